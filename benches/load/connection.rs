@@ -1,0 +1,315 @@
+//! One client: its socket, how far it has got, and the bytes that wait for the rest of a frame or for room to be sent.
+//!
+//! It brings itself from the upgrade to the room it was told to join, answers pings, and hands every later packet to the
+//! load. It does not know which load that is.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::Failure;
+use crate::wire::{self, FRAME_BYTES_MAX, Frame};
+
+/// What a load does with the packets that reach its connections.
+pub(crate) trait Workload {
+    /// `packet` is the text of one frame that reached connection `at`: an Engine.IO message, its type byte included.
+    fn on_packet(
+        &mut self,
+        at: usize,
+        packet: &[u8],
+        outgoing: &mut Outgoing,
+    ) -> Result<(), Failure>;
+
+    /// How many packets have been received so far. While it stands still, the load makes no progress.
+    fn received(&self) -> u64;
+}
+
+/// Frames that wait to be written at the end of the current read, in the order in which they were sent.
+#[derive(Default)]
+pub(crate) struct Outgoing {
+    bytes: Vec<u8>,
+    spans: Vec<(usize, Range<usize>)>,
+}
+
+/// What all connections share: the buffers, the rooms, and the counters.
+pub(crate) struct Shared {
+    /// Holds one frame of the longest kind beside whatever else one read brings.
+    buffer: Box<[u8]>,
+    pub(crate) outgoing: Outgoing,
+    room_of: Box<dyn Fn(usize) -> Option<String>>,
+    pub(crate) settled: usize,
+    /// Engine.IO pings answered.
+    pub(crate) pings: u64,
+    /// Reads that brought bytes. Packets per read is what the server (and the kernel) managed to put together.
+    pub(crate) reads: u64,
+    /// As the open packet announced it.
+    pub(crate) ping_interval: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    AwaitsUpgrade,
+    AwaitsOpen,
+    AwaitsConnect,
+    AwaitsJoin,
+    Settled,
+}
+
+pub(crate) struct Connection {
+    pub(crate) stream: TcpStream,
+    phase: Phase,
+    /// The beginning of a frame whose end has not arrived.
+    rest: Vec<u8>,
+    /// What the kernel had no room for.
+    unsent: Vec<u8>,
+}
+
+impl Outgoing {
+    pub(crate) fn send(&mut self, to: usize, text: &[u8]) {
+        self.append(to, |bytes| wire::push_text(bytes, text));
+    }
+
+    fn append(&mut self, to: usize, push: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        push(&mut self.bytes);
+        match self.spans.last_mut() {
+            Some((last, span)) if *last == to => span.end = self.bytes.len(),
+            _ => self.spans.push((to, start..self.bytes.len())),
+        }
+    }
+
+    /// Writes everything, each run of frames for one connection at once.
+    pub(crate) fn flush(&mut self, connections: &mut [Connection]) -> Result<(), Failure> {
+        for (to, span) in self.spans.drain(..) {
+            connections[to].write(&self.bytes[span])?;
+        }
+        self.bytes.clear();
+        Ok(())
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(room_of: impl Fn(usize) -> Option<String> + 'static) -> Self {
+        Self {
+            buffer: vec![0; 2 * FRAME_BYTES_MAX].into_boxed_slice(),
+            outgoing: Outgoing::default(),
+            room_of: Box::new(room_of),
+            settled: 0,
+            pings: 0,
+            reads: 0,
+            ping_interval: Duration::ZERO,
+        }
+    }
+}
+
+impl Connection {
+    /// Starts to connect; the upgrade request leaves once the socket is writable.
+    pub(crate) fn start(server: SocketAddr, index: usize) -> Result<Self, Failure> {
+        let socket = Socket::new(
+            Domain::for_address(server),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        // Ends with a reset, not with minutes of TIME_WAIT that would use up the ports of the next run.
+        socket.set_linger(Some(Duration::ZERO))?;
+        if let Some(source) = source_address(server, index) {
+            socket.bind(&SocketAddr::from((source, 0)).into())?;
+        }
+        match socket.connect(&SockAddr::from(server)) {
+            Err(error) if error.raw_os_error() != Some(EINPROGRESS) => {
+                return Err(format!("connection {index} to {server}: {error}").into());
+            }
+            _ => {}
+        }
+        Ok(Self {
+            stream: TcpStream::from_std(socket.into()),
+            phase: Phase::AwaitsUpgrade,
+            rest: Vec::new(),
+            unsent: wire::upgrade_request(&server.to_string(), index),
+        })
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.phase == Phase::Settled
+    }
+
+    /// What this connection waits for, for the error of whoever has waited too long.
+    pub(crate) fn awaited(&self) -> &'static str {
+        match self.phase {
+            Phase::AwaitsUpgrade => "the answer to its upgrade request",
+            Phase::AwaitsOpen => "the Engine.IO open packet",
+            Phase::AwaitsConnect => "the CONNECT reply",
+            Phase::AwaitsJoin => "the ack of its join",
+            Phase::Settled => "nothing",
+        }
+    }
+
+    /// Reads until the socket is empty. After a read that leaves room in the buffer it is: another would only be told so,
+    /// and new bytes raise a new event. Except the end of the stream, which may have come with the last ones: `to_the_end`.
+    pub(crate) fn read(
+        &mut self,
+        at: usize,
+        to_the_end: bool,
+        shared: &mut Shared,
+        load: &mut impl Workload,
+    ) -> Result<(), Failure> {
+        loop {
+            let kept = self.rest.len();
+            // Taken out, so that packets can be borrowed from it while `shared` takes their effects.
+            let mut buffer = std::mem::take(&mut shared.buffer);
+            buffer[..kept].copy_from_slice(&self.rest);
+            let read = self.stream.read(&mut buffer[kept..]);
+            let (filled, more) = match read {
+                Ok(0) => {
+                    return Err("the server closed the connection without a close frame".into());
+                }
+                Ok(count) => (kept + count, to_the_end || kept + count == buffer.len()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => (kept, false),
+                Err(error) if error.kind() == ErrorKind::Interrupted => (kept, true),
+                Err(error) => return Err(error.into()),
+            };
+            if filled > kept {
+                shared.reads += 1;
+                let used = self.take_frames(at, &buffer[..filled], shared, load)?;
+                self.rest.clear();
+                self.rest.extend_from_slice(&buffer[used..filled]);
+            }
+            shared.buffer = buffer;
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends what was waiting for a writable socket.
+    pub(crate) fn resume_writing(&mut self) -> Result<(), Failure> {
+        if self.unsent.is_empty() {
+            return Ok(());
+        }
+        let unsent = std::mem::take(&mut self.unsent);
+        self.write(&unsent)
+    }
+
+    fn write(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
+        while self.unsent.is_empty() && !bytes.is_empty() {
+            match self.stream.write(bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                // Not connected is what a socket says that is still connecting.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::WouldBlock | ErrorKind::NotConnected
+                    ) =>
+                {
+                    break;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.unsent.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// How many of `bytes` were whole frames, all of which are now handled.
+    fn take_frames(
+        &mut self,
+        at: usize,
+        bytes: &[u8],
+        shared: &mut Shared,
+        load: &mut impl Workload,
+    ) -> Result<usize, Failure> {
+        let mut used = 0;
+        if self.phase == Phase::AwaitsUpgrade {
+            let Some(length) = wire::upgrade_response(bytes)? else {
+                return Ok(0);
+            };
+            used = length;
+            self.phase = Phase::AwaitsOpen;
+        }
+        while let Some((frame, length)) = wire::next_frame(&bytes[used..])? {
+            used += length;
+            match frame {
+                Frame::Text(b"2") => {
+                    shared.pings += 1;
+                    shared.outgoing.send(at, b"3");
+                }
+                Frame::Text(packet) if self.phase == Phase::Settled => {
+                    load.on_packet(at, packet, &mut shared.outgoing)?
+                }
+                Frame::Text(packet) => self.advance(at, packet, shared)?,
+                Frame::Ping(payload) => shared
+                    .outgoing
+                    .append(at, |out| wire::push_pong(out, payload)),
+                Frame::Pong => {}
+            }
+        }
+        Ok(used)
+    }
+
+    /// One step from the open packet to the room.
+    fn advance(&mut self, at: usize, packet: &[u8], shared: &mut Shared) -> Result<(), Failure> {
+        self.phase = match self.phase {
+            Phase::AwaitsOpen if packet.starts_with(b"0{") => {
+                shared.ping_interval =
+                    ping_interval(packet).ok_or_else(|| unexpected(packet, "pingInterval"))?;
+                shared.outgoing.send(at, b"40");
+                Phase::AwaitsConnect
+            }
+            Phase::AwaitsConnect if packet.starts_with(b"40{") => match (shared.room_of)(at) {
+                Some(room) => {
+                    shared
+                        .outgoing
+                        .send(at, format!(r#"420["join","{room}"]"#).as_bytes());
+                    Phase::AwaitsJoin
+                }
+                None => Phase::Settled,
+            },
+            Phase::AwaitsJoin if is_join_ack(packet) => Phase::Settled,
+            _ => return Err(unexpected(packet, self.awaited())),
+        };
+        if self.phase == Phase::Settled {
+            // Ten thousand idle connections need not keep what their handshakes needed.
+            (self.rest, self.unsent) = (Vec::new(), Vec::new());
+            shared.settled += 1;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn unexpected(packet: &[u8], expected: &str) -> Failure {
+    let shown = String::from_utf8_lossy(&packet[..packet.len().min(300)]);
+    format!("expected {expected}, got {shown:?}").into()
+}
+
+const EINPROGRESS: i32 = rustix::io::Errno::INPROGRESS.raw_os_error();
+
+/// Linux hands out some 28 000 ports per source address; one address for every 5 000 connections keeps well away from
+/// the point where it has to search.
+fn source_address(server: SocketAddr, index: usize) -> Option<Ipv4Addr> {
+    match server.ip() {
+        IpAddr::V4(ip) if ip.is_loopback() => Some(Ipv4Addr::from(
+            u32::from(Ipv4Addr::LOCALHOST) + 1 + index as u32 / 5000,
+        )),
+        _ => None,
+    }
+}
+
+/// JSON objects have no order: whoever answers may put the members first.
+fn is_join_ack(packet: &[u8]) -> bool {
+    let names = |name: &[u8]| packet.windows(name.len()).any(|place| place == name);
+    packet.starts_with(b"430[{") && names(b"\"room\":") && !names(b"\"error\":")
+}
+
+fn ping_interval(open: &[u8]) -> Option<Duration> {
+    let text = std::str::from_utf8(open).ok()?;
+    let (_, after) = text.split_once("\"pingInterval\":")?;
+    let digits = after.split(|c: char| !c.is_ascii_digit()).next()?;
+    Some(Duration::from_millis(digits.parse().ok()?))
+}

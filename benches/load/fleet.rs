@@ -1,0 +1,237 @@
+//! All connections of one load, and the poll that drives them.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::Failure;
+use crate::connection::{Connection, Outgoing, Shared, Workload, unexpected};
+
+/// Connections that may be on their way from connect to settled at one time: enough to keep the server busy, too few to
+/// overflow its accept queue, where a lost SYN costs a second.
+const HANDSHAKES_MAX: usize = 64;
+/// When nothing at all arrives for this long, what is missing is lost.
+const STALL: Duration = Duration::from_secs(5);
+/// The largest windows, at the pace of the slowest peer.
+const DRAIN_MAX: Duration = Duration::from_secs(120);
+
+pub(crate) struct Fleet {
+    poll: Poll,
+    events: Events,
+    connections: Vec<Connection>,
+    shared: Shared,
+    /// When the last poll returned.
+    now: Instant,
+    /// Whether that poll found something to do.
+    is_busy: bool,
+    /// Wall time of all polls, and of what preceded them, that followed one with nothing to do.
+    idle: Duration,
+}
+
+/// Counters at one moment; figures are differences of two.
+#[derive(Clone, Copy)]
+pub(crate) struct Sample {
+    pub(crate) at: Instant,
+    pub(crate) pings: u64,
+    pub(crate) reads: u64,
+    idle: Duration,
+}
+
+impl Sample {
+    /// The share of the interval in which the generator had something to do. Near 1 it, and not the server, sets the pace.
+    pub(crate) fn busy_since(&self, before: &Self) -> f64 {
+        1.0 - (self.idle - before.idle).as_secs_f64() / (self.at - before.at).as_secs_f64()
+    }
+}
+
+impl Fleet {
+    /// Opens `count` connections; connection `n` joins `room_of(n)`. Returns when all have been told that they are in.
+    pub(crate) fn open(
+        server: SocketAddr,
+        count: usize,
+        room_of: impl Fn(usize) -> Option<String> + 'static,
+    ) -> Result<Self, Failure> {
+        let mut fleet = Self {
+            poll: Poll::new()?,
+            events: Events::with_capacity(1024),
+            connections: Vec::with_capacity(count),
+            shared: Shared::new(room_of),
+            now: Instant::now(),
+            is_busy: false,
+            idle: Duration::ZERO,
+        };
+        let patience = Duration::from_secs(20) + Duration::from_millis(3) * count as u32;
+        let deadline = Instant::now() + patience;
+        while fleet.shared.settled < count {
+            while fleet.connections.len() < count
+                && fleet.connections.len() - fleet.shared.settled < HANDSHAKES_MAX
+            {
+                fleet.start_connection(server)?;
+            }
+            fleet.turn(Some(Duration::from_millis(100)), &mut Silence)?;
+            if Instant::now() > deadline {
+                let stuck = fleet
+                    .connections
+                    .iter()
+                    .position(|connection| !connection.is_settled())
+                    .unwrap_or_default();
+                return Err(format!(
+                    "waited {patience:?} for {count} connections, {} are settled; connection {stuck} waits for {}",
+                    fleet.shared.settled,
+                    fleet.connections[stuck].awaited()
+                )
+                .into());
+            }
+        }
+        Ok(fleet)
+    }
+
+    pub(crate) fn ping_interval(&self) -> Duration {
+        self.shared.ping_interval
+    }
+
+    pub(crate) fn sample(&self) -> Sample {
+        Sample {
+            at: Instant::now(),
+            pings: self.shared.pings,
+            reads: self.shared.reads,
+            idle: self.idle,
+        }
+    }
+
+    /// Lets a load send outside the answer to a packet.
+    pub(crate) fn send(&mut self, with: impl FnOnce(&mut Outgoing)) -> Result<(), Failure> {
+        with(&mut self.shared.outgoing);
+        self.shared.outgoing.flush(&mut self.connections)
+    }
+
+    /// Runs `load` for `time`, or until nothing has arrived for `STALL`: then its verdict will say what is missing.
+    pub(crate) fn run(&mut self, time: Duration, load: &mut impl Workload) -> Result<(), Failure> {
+        self.spin_while_moving(time, load, |_| false)
+    }
+
+    /// Receives what is still under way, until `is_drained`, or until nothing has arrived for `STALL`.
+    pub(crate) fn drain<L: Workload>(
+        &mut self,
+        load: &mut L,
+        is_drained: fn(&L) -> bool,
+    ) -> Result<(), Failure> {
+        self.spin_while_moving(DRAIN_MAX, load, is_drained)
+    }
+
+    fn spin_while_moving<L: Workload>(
+        &mut self,
+        time: Duration,
+        load: &mut L,
+        done: fn(&L) -> bool,
+    ) -> Result<(), Failure> {
+        let mut progress = (load.received(), Instant::now());
+        self.spin(time, load, |load, now| {
+            if load.received() != progress.0 {
+                progress = (load.received(), now);
+            }
+            let is_stalled = now.duration_since(progress.1) > STALL;
+            if is_stalled {
+                eprintln!("notice: nothing has arrived for {STALL:?}");
+            }
+            is_stalled || done(load)
+        })
+    }
+
+    /// Spins until `done` or the end of `time`.
+    ///
+    /// Spins, since a generator that sleeps makes the server pay for waking it with every write.
+    fn spin<L: Workload>(
+        &mut self,
+        time: Duration,
+        load: &mut L,
+        mut done: impl FnMut(&L, Instant) -> bool,
+    ) -> Result<(), Failure> {
+        self.now = Instant::now();
+        let end = self.now + time;
+        while self.now < end && !done(load, self.now) {
+            self.turn(Some(Duration::ZERO), load)?;
+        }
+        Ok(())
+    }
+
+    /// Answers pings for `time`, and expects nothing else.
+    pub(crate) fn answer_pings(&mut self, time: Duration) -> Result<(), Failure> {
+        self.spin(time, &mut Silence, |_, _| false)
+    }
+
+    /// The same, asleep in between.
+    pub(crate) fn rest(&mut self, time: Duration) -> Result<(), Failure> {
+        let end = Instant::now() + time;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            self.turn(Some(left), &mut Silence)?;
+        }
+        Ok(())
+    }
+
+    fn start_connection(&mut self, server: SocketAddr) -> Result<(), Failure> {
+        let index = self.connections.len();
+        let mut connection = Connection::start(server, index)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll
+            .registry()
+            .register(&mut connection.stream, Token(index), interest)?;
+        self.connections.push(connection);
+        Ok(())
+    }
+
+    fn turn(&mut self, wait: Option<Duration>, load: &mut impl Workload) -> Result<(), Failure> {
+        match self.poll.poll(&mut self.events, wait) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(()),
+            other => other?,
+        }
+        let now = Instant::now();
+        if !self.is_busy {
+            self.idle += now.duration_since(self.now);
+        }
+        (self.now, self.is_busy) = (now, !self.events.is_empty());
+        for event in &self.events {
+            let Token(at) = event.token();
+            handle(event, &mut self.connections, &mut self.shared, load)
+                .map_err(|failure| format!("connection {at}: {failure}"))?;
+        }
+        Ok(())
+    }
+}
+
+fn handle(
+    event: &Event,
+    connections: &mut [Connection],
+    shared: &mut Shared,
+    load: &mut impl Workload,
+) -> Result<(), Failure> {
+    let Token(at) = event.token();
+    if event.is_writable() {
+        connections[at].resume_writing()?;
+    }
+    if event.is_readable() || event.is_error() {
+        let to_the_end = event.is_read_closed() || event.is_error();
+        connections[at].read(at, to_the_end, shared, load)?;
+    }
+    shared.outgoing.flush(connections)
+}
+
+/// The load of connections that have none: whatever arrives is unexpected.
+struct Silence;
+
+impl Workload for Silence {
+    fn on_packet(
+        &mut self,
+        _at: usize,
+        packet: &[u8],
+        _outgoing: &mut Outgoing,
+    ) -> Result<(), Failure> {
+        Err(unexpected(packet, "silence"))
+    }
+
+    fn received(&self) -> u64 {
+        0
+    }
+}

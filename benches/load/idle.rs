@@ -1,0 +1,137 @@
+//! Many connections, each in a room of a hundred, that do nothing but answer pings: what one of them costs in memory and
+//! in heartbeats.
+
+use std::time::Duration;
+
+use crate::Failure;
+use crate::fleet::Fleet;
+use crate::options::{Options, Recovery};
+use crate::process::{self, Memory, Server};
+use crate::report::{self, Report, line, micros_each, rounded, title};
+
+const ROOM_MEMBERS: usize = 100;
+/// Short, so that three of them fit into a run; the cost of a ping does not depend on it.
+const PING_INTERVAL: &str = "5s";
+/// A running server may have a longer one than anybody wants to wait for.
+const PING_INTERVAL_MAX: Duration = Duration::from_secs(10);
+const INTERVALS: u32 = 3;
+/// From the last ack to the reading of memory: whatever the server still had to put away.
+const QUIET: Duration = Duration::from_secs(1);
+/// design.md section 9.
+const HEARTBEAT_MICROS_BUDGET: f64 = 10.0;
+
+pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Failure> {
+    let connections = options.connections;
+    process::allow_descriptors(connections)?;
+    let server = Server::under_test(options, &["--ping-interval", PING_INTERVAL])?;
+    let (empty, cpu) = (server.memory()?, server.cpu()?);
+    let rooms = connections.div_ceil(ROOM_MEMBERS);
+    let mut fleet = Fleet::open(server.address, connections, move |index| {
+        Some(format!("room-{}", index % rooms))
+    })?;
+    let opening = server.cpu()?.since(cpu);
+    fleet.rest(QUIET)?;
+    let settled = server.memory()?;
+
+    let name = format!("idle {connections}");
+    let setting = options.setting();
+    title(
+        &name,
+        format!("{rooms} rooms of {ROOM_MEMBERS}, a browser's headers, {setting}"),
+    );
+    let budget = match options.recovery {
+        Recovery::Off => 2.1,
+        Recovery::Memory => 2.6,
+    };
+    let resident = memory_line("memory once settled", empty, settled, connections);
+    let count = connections as u64;
+    line(
+        "connect and join",
+        format!(
+            "{} µs CPU each",
+            rounded(micros_each(opening.total(), count))
+        ),
+    );
+    report.figure(
+        &name,
+        "resident per connection",
+        resident,
+        "KiB",
+        Some(budget),
+    );
+    report.figure(
+        &name,
+        "CPU per connect and join",
+        micros_each(opening.total(), count),
+        "µs",
+        None,
+    );
+
+    let interval = fleet.ping_interval();
+    if interval > PING_INTERVAL_MAX {
+        line(
+            "heartbeat",
+            format!(
+                "not measured: the server pings every {interval:?}, expected {PING_INTERVAL_MAX:?} or less"
+            ),
+        );
+        return Ok(());
+    }
+    // The first pings follow the connects, which came in a rush; they may also be what grows a buffer.
+    fleet.answer_pings(interval)?;
+    let (start, cpu) = (fleet.sample(), server.cpu()?);
+    fleet.answer_pings(interval * INTERVALS)?;
+    let (end, cpu) = (fleet.sample(), server.cpu()?.since(cpu));
+    let pings = end.pings - start.pings;
+    line(
+        "pings answered",
+        format!("{pings} in {INTERVALS} intervals of {interval:?}"),
+    );
+    if pings < count * u64::from(INTERVALS - 1) {
+        return Err(format!(
+            "expected about {} pings, got {pings}",
+            count * u64::from(INTERVALS)
+        )
+        .into());
+    }
+    report::cpu_line(cpu, pings, "ping", end.at - start.at);
+    report::generator_line(&start, &end, cpu);
+    let resident = memory_line(
+        "memory after the pings",
+        empty,
+        server.memory()?,
+        connections,
+    );
+    report.figure(
+        &name,
+        "resident per connection, pinged",
+        resident,
+        "KiB",
+        Some(budget),
+    );
+    report.figure(
+        &name,
+        "CPU per ping",
+        micros_each(cpu.total(), pings),
+        "µs",
+        Some(HEARTBEAT_MICROS_BUDGET),
+    );
+    Ok(())
+}
+
+/// Resident KiB per connection.
+fn memory_line(subject: &str, empty: Memory, now: Memory, connections: usize) -> f64 {
+    let each = |now: u64, before: u64| (now as f64 - before as f64) / connections as f64;
+    let resident = each(now.resident_kib, empty.resident_kib);
+    let private = each(now.private_kib, empty.private_kib);
+    let (from, to) = (empty.resident_kib, now.resident_kib);
+    line(
+        subject,
+        format!(
+            "{} KiB each, {} private; {from} KiB resident when empty, {to} now",
+            rounded(resident),
+            rounded(private)
+        ),
+    );
+    resident
+}

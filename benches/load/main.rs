@@ -1,0 +1,65 @@
+//! The load generator: drives a real server process over loopback websockets and says what an event costs it.
+//!
+//! ```text
+//! cargo bench --bench load -- fanout --recovery memory
+//! ```
+//!
+//! One thread, one poll, a few dozen bytes a connection: the generator shares the machine with the server, and what it
+//! wastes falsifies the figure. It checks everything it receives, and exits with an error if one event was lost, doubled
+//! or out of order. A figure over its budget is marked and does not fail the run: a timing is a bench, never a test.
+//!
+//! - `options`: the command line.
+//! - `process`: the server under test, from start to kill, and what /proc says about it.
+//! - `wire`: bytes of the handshake and of websocket frames. `connection`: one client. `fleet`: all of them and the poll.
+//! - `fanout`, `echo`, `idle`: the three loads. `payload`: what their events carry. `report`: their figures beside the budgets.
+
+mod connection;
+mod echo;
+mod fanout;
+mod fleet;
+mod idle;
+mod options;
+mod payload;
+mod process;
+mod report;
+mod wire;
+
+use std::process::ExitCode;
+
+use options::{Load, Options};
+use report::Report;
+
+/// What stopped a run: a sentence for the person who started it. Nothing here recovers from anything.
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.is_empty() {
+        // `cargo test --all-targets` runs benches too, without the `--bench` that `cargo bench` passes.
+        println!("load: nothing measured; run `cargo bench --bench load`");
+        return ExitCode::SUCCESS;
+    }
+    let mut report = Report::default();
+    let outcome = Options::parse(&arguments).and_then(|options| run(&options, &mut report));
+    report.print_summary();
+    if let Err(failure) = outcome {
+        eprintln!("load: {failure}");
+        return ExitCode::FAILURE;
+    }
+    if report.is_broken() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn run(options: &Options, report: &mut Report) -> Result<(), Failure> {
+    for load in &options.loads {
+        match load {
+            Load::Fanout => fanout::measure(options, report)?,
+            Load::Echo => echo::measure(options, report)?,
+            Load::Idle => idle::measure(options, report)?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,288 @@
+//! The server under test: start, pin, wait until it accepts, kill; and what /proc says of its CPU time and memory.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{
+    Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit,
+};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::Failure;
+use crate::options::Options;
+
+const SERVER_CPU: usize = 0;
+const GENERATOR_CPU: usize = 1;
+const START_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The server under test. Dropping it kills what it started, also on the way out of an error.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pid: i32,
+    /// None when somebody else started it.
+    child: Option<Child>,
+}
+
+/// CPU time of all threads of the server since its start; resolution is the kernel's tick, 10 ms.
+#[derive(Clone, Copy)]
+pub(crate) struct CpuTime {
+    pub(crate) user: Duration,
+    pub(crate) kernel: Duration,
+    /// What everybody else on this machine used, and what its hypervisor gave to other machines.
+    pub(crate) others: Duration,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Memory {
+    pub(crate) resident_kib: u64,
+    /// Pages that no other process shares.
+    pub(crate) private_kib: u64,
+}
+
+impl Server {
+    /// A fresh server for one measurement, with `extra` on its command line; or the running one, if that was asked for. A
+    /// process that somebody else started is only looked at: not pinned, not killed.
+    pub(crate) fn under_test(options: &Options, extra: &[&str]) -> Result<Self, Failure> {
+        let mut server = match options.running {
+            Some(running) => Self {
+                address: running.address,
+                pid: running.pid,
+                child: None,
+            },
+            None => Self::spawn(options, extra)?,
+        };
+        pin(GENERATOR_CPU);
+        server.wait_until_it_accepts()?;
+        Ok(server)
+    }
+
+    fn spawn(options: &Options, extra: &[&str]) -> Result<Self, Failure> {
+        let binary = binary()?;
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+            .local_addr()?
+            .port();
+        let mut command = Command::new(&binary);
+        command
+            .args([
+                "serve",
+                "--host",
+                "127.0.0.1",
+                "--log-level",
+                "warn",
+                "--recovery",
+                options.recovery.word(),
+            ])
+            .args([
+                "--port",
+                &port.to_string(),
+                "--workers",
+                &options.workers.to_string(),
+            ])
+            .args(extra)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        die_with_parent(&mut command);
+        // A child inherits the affinity of the thread that forks it, so that no thread of it ever ran elsewhere.
+        pin(SERVER_CPU);
+        let child = command
+            .spawn()
+            .map_err(|error| format!("cannot start {}: {error}", binary.display()))?;
+        let pid = i32::try_from(child.id())?;
+        Ok(Self {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            pid,
+            child: Some(child),
+        })
+    }
+
+    fn wait_until_it_accepts(&mut self) -> Result<(), Failure> {
+        let deadline = Instant::now() + START_DEADLINE;
+        loop {
+            if let Some(status) = self
+                .child
+                .as_mut()
+                .map(Child::try_wait)
+                .transpose()?
+                .flatten()
+            {
+                return Err(
+                    format!("the server ended before it accepted a connection: {status}").into(),
+                );
+            }
+            match TcpStream::connect_timeout(&self.address, Duration::from_secs(1)) {
+                Ok(_) => break,
+                Err(error) if Instant::now() > deadline => {
+                    let address = self.address;
+                    return Err(format!(
+                        "waited {START_DEADLINE:?} for the server to accept at {address}: {error}"
+                    )
+                    .into());
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+        // Its other threads may still be starting; their stacks belong to the memory before the first connection.
+        std::thread::sleep(Duration::from_millis(300));
+        Ok(())
+    }
+
+    pub(crate) fn cpu(&self) -> Result<CpuTime, Failure> {
+        let (user, kernel) = process_time(&format!("/proc/{}/stat", self.pid))?;
+        let (own_user, own_kernel) = process_time("/proc/self/stat")?;
+        let others = machine_time()?.saturating_sub(user + kernel + own_user + own_kernel);
+        Ok(CpuTime {
+            user,
+            kernel,
+            others,
+        })
+    }
+
+    pub(crate) fn memory(&self) -> Result<Memory, Failure> {
+        let path = format!("/proc/{}/smaps_rollup", self.pid);
+        let rollup = read_proc(&path)?;
+        let kib = |wanted: &str| -> Result<u64, Failure> {
+            let line = rollup.lines().find_map(|line| line.strip_prefix(wanted));
+            let figure = line
+                .ok_or_else(|| format!("{path}: expected a line {wanted}"))?
+                .trim();
+            Ok(figure.trim_end_matches(" kB").parse()?)
+        };
+        Ok(Memory {
+            resident_kib: kib("Rss:")?,
+            private_kib: kib("Private_Clean:")? + kib("Private_Dirty:")?,
+        })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // Both fail only if it has already ended, which is what is wanted.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl CpuTime {
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            user: self.user.saturating_sub(before.user),
+            kernel: self.kernel.saturating_sub(before.kernel),
+            others: self.others.saturating_sub(before.others),
+        }
+    }
+
+    /// User and kernel time of the server.
+    pub(crate) fn total(self) -> Duration {
+        self.user + self.kernel
+    }
+}
+
+/// Raises the soft limit of file descriptors to the hard one, for this process and the server it starts, and fails if
+/// even that is too low.
+pub(crate) fn allow_descriptors(connections: usize) -> Result<(), Failure> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    )?;
+    let needed = connections as u64 + 64;
+    match limit.maximum {
+        Some(hard) if hard < needed => Err(format!(
+            "{connections} connections need {needed} file descriptors in a process, its hard limit is {hard}: \
+             expected --connections {} or fewer",
+            hard.saturating_sub(64)
+        )
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+fn binary() -> Result<PathBuf, Failure> {
+    let path = match std::env::var_os("STENTOR_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => {
+            // The bench is target/release/deps/load-…, the server target/release/stentor.
+            let bench = std::env::current_exe()?;
+            bench.ancestors().nth(2).unwrap_or(&bench).join("stentor")
+        }
+    };
+    if path.is_file() {
+        return Ok(path);
+    }
+    let path = path.display();
+    Err(format!(
+        "no server at {path}: build it with `cargo build --release`, or name it in STENTOR_BIN"
+    )
+    .into())
+}
+
+/// A generator that is killed must not leave a server behind: it would keep CPU 0 busy under the next measurement.
+fn die_with_parent(command: &mut Command) {
+    let before_exec =
+        || set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from);
+    // SAFETY: the closure runs between fork and exec; it makes one system call, allocates nothing and takes no lock.
+    #[expect(
+        unsafe_code,
+        reason = "std offers no safe way to set the parent-death signal of a child"
+    )]
+    unsafe {
+        command.pre_exec(before_exec);
+    }
+}
+
+/// Pins this thread, and what it starts from now on.
+fn pin(cpu: usize) {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    if let Err(error) = sched_setaffinity(None, &set) {
+        eprintln!("notice: not pinned to CPU {cpu} ({error}); figures of this run are noisier");
+    }
+}
+
+/// User and kernel time of all threads of a process, from its stat file.
+fn process_time(path: &str) -> Result<(Duration, Duration), Failure> {
+    let stat = read_proc(path)?;
+    // The name, in parentheses, may contain anything; utime and stime are fields 14 and 15 of the line.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    match ticks(fields).skip(11).take(2).collect::<Vec<_>>()[..] {
+        [user, kernel] => Ok((user, kernel)),
+        _ => Err(format!("{path}: expected 15 fields, got {stat:?}").into()),
+    }
+}
+
+/// CPU time of everything on the machine, stolen time included, idle time not.
+fn machine_time() -> Result<Duration, Failure> {
+    let stat = read_proc("/proc/stat")?;
+    let total = stat.lines().next().unwrap_or_default();
+    // The name of the line, then: user nice system idle iowait irq softirq steal.
+    let used = ticks(total)
+        .enumerate()
+        .filter(|(field, _)| matches!(field, 1..=3 | 6..=8));
+    Ok(used.map(|(_, time)| time).sum())
+}
+
+/// The fields of a line as times in the kernel's ticks; a field that is no number is 0.
+fn ticks(fields: &str) -> impl Iterator<Item = Duration> {
+    let per_second = rustix::param::clock_ticks_per_second() as f64;
+    fields.split_ascii_whitespace().map(move |field| {
+        let ticks: u32 = field.parse().unwrap_or_default();
+        Duration::from_secs_f64(f64::from(ticks) / per_second)
+    })
+}
+
+fn read_proc(path: &str) -> Result<String, Failure> {
+    fs::read_to_string(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => format!("{path} is gone: the server has ended").into(),
+        _ => format!("cannot read {path}: {error}").into(),
+    })
+}

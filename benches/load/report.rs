@@ -1,0 +1,166 @@
+//! Figures beside their budgets: a block while each load ends, and one table at the end.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use crate::fleet::Sample;
+use crate::process::CpuTime;
+
+/// Above this share of busy wall time the generator sets the pace.
+const SATURATED: f64 = 0.95;
+/// Above this share of a core, what others do at the same time is in the figures.
+const NOISY: f64 = 0.1;
+
+#[derive(Default)]
+pub(crate) struct Report {
+    rows: Vec<Row>,
+    broken: Vec<String>,
+}
+
+struct Row {
+    load: String,
+    figure: &'static str,
+    value: String,
+    budget: Option<(f64, bool)>,
+}
+
+/// What a load has checked; any count but `checked` that is not zero fails the run.
+pub(crate) struct Verdict {
+    pub(crate) checked: u64,
+    pub(crate) faults: Vec<(u64, &'static str)>,
+}
+
+impl Report {
+    /// A line of the summary. `budget` has the value's unit and is a maximum.
+    pub(crate) fn figure(
+        &mut self,
+        load: &str,
+        figure: &'static str,
+        value: f64,
+        unit: &str,
+        budget: Option<f64>,
+    ) {
+        self.rows.push(Row {
+            load: load.to_owned(),
+            figure,
+            value: format!("{} {unit}", rounded(value)),
+            budget: budget.map(|budget| (budget, value <= budget)),
+        });
+    }
+
+    /// Prints a verdict and remembers a bad one for the exit code.
+    pub(crate) fn verdict(&mut self, load: &str, verdict: &Verdict) {
+        let faults: Vec<String> = verdict
+            .faults
+            .iter()
+            .map(|(count, kind)| format!("{} {kind}", grouped(*count as f64)))
+            .collect();
+        let faults = faults.join(", ");
+        let bad = verdict.faults.iter().any(|(count, _)| *count > 0);
+        let mark = if bad { "  <-- BROKEN" } else { "" };
+        line(
+            "checked",
+            format!(
+                "{} packets: {faults}{mark}",
+                grouped(verdict.checked as f64)
+            ),
+        );
+        if bad {
+            self.broken.push(format!("{load}: {faults}"));
+        }
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        !self.broken.is_empty()
+    }
+
+    pub(crate) fn print_summary(&self) {
+        if !self.rows.is_empty() {
+            println!("\n{:<34} {:<34} {:>18}   budget", "load", "figure", "value");
+        }
+        for row in &self.rows {
+            let budget = match row.budget {
+                Some((budget, kept)) => {
+                    format!("≤ {} {}", rounded(budget), if kept { "ok" } else { "OVER" })
+                }
+                None => String::new(),
+            };
+            println!(
+                "{:<34} {:<34} {:>18}   {budget}",
+                row.load, row.figure, row.value
+            );
+        }
+        for broken in &self.broken {
+            println!("BROKEN {broken}");
+        }
+    }
+}
+
+pub(crate) fn title(load: &str, facts: impl Display) {
+    println!("\n{load}: {facts}");
+}
+
+pub(crate) fn line(subject: &str, facts: impl Display) {
+    println!("  {subject:<26} {facts}");
+}
+
+/// The line on where the server's CPU time went; `each` is what it is divided by, and the length of the interval says
+/// how much of a core that was.
+pub(crate) fn cpu_line(cpu: CpuTime, operations: u64, each: &str, interval: Duration) {
+    line(
+        "server CPU",
+        format!(
+            "{} µs per {each}: user {}, kernel {}; {:.0} % of a core",
+            rounded(micros_each(cpu.total(), operations)),
+            rounded(micros_each(cpu.user, operations)),
+            rounded(micros_each(cpu.kernel, operations)),
+            100.0 * cpu.total().as_secs_f64() / interval.as_secs_f64()
+        ),
+    );
+}
+
+/// How far the figures can be trusted: whether the generator kept up, and whether the machine was theirs.
+pub(crate) fn generator_line(start: &Sample, end: &Sample, cpu: CpuTime) {
+    let busy = end.busy_since(start);
+    let warning = if busy > SATURATED {
+        ": SATURATED, the throughput is the generator's"
+    } else {
+        ""
+    };
+    line("generator", format!("{:.0} % busy{warning}", 100.0 * busy));
+    let others = cpu.others.as_secs_f64() / (end.at - start.at).as_secs_f64();
+    let warning = if others > NOISY {
+        ": NOISY, measure again"
+    } else {
+        ""
+    };
+    line(
+        "others on this machine",
+        format!("{:.0} % of a core{warning}", 100.0 * others),
+    );
+}
+
+pub(crate) fn micros_each(time: Duration, operations: u64) -> f64 {
+    time.as_secs_f64() * 1e6 / operations.max(1) as f64
+}
+
+/// Three significant digits are what a run is worth; thousands are grouped.
+pub(crate) fn rounded(value: f64) -> String {
+    match value.abs() {
+        large if large >= 100.0 => grouped(value),
+        medium if medium >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+pub(crate) fn grouped(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut grouped = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 && !grouped.ends_with('-') {
+            grouped.push(' ');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}

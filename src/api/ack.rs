@@ -1,0 +1,34 @@
+//! The answer to an event that a client emitted with an ack id.
+
+use super::args::ToArgs;
+use super::error::EmitError;
+use super::socket::Socket;
+use crate::messages::request::Request;
+use crate::messages::session::SessionCommand;
+use crate::protocol::encoded::Draft;
+
+/// Answers one event of a client, at most once: sending consumes it. Dropped, the event stays without an answer.
+#[derive(Debug)]
+pub struct Ack {
+    wanted: Option<(u64, Socket)>,
+}
+
+impl Ack {
+    pub(crate) fn new(id: Option<u64>, socket: &Socket) -> Self {
+        Self { wanted: id.map(|id| (id, socket.clone())) }
+    }
+
+    /// Whether the client wants an answer.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.is_some()
+    }
+
+    /// Sends the answer, behind everything that was emitted to this socket before. Nothing happens if none is wanted.
+    pub fn send<T: ToArgs>(self, data: T) -> Result<(), EmitError> {
+        let Some((id, socket)) = self.wanted else { return Ok(()) };
+        let args = data.to_args()?;
+        let message = Draft::ack(socket.namespace().clone(), id, args.json(), args.attachments.clone());
+        let request = Request::Acknowledge { socket: socket.id(), message };
+        socket.link().post(SessionCommand::Request(request)).map_err(|_| EmitError::Disconnected)
+    }
+}

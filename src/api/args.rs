@@ -1,0 +1,310 @@
+//! Between Rust values and the arguments of an event: one value is one argument, a tuple is several, `()` is none.
+//!
+//! No arity macros: serde itself tells a tuple from everything else.
+
+use std::fmt;
+use std::ops::Range;
+
+use bytes::Bytes;
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, SeqAccess, Visitor};
+use serde::ser::{Impossible, Serialize, Serializer};
+use serde::forward_to_deserialize_any;
+use serde_json::Error;
+
+use crate::protocol::socketio::packet::Args;
+
+/// A type that the arguments of an event can be read as: any [`DeserializeOwned`] type, or [`Args`] as they came.
+///
+/// A tuple takes the arguments one by one and ignores further ones; any other type takes the first argument.
+pub trait FromArgs: Sized {
+    /// Reads the arguments.
+    fn from_args(args: &Args) -> Result<Self, Error>;
+}
+
+impl FromArgs for Args {
+    fn from_args(args: &Args) -> Result<Self, Error> {
+        Ok(args.clone())
+    }
+}
+
+impl<T: DeserializeOwned> FromArgs for T {
+    fn from_args(args: &Args) -> Result<Self, Error> {
+        T::deserialize(ArgsDeserializer(args))
+    }
+}
+
+/// A type that can be sent as the arguments of an event: any [`Serialize`] type, or [`Args`] as they came.
+pub trait ToArgs {
+    /// Writes the arguments.
+    fn to_args(&self) -> Result<OutgoingArgs, Error>;
+}
+
+/// Arguments as JSON, joined by commas, with their attachments.
+#[derive(Debug)]
+pub struct OutgoingArgs {
+    json: Vec<u8>,
+    inside: Range<usize>,
+    /// Binary data that placeholders in the JSON refer to.
+    pub(crate) attachments: Vec<Bytes>,
+}
+
+impl OutgoingArgs {
+    /// The arguments joined by commas.
+    pub(crate) fn json(&self) -> &[u8] {
+        &self.json[self.inside.clone()]
+    }
+}
+
+impl ToArgs for Args {
+    fn to_args(&self) -> Result<OutgoingArgs, Error> {
+        let json = self.json().as_bytes().to_vec();
+        Ok(OutgoingArgs { inside: 0..json.len(), json, attachments: self.attachments().to_vec() })
+    }
+}
+
+impl ToArgs for &Args {
+    fn to_args(&self) -> Result<OutgoingArgs, Error> {
+        (**self).to_args()
+    }
+}
+
+impl<T: Serialize> ToArgs for T {
+    fn to_args(&self) -> Result<OutgoingArgs, Error> {
+        let json = serde_json::to_vec(self)?;
+        let inside = match self.serialize(ShapeProbe) {
+            Err(Shape::Tuple) => 1..json.len() - 1,
+            Err(Shape::Unit) => 0..0,
+            Err(Shape::One) | Ok(()) => 0..json.len(),
+        };
+        Ok(OutgoingArgs { json, inside, attachments: Vec::new() })
+    }
+}
+
+/// What a value looks like from outside. Reported as an "error", so that the probe stops at once.
+#[derive(Debug)]
+enum Shape {
+    Unit,
+    One,
+    Tuple,
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Shape {}
+
+impl serde::ser::Error for Shape {
+    fn custom<T: fmt::Display>(_: T) -> Self {
+        Self::One
+    }
+}
+
+/// Looks at a value's outermost shape and nothing else.
+struct ShapeProbe;
+
+macro_rules! one {
+    ($($method:ident($($argument:ty),*) -> $ok:ty;)*) => {
+        $(fn $method(self, $(_: $argument),*) -> Result<$ok, Shape> {
+            Err(Shape::One)
+        })*
+    };
+}
+
+type Never = Impossible<(), Shape>;
+
+impl Serializer for ShapeProbe {
+    type Ok = ();
+    type Error = Shape;
+    type SerializeSeq = Never;
+    type SerializeTuple = Never;
+    type SerializeTupleStruct = Never;
+    type SerializeTupleVariant = Never;
+    type SerializeMap = Never;
+    type SerializeStruct = Never;
+    type SerializeStructVariant = Never;
+
+    one! {
+        serialize_bool(bool) -> ();
+        serialize_i8(i8) -> ();
+        serialize_i16(i16) -> ();
+        serialize_i32(i32) -> ();
+        serialize_i64(i64) -> ();
+        serialize_u8(u8) -> ();
+        serialize_u16(u16) -> ();
+        serialize_u32(u32) -> ();
+        serialize_u64(u64) -> ();
+        serialize_f32(f32) -> ();
+        serialize_f64(f64) -> ();
+        serialize_char(char) -> ();
+        serialize_str(&str) -> ();
+        serialize_bytes(&[u8]) -> ();
+        serialize_none() -> ();
+        serialize_unit_struct(&'static str) -> ();
+        serialize_unit_variant(&'static str, u32, &'static str) -> ();
+        serialize_seq(Option<usize>) -> Never;
+        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> Never;
+        serialize_map(Option<usize>) -> Never;
+        serialize_struct(&'static str, usize) -> Never;
+        serialize_struct_variant(&'static str, u32, &'static str, usize) -> Never;
+    }
+
+    fn serialize_unit(self) -> Result<(), Shape> {
+        Err(Shape::Unit)
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Never, Shape> {
+        Err(Shape::Tuple)
+    }
+
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Never, Shape> {
+        Err(Shape::Tuple)
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, _: &T) -> Result<(), Shape> {
+        Err(Shape::One)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, _: &T) -> Result<(), Shape> {
+        Err(Shape::One)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: &T,
+    ) -> Result<(), Shape> {
+        Err(Shape::One)
+    }
+}
+
+/// Offers the arguments to a type: in sequence to a tuple, the first one to anything else.
+struct ArgsDeserializer<'a>(&'a Args);
+
+impl<'a> ArgsDeserializer<'a> {
+    fn first(&self) -> Result<serde_json::Deserializer<serde_json::de::StrRead<'a>>, Error> {
+        let first = self.0.get(0).ok_or_else(|| serde::de::Error::custom("argument 1 is missing"))?;
+        Ok(serde_json::Deserializer::from_str(first))
+    }
+}
+
+impl<'de> Deserializer<'de> for ArgsDeserializer<'de> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.first()?.deserialize_any(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        if self.0.is_empty() { visitor.visit_none() } else { self.first()?.deserialize_option(visitor) }
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.first()?.deserialize_enum(name, variants, visitor)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Error> {
+        self.first()?.deserialize_newtype_struct(name, visitor)
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_unit()
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_seq(EachArg { args: self.0, next: 0 })
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        length: usize,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.deserialize_tuple(length, visitor)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit_struct seq map struct
+        identifier ignored_any
+    }
+}
+
+struct EachArg<'a> {
+    args: &'a Args,
+    next: usize,
+}
+
+impl<'de> SeqAccess<'de> for EachArg<'de> {
+    type Error = Error;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
+        let Some(text) = self.args.get(self.next) else { return Ok(None) };
+        self.next += 1;
+        seed.deserialize(&mut serde_json::Deserializer::from_str(text)).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    fn written<T: ToArgs>(value: T) -> String {
+        String::from_utf8(value.to_args().unwrap().json().to_vec()).unwrap()
+    }
+
+    fn args(elements: &[&str]) -> Args {
+        Args::from_elements(elements.iter().map(ToString::to_string))
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Chat {
+        text: String,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Level {
+        Low,
+    }
+
+    #[test]
+    fn one_value_is_one_argument_and_a_tuple_is_several() {
+        assert_eq!(written("ok"), r#""ok""#);
+        assert_eq!(written(vec![1, 2]), "[1,2]");
+        assert_eq!(written((1, "a", [2])), r#"1,"a",[2]"#);
+        assert_eq!(written(&Chat { text: "hi".into() }), r#"{"text":"hi"}"#);
+        assert_eq!(written(None::<u8>), "null");
+        assert_eq!(written(Level::Low), r#""Low""#);
+        assert_eq!(written(()), "");
+        assert_eq!(written(&args(&["1", "{}"])), "1,{}");
+    }
+
+    #[test]
+    fn arguments_are_read_by_the_shape_of_the_type() {
+        assert_eq!(Chat::from_args(&args(&[r#"{"text":"hi"}"#])).unwrap(), Chat { text: "hi".into() });
+        assert_eq!(<(u8, String)>::from_args(&args(&["1", r#""a""#, "null"])).unwrap(), (1, "a".into()));
+        assert_eq!(Vec::<u8>::from_args(&args(&["[1,2]"])).unwrap(), [1, 2]);
+        assert_eq!(Option::<u8>::from_args(&args(&[])).unwrap(), None);
+        assert_eq!(Option::<u8>::from_args(&args(&["7"])).unwrap(), Some(7));
+        assert_eq!(Level::from_args(&args(&[r#""Low""#])).unwrap(), Level::Low);
+        <()>::from_args(&args(&[])).unwrap();
+        assert_eq!(Args::from_args(&args(&["1"])).unwrap(), args(&["1"]));
+    }
+
+    #[test]
+    fn missing_or_wrong_arguments_are_errors() {
+        assert!(u8::from_args(&args(&[])).unwrap_err().to_string().contains("argument 1 is missing"));
+        assert!(<(u8, u8)>::from_args(&args(&["1"])).is_err());
+        assert!(u8::from_args(&args(&[r#""a""#])).is_err());
+    }
+}

@@ -1,0 +1,101 @@
+//! What all handles of one server share: the way to the hub for code outside sessions, and the registered handlers.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use actix::dev::SendError;
+use tokio::sync::oneshot;
+
+use super::args::ToArgs;
+use super::current;
+use super::error::EmitError;
+use super::handler::Handlers;
+use crate::ids::NamespacePath;
+use crate::limits::Limits;
+use crate::messages::request::{Request, RequestError};
+use crate::messages::session::{SessionCommand, SessionLink};
+use crate::protocol::encoded::Draft;
+
+/// Names that every client gives a meaning of its own.
+const RESERVED_EVENTS: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+
+/// More attachments than this the JavaScript parser refuses.
+const ATTACHMENTS_MAX: usize = 10;
+
+/// The shared part of a server's handles.
+#[derive(Debug)]
+pub(crate) struct Core {
+    /// Where code outside any session hands in its requests.
+    pub(crate) desk: SessionLink,
+    /// Whether events are numbered and bear tokens.
+    pub(crate) recovery: bool,
+    /// The server's bounds.
+    pub(crate) limits: Limits,
+    /// Written while the program sets itself up, read once per CONNECT: a lock here is on nobody's path.
+    namespaces: RwLock<HashMap<NamespacePath, Arc<Handlers>>>,
+}
+
+impl Core {
+    /// The core of a server whose desk is already open.
+    pub(crate) fn new(desk: SessionLink, recovery: bool, limits: Limits) -> Self {
+        Self { desk, recovery, limits, namespaces: RwLock::default() }
+    }
+
+    /// Tells servers in one process apart.
+    pub(crate) fn identity(self: &Arc<Self>) -> usize {
+        Arc::as_ptr(self) as usize
+    }
+
+    /// The handlers of a namespace, if there is such a namespace.
+    pub(crate) fn handlers(&self, namespace: &NamespacePath) -> Option<Arc<Handlers>> {
+        self.namespaces.read().unwrap_or_else(PoisonError::into_inner).get(namespace).cloned()
+    }
+
+    /// Changes the handlers of a namespace, which comes to be if it was not there.
+    pub(crate) fn register(&self, namespace: &NamespacePath, change: impl FnOnce(&mut Handlers)) {
+        let mut namespaces = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);
+        change(Arc::make_mut(namespaces.entry(namespace.clone()).or_default()));
+    }
+
+    /// Where an emit goes: to the session whose handler runs, else to `own`, else to the desk.
+    pub(crate) fn outlet(self: &Arc<Self>, own: Option<&SessionLink>) -> SessionLink {
+        current::session(self.identity()).unwrap_or_else(|| own.unwrap_or(&self.desk).clone())
+    }
+
+    /// Encodes an event once, with a hole for its token if it is to bear one.
+    pub(crate) fn draft(
+        &self,
+        namespace: &NamespacePath,
+        name: &str,
+        data: &impl ToArgs,
+        token_hole: bool,
+    ) -> Result<Draft, EmitError> {
+        if RESERVED_EVENTS.contains(&name) {
+            return Err(EmitError::ReservedName(name.into()));
+        }
+        let args = data.to_args()?;
+        if args.attachments.len() > ATTACHMENTS_MAX {
+            return Err(EmitError::TooManyAttachments(args.attachments.len()));
+        }
+        let hole = token_hole && self.recovery;
+        Ok(Draft::event(namespace.clone(), name, args.json(), args.attachments.clone(), hole))
+    }
+
+    /// Hands a request in and awaits its answer.
+    ///
+    /// The deadline is the taker's, who answers every request in time or, when it ends, by dropping the sender: a
+    /// second timer here would only cost.
+    pub(crate) async fn ask<T>(
+        link: &SessionLink,
+        request: impl FnOnce(oneshot::Sender<Result<T, RequestError>>) -> Request,
+    ) -> Result<T, RequestError> {
+        let (sender, receiver) = oneshot::channel();
+        match link.offer(SessionCommand::Request(request(sender))) {
+            Ok(()) => {}
+            Err(SendError::Full(_)) => return Err(RequestError::Overloaded),
+            Err(SendError::Closed(_)) => return Err(RequestError::Disconnected),
+        }
+        receiver.await.unwrap_or(Err(RequestError::Disconnected))
+    }
+}

@@ -1,0 +1,58 @@
+//! Which session's handler is being polled on this thread.
+//!
+//! Emits inside a handler go through that session, also those of `io`, so that one socket sees what server code
+//! emitted in the order in which it was emitted (**Invariant**, order).
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::messages::session::SessionLink;
+
+thread_local! {
+    static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
+}
+
+/// A session, and the server to which it belongs.
+#[derive(Debug, Clone)]
+struct Current {
+    server: usize,
+    link: SessionLink,
+}
+
+/// The session whose handler is being polled, if it belongs to this server.
+pub(crate) fn session(server: usize) -> Option<SessionLink> {
+    CURRENT.with_borrow(|current| current.as_ref().filter(|current| current.server == server).map(|c| c.link.clone()))
+}
+
+/// A future that has a current session whenever it is polled.
+pub(crate) struct InSession<F> {
+    current: Current,
+    future: F,
+}
+
+impl<F: Future + Unpin> InSession<F> {
+    /// Wraps `future` for a session of a server.
+    pub(crate) fn new(server: usize, link: SessionLink, future: F) -> Self {
+        Self { current: Current { server, link }, future }
+    }
+}
+
+impl<F: Future + Unpin> Future for InSession<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let before = CURRENT.replace(Some(self.current.clone()));
+        let _restore = Restore(before);
+        Pin::new(&mut self.future).poll(cx)
+    }
+}
+
+/// Also when the handler panics.
+struct Restore(Option<Current>);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        CURRENT.set(self.0.take());
+    }
+}

@@ -1,0 +1,119 @@
+//! What can go wrong for the caller of a handle, one enum an operation.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::ids::IdError;
+use crate::messages::request::RequestError;
+
+/// Why an event was not emitted.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum EmitError {
+    /// The socket, or the server, is gone. Nothing was emitted; do not retry on this socket.
+    #[error("socket is disconnected")]
+    Disconnected,
+    /// The hub is busier than its limits allow. Nothing was emitted; slow down and try again.
+    #[error("hub is overloaded")]
+    Overloaded,
+    /// No answer within the deadline: the event may or may not have been emitted.
+    #[error("no answer from the hub within the deadline")]
+    Unanswered,
+    /// The data has no JSON form; mend the type.
+    #[error("data cannot be written as JSON: {0}")]
+    Data(#[from] serde_json::Error),
+    /// A room of the target has no valid name; mend the call.
+    #[error("target room is invalid: {0}")]
+    Room(#[from] IdError),
+    /// The name means something else to every client (`connect`, `disconnect`, …); choose another.
+    #[error("event name {0:?} is reserved")]
+    ReservedName(String),
+    /// More attachments than a client accepts; send fewer per event.
+    #[error("{0} attachments exceed limit of 10")]
+    TooManyAttachments(usize),
+    /// The server keeps no durable events, or the event names no room.
+    #[error("durable events need a queue and at least one room")]
+    NotDurable,
+}
+
+impl From<RequestError> for EmitError {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Disconnected => Self::Disconnected,
+            RequestError::Overloaded | RequestError::TooManyRooms => Self::Overloaded,
+            RequestError::Unanswered => Self::Unanswered,
+            RequestError::NotDurable => Self::NotDurable,
+        }
+    }
+}
+
+/// Why an emit with ack has no answer.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AckError {
+    /// The event could not be emitted.
+    #[error(transparent)]
+    Emit(#[from] EmitError),
+    /// The client did not answer in time. It may have got the event.
+    #[error("client did not acknowledge in time")]
+    Timeout,
+    /// The client's answer is not of the expected type.
+    #[error("acknowledgement is not of the expected type: {0}")]
+    Data(serde_json::Error),
+}
+
+/// Why a socket did not join, or leave, a room, or why a room was not listed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RoomError {
+    /// The socket is gone.
+    #[error("socket is disconnected")]
+    Disconnected,
+    /// The hub is busier than its limits allow; try again later.
+    #[error("hub is overloaded")]
+    Overloaded,
+    /// No answer within the deadline.
+    #[error("no answer from the hub within the deadline")]
+    Unanswered,
+    /// The room's name is invalid.
+    #[error(transparent)]
+    Name(#[from] IdError),
+    /// The socket is in as many rooms as one may be; leave some.
+    #[error("socket is in as many rooms as it may be")]
+    TooManyRooms,
+}
+
+impl From<RequestError> for RoomError {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Disconnected => Self::Disconnected,
+            RequestError::Overloaded | RequestError::NotDurable => Self::Overloaded,
+            RequestError::Unanswered => Self::Unanswered,
+            RequestError::TooManyRooms => Self::TooManyRooms,
+        }
+    }
+}
+
+/// Why a handler failed: any error. Logged with the event's name; the socket stays.
+///
+/// Not itself an [`std::error::Error`], so that `?` converts every error into it.
+pub struct HandlerError(Box<dyn std::error::Error>);
+
+impl<E: std::error::Error + 'static> From<E> for HandlerError {
+    fn from(error: E) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}

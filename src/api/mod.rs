@@ -1,0 +1,14 @@
+//! Handles: what an application holds and calls. They are made of addresses, not of actors, so the actors can hand
+//! them to handlers, and a test can put a fake behind them.
+
+pub(crate) mod ack;
+pub(crate) mod args;
+pub(crate) mod broadcast;
+pub(crate) mod core;
+pub(crate) mod current;
+pub(crate) mod error;
+pub(crate) mod event;
+pub(crate) mod handler;
+pub(crate) mod handshake;
+pub(crate) mod namespace;
+pub(crate) mod socket;

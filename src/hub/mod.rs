@@ -1,0 +1,165 @@
+//! The one central actor: which rooms exist, which workers have members, and *the order*.
+//!
+//! Its mailbox order is the order of connects, joins, leaves and broadcasts that everybody observes. It never waits: not
+//! for a worker, not for a session, not for the disk.
+
+mod links;
+mod numbering;
+mod stages;
+
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext, Context, Handler, Recipient};
+
+use crate::ids::Epoch;
+use crate::limits::Limits;
+use crate::log::{Journal, Queue};
+use crate::messages::abort::AbortOnUnwind;
+use crate::messages::hub::{HubBatch, HubCommand, HubControl};
+use crate::protocol::reason::DisconnectReason;
+use crate::state::pipeline::Pipeline;
+use crate::state::rooms::Rooms;
+
+use self::links::Links;
+use self::numbering::Numbering;
+use self::stages::Entry;
+
+/// Before a batch is offered again to a worker whose mailbox was full.
+const WORKER_RETRY: Duration = Duration::from_millis(1);
+
+/// The central actor.
+pub(crate) struct Hub {
+    limits: Limits,
+    rooms: Rooms,
+    /// What is numbered and not yet applied.
+    pipeline: Pipeline<Entry>,
+    /// Set while recovery is on.
+    numbering: Option<Numbering>,
+    /// Set where durable events are kept.
+    queue: Option<Box<dyn Queue>>,
+    links: Links,
+    retrying: bool,
+}
+
+/// What a hub keeps, beside its rooms.
+#[derive(Default)]
+pub(crate) struct Stores {
+    /// With a journal, events are numbered and bear tokens.
+    pub(crate) journal: Option<Box<dyn Journal>>,
+    /// With a queue, durable events are taken.
+    pub(crate) queue: Option<Box<dyn Queue>>,
+    /// Random bits from the system; fingerprints are drawn from them.
+    pub(crate) seed: u64,
+}
+
+impl Hub {
+    pub(crate) fn new(limits: Limits, stores: Stores) -> Self {
+        let Stores { journal, queue, seed } = stores;
+        Self {
+            rooms: Rooms::default(),
+            pipeline: Pipeline::default(),
+            numbering: journal.map(|journal| Numbering::new(journal, seed)),
+            queue,
+            links: Links::new(limits.worker_bytes_max),
+            limits,
+            retrying: false,
+        }
+    }
+
+    /// The epoch of the journal, if there is one.
+    pub(crate) fn epoch(&self) -> Option<Epoch> {
+        self.numbering.as_ref().map(Numbering::epoch)
+    }
+
+    fn take(&mut self, worker: crate::ids::WorkerId, command: HubCommand) {
+        match command {
+            HubCommand::Register { fanout } => self.links.register(worker, fanout),
+            HubCommand::Connect { from, socket, member, namespace, pid, reply } => {
+                let offset = self.number();
+                self.pass(Entry::Connect { worker, from, socket, member, namespace, pid, reply, offset });
+            }
+            HubCommand::Disconnect { socket } => {
+                let offset = self.number();
+                self.pass(Entry::Disconnect { socket, offset });
+            }
+            HubCommand::Join { from, socket, room } => {
+                let offset = self.number();
+                self.pass(Entry::Join { worker, from, socket, room, offset });
+            }
+            HubCommand::Leave { from, socket, room } => {
+                let offset = self.number();
+                self.pass(Entry::Leave { worker, from, socket, room, offset });
+            }
+            HubCommand::Broadcast(broadcast) => self.take_event(worker, *broadcast),
+            HubCommand::Fetch { from, namespace, target } => {
+                self.pass(Entry::Fetch { worker, from, namespace, target });
+            }
+            HubCommand::Fetched { worker, to, sockets } => self.links.fetched(worker, to, sockets),
+            HubCommand::Consumed { bytes } => self.links.consumed(worker, bytes),
+        }
+    }
+
+    /// Sends what this turn has for the workers, and clears up after workers that have died.
+    fn end_turn(&mut self, ctx: &mut Context<Self>) {
+        let outcome = self.links.flush();
+        for worker in outcome.dead {
+            log::warn!("worker is gone, its sockets are taken out worker={}", worker.0);
+            for socket in self.rooms.sockets_of(worker) {
+                let offset = self.number();
+                self.pass(Entry::Disconnect { socket, offset });
+            }
+        }
+        if outcome.full && !self.retrying {
+            self.retrying = true;
+            ctx.run_later(WORKER_RETRY, |hub, ctx| {
+                hub.retrying = false;
+                hub.end_turn(ctx);
+            });
+        }
+    }
+}
+
+impl Actor for Hub {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(self.limits.mailbox_batches);
+    }
+}
+
+impl Handler<HubBatch> for Hub {
+    type Result = ();
+
+    fn handle(&mut self, batch: HubBatch, ctx: &mut Context<Self>) {
+        let _guard = AbortOnUnwind("hub");
+        for command in batch.commands {
+            self.take(batch.worker, command);
+        }
+        self.end_turn(ctx);
+    }
+}
+
+impl Handler<HubControl> for Hub {
+    type Result = ();
+
+    fn handle(&mut self, control: HubControl, ctx: &mut Context<Self>) {
+        let _guard = AbortOnUnwind("hub");
+        match control {
+            HubControl::Committed(position) => {
+                self.pipeline.release(position);
+                self.advance();
+            }
+            HubControl::Shutdown => self.links.close_all(DisconnectReason::ServerShuttingDown),
+        }
+        self.end_turn(ctx);
+    }
+}
+
+/// The hub's two addresses.
+#[derive(Clone)]
+pub(crate) struct HubAddress {
+    /// For workers.
+    pub(crate) commands: Recipient<HubBatch>,
+    /// For the process around.
+    pub(crate) control: Recipient<HubControl>,
+}

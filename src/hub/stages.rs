@@ -1,0 +1,305 @@
+//! The hub's pipeline: stage 1 numbers what came and hands durable events to the queue, stage 2 checks, journals,
+//! applies and tells the workers, in the same order.
+//!
+//! Both run in one turn of the hub, unless a durable event ahead is not committed yet: then everything behind it waits.
+
+use smallvec::SmallVec;
+
+use super::Hub;
+use crate::ids::{MemberKey, NamespacePath, Offset, PrivateId, RoomName, SocketId, WorkerId};
+use crate::log::{self, EventEntry, Record};
+use crate::messages::fanout::{Delivery, FanoutCommand, Outcome, Refusal};
+use crate::messages::hub::{Broadcast, Grade, ReplyTo};
+use crate::protocol::encoded::{Draft, Encoded, Message};
+use crate::state::outbox::PACKET_OVERHEAD_BYTES;
+use crate::state::rooms::{Absent, Place, Route, Target};
+
+/// What stage 2 applies.
+pub(super) enum Entry {
+    Connect {
+        worker: WorkerId,
+        from: ReplyTo,
+        socket: SocketId,
+        member: MemberKey,
+        namespace: NamespacePath,
+        pid: Option<PrivateId>,
+        reply: Encoded,
+        offset: Option<Offset>,
+    },
+    Disconnect {
+        socket: SocketId,
+        offset: Option<Offset>,
+    },
+    Join {
+        worker: WorkerId,
+        from: ReplyTo,
+        socket: SocketId,
+        room: RoomName,
+        offset: Option<Offset>,
+    },
+    Leave {
+        worker: WorkerId,
+        from: ReplyTo,
+        socket: SocketId,
+        room: RoomName,
+        offset: Option<Offset>,
+    },
+    Event {
+        worker: WorkerId,
+        from: ReplyTo,
+        namespace: NamespacePath,
+        target: Target,
+        packet: EventPacket,
+        volatile: bool,
+    },
+    Fetch {
+        worker: WorkerId,
+        from: ReplyTo,
+        namespace: NamespacePath,
+        target: Target,
+    },
+}
+
+/// An event's packet between the stages.
+pub(super) enum EventPacket {
+    /// Numbered in stage 1 and sealed with its own token.
+    Numbered(Message, Offset),
+    /// Sealed in stage 2, with the token of what was applied before it.
+    Unnumbered(Draft, Option<u64>),
+}
+
+impl Hub {
+    /// Stage 1: a number, while recovery is on.
+    pub(super) fn number(&mut self) -> Option<Offset> {
+        self.numbering.as_mut().map(super::Numbering::next)
+    }
+
+    /// Stage 1 of an event.
+    pub(super) fn take_event(&mut self, worker: WorkerId, broadcast: Broadcast) {
+        let Broadcast { from, target, draft, grade, ack } = broadcast;
+        let namespace = draft.namespace().clone();
+        let offset = if grade == Grade::Volatile { None } else { self.number() };
+        let packet = match &offset {
+            Some(offset) => EventPacket::Numbered(draft.seal(ack, Some(offset)), *offset),
+            None => EventPacket::Unnumbered(draft, ack),
+        };
+        let volatile = grade == Grade::Volatile;
+        let durable = grade == Grade::Durable;
+        if durable {
+            if let Err(refusal) = self.submit_durable(&namespace, &target, &packet) {
+                return self.links.answer(worker, from, Outcome::Refused(refusal));
+            }
+        }
+        let overtakes = volatile && !self.pipeline.any(|entry| entry.concerns(&namespace, &target));
+        let entry = Entry::Event { worker, from, namespace, target, packet, volatile };
+        if durable {
+            self.pipeline.push(entry, true);
+        } else if overtakes {
+            self.apply(entry);
+        } else {
+            self.pass(entry);
+        }
+    }
+
+    /// An entry that waits for nobody: applied now, or behind what waits.
+    pub(super) fn pass(&mut self, entry: Entry) {
+        if self.pipeline.is_empty() {
+            self.apply(entry);
+        } else {
+            self.pipeline.push(entry, false);
+        }
+    }
+
+    /// Applies everything whose turn has come.
+    pub(super) fn advance(&mut self) {
+        while let Some(entry) = self.pipeline.pop() {
+            self.apply(entry);
+        }
+    }
+
+    fn submit_durable(
+        &mut self,
+        namespace: &NamespacePath,
+        target: &Target,
+        packet: &EventPacket,
+    ) -> Result<(), Refusal> {
+        if target.rooms.is_empty() {
+            return Err(Refusal::DurableNeedsRoom);
+        }
+        let (Some(queue), EventPacket::Numbered(message, offset)) = (&mut self.queue, packet) else {
+            return Err(Refusal::NoQueue);
+        };
+        let entry = event_entry(namespace, target, message);
+        let record = Record { lsn: offset.lsn, fingerprint: offset.fingerprint, entry };
+        queue.submit(self.pipeline.next_position().0, &record).map_err(|_| Refusal::Overloaded)
+    }
+
+    /// Stage 2.
+    fn apply(&mut self, entry: Entry) {
+        match entry {
+            Entry::Connect { worker, from, socket, member, namespace, pid, reply, offset } => {
+                if let Some(pid) = pid {
+                    self.journal(offset, || log::Entry::Connect { pid, socket, namespace: namespace.clone() });
+                }
+                let everybody = self.rooms.connect(socket, &namespace, Place { worker, member });
+                self.links.tell(worker, FanoutCommand::Attach { member, everybody, reply, offset });
+                self.links.answer(worker, from, Outcome::Connected { offset });
+            }
+            Entry::Disconnect { socket, offset } => {
+                if let Some(place) = self.rooms.disconnect(&socket) {
+                    self.journal(offset, || log::Entry::Disconnect { socket });
+                    self.links.tell(place.worker, FanoutCommand::Detach { member: place.member });
+                }
+            }
+            Entry::Join { worker, from, socket, room, offset } => {
+                let outcome = self.apply_join(socket, room, offset);
+                self.links.answer(worker, from, outcome);
+            }
+            Entry::Leave { worker, from, socket, room, offset } => {
+                if let Ok((place, number)) = self.rooms.leave(&socket, &room) {
+                    self.journal(offset, || log::Entry::Leave { socket, room });
+                    let member = place.member;
+                    self.links.tell(place.worker, FanoutCommand::Leave { member, room: number });
+                }
+                self.links.answer(worker, from, Outcome::Left);
+            }
+            Entry::Event { worker, from, namespace, target, packet, volatile } => {
+                let outcome = self.apply_event(&namespace, &target, packet, volatile);
+                self.links.answer_publisher(worker, from, outcome);
+            }
+            Entry::Fetch { worker, from, namespace, target } => self.apply_fetch(worker, from, &namespace, &target),
+        }
+    }
+
+    fn apply_join(&mut self, socket: SocketId, room: RoomName, offset: Option<Offset>) -> Outcome {
+        match self.rooms.join(&socket, &room, self.limits.rooms_per_socket_max) {
+            Ok(joined) if joined.fresh => {
+                self.journal(offset, || log::Entry::Join { socket, room });
+                let member = joined.place.member;
+                self.links.tell(joined.place.worker, FanoutCommand::Join { member, room: joined.room });
+                Outcome::Joined { members: joined.members, offset }
+            }
+            Ok(joined) => {
+                let offset = self.numbering.as_ref().map(super::Numbering::applied);
+                Outcome::Joined { members: joined.members, offset }
+            }
+            Err(Absent::Full) => Outcome::Refused(Refusal::TooManyRooms),
+            Err(Absent::Socket | Absent::Room) => Outcome::Refused(Refusal::NotConnected),
+        }
+    }
+
+    fn apply_event(
+        &mut self,
+        namespace: &NamespacePath,
+        target: &Target,
+        packet: EventPacket,
+        volatile: bool,
+    ) -> Outcome {
+        let (message, offset) = match packet {
+            EventPacket::Numbered(message, offset) => {
+                // Revealed only after the journal has it.
+                if !self.journal(Some(offset), || event_entry(namespace, target, &message)) {
+                    return Outcome::Refused(Refusal::Overloaded);
+                }
+                (message, Some(offset))
+            }
+            EventPacket::Unnumbered(draft, ack) => {
+                let token = self.numbering.as_ref().map(super::Numbering::applied);
+                (draft.seal(ack, token.as_ref()), None)
+            }
+        };
+        let route = self.rooms.route(namespace, target);
+        let cost = message.byte_len() + PACKET_OVERHEAD_BYTES;
+        for worker in self.links.workers() {
+            let reach = self.rooms.reach(&route, worker);
+            if reach > 0 {
+                let delivery = delivery(&route, worker, &message, offset, volatile, reach * cost);
+                self.links.deliver(worker, delivery);
+            }
+        }
+        Outcome::Emitted { offset }
+    }
+
+    fn apply_fetch(&mut self, asker: WorkerId, from: ReplyTo, namespace: &NamespacePath, target: &Target) {
+        let route = self.rooms.route(namespace, target);
+        let reached: SmallVec<[WorkerId; 4]> =
+            self.links.workers().filter(|worker| self.rooms.reach(&route, *worker) > 0).collect();
+        for worker in &reached {
+            let command = FanoutCommand::Fetch {
+                worker: asker,
+                to: from,
+                rooms: route.rooms.clone(),
+                except: route.except.clone(),
+                members: on(*worker, &route.sockets),
+                exclude: on(*worker, &route.exclude),
+            };
+            self.links.tell(*worker, command);
+        }
+        self.links.answer(asker, from, Outcome::Asked { parts: reached.len() });
+    }
+
+    /// Journals while recovery is on. Returns false if the journal takes no more.
+    fn journal(&mut self, offset: Option<Offset>, entry: impl FnOnce() -> log::Entry) -> bool {
+        let (Some(numbering), Some(offset)) = (&mut self.numbering, offset) else { return true };
+        match numbering.journal(offset, entry()) {
+            Ok(()) => true,
+            Err(error) => {
+                ::log::error!("record not journalled lsn={} error={error}", offset.lsn.0);
+                false
+            }
+        }
+    }
+}
+
+impl Entry {
+    /// Whether the order between this entry and an event for `target` can be seen by anybody.
+    fn concerns(&self, in_namespace: &NamespacePath, target: &Target) -> bool {
+        match self {
+            Self::Event { namespace, target: own, .. } => {
+                namespace == in_namespace
+                    && (own.rooms.is_empty()
+                        || target.rooms.is_empty()
+                        || own.rooms.iter().any(|room| target.rooms.contains(room)))
+            }
+            Self::Join { room, .. } | Self::Leave { room, .. } => {
+                target.rooms.contains(room) || target.except.contains(room)
+            }
+            Self::Connect { .. } | Self::Disconnect { .. } => true,
+            Self::Fetch { .. } => false,
+        }
+    }
+}
+
+fn event_entry(namespace: &NamespacePath, target: &Target, message: &Message) -> log::Entry {
+    log::Entry::Event(EventEntry {
+        namespace: namespace.clone(),
+        rooms: target.rooms.clone(),
+        except: target.except.clone(),
+        exclude: target.exclude,
+        message: message.clone(),
+    })
+}
+
+fn delivery(
+    route: &Route,
+    worker: WorkerId,
+    message: &Message,
+    offset: Option<Offset>,
+    volatile: bool,
+    weight: usize,
+) -> Delivery {
+    Delivery {
+        rooms: route.rooms.clone(),
+        except: route.except.clone(),
+        members: on(worker, &route.sockets),
+        exclude: on(worker, &route.exclude),
+        message: message.clone(),
+        offset,
+        volatile,
+        weight,
+    }
+}
+
+fn on(worker: WorkerId, places: &[Place]) -> SmallVec<[MemberKey; 1]> {
+    places.iter().filter(|place| place.worker == worker).map(|place| place.member).collect()
+}

@@ -1,0 +1,76 @@
+//! Stentor: a realtime hub. Socket.IO v5 over Engine.IO v4, for unmodified `socket.io-client`s.
+//!
+//! A client emits, the server hears. The server emits, every subscriber hears. What happens in between is the hub's:
+//! one actor that decides the order, and numbers every event.
+//!
+//! ```no_run
+//! use stentor::{Event, Recovery, Server};
+//!
+//! # #[derive(serde::Serialize, serde::Deserialize)] struct ChatMessage { text: String }
+//! # async fn start() -> Result<(), Box<dyn std::error::Error>> {
+//! let io = Server::builder().recovery(Recovery::memory()).build()?;
+//! let _ = io
+//!     .of("/")
+//!     .on("message", |socket, event: Event<ChatMessage>| async move {
+//!         socket.to("lobby").emit("message", &event.data).await?;
+//!         event.ack.send("ok")?;
+//!         Ok(())
+//!     })
+//!     .on_connection(|socket| async move {
+//!         socket.join("lobby").await?;
+//!         Ok(())
+//!     })
+//!     .on_disconnect(|socket, reason| async move {
+//!         log::info!("left id={} reason={reason}", socket.id());
+//!         Ok(())
+//!     });
+//! io.run(("127.0.0.1", 3000)).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Layout
+//!
+//! A folder is a floor; imports only point down, and `tests/architecture.rs` keeps it so.
+//!
+//! | floor | | |
+//! |---|---|---|
+//! | 8 | `main.rs` | the command line, on the public API alone |
+//! | 7 | `server/` | composition root, configuration, HTTP beside the hub |
+//! | 6 | `transport/` | polling, websocket; Engine.IO's HTTP errors |
+//! | 5 | `session/`, `hub/` | the actors; they talk through `messages/` |
+//! | 4 | `worker/` | once per thread: fanout, outboxes, flusher, port |
+//! | 3 | `api/` | handles: what an application holds |
+//! | 2 | `messages/` | every arrow between actors |
+//! | 1 | `state/`, `log/` | sans-IO machines; the journal |
+//! | 0 | `protocol/`, `ids.rs`, `limits.rs` | the wire, names, bounds |
+
+mod api;
+mod hub;
+mod ids;
+mod limits;
+mod log;
+mod messages;
+mod protocol;
+mod server;
+mod session;
+mod state;
+mod transport;
+mod worker;
+
+pub use crate::api::ack::Ack;
+pub use crate::api::args::{FromArgs, OutgoingArgs, ToArgs};
+pub use crate::api::broadcast::Broadcast;
+pub use crate::api::error::{AckError, EmitError, HandlerError, RoomError};
+pub use crate::api::event::Event;
+pub use crate::api::handshake::Handshake;
+pub use crate::api::namespace::Namespace;
+pub use crate::api::socket::Socket;
+pub use crate::ids::{Epoch, Fingerprint, IdError, Lsn, Offset, SocketId};
+pub use crate::limits::Limits;
+pub use crate::messages::request::{Joined, Receipt};
+pub use crate::protocol::reason::DisconnectReason;
+pub use crate::protocol::socketio::packet::Args;
+pub use crate::server::config;
+pub use crate::server::demo;
+pub use crate::server::vocabulary;
+pub use crate::server::{BuildError, Builder, Listener, Recovery, Server};

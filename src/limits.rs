@@ -1,0 +1,119 @@
+//! Every bound of the hub, with its unit, its default, and why that default.
+//!
+//! A queue, buffer, map or retry that is not bounded by a field here is a defect.
+
+use std::time::Duration;
+
+/// The bounds and deadlines of one server. Defaults equal Socket.IO's where it has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Between the server's pings. Default 25 s, Socket.IO's. Longer saves packets, shorter finds dead peers sooner.
+    pub ping_interval: Duration,
+    /// From a ping to the pong it wants; then the session ends with "ping timeout". Default 20 s, Socket.IO's.
+    pub ping_timeout: Duration,
+    /// From the handshake to the first CONNECT; then the session ends. Default 45 s, Socket.IO's.
+    pub connect_timeout: Duration,
+    /// Life of an upgrade candidate that does not finish its probe. Default 10 s, Socket.IO's.
+    pub upgrade_timeout: Duration,
+    /// Between the noops that free a pending poll while a candidate is probed. Default 100 ms, Socket.IO's.
+    pub upgrade_noop_interval: Duration,
+    /// From a binary packet's header to its last attachment; then "parse error". Default 10 s: attachments follow at once.
+    pub attachments_timeout: Duration,
+    /// For a closing websocket to take its last bytes; then it is reset. Default 1 s: a healthy peer needs milliseconds.
+    pub close_linger: Duration,
+
+    /// Largest POST body and largest websocket message accepted, in bytes. Default 1 000 000, Socket.IO's.
+    pub payload_bytes_max: usize,
+    /// For a POST's body to come in whole. Default 30 s: a phone on a bad line needs seconds, a slow-loris minutes.
+    pub body_timeout: Duration,
+    /// Packets in one POST. Default 10 000: the smallest packets fill a default body with about 300 000, an abuse.
+    pub payload_packets_max: usize,
+    /// Bytes of one poll's answer, not counting a single larger packet. Default 1 000 000, as for what clients send.
+    pub poll_bytes_max: usize,
+    /// Fragments of one websocket message. Default 1 024: browsers send one, tiny fragments are an attack on memory.
+    pub fragments_max: usize,
+    /// Bytes of request headers kept for the application. Default 1 024: a browser sends 500 to 900; the rest is cut.
+    pub handshake_bytes_max: usize,
+    /// Namespaces one session may join. Default 64: clients multiplex a handful.
+    pub namespaces_per_session_max: usize,
+    /// Rooms one socket may be in. Default 65 536: bounded, and above what a legitimate client was seen to use.
+    pub rooms_per_socket_max: usize,
+
+    /// Bytes that may wait in one session's outbox, packet overhead included; past it the session is closed.
+    /// Default 4 MiB: half a second of a full worker; a reader that is further behind is not keeping up.
+    pub outbox_bytes_max: usize,
+    /// Size of a websocket's kernel send buffer, in bytes. Default 256 KiB: it counts as the hub's memory when a peer jams.
+    pub send_buffer_bytes: usize,
+
+    /// Handlers of one session that may be running. Default 128: enough to overlap waits, few enough to hold in memory.
+    pub handlers_pending_max: usize,
+    /// Events of one session held because handlers or credit ran out; past it the session stops reading. Default 256.
+    pub held_events_max: usize,
+    /// Bytes of those events. Default 1 MiB.
+    pub held_bytes_max: usize,
+    /// For the connection handler to return; then held events are released with a warning. Default 10 s.
+    pub connection_handler_timeout: Duration,
+
+    /// Commands one session may have at the hub unanswered. Default 64: covers a worker's turn, bounds the hub's mailbox.
+    pub credit_commands: usize,
+    /// Bytes of those commands. Default 1 MiB; a single larger command passes when nothing else is under way.
+    pub credit_bytes: usize,
+    /// Commands that may wait for credit in one session. Default 1 024; then `emit` fails at once with `Overloaded`.
+    pub credit_waiting_max: usize,
+    /// For a command to get credit; then it fails with `Overloaded`. Default 10 s.
+    pub credit_timeout: Duration,
+    /// For the hub to answer what a handler waits for. Default 10 s; the hub answers in microseconds unless it is pressed.
+    pub hub_answer_timeout: Duration,
+    /// Bytes handed to one worker and not yet written out, above which the hub delays answers. Default 8 MiB.
+    pub worker_bytes_max: usize,
+    /// Batches that may wait in the hub's or a fanout's mailbox. Default 4 096; a full one makes the sender keep its batch.
+    pub mailbox_batches: usize,
+    /// For a client's ack, where the caller names no other time. Default 10 s.
+    pub ack_timeout: Duration,
+    /// Acks one session may be asked for at a time. Default 4 096; then `emit_with_ack` fails with `Overloaded`.
+    pub acks_pending_max: usize,
+
+    /// Records the memory journal keeps. Default 65 536.
+    pub journal_records_max: usize,
+    /// Bytes of those records. Default 64 MiB.
+    pub journal_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            connect_timeout: Duration::from_secs(45),
+            upgrade_timeout: Duration::from_secs(10),
+            upgrade_noop_interval: Duration::from_millis(100),
+            attachments_timeout: Duration::from_secs(10),
+            close_linger: Duration::from_secs(1),
+            payload_bytes_max: 1_000_000,
+            body_timeout: Duration::from_secs(30),
+            payload_packets_max: 10_000,
+            poll_bytes_max: 1_000_000,
+            fragments_max: 1_024,
+            handshake_bytes_max: 1_024,
+            namespaces_per_session_max: 64,
+            rooms_per_socket_max: 65_536,
+            outbox_bytes_max: 4 << 20,
+            send_buffer_bytes: 256 << 10,
+            handlers_pending_max: 128,
+            held_events_max: 256,
+            held_bytes_max: 1 << 20,
+            connection_handler_timeout: Duration::from_secs(10),
+            credit_commands: 64,
+            credit_bytes: 1 << 20,
+            credit_waiting_max: 1_024,
+            credit_timeout: Duration::from_secs(10),
+            hub_answer_timeout: Duration::from_secs(10),
+            worker_bytes_max: 8 << 20,
+            mailbox_batches: 4_096,
+            ack_timeout: Duration::from_secs(10),
+            acks_pending_max: 4_096,
+            journal_records_max: 65_536,
+            journal_bytes_max: 64 << 20,
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What the hub is told: by workers, in one FIFO each, and by the process around it.
+
+use actix::{Message, Recipient};
+
+use super::fanout::FanoutBatch;
+use crate::ids::{MemberKey, NamespacePath, PrivateId, RoomName, SlotKey, SocketId, WorkerId};
+use crate::protocol::encoded::{Draft, Encoded};
+use crate::state::credit::Ticket;
+use crate::state::pipeline::Position;
+use crate::state::rooms::Target;
+
+/// What a worker's sessions said in one turn, in order. Bounded by the sessions' credit.
+pub struct HubBatch {
+    /// Whose.
+    pub worker: WorkerId,
+    /// What.
+    pub commands: Vec<HubCommand>,
+}
+
+impl Message for HubBatch {
+    type Result = ();
+}
+
+/// Where the answer to a command goes. The worker is that of the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplyTo {
+    /// The session (or the desk).
+    pub slot: SlotKey,
+    /// Which of its commands.
+    pub ticket: Ticket,
+}
+
+/// How much an event is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Grade {
+    /// May be dropped; is neither numbered nor journalled.
+    Volatile,
+    /// Numbered and journalled while recovery is on.
+    #[default]
+    Plain,
+    /// Revealed only after the queue has committed it.
+    Durable,
+}
+
+/// An event on its way to the hub.
+#[derive(Debug)]
+pub struct Broadcast {
+    /// Who is answered.
+    pub from: ReplyTo,
+    /// For whom it is.
+    pub target: Target,
+    /// The packet, open for its token.
+    pub draft: Draft,
+    /// How much it is worth.
+    pub grade: Grade,
+    /// The ack id it bears, for an emit to one socket that wants an answer.
+    pub ack: Option<u64>,
+}
+
+/// One thing for the hub to do. Sent by sessions, the desk and fanouts through their worker's port.
+pub enum HubCommand {
+    /// A worker introduces itself, before anything else.
+    Register {
+        /// The only channel back.
+        fanout: Recipient<FanoutBatch>,
+    },
+    /// A session connects a socket. Answered by `Connected`, behind the `Attach` that carries the CONNECT reply.
+    Connect {
+        /// Who is answered.
+        from: ReplyTo,
+        /// The new socket.
+        socket: SocketId,
+        /// Its place in the worker's member table.
+        member: MemberKey,
+        /// Where it connects.
+        namespace: NamespacePath,
+        /// Set when it can be recovered.
+        pid: Option<PrivateId>,
+        /// The CONNECT reply, which goes out before any event.
+        reply: Encoded,
+    },
+    /// A socket is gone. Not answered: `Detach` frees its place. Needs no credit, since it ends what held some.
+    Disconnect {
+        /// Which.
+        socket: SocketId,
+    },
+    /// A socket joins a room. Answered by `Joined`.
+    Join {
+        /// Who is answered.
+        from: ReplyTo,
+        /// Who joins.
+        socket: SocketId,
+        /// What.
+        room: RoomName,
+    },
+    /// A socket leaves a room. Answered by `Left`, also if it was not there.
+    Leave {
+        /// Who is answered.
+        from: ReplyTo,
+        /// Who leaves.
+        socket: SocketId,
+        /// What.
+        room: RoomName,
+    },
+    /// An event. Answered by `Emitted`.
+    Broadcast(Box<Broadcast>),
+    /// Who is there? Answered at once by `Done`, and then by as many `Fetched` parts as there are workers with members.
+    Fetch {
+        /// Who is answered.
+        from: ReplyTo,
+        /// Where.
+        namespace: NamespacePath,
+        /// Whom.
+        target: Target,
+    },
+    /// A fanout's part of an answer to `Fetch`, to be passed on.
+    Fetched {
+        /// The worker of the one who asked.
+        worker: WorkerId,
+        /// The one who asked, and what.
+        to: ReplyTo,
+        /// Members on this worker.
+        sockets: Vec<SocketId>,
+    },
+    /// This worker has written out so many delivered bytes since it last said so.
+    Consumed {
+        /// How many.
+        bytes: usize,
+    },
+}
+
+/// What the process around the hub tells it. Sent by the committer and by the server; a handful at a time.
+pub enum HubControl {
+    /// The entry at this position of the pipeline is safe on disk.
+    Committed(Position),
+    /// Close every session, now; clients may come back.
+    Shutdown,
+}
+
+impl Message for HubControl {
+    type Result = ();
+}

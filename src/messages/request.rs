@@ -1,0 +1,136 @@
+//! What code asks for through handles: sent by `api`, taken by the session that is current, or by the desk.
+
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use super::hub::Grade;
+use crate::ids::{NamespacePath, Offset, RoomName, SocketId};
+use crate::protocol::encoded::{Draft, Message};
+use crate::protocol::socketio::packet::Args;
+use crate::state::rooms::Target;
+
+/// Why a request was not carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum RequestError {
+    /// The socket is gone; nothing was done.
+    #[error("socket is disconnected")]
+    Disconnected,
+    /// No credit before the deadline, or too many requests waiting; nothing was done. Try again later.
+    #[error("hub is overloaded")]
+    Overloaded,
+    /// The socket is in as many rooms as it may be.
+    #[error("socket is in as many rooms as it may be")]
+    TooManyRooms,
+    /// No answer in time. For an emit: it may or may not have happened.
+    #[error("no answer within the deadline")]
+    Unanswered,
+    /// Durable events are not available on this server.
+    #[error("durable events need a queue and at least one room")]
+    NotDurable,
+}
+
+/// What the hub did with an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its position in the log; `None` with recovery off or for a volatile event.
+    pub offset: Option<Offset>,
+}
+
+/// What a join led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Joined {
+    /// Members of the room, this socket included, over all workers.
+    pub members: usize,
+    /// Position of the join in the log; `None` with recovery off.
+    pub offset: Option<Offset>,
+}
+
+/// When an emit is answered.
+#[derive(Debug)]
+pub enum Done {
+    /// As soon as the command has credit.
+    WhenTaken(oneshot::Sender<Result<(), RequestError>>),
+    /// When the hub has numbered it.
+    WhenNumbered(oneshot::Sender<Result<Receipt, RequestError>>),
+}
+
+/// One thing that code asks for. Bounded: each waits for its answer, or belongs to one event of the client.
+#[derive(Debug)]
+pub enum Request {
+    /// Emit to rooms.
+    Broadcast {
+        /// For whom.
+        target: Target,
+        /// What.
+        draft: Draft,
+        /// How much it is worth.
+        grade: Grade,
+        /// Who is told.
+        done: Done,
+    },
+    /// Emit to the session's own socket.
+    Direct {
+        /// Which of its sockets.
+        socket: SocketId,
+        /// What.
+        draft: Draft,
+        /// How much it is worth.
+        grade: Grade,
+        /// Who is told.
+        done: Done,
+    },
+    /// Emit to the session's own socket and wait for its ack.
+    Call {
+        /// Which of its sockets.
+        socket: SocketId,
+        /// What.
+        draft: Draft,
+        /// For how long.
+        timeout: Duration,
+        /// Gets the ack's arguments.
+        answer: oneshot::Sender<Result<Args, RequestError>>,
+    },
+    /// Answer an event that the client emitted with an ack id. At most one per such event.
+    Acknowledge {
+        /// Which of its sockets.
+        socket: SocketId,
+        /// The ACK packet.
+        message: Message,
+    },
+    /// Put the session's socket into a room.
+    Join {
+        /// Which of its sockets.
+        socket: SocketId,
+        /// Where.
+        room: RoomName,
+        /// Who is told.
+        done: oneshot::Sender<Result<Joined, RequestError>>,
+    },
+    /// Take the session's socket out of a room.
+    Leave {
+        /// Which of its sockets.
+        socket: SocketId,
+        /// Where.
+        room: RoomName,
+        /// Who is told.
+        done: oneshot::Sender<Result<(), RequestError>>,
+    },
+    /// List sockets.
+    Fetch {
+        /// Where.
+        namespace: NamespacePath,
+        /// Whom.
+        target: Target,
+        /// Gets them, in no particular order, as of one position in the hub's order.
+        answer: oneshot::Sender<Result<Vec<SocketId>, RequestError>>,
+    },
+    /// Put the session's socket out of its namespace.
+    Disconnect {
+        /// Which of its sockets.
+        socket: SocketId,
+        /// End the whole session instead.
+        close_session: bool,
+    },
+}

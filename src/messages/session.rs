@@ -1,0 +1,154 @@
+//! What a session is told, and how it is reached.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use actix::dev::SendError;
+use actix::{Message, Recipient};
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use super::fanout::Outcome;
+use super::request::Request;
+use super::sink::{FrameSink, Handover};
+use crate::ids::SocketId;
+use crate::protocol::engineio::packet::Packet;
+use crate::protocol::reason::DisconnectReason;
+use crate::state::credit::Ticket;
+
+/// Why a session refuses what a transport brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum TransportRefusal {
+    /// The session is on another transport: 400, code 3.
+    #[error("session is on another transport")]
+    WrongTransport,
+    /// Another GET waits already; both end the session: 400.
+    #[error("a second poll while one waits")]
+    SecondPoll,
+    /// The session has ended: 400, code 1.
+    #[error("session has ended")]
+    Ended,
+}
+
+/// One thing for a session to do.
+pub enum SessionCommand {
+    /// A GET asks for a batch. One at a time; sent by the polling transport.
+    Drain {
+        /// Takes the batch.
+        sink: Box<dyn FrameSink + Send>,
+        /// Whether it was let in.
+        reply: oneshot::Sender<Result<(), TransportRefusal>>,
+    },
+    /// A POST brought packets, or what is no payload. One at a time; sent by the polling transport.
+    Post {
+        /// What was read.
+        packets: Result<Vec<Packet>, String>,
+        /// Answered once the session goes on reading.
+        reply: oneshot::Sender<Result<(), TransportRefusal>>,
+    },
+    /// A websocket was accepted for this session. Sent by the websocket transport.
+    Websocket(Box<dyn Handover>),
+    /// The client broke the rules of its transport, or dropped a poll. Sent by transports.
+    TransportFailed(String),
+    /// The hub answered a command. Sent by the fanout; bounded by credit.
+    Answered {
+        /// Which.
+        ticket: Ticket,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// A part of the answer to a question. Sent by the fanout; bounded by the parts announced.
+    Fetched {
+        /// Which question.
+        ticket: Ticket,
+        /// Some of the sockets.
+        sockets: Vec<SocketId>,
+    },
+    /// The drainer is lost, or the outbox was full. Sent by the worker, once.
+    DrainerLost(String),
+    /// The outbox of a closing session has been written out. Sent by the worker, once.
+    DrainedLast,
+    /// Code asks for something. Sent by handles.
+    Request(Request),
+    /// Handlers have finished and events are held. Sent by the last of them, once until the session has looked.
+    HandlersFreed,
+    /// A middleware or connection handler returned. Sent once for each socket.
+    Admitted {
+        /// Which socket.
+        socket: SocketId,
+    },
+    /// A handler panicked: close this session, nothing else.
+    HandlerPanicked {
+        /// Name of the event, or of the handler.
+        handler: String,
+    },
+    /// End the session. Sent by the fanout for the hub, and by the server.
+    Close(DisconnectReason),
+}
+
+impl Message for SessionCommand {
+    type Result = ();
+}
+
+/// The session is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("session has ended")]
+pub struct SessionGone;
+
+struct Entry {
+    commands: Recipient<SessionCommand>,
+    posting: AtomicBool,
+}
+
+/// The address of a session (or of the desk). Cheap to clone, owned, usable from any thread.
+#[derive(Clone)]
+pub struct SessionLink(Arc<Entry>);
+
+impl SessionLink {
+    /// Makes the address of an actor that takes session commands.
+    pub fn new(commands: Recipient<SessionCommand>) -> Self {
+        Self(Arc::new(Entry { commands, posting: AtomicBool::new(false) }))
+    }
+
+    /// Sends a command whose number is bounded by its own protocol. Never waits, fails only when the session is gone.
+    pub fn post(&self, command: SessionCommand) -> Result<(), SessionGone> {
+        match self.0.commands.try_send(command) {
+            Ok(()) => Ok(()),
+            Err(SendError::Closed(_)) => Err(SessionGone),
+            // A fresh clone has one place of its own past the capacity, so this succeeds unless the session has gone.
+            Err(SendError::Full(command)) => self.0.commands.clone().try_send(command).map_err(|_| SessionGone),
+        }
+    }
+
+    /// Sends a command of which code may produce any number. Gives it back when the mailbox is full.
+    pub fn offer(&self, command: SessionCommand) -> Result<(), SendError<SessionCommand>> {
+        self.0.commands.try_send(command)
+    }
+
+    /// Claims the session's one POST. `None` while another is being read.
+    pub fn begin_post(&self) -> Option<PostClaim> {
+        let free = !self.0.posting.swap(true, Ordering::AcqRel);
+        free.then(|| PostClaim(self.clone()))
+    }
+
+    /// Whether both are the address of one session.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl std::fmt::Debug for SessionLink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SessionLink")
+    }
+}
+
+/// The session's one POST, free again when this is dropped.
+#[derive(Debug)]
+pub struct PostClaim(SessionLink);
+
+impl Drop for PostClaim {
+    fn drop(&mut self) {
+        self.0.0.posting.store(false, Ordering::Release);
+    }
+}

@@ -1,0 +1,77 @@
+//! How a session's outbox is drained: the contract between the flusher and the transports.
+//!
+//! A long-poll GET, a websocket and an upgrade are three ways to drain one session. An upgrade changes the drainer.
+
+use std::io;
+use std::pin::Pin;
+
+use futures_core::Stream;
+
+use crate::protocol::encoded::Encoded;
+use crate::protocol::engineio::packet::Packet;
+use crate::protocol::reason::DisconnectReason;
+use crate::state::outbox::Outbox;
+
+/// How far a drain got.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// The outbox is empty.
+    All,
+    /// The peer takes no more at present; the transport says [`Incoming::Writable`] when it does again.
+    Blocked,
+    /// This drainer took its one batch and is used up.
+    Finished,
+    /// The connection is broken.
+    Lost(String),
+}
+
+/// Takes packets out of an outbox. Lives in the outbox slab; called by the flusher of its worker only. Never blocks.
+pub trait FrameSink {
+    /// Takes what the peer takes now.
+    fn drain(&mut self, outbox: &mut Outbox) -> Drained;
+
+    /// Stops or resumes reading, where reading goes through this connection.
+    fn set_reading(&mut self, _reading: bool) {}
+
+    /// Queues the transport's last word behind what is queued already.
+    fn say_goodbye(&mut self, reason: DisconnectReason, outbox: &mut Outbox);
+
+    /// The last word is out: ends the sending side. Returns whether the peer's end is worth waiting for.
+    fn finish(&mut self) -> bool;
+
+    /// Ends the connection so that nothing stays behind in the kernel (a websocket is reset).
+    fn abort(&mut self);
+}
+
+/// What comes in over a connection that its session owns.
+#[derive(Debug)]
+pub enum Incoming {
+    /// Packets, in order.
+    Packets(Vec<Packet>),
+    /// The transport answers its own protocol (a websocket's pong): send this ahead of queued events.
+    Control(Encoded),
+    /// The socket takes bytes again.
+    Writable,
+    /// What came is no packet; nothing more comes.
+    Undecodable(String),
+    /// The peer went over a limit and was told so; nothing more comes.
+    TooLarge(String),
+    /// The peer closed in order; nothing more comes.
+    Closed,
+    /// The connection broke; nothing more comes.
+    Broken(String),
+}
+
+/// Both halves of a connection, on the worker that drives it.
+pub struct Connection {
+    /// The writing half.
+    pub sink: Box<dyn FrameSink>,
+    /// The reading half. Ends after the first item that says so.
+    pub incoming: Pin<Box<dyn Stream<Item = Incoming>>>,
+}
+
+/// A connection that was accepted on some worker and travels to its session's.
+pub trait Handover: Send {
+    /// Takes root on the current thread.
+    fn settle(self: Box<Self>) -> io::Result<Connection>;
+}

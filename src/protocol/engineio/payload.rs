@@ -1,0 +1,163 @@
+//! The body of a poll: packets joined by a record separator.
+//!
+//! Refuses to bound bytes (the transport has counted them before a body gets here) and to choose which packets go
+//! into a poll.
+
+use bytestring::ByteString;
+
+use super::packet::encode_binary;
+use super::{DecodeError, Packet};
+
+/// Stands between two packets of a payload (ASCII "record separator").
+pub const SEPARATOR: u8 = 0x1e;
+
+/// Decodes the body of a POST into its packets, in order.
+///
+/// All or nothing: the first error ends it, and the packets before the bad one are lost with the session. (The
+/// reference server handles those before it closes; no client can rely on that.)
+///
+/// # Errors
+/// [`DecodeError::TooManyPackets`] before anything is decoded, so that a body of separators costs nothing;
+/// [`DecodeError::Empty`] for an empty body or element; whatever [`Packet::decode_polled`] says of an element.
+pub fn decode_payload(body: ByteString, max_packets: usize) -> Result<Vec<Packet>, DecodeError> {
+    let separators = body.bytes().filter(|byte| *byte == SEPARATOR).count();
+    let count = separators + 1;
+    if count > max_packets {
+        return Err(DecodeError::TooManyPackets { count, limit: max_packets });
+    }
+    body.split(char::from(SEPARATOR)).map(|element| Packet::decode_polled(body.slice_ref(element))).collect()
+}
+
+/// Joins encoded packets into the body that answers a poll.
+#[derive(Debug, Default)]
+pub struct PayloadWriter {
+    /// The body so far. Empty exactly when nothing has been pushed: a packet has at least one byte.
+    body: Vec<u8>,
+}
+
+impl PayloadWriter {
+    /// A payload without packets. Do not answer a poll with it: clients read an empty body as an error.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a packet that is already encoded as text, its type digit included. An empty text adds nothing.
+    ///
+    /// The caller promises that the text holds no [`SEPARATOR`]; JSON never does.
+    pub fn push_raw(&mut self, text: &[u8]) {
+        if text.is_empty() {
+            return;
+        }
+        self.separate();
+        self.body.extend_from_slice(text);
+    }
+
+    /// Adds a binary packet: `b` and base64.
+    pub fn push_binary(&mut self, data: &[u8]) {
+        self.separate();
+        encode_binary(data, &mut self.body);
+    }
+
+    /// Length of the body so far, in bytes, separators included.
+    pub fn len(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Whether no packet has been pushed yet.
+    pub fn is_empty(&self) -> bool {
+        self.body.is_empty()
+    }
+
+    /// The body.
+    pub fn finish(self) -> Vec<u8> {
+        self.body
+    }
+
+    fn separate(&mut self) {
+        if !self.body.is_empty() {
+            self.body.push(SEPARATOR);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::super::packet::tests::any_packet;
+    use super::*;
+
+    fn decode(body: &'static str) -> Result<Vec<Packet>, DecodeError> {
+        decode_payload(ByteString::from_static(body), 3)
+    }
+
+    #[test]
+    fn packets_are_split_at_the_separator() {
+        assert_eq!(
+            decode("4hello\u{1e}2\u{1e}bAQID"),
+            Ok(vec![
+                Packet::Message("hello".into()),
+                Packet::Ping("".into()),
+                Packet::Binary(Bytes::from_static(&[1, 2, 3])),
+            ])
+        );
+    }
+
+    #[test]
+    fn an_empty_body_or_element_is_an_error() {
+        for body in ["", "\u{1e}", "4a\u{1e}", "\u{1e}4a", "4a\u{1e}\u{1e}4b"] {
+            let decoded = decode(body);
+            assert_eq!(decoded, Err(DecodeError::Empty), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_error_ends_it() {
+        assert_eq!(decode("4a\u{1e}9\u{1e}b="), Err(DecodeError::UnknownType { found: '9' }));
+    }
+
+    #[test]
+    fn more_packets_than_the_limit_are_refused_undecoded() {
+        let error = decode("\u{1e}\u{1e}\u{1e}").expect_err("too many");
+        assert_eq!(error, DecodeError::TooManyPackets { count: 4, limit: 3 });
+        assert_eq!(error.to_string(), "payload of 4 packets exceeds limit of 3");
+        assert!(decode("6\u{1e}6\u{1e}6").is_ok());
+    }
+
+    #[test]
+    fn the_writer_joins_text_and_binary() {
+        let mut writer = PayloadWriter::new();
+        assert!(writer.is_empty());
+        writer.push_raw(b"42[\"a\"]");
+        writer.push_raw(b"");
+        writer.push_binary(&[1, 2, 3]);
+        writer.push_raw(b"6");
+        assert_eq!(writer.len(), 15);
+        assert_eq!(writer.finish(), b"42[\"a\"]\x1ebAQID\x1e6");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_decodes_to_the_same(packets in prop::collection::vec(any_packet(), 1..8)) {
+            let mut writer = PayloadWriter::new();
+            for packet in &packets {
+                match packet {
+                    Packet::Binary(data) => writer.push_binary(data),
+                    text => {
+                        let mut out = Vec::new();
+                        text.encode_polled(&mut out);
+                        writer.push_raw(&out);
+                    }
+                }
+            }
+            let body = ByteString::try_from(writer.finish()).expect("utf-8");
+            prop_assert_eq!(decode_payload(body, 8), Ok(packets));
+        }
+
+        #[test]
+        fn arbitrary_bodies_never_panic(body in "[0-7b=AQ\u{1e}\u{e9}]*", limit in 0usize..10) {
+            let _ = decode_payload(body.into(), limit);
+        }
+    }
+}

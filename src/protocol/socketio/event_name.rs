@@ -1,0 +1,101 @@
+//! The name of an event, from the first element of its data.
+//!
+//! Refuses to know which events an application has.
+
+use bytestring::ByteString;
+
+use super::{DecodeError, json};
+
+/// Names that an application cannot use for its events: they have a meaning of their own on the client, the server, or
+/// in Node's event emitter.
+const RESERVED_EVENTS: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+
+/// The name of an event from its raw JSON, which must have been borrowed from `text`. Without escapes it needs no copy.
+pub(super) fn event_name(text: &ByteString, raw: &str) -> Result<ByteString, DecodeError> {
+    if raw.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+        return numeric_name(text, raw);
+    }
+    let inner = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')).ok_or(DecodeError::IllegalEventName)?;
+    let name = match inner.contains('\\') {
+        true => ByteString::from(json::unescape(raw).ok_or(DecodeError::IllegalEventName)?),
+        false => text.slice_ref(inner),
+    };
+    match RESERVED_EVENTS.into_iter().find(|reserved| name == *reserved) {
+        Some(name) => Err(DecodeError::ReservedEventName { name }),
+        None => Ok(name),
+    }
+}
+
+/// JavaScript uses the number as a property name, so `1`, `1.0` and `10e-1` are one event. Its text is the same here, but
+/// for magnitudes that JavaScript prints with an exponent (from 1e21 up, below 1e-6): those are written out.
+fn numeric_name(text: &ByteString, raw: &str) -> Result<ByteString, DecodeError> {
+    const SAFE: u64 = 1 << 53;
+    // Integers that a double holds exactly are their own text, except for -0.
+    if raw != "-0" && raw.parse().is_ok_and(|value: i64| value.unsigned_abs() <= SAFE) {
+        return Ok(text.slice_ref(raw));
+    }
+    match raw.parse::<f64>() {
+        // Adding zero turns -0 into 0.
+        Ok(value) if value.is_finite() => Ok((value + 0.0).to_string().into()),
+        _ => Err(DecodeError::IllegalEventName),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(raw: &'static str) -> Result<ByteString, DecodeError> {
+        event_name(&ByteString::from_static(raw), raw)
+    }
+
+    #[test]
+    fn a_string_is_unescaped() {
+        assert_eq!(name(r#""chat message""#), Ok("chat message".into()));
+        assert_eq!(name(r#""a\"\u00e9\ud83d\ude00""#), Ok("a\"é😀".into()));
+        assert_eq!(name("\"\""), Ok("".into()));
+    }
+
+    #[test]
+    fn a_name_without_escapes_is_not_copied() {
+        let text = ByteString::from("\"hello\"".to_owned());
+        let found = event_name(&text, &text).expect("a name");
+        assert_eq!(found.as_ptr(), text.as_ptr().wrapping_add(1));
+    }
+
+    #[test]
+    fn reserved_names_are_illegal_also_in_escapes() {
+        for name in RESERVED_EVENTS {
+            let raw = ByteString::from(format!("\"{name}\""));
+            assert_eq!(event_name(&raw, &raw), Err(DecodeError::ReservedEventName { name }));
+        }
+        let reserved = Err(DecodeError::ReservedEventName { name: "connect" });
+        assert_eq!(name(r#""\u0063onnect""#), reserved);
+        assert_eq!(name(r#""Connect""#), Ok("Connect".into()));
+    }
+
+    #[test]
+    fn what_is_neither_string_nor_number_is_no_name() {
+        for raw in ["null", "true", "{}", "[\"a\"]", r#""\ud800""#, "1e999", "-1e999"] {
+            assert_eq!(name(raw), Err(DecodeError::IllegalEventName), "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_number_becomes_its_decimal_text() {
+        for (raw, expected) in [
+            ("0", "0"),
+            ("-12", "-12"),
+            ("1.0", "1"),
+            ("10e-1", "1"),
+            ("-0", "0"),
+            ("-0.0", "0"),
+            ("1.5", "1.5"),
+            ("1e20", "100000000000000000000"),
+            ("9007199254740993", "9007199254740992"),
+        ] {
+            assert_eq!(name(raw), Ok(expected.into()), "{raw}");
+        }
+    }
+}

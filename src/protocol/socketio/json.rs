@@ -1,0 +1,279 @@
+//! What this layer must know about JSON that it passes through as text: the elements of an array, the single value,
+//! how deep it nests, and its tokens.
+//!
+//! Refuses to build values. serde_json validates, without recursion and without storing anything; positions come out
+//! of the same pass.
+
+use serde::Deserializer;
+use serde::de::{SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::packet::{Span, span};
+use super::{DecodeError, NESTING_MAX};
+
+/// The elements of an array, as places in its text.
+#[derive(Debug, Default)]
+pub(super) struct Elements<'t> {
+    /// The raw text of the element that was asked for as head, if the array has one.
+    pub(super) head: Option<&'t str>,
+    /// The text from the first remaining element to the last.
+    pub(super) rest: &'t str,
+    /// The remaining elements, relative to `rest`.
+    pub(super) spans: Vec<Span>,
+}
+
+/// Which elements of an array are arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Head {
+    /// All of them: the data of an ack.
+    None,
+    /// All but the first, which is set apart: the data of an event.
+    Name,
+}
+
+/// Validates the text of an array and finds its elements, in one pass.
+pub(super) fn elements(text: &str, head: Head) -> Result<Elements<'_>, DecodeError> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let elements = json.deserialize_seq(ElementsVisitor { text, head });
+    elements.and_then(|elements| json.end().map(|()| elements)).map_err(invalid)
+}
+
+/// Validates the text of one value of any kind; whitespace after it is cut off.
+pub(super) fn value(text: &str) -> Result<&str, DecodeError> {
+    serde_json::from_str::<&RawValue>(text).map(RawValue::get).map_err(invalid)
+}
+
+/// The string that a JSON text spells, with its escapes resolved; none if it is not a string of valid Unicode.
+pub(super) fn unescape(text: &str) -> Option<String> {
+    serde_json::from_str(text).ok()
+}
+
+/// Refuses text that nests deeper than [`NESTING_MAX`]. Comes before validation, so that depth costs no memory: on
+/// text that is not JSON it may err either way, and validation then has the word.
+pub(super) fn check_nesting(text: &str) -> Result<(), DecodeError> {
+    // Text with few brackets cannot be deep, and counting bytes is many times faster than telling tokens apart.
+    // Setting bit 0x20 makes `{` of `[`, and of nothing else but `{` itself.
+    if text.bytes().filter(|byte| byte | 0x20 == b'{').count() <= NESTING_MAX {
+        return Ok(());
+    }
+    let mut depth = 0usize;
+    for token in tokens(text) {
+        match token {
+            Token::OpenArray | Token::OpenObject => depth += 1,
+            Token::Close => depth = depth.saturating_sub(1),
+            Token::Comma | Token::Colon | Token::String(_) | Token::Scalar(_) => {}
+        }
+        if depth > NESTING_MAX {
+            return Err(DecodeError::TooDeep);
+        }
+    }
+    Ok(())
+}
+
+fn invalid(error: serde_json::Error) -> DecodeError {
+    // The parser is only ever started on the kind of value it is asked for, so what it says is syntax and position
+    // and quotes nothing of the input.
+    DecodeError::InvalidJson { reason: error.to_string() }
+}
+
+struct ElementsVisitor<'t> {
+    /// What is being parsed: elements are borrowed from it, and their addresses say where they stand.
+    text: &'t str,
+    head: Head,
+}
+
+impl<'t> Visitor<'t> for ElementsVisitor<'t> {
+    type Value = Elements<'t>;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'t>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+        let mut elements = Elements::default();
+        if self.head == Head::Name {
+            elements.head = array.next_element::<&RawValue>()?.map(RawValue::get);
+        }
+        let Some(first) = array.next_element::<&RawValue>()? else {
+            return Ok(elements);
+        };
+        let base = offset_in(self.text, first.get());
+        let mut end = first.get().len();
+        elements.spans.push(span(0, end));
+        while let Some(next) = array.next_element::<&RawValue>()? {
+            let start = offset_in(self.text, next.get()) - base;
+            end = start + next.get().len();
+            elements.spans.push(span(start, end));
+        }
+        elements.rest = self.text.get(base..base + end).unwrap_or_default();
+        Ok(elements)
+    }
+}
+
+/// Where `part` starts in `text`; `part` must have been borrowed from it.
+fn offset_in(text: &str, part: &str) -> usize {
+    part.as_ptr().addr() - text.as_ptr().addr()
+}
+
+/// A piece of JSON text, without whitespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Token<'t> {
+    OpenArray,
+    OpenObject,
+    Close,
+    Comma,
+    Colon,
+    /// A string with its quotes and escapes.
+    String(&'t str),
+    /// A number, `true`, `false` or `null`.
+    Scalar(&'t str),
+}
+
+/// The tokens of a JSON text. It may be part of one (elements without their brackets), or none at all: then the
+/// tokens are arbitrary, and the text still ends.
+pub(super) fn tokens(text: &str) -> impl Iterator<Item = Token<'_>> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        rest = rest.trim_start_matches([' ', '\t', '\n', '\r']);
+        let first = rest.bytes().next()?;
+        let length = match first {
+            b'[' | b'{' | b']' | b'}' | b',' | b':' => 1,
+            b'"' => string_len(rest),
+            _ => scalar_len(rest),
+        };
+        // Lengths end behind an ASCII byte, before one, or at the end: always between characters.
+        let (token, behind) = rest.split_at_checked(length)?;
+        rest = behind;
+        Some(match first {
+            b'[' => Token::OpenArray,
+            b'{' => Token::OpenObject,
+            b']' | b'}' => Token::Close,
+            b',' => Token::Comma,
+            b':' => Token::Colon,
+            b'"' => Token::String(token),
+            _ => Token::Scalar(token),
+        })
+    })
+}
+
+/// Length of the string at the start of `text`, both quotes included.
+fn string_len(text: &str) -> usize {
+    let mut escaped = true; // the opening quote does not end the string
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// Length of the number or word at the start of `text`.
+fn scalar_len(text: &str) -> usize {
+    let ends = |byte: u8| b" \t\n\r[]{},:\"".contains(&byte);
+    text.bytes().position(ends).unwrap_or(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_are_found_where_they_stand() {
+        let found = elements("[ \"a\" , 1,\n {\"é\":[2 ]} ] ", Head::Name).expect("an array");
+        assert_eq!(found.head, Some("\"a\""));
+        assert_eq!(found.rest, "1,\n {\"é\":[2 ]}");
+        assert_eq!(found.spans, [(0, 1), (4, 15)]);
+
+        let found = elements("[7,8]", Head::None).expect("an array");
+        assert_eq!((found.head, found.rest), (None, "7,8"));
+        assert_eq!(found.spans, [(0, 1), (2, 3)]);
+
+        let found = elements("[]", Head::Name).expect("an array");
+        assert_eq!((found.head, found.rest), (None, ""));
+    }
+
+    #[test]
+    fn what_is_not_json_is_refused() {
+        for bad in [
+            "[",
+            "[1",
+            "[1,]",
+            "[1 2]",
+            "[1]]",
+            "[1]x",
+            "[01]",
+            "[\"a]",
+            "[\"\n\"]",
+            "[\"\\x\"]",
+            "[nul]",
+            "[{\"a\"}]",
+            "[{\"a\":1,}]",
+            "[{a:1}]",
+            "[+1]",
+            "[.5]",
+            "['a']",
+        ] {
+            let found = elements(bad, Head::None);
+            assert!(matches!(found, Err(DecodeError::InvalidJson { .. })), "{bad}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn lone_surrogates_pass_as_text() {
+        // JSON.stringify writes them and JSON.parse reads them; only Rust strings cannot hold them.
+        let found = elements(r#"["\ud800"]"#, Head::None).expect("an array");
+        assert_eq!(found.rest, r#""\ud800""#);
+    }
+
+    #[test]
+    fn a_million_brackets_overflow_nothing() {
+        let open = "[".repeat(1_000_000);
+        let deep = format!("{open}{}", "]".repeat(1_000_000));
+        assert_eq!(check_nesting(&deep), Err(DecodeError::TooDeep));
+        // The parser skips values in a loop, so even the check's absence would not cost the stack.
+        assert!(elements(&deep, Head::None).is_ok());
+        assert!(matches!(elements(&open, Head::None), Err(DecodeError::InvalidJson { .. })));
+        assert!(value(&deep).is_ok());
+    }
+
+    #[test]
+    fn nesting_is_bounded_where_serde_json_bounds_it() {
+        let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let parses = |text: &str| serde_json::from_str::<serde_json::Value>(text).is_ok();
+        assert_eq!(check_nesting(&nested(NESTING_MAX)), Ok(()));
+        assert!(parses(&nested(NESTING_MAX)));
+        assert_eq!(check_nesting(&nested(NESTING_MAX + 1)), Err(DecodeError::TooDeep));
+        assert!(!parses(&nested(NESTING_MAX + 1)));
+    }
+
+    #[test]
+    fn many_brackets_side_by_side_are_not_deep() {
+        let flat = format!("[{}0]", "[],{},\"[[\\\"[\",".repeat(1000));
+        assert_eq!(check_nesting(&flat), Ok(()));
+        assert!(value(&flat).is_ok());
+    }
+
+    #[test]
+    fn tokens_are_told_apart() {
+        let found: Vec<_> = tokens(r#" {"a\\\"," : -1.5e3, "" :[true]}"#).collect();
+        assert_eq!(
+            found,
+            [
+                Token::OpenObject,
+                Token::String(r#""a\\\",""#),
+                Token::Colon,
+                Token::Scalar("-1.5e3"),
+                Token::Comma,
+                Token::String("\"\""),
+                Token::Colon,
+                Token::OpenArray,
+                Token::Scalar("true"),
+                Token::Close,
+                Token::Close,
+            ]
+        );
+    }
+}

@@ -1,0 +1,369 @@
+//! The text of a Socket.IO packet: `<type>[<attachments>-][/namespace,][ack id][json]`.
+//!
+//! Follows socket.io-parser 4.2.7; where that reads something into malformed text (no type as CONNECT, a space as ack
+//! id 0), this refuses it. Refuses to know which packets a peer may send when: the session does.
+
+use bytestring::ByteString;
+
+use super::event_name::event_name;
+use super::json::{self, Elements, Head};
+use super::packet::{Args, Packet};
+use super::{ATTACHMENTS_MAX, DecodeError, PartialPacket};
+use crate::ids::NamespacePath;
+
+/// What the text of a packet has come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decoded {
+    /// The packet is whole.
+    Complete(Packet),
+    /// The packet is announced; the next messages must be its attachments.
+    Partial(PartialPacket),
+}
+
+/// Decodes the data of an Engine.IO message (without the leading `4`).
+///
+/// Namespace, event name without escapes, auth and arguments share the text's buffer: keeping one keeps all of it.
+///
+/// # Errors
+/// Any [`DecodeError`]; the peer does not speak the protocol, and the reference server closes its session.
+pub fn decode(text: ByteString) -> Result<Decoded, DecodeError> {
+    if u32::try_from(text.len()).is_err() {
+        return Err(DecodeError::TooLong { bytes: text.len() });
+    }
+    let header = Header::read(&text)?;
+    json::check_nesting(header.data)?;
+    let namespace = header.namespace(&text)?;
+    let packet = match header.kind {
+        Kind::Connect => connect(&text, namespace, header.data)?,
+        Kind::Disconnect => disconnect(namespace, header.data)?,
+        Kind::Event => event(&text, namespace, &header)?,
+        Kind::Ack => ack(&text, namespace, &header)?,
+        Kind::ConnectError => connect_error(&text, namespace, header.data)?,
+    };
+    match header.attachments {
+        0 => Ok(Decoded::Complete(packet)),
+        attachments => PartialPacket::new(packet, attachments).map(Decoded::Partial),
+    }
+}
+
+/// What a packet is, once the attachments are counted apart.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Connect,
+    Disconnect,
+    Event,
+    Ack,
+    ConnectError,
+}
+
+/// A packet's text, cut into its parts.
+struct Header<'t> {
+    kind: Kind,
+    /// Attachments to come; none only for a packet that is not binary.
+    attachments: usize,
+    /// The namespace as written, if one is.
+    namespace: Option<&'t str>,
+    /// Parsed for every type, as the reference parser does; meaningless but for events and acks.
+    id: Option<u64>,
+    /// The rest, which should be JSON.
+    data: &'t str,
+}
+
+impl<'t> Header<'t> {
+    fn read(text: &'t str) -> Result<Self, DecodeError> {
+        let mut rest = text.chars();
+        let (kind, binary) = match rest.next().ok_or(DecodeError::Empty)? {
+            '0' => (Kind::Connect, false),
+            '1' => (Kind::Disconnect, false),
+            '2' => (Kind::Event, false),
+            '3' => (Kind::Ack, false),
+            '4' => (Kind::ConnectError, false),
+            '5' => (Kind::Event, true),
+            '6' => (Kind::Ack, true),
+            found => return Err(DecodeError::UnknownType { found }),
+        };
+        let rest = rest.as_str();
+        let (attachments, rest) = match binary {
+            true => split_attachments(rest)?,
+            false => (0, rest),
+        };
+        let (namespace, rest) = split_namespace(rest);
+        let (id, data) = split_id(rest)?;
+        Ok(Self { kind, attachments, namespace, id, data })
+    }
+
+    fn namespace(&self, text: &ByteString) -> Result<NamespacePath, DecodeError> {
+        match self.namespace {
+            None => Ok(NamespacePath::root()),
+            Some(path) => NamespacePath::parse(text.slice_ref(path)).map_err(DecodeError::IllegalNamespace),
+        }
+    }
+}
+
+fn split_attachments(text: &str) -> Result<(usize, &str), DecodeError> {
+    let (digits, rest) = split_digits(text);
+    let rest = rest.strip_prefix('-').ok_or(DecodeError::IllegalAttachments)?;
+    if digits.is_empty() {
+        return Err(DecodeError::IllegalAttachments);
+    }
+    match digits.parse().unwrap_or(usize::MAX) {
+        0 => Err(DecodeError::IllegalAttachments),
+        count if count > ATTACHMENTS_MAX => Err(DecodeError::TooManyAttachments { count }),
+        count => Ok((count, rest)),
+    }
+}
+
+/// The namespace reaches to the comma, or to the end: `0/chat` is legal. A query string (`/chat?x=1,`) stays part of the
+/// path, as in socket.io-parser (the reference server cuts it off for clients of protocol 3 only); what may be the path
+/// of a namespace is for [`NamespacePath`] to say.
+fn split_namespace(text: &str) -> (Option<&str>, &str) {
+    if !text.starts_with('/') {
+        return (None, text);
+    }
+    let (namespace, rest) = text.split_once(',').unwrap_or((text, ""));
+    (Some(namespace), rest)
+}
+
+fn split_id(text: &str) -> Result<(Option<u64>, &str), DecodeError> {
+    let (digits, rest) = split_digits(text);
+    if digits.is_empty() {
+        return Ok((None, rest));
+    }
+    let too_large = |_| DecodeError::AckIdTooLarge { digits: digits.len() };
+    Ok((Some(digits.parse().map_err(too_large)?), rest))
+}
+
+fn split_digits(text: &str) -> (&str, &str) {
+    let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    text.split_at(end)
+}
+
+fn connect(text: &ByteString, namespace: NamespacePath, data: &str) -> Result<Packet, DecodeError> {
+    let auth = match data {
+        "" => None,
+        _ if data.starts_with('{') => Some(text.slice_ref(json::value(data)?)),
+        _ => return Err(wrong_data("connect", "an object or absent")),
+    };
+    Ok(Packet::Connect { namespace, auth })
+}
+
+fn disconnect(namespace: NamespacePath, data: &str) -> Result<Packet, DecodeError> {
+    match data {
+        "" => Ok(Packet::Disconnect { namespace }),
+        _ => Err(wrong_data("disconnect", "absent")),
+    }
+}
+
+fn event(text: &ByteString, namespace: NamespacePath, header: &Header<'_>) -> Result<Packet, DecodeError> {
+    let wrong = || wrong_data("event", "an array that begins with the event's name");
+    if !header.data.starts_with('[') {
+        return Err(wrong());
+    }
+    let elements = json::elements(header.data, Head::Name)?;
+    let name = elements.head.ok_or_else(wrong)?;
+    Ok(Packet::Event { namespace, name: event_name(text, name)?, ack: header.id, args: args(text, elements) })
+}
+
+fn ack(text: &ByteString, namespace: NamespacePath, header: &Header<'_>) -> Result<Packet, DecodeError> {
+    if !header.data.starts_with('[') {
+        return Err(wrong_data("ack", "an array"));
+    }
+    Ok(Packet::Ack {
+        namespace,
+        id: header.id.ok_or(DecodeError::MissingAckId)?,
+        args: args(text, json::elements(header.data, Head::None)?),
+    })
+}
+
+fn connect_error(text: &ByteString, namespace: NamespacePath, data: &str) -> Result<Packet, DecodeError> {
+    if !data.starts_with(['{', '"']) {
+        return Err(wrong_data("connect_error", "an object or a string"));
+    }
+    let data = text.slice_ref(json::value(data)?);
+    Ok(Packet::ConnectError { namespace, data })
+}
+
+fn args(text: &ByteString, elements: Elements<'_>) -> Args {
+    Args::new(text.slice_ref(elements.rest), elements.spans)
+}
+
+fn wrong_data(packet: &'static str, expected: &'static str) -> DecodeError {
+    DecodeError::WrongData { packet, expected }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(text: &'static str) -> Packet {
+        match decode(ByteString::from_static(text)) {
+            Ok(Decoded::Complete(packet)) => packet,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    fn error(text: &str) -> DecodeError {
+        match decode(ByteString::from(text)) {
+            Err(error) => error,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    fn path(path: &'static str) -> NamespacePath {
+        NamespacePath::parse(path.into()).expect("a namespace")
+    }
+
+    fn event(namespace: &'static str, name: &'static str, ack: Option<u64>, args: &[&str]) -> Packet {
+        Packet::Event {
+            namespace: path(namespace),
+            name: name.into(),
+            ack,
+            args: Args::from_elements(args.iter().map(|arg| (*arg).to_owned())),
+        }
+    }
+
+    #[test]
+    fn connect_has_an_object_or_nothing() {
+        let connect = |namespace, auth: Option<&'static str>| Packet::Connect {
+            namespace: path(namespace),
+            auth: auth.map(ByteString::from_static),
+        };
+        assert_eq!(packet("0"), connect("/", None));
+        assert_eq!(packet("0{\"token\":\"é\"} "), connect("/", Some("{\"token\":\"é\"}")));
+        assert_eq!(packet("0/chat,"), connect("/chat", None));
+        assert_eq!(packet("0/chat"), connect("/chat", None));
+        assert_eq!(packet("0/chat,{}"), connect("/chat", Some("{}")));
+        assert_eq!(packet("0/,{}"), connect("/", Some("{}")));
+        assert_eq!(packet("012{}"), connect("/", Some("{}")));
+        for bad in ["0[]", "0null", "0\"a\"", "0 {}", "0x", "0-1"] {
+            assert_eq!(error(bad), wrong_data("connect", "an object or absent"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn disconnect_has_no_data() {
+        assert_eq!(packet("1"), Packet::Disconnect { namespace: path("/") });
+        assert_eq!(packet("1/admin,"), Packet::Disconnect { namespace: path("/admin") });
+        assert_eq!(packet("1/admin"), Packet::Disconnect { namespace: path("/admin") });
+        for bad in ["1{}", "1/admin,[]", "1null"] {
+            assert_eq!(error(bad), wrong_data("disconnect", "absent"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn event_has_name_and_arguments() {
+        assert_eq!(packet(r#"2["a"]"#), event("/", "a", None, &[]));
+        assert_eq!(packet(r#"2["a",1,{"b":[2]}]"#), event("/", "a", None, &["1", r#"{"b":[2]}"#]));
+        assert_eq!(packet(r#"2/chat,12["é","\ud800"]"#), event("/chat", "é", Some(12), &[r#""\ud800""#]));
+        assert_eq!(packet(r#"2007[""]"#), event("/", "", Some(7), &[]));
+        assert_eq!(packet(r#"218446744073709551615["a"]"#), event("/", "a", Some(u64::MAX), &[]));
+    }
+
+    #[test]
+    fn arguments_keep_their_whitespace() {
+        let Packet::Event { args, .. } = packet("2[ \"a\" , 1 ,\t{ } ]\n") else {
+            panic!("not an event");
+        };
+        assert_eq!(args.json(), "1 ,\t{ }");
+        assert_eq!(args.iter().collect::<Vec<_>>(), ["1", "{ }"]);
+    }
+
+    #[test]
+    fn event_without_an_array_or_a_name_is_illegal() {
+        for bad in ["2", "2/chat,", "2[]", "2{}", "2\"a\"", "2 [\"a\"]", "21-[\"a\"]", "2/chat[\"a\"]"] {
+            assert!(matches!(error(bad), DecodeError::WrongData { packet: "event", .. }), "{bad}");
+        }
+        assert_eq!(error("2[null]"), DecodeError::IllegalEventName);
+    }
+
+    #[test]
+    fn ack_has_an_id_and_an_array() {
+        let ack = |id, args: &[&str]| Packet::Ack {
+            namespace: path("/"),
+            id,
+            args: Args::from_elements(args.iter().map(|arg| (*arg).to_owned())),
+        };
+        assert_eq!(packet("31[]"), ack(1, &[]));
+        assert_eq!(packet("3/,12[1,\"ok\"]"), ack(12, &["1", "\"ok\""]));
+        assert_eq!(error("3[]"), DecodeError::MissingAckId);
+        for bad in ["31", "31{}", "31null"] {
+            assert_eq!(error(bad), wrong_data("ack", "an array"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_ack_id_beyond_64_bits_is_an_error() {
+        let too_large = error("218446744073709551616[\"a\"]");
+        assert_eq!(too_large, DecodeError::AckIdTooLarge { digits: 20 });
+        let digits = "9".repeat(100_000);
+        assert_eq!(error(&format!("3{digits}[]")), DecodeError::AckIdTooLarge { digits: 100_000 });
+    }
+
+    #[test]
+    fn connect_error_has_an_object_or_a_string() {
+        let refused = |data: &'static str| Packet::ConnectError { namespace: path("/a"), data: data.into() };
+        assert_eq!(packet(r#"4/a,{"message":"no"}"#), refused(r#"{"message":"no"}"#));
+        assert_eq!(packet(r#"4/a,"no""#), refused(r#""no""#));
+        for bad in ["4", "4[]", "4/a"] {
+            assert!(matches!(error(bad), DecodeError::WrongData { packet: "connect_error", .. }), "{bad}");
+        }
+    }
+
+    #[test]
+    fn attachments_are_one_to_ten() {
+        for bad in
+            ["5", "5[]", "5-[\"a\"]", "50-[\"a\"]", "51[\"a\"]", "5a-[\"a\"]", "5-1-[\"a\"]", "51.0-[]", "6+1-1[]"]
+        {
+            assert_eq!(error(bad), DecodeError::IllegalAttachments, "{bad}");
+        }
+        assert_eq!(error("511-[\"a\"]"), DecodeError::TooManyAttachments { count: 11 });
+        let giant = error("599999999999999999999999-[\"a\"]");
+        assert_eq!(giant, DecodeError::TooManyAttachments { count: usize::MAX });
+        for text in ["51-[\"a\"]", "510-/chat,7[\"a\"]", "61-/chat,7[]", "501-[\"a\"]"] {
+            let decoded = decode(ByteString::from_static(text));
+            assert!(matches!(decoded, Ok(Decoded::Partial(_))), "{text}: {decoded:?}");
+        }
+    }
+
+    #[test]
+    fn a_query_stays_part_of_the_path() {
+        assert_eq!(split_namespace("/chat?x=1,{}"), (Some("/chat?x=1"), "{}"));
+    }
+
+    #[test]
+    fn type_and_namespace_are_checked() {
+        assert_eq!(error(""), DecodeError::Empty);
+        assert_eq!(error("7"), DecodeError::UnknownType { found: '7' });
+        assert_eq!(error(" "), DecodeError::UnknownType { found: ' ' });
+        assert_eq!(error("é"), DecodeError::UnknownType { found: 'é' });
+        let long = format!("0/{},", "a".repeat(256));
+        assert!(matches!(error(&long), DecodeError::IllegalNamespace(_)), "{long}");
+    }
+
+    #[test]
+    fn deep_json_is_an_error_wherever_it_stands() {
+        let deep = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
+        for text in [
+            format!("2[\"a\",{deep}]"),
+            format!("2{deep}"),
+            format!("31{deep}"),
+            format!("51-[\"a\",{deep}]"),
+            format!("0{{\"a\":{deep}}}"),
+            format!("4{{\"a\":{deep}}}"),
+        ] {
+            assert_eq!(error(&text), DecodeError::TooDeep, "{}", &text[..20]);
+        }
+    }
+
+    #[test]
+    fn namespace_name_and_arguments_are_not_copied() {
+        let text = ByteString::from("2/chat,[\"hello\",1,2]".to_owned());
+        let at = |offset| text.as_ptr().wrapping_add(offset);
+        let Ok(Decoded::Complete(Packet::Event { name, args, namespace, .. })) = decode(text.clone()) else {
+            panic!("not an event");
+        };
+        assert_eq!(namespace.as_str().as_ptr(), at(1));
+        assert_eq!(name.as_ptr(), at(9));
+        assert_eq!(args.json().as_ptr(), at(16));
+    }
+}

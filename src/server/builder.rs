@@ -1,0 +1,162 @@
+//! Setting a server up.
+
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use actix::{Actor, Arbiter, System};
+use thiserror::Error;
+
+use super::Server;
+use crate::api::core::Core;
+use crate::api::namespace::Namespace;
+use crate::hub::{Hub, HubAddress, Stores};
+use crate::ids::{Epoch, NamespacePath};
+use crate::limits::Limits;
+use crate::log::memory::MemoryJournal;
+use crate::session::Services;
+use crate::session::directory::Directory;
+use crate::transport::Endpoint;
+use crate::worker::desk::Desk;
+use crate::worker::local::Workers;
+
+/// For the hub's thread to say that it stands.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Whether, and where, events are kept for clients that come back.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recovery(Kept);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Kept {
+    #[default]
+    Nowhere,
+    Memory,
+}
+
+impl Recovery {
+    /// Nothing is numbered, events bear no token.
+    pub const fn off() -> Self {
+        Self(Kept::Nowhere)
+    }
+
+    /// Events are numbered and kept in memory, bounded by [`Limits::journal_records_max`] and
+    /// [`Limits::journal_bytes_max`]; gone with the process. Every event without ack id bears a token as its last
+    /// argument, and CONNECT replies a `pid`.
+    pub const fn memory() -> Self {
+        Self(Kept::Memory)
+    }
+}
+
+/// Why a server cannot be built.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// Build it inside an actix system: under `#[actix_web::main]`, or in `actix::System::new().block_on(…)`.
+    #[error("no actix system runs on this thread")]
+    NoSystem,
+    /// The path must begin with a slash, and not end with one.
+    #[error("path {0:?} does not begin with \"/\", or ends with it")]
+    Path(String),
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes: {0}")]
+    Random(#[from] getrandom::Error),
+    /// The hub's thread did not come up.
+    #[error("the hub's thread did not start")]
+    Hub,
+}
+
+/// The settings of a server to be.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    path: String,
+    recovery: Recovery,
+    limits: Limits,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self { path: "/socket.io".into(), recovery: Recovery::off(), limits: Limits::default() }
+    }
+}
+
+impl Builder {
+    /// The path that clients connect to; `/socket.io` by default, with or without a slash at its end.
+    #[must_use]
+    pub fn path(mut self, path: &str) -> Self {
+        self.path = path.strip_suffix('/').unwrap_or(path).to_owned();
+        self
+    }
+
+    /// Whether, and where, events are kept; off by default.
+    #[must_use]
+    pub fn recovery(mut self, recovery: Recovery) -> Self {
+        self.recovery = recovery;
+        self
+    }
+
+    /// Bounds and deadlines.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Starts the hub on a thread of its own. Must be called inside an actix system, with which the hub ends.
+    pub fn build(self) -> Result<Server, BuildError> {
+        if System::try_current().is_none() {
+            return Err(BuildError::NoSystem);
+        }
+        if !self.path.starts_with('/') || self.path.ends_with('/') {
+            return Err(BuildError::Path(self.path));
+        }
+        let Self { path, recovery, limits } = self;
+        let recoverable = recovery != Recovery::off();
+        let hub = start_hub(&limits, recovery)?;
+        let workers = Arc::new(Workers::new(hub.commands.clone(), limits.clone()));
+        let desk = open_desk(&hub, &workers, &limits)?;
+        let core = Arc::new(Core::new(desk, recoverable, limits));
+        let root = Namespace::new(core.clone(), NamespacePath::root());
+        let services = Services { core, directory: Arc::new(Directory::default()) };
+        Ok(Server { endpoint: Endpoint { services, workers }, hub: hub.address, path: path.into(), root })
+    }
+}
+
+struct StartedHub {
+    thread: actix::ArbiterHandle,
+    address: HubAddress,
+    commands: actix::Recipient<crate::messages::hub::HubBatch>,
+}
+
+fn start_hub(limits: &Limits, recovery: Recovery) -> Result<StartedHub, BuildError> {
+    let mut random = [0; 10];
+    getrandom::fill(&mut random)?;
+    let seed = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|at| random[at]));
+    let journal = (recovery == Recovery::memory()).then(|| {
+        // An epoch's time only sorts epochs: a wrong clock costs nothing, the random bits still tell them apart.
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let epoch = Epoch::new(seconds as u32, u16::from_le_bytes([random[8], random[9]]));
+        let journal = MemoryJournal::new(epoch, limits.journal_records_max, limits.journal_bytes_max);
+        Box::new(journal) as Box<dyn crate::log::Journal>
+    });
+    let stores = Stores { journal, queue: None, seed };
+    let thread = Arbiter::new().handle();
+    let limits = limits.clone();
+    let hub = Hub::start_in_arbiter(&thread, move |_| Hub::new(limits, stores));
+    let address = HubAddress { commands: hub.clone().recipient(), control: hub.recipient() };
+    Ok(StartedHub { thread, commands: address.commands.clone(), address })
+}
+
+/// Opens the desk on the hub's thread, as a worker without sessions.
+fn open_desk(
+    hub: &StartedHub,
+    workers: &Workers,
+    limits: &Limits,
+) -> Result<crate::messages::session::SessionLink, BuildError> {
+    let (sender, opened) = mpsc::channel();
+    let (id, commands, limits) = (workers.next_id(), hub.commands.clone(), limits.clone());
+    let spawned = hub.thread.spawn_fn(move || drop(sender.send(Desk::open(id, commands, limits))));
+    if !spawned {
+        return Err(BuildError::Hub);
+    }
+    opened.recv_timeout(START_TIMEOUT).map_err(|_| BuildError::Hub)
+}

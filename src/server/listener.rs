@@ -1,0 +1,163 @@
+//! Serving a server on a port of its own: raw websockets and the HTTP beside them.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_http::{HttpService, Request};
+use actix_server::ServerHandle;
+use actix_service::{fn_service, map_config};
+use actix_web::dev::AppConfig;
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{App, HttpRequest};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::Server;
+use crate::transport::{polling, websocket::raw};
+
+/// Connections that may wait to be accepted. A reconnect storm is taken in by the kernel meanwhile.
+const BACKLOG: u32 = 4_096;
+
+/// For a client to send its request's head; then it is disconnected.
+const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+type Configure = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
+
+/// A bound port, about to serve.
+pub struct Listener {
+    server: Server,
+    socket: TcpListener,
+    workers: Option<usize>,
+    configure: Vec<Configure>,
+    signals: bool,
+}
+
+impl Listener {
+    pub(super) fn bind(server: Server, address: impl ToSocketAddrs) -> io::Result<Self> {
+        let mut last = io::Error::new(io::ErrorKind::InvalidInput, "address resolves to nothing");
+        for address in address.to_socket_addrs()? {
+            match listen(address) {
+                Ok(socket) => {
+                    return Ok(Self { server, socket, workers: None, configure: Vec::new(), signals: true });
+                }
+                Err(error) => last = io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")),
+            }
+        }
+        Err(last)
+    }
+
+    /// The address bound, with the port that the system chose if port 0 was asked for.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Worker threads; by default one per core.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers.max(1));
+        self
+    }
+
+    /// Adds HTTP resources beside the hub's own path.
+    #[must_use]
+    pub fn configure(mut self, configure: impl Fn(&mut ServiceConfig) + Send + Sync + 'static) -> Self {
+        self.configure.push(Arc::new(configure));
+        self
+    }
+
+    /// Leaves SIGINT and SIGTERM to the application.
+    #[must_use]
+    pub fn disable_signals(mut self) -> Self {
+        self.signals = false;
+        self
+    }
+
+    /// Serves until the process is asked to end; then closes every session so that its client comes back.
+    pub async fn run(self) -> io::Result<()> {
+        let Self { server, socket, workers, configure, signals } = self;
+        let io = server.clone();
+        let factory = move || {
+            let (endpoint, path, configure) = (io.endpoint.clone(), io.path.clone(), configure.clone());
+            let app = app(io.clone(), configure);
+            HttpService::build()
+                .client_request_timeout(REQUEST_HEAD_TIMEOUT)
+                .upgrade(fn_service(move |request: (Request, _)| {
+                    let (endpoint, path) = (endpoint.clone(), path.clone());
+                    async move { raw::on_upgrade(endpoint, &path, request).await.map_err(actix_web::Error::from) }
+                }))
+                .finish(map_config(app, |_| AppConfig::default()))
+                .tcp()
+        };
+        let mut builder = actix_server::Server::build().disable_signals().shutdown_timeout(0);
+        if let Some(workers) = workers {
+            builder = builder.workers(workers);
+        }
+        let running = builder.listen("stentor", socket, factory)?.run();
+        if signals {
+            actix::spawn(stop_on_signal(server, running.handle()));
+        }
+        running.await
+    }
+}
+
+/// The HTTP application beside the raw websockets.
+fn app(
+    io: Server,
+    configure: Vec<Configure>,
+) -> App<
+    impl actix_service::ServiceFactory<
+        actix_web::dev::ServiceRequest,
+        Config = (),
+        Response = actix_web::dev::ServiceResponse,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    App::new().configure(move |config| {
+        let paths = [io.path.to_string(), format!("{}/", io.path)];
+        let handler = move |request: HttpRequest, payload| polling::handle(io.endpoint.clone(), request, payload);
+        config.service(web::resource(paths.to_vec()).route(web::to(handler)));
+        for configure in &configure {
+            configure(config);
+        }
+    })
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for connections of the last life to time out.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG as i32)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+async fn stop_on_signal(server: Server, running: ServerHandle) {
+    let signal = wait_for_signal().await;
+    log::info!("server stops signal={signal} sessions={}", server.sessions());
+    running.pause().await;
+    server.close().await;
+    running.stop(false).await;
+}
+
+#[cfg(unix)]
+async fn wait_for_signal() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        log::error!("signals cannot be awaited; end the process by force");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+    }
+}
+
+#[cfg(not(unix))]
+async fn wait_for_signal() -> &'static str {
+    let _ = tokio::signal::ctrl_c().await;
+    "ctrl-c"
+}

@@ -1,0 +1,165 @@
+//! The hub vocabulary: what clients of `stentor serve` can emit. Written on the public API alone.
+//!
+//! Errors come back in the ack as `{"error":{"code","message"}}`; without an ack, as the event `stentor:error`.
+
+use serde::Serialize;
+
+use crate::api::error::{EmitError, HandlerError, RoomError};
+use crate::api::event::Event;
+use crate::api::namespace::Namespace;
+use crate::api::socket::Socket;
+use crate::protocol::socketio::packet::Args;
+
+/// Registers `join`, `leave`, `publish`, `members` and `echo`, and refuses every other event.
+pub fn install(namespace: Namespace) -> Namespace {
+    namespace
+        .on("join", |socket, event: Event<Args>| async move {
+            let done = join(&socket, &event.data).await;
+            answer(&socket, event, done).await
+        })
+        .on("leave", |socket, event: Event<Args>| async move {
+            let done = leave(&socket, &event.data).await;
+            answer(&socket, event, done).await
+        })
+        .on("publish", |socket, event: Event<Args>| async move {
+            let done = publish(&socket, &event.data).await;
+            answer(&socket, event, done).await
+        })
+        .on("members", |socket, event: Event<Args>| async move {
+            let done = members(&socket, &event.data).await;
+            answer(&socket, event, done).await
+        })
+        .on("echo", |_, event: Event<Args>| async move {
+            event.ack.send(&event.data)?;
+            Ok(())
+        })
+        .on_unhandled(|socket, event: Event<Args>| async move {
+            let message = format!("event {:?} is not one of join, leave, publish, members, echo", &*event.name);
+            let failure = Failure { code: "unknown_event", message };
+            answer(&socket, event, Err::<(), _>(failure)).await
+        })
+}
+
+#[derive(Serialize)]
+struct JoinReply {
+    room: String,
+    /// How many are in the room now, this socket included.
+    members: usize,
+    offset: Option<String>,
+}
+
+#[derive(Serialize)]
+struct LeaveReply {
+    room: String,
+}
+
+#[derive(Serialize)]
+struct PublishReply {
+    level: &'static str,
+    offset: Option<String>,
+    duplicate: bool,
+}
+
+#[derive(Serialize)]
+struct MembersReply {
+    members: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Failure {
+    code: &'static str,
+    message: String,
+}
+
+impl From<RoomError> for Failure {
+    fn from(error: RoomError) -> Self {
+        let code = match error {
+            RoomError::Name(_) => "bad_room",
+            RoomError::TooManyRooms => "too_many_rooms",
+            RoomError::Disconnected => "disconnected",
+            RoomError::Overloaded | RoomError::Unanswered => "overloaded",
+        };
+        Self { code, message: error.to_string() }
+    }
+}
+
+impl From<EmitError> for Failure {
+    fn from(error: EmitError) -> Self {
+        let code = match error {
+            EmitError::Room(_) => "bad_room",
+            EmitError::ReservedName(_) | EmitError::Data(_) | EmitError::TooManyAttachments(_) => "bad_event",
+            EmitError::Disconnected => "disconnected",
+            EmitError::Overloaded => "overloaded",
+            EmitError::Unanswered => "indeterminate",
+            EmitError::NotDurable => "not_durable",
+        };
+        Self { code, message: error.to_string() }
+    }
+}
+
+async fn join(socket: &Socket, args: &Args) -> Result<JoinReply, Failure> {
+    let room = text(args, 0, "join", "room")?;
+    refuse_durable(args.get(1))?;
+    let joined = socket.join(&room).await?;
+    Ok(JoinReply { room, members: joined.members, offset: joined.offset.map(|offset| offset.to_string()) })
+}
+
+async fn leave(socket: &Socket, args: &Args) -> Result<LeaveReply, Failure> {
+    let room = text(args, 0, "leave", "room")?;
+    socket.leave(&room).await?;
+    Ok(LeaveReply { room })
+}
+
+async fn publish(socket: &Socket, args: &Args) -> Result<PublishReply, Failure> {
+    let room = text(args, 0, "publish", "room")?;
+    let name = text(args, 1, "publish", "event")?;
+    let receipt = socket.everybody().to(room).emit_confirmed(&name, args.skip(2)).await?;
+    let offset = receipt.offset.map(|offset| offset.to_string());
+    Ok(PublishReply { level: "accepted", offset, duplicate: false })
+}
+
+async fn members(socket: &Socket, args: &Args) -> Result<MembersReply, Failure> {
+    let room = text(args, 0, "members", "room")?;
+    let members = socket.everybody().to(room).socket_ids().await?;
+    Ok(MembersReply { members: members.iter().map(ToString::to_string).collect() })
+}
+
+/// The argument at `index`, which must be a string.
+fn text(args: &Args, index: usize, event: &str, what: &str) -> Result<String, Failure> {
+    let position = index + 1;
+    let message = match args.get(index).map(serde_json::from_str::<String>) {
+        Some(Ok(text)) => return Ok(text),
+        Some(Err(_)) => format!("{event}: argument {position} ({what}) is not a string"),
+        None => format!("{event}: argument {position} ({what}) is missing, expected a string"),
+    };
+    Err(Failure { code: "bad_request", message })
+}
+
+/// Options of `join`: an object. A durable subscription is refused rather than silently not kept.
+fn refuse_durable(options: Option<&str>) -> Result<(), Failure> {
+    #[derive(serde::Deserialize)]
+    struct Options {
+        #[serde(default)]
+        durable: bool,
+    }
+    let failure = |message: &str| Err(Failure { code: "bad_request", message: message.into() });
+    match options.map(serde_json::from_str::<Options>) {
+        None | Some(Ok(Options { durable: false })) => Ok(()),
+        Some(Ok(Options { durable: true })) => failure("join: durable subscriptions need a queue, which is not set up"),
+        Some(Err(_)) => failure("join: argument 2 (options) is not an object such as {\"durable\": false}"),
+    }
+}
+
+/// Answers in the ack; a failure that nobody asked to hear of goes out as an event.
+async fn answer<T: Serialize>(socket: &Socket, event: Event<Args>, done: Result<T, Failure>) -> Result<(), HandlerError> {
+    #[derive(Serialize)]
+    struct Error {
+        error: Failure,
+    }
+    match done {
+        Ok(reply) => event.ack.send(reply)?,
+        Err(error) if event.ack.is_wanted() => event.ack.send(Error { error })?,
+        Err(error) => socket.emit("stentor:error", Error { error }).await?,
+    }
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! How a session ends: what it owes is said, its connection closed in order within a deadline, or reset.
+
+use std::time::Instant;
+
+use actix::{ActorContext, Context};
+
+use super::{Session, Transport};
+use crate::messages::session::TransportRefusal;
+use crate::protocol::reason::DisconnectReason;
+use crate::state::acks::Acks;
+
+/// How far a session is towards its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It lives.
+    Open,
+    /// It will close once everything it sent to the hub is answered.
+    Settling {
+        /// Why.
+        reason: DisconnectReason,
+    },
+    /// It is closed for the application; its connection takes the last bytes, or is reset at this instant.
+    Lingering {
+        /// When.
+        until: Instant,
+    },
+    /// Nothing is left to do.
+    Over,
+}
+
+/// How the connection is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Parting {
+    /// With a last word.
+    Goodbye,
+    /// By a reset: the peer takes no bytes, or is gone.
+    Reset,
+}
+
+impl Session {
+    /// Whether the session is closed for the application.
+    pub(super) fn is_ending(&self) -> bool {
+        matches!(self.ending, Ending::Lingering { .. } | Ending::Over)
+    }
+
+    /// Ends the session with a last word to its client.
+    pub(super) fn close(&mut self, reason: DisconnectReason, detail: &str, ctx: &mut Context<Self>) {
+        // A peer that let a ping go unanswered reads nothing: a close frame would only queue up behind the jam.
+        let jammed = reason == DisconnectReason::PingTimeout && self.transport != Transport::Polling;
+        self.end(reason, detail, if jammed { Parting::Reset } else { Parting::Goodbye }, ctx);
+    }
+
+    pub(super) fn close_when_settled(&mut self, reason: DisconnectReason) {
+        if self.ending == Ending::Open {
+            self.ending = Ending::Settling { reason };
+        }
+    }
+
+    pub(super) fn close_if_settled(&mut self, ctx: &mut Context<Self>) {
+        if let Ending::Settling { reason } = self.ending {
+            if self.gate.is_settled() {
+                self.close(reason, "put out by the application", ctx);
+            }
+        }
+    }
+
+    /// The client broke the rules of its transport.
+    pub(super) fn on_transport_failed(&mut self, detail: String, ctx: &mut Context<Self>) {
+        self.close(DisconnectReason::TransportError, &detail, ctx);
+    }
+
+    /// The drainer broke, or the outbox is full: nothing more can be said.
+    pub(super) fn on_drainer_lost(&mut self, detail: String, ctx: &mut Context<Self>) {
+        self.end(DisconnectReason::TransportError, &detail, Parting::Reset, ctx);
+    }
+
+    /// The connection ended by itself.
+    pub(super) fn on_connection_ended(&mut self, reason: DisconnectReason, detail: &str, ctx: &mut Context<Self>) {
+        self.end(reason, detail, Parting::Reset, ctx);
+    }
+
+    /// A handler panicked.
+    pub(super) fn on_panic(&mut self, handler: &str, ctx: &mut Context<Self>) {
+        log::error!("handler panicked, its session is closed sid={:?} handler={handler:?}", self.registration.id);
+        self.close(DisconnectReason::ForcedServerClose, "a handler panicked", ctx);
+    }
+
+    /// The last word is out; now the peer's end is awaited, where it is worth waiting for.
+    pub(super) fn on_drained_last(&mut self, ctx: &mut Context<Self>) {
+        let Some(mut sink) = self.registration.worker.take_drainer(self.registration.slot) else {
+            return self.stop(ctx);
+        };
+        if sink.finish() {
+            self.registration.worker.set_drainer(self.registration.slot, sink);
+        } else {
+            self.stop(ctx);
+        }
+    }
+
+    /// Returns whether the session is past its timers.
+    pub(super) fn on_linger_timer(&mut self, now: Instant, ctx: &mut Context<Self>) -> bool {
+        if let Ending::Lingering { until } = self.ending {
+            if until <= now {
+                self.reset(ctx);
+            }
+        }
+        self.is_ending()
+    }
+
+    /// Closes the session for the application and parts from its client.
+    fn end(&mut self, reason: DisconnectReason, detail: &str, parting: Parting, ctx: &mut Context<Self>) {
+        if self.is_ending() {
+            if parting == Parting::Reset {
+                self.reset(ctx);
+            }
+            return;
+        }
+        log::debug!("session closed sid={:?} reason=\"{reason}\" detail=\"{detail}\"", self.registration.id);
+        for presence in std::mem::take(&mut self.presences) {
+            self.state.gone(presence.socket.id());
+            self.start_disconnect_handler(&presence, reason);
+        }
+        self.registration.withdraw();
+        self.gate.close();
+        // Dropping the waiters tells them that the socket is disconnected.
+        self.acks = Acks::default();
+        self.drop_candidate("session closed");
+        if let Some(post) = self.held_post.take() {
+            drop(post.send(Err(TransportRefusal::Ended)));
+        }
+        self.ending = Ending::Lingering { until: Instant::now() + self.core.limits.close_linger };
+        let worker = &self.registration.worker;
+        match parting {
+            Parting::Goodbye if worker.say_goodbye(self.registration.slot, reason) => {}
+            Parting::Goodbye => self.stop(ctx),
+            Parting::Reset => self.reset(ctx),
+        }
+    }
+
+    fn reset(&mut self, ctx: &mut Context<Self>) {
+        if let Some(mut sink) = self.registration.worker.take_drainer(self.registration.slot) {
+            sink.abort();
+        }
+        self.stop(ctx);
+    }
+
+    fn stop(&mut self, ctx: &mut Context<Self>) {
+        self.ending = Ending::Over;
+        ctx.stop();
+    }
+}

@@ -1,0 +1,176 @@
+//! Starting the application's handlers, in arrival order, and holding events that may not start yet.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytestring::ByteString;
+
+use super::{Presence, Session};
+use crate::api::ack::Ack;
+use crate::api::current::InSession;
+use crate::api::error::HandlerError;
+use crate::api::event::Event;
+use crate::api::handler::Running;
+use crate::ids::SocketId;
+use crate::messages::session::{SessionCommand, SessionLink};
+use crate::protocol::reason::DisconnectReason;
+use crate::state::session::ClientEvent;
+
+/// How many handlers of a session run, and whether the session wants to know when one ends.
+pub(super) struct RunningHandlers {
+    link: SessionLink,
+    count: Cell<usize>,
+    watched: Cell<bool>,
+    newest: RefCell<ByteString>,
+}
+
+impl RunningHandlers {
+    pub(super) fn new(link: SessionLink) -> Self {
+        Self { link, count: Cell::new(0), watched: Cell::new(false), newest: RefCell::default() }
+    }
+
+    /// The session has looked: ring again when the next handler ends and events are still held.
+    pub(super) fn looked(&self) {
+        self.watched.set(false);
+    }
+
+    fn begin(self: &Rc<Self>, name: ByteString) -> RunningHandler {
+        self.count.set(self.count.get() + 1);
+        *self.newest.borrow_mut() = name;
+        RunningHandler(self.clone())
+    }
+}
+
+struct RunningHandler(Rc<RunningHandlers>);
+
+impl Drop for RunningHandler {
+    fn drop(&mut self) {
+        self.0.count.set(self.0.count.get() - 1);
+        if self.0.watched.replace(false) {
+            let _ = self.0.link.post(SessionCommand::HandlersFreed);
+        }
+    }
+}
+
+impl Session {
+    /// A client emitted an event: its handler starts now, or the event is held.
+    pub(super) fn on_event(&mut self, socket: SocketId, event: ClientEvent) {
+        if self.is_ending() {
+            return;
+        }
+        if self.inbox.is_empty() && self.may_start(socket) {
+            return self.start_event_handler(socket, event);
+        }
+        let bytes = event.name.len() + event.args.byte_len();
+        self.inbox.hold(socket, bytes, event);
+        self.running.watched.set(true);
+        if self.reading && self.inbox.is_full() {
+            log::warn!(
+                "session stops reading until handlers return sid={:?} running={} newest_handler={:?}",
+                self.registration.id,
+                self.running.count.get(),
+                self.running.newest.borrow()
+            );
+            self.set_reading(false);
+        }
+    }
+
+    /// Starts what may start now of the events held.
+    pub(super) fn release_events(&mut self) {
+        loop {
+            let (state, may_start_any) = (&self.state, self.may_start_any());
+            let Some((socket, event)) = self.inbox.release(|socket| may_start_any && state.is_open(*socket)) else {
+                break;
+            };
+            self.start_event_handler(socket, event);
+        }
+        self.running.watched.set(!self.inbox.is_empty());
+        if !self.reading && !self.inbox.is_full() {
+            self.set_reading(true);
+        }
+    }
+
+    fn may_start(&self, socket: SocketId) -> bool {
+        self.may_start_any() && self.state.is_open(socket)
+    }
+
+    /// Handlers that wait for this client's ack do not count: the ack could not come while the session does not read.
+    fn may_start_any(&self) -> bool {
+        let pending = self.running.count.get().saturating_sub(self.acks.len());
+        pending < self.core.limits.handlers_pending_max && self.gate.has_credit()
+    }
+
+    fn start_event_handler(&mut self, socket: SocketId, event: ClientEvent) {
+        let Some(presence) = self.presence(socket) else { return };
+        let ClientEvent { name, ack, args } = event;
+        let Some(handler) = presence.handlers.event(&name) else {
+            return log::debug!("event without handler sid={:?} event={name:?}", self.registration.id);
+        };
+        let ack = Ack::new(ack, &presence.socket);
+        let make = || handler(presence.socket.clone(), Event::new(name.clone(), args, ack));
+        let guard = self.running.begin(name.clone());
+        match catch_unwind(AssertUnwindSafe(make)) {
+            Ok(running) => self.spawn(name, running, guard),
+            Err(_) => drop(self.link.post(SessionCommand::HandlerPanicked { handler: name.to_string() })),
+        }
+    }
+
+    /// Runs the connection handler; the socket's events are held until it has returned.
+    pub(super) fn start_connection_handler(&mut self, socket: SocketId, running: Running) {
+        let link = self.link.clone();
+        let then_admit = Box::pin(async move {
+            let result = running.await;
+            let _ = link.post(SessionCommand::Admitted { socket });
+            result
+        });
+        let name = ByteString::from_static("connection");
+        let guard = self.running.begin(name.clone());
+        self.spawn(name, then_admit, guard);
+    }
+
+    /// Runs the disconnect handler.
+    pub(super) fn start_disconnect_handler(&self, presence: &Presence, reason: DisconnectReason) {
+        if let Some(handler) = &presence.handlers.disconnect {
+            let name = ByteString::from_static("disconnect");
+            let guard = self.running.begin(name.clone());
+            self.spawn(name, handler(presence.socket.clone(), reason), guard);
+        }
+    }
+
+    /// Spawned tasks are first polled in the order in which they were spawned, so handlers start in arrival order. They
+    /// run to completion also when the session has ended.
+    fn spawn(&self, name: ByteString, running: Running, guard: RunningHandler) {
+        let id = self.registration.id;
+        let link = self.link.clone();
+        let running = InSession::new(self.core.identity(), self.link.clone(), CatchUnwind(running));
+        actix::spawn(async move {
+            let _guard = guard;
+            match running.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => log::warn!("handler failed sid={id:?} handler={name:?} error={error}"),
+                Err(Panicked) => {
+                    let _ = link.post(SessionCommand::HandlerPanicked { handler: name.to_string() });
+                }
+            }
+        });
+    }
+}
+
+struct Panicked;
+
+/// A handler whose panic is a value.
+struct CatchUnwind(Running);
+
+impl Future for CatchUnwind {
+    type Output = Result<Result<(), HandlerError>, Panicked>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))) {
+            Ok(poll) => poll.map(Ok),
+            Err(_) => Poll::Ready(Err(Panicked)),
+        }
+    }
+}

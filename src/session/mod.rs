@@ -1,0 +1,265 @@
+//! A session: one actor per client connection, on the worker that took its handshake, alive across transports.
+//!
+//! It drives the sans-IO [`SessionState`], owns the timers, starts handlers, and forwards what code asks to the hub.
+//! Here stand its fields, its life and its one `match`; what it does is in the files beside.
+
+mod closing;
+pub(crate) mod directory;
+mod effects;
+mod handlers;
+mod registration;
+mod requests;
+mod transports;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::{Actor, AsyncContext, Context, Handler, SpawnHandle, StreamHandler};
+use smallvec::SmallVec;
+use tokio::sync::oneshot;
+
+use crate::api::core::Core;
+use crate::api::handler::Handlers;
+use crate::api::handshake::Handshake;
+use crate::api::socket::Socket;
+use crate::ids::{RANDOM_ID_BYTES, SessionId, SocketId};
+use crate::messages::request::RequestError;
+use crate::messages::session::{SessionCommand, SessionLink, TransportRefusal};
+use crate::messages::sink::{Handover, Incoming};
+use crate::protocol::encoded::Encoded;
+use crate::protocol::engineio::open::Open;
+use crate::protocol::socketio::packet::Args;
+use crate::state::acks::Acks;
+use crate::state::inbox::Inbox;
+use crate::state::session::{ClientEvent, SessionState};
+use crate::worker::Worker;
+use crate::worker::gate::Gate;
+
+use self::closing::Ending;
+use self::directory::Directory;
+use self::handlers::RunningHandlers;
+use self::registration::Registration;
+use self::transports::Candidate;
+
+/// What every session of a server needs.
+#[derive(Clone)]
+pub(crate) struct Services {
+    /// The handles' shared part.
+    pub(crate) core: Arc<Core>,
+    /// Where sessions are found.
+    pub(crate) directory: Arc<Directory>,
+}
+
+/// Over what a session begins.
+pub(crate) enum Opening {
+    /// A GET, which drains it next.
+    Polling,
+    /// A websocket.
+    Websocket(Box<dyn Handover>),
+}
+
+/// Which connection drives the session at present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Transport {
+    Polling,
+    /// The connection of this number.
+    Websocket(u32),
+}
+
+/// A socket of this session.
+struct Presence {
+    socket: Socket,
+    handlers: Arc<Handlers>,
+}
+
+/// The actor.
+pub(crate) struct Session {
+    registration: Registration,
+    link: SessionLink,
+    core: Arc<Core>,
+    handshake: Arc<Handshake>,
+    state: SessionState,
+    gate: Gate,
+    acks: Acks<oneshot::Sender<Result<Args, RequestError>>>,
+    presences: SmallVec<[Presence; 1]>,
+    inbox: Inbox<SocketId, ClientEvent>,
+    running: Rc<RunningHandlers>,
+    transport: Transport,
+    candidate: Option<Candidate>,
+    /// Connections counted, so that a late word of an old one is not taken for the present one's.
+    connections: u32,
+    /// False while the inbox is full.
+    reading: bool,
+    /// The POST whose answer waits until the session reads again.
+    held_post: Option<oneshot::Sender<Result<(), TransportRefusal>>>,
+    ending: Ending,
+    timer: Option<(Instant, SpawnHandle)>,
+}
+
+impl Session {
+    /// Opens a session on the current thread. Its open packet is the first in its outbox.
+    pub(crate) fn open(
+        worker: Rc<Worker>,
+        services: Services,
+        handshake: Handshake,
+        opening: Opening,
+    ) -> Result<SessionLink, getrandom::Error> {
+        let id = SessionId::from_random(random()?);
+        let context = Context::new();
+        let link = SessionLink::new(context.address().recipient());
+        let Services { core, directory } = services;
+        let limits = &core.limits;
+        let registration = Registration::new(id, worker.clone(), directory, link.clone());
+        let session = Self {
+            state: SessionState::new(limits, Instant::now()),
+            gate: Gate::new(worker, registration.slot),
+            acks: Acks::default(),
+            presences: SmallVec::new(),
+            inbox: Inbox::new(limits.held_events_max, limits.held_bytes_max),
+            running: Rc::new(RunningHandlers::new(link.clone())),
+            transport: Transport::Polling,
+            candidate: None,
+            connections: 0,
+            reading: true,
+            held_post: None,
+            ending: Ending::Open,
+            timer: None,
+            handshake: Arc::new(handshake),
+            link: link.clone(),
+            registration,
+            core,
+        };
+        session.begin(opening, context);
+        Ok(link)
+    }
+
+    fn begin(mut self, opening: Opening, mut context: Context<Self>) {
+        let websocket = matches!(opening, Opening::Websocket(_));
+        let limits = &self.core.limits;
+        let open = Open {
+            sid: &self.registration.id.to_string(),
+            upgrades: if websocket { &[] } else { &["websocket"] },
+            ping_interval: limits.ping_interval,
+            ping_timeout: limits.ping_timeout,
+            max_payload: limits.payload_bytes_max,
+        };
+        let packet = Encoded::text(&open.to_packet());
+        self.registration.worker.push_control(self.registration.slot, packet);
+        log::debug!("session opened sid={:?} transport={}", self.registration.id, self.transport_name(websocket));
+        if let Opening::Websocket(handover) = opening {
+            self.take_first_websocket(handover, &mut context);
+        }
+        context.run(self);
+    }
+
+    fn transport_name(&self, websocket: bool) -> &'static str {
+        if websocket { "websocket" } else { "polling" }
+    }
+
+    fn presence(&self, socket: SocketId) -> Option<&Presence> {
+        self.presences.iter().find(|presence| presence.socket.id() == socket)
+    }
+
+    /// The end of every turn: what may start now starts, and the timer stands at the next deadline.
+    fn end_turn(&mut self, ctx: &mut Context<Self>) {
+        if !self.inbox.is_empty() {
+            self.release_events();
+        }
+        self.close_if_settled(ctx);
+        self.arm(ctx);
+    }
+
+    fn arm(&mut self, ctx: &mut Context<Self>) {
+        let deadline = match self.ending {
+            Ending::Lingering { until } => until,
+            Ending::Over => return,
+            Ending::Open | Ending::Settling { .. } => [self.gate.deadline(), self.acks.deadline()]
+                .into_iter()
+                .flatten()
+                .fold(self.state.deadline(), Instant::min),
+        };
+        if self.timer.as_ref().is_some_and(|(armed, _)| *armed <= deadline) {
+            return;
+        }
+        if let Some((_, timer)) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        let wait = deadline.saturating_duration_since(Instant::now());
+        let timer = ctx.run_later(wait, |session, ctx| {
+            session.timer = None;
+            session.on_timer(ctx);
+            session.end_turn(ctx);
+        });
+        self.timer = Some((deadline, timer));
+    }
+
+    fn on_timer(&mut self, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        if self.on_linger_timer(now, ctx) {
+            return;
+        }
+        if !self.reading {
+            self.state.on_not_reading(now);
+        }
+        self.gate.on_timeout(now);
+        for waiter in self.acks.expire(now) {
+            drop(waiter.send(Err(RequestError::Unanswered)));
+        }
+        let mut effects = Vec::new();
+        self.state.on_timeout(now, &mut effects);
+        self.apply(effects, ctx);
+    }
+}
+
+/// Fresh random bytes for an id.
+fn random() -> Result<[u8; RANDOM_ID_BYTES], getrandom::Error> {
+    let mut bytes = [0; RANDOM_ID_BYTES];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
+}
+
+impl Actor for Session {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(self.core.limits.credit_waiting_max);
+        self.arm(ctx);
+    }
+}
+
+impl Handler<SessionCommand> for Session {
+    type Result = ();
+
+    fn handle(&mut self, command: SessionCommand, ctx: &mut Context<Self>) {
+        match command {
+            SessionCommand::Request(request) => self.on_request(request, ctx),
+            SessionCommand::Answered { ticket, outcome } => self.on_answer(ticket, outcome, ctx),
+            SessionCommand::Fetched { ticket, sockets } => self.gate.fetched(ticket, sockets),
+            SessionCommand::HandlersFreed => self.running.looked(),
+            SessionCommand::Admitted { socket } => self.state.opened(socket),
+            SessionCommand::HandlerPanicked { handler } => self.on_panic(&handler, ctx),
+            SessionCommand::Drain { sink, reply } => self.on_drain(sink, reply, ctx),
+            SessionCommand::Post { packets, reply } => self.on_post(packets, reply, ctx),
+            SessionCommand::Websocket(handover) => self.on_websocket(handover, ctx),
+            SessionCommand::TransportFailed(detail) => self.on_transport_failed(detail, ctx),
+            SessionCommand::DrainerLost(detail) => self.on_drainer_lost(detail, ctx),
+            SessionCommand::DrainedLast => self.on_drained_last(ctx),
+            SessionCommand::Close(reason) => self.close(reason, "asked to", ctx),
+        }
+        self.end_turn(ctx);
+    }
+}
+
+/// Something came in over connection number `.0`.
+struct Numbered(u32, Incoming);
+
+impl StreamHandler<Numbered> for Session {
+    fn handle(&mut self, Numbered(number, incoming): Numbered, ctx: &mut Context<Self>) {
+        self.on_incoming(number, incoming, ctx);
+        self.end_turn(ctx);
+    }
+
+    // The stream says why it ends in its last item; its end itself means nothing (by default it would stop the actor).
+    fn finished(&mut self, _: &mut Context<Self>) {}
+}

@@ -1,0 +1,57 @@
+//! What a session holds elsewhere: its directory entry, its outbox, its sockets' memberships. Released by being dropped,
+//! so also when the session's task dies by a panic.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::directory::Directory;
+use crate::ids::{SessionId, SlotKey, SocketId};
+use crate::messages::hub::HubCommand;
+use crate::messages::session::SessionLink;
+use crate::worker::Worker;
+
+/// The drop guard of one session.
+pub(super) struct Registration {
+    pub(super) id: SessionId,
+    pub(super) worker: Rc<Worker>,
+    pub(super) slot: SlotKey,
+    directory: Arc<Directory>,
+    /// Sockets that the hub knows, or is about to hear of.
+    sockets: SmallVec<[SocketId; 1]>,
+}
+
+impl Registration {
+    /// Enters a session.
+    pub(super) fn new(id: SessionId, worker: Rc<Worker>, directory: Arc<Directory>, link: SessionLink) -> Self {
+        let slot = worker.open_slot(link.clone());
+        directory.insert(id, link);
+        Self { id, worker, slot, directory, sockets: SmallVec::new() }
+    }
+
+    /// The hub will be told of this socket.
+    pub(super) fn add(&mut self, socket: SocketId) {
+        self.sockets.push(socket);
+    }
+
+    /// The hub is told otherwise that this socket has gone.
+    pub(super) fn forget(&mut self, socket: SocketId) {
+        self.sockets.retain(|known| *known != socket);
+    }
+
+    /// Takes the session out of the directory and its sockets out of their rooms; the outbox stays for the last words.
+    pub(super) fn withdraw(&mut self) {
+        self.directory.remove(&self.id);
+        for socket in self.sockets.drain(..) {
+            self.worker.send(HubCommand::Disconnect { socket });
+        }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.withdraw();
+        self.worker.close_slot(self.slot);
+    }
+}

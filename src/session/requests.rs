@@ -1,0 +1,120 @@
+//! What code asks of this session through handles.
+
+use std::time::Instant;
+
+use actix::Context;
+use smallvec::SmallVec;
+
+use super::Session;
+use crate::ids::SocketId;
+use crate::messages::hub::{Broadcast, Grade, HubCommand};
+use crate::messages::request::{Done, Receipt, Request, RequestError};
+use crate::protocol::encoded::{Draft, disconnect};
+use crate::protocol::reason::DisconnectReason;
+use crate::state::rooms::Target;
+use crate::worker::desk;
+use crate::worker::gate::{Packet, Waiter};
+
+impl Session {
+    pub(super) fn on_request(&mut self, request: Request, ctx: &mut Context<Self>) {
+        if self.is_ending() {
+            // Dropping the request tells its sender that the socket is disconnected.
+            return;
+        }
+        let now = Instant::now();
+        match request {
+            Request::Broadcast { target, draft, grade, done } => {
+                desk::emit(&mut self.gate, now, target, draft, grade, done);
+            }
+            Request::Fetch { namespace, target, answer } => {
+                desk::fetch(&mut self.gate, now, namespace, target, answer);
+            }
+            request => self.on_socket_request(request, now, ctx),
+        }
+    }
+
+    /// Requests that name one of the session's sockets. One that is gone drops the request, which tells its sender.
+    fn on_socket_request(&mut self, request: Request, now: Instant, ctx: &mut Context<Self>) {
+        match request {
+            Request::Direct { socket, draft, grade, done } if self.has(socket) => {
+                self.emit_direct(socket, draft, grade, done, now);
+            }
+            Request::Call { socket, draft, timeout, answer } if self.has(socket) => {
+                match self.acks.expect(answer, now + timeout, self.core.limits.acks_pending_max) {
+                    Ok(id) => self.call(socket, draft, id, now),
+                    Err(answer) => drop(answer.send(Err(RequestError::Overloaded))),
+                }
+            }
+            Request::Acknowledge { socket, message } if self.has(socket) => self.push(Packet::Sealed(message), ctx),
+            Request::Join { socket, room, done } if self.has(socket) => {
+                self.gate.submit(now, room.as_str().len(), Waiter::Join(done), move |from| {
+                    HubCommand::Join { from, socket, room }
+                });
+            }
+            Request::Leave { socket, room, done } if self.has(socket) => {
+                self.gate.submit(now, room.as_str().len(), Waiter::Leave(done), move |from| {
+                    HubCommand::Leave { from, socket, room }
+                });
+            }
+            Request::Disconnect { socket, close_session } if self.has(socket) => {
+                self.disconnect(socket, close_session);
+            }
+            _ => {}
+        }
+    }
+
+    fn has(&self, socket: SocketId) -> bool {
+        self.presence(socket).is_some()
+    }
+
+    /// With recovery on, a plain direct emit is an event for the socket's own room, numbered like any other.
+    fn emit_direct(&mut self, socket: SocketId, draft: Draft, grade: Grade, done: Done, now: Instant) {
+        if self.core.recovery && grade != Grade::Volatile {
+            return desk::emit(&mut self.gate, now, Target::socket(socket), draft, grade, done);
+        }
+        self.gate.push(Packet::Unnumbered { draft, volatile: grade == Grade::Volatile });
+        match done {
+            Done::WhenTaken(done) => drop(done.send(Ok(()))),
+            Done::WhenNumbered(done) => drop(done.send(Ok(Receipt { offset: None }))),
+        }
+    }
+
+    /// An emit that wants an ack takes the same ways as one that does not.
+    fn call(&mut self, socket: SocketId, draft: Draft, id: u64, now: Instant) {
+        if !self.core.recovery {
+            return self.gate.push(Packet::Sealed(draft.seal(Some(id), None)));
+        }
+        let (target, grade) = (Target::socket(socket), Grade::Plain);
+        // Nobody waits for the hub here: the answer that counts is the client's, and that one has its own deadline.
+        let (done, _) = tokio::sync::oneshot::channel();
+        self.gate.submit(now, draft.byte_len(), Waiter::Emit(Done::WhenTaken(done)), move |from| {
+            HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack: Some(id) }))
+        });
+    }
+
+    /// Puts a packet into the session's own outbox; acks that pile up behind the hub are bounded like the outbox.
+    fn push(&mut self, packet: Packet, ctx: &mut Context<Self>) {
+        self.gate.push(packet);
+        if self.gate.packet_bytes() > self.core.limits.outbox_bytes_max {
+            self.close(DisconnectReason::TransportError, "packets waiting behind the hub exceed the outbox", ctx);
+        }
+    }
+
+    /// Puts one socket out of its namespace, or all of them and the session after them.
+    fn disconnect(&mut self, socket: SocketId, close_session: bool) {
+        let sockets: SmallVec<[SocketId; 1]> = match close_session {
+            true => self.presences.iter().map(|presence| presence.socket.id()).collect(),
+            false => SmallVec::from_elem(socket, 1),
+        };
+        for socket in sockets {
+            if let Some(presence) = self.presence(socket) {
+                let packet = disconnect(presence.socket.namespace());
+                self.gate.push(Packet::Sealed(packet.into()));
+                self.detach(socket, DisconnectReason::ServerNamespaceDisconnect);
+            }
+        }
+        if close_session {
+            self.close_when_settled(DisconnectReason::ForcedServerClose);
+        }
+    }
+}

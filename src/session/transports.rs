@@ -1,0 +1,223 @@
+//! What transports bring: polls, posts, websockets, and the change from one to the other.
+
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Instant;
+
+use actix::{AsyncContext, Context};
+use futures_core::Stream;
+use tokio::sync::oneshot;
+
+use super::{Numbered, Session, Transport};
+use crate::messages::session::TransportRefusal;
+use crate::messages::sink::{Connection, Drained, FrameSink, Handover, Incoming};
+use crate::protocol::encoded::Encoded;
+use crate::protocol::engineio::packet::Packet;
+use crate::protocol::reason::DisconnectReason;
+use crate::state::outbox::Outbox;
+
+/// A websocket that is being probed.
+pub(super) struct Candidate {
+    number: u32,
+    sink: Box<dyn FrameSink>,
+    outbox: Outbox,
+}
+
+/// A connection's incoming half, bearing its number.
+struct NumberedStream {
+    number: u32,
+    incoming: Pin<Box<dyn Stream<Item = Incoming>>>,
+}
+
+impl Stream for NumberedStream {
+    type Item = Numbered;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Numbered>> {
+        let number = self.number;
+        self.incoming.as_mut().poll_next(cx).map(|incoming| incoming.map(|incoming| Numbered(number, incoming)))
+    }
+}
+
+type Reply = oneshot::Sender<Result<(), TransportRefusal>>;
+
+impl Session {
+    /// A GET asks for a batch.
+    pub(super) fn on_drain(&mut self, sink: Box<dyn FrameSink + Send>, reply: Reply, ctx: &mut Context<Self>) {
+        let (worker, slot) = (self.registration.worker.clone(), self.registration.slot);
+        if self.is_ending() {
+            drop(reply.send(Err(TransportRefusal::Ended)));
+        } else if self.transport != Transport::Polling {
+            drop(reply.send(Err(TransportRefusal::WrongTransport)));
+        } else if worker.has_drainer(slot) {
+            drop(reply.send(Err(TransportRefusal::SecondPoll)));
+            self.close(DisconnectReason::TransportError, "a second poll while one waits", ctx);
+        } else {
+            worker.set_drainer(slot, sink);
+            drop(reply.send(Ok(())));
+        }
+    }
+
+    /// A POST brought packets.
+    pub(super) fn on_post(&mut self, packets: Result<Vec<Packet>, String>, reply: Reply, ctx: &mut Context<Self>) {
+        if self.is_ending() {
+            return drop(reply.send(Err(TransportRefusal::Ended)));
+        }
+        if self.transport != Transport::Polling {
+            return drop(reply.send(Err(TransportRefusal::WrongTransport)));
+        }
+        match packets {
+            Ok(packets) => packets.into_iter().for_each(|packet| self.on_packet(packet, ctx)),
+            Err(detail) => self.close(DisconnectReason::ParseError, &detail, ctx),
+        }
+        if self.reading || self.is_ending() {
+            drop(reply.send(Ok(())));
+        } else {
+            self.held_post = Some(reply);
+        }
+    }
+
+    /// The session begins on a websocket.
+    pub(super) fn take_first_websocket(&mut self, handover: Box<dyn Handover>, ctx: &mut Context<Self>) {
+        match self.settle(handover, ctx) {
+            Some((number, sink)) => {
+                self.transport = Transport::Websocket(number);
+                self.registration.worker.set_drainer(self.registration.slot, sink);
+            }
+            None => self.on_connection_ended(DisconnectReason::TransportError, "socket could not be taken over", ctx),
+        }
+    }
+
+    /// A websocket was accepted for this session: the candidate of an upgrade, or closed at once.
+    pub(super) fn on_websocket(&mut self, handover: Box<dyn Handover>, ctx: &mut Context<Self>) {
+        let wanted = !self.is_ending() && self.transport == Transport::Polling && self.candidate.is_none();
+        if !wanted || !self.state.on_candidate(Instant::now()) {
+            log::debug!("websocket refused, none is wanted sid={:?}", self.registration.id);
+            return;
+        }
+        match self.settle(handover, ctx) {
+            Some((number, sink)) => self.candidate = Some(Candidate { number, sink, outbox: Outbox::default() }),
+            None => self.state.on_candidate_closed(),
+        }
+    }
+
+    fn settle(&mut self, handover: Box<dyn Handover>, ctx: &mut Context<Self>) -> Option<(u32, Box<dyn FrameSink>)> {
+        let Connection { sink, incoming } = handover
+            .settle()
+            .inspect_err(|error| log::warn!("socket not taken over sid={:?} error={error}", self.registration.id))
+            .ok()?;
+        self.connections += 1;
+        let number = self.connections;
+        ctx.add_stream(NumberedStream { number, incoming });
+        Some((number, sink))
+    }
+
+    /// Something came in over connection `number`.
+    pub(super) fn on_incoming(&mut self, number: u32, incoming: Incoming, ctx: &mut Context<Self>) {
+        if self.transport == Transport::Websocket(number) {
+            self.on_transport_incoming(number, incoming, ctx);
+        } else if self.candidate.as_ref().is_some_and(|candidate| candidate.number == number) {
+            self.on_candidate_incoming(number, incoming, ctx);
+        }
+    }
+
+    fn on_transport_incoming(&mut self, number: u32, incoming: Incoming, ctx: &mut Context<Self>) {
+        match incoming {
+            Incoming::Packets(packets) => {
+                for packet in packets {
+                    if self.is_ending() {
+                        return;
+                    }
+                    debug_assert_eq!(self.transport, Transport::Websocket(number));
+                    self.on_packet(packet, ctx);
+                }
+            }
+            Incoming::Control(packet) => {
+                self.registration.worker.push_control(self.registration.slot, packet);
+            }
+            Incoming::Writable => self.registration.worker.writable(self.registration.slot),
+            Incoming::Undecodable(detail) => self.close(DisconnectReason::ParseError, &detail, ctx),
+            Incoming::TooLarge(detail) => self.close(DisconnectReason::TransportError, &detail, ctx),
+            Incoming::Closed => {
+                self.on_connection_ended(DisconnectReason::TransportClose, "closed by the client", ctx);
+            }
+            Incoming::Broken(detail) => self.on_connection_ended(DisconnectReason::TransportError, &detail, ctx),
+        }
+    }
+
+    fn on_candidate_incoming(&mut self, number: u32, incoming: Incoming, ctx: &mut Context<Self>) {
+        match incoming {
+            Incoming::Packets(packets) => {
+                for packet in packets {
+                    if self.transport == Transport::Websocket(number) {
+                        // The upgrade was completed by a packet before this one.
+                        self.on_packet(packet, ctx);
+                    } else if self.candidate.is_some() {
+                        let mut effects = Vec::new();
+                        self.state.on_candidate_packet(&packet, Instant::now(), &mut effects);
+                        self.apply(effects, ctx);
+                    }
+                }
+            }
+            Incoming::Control(packet) => self.send_to_candidate(packet),
+            Incoming::Writable => self.flush_candidate(),
+            Incoming::Undecodable(detail) | Incoming::TooLarge(detail) | Incoming::Broken(detail) => {
+                self.drop_candidate(&detail);
+            }
+            Incoming::Closed => self.drop_candidate("closed by the client"),
+        }
+    }
+
+    pub(super) fn send_to_candidate(&mut self, packet: Encoded) {
+        if let Some(candidate) = &mut self.candidate {
+            match candidate.outbox.push_control(packet) {
+                Ok(()) => self.flush_candidate(),
+                Err(full) => self.drop_candidate(&full.to_string()),
+            }
+        }
+    }
+
+    /// A poll that waits keeps the client from finishing its upgrade. Where none waits, a noop would only pile up.
+    pub(super) fn free_poll(&mut self) {
+        let (worker, slot) = (&self.registration.worker, self.registration.slot);
+        if worker.has_drainer(slot) {
+            worker.push_control(slot, Encoded::text("6"));
+        }
+    }
+
+    fn flush_candidate(&mut self) {
+        let Some(candidate) = &mut self.candidate else { return };
+        if let Drained::Lost(detail) = candidate.sink.drain(&mut candidate.outbox) {
+            self.drop_candidate(&detail);
+        }
+    }
+
+    /// From here on the websocket drains the session; what waits leaves over it, once, in order.
+    pub(super) fn promote_candidate(&mut self) {
+        let Some(mut candidate) = self.candidate.take() else { return };
+        // `3probe` is out, or the client would not have answered it.
+        candidate.sink.set_reading(self.reading);
+        self.transport = Transport::Websocket(candidate.number);
+        // A poll that still waits is dropped here, which answers it with a noop.
+        drop(self.registration.worker.set_drainer(self.registration.slot, candidate.sink));
+        log::debug!("session upgraded sid={:?}", self.registration.id);
+    }
+
+    pub(super) fn drop_candidate(&mut self, detail: &str) {
+        self.state.on_candidate_closed();
+        if let Some(mut candidate) = self.candidate.take() {
+            log::debug!("upgrade given up sid={:?} detail=\"{detail}\"", self.registration.id);
+            candidate.sink.abort();
+        }
+    }
+
+    /// Stops or resumes taking in what the client sends.
+    pub(super) fn set_reading(&mut self, reading: bool) {
+        self.reading = reading;
+        self.registration.worker.set_reading(self.registration.slot, reading);
+        if reading {
+            if let Some(post) = self.held_post.take() {
+                drop(post.send(Ok(())));
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Acks that the server waits for: which id, whose waiter, until when.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+/// The acks one session waits for. Ids are `4n+3`, so that an id alone tells that a session, not the hub, asked.
+#[derive(Debug)]
+pub struct Acks<W> {
+    next: u64,
+    waiting: HashMap<u64, (Instant, W)>,
+    /// Not later than the first deadline; exact again after each look at what is overdue.
+    earliest: Option<Instant>,
+}
+
+impl<W> Default for Acks<W> {
+    fn default() -> Self {
+        Self { next: 3, waiting: HashMap::new(), earliest: None }
+    }
+}
+
+impl<W> Acks<W> {
+    /// Draws an id for `waiter`, who gives up at `deadline`; gives the waiter back when `limit` are waiting already.
+    pub fn expect(&mut self, waiter: W, deadline: Instant, limit: usize) -> Result<u64, W> {
+        if self.waiting.len() >= limit {
+            return Err(waiter);
+        }
+        let id = self.next;
+        self.next += 4;
+        self.waiting.insert(id, (deadline, waiter));
+        self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
+        Ok(id)
+    }
+
+    /// The client answered `id`. Late, unknown and repeated answers find nobody, and that is all.
+    pub fn resolve(&mut self, id: u64) -> Option<W> {
+        let (_, waiter) = self.waiting.remove(&id)?;
+        if self.waiting.is_empty() {
+            self.waiting = HashMap::new();
+            self.earliest = None;
+        }
+        Some(waiter)
+    }
+
+    /// How many acks are waited for.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// When [`Acks::expire`] is next worth a call.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.earliest
+    }
+
+    /// Takes the waiters whose time is over.
+    pub fn expire(&mut self, now: Instant) -> Vec<W> {
+        if self.earliest.is_none_or(|earliest| earliest > now) {
+            return Vec::new();
+        }
+        let overdue = self.waiting.extract_if(|_, (deadline, _)| *deadline <= now);
+        let overdue = overdue.map(|(_, (_, waiter))| waiter).collect();
+        self.earliest = self.waiting.values().map(|(deadline, _)| *deadline).min();
+        overdue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn an_answer_finds_its_waiter_once() {
+        let mut acks = Acks::default();
+        let now = Instant::now();
+        let id = acks.expect("first", now, 8).unwrap();
+        assert_eq!(id % 4, 3);
+        assert_eq!(acks.resolve(id), Some("first"));
+        assert_eq!(acks.resolve(id), None);
+        assert_eq!(acks.resolve(u64::MAX), None);
+    }
+
+    #[test]
+    fn waiters_are_bounded_and_expire() {
+        let mut acks = Acks::default();
+        let now = Instant::now();
+        let second = Duration::from_secs(1);
+        acks.expect("early", now + second, 2).unwrap();
+        acks.expect("late", now + 3 * second, 2).unwrap();
+        assert_eq!(acks.expect("too many", now, 2), Err("too many"));
+        assert_eq!(acks.deadline(), Some(now + second));
+        assert_eq!(acks.expire(now + 2 * second), ["early"]);
+        assert_eq!(acks.deadline(), Some(now + 3 * second));
+    }
+}

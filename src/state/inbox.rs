@@ -1,0 +1,84 @@
+//! Events that arrived before they may start: their socket is not open yet, too many handlers run, or credit ran out.
+//!
+//! Within one socket, events leave in the order in which they came.
+
+use std::collections::VecDeque;
+
+/// Held events of one session, each with the socket it is for and its size.
+#[derive(Debug)]
+pub struct Inbox<S, E> {
+    events_max: usize,
+    bytes_max: usize,
+    bytes: usize,
+    held: VecDeque<(S, usize, E)>,
+}
+
+impl<S: PartialEq, E> Inbox<S, E> {
+    /// An empty inbox that calls itself full from either bound on.
+    pub fn new(events_max: usize, bytes_max: usize) -> Self {
+        Self { events_max, bytes_max, bytes: 0, held: VecDeque::new() }
+    }
+
+    /// Holds an event. Never refuses: what was already read must not be lost; [`Inbox::is_full`] stops the reading.
+    pub fn hold(&mut self, socket: S, bytes: usize, event: E) {
+        self.bytes += bytes;
+        self.held.push_back((socket, bytes, event));
+    }
+
+    /// Whether the session should stop reading.
+    pub fn is_full(&self) -> bool {
+        self.held.len() >= self.events_max || self.bytes >= self.bytes_max
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Takes the first event whose socket is ready.
+    pub fn release(&mut self, ready: impl Fn(&S) -> bool) -> Option<(S, E)> {
+        let position = self.held.iter().position(|(socket, ..)| ready(socket))?;
+        let (socket, bytes, event) = self.held.remove(position)?;
+        self.bytes -= bytes;
+        if self.held.is_empty() {
+            self.held = VecDeque::new();
+        }
+        Some((socket, event))
+    }
+
+    /// Drops what is held for a socket that is gone.
+    pub fn forget(&mut self, socket: &S) {
+        self.held.retain(|(held, ..)| held != socket);
+        self.bytes = self.held.iter().map(|(_, bytes, _)| bytes).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ready_socket_is_not_held_up_by_one_that_is_not() {
+        let mut inbox = Inbox::new(8, 100);
+        inbox.hold("slow", 1, 1);
+        inbox.hold("fast", 1, 2);
+        inbox.hold("fast", 1, 3);
+        assert_eq!(inbox.release(|socket| *socket == "fast"), Some(("fast", 2)));
+        assert_eq!(inbox.release(|_| true), Some(("slow", 1)));
+        assert_eq!(inbox.release(|_| true), Some(("fast", 3)));
+        assert_eq!(inbox.release(|_| true), None);
+    }
+
+    #[test]
+    fn either_bound_makes_it_full() {
+        let mut inbox = Inbox::new(2, 100);
+        inbox.hold((), 99, ());
+        assert!(!inbox.is_full());
+        inbox.hold((), 0, ());
+        assert!(inbox.is_full());
+        inbox.forget(&());
+        assert!(inbox.is_empty() && !inbox.is_full());
+        inbox.hold((), 100, ());
+        assert!(inbox.is_full());
+    }
+}

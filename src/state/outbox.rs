@@ -1,0 +1,237 @@
+//! One session's outbox: packets that wait for whoever drains the session.
+//!
+//! Refuses to grow past its bound, and never drops on its own: the caller decides what a full outbox means.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes};
+use thiserror::Error;
+
+use crate::protocol::encoded::{Encoded, Message};
+
+/// What a waiting packet costs beside its bytes, which are shared.
+pub const PACKET_OVERHEAD_BYTES: usize = size_of::<Encoded>();
+
+/// Queues that grew past this many packets give their memory back once they are empty.
+const KEPT_CAPACITY: usize = 16;
+
+/// The outbox had no room; nothing of the message was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("outbox of {waiting} bytes has no room for {wanted} more (limit {limit})")]
+pub struct OutboxFull {
+    /// Bytes that wait.
+    pub waiting: usize,
+    /// Bytes of the refused message.
+    pub wanted: usize,
+    /// The bound.
+    pub limit: usize,
+}
+
+/// Control packets that may wait. The hub's own are a handful; more come only from a peer that floods websocket pings
+/// and does not read the answers.
+const CONTROL_PACKETS_MAX: usize = 32;
+
+/// A peer caused more control packets than it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("{CONTROL_PACKETS_MAX} control packets wait already")]
+pub struct ControlFull;
+
+/// Packets in the order in which they will leave: the one partly written, control packets, events.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// What is left of the packet that a socket took only in part; nothing may stand before it.
+    partial: Option<Bytes>,
+    /// Pings, pongs, probes, noops, close: they precede queued events (Engine.IO v4, heartbeats and "close").
+    control: VecDeque<Encoded>,
+    events: VecDeque<Encoded>,
+    event_bytes: usize,
+}
+
+impl Outbox {
+    /// Queues a message, all of its packets or none. An empty outbox takes a message of any size.
+    pub fn push(&mut self, message: &Message, limit: usize) -> Result<(), OutboxFull> {
+        let wanted = message.packets().map(cost).sum::<usize>();
+        if self.event_bytes != 0 && self.event_bytes + wanted > limit {
+            return Err(OutboxFull { waiting: self.event_bytes, wanted, limit });
+        }
+        self.events.extend(message.packets().cloned());
+        self.event_bytes += wanted;
+        Ok(())
+    }
+
+    /// Queues a packet ahead of all events.
+    pub fn push_control(&mut self, packet: Encoded) -> Result<(), ControlFull> {
+        if self.control.len() >= CONTROL_PACKETS_MAX {
+            return Err(ControlFull);
+        }
+        self.control.push_back(packet);
+        Ok(())
+    }
+
+    /// Queues the transport's last word behind everything, whatever the bounds say.
+    pub fn push_last(&mut self, packet: Encoded) {
+        self.event_bytes += cost(&packet);
+        self.events.push_back(packet);
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.partial.is_none() && self.control.is_empty() && self.events.is_empty()
+    }
+
+    /// Whether a control packet waits: such sockets are flushed first.
+    pub fn is_urgent(&self) -> bool {
+        !self.control.is_empty()
+    }
+
+    /// Bytes of waiting events, overhead included.
+    pub fn event_bytes(&self) -> usize {
+        self.event_bytes
+    }
+
+    /// Takes the next packet whole. Only for drainers that never take a packet in part.
+    pub fn pop(&mut self) -> Option<Encoded> {
+        let packet = match self.control.pop_front() {
+            Some(packet) => packet,
+            None => self.pop_event()?,
+        };
+        Some(packet)
+    }
+
+    /// The packet that [`Outbox::pop`] would take.
+    pub fn peek(&self) -> Option<&Encoded> {
+        self.control.front().or_else(|| self.events.front())
+    }
+
+    /// Lays the next frames side by side for one vectored write; returns how many slices were filled.
+    pub fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let partial = self.partial.iter().map(|rest| &rest[..]);
+        let whole = self.control.iter().chain(&self.events).map(|packet| &packet.frame()[..]);
+        let mut filled = 0;
+        for (slice, bytes) in slices.iter_mut().zip(partial.chain(whole)) {
+            *slice = IoSlice::new(bytes);
+            filled += 1;
+        }
+        filled
+    }
+
+    /// Forgets `written` bytes of what [`Outbox::gather`] laid out; returns how many packets are now wholly out.
+    pub fn consume(&mut self, mut written: usize) -> usize {
+        let mut finished = 0;
+        if let Some(rest) = &mut self.partial {
+            if written < rest.len() {
+                rest.advance(written);
+                return 0;
+            }
+            written -= rest.len();
+            self.partial = None;
+            finished += 1;
+        }
+        while written > 0 {
+            let Some(packet) = self.pop() else { break };
+            let mut rest = packet.frame().clone();
+            if written < rest.len() {
+                rest.advance(written);
+                self.partial = Some(rest);
+                break;
+            }
+            written -= rest.len();
+            finished += 1;
+        }
+        finished
+    }
+
+    fn pop_event(&mut self) -> Option<Encoded> {
+        let packet = self.events.pop_front()?;
+        self.event_bytes -= cost(&packet);
+        if self.events.is_empty() && self.events.capacity() > KEPT_CAPACITY {
+            self.events = VecDeque::new();
+        }
+        Some(packet)
+    }
+}
+
+fn cost(packet: &Encoded) -> usize {
+    packet.frame().len() + PACKET_OVERHEAD_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(body: &str) -> Message {
+        Encoded::text(body).into()
+    }
+
+    fn drained(outbox: &mut Outbox, step: usize) -> Vec<u8> {
+        let mut wire = Vec::new();
+        while !outbox.is_empty() {
+            let mut slices = [IoSlice::new(&[]); 4];
+            let filled = outbox.gather(&mut slices);
+            let chunk: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).take(step).collect();
+            wire.extend_from_slice(&chunk);
+            outbox.consume(chunk.len());
+        }
+        wire
+    }
+
+    #[test]
+    fn control_packets_precede_queued_events() {
+        let mut outbox = Outbox::default();
+        outbox.push(&text("42[1]"), 1000).unwrap();
+        outbox.push_control(Encoded::text("2")).unwrap();
+        assert_eq!(outbox.pop().unwrap().body(), b"2");
+        assert_eq!(outbox.pop().unwrap().body(), b"42[1]");
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_packet_partly_written_is_finished_before_a_control_packet() {
+        let mut outbox = Outbox::default();
+        outbox.push(&text("abc"), 1000).unwrap();
+        assert_eq!(outbox.consume(3), 0);
+        outbox.push_control(Encoded::text("2")).unwrap();
+        assert_eq!(drained(&mut outbox, 100), b"bc\x81\x012");
+    }
+
+    #[test]
+    fn any_write_size_yields_the_same_bytes() {
+        for step in 1..12 {
+            let mut outbox = Outbox::default();
+            for body in ["one", "", "three", "4"] {
+                outbox.push(&text(body), 1000).unwrap();
+            }
+            assert_eq!(drained(&mut outbox, step), b"\x81\x03one\x81\x00\x81\x05three\x81\x014", "step {step}");
+            assert_eq!(outbox.event_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn a_full_outbox_takes_nothing_of_the_message() {
+        let mut outbox = Outbox::default();
+        outbox.push(&text("first, however large"), 10).unwrap();
+        let waiting = outbox.event_bytes();
+        assert!(matches!(outbox.push(&text("x"), 10), Err(OutboxFull { limit: 10, .. })));
+        assert_eq!(outbox.event_bytes(), waiting);
+    }
+
+    #[test]
+    fn control_packets_are_bounded() {
+        let mut outbox = Outbox::default();
+        for _ in 0..CONTROL_PACKETS_MAX {
+            outbox.push_control(Encoded::text("2")).unwrap();
+        }
+        assert_eq!(outbox.push_control(Encoded::text("2")), Err(ControlFull));
+    }
+
+    #[test]
+    fn memory_of_a_burst_is_given_back() {
+        let mut outbox = Outbox::default();
+        for _ in 0..1000 {
+            outbox.push(&text("x"), usize::MAX).unwrap();
+        }
+        while outbox.pop().is_some() {}
+        assert_eq!(outbox.events.capacity(), 0);
+    }
+}

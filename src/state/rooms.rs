@@ -1,0 +1,346 @@
+//! The hub's table of sockets and rooms: which rooms exist, and on which workers they have members.
+//!
+//! Who the members are is the workers' knowledge; a broadcast needs only the workers that have any.
+
+use std::collections::HashMap;
+
+use slab::Slab;
+use smallvec::SmallVec;
+
+use crate::ids::{MemberKey, NamespacePath, RoomId, RoomName, SocketId, WorkerId};
+
+/// Where a socket lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Its worker.
+    pub worker: WorkerId,
+    /// Its place in that worker's member table.
+    pub member: MemberKey,
+}
+
+#[derive(Debug)]
+struct Entry {
+    place: Place,
+    namespace: u32,
+    rooms: SmallVec<[RoomId; 4]>,
+}
+
+#[derive(Debug)]
+struct Room {
+    namespace: u32,
+    /// `None` for the room of everybody in the namespace.
+    name: Option<RoomName>,
+    per_worker: SmallVec<[u32; 4]>,
+}
+
+impl Room {
+    fn members(&self) -> usize {
+        self.per_worker.iter().map(|count| *count as usize).sum()
+    }
+}
+
+#[derive(Debug)]
+struct Namespace {
+    path: NamespacePath,
+    everybody: RoomId,
+    rooms: HashMap<RoomName, RoomId>,
+}
+
+/// Whom a broadcast is for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Rooms; none means everybody in the namespace. A socket id names that socket's own room.
+    pub rooms: SmallVec<[RoomName; 1]>,
+    /// Rooms whose members do not get it.
+    pub except: SmallVec<[RoomName; 1]>,
+    /// One socket that does not get it, mostly the sender.
+    pub exclude: Option<SocketId>,
+}
+
+impl Target {
+    /// Exactly one socket: its own room.
+    pub fn socket(id: SocketId) -> Self {
+        Self { rooms: SmallVec::from_elem(RoomName::from(id), 1), ..Self::default() }
+    }
+}
+
+/// A target resolved to numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Route {
+    /// Rooms that exist.
+    pub rooms: SmallVec<[RoomId; 2]>,
+    /// Excepted rooms that exist.
+    pub except: SmallVec<[RoomId; 2]>,
+    /// Sockets named by their own room.
+    pub sockets: SmallVec<[Place; 1]>,
+    /// Sockets excluded: by name, or through their own room.
+    pub exclude: SmallVec<[Place; 1]>,
+}
+
+/// What a join changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Joined {
+    /// Where the socket lives.
+    pub place: Place,
+    /// The room's number.
+    pub room: RoomId,
+    /// Members in it now, over all workers.
+    pub members: usize,
+    /// False if the socket was in it already.
+    pub fresh: bool,
+}
+
+/// Why a join or a leave cannot be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absent {
+    /// No such socket is connected.
+    Socket,
+    /// The socket is not in that room.
+    Room,
+    /// The socket is in as many rooms as it may be.
+    Full,
+}
+
+/// Sockets, rooms and namespaces of one hub.
+#[derive(Debug, Default)]
+pub struct Rooms {
+    sockets: HashMap<SocketId, Entry>,
+    rooms: Slab<Room>,
+    namespaces: Slab<Namespace>,
+    by_path: HashMap<NamespacePath, u32>,
+}
+
+impl Rooms {
+    /// Enters a socket and puts it into the room of everybody in `namespace`, which is returned.
+    pub fn connect(&mut self, socket: SocketId, namespace: &NamespacePath, place: Place) -> RoomId {
+        let number = self.namespace(namespace);
+        let everybody = self.namespaces[number as usize].everybody;
+        let rooms = SmallVec::from_elem(everybody, 1);
+        self.sockets.insert(socket, Entry { place, namespace: number, rooms });
+        self.count_up(everybody, place.worker);
+        everybody
+    }
+
+    /// Puts a socket into a room, which comes to be if it was not there.
+    pub fn join(&mut self, socket: &SocketId, name: &RoomName, rooms_max: usize) -> Result<Joined, Absent> {
+        let entry = self.sockets.get_mut(socket).ok_or(Absent::Socket)?;
+        let place = entry.place;
+        let namespace = &mut self.namespaces[entry.namespace as usize];
+        let known = namespace.rooms.get(name).copied();
+        if let Some(room) = known.filter(|room| entry.rooms.contains(room)) {
+            return Ok(Joined { place, room, members: self.rooms[room.0 as usize].members(), fresh: false });
+        }
+        // The first room is everybody's and does not count.
+        if entry.rooms.len() > rooms_max {
+            return Err(Absent::Full);
+        }
+        let room = known.unwrap_or_else(|| {
+            let room = Room { namespace: entry.namespace, name: Some(name.clone()), per_worker: SmallVec::new() };
+            let room = RoomId(self.rooms.insert(room) as u32);
+            namespace.rooms.insert(name.clone(), room);
+            room
+        });
+        entry.rooms.push(room);
+        self.count_up(room, place.worker);
+        Ok(Joined { place, room, members: self.rooms[room.0 as usize].members(), fresh: true })
+    }
+
+    /// Takes a socket out of a room; the room is gone with its last member. Returns where and which.
+    pub fn leave(&mut self, socket: &SocketId, name: &RoomName) -> Result<(Place, RoomId), Absent> {
+        let entry = self.sockets.get_mut(socket).ok_or(Absent::Socket)?;
+        let namespace = &self.namespaces[entry.namespace as usize];
+        let room = *namespace.rooms.get(name).ok_or(Absent::Room)?;
+        let position = entry.rooms.iter().position(|joined| *joined == room).ok_or(Absent::Room)?;
+        entry.rooms.swap_remove(position);
+        let place = entry.place;
+        self.count_down(room, place.worker);
+        Ok((place, room))
+    }
+
+    /// Takes a socket out of everything. Returns where it was.
+    pub fn disconnect(&mut self, socket: &SocketId) -> Option<Place> {
+        let entry = self.sockets.remove(socket)?;
+        // Everybody's room stands first and goes last: the namespace ends with it.
+        for room in entry.rooms.iter().rev() {
+            self.count_down(*room, entry.place.worker);
+        }
+        Some(entry.place)
+    }
+
+    /// Resolves a target as of now. Rooms that do not exist have no members and drop out.
+    pub fn route(&self, namespace: &NamespacePath, target: &Target) -> Route {
+        let mut route = Route::default();
+        let Some(number) = self.by_path.get(namespace) else { return route };
+        if target.rooms.is_empty() {
+            route.rooms.push(self.namespaces[*number as usize].everybody);
+        }
+        for name in &target.rooms {
+            self.resolve(*number, name, &mut route.rooms, &mut route.sockets);
+        }
+        for name in &target.except {
+            self.resolve(*number, name, &mut route.except, &mut route.exclude);
+        }
+        if let Some(entry) = target.exclude.and_then(|socket| self.sockets.get(&socket)) {
+            route.exclude.push(entry.place);
+        }
+        route
+    }
+
+    /// How many members on `worker` a route reaches at most (excepted ones and overlaps are not taken off).
+    pub fn reach(&self, route: &Route, worker: WorkerId) -> usize {
+        let in_room = |room: &RoomId| {
+            let counts = &self.rooms[room.0 as usize].per_worker;
+            counts.get(usize::from(worker.0)).map_or(0, |count| *count as usize)
+        };
+        route.rooms.iter().map(in_room).sum::<usize>()
+            + route.sockets.iter().filter(|place| place.worker == worker).count()
+    }
+
+    /// Sockets connected.
+    pub fn sockets(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// Every socket of a worker.
+    pub fn sockets_of(&self, worker: WorkerId) -> Vec<SocketId> {
+        self.sockets.iter().filter(|(_, entry)| entry.place.worker == worker).map(|(id, _)| *id).collect()
+    }
+
+    /// A room name is a room, the own room of the socket of that id, or both.
+    fn resolve(
+        &self,
+        namespace: u32,
+        name: &RoomName,
+        rooms: &mut SmallVec<[RoomId; 2]>,
+        sockets: &mut SmallVec<[Place; 1]>,
+    ) {
+        rooms.extend(self.namespaces[namespace as usize].rooms.get(name).copied());
+        let own = SocketId::parse(name.as_str()).ok().and_then(|id| self.sockets.get(&id));
+        sockets.extend(own.filter(|entry| entry.namespace == namespace).map(|entry| entry.place));
+    }
+
+    fn namespace(&mut self, path: &NamespacePath) -> u32 {
+        if let Some(number) = self.by_path.get(path) {
+            return *number;
+        }
+        let vacant = self.namespaces.vacant_entry();
+        let number = vacant.key() as u32;
+        let everybody = Room { namespace: number, name: None, per_worker: SmallVec::new() };
+        let everybody = RoomId(self.rooms.insert(everybody) as u32);
+        vacant.insert(Namespace { path: path.clone(), everybody, rooms: HashMap::new() });
+        self.by_path.insert(path.clone(), number);
+        number
+    }
+
+    fn count_up(&mut self, room: RoomId, worker: WorkerId) {
+        let counts = &mut self.rooms[room.0 as usize].per_worker;
+        let index = usize::from(worker.0);
+        if counts.len() <= index {
+            counts.resize(index + 1, 0);
+        }
+        counts[index] += 1;
+    }
+
+    fn count_down(&mut self, room: RoomId, worker: WorkerId) {
+        let entry = &mut self.rooms[room.0 as usize];
+        entry.per_worker[usize::from(worker.0)] -= 1;
+        if entry.members() > 0 {
+            return;
+        }
+        let entry = self.rooms.remove(room.0 as usize);
+        match entry.name {
+            Some(name) => {
+                self.namespaces[entry.namespace as usize].rooms.remove(&name);
+            }
+            None => {
+                let namespace = self.namespaces.remove(entry.namespace as usize);
+                self.by_path.remove(&namespace.path);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket(n: u8) -> SocketId {
+        SocketId::from_random([n; 15])
+    }
+
+    fn place(worker: u16, member: u32) -> Place {
+        Place { worker: WorkerId(worker), member: MemberKey(member) }
+    }
+
+    fn room(name: &str) -> RoomName {
+        RoomName::parse(name).unwrap()
+    }
+
+    fn to(names: &[&str]) -> Target {
+        Target { rooms: names.iter().map(|name| room(name)).collect(), ..Target::default() }
+    }
+
+    fn two_sockets() -> Rooms {
+        let mut rooms = Rooms::default();
+        rooms.connect(socket(1), &NamespacePath::root(), place(0, 10));
+        rooms.connect(socket(2), &NamespacePath::root(), place(1, 20));
+        rooms
+    }
+
+    #[test]
+    fn a_room_lives_from_its_first_member_to_its_last() {
+        let mut rooms = two_sockets();
+        assert!(rooms.route(&NamespacePath::root(), &to(&["a"])).rooms.is_empty());
+        let joined = rooms.join(&socket(1), &room("a"), 9).unwrap();
+        assert!(joined.fresh);
+        assert_eq!(rooms.join(&socket(2), &room("a"), 9).unwrap().members, 2);
+        assert!(!rooms.join(&socket(2), &room("a"), 9).unwrap().fresh);
+        let route = rooms.route(&NamespacePath::root(), &to(&["a"]));
+        assert_eq!((rooms.reach(&route, WorkerId(0)), rooms.reach(&route, WorkerId(1))), (1, 1));
+        assert_eq!(rooms.leave(&socket(1), &room("a")), Ok((place(0, 10), joined.room)));
+        assert_eq!(rooms.leave(&socket(1), &room("a")), Err(Absent::Room));
+        rooms.disconnect(&socket(2));
+        assert!(rooms.route(&NamespacePath::root(), &to(&["a"])).rooms.is_empty());
+    }
+
+    #[test]
+    fn no_target_room_means_everybody_in_the_namespace() {
+        let mut rooms = two_sockets();
+        let route = rooms.route(&NamespacePath::root(), &Target::default());
+        assert_eq!(rooms.reach(&route, WorkerId(0)) + rooms.reach(&route, WorkerId(1)), 2);
+        rooms.disconnect(&socket(1));
+        rooms.disconnect(&socket(2));
+        assert_eq!(rooms.route(&NamespacePath::root(), &Target::default()), Route::default());
+        assert!(rooms.rooms.is_empty() && rooms.namespaces.is_empty() && rooms.by_path.is_empty());
+    }
+
+    #[test]
+    fn the_last_socket_takes_its_rooms_and_the_namespace_along() {
+        let mut rooms = Rooms::default();
+        rooms.connect(socket(1), &NamespacePath::root(), place(0, 1));
+        for name in ["a", "b", "c"] {
+            rooms.join(&socket(1), &room(name), 9).unwrap();
+        }
+        rooms.leave(&socket(1), &room("a")).unwrap();
+        assert_eq!(rooms.disconnect(&socket(1)), Some(place(0, 1)));
+        assert!(rooms.rooms.is_empty() && rooms.namespaces.is_empty() && rooms.by_path.is_empty());
+    }
+
+    #[test]
+    fn a_socket_id_names_the_sockets_own_room() {
+        let rooms = two_sockets();
+        let route = rooms.route(&NamespacePath::root(), &Target::socket(socket(2)));
+        assert_eq!(route.sockets.as_slice(), [place(1, 20)]);
+        let excluded = Target { except: SmallVec::from_elem(socket(1).into(), 1), ..Target::default() };
+        assert_eq!(rooms.route(&NamespacePath::root(), &excluded).exclude.as_slice(), [place(0, 10)]);
+    }
+
+    #[test]
+    fn a_socket_may_be_in_a_bounded_number_of_rooms() {
+        let mut rooms = two_sockets();
+        rooms.join(&socket(1), &room("a"), 1).unwrap();
+        assert_eq!(rooms.join(&socket(1), &room("b"), 1), Err(Absent::Full));
+        assert!(!rooms.join(&socket(1), &room("a"), 1).unwrap().fresh);
+        assert_eq!(rooms.join(&socket(9), &room("a"), 1), Err(Absent::Socket));
+    }
+}

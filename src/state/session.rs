@@ -1,0 +1,432 @@
+//! One session between its packets and its effects: heartbeat, upgrade, namespaces, half-finished binary packets.
+//!
+//! It decides; the session actor does. It knows nothing of rooms, handlers or sockets of the operating system.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use smallvec::SmallVec;
+
+use super::heartbeat::{Beat, Heartbeat};
+use super::upgrade::{Step, Upgrade};
+use crate::ids::{NamespacePath, SocketId};
+use crate::limits::Limits;
+use crate::protocol::encoded::Encoded;
+use crate::protocol::engineio::packet::Packet as EnginePacket;
+use crate::protocol::reason::DisconnectReason;
+use crate::protocol::socketio::binary::PartialPacket;
+use crate::protocol::socketio::packet::{Args, Packet};
+use crate::protocol::socketio::text::{self, Decoded};
+
+/// An event that a client emitted.
+#[derive(Debug)]
+pub struct ClientEvent {
+    /// Its name, unescaped.
+    pub name: ByteString,
+    /// The id under which the client wants an ack.
+    pub ack: Option<u64>,
+    /// Its arguments.
+    pub args: Args,
+}
+
+/// What the session actor must do, in this order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send a control packet ahead of queued events.
+    Control(Encoded),
+    /// Let a pending poll end, with a noop.
+    FreePoll,
+    /// Send a packet to the upgrade candidate.
+    Candidate(Encoded),
+    /// Make the candidate the drainer.
+    Promote,
+    /// Close the candidate; the session lives on.
+    DropCandidate,
+    /// A client asks for a namespace.
+    Connect {
+        /// Which.
+        namespace: NamespacePath,
+        /// The raw JSON object of its credentials.
+        auth: Option<ByteString>,
+    },
+    /// A client emitted an event.
+    Event {
+        /// On which of its sockets.
+        socket: SocketId,
+        /// What.
+        event: ClientEvent,
+    },
+    /// A client answered an ack.
+    Ack {
+        /// The id it answers.
+        id: u64,
+        /// Its answer.
+        args: Args,
+    },
+    /// A client left a namespace.
+    Leave(SocketId),
+    /// The connection handler of this socket is overdue: warn, and let its events go.
+    ReleaseHeld(SocketId),
+    /// End the session. `detail` is for the log.
+    Close {
+        /// What the application is told.
+        reason: DisconnectReason,
+        /// What was wrong, with the facts.
+        detail: String,
+    },
+}
+
+/// How far a socket is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The hub has not answered yet.
+    Connecting,
+    /// The connection handler runs; events are held until this instant at most.
+    Opening { release_at: Instant },
+    /// Events start handlers.
+    Open,
+}
+
+#[derive(Debug)]
+struct Presence {
+    namespace: NamespacePath,
+    socket: SocketId,
+    phase: Phase,
+}
+
+/// The machine of one session.
+#[derive(Debug)]
+pub struct SessionState {
+    heartbeat: Heartbeat,
+    upgrade: Upgrade,
+    /// Set until the first CONNECT.
+    connect_by: Option<Instant>,
+    partial: Option<(PartialPacket, Instant)>,
+    presences: SmallVec<[Presence; 1]>,
+    attachments_timeout: Duration,
+    connection_handler_timeout: Duration,
+}
+
+impl SessionState {
+    /// A session whose handshake happened at `now`.
+    pub fn new(limits: &Limits, now: Instant) -> Self {
+        Self {
+            heartbeat: Heartbeat::new(limits.ping_interval, limits.ping_timeout, now),
+            upgrade: Upgrade::new(limits.upgrade_timeout, limits.upgrade_noop_interval),
+            connect_by: Some(now + limits.connect_timeout),
+            partial: None,
+            presences: SmallVec::new(),
+            attachments_timeout: limits.attachments_timeout,
+            connection_handler_timeout: limits.connection_handler_timeout,
+        }
+    }
+
+    /// A packet came over the session's transport.
+    pub fn on_packet(&mut self, packet: EnginePacket, now: Instant, effects: &mut Vec<Effect>) {
+        match packet {
+            EnginePacket::Pong(_) => return self.heartbeat.on_pong(now),
+            EnginePacket::Message(text) => self.on_text(text, now, effects),
+            EnginePacket::Binary(data) => self.on_binary(data, effects),
+            EnginePacket::Close => effects.push(close(DisconnectReason::TransportClose, "close packet from the client")),
+            // Since Engine.IO v4 it is the server that pings.
+            EnginePacket::Ping(_) => effects.push(close(DisconnectReason::TransportError, "ping packet from a client")),
+            // Without meaning from a client here; engine.io ignores them as well.
+            EnginePacket::Open(_) | EnginePacket::Upgrade | EnginePacket::Noop => {}
+        }
+        self.heartbeat.on_other_packet(now);
+    }
+
+    /// What came over the transport was no packet.
+    pub fn on_undecodable(&mut self, detail: String, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Close { reason: DisconnectReason::ParseError, detail });
+    }
+
+    /// Nothing is being read at present, so the pong deadline stands still.
+    pub fn on_not_reading(&mut self, now: Instant) {
+        self.heartbeat.on_not_reading(now);
+    }
+
+    /// A websocket opened for this session. Returns whether it may be the candidate.
+    pub fn on_candidate(&mut self, now: Instant) -> bool {
+        self.upgrade.on_candidate(now)
+    }
+
+    /// A packet came over the candidate.
+    pub fn on_candidate_packet(&mut self, packet: &EnginePacket, now: Instant, effects: &mut Vec<Effect>) {
+        let step = self.upgrade.on_packet(packet, now);
+        if step == Step::Promote {
+            self.heartbeat.on_upgrade(now);
+        }
+        self.apply(step, effects);
+    }
+
+    /// The candidate closed by itself, or sent what is no packet.
+    pub fn on_candidate_closed(&mut self) {
+        self.upgrade.on_candidate_closed();
+    }
+
+    /// The session accepted a CONNECT and asks the hub for `socket`.
+    pub fn connecting(&mut self, namespace: NamespacePath, socket: SocketId) {
+        self.connect_by = None;
+        self.presences.push(Presence { namespace, socket, phase: Phase::Connecting });
+    }
+
+    /// The hub connected the socket; its connection handler starts now.
+    pub fn opening(&mut self, socket: SocketId, now: Instant) {
+        let release_at = now + self.connection_handler_timeout;
+        if let Some(presence) = self.presence_mut(socket) {
+            presence.phase = Phase::Opening { release_at };
+        }
+    }
+
+    /// The connection handler returned (or its time is over): events may start handlers.
+    pub fn opened(&mut self, socket: SocketId) {
+        if let Some(presence) = self.presence_mut(socket) {
+            presence.phase = Phase::Open;
+        }
+    }
+
+    /// Whether events of this socket may start handlers.
+    pub fn is_open(&self, socket: SocketId) -> bool {
+        self.presences.iter().any(|presence| presence.socket == socket && presence.phase == Phase::Open)
+    }
+
+    /// The socket is gone.
+    pub fn gone(&mut self, socket: SocketId) {
+        self.presences.retain(|presence| presence.socket != socket);
+    }
+
+    /// Namespaces joined or being joined.
+    pub fn namespaces(&self) -> usize {
+        self.presences.len()
+    }
+
+    /// When [`SessionState::on_timeout`] is next worth a call.
+    pub fn deadline(&self) -> Instant {
+        let releases = self.presences.iter().filter_map(|presence| match presence.phase {
+            Phase::Opening { release_at } => Some(release_at),
+            _ => None,
+        });
+        let partial = self.partial.as_ref().map(|(_, by)| *by);
+        [self.upgrade.deadline(), self.connect_by, partial]
+            .into_iter()
+            .flatten()
+            .chain(releases)
+            .fold(self.heartbeat.deadline(), Instant::min)
+    }
+
+    /// What is due at `now`.
+    pub fn on_timeout(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        match self.heartbeat.on_timeout(now) {
+            Beat::Quiet => {}
+            Beat::Ping => effects.push(Effect::Control(Encoded::text("2"))),
+            Beat::Dead => effects.push(close(DisconnectReason::PingTimeout, "no pong within the ping timeout")),
+        }
+        if self.connect_by.is_some_and(|by| by <= now) {
+            self.connect_by = None;
+            effects.push(close(DisconnectReason::TransportClose, "no CONNECT within the connect timeout"));
+        }
+        if self.partial.as_ref().is_some_and(|(_, by)| *by <= now) {
+            self.partial = None;
+            effects.push(close(DisconnectReason::ParseError, "attachments of a binary packet did not come in time"));
+        }
+        let step = self.upgrade.on_timeout(now);
+        self.apply(step, effects);
+        for presence in &mut self.presences {
+            if matches!(presence.phase, Phase::Opening { release_at } if release_at <= now) {
+                presence.phase = Phase::Open;
+                effects.push(Effect::ReleaseHeld(presence.socket));
+            }
+        }
+    }
+
+    fn apply(&self, step: Step, effects: &mut Vec<Effect>) {
+        match step {
+            Step::Wait => {}
+            Step::AnswerProbe => effects.push(Effect::Candidate(Encoded::text("3probe"))),
+            Step::Noop => effects.push(Effect::FreePoll),
+            Step::Promote => effects.push(Effect::Promote),
+            Step::Drop => effects.push(Effect::DropCandidate),
+        }
+    }
+
+    fn on_text(&mut self, text: ByteString, now: Instant, effects: &mut Vec<Effect>) {
+        if self.partial.is_some() {
+            return self.on_undecodable("text packet while attachments are awaited".into(), effects);
+        }
+        match text::decode(text) {
+            Ok(decoded) => self.on_decoded(decoded, now, effects),
+            Err(error) => self.on_undecodable(error.to_string(), effects),
+        }
+    }
+
+    fn on_binary(&mut self, data: Bytes, effects: &mut Vec<Effect>) {
+        let Some((partial, by)) = self.partial.take() else {
+            return self.on_undecodable("binary packet while no attachment is awaited".into(), effects);
+        };
+        match partial.push(data) {
+            // The first deadline stays: an attachment every few seconds would keep a packet unfinished for ever.
+            Ok(Decoded::Partial(partial)) => self.partial = Some((partial, by)),
+            Ok(Decoded::Complete(packet)) => self.on_socketio(packet, effects),
+            Err(error) => self.on_undecodable(error.to_string(), effects),
+        }
+    }
+
+    fn on_decoded(&mut self, decoded: Decoded, now: Instant, effects: &mut Vec<Effect>) {
+        match decoded {
+            Decoded::Complete(packet) => self.on_socketio(packet, effects),
+            Decoded::Partial(partial) => self.partial = Some((partial, now + self.attachments_timeout)),
+        }
+    }
+
+    fn on_socketio(&mut self, packet: Packet, effects: &mut Vec<Effect>) {
+        let effect = match packet {
+            Packet::Connect { namespace, auth } => match self.socket_in(&namespace) {
+                None => Effect::Connect { namespace, auth },
+                Some(_) => illegal("second CONNECT to", &namespace),
+            },
+            Packet::Event { namespace, name, ack, args } => match self.socket_in(&namespace) {
+                Some(socket) => Effect::Event { socket, event: ClientEvent { name, ack, args } },
+                None => illegal("EVENT without CONNECT to", &namespace),
+            },
+            Packet::Ack { namespace, id, args } => match self.socket_in(&namespace) {
+                Some(_) => Effect::Ack { id, args },
+                None => illegal("ACK without CONNECT to", &namespace),
+            },
+            Packet::Disconnect { namespace } => match self.socket_in(&namespace) {
+                Some(socket) => Effect::Leave(socket),
+                // The server put the socket out while the client was leaving: both are right.
+                None => return,
+            },
+            Packet::ConnectError { namespace, .. } => illegal("CONNECT_ERROR from a client for", &namespace),
+        };
+        effects.push(effect);
+    }
+
+    fn socket_in(&self, namespace: &NamespacePath) -> Option<SocketId> {
+        self.presences.iter().find(|presence| presence.namespace == *namespace).map(|presence| presence.socket)
+    }
+
+    fn presence_mut(&mut self, socket: SocketId) -> Option<&mut Presence> {
+        self.presences.iter_mut().find(|presence| presence.socket == socket)
+    }
+}
+
+fn close(reason: DisconnectReason, detail: &str) -> Effect {
+    Effect::Close { reason, detail: detail.into() }
+}
+
+fn illegal(what: &str, namespace: &NamespacePath) -> Effect {
+    Effect::Close { reason: DisconnectReason::ForcedServerClose, detail: format!("{what} namespace {namespace}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket() -> SocketId {
+        SocketId::from_random([1; 15])
+    }
+
+    fn joined() -> (SessionState, Instant) {
+        let now = Instant::now();
+        let mut state = SessionState::new(&Limits::default(), now);
+        state.connecting(NamespacePath::root(), socket());
+        state.opening(socket(), now);
+        state.opened(socket());
+        (state, now)
+    }
+
+    fn effects(state: &mut SessionState, packet: EnginePacket, now: Instant) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        state.on_packet(packet, now, &mut effects);
+        effects
+    }
+
+    fn message(text: &'static str) -> EnginePacket {
+        EnginePacket::Message(ByteString::from_static(text))
+    }
+
+    fn reason(effects: &[Effect]) -> Option<DisconnectReason> {
+        match effects {
+            [Effect::Close { reason, .. }] => Some(*reason),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn what_is_illegal_closes_the_session() {
+        for (packet, expected) in [
+            (message("0"), DisconnectReason::ForcedServerClose),
+            (message("2/nope,[\"e\"]"), DisconnectReason::ForcedServerClose),
+            (message("3/nope,1[]"), DisconnectReason::ForcedServerClose),
+            (message("4{}"), DisconnectReason::ForcedServerClose),
+            (message("2[1"), DisconnectReason::ParseError),
+            (message(""), DisconnectReason::ParseError),
+            (EnginePacket::Binary(Bytes::new()), DisconnectReason::ParseError),
+            (EnginePacket::Ping("".into()), DisconnectReason::TransportError),
+            (EnginePacket::Close, DisconnectReason::TransportClose),
+        ] {
+            let (mut state, now) = joined();
+            let got = effects(&mut state, packet.clone(), now);
+            assert_eq!(reason(&got), Some(expected), "{packet:?} gave {got:?}");
+        }
+    }
+
+    #[test]
+    fn a_binary_event_is_whole_with_its_last_attachment() {
+        let (mut state, now) = joined();
+        let header = r#"51-["up",{"_placeholder":true,"num":0}]"#;
+        assert!(effects(&mut state, message(header), now).is_empty());
+        let got = effects(&mut state, EnginePacket::Binary(Bytes::from_static(b"xy")), now);
+        let [Effect::Event { event, .. }] = got.as_slice() else { panic!("{got:?}") };
+        assert_eq!(event.args.attachments(), [Bytes::from_static(b"xy")]);
+    }
+
+    #[test]
+    fn text_while_attachments_are_awaited_is_a_parse_error() {
+        let (mut state, now) = joined();
+        effects(&mut state, message(r#"51-["up",{"_placeholder":true,"num":0}]"#), now);
+        assert_eq!(reason(&effects(&mut state, message("2[\"e\"]"), now)), Some(DisconnectReason::ParseError));
+    }
+
+    #[test]
+    fn a_binary_packet_that_is_never_finished_times_out() {
+        let (mut state, now) = joined();
+        effects(&mut state, message(r#"52-["up",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#), now);
+        let due = state.deadline();
+        assert_eq!(due, now + Limits::default().attachments_timeout);
+        effects(&mut state, EnginePacket::Binary(Bytes::new()), now + Duration::from_secs(9));
+        let mut got = Vec::new();
+        state.on_timeout(due, &mut got);
+        assert_eq!(reason(&got), Some(DisconnectReason::ParseError));
+    }
+
+    #[test]
+    fn a_session_without_connect_is_closed() {
+        let now = Instant::now();
+        let mut state = SessionState::new(&Limits::default(), now);
+        let mut got = Vec::new();
+        // A pong keeps the heartbeat content meanwhile.
+        state.on_timeout(now + Duration::from_secs(25), &mut got);
+        state.on_packet(EnginePacket::Pong("".into()), now + Duration::from_secs(26), &mut got);
+        got.clear();
+        state.on_timeout(now + Duration::from_secs(45), &mut got);
+        assert_eq!(reason(&got), Some(DisconnectReason::TransportClose));
+    }
+
+    #[test]
+    fn an_overdue_connection_handler_lets_events_go() {
+        let now = Instant::now();
+        let mut state = SessionState::new(&Limits::default(), now);
+        state.connecting(NamespacePath::root(), socket());
+        state.opening(socket(), now);
+        assert!(!state.is_open(socket()));
+        assert_eq!(state.deadline(), now + Limits::default().connection_handler_timeout);
+        let mut got = Vec::new();
+        state.on_timeout(state.deadline(), &mut got);
+        assert!(matches!(got.as_slice(), [Effect::ReleaseHeld(_)]), "{got:?}");
+        assert!(state.is_open(socket()));
+    }
+}

@@ -1,0 +1,204 @@
+//! HTTP long polling: a GET drains the session's outbox once, a POST brings packets.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::http::{Method, header};
+use actix_web::web::{Bytes, BytesMut, Payload};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
+use bytestring::ByteString;
+use futures_core::Stream;
+use tokio::sync::oneshot;
+
+use super::{Endpoint, Kind, Refusal, Route, route};
+use crate::messages::session::{SessionCommand, SessionLink};
+use crate::messages::sink::{Drained, FrameSink};
+use crate::protocol::encoded::Encoded;
+use crate::protocol::engineio::payload::{PayloadWriter, decode_payload};
+use crate::protocol::reason::DisconnectReason;
+use crate::session::Opening;
+use crate::state::outbox::Outbox;
+
+const CONTENT_TYPE: &str = "text/plain; charset=UTF-8";
+
+/// Answers every request of the path that is no upgrade.
+pub(crate) async fn handle(endpoint: Endpoint, request: HttpRequest, payload: Payload) -> HttpResponse {
+    answer(&endpoint, &request, payload).await.unwrap_or_else(|refusal| {
+        log::debug!("request refused method={} query={:?} refusal={refusal:?}", request.method(), request.query_string());
+        refusal.response()
+    })
+}
+
+async fn answer(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) -> Result<HttpResponse, Refusal> {
+    match route(request.query_string(), request.method(), false)? {
+        Route::Handshake(Kind::Polling) => {
+            let link = endpoint.open(request.head(), Opening::Polling)?;
+            poll(link, endpoint.services.core.limits.poll_bytes_max).await
+        }
+        Route::Session(id, Kind::Polling) => {
+            let link = endpoint.find(&id)?;
+            match *request.method() {
+                Method::GET => poll(link, endpoint.services.core.limits.poll_bytes_max).await,
+                Method::POST => post(endpoint, link, request, payload).await,
+                _ => Err(Refusal::BadRequest),
+            }
+        }
+        Route::Handshake(Kind::Websocket) | Route::Session(_, Kind::Websocket) => Err(Refusal::BadRequest),
+    }
+}
+
+async fn poll(link: SessionLink, bytes_max: usize) -> Result<HttpResponse, Refusal> {
+    let (batch, mut batches) = oneshot::channel();
+    let (reply, replied) = oneshot::channel();
+    let sink = Box::new(PollSink { batch: Some(batch), bytes_max });
+    link.post(SessionCommand::Drain { sink, reply }).map_err(|_| Refusal::UnknownSession)?;
+    replied.await.map_err(|_| Refusal::UnknownSession)??;
+    let mut response = HttpResponse::Ok();
+    response.insert_header((header::CONTENT_TYPE, CONTENT_TYPE)).insert_header((header::CACHE_CONTROL, "no-store"));
+    Ok(match batches.try_recv() {
+        Ok(batch) => response.body(batch),
+        Err(_) => response.body(BoxBody::new(PendingPoll { batches, link, taken: false })),
+    })
+}
+
+/// Takes one batch out of an outbox for one GET.
+struct PollSink {
+    batch: Option<oneshot::Sender<Vec<u8>>>,
+    bytes_max: usize,
+}
+
+impl FrameSink for PollSink {
+    fn drain(&mut self, outbox: &mut Outbox) -> Drained {
+        if self.batch.as_ref().is_none_or(oneshot::Sender::is_closed) {
+            return Drained::Lost("poll aborted by the client".into());
+        }
+        let mut payload = PayloadWriter::new();
+        while let Some(packet) = outbox.peek() {
+            // Base64 makes four bytes of three.
+            let bytes = if packet.is_binary() { packet.body().len() / 3 * 4 + 5 } else { packet.body().len() };
+            if !payload.is_empty() && payload.len() + bytes > self.bytes_max {
+                break;
+            }
+            match packet.is_binary() {
+                true => payload.push_binary(packet.body()),
+                false => payload.push_raw(packet.body()),
+            }
+            outbox.pop();
+        }
+        if payload.is_empty() {
+            return Drained::All;
+        }
+        if let Some(batch) = self.batch.take() {
+            let _ = batch.send(payload.finish());
+        }
+        Drained::Finished
+    }
+
+    fn say_goodbye(&mut self, reason: DisconnectReason, outbox: &mut Outbox) {
+        // A client that closed hears a noop, every other one a close packet.
+        let word = if reason == DisconnectReason::TransportClose { "6" } else { "1" };
+        outbox.push_last(Encoded::text(word));
+    }
+
+    fn finish(&mut self) -> bool {
+        false
+    }
+
+    fn abort(&mut self) {}
+}
+
+impl Drop for PollSink {
+    /// Clients take an empty poll body for an error, so a poll that ends without a batch ends with a noop.
+    fn drop(&mut self) {
+        if let Some(batch) = self.batch.take() {
+            let _ = batch.send(b"6".to_vec());
+        }
+    }
+}
+
+/// The body of a GET that waits. It is answered at once, with headers alone: only while a body is being streamed does
+/// actix-http notice that the client went away. Dropped without a batch taken, it *is* the abort.
+struct PendingPoll {
+    batches: oneshot::Receiver<Vec<u8>>,
+    link: SessionLink,
+    taken: bool,
+}
+
+impl MessageBody for PendingPoll {
+    type Error = std::convert::Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        if self.taken {
+            return Poll::Ready(None);
+        }
+        let Poll::Ready(batch) = Pin::new(&mut self.batches).poll(cx) else { return Poll::Pending };
+        self.taken = true;
+        // The sender always sends: its drop does.
+        Poll::Ready(Some(Ok(batch.unwrap_or_else(|_| b"6".to_vec()).into())))
+    }
+}
+
+impl Drop for PendingPoll {
+    fn drop(&mut self) {
+        if !self.taken {
+            let _ = self.link.post(SessionCommand::TransportFailed("poll aborted by the client".into()));
+        }
+    }
+}
+
+async fn post(
+    endpoint: &Endpoint,
+    link: SessionLink,
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, Refusal> {
+    let limits = &endpoint.services.core.limits;
+    let fail = |detail: &str| {
+        let _ = link.post(SessionCommand::TransportFailed(detail.into()));
+        Err(Refusal::BadRequest)
+    };
+    let Some(_claim) = link.begin_post() else { return fail("a second POST while one is read") };
+    if request.content_type().eq_ignore_ascii_case("application/octet-stream") {
+        return fail("a POST of application/octet-stream");
+    }
+    let body = match read_body(payload, limits.payload_bytes_max, limits.body_timeout).await {
+        Ok(body) => body,
+        Err(BodyError::TooLarge) => {
+            return Ok(HttpResponse::PayloadTooLarge().insert_header(header::ContentType::plaintext()).finish());
+        }
+        Err(BodyError::Broken) => return fail("a POST's body did not come in whole"),
+    };
+    let packets = ByteString::try_from(body)
+        .map_err(|_| "payload is not UTF-8".to_owned())
+        .and_then(|body| decode_payload(body, limits.payload_packets_max).map_err(|error| error.to_string()));
+    let (reply, replied) = oneshot::channel();
+    link.post(SessionCommand::Post { packets, reply }).map_err(|_| Refusal::UnknownSession)?;
+    replied.await.map_err(|_| Refusal::UnknownSession)??;
+    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "text/html")).body("ok"))
+}
+
+enum BodyError {
+    TooLarge,
+    Broken,
+}
+
+async fn read_body(mut payload: Payload, bytes_max: usize, timeout: Duration) -> Result<Bytes, BodyError> {
+    let read = async {
+        let mut body = BytesMut::new();
+        while let Some(chunk) = std::future::poll_fn(|cx| Pin::new(&mut payload).poll_next(cx)).await {
+            let chunk = chunk.map_err(|_| BodyError::Broken)?;
+            if body.len() + chunk.len() > bytes_max {
+                return Err(BodyError::TooLarge);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.freeze())
+    };
+    tokio::time::timeout(timeout, read).await.unwrap_or(Err(BodyError::Broken))
+}

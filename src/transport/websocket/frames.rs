@@ -1,0 +1,284 @@
+//! From a websocket's bytes to Engine.IO packets: frames, fragments, and what a peer may not do.
+//!
+//! actix-http's parser unmasks frames; the bounds are kept here, before it sees (and would buffer) anything.
+
+use actix_http::ws::{OpCode, Parser};
+use bytes::{Bytes, BytesMut};
+use bytestring::ByteString;
+
+use crate::protocol::encoded::Encoded;
+use crate::protocol::engineio::packet::Packet;
+
+/// What a chunk of bytes amounted to.
+#[derive(Debug, Default)]
+pub(super) struct Decoded {
+    /// Packets, in order.
+    pub(super) packets: Vec<Packet>,
+    /// The pong to the newest ping; older ones need no answer (RFC 6455, 5.5.3).
+    pub(super) pong: Option<Encoded>,
+    /// Set when nothing more may come.
+    pub(super) end: Option<End>,
+}
+
+/// Why nothing more may come, and the close code that says so.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The peer sent a close frame.
+    Closed,
+    /// What came is no packet.
+    Undecodable { code: u16, detail: String },
+    /// A message is over the limit.
+    TooLarge { code: u16, detail: String },
+}
+
+const PROTOCOL_ERROR: u16 = 1002;
+const INVALID_DATA: u16 = 1007;
+const TOO_LARGE: u16 = 1009;
+
+#[derive(Debug)]
+struct Fragments {
+    binary: bool,
+    data: BytesMut,
+    count: usize,
+}
+
+/// Decodes one connection's bytes. Keeps only what is incomplete.
+#[derive(Debug)]
+pub(super) struct FrameReader {
+    buffer: BytesMut,
+    fragments: Option<Fragments>,
+    message_bytes_max: usize,
+    fragments_max: usize,
+}
+
+impl FrameReader {
+    pub(super) fn new(read_already: BytesMut, message_bytes_max: usize, fragments_max: usize) -> Self {
+        Self { buffer: read_already, fragments: None, message_bytes_max, fragments_max }
+    }
+
+    /// Takes in `chunk` and decodes what is complete.
+    pub(super) fn read(&mut self, chunk: &[u8]) -> Decoded {
+        self.buffer.extend_from_slice(chunk);
+        let mut decoded = Decoded::default();
+        while decoded.end.is_none() {
+            match self.next_frame() {
+                Ok(Some((finished, opcode, data))) => self.take(finished, opcode, data, &mut decoded),
+                Ok(None) => break,
+                Err(end) => decoded.end = Some(end),
+            }
+        }
+        if self.buffer.is_empty() {
+            // A connection that is idle keeps no buffer.
+            self.buffer = BytesMut::new();
+        }
+        decoded
+    }
+
+    fn next_frame(&mut self) -> Result<Option<(bool, OpCode, BytesMut)>, End> {
+        let Some(header) = FrameHeader::peek(&self.buffer) else { return Ok(None) };
+        if header.reserved_bits {
+            return Err(protocol_error("frame with reserved bits"));
+        }
+        let before = self.fragments.as_ref().map_or(0, |fragments| fragments.data.len());
+        let bytes = usize::try_from(header.payload_bytes).unwrap_or(usize::MAX).saturating_add(before);
+        if bytes > self.message_bytes_max {
+            let detail = format!("message of {bytes} bytes exceeds limit of {}", self.message_bytes_max);
+            return Err(End::TooLarge { code: TOO_LARGE, detail });
+        }
+        let complete = self.buffer.len() as u64 >= header.header_bytes as u64 + header.payload_bytes;
+        // Refuses what needs no payload to be seen as wrong as soon as the header is there.
+        if header.control && (header.payload_bytes > 125 || !header.finished) {
+            return Err(protocol_error("control frame too long or fragmented"));
+        }
+        if !complete {
+            return Ok(None);
+        }
+        match Parser::parse(&mut self.buffer, true, self.message_bytes_max) {
+            Ok(Some((finished, opcode, data))) => Ok(Some((finished, opcode, data.unwrap_or_default()))),
+            Ok(None) => Ok(None),
+            Err(error) => Err(protocol_error(&error.to_string())),
+        }
+    }
+
+    fn take(&mut self, finished: bool, opcode: OpCode, data: BytesMut, decoded: &mut Decoded) {
+        match (opcode, self.fragments.is_some()) {
+            (OpCode::Text | OpCode::Binary, false) => {
+                let binary = opcode == OpCode::Binary;
+                if finished {
+                    push(binary, data.freeze(), decoded);
+                } else {
+                    self.fragments = Some(Fragments { binary, data, count: 1 });
+                }
+            }
+            (OpCode::Continue, true) => self.take_fragment(finished, &data, decoded),
+            (OpCode::Ping, _) => decoded.pong = Some(Encoded::websocket_pong(&data)),
+            (OpCode::Pong, _) => {}
+            (OpCode::Close, _) => decoded.end = Some(End::Closed),
+            _ => decoded.end = Some(protocol_error("fragment out of turn")),
+        }
+    }
+
+    fn take_fragment(&mut self, finished: bool, data: &[u8], decoded: &mut Decoded) {
+        let Some(mut fragments) = self.fragments.take() else { return };
+        fragments.data.extend_from_slice(data);
+        fragments.count += 1;
+        if finished {
+            push(fragments.binary, fragments.data.freeze(), decoded);
+        } else if fragments.count >= self.fragments_max {
+            let detail = format!("message of more than {} fragments", self.fragments_max);
+            decoded.end = Some(End::TooLarge { code: TOO_LARGE, detail });
+        } else {
+            self.fragments = Some(fragments);
+        }
+    }
+}
+
+fn push(binary: bool, data: Bytes, decoded: &mut Decoded) {
+    if binary {
+        return decoded.packets.push(Packet::Binary(data));
+    }
+    let packet = ByteString::try_from(data)
+        .map_err(|_| End::Undecodable { code: INVALID_DATA, detail: "text frame is not UTF-8".into() })
+        .and_then(|text| Packet::decode_text(text).map_err(|error| protocol_error(&error.to_string())));
+    match packet {
+        Ok(packet) => decoded.packets.push(packet),
+        Err(end) => decoded.end = Some(end),
+    }
+}
+
+fn protocol_error(detail: &str) -> End {
+    End::Undecodable { code: PROTOCOL_ERROR, detail: detail.into() }
+}
+
+/// What the first bytes of a frame say.
+struct FrameHeader {
+    finished: bool,
+    reserved_bits: bool,
+    control: bool,
+    header_bytes: usize,
+    payload_bytes: u64,
+}
+
+impl FrameHeader {
+    /// Reads a header that is there whole, mask included.
+    fn peek(buffer: &[u8]) -> Option<Self> {
+        let (first, second) = (*buffer.first()?, *buffer.get(1)?);
+        let (length_bytes, payload_bytes) = match second & 0x7f {
+            126 => (2, u64::from(u16::from_be_bytes(buffer.get(2..4)?.try_into().ok()?))),
+            127 => (8, u64::from_be_bytes(buffer.get(2..10)?.try_into().ok()?)),
+            short => (0, u64::from(short)),
+        };
+        let mask_bytes = if second & 0x80 != 0 { 4 } else { 0 };
+        Some(Self {
+            finished: first & 0x80 != 0,
+            reserved_bits: first & 0x70 != 0,
+            control: first & 0x08 != 0,
+            header_bytes: 2 + length_bytes + mask_bytes,
+            payload_bytes,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![first];
+        match payload.len() {
+            0..=125 => frame.push(0x80 | payload.len() as u8),
+            _ => {
+                frame.push(0x80 | 126);
+                frame.extend((payload.len() as u16).to_be_bytes());
+            }
+        }
+        let mask = [1, 2, 3, 4];
+        frame.extend(mask);
+        frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        frame
+    }
+
+    fn reader() -> FrameReader {
+        FrameReader::new(BytesMut::new(), 1000, 4)
+    }
+
+    fn message(text: &'static str) -> Packet {
+        Packet::Message(ByteString::from_static(text))
+    }
+
+    #[test]
+    fn frames_are_decoded_however_they_are_cut() {
+        let wire = [frame(0x81, b"4a"), frame(0x82, &[7; 200]), frame(0x81, b"3")].concat();
+        for cut in 1..wire.len() {
+            let mut reader = reader();
+            let mut packets = Vec::new();
+            for chunk in wire.chunks(cut) {
+                let decoded = reader.read(chunk);
+                assert_eq!(decoded.end, None);
+                packets.extend(decoded.packets);
+            }
+            let binary = Packet::Binary(Bytes::from(vec![7; 200]));
+            assert_eq!(packets, [message("a"), binary, Packet::Pong("".into())], "cut {cut}");
+        }
+    }
+
+    #[test]
+    fn fragments_make_one_message_with_pings_between() {
+        let wire = [frame(0x01, b"4"), frame(0x89, b"hi"), frame(0x00, b"a"), frame(0x80, b"b")].concat();
+        let decoded = reader().read(&wire);
+        assert_eq!(decoded.packets, [message("ab")]);
+        assert_eq!(&decoded.pong.unwrap().frame()[..], b"\x8a\x02hi");
+    }
+
+    #[test]
+    fn what_is_not_allowed_ends_the_connection() {
+        let unmasked = b"\x81\x021a".to_vec();
+        for (wire, code) in [
+            (frame(0xc1, b"4a"), PROTOCOL_ERROR),
+            (frame(0x80, b"4a"), PROTOCOL_ERROR),
+            (frame(0x09, b""), PROTOCOL_ERROR),
+            (frame(0x89, &[0; 126]), PROTOCOL_ERROR),
+            (frame(0x83, b""), PROTOCOL_ERROR),
+            (frame(0x81, b"9"), PROTOCOL_ERROR),
+            (frame(0x81, b""), PROTOCOL_ERROR),
+            (frame(0x81, b"4\xff"), INVALID_DATA),
+            ([frame(0x01, b"4"), frame(0x81, b"4")].concat(), PROTOCOL_ERROR),
+            (unmasked, PROTOCOL_ERROR),
+        ] {
+            let decoded = reader().read(&wire);
+            let Some(End::Undecodable { code: got, .. }) = decoded.end else { panic!("{wire:?}: {decoded:?}") };
+            assert_eq!(got, code, "{wire:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_over_the_limit_is_refused_by_its_header() {
+        let huge = b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0";
+        assert!(matches!(reader().read(huge).end, Some(End::TooLarge { code: TOO_LARGE, .. })));
+        let fragments = [frame(0x02, &[0; 600]), frame(0x00, &[0; 600])].concat();
+        assert!(matches!(reader().read(&fragments).end, Some(End::TooLarge { .. })));
+        let tiny = [frame(0x02, b"x"), frame(0x00, b"x"), frame(0x00, b"x"), frame(0x00, b"x")].concat();
+        assert!(matches!(reader().read(&tiny).end, Some(End::TooLarge { .. })));
+    }
+
+    #[test]
+    fn nothing_is_kept_of_complete_frames() {
+        let mut reader = reader();
+        reader.read(&frame(0x81, b"4a"));
+        assert_eq!(reader.buffer.capacity(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(chunks in proptest::collection::vec(any::<Vec<u8>>(), 0..8)) {
+            let mut reader = reader();
+            for chunk in chunks {
+                if reader.read(&chunk).end.is_some() {
+                    break;
+                }
+                prop_assert!(reader.buffer.len() <= 1000 + 14);
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Websockets. Two ways to a session: a raw socket that the session owns, and (inside a host application) a pump.
+
+pub(crate) mod frames;
+pub(crate) mod raw;

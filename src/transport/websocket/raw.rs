@@ -1,0 +1,345 @@
+//! The raw websocket: the session owns the socket. The reading half is a stream, the writing half a sink of the flusher.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use actix_codec::Framed;
+use actix_http::body::BodySize;
+use actix_http::h1::{Codec, Message};
+use actix_http::ws::handshake;
+use actix_http::{Request, Response, StatusCode};
+use bytes::BytesMut;
+use futures_core::Stream;
+use socket2::SockRef;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use super::super::{Endpoint, Kind, Refusal, Route, route};
+use super::frames::{Decoded, End, FrameReader};
+use crate::limits::Limits;
+use crate::messages::session::SessionCommand;
+use crate::messages::sink::{Connection, Drained, FrameSink, Handover, Incoming};
+use crate::protocol::encoded::Encoded;
+use crate::protocol::reason::DisconnectReason;
+use crate::session::Opening;
+use crate::state::outbox::Outbox;
+
+/// Frames in one vectored write.
+const FRAMES_PER_WRITE: usize = 64;
+
+/// Bytes of one read; one buffer a thread.
+const READ_BYTES: usize = 64 << 10;
+
+/// Reads before other work of the thread gets its turn.
+const READS_PER_TURN: usize = 16;
+
+/// For a refused peer to take its answer.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Answers every upgrade request of the port. Those that are not for `path` are refused.
+pub(crate) async fn on_upgrade(
+    endpoint: Endpoint,
+    path: &str,
+    (request, mut framed): (Request, Framed<TcpStream, Codec>),
+) -> io::Result<()> {
+    let requested = request.path();
+    if requested.strip_suffix('/').unwrap_or(requested) != path {
+        return refuse(framed, StatusCode::NOT_FOUND, "Not found").await;
+    }
+    let query = request.uri().query().unwrap_or("");
+    let accepted = match (route(query, request.method(), true), handshake(request.head())) {
+        (Ok(route), Ok(mut response)) => Ok((route, response.finish())),
+        (Err(refusal), _) => Err(refusal),
+        (Ok(_), Err(_)) => Err(Refusal::BadRequest),
+    };
+    let (route, response) = match accepted {
+        Ok(accepted) => accepted,
+        Err(refusal) => {
+            log::debug!("upgrade refused query={query:?} refusal={refusal:?}");
+            return refuse(framed, StatusCode::BAD_REQUEST, refusal.message()).await;
+        }
+    };
+    // Looked up before the switch, so that an unknown session is refused over HTTP.
+    let session = match &route {
+        Route::Session(id, Kind::Websocket) => match endpoint.find(id) {
+            Ok(link) => Some(link),
+            Err(refusal) => return refuse(framed, StatusCode::BAD_REQUEST, refusal.message()).await,
+        },
+        _ => None,
+    };
+    switch_protocols(&mut framed, response.drop_body()).await?;
+    let handover = Box::new(RawHandover::new(framed, &endpoint.services.core.limits)?);
+    match session {
+        // The session may be on another worker: the socket moves there.
+        Some(link) => drop(link.post(SessionCommand::Websocket(handover))),
+        None => drop(endpoint.open(request.head(), Opening::Websocket(handover))),
+    }
+    Ok(())
+}
+
+async fn switch_protocols(framed: &mut Framed<TcpStream, Codec>, response: Response<()>) -> io::Result<()> {
+    Pin::new(&mut *framed).write(Message::Item((response, BodySize::None)))?;
+    std::future::poll_fn(|cx| Pin::new(&mut *framed).flush(cx)).await
+}
+
+/// Refuses as engine.io does: a bare response with the message as body, and the socket closed.
+async fn refuse(framed: Framed<TcpStream, Codec>, status: StatusCode, message: &str) -> io::Result<()> {
+    let mut stream = framed.into_parts().io;
+    let reason = status.canonical_reason().unwrap_or("");
+    let response = format!(
+        "HTTP/1.1 {} {reason}\r\nConnection: close\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n{message}",
+        status.as_u16(),
+        message.len()
+    );
+    let written = async {
+        stream.write_all(response.as_bytes()).await?;
+        stream.shutdown().await
+    };
+    tokio::time::timeout(REFUSAL_TIMEOUT, written).await.unwrap_or(Ok(()))
+}
+
+/// A socket between the worker that accepted it and the one that will drive it.
+struct RawHandover {
+    stream: std::net::TcpStream,
+    /// What the client had sent already.
+    read_already: BytesMut,
+    payload_bytes_max: usize,
+    fragments_max: usize,
+    send_buffer_bytes: usize,
+}
+
+impl RawHandover {
+    fn new(framed: Framed<TcpStream, Codec>, limits: &Limits) -> io::Result<Self> {
+        let parts = framed.into_parts();
+        Ok(Self {
+            stream: parts.io.into_std()?,
+            // A copy, since the parser's buffer has room for more than most sessions ever need.
+            read_already: BytesMut::from(&parts.read_buf[..]),
+            payload_bytes_max: limits.payload_bytes_max,
+            fragments_max: limits.fragments_max,
+            send_buffer_bytes: limits.send_buffer_bytes,
+        })
+    }
+}
+
+impl Handover for RawHandover {
+    fn settle(self: Box<Self>) -> io::Result<Connection> {
+        let socket = SockRef::from(&self.stream);
+        // Small frames must not wait for the ack of earlier ones (40 ms, by Nagle's rule).
+        socket.set_tcp_nodelay(true)?;
+        // Linux doubles what it is told, for its own bookkeeping.
+        socket.set_send_buffer_size(self.send_buffer_bytes / 2)?;
+        let shared = Rc::new(RawSocket {
+            stream: TcpStream::from_std(self.stream)?,
+            reader_waker: RefCell::default(),
+            wants_write: Cell::new(false),
+            paused: Cell::new(false),
+            aborted: Cell::new(false),
+            close_code: Cell::new(None),
+        });
+        let frames = FrameReader::new(self.read_already, self.payload_bytes_max, self.fragments_max);
+        let reader = RawReader { shared: shared.clone(), frames, queued: None, begun: false, wrong: false, ended: false, reads: 0 };
+        Ok(Connection { sink: Box::new(RawSink { shared }), incoming: Box::pin(reader) })
+    }
+}
+
+/// What both halves share.
+struct RawSocket {
+    stream: TcpStream,
+    /// The session's task, to be woken when the writing half wants something of it.
+    reader_waker: RefCell<Option<Waker>>,
+    /// The peer took less than was offered: the reading half waits for writability on the sink's behalf.
+    wants_write: Cell<bool>,
+    paused: Cell<bool>,
+    aborted: Cell<bool>,
+    /// What the close frame must say, when the reader found something wrong.
+    close_code: Cell<Option<u16>>,
+}
+
+impl RawSocket {
+    fn wake_reader(&self) {
+        if let Some(waker) = self.reader_waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+struct RawSink {
+    shared: Rc<RawSocket>,
+}
+
+impl FrameSink for RawSink {
+    fn drain(&mut self, outbox: &mut Outbox) -> Drained {
+        loop {
+            let mut slices = [io::IoSlice::new(&[]); FRAMES_PER_WRITE];
+            let filled = outbox.gather(&mut slices);
+            if filled == 0 {
+                return Drained::All;
+            }
+            match self.shared.stream.try_write_vectored(&slices[..filled]) {
+                Ok(written) => drop(outbox.consume(written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.shared.wants_write.set(true);
+                    self.shared.wake_reader();
+                    return Drained::Blocked;
+                }
+                Err(error) => return Drained::Lost(error.to_string()),
+            }
+        }
+    }
+
+    fn set_reading(&mut self, reading: bool) {
+        self.shared.paused.set(!reading);
+        self.shared.wake_reader();
+    }
+
+    fn say_goodbye(&mut self, reason: DisconnectReason, outbox: &mut Outbox) {
+        let code = self.shared.close_code.get().unwrap_or(match reason {
+            DisconnectReason::ServerShuttingDown => 1001,
+            DisconnectReason::ParseError => 1002,
+            _ => 1000,
+        });
+        outbox.push_last(Encoded::websocket_close(code, reason.as_str()));
+        // The peer's close frame is awaited, whatever held the reading up.
+        self.set_reading(true);
+    }
+
+    fn finish(&mut self) -> bool {
+        SockRef::from(&self.shared.stream).shutdown(Shutdown::Write).is_ok()
+    }
+
+    fn abort(&mut self) {
+        // By a reset: a plain close would leave the FIN queued behind the jam, and the unsent bytes in the kernel.
+        let _ = SockRef::from(&self.shared.stream).set_linger(Some(Duration::ZERO));
+        self.shared.aborted.set(true);
+        self.shared.wake_reader();
+    }
+}
+
+struct RawReader {
+    shared: Rc<RawSocket>,
+    frames: FrameReader,
+    /// What comes after the packets already given.
+    queued: Option<Incoming>,
+    /// Whether the bytes that came with the handshake were looked at.
+    begun: bool,
+    /// Something wrong came: nothing that follows can be trusted. It is read and forgotten until the peer ends.
+    wrong: bool,
+    ended: bool,
+    /// Reads since other work of the thread had its turn.
+    reads: usize,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+}
+
+impl RawReader {
+    /// Reads once. `None`: nothing is there.
+    fn read(&mut self) -> Option<Decoded> {
+        SCRATCH.with_borrow_mut(|scratch| match self.shared.stream.try_read(scratch) {
+            // Without a close frame: the process was killed, or the tab closed in a hurry.
+            Ok(0) => Some(Decoded { end: Some(End::Closed), ..Decoded::default() }),
+            Ok(_) if self.wrong => Some(Decoded::default()),
+            Ok(bytes) => Some(self.frames.read(&scratch[..bytes])),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => {
+                self.queued = Some(Incoming::Broken(error.to_string()));
+                Some(Decoded::default())
+            }
+        })
+    }
+
+    /// The first thing to tell of what was decoded; the rest is queued.
+    fn tell(&mut self, decoded: Decoded) -> Option<Incoming> {
+        let end = decoded.end.map(|end| match end {
+            End::Closed => Incoming::Closed,
+            End::Undecodable { code, detail } => {
+                self.wrong = true;
+                self.shared.close_code.set(Some(code));
+                Incoming::Undecodable(detail)
+            }
+            End::TooLarge { code, detail } => {
+                self.wrong = true;
+                self.shared.close_code.set(Some(code));
+                Incoming::TooLarge(detail)
+            }
+        });
+        self.queued = end.or(self.queued.take()).or(decoded.pong.map(Incoming::Control));
+        match decoded.packets {
+            packets if packets.is_empty() => self.take_queued(),
+            packets => Some(Incoming::Packets(packets)),
+        }
+    }
+
+    fn take_queued(&mut self) -> Option<Incoming> {
+        let queued = self.queued.take();
+        self.ended |= matches!(queued, Some(Incoming::Closed | Incoming::Broken(_)));
+        queued
+    }
+
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
+        if !self.shared.wants_write.get() {
+            return Poll::Pending;
+        }
+        match self.shared.stream.poll_write_ready(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(_) => {
+                // Also on an error, which the next write will name.
+                self.shared.wants_write.set(false);
+                Poll::Ready(Some(Incoming::Writable))
+            }
+        }
+    }
+}
+
+impl Stream for RawReader {
+    type Item = Incoming;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
+        let this = &mut *self;
+        if this.ended || this.shared.aborted.get() {
+            return Poll::Ready(None);
+        }
+        if let Some(queued) = this.take_queued() {
+            return Poll::Ready(Some(queued));
+        }
+        this.shared.reader_waker.borrow_mut().get_or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());
+        if let Poll::Ready(writable) = this.poll_writable(cx) {
+            return Poll::Ready(writable);
+        }
+        if this.shared.paused.get() {
+            return Poll::Pending;
+        }
+        if !std::mem::replace(&mut this.begun, true) {
+            let decoded = this.frames.read(&[]);
+            if let Some(incoming) = this.tell(decoded) {
+                return Poll::Ready(Some(incoming));
+            }
+        }
+        while this.reads < READS_PER_TURN {
+            this.reads += 1;
+            match this.read() {
+                Some(decoded) => {
+                    if let Some(incoming) = this.tell(decoded) {
+                        return Poll::Ready(Some(incoming));
+                    }
+                }
+                None => {
+                    if this.shared.stream.poll_read_ready(cx).is_pending() {
+                        this.reads = 0;
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+        this.reads = 0;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

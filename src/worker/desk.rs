@@ -1,0 +1,113 @@
+//! The desk: where code outside any session hands in what it asks of the hub.
+//!
+//! One per server, on a thread of its own choosing; all such code shares the desk's one credit.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use actix::{Actor, AsyncContext, Context, Handler, SpawnHandle};
+
+use super::Worker;
+use super::gate::{Gate, Waiter};
+use crate::ids::{NamespacePath, SocketId, WorkerId};
+use crate::limits::Limits;
+use crate::messages::hub::{Broadcast, Grade, HubBatch, HubCommand};
+use crate::messages::request::{Done, Request};
+use crate::messages::session::{SessionCommand, SessionLink};
+use crate::protocol::encoded::Draft;
+use crate::state::rooms::Target;
+
+/// Takes requests that no session takes.
+pub(crate) struct Desk {
+    gate: Gate,
+    timer: Option<(Instant, SpawnHandle)>,
+}
+
+impl Desk {
+    /// Opens the desk on the current thread, as a worker without sessions, and returns its address.
+    pub(crate) fn open(id: WorkerId, hub: actix::Recipient<HubBatch>, limits: Limits) -> SessionLink {
+        let mailbox = limits.mailbox_batches;
+        let worker = Worker::start(id, hub, limits);
+        let mut opened = None;
+        Self::create(|ctx| {
+            ctx.set_mailbox_capacity(mailbox);
+            let link = SessionLink::new(ctx.address().recipient());
+            let slot = worker.open_slot(link.clone());
+            opened = Some(link);
+            Self { gate: Gate::new(Rc::clone(&worker), slot), timer: None }
+        });
+        match opened {
+            Some(link) => link,
+            // `create` has called the closure before it returns.
+            None => unreachable!("actor was not created"),
+        }
+    }
+
+    fn request(&mut self, request: Request, now: Instant) {
+        match request {
+            Request::Broadcast { target, draft, grade, done } => emit(&mut self.gate, now, target, draft, grade, done),
+            Request::Fetch { namespace, target, answer } => fetch(&mut self.gate, now, namespace, target, answer),
+            // For a socket's own session only; handles do not send these here. Dropping them fails the caller.
+            other => log::error!("desk got a request for a session: {other:?}"),
+        }
+    }
+
+    fn arm(&mut self, ctx: &mut Context<Self>) {
+        let Some(deadline) = self.gate.deadline() else { return };
+        if self.timer.as_ref().is_some_and(|(armed, _)| *armed <= deadline) {
+            return;
+        }
+        if let Some((_, timer)) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        let wait = deadline.saturating_duration_since(Instant::now());
+        let timer = ctx.run_later(wait, |desk, ctx| {
+            desk.timer = None;
+            desk.gate.on_timeout(Instant::now());
+            desk.arm(ctx);
+        });
+        self.timer = Some((deadline, timer));
+    }
+}
+
+/// Submits an emit to rooms.
+pub(crate) fn emit(gate: &mut Gate, now: Instant, target: Target, draft: Draft, grade: Grade, done: Done) {
+    let bytes = draft.byte_len();
+    gate.submit(now, bytes, Waiter::Emit(done), move |from| {
+        HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack: None }))
+    });
+}
+
+/// Submits a question for the sockets in a target.
+pub(crate) fn fetch(
+    gate: &mut Gate,
+    now: Instant,
+    namespace: NamespacePath,
+    target: Target,
+    answer: tokio::sync::oneshot::Sender<Result<Vec<SocketId>, crate::messages::request::RequestError>>,
+) {
+    let waiter = Waiter::Fetch { answer, missing: None, sockets: Vec::new() };
+    gate.submit(now, 0, waiter, move |from| HubCommand::Fetch { from, namespace, target });
+}
+
+impl Actor for Desk {
+    type Context = Context<Self>;
+}
+
+impl Handler<SessionCommand> for Desk {
+    type Result = ();
+
+    fn handle(&mut self, command: SessionCommand, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        match command {
+            SessionCommand::Request(request) => self.request(request, now),
+            SessionCommand::Answered { ticket, outcome } => {
+                self.gate.answered(now, ticket, outcome);
+            }
+            SessionCommand::Fetched { ticket, sockets } => self.gate.fetched(ticket, sockets),
+            // The desk outlives sessions; the server ends it by ending its thread.
+            _ => {}
+        }
+        self.arm(ctx);
+    }
+}

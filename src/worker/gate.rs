@@ -1,0 +1,321 @@
+//! A sender's gate to the hub: commands that have credit go, the rest wait in order; packets that must not overtake the
+//! sender's own events wait behind the hub's answers.
+//!
+//! **Invariant** (order): what one sender's code emits reaches one socket in the order in which it was emitted, whether
+//! it goes through the hub or straight into the outbox.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::Worker;
+use crate::ids::{SlotKey, SocketId};
+use crate::messages::fanout::{Outcome, Refusal};
+use crate::messages::hub::{HubCommand, ReplyTo};
+use crate::messages::request::{Done, Joined, Receipt, RequestError};
+use crate::protocol::encoded::{Draft, Message};
+use crate::state::credit::{Credit, Ticket};
+
+/// A packet for the sender's own outbox.
+#[derive(Debug)]
+pub(crate) enum Packet {
+    /// Complete: an ack, a DISCONNECT, an emit that wants an ack.
+    Sealed(Message),
+    /// An event that bears the newest token of the outbox at the time it goes in.
+    Unnumbered {
+        /// The event.
+        draft: Draft,
+        /// Dropped where the drainer is not ready.
+        volatile: bool,
+    },
+}
+
+impl Packet {
+    fn byte_len(&self) -> usize {
+        match self {
+            Self::Sealed(message) => message.byte_len(),
+            Self::Unnumbered { draft, .. } => draft.byte_len(),
+        }
+    }
+}
+
+/// Who is told how a command ended.
+#[derive(Debug)]
+pub(crate) enum Waiter {
+    /// The session itself, which has a socket to open.
+    Connect(SocketId),
+    /// An emit.
+    Emit(Done),
+    /// A join.
+    Join(oneshot::Sender<Result<Joined, RequestError>>),
+    /// A leave.
+    Leave(oneshot::Sender<Result<(), RequestError>>),
+    /// A question, of which parts come in.
+    Fetch {
+        /// Gets the whole.
+        answer: oneshot::Sender<Result<Vec<SocketId>, RequestError>>,
+        /// Parts still to come, once the hub has said how many.
+        missing: Option<usize>,
+        /// What came so far.
+        sockets: Vec<SocketId>,
+    },
+}
+
+impl Waiter {
+    fn fail(self, error: RequestError) {
+        match self {
+            Self::Connect(_) => {}
+            Self::Emit(Done::WhenTaken(done)) => drop(done.send(Err(error))),
+            Self::Emit(Done::WhenNumbered(done)) => drop(done.send(Err(error))),
+            Self::Join(done) => drop(done.send(Err(error))),
+            Self::Leave(done) => drop(done.send(Err(error))),
+            Self::Fetch { answer, .. } => drop(answer.send(Err(error))),
+        }
+    }
+}
+
+type Command = Box<dyn FnOnce(ReplyTo) -> HubCommand>;
+
+enum Waiting {
+    Command { give_up: Instant, bytes: usize, command: Command, waiter: Waiter },
+    /// A command that needs no credit but must keep its place.
+    Free(HubCommand),
+    Packet(Packet),
+}
+
+struct Answering {
+    ticket: Ticket,
+    give_up: Instant,
+    waiter: Waiter,
+}
+
+/// One sender's gate.
+pub(crate) struct Gate {
+    worker: Rc<Worker>,
+    slot: SlotKey,
+    credit: Credit,
+    /// In order; the first has no credit yet.
+    waiting: VecDeque<Waiting>,
+    /// Packets, each with the ticket before which everything must be answered.
+    behind: VecDeque<(Ticket, Packet)>,
+    /// In ticket order.
+    answering: VecDeque<Answering>,
+    packet_bytes: usize,
+}
+
+impl Gate {
+    pub(crate) fn new(worker: Rc<Worker>, slot: SlotKey) -> Self {
+        let limits = worker.limits();
+        let credit = Credit::new(limits.credit_commands, limits.credit_bytes);
+        let (waiting, behind, answering) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
+        Self { worker, slot, credit, waiting, behind, answering, packet_bytes: 0 }
+    }
+
+    /// Whether nothing waits for credit: events of the client may start handlers.
+    pub(crate) fn has_credit(&self) -> bool {
+        self.waiting.is_empty() && self.credit.allows(0)
+    }
+
+    /// Sends a command as soon as there is credit for its `bytes`, behind everything submitted before.
+    pub(crate) fn submit(
+        &mut self,
+        now: Instant,
+        bytes: usize,
+        waiter: Waiter,
+        command: impl FnOnce(ReplyTo) -> HubCommand + 'static,
+    ) {
+        if self.waiting.is_empty() && self.credit.allows(bytes) {
+            return self.spend(now, bytes, waiter, command);
+        }
+        let limits = self.worker.limits();
+        if self.waiting.len() >= limits.credit_waiting_max {
+            return waiter.fail(RequestError::Overloaded);
+        }
+        let give_up = now + limits.credit_timeout;
+        self.waiting.push_back(Waiting::Command { give_up, bytes, command: Box::new(command), waiter });
+    }
+
+    /// Sends a command that needs no credit, behind everything submitted before.
+    pub(crate) fn submit_free(&mut self, command: HubCommand) {
+        if self.waiting.is_empty() {
+            self.worker.send(command);
+        } else {
+            self.waiting.push_back(Waiting::Free(command));
+        }
+    }
+
+    /// Puts a packet into the sender's outbox, behind everything submitted before.
+    pub(crate) fn push(&mut self, packet: Packet) {
+        if self.waiting.is_empty() && self.credit.is_settled() {
+            return self.put(packet);
+        }
+        self.packet_bytes += packet.byte_len();
+        if self.waiting.is_empty() {
+            self.behind.push_back((self.credit.next_ticket(), packet));
+        } else {
+            self.waiting.push_back(Waiting::Packet(packet));
+        }
+    }
+
+    /// Bytes of packets that wait behind the hub's answers.
+    pub(crate) fn packet_bytes(&self) -> usize {
+        self.packet_bytes
+    }
+
+    /// The hub answered. Returns the socket that is now connected, or refused, if that was the question.
+    pub(crate) fn answered(&mut self, now: Instant, ticket: Ticket, outcome: Outcome) -> Option<(SocketId, Outcome)> {
+        self.credit.answered(ticket);
+        let opened = self.resolve(ticket, outcome);
+        self.advance(now);
+        opened
+    }
+
+    /// A part of an answer to a question came.
+    pub(crate) fn fetched(&mut self, ticket: Ticket, part: Vec<SocketId>) {
+        let Some(at) = self.position(ticket) else { return };
+        if let Waiter::Fetch { missing, sockets, .. } = &mut self.answering[at].waiter {
+            sockets.extend(part);
+            *missing = missing.map(|parts| parts.saturating_sub(1));
+        }
+        self.finish_fetch(at);
+    }
+
+    /// Whether nothing waits here and everything is answered.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.waiting.is_empty() && self.behind.is_empty() && self.credit.is_settled()
+    }
+
+    /// Fails everything that waits: the sender has ended.
+    pub(crate) fn close(&mut self) {
+        for waiting in self.waiting.drain(..) {
+            if let Waiting::Command { waiter, .. } = waiting {
+                waiter.fail(RequestError::Disconnected);
+            }
+        }
+        for answering in self.answering.drain(..) {
+            answering.waiter.fail(RequestError::Disconnected);
+        }
+        self.behind.clear();
+    }
+
+    /// When [`Gate::on_timeout`] is next worth a call.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let waiting = self.waiting.iter().find_map(|waiting| match waiting {
+            Waiting::Command { give_up, .. } => Some(*give_up),
+            _ => None,
+        });
+        let answering = self.answering.front().map(|answering| answering.give_up);
+        waiting.into_iter().chain(answering).min()
+    }
+
+    /// Gives up what is overdue.
+    pub(crate) fn on_timeout(&mut self, now: Instant) {
+        while self.answering.front().is_some_and(|answering| answering.give_up <= now) {
+            if let Some(answering) = self.answering.pop_front() {
+                answering.waiter.fail(RequestError::Unanswered);
+            }
+        }
+        let overdue = |waiting: &Waiting| matches!(waiting, Waiting::Command { give_up, .. } if *give_up <= now);
+        while let Some(at) = self.waiting.iter().position(overdue) {
+            if let Some(Waiting::Command { waiter, .. }) = self.waiting.remove(at) {
+                waiter.fail(RequestError::Overloaded);
+            }
+        }
+        self.advance(now);
+    }
+
+    /// Lets go what may go now.
+    fn advance(&mut self, now: Instant) {
+        while let Some(first) = self.waiting.front() {
+            if matches!(first, Waiting::Command { bytes, .. } if !self.credit.allows(*bytes)) {
+                break;
+            }
+            match self.waiting.pop_front() {
+                Some(Waiting::Command { bytes, command, waiter, .. }) => self.spend(now, bytes, waiter, command),
+                Some(Waiting::Free(command)) => self.worker.send(command),
+                Some(Waiting::Packet(packet)) => self.behind.push_back((self.credit.next_ticket(), packet)),
+                None => break,
+            }
+        }
+        let answered_up_to = self.credit.oldest_unanswered();
+        while self.behind.front().is_some_and(|(ticket, _)| *ticket <= answered_up_to) {
+            if let Some((_, packet)) = self.behind.pop_front() {
+                self.packet_bytes -= packet.byte_len();
+                self.put(packet);
+            }
+        }
+    }
+
+    fn spend(&mut self, now: Instant, bytes: usize, waiter: Waiter, command: impl FnOnce(ReplyTo) -> HubCommand) {
+        let ticket = self.credit.spend(bytes);
+        self.worker.send(command(ReplyTo { slot: self.slot, ticket }));
+        match waiter {
+            Waiter::Emit(Done::WhenTaken(done)) => drop(done.send(Ok(()))),
+            waiter => {
+                let give_up = now + self.worker.limits().hub_answer_timeout;
+                self.answering.push_back(Answering { ticket, give_up, waiter });
+            }
+        }
+    }
+
+    fn put(&self, packet: Packet) {
+        match packet {
+            Packet::Sealed(message) => self.worker.push(self.slot, &message),
+            Packet::Unnumbered { draft, volatile } => self.worker.push_unnumbered(self.slot, draft, volatile),
+        }
+    }
+
+    fn position(&self, ticket: Ticket) -> Option<usize> {
+        self.answering.iter().position(|answering| answering.ticket == ticket)
+    }
+
+    fn resolve(&mut self, ticket: Ticket, outcome: Outcome) -> Option<(SocketId, Outcome)> {
+        let at = self.position(ticket)?;
+        if let Waiter::Fetch { missing, sockets, .. } = &mut self.answering[at].waiter {
+            if let Outcome::Asked { parts } = outcome {
+                // Every part passes through the hub behind the answer, so none has come yet.
+                debug_assert!(sockets.is_empty());
+                *missing = Some(parts);
+                self.finish_fetch(at);
+                return None;
+            }
+        }
+        let waiter = self.answering.remove(at)?.waiter;
+        match (waiter, outcome) {
+            (Waiter::Connect(socket), outcome) => return Some((socket, outcome)),
+            (waiter, Outcome::Refused(refusal)) => waiter.fail(error(refusal)),
+            (Waiter::Emit(Done::WhenNumbered(done)), Outcome::Emitted { offset }) => {
+                drop(done.send(Ok(Receipt { offset })));
+            }
+            (Waiter::Join(done), Outcome::Joined { members, offset }) => {
+                drop(done.send(Ok(Joined { members, offset })));
+            }
+            (Waiter::Leave(done), Outcome::Left) => drop(done.send(Ok(()))),
+            (waiter, outcome) => {
+                log::error!("hub answered {waiter:?} with {outcome:?}");
+                waiter.fail(RequestError::Unanswered);
+            }
+        }
+        None
+    }
+
+    fn finish_fetch(&mut self, at: usize) {
+        if !matches!(self.answering[at].waiter, Waiter::Fetch { missing: Some(0), .. }) {
+            return;
+        }
+        if let Some(Answering { waiter: Waiter::Fetch { answer, sockets, .. }, .. }) = self.answering.remove(at) {
+            drop(answer.send(Ok(sockets)));
+        }
+    }
+}
+
+fn error(refusal: Refusal) -> RequestError {
+    match refusal {
+        Refusal::NotConnected => RequestError::Disconnected,
+        Refusal::TooManyRooms => RequestError::TooManyRooms,
+        Refusal::NoQueue | Refusal::DurableNeedsRoom => RequestError::NotDurable,
+        Refusal::Overloaded => RequestError::Overloaded,
+    }
+}

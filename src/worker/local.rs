@@ -1,0 +1,48 @@
+//! Finding the current thread's worker: made when a thread first meets a server.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use actix::Recipient;
+
+use super::Worker;
+use crate::ids::WorkerId;
+use crate::limits::Limits;
+use crate::messages::hub::HubBatch;
+
+thread_local! {
+    /// The workers of this thread: one for each server that it serves, mostly one.
+    static WORKERS: RefCell<Vec<(usize, Rc<Worker>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What it takes to make the workers of one server.
+pub(crate) struct Workers {
+    hub: Recipient<HubBatch>,
+    limits: Limits,
+    next: AtomicU16,
+}
+
+impl Workers {
+    pub(crate) fn new(hub: Recipient<HubBatch>, limits: Limits) -> Self {
+        Self { hub, limits, next: AtomicU16::new(0) }
+    }
+
+    /// The next worker's number, for one that is not found by thread.
+    pub(crate) fn next_id(&self) -> WorkerId {
+        WorkerId(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// This thread's worker of this server. The thread must run an actix system.
+    pub(crate) fn here(&self) -> Rc<Worker> {
+        let identity = std::ptr::from_ref(self) as usize;
+        let known = WORKERS.with_borrow(|workers| {
+            workers.iter().find(|(server, _)| *server == identity).map(|(_, worker)| worker.clone())
+        });
+        known.unwrap_or_else(|| {
+            let worker = Worker::start(self.next_id(), self.hub.clone(), self.limits.clone());
+            WORKERS.with_borrow_mut(|workers| workers.push((identity, worker.clone())));
+            worker
+        })
+    }
+}

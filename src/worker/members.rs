@@ -1,0 +1,183 @@
+//! Which sockets of this worker are in which room.
+
+use slab::Slab;
+use smallvec::SmallVec;
+
+use crate::ids::{MemberKey, RoomId, SlotKey, SocketId};
+
+#[derive(Debug)]
+struct Member {
+    socket: SocketId,
+    slot: SlotKey,
+    /// The last selection that has seen this member, so that overlapping rooms count once.
+    seen: u32,
+    /// Its rooms, and where in each it stands.
+    rooms: SmallVec<[(RoomId, u32); 2]>,
+}
+
+/// The members on one worker. Rooms are indexed by the numbers that the hub gives them.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    members: Slab<Member>,
+    rooms: Vec<Vec<MemberKey>>,
+    selection: u32,
+}
+
+/// A selection of members: of any of the rooms, or named; but not of the excepted rooms, and not excluded.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Selection<'a> {
+    pub(super) rooms: &'a [RoomId],
+    pub(super) except: &'a [RoomId],
+    pub(super) named: &'a [MemberKey],
+    pub(super) exclude: &'a [MemberKey],
+}
+
+impl Members {
+    pub(super) fn add(&mut self, socket: SocketId, slot: SlotKey) -> MemberKey {
+        MemberKey(self.members.insert(Member { socket, slot, seen: 0, rooms: SmallVec::new() }) as u32)
+    }
+
+    pub(super) fn slot(&self, member: MemberKey) -> Option<SlotKey> {
+        self.members.get(member.0 as usize).map(|member| member.slot)
+    }
+
+    pub(super) fn join(&mut self, key: MemberKey, room: RoomId) {
+        let Some(member) = self.members.get_mut(key.0 as usize) else { return };
+        let index = room.0 as usize;
+        if self.rooms.len() <= index {
+            self.rooms.resize_with(index + 1, Vec::new);
+        }
+        member.rooms.push((room, self.rooms[index].len() as u32));
+        self.rooms[index].push(key);
+    }
+
+    pub(super) fn leave(&mut self, key: MemberKey, room: RoomId) {
+        let Some(member) = self.members.get_mut(key.0 as usize) else { return };
+        let Some(position) = member.rooms.iter().position(|(joined, _)| *joined == room) else { return };
+        let (_, at) = member.rooms.swap_remove(position);
+        self.take_out(room, at);
+    }
+
+    pub(super) fn remove(&mut self, key: MemberKey) {
+        let Some(member) = self.members.try_remove(key.0 as usize) else { return };
+        for (room, at) in member.rooms {
+            self.take_out(room, at);
+        }
+    }
+
+    /// Calls `visit` with the socket and slot of each selected member, once.
+    pub(super) fn select(&mut self, selection: Selection<'_>, mut visit: impl FnMut(SocketId, SlotKey)) {
+        let Selection { rooms, except, named, exclude } = selection;
+        if let ([room], [], []) = (rooms, except, named) {
+            // One room, nobody excepted: no member can come twice.
+            for key in self.rooms.get(room.0 as usize).into_iter().flatten() {
+                if !exclude.contains(key) {
+                    let member = &self.members[key.0 as usize];
+                    visit(member.socket, member.slot);
+                }
+            }
+            return;
+        }
+        self.begin_selection();
+        let in_rooms = |rooms: &[RoomId], all: &[Vec<MemberKey>]| -> Vec<MemberKey> {
+            rooms.iter().filter_map(|room| all.get(room.0 as usize)).flatten().copied().collect()
+        };
+        for key in in_rooms(except, &self.rooms).iter().chain(exclude) {
+            self.see(*key);
+        }
+        for key in in_rooms(rooms, &self.rooms).iter().chain(named) {
+            if self.see(*key) {
+                let member = &self.members[key.0 as usize];
+                visit(member.socket, member.slot);
+            }
+        }
+    }
+
+    /// Marks a member as seen; false if it was already, or is gone.
+    fn see(&mut self, key: MemberKey) -> bool {
+        let selection = self.selection;
+        let Some(member) = self.members.get_mut(key.0 as usize) else { return false };
+        std::mem::replace(&mut member.seen, selection) != selection
+    }
+
+    fn begin_selection(&mut self) {
+        self.selection = self.selection.wrapping_add(1);
+        if self.selection == 0 {
+            // Once in four billion selections, old marks could be taken for new ones.
+            self.members.iter_mut().for_each(|(_, member)| member.seen = 0);
+            self.selection = 1;
+        }
+    }
+
+    /// Closes the gap at `at` with the room's last member, who is told where it stands now.
+    fn take_out(&mut self, room: RoomId, at: u32) {
+        let list = &mut self.rooms[room.0 as usize];
+        list.swap_remove(at as usize);
+        if let Some(moved) = list.get(at as usize).and_then(|key| self.members.get_mut(key.0 as usize)) {
+            if let Some(entry) = moved.rooms.iter_mut().find(|(joined, _)| *joined == room) {
+                entry.1 = at;
+            }
+        }
+        if list.is_empty() {
+            *list = Vec::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(index: u32) -> SlotKey {
+        SlotKey { index, generation: 0 }
+    }
+
+    fn three() -> (Members, Vec<MemberKey>) {
+        let mut members = Members::default();
+        let keys = (0..3).map(|n| members.add(SocketId::from_random([n; 15]), slot(u32::from(n)))).collect();
+        (members, keys)
+    }
+
+    fn slots(members: &mut Members, selection: Selection<'_>) -> Vec<u32> {
+        let mut slots = Vec::new();
+        members.select(selection, |_, slot| slots.push(slot.index));
+        slots.sort_unstable();
+        slots
+    }
+
+    const NOBODY: Selection<'static> = Selection { rooms: &[], except: &[], named: &[], exclude: &[] };
+
+    #[test]
+    fn a_member_of_two_target_rooms_is_selected_once() {
+        let (mut members, keys) = three();
+        let (a, b) = (RoomId(0), RoomId(5));
+        for key in &keys[..2] {
+            members.join(*key, a);
+        }
+        for key in &keys {
+            members.join(*key, b);
+        }
+        assert_eq!(slots(&mut members, Selection { rooms: &[a, b], ..NOBODY }), [0, 1, 2]);
+        assert_eq!(slots(&mut members, Selection { rooms: &[a], named: &[keys[0], keys[2]], ..NOBODY }), [0, 1, 2]);
+        assert_eq!(slots(&mut members, Selection { rooms: &[b], except: &[a], ..NOBODY }), [2]);
+        assert_eq!(slots(&mut members, Selection { rooms: &[b], exclude: &[keys[1]], ..NOBODY }), [0, 2]);
+    }
+
+    #[test]
+    fn leaving_and_removing_keep_the_others_in_place() {
+        let (mut members, keys) = three();
+        let room = RoomId(1);
+        for key in &keys {
+            members.join(*key, room);
+        }
+        members.leave(keys[0], room);
+        members.leave(keys[0], room);
+        assert_eq!(slots(&mut members, Selection { rooms: &[room], ..NOBODY }), [1, 2]);
+        members.remove(keys[2]);
+        members.remove(keys[2]);
+        assert_eq!(slots(&mut members, Selection { rooms: &[room], ..NOBODY }), [1]);
+        members.leave(keys[1], room);
+        assert_eq!(slots(&mut members, Selection { rooms: &[room], ..NOBODY }), [0; 0]);
+        assert_eq!(slots(&mut members, Selection { rooms: &[RoomId(99)], named: &[keys[2]], ..NOBODY }), [0; 0]);
+    }
+}

@@ -1,0 +1,156 @@
+//! What lives once per worker thread: the outboxes of its sessions, the index of its room members, the way to the hub,
+//! and the two tasks that move things (fanout in, flusher out).
+//!
+//! Everything here is reached through one [`Worker`], shared on its thread by sessions, fanout and flusher. No borrow of
+//! its insides outlives a call, so none is held across an await.
+
+pub(crate) mod desk;
+mod fanout;
+mod flusher;
+pub(crate) mod gate;
+pub(crate) mod local;
+mod members;
+mod port;
+mod slots;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use actix::{Actor, Recipient};
+
+use crate::ids::{MemberKey, SlotKey, SocketId, WorkerId};
+use crate::limits::Limits;
+use crate::messages::hub::{HubBatch, HubCommand};
+use crate::messages::session::SessionLink;
+use crate::messages::sink::FrameSink;
+use crate::protocol::encoded::{Draft, Encoded, Message};
+use crate::protocol::reason::DisconnectReason;
+
+use self::fanout::Fanout;
+use self::flusher::Alarm;
+use self::members::Members;
+use self::port::Port;
+use self::slots::Slots;
+
+/// A worker thread's shared state. Lives on that thread only.
+pub(crate) struct Worker {
+    id: WorkerId,
+    limits: Limits,
+    slots: RefCell<Slots>,
+    members: RefCell<Members>,
+    port: RefCell<Port>,
+    /// Wakes the flusher.
+    alarm: Alarm,
+    /// Bytes delivered and not yet reported to the hub as written out.
+    consumed: Cell<usize>,
+}
+
+impl Worker {
+    /// Sets the worker up on the current thread, which must run an actix system, and introduces it to the hub.
+    pub(crate) fn start(id: WorkerId, hub: Recipient<HubBatch>, limits: Limits) -> Rc<Self> {
+        let worker = Rc::new(Self {
+            id,
+            slots: RefCell::new(Slots::new(limits.outbox_bytes_max)),
+            members: RefCell::default(),
+            port: RefCell::new(Port::new(id, hub)),
+            alarm: Alarm::default(),
+            consumed: Cell::new(0),
+            limits,
+        });
+        let fanout = Fanout::new(worker.clone()).start();
+        worker.send(HubCommand::Register { fanout: fanout.recipient() });
+        actix::spawn(flusher::run(worker.clone()));
+        worker
+    }
+
+    /// This worker's number.
+    pub(crate) fn id(&self) -> WorkerId {
+        self.id
+    }
+
+    /// The server's bounds.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Queues a command for the hub, behind all earlier ones of this worker; it leaves at the end of this turn.
+    pub(crate) fn send(&self, command: HubCommand) {
+        self.port.borrow_mut().push(command);
+        self.alarm.ring();
+    }
+
+    /// Opens an outbox for a session.
+    pub(crate) fn open_slot(&self, link: SessionLink) -> SlotKey {
+        self.slots.borrow_mut().open(link)
+    }
+
+    /// Drops a session's outbox and drainer. Deliveries that still name it fall away.
+    pub(crate) fn close_slot(&self, slot: SlotKey) {
+        // Dropped outside the borrow: a drainer's end may wake others.
+        let closed = self.slots.borrow_mut().close(slot);
+        drop(closed);
+    }
+
+    /// Gives the outbox a drainer, which takes what waits right away. Returns the drainer that it had.
+    pub(crate) fn set_drainer(&self, slot: SlotKey, sink: Box<dyn FrameSink>) -> Option<Box<dyn FrameSink>> {
+        let before = self.slots.borrow_mut().set_drainer(slot, Some(sink));
+        self.slots.borrow_mut().flush(slot);
+        before
+    }
+
+    /// Takes the outbox's drainer away; packets wait for the next one.
+    pub(crate) fn take_drainer(&self, slot: SlotKey) -> Option<Box<dyn FrameSink>> {
+        self.slots.borrow_mut().set_drainer(slot, None)
+    }
+
+    /// Whether the outbox has a drainer.
+    pub(crate) fn has_drainer(&self, slot: SlotKey) -> bool {
+        self.slots.borrow().has_drainer(slot)
+    }
+
+    /// The drainer's peer takes bytes again.
+    pub(crate) fn writable(&self, slot: SlotKey) {
+        self.slots.borrow_mut().unblock(slot);
+        self.alarm.ring();
+    }
+
+    /// Stops or resumes reading from the drainer's connection.
+    pub(crate) fn set_reading(&self, slot: SlotKey, reading: bool) {
+        self.slots.borrow_mut().set_reading(slot, reading);
+    }
+
+    /// Queues a message; a full outbox loses its session ([`DrainerLost`](crate::messages::session::SessionCommand)).
+    pub(crate) fn push(&self, slot: SlotKey, message: &Message) {
+        self.slots.borrow_mut().push(slot, message, None, false);
+        self.alarm.ring();
+    }
+
+    /// Queues an event that was not numbered: it bears the newest token of this outbox. `ready_only` drops it where
+    /// the drainer is not ready.
+    pub(crate) fn push_unnumbered(&self, slot: SlotKey, draft: Draft, ready_only: bool) {
+        let mut slots = self.slots.borrow_mut();
+        let token = slots.last_offset(slot);
+        slots.push(slot, &draft.seal(None, token.as_ref()), None, ready_only);
+        self.alarm.ring();
+    }
+
+    /// Queues a packet ahead of all events.
+    pub(crate) fn push_control(&self, slot: SlotKey, packet: Encoded) {
+        self.slots.borrow_mut().push_control(slot, packet);
+        self.alarm.ring();
+    }
+
+    /// Lets the drainer say its last word; the session hears `DrainedLast` once everything is out. Returns false if
+    /// there is no drainer to wait for.
+    pub(crate) fn say_goodbye(&self, slot: SlotKey, reason: DisconnectReason) -> bool {
+        let mut slots = self.slots.borrow_mut();
+        let waits = slots.say_goodbye(slot, reason);
+        slots.flush(slot);
+        waits
+    }
+
+    /// Keeps a place for a socket. It is given back by the hub's `Detach`.
+    pub(crate) fn add_member(&self, socket: SocketId, slot: SlotKey) -> MemberKey {
+        self.members.borrow_mut().add(socket, slot)
+    }
+}

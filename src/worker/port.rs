@@ -1,0 +1,44 @@
+//! The worker's one FIFO to the hub, sent as one message per turn of the worker.
+
+use actix::Recipient;
+use actix::dev::SendError;
+
+use crate::ids::WorkerId;
+use crate::messages::hub::{HubBatch, HubCommand};
+
+/// Commands of this turn. Bounded by the sessions' credit; they stay here while the hub's mailbox is full.
+pub(super) struct Port {
+    worker: WorkerId,
+    hub: Recipient<HubBatch>,
+    pending: Vec<HubCommand>,
+}
+
+impl Port {
+    pub(super) fn new(worker: WorkerId, hub: Recipient<HubBatch>) -> Self {
+        Self { worker, hub, pending: Vec::new() }
+    }
+
+    pub(super) fn push(&mut self, command: HubCommand) {
+        self.pending.push(command);
+    }
+
+    /// Sends what is pending. Returns false if the hub's mailbox is full: try again soon, nothing was lost.
+    pub(super) fn flush(&mut self) -> bool {
+        if self.pending.is_empty() {
+            return true;
+        }
+        let commands = std::mem::take(&mut self.pending);
+        match self.hub.try_send(HubBatch { worker: self.worker, commands }) {
+            Ok(()) => true,
+            Err(SendError::Full(batch)) => {
+                self.pending = batch.commands;
+                false
+            }
+            // Only while the server ends: a hub that dies otherwise takes the process with it.
+            Err(SendError::Closed(batch)) => {
+                log::debug!("hub is gone, commands dropped worker={} count={}", self.worker.0, batch.commands.len());
+                true
+            }
+        }
+    }
+}

@@ -1,0 +1,774 @@
+//! Keeps the floors of the house true: walks `src/` and reads every file as text.
+//!
+//! The folder of a file is its floor, and imports only point down. In one crate nothing else enforces that, so this test
+//! does, in milliseconds and without dependencies. It reads tokens and refuses to be a compiler: it takes a name for a crate when
+//! `Cargo.toml` or the table below says that it is one.
+//!
+//! When it fails, the sentence says which file and line, what was found, which rule that breaks, and what to do instead.
+//! When the rule is what is wrong, change the table here and the table in ARCHITECTURE.md in one commit.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use reader::{Reference, Target, Token};
+
+#[path = "architecture/reader.rs"]
+mod reader;
+
+/// One row of the house: a folder (or a file of that name) directly under `src/`.
+struct Row {
+    floor: u8,
+    name: &'static str,
+    /// The other rows it may import. Always lower ones, except on floor 0, whose three rows may import each other.
+    imports: &'static [&'static str],
+    /// The crates it may name besides `EVERYWHERE`; `a::b` allows that path of the crate and nothing beside it.
+    crates: &'static [&'static str],
+}
+
+/// Crates that every floor may name.
+const EVERYWHERE: &[&str] = &["std", "core", "alloc", "thiserror", "bytes", "bytestring"];
+
+#[rustfmt::skip]
+const HOUSE: &[Row] = &[
+    Row { floor: 0, name: "ids",       imports: &["protocol", "limits"],
+          crates: &["serde", "serde_json"] },
+    Row { floor: 0, name: "limits",    imports: &["protocol", "ids"],
+          crates: &["serde", "serde_json"] },
+    Row { floor: 0, name: "protocol",  imports: &["ids", "limits"],
+          crates: &["serde", "serde_json", "base64"] },
+    Row { floor: 1, name: "state",     imports: &["protocol", "ids", "limits"],                        // not log
+          crates: &["serde", "serde_json", "smallvec"] },
+    Row { floor: 1, name: "log",       imports: &["protocol", "ids", "limits"],                        // not state
+          crates: &["serde", "serde_json", "log", "crc", "crc32fast", "crc32c"] },
+    Row { floor: 2, name: "messages",  imports: &["protocol", "ids", "limits", "state", "log"],
+          crates: &["actix", "tokio::sync", "futures_core", "serde", "serde_json", "log"] },
+    Row { floor: 3, name: "api",       imports: &["protocol", "ids", "limits", "state", "log", "messages"],
+          crates: &["actix", "tokio::sync", "tokio::time", "futures_core", "serde", "serde_json", "log"] },
+    Row { floor: 4, name: "worker",    imports: &["protocol", "ids", "limits", "state", "log", "messages", "api"],
+          crates: &["actix", "tokio", "log", "futures_core", "serde_json", "slab"] },
+    Row { floor: 5, name: "hub",       imports: &["protocol", "ids", "limits", "state", "log", "messages"], // not api, worker
+          crates: &["actix", "tokio", "log", "futures_core", "serde_json"] },
+    Row { floor: 5, name: "session",   imports: &["protocol", "ids", "limits", "state", "log", "messages", "api", "worker"],
+          crates: &["actix", "tokio", "log", "futures_core", "serde_json", "dashmap", "getrandom"] },
+    Row { floor: 6, name: "transport", imports: &["protocol", "ids", "limits", "state", "log", "messages", "api", "worker",
+                                                  "session"],                                          // not hub
+          crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
+                    "actix_service", "actix_codec", "socket2", "actix_web_actors"] },
+    Row { floor: 7, name: "server",    imports: &["protocol", "ids", "limits", "state", "log", "messages", "api", "worker",
+                                                  "hub", "session", "transport"],
+          crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
+                    "actix_service", "actix_codec", "socket2", "actix_server", "actix_rt", "rust_embed", "clap", "humantime"] },
+    Row { floor: 8, name: "lib",       imports: &["protocol", "ids", "limits", "state", "log", "messages", "api", "worker",
+                                                  "hub", "session", "transport", "server"],            // declares, re-exports
+          crates: &[] },
+    Row { floor: 8, name: "main",      imports: &[],                                                   // stentor::… only
+          crates: &["stentor", "clap", "env_logger", "mimalloc", "log", "actix::main", "actix_web::main", "tokio::main"] },
+];
+
+/// Crates that only a part of a floor may name: the crate, where, why.
+#[rustfmt::skip]
+const ONLY_IN: &[(&str, &str, &str)] = &[
+    ("base64",           "protocol/engineio/",          "only polling payloads carry base64"),
+    ("dashmap",          "session/directory.rs",        "the directory of sessions is the one shared map"),
+    ("getrandom",        "session/",                    "ids are drawn where sessions are born and passed inward"),
+    ("actix_web_actors", "transport/websocket/pump.rs", "it is deprecated upstream, so one file depends on it"),
+    ("env_logger",       "main.rs",                     "a library does not choose where its log goes"),
+];
+
+/// Rows that are values and functions only: time, randomness and input arrive as arguments.
+const PURE: &[&str] = &["ids", "limits", "protocol", "state"];
+
+/// What a pure row may not say, as tokens.
+#[rustfmt::skip]
+const IMPURE_TOKENS: &[&[&str]] = &[
+    &["SystemTime"], &["UNIX_EPOCH"], &["Instant", "::", "now"], &[".", "elapsed", "("],    // clocks
+    &["rand", "::"], &["getrandom"],                                                        // randomness
+    &["log", "::"], &["println", "!"], &["eprintln", "!"], &["print", "!"], &["eprint", "!"], &["dbg", "!"],
+    &["async"], &[".", "await"], &["actix"], &["tokio"],
+];
+
+/// What a pure row may not say, as paths (also inside `use std::{…}`).
+const IMPURE_PATHS: &[&str] = &[
+    "std::thread",
+    "std::net",
+    "std::fs",
+    "std::process",
+    "std::env",
+];
+
+/// Rows in which one actor owns a piece of state, so that nothing needs a lock.
+const LOCKLESS: &[&str] = &["state", "hub", "session", "worker", "api"];
+const LOCKS: &[&str] = &["Mutex", "RwLock"];
+
+/// Names that say nothing about what is inside.
+const NAMELESS: &[&str] = &["util", "utils", "common", "helper", "helpers", "types"];
+
+/// Lines a file may have, its tests not counted.
+const FILE_LINES_MAX: usize = 600;
+
+/// One broken rule, in words.
+struct Finding {
+    path: String,
+    line: usize,
+    found: String,
+    rule: String,
+    instead: String,
+}
+
+impl Finding {
+    fn sentence(&self) -> String {
+        let Self {
+            path,
+            line,
+            found,
+            rule,
+            instead,
+        } = self;
+        format!("src/{path}:{line}: found {found}. Rule: {rule}. Instead: {instead}.")
+    }
+}
+
+/// One file under check, with what the rules ask about it.
+struct File<'a> {
+    path: &'a str,
+    row: &'static Row,
+    tokens: Vec<Token>,
+    crates: &'a BTreeSet<String>,
+    findings: Vec<Finding>,
+}
+
+/// Checks one file given as text. `path` is relative to `src/`, `crates` are the names that mean a crate.
+fn check(path: &str, source: &str, crates: &BTreeSet<String>) -> Vec<Finding> {
+    let Some(row) = row_of(path) else {
+        let known: Vec<_> = HOUSE.iter().map(|row| row.name).collect();
+        return vec![Finding {
+            path: path.to_owned(),
+            line: 1,
+            found: format!("a file outside of every floor (known: {})", known.join(", ")),
+            rule: "the top folder of a file is its floor".to_owned(),
+            instead: "move it into the folder whose floor it belongs to, or give its folder a row in the table"
+                .to_owned(),
+        }];
+    };
+    let all = reader::tokenize(source);
+    let (tokens, test_lines) = reader::without_tests(&all);
+    let mut file = File {
+        path,
+        row,
+        tokens,
+        crates,
+        findings: Vec::new(),
+    };
+    file.check_header(source);
+    file.check_length(source.lines().count().saturating_sub(test_lines));
+    file.check_names();
+    file.check_paths();
+    file.check_tokens();
+    file.findings
+}
+
+/// The row that a path relative to `src/` belongs to.
+fn row_of(path: &str) -> Option<&'static Row> {
+    let top = path.split('/').next().unwrap_or_default();
+    let name = top.strip_suffix(".rs").unwrap_or(top);
+    let is_root_file = matches!(name, "lib" | "main");
+    HOUSE
+        .iter()
+        .find(|row| row.name == name && (!is_root_file || path == top))
+}
+
+/// The module that a file is: `state/outbox.rs` is `["state", "outbox"]`, `state/mod.rs` is `["state"]`, `lib.rs` is `[]`.
+fn module_of(path: &str) -> Vec<String> {
+    let mut module: Vec<String> = path
+        .trim_end_matches(".rs")
+        .split('/')
+        .map(str::to_owned)
+        .collect();
+    if module.last().is_some_and(|name| name == "mod") || path == "lib.rs" || path == "main.rs" {
+        module.pop();
+    }
+    module
+}
+
+impl File<'_> {
+    fn find(
+        &mut self,
+        line: usize,
+        found: impl Into<String>,
+        rule: impl Into<String>,
+        instead: impl Into<String>,
+    ) {
+        let finding = Finding {
+            path: self.path.to_owned(),
+            line,
+            found: found.into(),
+            rule: rule.into(),
+            instead: instead.into(),
+        };
+        self.findings.push(finding);
+    }
+
+    fn check_header(&mut self, source: &str) {
+        if !source.starts_with("//!") {
+            self.find(
+                1,
+                format!("a first line that is `{}`", source.lines().next().unwrap_or_default()),
+                "every file starts with a `//!` paragraph",
+                "say in one which format, machine, actor, store or handle the file is, and what it refuses to do",
+            );
+        }
+    }
+
+    fn check_length(&mut self, lines: usize) {
+        if lines > FILE_LINES_MAX {
+            self.find(
+                FILE_LINES_MAX,
+                format!("{lines} lines outside of tests"),
+                format!("a file has at most {FILE_LINES_MAX} lines, its tests not counted"),
+                "split it where it has two reasons to change",
+            );
+        }
+    }
+
+    fn check_names(&mut self) {
+        let mut named: Vec<(usize, String)> = self
+            .path
+            .trim_end_matches(".rs")
+            .split('/')
+            .map(|part| (1, part.to_owned()))
+            .collect();
+        for pair in self.tokens.windows(2) {
+            if pair[0].text == "mod" && pair[1].is_word() {
+                named.push((pair[1].line, pair[1].text.clone()));
+            }
+        }
+        for (line, name) in named {
+            if NAMELESS.contains(&name.as_str()) {
+                self.find(
+                    line,
+                    format!("a module named `{name}`"),
+                    format!("no module is named {}", NAMELESS.join(", ")),
+                    "name it after the one idea in it; what fits nowhere has not been understood yet",
+                );
+            }
+        }
+    }
+
+    fn check_paths(&mut self) {
+        for path in reader::paths(&self.tokens, &module_of(self.path), self.crates) {
+            match path.target {
+                Target::Inside(ref module) => self.check_import(&path, module),
+                Target::Outside(ref segments) => self.check_crate(&path, segments),
+            }
+        }
+    }
+
+    /// Imports point down.
+    fn check_import(&mut self, path: &Reference, module: &[String]) {
+        let Row {
+            floor,
+            name,
+            imports,
+            ..
+        } = *self.row;
+        let found = format!("`{}`", path.written);
+        if name == "main" {
+            return self.find(
+                path.line,
+                found,
+                "main.rs uses only the public API, `stentor::…`",
+                "import it from `stentor::`, and make it public there if the binary needs it",
+            );
+        }
+        let top = module.first().map(String::as_str).unwrap_or_default();
+        if name == "lib" || top == name || imports.contains(&top) {
+            return;
+        }
+        let Some(other) = HOUSE
+            .iter()
+            .find(|row| row.name == top && !matches!(top, "lib" | "main"))
+        else {
+            return self.find(
+                path.line,
+                format!("{found}, which is a name of the crate root (floor 8), on floor {floor} ({name})"),
+                "imports only point down",
+                "import it from the folder that defines it; lib.rs re-exports for users only",
+            );
+        };
+        let (rule, instead) = if other.floor > floor {
+            (
+                "imports only point down",
+                "move what both need to a lower floor, or turn the call into a message in messages/ or a value handed in",
+            )
+        } else if other.floor == floor {
+            (
+                "siblings on one floor do not import each other",
+                "let the floor above connect the two, or move the shared part down",
+            )
+        } else {
+            (
+                "a floor imports only what its row of the table names",
+                "send a message, or let a floor that may import it hand the value in",
+            )
+        };
+        self.find(
+            path.line,
+            format!(
+                "{found}, which is floor {} ({top}), on floor {floor} ({name})",
+                other.floor
+            ),
+            rule,
+            instead,
+        );
+    }
+
+    /// The crates column.
+    fn check_crate(&mut self, path: &Reference, segments: &[String]) {
+        let crate_name = segments[0].as_str();
+        let Row {
+            floor,
+            name,
+            crates,
+            ..
+        } = *self.row;
+        if EVERYWHERE.contains(&crate_name) {
+            return;
+        }
+        let found = format!("`{}`", path.written);
+        if let Some((_, place, why)) = ONLY_IN.iter().find(|(only, ..)| *only == crate_name)
+            && !self.path.starts_with(place)
+        {
+            return self.find(
+                path.line,
+                found,
+                format!("only {place} names {crate_name}, because {why}"),
+                format!("do it in {place} and hand the result in"),
+            );
+        }
+        let allowed = crates.iter().any(|allowed| {
+            let allowed: Vec<_> = allowed.split("::").collect();
+            segments.len() >= allowed.len() && segments.iter().zip(&allowed).all(|(a, b)| a == b)
+        });
+        if !allowed {
+            self.find(
+                path.line,
+                found,
+                format!(
+                    "floor {floor} ({name}) names no crate but {}",
+                    [EVERYWHERE, crates].concat().join(", ")
+                ),
+                "do it on the floor that may, and pass a value inward",
+            );
+        }
+    }
+
+    fn check_tokens(&mut self) {
+        for at in 0..self.tokens.len() {
+            let token = &self.tokens[at];
+            let (line, word) = (token.line, token.text.clone());
+            let is_path_start = at == 0 || self.tokens[at - 1].text != "::";
+            if word == "do_send" {
+                self.find(
+                    line,
+                    "`do_send`",
+                    "nothing calls do_send: it ignores the mailbox capacity and drops silently when the mailbox is closed",
+                    "use `try_send` and handle `Full` and `Closed` right there, or `send` with a deadline",
+                );
+            }
+            if LOCKS.contains(&word.as_str()) && LOCKLESS.contains(&self.row.name) {
+                self.find(
+                    line,
+                    format!("`{word}`"),
+                    format!(
+                        "no lock around application state (no {} in {})",
+                        LOCKS.join(", "),
+                        LOCKLESS.join(", ")
+                    ),
+                    "let one actor own the state, and send it a message",
+                );
+            }
+            if self.row.name == "main" && word == "mod" {
+                self.find(
+                    line,
+                    "a module of main.rs",
+                    "main.rs uses only the public API, `stentor::…`",
+                    "put the module on its floor in the library",
+                );
+            }
+            if self.row.name == "lib" && LIB_ITEMS.contains(&word.as_str()) && is_path_start {
+                self.find(
+                    line,
+                    format!("`{word}` in lib.rs"),
+                    "lib.rs only declares modules and re-exports names",
+                    "define it on its floor, and re-export it here",
+                );
+            }
+            if PURE.contains(&self.row.name) {
+                let impure = IMPURE_TOKENS.iter().find(|wanted| {
+                    let rest = &self.tokens[at..];
+                    rest.len() >= wanted.len()
+                        && rest.iter().zip(wanted.iter()).all(|(a, b)| a.text == *b)
+                });
+                if let Some(tokens) = impure
+                    && is_path_start_or_type(tokens, is_path_start)
+                {
+                    self.find_impure(line, &tokens.concat());
+                }
+            }
+        }
+        if PURE.contains(&self.row.name) {
+            for path in reader::paths(&self.tokens, &module_of(self.path), self.crates) {
+                let impure = IMPURE_PATHS.iter().find(|impure| {
+                    path.written == **impure || path.written.starts_with(&format!("{impure}::"))
+                });
+                if let Some(impure) = impure {
+                    self.find_impure(path.line, impure);
+                }
+            }
+        }
+    }
+
+    fn find_impure(&mut self, line: usize, found: &str) {
+        let Row { floor, name, .. } = *self.row;
+        self.find(
+            line,
+            format!("`{found}` on floor {floor} ({name})"),
+            format!("{} know no clock, no randomness, no logging, no async, no threads, no actix", PURE.join(", ")),
+            "take `now: Instant` or the value as an argument, return an effect, and let the actor above act on it",
+        );
+    }
+}
+
+/// Keywords of items that lib.rs does not hold.
+const LIB_ITEMS: &[&str] = &[
+    "fn",
+    "struct",
+    "enum",
+    "trait",
+    "impl",
+    "static",
+    "const",
+    "type",
+    "macro_rules",
+    "union",
+];
+
+/// `crate::log::Journal` is no logging and `x::rand::y` no randomness; `time::SystemTime` is a clock wherever it comes from.
+fn is_path_start_or_type(tokens: &[&str], is_path_start: bool) -> bool {
+    is_path_start || tokens[0].starts_with(char::is_uppercase)
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All Rust files under `src/`, as their path relative to it and their text.
+fn sources() -> Vec<(String, String)> {
+    fn walk(folder: &Path, src: &Path, found: &mut Vec<(String, String)>) {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                walk(&path, src, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let relative = path
+                    .strip_prefix(src)
+                    .expect("the walk stays under src")
+                    .to_string_lossy()
+                    .replace('\\', "/");
+                found.push((
+                    relative,
+                    fs::read_to_string(&path).expect("a source file is readable UTF-8"),
+                ));
+            }
+        }
+    }
+    let src = root().join("src");
+    let mut found = Vec::new();
+    walk(&src, &src, &mut found);
+    found.sort();
+    found
+}
+
+/// Files that some other file declares as `#[cfg(test)] mod name;`: only tests use them.
+fn test_only(files: &[(String, String)]) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (path, source) in files {
+        let folder = module_of(path).join("/");
+        let tokens = reader::tokenize(source);
+        for at in (0..tokens.len()).filter(|at| reader::is_test_attribute(&tokens[*at..])) {
+            let start = reader::after_brackets(&tokens, at + 1);
+            let item = &tokens[start..reader::after_item(&tokens, start)];
+            if let [.., keyword, name, end] = item
+                && keyword.text == "mod"
+                && end.text == ";"
+            {
+                let module = if folder.is_empty() {
+                    name.text.clone()
+                } else {
+                    format!("{folder}/{}", name.text)
+                };
+                found.insert(module);
+            }
+        }
+    }
+    found
+}
+
+/// The names that mean a crate: those in the table and those in `Cargo.toml`.
+fn crate_names(manifest: &str) -> BTreeSet<String> {
+    let in_table = HOUSE
+        .iter()
+        .flat_map(|row| row.crates)
+        .map(|path| path.split("::").next().unwrap_or_default().to_owned());
+    let only = ONLY_IN.iter().map(|(name, ..)| (*name).to_owned());
+    let mut names: BTreeSet<String> = in_table
+        .chain(only)
+        .chain(
+            ["rand", "proptest"]
+                .iter()
+                .chain(EVERYWHERE)
+                .map(|name| (*name).to_owned()),
+        )
+        .collect();
+    let mut in_dependencies = false;
+    for line in manifest.lines().map(str::trim) {
+        if let Some(section) = line.strip_prefix('[') {
+            let section = section.trim_end_matches(']');
+            in_dependencies = section.ends_with("dependencies");
+            if let Some((_, name)) = section.split_once("dependencies.") {
+                names.insert(name.replace('-', "_"));
+            }
+        } else if in_dependencies && !line.starts_with('#') {
+            let name: String = line
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || matches!(c, '-' | '_'))
+                .collect();
+            if !name.is_empty() {
+                names.insert(name.replace('-', "_"));
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn every_file_keeps_the_rules_of_its_floor() {
+    let crates = crate_names(&fs::read_to_string(root().join("Cargo.toml")).unwrap_or_default());
+    let files = sources();
+    let tests = test_only(&files);
+    let sentences: Vec<String> = files
+        .iter()
+        .filter(|(path, _)| {
+            let module = module_of(path).join("/");
+            !tests
+                .iter()
+                .any(|test| module == *test || module.starts_with(&format!("{test}/")))
+        })
+        .flat_map(|(path, source)| check(path, source, &crates))
+        .map(|finding| finding.sentence())
+        .collect();
+    assert!(
+        sentences.is_empty(),
+        "{} broken rules:\n\n{}\n",
+        sentences.len(),
+        sentences.join("\n\n")
+    );
+}
+
+#[test]
+fn every_floor_exists() {
+    let files = sources();
+    let missing: Vec<String> = HOUSE
+        .iter()
+        .filter(|row| {
+            !files
+                .iter()
+                .any(|(path, _)| row_of(path).is_some_and(|found| found.name == row.name))
+        })
+        .map(|row| format!("src/{} (floor {})", row.name, row.floor))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "floors without a file: {}",
+        missing.join(", ")
+    );
+}
+
+#[test]
+fn the_table_itself_only_points_down() {
+    for row in HOUSE {
+        for name in row.imports {
+            let other = HOUSE
+                .iter()
+                .find(|other| other.name == *name)
+                .expect("the table names rows that exist");
+            assert!(
+                other.floor < row.floor || row.floor == 0,
+                "{} on floor {} imports {name}",
+                row.name,
+                row.floor
+            );
+        }
+    }
+}
+
+fn sentences(path: &str, source: &str) -> Vec<String> {
+    let crates = crate_names(
+        "[dependencies]\nleft-over = \"1\"\n[dependencies.in-section]\nversion = \"1\"\n",
+    );
+    check(path, source, &crates)
+        .iter()
+        .map(Finding::sentence)
+        .collect()
+}
+
+#[test]
+fn a_planted_violation_of_each_kind_is_caught() {
+    let long = format!("//! Long.\n{}", "const A: u8 = 0;\n".repeat(FILE_LINES_MAX));
+    #[rustfmt::skip]
+    let planted: &[(&str, &str, &[&str])] = &[
+        // (a) imports
+        ("state/outbox.rs", "//! X.\nuse crate::hub::Hub;", &["src/state/outbox.rs:2", "crate::hub::Hub", "floor 5 (hub)", "floor 1 (state)", "only point down", "messages/"]),
+        ("state/outbox.rs", "//! X.\nuse crate::{ids::SocketId, session::{self, Session}};", &["crate::session", "only point down"]),
+        ("state/outbox.rs", "//! X.\nfn f() {\n    crate::worker::flush();\n}", &["outbox.rs:3", "crate::worker::flush"]),
+        ("state/outbox.rs", "//! X.\nuse super::super::api::Socket;", &["super::super::api::Socket", "floor 3 (api)"]),
+        ("state/mod.rs", "//! X.\nuse super::messages::HubCommand;", &["super::messages::HubCommand", "floor 2"]),
+        ("state/mod.rs", "//! X.\nmod inner {\n    use super::super::messages::HubCommand;\n}", &["mod.rs:3", "floor 2"]),
+        ("state/mod.rs", "//! X.\nuse super::*;", &["super::*", "crate root", "only point down"]),
+        ("state/mod.rs", "//! X.\nuse crate::Server;", &["crate::Server", "crate root", "lib.rs re-exports"]),
+        ("protocol/mod.rs", "//! X.\nuse crate::state::Rooms;", &["only point down"]),
+        ("state/mod.rs", "//! X.\nuse crate::log::Journal;", &["siblings on one floor"]),
+        ("log/mod.rs", "//! X.\nuse crate::state::Rooms;", &["siblings on one floor"]),
+        ("hub/mod.rs", "//! X.\nuse crate::session::Session;", &["siblings on one floor"]),
+        ("session/mod.rs", "//! X.\nuse crate::hub::Hub;", &["siblings on one floor"]),
+        ("hub/mod.rs", "//! X.\nuse crate::api::Socket;", &["only what its row"]),
+        ("hub/mod.rs", "//! X.\nuse crate::worker::Port;", &["only what its row"]),
+        ("hub/mod.rs", "//! X.\nuse crate::transport::x;", &["only point down"]),
+        ("transport/polling.rs", "//! X.\nuse crate::hub::Hub;", &["only what its row"]),
+        ("messages/mod.rs", "//! X.\npub struct A(crate::api::Socket);", &["floor 3 (api)", "only point down"]),
+        ("main.rs", "//! X.\nuse crate::server::Server;", &["public API"]),
+        ("main.rs", "//! X.\nmod server;", &["a module of main.rs", "public API"]),
+        ("lib.rs", "//! X.\npub mod api;\npub fn start() {}", &["lib.rs:3", "`fn`", "declares modules and re-exports"]),
+        ("tools/mod.rs", "//! X.", &["outside of every floor"]),
+        // (b) crates
+        ("protocol/mod.rs", "//! X.\nuse smallvec::SmallVec;", &["smallvec", "floor 0 (protocol) names no crate but"]),
+        ("protocol/socketio/text.rs", "//! X.\nuse base64::Engine;", &["only protocol/engineio/ names base64"]),
+        ("ids.rs", "//! X.\nfn f() { getrandom::fill(&mut [0]); }", &["only session/ names getrandom"]),
+        ("state/mod.rs", "//! X.\nuse left_over::A;", &["left_over::A", "names no crate but"]),
+        ("state/mod.rs", "//! X.\nextern crate in_section;", &["in_section", "names no crate but"]),
+        ("state/mod.rs", "//! X.\nfn f() -> ::left_over::A {}", &["left_over::A", "names no crate but"]),
+        ("log/mod.rs", "//! X.\nuse actix::Actor;", &["actix::Actor", "floor 1 (log)"]),
+        ("messages/mod.rs", "//! X.\nuse tokio::{sync::oneshot, time::Instant};", &["tokio::time::Instant", "tokio::sync"]),
+        ("api/socket.rs", "//! X.\nasync fn f() { tokio::spawn(g()); }", &["tokio::spawn", "floor 3 (api)"]),
+        ("api/socket.rs", "//! X.\nuse tokio::*;", &["tokio::*"]),
+        ("worker/port.rs", "//! X.\nuse actix_web::web;", &["actix_web::web", "floor 4 (worker)"]),
+        ("session/mod.rs", "//! X.\nuse dashmap::DashMap;", &["only session/directory.rs names dashmap"]),
+        ("hub/mod.rs", "//! X.\nuse getrandom::fill;", &["only session/ names getrandom"]),
+        ("transport/polling.rs", "//! X.\nuse actix_web_actors::ws;", &["only transport/websocket/pump.rs names actix_web_actors"]),
+        ("transport/polling.rs", "//! X.\nuse actix_server::Server;", &["actix_server::Server", "floor 6"]),
+        ("server/mod.rs", "//! X.\nfn f() { env_logger::init(); }", &["only main.rs names env_logger"]),
+        ("main.rs", "//! X.\nuse actix::Actor;", &["actix::Actor", "floor 8 (main)"]),
+        ("main.rs", "//! X.\nuse serde_json::Value;", &["serde_json::Value", "floor 8 (main)"]),
+        // (c) purity
+        ("state/heartbeat.rs", "//! X.\nuse std::time::SystemTime;", &["SystemTime", "no clock"]),
+        ("state/heartbeat.rs", "//! X.\nfn f() { let _ = Instant::now(); }", &["Instant::now", "now: Instant"]),
+        ("state/heartbeat.rs", "//! X.\nfn f() { let _ = std::time::Instant::now(); }", &["Instant::now"]),
+        ("state/heartbeat.rs", "//! X.\nfn f(a: Instant) { a.elapsed(); }", &[".elapsed("]),
+        ("state/rooms.rs", "//! X.\nfn f() -> u8 { rand::random() }", &["rand::", "no randomness"]),
+        ("state/rooms.rs", "//! X.\nfn f() { log::warn!(\"x\"); }", &["log::", "no logging"]),
+        ("limits.rs", "//! X.\nfn f() { println!(\"x\"); }", &["println!"]),
+        ("limits.rs", "//! X.\nfn f() { eprintln!(\"x\"); }", &["eprintln!"]),
+        ("ids.rs", "//! X.\nasync fn f() {}", &["async"]),
+        ("ids.rs", "//! X.\nfn f() { async move {}; }", &["async"]),
+        ("ids.rs", "//! X.\nfn f() { g().await; }", &[".await"]),
+        ("state/acks.rs", "//! X.\nimpl actix::Actor for A {}", &["`actix` on floor 1"]),
+        ("state/acks.rs", "//! X.\nuse tokio::sync::oneshot;", &["`tokio` on floor 1"]),
+        ("state/acks.rs", "//! X.\nuse std::{collections::HashMap, thread};", &["std::thread"]),
+        ("protocol/mod.rs", "//! X.\nuse std::net::TcpStream;", &["std::net"]),
+        ("protocol/mod.rs", "//! X.\nfn f() { std::fs::read(\"x\"); }", &["std::fs"]),
+        // (d) locks
+        ("hub/mod.rs", "//! X.\nuse std::sync::Mutex;", &["Mutex", "no lock around application state"]),
+        ("session/mod.rs", "//! X.\nuse std::sync::{Arc, RwLock};", &["RwLock"]),
+        ("api/mod.rs", "//! X.\nstruct A(tokio::sync::Mutex<u8>);", &["Mutex"]),
+        ("state/mod.rs", "//! X.\nstruct A(std::sync::Mutex<u8>);", &["Mutex"]),
+        ("worker/mod.rs", "//! X.\nstruct A(std::sync::Mutex<u8>);", &["Mutex"]),
+        // (e) do_send
+        ("server/mod.rs", "//! X.\nfn f() { hub.do_send(A); }", &["do_send", "mailbox capacity", "try_send"]),
+        // (f) names
+        ("session/utils.rs", "//! X.", &["a module named `utils`"]),
+        ("session/helpers/mod.rs", "//! X.", &["a module named `helpers`"]),
+        ("session/mod.rs", "//! X.\nmod common {}", &["mod.rs:2", "a module named `common`"]),
+        ("api/types.rs", "//! X.", &["a module named `types`"]),
+        // (g) length
+        ("api/socket.rs", &long, &["601 lines", "at most 600"]),
+        // (h) header
+        ("api/socket.rs", "use std::fmt;", &["use std::fmt;", "starts with a `//!` paragraph"]),
+        ("api/socket.rs", "", &["starts with a `//!` paragraph"]),
+    ];
+    for (path, source, expected) in planted {
+        let found = sentences(path, source);
+        assert!(
+            found
+                .iter()
+                .any(|sentence| expected.iter().all(|words| sentence.contains(words))),
+            "{path}: no sentence says {expected:?} about\n{source:.200}\nsentences: {found:#?}"
+        );
+    }
+}
+
+#[test]
+fn what_the_rules_allow_is_not_reported() {
+    let tests = format!(
+        "//! X.\n#[cfg(test)]\nmod tests {{\n{}}}\n",
+        "    const A: u8 = 0;\n".repeat(FILE_LINES_MAX)
+    );
+    #[rustfmt::skip]
+    let fine: &[(&str, &str)] = &[
+        ("state/outbox.rs", "//! X.\nuse crate::{ids::{SocketId, RoomName}, limits, protocol::engineio::Packet};\nuse super::acks::Acks;"),
+        ("state/outbox.rs", "//! Uses crate::hub::Hub.\n// crate::hub::Hub and tokio::spawn\n/* a /* nested */ crate::hub */\nconst A: &str = \"crate::hub::Hub \\\" log::x\";"),
+        ("state/outbox.rs", "//! X.\nconst A: &str = r#\"crate::hub::Hub \" .await\"#; const B: &[u8] = b\"tokio::x\"; const C: char = '\"'; const D: u8 = b'\\'';"),
+        ("state/outbox.rs", "//! X.\nfn f<'a>(now: Instant, a: &'a str) -> Duration { now.duration_since(now) }"),
+        ("state/outbox.rs", "//! X.\n#[cfg(test)]\nmod tests {\n    use proptest::prelude::*;\n    use crate::hub::Hub;\n    fn f() { Instant::now(); }\n}"),
+        ("state/outbox.rs", "//! X.\n#[cfg(test)]\nuse crate::{hub::Hub, session};\n#[cfg(test)]\n#[allow(dead_code)]\nfn f() { tokio::spawn(g()); }\nfn g() {}"),
+        ("state/outbox.rs", "//! X.\npub(crate) struct A;\npub(in crate::state) struct B { pub(super) log: u8 }\nfn f(b: &B) -> u8 { b.log }"),
+        ("state/mod.rs", "//! X.\nmod acks;\npub(crate) use acks::Acks;\nuse self::acks::Ack;\nmod inner {\n    use super::super::ids::SocketId;\n    use super::Acks;\n}\nuse super::ids::RoomName;"),
+        ("state/r.rs", "//! X.\nfn f() -> u8 { let operand = 1; let log = 2; let r#type = 3; operand + log }"),
+        ("state/rooms.rs", "//! X.\nfn f<'a>(a: &'a [u8]) -> impl Iterator<Item = u8> + use<'a> { let b = [1]; a.iter().map(|a| { *a }) }\nfn g() -> impl Sized + use<> {}"),
+        ("log/memory.rs", "//! X.\nuse crate::ids::Offset;\nfn f() { log::warn!(\"journal full\"); }"),
+        ("hub/mod.rs", "//! X.\nuse crate::{log::{self, Journal}, messages::HubCommand, state::Rooms};\nuse actix::prelude::*;"),
+        ("messages/mod.rs", "//! X.\nuse tokio::sync::oneshot;\nuse crate::log::Record;"),
+        ("api/ack.rs", "//! X.\nuse tokio::time::timeout;\nuse serde::de::DeserializeOwned;"),
+        ("session/directory.rs", "//! X.\nuse dashmap::DashMap;\nfn f() { getrandom::fill(&mut [0]); }"),
+        ("transport/websocket/pump.rs", "//! X.\nuse actix_web_actors::ws;\nuse crate::session::Session;"),
+        ("transport/mod.rs", "//! X.\nuse std::sync::Mutex;"),
+        ("server/mod.rs", "//! X.\nuse crate::{hub::Hub, transport::routes};\nuse actix_server::Server;"),
+        ("lib.rs", "//! X.\n#![deny(missing_docs)]\npub mod api;\nmod hub;\npub use crate::api::Socket;"),
+        ("main.rs", "//! X.\nuse clap::Parser;\nuse stentor::Server;\n#[actix_web::main]\nasync fn main() { env_logger::init(); }"),
+        ("api/socket.rs", &tests),
+    ];
+    for (path, source) in fine {
+        let found = sentences(path, source);
+        assert!(
+            found.is_empty(),
+            "{path}: reported about\n{source:.400}\n{found:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_file_declared_for_tests_only_is_left_alone() {
+    let files = [
+        (
+            "session/mod.rs".to_owned(),
+            "//! X.\n#[cfg(test)]\nmod tests;\n#[cfg(test)]\npub(crate) mod fakes;\nmod close;"
+                .to_owned(),
+        ),
+        (
+            "lib.rs".to_owned(),
+            "//! X.\n#[cfg(test)]\nmod testing;".to_owned(),
+        ),
+    ];
+    let found: Vec<String> = test_only(&files).into_iter().collect();
+    assert_eq!(found, ["session/fakes", "session/tests", "testing"]);
+}

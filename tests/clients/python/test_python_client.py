@@ -1,0 +1,170 @@
+"""The stock Python client against the real binary, on every transport, with recovery off.
+
+Recovery stays off because handlers of python-socketio have a fixed arity, and the offset token would be one more argument.
+Nothing sleeps for a fixed time: every wait has a deadline and names the fact that did not come.
+"""
+
+import os
+import queue
+import socket
+import subprocess
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+import socketio
+
+HERE = Path(__file__).parent
+BINARY = Path(os.environ.get("STENTOR_BIN", "../../target/debug/stentor"))
+if not BINARY.is_absolute():
+    BINARY = (HERE.parent / BINARY).resolve()
+
+START_S = 10
+STOP_S = 10
+FACT_S = 5
+POLL_S = 0.02
+
+
+def eventually(what, probe, seconds=FACT_S):
+    """Returns the first true value of `probe`; fails with `what` when none comes in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = probe()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"no {what} within {seconds} s")
+        time.sleep(POLL_S)
+
+
+class Hub:
+    """`stentor serve` on a free port."""
+
+    def __init__(self):
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.output = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            [BINARY, "serve", "--port", str(self.port), "--recovery", "off"],
+            stdout=self.output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            eventually(f"listener on port {self.port}", self._accepts, START_S)
+        except AssertionError as error:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"{error}; it had printed:\n{self.printed()}") from None
+
+    def _accepts(self):
+        if self.process.poll() is not None:
+            raise AssertionError(f"{BINARY} ended before it listened: {self.process.returncode}")
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            return True
+        except OSError:
+            return False
+
+    def printed(self):
+        self.output.seek(0)
+        return self.output.read().decode(errors="replace")
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"no exit within {STOP_S} s of SIGTERM; it had printed:\n{self.printed()}") from None
+        finally:
+            self.output.close()
+
+
+class OnEveryTransport:
+    """What a stock Python client can rely on; one subclass per row of transports runs it."""
+
+    transports = []
+
+    @classmethod
+    def setUpClass(cls):
+        cls.hub = Hub()
+        cls.addClassCleanup(cls.hub.stop)
+
+    def connect(self):
+        client = socketio.Client(reconnection=False, request_timeout=FACT_S)
+        self.addCleanup(client.disconnect)
+        client.connect(self.hub.url, transports=self.transports, wait_timeout=FACT_S)
+        return client
+
+    def ask(self, client, event, *args):
+        return client.call(event, args, timeout=FACT_S)
+
+    def test_a_client_connects_and_ends_on_the_transport_it_asked_for(self):
+        client = self.connect()
+        self.assertEqual(client.transport(), self.transports[-1])
+        self.assertTrue(client.get_sid())
+        self.assertNotEqual(client.get_sid(), client.eio.sid)
+
+    def test_an_ack_carries_the_arguments_back(self):
+        arguments = ("héraut 📯", 1, None, {"nested": [1, {"deep": True}]}, b"\x00\x01\xfe\xff", "x" * 200_000)
+        client = self.connect()
+        self.assertEqual(tuple(self.ask(client, "echo", *arguments)), arguments)
+        self.assertEqual(self.ask(client, "echo", "one"), "one")
+
+    def test_two_clients_in_a_room_hear_each_other(self):
+        room = "heard"
+        a, b = self.connect(), self.connect()
+        heard = []
+        for client in (a, b):
+            events = queue.Queue()
+            # A handler of fixed arity: one argument more would be an exception and no event.
+            client.on("news", lambda text, body, data, events=events: events.put((text, body, data)))
+            heard.append(events)
+
+        self.assertEqual(self.ask(a, "join", room), {"room": room, "members": 1, "offset": None})
+        self.assertEqual(self.ask(b, "join", room), {"room": room, "members": 2, "offset": None})
+        for sender, text in ((a, "from a"), (b, "from b")):
+            answer = self.ask(sender, "publish", room, "news", text, {"n": 1}, b"\x00\xff")
+            self.assertEqual(answer, {"level": "accepted", "offset": None, "duplicate": False})
+            for events in heard:
+                self.assertEqual(events.get(timeout=FACT_S), (text, {"n": 1}, b"\x00\xff"))
+
+        members = self.ask(a, "members", room)["members"]
+        self.assertEqual(sorted(members), sorted([a.get_sid(), b.get_sid()]))
+        self.assertEqual(self.ask(b, "leave", room), {"room": room})
+        self.assertEqual(self.ask(a, "members", room), {"members": [a.get_sid()]})
+
+    def test_an_unknown_event_is_refused_in_its_ack(self):
+        client = self.connect()
+        self.assertEqual(self.ask(client, "no-such-event", 1)["error"]["code"], "unknown_event")
+
+    def test_who_disconnects_is_no_longer_a_member(self):
+        room = "left"
+        a, b = self.connect(), self.connect()
+        for client in (a, b):
+            self.ask(client, "join", room)
+        b.disconnect()
+        self.assertFalse(b.connected)
+        eventually(
+            "members without the one that left",
+            lambda: self.ask(a, "members", room) == {"members": [a.get_sid()]},
+        )
+
+
+class OverWebsocket(OnEveryTransport, unittest.TestCase):
+    transports = ["websocket"]
+
+
+class OverPolling(OnEveryTransport, unittest.TestCase):
+    transports = ["polling"]
+
+
+class AfterAnUpgrade(OnEveryTransport, unittest.TestCase):
+    transports = ["polling", "websocket"]
+
+
+if __name__ == "__main__":
+    unittest.main()
