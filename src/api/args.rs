@@ -257,7 +257,7 @@ impl<'de> SeqAccess<'de> for EachArg<'de> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde::Deserialize;
+    use serde::{Deserialize, Serialize};
 
     fn written<T: ToArgs>(value: T) -> String {
         String::from_utf8(value.to_args().unwrap().json().to_vec()).unwrap()

@@ -114,7 +114,11 @@ export async function startHub({ recovery = "off", port, flags = [] } = {}) {
 
     /** Fails with what the process printed last when it has ended by itself. */
     assertRunning() {
-      if (ended) throw new Error(`the hub ended by itself: ${JSON.stringify(ended)}; it had printed:\n${output.slice(-OUTPUT_LENGTH)}`);
+      if (!ended) return;
+      // A backtrace is longer than what says why it was printed.
+      const panic = output.lastIndexOf("\n", output.indexOf("panicked at"));
+      const said = panic >= 0 ? output.slice(panic, panic + OUTPUT_LENGTH) : output.slice(-OUTPUT_LENGTH);
+      throw new Error(`the hub ended by itself: ${JSON.stringify(ended)}; it had printed:\n${said}`);
     },
 
     /** Asks the process to end and resolves with how it did; kills it if it does not. */

@@ -14,7 +14,7 @@ use super::DecodeError;
 /// Data decoded from text shares the buffer it was decoded from: a packet that is kept keeps its whole payload alive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Packet {
-    /// `0`: the handshake, from server to client only. The data is JSON, see [`Open`](super::Open).
+    /// `0`: the handshake, from server to client only. The data is JSON, see [`Open`](super::open::Open).
     Open(ByteString),
     /// `1`: the peer is leaving, or has been told to.
     Close,

@@ -172,7 +172,7 @@ impl Key {
 mod tests {
     use bytestring::ByteString;
 
-    use super::super::decode;
+    use super::super::text::decode;
     use super::*;
 
     fn partial(text: &str) -> PartialPacket {

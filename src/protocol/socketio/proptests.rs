@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::packet::{Args, Packet};
+use super::text::{Decoded, decode};
 use super::*;
 use crate::ids::NamespacePath;
 
