@@ -11,16 +11,16 @@ use bytestring::ByteString;
 use thiserror::Error;
 
 /// Bytes of randomness in a session, socket or private id: 120 bits, 20 characters of base64url.
-pub const RANDOM_ID_BYTES: usize = 15;
+pub(crate) const RANDOM_ID_BYTES: usize = 15;
 
 /// Characters of a session, socket or private id on the wire.
-pub const RANDOM_ID_CHARS: usize = 20;
+pub(crate) const RANDOM_ID_CHARS: usize = 20;
 
 /// Longest namespace path accepted, in bytes.
-pub const NAMESPACE_BYTES_MAX: usize = 256;
+pub(crate) const NAMESPACE_BYTES_MAX: usize = 256;
 
 /// Longest room name accepted, in bytes.
-pub const ROOM_BYTES_MAX: usize = 256;
+pub(crate) const ROOM_BYTES_MAX: usize = 256;
 
 /// Why a text is not the id it was taken for.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -55,24 +55,15 @@ pub enum IdError {
 }
 
 macro_rules! random_id {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $visibility:vis $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name([u8; RANDOM_ID_BYTES]);
+        $visibility struct $name([u8; RANDOM_ID_BYTES]);
 
         impl $name {
             /// Makes an id of bytes that the caller drew from the system's random source.
-            pub const fn from_random(bytes: [u8; RANDOM_ID_BYTES]) -> Self {
+            pub(crate) const fn from_random(bytes: [u8; RANDOM_ID_BYTES]) -> Self {
                 Self(bytes)
-            }
-
-            /// Reads the wire form: exactly 20 characters of base64url.
-            pub fn parse(text: &str) -> Result<Self, IdError> {
-                let mut bytes = [0; RANDOM_ID_BYTES];
-                match URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) {
-                    Ok(RANDOM_ID_BYTES) if text.len() == RANDOM_ID_CHARS => Ok(Self(bytes)),
-                    _ => Err(IdError::NotARandomId),
-                }
             }
         }
 
@@ -87,20 +78,38 @@ macro_rules! random_id {
     };
 }
 
+macro_rules! parsed_id {
+    ($visibility:vis $name:ident) => {
+        impl $name {
+            /// Reads the wire form: exactly 20 characters of base64url.
+            $visibility fn parse(text: &str) -> Result<Self, IdError> {
+                let mut bytes = [0; RANDOM_ID_BYTES];
+                match URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) {
+                    Ok(RANDOM_ID_BYTES) if text.len() == RANDOM_ID_CHARS => Ok(Self(bytes)),
+                    _ => Err(IdError::NotARandomId),
+                }
+            }
+        }
+    };
+}
+
 random_id! {
     /// A session: one client connection (Engine.IO `sid`). A bearer secret, so `Debug` prints only its beginning.
-    SessionId
+    pub(crate) SessionId
 }
 
 random_id! {
     /// A socket: a session's presence in one namespace (Socket.IO `sid`). Public; also the name of the socket's own room.
-    SocketId
+    pub SocketId
 }
 
 random_id! {
     /// The private id by which a client claims its socket again after a lost connection. A bearer secret.
-    PrivateId
+    pub(crate) PrivateId
 }
+
+parsed_id!(pub(crate) SessionId);
+parsed_id!(pub SocketId);
 
 impl fmt::Debug for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -122,16 +131,16 @@ impl fmt::Debug for PrivateId {
 
 /// The path of a namespace: begins with `/`, holds no `,`, at most 256 bytes.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NamespacePath(ByteString);
+pub(crate) struct NamespacePath(ByteString);
 
 impl NamespacePath {
     /// The namespace `/`, which needs no path on the wire.
-    pub const fn root() -> Self {
+    pub(crate) const fn root() -> Self {
         Self(ByteString::from_static("/"))
     }
 
     /// Checks and takes a path.
-    pub fn parse(path: ByteString) -> Result<Self, IdError> {
+    pub(crate) fn parse(path: ByteString) -> Result<Self, IdError> {
         if !path.starts_with('/') {
             return Err(IdError::NamespaceWithoutSlash(path.chars().take(64).collect()));
         }
@@ -145,12 +154,12 @@ impl NamespacePath {
     }
 
     /// Whether this is `/`.
-    pub fn is_root(&self) -> bool {
+    pub(crate) fn is_root(&self) -> bool {
         self.0.len() == 1
     }
 
     /// The path as text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -169,11 +178,11 @@ impl fmt::Debug for NamespacePath {
 
 /// The name of a room: 1 to 256 bytes of any text. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RoomName(Arc<str>);
+pub(crate) struct RoomName(Arc<str>);
 
 impl RoomName {
     /// Checks and takes a name.
-    pub fn parse(name: &str) -> Result<Self, IdError> {
+    pub(crate) fn parse(name: &str) -> Result<Self, IdError> {
         match name.len() {
             0 => Err(IdError::RoomEmpty),
             bytes if bytes > ROOM_BYTES_MAX => Err(IdError::RoomTooLong { bytes }),
@@ -182,7 +191,7 @@ impl RoomName {
     }
 
     /// The name as text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -208,11 +217,11 @@ impl fmt::Debug for RoomName {
 
 /// A worker thread of this process, counted from 0 in the order in which they met the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct WorkerId(pub u16);
+pub(crate) struct WorkerId(pub u16);
 
 /// A session's place in its worker's outbox slab. The generation tells a reused place from the one that was meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SlotKey {
+pub(crate) struct SlotKey {
     /// Position in the slab.
     pub index: u32,
     /// How often the position had been given away before.
@@ -221,11 +230,11 @@ pub struct SlotKey {
 
 /// A socket's place in its worker's member table. Valid from `Connect` until the hub's answer to `Disconnect`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct MemberKey(pub u32);
+pub(crate) struct MemberKey(pub u32);
 
 /// A room's number, given by the hub while the room has members, so that workers need not hash names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RoomId(pub u32);
+pub(crate) struct RoomId(pub u32);
 
 /// Log sequence number: the position of a record in the hub's order. Increasing, not contiguous, below 2^51, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -265,7 +274,7 @@ impl Fingerprint {
 }
 
 /// Characters of an offset token on the wire.
-pub const OFFSET_CHARS: usize = 21;
+pub(crate) const OFFSET_CHARS: usize = 21;
 
 const EPOCH_CHARS: usize = 8;
 const LSN_CHARS: usize = 9;

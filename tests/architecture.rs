@@ -89,13 +89,7 @@ const IMPURE_TOKENS: &[&[&str]] = &[
 ];
 
 /// What a pure row may not say, as paths (also inside `use std::{…}`).
-const IMPURE_PATHS: &[&str] = &[
-    "std::thread",
-    "std::net",
-    "std::fs",
-    "std::process",
-    "std::env",
-];
+const IMPURE_PATHS: &[&str] = &["std::thread", "std::net", "std::fs", "std::process", "std::env"];
 
 /// Rows in which one actor owns a piece of state, so that nothing needs a lock.
 const LOCKLESS: &[&str] = &["state", "hub", "session", "worker", "api"];
@@ -118,13 +112,7 @@ struct Finding {
 
 impl Finding {
     fn sentence(&self) -> String {
-        let Self {
-            path,
-            line,
-            found,
-            rule,
-            instead,
-        } = self;
+        let Self { path, line, found, rule, instead } = self;
         format!("src/{path}:{line}: found {found}. Rule: {rule}. Instead: {instead}.")
     }
 }
@@ -153,13 +141,7 @@ fn check(path: &str, source: &str, crates: &BTreeSet<String>) -> Vec<Finding> {
     };
     let all = reader::tokenize(source);
     let (tokens, test_lines) = reader::without_tests(&all);
-    let mut file = File {
-        path,
-        row,
-        tokens,
-        crates,
-        findings: Vec::new(),
-    };
+    let mut file = File { path, row, tokens, crates, findings: Vec::new() };
     file.check_header(source);
     file.check_length(source.lines().count().saturating_sub(test_lines));
     file.check_names();
@@ -173,18 +155,12 @@ fn row_of(path: &str) -> Option<&'static Row> {
     let top = path.split('/').next().unwrap_or_default();
     let name = top.strip_suffix(".rs").unwrap_or(top);
     let is_root_file = matches!(name, "lib" | "main");
-    HOUSE
-        .iter()
-        .find(|row| row.name == name && (!is_root_file || path == top))
+    HOUSE.iter().find(|row| row.name == name && (!is_root_file || path == top))
 }
 
 /// The module that a file is: `state/outbox.rs` is `["state", "outbox"]`, `state/mod.rs` is `["state"]`, `lib.rs` is `[]`.
 fn module_of(path: &str) -> Vec<String> {
-    let mut module: Vec<String> = path
-        .trim_end_matches(".rs")
-        .split('/')
-        .map(str::to_owned)
-        .collect();
+    let mut module: Vec<String> = path.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
     if module.last().is_some_and(|name| name == "mod") || path == "lib.rs" || path == "main.rs" {
         module.pop();
     }
@@ -192,13 +168,7 @@ fn module_of(path: &str) -> Vec<String> {
 }
 
 impl File<'_> {
-    fn find(
-        &mut self,
-        line: usize,
-        found: impl Into<String>,
-        rule: impl Into<String>,
-        instead: impl Into<String>,
-    ) {
+    fn find(&mut self, line: usize, found: impl Into<String>, rule: impl Into<String>, instead: impl Into<String>) {
         let finding = Finding {
             path: self.path.to_owned(),
             line,
@@ -232,12 +202,8 @@ impl File<'_> {
     }
 
     fn check_names(&mut self) {
-        let mut named: Vec<(usize, String)> = self
-            .path
-            .trim_end_matches(".rs")
-            .split('/')
-            .map(|part| (1, part.to_owned()))
-            .collect();
+        let mut named: Vec<(usize, String)> =
+            self.path.trim_end_matches(".rs").split('/').map(|part| (1, part.to_owned())).collect();
         for pair in self.tokens.windows(2) {
             if pair[0].text == "mod" && pair[1].is_word() {
                 named.push((pair[1].line, pair[1].text.clone()));
@@ -266,12 +232,7 @@ impl File<'_> {
 
     /// Imports point down.
     fn check_import(&mut self, path: &Reference, module: &[String]) {
-        let Row {
-            floor,
-            name,
-            imports,
-            ..
-        } = *self.row;
+        let Row { floor, name, imports, .. } = *self.row;
         let found = format!("`{}`", path.written);
         if name == "main" {
             return self.find(
@@ -285,10 +246,7 @@ impl File<'_> {
         if name == "lib" || top == name || imports.contains(&top) {
             return;
         }
-        let Some(other) = HOUSE
-            .iter()
-            .find(|row| row.name == top && !matches!(top, "lib" | "main"))
-        else {
+        let Some(other) = HOUSE.iter().find(|row| row.name == top && !matches!(top, "lib" | "main")) else {
             return self.find(
                 path.line,
                 format!("{found}, which is a name of the crate root (floor 8), on floor {floor} ({name})"),
@@ -314,10 +272,7 @@ impl File<'_> {
         };
         self.find(
             path.line,
-            format!(
-                "{found}, which is floor {} ({top}), on floor {floor} ({name})",
-                other.floor
-            ),
+            format!("{found}, which is floor {} ({top}), on floor {floor} ({name})", other.floor),
             rule,
             instead,
         );
@@ -326,12 +281,7 @@ impl File<'_> {
     /// The crates column.
     fn check_crate(&mut self, path: &Reference, segments: &[String]) {
         let crate_name = segments[0].as_str();
-        let Row {
-            floor,
-            name,
-            crates,
-            ..
-        } = *self.row;
+        let Row { floor, name, crates, .. } = *self.row;
         if EVERYWHERE.contains(&crate_name) {
             return;
         }
@@ -354,10 +304,7 @@ impl File<'_> {
             self.find(
                 path.line,
                 found,
-                format!(
-                    "floor {floor} ({name}) names no crate but {}",
-                    [EVERYWHERE, crates].concat().join(", ")
-                ),
+                format!("floor {floor} ({name}) names no crate but {}", [EVERYWHERE, crates].concat().join(", ")),
                 "do it on the floor that may, and pass a value inward",
             );
         }
@@ -380,11 +327,7 @@ impl File<'_> {
                 self.find(
                     line,
                     format!("`{word}`"),
-                    format!(
-                        "no lock around application state (no {} in {})",
-                        LOCKS.join(", "),
-                        LOCKLESS.join(", ")
-                    ),
+                    format!("no lock around application state (no {} in {})", LOCKS.join(", "), LOCKLESS.join(", ")),
                     "let one actor own the state, and send it a message",
                 );
             }
@@ -407,8 +350,7 @@ impl File<'_> {
             if PURE.contains(&self.row.name) {
                 let impure = IMPURE_TOKENS.iter().find(|wanted| {
                     let rest = &self.tokens[at..];
-                    rest.len() >= wanted.len()
-                        && rest.iter().zip(wanted.iter()).all(|(a, b)| a.text == *b)
+                    rest.len() >= wanted.len() && rest.iter().zip(wanted.iter()).all(|(a, b)| a.text == *b)
                 });
                 if let Some(tokens) = impure
                     && is_path_start_or_type(tokens, is_path_start)
@@ -419,9 +361,9 @@ impl File<'_> {
         }
         if PURE.contains(&self.row.name) {
             for path in reader::paths(&self.tokens, &module_of(self.path), self.crates) {
-                let impure = IMPURE_PATHS.iter().find(|impure| {
-                    path.written == **impure || path.written.starts_with(&format!("{impure}::"))
-                });
+                let impure = IMPURE_PATHS
+                    .iter()
+                    .find(|impure| path.written == **impure || path.written.starts_with(&format!("{impure}::")));
                 if let Some(impure) = impure {
                     self.find_impure(path.line, impure);
                 }
@@ -441,18 +383,8 @@ impl File<'_> {
 }
 
 /// Keywords of items that lib.rs does not hold.
-const LIB_ITEMS: &[&str] = &[
-    "fn",
-    "struct",
-    "enum",
-    "trait",
-    "impl",
-    "static",
-    "const",
-    "type",
-    "macro_rules",
-    "union",
-];
+const LIB_ITEMS: &[&str] =
+    &["fn", "struct", "enum", "trait", "impl", "static", "const", "type", "macro_rules", "union"];
 
 /// `crate::log::Journal` is no logging and `x::rand::y` no randomness; `time::SystemTime` is a clock wherever it comes from.
 fn is_path_start_or_type(tokens: &[&str], is_path_start: bool) -> bool {
@@ -471,15 +403,9 @@ fn sources() -> Vec<(String, String)> {
             if path.is_dir() {
                 walk(&path, src, found);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let relative = path
-                    .strip_prefix(src)
-                    .expect("the walk stays under src")
-                    .to_string_lossy()
-                    .replace('\\', "/");
-                found.push((
-                    relative,
-                    fs::read_to_string(&path).expect("a source file is readable UTF-8"),
-                ));
+                let relative =
+                    path.strip_prefix(src).expect("the walk stays under src").to_string_lossy().replace('\\', "/");
+                found.push((relative, fs::read_to_string(&path).expect("a source file is readable UTF-8")));
             }
         }
     }
@@ -503,11 +429,7 @@ fn test_only(files: &[(String, String)]) -> BTreeSet<String> {
                 && keyword.text == "mod"
                 && end.text == ";"
             {
-                let module = if folder.is_empty() {
-                    name.text.clone()
-                } else {
-                    format!("{folder}/{}", name.text)
-                };
+                let module = if folder.is_empty() { name.text.clone() } else { format!("{folder}/{}", name.text) };
                 found.insert(module);
             }
         }
@@ -517,19 +439,12 @@ fn test_only(files: &[(String, String)]) -> BTreeSet<String> {
 
 /// The names that mean a crate: those in the table and those in `Cargo.toml`.
 fn crate_names(manifest: &str) -> BTreeSet<String> {
-    let in_table = HOUSE
-        .iter()
-        .flat_map(|row| row.crates)
-        .map(|path| path.split("::").next().unwrap_or_default().to_owned());
+    let in_table =
+        HOUSE.iter().flat_map(|row| row.crates).map(|path| path.split("::").next().unwrap_or_default().to_owned());
     let only = ONLY_IN.iter().map(|(name, ..)| (*name).to_owned());
     let mut names: BTreeSet<String> = in_table
         .chain(only)
-        .chain(
-            ["rand", "proptest"]
-                .iter()
-                .chain(EVERYWHERE)
-                .map(|name| (*name).to_owned()),
-        )
+        .chain(["rand", "proptest"].iter().chain(EVERYWHERE).map(|name| (*name).to_owned()))
         .collect();
     let mut in_dependencies = false;
     for line in manifest.lines().map(str::trim) {
@@ -540,10 +455,7 @@ fn crate_names(manifest: &str) -> BTreeSet<String> {
                 names.insert(name.replace('-', "_"));
             }
         } else if in_dependencies && !line.starts_with('#') {
-            let name: String = line
-                .chars()
-                .take_while(|c| c.is_alphanumeric() || matches!(c, '-' | '_'))
-                .collect();
+            let name: String = line.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect();
             if !name.is_empty() {
                 names.insert(name.replace('-', "_"));
             }
@@ -561,19 +473,12 @@ fn every_file_keeps_the_rules_of_its_floor() {
         .iter()
         .filter(|(path, _)| {
             let module = module_of(path).join("/");
-            !tests
-                .iter()
-                .any(|test| module == *test || module.starts_with(&format!("{test}/")))
+            !tests.iter().any(|test| module == *test || module.starts_with(&format!("{test}/")))
         })
         .flat_map(|(path, source)| check(path, source, &crates))
         .map(|finding| finding.sentence())
         .collect();
-    assert!(
-        sentences.is_empty(),
-        "{} broken rules:\n\n{}\n",
-        sentences.len(),
-        sentences.join("\n\n")
-    );
+    assert!(sentences.is_empty(), "{} broken rules:\n\n{}\n", sentences.len(), sentences.join("\n\n"));
 }
 
 #[test]
@@ -581,46 +486,25 @@ fn every_floor_exists() {
     let files = sources();
     let missing: Vec<String> = HOUSE
         .iter()
-        .filter(|row| {
-            !files
-                .iter()
-                .any(|(path, _)| row_of(path).is_some_and(|found| found.name == row.name))
-        })
+        .filter(|row| !files.iter().any(|(path, _)| row_of(path).is_some_and(|found| found.name == row.name)))
         .map(|row| format!("src/{} (floor {})", row.name, row.floor))
         .collect();
-    assert!(
-        missing.is_empty(),
-        "floors without a file: {}",
-        missing.join(", ")
-    );
+    assert!(missing.is_empty(), "floors without a file: {}", missing.join(", "));
 }
 
 #[test]
 fn the_table_itself_only_points_down() {
     for row in HOUSE {
         for name in row.imports {
-            let other = HOUSE
-                .iter()
-                .find(|other| other.name == *name)
-                .expect("the table names rows that exist");
-            assert!(
-                other.floor < row.floor || row.floor == 0,
-                "{} on floor {} imports {name}",
-                row.name,
-                row.floor
-            );
+            let other = HOUSE.iter().find(|other| other.name == *name).expect("the table names rows that exist");
+            assert!(other.floor < row.floor || row.floor == 0, "{} on floor {} imports {name}", row.name, row.floor);
         }
     }
 }
 
 fn sentences(path: &str, source: &str) -> Vec<String> {
-    let crates = crate_names(
-        "[dependencies]\nleft-over = \"1\"\n[dependencies.in-section]\nversion = \"1\"\n",
-    );
-    check(path, source, &crates)
-        .iter()
-        .map(Finding::sentence)
-        .collect()
+    let crates = crate_names("[dependencies]\nleft-over = \"1\"\n[dependencies.in-section]\nversion = \"1\"\n");
+    check(path, source, &crates).iter().map(Finding::sentence).collect()
 }
 
 #[test]
@@ -709,9 +593,7 @@ fn a_planted_violation_of_each_kind_is_caught() {
     for (path, source, expected) in planted {
         let found = sentences(path, source);
         assert!(
-            found
-                .iter()
-                .any(|sentence| expected.iter().all(|words| sentence.contains(words))),
+            found.iter().any(|sentence| expected.iter().all(|words| sentence.contains(words))),
             "{path}: no sentence says {expected:?} about\n{source:.200}\nsentences: {found:#?}"
         );
     }
@@ -719,10 +601,7 @@ fn a_planted_violation_of_each_kind_is_caught() {
 
 #[test]
 fn what_the_rules_allow_is_not_reported() {
-    let tests = format!(
-        "//! X.\n#[cfg(test)]\nmod tests {{\n{}}}\n",
-        "    const A: u8 = 0;\n".repeat(FILE_LINES_MAX)
-    );
+    let tests = format!("//! X.\n#[cfg(test)]\nmod tests {{\n{}}}\n", "    const A: u8 = 0;\n".repeat(FILE_LINES_MAX));
     #[rustfmt::skip]
     let fine: &[(&str, &str)] = &[
         ("state/outbox.rs", "//! X.\nuse crate::{ids::{SocketId, RoomName}, limits, protocol::engineio::Packet};\nuse super::acks::Acks;"),
@@ -749,10 +628,7 @@ fn what_the_rules_allow_is_not_reported() {
     ];
     for (path, source) in fine {
         let found = sentences(path, source);
-        assert!(
-            found.is_empty(),
-            "{path}: reported about\n{source:.400}\n{found:#?}"
-        );
+        assert!(found.is_empty(), "{path}: reported about\n{source:.400}\n{found:#?}");
     }
 }
 
@@ -761,13 +637,9 @@ fn a_file_declared_for_tests_only_is_left_alone() {
     let files = [
         (
             "session/mod.rs".to_owned(),
-            "//! X.\n#[cfg(test)]\nmod tests;\n#[cfg(test)]\npub(crate) mod fakes;\nmod close;"
-                .to_owned(),
+            "//! X.\n#[cfg(test)]\nmod tests;\n#[cfg(test)]\npub(crate) mod fakes;\nmod close;".to_owned(),
         ),
-        (
-            "lib.rs".to_owned(),
-            "//! X.\n#[cfg(test)]\nmod testing;".to_owned(),
-        ),
+        ("lib.rs".to_owned(), "//! X.\n#[cfg(test)]\nmod testing;".to_owned()),
     ];
     let found: Vec<String> = test_only(&files).into_iter().collect();
     assert_eq!(found, ["session/fakes", "session/tests", "testing"]);

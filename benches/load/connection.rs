@@ -17,12 +17,7 @@ use crate::wire::{self, FRAME_BYTES_MAX, Frame};
 /// What a load does with the packets that reach its connections.
 pub(crate) trait Workload {
     /// `packet` is the text of one frame that reached connection `at`: an Engine.IO message, its type byte included.
-    fn on_packet(
-        &mut self,
-        at: usize,
-        packet: &[u8],
-        outgoing: &mut Outgoing,
-    ) -> Result<(), Failure>;
+    fn on_packet(&mut self, at: usize, packet: &[u8], outgoing: &mut Outgoing) -> Result<(), Failure>;
 
     /// How many packets have been received so far. While it stands still, the load makes no progress.
     fn received(&self) -> u64;
@@ -109,11 +104,7 @@ impl Shared {
 impl Connection {
     /// Starts to connect; the upgrade request leaves once the socket is writable.
     pub(crate) fn start(server: SocketAddr, index: usize) -> Result<Self, Failure> {
-        let socket = Socket::new(
-            Domain::for_address(server),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
+        let socket = Socket::new(Domain::for_address(server), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
         // Ends with a reset, not with minutes of TIME_WAIT that would use up the ports of the next run.
@@ -201,12 +192,7 @@ impl Connection {
             match self.stream.write(bytes) {
                 Ok(count) => bytes = &bytes[count..],
                 // Not connected is what a socket says that is still connecting.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::WouldBlock | ErrorKind::NotConnected
-                    ) =>
-                {
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
                     break;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -244,9 +230,7 @@ impl Connection {
                     load.on_packet(at, packet, &mut shared.outgoing)?
                 }
                 Frame::Text(packet) => self.advance(at, packet, shared)?,
-                Frame::Ping(payload) => shared
-                    .outgoing
-                    .append(at, |out| wire::push_pong(out, payload)),
+                Frame::Ping(payload) => shared.outgoing.append(at, |out| wire::push_pong(out, payload)),
                 Frame::Pong => {}
             }
         }
@@ -257,16 +241,13 @@ impl Connection {
     fn advance(&mut self, at: usize, packet: &[u8], shared: &mut Shared) -> Result<(), Failure> {
         self.phase = match self.phase {
             Phase::AwaitsOpen if packet.starts_with(b"0{") => {
-                shared.ping_interval =
-                    ping_interval(packet).ok_or_else(|| unexpected(packet, "pingInterval"))?;
+                shared.ping_interval = ping_interval(packet).ok_or_else(|| unexpected(packet, "pingInterval"))?;
                 shared.outgoing.send(at, b"40");
                 Phase::AwaitsConnect
             }
             Phase::AwaitsConnect if packet.starts_with(b"40{") => match (shared.room_of)(at) {
                 Some(room) => {
-                    shared
-                        .outgoing
-                        .send(at, format!(r#"420["join","{room}"]"#).as_bytes());
+                    shared.outgoing.send(at, format!(r#"420["join","{room}"]"#).as_bytes());
                     Phase::AwaitsJoin
                 }
                 None => Phase::Settled,
@@ -294,9 +275,9 @@ const EINPROGRESS: i32 = rustix::io::Errno::INPROGRESS.raw_os_error();
 /// the point where it has to search.
 fn source_address(server: SocketAddr, index: usize) -> Option<Ipv4Addr> {
     match server.ip() {
-        IpAddr::V4(ip) if ip.is_loopback() => Some(Ipv4Addr::from(
-            u32::from(Ipv4Addr::LOCALHOST) + 1 + index as u32 / 5000,
-        )),
+        IpAddr::V4(ip) if ip.is_loopback() => {
+            Some(Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + 1 + index as u32 / 5000))
+        }
         _ => None,
     }
 }

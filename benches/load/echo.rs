@@ -38,34 +38,16 @@ fn measure_with(in_flight: u32, options: &Options, report: &mut Report) -> Resul
 
     let name = format!("echo {CONNECTIONS} × {in_flight} in flight");
     let seconds = (end.at - start.at).as_secs_f64();
-    title(
-        &name,
-        format!("100-byte payload, {seconds:.1} s, {}", options.setting()),
-    );
+    title(&name, format!("100-byte payload, {seconds:.1} s, {}", options.setting()));
     let per_second = acks as f64 / seconds;
     let per_read = acks as f64 / (end.reads - start.reads).max(1) as f64;
-    line(
-        "acks",
-        format!("{}/s, {} per read", grouped(per_second), rounded(per_read)),
-    );
+    line("acks", format!("{}/s, {} per read", grouped(per_second), rounded(per_read)));
     report::cpu_line(cpu, acks, "ack", end.at - start.at);
     report::generator_line(&start, &end, cpu);
     report.verdict(&name, &load.verdict());
     report.figure(&name, "acks", per_second, "/s", None);
-    report.figure(
-        &name,
-        "CPU per ack",
-        micros_each(cpu.total(), acks),
-        "µs",
-        None,
-    );
-    report.figure(
-        &name,
-        "user CPU per ack",
-        micros_each(cpu.user, acks),
-        "µs",
-        None,
-    );
+    report.figure(&name, "CPU per ack", micros_each(cpu.total(), acks), "µs", None);
+    report.figure(&name, "user CPU per ack", micros_each(cpu.user, acks), "µs", None);
     Ok(())
 }
 
@@ -115,10 +97,7 @@ impl Echo {
     }
 
     fn missing(&self) -> u64 {
-        self.clients
-            .iter()
-            .map(|client| u64::from(client.next - client.oldest) - client.early.len() as u64)
-            .sum()
+        self.clients.iter().map(|client| u64::from(client.next - client.oldest) - client.early.len() as u64).sum()
     }
 
     fn verdict(&self) -> Verdict {
@@ -135,12 +114,7 @@ impl Echo {
 }
 
 impl Workload for Echo {
-    fn on_packet(
-        &mut self,
-        at: usize,
-        packet: &[u8],
-        outgoing: &mut Outgoing,
-    ) -> Result<(), Failure> {
+    fn on_packet(&mut self, at: usize, packet: &[u8], outgoing: &mut Outgoing) -> Result<(), Failure> {
         let (id, arguments) = read_ack(packet).ok_or_else(|| unexpected(packet, "an ack"))?;
         let client = &mut self.clients[at];
         if id == client.oldest {

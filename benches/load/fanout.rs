@@ -40,11 +40,7 @@ fn measure_with(publishers: usize, options: &Options, report: &mut Report) -> Re
     load.latencies.clear();
     let (start, cpu, delivered) = (fleet.sample(), server.cpu()?, load.delivered);
     fleet.run(options.measured, &mut load)?;
-    let (end, cpu, delivered) = (
-        fleet.sample(),
-        server.cpu()?.since(cpu),
-        load.delivered - delivered,
-    );
+    let (end, cpu, delivered) = (fleet.sample(), server.cpu()?.since(cpu), load.delivered - delivered);
     let latencies = std::mem::take(&mut load.latencies);
     load.closing = true;
     fleet.drain(&mut load, Fanout::is_drained)?;
@@ -52,42 +48,17 @@ fn measure_with(publishers: usize, options: &Options, report: &mut Report) -> Re
     let name = format!("fanout 1 × {MEMBERS}, {publishers} publisher(s)");
     let seconds = (end.at - start.at).as_secs_f64();
     let setting = options.setting();
-    title(
-        &name,
-        format!(
-            "100-byte payload, {} outstanding each, {seconds:.1} s, {setting}",
-            options.window
-        ),
-    );
+    title(&name, format!("100-byte payload, {} outstanding each, {seconds:.1} s, {setting}", options.window));
     let per_second = delivered as f64 / seconds;
     let per_read = delivered as f64 / (end.reads - start.reads).max(1) as f64;
-    line(
-        "deliveries",
-        format!(
-            "{}/s, {} per read of a member",
-            grouped(per_second),
-            rounded(per_read)
-        ),
-    );
+    line("deliveries", format!("{}/s, {} per read of a member", grouped(per_second), rounded(per_read)));
     report::cpu_line(cpu, delivered, "delivery", end.at - start.at);
     line("publish to last member", latency(latencies));
     report::generator_line(&start, &end, cpu);
     report.verdict(&name, &load.verdict());
     report.figure(&name, "deliveries", per_second, "/s", None);
-    report.figure(
-        &name,
-        "CPU per delivery",
-        micros_each(cpu.total(), delivered),
-        "µs",
-        None,
-    );
-    report.figure(
-        &name,
-        "user CPU per delivery",
-        micros_each(cpu.user, delivered),
-        "µs",
-        Some(USER_MICROS_BUDGET),
-    );
+    report.figure(&name, "CPU per delivery", micros_each(cpu.total(), delivered), "µs", None);
+    report.figure(&name, "user CPU per delivery", micros_each(cpu.user, delivered), "µs", Some(USER_MICROS_BUDGET));
     Ok(())
 }
 
@@ -119,11 +90,7 @@ struct Publisher {
 
 impl Fanout {
     fn new(publishers: usize, window: usize) -> Self {
-        let publisher = |_| Publisher {
-            published: 0,
-            completed: 0,
-            outstanding: vec![(0, Instant::now()); window],
-        };
+        let publisher = |_| Publisher { published: 0, completed: 0, outstanding: vec![(0, Instant::now()); window] };
         Self {
             publishers: (0..publishers).map(publisher).collect(),
             window: window as u32,
@@ -149,13 +116,9 @@ impl Fanout {
     fn publish(&mut self, publisher: usize, outgoing: &mut Outgoing) {
         let this = &mut self.publishers[publisher];
         let payload = payload::write(publisher, this.published);
-        this.outstanding[(this.published % self.window) as usize] =
-            (MEMBERS as u32, Instant::now());
+        this.outstanding[(this.published % self.window) as usize] = (MEMBERS as u32, Instant::now());
         this.published += 1;
-        outgoing.send(
-            MEMBERS + publisher,
-            &[br#"42["publish","hall","ev",""#, &payload[..], br#""]"#].concat(),
-        );
+        outgoing.send(MEMBERS + publisher, &[br#"42["publish","hall","ev",""#, &payload[..], br#""]"#].concat());
     }
 
     /// One member has received one event, for the first time.
@@ -188,17 +151,10 @@ impl Fanout {
 
     /// A delivery out of its place: too early, late, or a second time.
     #[cold]
-    fn on_misplaced(
-        &mut self,
-        member: usize,
-        publisher: usize,
-        sequence: u32,
-        outgoing: &mut Outgoing,
-    ) {
+    fn on_misplaced(&mut self, member: usize, publisher: usize, sequence: u32, outgoing: &mut Outgoing) {
         let expected = &mut self.expected[member * self.publishers.len() + publisher];
         if sequence > *expected {
-            self.skipped
-                .extend((*expected..sequence).map(|skipped| (member, publisher, skipped)));
+            self.skipped.extend((*expected..sequence).map(|skipped| (member, publisher, skipped)));
             *expected = sequence + 1;
             self.count(publisher, sequence, outgoing);
         } else if self.skipped.remove(&(member, publisher, sequence)) {
@@ -210,17 +166,11 @@ impl Fanout {
     }
 
     fn is_drained(&self) -> bool {
-        self.publishers
-            .iter()
-            .all(|publisher| publisher.completed == publisher.published)
+        self.publishers.iter().all(|publisher| publisher.completed == publisher.published)
     }
 
     fn verdict(&self) -> Verdict {
-        let published: u64 = self
-            .publishers
-            .iter()
-            .map(|publisher| u64::from(publisher.published))
-            .sum();
+        let published: u64 = self.publishers.iter().map(|publisher| u64::from(publisher.published)).sum();
         let interleavings: HashSet<u64> = self.histories.iter().copied().collect();
         Verdict {
             checked: self.delivered + self.duplicates,
@@ -235,21 +185,11 @@ impl Fanout {
 }
 
 impl Workload for Fanout {
-    fn on_packet(
-        &mut self,
-        at: usize,
-        packet: &[u8],
-        outgoing: &mut Outgoing,
-    ) -> Result<(), Failure> {
+    fn on_packet(&mut self, at: usize, packet: &[u8], outgoing: &mut Outgoing) -> Result<(), Failure> {
         let delivery = read_delivery(packet).filter(|(publisher, sequence)| {
-            at < MEMBERS
-                && self
-                    .publishers
-                    .get(*publisher)
-                    .is_some_and(|publisher| *sequence < publisher.published)
+            at < MEMBERS && self.publishers.get(*publisher).is_some_and(|publisher| *sequence < publisher.published)
         });
-        let (publisher, sequence) =
-            delivery.ok_or_else(|| unexpected(packet, "a delivery of what was published"))?;
+        let (publisher, sequence) = delivery.ok_or_else(|| unexpected(packet, "a delivery of what was published"))?;
         let history = &mut self.histories[at];
         *history = (*history ^ ((publisher as u64) << 32 | u64::from(sequence)))
             .wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -281,10 +221,5 @@ fn latency(mut micros: Vec<u32>) -> String {
         Some(micros) => rounded(f64::from(*micros) / 1000.0),
         None => "-".to_owned(),
     };
-    format!(
-        "p50 {} ms, p99 {} ms, of {} publishes",
-        millis(0.5),
-        millis(0.99),
-        micros.len()
-    )
+    format!("p50 {} ms, p99 {} ms, of {} publishes", millis(0.5), millis(0.99), micros.len())
 }

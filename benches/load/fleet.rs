@@ -65,18 +65,13 @@ impl Fleet {
         let patience = Duration::from_secs(20) + Duration::from_millis(3) * count as u32;
         let deadline = Instant::now() + patience;
         while fleet.shared.settled < count {
-            while fleet.connections.len() < count
-                && fleet.connections.len() - fleet.shared.settled < HANDSHAKES_MAX
-            {
+            while fleet.connections.len() < count && fleet.connections.len() - fleet.shared.settled < HANDSHAKES_MAX {
                 fleet.start_connection(server)?;
             }
             fleet.turn(Some(Duration::from_millis(100)), &mut Silence)?;
             if Instant::now() > deadline {
-                let stuck = fleet
-                    .connections
-                    .iter()
-                    .position(|connection| !connection.is_settled())
-                    .unwrap_or_default();
+                let stuck =
+                    fleet.connections.iter().position(|connection| !connection.is_settled()).unwrap_or_default();
                 return Err(format!(
                     "waited {patience:?} for {count} connections, {} are settled; connection {stuck} waits for {}",
                     fleet.shared.settled,
@@ -93,12 +88,7 @@ impl Fleet {
     }
 
     pub(crate) fn sample(&self) -> Sample {
-        Sample {
-            at: Instant::now(),
-            pings: self.shared.pings,
-            reads: self.shared.reads,
-            idle: self.idle,
-        }
+        Sample { at: Instant::now(), pings: self.shared.pings, reads: self.shared.reads, idle: self.idle }
     }
 
     /// Lets a load send outside the answer to a packet.
@@ -113,11 +103,7 @@ impl Fleet {
     }
 
     /// Receives what is still under way, until `is_drained`, or until nothing has arrived for `STALL`.
-    pub(crate) fn drain<L: Workload>(
-        &mut self,
-        load: &mut L,
-        is_drained: fn(&L) -> bool,
-    ) -> Result<(), Failure> {
+    pub(crate) fn drain<L: Workload>(&mut self, load: &mut L, is_drained: fn(&L) -> bool) -> Result<(), Failure> {
         self.spin_while_moving(DRAIN_MAX, load, is_drained)
     }
 
@@ -175,9 +161,7 @@ impl Fleet {
         let index = self.connections.len();
         let mut connection = Connection::start(server, index)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll
-            .registry()
-            .register(&mut connection.stream, Token(index), interest)?;
+        self.poll.registry().register(&mut connection.stream, Token(index), interest)?;
         self.connections.push(connection);
         Ok(())
     }
@@ -222,12 +206,7 @@ fn handle(
 struct Silence;
 
 impl Workload for Silence {
-    fn on_packet(
-        &mut self,
-        _at: usize,
-        packet: &[u8],
-        _outgoing: &mut Outgoing,
-    ) -> Result<(), Failure> {
+    fn on_packet(&mut self, _at: usize, packet: &[u8], _outgoing: &mut Outgoing) -> Result<(), Failure> {
         Err(unexpected(packet, "silence"))
     }
 

@@ -26,54 +26,29 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     let server = Server::under_test(options, &["--ping-interval", PING_INTERVAL])?;
     let (empty, cpu) = (server.memory()?, server.cpu()?);
     let rooms = connections.div_ceil(ROOM_MEMBERS);
-    let mut fleet = Fleet::open(server.address, connections, move |index| {
-        Some(format!("room-{}", index % rooms))
-    })?;
+    let mut fleet = Fleet::open(server.address, connections, move |index| Some(format!("room-{}", index % rooms)))?;
     let opening = server.cpu()?.since(cpu);
     fleet.rest(QUIET)?;
     let settled = server.memory()?;
 
     let name = format!("idle {connections}");
     let setting = options.setting();
-    title(
-        &name,
-        format!("{rooms} rooms of {ROOM_MEMBERS}, a browser's headers, {setting}"),
-    );
+    title(&name, format!("{rooms} rooms of {ROOM_MEMBERS}, a browser's headers, {setting}"));
     let budget = match options.recovery {
         Recovery::Off => 2.1,
         Recovery::Memory => 2.6,
     };
     let resident = memory_line("memory once settled", empty, settled, connections);
     let count = connections as u64;
-    line(
-        "connect and join",
-        format!(
-            "{} µs CPU each",
-            rounded(micros_each(opening.total(), count))
-        ),
-    );
-    report.figure(
-        &name,
-        "resident per connection",
-        resident,
-        "KiB",
-        Some(budget),
-    );
-    report.figure(
-        &name,
-        "CPU per connect and join",
-        micros_each(opening.total(), count),
-        "µs",
-        None,
-    );
+    line("connect and join", format!("{} µs CPU each", rounded(micros_each(opening.total(), count))));
+    report.figure(&name, "resident per connection", resident, "KiB", Some(budget));
+    report.figure(&name, "CPU per connect and join", micros_each(opening.total(), count), "µs", None);
 
     let interval = fleet.ping_interval();
     if interval > PING_INTERVAL_MAX {
         line(
             "heartbeat",
-            format!(
-                "not measured: the server pings every {interval:?}, expected {PING_INTERVAL_MAX:?} or less"
-            ),
+            format!("not measured: the server pings every {interval:?}, expected {PING_INTERVAL_MAX:?} or less"),
         );
         return Ok(());
     }
@@ -83,39 +58,15 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     fleet.answer_pings(interval * INTERVALS)?;
     let (end, cpu) = (fleet.sample(), server.cpu()?.since(cpu));
     let pings = end.pings - start.pings;
-    line(
-        "pings answered",
-        format!("{pings} in {INTERVALS} intervals of {interval:?}"),
-    );
+    line("pings answered", format!("{pings} in {INTERVALS} intervals of {interval:?}"));
     if pings < count * u64::from(INTERVALS - 1) {
-        return Err(format!(
-            "expected about {} pings, got {pings}",
-            count * u64::from(INTERVALS)
-        )
-        .into());
+        return Err(format!("expected about {} pings, got {pings}", count * u64::from(INTERVALS)).into());
     }
     report::cpu_line(cpu, pings, "ping", end.at - start.at);
     report::generator_line(&start, &end, cpu);
-    let resident = memory_line(
-        "memory after the pings",
-        empty,
-        server.memory()?,
-        connections,
-    );
-    report.figure(
-        &name,
-        "resident per connection, pinged",
-        resident,
-        "KiB",
-        Some(budget),
-    );
-    report.figure(
-        &name,
-        "CPU per ping",
-        micros_each(cpu.total(), pings),
-        "µs",
-        Some(HEARTBEAT_MICROS_BUDGET),
-    );
+    let resident = memory_line("memory after the pings", empty, server.memory()?, connections);
+    report.figure(&name, "resident per connection, pinged", resident, "KiB", Some(budget));
+    report.figure(&name, "CPU per ping", micros_each(cpu.total(), pings), "µs", Some(HEARTBEAT_MICROS_BUDGET));
     Ok(())
 }
 

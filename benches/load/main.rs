@@ -46,11 +46,7 @@ fn main() -> ExitCode {
         eprintln!("load: {failure}");
         return ExitCode::FAILURE;
     }
-    if report.is_broken() {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
+    if report.is_broken() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn run(options: &Options, report: &mut Report) -> Result<(), Failure> {

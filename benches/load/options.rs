@@ -72,11 +72,10 @@ impl Options {
                 Some((name, value)) => (name, Some(value)),
                 None => (argument.as_str(), None),
             };
-            let mut value =
-                |expected: &str| match inline.or_else(|| rest.next().map(String::as_str)) {
-                    Some(value) => Ok((name.to_owned(), value.to_owned(), expected.to_owned())),
-                    None => Err(format!("{name}: expected {expected} after it\n{USAGE}")),
-                };
+            let mut value = |expected: &str| match inline.or_else(|| rest.next().map(String::as_str)) {
+                Some(value) => Ok((name.to_owned(), value.to_owned(), expected.to_owned())),
+                None => Err(format!("{name}: expected {expected} after it\n{USAGE}")),
+            };
             match name {
                 "--bench" => {} // cargo's own
                 "fanout" => options.add(&[Load::Fanout]),
@@ -95,12 +94,9 @@ impl Options {
                     let seconds = in_range(&value("whole seconds from 1 to 600")?, 1, 600)?;
                     options.measured = Duration::from_secs(seconds as u64);
                 }
-                "--window" => {
-                    options.window = in_range(&value("a number from 1 to 1024")?, 1, 1024)?
-                }
+                "--window" => options.window = in_range(&value("a number from 1 to 1024")?, 1, 1024)?,
                 "--connections" => {
-                    options.connections =
-                        in_range(&value("a number from 100 to 1000000")?, 100, 1_000_000)?;
+                    options.connections = in_range(&value("a number from 100 to 1000000")?, 100, 1_000_000)?;
                 }
                 "--url" => {
                     let given = value("an address such as 127.0.0.1:3000")?;
@@ -108,11 +104,7 @@ impl Options {
                     address = Some(bare.parse::<SocketAddr>().map_err(|_| refusal(&given))?);
                 }
                 "--pid" => {
-                    pid = Some(in_range(
-                        &value("the process id of the server at --url")?,
-                        1,
-                        i32::MAX as usize,
-                    )?)
+                    pid = Some(in_range(&value("the process id of the server at --url")?, 1, i32::MAX as usize)?)
                 }
                 "--help" | "-h" => return Err(USAGE.into()),
                 unknown => {
@@ -124,15 +116,9 @@ impl Options {
             options.add(&[Load::Fanout, Load::Echo, Load::Idle]);
         }
         options.running = match (address, pid) {
-            (Some(address), Some(pid)) => Some(Running {
-                address,
-                pid: pid as i32,
-            }),
+            (Some(address), Some(pid)) => Some(Running { address, pid: pid as i32 }),
             (None, None) => None,
-            _ => return Err(
-                "expected --url and --pid together: the CPU time of a server is read by its pid"
-                    .into(),
-            ),
+            _ => return Err("expected --url and --pid together: the CPU time of a server is read by its pid".into()),
         };
         Ok(options)
     }
@@ -141,11 +127,7 @@ impl Options {
     pub(crate) fn setting(&self) -> String {
         match self.running {
             Some(running) => format!("recovery {}, process {}", self.recovery.word(), running.pid),
-            None => format!(
-                "recovery {}, workers {}",
-                self.recovery.word(),
-                self.workers
-            ),
+            None => format!("recovery {}, workers {}", self.recovery.word(), self.workers),
         }
     }
 

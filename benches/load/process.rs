@@ -8,9 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{
-    Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit,
-};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::Failure;
@@ -49,11 +47,7 @@ impl Server {
     /// process that somebody else started is only looked at: not pinned, not killed.
     pub(crate) fn under_test(options: &Options, extra: &[&str]) -> Result<Self, Failure> {
         let mut server = match options.running {
-            Some(running) => Self {
-                address: running.address,
-                pid: running.pid,
-                child: None,
-            },
+            Some(running) => Self { address: running.address, pid: running.pid, child: None },
             None => Self::spawn(options, extra)?,
         };
         pin(GENERATOR_CPU);
@@ -63,65 +57,35 @@ impl Server {
 
     fn spawn(options: &Options, extra: &[&str]) -> Result<Self, Failure> {
         let binary = binary()?;
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-            .local_addr()?
-            .port();
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let mut command = Command::new(&binary);
         command
-            .args([
-                "serve",
-                "--host",
-                "127.0.0.1",
-                "--log-level",
-                "warn",
-                "--recovery",
-                options.recovery.word(),
-            ])
-            .args([
-                "--port",
-                &port.to_string(),
-                "--workers",
-                &options.workers.to_string(),
-            ])
+            .args(["serve", "--host", "127.0.0.1", "--log-level", "warn", "--recovery", options.recovery.word()])
+            .args(["--port", &port.to_string(), "--workers", &options.workers.to_string()])
             .args(extra)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         die_with_parent(&mut command);
         // A child inherits the affinity of the thread that forks it, so that no thread of it ever ran elsewhere.
         pin(SERVER_CPU);
-        let child = command
-            .spawn()
-            .map_err(|error| format!("cannot start {}: {error}", binary.display()))?;
+        let child = command.spawn().map_err(|error| format!("cannot start {}: {error}", binary.display()))?;
         let pid = i32::try_from(child.id())?;
-        Ok(Self {
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-            pid,
-            child: Some(child),
-        })
+        Ok(Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), pid, child: Some(child) })
     }
 
     fn wait_until_it_accepts(&mut self) -> Result<(), Failure> {
         let deadline = Instant::now() + START_DEADLINE;
         loop {
-            if let Some(status) = self
-                .child
-                .as_mut()
-                .map(Child::try_wait)
-                .transpose()?
-                .flatten()
-            {
-                return Err(
-                    format!("the server ended before it accepted a connection: {status}").into(),
-                );
+            if let Some(status) = self.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
+                return Err(format!("the server ended before it accepted a connection: {status}").into());
             }
             match TcpStream::connect_timeout(&self.address, Duration::from_secs(1)) {
                 Ok(_) => break,
                 Err(error) if Instant::now() > deadline => {
                     let address = self.address;
-                    return Err(format!(
-                        "waited {START_DEADLINE:?} for the server to accept at {address}: {error}"
-                    )
-                    .into());
+                    return Err(
+                        format!("waited {START_DEADLINE:?} for the server to accept at {address}: {error}").into()
+                    );
                 }
                 Err(_) => std::thread::sleep(Duration::from_millis(20)),
             }
@@ -135,11 +99,7 @@ impl Server {
         let (user, kernel) = process_time(&format!("/proc/{}/stat", self.pid))?;
         let (own_user, own_kernel) = process_time("/proc/self/stat")?;
         let others = machine_time()?.saturating_sub(user + kernel + own_user + own_kernel);
-        Ok(CpuTime {
-            user,
-            kernel,
-            others,
-        })
+        Ok(CpuTime { user, kernel, others })
     }
 
     pub(crate) fn memory(&self) -> Result<Memory, Failure> {
@@ -147,15 +107,10 @@ impl Server {
         let rollup = read_proc(&path)?;
         let kib = |wanted: &str| -> Result<u64, Failure> {
             let line = rollup.lines().find_map(|line| line.strip_prefix(wanted));
-            let figure = line
-                .ok_or_else(|| format!("{path}: expected a line {wanted}"))?
-                .trim();
+            let figure = line.ok_or_else(|| format!("{path}: expected a line {wanted}"))?.trim();
             Ok(figure.trim_end_matches(" kB").parse()?)
         };
-        Ok(Memory {
-            resident_kib: kib("Rss:")?,
-            private_kib: kib("Private_Clean:")? + kib("Private_Dirty:")?,
-        })
+        Ok(Memory { resident_kib: kib("Rss:")?, private_kib: kib("Private_Clean:")? + kib("Private_Dirty:")? })
     }
 }
 
@@ -188,13 +143,7 @@ impl CpuTime {
 /// even that is too low.
 pub(crate) fn allow_descriptors(connections: usize) -> Result<(), Failure> {
     let limit = getrlimit(Resource::Nofile);
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    )?;
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     let needed = connections as u64 + 64;
     match limit.maximum {
         Some(hard) if hard < needed => Err(format!(
@@ -220,21 +169,14 @@ fn binary() -> Result<PathBuf, Failure> {
         return Ok(path);
     }
     let path = path.display();
-    Err(format!(
-        "no server at {path}: build it with `cargo build --release`, or name it in STENTOR_BIN"
-    )
-    .into())
+    Err(format!("no server at {path}: build it with `cargo build --release`, or name it in STENTOR_BIN").into())
 }
 
 /// A generator that is killed must not leave a server behind: it would keep CPU 0 busy under the next measurement.
 fn die_with_parent(command: &mut Command) {
-    let before_exec =
-        || set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from);
+    let before_exec = || set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from);
     // SAFETY: the closure runs between fork and exec; it makes one system call, allocates nothing and takes no lock.
-    #[expect(
-        unsafe_code,
-        reason = "std offers no safe way to set the parent-death signal of a child"
-    )]
+    #[expect(unsafe_code, reason = "std offers no safe way to set the parent-death signal of a child")]
     unsafe {
         command.pre_exec(before_exec);
     }
@@ -265,9 +207,7 @@ fn machine_time() -> Result<Duration, Failure> {
     let stat = read_proc("/proc/stat")?;
     let total = stat.lines().next().unwrap_or_default();
     // The name of the line, then: user nice system idle iowait irq softirq steal.
-    let used = ticks(total)
-        .enumerate()
-        .filter(|(field, _)| matches!(field, 1..=3 | 6..=8));
+    let used = ticks(total).enumerate().filter(|(field, _)| matches!(field, 1..=3 | 6..=8));
     Ok(used.map(|(_, time)| time).sum())
 }
 

@@ -32,14 +32,7 @@ pub(crate) struct Verdict {
 
 impl Report {
     /// A line of the summary. `budget` has the value's unit and is a maximum.
-    pub(crate) fn figure(
-        &mut self,
-        load: &str,
-        figure: &'static str,
-        value: f64,
-        unit: &str,
-        budget: Option<f64>,
-    ) {
+    pub(crate) fn figure(&mut self, load: &str, figure: &'static str, value: f64, unit: &str, budget: Option<f64>) {
         self.rows.push(Row {
             load: load.to_owned(),
             figure,
@@ -50,21 +43,12 @@ impl Report {
 
     /// Prints a verdict and remembers a bad one for the exit code.
     pub(crate) fn verdict(&mut self, load: &str, verdict: &Verdict) {
-        let faults: Vec<String> = verdict
-            .faults
-            .iter()
-            .map(|(count, kind)| format!("{} {kind}", grouped(*count as f64)))
-            .collect();
+        let faults: Vec<String> =
+            verdict.faults.iter().map(|(count, kind)| format!("{} {kind}", grouped(*count as f64))).collect();
         let faults = faults.join(", ");
         let bad = verdict.faults.iter().any(|(count, _)| *count > 0);
         let mark = if bad { "  <-- BROKEN" } else { "" };
-        line(
-            "checked",
-            format!(
-                "{} packets: {faults}{mark}",
-                grouped(verdict.checked as f64)
-            ),
-        );
+        line("checked", format!("{} packets: {faults}{mark}", grouped(verdict.checked as f64)));
         if bad {
             self.broken.push(format!("{load}: {faults}"));
         }
@@ -85,10 +69,7 @@ impl Report {
                 }
                 None => String::new(),
             };
-            println!(
-                "{:<34} {:<34} {:>18}   {budget}",
-                row.load, row.figure, row.value
-            );
+            println!("{:<34} {:<34} {:>18}   {budget}", row.load, row.figure, row.value);
         }
         for broken in &self.broken {
             println!("BROKEN {broken}");
@@ -122,22 +103,11 @@ pub(crate) fn cpu_line(cpu: CpuTime, operations: u64, each: &str, interval: Dura
 /// How far the figures can be trusted: whether the generator kept up, and whether the machine was theirs.
 pub(crate) fn generator_line(start: &Sample, end: &Sample, cpu: CpuTime) {
     let busy = end.busy_since(start);
-    let warning = if busy > SATURATED {
-        ": SATURATED, the throughput is the generator's"
-    } else {
-        ""
-    };
+    let warning = if busy > SATURATED { ": SATURATED, the throughput is the generator's" } else { "" };
     line("generator", format!("{:.0} % busy{warning}", 100.0 * busy));
     let others = cpu.others.as_secs_f64() / (end.at - start.at).as_secs_f64();
-    let warning = if others > NOISY {
-        ": NOISY, measure again"
-    } else {
-        ""
-    };
-    line(
-        "others on this machine",
-        format!("{:.0} % of a core{warning}", 100.0 * others),
-    );
+    let warning = if others > NOISY { ": NOISY, measure again" } else { "" };
+    line("others on this machine", format!("{:.0} % of a core{warning}", 100.0 * others));
 }
 
 pub(crate) fn micros_each(time: Duration, operations: u64) -> f64 {

@@ -52,16 +52,12 @@ pub(crate) fn upgrade_response(bytes: &[u8]) -> Result<Option<usize>, Failure> {
     };
     let head = String::from_utf8_lossy(&bytes[..end]);
     let accepted = head.lines().any(|line| {
-        line.split_once(':').is_some_and(|(name, value)| {
-            name.eq_ignore_ascii_case("sec-websocket-accept") && value.trim() == ACCEPT
-        })
+        line.split_once(':')
+            .is_some_and(|(name, value)| name.eq_ignore_ascii_case("sec-websocket-accept") && value.trim() == ACCEPT)
     });
     if !head.starts_with("HTTP/1.1 101 ") || !accepted {
         let answer = String::from_utf8_lossy(bytes);
-        return Err(format!(
-            "expected 101 Switching Protocols with the right accept key, got:\n{answer}"
-        )
-        .into());
+        return Err(format!("expected 101 Switching Protocols with the right accept key, got:\n{answer}").into());
     }
     Ok(Some(end + 4))
 }
@@ -78,9 +74,7 @@ pub(crate) fn next_frame(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, Fai
             _ => return Ok(None),
         },
         127 => {
-            return Err(
-                format!("a frame exceeds the {FRAME_BYTES_MAX} bytes the generator reads").into(),
-            );
+            return Err(format!("a frame exceeds the {FRAME_BYTES_MAX} bytes the generator reads").into());
         }
         _ => return Err("the server masked a frame, which RFC 6455 section 5.1 forbids".into()),
     };
@@ -94,16 +88,10 @@ pub(crate) fn next_frame(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, Fai
         CLOSE => {
             let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
             let reason = String::from_utf8_lossy(payload.get(2..).unwrap_or_default());
-            return Err(format!(
-                "the server closed the websocket: code {code:?}, reason {reason:?}"
-            )
-            .into());
+            return Err(format!("the server closed the websocket: code {code:?}, reason {reason:?}").into());
         }
         other => {
-            return Err(format!(
-                "expected an unfragmented text frame, got one that begins with {other:#04x}"
-            )
-            .into());
+            return Err(format!("expected an unfragmented text frame, got one that begins with {other:#04x}").into());
         }
     };
     Ok(Some((frame, start + length)))

@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, SeqAccess, Visitor};
-use serde::ser::{Impossible, Serialize, Serializer};
 use serde::forward_to_deserialize_any;
+use serde::ser::{Impossible, Serialize, Serializer};
 use serde_json::Error;
 
 use crate::protocol::socketio::packet::Args;

@@ -71,12 +71,7 @@ impl Socket {
             true => Request::Direct { socket, draft, grade, done: Done::WhenTaken(sender) },
             // From another socket's handler it travels as a broadcast to this socket's own room, so that the other
             // handler's emits keep their order.
-            false => Request::Broadcast {
-                target: Target::socket(socket),
-                draft,
-                grade,
-                done: Done::WhenTaken(sender),
-            },
+            false => Request::Broadcast { target: Target::socket(socket), draft, grade, done: Done::WhenTaken(sender) },
         };
         Ok(Core::ask(&link, request).await?)
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, Recipient};
 
-use crate::ids::Epoch;
+use crate::ids::WorkerId;
 use crate::limits::Limits;
 use crate::log::{Journal, Queue};
 use crate::messages::abort::AbortOnUnwind;
@@ -66,12 +66,7 @@ impl Hub {
         }
     }
 
-    /// The epoch of the journal, if there is one.
-    pub(crate) fn epoch(&self) -> Option<Epoch> {
-        self.numbering.as_ref().map(Numbering::epoch)
-    }
-
-    fn take(&mut self, worker: crate::ids::WorkerId, command: HubCommand) {
+    fn take(&mut self, worker: WorkerId, command: HubCommand) {
         match command {
             HubCommand::Register { fanout } => self.links.register(worker, fanout),
             HubCommand::Connect { from, socket, member, namespace, pid, reply } => {

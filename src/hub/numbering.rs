@@ -1,6 +1,6 @@
 //! The hub's numbers: every recoverable entry gets an LSN and a fingerprint, and goes into the journal in that order.
 
-use crate::ids::{Epoch, Fingerprint, Lsn, Offset};
+use crate::ids::{Fingerprint, Lsn, Offset};
 use crate::log::{self, Journal, JournalError, Record};
 
 /// The one writer of the journal.
@@ -19,10 +19,6 @@ impl Numbering {
         let given = journal.head();
         let applied = Offset { epoch: journal.epoch(), lsn: given, fingerprint: Fingerprint::new(0) };
         Self { journal, given, applied, random: seed | 1 }
-    }
-
-    pub(super) fn epoch(&self) -> Epoch {
-        self.journal.epoch()
     }
 
     pub(super) fn applied(&self) -> Offset {

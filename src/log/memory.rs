@@ -7,7 +7,7 @@ use crate::ids::{Epoch, Lsn, Offset};
 
 /// A ring bounded in records and bytes.
 #[derive(Debug)]
-pub struct MemoryJournal {
+pub(crate) struct MemoryJournal {
     epoch: Epoch,
     head: Lsn,
     /// Everything up to here is gone.
@@ -20,7 +20,7 @@ pub struct MemoryJournal {
 
 impl MemoryJournal {
     /// An empty ring. `epoch` must differ from that of every earlier one: nothing of those is kept.
-    pub fn new(epoch: Epoch, records_max: usize, bytes_max: usize) -> Self {
+    pub(crate) fn new(epoch: Epoch, records_max: usize, bytes_max: usize) -> Self {
         let records = VecDeque::new();
         Self { epoch, head: Lsn(0), trimmed_to: Lsn(0), records, bytes: 0, records_max, bytes_max }
     }

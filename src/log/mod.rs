@@ -2,7 +2,12 @@
 //!
 //! Here stand the contracts and the records; each driver is a file. The hub alone writes, in its own order.
 
-pub mod memory;
+#![cfg_attr(
+    not(test),
+    expect(dead_code, reason = "records are written from here on, and read by recovery, which comes next")
+)]
+
+pub(crate) mod memory;
 
 use smallvec::SmallVec;
 use thiserror::Error;
@@ -12,7 +17,7 @@ use crate::protocol::encoded::Message;
 
 /// What a record says. Every record says for whom it is.
 #[derive(Debug, Clone)]
-pub enum Entry {
+pub(crate) enum Entry {
     /// An event was emitted.
     Event(EventEntry),
     /// A recoverable socket connected.
@@ -47,7 +52,7 @@ pub enum Entry {
 
 /// An event, and for whom it was.
 #[derive(Debug, Clone)]
-pub struct EventEntry {
+pub(crate) struct EventEntry {
     /// In this namespace.
     pub namespace: NamespacePath,
     /// For members of any of these rooms; none means everybody in the namespace.
@@ -62,7 +67,7 @@ pub struct EventEntry {
 
 /// One position of the log.
 #[derive(Debug, Clone)]
-pub struct Record {
+pub(crate) struct Record {
     /// Where.
     pub lsn: Lsn,
     /// Drawn for this record.
@@ -73,7 +78,7 @@ pub struct Record {
 
 impl Record {
     /// Bytes that this record holds, about; what the bounds of a journal count.
-    pub fn byte_len(&self) -> usize {
+    pub(crate) fn byte_len(&self) -> usize {
         let entry = match &self.entry {
             Entry::Event(event) => event.message.byte_len(),
             Entry::Connect { .. } | Entry::Join { .. } | Entry::Leave { .. } | Entry::Disconnect { .. } => 0,
@@ -84,7 +89,7 @@ impl Record {
 
 /// Why a record was not journalled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum JournalError {
+pub(crate) enum JournalError {
     /// The numbers below 2^51 are used up; begin a new epoch.
     #[error("log sequence numbers are used up")]
     Exhausted,
@@ -100,7 +105,7 @@ pub enum JournalError {
 
 /// Some of a journal's records.
 #[derive(Debug, Default)]
-pub struct Chunk {
+pub(crate) struct Chunk {
     /// In order, the first behind the position asked for.
     pub records: Vec<Record>,
     /// Whether a record behind that position is gone already.
@@ -113,7 +118,7 @@ pub struct Chunk {
 ///
 /// Durability: a record is as safe as its driver says (memory: the life of the process). Order: LSNs increase.
 /// When full, the oldest records go; a reader is told by [`Chunk::trimmed`].
-pub trait Journal: Send {
+pub(crate) trait Journal: Send {
     /// The life of this log.
     fn epoch(&self) -> Epoch;
 
@@ -135,14 +140,14 @@ pub trait Journal: Send {
 ///
 /// The hub submits in its order and goes on; the driver answers `Committed` with the position, in the same order,
 /// once the record is safe. An error here is a refusal: nothing was taken.
-pub trait Queue: Send {
+pub(crate) trait Queue: Send {
     /// Takes a record to be committed for the pipeline's `position`.
     fn submit(&mut self, position: u64, record: &Record) -> Result<(), QueueError>;
 }
 
 /// Why a durable event was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum QueueError {
+pub(crate) enum QueueError {
     /// Too much is waiting; try again later.
     #[error("durable queue is overloaded")]
     Overloaded,

@@ -13,7 +13,7 @@ use crate::state::credit::Ticket;
 
 /// What one turn of the hub means for one worker, in the hub's order. Bounded by credit: above `worker_bytes_max`
 /// unwritten bytes the hub delays answers.
-pub struct FanoutBatch {
+pub(crate) struct FanoutBatch {
     /// In order.
     pub commands: Vec<FanoutCommand>,
 }
@@ -24,7 +24,7 @@ impl Message for FanoutBatch {
 
 /// One event for the members of some rooms on this worker.
 #[derive(Debug, Clone)]
-pub struct Delivery {
+pub(crate) struct Delivery {
     /// Members of any of these get it, once.
     pub rooms: SmallVec<[RoomId; 2]>,
     /// Members of these do not.
@@ -45,7 +45,7 @@ pub struct Delivery {
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The socket is connected.
     Connected {
         /// Position of the connect; `None` with recovery off.
@@ -76,7 +76,7 @@ pub enum Outcome {
 
 /// Why the hub did nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The socket is not connected (any more).
     NotConnected,
     /// The socket is in as many rooms as it may be.
@@ -90,7 +90,7 @@ pub enum Refusal {
 }
 
 /// One thing for a worker to do.
-pub enum FanoutCommand {
+pub(crate) enum FanoutCommand {
     /// A socket is connected: send its CONNECT reply, and deliver to it from here on.
     Attach {
         /// Which.

@@ -10,7 +10,7 @@ use crate::state::pipeline::Position;
 use crate::state::rooms::Target;
 
 /// What a worker's sessions said in one turn, in order. Bounded by the sessions' credit.
-pub struct HubBatch {
+pub(crate) struct HubBatch {
     /// Whose.
     pub worker: WorkerId,
     /// What.
@@ -23,7 +23,7 @@ impl Message for HubBatch {
 
 /// Where the answer to a command goes. The worker is that of the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReplyTo {
+pub(crate) struct ReplyTo {
     /// The session (or the desk).
     pub slot: SlotKey,
     /// Which of its commands.
@@ -32,7 +32,7 @@ pub struct ReplyTo {
 
 /// How much an event is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Grade {
+pub(crate) enum Grade {
     /// May be dropped; is neither numbered nor journalled.
     Volatile,
     /// Numbered and journalled while recovery is on.
@@ -44,7 +44,7 @@ pub enum Grade {
 
 /// An event on its way to the hub.
 #[derive(Debug)]
-pub struct Broadcast {
+pub(crate) struct Broadcast {
     /// Who is answered.
     pub from: ReplyTo,
     /// For whom it is.
@@ -58,7 +58,7 @@ pub struct Broadcast {
 }
 
 /// One thing for the hub to do. Sent by sessions, the desk and fanouts through their worker's port.
-pub enum HubCommand {
+pub(crate) enum HubCommand {
     /// A worker introduces itself, before anything else.
     Register {
         /// The only channel back.
@@ -130,8 +130,9 @@ pub enum HubCommand {
 }
 
 /// What the process around the hub tells it. Sent by the committer and by the server; a handful at a time.
-pub enum HubControl {
+pub(crate) enum HubControl {
     /// The entry at this position of the pipeline is safe on disk.
+    #[cfg_attr(not(test), expect(dead_code, reason = "said by the committer, which comes with the durable queue"))]
     Committed(Position),
     /// Close every session, now; clients may come back.
     Shutdown,

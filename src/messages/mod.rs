@@ -8,9 +8,9 @@
 //!
 //! Mailboxes are bounded by what each message's own protocol allows (credit, one poll, one POST), said at each type.
 
-pub mod abort;
-pub mod fanout;
-pub mod hub;
-pub mod request;
-pub mod session;
-pub mod sink;
+pub(crate) mod abort;
+pub(crate) mod fanout;
+pub(crate) mod hub;
+pub(crate) mod request;
+pub(crate) mod session;
+pub(crate) mod sink;

@@ -49,16 +49,21 @@ pub struct Joined {
 
 /// When an emit is answered.
 #[derive(Debug)]
-pub enum Done {
+pub(crate) enum Done {
     /// As soon as the command has credit.
     WhenTaken(oneshot::Sender<Result<(), RequestError>>),
     /// When the hub has numbered it.
     WhenNumbered(oneshot::Sender<Result<Receipt, RequestError>>),
 }
 
+/// Answers whoever asked. An asker that has gone wants no answer.
+pub(crate) fn answer<T>(asker: oneshot::Sender<T>, with: T) {
+    let _ = asker.send(with);
+}
+
 /// One thing that code asks for. Bounded: each waits for its answer, or belongs to one event of the client.
 #[derive(Debug)]
-pub enum Request {
+pub(crate) enum Request {
     /// Emit to rooms.
     Broadcast {
         /// For whom.

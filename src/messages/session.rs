@@ -18,7 +18,7 @@ use crate::state::credit::Ticket;
 
 /// Why a session refuses what a transport brings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum TransportRefusal {
+pub(crate) enum TransportRefusal {
     /// The session is on another transport: 400, code 3.
     #[error("session is on another transport")]
     WrongTransport,
@@ -31,7 +31,7 @@ pub enum TransportRefusal {
 }
 
 /// One thing for a session to do.
-pub enum SessionCommand {
+pub(crate) enum SessionCommand {
     /// A GET asks for a batch. One at a time; sent by the polling transport.
     Drain {
         /// Takes the batch.
@@ -93,7 +93,7 @@ impl Message for SessionCommand {
 /// The session is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("session has ended")]
-pub struct SessionGone;
+pub(crate) struct SessionGone;
 
 struct Entry {
     commands: Recipient<SessionCommand>,
@@ -102,16 +102,16 @@ struct Entry {
 
 /// The address of a session (or of the desk). Cheap to clone, owned, usable from any thread.
 #[derive(Clone)]
-pub struct SessionLink(Arc<Entry>);
+pub(crate) struct SessionLink(Arc<Entry>);
 
 impl SessionLink {
     /// Makes the address of an actor that takes session commands.
-    pub fn new(commands: Recipient<SessionCommand>) -> Self {
+    pub(crate) fn new(commands: Recipient<SessionCommand>) -> Self {
         Self(Arc::new(Entry { commands, posting: AtomicBool::new(false) }))
     }
 
     /// Sends a command whose number is bounded by its own protocol. Never waits, fails only when the session is gone.
-    pub fn post(&self, command: SessionCommand) -> Result<(), SessionGone> {
+    pub(crate) fn post(&self, command: SessionCommand) -> Result<(), SessionGone> {
         match self.0.commands.try_send(command) {
             Ok(()) => Ok(()),
             Err(SendError::Closed(_)) => Err(SessionGone),
@@ -121,18 +121,18 @@ impl SessionLink {
     }
 
     /// Sends a command of which code may produce any number. Gives it back when the mailbox is full.
-    pub fn offer(&self, command: SessionCommand) -> Result<(), SendError<SessionCommand>> {
+    pub(crate) fn offer(&self, command: SessionCommand) -> Result<(), SendError<SessionCommand>> {
         self.0.commands.try_send(command)
     }
 
     /// Claims the session's one POST. `None` while another is being read.
-    pub fn begin_post(&self) -> Option<PostClaim> {
+    pub(crate) fn begin_post(&self) -> Option<PostClaim> {
         let free = !self.0.posting.swap(true, Ordering::AcqRel);
         free.then(|| PostClaim(self.clone()))
     }
 
     /// Whether both are the address of one session.
-    pub fn is(&self, other: &Self) -> bool {
+    pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
@@ -145,7 +145,7 @@ impl std::fmt::Debug for SessionLink {
 
 /// The session's one POST, free again when this is dropped.
 #[derive(Debug)]
-pub struct PostClaim(SessionLink);
+pub(crate) struct PostClaim(SessionLink);
 
 impl Drop for PostClaim {
     fn drop(&mut self) {

@@ -14,7 +14,7 @@ use crate::state::outbox::Outbox;
 
 /// How far a drain got.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Drained {
+pub(crate) enum Drained {
     /// The outbox is empty.
     All,
     /// The peer takes no more at present; the transport says [`Incoming::Writable`] when it does again.
@@ -26,7 +26,7 @@ pub enum Drained {
 }
 
 /// Takes packets out of an outbox. Lives in the outbox slab; called by the flusher of its worker only. Never blocks.
-pub trait FrameSink {
+pub(crate) trait FrameSink {
     /// Takes what the peer takes now.
     fn drain(&mut self, outbox: &mut Outbox) -> Drained;
 
@@ -45,7 +45,7 @@ pub trait FrameSink {
 
 /// What comes in over a connection that its session owns.
 #[derive(Debug)]
-pub enum Incoming {
+pub(crate) enum Incoming {
     /// Packets, in order.
     Packets(Vec<Packet>),
     /// The transport answers its own protocol (a websocket's pong): send this ahead of queued events.
@@ -63,7 +63,7 @@ pub enum Incoming {
 }
 
 /// Both halves of a connection, on the worker that drives it.
-pub struct Connection {
+pub(crate) struct Connection {
     /// The writing half.
     pub sink: Box<dyn FrameSink>,
     /// The reading half. Ends after the first item that says so.
@@ -71,7 +71,7 @@ pub struct Connection {
 }
 
 /// A connection that was accepted on some worker and travels to its session's.
-pub trait Handover: Send {
+pub(crate) trait Handover: Send {
     /// Takes root on the current thread.
     fn settle(self: Box<Self>) -> io::Result<Connection>;
 }

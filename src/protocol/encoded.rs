@@ -23,31 +23,31 @@ const OPCODE_PONG: u8 = 0x8a;
 
 /// One Engine.IO packet, ready for every transport. Cloning shares the bytes.
 #[derive(Debug, Clone)]
-pub struct Encoded {
+pub(crate) struct Encoded {
     frame: Bytes,
     header_bytes: u8,
 }
 
 impl Encoded {
     /// Encodes a text packet, type digit included (`3probe`).
-    pub fn text(packet: &str) -> Self {
+    pub(crate) fn text(packet: &str) -> Self {
         Self::framed(OPCODE_TEXT, packet.as_bytes())
     }
 
     /// Encodes a binary message.
-    pub fn binary(data: &[u8]) -> Self {
+    pub(crate) fn binary(data: &[u8]) -> Self {
         Self::framed(OPCODE_BINARY, data)
     }
 
     /// A websocket's close frame. It is no packet, and only websockets may be given it.
-    pub fn websocket_close(code: u16, reason: &str) -> Self {
+    pub(crate) fn websocket_close(code: u16, reason: &str) -> Self {
         let mut body = code.to_be_bytes().to_vec();
         body.extend_from_slice(reason.as_bytes());
         Self::framed(OPCODE_CLOSE, &body)
     }
 
     /// A websocket's pong frame. It is no packet, and only websockets may be given it.
-    pub fn websocket_pong(data: &[u8]) -> Self {
+    pub(crate) fn websocket_pong(data: &[u8]) -> Self {
         Self::framed(OPCODE_PONG, data)
     }
 
@@ -83,41 +83,42 @@ impl Encoded {
     }
 
     /// The websocket frame.
-    pub fn frame(&self) -> &Bytes {
+    pub(crate) fn frame(&self) -> &Bytes {
         &self.frame
     }
 
     /// The packet without its frame: text with its type digit, or the bare bytes of a binary message.
-    pub fn body(&self) -> &[u8] {
+    pub(crate) fn body(&self) -> &[u8] {
         &self.frame[usize::from(self.header_bytes)..]
     }
 
     /// Whether this is a binary message.
-    pub fn is_binary(&self) -> bool {
+    pub(crate) fn is_binary(&self) -> bool {
         self.frame[0] == OPCODE_BINARY
     }
 }
 
 /// A Socket.IO packet ready to leave: its text and, right behind it, its attachments. Cloning shares the bytes.
 #[derive(Debug, Clone)]
-pub struct Message {
+pub(crate) struct Message {
     head: Encoded,
     attachments: Option<Arc<[Encoded]>>,
 }
 
 impl Message {
     /// The packets in the order in which they must leave, with nothing between them.
-    pub fn packets(&self) -> impl Iterator<Item = &Encoded> {
+    pub(crate) fn packets(&self) -> impl Iterator<Item = &Encoded> {
         std::iter::once(&self.head).chain(self.attachments.iter().flat_map(|attachments| attachments.iter()))
     }
 
     /// Bytes of all packets, framed.
-    pub fn byte_len(&self) -> usize {
+    pub(crate) fn byte_len(&self) -> usize {
         self.packets().map(|packet| packet.frame.len()).sum()
     }
 
-    /// The text packet, for tests and logs.
-    pub fn text(&self) -> &str {
+    /// The text packet.
+    #[cfg(test)]
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(self.head.body()).unwrap_or("")
     }
 }
@@ -137,7 +138,7 @@ enum DraftKind {
 
 /// A Socket.IO EVENT or ACK whose ack id and offset token are not known yet. Unshared until it is sealed.
 #[derive(Debug)]
-pub struct Draft {
+pub(crate) struct Draft {
     kind: DraftKind,
     namespace: NamespacePath,
     buffer: BytesMut,
@@ -150,7 +151,7 @@ impl Draft {
     /// Begins the event `name`; `arguments` is JSON, the arguments joined by commas (empty for none).
     ///
     /// With `token_hole`, an argument of fixed width is kept free behind them for the offset token.
-    pub fn event(
+    pub(crate) fn event(
         namespace: NamespacePath,
         name: &str,
         arguments: &[u8],
@@ -177,7 +178,7 @@ impl Draft {
     }
 
     /// The answer `arguments` to the client's ack `id`. Acks carry no token.
-    pub fn ack(namespace: NamespacePath, id: u64, arguments: &[u8], attachments: Vec<Bytes>) -> Message {
+    pub(crate) fn ack(namespace: NamespacePath, id: u64, arguments: &[u8], attachments: Vec<Bytes>) -> Message {
         let (mut buffer, body_at) = begin(&namespace, arguments.len() + 2);
         buffer.put_u8(b'[');
         buffer.put_slice(arguments);
@@ -186,17 +187,17 @@ impl Draft {
     }
 
     /// Bytes that this draft will put on a websocket, about.
-    pub fn byte_len(&self) -> usize {
+    pub(crate) fn byte_len(&self) -> usize {
         self.buffer.len() - self.body_at + 16 + self.attachments.iter().map(|data| data.len() + 10).sum::<usize>()
     }
 
     /// The namespace it was begun for.
-    pub fn namespace(&self) -> &NamespacePath {
+    pub(crate) fn namespace(&self) -> &NamespacePath {
         &self.namespace
     }
 
     /// Fills in what was open and freezes. `token` is written if a hole was kept for it.
-    pub fn seal(mut self, ack_id: Option<u64>, token: Option<&Offset>) -> Message {
+    pub(crate) fn seal(mut self, ack_id: Option<u64>, token: Option<&Offset>) -> Message {
         if let (Some(at), Some(token)) = (self.hole_at, token) {
             self.buffer[at..at + OFFSET_CHARS].copy_from_slice(&token.encode());
         }
@@ -270,7 +271,7 @@ fn put_json_string(buffer: &mut BytesMut, text: &str) {
 }
 
 /// The CONNECT reply: `40/nsp,{"sid":…}`, with `pid` when the socket can be recovered.
-pub fn connect_reply(namespace: &NamespacePath, sid: &str, pid: Option<&str>) -> Encoded {
+pub(crate) fn connect_reply(namespace: &NamespacePath, sid: &str, pid: Option<&str>) -> Encoded {
     let path = path_prefix(namespace);
     match pid {
         Some(pid) => Encoded::text(&format!(r#"40{path}{{"sid":"{sid}","pid":"{pid}"}}"#)),
@@ -279,12 +280,12 @@ pub fn connect_reply(namespace: &NamespacePath, sid: &str, pid: Option<&str>) ->
 }
 
 /// The CONNECT_ERROR reply with `data`, a JSON object's text.
-pub fn connect_error(namespace: &NamespacePath, data: &str) -> Encoded {
+pub(crate) fn connect_error(namespace: &NamespacePath, data: &str) -> Encoded {
     Encoded::text(&format!("44{}{data}", path_prefix(namespace)))
 }
 
 /// The DISCONNECT packet of a namespace.
-pub fn disconnect(namespace: &NamespacePath) -> Encoded {
+pub(crate) fn disconnect(namespace: &NamespacePath) -> Encoded {
     Encoded::text(&format!("41{}", path_prefix(namespace)))
 }
 
@@ -320,10 +321,7 @@ mod tests {
         let data = vec![Bytes::from_static(b"\x00\x01")];
         let placeholder = br#"{"_placeholder":true,"num":0}"#;
         let message = Draft::event(chat(), "up", placeholder, data, false).seal(Some(u64::MAX), None);
-        assert_eq!(
-            message.text(),
-            r#"451-/chat,18446744073709551615["up",{"_placeholder":true,"num":0}]"#
-        );
+        assert_eq!(message.text(), r#"451-/chat,18446744073709551615["up",{"_placeholder":true,"num":0}]"#);
         let attachment = message.packets().nth(1).unwrap();
         assert!(attachment.is_binary());
         assert_eq!(&attachment.frame()[..], b"\x82\x02\x00\x01");

@@ -151,7 +151,11 @@ fn refuse_durable(options: Option<&str>) -> Result<(), Failure> {
 }
 
 /// Answers in the ack; a failure that nobody asked to hear of goes out as an event.
-async fn answer<T: Serialize>(socket: &Socket, event: Event<Args>, done: Result<T, Failure>) -> Result<(), HandlerError> {
+async fn answer<T: Serialize>(
+    socket: &Socket,
+    event: Event<Args>,
+    done: Result<T, Failure>,
+) -> Result<(), HandlerError> {
     #[derive(Serialize)]
     struct Error {
         error: Failure,

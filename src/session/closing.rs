@@ -5,6 +5,7 @@ use std::time::Instant;
 use actix::{ActorContext, Context};
 
 use super::{Session, Transport};
+use crate::messages::request::answer;
 use crate::messages::session::TransportRefusal;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::acks::Acks;
@@ -126,7 +127,7 @@ impl Session {
         self.acks = Acks::default();
         self.drop_candidate("session closed");
         if let Some(post) = self.held_post.take() {
-            drop(post.send(Err(TransportRefusal::Ended)));
+            answer(post, Err(TransportRefusal::Ended));
         }
         self.ending = Ending::Lingering { until: Instant::now() + self.core.limits.close_linger };
         let worker = &self.registration.worker;

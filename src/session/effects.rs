@@ -10,6 +10,7 @@ use crate::api::socket::Socket;
 use crate::ids::{NamespacePath, PrivateId, SocketId};
 use crate::messages::fanout::Outcome;
 use crate::messages::hub::HubCommand;
+use crate::messages::request::answer;
 use crate::protocol::encoded::{connect_error, connect_reply};
 use crate::protocol::engineio::packet::Packet;
 use crate::protocol::reason::DisconnectReason;
@@ -37,7 +38,7 @@ impl Session {
                 Effect::Event { socket, event } => self.on_event(socket, event),
                 Effect::Ack { id, args } => {
                     if let Some(waiter) = self.acks.resolve(id) {
-                        drop(waiter.send(Ok(args)));
+                        answer(waiter, Ok(args));
                     }
                 }
                 Effect::Leave(socket) => {

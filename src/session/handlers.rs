@@ -114,7 +114,7 @@ impl Session {
         let guard = self.running.begin(name.clone());
         match catch_unwind(AssertUnwindSafe(make)) {
             Ok(running) => self.spawn(name, running, guard),
-            Err(_) => drop(self.link.post(SessionCommand::HandlerPanicked { handler: name.to_string() })),
+            Err(_) => self.report_panic(&name),
         }
     }
 
@@ -138,6 +138,10 @@ impl Session {
             let guard = self.running.begin(name.clone());
             self.spawn(name, handler(presence.socket.clone(), reason), guard);
         }
+    }
+
+    fn report_panic(&self, handler: &ByteString) {
+        let _ = self.link.post(SessionCommand::HandlerPanicked { handler: handler.to_string() });
     }
 
     /// Spawned tasks are first polled in the order in which they were spawned, so handlers start in arrival order. They

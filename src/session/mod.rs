@@ -24,7 +24,7 @@ use crate::api::handler::Handlers;
 use crate::api::handshake::Handshake;
 use crate::api::socket::Socket;
 use crate::ids::{RANDOM_ID_BYTES, SessionId, SocketId};
-use crate::messages::request::RequestError;
+use crate::messages::request::{RequestError, answer};
 use crate::messages::session::{SessionCommand, SessionLink, TransportRefusal};
 use crate::messages::sink::{Handover, Incoming};
 use crate::protocol::encoded::Encoded;
@@ -204,7 +204,7 @@ impl Session {
         }
         self.gate.on_timeout(now);
         for waiter in self.acks.expire(now) {
-            drop(waiter.send(Err(RequestError::Unanswered)));
+            answer(waiter, Err(RequestError::Unanswered));
         }
         let mut effects = Vec::new();
         self.state.on_timeout(now, &mut effects);

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::Session;
 use crate::ids::SocketId;
 use crate::messages::hub::{Broadcast, Grade, HubCommand};
-use crate::messages::request::{Done, Receipt, Request, RequestError};
+use crate::messages::request::{Done, Receipt, Request, RequestError, answer};
 use crate::protocol::encoded::{Draft, disconnect};
 use crate::protocol::reason::DisconnectReason;
 use crate::state::rooms::Target;
@@ -39,21 +39,25 @@ impl Session {
             Request::Direct { socket, draft, grade, done } if self.has(socket) => {
                 self.emit_direct(socket, draft, grade, done, now);
             }
-            Request::Call { socket, draft, timeout, answer } if self.has(socket) => {
-                match self.acks.expect(answer, now + timeout, self.core.limits.acks_pending_max) {
+            Request::Call { socket, draft, timeout, answer: asker } if self.has(socket) => {
+                match self.acks.expect(asker, now + timeout, self.core.limits.acks_pending_max) {
                     Ok(id) => self.call(socket, draft, id, now),
-                    Err(answer) => drop(answer.send(Err(RequestError::Overloaded))),
+                    Err(asker) => answer(asker, Err(RequestError::Overloaded)),
                 }
             }
             Request::Acknowledge { socket, message } if self.has(socket) => self.push(Packet::Sealed(message), ctx),
             Request::Join { socket, room, done } if self.has(socket) => {
-                self.gate.submit(now, room.as_str().len(), Waiter::Join(done), move |from| {
-                    HubCommand::Join { from, socket, room }
+                self.gate.submit(now, room.as_str().len(), Waiter::Join(done), move |from| HubCommand::Join {
+                    from,
+                    socket,
+                    room,
                 });
             }
             Request::Leave { socket, room, done } if self.has(socket) => {
-                self.gate.submit(now, room.as_str().len(), Waiter::Leave(done), move |from| {
-                    HubCommand::Leave { from, socket, room }
+                self.gate.submit(now, room.as_str().len(), Waiter::Leave(done), move |from| HubCommand::Leave {
+                    from,
+                    socket,
+                    room,
                 });
             }
             Request::Disconnect { socket, close_session } if self.has(socket) => {
@@ -74,8 +78,8 @@ impl Session {
         }
         self.gate.push(Packet::Unnumbered { draft, volatile: grade == Grade::Volatile });
         match done {
-            Done::WhenTaken(done) => drop(done.send(Ok(()))),
-            Done::WhenNumbered(done) => drop(done.send(Ok(Receipt { offset: None }))),
+            Done::WhenTaken(done) => answer(done, Ok(())),
+            Done::WhenNumbered(done) => answer(done, Ok(Receipt { offset: None })),
         }
     }
 

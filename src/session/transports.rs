@@ -9,6 +9,7 @@ use futures_core::Stream;
 use tokio::sync::oneshot;
 
 use super::{Numbered, Session, Transport};
+use crate::messages::request::answer;
 use crate::messages::session::TransportRefusal;
 use crate::messages::sink::{Connection, Drained, FrameSink, Handover, Incoming};
 use crate::protocol::encoded::Encoded;
@@ -45,32 +46,32 @@ impl Session {
     pub(super) fn on_drain(&mut self, sink: Box<dyn FrameSink + Send>, reply: Reply, ctx: &mut Context<Self>) {
         let (worker, slot) = (self.registration.worker.clone(), self.registration.slot);
         if self.is_ending() {
-            drop(reply.send(Err(TransportRefusal::Ended)));
+            answer(reply, Err(TransportRefusal::Ended));
         } else if self.transport != Transport::Polling {
-            drop(reply.send(Err(TransportRefusal::WrongTransport)));
+            answer(reply, Err(TransportRefusal::WrongTransport));
         } else if worker.has_drainer(slot) {
-            drop(reply.send(Err(TransportRefusal::SecondPoll)));
+            answer(reply, Err(TransportRefusal::SecondPoll));
             self.close(DisconnectReason::TransportError, "a second poll while one waits", ctx);
         } else {
             worker.set_drainer(slot, sink);
-            drop(reply.send(Ok(())));
+            answer(reply, Ok(()));
         }
     }
 
     /// A POST brought packets.
     pub(super) fn on_post(&mut self, packets: Result<Vec<Packet>, String>, reply: Reply, ctx: &mut Context<Self>) {
         if self.is_ending() {
-            return drop(reply.send(Err(TransportRefusal::Ended)));
+            return answer(reply, Err(TransportRefusal::Ended));
         }
         if self.transport != Transport::Polling {
-            return drop(reply.send(Err(TransportRefusal::WrongTransport)));
+            return answer(reply, Err(TransportRefusal::WrongTransport));
         }
         match packets {
             Ok(packets) => packets.into_iter().for_each(|packet| self.on_packet(packet, ctx)),
             Err(detail) => self.close(DisconnectReason::ParseError, &detail, ctx),
         }
         if self.reading || self.is_ending() {
-            drop(reply.send(Ok(())));
+            answer(reply, Ok(()));
         } else {
             self.held_post = Some(reply);
         }
@@ -216,7 +217,7 @@ impl Session {
         self.registration.worker.set_reading(self.registration.slot, reading);
         if reading {
             if let Some(post) = self.held_post.take() {
-                drop(post.send(Ok(())));
+                answer(post, Ok(()));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 /// The acks one session waits for. Ids are `4n+3`, so that an id alone tells that a session, not the hub, asked.
 #[derive(Debug)]
-pub struct Acks<W> {
+pub(crate) struct Acks<W> {
     next: u64,
     waiting: HashMap<u64, (Instant, W)>,
     /// Not later than the first deadline; exact again after each look at what is overdue.
@@ -20,7 +20,7 @@ impl<W> Default for Acks<W> {
 
 impl<W> Acks<W> {
     /// Draws an id for `waiter`, who gives up at `deadline`; gives the waiter back when `limit` are waiting already.
-    pub fn expect(&mut self, waiter: W, deadline: Instant, limit: usize) -> Result<u64, W> {
+    pub(crate) fn expect(&mut self, waiter: W, deadline: Instant, limit: usize) -> Result<u64, W> {
         if self.waiting.len() >= limit {
             return Err(waiter);
         }
@@ -32,7 +32,7 @@ impl<W> Acks<W> {
     }
 
     /// The client answered `id`. Late, unknown and repeated answers find nobody, and that is all.
-    pub fn resolve(&mut self, id: u64) -> Option<W> {
+    pub(crate) fn resolve(&mut self, id: u64) -> Option<W> {
         let (_, waiter) = self.waiting.remove(&id)?;
         if self.waiting.is_empty() {
             self.waiting = HashMap::new();
@@ -42,17 +42,17 @@ impl<W> Acks<W> {
     }
 
     /// How many acks are waited for.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
 
     /// When [`Acks::expire`] is next worth a call.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.earliest
     }
 
     /// Takes the waiters whose time is over.
-    pub fn expire(&mut self, now: Instant) -> Vec<W> {
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<W> {
         if self.earliest.is_none_or(|earliest| earliest > now) {
             return Vec::new();
         }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 /// Number of one command of one sender, increasing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
+pub(crate) struct Ticket(pub u64);
 
 #[derive(Debug)]
 struct UnderWay {
@@ -17,7 +17,7 @@ struct UnderWay {
 
 /// One sender's account.
 #[derive(Debug)]
-pub struct Credit {
+pub(crate) struct Credit {
     commands_max: usize,
     bytes_max: usize,
     next: u64,
@@ -29,17 +29,17 @@ pub struct Credit {
 
 impl Credit {
     /// An account that allows this many commands and bytes at a time.
-    pub fn new(commands_max: usize, bytes_max: usize) -> Self {
+    pub(crate) fn new(commands_max: usize, bytes_max: usize) -> Self {
         Self { commands_max, bytes_max, next: 0, bytes: 0, under_way: VecDeque::new(), unanswered: 0 }
     }
 
     /// Whether a command of `bytes` may go now. One of any size may go while nothing is under way.
-    pub fn allows(&self, bytes: usize) -> bool {
+    pub(crate) fn allows(&self, bytes: usize) -> bool {
         self.unanswered == 0 || (self.unanswered < self.commands_max && self.bytes + bytes <= self.bytes_max)
     }
 
     /// Books a command of `bytes` and numbers it.
-    pub fn spend(&mut self, bytes: usize) -> Ticket {
+    pub(crate) fn spend(&mut self, bytes: usize) -> Ticket {
         let ticket = Ticket(self.next);
         self.next += 1;
         self.bytes += bytes;
@@ -49,7 +49,7 @@ impl Credit {
     }
 
     /// The hub answered. A ticket that is not under way changes nothing.
-    pub fn answered(&mut self, ticket: Ticket) {
+    pub(crate) fn answered(&mut self, ticket: Ticket) {
         let Some(first) = self.under_way.front() else { return };
         let Some(position) = ticket.0.checked_sub(first.ticket.0) else { return };
         let Some(entry) = self.under_way.get_mut(position as usize) else { return };
@@ -67,17 +67,17 @@ impl Credit {
     }
 
     /// Whether every command is answered.
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.unanswered == 0
     }
 
     /// The oldest ticket without an answer: whatever was queued behind an older one may go.
-    pub fn oldest_unanswered(&self) -> Ticket {
+    pub(crate) fn oldest_unanswered(&self) -> Ticket {
         self.under_way.front().map_or(Ticket(self.next), |entry| entry.ticket)
     }
 
     /// The ticket that the next command will get.
-    pub fn next_ticket(&self) -> Ticket {
+    pub(crate) fn next_ticket(&self) -> Ticket {
         Ticket(self.next)
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// What [`Heartbeat::on_timeout`] asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beat {
+pub(crate) enum Beat {
     /// Nothing is due.
     Quiet,
     /// Send a ping now.
@@ -21,7 +21,7 @@ enum Phase {
 
 /// One session's heartbeat.
 #[derive(Debug)]
-pub struct Heartbeat {
+pub(crate) struct Heartbeat {
     interval: Duration,
     timeout: Duration,
     phase: Phase,
@@ -29,19 +29,19 @@ pub struct Heartbeat {
 
 impl Heartbeat {
     /// Starts resting: the first ping leaves after one interval, not at once.
-    pub fn new(interval: Duration, timeout: Duration, now: Instant) -> Self {
+    pub(crate) fn new(interval: Duration, timeout: Duration, now: Instant) -> Self {
         Self { interval, timeout, phase: Phase::Resting { ping_at: now + interval } }
     }
 
     /// A pong came. One that nobody waits for changes nothing: a flood of pongs must not put off the ping.
-    pub fn on_pong(&mut self, now: Instant) {
+    pub(crate) fn on_pong(&mut self, now: Instant) {
         if let Phase::Awaiting { .. } = self.phase {
             self.phase = Phase::Resting { ping_at: now + self.interval };
         }
     }
 
     /// Another packet came. It is no pong, but it refreshes the deadline, once.
-    pub fn on_other_packet(&mut self, now: Instant) {
+    pub(crate) fn on_other_packet(&mut self, now: Instant) {
         if let Phase::Awaiting { pong_by, refreshed: refreshed @ false } = &mut self.phase {
             *pong_by = now + self.timeout;
             *refreshed = true;
@@ -50,21 +50,21 @@ impl Heartbeat {
 
     /// The transport changed. A ping may have been lost with the old one, so an outstanding pong gets a fresh deadline
     /// instead of none at all (the zombie of socket.io after an upgrade).
-    pub fn on_upgrade(&mut self, now: Instant) {
+    pub(crate) fn on_upgrade(&mut self, now: Instant) {
         if let Phase::Awaiting { pong_by, .. } = &mut self.phase {
             *pong_by = now + self.timeout;
         }
     }
 
     /// The session does not read at present: nothing that the client sends could count, so the deadline stands still.
-    pub fn on_not_reading(&mut self, now: Instant) {
+    pub(crate) fn on_not_reading(&mut self, now: Instant) {
         if let Phase::Awaiting { pong_by, .. } = &mut self.phase {
             *pong_by = now + self.timeout;
         }
     }
 
     /// When [`Heartbeat::on_timeout`] is next worth a call.
-    pub fn deadline(&self) -> Instant {
+    pub(crate) fn deadline(&self) -> Instant {
         match self.phase {
             Phase::Resting { ping_at } => ping_at,
             Phase::Awaiting { pong_by, .. } => pong_by,
@@ -72,7 +72,7 @@ impl Heartbeat {
     }
 
     /// What is due at `now`.
-    pub fn on_timeout(&mut self, now: Instant) -> Beat {
+    pub(crate) fn on_timeout(&mut self, now: Instant) -> Beat {
         match self.phase {
             Phase::Resting { ping_at } if ping_at <= now => {
                 self.phase = Phase::Awaiting { pong_by: now + self.timeout, refreshed: false };

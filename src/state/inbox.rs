@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 /// Held events of one session, each with the socket it is for and its size.
 #[derive(Debug)]
-pub struct Inbox<S, E> {
+pub(crate) struct Inbox<S, E> {
     events_max: usize,
     bytes_max: usize,
     bytes: usize,
@@ -15,28 +15,28 @@ pub struct Inbox<S, E> {
 
 impl<S: PartialEq, E> Inbox<S, E> {
     /// An empty inbox that calls itself full from either bound on.
-    pub fn new(events_max: usize, bytes_max: usize) -> Self {
+    pub(crate) fn new(events_max: usize, bytes_max: usize) -> Self {
         Self { events_max, bytes_max, bytes: 0, held: VecDeque::new() }
     }
 
     /// Holds an event. Never refuses: what was already read must not be lost; [`Inbox::is_full`] stops the reading.
-    pub fn hold(&mut self, socket: S, bytes: usize, event: E) {
+    pub(crate) fn hold(&mut self, socket: S, bytes: usize, event: E) {
         self.bytes += bytes;
         self.held.push_back((socket, bytes, event));
     }
 
     /// Whether the session should stop reading.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.held.len() >= self.events_max || self.bytes >= self.bytes_max
     }
 
     /// Whether nothing is held.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
 
     /// Takes the first event whose socket is ready.
-    pub fn release(&mut self, ready: impl Fn(&S) -> bool) -> Option<(S, E)> {
+    pub(crate) fn release(&mut self, ready: impl Fn(&S) -> bool) -> Option<(S, E)> {
         let position = self.held.iter().position(|(socket, ..)| ready(socket))?;
         let (socket, bytes, event) = self.held.remove(position)?;
         self.bytes -= bytes;
@@ -47,7 +47,7 @@ impl<S: PartialEq, E> Inbox<S, E> {
     }
 
     /// Drops what is held for a socket that is gone.
-    pub fn forget(&mut self, socket: &S) {
+    pub(crate) fn forget(&mut self, socket: &S) {
         self.held.retain(|(held, ..)| held != socket);
         self.bytes = self.held.iter().map(|(_, bytes, _)| bytes).sum();
     }

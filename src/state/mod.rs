@@ -2,12 +2,12 @@
 //!
 //! **Invariant**: no clock, no randomness, no logging, no async, no actix. Time arrives as `now`.
 
-pub mod acks;
-pub mod credit;
-pub mod heartbeat;
-pub mod inbox;
-pub mod outbox;
-pub mod pipeline;
-pub mod rooms;
-pub mod session;
-pub mod upgrade;
+pub(crate) mod acks;
+pub(crate) mod credit;
+pub(crate) mod heartbeat;
+pub(crate) mod inbox;
+pub(crate) mod outbox;
+pub(crate) mod pipeline;
+pub(crate) mod rooms;
+pub(crate) mod session;
+pub(crate) mod upgrade;

@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::protocol::encoded::{Encoded, Message};
 
 /// What a waiting packet costs beside its bytes, which are shared.
-pub const PACKET_OVERHEAD_BYTES: usize = size_of::<Encoded>();
+pub(crate) const PACKET_OVERHEAD_BYTES: usize = size_of::<Encoded>();
 
 /// Queues that grew past this many packets give their memory back once they are empty.
 const KEPT_CAPACITY: usize = 16;
@@ -19,7 +19,7 @@ const KEPT_CAPACITY: usize = 16;
 /// The outbox had no room; nothing of the message was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("outbox of {waiting} bytes has no room for {wanted} more (limit {limit})")]
-pub struct OutboxFull {
+pub(crate) struct OutboxFull {
     /// Bytes that wait.
     pub waiting: usize,
     /// Bytes of the refused message.
@@ -35,11 +35,11 @@ const CONTROL_PACKETS_MAX: usize = 32;
 /// A peer caused more control packets than it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{CONTROL_PACKETS_MAX} control packets wait already")]
-pub struct ControlFull;
+pub(crate) struct ControlFull;
 
 /// Packets in the order in which they will leave: the one partly written, control packets, events.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     /// What is left of the packet that a socket took only in part; nothing may stand before it.
     partial: Option<Bytes>,
     /// Pings, pongs, probes, noops, close: they precede queued events (Engine.IO v4, heartbeats and "close").
@@ -50,7 +50,7 @@ pub struct Outbox {
 
 impl Outbox {
     /// Queues a message, all of its packets or none. An empty outbox takes a message of any size.
-    pub fn push(&mut self, message: &Message, limit: usize) -> Result<(), OutboxFull> {
+    pub(crate) fn push(&mut self, message: &Message, limit: usize) -> Result<(), OutboxFull> {
         let wanted = message.packets().map(cost).sum::<usize>();
         if self.event_bytes != 0 && self.event_bytes + wanted > limit {
             return Err(OutboxFull { waiting: self.event_bytes, wanted, limit });
@@ -61,7 +61,7 @@ impl Outbox {
     }
 
     /// Queues a packet ahead of all events.
-    pub fn push_control(&mut self, packet: Encoded) -> Result<(), ControlFull> {
+    pub(crate) fn push_control(&mut self, packet: Encoded) -> Result<(), ControlFull> {
         if self.control.len() >= CONTROL_PACKETS_MAX {
             return Err(ControlFull);
         }
@@ -70,28 +70,29 @@ impl Outbox {
     }
 
     /// Queues the transport's last word behind everything, whatever the bounds say.
-    pub fn push_last(&mut self, packet: Encoded) {
+    pub(crate) fn push_last(&mut self, packet: Encoded) {
         self.event_bytes += cost(&packet);
         self.events.push_back(packet);
     }
 
     /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.partial.is_none() && self.control.is_empty() && self.events.is_empty()
     }
 
     /// Whether a control packet waits: such sockets are flushed first.
-    pub fn is_urgent(&self) -> bool {
+    pub(crate) fn is_urgent(&self) -> bool {
         !self.control.is_empty()
     }
 
     /// Bytes of waiting events, overhead included.
-    pub fn event_bytes(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn event_bytes(&self) -> usize {
         self.event_bytes
     }
 
     /// Takes the next packet whole. Only for drainers that never take a packet in part.
-    pub fn pop(&mut self) -> Option<Encoded> {
+    pub(crate) fn pop(&mut self) -> Option<Encoded> {
         let packet = match self.control.pop_front() {
             Some(packet) => packet,
             None => self.pop_event()?,
@@ -100,12 +101,12 @@ impl Outbox {
     }
 
     /// The packet that [`Outbox::pop`] would take.
-    pub fn peek(&self) -> Option<&Encoded> {
+    pub(crate) fn peek(&self) -> Option<&Encoded> {
         self.control.front().or_else(|| self.events.front())
     }
 
     /// Lays the next frames side by side for one vectored write; returns how many slices were filled.
-    pub fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+    pub(crate) fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let partial = self.partial.iter().map(|rest| &rest[..]);
         let whole = self.control.iter().chain(&self.events).map(|packet| &packet.frame()[..]);
         let mut filled = 0;
@@ -116,17 +117,15 @@ impl Outbox {
         filled
     }
 
-    /// Forgets `written` bytes of what [`Outbox::gather`] laid out; returns how many packets are now wholly out.
-    pub fn consume(&mut self, mut written: usize) -> usize {
-        let mut finished = 0;
+    /// Forgets `written` bytes of what [`Outbox::gather`] laid out.
+    pub(crate) fn consume(&mut self, mut written: usize) {
         if let Some(rest) = &mut self.partial {
             if written < rest.len() {
                 rest.advance(written);
-                return 0;
+                return;
             }
             written -= rest.len();
             self.partial = None;
-            finished += 1;
         }
         while written > 0 {
             let Some(packet) = self.pop() else { break };
@@ -137,9 +136,7 @@ impl Outbox {
                 break;
             }
             written -= rest.len();
-            finished += 1;
         }
-        finished
     }
 
     fn pop_event(&mut self) -> Option<Encoded> {
@@ -190,7 +187,7 @@ mod tests {
     fn a_packet_partly_written_is_finished_before_a_control_packet() {
         let mut outbox = Outbox::default();
         outbox.push(&text("abc"), 1000).unwrap();
-        assert_eq!(outbox.consume(3), 0);
+        outbox.consume(3);
         outbox.push_control(Encoded::text("2")).unwrap();
         assert_eq!(drained(&mut outbox, 100), b"bc\x81\x012");
     }

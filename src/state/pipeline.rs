@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 /// Position of an entry, increasing from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Position(pub u64);
+pub(crate) struct Position(pub u64);
 
 #[derive(Debug)]
 struct Entry<E> {
@@ -15,9 +15,10 @@ struct Entry<E> {
     entry: E,
 }
 
-/// Entries between check (stage 1) and effect (stage 2).
+/// Entries between check (stage 1) and effect (stage 2). Bounded by the credit of those who sent them: an entry is
+/// answered when it is applied.
 #[derive(Debug)]
-pub struct Pipeline<E> {
+pub(crate) struct Pipeline<E> {
     first: u64,
     entries: VecDeque<Entry<E>>,
 }
@@ -30,29 +31,24 @@ impl<E> Default for Pipeline<E> {
 
 impl<E> Pipeline<E> {
     /// Whether nothing is queued: an entry that waits for nobody may then be applied without a detour.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Entries queued.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     /// The position that the next entry will get.
-    pub fn next_position(&self) -> Position {
+    pub(crate) fn next_position(&self) -> Position {
         Position(self.first + self.entries.len() as u64)
     }
 
     /// Queues an entry; one that `waits` holds up everything behind it until it is released.
-    pub fn push(&mut self, entry: E, waits: bool) -> Position {
+    pub(crate) fn push(&mut self, entry: E, waits: bool) -> Position {
         let position = self.next_position();
         self.entries.push_back(Entry { waits, entry });
         position
     }
 
     /// The entry at `position` waits no longer. A position that is not queued changes nothing.
-    pub fn release(&mut self, position: Position) {
+    pub(crate) fn release(&mut self, position: Position) {
         let index = position.0.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
         if let Some(entry) = index.and_then(|index| self.entries.get_mut(index)) {
             entry.waits = false;
@@ -60,7 +56,7 @@ impl<E> Pipeline<E> {
     }
 
     /// Takes the next entry whose turn has come.
-    pub fn pop(&mut self) -> Option<E> {
+    pub(crate) fn pop(&mut self) -> Option<E> {
         if self.entries.front()?.waits {
             return None;
         }
@@ -69,7 +65,7 @@ impl<E> Pipeline<E> {
     }
 
     /// Whether an entry is queued for which `test` holds.
-    pub fn any(&self, test: impl FnMut(&E) -> bool) -> bool {
+    pub(crate) fn any(&self, test: impl FnMut(&E) -> bool) -> bool {
         self.entries.iter().map(|entry| &entry.entry).any(test)
     }
 }

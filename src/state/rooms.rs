@@ -11,7 +11,7 @@ use crate::ids::{MemberKey, NamespacePath, RoomId, RoomName, SocketId, WorkerId}
 
 /// Where a socket lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// Its worker.
     pub worker: WorkerId,
     /// Its place in that worker's member table.
@@ -48,7 +48,7 @@ struct Namespace {
 
 /// Whom a broadcast is for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Target {
+pub(crate) struct Target {
     /// Rooms; none means everybody in the namespace. A socket id names that socket's own room.
     pub rooms: SmallVec<[RoomName; 1]>,
     /// Rooms whose members do not get it.
@@ -59,14 +59,14 @@ pub struct Target {
 
 impl Target {
     /// Exactly one socket: its own room.
-    pub fn socket(id: SocketId) -> Self {
+    pub(crate) fn socket(id: SocketId) -> Self {
         Self { rooms: SmallVec::from_elem(RoomName::from(id), 1), ..Self::default() }
     }
 }
 
 /// A target resolved to numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Route {
+pub(crate) struct Route {
     /// Rooms that exist.
     pub rooms: SmallVec<[RoomId; 2]>,
     /// Excepted rooms that exist.
@@ -79,7 +79,7 @@ pub struct Route {
 
 /// What a join changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Joined {
+pub(crate) struct Joined {
     /// Where the socket lives.
     pub place: Place,
     /// The room's number.
@@ -92,7 +92,7 @@ pub struct Joined {
 
 /// Why a join or a leave cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Absent {
+pub(crate) enum Absent {
     /// No such socket is connected.
     Socket,
     /// The socket is not in that room.
@@ -103,7 +103,7 @@ pub enum Absent {
 
 /// Sockets, rooms and namespaces of one hub.
 #[derive(Debug, Default)]
-pub struct Rooms {
+pub(crate) struct Rooms {
     sockets: HashMap<SocketId, Entry>,
     rooms: Slab<Room>,
     namespaces: Slab<Namespace>,
@@ -112,7 +112,7 @@ pub struct Rooms {
 
 impl Rooms {
     /// Enters a socket and puts it into the room of everybody in `namespace`, which is returned.
-    pub fn connect(&mut self, socket: SocketId, namespace: &NamespacePath, place: Place) -> RoomId {
+    pub(crate) fn connect(&mut self, socket: SocketId, namespace: &NamespacePath, place: Place) -> RoomId {
         let number = self.namespace(namespace);
         let everybody = self.namespaces[number as usize].everybody;
         let rooms = SmallVec::from_elem(everybody, 1);
@@ -122,7 +122,7 @@ impl Rooms {
     }
 
     /// Puts a socket into a room, which comes to be if it was not there.
-    pub fn join(&mut self, socket: &SocketId, name: &RoomName, rooms_max: usize) -> Result<Joined, Absent> {
+    pub(crate) fn join(&mut self, socket: &SocketId, name: &RoomName, rooms_max: usize) -> Result<Joined, Absent> {
         let entry = self.sockets.get_mut(socket).ok_or(Absent::Socket)?;
         let place = entry.place;
         let namespace = &mut self.namespaces[entry.namespace as usize];
@@ -146,7 +146,7 @@ impl Rooms {
     }
 
     /// Takes a socket out of a room; the room is gone with its last member. Returns where and which.
-    pub fn leave(&mut self, socket: &SocketId, name: &RoomName) -> Result<(Place, RoomId), Absent> {
+    pub(crate) fn leave(&mut self, socket: &SocketId, name: &RoomName) -> Result<(Place, RoomId), Absent> {
         let entry = self.sockets.get_mut(socket).ok_or(Absent::Socket)?;
         let namespace = &self.namespaces[entry.namespace as usize];
         let room = *namespace.rooms.get(name).ok_or(Absent::Room)?;
@@ -158,7 +158,7 @@ impl Rooms {
     }
 
     /// Takes a socket out of everything. Returns where it was.
-    pub fn disconnect(&mut self, socket: &SocketId) -> Option<Place> {
+    pub(crate) fn disconnect(&mut self, socket: &SocketId) -> Option<Place> {
         let entry = self.sockets.remove(socket)?;
         // Everybody's room stands first and goes last: the namespace ends with it.
         for room in entry.rooms.iter().rev() {
@@ -168,7 +168,7 @@ impl Rooms {
     }
 
     /// Resolves a target as of now. Rooms that do not exist have no members and drop out.
-    pub fn route(&self, namespace: &NamespacePath, target: &Target) -> Route {
+    pub(crate) fn route(&self, namespace: &NamespacePath, target: &Target) -> Route {
         let mut route = Route::default();
         let Some(number) = self.by_path.get(namespace) else { return route };
         if target.rooms.is_empty() {
@@ -187,7 +187,7 @@ impl Rooms {
     }
 
     /// How many members on `worker` a route reaches at most (excepted ones and overlaps are not taken off).
-    pub fn reach(&self, route: &Route, worker: WorkerId) -> usize {
+    pub(crate) fn reach(&self, route: &Route, worker: WorkerId) -> usize {
         let in_room = |room: &RoomId| {
             let counts = &self.rooms[room.0 as usize].per_worker;
             counts.get(usize::from(worker.0)).map_or(0, |count| *count as usize)
@@ -196,13 +196,8 @@ impl Rooms {
             + route.sockets.iter().filter(|place| place.worker == worker).count()
     }
 
-    /// Sockets connected.
-    pub fn sockets(&self) -> usize {
-        self.sockets.len()
-    }
-
     /// Every socket of a worker.
-    pub fn sockets_of(&self, worker: WorkerId) -> Vec<SocketId> {
+    pub(crate) fn sockets_of(&self, worker: WorkerId) -> Vec<SocketId> {
         self.sockets.iter().filter(|(_, entry)| entry.place.worker == worker).map(|(id, _)| *id).collect()
     }
 

@@ -21,7 +21,7 @@ use crate::protocol::socketio::text::{self, Decoded};
 
 /// An event that a client emitted.
 #[derive(Debug)]
-pub struct ClientEvent {
+pub(crate) struct ClientEvent {
     /// Its name, unescaped.
     pub name: ByteString,
     /// The id under which the client wants an ack.
@@ -32,7 +32,7 @@ pub struct ClientEvent {
 
 /// What the session actor must do, in this order.
 #[derive(Debug)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// Send a control packet ahead of queued events.
     Control(Encoded),
     /// Let a pending poll end, with a noop.
@@ -97,7 +97,7 @@ struct Presence {
 
 /// The machine of one session.
 #[derive(Debug)]
-pub struct SessionState {
+pub(crate) struct SessionState {
     heartbeat: Heartbeat,
     upgrade: Upgrade,
     /// Set until the first CONNECT.
@@ -110,7 +110,7 @@ pub struct SessionState {
 
 impl SessionState {
     /// A session whose handshake happened at `now`.
-    pub fn new(limits: &Limits, now: Instant) -> Self {
+    pub(crate) fn new(limits: &Limits, now: Instant) -> Self {
         Self {
             heartbeat: Heartbeat::new(limits.ping_interval, limits.ping_timeout, now),
             upgrade: Upgrade::new(limits.upgrade_timeout, limits.upgrade_noop_interval),
@@ -123,12 +123,14 @@ impl SessionState {
     }
 
     /// A packet came over the session's transport.
-    pub fn on_packet(&mut self, packet: EnginePacket, now: Instant, effects: &mut Vec<Effect>) {
+    pub(crate) fn on_packet(&mut self, packet: EnginePacket, now: Instant, effects: &mut Vec<Effect>) {
         match packet {
             EnginePacket::Pong(_) => return self.heartbeat.on_pong(now),
             EnginePacket::Message(text) => self.on_text(text, now, effects),
             EnginePacket::Binary(data) => self.on_binary(data, effects),
-            EnginePacket::Close => effects.push(close(DisconnectReason::TransportClose, "close packet from the client")),
+            EnginePacket::Close => {
+                effects.push(close(DisconnectReason::TransportClose, "close packet from the client"))
+            }
             // Since Engine.IO v4 it is the server that pings.
             EnginePacket::Ping(_) => effects.push(close(DisconnectReason::TransportError, "ping packet from a client")),
             // Without meaning from a client here; engine.io ignores them as well.
@@ -138,22 +140,22 @@ impl SessionState {
     }
 
     /// What came over the transport was no packet.
-    pub fn on_undecodable(&mut self, detail: String, effects: &mut Vec<Effect>) {
+    pub(crate) fn on_undecodable(&mut self, detail: String, effects: &mut Vec<Effect>) {
         effects.push(Effect::Close { reason: DisconnectReason::ParseError, detail });
     }
 
     /// Nothing is being read at present, so the pong deadline stands still.
-    pub fn on_not_reading(&mut self, now: Instant) {
+    pub(crate) fn on_not_reading(&mut self, now: Instant) {
         self.heartbeat.on_not_reading(now);
     }
 
     /// A websocket opened for this session. Returns whether it may be the candidate.
-    pub fn on_candidate(&mut self, now: Instant) -> bool {
+    pub(crate) fn on_candidate(&mut self, now: Instant) -> bool {
         self.upgrade.on_candidate(now)
     }
 
     /// A packet came over the candidate.
-    pub fn on_candidate_packet(&mut self, packet: &EnginePacket, now: Instant, effects: &mut Vec<Effect>) {
+    pub(crate) fn on_candidate_packet(&mut self, packet: &EnginePacket, now: Instant, effects: &mut Vec<Effect>) {
         let step = self.upgrade.on_packet(packet, now);
         if step == Step::Promote {
             self.heartbeat.on_upgrade(now);
@@ -162,18 +164,18 @@ impl SessionState {
     }
 
     /// The candidate closed by itself, or sent what is no packet.
-    pub fn on_candidate_closed(&mut self) {
+    pub(crate) fn on_candidate_closed(&mut self) {
         self.upgrade.on_candidate_closed();
     }
 
     /// The session accepted a CONNECT and asks the hub for `socket`.
-    pub fn connecting(&mut self, namespace: NamespacePath, socket: SocketId) {
+    pub(crate) fn connecting(&mut self, namespace: NamespacePath, socket: SocketId) {
         self.connect_by = None;
         self.presences.push(Presence { namespace, socket, phase: Phase::Connecting });
     }
 
     /// The hub connected the socket; its connection handler starts now.
-    pub fn opening(&mut self, socket: SocketId, now: Instant) {
+    pub(crate) fn opening(&mut self, socket: SocketId, now: Instant) {
         let release_at = now + self.connection_handler_timeout;
         if let Some(presence) = self.presence_mut(socket) {
             presence.phase = Phase::Opening { release_at };
@@ -181,29 +183,24 @@ impl SessionState {
     }
 
     /// The connection handler returned (or its time is over): events may start handlers.
-    pub fn opened(&mut self, socket: SocketId) {
+    pub(crate) fn opened(&mut self, socket: SocketId) {
         if let Some(presence) = self.presence_mut(socket) {
             presence.phase = Phase::Open;
         }
     }
 
     /// Whether events of this socket may start handlers.
-    pub fn is_open(&self, socket: SocketId) -> bool {
+    pub(crate) fn is_open(&self, socket: SocketId) -> bool {
         self.presences.iter().any(|presence| presence.socket == socket && presence.phase == Phase::Open)
     }
 
     /// The socket is gone.
-    pub fn gone(&mut self, socket: SocketId) {
+    pub(crate) fn gone(&mut self, socket: SocketId) {
         self.presences.retain(|presence| presence.socket != socket);
     }
 
-    /// Namespaces joined or being joined.
-    pub fn namespaces(&self) -> usize {
-        self.presences.len()
-    }
-
     /// When [`SessionState::on_timeout`] is next worth a call.
-    pub fn deadline(&self) -> Instant {
+    pub(crate) fn deadline(&self) -> Instant {
         let releases = self.presences.iter().filter_map(|presence| match presence.phase {
             Phase::Opening { release_at } => Some(release_at),
             _ => None,
@@ -217,7 +214,7 @@ impl SessionState {
     }
 
     /// What is due at `now`.
-    pub fn on_timeout(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+    pub(crate) fn on_timeout(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         match self.heartbeat.on_timeout(now) {
             Beat::Quiet => {}
             Beat::Ping => effects.push(Effect::Control(Encoded::text("2"))),

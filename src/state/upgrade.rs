@@ -6,7 +6,7 @@ use crate::protocol::engineio::packet::Packet;
 
 /// What a step of the upgrade asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Nothing.
     Wait,
     /// Answer the candidate with `3probe`.
@@ -28,7 +28,7 @@ enum Phase {
 
 /// One session's upgrade.
 #[derive(Debug)]
-pub struct Upgrade {
+pub(crate) struct Upgrade {
     timeout: Duration,
     noop_interval: Duration,
     phase: Phase,
@@ -36,17 +36,17 @@ pub struct Upgrade {
 
 impl Upgrade {
     /// No candidate yet.
-    pub fn new(timeout: Duration, noop_interval: Duration) -> Self {
+    pub(crate) fn new(timeout: Duration, noop_interval: Duration) -> Self {
         Self { timeout, noop_interval, phase: Phase::Absent }
     }
 
     /// Whether a candidate is being probed.
-    pub fn is_under_way(&self) -> bool {
+    pub(crate) fn is_under_way(&self) -> bool {
         !matches!(self.phase, Phase::Absent)
     }
 
     /// A websocket for this session opened. Returns whether it may be the candidate: a second one is closed at once.
-    pub fn on_candidate(&mut self, now: Instant) -> bool {
+    pub(crate) fn on_candidate(&mut self, now: Instant) -> bool {
         let free = !self.is_under_way();
         if free {
             self.phase = Phase::Opened { drop_at: now + self.timeout };
@@ -55,7 +55,7 @@ impl Upgrade {
     }
 
     /// The candidate sent a packet. Anything but `2probe`, then `5`, ends the attempt.
-    pub fn on_packet(&mut self, packet: &Packet, now: Instant) -> Step {
+    pub(crate) fn on_packet(&mut self, packet: &Packet, now: Instant) -> Step {
         match (self.phase, packet) {
             (Phase::Opened { drop_at }, Packet::Ping(data)) if data == "probe" => {
                 self.phase = Phase::Probed { drop_at, noop_at: now };
@@ -73,12 +73,12 @@ impl Upgrade {
     }
 
     /// The candidate closed by itself.
-    pub fn on_candidate_closed(&mut self) {
+    pub(crate) fn on_candidate_closed(&mut self) {
         self.phase = Phase::Absent;
     }
 
     /// When [`Upgrade::on_timeout`] is next worth a call.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Absent => None,
             Phase::Opened { drop_at } => Some(drop_at),
@@ -87,7 +87,7 @@ impl Upgrade {
     }
 
     /// What is due at `now`.
-    pub fn on_timeout(&mut self, now: Instant) -> Step {
+    pub(crate) fn on_timeout(&mut self, now: Instant) -> Step {
         match &mut self.phase {
             Phase::Opened { drop_at } | Phase::Probed { drop_at, .. } if *drop_at <= now => {
                 self.phase = Phase::Absent;

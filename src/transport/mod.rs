@@ -8,9 +8,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_http::RequestHead;
+use actix_web::HttpResponse;
 use actix_web::http::{Method, StatusCode, header::HeaderMap};
 use actix_web::web::Query;
-use actix_web::HttpResponse;
 use serde::Serialize;
 
 use crate::api::handshake::Handshake;

@@ -6,13 +6,14 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use actix::{Actor, AsyncContext, Context, Handler, SpawnHandle};
+use tokio::sync::oneshot;
 
 use super::Worker;
 use super::gate::{Gate, Waiter};
 use crate::ids::{NamespacePath, SocketId, WorkerId};
 use crate::limits::Limits;
 use crate::messages::hub::{Broadcast, Grade, HubBatch, HubCommand};
-use crate::messages::request::{Done, Request};
+use crate::messages::request::{Done, Request, RequestError};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::protocol::encoded::Draft;
 use crate::state::rooms::Target;
@@ -84,9 +85,9 @@ pub(crate) fn fetch(
     now: Instant,
     namespace: NamespacePath,
     target: Target,
-    answer: tokio::sync::oneshot::Sender<Result<Vec<SocketId>, crate::messages::request::RequestError>>,
+    asker: oneshot::Sender<Result<Vec<SocketId>, RequestError>>,
 ) {
-    let waiter = Waiter::Fetch { answer, missing: None, sockets: Vec::new() };
+    let waiter = Waiter::Fetch { asker, missing: None, sockets: Vec::new() };
     gate.submit(now, 0, waiter, move |from| HubCommand::Fetch { from, namespace, target });
 }
 

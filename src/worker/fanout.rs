@@ -5,9 +5,9 @@ use std::rc::Rc;
 use actix::{Actor, Context, Handler};
 
 use super::Worker;
-use crate::messages::abort::AbortOnUnwind;
 use super::members::Selection;
 use crate::ids::SocketId;
+use crate::messages::abort::AbortOnUnwind;
 use crate::messages::fanout::{Delivery, FanoutBatch, FanoutCommand};
 use crate::messages::hub::HubCommand;
 use crate::messages::session::SessionCommand;

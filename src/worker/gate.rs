@@ -14,7 +14,7 @@ use super::Worker;
 use crate::ids::{SlotKey, SocketId};
 use crate::messages::fanout::{Outcome, Refusal};
 use crate::messages::hub::{HubCommand, ReplyTo};
-use crate::messages::request::{Done, Joined, Receipt, RequestError};
+use crate::messages::request::{Done, Joined, Receipt, RequestError, answer};
 use crate::protocol::encoded::{Draft, Message};
 use crate::state::credit::{Credit, Ticket};
 
@@ -55,7 +55,7 @@ pub(crate) enum Waiter {
     /// A question, of which parts come in.
     Fetch {
         /// Gets the whole.
-        answer: oneshot::Sender<Result<Vec<SocketId>, RequestError>>,
+        asker: oneshot::Sender<Result<Vec<SocketId>, RequestError>>,
         /// Parts still to come, once the hub has said how many.
         missing: Option<usize>,
         /// What came so far.
@@ -67,11 +67,11 @@ impl Waiter {
     fn fail(self, error: RequestError) {
         match self {
             Self::Connect(_) => {}
-            Self::Emit(Done::WhenTaken(done)) => drop(done.send(Err(error))),
-            Self::Emit(Done::WhenNumbered(done)) => drop(done.send(Err(error))),
-            Self::Join(done) => drop(done.send(Err(error))),
-            Self::Leave(done) => drop(done.send(Err(error))),
-            Self::Fetch { answer, .. } => drop(answer.send(Err(error))),
+            Self::Emit(Done::WhenTaken(done)) => answer(done, Err(error)),
+            Self::Emit(Done::WhenNumbered(done)) => answer(done, Err(error)),
+            Self::Join(done) => answer(done, Err(error)),
+            Self::Leave(done) => answer(done, Err(error)),
+            Self::Fetch { asker, .. } => answer(asker, Err(error)),
         }
     }
 }
@@ -79,7 +79,12 @@ impl Waiter {
 type Command = Box<dyn FnOnce(ReplyTo) -> HubCommand>;
 
 enum Waiting {
-    Command { give_up: Instant, bytes: usize, command: Command, waiter: Waiter },
+    Command {
+        give_up: Instant,
+        bytes: usize,
+        command: Command,
+        waiter: Waiter,
+    },
     /// A command that needs no credit but must keep its place.
     Free(HubCommand),
     Packet(Packet),
@@ -252,7 +257,7 @@ impl Gate {
         let ticket = self.credit.spend(bytes);
         self.worker.send(command(ReplyTo { slot: self.slot, ticket }));
         match waiter {
-            Waiter::Emit(Done::WhenTaken(done)) => drop(done.send(Ok(()))),
+            Waiter::Emit(Done::WhenTaken(done)) => answer(done, Ok(())),
             waiter => {
                 let give_up = now + self.worker.limits().hub_answer_timeout;
                 self.answering.push_back(Answering { ticket, give_up, waiter });
@@ -287,12 +292,12 @@ impl Gate {
             (Waiter::Connect(socket), outcome) => return Some((socket, outcome)),
             (waiter, Outcome::Refused(refusal)) => waiter.fail(error(refusal)),
             (Waiter::Emit(Done::WhenNumbered(done)), Outcome::Emitted { offset }) => {
-                drop(done.send(Ok(Receipt { offset })));
+                answer(done, Ok(Receipt { offset }));
             }
             (Waiter::Join(done), Outcome::Joined { members, offset }) => {
-                drop(done.send(Ok(Joined { members, offset })));
+                answer(done, Ok(Joined { members, offset }));
             }
-            (Waiter::Leave(done), Outcome::Left) => drop(done.send(Ok(()))),
+            (Waiter::Leave(done), Outcome::Left) => answer(done, Ok(())),
             (waiter, outcome) => {
                 log::error!("hub answered {waiter:?} with {outcome:?}");
                 waiter.fail(RequestError::Unanswered);
@@ -305,8 +310,8 @@ impl Gate {
         if !matches!(self.answering[at].waiter, Waiter::Fetch { missing: Some(0), .. }) {
             return;
         }
-        if let Some(Answering { waiter: Waiter::Fetch { answer, sockets, .. }, .. }) = self.answering.remove(at) {
-            drop(answer.send(Ok(sockets)));
+        if let Some(Answering { waiter: Waiter::Fetch { asker, sockets, .. }, .. }) = self.answering.remove(at) {
+            answer(asker, Ok(sockets));
         }
     }
 }

@@ -34,7 +34,6 @@ use self::slots::Slots;
 
 /// A worker thread's shared state. Lives on that thread only.
 pub(crate) struct Worker {
-    id: WorkerId,
     limits: Limits,
     slots: RefCell<Slots>,
     members: RefCell<Members>,
@@ -49,7 +48,6 @@ impl Worker {
     /// Sets the worker up on the current thread, which must run an actix system, and introduces it to the hub.
     pub(crate) fn start(id: WorkerId, hub: Recipient<HubBatch>, limits: Limits) -> Rc<Self> {
         let worker = Rc::new(Self {
-            id,
             slots: RefCell::new(Slots::new(limits.outbox_bytes_max)),
             members: RefCell::default(),
             port: RefCell::new(Port::new(id, hub)),
@@ -61,11 +59,6 @@ impl Worker {
         worker.send(HubCommand::Register { fanout: fanout.recipient() });
         actix::spawn(flusher::run(worker.clone()));
         worker
-    }
-
-    /// This worker's number.
-    pub(crate) fn id(&self) -> WorkerId {
-        self.id
     }
 
     /// The server's bounds.

@@ -60,7 +60,13 @@ pub(super) struct Slots {
 
 impl Slots {
     pub(super) fn new(outbox_bytes_max: usize) -> Self {
-        Self { places: Vec::new(), vacant: Vec::new(), dirty: VecDeque::new(), urgent: VecDeque::new(), outbox_bytes_max }
+        Self {
+            places: Vec::new(),
+            vacant: Vec::new(),
+            dirty: VecDeque::new(),
+            urgent: VecDeque::new(),
+            outbox_bytes_max,
+        }
     }
 
     pub(super) fn open(&mut self, link: SessionLink) -> SlotKey {
@@ -106,11 +112,7 @@ impl Slots {
         self.get(key).and_then(|slot| slot.last_offset)
     }
 
-    pub(super) fn set_drainer(
-        &mut self,
-        key: SlotKey,
-        sink: Option<Box<dyn FrameSink>>,
-    ) -> Option<Box<dyn FrameSink>> {
+    pub(super) fn set_drainer(&mut self, key: SlotKey, sink: Option<Box<dyn FrameSink>>) -> Option<Box<dyn FrameSink>> {
         let slot = self.get_mut(key)?;
         slot.blocked = false;
         std::mem::replace(&mut slot.sink, sink)

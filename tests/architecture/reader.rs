@@ -13,8 +13,7 @@ pub(super) struct Token {
 
 impl Token {
     pub(super) fn is_word(&self) -> bool {
-        self.text
-            .starts_with(|c: char| c.is_alphabetic() || c == '_')
+        self.text.starts_with(|c: char| c.is_alphabetic() || c == '_')
     }
 }
 
@@ -37,36 +36,23 @@ pub(super) fn tokenize(source: &str) -> Vec<Token> {
             at = end;
         } else if c.is_alphabetic() || c == '_' {
             // A raw identifier is the name behind its `r#`.
-            let name = if c == 'r' && peek(at + 1) == '#' {
-                at + 2
-            } else {
-                at
-            };
+            let name = if c == 'r' && peek(at + 1) == '#' { at + 2 } else { at };
             at = name;
             while peek(at).is_alphanumeric() || peek(at) == '_' {
                 at += 1;
             }
-            tokens.push(Token {
-                text: text[name..at].iter().collect(),
-                line,
-            });
+            tokens.push(Token { text: text[name..at].iter().collect(), line });
         } else if c.is_ascii_digit() {
             while peek(at).is_alphanumeric() || peek(at) == '_' {
                 at += 1;
             }
         } else if c == ':' && peek(at + 1) == ':' {
             at += 2;
-            tokens.push(Token {
-                text: "::".to_owned(),
-                line,
-            });
+            tokens.push(Token { text: "::".to_owned(), line });
         } else {
             at += 1;
             if !c.is_whitespace() {
-                tokens.push(Token {
-                    text: c.to_string(),
-                    line,
-                });
+                tokens.push(Token { text: c.to_string(), line });
             }
         }
         line += text[start..at].iter().filter(|c| **c == '\n').count();
@@ -111,9 +97,7 @@ fn after_literal(text: &[char], at: usize) -> Option<usize> {
     }
     match peek(quote) {
         '"' => Some(after_quote(text, quote, '"')),
-        '\'' if peek(quote + 1) == '\\' || peek(quote + 2) == '\'' => {
-            Some(after_quote(text, quote, '\''))
-        }
+        '\'' if peek(quote + 1) == '\\' || peek(quote + 2) == '\'' => Some(after_quote(text, quote, '\'')),
         '\'' => {
             let mut end = quote + 1;
             while peek(end).is_alphanumeric() || peek(end) == '_' {
@@ -136,13 +120,7 @@ fn after_quote(text: &[char], quote: usize, closing: char) -> usize {
 fn after_raw_string(text: &[char], quote: usize, hashes: usize) -> usize {
     let mut at = quote + 1;
     while at < text.len() {
-        let closes = text[at] == '"'
-            && text[at + 1..]
-                .iter()
-                .take(hashes)
-                .filter(|c| **c == '#')
-                .count()
-                == hashes;
+        let closes = text[at] == '"' && text[at + 1..].iter().take(hashes).filter(|c| **c == '#').count() == hashes;
         at += 1;
         if closes {
             return at + hashes;
@@ -204,13 +182,7 @@ pub(super) fn after_item(tokens: &[Token], mut at: usize) -> usize {
     let ends_at_semicolon = tokens[at..]
         .iter()
         .take_while(|token| !matches!(token.text.as_str(), "{" | ";"))
-        .find(|token| {
-            token.is_word()
-                && !matches!(
-                    token.text.as_str(),
-                    "pub" | "crate" | "in" | "super" | "unsafe"
-                )
-        })
+        .find(|token| token.is_word() && !matches!(token.text.as_str(), "pub" | "crate" | "in" | "super" | "unsafe"))
         .is_some_and(|word| matches!(word.text.as_str(), "use" | "static" | "type" | "let"));
     while at < tokens.len() {
         match tokens[at].text.as_str() {
@@ -246,11 +218,7 @@ pub(super) struct Reference {
 }
 
 /// Every path that leads somewhere a rule asks about: `crate`, `self`, `super`, or the name of a crate.
-pub(super) fn paths(
-    tokens: &[Token],
-    module: &[String],
-    crates: &BTreeSet<String>,
-) -> Vec<Reference> {
+pub(super) fn paths(tokens: &[Token], module: &[String], crates: &BTreeSet<String>) -> Vec<Reference> {
     let mut module = module.to_vec();
     let (mut found, mut braces, mut inline_modules, mut at) = (Vec::new(), 0_usize, Vec::new(), 0);
     while at < tokens.len() {
@@ -268,10 +236,7 @@ pub(super) fn paths(
             }
             "}" => {
                 braces = braces.saturating_sub(1);
-                if inline_modules
-                    .pop_if(|opened_at| *opened_at == braces)
-                    .is_some()
-                {
+                if inline_modules.pop_if(|opened_at| *opened_at == braces).is_some() {
                     module.pop();
                 }
                 at += 1;
@@ -280,32 +245,21 @@ pub(super) fn paths(
             "use" if tokens.get(at + 1).is_none_or(|next| next.text != "<") => {
                 at = use_tree(tokens, at + 1, &[], &mut written);
             }
-            "extern"
-                if starts_with(&tokens[at..], &["extern", "crate"]) && at + 2 < tokens.len() =>
-            {
+            "extern" if starts_with(&tokens[at..], &["extern", "crate"]) && at + 2 < tokens.len() => {
                 written.push((tokens[at + 2].line, vec![tokens[at + 2].text.clone()]));
                 at += 3;
             }
             _ => {
-                let continues =
-                    at >= 2 && tokens[at - 1].text == "::" && ends_a_path(&tokens[..at - 1]);
-                let leads = token.is_word()
-                    && !continues
-                    && tokens.get(at + 1).is_some_and(|next| next.text == "::");
+                let continues = at >= 2 && tokens[at - 1].text == "::" && ends_a_path(&tokens[..at - 1]);
+                let leads = token.is_word() && !continues && tokens.get(at + 1).is_some_and(|next| next.text == "::");
                 if leads {
                     let start = at;
                     at += 1;
-                    while at + 1 < tokens.len()
-                        && tokens[at].text == "::"
-                        && tokens[at + 1].is_word()
-                    {
+                    while at + 1 < tokens.len() && tokens[at].text == "::" && tokens[at + 1].is_word() {
                         at += 2;
                     }
                     let segments = tokens[start..at].iter().filter(|token| token.text != "::");
-                    written.push((
-                        token.line,
-                        segments.map(|token| token.text.clone()).collect(),
-                    ));
+                    written.push((token.line, segments.map(|token| token.text.clone()).collect()));
                 } else {
                     at += 1;
                 }
@@ -313,11 +267,7 @@ pub(super) fn paths(
         }
         for (line, segments) in written {
             if let Some(target) = resolve(&segments, &module, crates) {
-                found.push(Reference {
-                    line,
-                    written: segments.join("::"),
-                    target,
-                });
+                found.push(Reference { line, written: segments.join("::"), target });
             }
         }
     }
@@ -329,23 +279,14 @@ fn ends_a_path(tokens: &[Token]) -> bool {
     match tokens {
         [.., before, last] if last.text == ">" => !matches!(before.text.as_str(), "-" | "="),
         [.., last] => {
-            last.is_word()
-                && !matches!(
-                    last.text.as_str(),
-                    "as" | "dyn" | "for" | "impl" | "in" | "mut" | "return"
-                )
+            last.is_word() && !matches!(last.text.as_str(), "as" | "dyn" | "for" | "impl" | "in" | "mut" | "return")
         }
         [] => false,
     }
 }
 
 /// Takes the tree of a `use` apart; returns where it ends.
-fn use_tree(
-    tokens: &[Token],
-    mut at: usize,
-    prefix: &[String],
-    found: &mut Vec<(usize, Vec<String>)>,
-) -> usize {
+fn use_tree(tokens: &[Token], mut at: usize, prefix: &[String], found: &mut Vec<(usize, Vec<String>)>) -> usize {
     let mut segments = prefix.to_vec();
     let mut line = tokens.get(at).map_or(0, |token| token.line);
     while at < tokens.len() {

@@ -99,6 +99,12 @@ export async function startHub({ recovery = "off", port, flags = [] } = {}) {
   });
   let output = "";
   for (const stream of [process.stdout, process.stderr]) stream.setEncoding("utf8").on("data", (text) => (output += text));
+  // What a failure repeats of it. A backtrace is longer than what says why it was printed.
+  const said = () => {
+    const panic = output.indexOf("panicked at");
+    return panic < 0 ? output.slice(-OUTPUT_LENGTH) : output.slice(output.lastIndexOf("\n", panic) + 1).slice(0, OUTPUT_LENGTH);
+  };
+  let stopping = false;
   let ended = null;
   const exit = new Promise((resolve) => {
     process.on("exit", (code, signal) => resolve((ended = { code, signal })));
@@ -109,29 +115,26 @@ export async function startHub({ recovery = "off", port, flags = [] } = {}) {
     port,
     url: `http://127.0.0.1:${port}`,
 
-    /** Whether nobody has ended the process, the process itself included. */
     running: () => ended === null,
 
-    /** Fails with what the process printed last when it has ended by itself. */
+    /** Fails with what the process printed when it has ended without being asked to. */
     assertRunning() {
-      if (!ended) return;
-      // A backtrace is longer than what says why it was printed.
-      const panic = output.lastIndexOf("\n", output.indexOf("panicked at"));
-      const said = panic >= 0 ? output.slice(panic, panic + OUTPUT_LENGTH) : output.slice(-OUTPUT_LENGTH);
-      throw new Error(`the hub ended by itself: ${JSON.stringify(ended)}; it had printed:\n${said}`);
+      if (ended && !stopping) throw new Error(`the hub ended by itself: ${JSON.stringify(ended)}; it had printed:\n${said()}`);
     },
 
-    /** Asks the process to end and resolves with how it did; kills it if it does not. */
+    /** Asks the process to end; fails unless it does so in time and calls it a success. */
     async stop() {
-      if (ended) return ended;
+      hub.assertRunning();
+      stopping = true;
       process.kill("SIGTERM");
       try {
-        return await within("exit after SIGTERM", exit, STOP_MS);
+        await within("exit after SIGTERM", exit, STOP_MS);
       } catch (error) {
         process.kill("SIGKILL");
         await exit;
-        throw new Error(`${error.message}; it had printed:\n${output}`);
+        throw new Error(`${error.message}; it had printed:\n${said()}`);
       }
+      if (ended.code !== 0) throw new Error(`the hub ended with ${JSON.stringify(ended)}; it had printed:\n${said()}`);
     },
   };
 
@@ -147,7 +150,7 @@ export async function startHub({ recovery = "off", port, flags = [] } = {}) {
     );
   } catch (error) {
     process.kill("SIGKILL");
-    throw new Error(`${error.message}; it had printed:\n${output}`);
+    throw new Error(`${error.message}; it had printed:\n${said()}`);
   }
   return hub;
 }

@@ -48,16 +48,23 @@ const REFUSED = [
 
 for (const recovery of RECOVERIES) {
   describe(`recovery ${recovery}`, () => {
+    // One hub for all. When it crashes, the tests after that get a fresh one, and the suite fails with what it printed.
+    const hubs = [];
     let hub;
-    // One hub for all; after a crash, which fails the test that saw it, the others get a fresh one.
     beforeEach(async () => {
-      if (!hub?.running()) hub = await startHub({ recovery });
+      if (hub?.running()) return;
+      hub = await startHub({ recovery });
+      hubs.push(hub);
     });
     afterEach(() => {
       closeClients();
       hub.assertRunning();
     });
-    after(() => hub?.stop());
+    after(async () => {
+      const ends = await Promise.allSettled(hubs.map((hub) => hub.stop()));
+      const crashes = ends.filter(({ status }) => status === "rejected").map(({ reason }) => reason);
+      if (crashes.length > 0) throw new AggregateError(crashes, `${crashes.length} of ${hubs.length}: ${crashes[0].message}`);
+    });
 
     for (const { name, transports } of TRANSPORTS) {
       describe(name, () => {

@@ -3,9 +3,9 @@
 //! Refuses to know what a message says (that is [`socketio`](super::socketio)) and what a session does with a packet.
 
 mod error;
-pub mod open;
-pub mod packet;
-pub mod payload;
+pub(crate) mod open;
+pub(crate) mod packet;
+pub(crate) mod payload;
 
-pub use error::DecodeError;
-pub use packet::Packet;
+pub(crate) use error::DecodeError;
+pub(crate) use packet::Packet;

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 /// Exactly these keys in this order: clients of other languages were written against them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Open<'a> {
+pub(crate) struct Open<'a> {
     /// The session's id. A bearer secret: whoever knows it can speak as this client.
     pub sid: &'a str,
     /// Transports the client may upgrade to: `["websocket"]` when it polls, none when it is on a websocket already.
@@ -28,7 +28,7 @@ pub struct Open<'a> {
 
 impl Open<'_> {
     /// The packet as text: `0` and the JSON.
-    pub fn to_packet(&self) -> String {
+    pub(crate) fn to_packet(&self) -> String {
         // Strings and integers written to memory: there is nothing here that serialisation could refuse.
         let json = serde_json::to_string(self).unwrap_or_default();
         format!("0{json}")

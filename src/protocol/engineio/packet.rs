@@ -13,7 +13,7 @@ use super::DecodeError;
 ///
 /// Data decoded from text shares the buffer it was decoded from: a packet that is kept keeps its whole payload alive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Packet {
+pub(crate) enum Packet {
     /// `0`: the handshake, from server to client only. The data is JSON, see [`Open`](super::open::Open).
     Open(ByteString),
     /// `1`: the peer is leaving, or has been told to.
@@ -39,7 +39,7 @@ impl Packet {
     ///
     /// # Errors
     /// [`DecodeError::Empty`] and [`DecodeError::UnknownType`].
-    pub fn decode_text(text: ByteString) -> Result<Self, DecodeError> {
+    pub(crate) fn decode_text(text: ByteString) -> Result<Self, DecodeError> {
         let mut rest = text.chars();
         let kind = rest.next().ok_or(DecodeError::Empty)?;
         let data = || text.slice_ref(rest.as_str());
@@ -64,7 +64,7 @@ impl Packet {
     ///
     /// # Errors
     /// [`DecodeError::Empty`], [`DecodeError::UnknownType`] and [`DecodeError::Base64`].
-    pub fn decode_polled(text: ByteString) -> Result<Self, DecodeError> {
+    pub(crate) fn decode_polled(text: ByteString) -> Result<Self, DecodeError> {
         match text.strip_prefix('b') {
             Some(base64) => {
                 BASE64_STANDARD.decode(base64).map(|data| Self::Binary(data.into())).map_err(DecodeError::Base64)
@@ -74,7 +74,8 @@ impl Packet {
     }
 
     /// Appends the packet as one element of a polling payload; the inverse of [`Packet::decode_polled`].
-    pub fn encode_polled(&self, out: &mut Vec<u8>) {
+    #[cfg(test)]
+    pub(crate) fn encode_polled(&self, out: &mut Vec<u8>) {
         let (kind, data): (u8, &[u8]) = match self {
             Self::Open(data) => (b'0', data.as_bytes()),
             Self::Close => (b'1', b""),

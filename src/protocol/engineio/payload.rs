@@ -9,7 +9,7 @@ use super::packet::encode_binary;
 use super::{DecodeError, Packet};
 
 /// Stands between two packets of a payload (ASCII "record separator").
-pub const SEPARATOR: u8 = 0x1e;
+pub(crate) const SEPARATOR: u8 = 0x1e;
 
 /// Decodes the body of a POST into its packets, in order.
 ///
@@ -19,7 +19,7 @@ pub const SEPARATOR: u8 = 0x1e;
 /// # Errors
 /// [`DecodeError::TooManyPackets`] before anything is decoded, so that a body of separators costs nothing;
 /// [`DecodeError::Empty`] for an empty body or element; whatever [`Packet::decode_polled`] says of an element.
-pub fn decode_payload(body: ByteString, max_packets: usize) -> Result<Vec<Packet>, DecodeError> {
+pub(crate) fn decode_payload(body: ByteString, max_packets: usize) -> Result<Vec<Packet>, DecodeError> {
     let separators = body.bytes().filter(|byte| *byte == SEPARATOR).count();
     let count = separators + 1;
     if count > max_packets {
@@ -30,21 +30,21 @@ pub fn decode_payload(body: ByteString, max_packets: usize) -> Result<Vec<Packet
 
 /// Joins encoded packets into the body that answers a poll.
 #[derive(Debug, Default)]
-pub struct PayloadWriter {
+pub(crate) struct PayloadWriter {
     /// The body so far. Empty exactly when nothing has been pushed: a packet has at least one byte.
     body: Vec<u8>,
 }
 
 impl PayloadWriter {
     /// A payload without packets. Do not answer a poll with it: clients read an empty body as an error.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// Adds a packet that is already encoded as text, its type digit included. An empty text adds nothing.
     ///
     /// The caller promises that the text holds no [`SEPARATOR`]; JSON never does.
-    pub fn push_raw(&mut self, text: &[u8]) {
+    pub(crate) fn push_raw(&mut self, text: &[u8]) {
         if text.is_empty() {
             return;
         }
@@ -53,23 +53,23 @@ impl PayloadWriter {
     }
 
     /// Adds a binary packet: `b` and base64.
-    pub fn push_binary(&mut self, data: &[u8]) {
+    pub(crate) fn push_binary(&mut self, data: &[u8]) {
         self.separate();
         encode_binary(data, &mut self.body);
     }
 
     /// Length of the body so far, in bytes, separators included.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.body.len()
     }
 
     /// Whether no packet has been pushed yet.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.body.is_empty()
     }
 
     /// The body.
-    pub fn finish(self) -> Vec<u8> {
+    pub(crate) fn finish(self) -> Vec<u8> {
         self.body
     }
 

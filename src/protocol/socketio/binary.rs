@@ -5,9 +5,9 @@
 
 use bytes::Bytes;
 
+use super::DecodeError;
 use super::json::{self, Token};
 use super::packet::Packet;
-use super::DecodeError;
 use super::text::Decoded;
 
 /// A packet that still awaits attachments: at least one.
@@ -15,7 +15,7 @@ use super::text::Decoded;
 /// While it waits, a text message from the peer is an error, and so is a binary message while none waits. Whoever holds
 /// this says so, since only they know what arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PartialPacket {
+pub(crate) struct PartialPacket {
     /// An event or an ack, complete but for its attachments; its placeholders have been checked.
     packet: Packet,
     /// Attachments the packet announced.
@@ -35,7 +35,7 @@ impl PartialPacket {
     }
 
     /// How many attachments are still to come.
-    pub fn missing(&self) -> usize {
+    pub(crate) fn missing(&self) -> usize {
         self.announced.saturating_sub(self.received.len())
     }
 
@@ -44,7 +44,7 @@ impl PartialPacket {
     /// # Errors
     /// None at present, since all that can be wrong is found when the text arrives. The signature leaves room for
     /// parsers that find it later.
-    pub fn push(mut self, attachment: Bytes) -> Result<Decoded, DecodeError> {
+    pub(crate) fn push(mut self, attachment: Bytes) -> Result<Decoded, DecodeError> {
         self.received.push(attachment);
         match self.missing() {
             0 => Ok(Decoded::Complete(self.complete())),

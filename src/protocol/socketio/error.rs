@@ -9,7 +9,7 @@ use crate::ids::IdError;
 ///
 /// Messages quote nothing of unbounded length that the peer has sent.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum DecodeError {
+pub(crate) enum DecodeError {
     /// The message has no byte; a packet needs at least its type.
     #[error("packet is empty")]
     Empty,

@@ -4,24 +4,24 @@
 //! arguments of an event further than the protocol itself does (its name, the placeholders): payload JSON passes
 //! through as text.
 
-pub mod binary;
+pub(crate) mod binary;
 mod error;
 mod event_name;
 mod json;
-pub mod packet;
+pub(crate) mod packet;
 #[cfg(test)]
 mod proptests;
-pub mod text;
+pub(crate) mod text;
 
-pub use binary::PartialPacket;
-pub use error::DecodeError;
+pub(crate) use binary::PartialPacket;
+pub(crate) use error::DecodeError;
 
 /// Most attachments a packet may have. The reference parser applies the same limit on both sides, so a packet with
 /// more is illegal from a client and would be refused by one: never emit more.
-pub const ATTACHMENTS_MAX: usize = 10;
+pub(crate) const ATTACHMENTS_MAX: usize = 10;
 
 /// How deep the JSON of a packet may nest, the array around its arguments included.
 ///
 /// It is what serde_json parses: what has been decoded never fails there for its depth. Without the limit, an event
 /// passed on as text would reach the recursion of other people's clients.
-pub const NESTING_MAX: usize = 127;
+pub(crate) const NESTING_MAX: usize = 127;

@@ -118,7 +118,7 @@ pub(super) fn span(start: usize, end: usize) -> Span {
 
 /// A packet as it is meant, with its attachments in place: there is no "binary event" beside the event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Packet {
+pub(crate) enum Packet {
     /// `0`: a client asks for a namespace, or a server lets it in.
     Connect {
         /// Which namespace.
@@ -158,19 +158,6 @@ pub enum Packet {
         /// The raw JSON text of an object or a string.
         data: ByteString,
     },
-}
-
-impl Packet {
-    /// The namespace the packet belongs to; every packet belongs to one.
-    pub fn namespace(&self) -> &NamespacePath {
-        match self {
-            Self::Connect { namespace, .. }
-            | Self::Disconnect { namespace }
-            | Self::Event { namespace, .. }
-            | Self::Ack { namespace, .. }
-            | Self::ConnectError { namespace, .. } => namespace,
-        }
-    }
 }
 
 #[cfg(test)]

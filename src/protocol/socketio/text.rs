@@ -13,7 +13,7 @@ use crate::ids::NamespacePath;
 
 /// What the text of a packet has come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decoded {
+pub(crate) enum Decoded {
     /// The packet is whole.
     Complete(Packet),
     /// The packet is announced; the next messages must be its attachments.
@@ -26,7 +26,7 @@ pub enum Decoded {
 ///
 /// # Errors
 /// Any [`DecodeError`]; the peer does not speak the protocol, and the reference server closes its session.
-pub fn decode(text: ByteString) -> Result<Decoded, DecodeError> {
+pub(crate) fn decode(text: ByteString) -> Result<Decoded, DecodeError> {
     if u32::try_from(text.len()).is_err() {
         return Err(DecodeError::TooLong { bytes: text.len() });
     }

@@ -74,11 +74,12 @@ pub(crate) async fn on_upgrade(
     };
     switch_protocols(&mut framed, response.drop_body()).await?;
     let handover = Box::new(RawHandover::new(framed, &endpoint.services.core.limits)?);
-    match session {
+    // Whatever fails from here on has been logged and closes the socket by dropping it.
+    let _ = match session {
         // The session may be on another worker: the socket moves there.
-        Some(link) => drop(link.post(SessionCommand::Websocket(handover))),
-        None => drop(endpoint.open(request.head(), Opening::Websocket(handover))),
-    }
+        Some(link) => link.post(SessionCommand::Websocket(handover)).map_err(|_| Refusal::UnknownSession),
+        None => endpoint.open(request.head(), Opening::Websocket(handover)).map(drop),
+    };
     Ok(())
 }
 
@@ -143,7 +144,15 @@ impl Handover for RawHandover {
             close_code: Cell::new(None),
         });
         let frames = FrameReader::new(self.read_already, self.payload_bytes_max, self.fragments_max);
-        let reader = RawReader { shared: shared.clone(), frames, queued: None, begun: false, wrong: false, ended: false, reads: 0 };
+        let reader = RawReader {
+            shared: shared.clone(),
+            frames,
+            queued: None,
+            begun: false,
+            wrong: false,
+            ended: false,
+            reads: 0,
+        };
         Ok(Connection { sink: Box::new(RawSink { shared }), incoming: Box::pin(reader) })
     }
 }
@@ -182,7 +191,7 @@ impl FrameSink for RawSink {
                 return Drained::All;
             }
             match self.shared.stream.try_write_vectored(&slices[..filled]) {
-                Ok(written) => drop(outbox.consume(written)),
+                Ok(written) => outbox.consume(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.shared.wants_write.set(true);
                     self.shared.wake_reader();

@@ -72,15 +72,19 @@ class Hub:
         return self.output.read().decode(errors="replace")
 
     def stop(self):
+        """Asks the process to end; fails unless it was still there, ends in time and calls it a success."""
+        crashed = self.process.poll()
         self.process.terminate()
         try:
-            self.process.wait(STOP_S)
+            code = self.process.wait(STOP_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            raise AssertionError(f"no exit within {STOP_S} s of SIGTERM; it had printed:\n{self.printed()}") from None
-        finally:
-            self.output.close()
+            code = f"not within {STOP_S} s of SIGTERM"
+        printed = self.printed()
+        self.output.close()
+        if crashed is not None or code != 0:
+            raise AssertionError(f"the hub ended {'by itself' if crashed is not None else 'badly'}: {code}; it had printed:\n{printed}")
 
 
 class OnEveryTransport:
