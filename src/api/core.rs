@@ -1,19 +1,17 @@
 //! What all handles of one server share: the way to the hub for code outside sessions, and the registered handlers.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
-use actix::dev::SendError;
 use tokio::sync::oneshot;
 
 use super::args::ToArgs;
 use super::current;
 use super::error::EmitError;
-use super::handler::Handlers;
+use super::registry::Registry;
 use crate::ids::NamespacePath;
 use crate::limits::Limits;
 use crate::messages::request::{Request, RequestError};
-use crate::messages::session::{SessionCommand, SessionLink};
+use crate::messages::session::{OfferError, SessionCommand, SessionLink};
 use crate::protocol::encoded::Draft;
 
 /// Names that every client gives a meaning of its own.
@@ -32,30 +30,19 @@ pub(crate) struct Core {
     pub(crate) recovery: bool,
     /// The server's bounds.
     pub(crate) limits: Limits,
-    /// Written while the program sets itself up, read once per CONNECT: a lock here is on nobody's path.
-    namespaces: RwLock<HashMap<NamespacePath, Arc<Handlers>>>,
+    /// Which namespaces there are, and their handlers.
+    pub(crate) registry: Registry,
 }
 
 impl Core {
     /// The core of a server whose desk is already open.
     pub(crate) fn new(desk: SessionLink, recovery: bool, limits: Limits) -> Self {
-        Self { desk, recovery, limits, namespaces: RwLock::default() }
+        Self { desk, recovery, limits, registry: Registry::default() }
     }
 
     /// Tells servers in one process apart.
     pub(crate) fn identity(self: &Arc<Self>) -> usize {
         Arc::as_ptr(self) as usize
-    }
-
-    /// The handlers of a namespace, if there is such a namespace.
-    pub(crate) fn handlers(&self, namespace: &NamespacePath) -> Option<Arc<Handlers>> {
-        self.namespaces.read().unwrap_or_else(PoisonError::into_inner).get(namespace).cloned()
-    }
-
-    /// Changes the handlers of a namespace, which comes to be if it was not there.
-    pub(crate) fn register(&self, namespace: &NamespacePath, change: impl FnOnce(&mut Handlers)) {
-        let mut namespaces = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);
-        change(Arc::make_mut(namespaces.entry(namespace.clone()).or_default()));
     }
 
     /// Where an emit goes: to the session whose handler runs, else to `own`, else to the desk.
@@ -93,8 +80,8 @@ impl Core {
         let (sender, receiver) = oneshot::channel();
         match link.offer(SessionCommand::Request(request(sender))) {
             Ok(()) => {}
-            Err(SendError::Full(_)) => return Err(RequestError::Overloaded),
-            Err(SendError::Closed(_)) => return Err(RequestError::Disconnected),
+            Err(OfferError::Full) => return Err(RequestError::Overloaded),
+            Err(OfferError::Gone) => return Err(RequestError::Disconnected),
         }
         receiver.await.unwrap_or(Err(RequestError::Disconnected))
     }

@@ -11,4 +11,5 @@ pub(crate) mod event;
 pub(crate) mod handler;
 pub(crate) mod handshake;
 pub(crate) mod namespace;
+pub(crate) mod registry;
 pub(crate) mod socket;

@@ -22,7 +22,7 @@ pub struct Namespace {
 
 impl Namespace {
     pub(crate) fn new(core: Arc<Core>, path: NamespacePath) -> Self {
-        core.register(&path, |_| {});
+        core.registry.register(&path, |_| {});
         Self { core, path }
     }
 
@@ -42,7 +42,7 @@ impl Namespace {
         F: Fn(Socket, Event<T>) -> R + Send + Sync + 'static,
         R: Future<Output = Result<(), HandlerError>> + 'static,
     {
-        self.core.register(&self.path, |handlers| {
+        self.core.registry.register(&self.path, |handlers| {
             handlers.events.insert(name.to_owned(), erase_event(handler));
         });
         self
@@ -56,7 +56,7 @@ impl Namespace {
         F: Fn(Socket, Event<T>) -> R + Send + Sync + 'static,
         R: Future<Output = Result<(), HandlerError>> + 'static,
     {
-        self.core.register(&self.path, |handlers| handlers.unhandled = Some(erase_event(handler)));
+        self.core.registry.register(&self.path, |handlers| handlers.unhandled = Some(erase_event(handler)));
         self
     }
 
@@ -67,7 +67,7 @@ impl Namespace {
         F: Fn(Socket) -> R + Send + Sync + 'static,
         R: Future<Output = Result<(), HandlerError>> + 'static,
     {
-        self.core.register(&self.path, |handlers| {
+        self.core.registry.register(&self.path, |handlers| {
             handlers.connection = Some(erase(move |socket, ()| handler(socket)));
         });
         self
@@ -80,7 +80,7 @@ impl Namespace {
         F: Fn(Socket, DisconnectReason) -> R + Send + Sync + 'static,
         R: Future<Output = Result<(), HandlerError>> + 'static,
     {
-        self.core.register(&self.path, |handlers| handlers.disconnect = Some(erase(handler)));
+        self.core.registry.register(&self.path, |handlers| handlers.disconnect = Some(erase(handler)));
         self
     }
 

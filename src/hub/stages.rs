@@ -85,10 +85,8 @@ impl Hub {
         };
         let volatile = grade == Grade::Volatile;
         let durable = grade == Grade::Durable;
-        if durable {
-            if let Err(refusal) = self.submit_durable(&namespace, &target, &packet) {
-                return self.links.answer(worker, from, Outcome::Refused(refusal));
-            }
+        if durable && let Err(refusal) = self.submit_durable(&namespace, &target, &packet) {
+            return self.links.answer(worker, from, Outcome::Refused(refusal));
         }
         let overtakes = volatile && !self.pipeline.any(|entry| entry.concerns(&namespace, &target));
         let entry = Entry::Event { worker, from, namespace, target, packet, volatile };

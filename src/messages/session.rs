@@ -95,6 +95,17 @@ impl Message for SessionCommand {
 #[error("session has ended")]
 pub(crate) struct SessionGone;
 
+/// Why a session did not take a command. The command was dropped, and with it whoever waits is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum OfferError {
+    /// The session has more to do than its mailbox holds.
+    #[error("session is overloaded")]
+    Full,
+    /// The session is gone.
+    #[error("session has ended")]
+    Gone,
+}
+
 struct Entry {
     commands: Recipient<SessionCommand>,
     posting: AtomicBool,
@@ -120,9 +131,12 @@ impl SessionLink {
         }
     }
 
-    /// Sends a command of which code may produce any number. Gives it back when the mailbox is full.
-    pub(crate) fn offer(&self, command: SessionCommand) -> Result<(), SendError<SessionCommand>> {
-        self.0.commands.try_send(command)
+    /// Sends a command of which code may produce any number; refused when the mailbox is full.
+    pub(crate) fn offer(&self, command: SessionCommand) -> Result<(), OfferError> {
+        self.0.commands.try_send(command).map_err(|error| match error {
+            SendError::Full(_) => OfferError::Full,
+            SendError::Closed(_) => OfferError::Gone,
+        })
     }
 
     /// Claims the session's one POST. `None` while another is being read.

@@ -58,10 +58,10 @@ impl Session {
     }
 
     pub(super) fn close_if_settled(&mut self, ctx: &mut Context<Self>) {
-        if let Ending::Settling { reason } = self.ending {
-            if self.gate.is_settled() {
-                self.close(reason, "put out by the application", ctx);
-            }
+        if let Ending::Settling { reason } = self.ending
+            && self.gate.is_settled()
+        {
+            self.close(reason, "put out by the application", ctx);
         }
     }
 
@@ -100,10 +100,10 @@ impl Session {
 
     /// Returns whether the session is past its timers.
     pub(super) fn on_linger_timer(&mut self, now: Instant, ctx: &mut Context<Self>) -> bool {
-        if let Ending::Lingering { until } = self.ending {
-            if until <= now {
-                self.reset(ctx);
-            }
+        if let Ending::Lingering { until } = self.ending
+            && until <= now
+        {
+            self.reset(ctx);
         }
         self.is_ending()
     }

@@ -58,7 +58,7 @@ impl Session {
         if self.is_ending() {
             return;
         }
-        let Some(handlers) = self.core.handlers(&namespace) else {
+        let Some(handlers) = self.core.registry.handlers(&namespace) else {
             return self.refuse_connect(&namespace, "Invalid namespace");
         };
         if self.presences.len() >= self.core.limits.namespaces_per_session_max {

@@ -215,10 +215,8 @@ impl Session {
     pub(super) fn set_reading(&mut self, reading: bool) {
         self.reading = reading;
         self.registration.worker.set_reading(self.registration.slot, reading);
-        if reading {
-            if let Some(post) = self.held_post.take() {
-                answer(post, Ok(()));
-            }
+        if reading && let Some(post) = self.held_post.take() {
+            answer(post, Ok(()));
         }
     }
 }

@@ -39,10 +39,10 @@ pub(super) struct Alarm {
 
 impl Alarm {
     pub(super) fn ring(&self) {
-        if !self.rung.replace(true) {
-            if let Some(waker) = self.waker.borrow().as_ref() {
-                waker.wake_by_ref();
-            }
+        if !self.rung.replace(true)
+            && let Some(waker) = self.waker.borrow().as_ref()
+        {
+            waker.wake_by_ref();
         }
     }
 

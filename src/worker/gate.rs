@@ -278,14 +278,14 @@ impl Gate {
 
     fn resolve(&mut self, ticket: Ticket, outcome: Outcome) -> Option<(SocketId, Outcome)> {
         let at = self.position(ticket)?;
-        if let Waiter::Fetch { missing, sockets, .. } = &mut self.answering[at].waiter {
-            if let Outcome::Asked { parts } = outcome {
-                // Every part passes through the hub behind the answer, so none has come yet.
-                debug_assert!(sockets.is_empty());
-                *missing = Some(parts);
-                self.finish_fetch(at);
-                return None;
-            }
+        if let Waiter::Fetch { missing, sockets, .. } = &mut self.answering[at].waiter
+            && let Outcome::Asked { parts } = outcome
+        {
+            // Every part passes through the hub behind the answer, so none has come yet.
+            debug_assert!(sockets.is_empty());
+            *missing = Some(parts);
+            self.finish_fetch(at);
+            return None;
         }
         let waiter = self.answering.remove(at)?.waiter;
         match (waiter, outcome) {

@@ -113,10 +113,10 @@ impl Members {
     fn take_out(&mut self, room: RoomId, at: u32) {
         let list = &mut self.rooms[room.0 as usize];
         list.swap_remove(at as usize);
-        if let Some(moved) = list.get(at as usize).and_then(|key| self.members.get_mut(key.0 as usize)) {
-            if let Some(entry) = moved.rooms.iter_mut().find(|(joined, _)| *joined == room) {
-                entry.1 = at;
-            }
+        if let Some(moved) = list.get(at as usize).and_then(|key| self.members.get_mut(key.0 as usize))
+            && let Some(entry) = moved.rooms.iter_mut().find(|(joined, _)| *joined == room)
+        {
+            entry.1 = at;
         }
         if list.is_empty() {
             *list = Vec::new();

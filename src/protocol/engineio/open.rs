@@ -28,9 +28,9 @@ pub(crate) struct Open<'a> {
 
 impl Open<'_> {
     /// The packet as text: `0` and the JSON.
-    pub(crate) fn to_packet(&self) -> String {
+    pub(crate) fn to_packet(self) -> String {
         // Strings and integers written to memory: there is nothing here that serialisation could refuse.
-        let json = serde_json::to_string(self).unwrap_or_default();
+        let json = serde_json::to_string(&self).unwrap_or_default();
         format!("0{json}")
     }
 }

@@ -279,7 +279,7 @@ impl RawReader {
                 Incoming::TooLarge(detail)
             }
         });
-        self.queued = end.or(self.queued.take()).or(decoded.pong.map(Incoming::Control));
+        self.queued = end.or_else(|| self.queued.take()).or_else(|| decoded.pong.map(Incoming::Control));
         match decoded.packets {
             packets if packets.is_empty() => self.take_queued(),
             packets => Some(Incoming::Packets(packets)),
