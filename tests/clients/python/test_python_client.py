@@ -2,6 +2,11 @@
 
 Recovery stays off because handlers of python-socketio have a fixed arity, and the offset token would be one more argument.
 Nothing sleeps for a fixed time: every wait has a deadline and names the fact that did not come.
+
+Two habits of this client (python-socketio 5.18, python-engineio 4.15) shape what can be asserted. It handles each incoming
+message in a thread of its own, so an attachment may overtake the packet it belongs to: binary is left to the JavaScript
+tests. And its write loop may end before it has sent the close packet of a polling client: the hub then learns from the
+heartbeat that the client has left, which is why heartbeats are short here.
 """
 
 import os
@@ -23,7 +28,11 @@ if not BINARY.is_absolute():
 START_S = 10
 STOP_S = 10
 FACT_S = 5
+# Longer than the ping interval and the ping timeout together.
+GONE_S = 15
 POLL_S = 0.02
+
+HEARTBEAT = ["--ping-interval", "1s", "--ping-timeout", "5s"]
 
 
 def eventually(what, probe, seconds=FACT_S):
@@ -47,7 +56,7 @@ class Hub:
         self.url = f"http://127.0.0.1:{self.port}"
         self.output = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
-            [BINARY, "serve", "--port", str(self.port), "--recovery", "off"],
+            [BINARY, "serve", "--port", str(self.port), "--recovery", "off"] + HEARTBEAT,
             stdout=self.output,
             stderr=subprocess.STDOUT,
         )
@@ -113,7 +122,7 @@ class OnEveryTransport:
         self.assertNotEqual(client.get_sid(), client.eio.sid)
 
     def test_an_ack_carries_the_arguments_back(self):
-        arguments = ("héraut 📯", 1, None, {"nested": [1, {"deep": True}]}, b"\x00\x01\xfe\xff", "x" * 200_000)
+        arguments = ("héraut 📯", 1, None, {"nested": [1, {"deep": True}]}, "x" * 200_000)
         client = self.connect()
         self.assertEqual(tuple(self.ask(client, "echo", *arguments)), arguments)
         self.assertEqual(self.ask(client, "echo", "one"), "one")
@@ -125,16 +134,16 @@ class OnEveryTransport:
         for client in (a, b):
             events = queue.Queue()
             # A handler of fixed arity: one argument more would be an exception and no event.
-            client.on("news", lambda text, body, data, events=events: events.put((text, body, data)))
+            client.on("news", lambda text, body, events=events: events.put((text, body)))
             heard.append(events)
 
         self.assertEqual(self.ask(a, "join", room), {"room": room, "members": 1, "offset": None})
         self.assertEqual(self.ask(b, "join", room), {"room": room, "members": 2, "offset": None})
         for sender, text in ((a, "from a"), (b, "from b")):
-            answer = self.ask(sender, "publish", room, "news", text, {"n": 1}, b"\x00\xff")
+            answer = self.ask(sender, "publish", room, "news", text, {"n": 1})
             self.assertEqual(answer, {"level": "accepted", "offset": None, "duplicate": False})
             for events in heard:
-                self.assertEqual(events.get(timeout=FACT_S), (text, {"n": 1}, b"\x00\xff"))
+                self.assertEqual(events.get(timeout=FACT_S), (text, {"n": 1}))
 
         members = self.ask(a, "members", room)["members"]
         self.assertEqual(sorted(members), sorted([a.get_sid(), b.get_sid()]))
@@ -155,6 +164,7 @@ class OnEveryTransport:
         eventually(
             "members without the one that left",
             lambda: self.ask(a, "members", room) == {"members": [a.get_sid()]},
+            GONE_S,
         )
 
 
