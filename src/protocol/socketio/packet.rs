@@ -161,6 +161,20 @@ pub(crate) enum Packet {
 }
 
 #[cfg(test)]
+impl Packet {
+    /// The namespace the packet belongs to; every packet belongs to one.
+    pub(crate) fn namespace(&self) -> &NamespacePath {
+        match self {
+            Self::Connect { namespace, .. }
+            | Self::Disconnect { namespace }
+            | Self::Event { namespace, .. }
+            | Self::Ack { namespace, .. }
+            | Self::ConnectError { namespace, .. } => namespace,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

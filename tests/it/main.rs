@@ -1,0 +1,14 @@
+//! The hub as a whole, over real sockets: what a client sends, byte for byte, and what it gets back.
+//!
+//! One binary, since every one links actix. `support` holds the hub and the clients; every other module states facts.
+
+// A test may unwrap: its panic is its report. Clippy sees only functions marked `#[test]` as tests.
+#![allow(clippy::unwrap_used)]
+
+mod closing;
+mod heartbeat;
+mod http;
+mod peers;
+mod socketio;
+mod support;
+mod upgrade;

@@ -1,0 +1,188 @@
+//! An HTTP/1.1 connection, blocking, kept alive between requests. Knows `Content-Length` and chunks, no more.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::DEADLINE;
+
+/// The first part of an answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Head {
+    pub(crate) status: u16,
+    /// As it came.
+    pub(crate) raw: String,
+    /// Names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+}
+
+impl Head {
+    /// The value of a header.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Response {
+    pub(crate) head: Head,
+    pub(crate) body: String,
+}
+
+impl Response {
+    /// Status and body: what most facts are about.
+    pub(crate) fn told(&self) -> (u16, &str) {
+        (self.head.status, &self.body)
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Http {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Http {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        Self::from_stream(TcpStream::connect_timeout(&address, DEADLINE).expect("the hub listens"))
+    }
+
+    pub(crate) fn from_stream(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, buffer: Vec::new() }
+    }
+
+    /// Sends a request and reads its answer.
+    pub(crate) fn request(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+        self.begin(method, target, headers, Some(body.len()));
+        self.write(body);
+        self.response()
+    }
+
+    pub(crate) fn get(&mut self, target: &str) -> Response {
+        self.request("GET", target, &[], b"")
+    }
+
+    pub(crate) fn post(&mut self, target: &str, body: impl AsRef<[u8]>) -> Response {
+        self.request("POST", target, &[("Content-Type", "text/plain;charset=UTF-8")], body.as_ref())
+    }
+
+    /// Sends a request's head. Without a length, the caller names the transfer encoding, or there is no body.
+    pub(crate) fn begin(&mut self, method: &str, target: &str, headers: &[(&str, &str)], length: Option<usize>) {
+        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: hub\r\n");
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        if let Some(length) = length.filter(|length| *length > 0 || method == "POST") {
+            head += &format!("Content-Length: {length}\r\n");
+        }
+        self.write(format!("{head}\r\n").as_bytes());
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("the hub reads");
+    }
+
+    /// Sends a GET and waits for its head only: from here on the poll is known to wait.
+    pub(crate) fn park(&mut self, target: &str) -> Head {
+        self.begin("GET", target, &[], None);
+        let head = self.head();
+        assert_eq!(head.status, 200, "{head:?}");
+        assert_eq!(head.header("transfer-encoding"), Some("chunked"), "the poll was answered at once: {head:?}");
+        head
+    }
+
+    pub(crate) fn response(&mut self) -> Response {
+        let head = self.head();
+        let body = self.body(&head);
+        Response { head, body }
+    }
+
+    pub(crate) fn head(&mut self) -> Head {
+        let text = self.until(b"\r\n\r\n");
+        let text = String::from_utf8(text).expect("a head is text");
+        let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let headers = text.lines().skip(1).filter_map(|line| line.split_once(": "));
+        let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
+        Head { status: status.unwrap_or_else(|| panic!("no status line: {text:?}")), headers, raw: text }
+    }
+
+    /// The body that belongs to a head.
+    pub(crate) fn body(&mut self, head: &Head) -> String {
+        let body = match (head.header("transfer-encoding"), head.header("content-length")) {
+            (Some("chunked"), _) => self.chunks(),
+            (_, Some(length)) => self.exactly(length.parse().expect("a length is a number")),
+            _ => Vec::new(),
+        };
+        String::from_utf8(body).expect("bodies are text")
+    }
+
+    fn chunks(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let size = String::from_utf8(self.until(b"\r\n")).expect("a chunk's size is text");
+            let size = usize::from_str_radix(size.trim(), 16).expect("a chunk's size is a number");
+            body.extend(self.exactly(size));
+            assert_eq!(self.exactly(2), b"\r\n");
+            if size == 0 {
+                return body;
+            }
+        }
+    }
+
+    /// Everything up to and including `mark`.
+    fn until(&mut self, mark: &[u8]) -> Vec<u8> {
+        loop {
+            if let Some(at) = self.buffer.windows(mark.len()).position(|window| window == mark) {
+                return self.buffer.drain(..at + mark.len()).collect();
+            }
+            self.fill();
+        }
+    }
+
+    fn exactly(&mut self, count: usize) -> Vec<u8> {
+        while self.buffer.len() < count {
+            self.fill();
+        }
+        self.buffer.drain(..count).collect()
+    }
+
+    fn fill(&mut self) {
+        let mut chunk = [0; 64 << 10];
+        match self.stream.read(&mut chunk) {
+            Ok(0) => panic!("the connection ended after {:?}", String::from_utf8_lossy(&self.buffer)),
+            Ok(count) => self.buffer.extend(&chunk[..count]),
+            Err(error) => panic!("{error}, after {:?}", String::from_utf8_lossy(&self.buffer)),
+        }
+    }
+
+    /// Reads until the server has closed the connection.
+    pub(crate) fn rest(mut self) -> Vec<u8> {
+        match self.stream.read_to_end(&mut self.buffer) {
+            Ok(_) => self.buffer,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => self.buffer,
+            Err(error) => panic!("{error}, after {:?}", String::from_utf8_lossy(&self.buffer)),
+        }
+    }
+
+    /// Ends the connection in order: FIN.
+    pub(crate) fn finish(self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// Ends the connection by a reset: RST.
+    pub(crate) fn reset(self) {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// The socket, and what was read already.
+    pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        (self.stream, self.buffer)
+    }
+}

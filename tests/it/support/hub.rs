@@ -1,0 +1,117 @@
+//! A hub on a free port of 127.0.0.1, in a thread of its own, gone when dropped.
+
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+
+use stentor::{Args, Builder, Event, Limits, Server};
+use tokio::sync::oneshot;
+
+use super::{Client, DEADLINE, Http, Transport, eventually};
+
+/// A running server.
+pub(crate) struct Hub {
+    pub(crate) address: SocketAddr,
+    pub(crate) io: Server,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Hub {
+    /// With defaults, and `echo` in `/`.
+    pub(crate) fn plain() -> Self {
+        Self::start(|builder| builder, |_| {})
+    }
+
+    /// With these limits, and `echo` in `/`.
+    pub(crate) fn limited(change: impl FnOnce(&mut Limits), register: impl FnOnce(&Server)) -> Self {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        Self::start(|builder| builder.limits(limits), register)
+    }
+
+    /// On one worker: then what two connections do happens in the order in which they did it.
+    pub(crate) fn start(build: impl FnOnce(Builder) -> Builder, register: impl FnOnce(&Server)) -> Self {
+        Self::on_workers(1, build, register)
+    }
+
+    /// On this many workers.
+    pub(crate) fn on_workers(
+        workers: usize,
+        build: impl FnOnce(Builder) -> Builder,
+        register: impl FnOnce(&Server),
+    ) -> Self {
+        let builder = build(Server::builder());
+        let (ready, started) = mpsc::channel();
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::spawn(move || serve(builder, workers, &ready, stopped));
+        let (address, io) = started.recv_timeout(DEADLINE).expect("the hub starts");
+        // `echo` answers with what it was sent; every hub has it, to see whether it lives.
+        let _ = io.of("/").on("echo", |_, event: Event<Args>| async move {
+            event.ack.send(&event.data)?;
+            Ok(())
+        });
+        register(&io);
+        Self { address, io, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Opens a session.
+    pub(crate) fn open(&self, transport: Transport) -> Client {
+        Client::open(self.address, transport)
+    }
+
+    /// Opens a session and joins `/`.
+    pub(crate) fn join(&self, transport: Transport) -> Client {
+        let mut client = self.open(transport);
+        client.connect("");
+        client
+    }
+
+    /// An HTTP connection.
+    pub(crate) fn http(&self) -> Http {
+        Http::connect(self.address)
+    }
+
+    /// Waits until this many sessions are left.
+    pub(crate) fn wait_for_sessions(&self, count: usize) {
+        eventually(&format!("{count} sessions, there are {}", self.io.sessions()), || self.io.sessions() == count);
+    }
+
+    /// Whatever has happened: nobody is left behind, and newcomers are served on every transport.
+    pub(crate) fn is_unharmed(&self) {
+        self.wait_for_sessions(0);
+        for transport in Transport::ALL {
+            let mut client = self.join(transport);
+            client.echoes();
+            client.send("1");
+        }
+        self.wait_for_sessions(0);
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || thread::panicking(), "the hub's thread panicked");
+        }
+    }
+}
+
+fn serve(builder: Builder, workers: usize, ready: &mpsc::Sender<(SocketAddr, Server)>, stop: oneshot::Receiver<()>) {
+    let system = actix::System::new();
+    system.block_on(async {
+        let io = builder.build().expect("the server is built");
+        let listener = io.bind("127.0.0.1:0").expect("a free port").workers(workers).disable_signals();
+        let address = listener.local_addr().expect("an address");
+        let running = actix::spawn(listener.run());
+        ready.send((address, io.clone())).expect("the test waits");
+        let _ = stop.await;
+        io.close().await;
+        running.abort();
+    });
+    // Ends the arbiters of workers and hub.
+    actix::System::current().stop();
+    system.run().expect("the system ends");
+}

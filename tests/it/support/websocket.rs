@@ -1,0 +1,205 @@
+//! A websocket as a client sees it: masked frames out, plain frames in. Answers nothing on its own.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::{DEADLINE, Head, Http};
+
+/// The key of RFC 6455, section 1.3, and the answer to it.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// First bytes of whole frames.
+pub(crate) const TEXT: u8 = 0x81;
+pub(crate) const BINARY: u8 = 0x82;
+pub(crate) const CLOSE: u8 = 0x88;
+pub(crate) const PING: u8 = 0x89;
+pub(crate) const PONG: u8 = 0x8a;
+
+/// A masked frame, as clients send it.
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mask = [0x37, 0xfa, 0x21, 0x3d];
+    let mut frame = header(first, payload.len(), 0x80);
+    frame.extend(mask);
+    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+/// A frame's header, without a mask's key.
+pub(crate) fn header(first: u8, length: usize, masked: u8) -> Vec<u8> {
+    let mut header = vec![first];
+    match length {
+        0..=125 => header.push(masked | length as u8),
+        126..=0xffff => {
+            header.push(masked | 126);
+            header.extend((length as u16).to_be_bytes());
+        }
+        _ => {
+            header.push(masked | 127);
+            header.extend((length as u64).to_be_bytes());
+        }
+    }
+    header
+}
+
+/// What came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Frame {
+    /// A whole frame: its first byte and its payload.
+    Whole(u8, Vec<u8>),
+    /// The server ended its side in order.
+    Fin,
+    /// The server reset the connection.
+    Reset,
+}
+
+/// A websocket.
+#[derive(Debug)]
+pub(crate) struct Websocket {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Websocket {
+    /// Opens one.
+    pub(crate) fn open(address: SocketAddr, target: &str) -> Self {
+        match Self::ask(Http::connect(address), target, &[]) {
+            Ok(websocket) => websocket,
+            Err(refused) => panic!("upgrade of {target} refused: {:?}", String::from_utf8_lossy(&refused)),
+        }
+    }
+
+    /// Opens one that takes as little as the system lets it, so that it jams after a few kilobytes.
+    pub(crate) fn open_narrow(address: SocketAddr, target: &str) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(1).unwrap();
+        socket.connect_timeout(&address.into(), DEADLINE).expect("the hub listens");
+        let http = Http::from_stream(socket.into());
+        Self::ask(http, target, &[]).expect("the upgrade is accepted")
+    }
+
+    /// Asks for the upgrade; the server's whole answer if it refuses. A header of this list replaces the usual one; an
+    /// empty value leaves it out.
+    pub(crate) fn ask(mut http: Http, target: &str, changed: &[(&str, &str)]) -> Result<Self, Vec<u8>> {
+        let usual = [
+            ("Connection", "Upgrade"),
+            ("Upgrade", "websocket"),
+            ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Key", KEY),
+        ];
+        let headers = usual.map(|(name, value)| {
+            let changed = changed.iter().find(|(other, _)| *other == name);
+            (name, changed.map_or(value, |(_, value)| *value))
+        });
+        let added = changed.iter().filter(|(name, _)| usual.iter().all(|(other, _)| name != other));
+        let headers: Vec<_> = headers.iter().chain(added).filter(|(_, value)| !value.is_empty()).copied().collect();
+        http.begin("GET", target, &headers, None);
+        let head = http.head();
+        if head.status != 101 {
+            return Err([head.raw.into_bytes(), http.rest()].concat());
+        }
+        Self::check(&head);
+        let (stream, buffer) = http.into_parts();
+        Ok(Self { stream, buffer })
+    }
+
+    fn check(head: &Head) {
+        assert_eq!(head.header("sec-websocket-accept"), Some(ACCEPT), "{head:?}");
+        assert_eq!(head.header("sec-websocket-extensions"), None, "none was offered: {head:?}");
+    }
+
+    /// Sends an Engine.IO text packet.
+    pub(crate) fn send(&mut self, packet: &str) {
+        self.write(&frame(TEXT, packet.as_bytes()));
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        self.try_write(bytes).expect("the hub reads");
+    }
+
+    /// Writes where the server may have closed already.
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// The next frame, or how the connection ended.
+    pub(crate) fn recv(&mut self) -> Frame {
+        loop {
+            if let Some(frame) = self.take() {
+                return frame;
+            }
+            let mut chunk = [0; 64 << 10];
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Frame::Fin,
+                Ok(count) => self.buffer.extend(&chunk[..count]),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Frame::Reset,
+                Err(error) => panic!("{error}, with {} bytes of an unfinished frame", self.buffer.len()),
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<Frame> {
+        let (first, second) = (*self.buffer.first()?, *self.buffer.get(1)?);
+        assert_eq!(second & 0x80, 0, "servers do not mask");
+        let (start, length) = match second {
+            126 => (4, u64::from(u16::from_be_bytes(self.buffer.get(2..4)?.try_into().ok()?))),
+            127 => (10, u64::from_be_bytes(self.buffer.get(2..10)?.try_into().ok()?)),
+            short => (2, u64::from(short)),
+        };
+        let end = start + length as usize;
+        let payload = self.buffer.get(start..end)?.to_vec();
+        self.buffer.drain(..end);
+        Some(Frame::Whole(first, payload))
+    }
+
+    /// The next frame, which must be text.
+    pub(crate) fn text(&mut self) -> String {
+        match self.recv() {
+            Frame::Whole(TEXT, payload) => String::from_utf8(payload).expect("text is UTF-8"),
+            other => panic!("expected text, got {other:?}"),
+        }
+    }
+
+    /// Waits until the server has read everything that was sent, and gives what came meanwhile.
+    pub(crate) fn settle(&mut self) -> Vec<Frame> {
+        self.write(&frame(PING, b"settled?"));
+        let mut before = Vec::new();
+        loop {
+            match self.recv() {
+                Frame::Whole(PONG, payload) if payload == b"settled?" => return before,
+                frame @ Frame::Whole(..) => before.push(frame),
+                ended => panic!("{ended:?} after {before:?}"),
+            }
+        }
+    }
+
+    /// Ends the connection in order: FIN, without a close frame.
+    pub(crate) fn finish(self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// Ends the connection by a reset: RST.
+    pub(crate) fn reset(self) {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// Reads and forgets until the server has ended the connection; the code of its close frame, and the end.
+    pub(crate) fn closed(&mut self) -> (Option<u16>, Frame) {
+        let mut code = None;
+        loop {
+            match self.recv() {
+                Frame::Whole(CLOSE, payload) => code = close_code(&payload),
+                Frame::Whole(..) => {}
+                ended => return (code, ended),
+            }
+        }
+    }
+}
+
+/// What a close frame's payload says.
+pub(crate) fn close_code(payload: &[u8]) -> Option<u16> {
+    payload.first_chunk().map(|code| u16::from_be_bytes(*code))
+}
