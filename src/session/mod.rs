@@ -263,3 +263,26 @@ impl StreamHandler<Numbered> for Session {
     // The stream says why it ends in its last item; its end itself means nothing (by default it would stop the actor).
     fn finished(&mut self, _: &mut Context<Self>) {}
 }
+
+#[cfg(test)]
+mod sizes {
+    #[test]
+    fn sizes() {
+        use std::mem::size_of;
+        eprintln!("Session {}", size_of::<super::Session>());
+        eprintln!("Gate {}", size_of::<super::Gate>());
+        eprintln!("State {}", size_of::<super::SessionState>());
+        eprintln!("Candidate {}", size_of::<Option<super::Candidate>>());
+        eprintln!("ContextFut {}", size_of::<actix::dev::ContextFut<super::Session, actix::Context<super::Session>>>());
+        eprintln!("Registration {}", size_of::<super::Registration>());
+        eprintln!("Inbox {}", size_of::<super::Inbox<super::SocketId, super::ClientEvent>>());
+        eprintln!("Acks {}", size_of::<super::Acks<u64>>());
+        eprintln!("presences {}", size_of::<smallvec::SmallVec<[super::Presence; 1]>>());
+        eprintln!("SessionCommand {}", size_of::<super::SessionCommand>());
+        eprintln!("TcpStream {}", size_of::<tokio::net::TcpStream>());
+        eprintln!("Sleep {}", size_of::<tokio::time::Sleep>());
+        eprintln!("TimerFunc {}", size_of::<actix::utils::TimerFunc<super::Session>>());
+        eprintln!("HubCommand {}", size_of::<crate::messages::hub::HubCommand>());
+        eprintln!("FanoutCommand {}", size_of::<crate::messages::fanout::FanoutCommand>());
+    }
+}

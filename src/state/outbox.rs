@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
+use smallvec::SmallVec;
 use thiserror::Error;
 
 use crate::protocol::encoded::{Encoded, Message};
@@ -105,16 +106,11 @@ impl Outbox {
         self.control.front().or_else(|| self.events.front())
     }
 
-    /// Lays the next frames side by side for one vectored write; returns how many slices were filled.
-    pub(crate) fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+    /// Lays the next frames, `count` at most, side by side for one vectored write.
+    pub(crate) fn gather(&self, count: usize) -> SmallVec<[IoSlice<'_>; 8]> {
         let partial = self.partial.iter().map(|rest| &rest[..]);
         let whole = self.control.iter().chain(&self.events).map(|packet| &packet.frame()[..]);
-        let mut filled = 0;
-        for (slice, bytes) in slices.iter_mut().zip(partial.chain(whole)) {
-            *slice = IoSlice::new(bytes);
-            filled += 1;
-        }
-        filled
+        partial.chain(whole).take(count).map(IoSlice::new).collect()
     }
 
     /// Forgets `written` bytes of what [`Outbox::gather`] laid out.
@@ -164,10 +160,10 @@ mod tests {
     fn drained(outbox: &mut Outbox, step: usize) -> Vec<u8> {
         let mut wire = Vec::new();
         while !outbox.is_empty() {
-            let mut slices = [IoSlice::new(&[]); 4];
-            let filled = outbox.gather(&mut slices);
-            let chunk: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).take(step).collect();
+            let slices = outbox.gather(4);
+            let chunk: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).take(step).collect();
             wire.extend_from_slice(&chunk);
+            drop(slices);
             outbox.consume(chunk.len());
         }
         wire

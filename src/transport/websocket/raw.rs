@@ -184,13 +184,13 @@ struct RawSink {
 
 impl FrameSink for RawSink {
     fn drain(&mut self, outbox: &mut Outbox) -> Drained {
-        loop {
-            let mut slices = [io::IoSlice::new(&[]); FRAMES_PER_WRITE];
-            let filled = outbox.gather(&mut slices);
-            if filled == 0 {
-                return Drained::All;
-            }
-            match self.shared.stream.try_write_vectored(&slices[..filled]) {
+        while !outbox.is_empty() {
+            let written = match outbox.gather(FRAMES_PER_WRITE).as_slice() {
+                // One frame, the common case, goes by the cheaper call.
+                [frame] => self.shared.stream.try_write(frame),
+                frames => self.shared.stream.try_write_vectored(frames),
+            };
+            match written {
                 Ok(written) => outbox.consume(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.shared.wants_write.set(true);
@@ -200,6 +200,7 @@ impl FrameSink for RawSink {
                 Err(error) => return Drained::Lost(error.to_string()),
             }
         }
+        Drained::All
     }
 
     fn set_reading(&mut self, reading: bool) {

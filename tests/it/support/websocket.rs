@@ -125,6 +125,11 @@ impl Websocket {
         self.stream.write_all(bytes)
     }
 
+    /// A second hand on the same connection, to write with from another thread.
+    pub(crate) fn writer(&self) -> Self {
+        Self { stream: self.stream.try_clone().unwrap(), buffer: Vec::new() }
+    }
+
     /// The next frame, or how the connection ended.
     pub(crate) fn recv(&mut self) -> Frame {
         loop {
