@@ -86,6 +86,7 @@ impl Hub {
                 self.pass(Entry::Leave { worker, from, socket, room, offset });
             }
             HubCommand::Broadcast(broadcast) => self.take_event(worker, *broadcast),
+            HubCommand::Pass { from, packet } => self.pass(Entry::Pass { worker, from, packet }),
             HubCommand::Fetch { from, namespace, target } => {
                 self.pass(Entry::Fetch { worker, from, namespace, target });
             }

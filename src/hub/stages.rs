@@ -9,7 +9,7 @@ use super::Hub;
 use crate::ids::{MemberKey, NamespacePath, Offset, PrivateId, RoomName, SocketId, WorkerId};
 use crate::log::{self, EventEntry, Record};
 use crate::messages::fanout::{Delivery, FanoutCommand, Outcome, Refusal};
-use crate::messages::hub::{Broadcast, Grade, ReplyTo};
+use crate::messages::hub::{Broadcast, Grade, OwnPacket, ReplyTo};
 use crate::protocol::encoded::{Draft, Encoded, Message};
 use crate::state::outbox::PACKET_OVERHEAD_BYTES;
 use crate::state::rooms::{Absent, Place, Route, Target};
@@ -51,6 +51,11 @@ pub(super) enum Entry {
         target: Target,
         packet: EventPacket,
         volatile: bool,
+    },
+    Pass {
+        worker: WorkerId,
+        from: ReplyTo,
+        packet: OwnPacket,
     },
     Fetch {
         worker: WorkerId,
@@ -165,6 +170,10 @@ impl Hub {
                 let outcome = self.apply_event(&namespace, &target, packet, volatile);
                 self.links.answer_publisher(worker, from, outcome);
             }
+            Entry::Pass { worker, from, packet } => {
+                self.links.tell(worker, FanoutCommand::Pass { slot: from.slot, packet });
+                self.links.answer(worker, from, Outcome::Passed);
+            }
             Entry::Fetch { worker, from, namespace, target } => self.apply_fetch(worker, from, &namespace, &target),
         }
     }
@@ -263,7 +272,7 @@ impl Entry {
                 target.rooms.contains(room) || target.except.contains(room)
             }
             Self::Connect { .. } | Self::Disconnect { .. } => true,
-            Self::Fetch { .. } => false,
+            Self::Pass { .. } | Self::Fetch { .. } => false,
         }
     }
 }

@@ -6,7 +6,7 @@ use actix::Message;
 use smallvec::SmallVec;
 
 use crate::ids::{MemberKey, Offset, RoomId, SlotKey, SocketId, WorkerId};
-use crate::messages::hub::ReplyTo;
+use crate::messages::hub::{OwnPacket, ReplyTo};
 use crate::protocol::encoded::{Encoded, Message as Packets};
 use crate::protocol::reason::DisconnectReason;
 use crate::state::credit::Ticket;
@@ -65,6 +65,8 @@ pub(crate) enum Outcome {
         /// Its position; `None` if it is not recoverable.
         offset: Option<Offset>,
     },
+    /// The packet is in the sender's outbox.
+    Passed,
     /// The question was passed on to this many workers.
     Asked {
         /// Parts to wait for.
@@ -123,6 +125,13 @@ pub(crate) enum FanoutCommand {
     },
     /// An event.
     Deliver(Box<Delivery>),
+    /// A packet of a session on this worker comes back, for its own client.
+    Pass {
+        /// Whose.
+        slot: SlotKey,
+        /// What.
+        packet: OwnPacket,
+    },
     /// A command of a session (or the desk) on this worker is answered: its credit is back.
     Answer {
         /// Whose.

@@ -4,7 +4,7 @@ use actix::{Message, Recipient};
 
 use super::fanout::FanoutBatch;
 use crate::ids::{MemberKey, NamespacePath, PrivateId, RoomName, SlotKey, SocketId, WorkerId};
-use crate::protocol::encoded::{Draft, Encoded};
+use crate::protocol::encoded::{Draft, Encoded, Message as Packets};
 use crate::state::credit::Ticket;
 use crate::state::pipeline::Position;
 use crate::state::rooms::Target;
@@ -40,6 +40,30 @@ pub(crate) enum Grade {
     Plain,
     /// Revealed only after the queue has committed it.
     Durable,
+}
+
+/// A packet of a session for its own client.
+#[derive(Debug)]
+pub(crate) enum OwnPacket {
+    /// Complete: an ack, a DISCONNECT, an emit that wants an ack.
+    Sealed(Packets),
+    /// An event that bears the newest token of the outbox at the time it goes in.
+    Unnumbered {
+        /// The event.
+        draft: Draft,
+        /// Dropped where the drainer is not ready.
+        volatile: bool,
+    },
+}
+
+impl OwnPacket {
+    /// Bytes that it puts on a websocket, about.
+    pub(crate) fn byte_len(&self) -> usize {
+        match self {
+            Self::Sealed(message) => message.byte_len(),
+            Self::Unnumbered { draft, .. } => draft.byte_len(),
+        }
+    }
 }
 
 /// An event on its way to the hub.
@@ -104,6 +128,14 @@ pub(crate) enum HubCommand {
     },
     /// An event. Answered by `Emitted`.
     Broadcast(Box<Broadcast>),
+    /// A packet for the sender's own client that must not overtake what the sender has under way here: it comes straight
+    /// back, in order. Answered by `Passed`.
+    Pass {
+        /// Whose.
+        from: ReplyTo,
+        /// What.
+        packet: OwnPacket,
+    },
     /// Who is there? Answered at once by `Done`, and then by as many `Fetched` parts as there are workers with members.
     Fetch {
         /// Who is answered.

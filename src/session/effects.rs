@@ -9,14 +9,14 @@ use super::{Presence, Session, random};
 use crate::api::socket::Socket;
 use crate::ids::{NamespacePath, PrivateId, SocketId};
 use crate::messages::fanout::Outcome;
-use crate::messages::hub::HubCommand;
+use crate::messages::hub::{HubCommand, OwnPacket};
 use crate::messages::request::answer;
 use crate::protocol::encoded::{connect_error, connect_reply};
 use crate::protocol::engineio::packet::Packet;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::credit::Ticket;
 use crate::state::session::Effect;
-use crate::worker::gate::{Packet as Outgoing, Waiter};
+use crate::worker::gate::Waiter;
 
 impl Session {
     /// A packet came over the session's transport.
@@ -86,7 +86,7 @@ impl Session {
     fn refuse_connect(&mut self, namespace: &NamespacePath, message: &str) {
         log::debug!("connect refused sid={:?} namespace={namespace} message={message:?}", self.registration.id);
         let data = format!(r#"{{"message":"{message}"}}"#);
-        self.gate.push(Outgoing::Sealed(connect_error(namespace, &data).into()));
+        self.gate.push(Instant::now(), OwnPacket::Sealed(connect_error(namespace, &data).into()));
     }
 
     /// The hub answered a command of this session.
@@ -97,9 +97,8 @@ impl Session {
         match outcome {
             Outcome::Connected { .. } => match presence.handlers.connection.clone() {
                 Some(handler) => {
-                    let running = handler(presence.socket.clone(), ());
+                    self.start_connection_handler(presence, handler);
                     self.state.opening(socket, now);
-                    self.start_connection_handler(socket, running);
                 }
                 None => self.state.opened(socket),
             },

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -11,9 +11,8 @@ use bytestring::ByteString;
 use super::{Presence, Session};
 use crate::api::ack::Ack;
 use crate::api::current::InSession;
-use crate::api::error::HandlerError;
 use crate::api::event::Event;
-use crate::api::handler::Running;
+use crate::api::handler::{Handler, Running};
 use crate::ids::SocketId;
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::protocol::reason::DisconnectReason;
@@ -109,50 +108,42 @@ impl Session {
         let Some(handler) = presence.handlers.event(&name) else {
             return log::debug!("event without handler sid={:?} event={name:?}", self.registration.id);
         };
-        let ack = Ack::new(ack, &presence.socket);
-        let make = || handler(presence.socket.clone(), Event::new(name.clone(), args, ack));
-        let guard = self.running.begin(name.clone());
-        match catch_unwind(AssertUnwindSafe(make)) {
-            Ok(running) => self.spawn(name, running, guard),
-            Err(_) => self.report_panic(&name),
-        }
+        let (handler, socket) = (handler.clone(), presence.socket.clone());
+        let ack = Ack::new(ack, &socket);
+        self.spawn(name.clone(), move || handler(socket, Event::new(name, args, ack)));
     }
 
     /// Runs the connection handler; the socket's events are held until it has returned.
-    pub(super) fn start_connection_handler(&mut self, socket: SocketId, running: Running) {
-        let link = self.link.clone();
-        let then_admit = Box::pin(async move {
-            let result = running.await;
-            let _ = link.post(SessionCommand::Admitted { socket });
-            result
+    pub(super) fn start_connection_handler(&self, presence: &Presence, handler: Handler<()>) {
+        let (link, socket) = (self.link.clone(), presence.socket.clone());
+        self.spawn(ByteString::from_static("connection"), move || {
+            let id = socket.id();
+            let running = handler(socket, ());
+            Box::pin(async move {
+                let result = running.await;
+                let _ = link.post(SessionCommand::Admitted { socket: id });
+                result
+            })
         });
-        let name = ByteString::from_static("connection");
-        let guard = self.running.begin(name.clone());
-        self.spawn(name, then_admit, guard);
     }
 
     /// Runs the disconnect handler.
     pub(super) fn start_disconnect_handler(&self, presence: &Presence, reason: DisconnectReason) {
-        if let Some(handler) = &presence.handlers.disconnect {
-            let name = ByteString::from_static("disconnect");
-            let guard = self.running.begin(name.clone());
-            self.spawn(name, handler(presence.socket.clone(), reason), guard);
+        if let Some(handler) = presence.handlers.disconnect.clone() {
+            let socket = presence.socket.clone();
+            self.spawn(ByteString::from_static("disconnect"), move || handler(socket, reason));
         }
     }
 
-    fn report_panic(&self, handler: &ByteString) {
-        let _ = self.link.post(SessionCommand::HandlerPanicked { handler: handler.to_string() });
-    }
-
-    /// Spawned tasks are first polled in the order in which they were spawned, so handlers start in arrival order. They
-    /// run to completion also when the session has ended.
-    fn spawn(&self, name: ByteString, running: Running, guard: RunningHandler) {
-        let id = self.registration.id;
-        let link = self.link.clone();
-        let running = InSession::new(self.core.identity(), self.link.clone(), CatchUnwind(running));
+    /// Starts a handler in a task of its own. Tasks are first polled in the order in which they were spawned, so handlers
+    /// start in arrival order. They run to completion also when the session has ended.
+    fn spawn(&self, name: ByteString, start: impl FnOnce() -> Running + 'static) {
+        let guard = self.running.begin(name.clone());
+        let (server, link, id) = (self.core.identity(), self.link.clone(), self.registration.id);
         actix::spawn(async move {
             let _guard = guard;
-            match running.await {
+            let running = pin!(CatchUnwind(pin!(async move { start().await })));
+            match InSession::new(server, link.clone(), running).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => log::warn!("handler failed sid={id:?} handler={name:?} error={error}"),
                 Err(Panicked) => {
@@ -166,13 +157,13 @@ impl Session {
 struct Panicked;
 
 /// A handler whose panic is a value.
-struct CatchUnwind(Running);
+struct CatchUnwind<F>(F);
 
-impl Future for CatchUnwind {
-    type Output = Result<Result<(), HandlerError>, Panicked>;
+impl<F: Future + Unpin> Future for CatchUnwind<F> {
+    type Output = Result<F::Output, Panicked>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))) {
+        match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut self.0).poll(cx))) {
             Ok(poll) => poll.map(Ok),
             Err(_) => Poll::Ready(Err(Panicked)),
         }

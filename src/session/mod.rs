@@ -233,7 +233,7 @@ impl Handler<SessionCommand> for Session {
 
     fn handle(&mut self, command: SessionCommand, ctx: &mut Context<Self>) {
         match command {
-            SessionCommand::Request(request) => self.on_request(request, ctx),
+            SessionCommand::Request(request) => self.on_request(request),
             SessionCommand::Answered { ticket, outcome } => self.on_answer(ticket, outcome, ctx),
             SessionCommand::Fetched { ticket, sockets } => self.gate.fetched(ticket, sockets),
             SessionCommand::HandlersFreed => self.running.looked(),

@@ -2,21 +2,20 @@
 
 use std::time::Instant;
 
-use actix::Context;
 use smallvec::SmallVec;
 
 use super::Session;
 use crate::ids::SocketId;
-use crate::messages::hub::{Broadcast, Grade, HubCommand};
+use crate::messages::hub::{Broadcast, Grade, HubCommand, OwnPacket};
 use crate::messages::request::{Done, Receipt, Request, RequestError, answer};
 use crate::protocol::encoded::{Draft, disconnect};
 use crate::protocol::reason::DisconnectReason;
 use crate::state::rooms::Target;
 use crate::worker::desk;
-use crate::worker::gate::{Packet, Waiter};
+use crate::worker::gate::Waiter;
 
 impl Session {
-    pub(super) fn on_request(&mut self, request: Request, ctx: &mut Context<Self>) {
+    pub(super) fn on_request(&mut self, request: Request) {
         if self.is_ending() {
             // Dropping the request tells its sender that the socket is disconnected.
             return;
@@ -29,12 +28,12 @@ impl Session {
             Request::Fetch { namespace, target, answer } => {
                 desk::fetch(&mut self.gate, now, namespace, target, answer);
             }
-            request => self.on_socket_request(request, now, ctx),
+            request => self.on_socket_request(request, now),
         }
     }
 
     /// Requests that name one of the session's sockets. One that is gone drops the request, which tells its sender.
-    fn on_socket_request(&mut self, request: Request, now: Instant, ctx: &mut Context<Self>) {
+    fn on_socket_request(&mut self, request: Request, now: Instant) {
         match request {
             Request::Direct { socket, draft, grade, done } if self.has(socket) => {
                 self.emit_direct(socket, draft, grade, done, now);
@@ -45,7 +44,9 @@ impl Session {
                     Err(asker) => answer(asker, Err(RequestError::Overloaded)),
                 }
             }
-            Request::Acknowledge { socket, message } if self.has(socket) => self.push(Packet::Sealed(message), ctx),
+            Request::Acknowledge { socket, message } if self.has(socket) => {
+                self.gate.push(now, OwnPacket::Sealed(message));
+            }
             Request::Join { socket, room, done } if self.has(socket) => {
                 self.gate.submit(now, room.as_str().len(), Waiter::Join(done), move |from| HubCommand::Join {
                     from,
@@ -61,7 +62,7 @@ impl Session {
                 });
             }
             Request::Disconnect { socket, close_session } if self.has(socket) => {
-                self.disconnect(socket, close_session);
+                self.disconnect(socket, close_session, now);
             }
             _ => {}
         }
@@ -76,7 +77,7 @@ impl Session {
         if self.core.recovery && grade != Grade::Volatile {
             return desk::emit(&mut self.gate, now, Target::socket(socket), draft, grade, done);
         }
-        self.gate.push(Packet::Unnumbered { draft, volatile: grade == Grade::Volatile });
+        self.gate.push(now, OwnPacket::Unnumbered { draft, volatile: grade == Grade::Volatile });
         match done {
             Done::WhenTaken(done) => answer(done, Ok(())),
             Done::WhenNumbered(done) => answer(done, Ok(Receipt { offset: None })),
@@ -86,7 +87,7 @@ impl Session {
     /// An emit that wants an ack takes the same ways as one that does not.
     fn call(&mut self, socket: SocketId, draft: Draft, id: u64, now: Instant) {
         if !self.core.recovery {
-            return self.gate.push(Packet::Sealed(draft.seal(Some(id), None)));
+            return self.gate.push(now, OwnPacket::Sealed(draft.seal(Some(id), None)));
         }
         let (target, grade) = (Target::socket(socket), Grade::Plain);
         // Nobody waits for the hub here: the answer that counts is the client's, and that one has its own deadline.
@@ -96,16 +97,8 @@ impl Session {
         });
     }
 
-    /// Puts a packet into the session's own outbox; acks that pile up behind the hub are bounded like the outbox.
-    fn push(&mut self, packet: Packet, ctx: &mut Context<Self>) {
-        self.gate.push(packet);
-        if self.gate.packet_bytes() > self.core.limits.outbox_bytes_max {
-            self.close(DisconnectReason::TransportError, "packets waiting behind the hub exceed the outbox", ctx);
-        }
-    }
-
     /// Puts one socket out of its namespace, or all of them and the session after them.
-    fn disconnect(&mut self, socket: SocketId, close_session: bool) {
+    fn disconnect(&mut self, socket: SocketId, close_session: bool, now: Instant) {
         let sockets: SmallVec<[SocketId; 1]> = match close_session {
             true => self.presences.iter().map(|presence| presence.socket.id()).collect(),
             false => SmallVec::from_elem(socket, 1),
@@ -113,7 +106,7 @@ impl Session {
         for socket in sockets {
             if let Some(presence) = self.presence(socket) {
                 let packet = disconnect(presence.socket.namespace());
-                self.gate.push(Packet::Sealed(packet.into()));
+                self.gate.push(now, OwnPacket::Sealed(packet.into()));
                 self.detach(socket, DisconnectReason::ServerNamespaceDisconnect);
             }
         }

@@ -37,6 +37,7 @@ impl Fanout {
             FanoutCommand::Join { member, room } => self.worker.members.borrow_mut().join(member, room),
             FanoutCommand::Leave { member, room } => self.worker.members.borrow_mut().leave(member, room),
             FanoutCommand::Deliver(delivery) => self.deliver(&delivery),
+            FanoutCommand::Pass { slot, packet } => self.worker.push(slot, packet),
             FanoutCommand::Answer { to, outcome } => {
                 self.tell(to.slot, SessionCommand::Answered { ticket: to.ticket, outcome });
             }

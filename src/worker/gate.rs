@@ -1,8 +1,8 @@
-//! A sender's gate to the hub: commands that have credit go, the rest wait in order; packets that must not overtake the
-//! sender's own events wait behind the hub's answers.
+//! A sender's gate to the hub: commands that have credit go, the rest wait in order.
 //!
-//! **Invariant** (order): what one sender's code emits reaches one socket in the order in which it was emitted, whether
-//! it goes through the hub or straight into the outbox.
+//! **Invariant** (order): what one sender's code emits reaches one socket in the order in which it was emitted. A packet
+//! for the sender's own client goes straight into the outbox only while nothing is under way at the hub; otherwise it
+//! takes the same way as everything before and behind it, through the hub.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -13,37 +13,15 @@ use tokio::sync::oneshot;
 use super::Worker;
 use crate::ids::{SlotKey, SocketId};
 use crate::messages::fanout::{Outcome, Refusal};
-use crate::messages::hub::{HubCommand, ReplyTo};
+use crate::messages::hub::{HubCommand, OwnPacket, ReplyTo};
 use crate::messages::request::{Done, Joined, Receipt, RequestError, answer};
-use crate::protocol::encoded::{Draft, Message};
 use crate::state::credit::{Credit, Ticket};
-
-/// A packet for the sender's own outbox.
-#[derive(Debug)]
-pub(crate) enum Packet {
-    /// Complete: an ack, a DISCONNECT, an emit that wants an ack.
-    Sealed(Message),
-    /// An event that bears the newest token of the outbox at the time it goes in.
-    Unnumbered {
-        /// The event.
-        draft: Draft,
-        /// Dropped where the drainer is not ready.
-        volatile: bool,
-    },
-}
-
-impl Packet {
-    fn byte_len(&self) -> usize {
-        match self {
-            Self::Sealed(message) => message.byte_len(),
-            Self::Unnumbered { draft, .. } => draft.byte_len(),
-        }
-    }
-}
 
 /// Who is told how a command ended.
 #[derive(Debug)]
 pub(crate) enum Waiter {
+    /// Nobody.
+    Nobody,
     /// The session itself, which has a socket to open.
     Connect(SocketId),
     /// An emit.
@@ -64,9 +42,15 @@ pub(crate) enum Waiter {
 }
 
 impl Waiter {
+    /// Packets without a waiter are acks and the like: they belong to events of the client, which start no handlers while
+    /// credit is out. So they are few, as CONNECTs are, and must not be lost.
+    fn can_be_refused(&self) -> bool {
+        !matches!(self, Self::Nobody | Self::Connect(_))
+    }
+
     fn fail(self, error: RequestError) {
         match self {
-            Self::Connect(_) => {}
+            Self::Nobody | Self::Connect(_) => {}
             Self::Emit(Done::WhenTaken(done)) => answer(done, Err(error)),
             Self::Emit(Done::WhenNumbered(done)) => answer(done, Err(error)),
             Self::Join(done) => answer(done, Err(error)),
@@ -87,7 +71,6 @@ enum Waiting {
     },
     /// A command that needs no credit but must keep its place.
     Free(HubCommand),
-    Packet(Packet),
 }
 
 struct Answering {
@@ -103,19 +86,15 @@ pub(crate) struct Gate {
     credit: Credit,
     /// In order; the first has no credit yet.
     waiting: VecDeque<Waiting>,
-    /// Packets, each with the ticket before which everything must be answered.
-    behind: VecDeque<(Ticket, Packet)>,
     /// In ticket order.
     answering: VecDeque<Answering>,
-    packet_bytes: usize,
 }
 
 impl Gate {
     pub(crate) fn new(worker: Rc<Worker>, slot: SlotKey) -> Self {
         let limits = worker.limits();
         let credit = Credit::new(limits.credit_commands, limits.credit_bytes);
-        let (waiting, behind, answering) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
-        Self { worker, slot, credit, waiting, behind, answering, packet_bytes: 0 }
+        Self { worker, slot, credit, waiting: VecDeque::new(), answering: VecDeque::new() }
     }
 
     /// Whether nothing waits for credit: events of the client may start handlers.
@@ -135,7 +114,7 @@ impl Gate {
             return self.spend(now, bytes, waiter, command);
         }
         let limits = self.worker.limits();
-        if self.waiting.len() >= limits.credit_waiting_max {
+        if self.waiting.len() >= limits.credit_waiting_max && waiter.can_be_refused() {
             return waiter.fail(RequestError::Overloaded);
         }
         let give_up = now + limits.credit_timeout;
@@ -151,22 +130,13 @@ impl Gate {
         }
     }
 
-    /// Puts a packet into the sender's outbox, behind everything submitted before.
-    pub(crate) fn push(&mut self, packet: Packet) {
-        if self.waiting.is_empty() && self.credit.is_settled() {
-            return self.put(packet);
+    /// Puts a packet into the sender's own outbox, behind everything submitted before.
+    pub(crate) fn push(&mut self, now: Instant, packet: OwnPacket) {
+        if self.is_settled() {
+            return self.worker.push(self.slot, packet);
         }
-        self.packet_bytes += packet.byte_len();
-        if self.waiting.is_empty() {
-            self.behind.push_back((self.credit.next_ticket(), packet));
-        } else {
-            self.waiting.push_back(Waiting::Packet(packet));
-        }
-    }
-
-    /// Bytes of packets that wait behind the hub's answers.
-    pub(crate) fn packet_bytes(&self) -> usize {
-        self.packet_bytes
+        let bytes = packet.byte_len();
+        self.submit(now, bytes, Waiter::Nobody, move |from| HubCommand::Pass { from, packet });
     }
 
     /// The hub answered. Returns the socket that is now connected, or refused, if that was the question.
@@ -189,7 +159,7 @@ impl Gate {
 
     /// Whether nothing waits here and everything is answered.
     pub(crate) fn is_settled(&self) -> bool {
-        self.waiting.is_empty() && self.behind.is_empty() && self.credit.is_settled()
+        self.waiting.is_empty() && self.credit.is_settled()
     }
 
     /// Fails everything that waits: the sender has ended.
@@ -202,13 +172,12 @@ impl Gate {
         for answering in self.answering.drain(..) {
             answering.waiter.fail(RequestError::Disconnected);
         }
-        self.behind.clear();
     }
 
     /// When [`Gate::on_timeout`] is next worth a call.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let waiting = self.waiting.iter().find_map(|waiting| match waiting {
-            Waiting::Command { give_up, .. } => Some(*give_up),
+            Waiting::Command { give_up, waiter, .. } if waiter.can_be_refused() => Some(*give_up),
             _ => None,
         });
         let answering = self.answering.front().map(|answering| answering.give_up);
@@ -222,7 +191,7 @@ impl Gate {
                 answering.waiter.fail(RequestError::Unanswered);
             }
         }
-        let overdue = |waiting: &Waiting| matches!(waiting, Waiting::Command { give_up, .. } if *give_up <= now);
+        let overdue = |waiting: &Waiting| matches!(waiting, Waiting::Command { give_up, waiter, .. } if *give_up <= now && waiter.can_be_refused());
         while let Some(at) = self.waiting.iter().position(overdue) {
             if let Some(Waiting::Command { waiter, .. }) = self.waiting.remove(at) {
                 waiter.fail(RequestError::Overloaded);
@@ -240,15 +209,7 @@ impl Gate {
             match self.waiting.pop_front() {
                 Some(Waiting::Command { bytes, command, waiter, .. }) => self.spend(now, bytes, waiter, command),
                 Some(Waiting::Free(command)) => self.worker.send(command),
-                Some(Waiting::Packet(packet)) => self.behind.push_back((self.credit.next_ticket(), packet)),
                 None => break,
-            }
-        }
-        let answered_up_to = self.credit.oldest_unanswered();
-        while self.behind.front().is_some_and(|(ticket, _)| *ticket <= answered_up_to) {
-            if let Some((_, packet)) = self.behind.pop_front() {
-                self.packet_bytes -= packet.byte_len();
-                self.put(packet);
             }
         }
     }
@@ -257,18 +218,12 @@ impl Gate {
         let ticket = self.credit.spend(bytes);
         self.worker.send(command(ReplyTo { slot: self.slot, ticket }));
         match waiter {
+            Waiter::Nobody => {}
             Waiter::Emit(Done::WhenTaken(done)) => answer(done, Ok(())),
             waiter => {
                 let give_up = now + self.worker.limits().hub_answer_timeout;
                 self.answering.push_back(Answering { ticket, give_up, waiter });
             }
-        }
-    }
-
-    fn put(&self, packet: Packet) {
-        match packet {
-            Packet::Sealed(message) => self.worker.push(self.slot, &message),
-            Packet::Unnumbered { draft, volatile } => self.worker.push_unnumbered(self.slot, draft, volatile),
         }
     }
 

@@ -20,10 +20,10 @@ use actix::{Actor, Recipient};
 
 use crate::ids::{MemberKey, SlotKey, SocketId, WorkerId};
 use crate::limits::Limits;
-use crate::messages::hub::{HubBatch, HubCommand};
+use crate::messages::hub::{HubBatch, HubCommand, OwnPacket};
 use crate::messages::session::SessionLink;
 use crate::messages::sink::FrameSink;
-use crate::protocol::encoded::{Draft, Encoded, Message};
+use crate::protocol::encoded::Encoded;
 use crate::protocol::reason::DisconnectReason;
 
 use self::fanout::Fanout;
@@ -112,18 +112,17 @@ impl Worker {
         self.slots.borrow_mut().set_reading(slot, reading);
     }
 
-    /// Queues a message; a full outbox loses its session ([`DrainerLost`](crate::messages::session::SessionCommand)).
-    pub(crate) fn push(&self, slot: SlotKey, message: &Message) {
-        self.slots.borrow_mut().push(slot, message, None, false);
-        self.alarm.ring();
-    }
-
-    /// Queues an event that was not numbered: it bears the newest token of this outbox. `ready_only` drops it where
-    /// the drainer is not ready.
-    pub(crate) fn push_unnumbered(&self, slot: SlotKey, draft: Draft, ready_only: bool) {
+    /// Queues a session's packet for its own client; a full outbox loses its session
+    /// ([`DrainerLost`](crate::messages::session::SessionCommand)).
+    pub(crate) fn push(&self, slot: SlotKey, packet: OwnPacket) {
         let mut slots = self.slots.borrow_mut();
-        let token = slots.last_offset(slot);
-        slots.push(slot, &draft.seal(None, token.as_ref()), None, ready_only);
+        match packet {
+            OwnPacket::Sealed(message) => slots.push(slot, &message, None, false),
+            OwnPacket::Unnumbered { draft, volatile } => {
+                let token = slots.last_offset(slot);
+                slots.push(slot, &draft.seal(None, token.as_ref()), None, volatile);
+            }
+        }
         self.alarm.ring();
     }
 

@@ -8,6 +8,7 @@
 mod closing;
 mod heartbeat;
 mod http;
+mod order;
 mod peers;
 mod socketio;
 mod support;

@@ -9,7 +9,7 @@ mod websocket;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::client::{Client, Ended, Packet, Transport, on_every_transport};
-pub(crate) use self::http::{Head, Http, Response};
+pub(crate) use self::http::{Head, Http};
 pub(crate) use self::hub::Hub;
 pub(crate) use self::report::{Tell, Told, ends, report};
 pub(crate) use self::websocket::{Frame, Websocket, frame};

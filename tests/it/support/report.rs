@@ -23,8 +23,21 @@ pub(crate) struct Told(Receiver<String>);
 
 impl Told {
     /// What was said next.
+    #[track_caller]
     pub(crate) fn next(&self) -> String {
-        self.0.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("no handler said anything within {DEADLINE:?}"))
+        match self.0.recv_timeout(DEADLINE) {
+            Ok(said) => said,
+            Err(_) => panic!("no handler said anything within {DEADLINE:?}"),
+        }
+    }
+
+    /// What is said next must be this.
+    #[track_caller]
+    pub(crate) fn expect(&self, said: &str, context: impl std::fmt::Debug) {
+        match self.0.recv_timeout(DEADLINE) {
+            Ok(next) => assert_eq!(next, said, "{context:?}"),
+            Err(_) => panic!("{said:?} was not said within {DEADLINE:?}: {context:?}"),
+        }
     }
 
     /// The next `count` sentences.

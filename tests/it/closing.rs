@@ -1,0 +1,124 @@
+//! Beginnings and ends of a server: what it cannot be built from, and how it leaves its clients so that they come back.
+
+use std::net::TcpListener;
+
+use stentor::{BuildError, Server};
+
+use crate::support::{Ended, Frame, Hub, Transport, ends, on_every_transport, report};
+
+/// `Server::close`, called from outside.
+fn close(hub: &Hub) {
+    let io = hub.io.clone();
+    let system = actix::System::new();
+    system.block_on(async move { io.close().await });
+}
+
+#[test]
+fn closing_ends_every_transport_without_a_disconnect_packet() {
+    let (tell, told) = report();
+    on_every_transport(|transport| {
+        let hub = Hub::start(|builder| builder, |io| ends(io, &tell));
+        let mut client = hub.join(transport);
+        client.settle();
+        close(&hub);
+        assert_eq!(hub.io.sessions(), 0);
+        let ended = client.ends();
+        match transport {
+            Transport::Polling => assert!(matches!(ended, Ended::Told | Ended::Unknown), "{ended:?}"),
+            Transport::Websocket | Transport::Upgraded => assert_eq!(ended, Ended::Closed(Some(1001))),
+        }
+        assert_eq!(told.next(), "server shutting down");
+    });
+}
+
+#[test]
+fn closing_answers_a_poll_that_waits_with_a_close_packet() {
+    let hub = Hub::plain();
+    let client = hub.join(Transport::Polling);
+    let target = client.polls();
+    let (mut gets, _posts) = client.connections();
+    let head = gets.park(&target);
+    close(&hub);
+    assert_eq!(gets.body(&head), "1");
+    assert_eq!(hub.io.sessions(), 0);
+}
+
+#[test]
+fn closing_reaches_sessions_of_every_worker_and_those_that_joined_nothing() {
+    let hub = Hub::on_workers(2, |builder| builder, |_| {});
+    let mut clients: Vec<_> = (0..16).map(|_| hub.open(Transport::Websocket)).collect();
+    hub.wait_for_sessions(16);
+    close(&hub);
+    assert_eq!(hub.io.sessions(), 0);
+    for client in &mut clients {
+        assert_eq!(client.ends(), Ended::Closed(Some(1001)));
+    }
+}
+
+#[test]
+fn closing_does_not_wait_for_a_client_that_reads_nothing() {
+    let hub = Hub::plain();
+    let _jammed = hub.join(Transport::Websocket);
+    close(&hub);
+    assert_eq!(hub.io.sessions(), 0);
+}
+
+#[test]
+fn closing_an_upgrade_halfway_ends_both_connections() {
+    let hub = Hub::plain();
+    let mut client = hub.join(Transport::Polling);
+    let mut candidate = crate::support::Websocket::open(hub.address, &client.upgrades());
+    candidate.send("2probe");
+    assert_eq!(candidate.text(), "3probe");
+    close(&hub);
+    let (_, ended) = candidate.closed();
+    assert!(matches!(ended, Frame::Fin | Frame::Reset), "{ended:?}");
+    client.ends();
+}
+
+#[test]
+fn closing_twice_is_closing_once() {
+    let hub = Hub::plain();
+    close(&hub);
+    close(&hub);
+    assert_eq!(hub.io.sessions(), 0);
+}
+
+#[test]
+fn a_server_cannot_be_built_outside_an_actix_system() {
+    let built = Server::builder().build();
+    assert!(matches!(built, Err(BuildError::NoSystem)), "{built:?}");
+}
+
+#[test]
+fn a_path_must_begin_with_a_slash() {
+    actix::System::new().block_on(async {
+        for path in ["socket.io", "", "/", "/socket.io//"] {
+            let built = Server::builder().path(path).build();
+            assert!(matches!(built, Err(BuildError::Path(_))), "{path:?}: {built:?}");
+        }
+    });
+}
+
+#[test]
+fn a_port_that_is_taken_is_an_error_that_names_the_address() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    actix::System::new().block_on(async {
+        let io = Server::builder().build().unwrap();
+        let error = io.bind(address).err().expect("the port is taken");
+        assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse, "{error}");
+        assert!(error.to_string().contains(&address.to_string()), "{error}");
+    });
+}
+
+#[test]
+fn two_servers_live_in_one_process() {
+    let (one, other) = (Hub::plain(), Hub::plain());
+    let (mut here, mut there) = (one.join(Transport::Websocket), other.join(Transport::Websocket));
+    here.echoes();
+    there.echoes();
+    close(&one);
+    assert_eq!(here.ends(), Ended::Closed(Some(1001)));
+    there.echoes();
+}

@@ -1,0 +1,129 @@
+//! The server pings, the client pongs. Order of events only: nothing here measures time.
+
+use std::time::Duration;
+
+use crate::support::{Client, Ended, Hub, Told, Transport, ends, on_every_transport, report};
+
+fn hub(interval: u64, timeout: u64) -> (Hub, Told) {
+    let (tell, told) = report();
+    let hub = Hub::limited(
+        |limits| {
+            limits.ping_interval = Duration::from_millis(interval);
+            limits.ping_timeout = Duration::from_millis(timeout);
+        },
+        |io| ends(io, &tell),
+    );
+    (hub, told)
+}
+
+/// A joined client that leaves pings to the test.
+fn silent(hub: &Hub, transport: Transport) -> Client {
+    let mut client = hub.join(transport);
+    client.is_silent = true;
+    client
+}
+
+#[test]
+fn the_first_ping_comes_after_the_interval_and_not_at_once() {
+    let (hub, _told) = hub(1_500, 20_000);
+    on_every_transport(|transport| {
+        let mut client = silent(&hub, transport);
+        client.echoes();
+        client.expect("2");
+    });
+}
+
+#[test]
+fn without_a_pong_the_session_ends() {
+    let (hub, told) = hub(300, 200);
+    on_every_transport(|transport| {
+        let mut client = silent(&hub, transport);
+        client.expect("2");
+        assert_eq!(told.next(), "ping timeout");
+        let ended = client.ends();
+        assert!(matches!(ended, Ended::Told | Ended::Unknown | Ended::Reset), "{ended:?}");
+    });
+    hub.wait_for_sessions(0);
+}
+
+#[test]
+fn a_poll_that_waits_at_a_ping_timeout_hears_a_close() {
+    let (hub, told) = hub(300, 2_000);
+    let client = silent(&hub, Transport::Polling);
+    let target = client.polls();
+    let (mut gets, _posts) = client.connections();
+    assert_eq!(gets.get(&target).told(), (200, "2"));
+    assert_eq!(gets.get(&target).told(), (200, "1"));
+    assert_eq!(told.next(), "ping timeout");
+}
+
+#[test]
+fn a_pong_keeps_the_session_alive_and_brings_the_next_ping() {
+    let (hub, told) = hub(100, 5_000);
+    on_every_transport(|transport| {
+        let mut client = silent(&hub, transport);
+        for _ in 0..5 {
+            client.expect("2");
+            client.send("3");
+        }
+        client.is_silent = false;
+        client.echoes();
+        assert_eq!(told.rest(), [""; 0]);
+        client.send("1");
+        assert_eq!(told.next(), "transport close");
+    });
+}
+
+#[test]
+fn other_packets_are_not_liveness() {
+    let (hub, told) = hub(200, 500);
+    let mut client = silent(&hub, Transport::Websocket);
+    client.expect("2");
+    // Sent on and on, until the session is ended in spite of it.
+    while client.websocket().try_write(&crate::support::frame(0x81, br#"42["news"]"#)).is_ok() {
+        std::thread::yield_now();
+    }
+    assert_eq!(told.next(), "ping timeout");
+}
+
+#[test]
+fn a_ping_outstanding_at_an_upgrade_still_times_out() {
+    // Once socket.io forgot the deadline at an upgrade, and the session of a client that had died lived for ever.
+    let (hub, told) = hub(300, 1_000);
+    let mut client = silent(&hub, Transport::Polling);
+    client.expect("2");
+    let mut client = client.upgrade();
+    assert_eq!(told.next(), "ping timeout");
+    assert_eq!(client.ends(), Ended::Reset);
+    hub.wait_for_sessions(0);
+}
+
+#[test]
+fn a_ping_that_came_over_polling_may_be_answered_over_the_websocket() {
+    let (hub, told) = hub(300, 2_000);
+    let mut client = silent(&hub, Transport::Polling);
+    client.expect("2");
+    let mut client = client.upgrade();
+    client.send("3");
+    client.expect("2");
+    client.send("3");
+    client.expect("2");
+    assert_eq!(told.rest(), [""; 0]);
+}
+
+#[test]
+fn pongs_that_nobody_asked_for_do_not_put_off_the_ping() {
+    let (hub, _told) = hub(500, 20_000);
+    let mut client = silent(&hub, Transport::Websocket);
+    let (sent, stop) = std::sync::mpsc::channel::<()>();
+    let mut writer = client.websocket().writer();
+    let flood = std::thread::spawn(move || {
+        while stop.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            writer.write(&crate::support::frame(0x81, b"3"));
+            std::thread::yield_now();
+        }
+    });
+    client.expect("2");
+    drop(sent);
+    flood.join().unwrap();
+}

@@ -1,0 +1,306 @@
+//! Engine.IO over HTTP polling, to the letter: the handshake, its errors, and who may have what in flight.
+
+use serde_json::Value;
+use stentor::Limits;
+
+use crate::support::{Client, Ended, Hub, Told, Transport, ends, eventually, report};
+
+/// A hub with small payloads that tells why sessions end.
+fn hub() -> (Hub, Told) {
+    let (tell, told) = report();
+    (Hub::limited(|limits| limits.payload_bytes_max = 1_000, |io| ends(io, &tell)), told)
+}
+
+/// A joined polling client: its session's target, beside the client.
+fn joined(hub: &Hub) -> (Client, String) {
+    let client = hub.join(Transport::Polling);
+    let target = client.polls();
+    (client, target)
+}
+
+#[test]
+fn a_handshake_is_answered_by_an_open_packet_with_exactly_five_keys() {
+    let hub = Hub::plain();
+    let response = hub.http().get("/socket.io/?EIO=4&transport=polling");
+
+    assert_eq!(response.head.status, 200, "{response:?}");
+    assert_eq!(response.head.header("content-type"), Some("text/plain; charset=UTF-8"), "{response:?}");
+    assert_eq!(response.head.header("cache-control"), Some("no-store"), "{response:?}");
+    let open: Value = serde_json::from_str(response.body.strip_prefix('0').unwrap()).unwrap();
+    let sid = open["sid"].as_str().unwrap();
+    assert_eq!(sid.len(), 20, "{sid}");
+    let expected = format!(
+        r#"0{{"sid":"{sid}","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}}"#
+    );
+    assert_eq!(response.body, expected);
+}
+
+#[test]
+fn the_open_packet_tells_the_servers_own_limits() {
+    let hub = Hub::limited(
+        |limits| {
+            *limits = Limits {
+                ping_interval: std::time::Duration::from_millis(1_500),
+                ping_timeout: std::time::Duration::from_secs(3),
+                payload_bytes_max: 77,
+                ..Limits::default()
+            }
+        },
+        |_| {},
+    );
+    let body = hub.http().get("/socket.io/?EIO=4&transport=polling").body;
+    assert!(body.ends_with(r#""pingInterval":1500,"pingTimeout":3000,"maxPayload":77}"#), "{body}");
+}
+
+#[test]
+fn the_path_ends_with_a_slash_or_not() {
+    let hub = Hub::plain();
+    for target in ["/socket.io/?EIO=4&transport=polling", "/socket.io?EIO=4&transport=polling"] {
+        assert_eq!(hub.http().get(target).head.status, 200, "{target}");
+    }
+    for target in ["/", "/socket.i", "/socket.io/x?EIO=4&transport=polling", "/socket.iox?EIO=4&transport=polling"] {
+        assert_eq!(hub.http().get(target).head.status, 404, "{target}");
+    }
+}
+
+#[test]
+fn another_path_may_be_chosen() {
+    let hub = Hub::start(|builder| builder.path("/hub/"), |_| {});
+    assert_eq!(hub.http().get("/hub/?EIO=4&transport=polling").head.status, 200);
+    assert_eq!(hub.http().get("/hub?EIO=4&transport=polling").head.status, 200);
+    assert_eq!(hub.http().get("/socket.io/?EIO=4&transport=polling").head.status, 404);
+}
+
+#[test]
+fn the_cache_buster_t_is_ignored() {
+    let hub = Hub::plain();
+    let mut http = hub.http();
+    assert_eq!(http.get("/socket.io/?EIO=4&transport=polling&t=PXYZ.0&t=again").head.status, 200);
+    let (client, target) = joined(&hub);
+    assert_eq!(http.post(&format!("{target}&t=1"), "3").told(), (200, "ok"));
+    drop(client);
+}
+
+#[test]
+fn refusals_are_400_with_a_numeric_code_and_a_message() {
+    let hub = Hub::plain();
+    let mut http = hub.http();
+    for (method, query, code, message) in [
+        ("GET", "EIO=4", 0, "Transport unknown"),
+        ("GET", "", 0, "Transport unknown"),
+        ("GET", "EIO=4&transport=", 0, "Transport unknown"),
+        ("GET", "EIO=4&transport=carrier-pigeon", 0, "Transport unknown"),
+        ("GET", "EIO=4&transport=__proto__", 0, "Transport unknown"),
+        ("GET", "EIO=4&transport=constructor", 0, "Transport unknown"),
+        ("GET", "EIO=4&transport=webtransport", 0, "Transport unknown"),
+        ("GET", "EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAAAAAA", 1, "Session ID unknown"),
+        ("GET", "EIO=4&transport=polling&sid=nope", 1, "Session ID unknown"),
+        ("GET", "EIO=4&transport=polling&sid=", 1, "Session ID unknown"),
+        ("GET", "EIO=4&transport=polling&sid=%00%ff", 1, "Session ID unknown"),
+        ("GET", "EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAAAAAA&sid=AAAAAAAAAAAAAAAAAAAB", 1, "Session ID unknown"),
+        ("POST", "EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAAAAAA", 1, "Session ID unknown"),
+        ("POST", "EIO=4&transport=polling", 2, "Bad handshake method"),
+        ("PUT", "EIO=4&transport=polling", 2, "Bad handshake method"),
+        ("DELETE", "EIO=4&transport=polling", 2, "Bad handshake method"),
+        ("OPTIONS", "EIO=4&transport=polling", 2, "Bad handshake method"),
+        ("GET", "EIO=4&transport=websocket", 3, "Bad request"),
+        ("GET", "transport=polling", 5, "Unsupported protocol version"),
+        ("GET", "EIO=3&transport=polling", 5, "Unsupported protocol version"),
+        ("GET", "EIO=5&transport=polling", 5, "Unsupported protocol version"),
+        ("GET", "EIO=four&transport=polling", 5, "Unsupported protocol version"),
+        // In this order: transport, session, method, version.
+        ("POST", "EIO=3&transport=nope&sid=nope", 0, "Transport unknown"),
+        ("POST", "EIO=3&transport=polling&sid=nope", 1, "Session ID unknown"),
+        ("POST", "EIO=3&transport=polling", 2, "Bad handshake method"),
+    ] {
+        let response = http.request(method, &format!("/socket.io/?{query}"), &[], b"");
+        let expected = format!(r#"{{"code":{code},"message":"{message}"}}"#);
+        assert_eq!(response.told(), (400, expected.as_str()), "{method} {query}");
+        assert_eq!(response.head.header("content-type"), Some("application/json"), "{method} {query}");
+    }
+    assert_eq!(hub.io.sessions(), 0, "a refused request opens no session");
+}
+
+#[test]
+fn a_request_that_does_not_fit_its_session_is_refused_and_the_session_lives() {
+    let hub = Hub::plain();
+    let (mut client, target) = joined(&hub);
+    let sid = client.sid.clone();
+    for query in ["EIO=3&transport=polling", "transport=polling", "EIO=4&transport=websocket"] {
+        let response = hub.http().get(&format!("/socket.io/?{query}&sid={sid}"));
+        assert_eq!(response.told(), (400, r#"{"code":3,"message":"Bad request"}"#), "{query}");
+    }
+    for method in ["PUT", "DELETE", "PATCH"] {
+        assert_eq!(hub.http().request(method, &target, &[], b"").head.status, 400, "{method}");
+    }
+    client.echoes();
+}
+
+#[test]
+fn a_post_is_answered_ok() {
+    let hub = Hub::plain();
+    let (client, target) = joined(&hub);
+    let (_gets, mut posts) = client.connections();
+    assert_eq!(posts.post(&target, "3").told(), (200, "ok"));
+    assert_eq!(posts.post(&target, "42[\"a\"]\x1e42[\"b\"]").told(), (200, "ok"));
+}
+
+#[test]
+fn a_body_of_exactly_max_payload_is_taken_and_a_larger_one_leaves_the_session_alive() {
+    let (hub, _told) = hub();
+    let (mut client, target) = joined(&hub);
+    let padded = |bytes: usize| {
+        let shell = r#"427["echo",""]"#.len();
+        format!(r#"427["echo","{}"]"#, "x".repeat(bytes - shell))
+    };
+    client.send(&padded(1_000));
+    assert!(client.recv_text().starts_with(r#"437["xxx"#));
+
+    let response = hub.http().post(&target, padded(1_001));
+    assert_eq!(response.head.status, 413, "{response:?}");
+    client.echoes();
+}
+
+#[test]
+fn a_chunked_body_over_max_payload_is_refused_too() {
+    let (hub, _told) = hub();
+    let (mut client, target) = joined(&hub);
+    let mut http = hub.http();
+    http.begin("POST", &target, &[("Transfer-Encoding", "chunked")], None);
+    for _ in 0..11 {
+        http.write(format!("64\r\n{}\r\n", "4".repeat(100)).as_bytes());
+    }
+    assert_eq!(http.head().status, 413);
+    client.echoes();
+}
+
+#[test]
+fn a_post_of_octet_stream_is_refused_and_ends_the_session() {
+    let (hub, told) = hub();
+    let (mut client, target) = joined(&hub);
+    let response = hub.http().request("POST", &target, &[("Content-Type", "application/octet-stream")], b"3");
+    assert_eq!(response.head.status, 400, "{response:?}");
+    assert_eq!(told.next(), "transport error");
+    assert_eq!(client.ends(), Ended::Unknown);
+}
+
+#[test]
+fn a_second_get_is_refused_the_first_hears_a_close_and_the_session_ends() {
+    let (hub, told) = hub();
+    let (client, target) = joined(&hub);
+    let (mut first, mut second) = client.connections();
+    let head = first.park(&target);
+
+    assert_eq!(second.get(&target).head.status, 400);
+    assert_eq!(first.body(&head), "1");
+    assert_eq!(told.next(), "transport error");
+    assert_eq!(first.get(&target).told(), (400, r#"{"code":1,"message":"Session ID unknown"}"#));
+}
+
+#[test]
+fn a_second_post_is_refused_and_ends_the_session() {
+    let (hub, told) = hub();
+    let (client, target) = joined(&hub);
+    let (mut gets, mut first) = client.connections();
+    let head = gets.park(&target);
+    first.begin("POST", &target, &[("Expect", "100-continue")], Some(4));
+    assert_eq!(first.head().status, 100, "from here on the first POST is being read");
+
+    assert_eq!(hub.http().post(&target, "3").head.status, 400);
+    assert_eq!(gets.body(&head), "1");
+    assert_eq!(told.next(), "transport error");
+    first.write(b"3\x1e3\x1e");
+    assert_eq!(first.response().head.status, 400);
+}
+
+#[test]
+fn a_close_packet_frees_the_pending_poll_with_a_noop() {
+    let (hub, told) = hub();
+    let (client, target) = joined(&hub);
+    let (mut gets, mut posts) = client.connections();
+    let head = gets.park(&target);
+
+    assert_eq!(posts.post(&target, "1").told(), (200, "ok"));
+    assert_eq!(gets.body(&head), "6");
+    assert_eq!(told.next(), "transport close");
+    assert_eq!(posts.post(&target, "3").told(), (400, r#"{"code":1,"message":"Session ID unknown"}"#));
+}
+
+#[test]
+fn what_is_no_payload_is_a_parse_error_and_the_pending_poll_hears_a_close() {
+    let (hub, told) = hub();
+    for body in [
+        &b""[..],
+        b"\x1e",
+        b"\x1e\x1e\x1e",
+        b"3\x1e",
+        b"\x1e3",
+        b"x",
+        b"7",
+        b"-1",
+        b"4\xff\xfe",
+        b"b!!!",
+        b"bAQI",
+        b"{\"code\":1}",
+        "4ä\x1eü".as_bytes(),
+    ] {
+        let (client, target) = joined(&hub);
+        let (mut gets, mut posts) = client.connections();
+        let head = gets.park(&target);
+        let response = posts.post(&target, body);
+        assert!([200, 400].contains(&response.head.status), "{:?}: {response:?}", String::from_utf8_lossy(body));
+        assert_eq!(gets.body(&head), "1", "{:?}", String::from_utf8_lossy(body));
+        assert_eq!(told.next(), "parse error", "{:?}", String::from_utf8_lossy(body));
+    }
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_ping_from_a_client_ends_the_session() {
+    let (hub, told) = hub();
+    let (mut client, _) = joined(&hub);
+    client.send("2");
+    assert_eq!(told.next(), "transport error");
+    assert_eq!(client.ends(), Ended::Unknown);
+}
+
+#[test]
+fn a_poll_takes_all_that_waits_in_order() {
+    let hub = Hub::plain();
+    let (client, target) = joined(&hub);
+    let (mut gets, mut posts) = client.connections();
+    posts.post(&target, "421[\"echo\",1]\x1e422[\"echo\",2]");
+    let mut body = String::new();
+    // The acks are two commands of two handlers: they may come in one poll or in two.
+    eventually("both acks", || {
+        body += &gets.get(&target).body;
+        body += "\x1e";
+        body.matches('\x1e').count() == 2
+    });
+    assert_eq!(body, "431[1]\x1e432[2]\x1e");
+}
+
+#[test]
+fn packets_over_the_poll_limit_come_in_several_polls() {
+    let hub = Hub::limited(|limits| limits.poll_bytes_max = 30, |_| {});
+    let mut client = hub.join(Transport::Polling);
+    let words = ["a".repeat(20), "b".repeat(20), "c".repeat(40)];
+    for word in &words {
+        client.send(&format!(r#"421["echo","{word}"]"#));
+    }
+    let target = client.polls();
+    let (mut gets, _posts) = client.connections();
+    for word in &words {
+        assert_eq!(gets.get(&target).body, format!(r#"431["{word}"]"#));
+    }
+}
+
+#[test]
+fn requests_of_one_connection_may_be_pipelined() {
+    let hub = Hub::plain();
+    let mut http = hub.http();
+    let request = b"GET /socket.io/?EIO=4&transport=nope HTTP/1.1\r\nHost: hub\r\n\r\n";
+    http.write(&[&request[..], request].concat());
+    assert_eq!(http.response().head.status, 400);
+    assert_eq!(http.response().head.status, 400);
+}

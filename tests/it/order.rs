@@ -1,0 +1,426 @@
+//! Invariant 8, order: random programs of several clients on two workers, checked against the one order that all must see.
+//!
+//! In a round every client sends one program, all at once; a handler runs its steps and answers with the results. Then
+//! a barrier is emitted to everybody, so that what has not come by then never will. `STENTOR_SEED` repeats a run.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use stentor::{Event, Recovery, Server, Socket};
+
+use super::support::{Client, Hub, Transport, Websocket};
+
+/// Steps of one run; there are two, with recovery off and on.
+const STEPS: usize = 5_000;
+const CLIENTS: usize = 7;
+const ROOMS: [&str; 3] = ["red", "green", "blue"];
+
+/// One step of a program. Emits bear a number of their own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Step {
+    Join(String),
+    Leave(String),
+    /// To a room, the sender included.
+    Publish(String, u64),
+    /// To a room, but not to the sender.
+    Others(String, u64),
+    /// To two rooms, each member once.
+    Both(String, String, u64),
+    /// To the sender alone.
+    Direct(u64),
+    /// To everybody.
+    All(u64),
+    /// To the own room of some socket.
+    Socket(String, u64),
+}
+
+impl Step {
+    fn emitted(&self) -> Option<u64> {
+        match self {
+            Self::Join(_) | Self::Leave(_) => None,
+            Self::Publish(_, n) | Self::Others(_, n) | Self::Both(_, _, n) => Some(*n),
+            Self::Direct(n) | Self::All(n) | Self::Socket(_, n) => Some(*n),
+        }
+    }
+}
+
+async fn run(io: &Server, socket: &Socket, step: Step) -> Result<Option<String>, Box<dyn std::error::Error>> {
+    match step {
+        Step::Join(room) => return Ok(socket.join(room).await?.offset.map(|offset| offset.to_string())),
+        Step::Leave(room) => socket.leave(room).await?,
+        Step::Publish(room, n) => io.to(room).emit("e", n).await?,
+        Step::Others(room, n) => socket.to(room).emit("e", n).await?,
+        Step::Both(one, two, n) => io.to(one).to(two).emit("e", n).await?,
+        Step::Direct(n) => socket.emit("e", n).await?,
+        Step::All(n) => io.emit("e", n).await?,
+        Step::Socket(id, n) => io.to(id).emit("e", n).await?,
+    }
+    Ok(None)
+}
+
+fn register(io: &Server) {
+    let hub = io.clone();
+    let _ = io.of("/").on("program", move |socket, event: Event<(Vec<Step>,)>| {
+        let io = hub.clone();
+        async move {
+            let mut results = Vec::new();
+            for step in event.data.0 {
+                results.push(run(&io, &socket, step).await.map_err(|error| std::io::Error::other(error.to_string()))?);
+            }
+            // With no await in between: the ack must still come behind everything that was emitted.
+            event.ack.send((results,))?;
+            Ok(())
+        }
+    });
+}
+
+/// xorshift64*.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % end
+    }
+
+    fn room(&mut self) -> String {
+        ROOMS[self.below(ROOMS.len())].into()
+    }
+}
+
+/// What a client got, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Heard {
+    Event { n: u64, token: Option<String> },
+    Ack { results: Vec<Option<String>> },
+}
+
+struct Participant {
+    client: Client,
+    id: String,
+    candidate: Option<Websocket>,
+    rooms: HashSet<String>,
+}
+
+impl Participant {
+    fn join(hub: &Hub, transport: Transport) -> Self {
+        let mut client = hub.open(transport);
+        let id = client.connect("")["sid"].as_str().unwrap().to_owned();
+        Self { client, id, candidate: None, rooms: HashSet::new() }
+    }
+
+    /// The next event or ack.
+    fn hear(&mut self) -> Heard {
+        let packet = self.client.recv_text();
+        if let Some(event) = packet.strip_prefix("42") {
+            let event: Vec<Value> = serde_json::from_str(event).unwrap();
+            assert_eq!(event[0], "e", "{packet}");
+            let token = event.get(2).map(|token| token.as_str().unwrap().to_owned());
+            return Heard::Event { n: event[1].as_u64().unwrap(), token };
+        }
+        let results = packet.strip_prefix("4377").unwrap_or_else(|| panic!("unexpected {packet}"));
+        let (results,): (Vec<Option<String>>,) = serde_json::from_str(results).unwrap();
+        Heard::Ack { results }
+    }
+
+    /// Everything until something of which `last` says that it is the last.
+    fn hear_until(&mut self, last: impl Fn(&Heard) -> bool) -> Vec<Heard> {
+        let mut heard = vec![self.hear()];
+        while !heard.last().is_some_and(&last) {
+            heard.push(self.hear());
+        }
+        heard
+    }
+}
+
+/// One round as it was: for each client its rooms before, its program, and what it heard.
+struct Round<'a> {
+    recovery: bool,
+    ids: &'a [String],
+    rooms_before: Vec<HashSet<String>>,
+    programs: Vec<Vec<Step>>,
+    heard: Vec<Vec<Heard>>,
+    barrier: u64,
+}
+
+impl Round<'_> {
+    fn check(&self) {
+        for client in 0..self.programs.len() {
+            self.check_own_order(client);
+            self.check_membership(client);
+        }
+        self.check_one_order();
+    }
+
+    fn events(&self, client: usize) -> Vec<u64> {
+        let events = self.heard[client].iter().filter_map(|heard| match heard {
+            Heard::Event { n, .. } => Some(*n),
+            Heard::Ack { .. } => None,
+        });
+        events.collect()
+    }
+
+    /// One ack, behind everything that the program emitted to its own client, which came in the program's order.
+    fn check_own_order(&self, client: usize) {
+        let own: HashSet<u64> = self.programs[client].iter().filter_map(Step::emitted).collect();
+        let program = self.programs[client].iter().filter_map(Step::emitted).filter(|n| self.reaches_own(client, *n));
+        let mut got = Vec::new();
+        let mut acks = 0;
+        for heard in &self.heard[client] {
+            match heard {
+                Heard::Event { n, .. } if own.contains(n) => {
+                    assert_eq!(acks, 0, "client {client}: event {n} came behind the ack\n{}", self.story(client));
+                    got.push(*n);
+                }
+                Heard::Event { .. } => {}
+                Heard::Ack { .. } => acks += 1,
+            }
+        }
+        assert_eq!(acks, 1, "client {client}: one ack\n{}", self.story(client));
+        assert_eq!(got, program.collect::<Vec<_>>(), "client {client}: own emits in order\n{}", self.story(client));
+    }
+
+    /// Whether a program's own emit must reach its own client: its own joins and leaves before it decide.
+    fn reaches_own(&self, client: usize, emitted: u64) -> bool {
+        let mut rooms = self.rooms_before[client].clone();
+        for step in &self.programs[client] {
+            match step {
+                Step::Join(room) => drop(rooms.insert(room.clone())),
+                Step::Leave(room) => drop(rooms.remove(room)),
+                step if step.emitted() == Some(emitted) => {
+                    return match step {
+                        Step::Publish(room, _) => rooms.contains(room),
+                        Step::Both(one, two, _) => rooms.contains(one) || rooms.contains(two),
+                        Step::Socket(id, _) => *id == self.ids[client],
+                        Step::Others(..) => false,
+                        _ => true,
+                    };
+                }
+                _ => {}
+            }
+        }
+        unreachable!("{emitted} is of this program")
+    }
+
+    /// Who was in a room all the time heard all of it, who was not heard none; in between, positions decide.
+    fn check_membership(&self, client: usize) {
+        let got: HashSet<u64> = self.events(client).into_iter().collect();
+        assert_eq!(got.len(), self.events(client).len(), "client {client}: nothing twice\n{}", self.story(client));
+        assert!(got.contains(&self.barrier));
+        for (sender, program) in self.programs.iter().enumerate().filter(|(sender, _)| *sender != client) {
+            for step in program {
+                let Some(n) = step.emitted() else { continue };
+                let expected = match step {
+                    Step::Publish(room, _) | Step::Others(room, _) => self.member(client, room, n),
+                    Step::Both(one, two, _) => match (self.member(client, one, n), self.member(client, two, n)) {
+                        (Some(true), _) | (_, Some(true)) => Some(true),
+                        (Some(false), Some(false)) => Some(false),
+                        _ => None,
+                    },
+                    Step::Socket(id, _) => Some(*id == self.ids[client]),
+                    Step::All(_) => Some(true),
+                    _ => Some(false),
+                };
+                if let Some(expected) = expected {
+                    let story = || format!("{}\n{}", self.story(sender), self.story(client));
+                    assert_eq!(
+                        got.contains(&n),
+                        expected,
+                        "client {client}, event {n} of {sender}: {step:?}\n{}",
+                        story()
+                    );
+                }
+            }
+        }
+    }
+
+    /// Whether the client was in the room when event `n` was emitted; `None` where that cannot be told from outside.
+    fn member(&self, client: usize, room: &str, n: u64) -> Option<bool> {
+        let token = self.tokens().get(&n).cloned();
+        let results = self.heard[client].iter().find_map(|heard| match heard {
+            Heard::Ack { results } => Some(results),
+            Heard::Event { .. } => None,
+        })?;
+        let mut member = Some(self.rooms_before[client].contains(room));
+        // The newest position of this client's program that is known.
+        let mut known: Option<String> = None;
+        for (step, result) in self.programs[client].iter().zip(results) {
+            let at = result.clone().or_else(|| step.emitted().and_then(|n| self.tokens().get(&n).cloned()));
+            match step {
+                Step::Join(joined) if joined == room && member != Some(true) => match (&token, &at) {
+                    // An offset of a fresh join is its own position.
+                    (Some(token), Some(at)) if token < at => return member,
+                    (Some(_), Some(_)) => member = Some(true),
+                    _ => return None,
+                },
+                Step::Leave(left) if left == room && member != Some(false) => match (&token, &known) {
+                    (Some(token), Some(known)) if token < known => return member,
+                    // It left between `known` and the next position that is known: settled by a later step or not at all.
+                    (Some(token), _) => match self.next_known(client, step, results) {
+                        Some(next) if *token > next => member = Some(false),
+                        _ => return None,
+                    },
+                    _ => return None,
+                },
+                _ => {}
+            }
+            known = at.or(known);
+        }
+        member
+    }
+
+    /// The first position known of the client's program behind `step`.
+    fn next_known(&self, client: usize, step: &Step, results: &[Option<String>]) -> Option<String> {
+        let program = &self.programs[client];
+        let behind = program.iter().zip(results).skip_while(|(other, _)| !std::ptr::eq(*other, step)).skip(1);
+        behind
+            .filter(|(step, _)| step.emitted().is_some())
+            .find_map(|(step, _)| self.tokens().get(&step.emitted()?).cloned())
+    }
+
+    /// Where each event stands, as its token says; the same for everybody.
+    fn tokens(&self) -> BTreeMap<u64, String> {
+        let mut tokens = BTreeMap::new();
+        for heard in self.heard.iter().flatten() {
+            if let Heard::Event { n, token: Some(token) } = heard {
+                let before = tokens.insert(*n, token.clone());
+                assert!(before.is_none_or(|before| before == *token), "event {n} bears two tokens");
+            }
+        }
+        tokens
+    }
+
+    /// All see the events that they share in one order; with recovery on, that of the tokens.
+    fn check_one_order(&self) {
+        assert_eq!(self.tokens().is_empty(), !self.recovery);
+        let views: Vec<Vec<u64>> = (0..self.heard.len()).map(|client| self.events(client)).collect();
+        for (client, view) in views.iter().enumerate() {
+            if self.recovery {
+                let tokens = self.tokens();
+                assert!(view.is_sorted_by_key(|n| &tokens[n]), "client {client}\n{}", self.story(client));
+            }
+            let places: HashMap<u64, usize> = view.iter().enumerate().map(|(place, n)| (*n, place)).collect();
+            for (other, view) in views.iter().enumerate() {
+                let shared: Vec<usize> = view.iter().filter_map(|n| places.get(n).copied()).collect();
+                assert!(shared.is_sorted(), "{client} and {other}\n{}\n{}", self.story(client), self.story(other));
+            }
+        }
+    }
+
+    fn story(&self, client: usize) -> String {
+        let (rooms, program) = (&self.rooms_before[client], &self.programs[client]);
+        format!("client {client} in {rooms:?}\n  ran   {program:?}\n  heard {:?}", self.heard[client])
+    }
+}
+
+fn program(random: &mut Random, ids: &[String], next: &mut u64) -> Vec<Step> {
+    let steps = 1 + random.below(7);
+    let mut number = || {
+        *next += 1;
+        *next
+    };
+    let step = |_| match random.below(14) {
+        0..=2 => Step::Join(random.room()),
+        3 | 4 => Step::Leave(random.room()),
+        5..=7 => Step::Publish(random.room(), number()),
+        8 => Step::Others(random.room(), number()),
+        9 => Step::Both(random.room(), random.room(), number()),
+        10 | 11 => Step::Direct(number()),
+        12 => Step::All(number()),
+        _ => Step::Socket(ids[random.below(ids.len())].clone(), number()),
+    };
+    (0..steps).map(step).collect()
+}
+
+fn seed() -> u64 {
+    let given = std::env::var("STENTOR_SEED").ok().and_then(|seed| seed.parse().ok());
+    given.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64) | 1
+}
+
+fn play(recovery: Recovery) {
+    let seed = seed();
+    println!("STENTOR_SEED={seed}");
+    let on = recovery == Recovery::memory();
+    let hub = Hub::on_workers(2, |builder| builder.recovery(recovery), register);
+    let mut random = Random(seed);
+    let transports = [Transport::Polling, Transport::Websocket, Transport::Upgraded];
+    let mut participants: Vec<Participant> =
+        (0..CLIENTS).map(|n| Participant::join(&hub, transports[n % transports.len()])).collect();
+    let (mut steps, mut next) = (0, 0);
+    while steps < STEPS {
+        let ids: Vec<String> = participants.iter().map(|participant| participant.id.clone()).collect();
+        let programs: Vec<_> = participants.iter().map(|_| program(&mut random, &ids, &mut next)).collect();
+        let rooms_before = participants.iter().map(|participant| participant.rooms.clone()).collect();
+        for (participant, program) in participants.iter_mut().zip(&programs) {
+            participant.client.send(&format!("4277{}", json!(["program", program])));
+            step_upgrade(&mut random, participant);
+        }
+        steps += programs.iter().map(Vec::len).sum::<usize>();
+        next += 1;
+        let heard = end_round(&mut participants, next);
+        for (participant, program) in participants.iter_mut().zip(&programs) {
+            for step in program {
+                match step {
+                    Step::Join(room) => drop(participant.rooms.insert(room.clone())),
+                    Step::Leave(room) => drop(participant.rooms.remove(room)),
+                    _ => {}
+                }
+            }
+        }
+        Round { recovery: on, ids: &ids, rooms_before, programs, heard, barrier: next }.check();
+        replace_one(&mut random, &hub, &mut participants);
+    }
+    println!("{steps} steps, {next} numbers");
+}
+
+/// Each client waits for its own ack; then one emits the barrier, which comes behind everything.
+fn end_round(participants: &mut [Participant], barrier: u64) -> Vec<Vec<Heard>> {
+    let mut heard: Vec<Vec<Heard>> = participants
+        .iter_mut()
+        .map(|participant| participant.hear_until(|heard| matches!(heard, Heard::Ack { .. })))
+        .collect();
+    let (last, others) = participants.split_last_mut().unwrap();
+    last.client.send(&format!(r#"42["program",[{{"all":{barrier}}}]]"#));
+    for (heard, participant) in heard.iter_mut().zip(others.iter_mut().chain([last])) {
+        heard.extend(participant.hear_until(|heard| matches!(heard, Heard::Event { n, .. } if *n == barrier)));
+    }
+    heard
+}
+
+/// A polling client begins an upgrade now and then, and finishes it some rounds later, with events on their way.
+fn step_upgrade(random: &mut Random, participant: &mut Participant) {
+    if let Some(candidate) = participant.candidate.take() {
+        if random.below(3) == 0 {
+            participant.client.promote(candidate);
+        } else {
+            participant.candidate = Some(candidate);
+        }
+    } else if participant.client.is_polling() && random.below(10) == 0 {
+        participant.candidate = Some(participant.client.probe());
+    }
+}
+
+/// Now and then a client goes and another comes.
+fn replace_one(random: &mut Random, hub: &Hub, participants: &mut [Participant]) {
+    if random.below(8) == 0 {
+        let gone = random.below(participants.len());
+        let transport = Transport::ALL[random.below(3)];
+        let newcomer = Participant::join(hub, transport);
+        participants[gone] = newcomer;
+    }
+}
+
+#[test]
+fn everybody_sees_one_order_with_recovery_off() {
+    play(Recovery::off());
+}
+
+#[test]
+fn everybody_sees_one_order_with_recovery_on() {
+    play(Recovery::memory());
+}

@@ -1,0 +1,242 @@
+//! Acks, both ways: answered once, in their place, and nothing comes of those that nobody waits for.
+
+use std::time::Duration;
+
+use stentor::{AckError, Event, Recovery};
+
+use crate::support::{Client, Hub, Told, on_every_transport, report};
+
+/// A hub whose `ask` asks its client back, and tells what it heard.
+fn asking_hub(timeout: Duration) -> (Hub, Told) {
+    let (tell, told) = report();
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            let _ = io.of("/").on("ask", move |socket, event: Event<u32>| {
+                let tell = tell.clone();
+                async move {
+                    let answer = socket.emit_with_ack_within::<String, _>(timeout, "question", event.data).await;
+                    tell.say(match answer {
+                        Ok(answer) => format!("{}: {answer}", event.data),
+                        Err(AckError::Timeout) => format!("{}: no answer", event.data),
+                        Err(error) => format!("{}: {error}", event.data),
+                    });
+                    Ok(())
+                }
+            });
+        },
+    );
+    (hub, told)
+}
+
+/// The ack id of the next packet, which must be `question` with this number.
+fn question(client: &mut Client, number: u32) -> u64 {
+    let text = client.recv_text();
+    let id = text.strip_prefix("42").and_then(|rest| rest.strip_suffix(&format!(r#"["question",{number}]"#)));
+    id.and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("not question {number}: {text}"))
+}
+
+#[test]
+fn an_event_with_an_ack_id_is_answered_under_that_id() {
+    let hub = Hub::plain();
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        for (event, ack) in [
+            (r#"420["echo",1,"two",[3]]"#, r#"430[1,"two",[3]]"#),
+            (r#"4212["echo"]"#, "4312[]"),
+            (r#"42/,7["echo",null]"#, "437[null]"),
+            (r#"4218446744073709551615["echo",{}]"#, "4318446744073709551615[{}]"),
+            (r#"42007["echo"]"#, "437[]"),
+        ] {
+            client.send(event);
+            client.expect(ack);
+        }
+    });
+}
+
+#[test]
+fn arguments_pass_through_as_they_were_written() {
+    let hub = Hub::plain();
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        let args = r#"12345678901234567890123456789,1.0000000000000000001e400,-0,"\u00e4\ud83d\ude00ä\/",{"b":1,"a":{"b":2},"a":3}"#;
+        client.send(&format!(r#"421["echo",{args}]"#));
+        client.expect(&format!("431[{args}]"));
+    });
+}
+
+#[test]
+fn an_event_without_an_ack_id_is_not_answered() {
+    let hub = Hub::plain();
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send(r#"42["echo",1]"#);
+        client.echoes();
+    });
+}
+
+#[test]
+fn an_event_that_nobody_handles_is_not_answered() {
+    let hub = Hub::plain();
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send(r#"421["no such event",1]"#);
+        client.send(r#"422[7,"the name is a number"]"#);
+        client.echoes();
+    });
+}
+
+#[test]
+fn acks_of_one_client_come_in_the_order_of_its_events() {
+    let hub = Hub::plain();
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        for id in 0..200 {
+            client.send(&format!(r#"42{id}["echo",{id}]"#));
+        }
+        for id in 0..200 {
+            client.expect(&format!("43{id}[{id}]"));
+        }
+    });
+}
+
+#[test]
+fn an_ack_comes_after_what_its_handler_emitted_before() {
+    let order = |recovery: Recovery| {
+        Hub::start(
+            |builder| builder.recovery(recovery),
+            |io| {
+                let server = io.clone();
+                let _ = io.of("/").on("order", move |socket, event: Event<()>| {
+                    let io = server.clone();
+                    async move {
+                        io.emit("first", ()).await?;
+                        socket.emit("second", ()).await?;
+                        socket.everybody().to(socket.id().to_string()).emit("third", ()).await?;
+                        event.ack.send(())?;
+                        Ok(())
+                    }
+                });
+            },
+        )
+    };
+    for recovery in [Recovery::off(), Recovery::memory()] {
+        let hub = order(recovery);
+        on_every_transport(|transport| {
+            let mut client = hub.join(transport);
+            for _ in 0..20 {
+                client.send(r#"421["order"]"#);
+                for name in ["first", "second", "third"] {
+                    let event = client.recv_text();
+                    assert!(event.starts_with(&format!(r#"42["{name}""#)), "expected {name}, got {event}");
+                }
+                client.expect("431[]");
+            }
+            client.send("1");
+            hub.wait_for_sessions(0);
+        });
+    }
+}
+
+#[test]
+fn a_client_is_asked_and_its_answer_reaches_the_handler() {
+    let (hub, told) = asking_hub(Duration::from_secs(20));
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send(r#"42["ask",1]"#);
+        let id = question(&mut client, 1);
+        client.send(&format!(r#"43{id}["yes","and more"]"#));
+        assert_eq!(told.next(), "1: yes");
+    });
+}
+
+#[test]
+fn answers_find_their_questions_in_any_order() {
+    let (hub, told) = asking_hub(Duration::from_secs(20));
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send(r#"42["ask",1]"#);
+        let one = question(&mut client, 1);
+        client.send(r#"42["ask",2]"#);
+        let two = question(&mut client, 2);
+        assert_ne!(one, two);
+        client.send(&format!(r#"43{two}["second"]"#));
+        assert_eq!(told.next(), "2: second");
+        client.send(&format!(r#"43{one}["first"]"#));
+        assert_eq!(told.next(), "1: first");
+    });
+}
+
+#[test]
+fn unknown_and_repeated_answers_are_ignored() {
+    let (hub, told) = asking_hub(Duration::from_secs(20));
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        for unknown in ["430[]", "433[\"x\"]", "4318446744073709551615[1]"] {
+            client.send(unknown);
+        }
+        client.send(r#"42["ask",1]"#);
+        let id = question(&mut client, 1);
+        for answer in ["first", "second"] {
+            client.send(&format!(r#"43{id}["{answer}"]"#));
+        }
+        client.send(&format!(r#"43{}["to nobody"]"#, id + 1));
+        client.echoes();
+        assert_eq!(told.next(), "1: first");
+        assert_eq!(told.rest(), [""; 0]);
+    });
+}
+
+#[test]
+fn an_answer_that_comes_too_late_is_ignored() {
+    let (hub, told) = asking_hub(Duration::from_millis(50));
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send(r#"42["ask",1]"#);
+        let id = question(&mut client, 1);
+        assert_eq!(told.next(), "1: no answer");
+        client.send(&format!(r#"43{id}["too late"]"#));
+        client.echoes();
+        assert_eq!(told.rest(), [""; 0]);
+    });
+}
+
+#[test]
+fn an_answer_of_another_type_is_an_error_of_the_handler_alone() {
+    let (hub, told) = asking_hub(Duration::from_secs(20));
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        for answer in ["[7]", "[]"] {
+            client.send(r#"42["ask",1]"#);
+            let id = question(&mut client, 1);
+            client.send(&format!("43{id}{answer}"));
+            let heard = told.next();
+            assert!(heard.starts_with("1: acknowledgement is not of the expected type"), "{answer}: {heard}");
+        }
+        client.echoes();
+    });
+}
+
+#[test]
+fn who_waits_for_an_answer_hears_that_the_client_has_gone() {
+    let (hub, told) = asking_hub(Duration::from_secs(600));
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send(r#"42["ask",1]"#);
+        question(&mut client, 1);
+        client.send("1");
+        assert_eq!(told.next(), "1: socket is disconnected");
+    });
+}
+
+#[test]
+fn who_waits_for_an_answer_hears_that_the_client_has_left_the_namespace() {
+    let (hub, told) = asking_hub(Duration::from_secs(600));
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send(r#"42["ask",1]"#);
+        question(&mut client, 1);
+        client.send("41");
+        assert_eq!(told.next(), "1: socket is disconnected");
+    });
+}

@@ -1,0 +1,142 @@
+//! Attachments: in events and in acks, in both directions.
+
+use stentor::{Args, Event};
+
+use crate::support::{Client, Hub, Packet, on_every_transport, report};
+
+/// A hub whose `back` emits what it got.
+fn hub() -> Hub {
+    Hub::start(
+        |builder| builder,
+        |io| {
+            let _ = io.of("/").on("back", |socket, event: Event<Args>| async move {
+                socket.emit("here", event.data).await?;
+                Ok(())
+            });
+        },
+    )
+}
+
+fn send(client: &mut Client, header: &str, attachments: &[&[u8]]) {
+    let attachments = attachments.iter().map(|bytes| Packet::Binary(bytes.to_vec()));
+    let packets: Vec<_> = [Packet::Text(header.into())].into_iter().chain(attachments).collect();
+    client.send_all(&packets);
+}
+
+#[test]
+fn a_binary_event_is_emitted_back() {
+    let hub = hub();
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        for bytes in [&b"\x01\x02\x03"[..], b"", b"\x04", &[0xff; 70_000]] {
+            send(&mut client, r#"451-["back",{"_placeholder":true,"num":0}]"#, &[bytes]);
+            client.expect(r#"451-["here",{"_placeholder":true,"num":0}]"#);
+            client.expect_binary(bytes);
+        }
+        client.echoes();
+    });
+}
+
+#[test]
+fn a_binary_event_with_an_ack_id_is_answered_by_a_binary_ack() {
+    let hub = hub();
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        send(&mut client, r#"451-12["echo","a",{"_placeholder":true,"num":0},"z"]"#, &[b"bytes"]);
+        client.expect(r#"461-12["a",{"_placeholder":true,"num":0},"z"]"#);
+        client.expect_binary(b"bytes");
+    });
+}
+
+#[test]
+fn ten_attachments_keep_their_places() {
+    let hub = hub();
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        let holes: Vec<_> = (0..10).rev().map(|num| format!(r#"{{"_placeholder":true,"num":{num}}}"#)).collect();
+        let attachments: Vec<_> = (0..10_u8).map(|num| vec![num; usize::from(num) * 10]).collect();
+        let slices: Vec<&[u8]> = attachments.iter().map(Vec::as_slice).collect();
+        send(&mut client, &format!(r#"4510-["back",{{"all":[{}]}}]"#, holes.join(",")), &slices);
+        client.expect(&format!(r#"4510-["here",{{"all":[{}]}}]"#, holes.join(",")));
+        for attachment in &slices {
+            client.expect_binary(attachment);
+        }
+    });
+}
+
+#[test]
+fn attachments_travel_in_other_namespaces() {
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            let _ = io.of("/files").on("put", |_, event: Event<Args>| async move {
+                event.ack.send(event.data)?;
+                Ok(())
+            });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.open(transport);
+        client.connect("/files,");
+        send(&mut client, r#"451-/files,3["put",{"_placeholder":true,"num":0}]"#, &[b"x"]);
+        client.expect(r#"461-/files,3[{"_placeholder":true,"num":0}]"#);
+        client.expect_binary(b"x");
+    });
+}
+
+#[test]
+fn an_answer_may_bear_attachments() {
+    let (tell, told) = report();
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            let _ = io.of("/").on("ask", move |socket, _: Event<()>| {
+                let tell = tell.clone();
+                async move {
+                    let answer: Args = socket.emit_with_ack("file?", ()).await?;
+                    tell.say(format!("{:?} {:?}", answer.json(), answer.attachments()));
+                    Ok(())
+                }
+            });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send(r#"42["ask"]"#);
+        let question = client.recv_text();
+        let id = question.strip_prefix("42").and_then(|rest| rest.strip_suffix(r#"["file?"]"#)).unwrap().to_owned();
+        send(&mut client, &format!(r#"461-{id}[{{"_placeholder":true,"num":0}}]"#), &[b"ab"]);
+        assert_eq!(told.next(), r#""{\"_placeholder\":true,\"num\":0}" [b"ab"]"#);
+    });
+}
+
+#[test]
+fn a_binary_packet_may_come_in_several_posts_or_writes() {
+    let hub = hub();
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send(r#"452-["back",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#);
+        client.settle();
+        client.send_all(&[Packet::Binary(b"one".into())]);
+        client.settle();
+        client.send_all(&[Packet::Binary(b"two".into())]);
+        client.expect(r#"452-["here",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#);
+        client.expect_binary(b"one");
+        client.expect_binary(b"two");
+    });
+}
+
+#[test]
+fn attachments_of_two_events_do_not_mix() {
+    let hub = hub();
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        let header = |n: u32| Packet::Text(format!(r#"451-["back",{n},{{"_placeholder":true,"num":0}}]"#));
+        let packets: Vec<_> = (0..50).flat_map(|n| [header(n), Packet::Binary(vec![n as u8])]).collect();
+        client.send_all(&packets);
+        for n in 0..50 {
+            client.expect(&format!(r#"451-["here",{n},{{"_placeholder":true,"num":0}}]"#));
+            client.expect_binary(&[n as u8]);
+        }
+    });
+}

@@ -1,0 +1,176 @@
+//! Leaving a namespace and ending a connection, from either side, and what the application is told.
+
+use stentor::{Event, Server};
+
+use crate::support::{Ended, Hub, Tell, ends, on_every_transport, report};
+
+/// Handlers by which a client has itself put out.
+fn with_exits(io: &Server, tell: &Tell) {
+    ends(io, tell);
+    let _ = io
+        .of("/")
+        .on("out", |socket, _: Event<()>| async move {
+            socket.emit("bye", ()).await?;
+            socket.disconnect(false)?;
+            Ok(())
+        })
+        .on("end", |socket, _: Event<()>| async move {
+            socket.emit("bye", ()).await?;
+            socket.disconnect(true)?;
+            Ok(())
+        });
+    let tell = tell.clone();
+    let _ = io.of("/chat").on_disconnect(move |_, reason| {
+        tell.say(format!("chat: {reason}"));
+        async { Ok(()) }
+    });
+}
+
+#[test]
+fn a_client_leaves_and_its_transport_stays() {
+    let (tell, told) = report();
+    let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
+    on_every_transport(|transport| {
+        for leave in ["41", "41/,"] {
+            let mut client = hub.join(transport);
+            client.send(leave);
+            assert_eq!(told.next(), "client namespace disconnect");
+            client.connect("");
+            client.echoes();
+            client.send("1");
+            assert_eq!(told.next(), "transport close");
+        }
+    });
+    hub.is_unharmed();
+}
+
+#[test]
+fn leaving_one_namespace_leaves_the_others_alone() {
+    let (tell, told) = report();
+    let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.connect("/chat,");
+        client.send("41/chat,");
+        assert_eq!(told.next(), "chat: client namespace disconnect");
+        client.echoes();
+        client.connect("/chat,");
+        client.send("41");
+        assert_eq!(told.next(), "client namespace disconnect");
+        client.connect("");
+        client.echoes();
+        client.send("1");
+        let mut reasons = told.take(2);
+        reasons.sort();
+        assert_eq!(reasons, ["chat: transport close", "transport close"]);
+    });
+}
+
+#[test]
+fn leaving_what_is_not_joined_is_ignored() {
+    let hub = Hub::plain();
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send("41/nope,");
+        client.echoes();
+    });
+}
+
+#[test]
+fn the_server_puts_a_socket_out_and_the_transport_stays() {
+    let (tell, told) = report();
+    let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.connect("/chat,");
+        client.send(r#"42["out"]"#);
+        client.expect(r#"42["bye"]"#);
+        client.expect("41");
+        assert_eq!(told.next(), "server namespace disconnect");
+        client.connect("");
+        client.echoes();
+        client.send("1");
+        told.take(2);
+    });
+}
+
+#[test]
+fn the_server_ends_a_connection_after_saying_so_in_every_namespace() {
+    let (tell, told) = report();
+    let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.connect("/chat,");
+        client.send(r#"42["end"]"#);
+        client.expect(r#"42["bye"]"#);
+        let mut said = [client.recv_text(), client.recv_text()];
+        said.sort();
+        assert_eq!(said, ["41", "41/chat,"]);
+        let ended = client.ends();
+        assert!(matches!(ended, Ended::Told | Ended::Unknown | Ended::Closed(Some(1000))), "{ended:?}");
+        let mut reasons = told.take(2);
+        reasons.sort();
+        assert_eq!(reasons, ["chat: server namespace disconnect", "server namespace disconnect"]);
+    });
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_polling_client_that_is_put_out_gets_its_disconnect_packet_also_while_no_poll_waits() {
+    // `client.expect` polls only after the POST was answered, so the packet lay in the outbox when the session ended.
+    let (tell, told) = report();
+    let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
+    let mut client = hub.join(crate::support::Transport::Polling);
+    client.send(r#"42["end"]"#);
+    assert_eq!(told.next(), "server namespace disconnect");
+    client.expect(r#"42["bye"]"#);
+    client.expect("41");
+    client.ends();
+}
+
+#[test]
+fn a_handler_of_a_socket_that_has_gone_hears_it_and_runs_to_its_end() {
+    let (tell, told) = report();
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            let tell = tell.clone();
+            let _ = io.of("/").on("leave me", move |socket, event: Event<()>| {
+                let tell = tell.clone();
+                async move {
+                    socket.disconnect(true)?;
+                    // Until it is gone: joining takes a turn at the hub.
+                    while let Ok(joined) = socket.join("room").await {
+                        tell.say(format!("joined with {} members", joined.members));
+                    }
+                    tell.say(format!("emit: {:?}", socket.emit("more", ()).await.map_err(|error| error.to_string())));
+                    tell.say(format!("ack: {:?}", event.ack.send(()).map_err(|error| error.to_string())));
+                    Ok(())
+                }
+            });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send(r#"421["leave me"]"#);
+        client.expect("41");
+        client.ends();
+        let heard = told.take(2);
+        assert_eq!(heard, [r#"emit: Err("socket is disconnected")"#, r#"ack: Err("socket is disconnected")"#]);
+    });
+    hub.is_unharmed();
+}
+
+#[test]
+fn whoever_polls_no_more_is_told_of_as_a_transport_close_after_a_close_packet() {
+    let (tell, told) = report();
+    let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send("1");
+        assert_eq!(told.next(), "transport close");
+        let ended = client.ends();
+        assert!(matches!(ended, Ended::Told | Ended::Unknown | Ended::Closed(Some(1000))), "{ended:?}");
+    });
+    hub.is_unharmed();
+}

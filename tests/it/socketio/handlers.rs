@@ -1,0 +1,399 @@
+//! Handlers: when they start, in which order, and whom their panics hurt.
+
+use std::future::Ready;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stentor::{Event, HandlerError, Socket};
+use tokio::sync::Notify;
+
+use crate::support::{Ended, Hub, Packet, Tell, Transport, ends, on_every_transport, report};
+
+fn text(packet: impl Into<String>) -> Packet {
+    Packet::Text(packet.into())
+}
+
+/// A handler of `n` that says which number came.
+fn numbers(tell: &Tell) -> impl Fn(Socket, Event<u32>) -> Ready<Result<(), HandlerError>> + use<> {
+    let tell = tell.clone();
+    move |_, event| {
+        tell.say(format!("event {}", event.data));
+        std::future::ready(Ok(()))
+    }
+}
+
+#[test]
+fn events_that_come_before_the_connection_handler_returned_are_held_and_handled_in_order() {
+    let (tell, told) = report();
+    let go = Arc::new(Notify::new());
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            let (tell, go) = (tell.clone(), go.clone());
+            let namespace = io.of("/").on("n", numbers(&tell));
+            let _ = namespace.on_connection(move |_| {
+                let (tell, go) = (tell.clone(), go.clone());
+                async move {
+                    go.notified().await;
+                    tell.say("connected");
+                    Ok(())
+                }
+            });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send_all(&[text(r#"42["n",1]"#), text(r#"42["n",2]"#)]);
+        client.send(r#"42["n",3]"#);
+        client.settle();
+        assert_eq!(told.rest(), [""; 0]);
+        go.notify_one();
+        assert_eq!(told.take(4), ["connected", "event 1", "event 2", "event 3"]);
+    });
+}
+
+#[test]
+fn events_sent_together_with_connect_are_handled_after_it() {
+    let (tell, told) = report();
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            let namespace = io.of("/").on("n", numbers(&tell));
+            let _ = namespace.on_connection(move |socket| {
+                let tell = tell.clone();
+                async move {
+                    socket.join("room").await?;
+                    tell.say("connected");
+                    Ok(())
+                }
+            });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.open(transport);
+        client.send_all(&[text("40"), text(r#"42["n",1]"#), text(r#"42["n",2]"#)]);
+        assert_eq!(told.take(3), ["connected", "event 1", "event 2"]);
+        assert!(client.recv_text().starts_with(r#"40{"sid":"#));
+        client.echoes();
+    });
+}
+
+#[test]
+fn a_connection_handler_that_does_not_return_lets_events_go_after_its_time() {
+    let (tell, told) = report();
+    let hub = Hub::limited(
+        |limits| limits.connection_handler_timeout = Duration::from_millis(100),
+        |io| {
+            let namespace = io.of("/").on("n", numbers(&tell));
+            let _ = namespace.on_connection(|_| std::future::pending());
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send(r#"42["n",1]"#);
+        assert_eq!(told.next(), "event 1");
+    });
+}
+
+#[test]
+fn an_event_of_a_namespace_that_is_held_does_not_hold_up_another_namespace() {
+    let (tell, told) = report();
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            let _ = io.of("/held").on_connection(|_| std::future::pending()).on("n", numbers(&tell));
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.connect("/held,");
+        client.send(r#"42/held,["n",1]"#);
+        client.echoes();
+        assert_eq!(told.rest(), [""; 0]);
+    });
+}
+
+#[test]
+fn handlers_start_in_the_order_in_which_their_events_came() {
+    let (tell, told) = report();
+    let hub = Hub::on_workers(
+        2,
+        |builder| builder,
+        |io| {
+            let namespace = io.of("/").on("n", {
+                let tell = tell.clone();
+                move |socket: Socket, event: Event<u32>| {
+                    let tell = tell.clone();
+                    async move {
+                        tell.say(format!("event {}", event.data));
+                        // Every handler goes on while later ones start.
+                        socket.join(format!("room {}", event.data)).await?;
+                        Ok(())
+                    }
+                }
+            });
+            let _ = namespace.on("m", numbers(&tell));
+        },
+    );
+    let expected: Vec<_> = (0..300).map(|number| format!("event {number}")).collect();
+    let event = |number| text(format!(r#"42["{}",{number}]"#, if number % 3 == 0 { "m" } else { "n" }));
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send_all(&(0..300).map(event).collect::<Vec<_>>());
+        assert_eq!(told.take(300), expected);
+        for number in 0..300 {
+            client.send_all(&[event(number)]);
+        }
+        assert_eq!(told.take(300), expected);
+    });
+}
+
+#[test]
+fn a_handler_that_waits_does_not_keep_the_next_from_starting() {
+    let (tell, told) = report();
+    let go = Arc::new(Notify::new());
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            let (tell, go) = (tell.clone(), go.clone());
+            let _ = io.of("/").on("n", numbers(&tell)).on("wait", move |_, _: Event<()>| {
+                let (tell, go) = (tell.clone(), go.clone());
+                async move {
+                    go.notified().await;
+                    tell.say("waited");
+                    Ok(())
+                }
+            });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send_all(&[text(r#"42["wait"]"#), text(r#"42["n",1]"#)]);
+        assert_eq!(told.next(), "event 1");
+        go.notify_one();
+        assert_eq!(told.next(), "waited");
+    });
+}
+
+#[test]
+fn more_events_than_handlers_may_run_are_held_and_handled_in_order() {
+    let (tell, told) = report();
+    let go = Arc::new(tokio::sync::Semaphore::new(0));
+    let hub = Hub::limited(
+        |limits| {
+            limits.handlers_pending_max = 4;
+            limits.held_events_max = 8;
+        },
+        |io| {
+            let (tell, go) = (tell.clone(), go.clone());
+            let _ = io.of("/").on("n", move |_, event: Event<u32>| {
+                let (tell, go) = (tell.clone(), go.clone());
+                async move {
+                    tell.say(format!("event {}", event.data));
+                    go.acquire().await?.forget();
+                    Ok(())
+                }
+            });
+        },
+    );
+    for transport in [Transport::Websocket, Transport::Upgraded] {
+        let mut client = hub.join(transport);
+        // Past both bounds: the session stops reading meanwhile.
+        for number in 0..40 {
+            client.send(&format!(r#"42["n",{number}]"#));
+        }
+        assert_eq!(told.take(4), ["event 0", "event 1", "event 2", "event 3"]);
+        assert_eq!(told.rest(), [""; 0]);
+        go.add_permits(40);
+        assert_eq!(told.take(36), (4..40).map(|number| format!("event {number}")).collect::<Vec<_>>());
+        client.echoes();
+    }
+}
+
+#[test]
+fn a_post_that_fills_the_held_events_is_answered_once_there_is_room_again() {
+    let (tell, told) = report();
+    let go = Arc::new(tokio::sync::Semaphore::new(0));
+    let hub = Hub::limited(
+        |limits| {
+            limits.handlers_pending_max = 1;
+            limits.held_events_max = 2;
+        },
+        |io| {
+            let (tell, go) = (tell.clone(), go.clone());
+            let _ = io.of("/").on("n", move |_, event: Event<u32>| {
+                let (tell, go) = (tell.clone(), go.clone());
+                async move {
+                    tell.say(format!("event {}", event.data));
+                    go.acquire().await?.forget();
+                    Ok(())
+                }
+            });
+        },
+    );
+    let client = hub.join(Transport::Polling);
+    let target = client.polls();
+    let (_gets, mut posts) = client.connections();
+    let body = "42[\"n\",0]\x1e42[\"n\",1]\x1e42[\"n\",2]\x1e42[\"n\",3]";
+    posts.begin("POST", &target, &[], Some(body.len()));
+    posts.write(body.as_bytes());
+    assert_eq!(told.next(), "event 0");
+    go.add_permits(4);
+    assert_eq!(posts.response().told(), (200, "ok"));
+    assert_eq!(told.take(3), ["event 1", "event 2", "event 3"]);
+    assert_eq!(posts.post(&target, "3").told(), (200, "ok"));
+}
+
+#[test]
+fn a_handler_that_panics_closes_its_session_and_nothing_else() {
+    let (tell, told) = report();
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            ends(io, &tell);
+            let _ = io
+                .of("/")
+                .on("panic at once", |_, event: Event<()>| {
+                    assert!(event.ack.is_wanted(), "a handler that panics before its future is made");
+                    async { Ok(()) }
+                })
+                .on("panic later", |socket, _: Event<()>| async move {
+                    socket.join("room").await?;
+                    panic!("a handler that panics while it runs");
+                });
+        },
+    );
+    let mut other = hub.join(Transport::Websocket);
+    on_every_transport(|transport| {
+        for event in ["panic at once", "panic later"] {
+            let mut client = hub.join(transport);
+            client.send(&format!(r#"42["{event}"]"#));
+            assert_eq!(told.next(), "forced server close", "{event}");
+            let ended = client.ends();
+            assert!(matches!(ended, Ended::Told | Ended::Unknown | Ended::Closed(_)), "{event}: {ended:?}");
+            other.echoes();
+        }
+    });
+    other.send("1");
+    assert_eq!(told.next(), "transport close");
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_connection_handler_that_panics_closes_its_session_and_nothing_else() {
+    let (tell, told) = report();
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            for (path, later) in [("/at once", false), ("/later", true)] {
+                let tell = tell.clone();
+                let namespace = io.of(path).on_connection(move |socket| {
+                    assert!(later, "a connection handler that panics before its future is made");
+                    async move {
+                        socket.join("room").await?;
+                        panic!("a connection handler that panics while it runs");
+                    }
+                });
+                let _ = namespace.on_disconnect(move |_, reason| {
+                    tell.say(reason.as_str());
+                    async { Ok(()) }
+                });
+            }
+        },
+    );
+    let mut other = hub.join(Transport::Websocket);
+    on_every_transport(|transport| {
+        for namespace in ["/later", "/at once"] {
+            let mut client = hub.join(transport);
+            client.send(&format!("40{namespace},"));
+            told.expect("forced server close", namespace);
+            client.ends_after(|packet| packet.starts_with("40/"));
+            other.echoes();
+        }
+    });
+    other.send("1");
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_disconnect_handler_that_panics_leaves_nothing_behind() {
+    let (tell, told) = report();
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            for (path, later) in [("/at once", false), ("/later", true)] {
+                let tell = tell.clone();
+                let _ = io.of(path).on_disconnect(move |_, reason| {
+                    tell.say(reason.as_str());
+                    assert!(later, "a disconnect handler that panics before its future is made");
+                    async { panic!("a disconnect handler that panics while it runs") }
+                });
+            }
+        },
+    );
+    let mut other = hub.join(Transport::Websocket);
+    on_every_transport(|transport| {
+        for namespace in ["/later", "/at once"] {
+            // By the end of the connection, and by leaving: then the panic closes the connection.
+            for (packet, reason) in [("1", "transport close"), ("41NAMESPACE,", "client namespace disconnect")] {
+                let mut client = hub.join(transport);
+                client.connect(&format!("{namespace},"));
+                client.send(&packet.replace("NAMESPACE", namespace));
+                assert_eq!(told.next(), reason, "{namespace}");
+                client.ends();
+                other.echoes();
+            }
+        }
+    });
+    other.send("1");
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_handler_that_fails_leaves_its_socket_alone() {
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            let _ = io
+                .of("/")
+                .on("fail", |_, _: Event<()>| async { Err(std::io::Error::other("as it should").into()) })
+                .on("number", |_, event: Event<u32>| async move {
+                    event.ack.send(event.data + 1)?;
+                    Ok(())
+                })
+                .on_connection(|_| async { Err(std::io::Error::other("as it should").into()) });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send(r#"421["fail"]"#);
+        client.echoes();
+        // Arguments of another type fail like the handler would.
+        for event in [r#"421["number","seven"]"#, r#"421["number"]"#, r#"421["number",-1]"#] {
+            client.send(event);
+            client.echoes();
+        }
+        client.send(r#"421["number",7,"and more"]"#);
+        client.expect("431[8]");
+    });
+}
+
+#[test]
+fn events_without_a_handler_of_their_own_go_to_the_one_for_the_rest() {
+    let (tell, told) = report();
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            let rest = tell.clone();
+            let _ = io.of("/").on("n", numbers(&tell)).on_unhandled(move |_, event: Event<stentor::Args>| {
+                rest.say(format!("unhandled {:?} {}", event.name, event.data.json()));
+                async { Ok(()) }
+            });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send_all(&[text(r#"42["n",1]"#), text(r#"42["\u00e4",{},2]"#), text(r#"42[7,"x"]"#)]);
+        assert_eq!(told.take(3), ["event 1", "unhandled \"ä\" {},2", "unhandled \"7\" \"x\""]);
+    });
+}

@@ -1,0 +1,10 @@
+//! Socket.IO v5 as clients speak it. What holds on every transport is stated once and run on all of them.
+
+mod acks;
+mod binary;
+mod connect;
+mod disconnect;
+mod handlers;
+mod illegal;
+mod recovery;
+mod rooms;

@@ -1,0 +1,136 @@
+//! Recovery on: events bear tokens, and tokens only grow. Recovery off: no event bears one.
+
+use stentor::{Args, Event, Offset, Recovery, Server};
+
+use crate::support::{Client, Hub, Packet, Transport, on_every_transport};
+
+/// A hub whose `emit` emits to the client in every way there is.
+fn hub(recovery: Recovery) -> Hub {
+    Hub::start(
+        |builder| builder.recovery(recovery),
+        |io: &Server| {
+            let server = io.clone();
+            let _ = io
+                .of("/")
+                .on("emit", move |socket, event: Event<Args>| {
+                    let io = server.clone();
+                    async move {
+                        socket.emit("direct", 1).await?;
+                        io.emit("everybody", ("two", 2)).await?;
+                        socket.everybody().to(socket.id().to_string()).emit("room", ()).await?;
+                        event.ack.send("done")?;
+                        Ok(())
+                    }
+                })
+                .on("volatile", |socket, event: Event<()>| async move {
+                    socket.everybody().emit("before", ()).await?;
+                    socket.everybody().volatile().emit("volatile", ()).await?;
+                    event.ack.send(())?;
+                    Ok(())
+                })
+                .on("back", |socket, event: Event<Args>| async move {
+                    socket.emit("here", event.data).await?;
+                    Ok(())
+                })
+                .on("ask", |socket, event: Event<()>| async move {
+                    let answer: u32 = socket.emit_with_ack("question", 1).await?;
+                    event.ack.send(answer)?;
+                    Ok(())
+                });
+        },
+    )
+}
+
+/// The token at the end of the next packet, which must begin with `prefix`.
+fn token(client: &mut Client, prefix: &str) -> Offset {
+    let packet = client.recv_text();
+    let token = packet.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(r#""]"#));
+    let token = token.unwrap_or_else(|| panic!("expected {prefix}TOKEN\"], got {packet}"));
+    Offset::parse(token).unwrap_or_else(|error| panic!("{packet}: {error}"))
+}
+
+#[test]
+fn with_recovery_off_no_event_bears_a_token() {
+    let hub = hub(Recovery::off());
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send(r#"421["emit"]"#);
+        for packet in [r#"42["direct",1]"#, r#"42["everybody","two",2]"#, r#"42["room"]"#, r#"431["done"]"#] {
+            client.expect(packet);
+        }
+        client.send("1");
+        hub.wait_for_sessions(0);
+    });
+}
+
+#[test]
+fn with_recovery_on_events_bear_tokens_as_last_argument_and_tokens_grow() {
+    let hub = hub(Recovery::memory());
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        let mut last = None;
+        for _ in 0..20 {
+            client.send(r#"421["emit"]"#);
+            for prefix in [r#"42["direct",1,""#, r#"42["everybody","two",2,""#, r#"42["room",""#] {
+                let token = token(&mut client, prefix);
+                assert!(last.is_none_or(|last: Offset| last.lsn < token.lsn && last.epoch == token.epoch), "{prefix}");
+                last = Some(token);
+            }
+            client.expect(r#"431["done"]"#);
+        }
+        client.send("1");
+        hub.wait_for_sessions(0);
+    });
+}
+
+#[test]
+fn a_volatile_event_is_not_numbered_and_bears_the_position_before_it() {
+    let hub = hub(Recovery::memory());
+    // Where no poll waits it may be dropped.
+    for transport in [Transport::Websocket, Transport::Upgraded] {
+        let mut client = hub.join(transport);
+        client.send(r#"421["volatile"]"#);
+        let before = token(&mut client, r#"42["before",""#);
+        assert_eq!(token(&mut client, r#"42["volatile",""#), before);
+        client.expect("431[]");
+    }
+}
+
+#[test]
+fn with_recovery_on_a_binary_event_bears_its_token_behind_the_placeholders() {
+    let hub = hub(Recovery::memory());
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        let header = r#"451-["back",{"_placeholder":true,"num":0}]"#;
+        client.send_all(&[Packet::Text(header.into()), Packet::Binary(b"x".into())]);
+        token(&mut client, r#"451-["here",{"_placeholder":true,"num":0},""#);
+        client.expect_binary(b"x");
+    });
+}
+
+#[test]
+fn an_event_that_wants_an_ack_bears_no_token() {
+    let hub = hub(Recovery::memory());
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send(r#"421["ask"]"#);
+        let question = client.recv_text();
+        let id = question.strip_prefix("42").and_then(|rest| rest.strip_suffix(r#"["question",1]"#));
+        let id = id.unwrap_or_else(|| panic!("a token? {question}")).to_owned();
+        client.send(&format!("43{id}[7]"));
+        client.expect("431[7]");
+    });
+}
+
+#[test]
+fn members_of_a_room_see_the_same_token() {
+    let hub = hub(Recovery::memory());
+    on_every_transport(|transport| {
+        let (mut one, mut other) = (hub.join(transport), hub.join(transport));
+        one.send(r#"42["emit"]"#);
+        token(&mut one, r#"42["direct",1,""#);
+        let here = token(&mut one, r#"42["everybody","two",2,""#);
+        assert_eq!(token(&mut other, r#"42["everybody","two",2,""#), here);
+        drop((one, other));
+    });
+}

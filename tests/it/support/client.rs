@@ -1,0 +1,340 @@
+//! A client on any transport: packets out, packets in. It answers pings unless told otherwise, and nothing else.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::thread;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::Value;
+
+use super::websocket::{BINARY, CLOSE, TEXT, close_code};
+use super::{Frame, Http, Websocket, frame};
+
+/// The ways to a session. What holds on every transport is one row of this table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Polling,
+    Websocket,
+    /// Begun by polling, then upgraded.
+    Upgraded,
+}
+
+impl Transport {
+    pub(crate) const ALL: [Self; 3] = [Self::Polling, Self::Websocket, Self::Upgraded];
+}
+
+/// States a fact for every transport, and names the one on which it failed.
+pub(crate) fn on_every_transport(mut fact: impl FnMut(Transport)) {
+    struct Named(Transport);
+    impl Drop for Named {
+        fn drop(&mut self) {
+            if thread::panicking() {
+                eprintln!("transport: {:?}", self.0);
+            }
+        }
+    }
+    for transport in Transport::ALL {
+        let _named = Named(transport);
+        fact(transport);
+    }
+}
+
+/// An Engine.IO packet, as it comes out of either transport.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Packet {
+    /// With its type digit.
+    Text(String),
+    Binary(Vec<u8>),
+}
+
+/// How a client learnt that its session has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// By a close packet, `1`, in a poll.
+    Told,
+    /// Its polls are refused: `Session ID unknown`.
+    Unknown,
+    /// By a close frame.
+    Closed(Option<u16>),
+    /// The connection ended without a word.
+    Fin,
+    /// The connection was reset.
+    Reset,
+}
+
+/// A session, as its client has it.
+#[derive(Debug)]
+pub(crate) struct Client {
+    address: SocketAddr,
+    pub(crate) sid: String,
+    wire: Wire,
+    queue: VecDeque<Packet>,
+    /// Leaves pings to the test, which then sees them.
+    pub(crate) is_silent: bool,
+}
+
+#[derive(Debug)]
+enum Wire {
+    Polling { gets: Http, posts: Http },
+    Websocket(Websocket),
+}
+
+impl Client {
+    /// Opens a session.
+    pub(crate) fn open(address: SocketAddr, transport: Transport) -> Self {
+        match transport {
+            Transport::Polling => Self::open_polling(address),
+            Transport::Websocket => {
+                let websocket = Websocket::open(address, "/socket.io/?EIO=4&transport=websocket");
+                Self::begin(address, Wire::Websocket(websocket))
+            }
+            Transport::Upgraded => Self::open_polling(address).upgrade(),
+        }
+    }
+
+    fn open_polling(address: SocketAddr) -> Self {
+        let (gets, posts) = (Http::connect(address), Http::connect(address));
+        Self::begin(address, Wire::Polling { gets, posts })
+    }
+
+    /// A websocket that jams soon.
+    pub(crate) fn open_narrow(address: SocketAddr) -> Self {
+        let websocket = Websocket::open_narrow(address, "/socket.io/?EIO=4&transport=websocket");
+        Self::begin(address, Wire::Websocket(websocket))
+    }
+
+    fn begin(address: SocketAddr, wire: Wire) -> Self {
+        let mut client = Self { address, sid: String::new(), wire, queue: VecDeque::new(), is_silent: false };
+        let open = client.recv_text();
+        let open: Value = serde_json::from_str(open.strip_prefix('0').expect("an open packet")).expect("JSON");
+        client.sid = open["sid"].as_str().expect("a sid").to_owned();
+        client
+    }
+
+    /// Whether it polls at present.
+    pub(crate) fn is_polling(&self) -> bool {
+        matches!(self.wire, Wire::Polling { .. })
+    }
+
+    /// The target of this session's polls.
+    pub(crate) fn polls(&self) -> String {
+        polls(&self.sid)
+    }
+
+    /// The target of an upgrade of this session.
+    pub(crate) fn upgrades(&self) -> String {
+        format!("/socket.io/?EIO=4&transport=websocket&sid={}", self.sid)
+    }
+
+    /// The probe, the upgrade. No poll waits, since polls wait only while a packet is awaited.
+    pub(crate) fn upgrade(mut self) -> Self {
+        let candidate = self.probe();
+        self.promote(candidate);
+        self
+    }
+
+    /// The first half of an upgrade: a candidate that has been probed. Polling goes on meanwhile.
+    pub(crate) fn probe(&self) -> Websocket {
+        let mut candidate = Websocket::open(self.address, &self.upgrades());
+        candidate.send("2probe");
+        assert_eq!(candidate.text(), "3probe");
+        candidate
+    }
+
+    /// The second half: from here on the websocket is the transport. No poll may wait.
+    pub(crate) fn promote(&mut self, mut candidate: Websocket) {
+        candidate.send("5");
+        self.wire = Wire::Websocket(candidate);
+    }
+
+    /// Sends an Engine.IO text packet.
+    pub(crate) fn send(&mut self, packet: &str) {
+        self.send_all(&[Packet::Text(packet.into())]);
+    }
+
+    /// Sends packets together: in one POST, in one write.
+    pub(crate) fn send_all(&mut self, packets: &[Packet]) {
+        match &mut self.wire {
+            Wire::Polling { posts, .. } => {
+                let response = posts.post(&polls(&self.sid), payload(packets));
+                assert_eq!(response.told(), (200, "ok"), "POST of {packets:?}");
+            }
+            Wire::Websocket(websocket) => websocket.write(&frames(packets)),
+        }
+    }
+
+    /// The next packet.
+    pub(crate) fn recv(&mut self) -> Packet {
+        loop {
+            match self.queue.pop_front() {
+                Some(Packet::Text(noop)) if noop == "6" => {}
+                Some(Packet::Text(ping)) if ping == "2" && !self.is_silent => self.send("3"),
+                Some(packet) => return packet,
+                None => {
+                    if let Err(ended) = self.fill() {
+                        panic!("a packet was awaited, and the session has ended: {ended:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next packet, which must be text.
+    pub(crate) fn recv_text(&mut self) -> String {
+        match self.recv() {
+            Packet::Text(text) => text,
+            Packet::Binary(bytes) => panic!("expected text, got {bytes:?}"),
+        }
+    }
+
+    /// The next packet must be this one.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, packet: &str) {
+        assert_eq!(self.recv(), Packet::Text(packet.into()));
+    }
+
+    /// The next packet must be these bytes.
+    #[track_caller]
+    pub(crate) fn expect_binary(&mut self, bytes: &[u8]) {
+        assert_eq!(self.recv(), Packet::Binary(bytes.into()));
+    }
+
+    /// Joins a namespace (`/name,` or nothing), and gives the reply's data.
+    pub(crate) fn connect(&mut self, namespace: &str) -> Value {
+        self.send(&format!("40{namespace}"));
+        let reply = self.recv_text();
+        let data = reply.strip_prefix(&format!("40{namespace}"));
+        let data = data.unwrap_or_else(|| panic!("expected the reply to 40{namespace}, got {reply:?}"));
+        serde_json::from_str(data).expect("a CONNECT reply is JSON")
+    }
+
+    /// The session lives, and nothing is on its way to this client: the next packet is the answer to an echo.
+    #[track_caller]
+    pub(crate) fn echoes(&mut self) {
+        self.send(r#"4277["echo","there?"]"#);
+        self.expect(r#"4377["there?"]"#);
+    }
+
+    /// Waits until the server has taken in everything that was sent.
+    pub(crate) fn settle(&mut self) {
+        match &mut self.wire {
+            // A POST is answered when it has been taken in.
+            Wire::Polling { .. } => {}
+            Wire::Websocket(websocket) => {
+                let before = websocket.settle();
+                self.queue.extend(before.into_iter().map(|frame| packet(frame).expect("a packet")));
+            }
+        }
+    }
+
+    /// The session ends with nothing more said than pings.
+    #[track_caller]
+    pub(crate) fn ends(&mut self) -> Ended {
+        self.ends_after(|_| false)
+    }
+
+    /// The session ends with nothing more said than pings, and texts like these.
+    #[track_caller]
+    pub(crate) fn ends_after(&mut self, expected: impl Fn(&str) -> bool) -> Ended {
+        loop {
+            while let Some(packet) = self.queue.pop_front() {
+                match packet {
+                    Packet::Text(text) if text == "1" => return Ended::Told,
+                    Packet::Text(text) if text == "2" || text == "6" || expected(&text) => {}
+                    packet => panic!("the session should have ended, and said {packet:?}"),
+                }
+            }
+            if let Err(ended) = self.fill() {
+                return ended;
+            }
+        }
+    }
+
+    /// Asks the transport for more.
+    fn fill(&mut self) -> Result<(), Ended> {
+        match &mut self.wire {
+            Wire::Polling { gets, .. } => {
+                let target = if self.sid.is_empty() { HANDSHAKE.to_owned() } else { polls(&self.sid) };
+                let response = gets.get(&target);
+                match response.told() {
+                    (200, body) => self.queue.extend(packets(body)),
+                    (400, r#"{"code":1,"message":"Session ID unknown"}"#) => return Err(Ended::Unknown),
+                    other => panic!("a poll was answered {other:?}"),
+                }
+            }
+            Wire::Websocket(websocket) => self.queue.push_back(packet(websocket.recv()).map_err(|ended| {
+                // The server closes its side after its close frame, and awaits ours.
+                websocket.closed();
+                ended
+            })?),
+        }
+        Ok(())
+    }
+
+    /// The two connections of a polling client: of GETs, of POSTs.
+    pub(crate) fn connections(self) -> (Http, Http) {
+        match self.wire {
+            Wire::Polling { gets, posts } => (gets, posts),
+            Wire::Websocket(_) => panic!("not a polling client"),
+        }
+    }
+
+    /// The websocket of a client that has one.
+    pub(crate) fn websocket(&mut self) -> &mut Websocket {
+        match &mut self.wire {
+            Wire::Websocket(websocket) => websocket,
+            Wire::Polling { .. } => panic!("not a websocket client"),
+        }
+    }
+
+    /// The websocket, taken out.
+    pub(crate) fn into_websocket(self) -> Websocket {
+        match self.wire {
+            Wire::Websocket(websocket) => websocket,
+            Wire::Polling { .. } => panic!("not a websocket client"),
+        }
+    }
+}
+
+const HANDSHAKE: &str = "/socket.io/?EIO=4&transport=polling";
+
+fn polls(sid: &str) -> String {
+    format!("{HANDSHAKE}&sid={sid}")
+}
+
+fn payload(packets: &[Packet]) -> String {
+    let written = packets.iter().map(|packet| match packet {
+        Packet::Text(text) => text.clone(),
+        Packet::Binary(bytes) => format!("b{}", BASE64_STANDARD.encode(bytes)),
+    });
+    written.collect::<Vec<_>>().join("\x1e")
+}
+
+fn frames(packets: &[Packet]) -> Vec<u8> {
+    let written = packets.iter().map(|packet| match packet {
+        Packet::Text(text) => frame(TEXT, text.as_bytes()),
+        Packet::Binary(bytes) => frame(BINARY, bytes),
+    });
+    written.collect::<Vec<_>>().concat()
+}
+
+/// The packets of a poll's body, of which there is at least one.
+fn packets(body: &str) -> impl Iterator<Item = Packet> {
+    assert!(!body.is_empty(), "a client decodes an empty poll body as an error");
+    body.split('\x1e').map(|packet| match packet.strip_prefix('b') {
+        Some(base64) => Packet::Binary(BASE64_STANDARD.decode(base64).expect("base64")),
+        None => Packet::Text(packet.into()),
+    })
+}
+
+fn packet(frame: Frame) -> Result<Packet, Ended> {
+    match frame {
+        Frame::Whole(TEXT, text) => Ok(Packet::Text(String::from_utf8(text).expect("text is UTF-8"))),
+        Frame::Whole(BINARY, bytes) => Ok(Packet::Binary(bytes)),
+        Frame::Whole(CLOSE, payload) => Err(Ended::Closed(close_code(&payload))),
+        Frame::Fin => Err(Ended::Fin),
+        Frame::Reset => Err(Ended::Reset),
+        other => panic!("unexpected frame {other:?}"),
+    }
+}

@@ -1,0 +1,413 @@
+//! Websockets and the change to them: whom they are refused, how one is probed, and that nothing is lost or said twice.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use stentor::{Args, Event};
+
+use crate::support::{Client, Frame, Http, Hub, Packet, Transport, Websocket, ends, frame, report};
+
+const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
+
+/// The raw answer to an upgrade that is refused.
+fn refused(http: Http, target: &str, changed: &[(&str, &str)]) -> String {
+    let answer = Websocket::ask(http, target, changed).expect_err("the upgrade is refused");
+    String::from_utf8(answer).unwrap()
+}
+
+/// The candidate has been closed, in whatever way.
+fn is_closed(websocket: &mut Websocket) {
+    let (_, ended) = websocket.closed();
+    assert!(matches!(ended, Frame::Fin | Frame::Reset), "{ended:?}");
+}
+
+#[test]
+fn a_session_may_begin_on_a_websocket_and_has_no_upgrades() {
+    let hub = Hub::plain();
+    for target in [WEBSOCKET, "/socket.io?EIO=4&transport=websocket&t=abc"] {
+        let open = Websocket::open(hub.address, target).text();
+        let value: Value = serde_json::from_str(open.strip_prefix('0').unwrap()).unwrap();
+        let sid = value["sid"].as_str().unwrap();
+        let expected = format!(
+            r#"0{{"sid":"{sid}","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}}"#
+        );
+        assert_eq!(open, expected, "{target}");
+    }
+}
+
+#[test]
+fn a_refused_upgrade_is_a_bare_400_with_the_message_and_the_socket_is_closed() {
+    let hub = Hub::plain();
+    let client = hub.join(Transport::Polling);
+    let sid = &client.sid;
+    for (query, message) in [
+        ("", "Transport unknown"),
+        ("EIO=4", "Transport unknown"),
+        ("EIO=4&transport=constructor", "Transport unknown"),
+        ("transport=websocket", "Unsupported protocol version"),
+        ("EIO=3&transport=websocket", "Unsupported protocol version"),
+        ("EIO=4&transport=websocket&sid=AAAAAAAAAAAAAAAAAAAA", "Session ID unknown"),
+        ("EIO=4&transport=websocket&sid=nope", "Session ID unknown"),
+        ("EIO=4&transport=polling", "Bad request"),
+        (&format!("EIO=3&transport=websocket&sid={sid}"), "Bad request"),
+        (&format!("EIO=4&transport=polling&sid={sid}"), "Bad request"),
+    ] {
+        let answer = refused(hub.http(), &format!("/socket.io/?{query}"), &[]);
+        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{query}: {answer:?}");
+        assert!(answer.ends_with(&format!("\r\n\r\n{message}")), "{query}: {answer:?}");
+        assert!(answer.to_ascii_lowercase().contains("\r\nconnection: close\r\n"), "{query}: {answer:?}");
+    }
+}
+
+#[test]
+fn a_handshake_that_is_no_websockets_is_refused() {
+    let hub = Hub::plain();
+    for changed in
+        [("Sec-WebSocket-Key", ""), ("Sec-WebSocket-Version", ""), ("Sec-WebSocket-Version", "12"), ("Upgrade", "h2c")]
+    {
+        let answer = refused(hub.http(), WEBSOCKET, &[changed]);
+        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{changed:?}: {answer:?}");
+    }
+    assert_eq!(hub.io.sessions(), 0);
+}
+
+#[test]
+fn an_upgrade_of_a_foreign_path_is_not_found() {
+    let hub = Hub::plain();
+    for target in ["/", "/other/?EIO=4&transport=websocket", "/socket.io/x?EIO=4&transport=websocket"] {
+        let answer = refused(hub.http(), target, &[]);
+        assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n"), "{target}: {answer:?}");
+    }
+}
+
+#[test]
+fn extensions_and_protocols_that_are_offered_are_not_accepted() {
+    let hub = Hub::plain();
+    let offered = [("Sec-WebSocket-Extensions", "permessage-deflate"), ("Sec-WebSocket-Protocol", "a, b")];
+    let mut websocket = Websocket::ask(hub.http(), WEBSOCKET, &offered).unwrap();
+    assert!(websocket.text().starts_with("0{"));
+}
+
+#[test]
+fn after_the_upgrade_polling_with_that_sid_is_a_bad_request() {
+    let hub = Hub::plain();
+    let mut client = hub.join(Transport::Upgraded);
+    client.echoes();
+    let target = client.polls();
+    assert_eq!(hub.http().get(&target).told(), (400, r#"{"code":3,"message":"Bad request"}"#));
+    assert_eq!(hub.http().post(&target, "1").told(), (400, r#"{"code":3,"message":"Bad request"}"#));
+    client.echoes();
+}
+
+#[test]
+fn a_second_websocket_for_a_session_is_closed_and_the_session_untouched() {
+    let hub = Hub::plain();
+    for transport in [Transport::Websocket, Transport::Upgraded] {
+        let mut client = hub.join(transport);
+        is_closed(&mut Websocket::open(hub.address, &client.upgrades()));
+        client.echoes();
+    }
+}
+
+#[test]
+fn a_second_candidate_is_closed_and_the_first_may_finish() {
+    let hub = Hub::plain();
+    let client = hub.join(Transport::Polling);
+    let mut first = Websocket::open(hub.address, &client.upgrades());
+    first.send("2probe");
+    assert_eq!(first.text(), "3probe");
+
+    is_closed(&mut Websocket::open(hub.address, &client.upgrades()));
+    first.send("5");
+    first.send(r#"421["echo"]"#);
+    assert_eq!(first.text(), "431[]");
+}
+
+#[test]
+fn a_candidate_that_never_probes_is_closed_and_the_polling_session_lives() {
+    let hub = Hub::limited(|limits| limits.upgrade_timeout = Duration::from_millis(50), |_| {});
+    let mut client = hub.join(Transport::Polling);
+    is_closed(&mut Websocket::open(hub.address, &client.upgrades()));
+    client.echoes();
+    // And may try again.
+    let mut client = client.upgrade();
+    client.echoes();
+}
+
+#[test]
+fn a_candidate_that_probes_and_never_upgrades_is_closed_and_the_polling_session_lives() {
+    let hub = Hub::limited(|limits| limits.upgrade_timeout = Duration::from_millis(150), |_| {});
+    let mut client = hub.join(Transport::Polling);
+    let mut candidate = Websocket::open(hub.address, &client.upgrades());
+    candidate.send("2probe");
+    assert_eq!(candidate.text(), "3probe");
+    is_closed(&mut candidate);
+    client.echoes();
+}
+
+#[test]
+fn a_candidate_that_says_anything_else_is_closed_and_the_polling_session_lives() {
+    let hub = Hub::plain();
+    let mut client = hub.join(Transport::Polling);
+    let text = |packet: &str| frame(0x81, packet.as_bytes());
+    for wrong in [
+        text("2"),
+        text("2prob"),
+        text("5"),
+        text("3probe"),
+        text(r#"42["echo"]"#),
+        text("1"),
+        text(""),
+        text("?"),
+        frame(0x82, b"2probe"),
+        frame(0xc1, b"2probe"),
+        b"\x81\x062probe".to_vec(),
+        [text("2probe"), text("2probe")].concat(),
+        [text("2probe"), text(r#"42["echo"]"#)].concat(),
+        // A close frame.
+        frame(0x88, b""),
+    ] {
+        let mut candidate = Websocket::open(hub.address, &client.upgrades());
+        candidate.write(&wrong);
+        is_closed(&mut candidate);
+        client.echoes();
+    }
+}
+
+#[test]
+fn a_candidate_that_goes_away_leaves_the_polling_session_alive() {
+    let hub = Hub::plain();
+    let mut client = hub.join(Transport::Polling);
+    for probe in [false, true] {
+        for reset in [false, true] {
+            let mut candidate = Websocket::open(hub.address, &client.upgrades());
+            if probe {
+                candidate.send("2probe");
+                assert_eq!(candidate.text(), "3probe");
+            }
+            if reset {
+                candidate.reset()
+            } else {
+                candidate.finish()
+            }
+            client.echoes();
+        }
+    }
+}
+
+#[test]
+fn a_poll_that_waits_is_freed_by_a_noop_once_the_candidate_has_probed() {
+    let hub = Hub::plain();
+    let client = hub.join(Transport::Polling);
+    let (target, upgrades) = (client.polls(), client.upgrades());
+    let (mut gets, _posts) = client.connections();
+    let head = gets.park(&target);
+    let mut candidate = Websocket::open(hub.address, &upgrades);
+    candidate.send("2probe");
+    assert_eq!(candidate.text(), "3probe");
+    assert_eq!(gets.body(&head), "6");
+
+    // A poll that comes between is freed as well, by the next noop.
+    assert_eq!(gets.get(&target).told(), (200, "6"));
+    candidate.send("5");
+    candidate.send(r#"421["echo"]"#);
+    assert_eq!(candidate.text(), "431[]");
+}
+
+#[test]
+fn a_poll_that_still_waits_when_the_upgrade_completes_is_answered_with_a_noop() {
+    let hub = Hub::limited(|limits| limits.upgrade_noop_interval = Duration::from_secs(3_600), |_| {});
+    let client = hub.join(Transport::Polling);
+    let (target, upgrades) = (client.polls(), client.upgrades());
+    let (mut gets, _posts) = client.connections();
+    let mut candidate = Websocket::open(hub.address, &upgrades);
+    candidate.send("2probe");
+    assert_eq!(candidate.text(), "3probe");
+    let head = gets.park(&target);
+    candidate.send("5");
+    assert_eq!(gets.body(&head), "6");
+    candidate.send(r#"421["echo"]"#);
+    assert_eq!(candidate.text(), "431[]");
+}
+
+/// A hub whose `count` emits as many numbered events as it is told.
+fn counting_hub() -> Hub {
+    Hub::limited(
+        |_| {},
+        |io| {
+            let _ = io.of("/").on("count", |socket, event: Event<(u32, u32)>| async move {
+                for number in event.data.0..event.data.1 {
+                    socket.emit("n", number).await?;
+                }
+                event.ack.send(())?;
+                Ok(())
+            });
+        },
+    )
+}
+
+#[test]
+fn packets_queued_while_probing_come_once_in_order_on_one_transport() {
+    let hub = counting_hub();
+    let mut client = hub.join(Transport::Polling);
+    client.send(r#"42["count",0,10]"#);
+    let mut candidate = Websocket::open(hub.address, &client.upgrades());
+    candidate.send("2probe");
+    assert_eq!(candidate.text(), "3probe");
+    client.send(r#"421["count",10,20]"#);
+    candidate.send("5");
+    candidate.send(r#"422["count",20,30]"#);
+
+    let came: Vec<String> = (0..32).map(|_| candidate.text()).collect();
+    let expected: Vec<String> = (0..20)
+        .map(|number| format!(r#"42["n",{number}]"#))
+        .chain(["431[]".into()])
+        .chain((20..30).map(|number| format!(r#"42["n",{number}]"#)))
+        .chain(["432[]".into()])
+        .collect();
+    assert_eq!(came, expected);
+}
+
+#[test]
+fn what_a_poll_took_while_probing_does_not_come_again_over_the_websocket() {
+    let hub = counting_hub();
+    let mut client = hub.join(Transport::Polling);
+    let mut candidate = Websocket::open(hub.address, &client.upgrades());
+    candidate.send("2probe");
+    assert_eq!(candidate.text(), "3probe");
+    client.send(r#"421["count",0,3]"#);
+    for expected in [r#"42["n",0]"#, r#"42["n",1]"#, r#"42["n",2]"#, "431[]"] {
+        client.expect(expected);
+    }
+    candidate.send("5");
+    candidate.send(r#"422["count",3,4]"#);
+    assert_eq!(candidate.text(), r#"42["n",3]"#);
+    assert_eq!(candidate.text(), "432[]");
+}
+
+#[test]
+fn packets_sent_in_one_write_with_the_upgrade_are_taken_after_it() {
+    let hub = Hub::plain();
+    let client = hub.join(Transport::Polling);
+    let mut candidate = Websocket::open(hub.address, &client.upgrades());
+    candidate.send("2probe");
+    assert_eq!(candidate.text(), "3probe");
+    candidate.write(&[frame(0x81, b"5"), frame(0x81, br#"421["echo",1]"#), frame(0x81, br#"422["echo",2]"#)].concat());
+    assert_eq!(candidate.text(), "431[1]");
+    assert_eq!(candidate.text(), "432[2]");
+}
+
+#[test]
+fn a_websocket_that_lands_on_another_worker_than_its_sessions_works() {
+    let hub = Hub::on_workers(2, |builder| builder, |_| {});
+    for attempt in 0..24 {
+        let mut client = hub.join(Transport::Polling);
+        // An odd number of connections a turn, so that the two meet in every way.
+        let extra = (attempt % 3 == 0).then(|| hub.http());
+        client = client.upgrade();
+        client.echoes();
+        // Bytes in flight while the socket moves.
+        let mut other = hub.join(Transport::Polling);
+        let mut candidate = Websocket::open(hub.address, &other.upgrades());
+        candidate.write(&[frame(0x81, b"2probe"), frame(0x89, b"in flight")].concat());
+        let mut came = [candidate.recv(), candidate.recv()];
+        came.sort_by_key(|frame| matches!(frame, Frame::Whole(0x8a, _)));
+        assert_eq!(came, [Frame::Whole(0x81, b"3probe".into()), Frame::Whole(0x8a, b"in flight".into())]);
+        other.echoes();
+        drop((extra, candidate));
+    }
+}
+
+#[test]
+fn websocket_pings_are_answered_with_their_data() {
+    let hub = Hub::plain();
+    let mut client = hub.join(Transport::Websocket);
+    for data in [&b""[..], b"x", &[0xff; 125]] {
+        client.websocket().write(&frame(0x89, data));
+        assert_eq!(client.websocket().recv(), Frame::Whole(0x8a, data.into()));
+    }
+    client.websocket().write(&frame(0x8a, b"a pong that nobody asked for"));
+    client.echoes();
+}
+
+#[test]
+fn a_fragmented_message_with_control_frames_between_is_one_packet() {
+    let hub = Hub::plain();
+    let mut client = hub.join(Transport::Websocket);
+    let websocket = client.websocket();
+    websocket.write(&frame(0x01, br#"421["ec"#));
+    websocket.write(&frame(0x89, b"between"));
+    websocket.write(&frame(0x00, b"ho\",\"\xc3"));
+    websocket.write(&frame(0x80, b"\xa4\"]"));
+    assert_eq!(websocket.recv(), Frame::Whole(0x8a, b"between".into()));
+    assert_eq!(websocket.text(), r#"431["ä"]"#);
+}
+
+#[test]
+fn a_message_that_comes_byte_by_byte_is_one_packet() {
+    let hub = Hub::plain();
+    let mut client = hub.join(Transport::Websocket);
+    for byte in frame(0x81, br#"421["echo"]"#) {
+        client.websocket().write(&[byte]);
+    }
+    client.expect("431[]");
+}
+
+#[test]
+fn a_large_message_within_the_limit_goes_both_ways() {
+    let hub = Hub::plain();
+    let mut client = hub.join(Transport::Websocket);
+    let text = "x".repeat(900_000);
+    client.send(&format!(r#"421["echo","{text}"]"#));
+    let came = client.recv_text();
+    assert!(came == format!(r#"431["{text}"]"#), "{} bytes came", came.len());
+}
+
+#[test]
+fn how_a_websocket_ends_is_told_in_socket_ios_words() {
+    let (tell, told) = report();
+    let hub = Hub::start(|builder| builder, |io| ends(io, &tell));
+    type End = fn(Client);
+    let ways: [(&str, End, &str); 4] = [
+        ("a close packet", |mut client| client.send("1"), "transport close"),
+        ("a close frame", |mut client| client.websocket().write(&frame(0x88, &[3, 0xe8])), "transport close"),
+        ("a FIN", |client| client.into_websocket().finish(), "transport close"),
+        ("a reset", |client| client.into_websocket().reset(), "transport error"),
+    ];
+    for transport in [Transport::Websocket, Transport::Upgraded] {
+        for (way, end, reason) in ways {
+            end(hub.join(transport));
+            assert_eq!(told.next(), reason, "{way} on {transport:?}");
+        }
+    }
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_close_frame_is_answered_by_a_close_frame() {
+    let hub = Hub::plain();
+    let mut client = hub.join(Transport::Websocket);
+    client.websocket().write(&frame(0x88, &[3, 0xe8]));
+    let (code, ended) = client.websocket().closed();
+    assert_eq!((code, ended), (Some(1000), Frame::Fin));
+}
+
+#[test]
+fn binary_is_a_bare_frame_on_a_websocket() {
+    let hub = Hub::limited(
+        |_| {},
+        |io| {
+            let _ = io.of("/").on("binary", |_, event: Event<Args>| async move {
+                event.ack.send(event.data)?;
+                Ok(())
+            });
+        },
+    );
+    let mut client = hub.join(Transport::Websocket);
+    client.send_all(&[
+        Packet::Text(r#"451-7["binary",{"_placeholder":true,"num":0}]"#.into()),
+        Packet::Binary(vec![4, 0, 255]),
+    ]);
+    client.expect(r#"461-7[{"_placeholder":true,"num":0}]"#);
+    assert_eq!(client.websocket().recv(), Frame::Whole(0x82, vec![4, 0, 255]));
+}
