@@ -56,7 +56,9 @@ pub(crate) enum Incoming {
     Undecodable(String),
     /// The peer went over a limit and was told so; nothing more comes.
     TooLarge(String),
-    /// The peer closed in order; nothing more comes.
+    /// The peer asks to close in order, and awaits the answer.
+    Leaving,
+    /// The peer has closed its side; nothing more comes.
     Closed,
     /// The connection broke; nothing more comes.
     Broken(String),

@@ -7,6 +7,7 @@ use actix::{ActorContext, Context};
 use super::{Session, Transport};
 use crate::messages::request::answer;
 use crate::messages::session::TransportRefusal;
+use crate::protocol::encoded::Encoded;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::acks::Acks;
 
@@ -24,6 +25,8 @@ pub(super) enum Ending {
     Lingering {
         /// When.
         until: Instant,
+        /// Its last words wait for one more poll.
+        awaits_poll: bool,
     },
     /// Nothing is left to do.
     Over,
@@ -34,8 +37,10 @@ pub(super) enum Ending {
 enum Parting {
     /// With a last word.
     Goodbye,
-    /// By a reset: the peer takes no bytes, or is gone.
+    /// By a reset: the peer takes no bytes.
     Reset,
+    /// Not at all: it has ended.
+    Gone,
 }
 
 impl Session {
@@ -77,7 +82,12 @@ impl Session {
 
     /// The connection ended by itself.
     pub(super) fn on_connection_ended(&mut self, reason: DisconnectReason, detail: &str, ctx: &mut Context<Self>) {
-        self.end(reason, detail, Parting::Reset, ctx);
+        self.end(reason, detail, Parting::Gone, ctx);
+    }
+
+    /// Whether one more poll is let in, for the last words.
+    pub(super) fn awaits_last_poll(&self) -> bool {
+        matches!(self.ending, Ending::Lingering { awaits_poll: true, .. })
     }
 
     /// A handler panicked.
@@ -100,7 +110,7 @@ impl Session {
 
     /// Returns whether the session is past its timers.
     pub(super) fn on_linger_timer(&mut self, now: Instant, ctx: &mut Context<Self>) -> bool {
-        if let Ending::Lingering { until } = self.ending
+        if let Ending::Lingering { until, .. } = self.ending
             && until <= now
         {
             self.reset(ctx);
@@ -111,17 +121,18 @@ impl Session {
     /// Closes the session for the application and parts from its client.
     fn end(&mut self, reason: DisconnectReason, detail: &str, parting: Parting, ctx: &mut Context<Self>) {
         if self.is_ending() {
-            if parting == Parting::Reset {
-                self.reset(ctx);
-            }
-            return;
+            return match parting {
+                Parting::Goodbye => {}
+                Parting::Reset => self.reset(ctx),
+                Parting::Gone => self.stop(ctx),
+            };
         }
         log::debug!("session closed sid={:?} reason=\"{reason}\" detail=\"{detail}\"", self.registration.id);
         for presence in std::mem::take(&mut self.presences) {
             self.state.gone(presence.socket.id());
             self.start_disconnect_handler(&presence, reason);
         }
-        self.registration.withdraw();
+        self.registration.withdraw_sockets();
         self.gate.close();
         // Dropping the waiters tells them that the socket is disconnected.
         self.acks = Acks::default();
@@ -129,13 +140,26 @@ impl Session {
         if let Some(post) = self.held_post.take() {
             answer(post, Err(TransportRefusal::Ended));
         }
-        self.ending = Ending::Lingering { until: Instant::now() + self.core.limits.close_linger };
-        let worker = &self.registration.worker;
-        match parting {
-            Parting::Goodbye if worker.say_goodbye(self.registration.slot, reason) => {}
-            Parting::Goodbye => self.stop(ctx),
-            Parting::Reset => self.reset(ctx),
+        let said = parting == Parting::Goodbye && self.registration.worker.say_goodbye(self.registration.slot, reason);
+        let awaits_poll = parting == Parting::Goodbye && !said && self.leave_last_words(reason);
+        if !awaits_poll {
+            self.registration.withdraw();
         }
+        self.ending = Ending::Lingering { until: Instant::now() + self.core.limits.close_linger, awaits_poll };
+        match parting {
+            Parting::Goodbye if said || awaits_poll => {}
+            Parting::Reset => self.reset(ctx),
+            Parting::Goodbye | Parting::Gone => self.stop(ctx),
+        }
+    }
+
+    /// A polling client that is between two polls gets what waits for it, and the close packet, with its next one.
+    fn leave_last_words(&self, reason: DisconnectReason) -> bool {
+        let ended_by_us =
+            matches!(reason, DisconnectReason::ForcedServerClose | DisconnectReason::ServerNamespaceDisconnect);
+        ended_by_us
+            && self.transport == Transport::Polling
+            && self.registration.worker.leave_last_word(self.registration.slot, Encoded::text("1"))
     }
 
     fn reset(&mut self, ctx: &mut Context<Self>) {

@@ -37,8 +37,8 @@ impl Session {
                 Effect::Connect { namespace, auth } => self.connect(namespace, auth, ctx),
                 Effect::Event { socket, event } => self.on_event(socket, event),
                 Effect::Ack { id, args } => {
-                    if let Some(waiter) = self.acks.resolve(id) {
-                        answer(waiter, Ok(args));
+                    if let Some(call) = self.acks.resolve(id) {
+                        answer(call.asker, Ok(args));
                     }
                 }
                 Effect::Leave(socket) => {
@@ -114,6 +114,8 @@ impl Session {
         let presence = self.presences.remove(at);
         self.state.gone(socket);
         self.inbox.forget(&socket);
+        // Dropping them tells who waits that the socket is disconnected.
+        drop(self.acks.forget(|call| call.socket == socket));
         self.registration.forget(socket);
         self.gate.submit_free(HubCommand::Disconnect { socket });
         self.start_disconnect_handler(&presence, reason);

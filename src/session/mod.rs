@@ -67,6 +67,12 @@ enum Transport {
     Websocket(u32),
 }
 
+/// Somebody who waits for the client's ack.
+struct Call {
+    socket: SocketId,
+    asker: oneshot::Sender<Result<Args, RequestError>>,
+}
+
 /// A socket of this session.
 struct Presence {
     socket: Socket,
@@ -81,12 +87,13 @@ pub(crate) struct Session {
     handshake: Arc<Handshake>,
     state: SessionState,
     gate: Gate,
-    acks: Acks<oneshot::Sender<Result<Args, RequestError>>>,
+    acks: Acks<Call>,
     presences: SmallVec<[Presence; 1]>,
     inbox: Inbox<SocketId, ClientEvent>,
     running: Rc<RunningHandlers>,
     transport: Transport,
-    candidate: Option<Candidate>,
+    /// Boxed, since most sessions never have one.
+    candidate: Option<Box<Candidate>>,
     /// Connections counted, so that a late word of an old one is not taken for the present one's.
     connections: u32,
     /// False while the inbox is full.
@@ -172,7 +179,7 @@ impl Session {
 
     fn arm(&mut self, ctx: &mut Context<Self>) {
         let deadline = match self.ending {
-            Ending::Lingering { until } => until,
+            Ending::Lingering { until, .. } => until,
             Ending::Over => return,
             Ending::Open | Ending::Settling { .. } => [self.gate.deadline(), self.acks.deadline()]
                 .into_iter()
@@ -203,8 +210,8 @@ impl Session {
             self.state.on_not_reading(now);
         }
         self.gate.on_timeout(now);
-        for waiter in self.acks.expire(now) {
-            answer(waiter, Err(RequestError::Unanswered));
+        for call in self.acks.expire(now) {
+            answer(call.asker, Err(RequestError::Unanswered));
         }
         let mut effects = Vec::new();
         self.state.on_timeout(now, &mut effects);
@@ -262,27 +269,4 @@ impl StreamHandler<Numbered> for Session {
 
     // The stream says why it ends in its last item; its end itself means nothing (by default it would stop the actor).
     fn finished(&mut self, _: &mut Context<Self>) {}
-}
-
-#[cfg(test)]
-mod sizes {
-    #[test]
-    fn sizes() {
-        use std::mem::size_of;
-        eprintln!("Session {}", size_of::<super::Session>());
-        eprintln!("Gate {}", size_of::<super::Gate>());
-        eprintln!("State {}", size_of::<super::SessionState>());
-        eprintln!("Candidate {}", size_of::<Option<super::Candidate>>());
-        eprintln!("ContextFut {}", size_of::<actix::dev::ContextFut<super::Session, actix::Context<super::Session>>>());
-        eprintln!("Registration {}", size_of::<super::Registration>());
-        eprintln!("Inbox {}", size_of::<super::Inbox<super::SocketId, super::ClientEvent>>());
-        eprintln!("Acks {}", size_of::<super::Acks<u64>>());
-        eprintln!("presences {}", size_of::<smallvec::SmallVec<[super::Presence; 1]>>());
-        eprintln!("SessionCommand {}", size_of::<super::SessionCommand>());
-        eprintln!("TcpStream {}", size_of::<tokio::net::TcpStream>());
-        eprintln!("Sleep {}", size_of::<tokio::time::Sleep>());
-        eprintln!("TimerFunc {}", size_of::<actix::utils::TimerFunc<super::Session>>());
-        eprintln!("HubCommand {}", size_of::<crate::messages::hub::HubCommand>());
-        eprintln!("FanoutCommand {}", size_of::<crate::messages::fanout::FanoutCommand>());
-    }
 }

@@ -43,6 +43,11 @@ impl Registration {
     /// Takes the session out of the directory and its sockets out of their rooms; the outbox stays for the last words.
     pub(super) fn withdraw(&mut self) {
         self.directory.remove(&self.id);
+        self.withdraw_sockets();
+    }
+
+    /// Takes its sockets out of their rooms; the session can still be found.
+    pub(super) fn withdraw_sockets(&mut self) {
         for socket in self.sockets.drain(..) {
             self.worker.send(HubCommand::Disconnect { socket });
         }

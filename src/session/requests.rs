@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
-use super::Session;
+use super::{Call, Session};
 use crate::ids::SocketId;
 use crate::messages::hub::{Broadcast, Grade, HubCommand, OwnPacket};
 use crate::messages::request::{Done, Receipt, Request, RequestError, answer};
@@ -39,9 +39,9 @@ impl Session {
                 self.emit_direct(socket, draft, grade, done, now);
             }
             Request::Call { socket, draft, timeout, answer: asker } if self.has(socket) => {
-                match self.acks.expect(asker, now + timeout, self.core.limits.acks_pending_max) {
+                match self.acks.expect(Call { socket, asker }, now + timeout, self.core.limits.acks_pending_max) {
                     Ok(id) => self.call(socket, draft, id, now),
-                    Err(asker) => answer(asker, Err(RequestError::Overloaded)),
+                    Err(call) => answer(call.asker, Err(RequestError::Overloaded)),
                 }
             }
             Request::Acknowledge { socket, message } if self.has(socket) => {

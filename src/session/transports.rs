@@ -45,7 +45,7 @@ impl Session {
     /// A GET asks for a batch.
     pub(super) fn on_drain(&mut self, sink: Box<dyn FrameSink + Send>, reply: Reply, ctx: &mut Context<Self>) {
         let (worker, slot) = (self.registration.worker.clone(), self.registration.slot);
-        if self.is_ending() {
+        if self.is_ending() && !self.awaits_last_poll() {
             answer(reply, Err(TransportRefusal::Ended));
         } else if self.transport != Transport::Polling {
             answer(reply, Err(TransportRefusal::WrongTransport));
@@ -96,7 +96,9 @@ impl Session {
             return;
         }
         match self.settle(handover, ctx) {
-            Some((number, sink)) => self.candidate = Some(Candidate { number, sink, outbox: Outbox::default() }),
+            Some((number, sink)) => {
+                self.candidate = Some(Box::new(Candidate { number, sink, outbox: Outbox::default() }))
+            }
             None => self.state.on_candidate_closed(),
         }
     }
@@ -138,6 +140,7 @@ impl Session {
             Incoming::Writable => self.registration.worker.writable(self.registration.slot),
             Incoming::Undecodable(detail) => self.close(DisconnectReason::ParseError, &detail, ctx),
             Incoming::TooLarge(detail) => self.close(DisconnectReason::TransportError, &detail, ctx),
+            Incoming::Leaving => self.close(DisconnectReason::TransportClose, "close frame from the client", ctx),
             Incoming::Closed => {
                 self.on_connection_ended(DisconnectReason::TransportClose, "closed by the client", ctx);
             }
@@ -164,7 +167,7 @@ impl Session {
             Incoming::Undecodable(detail) | Incoming::TooLarge(detail) | Incoming::Broken(detail) => {
                 self.drop_candidate(&detail);
             }
-            Incoming::Closed => self.drop_candidate("closed by the client"),
+            Incoming::Leaving | Incoming::Closed => self.drop_candidate("closed by the client"),
         }
     }
 

@@ -41,6 +41,11 @@ impl<W> Acks<W> {
         Some(waiter)
     }
 
+    /// Takes the waiters for which `test` holds: their client has gone.
+    pub(crate) fn forget(&mut self, test: impl Fn(&W) -> bool) -> Vec<W> {
+        self.waiting.extract_if(|_, (_, waiter)| test(waiter)).map(|(_, (_, waiter))| waiter).collect()
+    }
+
     /// How many acks are waited for.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()

@@ -14,9 +14,6 @@ use crate::protocol::encoded::{Encoded, Message};
 /// What a waiting packet costs beside its bytes, which are shared.
 pub(crate) const PACKET_OVERHEAD_BYTES: usize = size_of::<Encoded>();
 
-/// Queues that grew past this many packets give their memory back once they are empty.
-const KEPT_CAPACITY: usize = 16;
-
 /// The outbox had no room; nothing of the message was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("outbox of {waiting} bytes has no room for {wanted} more (limit {limit})")]
@@ -94,10 +91,10 @@ impl Outbox {
 
     /// Takes the next packet whole. Only for drainers that never take a packet in part.
     pub(crate) fn pop(&mut self) -> Option<Encoded> {
-        let packet = match self.control.pop_front() {
-            Some(packet) => packet,
-            None => self.pop_event()?,
-        };
+        let Some(packet) = self.control.pop_front() else { return self.pop_event() };
+        if self.control.is_empty() {
+            self.control = VecDeque::new();
+        }
         Some(packet)
     }
 
@@ -138,7 +135,8 @@ impl Outbox {
     fn pop_event(&mut self) -> Option<Encoded> {
         let packet = self.events.pop_front()?;
         self.event_bytes -= cost(&packet);
-        if self.events.is_empty() && self.events.capacity() > KEPT_CAPACITY {
+        if self.events.is_empty() {
+            // An idle session keeps no queue: one allocation a flush costs nothing beside the write.
             self.events = VecDeque::new();
         }
         Some(packet)

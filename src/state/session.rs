@@ -102,7 +102,8 @@ pub(crate) struct SessionState {
     upgrade: Upgrade,
     /// Set until the first CONNECT.
     connect_by: Option<Instant>,
-    partial: Option<(PartialPacket, Instant)>,
+    /// A binary packet that awaits attachments, and until when. Boxed, since it is rare and large.
+    partial: Option<Box<(PartialPacket, Instant)>>,
     presences: SmallVec<[Presence; 1]>,
     attachments_timeout: Duration,
     connection_handler_timeout: Duration,
@@ -205,7 +206,7 @@ impl SessionState {
             Phase::Opening { release_at } => Some(release_at),
             _ => None,
         });
-        let partial = self.partial.as_ref().map(|(_, by)| *by);
+        let partial = self.partial.as_ref().map(|partial| partial.1);
         [self.upgrade.deadline(), self.connect_by, partial]
             .into_iter()
             .flatten()
@@ -224,7 +225,7 @@ impl SessionState {
             self.connect_by = None;
             effects.push(close(DisconnectReason::TransportClose, "no CONNECT within the connect timeout"));
         }
-        if self.partial.as_ref().is_some_and(|(_, by)| *by <= now) {
+        if self.partial.as_ref().is_some_and(|partial| partial.1 <= now) {
             self.partial = None;
             effects.push(close(DisconnectReason::ParseError, "attachments of a binary packet did not come in time"));
         }
@@ -259,12 +260,12 @@ impl SessionState {
     }
 
     fn on_binary(&mut self, data: Bytes, effects: &mut Vec<Effect>) {
-        let Some((partial, by)) = self.partial.take() else {
+        let Some((partial, by)) = self.partial.take().map(|partial| *partial) else {
             return self.on_undecodable("binary packet while no attachment is awaited".into(), effects);
         };
         match partial.push(data) {
             // The first deadline stays: an attachment every few seconds would keep a packet unfinished for ever.
-            Ok(Decoded::Partial(partial)) => self.partial = Some((partial, by)),
+            Ok(Decoded::Partial(partial)) => self.partial = Some(Box::new((partial, by))),
             Ok(Decoded::Complete(packet)) => self.on_socketio(packet, effects),
             Err(error) => self.on_undecodable(error.to_string(), effects),
         }
@@ -273,7 +274,9 @@ impl SessionState {
     fn on_decoded(&mut self, decoded: Decoded, now: Instant, effects: &mut Vec<Effect>) {
         match decoded {
             Decoded::Complete(packet) => self.on_socketio(packet, effects),
-            Decoded::Partial(partial) => self.partial = Some((partial, now + self.attachments_timeout)),
+            Decoded::Partial(partial) => {
+                self.partial = Some(Box::new((partial, now + self.attachments_timeout)));
+            }
         }
     }
 

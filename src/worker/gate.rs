@@ -144,6 +144,10 @@ impl Gate {
         self.credit.answered(ticket);
         let opened = self.resolve(ticket, outcome);
         self.advance(now);
+        if self.is_settled() && self.answering.is_empty() {
+            // An idle sender keeps no queues.
+            (self.waiting, self.answering) = Default::default();
+        }
         opened
     }
 

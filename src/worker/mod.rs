@@ -141,6 +141,12 @@ impl Worker {
         waits
     }
 
+    /// Queues the last word for a drainer that is yet to come; the session hears `DrainedLast` once it is out. Returns
+    /// false if nothing else waits, so that there is nothing to come back for.
+    pub(crate) fn leave_last_word(&self, slot: SlotKey, word: Encoded) -> bool {
+        self.slots.borrow_mut().leave_last_word(slot, word)
+    }
+
     /// Keeps a place for a socket. It is given back by the hub's `Detach`.
     pub(crate) fn add_member(&self, socket: SocketId, slot: SlotKey) -> MemberKey {
         self.members.borrow_mut().add(socket, slot)

@@ -170,6 +170,13 @@ impl Slots {
         true
     }
 
+    pub(super) fn leave_last_word(&mut self, key: SlotKey, word: Encoded) -> bool {
+        let Some(slot) = self.get_mut(key).filter(|slot| !slot.outbox.is_empty()) else { return false };
+        slot.outbox.push_last(word);
+        slot.ending = Ending::Goodbye;
+        true
+    }
+
     /// The next outbox to flush.
     pub(super) fn next_dirty(&mut self) -> Option<SlotKey> {
         self.urgent.pop_front().or_else(|| self.dirty.pop_front())
@@ -190,7 +197,7 @@ impl Slots {
                 slot.notify(Ending::Over, SessionCommand::DrainerLost(why));
             }
             Drained::Lost(_) => {}
-            Drained::All | Drained::Finished if slot.ending == Ending::Goodbye => {
+            Drained::All | Drained::Finished if slot.ending == Ending::Goodbye && slot.outbox.is_empty() => {
                 slot.notify(Ending::Over, SessionCommand::DrainedLast);
             }
             Drained::All => {}

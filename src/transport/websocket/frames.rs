@@ -23,14 +23,18 @@ pub(super) struct Decoded {
 /// Why nothing more may come, and the close code that says so.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// The peer sent a close frame.
-    Closed,
+    /// The peer sent a close frame; the answer bears the same code.
+    Closed {
+        /// The peer's code, or 1000 where it gave none that may be sent back.
+        code: u16,
+    },
     /// What came is no packet.
     Undecodable { code: u16, detail: String },
     /// A message is over the limit.
     TooLarge { code: u16, detail: String },
 }
 
+const NORMAL: u16 = 1000;
 const PROTOCOL_ERROR: u16 = 1002;
 const INVALID_DATA: u16 = 1007;
 const TOO_LARGE: u16 = 1009;
@@ -113,7 +117,7 @@ impl FrameReader {
             (OpCode::Continue, true) => self.take_fragment(finished, &data, decoded),
             (OpCode::Ping, _) => decoded.pong = Some(Encoded::websocket_pong(&data)),
             (OpCode::Pong, _) => {}
-            (OpCode::Close, _) => decoded.end = Some(End::Closed),
+            (OpCode::Close, _) => decoded.end = Some(End::Closed { code: close_code(&data) }),
             _ => decoded.end = Some(protocol_error("fragment out of turn")),
         }
     }
@@ -143,6 +147,17 @@ fn push(binary: bool, data: Bytes, decoded: &mut Decoded) {
     match packet {
         Ok(packet) => decoded.packets.push(packet),
         Err(end) => decoded.end = Some(end),
+    }
+}
+
+/// The code of a close frame's payload, as far as it may be echoed (RFC 6455, 7.4).
+fn close_code(payload: &[u8]) -> u16 {
+    match payload {
+        [high, low, ..] => match u16::from_be_bytes([*high, *low]) {
+            code @ (1000..=1003 | 1007..=1014 | 3000..=4999) => code,
+            _ => PROTOCOL_ERROR,
+        },
+        _ => NORMAL,
     }
 }
 

@@ -149,7 +149,7 @@ impl Handover for RawHandover {
             frames,
             queued: None,
             begun: false,
-            wrong: false,
+            deaf: false,
             ended: false,
             reads: 0,
         };
@@ -238,8 +238,8 @@ struct RawReader {
     queued: Option<Incoming>,
     /// Whether the bytes that came with the handshake were looked at.
     begun: bool,
-    /// Something wrong came: nothing that follows can be trusted. It is read and forgotten until the peer ends.
-    wrong: bool,
+    /// A close frame came, or something wrong: what follows is read and forgotten until the peer has closed its side.
+    deaf: bool,
     ended: bool,
     /// Reads since other work of the thread had its turn.
     reads: usize,
@@ -254,8 +254,11 @@ impl RawReader {
     fn read(&mut self) -> Option<Decoded> {
         SCRATCH.with_borrow_mut(|scratch| match self.shared.stream.try_read(scratch) {
             // Without a close frame: the process was killed, or the tab closed in a hurry.
-            Ok(0) => Some(Decoded { end: Some(End::Closed), ..Decoded::default() }),
-            Ok(_) if self.wrong => Some(Decoded::default()),
+            Ok(0) => {
+                self.queued = Some(Incoming::Closed);
+                Some(Decoded::default())
+            }
+            Ok(_) if self.deaf => Some(Decoded::default()),
             Ok(bytes) => Some(self.frames.read(&scratch[..bytes])),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             Err(error) => {
@@ -268,14 +271,18 @@ impl RawReader {
     /// The first thing to tell of what was decoded; the rest is queued.
     fn tell(&mut self, decoded: Decoded) -> Option<Incoming> {
         let end = decoded.end.map(|end| match end {
-            End::Closed => Incoming::Closed,
+            End::Closed { code } => {
+                self.deaf = true;
+                self.shared.close_code.set(Some(code));
+                Incoming::Leaving
+            }
             End::Undecodable { code, detail } => {
-                self.wrong = true;
+                self.deaf = true;
                 self.shared.close_code.set(Some(code));
                 Incoming::Undecodable(detail)
             }
             End::TooLarge { code, detail } => {
-                self.wrong = true;
+                self.deaf = true;
                 self.shared.close_code.set(Some(code));
                 Incoming::TooLarge(detail)
             }

@@ -115,7 +115,8 @@ fn what_is_no_packet_is_a_parse_error() {
             "4299999999999999999999999999999999[\"a\"]",
             // CONNECT and DISCONNECT.
             "40/other,[]",
-            "40/other,1",
+            "40/other,null",
+            "40/other,true",
             "40/other,\"x\"",
             "41{}",
             // Attachments: 1 to 10, and a dash.

@@ -1,6 +1,6 @@
 //! An HTTP/1.1 connection, blocking, kept alive between requests. Knows `Content-Length` and chunks, no more.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -87,6 +87,16 @@ impl Http {
 
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the hub reads");
+    }
+
+    /// Writes where the server may have closed already.
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// A second hand on the same connection, to write with from another thread.
+    pub(crate) fn writer(&self) -> Self {
+        Self { stream: self.stream.try_clone().unwrap(), buffer: Vec::new() }
     }
 
     /// Sends a GET and waits for its head only: from here on the poll is known to wait.

@@ -67,6 +67,13 @@ impl Hub {
         client
     }
 
+    /// Opens a session on a websocket that jams after a few kilobytes, and joins `/`.
+    pub(crate) fn join_narrow(&self) -> Client {
+        let mut client = Client::open_narrow(self.address);
+        client.connect("");
+        client
+    }
+
     /// An HTTP connection.
     pub(crate) fn http(&self) -> Http {
         Http::connect(self.address)

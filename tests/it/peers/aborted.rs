@@ -1,0 +1,140 @@
+//! Peers that go away in the middle of something.
+
+use crate::support::{Client, Hub, Told, Transport, Websocket, ends, frame, report};
+
+fn hub() -> (Hub, Told) {
+    let (tell, told) = report();
+    (Hub::start(|builder| builder, |io| ends(io, &tell)), told)
+}
+
+#[test]
+fn a_poll_aborted_by_fin_ends_its_session() {
+    let (hub, told) = hub();
+    let client = hub.join(Transport::Polling);
+    let target = client.polls();
+    let (mut gets, _posts) = client.connections();
+    gets.park(&target);
+    gets.finish();
+    assert_eq!(told.next(), "transport error");
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_poll_aborted_by_rst_ends_its_session() {
+    let (hub, told) = hub();
+    let client = hub.join(Transport::Polling);
+    let target = client.polls();
+    let (mut gets, _posts) = client.connections();
+    gets.park(&target);
+    gets.reset();
+    assert_eq!(told.next(), "transport error");
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_connection_that_ends_between_polls_does_not_end_its_session() {
+    let (hub, told) = hub();
+    let client = hub.join(Transport::Polling);
+    let target = client.polls();
+    let (mut gets, posts) = client.connections();
+    assert_eq!(hub.http().post(&target, r#"421["echo",1]"#).told(), (200, "ok"));
+    assert_eq!(gets.get(&target).told(), (200, "431[1]"));
+    gets.finish();
+    posts.reset();
+
+    assert_eq!(hub.http().post(&target, r#"422["echo",2]"#).told(), (200, "ok"));
+    assert_eq!(hub.http().get(&target).told(), (200, "432[2]"));
+    assert_eq!(told.rest(), [""; 0]);
+    hub.http().post(&target, "1");
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_post_that_breaks_off_ends_its_session() {
+    let (hub, told) = hub();
+    for reset in [false, true] {
+        let client = hub.join(Transport::Polling);
+        let target = client.polls();
+        let mut http = hub.http();
+        http.begin("POST", &target, &[("Expect", "100-continue")], Some(100));
+        assert_eq!(http.head().status, 100);
+        http.write(br#"42["echo""#);
+        if reset {
+            http.reset()
+        } else {
+            http.finish()
+        }
+        assert_eq!(told.next(), "transport error");
+    }
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_client_that_vanishes_during_its_handshake_leaves_nothing_behind() {
+    let (hub, _told) = hub();
+    for part in ["", "GET", "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: hub\r\n"] {
+        for reset in [false, true] {
+            let mut http = hub.http();
+            http.write(part.as_bytes());
+            if reset { http.reset() } else { http.finish() }
+        }
+    }
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_websocket_that_vanishes_in_the_middle_of_a_frame_ends_its_session() {
+    let (hub, told) = hub();
+    for (reset, reason) in [(false, "transport close"), (true, "transport error")] {
+        for transport in [Transport::Websocket, Transport::Upgraded] {
+            let mut websocket = hub.join(transport).into_websocket();
+            let whole = frame(0x81, br#"421["echo","never finished"]"#);
+            websocket.write(&whole[..whole.len() / 2]);
+            if reset {
+                websocket.reset()
+            } else {
+                websocket.finish()
+            }
+            told.expect(reason, transport);
+        }
+    }
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_reset_during_the_upgrade_leaves_the_polling_session_to_its_client() {
+    let (hub, told) = hub();
+    let mut client = hub.join(Transport::Polling);
+    for _ in 0..8 {
+        // Reset with the probe still under way.
+        let mut candidate = Websocket::open(hub.address, &client.upgrades());
+        candidate.send("2probe");
+        candidate.reset();
+        client.echoes();
+    }
+    client.send("1");
+    assert_eq!(told.next(), "transport close");
+    hub.is_unharmed();
+}
+
+#[test]
+fn many_clients_that_vanish_at_once_are_all_forgotten() {
+    let (hub, told) = hub();
+    let mut clients: Vec<Client> = Transport::ALL.iter().cycle().take(60).map(|kind| hub.join(*kind)).collect();
+    clients.iter_mut().for_each(Client::echoes);
+    hub.wait_for_sessions(60);
+    for (number, client) in clients.into_iter().enumerate() {
+        match number % 3 {
+            0 => {
+                let target = client.polls();
+                let (mut gets, _posts) = client.connections();
+                gets.park(&target);
+                gets.reset();
+            }
+            1 => client.into_websocket().reset(),
+            _ => client.into_websocket().finish(),
+        }
+    }
+    told.take(60);
+    hub.is_unharmed();
+}

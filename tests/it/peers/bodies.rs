@@ -1,0 +1,202 @@
+//! Requests that are too large, too slow, or not meant for a hub.
+
+use std::time::Duration;
+
+use stentor::Limits;
+
+use crate::support::{Ended, Hub, Packet, Told, Transport, ends, on_every_transport, report};
+
+fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
+    let (tell, told) = report();
+    (Hub::limited(change, |io| ends(io, &tell)), told)
+}
+
+#[test]
+fn a_body_of_a_hundred_megabytes_is_refused_before_it_has_come() {
+    let (hub, _told) = hub(|_| {});
+    let mut client = hub.join(Transport::Polling);
+    let target = client.polls();
+    let mut http = hub.http();
+    http.begin("POST", &target, &[], Some(100 << 20));
+    http.write(&[b'4'; 1_000_001]);
+    assert_eq!(http.head().status, 413);
+    client.echoes();
+    client.send("1");
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_body_that_comes_too_slowly_ends_its_session() {
+    let (hub, told) = hub(|limits| limits.body_timeout = Duration::from_millis(200));
+    let client = hub.join(Transport::Polling);
+    let target = client.polls();
+    let mut slow = hub.http();
+    slow.begin("POST", &target, &[], Some(1_000));
+    slow.write(b"42");
+    assert_eq!(slow.head().status, 400);
+    assert_eq!(told.next(), "transport error");
+    drop(client);
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_body_that_drips_ends_its_session_all_the_same() {
+    let (hub, told) = hub(|limits| limits.body_timeout = Duration::from_millis(200));
+    let client = hub.join(Transport::Polling);
+    let target = client.polls();
+    let mut slow = hub.http();
+    slow.begin("POST", &target, &[("Transfer-Encoding", "chunked")], None);
+    // Each chunk comes in good time, the whole never does.
+    let mut drip = slow.writer();
+    let dripping = std::thread::spawn(move || {
+        while drip.try_write(b"1\r\n4\r\n").is_ok() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    assert_eq!(slow.head().status, 400);
+    assert_eq!(told.next(), "transport error");
+    slow.finish();
+    dripping.join().unwrap();
+    drop(client);
+    hub.is_unharmed();
+}
+
+#[test]
+fn more_packets_in_a_post_than_allowed_are_a_parse_error() {
+    let (hub, told) = hub(|limits| limits.payload_packets_max = 100);
+    let client = hub.join(Transport::Polling);
+    let target = client.polls();
+    assert_eq!(hub.http().post(&target, ["3"; 100].join("\x1e")).told(), (200, "ok"));
+    hub.http().post(&target, ["3"; 101].join("\x1e"));
+    assert_eq!(told.next(), "parse error");
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_payload_of_separators_alone_is_a_parse_error() {
+    let (hub, told) = hub(|_| {});
+    for count in [1, 2, 1_000, 1_000_000] {
+        let client = hub.join(Transport::Polling);
+        hub.http().post(&client.polls(), "\x1e".repeat(count));
+        told.expect("parse error", count);
+    }
+    hub.is_unharmed();
+}
+
+#[test]
+fn json_that_nests_too_deep_is_a_parse_error() {
+    let (hub, told) = hub(|_| {});
+    let deep =
+        |open: &str, close: &str, depth: usize| format!(r#"42["a",{}0{}]"#, open.repeat(depth), close.repeat(depth));
+    on_every_transport(|transport| {
+        for packet in [
+            deep("[", "]", 200),
+            deep("[", "]", 100_000),
+            deep(r#"{"a":"#, "}", 100_000),
+            format!(r#"42["a",{}"#, "[".repeat(500_000)),
+            format!("40/other,{}", r#"{"a":"#.repeat(100_000)),
+            format!("431{}", "[".repeat(500_000)),
+        ] {
+            let mut client = hub.join(transport);
+            client.send(&packet);
+            told.expect("parse error", &packet[..20]);
+            client.ends();
+        }
+        // What nests within reason passes.
+        let mut client = hub.join(transport);
+        client.send(&format!(r#"421["echo",{}{}]"#, "[".repeat(100), "]".repeat(100)));
+        client.expect(&format!("431[{}{}]", "[".repeat(100), "]".repeat(100)));
+        client.send("1");
+        told.expect("transport close", transport);
+    });
+    hub.is_unharmed();
+}
+
+#[test]
+fn credentials_of_a_megabyte_are_taken_or_refused_and_harm_nobody() {
+    let (hub, _told) = hub(|_| {});
+    on_every_transport(|transport| {
+        let mut client = hub.open(transport);
+        client.send(&format!(r#"40{{"token":"{}"}}"#, "x".repeat(900_000)));
+        assert!(client.recv_text().starts_with(r#"40{"sid":"#));
+        client.echoes();
+        client.send("1");
+    });
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_head_that_never_ends_is_cut_off() {
+    let (hub, _told) = hub(|_| {});
+    let mut http = hub.http();
+    http.write(b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: hub\r\n");
+    let header = format!("X-Flood: {}\r\n", "x".repeat(1_000));
+    let mut written = 0;
+    while http.try_write(header.as_bytes()).is_ok() {
+        written += header.len();
+        assert!(written < 64 << 20, "the hub takes a head of any size");
+    }
+    drop(http);
+    hub.is_unharmed();
+}
+
+#[test]
+fn what_is_not_http_is_cut_off() {
+    let (hub, _told) = hub(|_| {});
+    for bytes in [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], b"\0\0\0\0\r\n\r\n", b"hello\r\n\r\n"] {
+        let mut http = hub.http();
+        http.write(bytes);
+        let answer = String::from_utf8_lossy(&http.rest()).into_owned();
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{bytes:?}: {answer:?}");
+    }
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_query_of_many_kilobytes_is_answered() {
+    let (hub, _told) = hub(|_| {});
+    let target = format!("/socket.io/?EIO=4&transport=polling&x={}", "y".repeat(16_000));
+    assert!(hub.http().get(&target).head.status < 500);
+    hub.wait_for_sessions(1);
+}
+
+#[test]
+fn sids_cannot_be_guessed_by_trying() {
+    let (hub, _told) = hub(|_| {});
+    let mut client = hub.join(Transport::Polling);
+    let mut http = hub.http();
+    for guess in 0..500_u64 {
+        let mut sid = client.sid.clone();
+        sid.truncate(12);
+        let target = format!("/socket.io/?EIO=4&transport=polling&sid={sid}{guess:08}");
+        assert_eq!(http.get(&target).told(), (400, r#"{"code":1,"message":"Session ID unknown"}"#));
+    }
+    client.echoes();
+}
+
+#[test]
+fn an_octet_stream_ends_its_session_whatever_it_bears() {
+    let (hub, told) = hub(|_| {});
+    for kind in ["application/octet-stream", "Application/Octet-Stream; charset=UTF-8"] {
+        let mut client = hub.join(Transport::Polling);
+        let response = hub.http().request("POST", &client.polls(), &[("Content-Type", kind)], b"\0\x01\xff4");
+        assert_eq!(response.head.status, 400, "{kind}");
+        told.expect("transport error", kind);
+        assert!(matches!(client.ends(), Ended::Told | Ended::Unknown));
+    }
+    hub.is_unharmed();
+}
+
+#[test]
+fn announced_attachments_take_no_memory_before_they_come() {
+    let (hub, told) = hub(|_| {});
+    on_every_transport(|transport| {
+        for header in ["459999999-[\"a\"]", "4511-[\"a\"]", "454294967296-[\"a\"]"] {
+            let mut client = hub.join(transport);
+            client.send_all(&[Packet::Text(header.into())]);
+            told.expect("parse error", header);
+            client.ends();
+        }
+    });
+    hub.is_unharmed();
+}

@@ -1,0 +1,154 @@
+//! Peers that send more than anybody needs. All of it is legal, or nearly so.
+
+use std::time::Duration;
+
+use crate::support::{Ended, Frame, Hub, Packet, Transport, ends, frame, on_every_transport, report};
+
+fn text(packet: impl Into<String>) -> Packet {
+    Packet::Text(packet.into())
+}
+
+#[test]
+fn ten_thousand_connects_to_unknown_namespaces_are_each_refused() {
+    let hub = Hub::plain();
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        let connects: Vec<_> = (0..10_000).map(|number| text(format!("40/{number},"))).collect();
+        client.send_all(&connects);
+        for number in 0..10_000 {
+            client.expect(&format!(r#"44/{number},{{"message":"Invalid namespace"}}"#));
+        }
+        client.echoes();
+        client.send("1");
+    });
+    hub.is_unharmed();
+}
+
+#[test]
+fn ten_thousand_refusals_that_nobody_reads_end_the_session() {
+    let (tell, told) = report();
+    let hub = Hub::limited(|limits| limits.outbox_bytes_max = 64 << 10, |io| ends(io, &tell));
+    let mut client = hub.join(Transport::Polling);
+    let connects: Vec<_> = (0..10_000).map(|number| format!("40/{number},")).collect();
+    // Answered, or cut off by the end of the session.
+    let response = hub.http().post(&client.polls(), connects.join("\x1e"));
+    assert!([200, 400].contains(&response.head.status), "{response:?}");
+    assert_eq!(told.next(), "transport error");
+    client.ends_after(|text| text.starts_with("44/"));
+    hub.is_unharmed();
+}
+
+#[test]
+fn joining_and_leaving_over_and_over_leaves_nothing_behind() {
+    let hub = Hub::plain();
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        for _ in 0..20 {
+            let packets: Vec<_> = (0..50).flat_map(|_| [text("41"), text("40")]).collect();
+            client.send_all(&packets);
+        }
+        for _ in 0..1_000 {
+            let reply = client.recv_text();
+            assert!(reply.starts_with(r#"40{"sid":"#), "{reply}");
+        }
+        client.echoes();
+        client.send("1");
+    });
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_flood_of_websocket_pings_whose_answers_nobody_reads_is_bounded() {
+    let (tell, told) = report();
+    let hub = Hub::limited(|limits| limits.send_buffer_bytes = 4 << 10, |io| ends(io, &tell));
+    let mut other = hub.join(Transport::Websocket);
+    let mut flooder = hub.join_narrow();
+    let pings = frame(0x89, &[b'x'; 125]).repeat(500);
+    let mut written = 0;
+    while flooder.websocket().try_write(&pings).is_ok() {
+        written += pings.len();
+        assert!(written < 256 << 20, "the hub takes pings without end");
+    }
+    assert_eq!(told.next(), "transport error");
+    other.echoes();
+    other.send("1");
+    drop(flooder);
+    hub.is_unharmed();
+}
+
+#[test]
+fn websocket_pings_whose_answers_are_read_harm_nobody() {
+    let hub = Hub::plain();
+    let mut client = hub.join(Transport::Websocket);
+    let mut pings: Vec<u8> = (0..5_000_u32).flat_map(|number| frame(0x89, &number.to_be_bytes())).collect();
+    pings.extend(frame(0x81, br#"421["echo"]"#));
+    client.websocket().write(&pings);
+    // Not every ping needs an answer; the newest does (RFC 6455, 5.5.3).
+    let (mut newest, mut acked) = (None, false);
+    while !acked || newest != Some(4_999_u32.to_be_bytes().to_vec()) {
+        match client.websocket().recv() {
+            Frame::Whole(0x8a, payload) => newest = Some(payload),
+            Frame::Whole(0x81, payload) => acked = payload == b"431[]",
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+    client.echoes();
+}
+
+#[test]
+fn a_flood_of_pongs_harms_nobody() {
+    let hub = Hub::plain();
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        let pongs: Vec<_> = (0..9_000).map(|_| text("3")).collect();
+        client.send_all(&pongs);
+        client.echoes();
+    });
+}
+
+#[test]
+fn a_flood_of_events_is_handled_in_order_and_others_are_served_meanwhile() {
+    let hub = Hub::plain();
+    on_every_transport(|transport| {
+        let (mut flooder, mut other) = (hub.join(transport), hub.join(Transport::Websocket));
+        for batch in 0..10 {
+            let events = (0..500).map(|number| text(format!(r#"421["echo",{}]"#, batch * 500 + number)));
+            flooder.send_all(&events.collect::<Vec<_>>());
+            other.echoes();
+        }
+        for number in 0..5_000 {
+            flooder.expect(&format!("431[{number}]"));
+        }
+    });
+}
+
+#[test]
+fn a_flood_of_acks_that_nobody_waits_for_harms_nobody() {
+    let hub = Hub::plain();
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        let acks: Vec<_> = (0..9_000).map(|number| text(format!("43{number}[]"))).collect();
+        client.send_all(&acks);
+        client.echoes();
+    });
+}
+
+#[test]
+fn sessions_that_never_connect_are_ended() {
+    let hub = Hub::limited(|limits| limits.connect_timeout = Duration::from_millis(500), |_| {});
+    let mut clients: Vec<_> = Transport::ALL.iter().cycle().take(90).map(|transport| hub.open(*transport)).collect();
+    hub.wait_for_sessions(0);
+    for client in &mut clients {
+        let ended = client.ends();
+        assert!(matches!(ended, Ended::Told | Ended::Unknown | Ended::Closed(Some(1000))), "{ended:?}");
+    }
+}
+
+#[test]
+fn websockets_that_are_opened_and_dropped_by_the_hundred_are_forgotten() {
+    let hub = Hub::plain();
+    for _ in 0..300 {
+        drop(hub.open(Transport::Websocket));
+    }
+    hub.is_unharmed();
+}

@@ -1,0 +1,157 @@
+//! Peers that stop reading: they are reset, at their pong deadline or when their outbox is full, and the hub goes on.
+
+use std::time::Duration;
+
+use stentor::{Event, Limits};
+
+use crate::support::{Client, Frame, Hub, Told, Transport, ends, eventually, report};
+
+/// A hub whose `flood` emits 8 MB to its client, and that tells how floods and sessions ended.
+fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
+    let (tell, told) = report();
+    let hub = Hub::limited(
+        |limits| {
+            limits.send_buffer_bytes = 16 << 10;
+            change(limits);
+        },
+        |io| {
+            ends(io, &tell);
+            let _ = io.of("/").on("flood", |socket, _: Event<()>| async move {
+                let kilobytes = "x".repeat(8 << 10);
+                for _ in 0..1_000 {
+                    socket.emit("flood", &kilobytes).await?;
+                }
+                Ok(())
+            });
+        },
+    );
+    (hub, told)
+}
+
+/// A client that asked for the flood and reads none of it.
+fn jammed(hub: &Hub) -> Client {
+    let mut client = hub.join_narrow();
+    client.send(r#"42["flood"]"#);
+    client
+}
+
+/// It was reset: a FIN would be queued behind the jam, and the hub's kernel would keep all of it.
+fn was_reset(mut client: Client) {
+    let mut bytes = 0;
+    loop {
+        match client.websocket().recv() {
+            Frame::Whole(_, payload) => bytes += payload.len(),
+            ended => {
+                assert_eq!(ended, Frame::Reset);
+                assert!(bytes < 1 << 20, "{bytes} bytes were still to be had");
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_reset_at_its_pong_deadline() {
+    let (hub, told) = hub(|limits| {
+        limits.ping_interval = Duration::from_millis(400);
+        limits.ping_timeout = Duration::from_millis(400);
+        limits.outbox_bytes_max = 64 << 20;
+    });
+    let mut other = hub.join(Transport::Websocket);
+    let client = jammed(&hub);
+    let mut reasons = Vec::new();
+    // The other one goes on, and answers its pings meanwhile.
+    eventually("the jammed one is reset", || {
+        other.echoes();
+        reasons = told.rest();
+        !reasons.is_empty()
+    });
+    assert_eq!(reasons, ["ping timeout"]);
+    was_reset(client);
+    other.send("1");
+    assert_eq!(told.next(), "transport close");
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_reset_when_its_outbox_is_full() {
+    let (hub, told) = hub(|limits| limits.outbox_bytes_max = 256 << 10);
+    let mut other = hub.join(Transport::Websocket);
+    let client = jammed(&hub);
+    other.echoes();
+    assert_eq!(told.next(), "transport error");
+    was_reset(client);
+    other.echoes();
+    other.send("1");
+    assert_eq!(told.next(), "transport close");
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_polling_client_that_polls_no_more_is_ended_when_its_outbox_is_full() {
+    let (hub, told) = hub(|limits| limits.outbox_bytes_max = 256 << 10);
+    let mut client = hub.join(Transport::Polling);
+    client.send(r#"42["flood"]"#);
+    assert_eq!(told.next(), "transport error");
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_client_that_reads_gets_the_whole_flood() {
+    let (hub, _told) = hub(|_| {});
+    for transport in Transport::ALL {
+        let mut client = hub.join(transport);
+        client.send(r#"42["flood"]"#);
+        for _ in 0..1_000 {
+            let event = client.recv_text();
+            assert!(event.len() == r#"42["flood",""]"#.len() + (8 << 10), "{} bytes", event.len());
+        }
+        client.echoes();
+    }
+}
+
+#[test]
+fn members_of_a_room_are_served_while_one_of_them_is_jammed() {
+    let (tell, told) = report();
+    let hub = Hub::limited(
+        |limits| {
+            limits.send_buffer_bytes = 16 << 10;
+            limits.outbox_bytes_max = 512 << 10;
+        },
+        |io| {
+            ends(io, &tell);
+            let _ = io.of("/").on("say", |socket, event: Event<u32>| async move {
+                socket.everybody().emit("said", (event.data, "x".repeat(8 << 10))).await?;
+                Ok(())
+            });
+        },
+    );
+    let jammed = hub.join_narrow();
+    let (mut sender, mut member) = (hub.join(Transport::Websocket), hub.join(Transport::Polling));
+    for number in 0..200 {
+        sender.send(&format!(r#"42["say",{number}]"#));
+        for client in [&mut sender, &mut member] {
+            let event = client.recv_text();
+            assert!(event.starts_with(&format!(r#"42["said",{number},"#)), "{}", &event[..30]);
+        }
+    }
+    assert_eq!(told.next(), "transport error");
+    was_reset(jammed);
+    for mut client in [sender, member] {
+        client.send("1");
+        assert_eq!(told.next(), "transport close");
+    }
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_jammed_client_does_not_keep_the_server_from_closing() {
+    let (hub, _told) = hub(|_| {});
+    let mut client = hub.join_narrow();
+    client.send(r#"42["flood"]"#);
+    // The flood has begun: its first event is out.
+    assert!(matches!(client.websocket().recv(), Frame::Whole(0x81, _)));
+    let io = hub.io.clone();
+    actix::System::new().block_on(async move { io.close().await });
+    assert_eq!(hub.io.sessions(), 0);
+}
