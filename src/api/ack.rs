@@ -4,7 +4,6 @@ use super::args::ToArgs;
 use super::error::EmitError;
 use super::socket::Socket;
 use crate::messages::request::Request;
-use crate::messages::session::SessionCommand;
 use crate::protocol::encoded::Draft;
 
 /// Answers one event of a client, at most once: sending consumes it. Dropped, the event stays without an answer.
@@ -23,12 +22,13 @@ impl Ack {
         self.wanted.is_some()
     }
 
-    /// Sends the answer, behind everything that was emitted to this socket before. Nothing happens if none is wanted.
+    /// Sends the answer, behind everything that was emitted to this socket before. Nothing happens if none is wanted, or
+    /// if the socket has left its namespace meanwhile.
     pub fn send<T: ToArgs>(self, data: T) -> Result<(), EmitError> {
         let Some((id, socket)) = self.wanted else { return Ok(()) };
         let args = data.to_args()?;
         let message = Draft::ack(socket.namespace().clone(), id, args.json(), args.attachments.clone());
         let request = Request::Acknowledge { socket: socket.id(), message };
-        socket.link().post(SessionCommand::Request(request)).map_err(|_| EmitError::Disconnected)
+        socket.link().request(request).map_err(|_| EmitError::Disconnected)
     }
 }

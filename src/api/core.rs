@@ -11,7 +11,7 @@ use super::registry::Registry;
 use crate::ids::NamespacePath;
 use crate::limits::Limits;
 use crate::messages::request::{Request, RequestError};
-use crate::messages::session::{OfferError, SessionCommand, SessionLink};
+use crate::messages::session::{OfferError, SessionLink};
 use crate::protocol::encoded::Draft;
 
 /// Names that every client gives a meaning of its own.
@@ -78,7 +78,7 @@ impl Core {
         request: impl FnOnce(oneshot::Sender<Result<T, RequestError>>) -> Request,
     ) -> Result<T, RequestError> {
         let (sender, receiver) = oneshot::channel();
-        match link.offer(SessionCommand::Request(request(sender))) {
+        match link.offer(request(sender)) {
             Ok(()) => {}
             Err(OfferError::Full) => return Err(RequestError::Overloaded),
             Err(OfferError::Gone) => return Err(RequestError::Disconnected),

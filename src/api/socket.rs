@@ -12,7 +12,7 @@ use super::handshake::Handshake;
 use crate::ids::{NamespacePath, RoomName, SocketId};
 use crate::messages::hub::Grade;
 use crate::messages::request::{Done, Joined, Request, RequestError};
-use crate::messages::session::{SessionCommand, SessionLink};
+use crate::messages::session::SessionLink;
 use crate::state::rooms::Target;
 
 struct Inner {
@@ -62,6 +62,9 @@ impl Socket {
     }
 
     /// Emits to this client alone. Ordered with everything else that this handler emits.
+    ///
+    /// Completes when the event has its place; while more than half of the client's outbox waits to be read, not before
+    /// that has gone down, which is what slows a fast handler to its client's pace.
     pub async fn emit<T: ToArgs>(&self, name: &str, data: T) -> Result<(), EmitError> {
         let draft = self.0.core.draft(&self.0.namespace, name, &data, true)?;
         let link = self.0.core.outlet(Some(&self.0.link));
@@ -137,7 +140,7 @@ impl Socket {
     /// Puts the client out of this namespace (it is told, and stays away), or with `close` ends its whole connection.
     pub fn disconnect(&self, close: bool) -> Result<(), EmitError> {
         let request = Request::Disconnect { socket: self.0.id, close_session: close };
-        self.0.link.post(SessionCommand::Request(request)).map_err(|_| EmitError::Disconnected)
+        self.0.link.request(request).map_err(|_| EmitError::Disconnected)
     }
 }
 

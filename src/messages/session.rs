@@ -66,6 +66,8 @@ pub(crate) enum SessionCommand {
     },
     /// The drainer is lost, or the outbox was full. Sent by the worker, once.
     DrainerLost(String),
+    /// The outbox is down to where emits may complete again. Sent by the worker, once each time it was asked for.
+    OutboxLow,
     /// The outbox of a closing session has been written out. Sent by the worker, once.
     DrainedLast,
     /// Code asks for something. Sent by handles.
@@ -109,6 +111,8 @@ pub(crate) enum OfferError {
 struct Entry {
     commands: Recipient<SessionCommand>,
     posting: AtomicBool,
+    /// Cleared when the session closes for the application, though its connection may still take last words.
+    open: AtomicBool,
 }
 
 /// The address of a session (or of the desk). Cheap to clone, owned, usable from any thread.
@@ -118,7 +122,7 @@ pub(crate) struct SessionLink(Arc<Entry>);
 impl SessionLink {
     /// Makes the address of an actor that takes session commands.
     pub(crate) fn new(commands: Recipient<SessionCommand>) -> Self {
-        Self(Arc::new(Entry { commands, posting: AtomicBool::new(false) }))
+        Self(Arc::new(Entry { commands, posting: AtomicBool::new(false), open: AtomicBool::new(true) }))
     }
 
     /// Sends a command whose number is bounded by its own protocol. Never waits, fails only when the session is gone.
@@ -131,18 +135,38 @@ impl SessionLink {
         }
     }
 
-    /// Sends a command of which code may produce any number; refused when the mailbox is full.
-    pub(crate) fn offer(&self, command: SessionCommand) -> Result<(), OfferError> {
-        self.0.commands.try_send(command).map_err(|error| match error {
+    /// Hands in what code asks for, of which it may produce any number; refused when the mailbox is full.
+    pub(crate) fn offer(&self, request: Request) -> Result<(), OfferError> {
+        if !self.is_open() {
+            return Err(OfferError::Gone);
+        }
+        self.0.commands.try_send(SessionCommand::Request(request)).map_err(|error| match error {
             SendError::Full(_) => OfferError::Full,
             SendError::Closed(_) => OfferError::Gone,
         })
     }
 
+    /// Hands in what belongs to one event of the client, or comes once: never refused for want of room.
+    pub(crate) fn request(&self, request: Request) -> Result<(), SessionGone> {
+        if !self.is_open() {
+            return Err(SessionGone);
+        }
+        self.post(SessionCommand::Request(request))
+    }
+
+    /// The session has closed for the application.
+    pub(crate) fn close(&self) {
+        self.0.open.store(false, Ordering::Release);
+    }
+
+    fn is_open(&self) -> bool {
+        self.0.open.load(Ordering::Acquire)
+    }
+
     /// Claims the session's one POST. `None` while another is being read.
     pub(crate) fn begin_post(&self) -> Option<PostClaim> {
         let free = !self.0.posting.swap(true, Ordering::AcqRel);
-        free.then(|| PostClaim(self.clone()))
+        free.then(|| PostClaim { link: self.clone(), done: false })
     }
 
     /// Whether both are the address of one session.
@@ -157,12 +181,26 @@ impl std::fmt::Debug for SessionLink {
     }
 }
 
-/// The session's one POST, free again when this is dropped.
+/// The session's one POST, free again when this is dropped. Dropped before it is done, it ends the session: the client
+/// broke off, and what it had wanted to say is lost.
 #[derive(Debug)]
-pub(crate) struct PostClaim(SessionLink);
+pub(crate) struct PostClaim {
+    link: SessionLink,
+    done: bool,
+}
+
+impl PostClaim {
+    /// The POST was read whole, or refused in order.
+    pub(crate) fn done(mut self) {
+        self.done = true;
+    }
+}
 
 impl Drop for PostClaim {
     fn drop(&mut self) {
-        self.0.0.posting.store(false, Ordering::Release);
+        self.link.0.posting.store(false, Ordering::Release);
+        if !self.done {
+            let _ = self.link.post(SessionCommand::TransportFailed("a POST broke off".into()));
+        }
     }
 }

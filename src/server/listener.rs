@@ -82,6 +82,8 @@ impl Listener {
             let app = app(io.clone(), configure);
             HttpService::build()
                 .client_request_timeout(REQUEST_HEAD_TIMEOUT)
+                // A client that closes its side has gone: its pending poll must end, and not wait for a batch.
+                .h1_allow_half_closed(false)
                 .upgrade(fn_service(move |request: (Request, _)| {
                     let (endpoint, path) = (endpoint.clone(), path.clone());
                     async move { raw::on_upgrade(endpoint, &path, request).await.map_err(actix_web::Error::from) }

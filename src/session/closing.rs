@@ -136,6 +136,8 @@ impl Session {
         self.gate.close();
         // Dropping the waiters tells them that the socket is disconnected.
         self.acks = Acks::default();
+        self.congested.clear();
+        self.link.close();
         self.drop_candidate("session closed");
         if let Some(post) = self.held_post.take() {
             answer(post, Err(TransportRefusal::Ended));

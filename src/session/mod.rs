@@ -11,6 +11,7 @@ mod registration;
 mod requests;
 mod transports;
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,7 +25,7 @@ use crate::api::handler::Handlers;
 use crate::api::handshake::Handshake;
 use crate::api::socket::Socket;
 use crate::ids::{RANDOM_ID_BYTES, SessionId, SocketId};
-use crate::messages::request::{RequestError, answer};
+use crate::messages::request::{Done, RequestError, answer};
 use crate::messages::session::{SessionCommand, SessionLink, TransportRefusal};
 use crate::messages::sink::{Handover, Incoming};
 use crate::protocol::encoded::Encoded;
@@ -88,6 +89,8 @@ pub(crate) struct Session {
     state: SessionState,
     gate: Gate,
     acks: Acks<Call>,
+    /// Emits that are done but for their client, which is behind; each completes when it has caught up, or at its time.
+    congested: VecDeque<(Instant, Done)>,
     presences: SmallVec<[Presence; 1]>,
     inbox: Inbox<SocketId, ClientEvent>,
     running: Rc<RunningHandlers>,
@@ -122,6 +125,7 @@ impl Session {
             state: SessionState::new(limits, Instant::now()),
             gate: Gate::new(worker, registration.slot),
             acks: Acks::default(),
+            congested: VecDeque::new(),
             presences: SmallVec::new(),
             inbox: Inbox::new(limits.held_events_max, limits.held_bytes_max),
             running: Rc::new(RunningHandlers::new(link.clone())),
@@ -181,10 +185,12 @@ impl Session {
         let deadline = match self.ending {
             Ending::Lingering { until, .. } => until,
             Ending::Over => return,
-            Ending::Open | Ending::Settling { .. } => [self.gate.deadline(), self.acks.deadline()]
-                .into_iter()
-                .flatten()
-                .fold(self.state.deadline(), Instant::min),
+            Ending::Open | Ending::Settling { .. } => {
+                [self.gate.deadline(), self.acks.deadline(), self.congested.front().map(|(until, _)| *until)]
+                    .into_iter()
+                    .flatten()
+                    .fold(self.state.deadline(), Instant::min)
+            }
         };
         if self.timer.as_ref().is_some_and(|(armed, _)| *armed <= deadline) {
             return;
@@ -210,6 +216,7 @@ impl Session {
             self.state.on_not_reading(now);
         }
         self.gate.on_timeout(now);
+        self.complete_congested(|until| until <= now);
         for call in self.acks.expire(now) {
             answer(call.asker, Err(RequestError::Unanswered));
         }
@@ -251,6 +258,7 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::Websocket(handover) => self.on_websocket(handover, ctx),
             SessionCommand::TransportFailed(detail) => self.on_transport_failed(detail, ctx),
             SessionCommand::DrainerLost(detail) => self.on_drainer_lost(detail, ctx),
+            SessionCommand::OutboxLow => self.complete_congested(|_| true),
             SessionCommand::DrainedLast => self.on_drained_last(ctx),
             SessionCommand::Close(reason) => self.close(reason, "asked to", ctx),
         }

@@ -78,9 +78,19 @@ impl Session {
             return desk::emit(&mut self.gate, now, Target::socket(socket), draft, grade, done);
         }
         self.gate.push(now, OwnPacket::Unnumbered { draft, volatile: grade == Grade::Volatile });
-        match done {
-            Done::WhenTaken(done) => answer(done, Ok(())),
-            Done::WhenNumbered(done) => answer(done, Ok(Receipt { offset: None })),
+        if self.registration.worker.is_congested(self.registration.slot) {
+            self.congested.push_back((now + self.core.limits.credit_timeout, done));
+        } else {
+            complete(done);
+        }
+    }
+
+    /// Completes emits that were held back, from the oldest on, as long as `may` says so.
+    pub(super) fn complete_congested(&mut self, may: impl Fn(Instant) -> bool) {
+        while self.congested.front().is_some_and(|(until, _)| may(*until)) {
+            if let Some((_, done)) = self.congested.pop_front() {
+                complete(done);
+            }
         }
     }
 
@@ -113,5 +123,12 @@ impl Session {
         if close_session {
             self.close_when_settled(DisconnectReason::ForcedServerClose);
         }
+    }
+}
+
+fn complete(done: Done) {
+    match done {
+        Done::WhenTaken(done) => answer(done, Ok(())),
+        Done::WhenNumbered(done) => answer(done, Ok(Receipt { offset: None })),
     }
 }

@@ -84,7 +84,6 @@ impl Outbox {
     }
 
     /// Bytes of waiting events, overhead included.
-    #[cfg(test)]
     pub(crate) fn event_bytes(&self) -> usize {
         self.event_bytes
     }

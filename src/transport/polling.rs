@@ -163,27 +163,33 @@ async fn post(
     payload: Payload,
 ) -> Result<HttpResponse, Refusal> {
     let limits = &endpoint.services.core.limits;
-    let fail = |detail: &str| {
-        let _ = link.post(SessionCommand::TransportFailed(detail.into()));
-        Err(Refusal::BadRequest)
+    let Some(claim) = link.begin_post() else {
+        let _ = link.post(SessionCommand::TransportFailed("a second POST while one is read".into()));
+        return Err(Refusal::BadRequest);
     };
-    let Some(_claim) = link.begin_post() else { return fail("a second POST while one is read") };
     if request.content_type().eq_ignore_ascii_case("application/octet-stream") {
-        return fail("a POST of application/octet-stream");
+        // The claim is dropped undone, which ends the session.
+        return Err(Refusal::BadRequest);
     }
     let body = match read_body(payload, limits.payload_bytes_max, limits.body_timeout).await {
         Ok(body) => body,
         Err(BodyError::TooLarge) => {
+            claim.done();
             return Ok(HttpResponse::PayloadTooLarge().insert_header(header::ContentType::plaintext()).finish());
         }
-        Err(BodyError::Broken) => return fail("a POST's body did not come in whole"),
+        Err(BodyError::Broken) => return Err(Refusal::BadRequest),
     };
     let packets = ByteString::try_from(body)
         .map_err(|_| "payload is not UTF-8".to_owned())
         .and_then(|body| decode_payload(body, limits.payload_packets_max).map_err(|error| error.to_string()));
     let (reply, replied) = oneshot::channel();
-    link.post(SessionCommand::Post { packets, reply }).map_err(|_| Refusal::UnknownSession)?;
-    replied.await.map_err(|_| Refusal::UnknownSession)??;
+    if link.post(SessionCommand::Post { packets, reply }).is_err() {
+        claim.done();
+        return Err(Refusal::UnknownSession);
+    }
+    let answer = replied.await;
+    claim.done();
+    answer.map_err(|_| Refusal::UnknownSession)??;
     Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "text/html")).body("ok"))
 }
 

@@ -147,6 +147,11 @@ impl Worker {
         self.slots.borrow_mut().leave_last_word(slot, word)
     }
 
+    /// Whether emits to this outbox should wait; if so, the session hears `OutboxLow` when they need not any more.
+    pub(crate) fn is_congested(&self, slot: SlotKey) -> bool {
+        self.slots.borrow_mut().is_congested(slot)
+    }
+
     /// Keeps a place for a socket. It is given back by the hub's `Detach`.
     pub(crate) fn add_member(&self, socket: SocketId, slot: SlotKey) -> MemberKey {
         self.members.borrow_mut().add(socket, slot)

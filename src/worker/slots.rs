@@ -28,6 +28,8 @@ pub(super) struct Slot {
     last_offset: Option<Offset>,
     queued: bool,
     blocked: bool,
+    /// The session holds emits back until the outbox is low.
+    tell_when_low: bool,
     ending: Ending,
 }
 
@@ -77,6 +79,7 @@ impl Slots {
             last_offset: None,
             queued: false,
             blocked: false,
+            tell_when_low: false,
             ending: Ending::Open,
         };
         if let Some(index) = self.vacant.pop() {
@@ -170,6 +173,13 @@ impl Slots {
         true
     }
 
+    pub(super) fn is_congested(&mut self, key: SlotKey) -> bool {
+        let high = self.outbox_bytes_max / 2;
+        let Some(slot) = self.get_mut(key) else { return false };
+        slot.tell_when_low |= slot.outbox.event_bytes() > high;
+        slot.tell_when_low
+    }
+
     pub(super) fn leave_last_word(&mut self, key: SlotKey, word: Encoded) -> bool {
         let Some(slot) = self.get_mut(key).filter(|slot| !slot.outbox.is_empty()) else { return false };
         slot.outbox.push_last(word);
@@ -184,6 +194,7 @@ impl Slots {
 
     /// Lets the drainer take what it takes now.
     pub(super) fn flush(&mut self, key: SlotKey) {
+        let low = self.outbox_bytes_max / 4;
         let Some(slot) = self.get_mut(key) else { return };
         slot.queued = false;
         let ended = slot.outbox.is_empty() && slot.ending == Ending::Goodbye;
@@ -191,7 +202,12 @@ impl Slots {
             return;
         }
         let Some(sink) = slot.sink.as_mut() else { return };
-        match sink.drain(&mut slot.outbox) {
+        let drained = sink.drain(&mut slot.outbox);
+        if slot.tell_when_low && slot.outbox.event_bytes() <= low {
+            slot.tell_when_low = false;
+            let _ = slot.link.post(SessionCommand::OutboxLow);
+        }
+        match drained {
             Drained::Blocked => slot.blocked = true,
             Drained::Lost(why) if slot.ending != Ending::Over => {
                 slot.notify(Ending::Over, SessionCommand::DrainerLost(why));

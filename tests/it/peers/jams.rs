@@ -6,7 +6,8 @@ use stentor::{Event, Limits};
 
 use crate::support::{Client, Frame, Hub, Told, Transport, ends, eventually, report};
 
-/// A hub whose `flood` emits 8 MB to its client, and that tells how floods and sessions ended.
+/// A hub whose `flood` emits 8 MB to its client, at the client's pace; whose `pour` emits as much to the client's own
+/// room, at the hub's pace; and that tells how sessions ended.
 fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
     let (tell, told) = report();
     let hub = Hub::limited(
@@ -23,15 +24,22 @@ fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
                 }
                 Ok(())
             });
+            let _ = io.of("/").on("pour", |socket, _: Event<()>| async move {
+                let kilobytes = "x".repeat(8 << 10);
+                for _ in 0..1_000 {
+                    socket.everybody().to(socket.id().to_string()).emit("flood", &kilobytes).await?;
+                }
+                Ok(())
+            });
         },
     );
     (hub, told)
 }
 
-/// A client that asked for the flood and reads none of it.
-fn jammed(hub: &Hub) -> Client {
+/// A client that asked for a flood and reads none of it.
+fn jammed(hub: &Hub, event: &str) -> Client {
     let mut client = hub.join_narrow();
-    client.send(r#"42["flood"]"#);
+    client.send(&format!(r#"42["{event}"]"#));
     client
 }
 
@@ -58,7 +66,7 @@ fn a_client_that_reads_nothing_is_reset_at_its_pong_deadline() {
         limits.outbox_bytes_max = 64 << 20;
     });
     let mut other = hub.join(Transport::Websocket);
-    let client = jammed(&hub);
+    let client = jammed(&hub, "flood");
     let mut reasons = Vec::new();
     // The other one goes on, and answers its pings meanwhile.
     eventually("the jammed one is reset", || {
@@ -77,7 +85,7 @@ fn a_client_that_reads_nothing_is_reset_at_its_pong_deadline() {
 fn a_client_that_reads_nothing_is_reset_when_its_outbox_is_full() {
     let (hub, told) = hub(|limits| limits.outbox_bytes_max = 256 << 10);
     let mut other = hub.join(Transport::Websocket);
-    let client = jammed(&hub);
+    let client = jammed(&hub, "pour");
     other.echoes();
     assert_eq!(told.next(), "transport error");
     was_reset(client);
@@ -91,7 +99,7 @@ fn a_client_that_reads_nothing_is_reset_when_its_outbox_is_full() {
 fn a_polling_client_that_polls_no_more_is_ended_when_its_outbox_is_full() {
     let (hub, told) = hub(|limits| limits.outbox_bytes_max = 256 << 10);
     let mut client = hub.join(Transport::Polling);
-    client.send(r#"42["flood"]"#);
+    client.send(r#"42["pour"]"#);
     assert_eq!(told.next(), "transport error");
     hub.is_unharmed();
 }

@@ -135,7 +135,7 @@ fn a_handler_of_a_socket_that_has_gone_hears_it_and_runs_to_its_end() {
         |builder| builder,
         |io| {
             let tell = tell.clone();
-            let _ = io.of("/").on("leave me", move |socket, event: Event<()>| {
+            let _ = io.of("/").on("leave me", move |socket, _: Event<()>| {
                 let tell = tell.clone();
                 async move {
                     socket.disconnect(true)?;
@@ -144,7 +144,10 @@ fn a_handler_of_a_socket_that_has_gone_hears_it_and_runs_to_its_end() {
                         tell.say(format!("joined with {} members", joined.members));
                     }
                     tell.say(format!("emit: {:?}", socket.emit("more", ()).await.map_err(|error| error.to_string())));
-                    tell.say(format!("ack: {:?}", event.ack.send(()).map_err(|error| error.to_string())));
+                    tell.say(format!(
+                        "call: {:?}",
+                        socket.emit_with_ack::<(), _>("?", ()).await.map_err(|e| e.to_string())
+                    ));
                     Ok(())
                 }
             });
@@ -156,7 +159,7 @@ fn a_handler_of_a_socket_that_has_gone_hears_it_and_runs_to_its_end() {
         client.expect("41");
         client.ends();
         let heard = told.take(2);
-        assert_eq!(heard, [r#"emit: Err("socket is disconnected")"#, r#"ack: Err("socket is disconnected")"#]);
+        assert_eq!(heard, [r#"emit: Err("socket is disconnected")"#, r#"call: Err("socket is disconnected")"#]);
     });
     hub.is_unharmed();
 }

@@ -99,10 +99,9 @@ impl Hub {
 impl Drop for Hub {
     fn drop(&mut self) {
         drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let ended = thread.join();
-            assert!(ended.is_ok() || thread::panicking(), "the hub's thread panicked");
-        }
+        let Some(thread) = self.thread.take().filter(|_| !thread::panicking()) else { return };
+        eventually("the hub's thread ends", || thread.is_finished());
+        assert!(thread.join().is_ok(), "the hub's thread panicked");
     }
 }
 
