@@ -6,6 +6,8 @@
 mod links;
 mod numbering;
 mod stages;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

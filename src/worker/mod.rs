@@ -12,6 +12,8 @@ pub(crate) mod local;
 mod members;
 mod port;
 mod slots;
+#[cfg(test)]
+mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

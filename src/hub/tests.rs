@@ -1,0 +1,361 @@
+//! The hub alone, with a worker that only listens: the pipeline, the numbers, the credit, the guard.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use actix::{Actor, Addr, Context, Handler, System};
+use smallvec::SmallVec;
+
+use super::{Hub, Stores};
+use crate::ids::{Epoch, Lsn, MemberKey, NamespacePath, Offset, PrivateId, RoomName, SlotKey, SocketId, WorkerId};
+use crate::limits::Limits;
+use crate::log::memory::MemoryJournal;
+use crate::log::{Entry, Queue, QueueError, Record};
+use crate::messages::abort::tests::{aborts, is_to_panic};
+use crate::messages::fanout::{FanoutBatch, FanoutCommand, Outcome, Refusal};
+use crate::messages::hub::{Broadcast, Grade, HubBatch, HubCommand, HubControl, ReplyTo};
+use crate::protocol::encoded::{Draft, Encoded};
+use crate::state::credit::Ticket;
+use crate::state::pipeline::Position;
+use crate::state::rooms::Target;
+
+const WORKER: WorkerId = WorkerId(0);
+
+/// A worker that passes on what it is told, in words.
+struct Listener(mpsc::Sender<String>);
+
+impl Actor for Listener {
+    type Context = Context<Self>;
+}
+
+impl Handler<FanoutBatch> for Listener {
+    type Result = ();
+
+    fn handle(&mut self, batch: FanoutBatch, _: &mut Context<Self>) {
+        for command in batch.commands {
+            let words = match command {
+                FanoutCommand::Attach { member, .. } => format!("attach {}", member.0),
+                FanoutCommand::Detach { member } => format!("detach {}", member.0),
+                FanoutCommand::Join { member, .. } => format!("join {}", member.0),
+                FanoutCommand::Leave { member, .. } => format!("leave {}", member.0),
+                FanoutCommand::Deliver(delivery) => format!("deliver {}", delivery.message.text()),
+                FanoutCommand::Answer { to, outcome } => format!("answer {} {}", to.ticket.0, words(outcome)),
+                FanoutCommand::Fetch { to, .. } => format!("fetch {}", to.ticket.0),
+                FanoutCommand::Fetched { ticket, sockets, .. } => format!("fetched {} {}", ticket.0, sockets.len()),
+                FanoutCommand::Pass { .. } => "pass".into(),
+                FanoutCommand::CloseAll(reason) => format!("close all: {reason}"),
+            };
+            let _ = self.0.send(words);
+        }
+    }
+}
+
+fn words(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Connected { .. } => "connected".into(),
+        Outcome::Joined { members, .. } => format!("joined {members}"),
+        Outcome::Left => "left".into(),
+        Outcome::Emitted { .. } => "emitted".into(),
+        Outcome::Passed => "passed".into(),
+        Outcome::Asked { parts } => format!("asked {parts}"),
+        Outcome::Refused(refusal) => format!("refused {refusal:?}"),
+    }
+}
+
+/// A queue as slow as its test wants: it tells what it was given, and commits nothing by itself.
+struct SlowQueue(mpsc::Sender<(u64, Lsn)>);
+
+impl Queue for SlowQueue {
+    fn submit(&mut self, position: u64, record: &Record) -> Result<(), QueueError> {
+        let _ = self.0.send((position, record.lsn));
+        Ok(())
+    }
+}
+
+struct PanickingQueue;
+
+impl Queue for PanickingQueue {
+    fn submit(&mut self, _: u64, _: &Record) -> Result<(), QueueError> {
+        panic!("planted");
+    }
+}
+
+/// A hub and what it said.
+struct Rig {
+    hub: Addr<Hub>,
+    heard: mpsc::Receiver<String>,
+    ticket: u64,
+}
+
+impl Rig {
+    fn new(limits: Limits, stores: Stores) -> Self {
+        let (said, heard) = mpsc::channel();
+        let hub = Hub::new(limits, stores).start();
+        let fanout = Listener(said).start().recipient();
+        let rig = Self { hub, heard, ticket: 0 };
+        rig.tell(HubCommand::Register { fanout });
+        rig
+    }
+
+    fn tell(&self, command: HubCommand) {
+        let batch = HubBatch { worker: WORKER, commands: vec![command] };
+        assert!(self.hub.try_send(batch).is_ok(), "hub takes commands");
+    }
+
+    fn from(&mut self) -> ReplyTo {
+        self.ticket += 1;
+        ReplyTo { slot: SlotKey { index: 0, generation: 0 }, ticket: Ticket(self.ticket) }
+    }
+
+    fn connect(&mut self, n: u8) {
+        let (from, socket) = (self.from(), socket(n));
+        let (member, namespace) = (MemberKey(n.into()), NamespacePath::root());
+        let (pid, reply) = (Some(PrivateId::from_random([n; 15])), Encoded::text("40"));
+        self.tell(HubCommand::Connect { from, socket, member, namespace, pid, reply });
+    }
+
+    fn join(&mut self, n: u8, name: &str) {
+        let (from, socket) = (self.from(), socket(n));
+        self.tell(HubCommand::Join { from, socket, room: room(name) });
+    }
+
+    fn emit(&mut self, name: &str, event: &str, grade: Grade) {
+        let draft = Draft::event(NamespacePath::root(), event, b"", Vec::new(), false);
+        let target = Target { rooms: SmallVec::from_elem(room(name), 1), ..Target::default() };
+        let from = self.from();
+        self.tell(HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack: None })));
+    }
+
+    /// Everything said up to now: the hub and its worker have nothing left to do.
+    async fn heard(&self) -> Vec<String> {
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+        self.heard.try_iter().collect()
+    }
+}
+
+fn socket(n: u8) -> SocketId {
+    SocketId::from_random([n; 15])
+}
+
+fn room(name: &str) -> RoomName {
+    RoomName::parse(name).unwrap()
+}
+
+fn journal() -> MemoryJournal {
+    MemoryJournal::new(Epoch::new(1, 1), 100, usize::MAX)
+}
+
+fn run<F: Future<Output = ()>>(test: F) {
+    System::new().block_on(async { tokio::time::timeout(Duration::from_secs(20), test).await.unwrap() });
+}
+
+#[test]
+fn stage_two_waits_in_order_behind_a_slow_durable_event() {
+    run(async {
+        let (submitted, queue) = mpsc::channel();
+        let journal = Box::new(journal());
+        let stores = Stores { journal: Some(journal), queue: Some(Box::new(SlowQueue(submitted))), seed: 1 };
+        let mut rig = Rig::new(Limits::default(), stores);
+        rig.connect(1);
+        rig.join(1, "a");
+        rig.join(1, "b");
+        rig.heard().await;
+
+        rig.emit("a", "durable", Grade::Durable);
+        rig.connect(2);
+        rig.join(2, "a");
+        rig.emit("a", "plain", Grade::Plain);
+        rig.emit("a", "volatile behind it", Grade::Volatile);
+        rig.tell(HubCommand::Disconnect { socket: socket(1) });
+        assert_eq!(rig.heard().await, [""; 0], "everything waits, also joins and leaves");
+
+        let (position, _) = queue.try_recv().unwrap();
+        assert!(rig.hub.try_send(HubControl::Committed(Position(position))).is_ok());
+        let expected = [
+            // For the members as of the emit: socket 2 was not there yet.
+            r#"deliver 42["durable"]"#,
+            "answer 4 emitted",
+            "attach 2",
+            "answer 5 connected",
+            "join 2",
+            "answer 6 joined 2",
+            r#"deliver 42["plain"]"#,
+            "answer 7 emitted",
+            r#"deliver 42["volatile behind it"]"#,
+            "answer 8 emitted",
+            "detach 1",
+        ];
+        assert_eq!(rig.heard().await, expected);
+    });
+}
+
+#[test]
+fn a_volatile_event_overtakes_only_what_does_not_concern_it() {
+    run(async {
+        let (submitted, queue) = mpsc::channel();
+        let stores =
+            Stores { journal: Some(Box::new(journal())), queue: Some(Box::new(SlowQueue(submitted))), seed: 1 };
+        let mut rig = Rig::new(Limits::default(), stores);
+        rig.connect(1);
+        rig.join(1, "a");
+        rig.join(1, "b");
+        rig.heard().await;
+        rig.emit("a", "durable", Grade::Durable);
+        rig.emit("b", "elsewhere", Grade::Volatile);
+        rig.emit("a", "same room", Grade::Volatile);
+        assert_eq!(rig.heard().await, [r#"deliver 42["elsewhere"]"#, "answer 5 emitted"]);
+        let (position, _) = queue.try_recv().unwrap();
+        assert!(rig.hub.try_send(HubControl::Committed(Position(position))).is_ok());
+        assert_eq!(rig.heard().await.len(), 4);
+    });
+}
+
+#[test]
+fn a_durable_event_without_queue_or_room_is_refused() {
+    run(async {
+        let mut rig = Rig::new(Limits::default(), Stores { journal: Some(Box::new(journal())), ..Stores::default() });
+        rig.connect(1);
+        rig.heard().await;
+        rig.emit("a", "durable", Grade::Durable);
+        assert_eq!(rig.heard().await, [format!("answer 2 refused {:?}", Refusal::NoQueue)]);
+    });
+}
+
+#[test]
+fn answers_to_publishers_wait_while_a_worker_is_behind() {
+    run(async {
+        let limits = Limits { worker_bytes_max: 100, ..Limits::default() };
+        let mut rig = Rig::new(limits, Stores::default());
+        rig.connect(1);
+        rig.join(1, "a");
+        rig.heard().await;
+        rig.emit("a", "one", Grade::Plain);
+        rig.emit("a", "two", Grade::Plain);
+        rig.emit("a", "three", Grade::Plain);
+        rig.join(1, "b");
+        let told = rig.heard().await;
+        // Deliveries and joins go on; from the delivery on that makes it too much, publishers get no answer.
+        assert_eq!(told.iter().filter(|said| said.starts_with("deliver")).count(), 3, "{told:?}");
+        assert!(told.contains(&"answer 3 emitted".to_owned()) && told.contains(&"answer 6 joined 1".to_owned()));
+        assert!(!told.contains(&"answer 4 emitted".to_owned()) && !told.contains(&"answer 5 emitted".to_owned()));
+        rig.tell(HubCommand::Consumed { bytes: 10_000 });
+        assert_eq!(rig.heard().await, ["answer 4 emitted", "answer 5 emitted"]);
+    });
+}
+
+#[test]
+fn recoverable_entries_are_journalled_in_the_order_of_their_numbers() {
+    /// Tells what is appended.
+    struct Spied(MemoryJournal, mpsc::Sender<(Lsn, &'static str)>);
+
+    impl crate::log::Journal for Spied {
+        fn epoch(&self) -> Epoch {
+            self.0.epoch()
+        }
+        fn head(&self) -> Lsn {
+            self.0.head()
+        }
+        fn append(&mut self, record: Record) -> Result<(), crate::log::JournalError> {
+            let kind = match record.entry {
+                Entry::Event(_) => "event",
+                Entry::Connect { .. } => "connect",
+                Entry::Join { .. } => "join",
+                Entry::Leave { .. } => "leave",
+                Entry::Disconnect { .. } => "disconnect",
+            };
+            let _ = self.1.send((record.lsn, kind));
+            self.0.append(record)
+        }
+        fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> crate::log::Chunk {
+            self.0.read(after, records_max, bytes_max)
+        }
+        fn knows(&self, offset: &Offset) -> bool {
+            self.0.knows(offset)
+        }
+    }
+
+    run(async {
+        let (appended, journalled) = mpsc::channel();
+        let journal = Box::new(Spied(journal(), appended));
+        let mut rig = Rig::new(Limits::default(), Stores { journal: Some(journal), ..Stores::default() });
+        rig.connect(1);
+        rig.join(1, "a");
+        rig.join(1, "a");
+        rig.emit("a", "plain", Grade::Plain);
+        rig.emit("a", "volatile", Grade::Volatile);
+        let from = rig.from();
+        rig.tell(HubCommand::Leave { from, socket: socket(1), room: room("a") });
+        rig.tell(HubCommand::Disconnect { socket: socket(1) });
+        rig.tell(HubCommand::Disconnect { socket: socket(1) });
+        rig.heard().await;
+        let records: Vec<_> = journalled.try_iter().collect();
+        assert_eq!(
+            records.iter().map(|(_, kind)| *kind).collect::<Vec<_>>(),
+            ["connect", "join", "event", "leave", "disconnect"],
+            "what changes nothing, and what is volatile, leaves no record"
+        );
+        assert!(records.is_sorted_by(|(a, _), (b, _)| a < b), "{records:?}");
+    });
+}
+
+#[test]
+fn a_dead_worker_takes_its_sockets_along() {
+    run(async {
+        let mut rig = Rig::new(Limits::default(), Stores::default());
+        let (said, _) = mpsc::channel();
+        let doomed = Listener(said).start();
+        let other = WorkerId(1);
+        let batch = |command| HubBatch { worker: other, commands: vec![command] };
+        assert!(rig.hub.try_send(batch(HubCommand::Register { fanout: doomed.clone().recipient() })).is_ok());
+        let (from, member) = (rig.from(), MemberKey(9));
+        let (namespace, reply) = (NamespacePath::root(), Encoded::text("40"));
+        let connect = HubCommand::Connect { from, socket: socket(9), member, namespace, pid: None, reply };
+        assert!(rig.hub.try_send(batch(connect)).is_ok());
+        rig.connect(1);
+        rig.heard().await;
+        // Its mailbox closes when the thread's system drops it; here, the actor is stopped.
+        stop(&doomed).await;
+        let target = Target::default();
+        let draft = Draft::event(NamespacePath::root(), "e", b"", Vec::new(), false);
+        let from = rig.from();
+        let lost = Broadcast { from, target: target.clone(), draft, grade: Grade::Plain, ack: None };
+        rig.tell(HubCommand::Broadcast(Box::new(lost)));
+        rig.heard().await;
+        let (from, namespace) = (rig.from(), NamespacePath::root());
+        rig.tell(HubCommand::Fetch { from, namespace, target });
+        assert_eq!(rig.heard().await, ["fetch 4", "answer 4 asked 1"], "only this worker is asked");
+    });
+}
+
+async fn stop(listener: &Addr<Listener>) {
+    struct Stop;
+    impl actix::Message for Stop {
+        type Result = ();
+    }
+    impl Handler<Stop> for Listener {
+        type Result = ();
+        fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
+            actix::ActorContext::stop(ctx);
+        }
+    }
+    let _ = listener.send(Stop).await;
+    while listener.connected() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn a_panicking_hub_ends_the_process() {
+    if !is_to_panic() {
+        return aborts("hub::tests::a_panicking_hub_ends_the_process");
+    }
+    run(async {
+        let stores = Stores { journal: Some(Box::new(journal())), queue: Some(Box::new(PanickingQueue)), seed: 1 };
+        let mut rig = Rig::new(Limits::default(), stores);
+        rig.connect(1);
+        rig.emit("a", "durable", Grade::Durable);
+        rig.heard().await;
+    });
+}

@@ -1,0 +1,236 @@
+//! A worker alone, with a hub that only listens: what reaches an outbox, in which order, and the guards.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix::{Actor, Context, Handler, Recipient, System};
+use smallvec::SmallVec;
+
+use super::Worker;
+use crate::ids::{MemberKey, RoomId, SlotKey, SocketId, WorkerId};
+use crate::limits::Limits;
+use crate::messages::abort::tests::{aborts, is_to_panic};
+use crate::messages::fanout::{Delivery, FanoutBatch, FanoutCommand, Outcome};
+use crate::messages::hub::{HubBatch, HubCommand, OwnPacket, ReplyTo};
+use crate::messages::session::{SessionCommand, SessionLink};
+use crate::messages::sink::{Drained, FrameSink};
+use crate::protocol::encoded::Encoded;
+use crate::protocol::reason::DisconnectReason;
+use crate::state::credit::Ticket;
+use crate::state::outbox::Outbox;
+
+type Log = Rc<RefCell<Vec<String>>>;
+
+/// Stands for hub and session, and writes down what they are told.
+struct Listener {
+    log: Log,
+    fanout: Rc<RefCell<Option<Recipient<FanoutBatch>>>>,
+}
+
+impl Actor for Listener {
+    type Context = Context<Self>;
+}
+
+impl Handler<HubBatch> for Listener {
+    type Result = ();
+
+    fn handle(&mut self, batch: HubBatch, _: &mut Context<Self>) {
+        for command in batch.commands {
+            match command {
+                HubCommand::Register { fanout } => *self.fanout.borrow_mut() = Some(fanout),
+                HubCommand::Consumed { bytes } => self.log.borrow_mut().push(format!("consumed {bytes}")),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Handler<SessionCommand> for Listener {
+    type Result = ();
+
+    fn handle(&mut self, command: SessionCommand, _: &mut Context<Self>) {
+        let words = match command {
+            SessionCommand::Answered { ticket, .. } => format!("answered {}", ticket.0),
+            SessionCommand::DrainerLost(why) => format!("lost: {why}"),
+            _ => return,
+        };
+        self.log.borrow_mut().push(words);
+    }
+}
+
+/// Writes down what it drains.
+struct Sink {
+    log: Log,
+    panics: bool,
+}
+
+impl FrameSink for Sink {
+    fn drain(&mut self, outbox: &mut Outbox) -> Drained {
+        assert!(!self.panics, "planted");
+        let packets: Vec<_> = std::iter::from_fn(|| outbox.pop()).collect();
+        let texts: Vec<_> = packets.iter().map(|packet| String::from_utf8_lossy(packet.body())).collect();
+        self.log.borrow_mut().push(format!("write {}", texts.join(" ")));
+        Drained::All
+    }
+    fn say_goodbye(&mut self, _: DisconnectReason, _: &mut Outbox) {}
+    fn finish(&mut self) -> bool {
+        false
+    }
+    fn abort(&mut self) {}
+}
+
+struct Rig {
+    log: Log,
+    worker: Rc<Worker>,
+    slot: SlotKey,
+    member: MemberKey,
+    fanout: Recipient<FanoutBatch>,
+}
+
+impl Rig {
+    async fn new(limits: Limits) -> Self {
+        let (log, fanout) = (Log::default(), Rc::default());
+        let listener = Listener { log: log.clone(), fanout: Rc::clone(&fanout) }.start();
+        let worker = Worker::start(WorkerId(0), listener.clone().recipient(), limits);
+        let slot = worker.open_slot(SessionLink::new(listener.recipient()));
+        let member = worker.add_member(SocketId::from_random([1; 15]), slot);
+        turns().await;
+        let fanout = fanout.borrow_mut().take().unwrap();
+        Self { log, worker, slot, member, fanout }
+    }
+
+    fn tell(&self, commands: Vec<FanoutCommand>) {
+        assert!(self.fanout.try_send(FanoutBatch { commands }).is_ok());
+    }
+
+    fn drain_into_log(&self, panics: bool) {
+        self.worker.set_drainer(self.slot, Box::new(Sink { log: self.log.clone(), panics }));
+    }
+
+    async fn heard(&self) -> Vec<String> {
+        turns().await;
+        self.log.take()
+    }
+
+    fn join(&self, room: u32) -> FanoutCommand {
+        FanoutCommand::Join { member: self.member, room: RoomId(room) }
+    }
+
+    fn answer(&self, ticket: u64) -> FanoutCommand {
+        let to = ReplyTo { slot: self.slot, ticket: Ticket(ticket) };
+        FanoutCommand::Answer { to, outcome: Outcome::Emitted { offset: None } }
+    }
+}
+
+fn deliver(room: u32, text: &str, volatile: bool, weight: usize) -> FanoutCommand {
+    FanoutCommand::Deliver(Box::new(Delivery {
+        rooms: SmallVec::from_elem(RoomId(room), 1),
+        except: SmallVec::new(),
+        members: SmallVec::new(),
+        exclude: SmallVec::new(),
+        message: Encoded::text(text).into(),
+        offset: None,
+        volatile,
+        weight,
+    }))
+}
+
+async fn turns() {
+    for _ in 0..16 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn run<F: Future<Output = ()>>(test: F) {
+    System::new().block_on(async { tokio::time::timeout(Duration::from_secs(20), test).await.unwrap() });
+}
+
+#[test]
+fn all_deliveries_of_a_turn_leave_in_one_write_and_before_the_answer() {
+    run(async {
+        let rig = Rig::new(Limits::default()).await;
+        rig.drain_into_log(false);
+        rig.tell(vec![rig.join(3), deliver(3, "a", false, 1), deliver(3, "b", false, 1), rig.answer(7)]);
+        rig.tell(vec![deliver(3, "c", false, 1), deliver(4, "not in that room", false, 1)]);
+        let heard = rig.heard().await;
+        assert_eq!(heard.iter().filter(|line| line.starts_with("write")).collect::<Vec<_>>(), ["write a b c"]);
+        assert!(heard.contains(&"answered 7".to_owned()), "{heard:?}");
+    });
+}
+
+#[test]
+fn a_volatile_delivery_is_dropped_where_nobody_drains() {
+    run(async {
+        let rig = Rig::new(Limits::default()).await;
+        rig.tell(vec![rig.join(3), deliver(3, "volatile", true, 1), deliver(3, "plain", false, 1)]);
+        assert_eq!(rig.heard().await, [""; 0]);
+        rig.drain_into_log(false);
+        assert_eq!(rig.heard().await, ["write plain"]);
+    });
+}
+
+#[test]
+fn a_full_outbox_loses_its_session_and_takes_nothing_more() {
+    run(async {
+        let rig = Rig::new(Limits { outbox_bytes_max: 100, ..Limits::default() }).await;
+        rig.worker.push(rig.slot, OwnPacket::Sealed(Encoded::text("first").into()));
+        rig.worker.push(rig.slot, OwnPacket::Sealed(Encoded::text(&"x".repeat(100)).into()));
+        rig.worker.push(rig.slot, OwnPacket::Sealed(Encoded::text("third").into()));
+        let heard = rig.heard().await;
+        assert_eq!(heard.len(), 1, "{heard:?}");
+        assert!(heard[0].starts_with("lost: outbox of"), "{heard:?}");
+    });
+}
+
+#[test]
+fn what_was_written_out_is_reported_to_the_hub() {
+    run(async {
+        let rig = Rig::new(Limits { worker_bytes_max: 4_000, ..Limits::default() }).await;
+        rig.drain_into_log(false);
+        rig.tell(vec![rig.join(3), deliver(3, "a", false, 600)]);
+        assert_eq!(rig.heard().await, ["write a"], "too little to report");
+        rig.tell(vec![deliver(3, "b", false, 600)]);
+        assert_eq!(rig.heard().await, ["write b", "consumed 1200"]);
+    });
+}
+
+#[test]
+fn a_closed_slot_is_not_taken_for_its_successor() {
+    run(async {
+        let rig = Rig::new(Limits::default()).await;
+        let link = rig.worker.slots.borrow().link(rig.slot).unwrap().clone();
+        rig.worker.close_slot(rig.slot);
+        let successor = rig.worker.open_slot(link);
+        assert_eq!(successor.index, rig.slot.index);
+        rig.tell(vec![rig.join(3), deliver(3, "for the dead", false, 1)]);
+        rig.worker.set_drainer(successor, Box::new(Sink { log: rig.log.clone(), panics: false }));
+        assert_eq!(rig.heard().await, [""; 0]);
+    });
+}
+
+#[test]
+fn a_panicking_flusher_ends_the_process() {
+    if !is_to_panic() {
+        return aborts("worker::tests::a_panicking_flusher_ends_the_process");
+    }
+    run(async {
+        let rig = Rig::new(Limits::default()).await;
+        rig.drain_into_log(true);
+        rig.worker.push(rig.slot, OwnPacket::Sealed(Encoded::text("x").into()));
+        rig.heard().await;
+    });
+}
+
+#[test]
+fn a_panicking_fanout_ends_the_process() {
+    if !is_to_panic() {
+        return aborts("worker::tests::a_panicking_fanout_ends_the_process");
+    }
+    run(async {
+        let rig = Rig::new(Limits::default()).await;
+        let _held = rig.worker.slots.borrow_mut();
+        rig.tell(vec![deliver(3, "borrowed twice", false, 1)]);
+        turns().await;
+    });
+}
