@@ -29,7 +29,8 @@ impl Handshake {
                 packed.extend([name, ":", value, "\n"]);
             }
         }
-        Self { packed: packed.into_boxed_str(), address }
+        // A copy of just that size: shrinking in place would keep the larger block.
+        Self { packed: Box::from(packed.as_str()), address }
     }
 
     /// The raw query string of the first request.

@@ -89,6 +89,35 @@ fn extensions_and_protocols_that_are_offered_are_not_accepted() {
 }
 
 #[test]
+fn extensions_and_protocols_of_many_kilobytes_are_answered_at_once() {
+    // Regular expressions in other servers took minutes over these.
+    let hub = Hub::plain();
+    for value in ["a;".repeat(4_000), "a=\"".repeat(3_000), ",".repeat(8_000), " ".repeat(8_000) + "a"] {
+        for name in ["Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol"] {
+            let mut websocket = Websocket::ask(hub.http(), WEBSOCKET, &[(name, &value)]).unwrap();
+            assert!(websocket.text().starts_with("0{"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn packets_sent_in_one_write_with_the_handshake_are_taken() {
+    let hub = Hub::plain();
+    let mut http = hub.http();
+    let request = format!(
+        "GET {WEBSOCKET} HTTP/1.1\r\nHost: hub\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    http.write(&[request.as_bytes(), &frame(0x81, b"40"), &frame(0x81, br#"421["echo"]"#)].concat());
+    assert_eq!(http.head().status, 101);
+    let mut websocket = Websocket::after(http);
+    for beginning in [r#"0{"sid":""#, r#"40{"sid":""#, "431[]"] {
+        let packet = websocket.text();
+        assert!(packet.starts_with(beginning), "expected {beginning}, got {packet}");
+    }
+}
+
+#[test]
 fn after_the_upgrade_polling_with_that_sid_is_a_bad_request() {
     let hub = Hub::plain();
     let mut client = hub.join(Transport::Upgraded);

@@ -32,6 +32,27 @@ fn a_poll_aborted_by_rst_ends_its_session() {
 }
 
 #[test]
+fn a_poll_aborted_on_another_worker_than_its_sessions_ends_its_session_too() {
+    let (tell, told) = report();
+    let hub = Hub::on_workers(2, |builder| builder, |io| ends(io, &tell));
+    for attempt in 0..12 {
+        let target = hub.join(Transport::Polling).polls();
+        // Connections go to the workers in turn: an odd one now and then, so that the two meet in every way.
+        let extra = (attempt % 3 == 0).then(|| hub.http());
+        let mut poll = hub.http();
+        poll.park(&target);
+        if attempt % 2 == 0 {
+            poll.finish()
+        } else {
+            poll.reset()
+        }
+        told.expect("transport error", attempt);
+        drop(extra);
+    }
+    hub.is_unharmed();
+}
+
+#[test]
 fn a_connection_that_ends_between_polls_does_not_end_its_session() {
     let (hub, told) = hub();
     let client = hub.join(Transport::Polling);

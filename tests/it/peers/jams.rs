@@ -106,7 +106,8 @@ fn a_polling_client_that_polls_no_more_is_ended_when_its_outbox_is_full() {
 
 #[test]
 fn a_client_that_reads_gets_the_whole_flood() {
-    let (hub, _told) = hub(|_| {});
+    // A send buffer below the loopback's segment size makes every write wait for a delayed ack (40 ms).
+    let (hub, _told) = hub(|limits| limits.send_buffer_bytes = Limits::default().send_buffer_bytes);
     for transport in Transport::ALL {
         let mut client = hub.join(transport);
         client.send(r#"42["flood"]"#);
@@ -150,6 +151,44 @@ fn members_of_a_room_are_served_while_one_of_them_is_jammed() {
         assert_eq!(told.next(), "transport close");
     }
     hub.is_unharmed();
+}
+
+#[test]
+fn a_client_that_goes_while_its_session_does_not_read_is_noticed() {
+    // Its handlers never return, and it went on sending until the session stopped reading.
+    for reset in [true, false] {
+        let (tell, told) = report();
+        let hub = Hub::limited(
+            |limits| {
+                limits.ping_interval = Duration::from_millis(200);
+                limits.ping_timeout = Duration::from_millis(200);
+                limits.handlers_pending_max = 1;
+                limits.held_events_max = 1;
+            },
+            |io| {
+                ends(io, &tell);
+                let started = tell.clone();
+                let _ = io.of("/").on("hang", move |_, _: Event<()>| {
+                    started.say("started");
+                    std::future::pending()
+                });
+            },
+        );
+        let mut client = hub.join(Transport::Websocket);
+        for _ in 0..10 {
+            client.send(r#"42["hang"]"#);
+        }
+        assert_eq!(told.next(), "started");
+        let websocket = client.into_websocket();
+        if reset {
+            websocket.reset()
+        } else {
+            websocket.finish()
+        }
+        let reason = told.next();
+        assert!(["transport error", "transport close", "ping timeout"].contains(&reason.as_str()), "{reason}");
+        hub.is_unharmed();
+    }
 }
 
 #[test]

@@ -129,6 +129,17 @@ fn a_polling_client_that_is_put_out_gets_its_disconnect_packet_also_while_no_pol
 }
 
 #[test]
+fn a_polling_client_that_is_put_out_and_never_polls_again_is_forgotten() {
+    let (tell, told) = report();
+    let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
+    let mut client = hub.join(crate::support::Transport::Polling);
+    client.send(r#"42["end"]"#);
+    assert_eq!(told.next(), "server namespace disconnect");
+    hub.wait_for_sessions(0);
+    assert_eq!(hub.http().get(&client.polls()).head.status, 400);
+}
+
+#[test]
 fn a_handler_of_a_socket_that_has_gone_hears_it_and_runs_to_its_end() {
     let (tell, told) = report();
     let hub = Hub::start(

@@ -157,6 +157,7 @@ impl Client {
     pub(crate) fn send_all(&mut self, packets: &[Packet]) {
         match &mut self.wire {
             Wire::Polling { posts, .. } => {
+                posts.refresh();
                 let response = posts.post(&polls(&self.sid), payload(packets));
                 assert_eq!(response.told(), (200, "ok"), "POST of {packets:?}");
             }
@@ -256,6 +257,7 @@ impl Client {
         match &mut self.wire {
             Wire::Polling { gets, .. } => {
                 let target = if self.sid.is_empty() { HANDSHAKE.to_owned() } else { polls(&self.sid) };
+                gets.refresh();
                 let response = gets.get(&target);
                 match response.told() {
                     (200, body) => self.queue.extend(packets(body)),
@@ -263,10 +265,9 @@ impl Client {
                     other => panic!("a poll was answered {other:?}"),
                 }
             }
-            Wire::Websocket(websocket) => self.queue.push_back(packet(websocket.recv()).map_err(|ended| {
+            Wire::Websocket(websocket) => self.queue.push_back(packet(websocket.recv()).inspect_err(|_| {
                 // The server closes its side after its close frame, and awaits ours.
                 websocket.closed();
-                ended
             })?),
         }
         Ok(())

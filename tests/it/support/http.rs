@@ -42,6 +42,7 @@ impl Response {
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Http {
+    address: SocketAddr,
     stream: TcpStream,
     buffer: Vec<u8>,
 }
@@ -55,7 +56,7 @@ impl Http {
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, buffer: Vec::new() }
+        Self { address: stream.peer_addr().expect("connected"), stream, buffer: Vec::new() }
     }
 
     /// Sends a request and reads its answer.
@@ -63,6 +64,16 @@ impl Http {
         self.begin(method, target, headers, Some(body.len()));
         self.write(body);
         self.response()
+    }
+
+    /// Connects anew if the server has closed the connection since the last answer: idle ones it keeps for seconds.
+    pub(crate) fn refresh(&mut self) {
+        self.stream.set_nonblocking(true).unwrap();
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        if !matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock) {
+            *self = Self::connect(self.address);
+        }
     }
 
     pub(crate) fn get(&mut self, target: &str) -> Response {
@@ -96,7 +107,7 @@ impl Http {
 
     /// A second hand on the same connection, to write with from another thread.
     pub(crate) fn writer(&self) -> Self {
-        Self { stream: self.stream.try_clone().unwrap(), buffer: Vec::new() }
+        Self { address: self.address, stream: self.stream.try_clone().unwrap(), buffer: Vec::new() }
     }
 
     /// Sends a GET and waits for its head only: from here on the poll is known to wait.

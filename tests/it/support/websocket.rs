@@ -102,8 +102,13 @@ impl Websocket {
             return Err([head.raw.into_bytes(), http.rest()].concat());
         }
         Self::check(&head);
+        Ok(Self::after(http))
+    }
+
+    /// The websocket behind an answer that was read already.
+    pub(crate) fn after(http: Http) -> Self {
         let (stream, buffer) = http.into_parts();
-        Ok(Self { stream, buffer })
+        Self { stream, buffer }
     }
 
     fn check(head: &Head) {
