@@ -79,8 +79,10 @@ pub(crate) enum SessionCommand {
         /// Which socket.
         socket: SocketId,
     },
-    /// A handler panicked: close this session, nothing else.
+    /// A handler panicked: put its socket out, nothing else.
     HandlerPanicked {
+        /// Whose handler.
+        socket: SocketId,
         /// Name of the event, or of the handler.
         handler: String,
     },

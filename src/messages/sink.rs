@@ -33,6 +33,11 @@ pub(crate) trait FrameSink {
     /// Stops or resumes reading, where reading goes through this connection.
     fn set_reading(&mut self, _reading: bool) {}
 
+    /// Whether the peer has closed its side, as far as can be told without reading.
+    fn is_peer_gone(&self) -> bool {
+        false
+    }
+
     /// Queues the transport's last word behind what is queued already.
     fn say_goodbye(&mut self, reason: DisconnectReason, outbox: &mut Outbox);
 

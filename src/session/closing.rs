@@ -90,12 +90,6 @@ impl Session {
         matches!(self.ending, Ending::Lingering { awaits_poll: true, .. })
     }
 
-    /// A handler panicked.
-    pub(super) fn on_panic(&mut self, handler: &str, ctx: &mut Context<Self>) {
-        log::error!("handler panicked, its session is closed sid={:?} handler={handler:?}", self.registration.id);
-        self.close(DisconnectReason::ForcedServerClose, "a handler panicked", ctx);
-    }
-
     /// The last word is out; now the peer's end is awaited, where it is worth waiting for.
     pub(super) fn on_drained_last(&mut self, ctx: &mut Context<Self>) {
         let Some(mut sink) = self.registration.worker.take_drainer(self.registration.slot) else {

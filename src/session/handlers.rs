@@ -110,14 +110,14 @@ impl Session {
         };
         let (handler, socket) = (handler.clone(), presence.socket.clone());
         let ack = Ack::new(ack, &socket);
-        self.spawn(name.clone(), move || handler(socket, Event::new(name, args, ack)));
+        self.spawn(socket.id(), name.clone(), move || handler(socket, Event::new(name, args, ack)));
     }
 
     /// Runs the connection handler; the socket's events are held until it has returned.
     pub(super) fn start_connection_handler(&self, presence: &Presence, handler: Handler<()>) {
         let (link, socket) = (self.link.clone(), presence.socket.clone());
-        self.spawn(ByteString::from_static("connection"), move || {
-            let id = socket.id();
+        let id = socket.id();
+        self.spawn(id, ByteString::from_static("connection"), move || {
             let running = handler(socket, ());
             Box::pin(async move {
                 let result = running.await;
@@ -131,13 +131,13 @@ impl Session {
     pub(super) fn start_disconnect_handler(&self, presence: &Presence, reason: DisconnectReason) {
         if let Some(handler) = presence.handlers.disconnect.clone() {
             let socket = presence.socket.clone();
-            self.spawn(ByteString::from_static("disconnect"), move || handler(socket, reason));
+            self.spawn(socket.id(), ByteString::from_static("disconnect"), move || handler(socket, reason));
         }
     }
 
     /// Starts a handler in a task of its own. Tasks are first polled in the order in which they were spawned, so handlers
     /// start in arrival order. They run to completion also when the session has ended.
-    fn spawn(&self, name: ByteString, start: impl FnOnce() -> Running + 'static) {
+    fn spawn(&self, socket: SocketId, name: ByteString, start: impl FnOnce() -> Running + 'static) {
         let guard = self.running.begin(name.clone());
         let (server, link, id) = (self.core.identity(), self.link.clone(), self.registration.id);
         actix::spawn(async move {
@@ -147,7 +147,7 @@ impl Session {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => log::warn!("handler failed sid={id:?} handler={name:?} error={error}"),
                 Err(Panicked) => {
-                    let _ = link.post(SessionCommand::HandlerPanicked { handler: name.to_string() });
+                    let _ = link.post(SessionCommand::HandlerPanicked { socket, handler: name.to_string() });
                 }
             }
         });

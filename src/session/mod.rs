@@ -30,6 +30,7 @@ use crate::messages::session::{SessionCommand, SessionLink, TransportRefusal};
 use crate::messages::sink::{Handover, Incoming};
 use crate::protocol::encoded::Encoded;
 use crate::protocol::engineio::open::Open;
+use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
 use crate::state::acks::Acks;
 use crate::state::inbox::Inbox;
@@ -213,6 +214,10 @@ impl Session {
             return;
         }
         if !self.reading {
+            // The pong deadline stands still, so it does not tell that the client has gone.
+            if self.registration.worker.is_peer_gone(self.registration.slot) {
+                return self.on_connection_ended(DisconnectReason::TransportClose, "closed by the client", ctx);
+            }
             self.state.on_not_reading(now);
         }
         self.gate.on_timeout(now);
@@ -252,7 +257,7 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::Fetched { ticket, sockets } => self.gate.fetched(ticket, sockets),
             SessionCommand::HandlersFreed => self.running.looked(),
             SessionCommand::Admitted { socket } => self.state.opened(socket),
-            SessionCommand::HandlerPanicked { handler } => self.on_panic(&handler, ctx),
+            SessionCommand::HandlerPanicked { socket, handler } => self.on_panic(socket, &handler),
             SessionCommand::Drain { sink, reply } => self.on_drain(sink, reply, ctx),
             SessionCommand::Post { packets, reply } => self.on_post(packets, reply, ctx),
             SessionCommand::Websocket(handover) => self.on_websocket(handover, ctx),

@@ -107,6 +107,12 @@ impl Session {
         });
     }
 
+    /// A handler panicked: its socket is put out, and nothing else happens.
+    pub(super) fn on_panic(&mut self, socket: SocketId, handler: &str) {
+        log::error!("handler panicked, its socket is put out sid={:?} handler={handler:?}", self.registration.id);
+        self.disconnect(socket, false, Instant::now());
+    }
+
     /// Puts one socket out of its namespace, or all of them and the session after them.
     fn disconnect(&mut self, socket: SocketId, close_session: bool, now: Instant) {
         let sockets: SmallVec<[SocketId; 1]> = match close_session {

@@ -114,6 +114,11 @@ impl Worker {
         self.slots.borrow_mut().set_reading(slot, reading);
     }
 
+    /// Whether the drainer's peer has closed its side; for sessions that do not read at present.
+    pub(crate) fn is_peer_gone(&self, slot: SlotKey) -> bool {
+        self.slots.borrow().is_peer_gone(slot)
+    }
+
     /// Queues a session's packet for its own client; a full outbox loses its session
     /// ([`DrainerLost`](crate::messages::session::SessionCommand)).
     pub(crate) fn push(&self, slot: SlotKey, packet: OwnPacket) {

@@ -111,6 +111,10 @@ impl Slots {
         self.get(key).is_some_and(|slot| slot.sink.is_some())
     }
 
+    pub(super) fn is_peer_gone(&self, key: SlotKey) -> bool {
+        self.get(key).and_then(|slot| slot.sink.as_ref()).is_some_and(|sink| sink.is_peer_gone())
+    }
+
     pub(super) fn last_offset(&self, key: SlotKey) -> Option<Offset> {
         self.get(key).and_then(|slot| slot.last_offset)
     }

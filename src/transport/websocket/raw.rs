@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::Shutdown;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use actix_http::{Request, Response, StatusCode};
 use bytes::BytesMut;
 use futures_core::Stream;
 use socket2::SockRef;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
 use super::super::{Endpoint, Kind, Refusal, Route, route};
@@ -206,6 +206,13 @@ impl FrameSink for RawSink {
     fn set_reading(&mut self, reading: bool) {
         self.shared.paused.set(!reading);
         self.shared.wake_reader();
+    }
+
+    fn is_peer_gone(&self) -> bool {
+        // What the last event of the socket said; asks nobody, waits for nothing.
+        let mut cx = Context::from_waker(Waker::noop());
+        let ready = pin!(self.shared.stream.ready(Interest::READABLE)).poll(&mut cx);
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
     fn say_goodbye(&mut self, reason: DisconnectReason, outbox: &mut Outbox) {
