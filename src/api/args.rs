@@ -286,7 +286,9 @@ mod tests {
         assert_eq!(written(None::<u8>), "null");
         assert_eq!(written(Level::Low), r#""Low""#);
         assert_eq!(written(()), "");
-        assert_eq!(written(&args(&["1", "{}"])), "1,{}");
+        let raw = args(&["1", "{}"]);
+        assert_eq!(written(&raw), "1,{}");
+        assert_eq!(written(raw), "1,{}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Socket.IO v5: what an Engine.IO message says.
 //!
-//! Text becomes a [`Packet`], or a [`PartialPacket`] when binary attachments are still to come. Refuses to look into the
+//! Text becomes a [`Packet`](packet::Packet), or a [`PartialPacket`] when binary attachments are still to come. Refuses to look into the
 //! arguments of an event further than the protocol itself does (its name, the placeholders): payload JSON passes
 //! through as text.
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use stentor::{Event, HandlerError, Socket};
 use tokio::sync::Notify;
 
-use crate::support::{Ended, Hub, Packet, Tell, Transport, ends, on_every_transport, report};
+use crate::support::{Hub, Packet, Tell, Transport, ends, on_every_transport, report};
 
 fn text(packet: impl Into<String>) -> Packet {
     Packet::Text(packet.into())
