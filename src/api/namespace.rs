@@ -34,7 +34,8 @@ impl Namespace {
     /// Handles the event `name` of every socket.
     ///
     /// Handlers of one socket start in the order in which its events arrived, and interleave only at `.await`. An error
-    /// is logged; a panic closes that session and nothing else. Arguments that are no `T` are an error.
+    /// is logged. A panic is logged and puts its socket out of the namespace, and nothing else: the client is told "io server
+    /// disconnect" and does not come back by itself. Arguments that are no `T` are an error.
     #[must_use = "registration is chained; end the chain with a semicolon if this is the last handler"]
     pub fn on<T, F, R>(self, name: &str, handler: F) -> Self
     where

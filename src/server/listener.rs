@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_http::{HttpService, Request};
+use actix_http::{HttpService, KeepAlive, Request};
 use actix_server::ServerHandle;
 use actix_service::{fn_service, map_config};
 use actix_web::dev::AppConfig;
@@ -77,10 +77,15 @@ impl Listener {
     pub async fn run(self) -> io::Result<()> {
         let Self { server, socket, workers, configure, signals } = self;
         let io = server.clone();
+        // A polling client may have nothing to say from one ping to the next; a connection closed under its POST would cost
+        // it the session.
+        let limits = &server.endpoint.services.core.limits;
+        let keep_alive = KeepAlive::Timeout(limits.ping_interval + limits.ping_timeout);
         let factory = move || {
             let (endpoint, path, configure) = (io.endpoint.clone(), io.path.clone(), configure.clone());
             let app = app(io.clone(), configure);
             HttpService::build()
+                .keep_alive(keep_alive)
                 .client_request_timeout(REQUEST_HEAD_TIMEOUT)
                 // A client that closes its side has gone: its pending poll must end, and not wait for a batch.
                 .h1_allow_half_closed(false)

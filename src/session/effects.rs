@@ -36,8 +36,8 @@ impl Session {
                 Effect::DropCandidate => self.drop_candidate("probe failed or timed out"),
                 Effect::Connect { namespace, auth } => self.connect(namespace, auth, ctx),
                 Effect::Event { socket, event } => self.on_event(socket, event),
-                Effect::Ack { id, args } => {
-                    if let Some(call) = self.acks.resolve(id) {
+                Effect::Ack { socket, id, args } => {
+                    if let Some(call) = self.acks.resolve(id, |call| call.socket == socket) {
                         answer(call.asker, Ok(args));
                     }
                 }

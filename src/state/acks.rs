@@ -31,8 +31,10 @@ impl<W> Acks<W> {
         Ok(id)
     }
 
-    /// The client answered `id`. Late, unknown and repeated answers find nobody, and that is all.
-    pub(crate) fn resolve(&mut self, id: u64) -> Option<W> {
+    /// The client answered `id`. Late, unknown and repeated answers find nobody, and that is all; so do answers to a
+    /// waiter who is not `meant`, which stays.
+    pub(crate) fn resolve(&mut self, id: u64, meant: impl Fn(&W) -> bool) -> Option<W> {
+        self.waiting.get(&id).filter(|(_, waiter)| meant(waiter))?;
         let (_, waiter) = self.waiting.remove(&id)?;
         if self.waiting.is_empty() {
             self.waiting = HashMap::new();
@@ -79,9 +81,10 @@ mod tests {
         let now = Instant::now();
         let id = acks.expect("first", now, 8).unwrap();
         assert_eq!(id % 4, 3);
-        assert_eq!(acks.resolve(id), Some("first"));
-        assert_eq!(acks.resolve(id), None);
-        assert_eq!(acks.resolve(u64::MAX), None);
+        assert_eq!(acks.resolve(id, |waiter| *waiter == "another"), None);
+        assert_eq!(acks.resolve(id, |_| true), Some("first"));
+        assert_eq!(acks.resolve(id, |_| true), None);
+        assert_eq!(acks.resolve(u64::MAX, |_| true), None);
     }
 
     #[test]

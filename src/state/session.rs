@@ -59,6 +59,8 @@ pub(crate) enum Effect {
     },
     /// A client answered an ack.
     Ack {
+        /// On which of its sockets.
+        socket: SocketId,
         /// The id it answers.
         id: u64,
         /// Its answer.
@@ -291,7 +293,7 @@ impl SessionState {
                 None => illegal("EVENT without CONNECT to", &namespace),
             },
             Packet::Ack { namespace, id, args } => match self.socket_in(&namespace) {
-                Some(_) => Effect::Ack { id, args },
+                Some(socket) => Effect::Ack { socket, id, args },
                 None => illegal("ACK without CONNECT to", &namespace),
             },
             Packet::Disconnect { namespace } => match self.socket_in(&namespace) {
