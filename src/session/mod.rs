@@ -199,7 +199,7 @@ impl Session {
         if let Some((_, timer)) = self.timer.take() {
             ctx.cancel_future(timer);
         }
-        let wait = deadline.saturating_duration_since(Instant::now());
+        let wait = self.registration.worker.aligned(deadline);
         let timer = ctx.run_later(wait, |session, ctx| {
             session.timer = None;
             session.on_timer(ctx);

@@ -17,6 +17,7 @@ mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, Recipient};
 
@@ -34,9 +35,16 @@ use self::members::Members;
 use self::port::Port;
 use self::slots::Slots;
 
+/// Deadlines nearer than this are kept to the millisecond.
+const ALIGNED_FROM: Duration = Duration::from_secs(1);
+
+/// Farther ones are kept to this, always late, never early.
+const ALIGNED_TO: Duration = Duration::from_millis(100);
+
 /// A worker thread's shared state. Lives on that thread only.
 pub(crate) struct Worker {
     limits: Limits,
+    started: Instant,
     slots: RefCell<Slots>,
     members: RefCell<Members>,
     port: RefCell<Port>,
@@ -50,6 +58,7 @@ impl Worker {
     /// Sets the worker up on the current thread, which must run an actix system, and introduces it to the hub.
     pub(crate) fn start(id: WorkerId, hub: Recipient<HubBatch>, limits: Limits) -> Rc<Self> {
         let worker = Rc::new(Self {
+            started: Instant::now(),
             slots: RefCell::new(Slots::new(limits.outbox_bytes_max)),
             members: RefCell::default(),
             port: RefCell::new(Port::new(id, hub)),
@@ -66,6 +75,19 @@ impl Worker {
     /// The server's bounds.
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// How long to wait for a deadline. Those far away are put off to the next of this worker's common instants, so that
+    /// sessions wake together: their pings then share one turn of the thread, and so do the pongs.
+    pub(crate) fn aligned(&self, deadline: Instant) -> Duration {
+        let now = Instant::now();
+        let wait = deadline.saturating_duration_since(now);
+        if wait < ALIGNED_FROM {
+            return wait;
+        }
+        let since_start = deadline.duration_since(self.started).as_millis() as u64;
+        let step = ALIGNED_TO.as_millis() as u64;
+        self.started + Duration::from_millis(since_start.div_ceil(step) * step) - now
     }
 
     /// Queues a command for the hub, behind all earlier ones of this worker; it leaves at the end of this turn.
