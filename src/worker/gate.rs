@@ -166,11 +166,13 @@ impl Gate {
         self.waiting.is_empty() && self.credit.is_settled()
     }
 
-    /// Fails everything that waits: the sender has ended.
+    /// Fails everything that waits: the sender has ended. What needs no credit still goes, or the hub would keep sockets
+    /// that have left.
     pub(crate) fn close(&mut self) {
         for waiting in self.waiting.drain(..) {
-            if let Waiting::Command { waiter, .. } = waiting {
-                waiter.fail(RequestError::Disconnected);
+            match waiting {
+                Waiting::Command { waiter, .. } => waiter.fail(RequestError::Disconnected),
+                Waiting::Free(command) => self.worker.send(command),
             }
         }
         for answering in self.answering.drain(..) {
@@ -272,6 +274,12 @@ impl Gate {
         if let Some(Answering { waiter: Waiter::Fetch { asker, sockets, .. }, .. }) = self.answering.remove(at) {
             answer(asker, Ok(sockets));
         }
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

@@ -8,6 +8,7 @@ use actix::{Actor, Context, Handler, Recipient, System};
 use smallvec::SmallVec;
 
 use super::Worker;
+use super::gate::{Gate, Waiter};
 use crate::ids::{MemberKey, RoomId, SlotKey, SocketId, WorkerId};
 use crate::limits::Limits;
 use crate::messages::abort::tests::{aborts, is_to_panic};
@@ -40,6 +41,8 @@ impl Handler<HubBatch> for Listener {
             match command {
                 HubCommand::Register { fanout } => *self.fanout.borrow_mut() = Some(fanout),
                 HubCommand::Consumed { bytes } => self.log.borrow_mut().push(format!("consumed {bytes}")),
+                HubCommand::Pass { .. } => self.log.borrow_mut().push("pass".into()),
+                HubCommand::Disconnect { .. } => self.log.borrow_mut().push("disconnect".into()),
                 _ => {}
             }
         }
@@ -192,6 +195,25 @@ fn what_was_written_out_is_reported_to_the_hub() {
         assert_eq!(rig.heard().await, ["write a"], "too little to report");
         rig.tell(vec![deliver(3, "b", false, 600)]);
         assert_eq!(rig.heard().await, ["write b", "consumed 1200"]);
+    });
+}
+
+#[test]
+fn a_gate_that_closes_still_says_which_sockets_have_gone() {
+    // A socket left its namespace while its session was out of credit; then the session ended. The hub would have kept
+    // the socket for ever.
+    run(async {
+        let rig = Rig::new(Limits { credit_commands: 1, ..Limits::default() }).await;
+        let mut gate = Gate::new(rig.worker.clone(), rig.slot);
+        let now = std::time::Instant::now();
+        let socket = SocketId::from_random([1; 15]);
+        let packet = || OwnPacket::Sealed(Encoded::text("x").into());
+        gate.submit(now, 1, Waiter::Nobody, move |from| HubCommand::Pass { from, packet: packet() });
+        gate.push(now, packet());
+        gate.submit_free(HubCommand::Disconnect { socket });
+        assert_eq!(rig.heard().await, ["pass"], "the second packet has no credit, and the rest keeps its place");
+        drop(gate);
+        assert_eq!(rig.heard().await, ["disconnect"]);
     });
 }
 

@@ -38,8 +38,8 @@ const READ_BYTES: usize = 64 << 10;
 /// Reads before other work of the thread gets its turn.
 const READS_PER_TURN: usize = 16;
 
-/// For a refused peer to take its answer.
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// For a peer to take the answer to its upgrade.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Answers every upgrade request of the port. Those that are not for `path` are refused.
 pub(crate) async fn on_upgrade(
@@ -85,7 +85,8 @@ pub(crate) async fn on_upgrade(
 
 async fn switch_protocols(framed: &mut Framed<TcpStream, Codec>, response: Response<()>) -> io::Result<()> {
     Pin::new(&mut *framed).write(Message::Item((response, BodySize::None)))?;
-    std::future::poll_fn(|cx| Pin::new(&mut *framed).flush(cx)).await
+    let flushed = std::future::poll_fn(|cx| Pin::new(&mut *framed).flush(cx));
+    tokio::time::timeout(ANSWER_TIMEOUT, flushed).await?
 }
 
 /// Refuses as engine.io does: a bare response with the message as body, and the socket closed.
@@ -101,7 +102,7 @@ async fn refuse(framed: Framed<TcpStream, Codec>, status: StatusCode, message: &
         stream.write_all(response.as_bytes()).await?;
         stream.shutdown().await
     };
-    tokio::time::timeout(REFUSAL_TIMEOUT, written).await.unwrap_or(Ok(()))
+    tokio::time::timeout(ANSWER_TIMEOUT, written).await.unwrap_or(Ok(()))
 }
 
 /// A socket between the worker that accepted it and the one that will drive it.
