@@ -22,6 +22,16 @@ pub struct Limits {
     /// For a closing websocket to take its last bytes; then it is reset. Default 1 s: a healthy peer needs milliseconds.
     pub close_linger: Duration,
 
+    /// Sessions at a time, over all transports; further handshakes get 503. Default 1 000 000: more than one process can
+    /// have sockets for, so that memory is what counts; set it to what the machine has room for (about 5 KiB each).
+    pub sessions_max: usize,
+    /// Connections that may wait to be accepted. Default 4 096: a reconnect storm is taken in by the kernel meanwhile.
+    pub backlog: u32,
+    /// For a client to send its request's head; then it is disconnected. Default 10 s.
+    pub request_head_timeout: Duration,
+    /// For a client to take the answer to its upgrade. Default 5 s: it is a few hundred bytes.
+    pub upgrade_answer_timeout: Duration,
+
     /// Largest POST body and largest websocket message accepted, in bytes. Default 1 000 000, Socket.IO's.
     pub payload_bytes_max: usize,
     /// For a POST's body to come in whole. Default 30 s: a phone on a bad line needs seconds, a slow-loris minutes.
@@ -89,6 +99,10 @@ impl Default for Limits {
             upgrade_noop_interval: Duration::from_millis(100),
             attachments_timeout: Duration::from_secs(10),
             close_linger: Duration::from_secs(1),
+            sessions_max: 1_000_000,
+            backlog: 4_096,
+            request_head_timeout: Duration::from_secs(10),
+            upgrade_answer_timeout: Duration::from_secs(5),
             payload_bytes_max: 1_000_000,
             body_timeout: Duration::from_secs(30),
             payload_packets_max: 10_000,

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_http::{HttpService, KeepAlive, Request};
 use actix_server::ServerHandle;
@@ -15,12 +14,6 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Server;
 use crate::transport::{polling, websocket::raw};
-
-/// Connections that may wait to be accepted. A reconnect storm is taken in by the kernel meanwhile.
-const BACKLOG: u32 = 4_096;
-
-/// For a client to send its request's head; then it is disconnected.
-const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Configure = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
 
@@ -37,7 +30,7 @@ impl Listener {
     pub(super) fn bind(server: Server, address: impl ToSocketAddrs) -> io::Result<Self> {
         let mut last = io::Error::new(io::ErrorKind::InvalidInput, "address resolves to nothing");
         for address in address.to_socket_addrs()? {
-            match listen(address) {
+            match listen(address, server.endpoint.services.core.limits.backlog) {
                 Ok(socket) => {
                     return Ok(Self { server, socket, workers: None, configure: Vec::new(), signals: true });
                 }
@@ -80,13 +73,14 @@ impl Listener {
         // A polling client may have nothing to say from one ping to the next; a connection closed under its POST would cost
         // it the session.
         let limits = &server.endpoint.services.core.limits;
+        let request_head_timeout = limits.request_head_timeout;
         let keep_alive = KeepAlive::Timeout(limits.ping_interval + limits.ping_timeout);
         let factory = move || {
             let (endpoint, path, configure) = (io.endpoint.clone(), io.path.clone(), configure.clone());
             let app = app(io.clone(), configure);
             HttpService::build()
                 .keep_alive(keep_alive)
-                .client_request_timeout(REQUEST_HEAD_TIMEOUT)
+                .client_request_timeout(request_head_timeout)
                 // A client that closes its side has gone: its pending poll must end, and not wait for a batch.
                 .h1_allow_half_closed(false)
                 .upgrade(fn_service(move |request: (Request, _)| {
@@ -131,12 +125,12 @@ fn app(
     })
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for connections of the last life to time out.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG as i32)?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }

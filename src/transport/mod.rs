@@ -34,6 +34,15 @@ impl Endpoint {
         self.workers.here()
     }
 
+    /// Whether one more session may be opened.
+    fn has_room(&self) -> Result<(), Refusal> {
+        if self.services.directory.len() < self.services.core.limits.sessions_max {
+            return Ok(());
+        }
+        log::warn!("session refused, there are as many as there may be count={}", self.services.directory.len());
+        Err(Refusal::Full)
+    }
+
     /// Opens a session for a request.
     fn open(&self, head: &RequestHead, opening: Opening) -> Result<SessionLink, Refusal> {
         let limits = &self.services.core.limits;
@@ -78,6 +87,8 @@ pub(crate) enum Refusal {
     BadMethod,
     BadRequest,
     UnsupportedVersion,
+    /// Not one of Engine.IO's: the server has as many sessions as it may have. Clients try again.
+    Full,
 }
 
 impl Refusal {
@@ -87,6 +98,7 @@ impl Refusal {
             Self::UnknownSession => 1,
             Self::BadMethod => 2,
             Self::BadRequest => 3,
+            Self::Full => 4,
             Self::UnsupportedVersion => 5,
         }
     }
@@ -97,18 +109,26 @@ impl Refusal {
             Self::UnknownSession => "Session ID unknown",
             Self::BadMethod => "Bad handshake method",
             Self::BadRequest => "Bad request",
+            Self::Full => "Too many sessions",
             Self::UnsupportedVersion => "Unsupported protocol version",
         }
     }
 
-    /// The answer over HTTP: 400 with `{"code":…,"message":…}`.
+    const fn status(self) -> StatusCode {
+        match self {
+            Self::Full => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// The answer over HTTP: `{"code":…,"message":…}`.
     fn response(self) -> HttpResponse {
         #[derive(Serialize)]
         struct Body {
             code: u8,
             message: &'static str,
         }
-        HttpResponse::build(StatusCode::BAD_REQUEST).json(Body { code: self.code(), message: self.message() })
+        HttpResponse::build(self.status()).json(Body { code: self.code(), message: self.message() })
     }
 }
 

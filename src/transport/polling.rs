@@ -38,6 +38,7 @@ pub(crate) async fn handle(endpoint: Endpoint, request: HttpRequest, payload: Pa
 async fn answer(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) -> Result<HttpResponse, Refusal> {
     match route(request.query_string(), request.method(), false)? {
         Route::Handshake(Kind::Polling) => {
+            endpoint.has_room()?;
             let link = endpoint.open(request.head(), Opening::Polling)?;
             poll(link, endpoint.services.core.limits.poll_bytes_max).await
         }

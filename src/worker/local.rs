@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use actix::Recipient;
 
@@ -13,11 +13,16 @@ use crate::messages::hub::HubBatch;
 
 thread_local! {
     /// The workers of this thread: one for each server that it serves, mostly one.
-    static WORKERS: RefCell<Vec<(usize, Rc<Worker>)>> = const { RefCell::new(Vec::new()) };
+    static WORKERS: RefCell<Vec<(u64, Rc<Worker>)>> = const { RefCell::new(Vec::new()) };
 }
+
+/// Servers that this process has made.
+static SERVERS: AtomicU64 = AtomicU64::new(0);
 
 /// What it takes to make the workers of one server.
 pub(crate) struct Workers {
+    /// Tells servers apart, also from those that are gone.
+    server: u64,
     hub: Recipient<HubBatch>,
     limits: Limits,
     next: AtomicU16,
@@ -25,7 +30,8 @@ pub(crate) struct Workers {
 
 impl Workers {
     pub(crate) fn new(hub: Recipient<HubBatch>, limits: Limits) -> Self {
-        Self { hub, limits, next: AtomicU16::new(0) }
+        let server = SERVERS.fetch_add(1, Ordering::Relaxed);
+        Self { server, hub, limits, next: AtomicU16::new(0) }
     }
 
     /// The next worker's number, for one that is not found by thread.
@@ -35,13 +41,12 @@ impl Workers {
 
     /// This thread's worker of this server. The thread must run an actix system.
     pub(crate) fn here(&self) -> Rc<Worker> {
-        let identity = std::ptr::from_ref(self) as usize;
         let known = WORKERS.with_borrow(|workers| {
-            workers.iter().find(|(server, _)| *server == identity).map(|(_, worker)| worker.clone())
+            workers.iter().find(|(server, _)| *server == self.server).map(|(_, worker)| worker.clone())
         });
         known.unwrap_or_else(|| {
             let worker = Worker::start(self.next_id(), self.hub.clone(), self.limits.clone());
-            WORKERS.with_borrow_mut(|workers| workers.push((identity, worker.clone())));
+            WORKERS.with_borrow_mut(|workers| workers.push((self.server, worker.clone())));
             worker
         })
     }

@@ -19,10 +19,10 @@ use socket2::SockRef;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
-use super::super::{Endpoint, Kind, Refusal, Route, route};
+use super::super::{Endpoint, Refusal, Route, route};
 use super::frames::{Decoded, End, FrameReader};
 use crate::limits::Limits;
-use crate::messages::session::SessionCommand;
+use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Connection, Drained, FrameSink, Handover, Incoming};
 use crate::protocol::encoded::Encoded;
 use crate::protocol::reason::DisconnectReason;
@@ -38,42 +38,26 @@ const READ_BYTES: usize = 64 << 10;
 /// Reads before other work of the thread gets its turn.
 const READS_PER_TURN: usize = 16;
 
-/// For a peer to take the answer to its upgrade.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Answers every upgrade request of the port. Those that are not for `path` are refused.
 pub(crate) async fn on_upgrade(
     endpoint: Endpoint,
     path: &str,
     (request, mut framed): (Request, Framed<TcpStream, Codec>),
 ) -> io::Result<()> {
+    let limits = &endpoint.services.core.limits;
     let requested = request.path();
     if requested.strip_suffix('/').unwrap_or(requested) != path {
-        return refuse(framed, StatusCode::NOT_FOUND, "Not found").await;
+        return refuse(framed, StatusCode::NOT_FOUND, "Not found", limits).await;
     }
-    let query = request.uri().query().unwrap_or("");
-    let accepted = match (route(query, request.method(), true), handshake(request.head())) {
-        (Ok(route), Ok(mut response)) => Ok((route, response.finish())),
-        (Err(refusal), _) => Err(refusal),
-        (Ok(_), Err(_)) => Err(Refusal::BadRequest),
-    };
-    let (route, response) = match accepted {
+    let (session, response) = match accept(&endpoint, &request) {
         Ok(accepted) => accepted,
         Err(refusal) => {
-            log::debug!("upgrade refused query={query:?} refusal={refusal:?}");
-            return refuse(framed, StatusCode::BAD_REQUEST, refusal.message()).await;
+            log::debug!("upgrade refused query={:?} refusal={refusal:?}", request.uri().query());
+            return refuse(framed, refusal.status(), refusal.message(), limits).await;
         }
     };
-    // Looked up before the switch, so that an unknown session is refused over HTTP.
-    let session = match &route {
-        Route::Session(id, Kind::Websocket) => match endpoint.find(id) {
-            Ok(link) => Some(link),
-            Err(refusal) => return refuse(framed, StatusCode::BAD_REQUEST, refusal.message()).await,
-        },
-        _ => None,
-    };
-    switch_protocols(&mut framed, response.drop_body()).await?;
-    let handover = Box::new(RawHandover::new(framed, &endpoint.services.core.limits)?);
+    switch_protocols(&mut framed, response, limits).await?;
+    let handover = Box::new(RawHandover::new(framed, limits)?);
     // Whatever fails from here on has been logged and closes the socket by dropping it.
     let _ = match session {
         // The session may be on another worker: the socket moves there.
@@ -83,14 +67,37 @@ pub(crate) async fn on_upgrade(
     Ok(())
 }
 
-async fn switch_protocols(framed: &mut Framed<TcpStream, Codec>, response: Response<()>) -> io::Result<()> {
+/// Checks an upgrade before the switch, so that what cannot be is refused over HTTP. Gives the session that it is for, if
+/// not a new one, and the answer.
+fn accept(endpoint: &Endpoint, request: &Request) -> Result<(Option<SessionLink>, Response<()>), Refusal> {
+    let session = match route(request.uri().query().unwrap_or(""), request.method(), true)? {
+        Route::Session(id, _) => Some(endpoint.find(&id)?),
+        Route::Handshake(_) => {
+            endpoint.has_room()?;
+            None
+        }
+    };
+    let mut response = handshake(request.head()).map_err(|_| Refusal::BadRequest)?;
+    Ok((session, response.finish().drop_body()))
+}
+
+async fn switch_protocols(
+    framed: &mut Framed<TcpStream, Codec>,
+    response: Response<()>,
+    limits: &Limits,
+) -> io::Result<()> {
     Pin::new(&mut *framed).write(Message::Item((response, BodySize::None)))?;
     let flushed = std::future::poll_fn(|cx| Pin::new(&mut *framed).flush(cx));
-    tokio::time::timeout(ANSWER_TIMEOUT, flushed).await?
+    tokio::time::timeout(limits.upgrade_answer_timeout, flushed).await?
 }
 
 /// Refuses as engine.io does: a bare response with the message as body, and the socket closed.
-async fn refuse(framed: Framed<TcpStream, Codec>, status: StatusCode, message: &str) -> io::Result<()> {
+async fn refuse(
+    framed: Framed<TcpStream, Codec>,
+    status: StatusCode,
+    message: &str,
+    limits: &Limits,
+) -> io::Result<()> {
     let mut stream = framed.into_parts().io;
     let reason = status.canonical_reason().unwrap_or("");
     let response = format!(
@@ -102,7 +109,7 @@ async fn refuse(framed: Framed<TcpStream, Codec>, status: StatusCode, message: &
         stream.write_all(response.as_bytes()).await?;
         stream.shutdown().await
     };
-    tokio::time::timeout(ANSWER_TIMEOUT, written).await.unwrap_or(Ok(()))
+    tokio::time::timeout(limits.upgrade_answer_timeout, written).await.unwrap_or(Ok(()))
 }
 
 /// A socket between the worker that accepted it and the one that will drive it.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Ended, Frame, Hub, Packet, Transport, ends, frame, on_every_transport, report};
+use crate::support::{Ended, Frame, Hub, Packet, Transport, Websocket, ends, frame, on_every_transport, report};
 
 fn text(packet: impl Into<String>) -> Packet {
     Packet::Text(packet.into())
@@ -150,5 +150,23 @@ fn websockets_that_are_opened_and_dropped_by_the_hundred_are_forgotten() {
     for _ in 0..300 {
         drop(hub.open(Transport::Websocket));
     }
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_handshake_past_the_number_of_sessions_is_refused_until_one_ends() {
+    let hub = Hub::limited(|limits| limits.sessions_max = 2, |_| {});
+    let mut first = hub.join(Transport::Polling);
+    let mut second = hub.join(Transport::Websocket);
+    let refused = (503, r#"{"code":4,"message":"Too many sessions"}"#);
+    assert_eq!(hub.http().get("/socket.io/?EIO=4&transport=polling").told(), refused);
+    let upgrade = Websocket::ask(hub.http(), "/socket.io/?EIO=4&transport=websocket", &[]);
+    let answer = String::from_utf8(upgrade.unwrap_err()).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nToo many sessions"), "{answer}");
+    first.echoes();
+    second.echoes();
+    first.send("1");
+    second.send("1");
     hub.is_unharmed();
 }
