@@ -45,9 +45,11 @@ impl Core {
         Arc::as_ptr(self) as usize
     }
 
-    /// Where an emit goes: to the session whose handler runs, else to `own`, else to the desk.
+    /// Where an emit to rooms goes: to the session whose handler runs, else to `own`; to the desk if there is none, or
+    /// if it has ended: a handler that says who left must still be heard.
     pub(crate) fn outlet(self: &Arc<Self>, own: Option<&SessionLink>) -> SessionLink {
-        current::session(self.identity()).unwrap_or_else(|| own.unwrap_or(&self.desk).clone())
+        let session = current::session(self.identity()).or_else(|| own.cloned());
+        session.filter(SessionLink::is_open).unwrap_or_else(|| self.desk.clone())
     }
 
     /// Encodes an event once, with a hole for its token if it is to bear one.

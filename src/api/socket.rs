@@ -66,6 +66,9 @@ impl Socket {
     /// Completes when the event has its place; while more than half of the client's outbox waits to be read, not before
     /// that has gone down, which is what slows a fast handler to its client's pace.
     pub async fn emit<T: ToArgs>(&self, name: &str, data: T) -> Result<(), EmitError> {
+        if !self.0.link.is_open() {
+            return Err(EmitError::Disconnected);
+        }
         let draft = self.0.core.draft(&self.0.namespace, name, &data, true)?;
         let link = self.0.core.outlet(Some(&self.0.link));
         let (socket, grade) = (self.0.id, Grade::Plain);

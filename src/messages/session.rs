@@ -161,7 +161,8 @@ impl SessionLink {
         self.0.open.store(false, Ordering::Release);
     }
 
-    fn is_open(&self) -> bool {
+    /// Whether the session is open to the application.
+    pub(crate) fn is_open(&self) -> bool {
         self.0.open.load(Ordering::Acquire)
     }
 

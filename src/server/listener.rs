@@ -79,6 +79,8 @@ impl Listener {
             let (endpoint, path, configure) = (io.endpoint.clone(), io.path.clone(), configure.clone());
             let app = app(io.clone(), configure);
             HttpService::build()
+                // A poll's head leaves before its batch: the batch must not wait for the head's ack.
+                .tcp_nodelay(true)
                 .keep_alive(keep_alive)
                 .client_request_timeout(request_head_timeout)
                 // A client that closes its side has gone: its pending poll must end, and not wait for a batch.

@@ -20,6 +20,8 @@ pub(super) enum Ending {
     Settling {
         /// Why.
         reason: DisconnectReason,
+        /// Then it closes all the same.
+        until: Instant,
     },
     /// It is closed for the application; its connection takes the last bytes, or is reset at this instant.
     Lingering {
@@ -56,15 +58,20 @@ impl Session {
         self.end(reason, detail, if jammed { Parting::Reset } else { Parting::Goodbye }, ctx);
     }
 
-    pub(super) fn close_when_settled(&mut self, reason: DisconnectReason) {
+    /// Whether the session takes no more of its client: it is closed, or about to be.
+    pub(super) fn is_parting(&self) -> bool {
+        self.ending != Ending::Open
+    }
+
+    pub(super) fn close_when_settled(&mut self, reason: DisconnectReason, now: Instant) {
         if self.ending == Ending::Open {
-            self.ending = Ending::Settling { reason };
+            self.ending = Ending::Settling { reason, until: now + self.core.limits.close_linger };
         }
     }
 
     pub(super) fn close_if_settled(&mut self, ctx: &mut Context<Self>) {
-        if let Ending::Settling { reason } = self.ending
-            && self.gate.is_settled()
+        if let Ending::Settling { reason, until } = self.ending
+            && (self.gate.is_settled() || until <= Instant::now())
         {
             self.close(reason, "put out by the application", ctx);
         }
@@ -72,7 +79,10 @@ impl Session {
 
     /// The client broke the rules of its transport.
     pub(super) fn on_transport_failed(&mut self, detail: String, ctx: &mut Context<Self>) {
-        self.close(DisconnectReason::TransportError, &detail, ctx);
+        // Polling alone sends this. After an upgrade it is a late word of what is not the transport any more.
+        if self.transport == Transport::Polling {
+            self.close(DisconnectReason::TransportError, &detail, ctx);
+        }
     }
 
     /// The drainer broke, or the outbox is full: nothing more can be said.
@@ -123,8 +133,11 @@ impl Session {
         }
         log::debug!("session closed sid={:?} reason=\"{reason}\" detail=\"{detail}\"", self.registration.id);
         for presence in std::mem::take(&mut self.presences) {
+            let was_connected = self.state.is_connected(presence.socket.id());
             self.state.gone(presence.socket.id());
-            self.start_disconnect_handler(&presence, reason);
+            if was_connected {
+                self.start_disconnect_handler(&presence, reason);
+            }
         }
         self.registration.withdraw_sockets();
         self.gate.close();

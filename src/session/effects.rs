@@ -55,7 +55,7 @@ impl Session {
 
     /// A client asks for a namespace: checked here, then connected by the hub.
     fn connect(&mut self, namespace: NamespacePath, _auth: Option<ByteString>, ctx: &mut Context<Self>) {
-        if self.is_ending() {
+        if self.is_parting() {
             return;
         }
         let Some(handlers) = self.core.registry.handlers(&namespace) else {
@@ -112,13 +112,16 @@ impl Session {
             return false;
         };
         let presence = self.presences.remove(at);
+        let was_connected = self.state.is_connected(socket);
         self.state.gone(socket);
         self.inbox.forget(&socket);
         // Dropping them tells who waits that the socket is disconnected.
         drop(self.acks.forget(|call| call.socket == socket));
         self.registration.forget(socket);
         self.gate.submit_free(HubCommand::Disconnect { socket });
-        self.start_disconnect_handler(&presence, reason);
+        if was_connected {
+            self.start_disconnect_handler(&presence, reason);
+        }
         true
     }
 }

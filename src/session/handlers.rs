@@ -48,6 +48,10 @@ struct RunningHandler(Rc<RunningHandlers>);
 impl Drop for RunningHandler {
     fn drop(&mut self) {
         self.0.count.set(self.0.count.get() - 1);
+        if self.0.count.get() == 0 {
+            // The name shares the memory of the packet that brought it.
+            drop(self.0.newest.take());
+        }
         if self.0.watched.replace(false) {
             let _ = self.0.link.post(SessionCommand::HandlersFreed);
         }
@@ -57,7 +61,7 @@ impl Drop for RunningHandler {
 impl Session {
     /// A client emitted an event: its handler starts now, or the event is held.
     pub(super) fn on_event(&mut self, socket: SocketId, event: ClientEvent) {
-        if self.is_ending() {
+        if self.is_parting() {
             return;
         }
         if self.inbox.is_empty() && self.may_start(socket) {

@@ -175,7 +175,8 @@ impl Session {
 
     /// The end of every turn: what may start now starts, and the timer stands at the next deadline.
     fn end_turn(&mut self, ctx: &mut Context<Self>) {
-        if !self.inbox.is_empty() {
+        // Also when the inbox was emptied otherwise: a socket that goes takes its held events along.
+        if !self.inbox.is_empty() || !self.reading {
             self.release_events();
         }
         self.close_if_settled(ctx);
@@ -186,7 +187,8 @@ impl Session {
         let deadline = match self.ending {
             Ending::Lingering { until, .. } => until,
             Ending::Over => return,
-            Ending::Open | Ending::Settling { .. } => {
+            Ending::Settling { until, .. } => until,
+            Ending::Open => {
                 [self.gate.deadline(), self.acks.deadline(), self.congested.front().map(|(until, _)| *until)]
                     .into_iter()
                     .flatten()

@@ -1,6 +1,6 @@
 //! What code asks of this session through handles.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
@@ -13,6 +13,9 @@ use crate::protocol::reason::DisconnectReason;
 use crate::state::rooms::Target;
 use crate::worker::desk;
 use crate::worker::gate::Waiter;
+
+/// Longest wait for an ack: a year, since no session lives longer and an instant cannot be put off for ever.
+const CALL_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Session {
     pub(super) fn on_request(&mut self, request: Request) {
@@ -39,7 +42,11 @@ impl Session {
                 self.emit_direct(socket, draft, grade, done, now);
             }
             Request::Call { socket, draft, timeout, answer: asker } if self.has(socket) => {
-                match self.acks.expect(Call { socket, asker }, now + timeout, self.core.limits.acks_pending_max) {
+                match self.acks.expect(
+                    Call { socket, asker },
+                    now + timeout.min(CALL_MAX),
+                    self.core.limits.acks_pending_max,
+                ) {
                     Ok(id) => self.call(socket, draft, id, now),
                     Err(call) => answer(call.asker, Err(RequestError::Overloaded)),
                 }
@@ -127,7 +134,7 @@ impl Session {
             }
         }
         if close_session {
-            self.close_when_settled(DisconnectReason::ForcedServerClose);
+            self.close_when_settled(DisconnectReason::ForcedServerClose, now);
         }
     }
 }

@@ -197,6 +197,11 @@ impl SessionState {
         self.presences.iter().any(|presence| presence.socket == socket && presence.phase == Phase::Open)
     }
 
+    /// Whether the hub has connected this socket: only then did the application hear of it.
+    pub(crate) fn is_connected(&self, socket: SocketId) -> bool {
+        self.presences.iter().any(|presence| presence.socket == socket && presence.phase != Phase::Connecting)
+    }
+
     /// The socket is gone.
     pub(crate) fn gone(&mut self, socket: SocketId) {
         self.presences.retain(|presence| presence.socket != socket);

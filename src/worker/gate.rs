@@ -60,6 +60,13 @@ impl Waiter {
     }
 }
 
+impl Answering {
+    /// A socket that the hub connects after all must be opened: its client has the reply.
+    fn may_expire(&self) -> bool {
+        !matches!(self.waiter, Waiter::Connect(_))
+    }
+}
+
 type Command = Box<dyn FnOnce(ReplyTo) -> HubCommand>;
 
 enum Waiting {
@@ -186,14 +193,16 @@ impl Gate {
             Waiting::Command { give_up, waiter, .. } if waiter.can_be_refused() => Some(*give_up),
             _ => None,
         });
-        let answering = self.answering.front().map(|answering| answering.give_up);
+        let answering =
+            self.answering.iter().find(|answering| answering.may_expire()).map(|answering| answering.give_up);
         waiting.into_iter().chain(answering).min()
     }
 
     /// Gives up what is overdue.
     pub(crate) fn on_timeout(&mut self, now: Instant) {
-        while self.answering.front().is_some_and(|answering| answering.give_up <= now) {
-            if let Some(answering) = self.answering.pop_front() {
+        let late = |answering: &Answering| answering.give_up <= now && answering.may_expire();
+        while let Some(at) = self.answering.iter().position(late) {
+            if let Some(answering) = self.answering.remove(at) {
                 answering.waiter.fail(RequestError::Unanswered);
             }
         }

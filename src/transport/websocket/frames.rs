@@ -83,7 +83,8 @@ impl FrameReader {
         if header.reserved_bits {
             return Err(protocol_error("frame with reserved bits"));
         }
-        let before = self.fragments.as_ref().map_or(0, |fragments| fragments.data.len());
+        let fragments = self.fragments.as_ref().filter(|_| !header.control);
+        let before = fragments.map_or(0, |fragments| fragments.data.len());
         let bytes = usize::try_from(header.payload_bytes).unwrap_or(usize::MAX).saturating_add(before);
         if bytes > self.message_bytes_max {
             let detail = format!("message of {bytes} bytes exceeds limit of {}", self.message_bytes_max);

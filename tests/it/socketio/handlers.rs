@@ -406,3 +406,47 @@ fn events_without_a_handler_of_their_own_go_to_the_one_for_the_rest() {
         assert_eq!(told.take(3), ["event 1", "unhandled \"ä\" {},2", "unhandled \"7\" \"x\""]);
     });
 }
+
+#[test]
+fn a_session_that_stopped_reading_reads_again_when_the_held_events_go_with_their_socket() {
+    let hub = Hub::limited(
+        |limits| {
+            limits.handlers_pending_max = 1;
+            limits.held_events_max = 1;
+        },
+        |io| {
+            let _ = io.of("/").on("hang", |_, _: Event<()>| std::future::pending());
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        let mut packets = vec![text(r#"42["hang"]"#); 5];
+        packets.push(text("41"));
+        client.send_all(&packets);
+        client.connect("");
+        client.send("1");
+    });
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_disconnect_handler_can_tell_the_others() {
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            let _ = io.of("/").on_disconnect(|socket, reason| async move {
+                socket.everybody().emit("left", reason.as_str()).await?;
+                assert!(socket.emit("nobody", ()).await.is_err());
+                Ok(())
+            });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut other = hub.join(Transport::Websocket);
+        let mut client = hub.join(transport);
+        client.send("1");
+        other.expect(r#"42["left","transport close"]"#);
+        other.send("1");
+        hub.wait_for_sessions(0);
+    });
+}
