@@ -41,7 +41,7 @@ impl From<RequestError> for EmitError {
     fn from(error: RequestError) -> Self {
         match error {
             RequestError::Disconnected => Self::Disconnected,
-            RequestError::Overloaded | RequestError::TooManyRooms => Self::Overloaded,
+            RequestError::Overloaded | RequestError::TooManyRooms | RequestError::ForeignRoom => Self::Overloaded,
             RequestError::Unanswered => Self::Unanswered,
             RequestError::NotDurable => Self::NotDurable,
         }
@@ -82,6 +82,9 @@ pub enum RoomError {
     /// The socket is in as many rooms as one may be; leave some.
     #[error("socket is in as many rooms as it may be")]
     TooManyRooms,
+    /// The name is the id of another connected socket, whose own room nobody else may join; choose another name.
+    #[error("room is another socket's own")]
+    ForeignRoom,
 }
 
 impl From<RequestError> for RoomError {
@@ -91,6 +94,7 @@ impl From<RequestError> for RoomError {
             RequestError::Overloaded | RequestError::NotDurable => Self::Overloaded,
             RequestError::Unanswered => Self::Unanswered,
             RequestError::TooManyRooms => Self::TooManyRooms,
+            RequestError::ForeignRoom => Self::ForeignRoom,
         }
     }
 }

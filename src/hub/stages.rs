@@ -191,6 +191,7 @@ impl Hub {
                 Outcome::Joined { members: joined.members, offset }
             }
             Err(Absent::Full) => Outcome::Refused(Refusal::TooManyRooms),
+            Err(Absent::Foreign) => Outcome::Refused(Refusal::ForeignRoom),
             Err(Absent::Socket | Absent::Room) => Outcome::Refused(Refusal::NotConnected),
         }
     }

@@ -83,6 +83,8 @@ pub(crate) enum Refusal {
     NotConnected,
     /// The socket is in as many rooms as it may be.
     TooManyRooms,
+    /// The room is another socket's own.
+    ForeignRoom,
     /// Durable events need a queue, and this server has none.
     NoQueue,
     /// Durable events need at least one room.

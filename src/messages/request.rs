@@ -23,6 +23,9 @@ pub enum RequestError {
     /// The socket is in as many rooms as it may be.
     #[error("socket is in as many rooms as it may be")]
     TooManyRooms,
+    /// The room is another socket's own.
+    #[error("room is another socket's own")]
+    ForeignRoom,
     /// No answer in time. For an emit: it may or may not have happened.
     #[error("no answer within the deadline")]
     Unanswered,

@@ -74,7 +74,7 @@ struct Failure {
 impl From<RoomError> for Failure {
     fn from(error: RoomError) -> Self {
         let code = match error {
-            RoomError::Name(_) => "bad_room",
+            RoomError::Name(_) | RoomError::ForeignRoom => "bad_room",
             RoomError::TooManyRooms => "too_many_rooms",
             RoomError::Disconnected => "disconnected",
             RoomError::Overloaded | RoomError::Unanswered => "overloaded",

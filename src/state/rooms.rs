@@ -99,6 +99,8 @@ pub(crate) enum Absent {
     Room,
     /// The socket is in as many rooms as it may be.
     Full,
+    /// The name is the id of another socket: whoever joined would hear what is meant for that one alone.
+    Foreign,
 }
 
 /// Sockets, rooms and namespaces of one hub.
@@ -123,6 +125,10 @@ impl Rooms {
 
     /// Puts a socket into a room, which comes to be if it was not there.
     pub(crate) fn join(&mut self, socket: &SocketId, name: &RoomName, rooms_max: usize) -> Result<Joined, Absent> {
+        let owner = SocketId::parse(name.as_str()).ok().filter(|id| id != socket);
+        if owner.is_some_and(|id| self.sockets.contains_key(&id)) {
+            return Err(Absent::Foreign);
+        }
         let entry = self.sockets.get_mut(socket).ok_or(Absent::Socket)?;
         let place = entry.place;
         let namespace = &mut self.namespaces[entry.namespace as usize];
@@ -328,6 +334,14 @@ mod tests {
         assert_eq!(route.sockets.as_slice(), [place(1, 20)]);
         let excluded = Target { except: SmallVec::from_elem(socket(1).into(), 1), ..Target::default() };
         assert_eq!(rooms.route(&NamespacePath::root(), &excluded).exclude.as_slice(), [place(0, 10)]);
+    }
+
+    #[test]
+    fn another_sockets_own_room_cannot_be_joined() {
+        let mut rooms = two_sockets();
+        assert_eq!(rooms.join(&socket(1), &socket(2).into(), 9), Err(Absent::Foreign));
+        assert!(rooms.join(&socket(1), &socket(1).into(), 9).is_ok());
+        assert!(rooms.join(&socket(1), &socket(7).into(), 9).is_ok(), "nobody's id is a name like any other");
     }
 
     #[test]

@@ -296,6 +296,7 @@ fn error(refusal: Refusal) -> RequestError {
     match refusal {
         Refusal::NotConnected => RequestError::Disconnected,
         Refusal::TooManyRooms => RequestError::TooManyRooms,
+        Refusal::ForeignRoom => RequestError::ForeignRoom,
         Refusal::NoQueue | Refusal::DurableNeedsRoom => RequestError::NotDurable,
         Refusal::Overloaded => RequestError::Overloaded,
     }

@@ -52,7 +52,7 @@ pub(crate) async fn on_upgrade(
     let (session, response) = match accept(&endpoint, &request) {
         Ok(accepted) => accepted,
         Err(refusal) => {
-            log::debug!("upgrade refused query={:?} refusal={refusal:?}", request.uri().query());
+            log::debug!("upgrade refused refusal={refusal:?}");
             return refuse(framed, refusal.status(), refusal.message(), limits).await;
         }
     };
