@@ -1,6 +1,7 @@
 //! The answer to an event that a client emitted with an ack id.
 
 use super::args::ToArgs;
+use super::core::encode;
 use super::error::EmitError;
 use super::socket::Socket;
 use crate::messages::request::Request;
@@ -26,7 +27,7 @@ impl Ack {
     /// if the socket has left its namespace meanwhile.
     pub fn send<T: ToArgs>(self, data: T) -> Result<(), EmitError> {
         let Some((id, socket)) = self.wanted else { return Ok(()) };
-        let args = data.to_args()?;
+        let args = encode(&data)?;
         let message = Draft::ack(socket.namespace().clone(), id, args.json(), args.attachments.clone());
         let request = Request::Acknowledge { socket: socket.id(), message };
         socket.link().request(request).map_err(|_| EmitError::Disconnected)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::args::ToArgs;
+use super::args::{OutgoingArgs, ToArgs};
 use super::current;
 use super::error::EmitError;
 use super::registry::Registry;
@@ -13,13 +13,7 @@ use crate::limits::Limits;
 use crate::messages::request::{Request, RequestError};
 use crate::messages::session::{OfferError, SessionLink};
 use crate::protocol::encoded::Draft;
-
-/// Names that every client gives a meaning of its own.
-const RESERVED_EVENTS: [&str; 6] =
-    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
-
-/// More attachments than this the JavaScript parser refuses.
-const ATTACHMENTS_MAX: usize = 10;
+use crate::protocol::socketio::{ATTACHMENTS_MAX, RESERVED_EVENTS};
 
 /// The shared part of a server's handles.
 #[derive(Debug)]
@@ -63,10 +57,7 @@ impl Core {
         if RESERVED_EVENTS.contains(&name) {
             return Err(EmitError::ReservedName(name.into()));
         }
-        let args = data.to_args()?;
-        if args.attachments.len() > ATTACHMENTS_MAX {
-            return Err(EmitError::TooManyAttachments(args.attachments.len()));
-        }
+        let args = encode(data)?;
         let hole = token_hole && self.recovery;
         Ok(Draft::event(namespace.clone(), name, args.json(), args.attachments.clone(), hole))
     }
@@ -86,5 +77,14 @@ impl Core {
             Err(OfferError::Gone) => return Err(RequestError::Disconnected),
         }
         receiver.await.unwrap_or(Err(RequestError::Disconnected))
+    }
+}
+
+/// Writes arguments, with no more attachments than a client accepts: the JavaScript parser refuses a packet with more.
+pub(crate) fn encode(data: &impl ToArgs) -> Result<OutgoingArgs, EmitError> {
+    let args = data.to_args()?;
+    match args.attachments.len() {
+        0..=ATTACHMENTS_MAX => Ok(args),
+        count => Err(EmitError::TooManyAttachments(count)),
     }
 }

@@ -61,7 +61,8 @@ impl Namespace {
         self
     }
 
-    /// Runs once a socket has connected. Its events are held until this returns, for 10 s at most.
+    /// Runs once a socket has connected. Its events are held until this returns, for
+    /// [`Limits::connection_handler_timeout`](crate::Limits::connection_handler_timeout) at most.
     #[must_use = "registration is chained; end the chain with a semicolon if this is the last handler"]
     pub fn on_connection<F, R>(self, handler: F) -> Self
     where
@@ -74,7 +75,7 @@ impl Namespace {
         self
     }
 
-    /// Runs once a socket has gone; it is in no room any more.
+    /// Runs once a socket that had connected has gone. What is emitted to rooms from here on does not reach it.
     #[must_use = "registration is chained; end the chain with a semicolon if this is the last handler"]
     pub fn on_disconnect<F, R>(self, handler: F) -> Self
     where

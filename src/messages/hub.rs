@@ -136,7 +136,7 @@ pub(crate) enum HubCommand {
         /// What.
         packet: OwnPacket,
     },
-    /// Who is there? Answered at once by `Done`, and then by as many `Fetched` parts as there are workers with members.
+    /// Who is there? Answered at once by `Asked`, and then by as many `Fetched` parts as there are workers with members.
     Fetch {
         /// Who is answered.
         from: ReplyTo,

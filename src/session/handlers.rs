@@ -31,11 +31,6 @@ impl RunningHandlers {
         Self { link, count: Cell::new(0), watched: Cell::new(false), newest: RefCell::default() }
     }
 
-    /// The session has looked: ring again when the next handler ends and events are still held.
-    pub(super) fn looked(&self) {
-        self.watched.set(false);
-    }
-
     fn begin(self: &Rc<Self>, name: ByteString) -> RunningHandler {
         self.count.set(self.count.get() + 1);
         *self.newest.borrow_mut() = name;

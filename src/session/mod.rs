@@ -257,7 +257,8 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::Request(request) => self.on_request(request),
             SessionCommand::Answered { ticket, outcome } => self.on_answer(ticket, outcome, ctx),
             SessionCommand::Fetched { ticket, sockets } => self.gate.fetched(ticket, sockets),
-            SessionCommand::HandlersFreed => self.running.looked(),
+            // The end of this turn starts what may start now.
+            SessionCommand::HandlersFreed => {}
             SessionCommand::Admitted { socket } => self.state.opened(socket),
             SessionCommand::HandlerPanicked { socket, handler } => self.on_panic(socket, &handler),
             SessionCommand::Drain { sink, reply } => self.on_drain(sink, reply, ctx),

@@ -38,7 +38,7 @@ use self::slots::Slots;
 /// Deadlines nearer than this are kept to the millisecond.
 const ALIGNED_FROM: Duration = Duration::from_secs(1);
 
-/// Farther ones are kept to this, always late, never early.
+/// Farther ones are kept to this, late rather than early (to the microsecond).
 const ALIGNED_TO: Duration = Duration::from_millis(100);
 
 /// A worker thread's shared state. Lives on that thread only.
@@ -85,9 +85,9 @@ impl Worker {
         if wait < ALIGNED_FROM {
             return wait;
         }
-        let since_start = deadline.duration_since(self.started).as_millis() as u64;
-        let step = ALIGNED_TO.as_millis() as u64;
-        self.started + Duration::from_millis(since_start.div_ceil(step) * step) - now
+        let since_start = deadline.duration_since(self.started).as_micros() as u64;
+        let step = ALIGNED_TO.as_micros() as u64;
+        self.started + Duration::from_micros(since_start.div_ceil(step) * step) - now
     }
 
     /// Queues a command for the hub, behind all earlier ones of this worker; it leaves at the end of this turn.

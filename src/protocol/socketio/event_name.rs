@@ -8,7 +8,7 @@ use super::{DecodeError, json};
 
 /// Names that an application cannot use for its events: they have a meaning of their own on the client, the server, or
 /// in Node's event emitter.
-const RESERVED_EVENTS: [&str; 6] =
+pub(crate) const RESERVED_EVENTS: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
 /// The name of an event from its raw JSON, which must have been borrowed from `text`. Without escapes it needs no copy.

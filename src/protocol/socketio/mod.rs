@@ -15,6 +15,7 @@ pub(crate) mod text;
 
 pub(crate) use binary::PartialPacket;
 pub(crate) use error::DecodeError;
+pub(crate) use event_name::RESERVED_EVENTS;
 
 /// Most attachments a packet may have. The reference parser applies the same limit on both sides, so a packet with
 /// more is illegal from a client and would be refused by one: never emit more.

@@ -176,7 +176,7 @@ struct FrameHeader {
 }
 
 impl FrameHeader {
-    /// Reads a header that is there whole, mask included.
+    /// Reads a header as far as the length; the mask behind it may be missing still.
     fn peek(buffer: &[u8]) -> Option<Self> {
         let (first, second) = (*buffer.first()?, *buffer.get(1)?);
         let (length_bytes, payload_bytes) = match second & 0x7f {
