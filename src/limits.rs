@@ -46,6 +46,11 @@ pub struct Limits {
     pub handshake_bytes_max: usize,
     /// Namespaces one session may join. Default 64: clients multiplex a handful.
     pub namespaces_per_session_max: usize,
+    /// Bytes of JSON that the application may keep with one socket. Default 65 536: a profile, not a document.
+    pub socket_data_bytes_max: usize,
+    /// Bytes of JSON that a client may send with a CONNECT. Default 16 384: a token with room to spare; it is kept as long as
+    /// its socket.
+    pub auth_bytes_max: usize,
     /// Rooms one socket may be in. Default 65 536: bounded, and above what a legitimate client was seen to use.
     pub rooms_per_socket_max: usize,
 
@@ -110,6 +115,8 @@ impl Default for Limits {
             fragments_max: 1_024,
             handshake_bytes_max: 1_024,
             namespaces_per_session_max: 64,
+            socket_data_bytes_max: 65_536,
+            auth_bytes_max: 16_384,
             rooms_per_socket_max: 65_536,
             outbox_bytes_max: 4 << 20,
             send_buffer_bytes: 256 << 10,

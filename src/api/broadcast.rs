@@ -7,10 +7,12 @@ use tokio::sync::oneshot;
 use super::args::ToArgs;
 use super::core::Core;
 use super::error::{EmitError, RoomError};
+use super::socket::Socket;
 use crate::ids::{IdError, NamespacePath, RoomName, SocketId};
 use crate::messages::hub::Grade;
 use crate::messages::request::{Done, Receipt, Request};
 use crate::messages::session::SessionLink;
+use crate::messages::socket::SocketInfo;
 use crate::state::rooms::Target;
 
 /// A set of sockets to emit to. Nothing happens until [`emit`](Self::emit).
@@ -80,6 +82,16 @@ impl Broadcast {
 
     /// Ids of the sockets in the target, in no particular order, as of one position in the hub's order.
     pub async fn socket_ids(self) -> Result<Vec<SocketId>, RoomError> {
+        Ok(self.fetch().await?.into_iter().map(|socket| socket.id).collect())
+    }
+
+    /// Handles of the sockets in the target, in no particular order, as of one position in the hub's order.
+    pub async fn fetch_sockets(self) -> Result<Vec<Socket>, RoomError> {
+        let core = self.core.clone();
+        Ok(self.fetch().await?.into_iter().map(|info| Socket::new(info, core.clone())).collect())
+    }
+
+    async fn fetch(self) -> Result<Vec<Arc<SocketInfo>>, RoomError> {
         if let Some(error) = self.invalid {
             return Err(error.into());
         }

@@ -99,6 +99,23 @@ impl From<RequestError> for RoomError {
     }
 }
 
+/// Why data was not kept with a socket.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// The data has no JSON form; mend the type.
+    #[error("data cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// More than [`Limits::socket_data_bytes_max`](crate::Limits::socket_data_bytes_max); keep it elsewhere, and its key here.
+    #[error("data of {bytes} bytes exceeds limit of {limit}")]
+    TooLarge {
+        /// Length of the refused data's JSON.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+}
+
 /// Why a handler failed: any error. Logged with the event's name; the socket stays.
 ///
 /// Not itself an [`std::error::Error`], so that `?` converts every error into it.

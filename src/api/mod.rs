@@ -9,7 +9,6 @@ pub(crate) mod current;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod handler;
-pub(crate) mod handshake;
 pub(crate) mod namespace;
 pub(crate) mod registry;
 pub(crate) mod socket;

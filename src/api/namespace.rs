@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::args::{FromArgs, ToArgs};
 use super::broadcast::Broadcast;
 use super::core::Core;
-use super::error::{EmitError, HandlerError};
+use super::error::{EmitError, HandlerError, RoomError};
 use super::event::Event;
 use super::handler::{erase, erase_event};
 use super::socket::Socket;
 use crate::ids::NamespacePath;
+use crate::messages::request::{Listing, Request};
 use crate::protocol::reason::DisconnectReason;
 
 /// A namespace. Handlers registered here serve all its sockets and cost nothing per socket; registering a name again
@@ -18,6 +19,15 @@ use crate::protocol::reason::DisconnectReason;
 pub struct Namespace {
     core: Arc<Core>,
     path: NamespacePath,
+}
+
+/// A room and how many are in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomSummary {
+    /// Its name.
+    pub name: String,
+    /// Its members, over all workers.
+    pub members: usize,
 }
 
 impl Namespace {
@@ -84,6 +94,22 @@ impl Namespace {
     {
         self.core.registry.register(&self.path, |handlers| handlers.disconnect = Some(erase(handler)));
         self
+    }
+
+    /// The rooms that have members now, in the order of their names; sockets' own rooms are not among them.
+    ///
+    /// Read from the hub a thousand at a time, so that it is not held up: a room that lives while this runs is listed
+    /// once, one that comes or goes meanwhile may be or not.
+    pub async fn rooms(&self) -> Result<Vec<RoomSummary>, RoomError> {
+        let (mut rooms, mut next) = (Vec::new(), Some(0));
+        while let Some(from) = next {
+            let listing = Listing::InNamespace { namespace: self.path.clone(), from };
+            let page = Core::ask(&self.core.outlet(None), |answer| Request::List { listing, answer }).await?;
+            rooms.extend(page.rooms.into_iter().map(|(name, members)| RoomSummary { name: name.to_string(), members }));
+            next = page.next;
+        }
+        rooms.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(rooms)
     }
 
     /// Narrows to a room; see [`Broadcast::to`].

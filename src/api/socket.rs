@@ -4,61 +4,86 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use super::args::{FromArgs, ToArgs};
 use super::broadcast::Broadcast;
 use super::core::Core;
-use super::error::{AckError, EmitError, RoomError};
-use super::handshake::Handshake;
+use super::error::{AckError, DataError, EmitError, RoomError};
 use crate::ids::{NamespacePath, RoomName, SocketId};
+use crate::messages::handshake::Handshake;
 use crate::messages::hub::Grade;
-use crate::messages::request::{Done, Joined, Request, RequestError};
+use crate::messages::request::{Done, Joined, Listing, Request, RequestError};
 use crate::messages::session::SessionLink;
+use crate::messages::socket::SocketInfo;
 use crate::state::rooms::Target;
-
-struct Inner {
-    id: SocketId,
-    namespace: NamespacePath,
-    core: Arc<Core>,
-    link: SessionLink,
-    handshake: Arc<Handshake>,
-}
 
 /// A client in a namespace. Cheap to clone, usable from any thread; stays valid, and useless, when the client is gone.
 #[derive(Clone)]
-pub struct Socket(Arc<Inner>);
+pub struct Socket {
+    info: Arc<SocketInfo>,
+    core: Arc<Core>,
+}
 
 impl Socket {
-    pub(crate) fn new(
-        id: SocketId,
-        namespace: NamespacePath,
-        core: Arc<Core>,
-        link: SessionLink,
-        handshake: Arc<Handshake>,
-    ) -> Self {
-        Self(Arc::new(Inner { id, namespace, core, link, handshake }))
+    pub(crate) fn new(info: Arc<SocketInfo>, core: Arc<Core>) -> Self {
+        Self { info, core }
+    }
+
+    pub(crate) fn info(&self) -> &Arc<SocketInfo> {
+        &self.info
     }
 
     /// The socket's id, which is public, and the name of the socket's own room.
     pub fn id(&self) -> SocketId {
-        self.0.id
+        self.info.id
     }
 
     pub(crate) fn namespace(&self) -> &NamespacePath {
-        &self.0.namespace
+        &self.info.namespace
     }
 
     pub(crate) fn link(&self) -> &SessionLink {
-        &self.0.link
+        &self.info.link
     }
 
     /// The namespace it is in.
     pub fn namespace_path(&self) -> &str {
-        self.0.namespace.as_str()
+        self.info.namespace.as_str()
     }
 
     /// What the client said when it connected.
     pub fn handshake(&self) -> &Handshake {
-        &self.0.handshake
+        &self.info.handshake
+    }
+
+    /// What the client sent with its CONNECT (`auth` in JavaScript), read as a `T`; nothing reads like `null`.
+    pub fn auth<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(self.info.auth.as_deref().unwrap_or("null"))
+    }
+
+    /// Whether the socket is connected: from its CONNECT reply to its end, so not yet in connection middleware.
+    pub fn is_connected(&self) -> bool {
+        self.info.is_connected()
+    }
+
+    /// What the application keeps with this socket, read as a `T`; nothing reads like `null`. Every handle of the socket
+    /// sees the same data, on any thread, also after the client has gone.
+    pub fn data<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(self.info.data().as_deref().unwrap_or("null"))
+    }
+
+    /// Keeps data with this socket, instead of what was kept: any type with a JSON form, of
+    /// [`Limits::socket_data_bytes_max`](crate::Limits::socket_data_bytes_max) at most.
+    pub fn set_data<T: Serialize>(&self, data: T) -> Result<(), DataError> {
+        let json = serde_json::to_string(&data)?;
+        let (bytes, limit) = (json.len(), self.core.limits.socket_data_bytes_max);
+        if bytes > limit {
+            return Err(DataError::TooLarge { bytes, limit });
+        }
+        self.info.set_data(Some(json.into()));
+        Ok(())
     }
 
     /// Emits to this client alone. Ordered with everything else that this handler emits.
@@ -66,13 +91,13 @@ impl Socket {
     /// Completes when the event has its place; while more than half of the client's outbox waits to be read, not before
     /// that has gone down, which is what slows a fast handler to its client's pace.
     pub async fn emit<T: ToArgs>(&self, name: &str, data: T) -> Result<(), EmitError> {
-        if !self.0.link.is_open() {
+        if !self.info.link.is_open() {
             return Err(EmitError::Disconnected);
         }
-        let draft = self.0.core.draft(&self.0.namespace, name, &data, true)?;
-        let link = self.0.core.outlet(Some(&self.0.link));
-        let (socket, grade) = (self.0.id, Grade::Plain);
-        let own = link.is(&self.0.link);
+        let draft = self.core.draft(&self.info.namespace, name, &data, true)?;
+        let link = self.core.outlet(Some(&self.info.link));
+        let (socket, grade) = (self.info.id, Grade::Plain);
+        let own = link.is(&self.info.link);
         let request = |sender| match own {
             true => Request::Direct { socket, draft, grade, done: Done::WhenTaken(sender) },
             // From another socket's handler it travels as a broadcast to this socket's own room, so that the other
@@ -84,7 +109,7 @@ impl Socket {
 
     /// Emits to this client alone and awaits its ack, for 10 s unless the server was set up otherwise.
     pub async fn emit_with_ack<R: FromArgs, T: ToArgs>(&self, name: &str, data: T) -> Result<R, AckError> {
-        self.emit_with_ack_within(self.0.core.limits.ack_timeout, name, data).await
+        self.emit_with_ack_within(self.core.limits.ack_timeout, name, data).await
     }
 
     /// Emits to this client alone and awaits its ack for as long as `timeout`.
@@ -95,9 +120,9 @@ impl Socket {
         data: T,
     ) -> Result<R, AckError> {
         // Events with an ack id bear no token: a client would take its own ack callback's neighbour for one.
-        let draft = self.0.core.draft(&self.0.namespace, name, &data, false)?;
-        let socket = self.0.id;
-        let asked = Core::ask(&self.0.link, |answer| Request::Call { socket, draft, timeout, answer });
+        let draft = self.core.draft(&self.info.namespace, name, &data, false)?;
+        let socket = self.info.id;
+        let asked = Core::ask(&self.info.link, |answer| Request::Call { socket, draft, timeout, answer });
         let args = match asked.await {
             Ok(args) => args,
             Err(RequestError::Unanswered) => return Err(AckError::Timeout),
@@ -109,15 +134,24 @@ impl Socket {
     /// Joins a room. When this returns, the socket gets what is emitted to the room from here on.
     pub async fn join(&self, room: impl AsRef<str>) -> Result<Joined, RoomError> {
         let room = RoomName::parse(room.as_ref())?;
-        let socket = self.0.id;
-        Ok(Core::ask(&self.0.link, |done| Request::Join { socket, room, done }).await?)
+        let socket = self.info.id;
+        Ok(Core::ask(&self.info.link, |done| Request::Join { socket, room, done }).await?)
     }
 
     /// Leaves a room. Leaving a room that it is not in is no error.
     pub async fn leave(&self, room: impl AsRef<str>) -> Result<(), RoomError> {
         let room = RoomName::parse(room.as_ref())?;
-        let socket = self.0.id;
-        Ok(Core::ask(&self.0.link, |done| Request::Leave { socket, room, done }).await?)
+        let socket = self.info.id;
+        Ok(Core::ask(&self.info.link, |done| Request::Leave { socket, room, done }).await?)
+    }
+
+    /// The rooms that this socket is in, in the order of their names; its own room, which bears its id, is not among them.
+    pub async fn rooms(&self) -> Result<Vec<String>, RoomError> {
+        let listing = Listing::OfSocket(self.info.id);
+        let page = Core::ask(&self.info.link, |answer| Request::List { listing, answer }).await?;
+        let mut rooms: Vec<_> = page.rooms.into_iter().map(|(name, _)| name.to_string()).collect();
+        rooms.sort_unstable();
+        Ok(rooms)
     }
 
     /// A room without this socket itself; see [`Broadcast::to`]. With `io.to` the sender is included.
@@ -132,23 +166,26 @@ impl Socket {
 
     /// Everybody in the namespace but this socket itself.
     pub fn broadcast(&self) -> Broadcast {
-        self.everybody().excluding(self.0.id)
+        self.everybody().excluding(self.info.id)
     }
 
     /// Everybody in the namespace, this socket included.
     pub fn everybody(&self) -> Broadcast {
-        Broadcast::new(self.0.core.clone(), self.0.namespace.clone(), Some(self.0.link.clone()))
+        Broadcast::new(self.core.clone(), self.info.namespace.clone(), Some(self.info.link.clone()))
     }
 
     /// Puts the client out of this namespace (it is told, and stays away), or with `close` ends its whole connection.
     pub fn disconnect(&self, close: bool) -> Result<(), EmitError> {
-        let request = Request::Disconnect { socket: self.0.id, close_session: close };
-        self.0.link.request(request).map_err(|_| EmitError::Disconnected)
+        let request = Request::Disconnect { socket: self.info.id, close_session: close };
+        self.info.link.request(request).map_err(|_| EmitError::Disconnected)
     }
 }
 
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Socket").field("id", &self.0.id).field("namespace", &self.0.namespace).finish_non_exhaustive()
+        f.debug_struct("Socket")
+            .field("id", &self.info.id)
+            .field("namespace", &self.info.namespace)
+            .finish_non_exhaustive()
     }
 }

@@ -1,13 +1,15 @@
 //! The hub's lines to its workers: one batch a turn, and the account of what each worker has not written out yet.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use actix::Recipient;
 use actix::dev::SendError;
 
-use crate::ids::{SocketId, WorkerId};
+use crate::ids::WorkerId;
 use crate::messages::fanout::{Delivery, FanoutBatch, FanoutCommand, Outcome};
 use crate::messages::hub::ReplyTo;
+use crate::messages::socket::SocketInfo;
 use crate::protocol::reason::DisconnectReason;
 
 struct Link {
@@ -82,7 +84,7 @@ impl Links {
         }
     }
 
-    pub(super) fn fetched(&mut self, worker: WorkerId, to: ReplyTo, sockets: Vec<SocketId>) {
+    pub(super) fn fetched(&mut self, worker: WorkerId, to: ReplyTo, sockets: Vec<Arc<SocketInfo>>) {
         self.tell(worker, FanoutCommand::Fetched { slot: to.slot, ticket: to.ticket, sockets });
     }
 

@@ -92,6 +92,7 @@ impl Hub {
             HubCommand::Fetch { from, namespace, target } => {
                 self.pass(Entry::Fetch { worker, from, namespace, target });
             }
+            HubCommand::List { from, listing } => self.pass(Entry::List { worker, from, listing }),
             HubCommand::Fetched { worker, to, sockets } => self.links.fetched(worker, to, sockets),
             HubCommand::Consumed { bytes } => self.links.consumed(worker, bytes),
         }

@@ -10,6 +10,7 @@ use crate::ids::{MemberKey, NamespacePath, Offset, PrivateId, RoomName, SocketId
 use crate::log::{self, EventEntry, Record};
 use crate::messages::fanout::{Delivery, FanoutCommand, Outcome, Refusal};
 use crate::messages::hub::{Broadcast, Grade, OwnPacket, ReplyTo};
+use crate::messages::request::{Listing, ROOMS_PER_PAGE, RoomPage};
 use crate::protocol::encoded::{Draft, Encoded, Message};
 use crate::state::outbox::PACKET_OVERHEAD_BYTES;
 use crate::state::rooms::{Absent, Place, Route, Target};
@@ -62,6 +63,11 @@ pub(super) enum Entry {
         from: ReplyTo,
         namespace: NamespacePath,
         target: Target,
+    },
+    List {
+        worker: WorkerId,
+        from: ReplyTo,
+        listing: Listing,
     },
 }
 
@@ -175,6 +181,16 @@ impl Hub {
                 self.links.answer(worker, from, Outcome::Passed);
             }
             Entry::Fetch { worker, from, namespace, target } => self.apply_fetch(worker, from, &namespace, &target),
+            Entry::List { worker, from, listing } => {
+                let page = match listing {
+                    Listing::OfSocket(socket) => RoomPage { rooms: self.rooms.rooms_of(&socket), next: None },
+                    Listing::InNamespace { namespace, from } => {
+                        let (rooms, next) = self.rooms.rooms_in(&namespace, from, ROOMS_PER_PAGE);
+                        RoomPage { rooms, next }
+                    }
+                };
+                self.links.tell(worker, FanoutCommand::Listed { to: from, page });
+            }
         }
     }
 
@@ -273,7 +289,7 @@ impl Entry {
                 target.rooms.contains(room) || target.except.contains(room)
             }
             Self::Connect { .. } | Self::Disconnect { .. } => true,
-            Self::Pass { .. } | Self::Fetch { .. } => false,
+            Self::Pass { .. } | Self::Fetch { .. } | Self::List { .. } => false,
         }
     }
 }

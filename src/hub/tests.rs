@@ -42,6 +42,7 @@ impl Handler<FanoutBatch> for Listener {
                 FanoutCommand::Answer { to, outcome } => format!("answer {} {}", to.ticket.0, words(outcome)),
                 FanoutCommand::Fetch { to, .. } => format!("fetch {}", to.ticket.0),
                 FanoutCommand::Fetched { ticket, sockets, .. } => format!("fetched {} {}", ticket.0, sockets.len()),
+                FanoutCommand::Listed { page, .. } => format!("listed {}", page.rooms.len()),
                 FanoutCommand::Pass { .. } => "pass".into(),
                 FanoutCommand::CloseAll(reason) => format!("close all: {reason}"),
             };

@@ -2,11 +2,15 @@
 //!
 //! The fanout applies deliveries first and passes answers on afterwards, so an answer cannot overtake an event.
 
+use std::sync::Arc;
+
 use actix::Message;
 use smallvec::SmallVec;
 
-use crate::ids::{MemberKey, Offset, RoomId, SlotKey, SocketId, WorkerId};
+use crate::ids::{MemberKey, Offset, RoomId, SlotKey, WorkerId};
 use crate::messages::hub::{OwnPacket, ReplyTo};
+use crate::messages::request::RoomPage;
+use crate::messages::socket::SocketInfo;
 use crate::protocol::encoded::{Encoded, Message as Packets};
 use crate::protocol::reason::DisconnectReason;
 use crate::state::credit::Ticket;
@@ -163,7 +167,14 @@ pub(crate) enum FanoutCommand {
         /// Which question.
         ticket: Ticket,
         /// Members on one worker.
-        sockets: Vec<SocketId>,
+        sockets: Vec<Arc<SocketInfo>>,
+    },
+    /// The answer to `List`: its credit is back.
+    Listed {
+        /// Whose.
+        to: ReplyTo,
+        /// What was asked for.
+        page: RoomPage,
     },
     /// End every session on this worker.
     CloseAll(DisconnectReason),

@@ -1,8 +1,12 @@
 //! What the hub is told: by workers, in one FIFO each, and by the process around it.
 
+use std::sync::Arc;
+
 use actix::{Message, Recipient};
 
 use super::fanout::FanoutBatch;
+use super::request::Listing;
+use super::socket::SocketInfo;
 use crate::ids::{MemberKey, NamespacePath, PrivateId, RoomName, SlotKey, SocketId, WorkerId};
 use crate::protocol::encoded::{Draft, Encoded, Message as Packets};
 use crate::state::credit::Ticket;
@@ -152,7 +156,14 @@ pub(crate) enum HubCommand {
         /// The one who asked, and what.
         to: ReplyTo,
         /// Members on this worker.
-        sockets: Vec<SocketId>,
+        sockets: Vec<Arc<SocketInfo>>,
+    },
+    /// Which rooms are there? Answered by `Listed`.
+    List {
+        /// Who is answered.
+        from: ReplyTo,
+        /// Which of them.
+        listing: Listing,
     },
     /// This worker has written out so many delivered bytes since it last said so.
     Consumed {

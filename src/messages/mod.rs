@@ -10,7 +10,9 @@
 
 pub(crate) mod abort;
 pub(crate) mod fanout;
+pub(crate) mod handshake;
 pub(crate) mod hub;
 pub(crate) mod request;
 pub(crate) mod session;
 pub(crate) mod sink;
+pub(crate) mod socket;

@@ -1,11 +1,13 @@
 //! What code asks for through handles: sent by `api`, taken by the session that is current, or by the desk.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::hub::Grade;
+use super::socket::SocketInfo;
 use crate::ids::{NamespacePath, Offset, RoomName, SocketId};
 use crate::protocol::encoded::{Draft, Message};
 use crate::protocol::socketio::packet::Args;
@@ -48,6 +50,32 @@ pub struct Joined {
     pub members: usize,
     /// Position of the join in the log; `None` with recovery off.
     pub offset: Option<Offset>,
+}
+
+/// Which rooms are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Listing {
+    /// Those of one socket, all at once.
+    OfSocket(SocketId),
+    /// Those of a namespace, a page at a time: the hub looks at no more than [`ROOMS_PER_PAGE`] in one turn.
+    InNamespace {
+        /// Which namespace.
+        namespace: NamespacePath,
+        /// Where the page begins: 0, or what the last page said.
+        from: u32,
+    },
+}
+
+/// Rooms that the hub looks at for one page.
+pub(crate) const ROOMS_PER_PAGE: usize = 1_024;
+
+/// Rooms, as of one position in the hub's order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct RoomPage {
+    /// Each with its members over all workers.
+    pub rooms: Vec<(RoomName, usize)>,
+    /// Where the next page begins, if there may be more. A room that lives meanwhile is on exactly one page.
+    pub next: Option<u32>,
 }
 
 /// When an emit is answered.
@@ -132,7 +160,14 @@ pub(crate) enum Request {
         /// Whom.
         target: Target,
         /// Gets them, in no particular order, as of one position in the hub's order.
-        answer: oneshot::Sender<Result<Vec<SocketId>, RequestError>>,
+        answer: oneshot::Sender<Result<Vec<Arc<SocketInfo>>, RequestError>>,
+    },
+    /// List rooms.
+    List {
+        /// Which.
+        listing: Listing,
+        /// Gets them.
+        answer: oneshot::Sender<Result<RoomPage, RequestError>>,
     },
     /// Put the session's socket out of its namespace.
     Disconnect {

@@ -9,8 +9,9 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::fanout::Outcome;
-use super::request::Request;
+use super::request::{Request, RoomPage};
 use super::sink::{FrameSink, Handover};
+use super::socket::SocketInfo;
 use crate::ids::SocketId;
 use crate::protocol::engineio::packet::Packet;
 use crate::protocol::reason::DisconnectReason;
@@ -62,7 +63,14 @@ pub(crate) enum SessionCommand {
         /// Which question.
         ticket: Ticket,
         /// Some of the sockets.
-        sockets: Vec<SocketId>,
+        sockets: Vec<Arc<SocketInfo>>,
+    },
+    /// The hub listed rooms: the answer to one command. Sent by the fanout; bounded by credit.
+    Listed {
+        /// Which.
+        ticket: Ticket,
+        /// What was asked for.
+        page: RoomPage,
     },
     /// The drainer is lost, or the outbox was full. Sent by the worker, once.
     DrainerLost(String),

@@ -134,6 +134,7 @@ impl Session {
         log::debug!("session closed sid={:?} reason=\"{reason}\" detail=\"{detail}\"", self.registration.id);
         for presence in std::mem::take(&mut self.presences) {
             let was_connected = self.state.is_connected(presence.socket.id());
+            presence.socket.info().set_connected(false);
             self.state.gone(presence.socket.id());
             if was_connected {
                 self.start_disconnect_handler(&presence, reason);

@@ -1,5 +1,6 @@
 //! Doing what the session's machine decided.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix::Context;
@@ -11,6 +12,7 @@ use crate::ids::{NamespacePath, PrivateId, SocketId};
 use crate::messages::fanout::Outcome;
 use crate::messages::hub::{HubCommand, OwnPacket};
 use crate::messages::request::answer;
+use crate::messages::socket::SocketInfo;
 use crate::protocol::encoded::{connect_error, connect_reply};
 use crate::protocol::engineio::packet::Packet;
 use crate::protocol::reason::DisconnectReason;
@@ -54,7 +56,7 @@ impl Session {
     }
 
     /// A client asks for a namespace: checked here, then connected by the hub.
-    fn connect(&mut self, namespace: NamespacePath, _auth: Option<ByteString>, ctx: &mut Context<Self>) {
+    fn connect(&mut self, namespace: NamespacePath, auth: Option<ByteString>, ctx: &mut Context<Self>) {
         if self.is_parting() {
             return;
         }
@@ -63,6 +65,9 @@ impl Session {
         };
         if self.presences.len() >= self.core.limits.namespaces_per_session_max {
             return self.refuse_connect(&namespace, "Too many namespaces");
+        }
+        if auth.as_ref().is_some_and(|auth| auth.len() > self.core.limits.auth_bytes_max) {
+            return self.refuse_connect(&namespace, "Auth is too large");
         }
         let (Ok(id), Ok(pid)) = (random(), random()) else {
             return self.close(DisconnectReason::ForcedServerClose, "the system gives no random bytes", ctx);
@@ -74,11 +79,14 @@ impl Session {
         let namespace = NamespacePath::parse(namespace.as_str().to_owned().into()).unwrap_or(namespace);
         self.state.connecting(namespace.clone(), id);
         self.registration.add(id);
-        let socket = Socket::new(id, namespace.clone(), self.core.clone(), self.link.clone(), self.handshake.clone());
+        let auth = auth.map(|auth| Box::from(&*auth));
+        let info = SocketInfo::new(id, namespace.clone(), self.link.clone(), self.handshake.clone(), auth);
+        let socket = Socket::new(Arc::new(info), self.core.clone());
+        let info = socket.info().clone();
         self.presences.push(Presence { socket, handlers });
         let (worker, slot) = (self.registration.worker.clone(), self.registration.slot);
         self.gate.submit(Instant::now(), reply.frame().len(), Waiter::Connect(id), move |from| {
-            let member = worker.add_member(id, slot);
+            let member = worker.add_member(info, slot);
             HubCommand::Connect { from, socket: id, member, namespace, pid, reply }
         });
     }
@@ -95,7 +103,7 @@ impl Session {
         let Some((socket, outcome)) = self.gate.answered(now, ticket, outcome) else { return };
         let Some(presence) = self.presence(socket) else { return };
         match outcome {
-            Outcome::Connected { .. } => match presence.handlers.connection.clone() {
+            Outcome::Connected { .. } => match presence.connected() {
                 Some(handler) => {
                     self.start_connection_handler(presence, handler);
                     self.state.opening(socket, now);
@@ -113,6 +121,7 @@ impl Session {
         };
         let presence = self.presences.remove(at);
         let was_connected = self.state.is_connected(socket);
+        presence.socket.info().set_connected(false);
         self.state.gone(socket);
         self.inbox.forget(&socket);
         // Dropping them tells who waits that the socket is disconnected.

@@ -21,10 +21,10 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use crate::api::core::Core;
-use crate::api::handler::Handlers;
-use crate::api::handshake::Handshake;
+use crate::api::handler::{Handler as Handling, Handlers};
 use crate::api::socket::Socket;
 use crate::ids::{RANDOM_ID_BYTES, SessionId, SocketId};
+use crate::messages::handshake::Handshake;
 use crate::messages::request::{Done, RequestError, answer};
 use crate::messages::session::{SessionCommand, SessionLink, TransportRefusal};
 use crate::messages::sink::{Handover, Incoming};
@@ -79,6 +79,14 @@ struct Call {
 struct Presence {
     socket: Socket,
     handlers: Arc<Handlers>,
+}
+
+impl Presence {
+    /// The hub knows it now. Gives the handler to run.
+    fn connected(&self) -> Option<Handling<()>> {
+        self.socket.info().set_connected(true);
+        self.handlers.connection.clone()
+    }
 }
 
 /// The actor.
@@ -257,6 +265,7 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::Request(request) => self.on_request(request),
             SessionCommand::Answered { ticket, outcome } => self.on_answer(ticket, outcome, ctx),
             SessionCommand::Fetched { ticket, sockets } => self.gate.fetched(ticket, sockets),
+            SessionCommand::Listed { ticket, page } => self.gate.listed(Instant::now(), ticket, page),
             // The end of this turn starts what may start now.
             SessionCommand::HandlersFreed => {}
             SessionCommand::Admitted { socket } => self.state.opened(socket),

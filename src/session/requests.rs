@@ -31,6 +31,7 @@ impl Session {
             Request::Fetch { namespace, target, answer } => {
                 desk::fetch(&mut self.gate, now, namespace, target, answer);
             }
+            Request::List { listing, answer } => desk::list(&mut self.gate, now, listing, answer),
             request => self.on_socket_request(request, now),
         }
     }

@@ -202,6 +202,33 @@ impl Rooms {
             + route.sockets.iter().filter(|place| place.worker == worker).count()
     }
 
+    /// The rooms of a socket, each with its members; without everybody's.
+    pub(crate) fn rooms_of(&self, socket: &SocketId) -> Vec<(RoomName, usize)> {
+        let rooms = self.sockets.get(socket).map_or(&[][..], |entry| &entry.rooms);
+        rooms.iter().filter_map(|room| self.named(room.0 as usize)).map(|(_, name, members)| (name, members)).collect()
+    }
+
+    /// A page of a namespace's rooms, each with its members: those found among `look_at` numbers from `from` on, and the
+    /// number from which to go on, if there are more.
+    pub(crate) fn rooms_in(
+        &self,
+        namespace: &NamespacePath,
+        from: u32,
+        look_at: usize,
+    ) -> (Vec<(RoomName, usize)>, Option<u32>) {
+        let Some(wanted) = self.by_path.get(namespace) else { return (Vec::new(), None) };
+        let end = self.rooms.capacity().min((from as usize).saturating_add(look_at));
+        let found = (from as usize..end).filter_map(|number| self.named(number));
+        let rooms = found.filter(|(namespace, ..)| namespace == wanted).map(|(_, name, members)| (name, members));
+        (rooms.collect(), (end < self.rooms.capacity()).then_some(end as u32))
+    }
+
+    /// Namespace, name and members of a room that has a name.
+    fn named(&self, number: usize) -> Option<(u32, RoomName, usize)> {
+        let room = self.rooms.get(number)?;
+        Some((room.namespace, room.name.clone()?, room.members()))
+    }
+
     /// Every socket of a worker.
     pub(crate) fn sockets_of(&self, worker: WorkerId) -> Vec<SocketId> {
         self.sockets.iter().filter(|(_, entry)| entry.place.worker == worker).map(|(id, _)| *id).collect()

@@ -13,8 +13,8 @@ use actix_web::http::{Method, StatusCode, header::HeaderMap};
 use actix_web::web::Query;
 use serde::Serialize;
 
-use crate::api::handshake::Handshake;
 use crate::ids::SessionId;
+use crate::messages::handshake::Handshake;
 use crate::messages::session::{SessionLink, TransportRefusal};
 use crate::session::{Opening, Services, Session};
 use crate::worker::Worker;

@@ -3,6 +3,7 @@
 //! One per server, on a thread of its own choosing; all such code shares the desk's one credit.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix::{Actor, AsyncContext, Context, Handler, SpawnHandle};
@@ -10,11 +11,12 @@ use tokio::sync::oneshot;
 
 use super::Worker;
 use super::gate::{Gate, Waiter};
-use crate::ids::{NamespacePath, SocketId, WorkerId};
+use crate::ids::{NamespacePath, WorkerId};
 use crate::limits::Limits;
 use crate::messages::hub::{Broadcast, Grade, HubBatch, HubCommand};
-use crate::messages::request::{Done, Request, RequestError};
+use crate::messages::request::{Done, Listing, Request, RequestError, RoomPage};
 use crate::messages::session::{SessionCommand, SessionLink};
+use crate::messages::socket::SocketInfo;
 use crate::protocol::encoded::Draft;
 use crate::state::rooms::Target;
 
@@ -48,6 +50,7 @@ impl Desk {
         match request {
             Request::Broadcast { target, draft, grade, done } => emit(&mut self.gate, now, target, draft, grade, done),
             Request::Fetch { namespace, target, answer } => fetch(&mut self.gate, now, namespace, target, answer),
+            Request::List { listing, answer } => list(&mut self.gate, now, listing, answer),
             // For a socket's own session only; handles do not send these here. Dropping them fails the caller.
             other => log::error!("desk got a request for a session: {other:?}"),
         }
@@ -85,10 +88,20 @@ pub(crate) fn fetch(
     now: Instant,
     namespace: NamespacePath,
     target: Target,
-    asker: oneshot::Sender<Result<Vec<SocketId>, RequestError>>,
+    asker: oneshot::Sender<Result<Vec<Arc<SocketInfo>>, RequestError>>,
 ) {
     let waiter = Waiter::Fetch { asker, missing: None, sockets: Vec::new() };
     gate.submit(now, 0, waiter, move |from| HubCommand::Fetch { from, namespace, target });
+}
+
+/// Submits a question for rooms.
+pub(crate) fn list(
+    gate: &mut Gate,
+    now: Instant,
+    listing: Listing,
+    asker: oneshot::Sender<Result<RoomPage, RequestError>>,
+) {
+    gate.submit(now, 0, Waiter::List(asker), move |from| HubCommand::List { from, listing });
 }
 
 impl Actor for Desk {
@@ -106,6 +119,7 @@ impl Handler<SessionCommand> for Desk {
                 self.gate.answered(now, ticket, outcome);
             }
             SessionCommand::Fetched { ticket, sockets } => self.gate.fetched(ticket, sockets),
+            SessionCommand::Listed { ticket, page } => self.gate.listed(now, ticket, page),
             // The desk outlives sessions; the server ends it by ending its thread.
             _ => {}
         }

@@ -1,16 +1,17 @@
 //! The hub's hand on this thread: applies what the hub decided, in the hub's order.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use actix::{Actor, Context, Handler};
 
 use super::Worker;
 use super::members::Selection;
-use crate::ids::SocketId;
 use crate::messages::abort::AbortOnUnwind;
 use crate::messages::fanout::{Delivery, FanoutBatch, FanoutCommand};
 use crate::messages::hub::HubCommand;
 use crate::messages::session::SessionCommand;
+use crate::messages::socket::SocketInfo;
 
 /// One actor per worker.
 pub(super) struct Fanout {
@@ -49,6 +50,9 @@ impl Fanout {
             FanoutCommand::Fetched { slot, ticket, sockets } => {
                 self.tell(slot, SessionCommand::Fetched { ticket, sockets });
             }
+            FanoutCommand::Listed { to, page } => {
+                self.tell(to.slot, SessionCommand::Listed { ticket: to.ticket, page });
+            }
             FanoutCommand::CloseAll(reason) => {
                 for link in self.worker.slots.borrow().links() {
                     let _ = link.post(SessionCommand::Close(reason));
@@ -71,9 +75,9 @@ impl Fanout {
         self.worker.consumed.set(self.worker.consumed.get() + delivery.weight);
     }
 
-    fn list(&self, selection: Selection<'_>) -> Vec<SocketId> {
+    fn list(&self, selection: Selection<'_>) -> Vec<Arc<SocketInfo>> {
         let mut sockets = Vec::new();
-        self.worker.members.borrow_mut().select(selection, |socket, _| sockets.push(socket));
+        self.worker.members.borrow_mut().select(selection, |socket, _| sockets.push(socket.clone()));
         sockets
     }
 

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -14,7 +15,8 @@ use super::Worker;
 use crate::ids::{SlotKey, SocketId};
 use crate::messages::fanout::{Outcome, Refusal};
 use crate::messages::hub::{HubCommand, OwnPacket, ReplyTo};
-use crate::messages::request::{Done, Joined, Receipt, RequestError, answer};
+use crate::messages::request::{Done, Joined, Receipt, RequestError, RoomPage, answer};
+use crate::messages::socket::SocketInfo;
 use crate::state::credit::{Credit, Ticket};
 
 /// Who is told how a command ended.
@@ -30,14 +32,16 @@ pub(crate) enum Waiter {
     Join(oneshot::Sender<Result<Joined, RequestError>>),
     /// A leave.
     Leave(oneshot::Sender<Result<(), RequestError>>),
+    /// A question for rooms.
+    List(oneshot::Sender<Result<RoomPage, RequestError>>),
     /// A question, of which parts come in.
     Fetch {
         /// Gets the whole.
-        asker: oneshot::Sender<Result<Vec<SocketId>, RequestError>>,
+        asker: oneshot::Sender<Result<Vec<Arc<SocketInfo>>, RequestError>>,
         /// Parts still to come, once the hub has said how many.
         missing: Option<usize>,
         /// What came so far.
-        sockets: Vec<SocketId>,
+        sockets: Vec<Arc<SocketInfo>>,
     },
 }
 
@@ -55,6 +59,7 @@ impl Waiter {
             Self::Emit(Done::WhenNumbered(done)) => answer(done, Err(error)),
             Self::Join(done) => answer(done, Err(error)),
             Self::Leave(done) => answer(done, Err(error)),
+            Self::List(asker) => answer(asker, Err(error)),
             Self::Fetch { asker, .. } => answer(asker, Err(error)),
         }
     }
@@ -148,18 +153,33 @@ impl Gate {
 
     /// The hub answered. Returns the socket that is now connected, or refused, if that was the question.
     pub(crate) fn answered(&mut self, now: Instant, ticket: Ticket, outcome: Outcome) -> Option<(SocketId, Outcome)> {
-        self.credit.answered(ticket);
         let opened = self.resolve(ticket, outcome);
+        self.credited(now, ticket);
+        opened
+    }
+
+    /// A command's credit is back: others may go.
+    fn credited(&mut self, now: Instant, ticket: Ticket) {
+        self.credit.answered(ticket);
         self.advance(now);
         if self.is_settled() && self.answering.is_empty() {
             // An idle sender keeps no queues.
             (self.waiting, self.answering) = Default::default();
         }
-        opened
+    }
+
+    /// The hub listed rooms.
+    pub(crate) fn listed(&mut self, now: Instant, ticket: Ticket, page: RoomPage) {
+        if let Some(at) = self.position(ticket)
+            && let Some(Answering { waiter: Waiter::List(asker), .. }) = self.answering.remove(at)
+        {
+            answer(asker, Ok(page));
+        }
+        self.credited(now, ticket);
     }
 
     /// A part of an answer to a question came.
-    pub(crate) fn fetched(&mut self, ticket: Ticket, part: Vec<SocketId>) {
+    pub(crate) fn fetched(&mut self, ticket: Ticket, part: Vec<Arc<SocketInfo>>) {
         let Some(at) = self.position(ticket) else { return };
         if let Waiter::Fetch { missing, sockets, .. } = &mut self.answering[at].waiter {
             sockets.extend(part);

@@ -1,13 +1,16 @@
 //! Which sockets of this worker are in which room.
 
+use std::sync::Arc;
+
 use slab::Slab;
 use smallvec::SmallVec;
 
-use crate::ids::{MemberKey, RoomId, SlotKey, SocketId};
+use crate::ids::{MemberKey, RoomId, SlotKey};
+use crate::messages::socket::SocketInfo;
 
 #[derive(Debug)]
 struct Member {
-    socket: SocketId,
+    socket: Arc<SocketInfo>,
     slot: SlotKey,
     /// The last selection that has seen this member, so that overlapping rooms count once.
     seen: u32,
@@ -33,7 +36,7 @@ pub(super) struct Selection<'a> {
 }
 
 impl Members {
-    pub(super) fn add(&mut self, socket: SocketId, slot: SlotKey) -> MemberKey {
+    pub(super) fn add(&mut self, socket: Arc<SocketInfo>, slot: SlotKey) -> MemberKey {
         MemberKey(self.members.insert(Member { socket, slot, seen: 0, rooms: SmallVec::new() }) as u32)
     }
 
@@ -66,14 +69,14 @@ impl Members {
     }
 
     /// Calls `visit` with the socket and slot of each selected member, once.
-    pub(super) fn select(&mut self, selection: Selection<'_>, mut visit: impl FnMut(SocketId, SlotKey)) {
+    pub(super) fn select(&mut self, selection: Selection<'_>, mut visit: impl FnMut(&Arc<SocketInfo>, SlotKey)) {
         let Selection { rooms, except, named, exclude } = selection;
         if let ([room], [], []) = (rooms, except, named) {
             // One room, nobody excepted: no member can come twice.
             for key in self.rooms.get(room.0 as usize).into_iter().flatten() {
                 if !exclude.contains(key) {
                     let member = &self.members[key.0 as usize];
-                    visit(member.socket, member.slot);
+                    visit(&member.socket, member.slot);
                 }
             }
             return;
@@ -88,7 +91,7 @@ impl Members {
         for key in in_rooms(rooms, &self.rooms).iter().chain(named) {
             if self.see(*key) {
                 let member = &self.members[key.0 as usize];
-                visit(member.socket, member.slot);
+                visit(&member.socket, member.slot);
             }
         }
     }
@@ -127,6 +130,7 @@ impl Members {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::messages::socket::tests::socket;
 
     fn slot(index: u32) -> SlotKey {
         SlotKey { index, generation: 0 }
@@ -134,7 +138,7 @@ mod tests {
 
     fn three() -> (Members, Vec<MemberKey>) {
         let mut members = Members::default();
-        let keys = (0..3).map(|n| members.add(SocketId::from_random([n; 15]), slot(u32::from(n)))).collect();
+        let keys = (0..3).map(|n| members.add(socket(n), slot(u32::from(n)))).collect();
         (members, keys)
     }
 

@@ -17,15 +17,17 @@ mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Recipient};
 
-use crate::ids::{MemberKey, SlotKey, SocketId, WorkerId};
+use crate::ids::{MemberKey, SlotKey, WorkerId};
 use crate::limits::Limits;
 use crate::messages::hub::{HubBatch, HubCommand, OwnPacket};
 use crate::messages::session::SessionLink;
 use crate::messages::sink::FrameSink;
+use crate::messages::socket::SocketInfo;
 use crate::protocol::encoded::Encoded;
 use crate::protocol::reason::DisconnectReason;
 
@@ -182,7 +184,7 @@ impl Worker {
     }
 
     /// Keeps a place for a socket. It is given back by the hub's `Detach`.
-    pub(crate) fn add_member(&self, socket: SocketId, slot: SlotKey) -> MemberKey {
+    pub(crate) fn add_member(&self, socket: Arc<SocketInfo>, slot: SlotKey) -> MemberKey {
         self.members.borrow_mut().add(socket, slot)
     }
 }

@@ -16,6 +16,7 @@ use crate::messages::fanout::{Delivery, FanoutBatch, FanoutCommand, Outcome};
 use crate::messages::hub::{HubBatch, HubCommand, OwnPacket, ReplyTo};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Drained, FrameSink};
+use crate::messages::socket::tests::socket;
 use crate::protocol::encoded::Encoded;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::credit::Ticket;
@@ -97,7 +98,7 @@ impl Rig {
         let listener = Listener { log: log.clone(), fanout: Rc::clone(&fanout) }.start();
         let worker = Worker::start(WorkerId(0), listener.clone().recipient(), limits);
         let slot = worker.open_slot(SessionLink::new(listener.recipient()));
-        let member = worker.add_member(SocketId::from_random([1; 15]), slot);
+        let member = worker.add_member(socket(1), slot);
         turns().await;
         let fanout = fanout.borrow_mut().take().unwrap();
         Self { log, worker, slot, member, fanout }

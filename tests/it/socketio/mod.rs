@@ -6,5 +6,6 @@ mod connect;
 mod disconnect;
 mod handlers;
 mod illegal;
+mod known;
 mod recovery;
 mod rooms;

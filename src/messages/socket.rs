@@ -1,0 +1,86 @@
+//! What is known of one socket on every thread: who it is, how it is reached, what it said, what the application keeps
+//! with it. Handles are made of this; fanouts send it back when somebody asks who is there.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::handshake::Handshake;
+use super::session::SessionLink;
+use crate::ids::{NamespacePath, SocketId};
+
+/// One socket. Made by its session, shared by its handles and by its worker's table of members.
+#[derive(Debug)]
+pub(crate) struct SocketInfo {
+    /// Who it is.
+    pub id: SocketId,
+    /// Where it is.
+    pub namespace: NamespacePath,
+    /// Its session.
+    pub link: SessionLink,
+    /// The request that opened its session.
+    pub handshake: Arc<Handshake>,
+    /// What came with its CONNECT: the text of a JSON object.
+    pub auth: Option<Box<str>>,
+    connected: AtomicBool,
+    /// The application's JSON. A lock, since handles on any thread read and write it; nothing runs while it is held.
+    data: Mutex<Option<Box<str>>>,
+}
+
+impl SocketInfo {
+    /// A socket that asks to be let in.
+    pub(crate) fn new(
+        id: SocketId,
+        namespace: NamespacePath,
+        link: SessionLink,
+        handshake: Arc<Handshake>,
+        auth: Option<Box<str>>,
+    ) -> Self {
+        Self { id, namespace, link, handshake, auth, connected: AtomicBool::new(false), data: Mutex::new(None) }
+    }
+
+    /// Whether the hub knows it: from its CONNECT reply to its end.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Acquire) && self.link.is_open()
+    }
+
+    /// Said by its session when the hub has connected it, and when it has gone.
+    pub(crate) fn set_connected(&self, connected: bool) {
+        self.connected.store(connected, Ordering::Release);
+    }
+
+    /// The application's JSON.
+    pub(crate) fn data(&self) -> Option<Box<str>> {
+        self.data.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the application's JSON.
+    pub(crate) fn set_data(&self, data: Option<Box<str>>) {
+        *self.data.lock().unwrap_or_else(PoisonError::into_inner) = data;
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::messages::session::SessionCommand;
+    use actix::{Actor, AsyncContext, Context, Handler};
+
+    struct Nobody;
+
+    impl Actor for Nobody {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<SessionCommand> for Nobody {
+        type Result = ();
+
+        fn handle(&mut self, _: SessionCommand, _: &mut Context<Self>) {}
+    }
+
+    /// A socket of the root namespace whose session hears nothing.
+    pub(crate) fn socket(n: u8) -> Arc<SocketInfo> {
+        let link = SessionLink::new(Context::<Nobody>::new().address().recipient());
+        let handshake = Arc::new(Handshake::new("", std::iter::empty(), None, 0));
+        Arc::new(SocketInfo::new(SocketId::from_random([n; 15]), NamespacePath::root(), link, handshake, None))
+    }
+}

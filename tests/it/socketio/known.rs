@@ -1,0 +1,219 @@
+//! What server code knows of sockets and rooms: credentials, data, who is where.
+
+use serde_json::{Value, json};
+use stentor::{DataError, Event};
+
+use crate::support::{Client, Hub, Transport, on_every_transport, report};
+
+/// Ends these sessions.
+fn leave(hub: &Hub, clients: impl IntoIterator<Item = Client>) {
+    clients.into_iter().for_each(|mut client| client.send("1"));
+    hub.wait_for_sessions(0);
+}
+
+#[test]
+fn credentials_come_with_the_socket_and_data_stays_with_it_to_the_end() {
+    let (tell, told) = report();
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            let (connecting, ending) = (tell.clone(), tell.clone());
+            let _ = io
+                .of("/")
+                .on_connection(move |socket| {
+                    let tell = connecting.clone();
+                    async move {
+                        let auth: Value = socket.auth()?;
+                        assert_eq!(socket.data::<Option<Value>>()?, None);
+                        socket.set_data(json!({ "name": auth["name"] }))?;
+                        tell.say(format!("{auth} connected={}", socket.is_connected()));
+                        Ok(())
+                    }
+                })
+                .on_disconnect(move |socket, _| {
+                    let tell = ending.clone();
+                    async move {
+                        tell.say(format!("{} connected={}", socket.data::<Value>()?, socket.is_connected()));
+                        Ok(())
+                    }
+                });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.open(transport);
+        client.send(r#"40{"name":"kim","n":1}"#);
+        assert!(client.recv_text().starts_with(r#"40{"sid":"#));
+        assert_eq!(told.next(), r#"{"n":1,"name":"kim"} connected=true"#);
+        client.send("1");
+        assert_eq!(told.next(), r#"{"name":"kim"} connected=false"#);
+    });
+}
+
+#[test]
+fn a_socket_without_credentials_reads_null() {
+    let (tell, told) = report();
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            let _ = io.of("/").on_connection(move |socket| {
+                tell.say(format!("{:?}", socket.auth::<Option<Value>>()));
+                async { Ok(()) }
+            });
+        },
+    );
+    on_every_transport(|transport| {
+        hub.join(transport);
+        assert_eq!(told.next(), "Ok(None)");
+    });
+}
+
+#[test]
+fn credentials_over_the_limit_are_refused_and_the_transport_stays() {
+    let hub = Hub::limited(|limits| limits.auth_bytes_max = 20, |_| {});
+    on_every_transport(|transport| {
+        let mut client = hub.open(transport);
+        client.send(r#"40{"token":"0123456789"}"#);
+        client.expect(r#"44{"message":"Auth is too large"}"#);
+        client.send(r#"40{"token":"01234567"}"#);
+        assert!(client.recv_text().starts_with(r#"40{"sid":"#));
+        client.echoes();
+    });
+}
+
+#[test]
+fn data_over_the_limit_is_refused_and_what_was_kept_stays() {
+    let hub = Hub::limited(
+        |limits| limits.socket_data_bytes_max = 8,
+        |io| {
+            let _ = io.of("/").on("keep", |socket, event: Event<String>| async move {
+                match socket.set_data(event.data) {
+                    Ok(()) => event.ack.send("kept")?,
+                    Err(DataError::TooLarge { bytes, limit }) => {
+                        event.ack.send((bytes, limit, socket.data::<String>()?))?
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+                Ok(())
+            });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send(r#"421["keep","123456"]"#);
+        client.expect(r#"431["kept"]"#);
+        client.send(r#"422["keep","1234567"]"#);
+        client.expect(r#"432[9,8,"123456"]"#);
+    });
+}
+
+#[test]
+fn rooms_are_listed_with_their_members_on_all_workers() {
+    let hub = Hub::on_workers(
+        2,
+        |builder| builder,
+        |io| {
+            let server = io.clone();
+            let _ = io
+                .of("/")
+                .on("join", |socket, event: Event<Vec<String>>| async move {
+                    for room in event.data {
+                        socket.join(room).await?;
+                    }
+                    event.ack.send(socket.rooms().await?)?;
+                    Ok(())
+                })
+                .on("rooms", move |_, event: Event<()>| {
+                    let io = server.clone();
+                    async move {
+                        let rooms = io.of("/").rooms().await?;
+                        event
+                            .ack
+                            .send([rooms.into_iter().map(|room| (room.name, room.members)).collect::<Vec<_>>()])?;
+                        Ok(())
+                    }
+                });
+            let _ = io.of("/other").on_connection(|socket| async move {
+                socket.join("elsewhere").await?;
+                Ok(())
+            });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut clients: Vec<_> = (0..4).map(|_| hub.join(transport)).collect();
+        clients[0].connect("/other,");
+        for client in &mut clients {
+            client.send(r#"421["join",["b","a"]]"#);
+            client.expect(r#"431[["a","b"]]"#);
+        }
+        clients[3].send(r#"422["join",["c"]]"#);
+        clients[3].expect(r#"432[["a","b","c"]]"#);
+        clients[3].send(r#"423["rooms"]"#);
+        clients[3].expect(r#"433[[["a",4],["b",4],["c",1]]]"#);
+        leave(&hub, clients);
+    });
+}
+
+#[test]
+fn a_namespace_with_more_rooms_than_one_look_takes_is_listed_whole() {
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            let server = io.clone();
+            let _ = io.of("/").on("fill", move |socket, event: Event<usize>| {
+                let io = server.clone();
+                async move {
+                    for n in 0..event.data {
+                        socket.join(format!("room {n:05}")).await?;
+                    }
+                    let rooms = io.of("/").rooms().await?;
+                    let in_order = rooms.iter().enumerate().all(|(n, room)| room.name == format!("room {n:05}"));
+                    event.ack.send((rooms.len(), in_order))?;
+                    Ok(())
+                }
+            });
+        },
+    );
+    let mut client = hub.join(Transport::Websocket);
+    client.send(r#"421["fill",3000]"#);
+    client.expect(r#"431[3000,true]"#);
+}
+
+#[test]
+fn fetched_sockets_are_handles_of_sockets_on_any_worker() {
+    let hub = Hub::on_workers(
+        2,
+        |builder| builder,
+        |io| {
+            let _ = io
+                .of("/")
+                .on_connection(|socket| async move {
+                    socket.set_data(&socket.auth::<Value>()?["name"])?;
+                    Ok(())
+                })
+                .on("greet all", |socket, event: Event<()>| async move {
+                    let mut names = Vec::new();
+                    for other in socket.everybody().fetch_sockets().await? {
+                        names.push(other.data::<String>()?);
+                        other.emit("greeting", ()).await?;
+                    }
+                    names.sort_unstable();
+                    event.ack.send([names])?;
+                    Ok(())
+                });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut clients = ["ada", "bob", "cy", "dee"].map(|name| {
+            let mut client = hub.open(transport);
+            client.send(&format!(r#"40{{"name":"{name}"}}"#));
+            assert!(client.recv_text().starts_with(r#"40{"sid":"#));
+            client
+        });
+        clients[0].send(r#"421["greet all"]"#);
+        // Its own greeting first: what a handler emits reaches its own client in order.
+        clients[0].expect(r#"42["greeting"]"#);
+        clients[0].expect(r#"431[["ada","bob","cy","dee"]]"#);
+        clients[1..].iter_mut().for_each(|client| client.expect(r#"42["greeting"]"#));
+        leave(&hub, clients);
+    });
+}
