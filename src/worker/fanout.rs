@@ -2,8 +2,10 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::vec;
 
-use actix::{Actor, Context, Handler};
+use actix::fut::{ActorFutureExt, wrap_future};
+use actix::{Actor, AsyncContext, Context, Handler};
 
 use super::Worker;
 use super::members::Selection;
@@ -12,15 +14,48 @@ use crate::messages::fanout::{Delivery, FanoutBatch, FanoutCommand};
 use crate::messages::hub::HubCommand;
 use crate::messages::session::SessionCommand;
 use crate::messages::socket::SocketInfo;
+use crate::state::outbox::PACKET_OVERHEAD_BYTES;
+
+/// Bytes delivered, all members counted, between two looks at other work of this thread: about a millisecond of it.
+const TURN_BYTES: usize = 1 << 20;
 
 /// One actor per worker.
 pub(super) struct Fanout {
     worker: Rc<Worker>,
+    /// What is left of the batch in hand. The next batch is taken only when this is empty.
+    commands: vec::IntoIter<FanoutCommand>,
+    /// Bytes delivered in this turn.
+    delivered: usize,
 }
 
 impl Fanout {
     pub(super) fn new(worker: Rc<Worker>) -> Self {
-        Self { worker }
+        Self { worker, commands: Vec::new().into_iter(), delivered: 0 }
+    }
+
+    /// Applies the batch in hand, as much of it as this turn may.
+    fn go_on(&mut self, ctx: &mut Context<Self>) {
+        let _guard = AbortOnUnwind("fanout");
+        while let Some(command) = self.commands.next() {
+            self.apply(command);
+            if self.delivered >= TURN_BYTES || self.worker.backlog.is_full() {
+                self.delivered = 0;
+                self.step_back(ctx);
+                break;
+            }
+        }
+        self.worker.alarm.delivered();
+    }
+
+    /// Lets other tasks of this thread run, the flusher first of all: what is delivered faster than it is written would
+    /// fill the outboxes of peers that take all they are given. No message is handled meanwhile.
+    fn step_back(&self, ctx: &mut Context<Self>) {
+        let worker = self.worker.clone();
+        let others = async move {
+            tokio::task::yield_now().await;
+            worker.backlog.has_room().await;
+        };
+        ctx.wait(wrap_future(others).map(|(), fanout: &mut Self, ctx| fanout.go_on(ctx)));
     }
 
     fn apply(&mut self, command: FanoutCommand) {
@@ -61,7 +96,7 @@ impl Fanout {
         }
     }
 
-    fn deliver(&self, delivery: &Delivery) {
+    fn deliver(&mut self, delivery: &Delivery) {
         let selection = Selection {
             rooms: &delivery.rooms,
             except: &delivery.except,
@@ -72,7 +107,8 @@ impl Fanout {
         self.worker.members.borrow_mut().select(selection, |_, slot| {
             slots.push(slot, &delivery.message, delivery.offset, delivery.volatile);
         });
-        self.worker.consumed.set(self.worker.consumed.get() + delivery.weight);
+        self.delivered += delivery.weight;
+        self.worker.backlog.add(delivery.message.byte_len() + PACKET_OVERHEAD_BYTES, delivery.weight);
     }
 
     fn list(&self, selection: Selection<'_>) -> Vec<Arc<SocketInfo>> {
@@ -100,11 +136,8 @@ impl Actor for Fanout {
 impl Handler<FanoutBatch> for Fanout {
     type Result = ();
 
-    fn handle(&mut self, batch: FanoutBatch, _: &mut Context<Self>) {
-        let _guard = AbortOnUnwind("fanout");
-        for command in batch.commands {
-            self.apply(command);
-        }
-        self.worker.alarm.delivered();
+    fn handle(&mut self, batch: FanoutBatch, ctx: &mut Context<Self>) {
+        self.commands = batch.commands.into_iter();
+        self.go_on(ctx);
     }
 }

@@ -67,6 +67,60 @@ impl Alarm {
     }
 }
 
+/// What was delivered to the outboxes of this worker and has not been written out yet.
+pub(super) struct Backlog {
+    /// Bytes of messages, however many members each has, since the flusher last began a round: the most by which one
+    /// outbox can have grown.
+    fresh: Cell<usize>,
+    fresh_max: usize,
+    /// Rung by the flusher when it begins a round.
+    relief: Alarm,
+    /// Bytes, all members counted, that the hub has not been told of.
+    unreported: Cell<usize>,
+}
+
+impl Backlog {
+    /// A quarter of an outbox may come between two rounds, so that a peer that takes all it is given stays below half.
+    pub(super) fn new(outbox_bytes_max: usize) -> Self {
+        let fresh_max = outbox_bytes_max / 4;
+        Self { fresh: Cell::new(0), fresh_max, relief: Alarm::default(), unreported: Cell::new(0) }
+    }
+
+    /// A message of `bytes` was delivered, `weight` with all its members counted.
+    pub(super) fn add(&self, bytes: usize, weight: usize) {
+        self.fresh.set(self.fresh.get() + bytes);
+        self.unreported.set(self.unreported.get() + weight);
+    }
+
+    /// Whether the flusher should have its turn before more is delivered.
+    pub(super) fn is_full(&self) -> bool {
+        self.fresh.get() >= self.fresh_max
+    }
+
+    /// Waits for that turn.
+    pub(super) async fn has_room(&self) {
+        while self.is_full() {
+            self.relief.rung().await;
+        }
+    }
+
+    /// The flusher begins a round. Returns what will have been written, or be waiting for a slow peer, at its end.
+    fn begin_round(&self) -> usize {
+        self.fresh.set(0);
+        self.relief.ring();
+        self.unreported.get()
+    }
+
+    /// Takes `bytes` to report to the hub, if it is enough to be worth a report.
+    fn take_report(&self, bytes: usize, enough: usize) -> Option<usize> {
+        if bytes < enough.max(1) {
+            return None;
+        }
+        self.unreported.set(self.unreported.get() - bytes);
+        Some(bytes)
+    }
+}
+
 /// Flushes for as long as the thread lives.
 pub(super) async fn run(worker: Rc<Worker>) {
     let mut seen = 0;
@@ -75,46 +129,72 @@ pub(super) async fn run(worker: Rc<Worker>) {
         flush_port(&worker).await;
         for _ in 0..STEP_BACKS_MAX {
             let deliveries = worker.alarm.deliveries.get();
-            if deliveries == seen {
+            if deliveries == seen || worker.backlog.is_full() {
                 break;
             }
             seen = deliveries;
             tokio::task::yield_now().await;
             flush_port(&worker).await;
         }
-        while flush_some(&worker) {
+        flush_rounds(&worker).await;
+    }
+}
+
+/// Writes until nothing is left, one round after the other: what is dirty when a round begins is written in it, and then
+/// reported, however much keeps coming meanwhile.
+async fn flush_rounds(worker: &Worker) {
+    loop {
+        let delivered = worker.backlog.begin_round();
+        let mut left = worker.slots.borrow().dirty_len();
+        loop {
+            left = flush_some(worker, left);
+            if left == 0 {
+                break;
+            }
             tokio::task::yield_now().await;
-            flush_port(&worker).await;
+            flush_port(worker).await;
         }
-        report_consumed(&worker);
+        report_consumed(worker, delivered);
+        if worker.slots.borrow().dirty_len() == 0 {
+            return;
+        }
+        tokio::task::yield_now().await;
+        flush_port(worker).await;
     }
 }
 
 async fn flush_port(worker: &Worker) {
-    while !worker.port.borrow_mut().flush() {
+    while !offer_commands(worker) {
         tokio::time::sleep(HUB_RETRY).await;
     }
 }
 
-/// Writes for one turn. Returns whether more is to be written.
-fn flush_some(worker: &Worker) -> bool {
+/// Returns false while the hub's mailbox is full.
+fn offer_commands(worker: &Worker) -> bool {
+    let _guard = AbortOnUnwind("flusher");
+    worker.port.borrow_mut().flush()
+}
+
+/// Writes for one turn, `left` outboxes at most. Returns how many of them are still to be written.
+fn flush_some(worker: &Worker, left: usize) -> usize {
     let _guard = AbortOnUnwind("flusher");
     let begun = Instant::now();
     let mut slots = worker.slots.borrow_mut();
-    for written in 1..=WRITES_PER_TURN {
-        let Some(slot) = slots.next_dirty() else { return false };
+    for written in 1..=left.min(WRITES_PER_TURN) {
+        let Some(slot) = slots.next_dirty() else { return 0 };
         slots.flush(slot);
         if written % 16 == 0 && begun.elapsed() >= TURN_MAX {
-            break;
+            return left - written;
         }
     }
-    true
+    left.saturating_sub(WRITES_PER_TURN)
 }
 
-/// Everything delivered so far has been written, or waits in the outbox of a peer that is slow on its own account.
-fn report_consumed(worker: &Worker) {
-    if worker.consumed.get() >= REPORT_BYTES.min(worker.limits.worker_bytes_max / 4) && worker.consumed.get() > 0 {
-        let bytes = worker.consumed.take();
+/// Everything `delivered` has been written, or waits in the outbox of a peer that is slow on its own account.
+fn report_consumed(worker: &Worker, delivered: usize) {
+    let _guard = AbortOnUnwind("flusher");
+    let enough = REPORT_BYTES.min(worker.limits.worker_bytes_max / 4);
+    if let Some(bytes) = worker.backlog.take_report(delivered, enough) {
         worker.port.borrow_mut().push(HubCommand::Consumed { bytes });
         worker.alarm.ring();
     }

@@ -15,7 +15,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ use crate::protocol::encoded::Encoded;
 use crate::protocol::reason::DisconnectReason;
 
 use self::fanout::Fanout;
-use self::flusher::Alarm;
+use self::flusher::{Alarm, Backlog};
 use self::members::Members;
 use self::port::Port;
 use self::slots::Slots;
@@ -52,8 +52,8 @@ pub(crate) struct Worker {
     port: RefCell<Port>,
     /// Wakes the flusher.
     alarm: Alarm,
-    /// Bytes delivered and not yet reported to the hub as written out.
-    consumed: Cell<usize>,
+    /// What is delivered and not yet written out.
+    backlog: Backlog,
 }
 
 impl Worker {
@@ -65,7 +65,7 @@ impl Worker {
             members: RefCell::default(),
             port: RefCell::new(Port::new(id, hub)),
             alarm: Alarm::default(),
-            consumed: Cell::new(0),
+            backlog: Backlog::new(limits.outbox_bytes_max),
             limits,
         });
         let fanout = Fanout::new(worker.clone()).start();

@@ -191,6 +191,11 @@ impl Slots {
         true
     }
 
+    /// How many outboxes want to be flushed.
+    pub(super) fn dirty_len(&self) -> usize {
+        self.urgent.len() + self.dirty.len()
+    }
+
     /// The next outbox to flush.
     pub(super) fn next_dirty(&mut self) -> Option<SlotKey> {
         self.urgent.pop_front().or_else(|| self.dirty.pop_front())

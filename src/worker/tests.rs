@@ -1,6 +1,6 @@
 //! A worker alone, with a hub that only listens: what reaches an outbox, in which order, and the guards.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -75,6 +75,28 @@ impl FrameSink for Sink {
         let packets: Vec<_> = std::iter::from_fn(|| outbox.pop()).collect();
         let texts: Vec<_> = packets.iter().map(|packet| String::from_utf8_lossy(packet.body())).collect();
         self.log.borrow_mut().push(format!("write {}", texts.join(" ")));
+        Drained::All
+    }
+    fn say_goodbye(&mut self, _: DisconnectReason, _: &mut Outbox) {}
+    fn finish(&mut self) -> bool {
+        false
+    }
+    fn abort(&mut self) {}
+}
+
+/// Never done: whenever it is drained, its outbox is filled again.
+struct Echo {
+    worker: Rc<Worker>,
+    slot: SlotKey,
+    flushes: Rc<Cell<usize>>,
+}
+
+impl FrameSink for Echo {
+    fn drain(&mut self, outbox: &mut Outbox) -> Drained {
+        while outbox.pop().is_some() {}
+        self.flushes.set(self.flushes.get() + 1);
+        let (worker, slot) = (self.worker.clone(), self.slot);
+        actix::spawn(async move { worker.push_control(slot, Encoded::text("again")) });
         Drained::All
     }
     fn say_goodbye(&mut self, _: DisconnectReason, _: &mut Outbox) {}
@@ -196,6 +218,53 @@ fn what_was_written_out_is_reported_to_the_hub() {
         assert_eq!(rig.heard().await, ["write a"], "too little to report");
         rig.tell(vec![deliver(3, "b", false, 600)]);
         assert_eq!(rig.heard().await, ["write b", "consumed 1200"]);
+    });
+}
+
+#[test]
+fn a_flood_does_not_fill_the_outbox_of_a_peer_that_takes_all_it_is_given() {
+    // The fanout once handled everything that was ready before the flusher had its turn: eight times the bound, all at once.
+    run(async {
+        let rig = Rig::new(Limits { outbox_bytes_max: 64 << 10, ..Limits::default() }).await;
+        rig.drain_into_log(false);
+        rig.tell(vec![rig.join(3)]);
+        let kilobyte = "x".repeat(1 << 10);
+        let batch = || (0..64).map(|_| deliver(3, &kilobyte, false, 1 << 10)).collect();
+        for _ in 0..4 {
+            rig.tell(batch());
+        }
+        let mut one_batch: Vec<_> = (0..256).map(|_| deliver(3, &kilobyte, false, 1 << 10)).collect();
+        one_batch.push(rig.answer(7));
+        rig.tell(one_batch);
+        let mut heard = Vec::new();
+        while !heard.contains(&"answered 7".to_owned()) {
+            heard.extend(rig.heard().await);
+        }
+        assert_eq!(heard.iter().filter(|line| line.starts_with("lost")).collect::<Vec<_>>(), [""; 0]);
+        let written: usize =
+            heard.iter().filter(|line| line.starts_with("write")).map(|line| line.matches("x ").count() + 1).sum();
+        assert_eq!(written, 512);
+    });
+}
+
+#[test]
+fn what_was_written_is_reported_while_more_keeps_coming() {
+    run(async {
+        let rig = Rig::new(Limits { worker_bytes_max: 4_000, ..Limits::default() }).await;
+        let flushes = Rc::new(Cell::new(0));
+        let link = rig.worker.slots.borrow().link(rig.slot).unwrap().clone();
+        // More than are written in one turn, so that some are dirty at all times.
+        for slot in (0..300).map(|_| rig.worker.open_slot(link.clone())).chain([rig.slot]) {
+            rig.worker.set_drainer(slot, Box::new(Echo { worker: rig.worker.clone(), slot, flushes: flushes.clone() }));
+            rig.worker.push_control(slot, Encoded::text("first"));
+        }
+        rig.tell(vec![rig.join(3), deliver(3, "a", false, 2_000)]);
+        let mut heard = Vec::new();
+        while heard.is_empty() && flushes.get() < 10_000 {
+            tokio::task::yield_now().await;
+            heard = rig.log.take();
+        }
+        assert_eq!(heard, ["consumed 2000"], "after {} flushes without a pause", flushes.get());
     });
 }
 
