@@ -11,6 +11,7 @@ mod tests;
 
 use std::time::Duration;
 
+use actix::fut::wrap_future;
 use actix::{Actor, AsyncContext, Context, Handler, Recipient};
 
 use crate::ids::WorkerId;
@@ -29,6 +30,9 @@ use self::stages::Entry;
 /// Before a batch is offered again to a worker whose mailbox was full.
 const WORKER_RETRY: Duration = Duration::from_millis(1);
 
+/// Commands between two looks at other work of this thread, which is the desk's: about a millisecond of them.
+const COMMANDS_PER_TURN: usize = 1_024;
+
 /// The central actor.
 pub(crate) struct Hub {
     limits: Limits,
@@ -41,6 +45,8 @@ pub(crate) struct Hub {
     queue: Option<Box<dyn Queue>>,
     links: Links,
     retrying: bool,
+    /// Commands taken since others of this thread had their turn.
+    taken: usize,
 }
 
 /// What a hub keeps, beside its rooms.
@@ -65,6 +71,7 @@ impl Hub {
             links: Links::new(limits.worker_bytes_max),
             limits,
             retrying: false,
+            taken: 0,
         }
     }
 
@@ -111,6 +118,7 @@ impl Hub {
         if outcome.full && !self.retrying {
             self.retrying = true;
             ctx.run_later(WORKER_RETRY, |hub, ctx| {
+                let _guard = AbortOnUnwind("hub");
                 hub.retrying = false;
                 hub.end_turn(ctx);
             });
@@ -131,10 +139,15 @@ impl Handler<HubBatch> for Hub {
 
     fn handle(&mut self, batch: HubBatch, ctx: &mut Context<Self>) {
         let _guard = AbortOnUnwind("hub");
+        self.taken += batch.commands.len();
         for command in batch.commands {
             self.take(batch.worker, command);
         }
         self.end_turn(ctx);
+        if self.taken >= COMMANDS_PER_TURN {
+            self.taken = 0;
+            ctx.wait(wrap_future(tokio::task::yield_now()));
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use actix::{Actor, Addr, Context, Handler, System};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, System};
 use smallvec::SmallVec;
 
 use super::{Hub, Stores};
@@ -26,6 +26,10 @@ struct Listener(mpsc::Sender<String>);
 
 impl Actor for Listener {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(Limits::default().mailbox_batches);
+    }
 }
 
 impl Handler<FanoutBatch> for Listener {
@@ -358,5 +362,66 @@ fn a_panicking_hub_ends_the_process() {
         rig.connect(1);
         rig.emit("a", "durable", Grade::Durable);
         rig.heard().await;
+    });
+}
+
+#[test]
+fn others_of_the_hubs_thread_have_their_turn_while_commands_keep_coming() {
+    // The desk lives there. The hub once handled all its ready batches first.
+    run(async {
+        let mut rig = Rig::new(Limits::default(), Stores::default());
+        rig.connect(1);
+        rig.heard().await;
+        for _ in 0..3_000 {
+            rig.join(1, "a");
+        }
+        tokio::task::yield_now().await;
+        let mut heard = rig.heard.try_iter().count();
+        assert!(heard < 3_000, "all were handled in one turn");
+        while heard < 3_001 {
+            heard += rig.heard().await.len();
+        }
+    });
+}
+
+#[test]
+fn a_hub_that_panics_when_it_tries_again_ends_the_process() {
+    /// Panics with the record of a disconnect.
+    struct Planted(MemoryJournal);
+
+    impl crate::log::Journal for Planted {
+        fn epoch(&self) -> Epoch {
+            self.0.epoch()
+        }
+        fn head(&self) -> Lsn {
+            self.0.head()
+        }
+        fn append(&mut self, record: Record) -> Result<(), crate::log::JournalError> {
+            assert!(!matches!(record.entry, Entry::Disconnect { .. }), "planted");
+            self.0.append(record)
+        }
+        fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> crate::log::Chunk {
+            self.0.read(after, records_max, bytes_max)
+        }
+        fn knows(&self, offset: &Offset) -> bool {
+            self.0.knows(offset)
+        }
+    }
+
+    if !is_to_panic() {
+        return aborts("hub::tests::a_hub_that_panics_when_it_tries_again_ends_the_process");
+    }
+    run(async {
+        let journal = Box::new(Planted(journal()));
+        let mut rig = Rig::new(Limits::default(), Stores { journal: Some(journal), ..Stores::default() });
+        // A worker whose mailbox nobody empties: the hub will try again. By then it is gone, and its sockets with it.
+        let never_run = Context::<Listener>::new();
+        rig.tell(HubCommand::Register { fanout: never_run.address().recipient() });
+        for n in 0..40 {
+            rig.connect(n);
+            rig.heard().await;
+        }
+        drop(never_run);
+        std::future::pending::<()>().await;
     });
 }

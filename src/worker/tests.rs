@@ -315,6 +315,20 @@ fn a_panicking_flusher_ends_the_process() {
 }
 
 #[test]
+fn a_flusher_that_panics_on_its_way_to_the_hub_ends_the_process() {
+    if !is_to_panic() {
+        return aborts("worker::tests::a_flusher_that_panics_on_its_way_to_the_hub_ends_the_process");
+    }
+    run(async {
+        let rig = Rig::new(Limits::default()).await;
+        // Borrowed for ever, which is what a defect could do.
+        std::mem::forget(rig.worker.port.borrow_mut());
+        rig.worker.alarm.ring();
+        rig.heard().await;
+    });
+}
+
+#[test]
 fn a_panicking_fanout_ends_the_process() {
     if !is_to_panic() {
         return aborts("worker::tests::a_panicking_fanout_ends_the_process");
