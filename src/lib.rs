@@ -74,3 +74,4 @@ pub use crate::server::config;
 pub use crate::server::demo;
 pub use crate::server::vocabulary;
 pub use crate::server::{BuildError, Builder, Listener, Recovery, Server};
+pub use crate::transport::cors::{Cors, CorsError};

@@ -15,7 +15,8 @@ use crate::limits::Limits;
 use crate::log::memory::MemoryJournal;
 use crate::session::Services;
 use crate::session::directory::Directory;
-use crate::transport::Endpoint;
+use crate::transport::cors::{Cors, CorsError};
+use crate::transport::{Door, Endpoint};
 use crate::worker::desk::Desk;
 use crate::worker::local::Workers;
 
@@ -57,6 +58,9 @@ pub enum BuildError {
     /// The path must begin with a slash, and not end with one.
     #[error("path {0:?} does not begin with \"/\", or ends with it")]
     Path(String),
+    /// Which pages of other origins may use the server cannot be told to browsers.
+    #[error("cors: {0}")]
+    Cors(#[from] CorsError),
     /// The system gives no random bytes.
     #[error("the system gives no random bytes: {0}")]
     Random(#[from] getrandom::Error),
@@ -71,11 +75,12 @@ pub struct Builder {
     path: String,
     recovery: Recovery,
     limits: Limits,
+    door: Door,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { path: "/socket.io".into(), recovery: Recovery::off(), limits: Limits::default() }
+        Self { path: "/socket.io".into(), recovery: Recovery::off(), limits: Limits::default(), door: Door::default() }
     }
 }
 
@@ -101,6 +106,14 @@ impl Builder {
         self
     }
 
+    /// Which web pages of other origins may use the server. By default no header speaks of origins, so that browsers
+    /// keep such pages away.
+    #[must_use]
+    pub fn cors(mut self, cors: Cors) -> Self {
+        self.door.cors = Some(cors);
+        self
+    }
+
     /// Starts the hub on a thread of its own. Must be called inside an actix system, with which the hub ends.
     pub fn build(self) -> Result<Server, BuildError> {
         if System::try_current().is_none() {
@@ -109,7 +122,8 @@ impl Builder {
         if !self.path.starts_with('/') || self.path.ends_with('/') {
             return Err(BuildError::Path(self.path));
         }
-        let Self { path, recovery, limits } = self;
+        let Self { path, recovery, limits, door } = self;
+        door.check()?;
         let recoverable = recovery != Recovery::off();
         let hub = start_hub(&limits, recovery)?;
         let workers = Arc::new(Workers::new(hub.commands.clone(), limits.clone()));
@@ -117,7 +131,12 @@ impl Builder {
         let core = Arc::new(Core::new(desk, recoverable, limits));
         let root = Namespace::new(core.clone(), NamespacePath::root());
         let services = Services { core, directory: Arc::new(Directory::default()) };
-        Ok(Server { endpoint: Endpoint { services, workers }, hub: hub.address, path: path.into(), root })
+        Ok(Server {
+            endpoint: Endpoint { services, workers, door: Arc::new(door) },
+            hub: hub.address,
+            path: path.into(),
+            root,
+        })
     }
 }
 

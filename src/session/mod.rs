@@ -53,6 +53,21 @@ pub(crate) struct Services {
     pub(crate) directory: Arc<Directory>,
 }
 
+/// Somebody who may open a session.
+pub(crate) struct Newcomer {
+    /// What the session will be called.
+    pub(crate) id: SessionId,
+    /// What its client said.
+    pub(crate) handshake: Handshake,
+}
+
+impl Newcomer {
+    /// Draws an id for somebody.
+    pub(crate) fn new(handshake: Handshake) -> Result<Self, getrandom::Error> {
+        Ok(Self { id: SessionId::from_random(random()?), handshake })
+    }
+}
+
 /// Over what a session begins.
 pub(crate) enum Opening {
     /// A GET, which drains it next.
@@ -118,13 +133,8 @@ pub(crate) struct Session {
 
 impl Session {
     /// Opens a session on the current thread. Its open packet is the first in its outbox.
-    pub(crate) fn open(
-        worker: Rc<Worker>,
-        services: Services,
-        handshake: Handshake,
-        opening: Opening,
-    ) -> Result<SessionLink, getrandom::Error> {
-        let id = SessionId::from_random(random()?);
+    pub(crate) fn open(worker: Rc<Worker>, services: Services, newcomer: Newcomer, opening: Opening) -> SessionLink {
+        let Newcomer { id, handshake } = newcomer;
         let context = Context::new();
         let link = SessionLink::new(context.address().recipient());
         let Services { core, directory } = services;
@@ -151,7 +161,7 @@ impl Session {
             core,
         };
         session.begin(opening, context);
-        Ok(link)
+        link
     }
 
     fn begin(mut self, opening: Opening, mut context: Context<Self>) {

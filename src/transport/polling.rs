@@ -12,7 +12,7 @@ use bytestring::ByteString;
 use futures_core::Stream;
 use tokio::sync::oneshot;
 
-use super::{Endpoint, Kind, Refusal, Route, route};
+use super::{Admitted, Endpoint, Knock, Refusal};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Drained, FrameSink};
 use crate::protocol::encoded::Encoded;
@@ -25,29 +25,31 @@ const CONTENT_TYPE: &str = "text/plain; charset=UTF-8";
 
 /// Answers every request of the path that is no upgrade.
 pub(crate) async fn handle(endpoint: Endpoint, request: HttpRequest, payload: Payload) -> HttpResponse {
-    answer(&endpoint, &request, payload).await.unwrap_or_else(|refusal| {
+    let cors = endpoint.door.cors.as_ref();
+    if let Some(preflight) = cors.and_then(|cors| cors.preflight(request.head())) {
+        return preflight;
+    }
+    let mut response = answer(&endpoint, &request, payload).await.unwrap_or_else(|refusal| {
         // Without the query: the id in it is a bearer secret.
         log::debug!("request refused method={} refusal={refusal:?}", request.method());
         refusal.response()
-    })
+    });
+    // Refusals too, or the browser would hide from its page what was wrong.
+    if let Some(cors) = cors {
+        cors.tell(request.headers(), response.headers_mut());
+    }
+    response
 }
 
 async fn answer(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) -> Result<HttpResponse, Refusal> {
-    match route(request.query_string(), request.method(), false)? {
-        Route::Handshake(Kind::Polling) => {
-            endpoint.has_room()?;
-            let link = endpoint.open(request.head(), Opening::Polling)?;
-            poll(link, endpoint.services.core.limits.poll_bytes_max).await
-        }
-        Route::Session(id, Kind::Polling) => {
-            let link = endpoint.find(&id)?;
-            match *request.method() {
-                Method::GET => poll(link, endpoint.services.core.limits.poll_bytes_max).await,
-                Method::POST => post(endpoint, link, request, payload).await,
-                _ => Err(Refusal::BadRequest),
-            }
-        }
-        Route::Handshake(Kind::Websocket) | Route::Session(_, Kind::Websocket) => Err(Refusal::BadRequest),
+    let poll_bytes_max = endpoint.services.core.limits.poll_bytes_max;
+    match endpoint.admit(Knock { head: request.head(), upgrade: false }).await? {
+        Admitted::Newcomer(newcomer) => poll(endpoint.open(newcomer, Opening::Polling), poll_bytes_max).await,
+        Admitted::Session(link) => match *request.method() {
+            Method::GET => poll(link, poll_bytes_max).await,
+            Method::POST => post(endpoint, link, request, payload).await,
+            _ => Err(Refusal::BadRequest),
+        },
     }
 }
 

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod closing;
+mod cors;
 mod heartbeat;
 mod http;
 mod order;

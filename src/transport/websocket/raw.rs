@@ -19,10 +19,10 @@ use socket2::SockRef;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
-use super::super::{Endpoint, Refusal, Route, route};
+use super::super::{Admitted, Endpoint, Knock, Refusal};
 use super::frames::{Decoded, End, FrameReader};
 use crate::limits::Limits;
-use crate::messages::session::{SessionCommand, SessionLink};
+use crate::messages::session::SessionCommand;
 use crate::messages::sink::{Connection, Drained, FrameSink, Handover, Incoming};
 use crate::protocol::encoded::Encoded;
 use crate::protocol::reason::DisconnectReason;
@@ -49,36 +49,28 @@ pub(crate) async fn on_upgrade(
     if requested.strip_suffix('/').unwrap_or(requested) != path {
         return refuse(framed, StatusCode::NOT_FOUND, "Not found", limits).await;
     }
-    let (session, response) = match accept(&endpoint, &request) {
+    let (admitted, response) = match accept(&endpoint, &request).await {
         Ok(accepted) => accepted,
         Err(refusal) => {
             log::debug!("upgrade refused refusal={refusal:?}");
-            return refuse(framed, refusal.status(), refusal.message(), limits).await;
+            return refuse(framed, refusal.upgrade_status(), refusal.message(), limits).await;
         }
     };
     switch_protocols(&mut framed, response, limits).await?;
     let handover = Box::new(RawHandover::new(framed, limits)?);
-    // Whatever fails from here on has been logged and closes the socket by dropping it.
-    let _ = match session {
-        // The session may be on another worker: the socket moves there.
-        Some(link) => link.post(SessionCommand::Websocket(handover)).map_err(|_| Refusal::UnknownSession),
-        None => endpoint.open(request.head(), Opening::Websocket(handover)).map(drop),
-    };
+    match admitted {
+        // The session may be on another worker: the socket moves there. If it has ended meanwhile, the socket is dropped.
+        Admitted::Session(link) => drop(link.post(SessionCommand::Websocket(handover))),
+        Admitted::Newcomer(newcomer) => drop(endpoint.open(newcomer, Opening::Websocket(handover))),
+    }
     Ok(())
 }
 
-/// Checks an upgrade before the switch, so that what cannot be is refused over HTTP. Gives the session that it is for, if
-/// not a new one, and the answer.
-fn accept(endpoint: &Endpoint, request: &Request) -> Result<(Option<SessionLink>, Response<()>), Refusal> {
-    let session = match route(request.uri().query().unwrap_or(""), request.method(), true)? {
-        Route::Session(id, _) => Some(endpoint.find(&id)?),
-        Route::Handshake(_) => {
-            endpoint.has_room()?;
-            None
-        }
-    };
+/// Checks an upgrade before the switch, so that what cannot be is refused over HTTP. Gives who comes, and the answer.
+async fn accept(endpoint: &Endpoint, request: &Request) -> Result<(Admitted, Response<()>), Refusal> {
+    let admitted = endpoint.admit(Knock { head: request.head(), upgrade: true }).await?;
     let mut response = handshake(request.head()).map_err(|_| Refusal::BadRequest)?;
-    Ok((session, response.finish().drop_body()))
+    Ok((admitted, response.finish().drop_body()))
 }
 
 async fn switch_protocols(
