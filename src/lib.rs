@@ -41,7 +41,7 @@
 //! | 4 | `worker/` | once per thread: fanout, outboxes, flusher, port |
 //! | 3 | `api/` | handles: what an application holds |
 //! | 2 | `messages/` | every arrow between actors |
-//! | 1 | `state/`, `log/` | sans-IO machines; the journal |
+//! | 1 | `state/`, `log/`, `metrics/` | sans-IO machines; the journal; counters |
 //! | 0 | `protocol/`, `ids.rs`, `limits.rs` | the wire, names, bounds |
 
 mod api;
@@ -50,6 +50,7 @@ mod ids;
 mod limits;
 mod log;
 mod messages;
+mod metrics;
 mod protocol;
 mod server;
 mod session;
@@ -72,6 +73,7 @@ pub use crate::protocol::reason::DisconnectReason;
 pub use crate::protocol::socketio::packet::Args;
 pub use crate::server::config;
 pub use crate::server::demo;
+pub use crate::server::http;
 pub use crate::server::vocabulary;
-pub use crate::server::{BuildError, Builder, Listener, Recovery, Server};
+pub use crate::server::{BuildError, Builder, Listener, METRICS_CONTENT_TYPE, NotAccepting, Recovery, Server};
 pub use crate::transport::cors::{Cors, CorsError};

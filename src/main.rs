@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use stentor::config::Config;
-use stentor::{demo, vocabulary};
+use stentor::{demo, http, vocabulary};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 async fn serve(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
     let io = config.builder().build()?;
     let _ = vocabulary::install(io.of("/"));
-    let mut listener = io.bind((config.host, config.port))?.configure(demo::page);
+    let mut listener = io.bind((config.host, config.port))?.configure(http::routes(io.clone())).configure(demo::page);
     if let Some(workers) = config.workers {
         listener = listener.workers(workers.into());
     }

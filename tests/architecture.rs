@@ -41,26 +41,28 @@ const HOUSE: &[Row] = &[
           crates: &["serde", "serde_json"] },
     Row { floor: 1, name: "log",       imports: &["protocol", "ids", "limits"],                        // not state
           crates: &["serde", "serde_json", "log", "crc", "crc32fast", "crc32c"] },
+    Row { floor: 1, name: "metrics",   imports: &["protocol", "ids", "limits"],                        // not state, log
+          crates: &[] },
     Row { floor: 2, name: "messages",  imports: &["protocol", "ids", "limits", "state", "log"],
           crates: &["actix", "tokio::sync", "futures_core", "serde", "serde_json", "log"] },
     Row { floor: 3, name: "api",       imports: &["protocol", "ids", "limits", "state", "log", "messages"],
           crates: &["actix", "tokio::sync", "tokio::time", "futures_core", "serde", "serde_json", "log"] },
-    Row { floor: 4, name: "worker",    imports: &["protocol", "ids", "limits", "state", "log", "messages", "api"],
+    Row { floor: 4, name: "worker",    imports: &["protocol", "ids", "limits", "state", "log", "metrics", "messages", "api"],
           crates: &["actix", "tokio", "log", "futures_core", "serde_json"] },
-    Row { floor: 5, name: "hub",       imports: &["protocol", "ids", "limits", "state", "log", "messages"], // not api, worker
+    Row { floor: 5, name: "hub",       imports: &["protocol", "ids", "limits", "state", "log", "metrics", "messages"], // not api, worker
           crates: &["actix", "tokio", "log", "futures_core", "serde_json"] },
-    Row { floor: 5, name: "session",   imports: &["protocol", "ids", "limits", "state", "log", "messages", "api", "worker"],
+    Row { floor: 5, name: "session",   imports: &["protocol", "ids", "limits", "state", "log", "metrics", "messages", "api", "worker"],
           crates: &["actix", "tokio", "log", "futures_core", "serde_json", "dashmap", "getrandom"] },
-    Row { floor: 6, name: "transport", imports: &["protocol", "ids", "limits", "state", "log", "messages", "api", "worker",
+    Row { floor: 6, name: "transport", imports: &["protocol", "ids", "limits", "state", "log", "metrics", "messages", "api", "worker",
                                                   "session"],                                          // not hub
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
                     "actix_service", "actix_codec", "socket2", "actix_web_actors"] },
-    Row { floor: 7, name: "server",    imports: &["protocol", "ids", "limits", "state", "log", "messages", "api", "worker",
+    Row { floor: 7, name: "server",    imports: &["protocol", "ids", "limits", "state", "log", "metrics", "messages", "api", "worker",
                                                   "hub", "session", "transport"],
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
                     "actix_service", "actix_codec", "socket2", "actix_server", "actix_rt", "rust_embed", "clap", "humantime",
-                    "getrandom"] },
-    Row { floor: 8, name: "lib",       imports: &["protocol", "ids", "limits", "state", "log", "messages", "api", "worker",
+                    "getrandom", "prometheus_client"] },
+    Row { floor: 8, name: "lib",       imports: &["protocol", "ids", "limits", "state", "log", "metrics", "messages", "api", "worker",
                                                   "hub", "session", "transport", "server"],            // declares, re-exports
           crates: &[] },
     Row { floor: 8, name: "main",      imports: &[],                                                   // stentor::… only
@@ -74,6 +76,7 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("dashmap",          &["session/directory.rs"],     "the directory of sessions is the one shared map"),
     ("getrandom",        &["session/", "server/"],      "randomness is drawn where sessions and servers are born, and passed inward"),
     ("actix_web_actors", &["transport/websocket/pump.rs"], "it is deprecated upstream, so one file depends on it"),
+    ("prometheus_client", &["server/metrics.rs"],       "counters are plain atomics; only their text is Prometheus'"),
     ("env_logger",       &["main.rs"],                  "a library does not choose where its log goes"),
 ];
 

@@ -103,6 +103,16 @@ impl Links {
         }
     }
 
+    /// Answers to publishers that wait.
+    pub(super) fn answers_held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Bytes delivered to all workers and not yet reported as consumed.
+    pub(super) fn unwritten(&self) -> usize {
+        self.links.iter().flatten().map(|link| link.unwritten).sum()
+    }
+
     pub(super) fn flush(&mut self) -> Flushed {
         let mut flushed = Flushed::default();
         for (id, place) in (0..).zip(&mut self.links) {

@@ -9,6 +9,7 @@ mod stages;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::fut::wrap_future;
@@ -19,6 +20,7 @@ use crate::limits::Limits;
 use crate::log::{Journal, Queue};
 use crate::messages::abort::AbortOnUnwind;
 use crate::messages::hub::{HubBatch, HubCommand, HubControl};
+use crate::metrics::Metrics;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::pipeline::Pipeline;
 use crate::state::rooms::Rooms;
@@ -47,6 +49,7 @@ pub(crate) struct Hub {
     retrying: bool,
     /// Commands taken since others of this thread had their turn.
     taken: usize,
+    metrics: Arc<Metrics>,
 }
 
 /// What a hub keeps, beside its rooms.
@@ -58,11 +61,13 @@ pub(crate) struct Stores {
     pub(crate) queue: Option<Box<dyn Queue>>,
     /// Random bits from the system; fingerprints are drawn from them.
     pub(crate) seed: u64,
+    /// What the hub counts, beside what its workers count.
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Hub {
     pub(crate) fn new(limits: Limits, stores: Stores) -> Self {
-        let Stores { journal, queue, seed } = stores;
+        let Stores { journal, queue, seed, metrics } = stores;
         Self {
             rooms: Rooms::default(),
             pipeline: Pipeline::default(),
@@ -72,6 +77,7 @@ impl Hub {
             limits,
             retrying: false,
             taken: 0,
+            metrics,
         }
     }
 
@@ -94,7 +100,10 @@ impl Hub {
                 let offset = self.number();
                 self.pass(Entry::Leave { worker, from, socket, room, offset });
             }
-            HubCommand::Broadcast(broadcast) => self.take_event(worker, *broadcast),
+            HubCommand::Broadcast(broadcast) => {
+                self.metrics.hub.events.add(1);
+                self.take_event(worker, *broadcast);
+            }
             HubCommand::Pass { from, packet } => self.pass(Entry::Pass { worker, from, packet }),
             HubCommand::Fetch { from, namespace, target } => {
                 self.pass(Entry::Fetch { worker, from, namespace, target });
@@ -105,8 +114,18 @@ impl Hub {
         }
     }
 
+    /// Shows what there is at the end of a turn.
+    fn count(&self) {
+        let metrics = &self.metrics.hub;
+        metrics.rooms.set(self.rooms.rooms());
+        metrics.sockets.set(self.rooms.sockets());
+        metrics.answers_held.set(self.links.answers_held());
+        metrics.unwritten_bytes.set(self.links.unwritten());
+    }
+
     /// Sends what this turn has for the workers, and clears up after workers that have died.
     fn end_turn(&mut self, ctx: &mut Context<Self>) {
+        self.count();
         let outcome = self.links.flush();
         for worker in outcome.dead {
             log::warn!("worker is gone, its sockets are taken out worker={}", worker.0);
@@ -140,6 +159,7 @@ impl Handler<HubBatch> for Hub {
     fn handle(&mut self, batch: HubBatch, ctx: &mut Context<Self>) {
         let _guard = AbortOnUnwind("hub");
         self.taken += batch.commands.len();
+        self.metrics.hub.commands_taken.add(batch.commands.len() as u64);
         for command in batch.commands {
             self.take(batch.worker, command);
         }

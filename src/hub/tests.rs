@@ -161,7 +161,8 @@ fn stage_two_waits_in_order_behind_a_slow_durable_event() {
     run(async {
         let (submitted, queue) = mpsc::channel();
         let journal = Box::new(journal());
-        let stores = Stores { journal: Some(journal), queue: Some(Box::new(SlowQueue(submitted))), seed: 1 };
+        let stores =
+            Stores { journal: Some(journal), queue: Some(Box::new(SlowQueue(submitted))), ..Stores::default() };
         let mut rig = Rig::new(Limits::default(), stores);
         rig.connect(1);
         rig.join(1, "a");
@@ -200,8 +201,11 @@ fn stage_two_waits_in_order_behind_a_slow_durable_event() {
 fn a_volatile_event_overtakes_only_what_does_not_concern_it() {
     run(async {
         let (submitted, queue) = mpsc::channel();
-        let stores =
-            Stores { journal: Some(Box::new(journal())), queue: Some(Box::new(SlowQueue(submitted))), seed: 1 };
+        let stores = Stores {
+            journal: Some(Box::new(journal())),
+            queue: Some(Box::new(SlowQueue(submitted))),
+            ..Stores::default()
+        };
         let mut rig = Rig::new(Limits::default(), stores);
         rig.connect(1);
         rig.join(1, "a");
@@ -357,7 +361,8 @@ fn a_panicking_hub_ends_the_process() {
         return aborts("hub::tests::a_panicking_hub_ends_the_process");
     }
     run(async {
-        let stores = Stores { journal: Some(Box::new(journal())), queue: Some(Box::new(PanickingQueue)), seed: 1 };
+        let stores =
+            Stores { journal: Some(Box::new(journal())), queue: Some(Box::new(PanickingQueue)), ..Stores::default() };
         let mut rig = Rig::new(Limits::default(), stores);
         rig.connect(1);
         rig.emit("a", "durable", Grade::Durable);

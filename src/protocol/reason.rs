@@ -26,6 +26,19 @@ pub enum DisconnectReason {
 }
 
 impl DisconnectReason {
+    /// Every reason, in the order of their declaration.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::TransportError,
+        Self::TransportClose,
+        Self::ForcedClose,
+        Self::PingTimeout,
+        Self::ParseError,
+        Self::ServerShuttingDown,
+        Self::ForcedServerClose,
+        Self::ClientNamespaceDisconnect,
+        Self::ServerNamespaceDisconnect,
+    ];
+
     /// The words that Socket.IO uses.
     pub const fn as_str(self) -> &'static str {
         match self {

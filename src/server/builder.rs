@@ -1,5 +1,6 @@
 //! Setting a server up.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +14,7 @@ use crate::hub::{Hub, HubAddress, Stores};
 use crate::ids::{Epoch, NamespacePath};
 use crate::limits::Limits;
 use crate::log::memory::MemoryJournal;
+use crate::metrics::Metrics;
 use crate::session::Services;
 use crate::session::directory::Directory;
 use crate::transport::cors::{Cors, CorsError};
@@ -125,18 +127,16 @@ impl Builder {
         let Self { path, recovery, limits, door } = self;
         door.check()?;
         let recoverable = recovery != Recovery::off();
-        let hub = start_hub(&limits, recovery)?;
-        let workers = Arc::new(Workers::new(hub.commands.clone(), limits.clone()));
-        let desk = open_desk(&hub, &workers, &limits)?;
+        let metrics = Arc::<Metrics>::default();
+        let hub = start_hub(&limits, recovery, metrics.clone())?;
+        let workers = Arc::new(Workers::new(hub.commands.clone(), limits.clone(), metrics.clone()));
+        let desk = open_desk(&hub, &workers, &limits, &metrics)?;
         let core = Arc::new(Core::new(desk, recoverable, limits));
         let root = Namespace::new(core.clone(), NamespacePath::root());
         let services = Services { core, directory: Arc::new(Directory::default()) };
-        Ok(Server {
-            endpoint: Endpoint { services, workers, door: Arc::new(door) },
-            hub: hub.address,
-            path: path.into(),
-            root,
-        })
+        let accepting = Arc::new(AtomicBool::new(true));
+        let endpoint = Endpoint { services, workers, door: Arc::new(door), accepting };
+        Ok(Server { endpoint, hub: hub.address, path: path.into(), root, metrics })
     }
 }
 
@@ -146,7 +146,7 @@ struct StartedHub {
     commands: actix::Recipient<crate::messages::hub::HubBatch>,
 }
 
-fn start_hub(limits: &Limits, recovery: Recovery) -> Result<StartedHub, BuildError> {
+fn start_hub(limits: &Limits, recovery: Recovery, metrics: Arc<Metrics>) -> Result<StartedHub, BuildError> {
     let mut random = [0; 10];
     getrandom::fill(&mut random)?;
     let seed = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|at| random[at]));
@@ -157,7 +157,7 @@ fn start_hub(limits: &Limits, recovery: Recovery) -> Result<StartedHub, BuildErr
         let journal = MemoryJournal::new(epoch, limits.journal_records_max, limits.journal_bytes_max);
         Box::new(journal) as Box<dyn crate::log::Journal>
     });
-    let stores = Stores { journal, queue: None, seed };
+    let stores = Stores { journal, queue: None, seed, metrics };
     let thread = Arbiter::new().handle();
     let limits = limits.clone();
     let hub = Hub::start_in_arbiter(&thread, move |_| Hub::new(limits, stores));
@@ -170,10 +170,12 @@ fn open_desk(
     hub: &StartedHub,
     workers: &Workers,
     limits: &Limits,
+    metrics: &Metrics,
 ) -> Result<crate::messages::session::SessionLink, BuildError> {
     let (sender, opened) = mpsc::channel();
-    let (id, commands, limits) = (workers.next_id(), hub.commands.clone(), limits.clone());
-    let spawned = hub.thread.spawn_fn(move || drop(sender.send(Desk::open(id, commands, limits))));
+    let (id, commands, limits, metrics) =
+        (workers.next_id(), hub.commands.clone(), limits.clone(), metrics.new_worker());
+    let spawned = hub.thread.spawn_fn(move || drop(sender.send(Desk::open(id, commands, limits, metrics))));
     if !spawned {
         return Err(BuildError::Hub);
     }

@@ -3,15 +3,19 @@
 mod builder;
 pub mod config;
 pub mod demo;
+pub mod http;
 mod listener;
+mod metrics;
 pub mod vocabulary;
 
 use std::io;
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytestring::ByteString;
+use thiserror::Error;
 
 use crate::api::args::ToArgs;
 use crate::api::broadcast::Broadcast;
@@ -20,10 +24,24 @@ use crate::api::namespace::Namespace;
 use crate::hub::HubAddress;
 use crate::ids::NamespacePath;
 use crate::messages::hub::HubControl;
-use crate::transport::Endpoint;
+use crate::metrics::Metrics;
+use crate::transport::{Endpoint, Refusal};
 
 pub use self::builder::{BuildError, Builder, Recovery};
 pub use self::listener::Listener;
+pub use self::metrics::METRICS_CONTENT_TYPE;
+
+/// Why a server lets no new sessions in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NotAccepting {
+    /// It is closing; it will not accept again.
+    #[error("server is closing")]
+    Closing,
+    /// It has as many sessions as [`Limits::sessions_max`](crate::Limits::sessions_max) allows.
+    #[error("server has as many sessions as it may have")]
+    Full,
+}
 
 /// Longest a server waits for its sessions to part when it closes.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -38,6 +56,7 @@ pub struct Server {
     hub: HubAddress,
     path: Arc<str>,
     root: Namespace,
+    metrics: Arc<Metrics>,
 }
 
 impl Server {
@@ -78,6 +97,49 @@ impl Server {
         self.endpoint.services.directory.len()
     }
 
+    /// Whether a new session would be let in now: what a load balancer wants to know.
+    pub fn accepting(&self) -> Result<(), NotAccepting> {
+        match self.endpoint.room() {
+            Ok(()) => Ok(()),
+            Err(Refusal::Closing) => Err(NotAccepting::Closing),
+            Err(_) => Err(NotAccepting::Full),
+        }
+    }
+
+    /// What this server counts, as text for Prometheus (OpenMetrics 1.0, to be served as [`METRICS_CONTENT_TYPE`]).
+    ///
+    /// Adds up what each thread has counted for itself, so it disturbs none of them; a scrape is some moments of each.
+    ///
+    /// | name | kind | unit | |
+    /// |---|---|---|---|
+    /// | `stentor_connections{transport}` | gauge | sessions | by what carries them now: `polling`, `websocket` |
+    /// | `stentor_sessions_opened_total{transport}` | counter | sessions | by what they began on |
+    /// | `stentor_upgrades_total` | counter | sessions | went from polling to websocket |
+    /// | `stentor_sessions_closed_total{reason}` | counter | sessions | by [`DisconnectReason`](crate::DisconnectReason) |
+    /// | `stentor_requests_refused_total{code,reason}` | counter | requests | by Engine.IO's code, and in words |
+    /// | `stentor_received_packets_total` | counter | packets | Engine.IO packets from clients |
+    /// | `stentor_received_bytes_total` | counter | bytes | their data, without framing |
+    /// | `stentor_received_events_total` | counter | events | emitted by clients to sockets that are connected |
+    /// | `stentor_sent_packets_total` | counter | packets | taken out of outboxes by websockets and polls |
+    /// | `stentor_sent_bytes_total` | counter | bytes | their websocket frames, on both transports |
+    /// | `stentor_deliveries_total` | counter | events | broadcasts, once for each recipient |
+    /// | `stentor_dropped_events_total{reason}` | counter | events | once for each recipient: `not_ready` (volatile), `outbox_full` (its session ends) |
+    /// | `stentor_flush_packets` | histogram | packets | in one write |
+    /// | `stentor_handler_seconds` | histogram | seconds | from a handler's start to its end, its waits included |
+    /// | `stentor_handlers_failed_total{how}` | counter | handlers | `error`, `panic` |
+    /// | `stentor_sockets` | gauge | sockets | connected to namespaces |
+    /// | `stentor_rooms` | gauge | rooms | with members; sockets' own rooms do not count |
+    /// | `stentor_hub_commands_total` | counter | commands | the hub has taken |
+    /// | `stentor_hub_events_total` | counter | events | of those: emitted by the server, each once |
+    /// | `stentor_hub_queue_commands` | gauge | commands | sent to the hub and not yet taken |
+    /// | `stentor_hub_answers_held` | gauge | answers | to publishers, until workers have caught up |
+    /// | `stentor_hub_unwritten_bytes` | gauge | bytes | handed to workers and not yet written out |
+    /// | `stentor_credit_waits_total` | counter | commands | waited because their sender had too many under way |
+    /// | `stentor_credit_refusals_total` | counter | commands | refused as overloaded after such a wait |
+    pub fn metrics(&self) -> String {
+        metrics::text(self.metrics.clone())
+    }
+
     /// Binds an address, to serve this server there and nothing else.
     pub fn bind(&self, address: impl ToSocketAddrs) -> io::Result<Listener> {
         Listener::bind(self.clone(), address)
@@ -88,9 +150,15 @@ impl Server {
         self.bind(address)?.run().await
     }
 
+    /// From here on new handshakes are refused with 503.
+    fn stop_accepting(&self) {
+        self.endpoint.accepting.store(false, Ordering::Relaxed);
+    }
+
     /// Closes every session at transport level, without a DISCONNECT packet, so that clients come back. Completes when
     /// all have parted, after half a second at the latest.
     pub async fn close(&self) {
+        self.stop_accepting();
         if self.hub.control.try_send(HubControl::Shutdown).is_err() {
             ::log::warn!("hub takes no shutdown, sessions end with their threads");
             return;

@@ -131,6 +131,7 @@ impl Session {
                 Parting::Gone => self.stop(ctx),
             };
         }
+        self.registration.worker.metrics().closed(reason);
         log::debug!("session closed sid={:?} reason=\"{reason}\" detail=\"{detail}\"", self.registration.id);
         for presence in std::mem::take(&mut self.presences) {
             let was_connected = self.state.is_connected(presence.socket.id());

@@ -23,6 +23,9 @@ use crate::worker::gate::Waiter;
 impl Session {
     /// A packet came over the session's transport.
     pub(super) fn on_packet(&mut self, packet: Packet, ctx: &mut Context<Self>) {
+        let metrics = self.registration.worker.metrics();
+        metrics.packets_received.add(1);
+        metrics.bytes_received.add(packet.data_len() as u64);
         let mut effects = Vec::new();
         self.state.on_packet(packet, Instant::now(), &mut effects);
         self.apply(effects, ctx);

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytestring::ByteString;
 
@@ -59,6 +60,7 @@ impl Session {
         if self.is_parting() {
             return;
         }
+        self.registration.worker.metrics().events_received.add(1);
         if self.inbox.is_empty() && self.may_start(socket) {
             return self.start_event_handler(socket, event);
         }
@@ -139,13 +141,22 @@ impl Session {
     fn spawn(&self, socket: SocketId, name: ByteString, start: impl FnOnce() -> Running + 'static) {
         let guard = self.running.begin(name.clone());
         let (server, link, id) = (self.core.identity(), self.link.clone(), self.registration.id);
+        let worker = self.registration.worker.clone();
         actix::spawn(async move {
             let _guard = guard;
+            let begun = Instant::now();
             let running = pin!(CatchUnwind(pin!(async move { start().await })));
-            match InSession::new(server, link.clone(), running).await {
+            let outcome = InSession::new(server, link.clone(), running).await;
+            let metrics = worker.metrics();
+            metrics.handled(begun.elapsed());
+            match outcome {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => log::warn!("handler failed sid={id:?} handler={name:?} error={error}"),
+                Ok(Err(error)) => {
+                    metrics.handlers_failed.add(1);
+                    log::warn!("handler failed sid={id:?} handler={name:?} error={error}");
+                }
                 Err(Panicked) => {
+                    metrics.handlers_panicked.add(1);
                     let _ = link.post(SessionCommand::HandlerPanicked { socket, handler: name.to_string() });
                 }
             }

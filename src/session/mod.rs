@@ -28,6 +28,7 @@ use crate::messages::handshake::Handshake;
 use crate::messages::request::{Done, RequestError, answer};
 use crate::messages::session::{SessionCommand, SessionLink, TransportRefusal};
 use crate::messages::sink::{Handover, Incoming};
+use crate::metrics::Carrier;
 use crate::protocol::encoded::Encoded;
 use crate::protocol::engineio::open::Open;
 use crate::protocol::reason::DisconnectReason;
@@ -139,7 +140,11 @@ impl Session {
         let link = SessionLink::new(context.address().recipient());
         let Services { core, directory } = services;
         let limits = &core.limits;
-        let registration = Registration::new(id, worker.clone(), directory, link.clone());
+        let carrier = match opening {
+            Opening::Polling => Carrier::Polling,
+            Opening::Websocket(_) => Carrier::Websocket,
+        };
+        let registration = Registration::new(id, worker.clone(), directory, link.clone(), carrier);
         let session = Self {
             state: SessionState::new(limits, Instant::now()),
             gate: Gate::new(worker, registration.slot),

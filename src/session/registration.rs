@@ -10,6 +10,7 @@ use super::directory::Directory;
 use crate::ids::{SessionId, SlotKey, SocketId};
 use crate::messages::hub::HubCommand;
 use crate::messages::session::SessionLink;
+use crate::metrics::Carrier;
 use crate::worker::Worker;
 
 /// The drop guard of one session.
@@ -18,16 +19,31 @@ pub(super) struct Registration {
     pub(super) worker: Rc<Worker>,
     pub(super) slot: SlotKey,
     directory: Arc<Directory>,
+    /// As what it is counted.
+    carrier: Carrier,
     /// Sockets that the hub knows, or is about to hear of.
     sockets: SmallVec<[SocketId; 1]>,
 }
 
 impl Registration {
     /// Enters a session.
-    pub(super) fn new(id: SessionId, worker: Rc<Worker>, directory: Arc<Directory>, link: SessionLink) -> Self {
+    pub(super) fn new(
+        id: SessionId,
+        worker: Rc<Worker>,
+        directory: Arc<Directory>,
+        link: SessionLink,
+        carrier: Carrier,
+    ) -> Self {
+        worker.metrics().opened(carrier);
         let slot = worker.open_slot(link.clone());
         directory.insert(id, link);
-        Self { id, worker, slot, directory, sockets: SmallVec::new() }
+        Self { id, worker, slot, directory, carrier, sockets: SmallVec::new() }
+    }
+
+    /// The session went over to a websocket.
+    pub(super) fn upgraded(&mut self) {
+        self.worker.metrics().upgraded();
+        self.carrier = Carrier::Websocket;
     }
 
     /// The hub will be told of this socket.
@@ -58,5 +74,6 @@ impl Drop for Registration {
     fn drop(&mut self) {
         self.withdraw();
         self.worker.close_slot(self.slot);
+        self.worker.metrics().gone(self.carrier);
     }
 }

@@ -203,6 +203,7 @@ impl Session {
         self.transport = Transport::Websocket(candidate.number);
         // A poll that still waits is dropped here, which answers it with a noop.
         drop(self.registration.worker.set_drainer(self.registration.slot, candidate.sink));
+        self.registration.upgraded();
         log::debug!("session upgraded sid={:?}", self.registration.id);
     }
 

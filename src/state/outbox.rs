@@ -83,6 +83,13 @@ impl Outbox {
         !self.control.is_empty()
     }
 
+    /// Packets that wait whole, and the bytes of their frames. One that was taken in part counts as taken.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let control: usize = self.control.iter().map(|packet| packet.frame().len()).sum();
+        let events = self.event_bytes - self.events.len() * PACKET_OVERHEAD_BYTES;
+        (self.control.len() + self.events.len(), control + events)
+    }
+
     /// Bytes of waiting events, overhead included.
     pub(crate) fn event_bytes(&self) -> usize {
         self.event_bytes

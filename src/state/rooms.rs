@@ -229,6 +229,16 @@ impl Rooms {
         Some((room.namespace, room.name.clone()?, room.members()))
     }
 
+    /// Rooms with members; those of everybody in a namespace and those of single sockets do not count.
+    pub(crate) fn rooms(&self) -> usize {
+        self.rooms.len() - self.namespaces.len()
+    }
+
+    /// Sockets connected, over all namespaces.
+    pub(crate) fn sockets(&self) -> usize {
+        self.sockets.len()
+    }
+
     /// Every socket of a worker.
     pub(crate) fn sockets_of(&self, worker: WorkerId) -> Vec<SocketId> {
         self.sockets.iter().filter(|(_, entry)| entry.place.worker == worker).map(|(id, _)| *id).collect()

@@ -2,6 +2,8 @@
 //!
 //! Both transports and both ways to a websocket come through here. Nothing is answered or opened yet.
 
+use std::sync::atomic::Ordering;
+
 use actix_http::RequestHead;
 use actix_web::http::Method;
 use actix_web::web::Query;
@@ -57,11 +59,22 @@ impl Endpoint {
 
     /// Whether one more session may be opened.
     fn has_room(&self) -> Result<(), Refusal> {
-        if self.services.directory.len() < self.services.core.limits.sessions_max {
-            return Ok(());
+        let room = self.room();
+        if room == Err(Refusal::Full) {
+            log::warn!("session refused, there are as many as there may be count={}", self.services.directory.len());
         }
-        log::warn!("session refused, there are as many as there may be count={}", self.services.directory.len());
-        Err(Refusal::Full)
+        room
+    }
+
+    /// The same, for whoever only wants to know.
+    pub(crate) fn room(&self) -> Result<(), Refusal> {
+        if !self.accepting.load(Ordering::Relaxed) {
+            return Err(Refusal::Closing);
+        }
+        if self.services.directory.len() >= self.services.core.limits.sessions_max {
+            return Err(Refusal::Full);
+        }
+        Ok(())
     }
 
     fn find(&self, id: &SessionId) -> Result<SessionLink, Refusal> {

@@ -8,6 +8,7 @@ pub(crate) mod websocket;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use self::cors::{Cors, CorsError};
 use crate::messages::session::SessionLink;
@@ -27,6 +28,8 @@ pub(crate) struct Endpoint {
     pub(crate) workers: Arc<Workers>,
     /// Who is let in, and what they are told.
     pub(crate) door: Arc<Door>,
+    /// Whether new sessions are let in. Cleared, for good, by the server when it begins to close.
+    pub(crate) accepting: Arc<AtomicBool>,
 }
 
 /// The settings of a server's door.
@@ -44,6 +47,11 @@ impl Door {
 }
 
 impl Endpoint {
+    /// A request was refused.
+    fn refused(&self, refusal: &Refusal) {
+        self.worker().metrics().requests_refused[refusal.kind()].add(1);
+    }
+
     fn worker(&self) -> Rc<Worker> {
         self.workers.here()
     }

@@ -30,6 +30,7 @@ pub(crate) async fn handle(endpoint: Endpoint, request: HttpRequest, payload: Pa
         return preflight;
     }
     let mut response = answer(&endpoint, &request, payload).await.unwrap_or_else(|refusal| {
+        endpoint.refused(&refusal);
         // Without the query: the id in it is a bearer secret.
         log::debug!("request refused method={} refusal={refusal:?}", request.method());
         refusal.response()

@@ -5,6 +5,7 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 
 use crate::messages::session::TransportRefusal;
+use crate::metrics::REFUSALS;
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,18 +19,39 @@ pub(crate) enum Refusal {
     Forbidden(String),
     /// Not one of Engine.IO's: the server has as many sessions as it may have. Clients try again.
     Full,
+    /// Nor is this: the server is going away. Clients try again, and reach another one.
+    Closing,
 }
 
 impl Refusal {
-    fn code(&self) -> u8 {
+    /// Engine.IO's code, and a name for the metric, of each kind.
+    pub(crate) const KINDS: [(u8, &str); REFUSALS] = [
+        (0, "unknown_transport"),
+        (1, "unknown_session"),
+        (2, "bad_method"),
+        (3, "bad_request"),
+        (4, "forbidden"),
+        (5, "unsupported_version"),
+        (4, "full"),
+        (4, "closing"),
+    ];
+
+    /// Its place in [`Refusal::KINDS`].
+    pub(super) fn kind(&self) -> usize {
         match self {
             Self::UnknownTransport => 0,
             Self::UnknownSession => 1,
             Self::BadMethod => 2,
             Self::BadRequest => 3,
-            Self::Forbidden(_) | Self::Full => 4,
+            Self::Forbidden(_) => 4,
             Self::UnsupportedVersion => 5,
+            Self::Full => 6,
+            Self::Closing => 7,
         }
+    }
+
+    fn code(&self) -> u8 {
+        Self::KINDS[self.kind()].0
     }
 
     pub(super) fn message(&self) -> &str {
@@ -42,13 +64,14 @@ impl Refusal {
             Self::Forbidden(message) if message.is_empty() => "Forbidden",
             Self::Forbidden(message) => message,
             Self::Full => "Too many sessions",
+            Self::Closing => "Server is closing",
         }
     }
 
     fn status(&self) -> StatusCode {
         match self {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::Full => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Full | Self::Closing => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_REQUEST,
         }
     }

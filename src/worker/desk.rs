@@ -17,6 +17,7 @@ use crate::messages::hub::{Broadcast, Grade, HubBatch, HubCommand};
 use crate::messages::request::{Done, Listing, Request, RequestError, RoomPage};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::socket::SocketInfo;
+use crate::metrics::WorkerMetrics;
 use crate::protocol::encoded::Draft;
 use crate::state::rooms::Target;
 
@@ -28,9 +29,14 @@ pub(crate) struct Desk {
 
 impl Desk {
     /// Opens the desk on the current thread, as a worker without sessions, and returns its address.
-    pub(crate) fn open(id: WorkerId, hub: actix::Recipient<HubBatch>, limits: Limits) -> SessionLink {
+    pub(crate) fn open(
+        id: WorkerId,
+        hub: actix::Recipient<HubBatch>,
+        limits: Limits,
+        metrics: Arc<WorkerMetrics>,
+    ) -> SessionLink {
         let mailbox = limits.mailbox_batches;
-        let worker = Worker::start(id, hub, limits);
+        let worker = Worker::start(id, hub, limits, metrics);
         let mut opened = None;
         Self::create(|ctx| {
             ctx.set_mailbox_capacity(mailbox);

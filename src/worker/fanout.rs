@@ -104,11 +104,13 @@ impl Fanout {
             exclude: &delivery.exclude,
         };
         let mut slots = self.worker.slots.borrow_mut();
+        let mut delivered = 0;
         self.worker.members.borrow_mut().select(selection, |_, slot| {
-            slots.push(slot, &delivery.message, delivery.offset, delivery.volatile);
+            delivered += u64::from(slots.push(slot, &delivery.message, delivery.offset, delivery.volatile));
         });
         self.delivered += delivery.weight;
         self.worker.backlog.add(delivery.message.byte_len() + PACKET_OVERHEAD_BYTES, delivery.weight);
+        self.worker.metrics.deliveries.add(delivered);
     }
 
     fn list(&self, selection: Selection<'_>) -> Vec<Arc<SocketInfo>> {

@@ -127,8 +127,10 @@ impl Gate {
         }
         let limits = self.worker.limits();
         if self.waiting.len() >= limits.credit_waiting_max && waiter.can_be_refused() {
+            self.worker.metrics().credit_refusals.add(1);
             return waiter.fail(RequestError::Overloaded);
         }
+        self.worker.metrics().credit_waits.add(1);
         let give_up = now + limits.credit_timeout;
         self.waiting.push_back(Waiting::Command { give_up, bytes, command: Box::new(command), waiter });
     }
@@ -229,6 +231,7 @@ impl Gate {
         let overdue = |waiting: &Waiting| matches!(waiting, Waiting::Command { give_up, waiter, .. } if *give_up <= now && waiter.can_be_refused());
         while let Some(at) = self.waiting.iter().position(overdue) {
             if let Some(Waiting::Command { waiter, .. }) = self.waiting.remove(at) {
+                self.worker.metrics().credit_refusals.add(1);
                 waiter.fail(RequestError::Overloaded);
             }
         }

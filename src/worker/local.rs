@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use actix::Recipient;
@@ -10,6 +11,7 @@ use super::Worker;
 use crate::ids::WorkerId;
 use crate::limits::Limits;
 use crate::messages::hub::HubBatch;
+use crate::metrics::Metrics;
 
 thread_local! {
     /// The workers of this thread: one for each server that it serves, mostly one.
@@ -25,13 +27,14 @@ pub(crate) struct Workers {
     server: u64,
     hub: Recipient<HubBatch>,
     limits: Limits,
+    metrics: Arc<Metrics>,
     next: AtomicU16,
 }
 
 impl Workers {
-    pub(crate) fn new(hub: Recipient<HubBatch>, limits: Limits) -> Self {
+    pub(crate) fn new(hub: Recipient<HubBatch>, limits: Limits, metrics: Arc<Metrics>) -> Self {
         let server = SERVERS.fetch_add(1, Ordering::Relaxed);
-        Self { server, hub, limits, next: AtomicU16::new(0) }
+        Self { server, hub, limits, metrics, next: AtomicU16::new(0) }
     }
 
     /// The next worker's number, for one that is not found by thread.
@@ -45,7 +48,8 @@ impl Workers {
             workers.iter().find(|(server, _)| *server == self.server).map(|(_, worker)| worker.clone())
         });
         known.unwrap_or_else(|| {
-            let worker = Worker::start(self.next_id(), self.hub.clone(), self.limits.clone());
+            let metrics = self.metrics.new_worker();
+            let worker = Worker::start(self.next_id(), self.hub.clone(), self.limits.clone(), metrics);
             WORKERS.with_borrow_mut(|workers| workers.push((self.server, worker.clone())));
             worker
         })

@@ -28,6 +28,7 @@ use crate::messages::hub::{HubBatch, HubCommand, OwnPacket};
 use crate::messages::session::SessionLink;
 use crate::messages::sink::FrameSink;
 use crate::messages::socket::SocketInfo;
+use crate::metrics::WorkerMetrics;
 use crate::protocol::encoded::Encoded;
 use crate::protocol::reason::DisconnectReason;
 
@@ -46,6 +47,7 @@ const ALIGNED_TO: Duration = Duration::from_millis(100);
 /// A worker thread's shared state. Lives on that thread only.
 pub(crate) struct Worker {
     limits: Limits,
+    metrics: Arc<WorkerMetrics>,
     started: Instant,
     slots: RefCell<Slots>,
     members: RefCell<Members>,
@@ -58,15 +60,21 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Sets the worker up on the current thread, which must run an actix system, and introduces it to the hub.
-    pub(crate) fn start(id: WorkerId, hub: Recipient<HubBatch>, limits: Limits) -> Rc<Self> {
+    pub(crate) fn start(
+        id: WorkerId,
+        hub: Recipient<HubBatch>,
+        limits: Limits,
+        metrics: Arc<WorkerMetrics>,
+    ) -> Rc<Self> {
         let worker = Rc::new(Self {
             started: Instant::now(),
-            slots: RefCell::new(Slots::new(limits.outbox_bytes_max)),
+            slots: RefCell::new(Slots::new(limits.outbox_bytes_max, metrics.clone())),
             members: RefCell::default(),
-            port: RefCell::new(Port::new(id, hub)),
+            port: RefCell::new(Port::new(id, hub, metrics.clone())),
             alarm: Alarm::default(),
             backlog: Backlog::new(limits.outbox_bytes_max),
             limits,
+            metrics,
         });
         let fanout = Fanout::new(worker.clone()).start();
         worker.send(HubCommand::Register { fanout: fanout.recipient() });
@@ -77,6 +85,11 @@ impl Worker {
     /// The server's bounds.
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// What this worker counts.
+    pub(crate) fn metrics(&self) -> &Arc<WorkerMetrics> {
+        &self.metrics
     }
 
     /// How long to wait for a deadline. Those far away are put off to the next of this worker's common instants, so that
@@ -151,9 +164,9 @@ impl Worker {
             OwnPacket::Sealed(message) => slots.push(slot, &message, None, false),
             OwnPacket::Unnumbered { draft, volatile } => {
                 let token = slots.last_offset(slot);
-                slots.push(slot, &draft.seal(None, token.as_ref()), None, volatile);
+                slots.push(slot, &draft.seal(None, token.as_ref()), None, volatile)
             }
-        }
+        };
         self.alarm.ring();
     }
 

@@ -1,21 +1,25 @@
 //! The worker's one FIFO to the hub, sent as one message per turn of the worker.
 
+use std::sync::Arc;
+
 use actix::Recipient;
 use actix::dev::SendError;
 
 use crate::ids::WorkerId;
 use crate::messages::hub::{HubBatch, HubCommand};
+use crate::metrics::WorkerMetrics;
 
 /// Commands of this turn. Bounded by the sessions' credit; they stay here while the hub's mailbox is full.
 pub(super) struct Port {
     worker: WorkerId,
     hub: Recipient<HubBatch>,
     pending: Vec<HubCommand>,
+    metrics: Arc<WorkerMetrics>,
 }
 
 impl Port {
-    pub(super) fn new(worker: WorkerId, hub: Recipient<HubBatch>) -> Self {
-        Self { worker, hub, pending: Vec::new() }
+    pub(super) fn new(worker: WorkerId, hub: Recipient<HubBatch>, metrics: Arc<WorkerMetrics>) -> Self {
+        Self { worker, hub, pending: Vec::new(), metrics }
     }
 
     pub(super) fn push(&mut self, command: HubCommand) {
@@ -28,8 +32,12 @@ impl Port {
             return true;
         }
         let commands = std::mem::take(&mut self.pending);
+        let count = commands.len() as u64;
         match self.hub.try_send(HubBatch { worker: self.worker, commands }) {
-            Ok(()) => true,
+            Ok(()) => {
+                self.metrics.commands_sent.add(count);
+                true
+            }
             Err(SendError::Full(batch)) => {
                 self.pending = batch.commands;
                 false

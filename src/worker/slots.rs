@@ -1,10 +1,12 @@
 //! The outbox slab: all outboxes of a worker, each with its drainer, and the list of those that want to be flushed.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::ids::{Offset, SlotKey};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Drained, FrameSink};
+use crate::metrics::WorkerMetrics;
 use crate::protocol::encoded::{Encoded, Message};
 use crate::protocol::reason::DisconnectReason;
 use crate::state::outbox::Outbox;
@@ -58,16 +60,18 @@ pub(super) struct Slots {
     /// Those with control packets; flushed first.
     urgent: VecDeque<SlotKey>,
     outbox_bytes_max: usize,
+    metrics: Arc<WorkerMetrics>,
 }
 
 impl Slots {
-    pub(super) fn new(outbox_bytes_max: usize) -> Self {
+    pub(super) fn new(outbox_bytes_max: usize, metrics: Arc<WorkerMetrics>) -> Self {
         Self {
             places: Vec::new(),
             vacant: Vec::new(),
             dirty: VecDeque::new(),
             urgent: VecDeque::new(),
             outbox_bytes_max,
+            metrics,
         }
     }
 
@@ -138,19 +142,25 @@ impl Slots {
         }
     }
 
-    /// Queues a message. `ready_only`: not where the drainer is not ready.
-    pub(super) fn push(&mut self, key: SlotKey, message: &Message, offset: Option<Offset>, ready_only: bool) {
+    /// Queues a message. `ready_only`: not where the drainer is not ready. Returns whether it was queued.
+    pub(super) fn push(&mut self, key: SlotKey, message: &Message, offset: Option<Offset>, ready_only: bool) -> bool {
         let limit = self.outbox_bytes_max;
-        let Some(slot) = self.get_mut(key).filter(|slot| slot.ending == Ending::Open) else { return };
+        let Some(slot) = self.get_mut(key).filter(|slot| slot.ending == Ending::Open) else { return false };
         if ready_only && !slot.is_ready() {
-            return;
+            self.metrics.dropped_volatile.add(1);
+            return false;
         }
         match slot.outbox.push(message, limit) {
             Ok(()) => {
                 slot.last_offset = offset.or(slot.last_offset);
                 self.enqueue(key);
+                true
             }
-            Err(full) => slot.notify(Ending::Over, SessionCommand::DrainerLost(full.to_string())),
+            Err(full) => {
+                slot.notify(Ending::Over, SessionCommand::DrainerLost(full.to_string()));
+                self.metrics.dropped_overflow.add(1);
+                false
+            }
         }
     }
 
@@ -211,7 +221,9 @@ impl Slots {
             return;
         }
         let Some(sink) = slot.sink.as_mut() else { return };
+        let (packets, bytes) = slot.outbox.waiting();
         let drained = sink.drain(&mut slot.outbox);
+        let (packets_left, bytes_left) = slot.outbox.waiting();
         if slot.tell_when_low && slot.outbox.event_bytes() <= low {
             slot.tell_when_low = false;
             let _ = slot.link.post(SessionCommand::OutboxLow);
@@ -227,6 +239,9 @@ impl Slots {
             }
             Drained::All => {}
             Drained::Finished => slot.sink = None,
+        }
+        if packets_left < packets {
+            self.metrics.flushed(packets - packets_left, bytes - bytes_left);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Context, Handler, Recipient, System};
@@ -118,7 +119,7 @@ impl Rig {
     async fn new(limits: Limits) -> Self {
         let (log, fanout) = (Log::default(), Rc::default());
         let listener = Listener { log: log.clone(), fanout: Rc::clone(&fanout) }.start();
-        let worker = Worker::start(WorkerId(0), listener.clone().recipient(), limits);
+        let worker = Worker::start(WorkerId(0), listener.clone().recipient(), limits, Arc::default());
         let slot = worker.open_slot(SessionLink::new(listener.recipient()));
         let member = worker.add_member(socket(1), slot);
         turns().await;

@@ -11,6 +11,7 @@ mod heartbeat;
 mod http;
 mod order;
 mod peers;
+mod serve;
 mod socketio;
 mod support;
 mod upgrade;

@@ -73,6 +73,15 @@ impl Packet {
         }
     }
 
+    /// Bytes of its data.
+    pub(crate) fn data_len(&self) -> usize {
+        match self {
+            Self::Open(data) | Self::Ping(data) | Self::Pong(data) | Self::Message(data) => data.len(),
+            Self::Binary(data) => data.len(),
+            Self::Close | Self::Upgrade | Self::Noop => 0,
+        }
+    }
+
     /// Appends the packet as one element of a polling payload; the inverse of [`Packet::decode_polled`].
     #[cfg(test)]
     pub(crate) fn encode_polled(&self, out: &mut Vec<u8>) {

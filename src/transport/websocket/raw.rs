@@ -52,6 +52,7 @@ pub(crate) async fn on_upgrade(
     let (admitted, response) = match accept(&endpoint, &request).await {
         Ok(accepted) => accepted,
         Err(refusal) => {
+            endpoint.refused(&refusal);
             log::debug!("upgrade refused refusal={refusal:?}");
             return refuse(framed, refusal.upgrade_status(), refusal.message(), limits).await;
         }

@@ -110,6 +110,7 @@ fn serve(builder: Builder, workers: usize, ready: &mpsc::Sender<(SocketAddr, Ser
     system.block_on(async {
         let io = builder.build().expect("the server is built");
         let listener = io.bind("127.0.0.1:0").expect("a free port").workers(workers).disable_signals();
+        let listener = listener.configure(stentor::http::routes(io.clone()));
         let address = listener.local_addr().expect("an address");
         let running = actix::spawn(listener.run());
         ready.send((address, io.clone())).expect("the test waits");

@@ -1,0 +1,87 @@
+//! What a count is kept in. All operations are relaxed: a count orders nothing, and a scrape may be a moment late.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that goes up and down.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge(AtomicI64);
+
+impl Gauge {
+    pub(crate) fn add(&self, change: i64) {
+        self.0.fetch_add(change, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set(&self, value: usize) {
+        self.0.store(value as i64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Values counted by size, in `N` buckets and one for what is above them all, and their sum.
+#[derive(Debug)]
+pub(crate) struct Histogram<const N: usize> {
+    buckets: [Counter; N],
+    above: Counter,
+    sum: Counter,
+}
+
+impl<const N: usize> Default for Histogram<N> {
+    fn default() -> Self {
+        Self {
+            buckets: std::array::from_fn(|_| Counter::default()),
+            above: Counter::default(),
+            sum: Counter::default(),
+        }
+    }
+}
+
+impl<const N: usize> Histogram<N> {
+    /// Counts a value into the first bucket whose upper `bound` is not below it.
+    pub(crate) fn observe(&self, value: u64, bound: impl Fn(usize) -> u64) {
+        let bucket = (0..N).find(|at| value <= bound(*at)).map_or(&self.above, |at| &self.buckets[at]);
+        bucket.add(1);
+        self.sum.add(value);
+    }
+
+    /// Values in each bucket; the last is that of values above all bounds.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = u64> + '_ {
+        self.buckets.iter().chain([&self.above]).map(Counter::get)
+    }
+
+    /// The sum of all values.
+    pub(crate) fn sum(&self) -> u64 {
+        self.sum.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_counted_in_the_first_bucket_that_holds_it() {
+        let histogram = Histogram::<3>::default();
+        for value in [0, 1, 2, 10, 11, 100, 101, 1_000] {
+            histogram.observe(value, |at| [1, 10, 100][at]);
+        }
+        assert_eq!(histogram.counts().collect::<Vec<_>>(), [2, 2, 2, 2]);
+        assert_eq!(histogram.sum(), 1_225);
+    }
+}

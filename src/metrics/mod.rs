@@ -1,0 +1,167 @@
+//! Counters of what the hub does: plain relaxed atomics, one instance for each worker thread and one for the hub.
+//!
+//! Each instance is written by its own thread (and stands on cache lines of its own), so counting costs no contention; a
+//! scrape reads them all and adds up. Refuses to know names, labels and formats: `server/metrics.rs` gives those.
+
+mod cells;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::protocol::reason::DisconnectReason;
+
+pub(crate) use self::cells::{Counter, Gauge, Histogram};
+
+/// Kinds of refusal that transports tell apart.
+pub(crate) const REFUSALS: usize = 8;
+
+/// Upper bounds of the buckets of handler times: from what a handler without waits needs to what its client gives up on.
+pub(crate) const HANDLER_TIMES: [Duration; 9] = [
+    Duration::from_micros(20),
+    Duration::from_micros(100),
+    Duration::from_micros(500),
+    Duration::from_micros(2_500),
+    Duration::from_millis(10),
+    Duration::from_millis(50),
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+    Duration::from_secs(10),
+];
+
+/// Upper bounds of the buckets of flush batches, in packets.
+pub(crate) const FLUSH_BATCHES: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 256, 1_024];
+
+/// Which kind of connection carries a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    /// Long polling.
+    Polling,
+    /// A websocket.
+    Websocket,
+}
+
+/// What one worker counts. On cache lines of its own: its thread alone writes here.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct WorkerMetrics {
+    /// Sessions by [`Carrier`].
+    pub(crate) connections: [Gauge; 2],
+    /// Sessions opened, by the [`Carrier`] that they began on.
+    pub(crate) sessions_opened: [Counter; 2],
+    /// Upgrades completed.
+    pub(crate) upgrades: Counter,
+    /// Sessions closed, by reason.
+    pub(crate) sessions_closed: [Counter; DisconnectReason::ALL.len()],
+    /// Requests refused by transports; what each place means is theirs to say.
+    pub(crate) requests_refused: [Counter; REFUSALS],
+
+    /// Engine.IO packets that came in, and the bytes of their data.
+    pub(crate) packets_received: Counter,
+    pub(crate) bytes_received: Counter,
+    /// Events that clients emitted.
+    pub(crate) events_received: Counter,
+    /// Packets taken by each drain that took any; the sum is that of all packets sent.
+    pub(crate) flush_packets: Histogram<{ FLUSH_BATCHES.len() }>,
+    /// Bytes of those packets as a websocket frames them.
+    pub(crate) bytes_sent: Counter,
+
+    /// Events put into the outbox of one recipient.
+    pub(crate) deliveries: Counter,
+    /// Volatile events that a recipient was not ready for.
+    pub(crate) dropped_volatile: Counter,
+    /// Events that found the outbox full, which ends the session.
+    pub(crate) dropped_overflow: Counter,
+
+    /// Handlers that returned, by how long they ran, in microseconds.
+    pub(crate) handler_micros: Histogram<{ HANDLER_TIMES.len() }>,
+    /// Handlers that returned an error.
+    pub(crate) handlers_failed: Counter,
+    /// Handlers that panicked.
+    pub(crate) handlers_panicked: Counter,
+
+    /// Commands handed to the hub. Less those that the hub has taken, they are the depth of its queue.
+    pub(crate) commands_sent: Counter,
+    /// Commands that had to wait for credit.
+    pub(crate) credit_waits: Counter,
+    /// Commands refused because credit did not come, or because too many waited.
+    pub(crate) credit_refusals: Counter,
+}
+
+impl WorkerMetrics {
+    /// A session began.
+    pub(crate) fn opened(&self, carrier: Carrier) {
+        self.sessions_opened[carrier as usize].add(1);
+        self.connections[carrier as usize].add(1);
+    }
+
+    /// A session went from polling to a websocket.
+    pub(crate) fn upgraded(&self) {
+        self.upgrades.add(1);
+        self.connections[Carrier::Polling as usize].add(-1);
+        self.connections[Carrier::Websocket as usize].add(1);
+    }
+
+    /// A session is gone, with its connection.
+    pub(crate) fn gone(&self, carrier: Carrier) {
+        self.connections[carrier as usize].add(-1);
+    }
+
+    /// A session closed for the application.
+    pub(crate) fn closed(&self, reason: DisconnectReason) {
+        if let Some(at) = DisconnectReason::ALL.iter().position(|known| *known == reason) {
+            self.sessions_closed[at].add(1);
+        }
+    }
+
+    /// A handler returned, or panicked.
+    pub(crate) fn handled(&self, took: Duration) {
+        self.handler_micros.observe(took.as_micros() as u64, |at| HANDLER_TIMES[at].as_micros() as u64);
+    }
+
+    /// A drain took this much out of an outbox.
+    pub(crate) fn flushed(&self, packets: usize, bytes: usize) {
+        self.flush_packets.observe(packets as u64, |at| FLUSH_BATCHES[at]);
+        self.bytes_sent.add(bytes as u64);
+    }
+}
+
+/// What the hub counts.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct HubMetrics {
+    /// Rooms with members, those of everybody in a namespace and those of single sockets not counted.
+    pub(crate) rooms: Gauge,
+    /// Sockets connected to namespaces.
+    pub(crate) sockets: Gauge,
+    /// Commands taken off the queue.
+    pub(crate) commands_taken: Counter,
+    /// Events taken for delivery.
+    pub(crate) events: Counter,
+    /// Answers to publishers that wait until workers have caught up.
+    pub(crate) answers_held: Gauge,
+    /// Bytes handed to workers and not yet reported as written out.
+    pub(crate) unwritten_bytes: Gauge,
+}
+
+/// All counters of one server.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    /// The hub's.
+    pub(crate) hub: HubMetrics,
+    /// One for each worker that ever was; taken only when a worker starts and at a scrape.
+    workers: Mutex<Vec<Arc<WorkerMetrics>>>,
+}
+
+impl Metrics {
+    /// The counters of one more worker.
+    pub(crate) fn new_worker(&self) -> Arc<WorkerMetrics> {
+        let worker = Arc::<WorkerMetrics>::default();
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(worker.clone());
+        worker
+    }
+
+    /// The counters of all workers.
+    pub(crate) fn workers(&self) -> Vec<Arc<WorkerMetrics>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

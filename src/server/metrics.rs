@@ -1,0 +1,180 @@
+//! The counters of all threads, added up and written down for Prometheus. Refuses to count anything itself.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::metrics::{Counter, FLUSH_BATCHES, HANDLER_TIMES, Histogram, Metrics, WorkerMetrics};
+use crate::protocol::reason::DisconnectReason;
+use crate::transport::Refusal;
+
+/// The content type of [`Server::metrics`](crate::Server::metrics).
+pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// By [`Carrier`](crate::metrics::Carrier).
+const CARRIERS: [&str; 2] = ["polling", "websocket"];
+
+const MICROS_PER_SECOND: f64 = 1e6;
+
+/// A scrape.
+pub(super) fn text(metrics: Arc<Metrics>) -> String {
+    let mut registry = Registry::with_prefix("stentor");
+    registry.register_collector(Box::new(Scrape(metrics)));
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = text::encode(&mut text, &registry);
+    text
+}
+
+#[derive(Debug)]
+struct Scrape(Arc<Metrics>);
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page { workers: self.0.workers(), encoder };
+        page.sessions()?;
+        page.traffic()?;
+        page.handlers()?;
+        page.hub(&self.0)
+    }
+}
+
+/// What is being written, and from what.
+struct Page<'e> {
+    workers: Vec<Arc<WorkerMetrics>>,
+    encoder: DescriptorEncoder<'e>,
+}
+
+impl Page<'_> {
+    fn sessions(&mut self) -> fmt::Result {
+        let connections = CARRIERS.iter().enumerate().map(|(at, carrier)| {
+            let open: i64 = self.workers.iter().map(|worker| worker.connections[at].get()).sum();
+            ([("transport", *carrier)], open)
+        });
+        let connections: Vec<_> = connections.collect();
+        self.gauges("connections", "Sessions, by what carries them now", &connections)?;
+        self.counters(
+            "sessions_opened",
+            "Sessions opened, by what they began on",
+            ("transport", CARRIERS),
+            |worker, at| &worker.sessions_opened[at],
+        )?;
+        self.counter("upgrades", "Sessions that went from polling to websocket", |worker| &worker.upgrades)?;
+        let reasons = DisconnectReason::ALL.map(DisconnectReason::as_str);
+        self.counters("sessions_closed", "Sessions closed, by reason", ("reason", reasons), |worker, at| {
+            &worker.sessions_closed[at]
+        })?;
+        let refused = Refusal::KINDS.iter().enumerate().map(|(at, (code, reason))| {
+            let count = self.sum(|worker| &worker.requests_refused[at]);
+            ([("code", code.to_string()), ("reason", (*reason).to_owned())], count)
+        });
+        let refused: Vec<_> = refused.collect();
+        self.family("requests_refused", "Requests refused, by Engine.IO's code and in words", &refused)
+    }
+
+    fn traffic(&mut self) -> fmt::Result {
+        self.counter("received_packets", "Engine.IO packets from clients", |worker| &worker.packets_received)?;
+        self.counter("received_bytes", "Bytes of their data, without framing", |worker| &worker.bytes_received)?;
+        self.counter("received_events", "Events emitted by clients", |worker| &worker.events_received)?;
+        let sent = self.workers.iter().map(|worker| worker.flush_packets.sum()).sum();
+        self.constant("sent_packets", "Packets taken out of outboxes", sent)?;
+        self.counter("sent_bytes", "Bytes of their websocket frames", |worker| &worker.bytes_sent)?;
+        self.counter("deliveries", "Broadcast events, once for each recipient", |worker| &worker.deliveries)?;
+        let reasons = ("reason", ["not_ready", "outbox_full"]);
+        self.counters("dropped_events", "Events dropped, once for each recipient", reasons, |worker, at| {
+            [&worker.dropped_volatile, &worker.dropped_overflow][at]
+        })?;
+        let bounds = FLUSH_BATCHES.map(|packets| packets as f64);
+        self.histogram("flush_packets", "Packets in one write", bounds, 1.0, |worker| &worker.flush_packets)
+    }
+
+    fn handlers(&mut self) -> fmt::Result {
+        let bounds = HANDLER_TIMES.map(|time| time.as_secs_f64());
+        let help = "From a handler's start to its end, its waits included";
+        self.histogram("handler_seconds", help, bounds, MICROS_PER_SECOND, |worker| &worker.handler_micros)?;
+        self.counters("handlers_failed", "Handlers that failed", ("how", ["error", "panic"]), |worker, at| {
+            [&worker.handlers_failed, &worker.handlers_panicked][at]
+        })
+    }
+
+    fn hub(&mut self, metrics: &Metrics) -> fmt::Result {
+        let hub = &metrics.hub;
+        self.gauge("sockets", "Sockets connected to namespaces", hub.sockets.get())?;
+        self.gauge("rooms", "Rooms with members, sockets' own rooms not counted", hub.rooms.get())?;
+        // Taken is read before sent, so that what moves meanwhile does not make the difference negative.
+        let taken = hub.commands_taken.get();
+        let sent = self.sum(|worker| &worker.commands_sent);
+        self.constant("hub_commands", "Commands the hub has taken", taken)?;
+        self.constant("hub_events", "Events emitted by the server, each once", hub.events.get())?;
+        let queued = sent.saturating_sub(taken) as i64;
+        self.gauge("hub_queue_commands", "Commands sent to the hub and not yet taken", queued)?;
+        self.gauge("hub_answers_held", "Answers to publishers held back", hub.answers_held.get())?;
+        self.gauge("hub_unwritten_bytes", "Bytes handed to workers and not written out", hub.unwritten_bytes.get())?;
+        self.counter("credit_waits", "Commands that waited for credit", |worker| &worker.credit_waits)?;
+        self.counter("credit_refusals", "Commands refused for want of credit", |worker| &worker.credit_refusals)
+    }
+
+    fn sum(&self, of: impl Fn(&WorkerMetrics) -> &Counter) -> u64 {
+        self.workers.iter().map(|worker| of(worker).get()).sum()
+    }
+
+    fn counter(&mut self, name: &str, help: &str, of: impl Fn(&WorkerMetrics) -> &Counter) -> fmt::Result {
+        self.constant(name, help, self.sum(of))
+    }
+
+    fn constant(&mut self, name: &str, help: &str, count: u64) -> fmt::Result {
+        ConstCounter::new(count).encode(self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: i64) -> fmt::Result {
+        ConstGauge::new(value).encode(self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+    }
+
+    fn gauges<L: EncodeLabelSet>(&mut self, name: &str, help: &str, values: &[(L, i64)]) -> fmt::Result {
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        values.iter().try_for_each(|(labels, value)| ConstGauge::new(*value).encode(family.encode_family(labels)?))
+    }
+
+    /// Counters that the values of one label tell apart.
+    fn counters<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        (label, values): (&'static str, [&'static str; N]),
+        of: impl Fn(&WorkerMetrics, usize) -> &Counter,
+    ) -> fmt::Result {
+        let counts: [_; N] = std::array::from_fn(|at| ([(label, values[at])], self.sum(|worker| of(worker, at))));
+        self.family(name, help, &counts)
+    }
+
+    fn family<L: EncodeLabelSet>(&mut self, name: &str, help: &str, counts: &[(L, u64)]) -> fmt::Result {
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        counts.iter().try_for_each(|(labels, count)| ConstCounter::new(*count).encode(family.encode_family(labels)?))
+    }
+
+    /// `per_unit`: what was observed is that many times the unit of the `bounds`.
+    fn histogram<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        bounds: [f64; N],
+        per_unit: f64,
+        of: impl Fn(&WorkerMetrics) -> &Histogram<N>,
+    ) -> fmt::Result {
+        let mut buckets: Vec<(f64, u64)> = bounds.into_iter().chain([f64::INFINITY]).map(|bound| (bound, 0)).collect();
+        let mut sum = 0;
+        for histogram in self.workers.iter().map(|worker| of(worker)) {
+            sum += histogram.sum();
+            buckets.iter_mut().zip(histogram.counts()).for_each(|(bucket, count)| bucket.1 += count);
+        }
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        metric.encode_histogram::<NoLabelSet>(sum as f64 / per_unit, count, &buckets, None)
+    }
+}

@@ -1,0 +1,165 @@
+//! `/metrics` after traffic that is known to the packet.
+
+use std::collections::HashMap;
+
+use stentor::{Args, Event, Limits};
+
+use crate::support::{Client, Hub, Transport, eventually};
+
+/// Every line that bears a value, by its name and labels.
+fn scrape(hub: &Hub) -> HashMap<String, f64> {
+    let response = hub.http().get("/metrics");
+    assert_eq!(response.head.status, 200, "{response:?}");
+    assert_eq!(response.head.header("content-type"), Some(stentor::METRICS_CONTENT_TYPE), "{response:?}");
+    assert!(response.body.ends_with("# EOF\n"), "{response:?}");
+    let lines = response.body.lines().filter(|line| !line.starts_with('#'));
+    let values = lines.map(|line| line.rsplit_once(' ').expect("a name and a value"));
+    values.map(|(name, value)| (name.to_owned(), value.parse().expect("a number"))).collect()
+}
+
+/// What a scrape must say of these, in the end: a worker's last counts may come a moment after the client has its packet.
+#[track_caller]
+fn counted(hub: &Hub, expected: &[(&str, f64)]) {
+    let wrong = || {
+        let scraped = scrape(hub);
+        let got = expected.iter().map(|(name, value)| (*name, scraped.get(*name).copied(), *value));
+        got.filter(|(_, got, value)| *got != Some(*value)).collect::<Vec<_>>()
+    };
+    eventually(&format!("expected metrics, got instead (name, got, expected) {:?}", wrong()), || wrong().is_empty());
+}
+
+/// A hub where clients join the room `r`, and say something to it.
+fn hub() -> Hub {
+    Hub::on_workers(
+        2,
+        |builder| builder.limits(Limits { outbox_bytes_max: 100_000, ..Limits::default() }),
+        |io| {
+            let _ = io
+                .of("/")
+                .on("join", |socket, event: Event<String>| async move {
+                    socket.join(&event.data).await?;
+                    event.ack.send("joined")?;
+                    Ok(())
+                })
+                .on("say", |socket, event: Event<Args>| async move {
+                    socket.everybody().to("r").emit_confirmed("said", event.data).await?;
+                    Ok(())
+                })
+                .on("fail", |_, _: Event<Args>| async move { Err(std::fmt::Error.into()) });
+        },
+    )
+}
+
+fn in_room(hub: &Hub, transport: Transport) -> Client {
+    let mut client = hub.join(transport);
+    client.send(r#"421["join","r"]"#);
+    client.expect(r#"431["joined"]"#);
+    client
+}
+
+#[test]
+fn a_scrape_tells_what_happened_to_the_packet() {
+    let hub = hub();
+    let mut polling = in_room(&hub, Transport::Polling);
+    let mut websocket = in_room(&hub, Transport::Websocket);
+    let mut upgraded = in_room(&hub, Transport::Upgraded);
+    websocket.send(r#"42["say",1,2]"#);
+    for client in [&mut polling, &mut websocket, &mut upgraded] {
+        client.expect(r#"42["said",1,2]"#);
+    }
+    websocket.send(r#"42["fail"]"#);
+    websocket.echoes();
+
+    counted(
+        &hub,
+        &[
+            (r#"stentor_connections{transport="polling"}"#, 1.0),
+            (r#"stentor_connections{transport="websocket"}"#, 2.0),
+            (r#"stentor_sessions_opened_total{transport="polling"}"#, 2.0),
+            (r#"stentor_sessions_opened_total{transport="websocket"}"#, 1.0),
+            ("stentor_upgrades_total", 1.0),
+            ("stentor_sockets", 3.0),
+            ("stentor_rooms", 1.0),
+            // CONNECT and `join` thrice, then `say`, `fail` and `echo`.
+            ("stentor_received_packets_total", 9.0),
+            // Their data begins behind the Engine.IO type.
+            ("stentor_received_bytes_total", (3 * (1 + 14) + 13 + 9 + 19) as f64),
+            ("stentor_received_events_total", 6.0),
+            // Open, CONNECT reply and answer thrice, the event thrice, the echo.
+            ("stentor_sent_packets_total", 13.0),
+            ("stentor_deliveries_total", 3.0),
+            ("stentor_hub_events_total", 1.0),
+            ("stentor_hub_queue_commands", 0.0),
+            ("stentor_handler_seconds_count", 6.0),
+            (r#"stentor_handlers_failed_total{how="error"}"#, 1.0),
+            (r#"stentor_handlers_failed_total{how="panic"}"#, 0.0),
+            (r#"stentor_dropped_events_total{reason="outbox_full"}"#, 0.0),
+            ("stentor_credit_waits_total", 0.0),
+        ],
+    );
+    let scraped = scrape(&hub);
+    assert_eq!(scraped["stentor_flush_packets_sum"], 13.0);
+    assert_eq!(scraped[r#"stentor_flush_packets_bucket{le="+Inf"}"#], scraped["stentor_flush_packets_count"]);
+    assert!(scraped["stentor_hub_commands_total"] >= 10.0, "{scraped:?}");
+}
+
+#[test]
+fn closes_are_counted_by_reason_and_the_gauges_go_back() {
+    let hub = hub();
+    in_room(&hub, Transport::Polling).send("1");
+    in_room(&hub, Transport::Upgraded).send("1");
+    in_room(&hub, Transport::Websocket).send("nonsense");
+    hub.wait_for_sessions(0);
+    counted(
+        &hub,
+        &[
+            (r#"stentor_sessions_closed_total{reason="transport close"}"#, 2.0),
+            (r#"stentor_sessions_closed_total{reason="parse error"}"#, 1.0),
+            (r#"stentor_sessions_closed_total{reason="ping timeout"}"#, 0.0),
+            (r#"stentor_connections{transport="polling"}"#, 0.0),
+            (r#"stentor_connections{transport="websocket"}"#, 0.0),
+            ("stentor_sockets", 0.0),
+            ("stentor_rooms", 0.0),
+        ],
+    );
+}
+
+#[test]
+fn refused_requests_are_counted_by_code() {
+    let hub = hub();
+    let mut http = hub.http();
+    for _ in 0..3 {
+        http.get("/socket.io/?EIO=3&transport=polling");
+    }
+    http.get("/socket.io/?EIO=4&transport=polling&sid=nope");
+    counted(
+        &hub,
+        &[
+            (r#"stentor_requests_refused_total{code="5",reason="unsupported_version"}"#, 3.0),
+            (r#"stentor_requests_refused_total{code="1",reason="unknown_session"}"#, 1.0),
+            (r#"stentor_requests_refused_total{code="0",reason="unknown_transport"}"#, 0.0),
+        ],
+    );
+}
+
+#[test]
+fn events_lost_to_a_reader_that_stands_still_are_counted() {
+    let hub = hub();
+    let mut narrow = hub.join_narrow();
+    narrow.send(r#"421["join","r"]"#);
+    narrow.expect(r#"431["joined"]"#);
+    let mut publisher = hub.join(Transport::Websocket);
+    let text = "x".repeat(60_000);
+    eventually("the narrow session is lost", || {
+        publisher.send(&format!(r#"42["say","{text}"]"#));
+        publisher.echoes();
+        hub.io.sessions() == 1
+    });
+    counted(
+        &hub,
+        &[
+            (r#"stentor_dropped_events_total{reason="outbox_full"}"#, 1.0),
+            (r#"stentor_sessions_closed_total{reason="transport error"}"#, 1.0),
+        ],
+    );
+}

@@ -1,0 +1,4 @@
+//! The HTTP beside the hub, and the binary itself.
+
+mod metrics;
+mod status;

@@ -1,0 +1,39 @@
+//! `/healthz` and `/readyz`.
+
+use stentor::NotAccepting;
+
+use crate::support::{Hub, Transport};
+
+#[test]
+fn a_hub_that_lives_and_has_room_is_healthy_and_ready() {
+    let hub = Hub::plain();
+    let mut http = hub.http();
+    assert_eq!(http.get("/healthz").told(), (200, "ok"));
+    assert_eq!(http.get("/readyz").told(), (200, "ok"));
+}
+
+#[test]
+fn a_full_hub_is_healthy_but_not_ready_until_somebody_leaves() {
+    let hub = Hub::limited(|limits| limits.sessions_max = 1, |_| {});
+    let mut http = hub.http();
+    let mut client = hub.join(Transport::Websocket);
+    assert_eq!(http.get("/healthz").told(), (200, "ok"));
+    assert_eq!(http.get("/readyz").told(), (503, "server has as many sessions as it may have"));
+    assert_eq!(hub.io.accepting(), Err(NotAccepting::Full));
+
+    client.send("1");
+    hub.wait_for_sessions(0);
+    assert_eq!(http.get("/readyz").told(), (200, "ok"));
+}
+
+#[test]
+fn a_closing_hub_is_not_ready_and_refuses_handshakes_with_503() {
+    let hub = Hub::plain();
+    let mut http = hub.http();
+    actix::System::new().block_on(hub.io.close());
+    assert_eq!(hub.io.accepting(), Err(NotAccepting::Closing));
+    assert_eq!(http.get("/healthz").told(), (200, "ok"));
+    assert_eq!(http.get("/readyz").told(), (503, "server is closing"));
+    let handshake = http.get("/socket.io/?EIO=4&transport=polling");
+    assert_eq!(handshake.told(), (503, r#"{"code":4,"message":"Server is closing"}"#));
+}
