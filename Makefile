@@ -1,13 +1,15 @@
 # What one does with this repository. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-rust test-node test-python lint clients bench clean
+.PHONY: help run test test-rust test-node test-python lint clients bench fuzz clean
 
 CLIENTS := tests/clients
 NODE_STAMP := $(CLIENTS)/node_modules/.stamp
 VENV := $(CLIENTS)/python/.venv
 PYTHON_STAMP := $(VENV)/.stamp
 PORT ?= 3000
+MAX_TIME ?= 60
+FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +58,17 @@ bench: ## the load bench against the release build
 	cargo build --release
 	cargo bench --bench load
 
+fuzz: ## every decoder under the fuzzer, MAX_TIME=60 seconds each (installs cargo-fuzz); see fuzz/README.md
+	@command -v cargo-fuzz > /dev/null || { echo "fuzz: installing cargo-fuzz into cargo's bin folder"; cargo install --locked cargo-fuzz; }
+	@for target in $(FUZZ_TARGETS); do \
+		mkdir -p fuzz/found/$$target && echo "fuzz: $$target for $(MAX_TIME) s" && \
+		cargo fuzz run --sanitizer none $$target fuzz/found/$$target fuzz/corpus/$$target -- \
+			-max_total_time=$(MAX_TIME) -max_len=4096 -verbosity=0 -print_final_stats=1 \
+			|| { echo "fuzz: $$target FAILED, its input is in fuzz/artifacts/$$target"; exit 1; }; \
+	done
+	@echo "fuzz: passed"
+
 clean: ## remove everything that was built or installed
 	cargo clean
+	rm -rf fuzz/target fuzz/found fuzz/artifacts
 	rm -rf $(CLIENTS)/node_modules $(VENV) $(CLIENTS)/python/__pycache__

@@ -45,6 +45,9 @@
 //! | 0 | `protocol/`, `ids.rs`, `limits.rs` | the wire, names, bounds |
 
 mod api;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hub;
 mod ids;
 mod limits;

@@ -65,6 +65,8 @@ const HOUSE: &[Row] = &[
     Row { floor: 8, name: "lib",       imports: &["protocol", "ids", "limits", "state", "log", "metrics", "messages", "api", "worker",
                                                   "hub", "session", "transport", "server"],            // declares, re-exports
           crates: &[] },
+    Row { floor: 8, name: "fuzzing",   imports: &["protocol", "transport"],                            // properties of decoders
+          crates: &["actix_web::http", "serde_json"] },
     Row { floor: 8, name: "main",      imports: &[],                                                   // stentor::… only
           crates: &["stentor", "clap", "env_logger", "mimalloc", "log", "actix::System"] },
 ];

@@ -84,7 +84,7 @@ impl Endpoint {
 
 /// What a request is for. That its transport is a websocket exactly if it is an upgrade has been checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Route {
+pub(crate) enum Route {
     /// A new session.
     Handshake,
     /// This session.
@@ -92,7 +92,7 @@ enum Route {
 }
 
 /// Reads what a request is for. Checks in the order of engine.io: transport, session, method, version.
-fn route(query: &str, method: &Method, upgrade: bool) -> Result<Route, Refusal> {
+pub(crate) fn route(query: &str, method: &Method, upgrade: bool) -> Result<Route, Refusal> {
     let pairs = Query::<Vec<(String, String)>>::from_query(query).map_or_else(|_| Vec::new(), Query::into_inner);
     let websocket = match single(&pairs, "transport", Refusal::UnknownTransport)? {
         Some("polling") => false,

@@ -1,6 +1,6 @@
 //! Transports: who is let in, and the ways in which a session's packets travel.
 
-mod admission;
+pub(crate) mod admission;
 pub(crate) mod cors;
 pub(crate) mod polling;
 mod refusal;

@@ -83,7 +83,7 @@ impl Packet {
     }
 
     /// Appends the packet as one element of a polling payload; the inverse of [`Packet::decode_polled`].
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn encode_polled(&self, out: &mut Vec<u8>) {
         let (kind, data): (u8, &[u8]) = match self {
             Self::Open(data) => (b'0', data.as_bytes()),

@@ -11,18 +11,18 @@ use crate::protocol::engineio::packet::Packet;
 
 /// What a chunk of bytes amounted to.
 #[derive(Debug, Default)]
-pub(super) struct Decoded {
+pub(crate) struct Decoded {
     /// Packets, in order.
-    pub(super) packets: Vec<Packet>,
+    pub(crate) packets: Vec<Packet>,
     /// The pong to the newest ping; older ones need no answer (RFC 6455, 5.5.3).
-    pub(super) pong: Option<Encoded>,
+    pub(crate) pong: Option<Encoded>,
     /// Set when nothing more may come.
-    pub(super) end: Option<End>,
+    pub(crate) end: Option<End>,
 }
 
 /// Why nothing more may come, and the close code that says so.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     /// The peer sent a close frame; the answer bears the same code.
     Closed {
         /// The peer's code, or 1000 where it gave none that may be sent back.
@@ -48,7 +48,7 @@ struct Fragments {
 
 /// Decodes one connection's bytes. Keeps only what is incomplete.
 #[derive(Debug)]
-pub(super) struct FrameReader {
+pub(crate) struct FrameReader {
     buffer: BytesMut,
     fragments: Option<Fragments>,
     message_bytes_max: usize,
@@ -56,12 +56,12 @@ pub(super) struct FrameReader {
 }
 
 impl FrameReader {
-    pub(super) fn new(read_already: BytesMut, message_bytes_max: usize, fragments_max: usize) -> Self {
+    pub(crate) fn new(read_already: BytesMut, message_bytes_max: usize, fragments_max: usize) -> Self {
         Self { buffer: read_already, fragments: None, message_bytes_max, fragments_max }
     }
 
     /// Takes in `chunk` and decodes what is complete.
-    pub(super) fn read(&mut self, chunk: &[u8]) -> Decoded {
+    pub(crate) fn read(&mut self, chunk: &[u8]) -> Decoded {
         self.buffer.extend_from_slice(chunk);
         let mut decoded = Decoded::default();
         while decoded.end.is_none() {

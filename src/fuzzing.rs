@@ -1,0 +1,203 @@
+//! What holds for whatever bytes a peer sends: one property for each decoder, over arbitrary bytes.
+//!
+//! The targets in `fuzz/` call these, and so does a test below, over their seeds. They reach what is private, which is
+//! why they live here; in an ordinary build this module does not exist. A property that does not hold panics.
+
+use actix_web::http::Method;
+use bytes::{Bytes, BytesMut};
+use bytestring::ByteString;
+
+use crate::protocol::encoded::{Draft, Message, connect_error, disconnect};
+use crate::protocol::engineio;
+use crate::protocol::engineio::payload::{PayloadWriter, SEPARATOR, decode_payload};
+use crate::protocol::socketio::packet::{Args, Packet};
+use crate::protocol::socketio::text::{Decoded, decode};
+use crate::transport::admission::{Route, route};
+use crate::transport::websocket::frames::{End, FrameReader};
+
+/// Between a text and its attachments in an input: a byte that text does not have.
+const CUT: u8 = 0xff;
+
+/// Longest text of a number that is an event's name: the smallest double, written out.
+const NUMERIC_NAME_MAX: usize = 400;
+
+/// A Socket.IO text packet and the attachments that follow it: decoded, it is not larger than what came, and what this
+/// server's own encoder makes of it decodes to the same.
+pub fn socketio(data: &[u8]) {
+    let mut parts = data.split(|byte| *byte == CUT);
+    let Ok(text) = ByteString::try_from(parts.next().unwrap_or_default()) else { return };
+    let attachments: Vec<_> = parts.map(Bytes::copy_from_slice).collect();
+    let Some(packet) = decode_all(text, attachments) else { return };
+    if let Packet::Event { args, .. } | Packet::Ack { args, .. } = &packet {
+        assert!(args.byte_len() <= data.len(), "{packet:?}");
+        check_args(args);
+    }
+    if let Packet::Event { name, .. } = &packet {
+        assert!(name.len() <= data.len().max(NUMERIC_NAME_MAX), "{packet:?}");
+    }
+    let Some(encoded) = encode(&packet) else { return };
+    let mut packets = encoded.packets().map(|packet| Bytes::copy_from_slice(packet.body()));
+    let text = packets.next().and_then(|text| ByteString::try_from(text.slice(1..)).ok());
+    assert_eq!(decode_all(text.expect("text"), packets.collect()).as_ref(), Some(&packet));
+}
+
+/// Decodes text and attachments; none if they are illegal, or no whole packet.
+fn decode_all(text: ByteString, attachments: Vec<Bytes>) -> Option<Packet> {
+    let mut decoded = decode(text).ok()?;
+    let mut attachments = attachments.into_iter();
+    loop {
+        match decoded {
+            Decoded::Complete(packet) => return Some(packet),
+            Decoded::Partial(partial) => decoded = partial.push(attachments.next()?).ok()?,
+        }
+    }
+}
+
+/// The packet as this server sends it, for what it sends.
+fn encode(packet: &Packet) -> Option<Message> {
+    match packet.clone() {
+        // Clients alone send these.
+        Packet::Connect { .. } => None,
+        Packet::Disconnect { namespace } => Some(disconnect(&namespace).into()),
+        Packet::ConnectError { namespace, data } => Some(connect_error(&namespace, &data).into()),
+        Packet::Event { namespace, name, ack, args } => {
+            let attachments = args.attachments().to_vec();
+            Some(Draft::event(namespace, &name, args.json().as_bytes(), attachments, false).seal(ack, None))
+        }
+        Packet::Ack { namespace, id, args } => {
+            Some(Draft::ack(namespace, id, args.json().as_bytes(), args.attachments().to_vec()))
+        }
+    }
+}
+
+/// Each argument is JSON, and so are all of them together.
+fn check_args(args: &Args) {
+    type Raw<'t> = &'t serde_json::value::RawValue;
+    let array = format!("[{}]", args.json());
+    let elements: Vec<Raw<'_>> = serde_json::from_str(&array).expect("an array");
+    assert!(args.iter().eq(elements.iter().map(|element| element.get())), "{args:?}");
+}
+
+/// The body of a POST: as many packets as it separates, together not larger than it, and written again they are the
+/// same. A websocket's text frame is read as the element of a payload is, but for binary.
+pub fn engineio(data: &[u8]) {
+    const PACKETS_MAX: usize = 64;
+    let Ok(body) = ByteString::try_from(data) else { return };
+    let (framed, polled) = (engineio::Packet::decode_text(body.clone()), engineio::Packet::decode_polled(body.clone()));
+    assert!(framed == polled || data.starts_with(b"b"), "{framed:?} {polled:?}");
+    let separators = data.iter().filter(|byte| **byte == SEPARATOR).count();
+    let Ok(packets) = decode_payload(body, PACKETS_MAX) else { return };
+    assert_eq!(packets.len(), separators + 1);
+    assert!(packets.len() <= PACKETS_MAX);
+    assert!(packets.iter().map(engine_bytes).sum::<usize>() <= data.len());
+    let mut writer = PayloadWriter::new();
+    for packet in &packets {
+        match packet {
+            engineio::Packet::Binary(data) => writer.push_binary(data),
+            packet => {
+                let mut text = Vec::new();
+                packet.encode_polled(&mut text);
+                writer.push_raw(&text);
+            }
+        }
+    }
+    let written = ByteString::try_from(writer.finish()).expect("text");
+    assert_eq!(decode_payload(written, PACKETS_MAX), Ok(packets));
+}
+
+fn engine_bytes(packet: &engineio::Packet) -> usize {
+    match packet {
+        engineio::Packet::Open(data)
+        | engineio::Packet::Ping(data)
+        | engineio::Packet::Pong(data)
+        | engineio::Packet::Message(data) => data.len(),
+        engineio::Packet::Binary(data) => data.len(),
+        engineio::Packet::Close | engineio::Packet::Upgrade | engineio::Packet::Noop => 0,
+    }
+}
+
+/// A websocket's bytes: what they amount to does not depend on how they are cut, and is not larger than they are. The
+/// input begins with how to cut: a count below eight, and as many lengths, which are used in turn.
+pub fn frames(data: &[u8]) {
+    let Some((count, rest)) = data.split_first() else { return };
+    let Some((lengths, wire)) = rest.split_at_checked(usize::from(count % 8)) else { return };
+    let whole = read_frames(std::iter::once(wire));
+    let mut rest = wire;
+    let slices = lengths.iter().cycle().map_while(|length| {
+        let (slice, behind) = rest.split_at(usize::from(*length).max(1).min(rest.len()));
+        rest = behind;
+        (!slice.is_empty()).then_some(slice)
+    });
+    if !lengths.is_empty() {
+        assert_eq!(read_frames(slices), whole, "in slices of {lengths:?}");
+    }
+    assert!(whole.packets.iter().map(engine_bytes).sum::<usize>() <= wire.len());
+}
+
+/// What became of a connection.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Conversation {
+    packets: Vec<engineio::Packet>,
+    /// The frame of the last pong.
+    pong: Option<Bytes>,
+    end: Option<End>,
+}
+
+fn read_frames<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Conversation {
+    let mut reader = FrameReader::new(BytesMut::new(), 1_000, 4);
+    let mut heard = Conversation::default();
+    for chunk in chunks {
+        let decoded = reader.read(chunk);
+        heard.packets.extend(decoded.packets);
+        heard.pong = decoded.pong.map(|pong| pong.frame().clone()).or(heard.pong);
+        if decoded.end.is_some() {
+            heard.end = decoded.end;
+            break;
+        }
+    }
+    heard
+}
+
+/// A query, and what it asks for: a route is that of its own plainest query, and a parameter that means nothing changes
+/// nothing. The first byte of the input says which request it stands in.
+pub fn query(data: &[u8]) {
+    let Some((request, query)) = data.split_first() else { return };
+    let Ok(query) = std::str::from_utf8(query) else { return };
+    let method = if request & 1 == 0 { Method::GET } else { Method::POST };
+    let upgrade = request & 2 != 0;
+    let found = route(query, &method, upgrade);
+    let transport = if upgrade { "websocket" } else { "polling" };
+    let plain = match &found {
+        Ok(Route::Handshake) => {
+            assert_eq!(method, Method::GET, "{query}");
+            format!("EIO=4&transport={transport}")
+        }
+        Ok(Route::Session(id)) => format!("EIO=4&transport={transport}&sid={id}"),
+        Err(_) => query.to_owned(),
+    };
+    assert_eq!(route(&plain, &method, upgrade), found, "{query}");
+    assert_eq!(route(&format!("t=abc&{query}"), &method, upgrade), found, "{query}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    /// Every seed of every target holds, so that the targets themselves are known to be right. The crate as published
+    /// has no seeds.
+    #[test]
+    fn properties_hold_for_their_seeds() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+        for (target, property) in [
+            ("socketio", super::socketio as fn(&[u8])),
+            ("engineio", super::engineio),
+            ("frames", super::frames),
+            ("query", super::query),
+        ] {
+            let seeds = std::fs::read_dir(folder.join(target)).into_iter().flatten().flatten();
+            for seed in seeds {
+                property(&std::fs::read(seed.path()).expect("a seed"));
+            }
+        }
+    }
+}
