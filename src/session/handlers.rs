@@ -66,16 +66,6 @@ impl Session {
         }
         let bytes = event.name.len() + event.args.byte_len();
         self.inbox.hold(socket, bytes, event);
-        self.running.watched.set(true);
-        if self.reading && self.inbox.is_full() {
-            log::warn!(
-                "session stops reading until handlers return sid={:?} running={} newest_handler={:?}",
-                self.registration.id,
-                self.running.count.get(),
-                self.running.newest.borrow()
-            );
-            self.set_reading(false);
-        }
     }
 
     /// Starts what may start now of the events held.
@@ -87,20 +77,43 @@ impl Session {
             };
             self.start_event_handler(socket, event);
         }
-        self.running.watched.set(!self.inbox.is_empty());
-        if !self.reading && !self.inbox.is_full() {
-            self.set_reading(true);
+    }
+
+    /// Stops reading while more has been taken in than may be, and resumes when it is less again.
+    pub(super) fn regulate_reading(&mut self) {
+        let too_much = match () {
+            () if self.inbox.is_full() => Some("events held"),
+            () if self.gate.is_full() => Some("commands that wait for credit"),
+            // Event handlers stop at the bound; past it there are those of clients that come and go.
+            () if self.pending() > self.core.limits.handlers_pending_max => Some("handlers running"),
+            () => None,
+        };
+        self.running.watched.set(too_much.is_some() || !self.inbox.is_empty());
+        if too_much.is_none() == self.reading {
+            return;
         }
+        if let Some(what) = too_much {
+            log::warn!(
+                "session stops reading for a while, too many {what} sid={:?} running={} newest_handler={:?}",
+                self.registration.id,
+                self.running.count.get(),
+                self.running.newest.borrow()
+            );
+        }
+        self.set_reading(too_much.is_none());
     }
 
     fn may_start(&self, socket: SocketId) -> bool {
         self.may_start_any() && self.state.is_open(socket)
     }
 
-    /// Handlers that wait for this client's ack do not count: the ack could not come while the session does not read.
     fn may_start_any(&self) -> bool {
-        let pending = self.running.count.get().saturating_sub(self.acks.len());
-        pending < self.core.limits.handlers_pending_max && self.gate.has_credit()
+        self.pending() < self.core.limits.handlers_pending_max && self.gate.has_credit()
+    }
+
+    /// Handlers that wait for this client's ack do not count: the ack could not come while the session does not read.
+    fn pending(&self) -> usize {
+        self.running.count.get().saturating_sub(self.acks.len())
     }
 
     fn start_event_handler(&mut self, socket: SocketId, event: ClientEvent) {

@@ -124,7 +124,7 @@ pub(crate) struct Session {
     candidate: Option<Box<Candidate>>,
     /// Connections counted, so that a late word of an old one is not taken for the present one's.
     connections: u32,
-    /// False while the inbox is full.
+    /// False while more has been taken in than may be.
     reading: bool,
     /// The POST whose answer waits until the session reads again.
     held_post: Option<oneshot::Sender<Result<(), TransportRefusal>>>,
@@ -198,10 +198,10 @@ impl Session {
 
     /// The end of every turn: what may start now starts, and the timer stands at the next deadline.
     fn end_turn(&mut self, ctx: &mut Context<Self>) {
-        // Also when the inbox was emptied otherwise: a socket that goes takes its held events along.
-        if !self.inbox.is_empty() || !self.reading {
+        if !self.inbox.is_empty() {
             self.release_events();
         }
+        self.regulate_reading();
         self.close_if_settled(ctx);
         self.arm(ctx);
     }

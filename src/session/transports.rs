@@ -70,6 +70,7 @@ impl Session {
             Ok(packets) => packets.into_iter().for_each(|packet| self.on_packet(packet, ctx)),
             Err(detail) => self.close(DisconnectReason::ParseError, &detail, ctx),
         }
+        self.regulate_reading();
         if self.reading || self.is_ending() {
             answer(reply, Ok(()));
         } else {

@@ -114,6 +114,12 @@ impl Gate {
         self.waiting.is_empty() && self.credit.allows(0)
     }
 
+    /// Whether as many commands wait for credit as may. Some cannot be refused (what answers a client's CONNECTs and
+    /// DISCONNECTs), so the session stops reading until it is not.
+    pub(crate) fn is_full(&self) -> bool {
+        self.waiting.len() >= self.worker.limits().credit_waiting_max
+    }
+
     /// Sends a command as soon as there is credit for its `bytes`, behind everything submitted before.
     pub(crate) fn submit(
         &mut self,

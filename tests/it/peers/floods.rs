@@ -1,6 +1,9 @@
 //! Peers that send more than anybody needs. All of it is legal, or nearly so.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::Notify;
 
 use crate::support::{Ended, Frame, Hub, Packet, Transport, Websocket, ends, frame, on_every_transport, report};
 
@@ -55,6 +58,69 @@ fn joining_and_leaving_over_and_over_leaves_nothing_behind() {
         client.send("1");
     });
     hub.is_unharmed();
+}
+
+#[test]
+fn a_client_that_joins_and_leaves_faster_than_the_hub_answers_is_not_read_meanwhile() {
+    // What is not read stays in the client's own connection. Its commands once piled up in the session, without bound.
+    let hub = Hub::limited(
+        |limits| {
+            limits.credit_commands = 1;
+            limits.credit_waiting_max = 1;
+        },
+        |_| {},
+    );
+    let mut client = hub.join(Transport::Polling);
+    for unknown in [false, true] {
+        let packets: Vec<_> = match unknown {
+            false => (0..1_000).flat_map(|_| [text("41"), text("40")]).collect(),
+            true => [text("41"), text("40")].into_iter().chain((0..1_000).map(|_| text("40/unknown,"))).collect(),
+        };
+        // Answered once the session reads on: by then, all but the last commands were answered by the hub.
+        client.send_all(&packets);
+        let replies = hub.http().get(&client.polls()).body;
+        let count = replies.split('\x1e').count();
+        assert!(count >= if unknown { 1_000 } else { 999 }, "{count} replies");
+        client.echoes_after(|text| text.starts_with("40") || text.starts_with("44"));
+    }
+    client.send("1");
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_client_that_comes_and_goes_while_handlers_hang_is_not_read_meanwhile() {
+    let (tell, told) = report();
+    let release = Arc::new(Notify::new());
+    let hub = Hub::limited(
+        |limits| limits.handlers_pending_max = 4,
+        |io| {
+            let release = release.clone();
+            let _ = io.of("/").on_disconnect(move |_, _| {
+                tell.say("left");
+                let release = release.clone();
+                async move {
+                    release.notified().await;
+                    Ok(())
+                }
+            });
+        },
+    );
+    let client = hub.join(Transport::Polling);
+    let target = client.polls();
+    let (_gets, mut posts) = client.connections();
+    for _ in 0..4 {
+        assert_eq!(posts.post(&target, "41\x1e40").told(), (200, "ok"));
+        assert_eq!(told.next(), "left");
+    }
+    posts.begin("POST", &target, &[], Some(5));
+    posts.write(b"41\x1e40");
+    assert_eq!(told.next(), "left");
+    let mut other = hub.join(Transport::Websocket);
+    other.echoes();
+    assert!(!posts.has_answer(), "the session goes on reading");
+    release.notify_one();
+    assert_eq!(posts.response().told(), (200, "ok"));
+    release.notify_waiters();
 }
 
 #[test]

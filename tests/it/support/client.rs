@@ -217,6 +217,18 @@ impl Client {
         self.expect(r#"4377["there?"]"#);
     }
 
+    /// The same, where texts like these may be on their way.
+    #[track_caller]
+    pub(crate) fn echoes_after(&mut self, expected: impl Fn(&str) -> bool) {
+        self.send(r#"4277["echo","there?"]"#);
+        loop {
+            match self.recv_text() {
+                answer if answer == r#"4377["there?"]"# => return,
+                text => assert!(expected(&text), "{text}"),
+            }
+        }
+    }
+
     /// Waits until the server has taken in everything that was sent.
     pub(crate) fn settle(&mut self) {
         match &mut self.wire {

@@ -68,12 +68,17 @@ impl Http {
 
     /// Connects anew if the server has closed the connection since the last answer: idle ones it keeps for seconds.
     pub(crate) fn refresh(&mut self) {
+        if self.has_answer() {
+            *self = Self::connect(self.address);
+        }
+    }
+
+    /// Whether the server has answered by now, or closed the connection.
+    pub(crate) fn has_answer(&mut self) -> bool {
         self.stream.set_nonblocking(true).unwrap();
         let peeked = self.stream.peek(&mut [0]);
         self.stream.set_nonblocking(false).unwrap();
-        if !matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock) {
-            *self = Self::connect(self.address);
-        }
+        !matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
 
     pub(crate) fn get(&mut self, target: &str) -> Response {
