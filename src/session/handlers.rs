@@ -64,7 +64,7 @@ impl Session {
         if self.inbox.is_empty() && self.may_start(socket) {
             return self.start_event_handler(socket, event);
         }
-        let bytes = event.name.len() + event.args.byte_len();
+        let (bytes, event) = event.detached();
         self.inbox.hold(socket, bytes, event);
     }
 

@@ -30,6 +30,14 @@ pub(crate) struct ClientEvent {
     pub args: Args,
 }
 
+impl ClientEvent {
+    /// The same event in memory of its own, for one that has to wait; and how many bytes that takes.
+    pub(crate) fn detached(&self) -> (usize, Self) {
+        let (name, args) = (ByteString::from(self.name.to_string()), self.args.detached());
+        (name.len() + args.memory_len(), Self { name, ack: self.ack, args })
+    }
+}
+
 /// What the session actor must do, in this order.
 #[derive(Debug)]
 pub(crate) enum Effect {
@@ -330,6 +338,8 @@ fn illegal(what: &str, namespace: &NamespacePath) -> Effect {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn socket() -> SocketId {
@@ -389,6 +399,33 @@ mod tests {
         let got = effects(&mut state, EnginePacket::Binary(Bytes::from_static(b"xy")), now);
         let [Effect::Event { event, .. }] = got.as_slice() else { panic!("{got:?}") };
         assert_eq!(event.args.attachments(), [Bytes::from_static(b"xy")]);
+    }
+
+    #[test]
+    fn a_detached_event_keeps_nothing_of_what_was_read_with_it() {
+        // Events of ten bytes, each in a POST of a megabyte, were held as ten bytes and kept the megabyte.
+        struct Body(Vec<u8>, #[expect(dead_code, reason = "its count tells whether the body lives")] Arc<()>);
+        impl AsRef<[u8]> for Body {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        let (mut state, now) = joined();
+        let alive = Arc::new(());
+        let read = |bytes: &[u8]| {
+            let padded = [bytes, &[b'x'; 1_000]].concat();
+            Bytes::from_owner(Body(padded, alive.clone())).slice(..bytes.len())
+        };
+        let text = |text: &str| EnginePacket::Message(ByteString::try_from(read(text.as_bytes())).unwrap());
+        assert!(effects(&mut state, text(r#"51-["up",{"_placeholder":true,"num":0}]"#), now).is_empty());
+        let mut got = effects(&mut state, EnginePacket::Binary(read(b"xy")), now);
+        let Some(Effect::Event { event, .. }) = got.pop() else { panic!("{got:?}") };
+        assert!(Arc::strong_count(&alive) > 1);
+        let (bytes, detached) = event.detached();
+        assert_eq!((&detached.name, detached.ack, &detached.args), (&event.name, event.ack, &event.args));
+        assert!((30..200).contains(&bytes), "{bytes} bytes");
+        drop(event);
+        assert_eq!(Arc::strong_count(&alive), 1, "the detached event keeps its packet");
     }
 
     #[test]

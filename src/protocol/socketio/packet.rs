@@ -99,6 +99,18 @@ impl Args {
         Self::new(text, spans).with_attachments(self.attachments.clone())
     }
 
+    /// The same arguments in memory of their own. Those of a packet share its memory, and with it that of everything that
+    /// was read together with it, which may be a thousand times as much.
+    pub(crate) fn detached(&self) -> Self {
+        let attachments = self.attachments.iter().map(|attachment| Bytes::copy_from_slice(attachment)).collect();
+        Self::new(String::from(self.json()).into(), self.spans.clone()).with_attachments(attachments)
+    }
+
+    /// Bytes of memory that detached arguments take: many small ones cost more than their text.
+    pub(crate) fn memory_len(&self) -> usize {
+        self.byte_len() + self.spans.len() * size_of::<Span>() + self.attachments.len() * size_of::<Bytes>()
+    }
+
     /// What the arguments weigh: bytes of JSON and of attachments.
     pub fn byte_len(&self) -> usize {
         let attachments: usize = self.attachments.iter().map(Bytes::len).sum();
