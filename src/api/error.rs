@@ -17,7 +17,7 @@ pub enum EmitError {
     /// The hub is busier than its limits allow. Nothing was emitted; slow down and try again.
     #[error("hub is overloaded")]
     Overloaded,
-    /// No answer within the deadline: the event may or may not have been emitted.
+    /// No answer within the deadline, or none before the session ended: the event may or may not have been emitted.
     #[error("no answer from the hub within the deadline")]
     Unanswered,
     /// The data has no JSON form; mend the type.

@@ -28,7 +28,7 @@ pub enum RequestError {
     /// The room is another socket's own.
     #[error("room is another socket's own")]
     ForeignRoom,
-    /// No answer in time. For an emit: it may or may not have happened.
+    /// No answer in time, or none before the session ended. For an emit: it may or may not have happened.
     #[error("no answer within the deadline")]
     Unanswered,
     /// Durable events are not available on this server.
@@ -85,6 +85,16 @@ pub(crate) enum Done {
     WhenTaken(oneshot::Sender<Result<(), RequestError>>),
     /// When the hub has numbered it.
     WhenNumbered(oneshot::Sender<Result<Receipt, RequestError>>),
+}
+
+impl Done {
+    /// Answers that it failed.
+    pub(crate) fn fail(self, error: RequestError) {
+        match self {
+            Self::WhenTaken(done) => answer(done, Err(error)),
+            Self::WhenNumbered(done) => answer(done, Err(error)),
+        }
+    }
 }
 
 /// Answers whoever asked. An asker that has gone wants no answer.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use actix::{ActorContext, Context};
 
 use super::{Session, Transport};
-use crate::messages::request::answer;
+use crate::messages::request::{RequestError, answer};
 use crate::messages::session::TransportRefusal;
 use crate::protocol::encoded::Encoded;
 use crate::protocol::reason::DisconnectReason;
@@ -145,7 +145,10 @@ impl Session {
         self.gate.close();
         // Dropping the waiters tells them that the socket is disconnected.
         self.acks = Acks::default();
-        self.congested.clear();
+        for (_, done) in self.congested.drain(..) {
+            // These are in the outbox: the client may have got them.
+            done.fail(RequestError::Unanswered);
+        }
         self.link.close();
         self.drop_candidate("session closed");
         if let Some(post) = self.held_post.take() {

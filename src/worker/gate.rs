@@ -55,8 +55,7 @@ impl Waiter {
     fn fail(self, error: RequestError) {
         match self {
             Self::Nobody | Self::Connect(_) => {}
-            Self::Emit(Done::WhenTaken(done)) => answer(done, Err(error)),
-            Self::Emit(Done::WhenNumbered(done)) => answer(done, Err(error)),
+            Self::Emit(done) => done.fail(error),
             Self::Join(done) => answer(done, Err(error)),
             Self::Leave(done) => answer(done, Err(error)),
             Self::List(asker) => answer(asker, Err(error)),
@@ -210,8 +209,13 @@ impl Gate {
                 Waiting::Free(command) => self.worker.send(command),
             }
         }
-        for answering in self.answering.drain(..) {
-            answering.waiter.fail(RequestError::Disconnected);
+        for Answering { waiter, .. } in self.answering.drain(..) {
+            // An emit that is with the hub goes out, or has gone. Whatever else was asked concerns a socket that is gone.
+            let error = match waiter {
+                Waiter::Emit(_) => RequestError::Unanswered,
+                _ => RequestError::Disconnected,
+            };
+            waiter.fail(error);
         }
     }
 

@@ -15,6 +15,7 @@ use crate::limits::Limits;
 use crate::messages::abort::tests::{aborts, is_to_panic};
 use crate::messages::fanout::{Delivery, FanoutBatch, FanoutCommand, Outcome};
 use crate::messages::hub::{HubBatch, HubCommand, OwnPacket, ReplyTo};
+use crate::messages::request::{Done, RequestError};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Drained, FrameSink};
 use crate::messages::socket::tests::socket;
@@ -285,6 +286,25 @@ fn a_gate_that_closes_still_says_which_sockets_have_gone() {
         assert_eq!(rig.heard().await, ["pass"], "the second packet has no credit, and the rest keeps its place");
         drop(gate);
         assert_eq!(rig.heard().await, ["disconnect"]);
+    });
+}
+
+#[test]
+fn an_emit_that_is_with_the_hub_when_its_session_ends_may_have_happened() {
+    run(async {
+        let rig = Rig::new(Limits { credit_commands: 1, ..Limits::default() }).await;
+        let mut gate = Gate::new(rig.worker.clone(), rig.slot);
+        let now = std::time::Instant::now();
+        let mut emit = || {
+            let (done, told) = tokio::sync::oneshot::channel();
+            let packet = OwnPacket::Sealed(Encoded::text("x").into());
+            gate.submit(now, 1, Waiter::Emit(Done::WhenNumbered(done)), |from| HubCommand::Pass { from, packet });
+            told
+        };
+        let (under_way, waiting) = (emit(), emit());
+        drop(gate);
+        assert_eq!(under_way.await, Ok(Err(RequestError::Unanswered)));
+        assert_eq!(waiting.await, Ok(Err(RequestError::Disconnected)));
     });
 }
 

@@ -96,6 +96,31 @@ fn a_client_that_reads_nothing_is_reset_when_its_outbox_is_full() {
 }
 
 #[test]
+fn an_emit_that_waits_for_a_client_to_read_is_unanswered_when_it_goes() {
+    // It said that nothing was emitted, though the event stood in the client's outbox and may have left it.
+    let (tell, told) = report();
+    let hub = Hub::limited(
+        |limits| limits.outbox_bytes_max = 256 << 10,
+        |io| {
+            let _ = io.of("/").on("flood", move |socket, _: Event<()>| {
+                let tell = tell.clone();
+                async move {
+                    let kilobytes = "x".repeat(200 << 10);
+                    let emitted = socket.emit("flood", &kilobytes).await;
+                    tell.say(emitted.map_or_else(|error| error.to_string(), |()| "emitted".into()));
+                    Ok(())
+                }
+            });
+        },
+    );
+    let mut client = hub.join(Transport::Polling);
+    client.send(r#"42["flood"]"#);
+    client.send("1");
+    assert_eq!(told.next(), "no answer from the hub within the deadline");
+    hub.is_unharmed();
+}
+
+#[test]
 fn a_polling_client_that_polls_no_more_is_ended_when_its_outbox_is_full() {
     let (hub, told) = hub(|limits| limits.outbox_bytes_max = 256 << 10);
     let mut client = hub.join(Transport::Polling);
