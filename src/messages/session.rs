@@ -72,8 +72,10 @@ pub(crate) enum SessionCommand {
         /// What was asked for.
         page: RoomPage,
     },
-    /// The drainer is lost, or the outbox was full. Sent by the worker, once.
+    /// The drainer is lost. Sent by the worker, once.
     DrainerLost(String),
+    /// The outbox was full; what waited in it is dropped already. Sent by the worker, once.
+    OutboxFull(String),
     /// The outbox is down to where emits may complete again. Sent by the worker, once each time it was asked for.
     OutboxLow,
     /// The outbox of a closing session has been written out. Sent by the worker, once.

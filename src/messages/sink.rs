@@ -25,6 +25,15 @@ pub(crate) enum Drained {
     Lost(String),
 }
 
+/// What a transport's last word says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goodbye {
+    /// The session has ended, for this reason.
+    Ended(DisconnectReason),
+    /// The client was too far behind, and what waited for it was dropped.
+    OutboxFull,
+}
+
 /// Takes packets out of an outbox. Lives in the outbox slab; called by the flusher of its worker only. Never blocks.
 pub(crate) trait FrameSink {
     /// Takes what the peer takes now.
@@ -39,7 +48,7 @@ pub(crate) trait FrameSink {
     }
 
     /// Queues the transport's last word behind what is queued already.
-    fn say_goodbye(&mut self, reason: DisconnectReason, outbox: &mut Outbox);
+    fn say_goodbye(&mut self, goodbye: Goodbye, outbox: &mut Outbox);
 
     /// The last word is out: ends the sending side. Returns whether the peer's end is worth waiting for.
     fn finish(&mut self) -> bool;

@@ -69,7 +69,7 @@ pub(crate) struct WorkerMetrics {
     pub(crate) deliveries: Counter,
     /// Volatile events that a recipient was not ready for.
     pub(crate) dropped_volatile: Counter,
-    /// Events that found the outbox full, which ends the session.
+    /// Events that found the outbox full, which ends the session, and those that waited in it.
     pub(crate) dropped_overflow: Counter,
 
     /// Handlers that returned, by how long they ran, in microseconds.

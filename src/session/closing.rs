@@ -7,6 +7,7 @@ use actix::{ActorContext, Context};
 use super::{Session, Transport};
 use crate::messages::request::{RequestError, answer};
 use crate::messages::session::TransportRefusal;
+use crate::messages::sink::Goodbye;
 use crate::protocol::encoded::Encoded;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::acks::Acks;
@@ -38,7 +39,7 @@ pub(super) enum Ending {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Parting {
     /// With a last word.
-    Goodbye,
+    Saying(Goodbye),
     /// By a reset: the peer takes no bytes.
     Reset,
     /// Not at all: it has ended.
@@ -55,7 +56,8 @@ impl Session {
     pub(super) fn close(&mut self, reason: DisconnectReason, detail: &str, ctx: &mut Context<Self>) {
         // A peer that let a ping go unanswered reads nothing: a close frame would only queue up behind the jam.
         let jammed = reason == DisconnectReason::PingTimeout && self.transport != Transport::Polling;
-        self.end(reason, detail, if jammed { Parting::Reset } else { Parting::Goodbye }, ctx);
+        let parting = if jammed { Parting::Reset } else { Parting::Saying(Goodbye::Ended(reason)) };
+        self.end(reason, detail, parting, ctx);
     }
 
     /// Whether the session takes no more of its client: it is closed, or about to be.
@@ -85,7 +87,13 @@ impl Session {
         }
     }
 
-    /// The drainer broke, or the outbox is full: nothing more can be said.
+    /// The client is too far behind. It gets the packet that has left in part, and is told why there is no more.
+    pub(super) fn on_outbox_full(&mut self, detail: &str, ctx: &mut Context<Self>) {
+        log::warn!("client is too far behind sid={:?} detail=\"{detail}\"", self.registration.id);
+        self.end(DisconnectReason::TransportError, detail, Parting::Saying(Goodbye::OutboxFull), ctx);
+    }
+
+    /// The drainer broke: nothing more can be said.
     pub(super) fn on_drainer_lost(&mut self, detail: String, ctx: &mut Context<Self>) {
         self.end(DisconnectReason::TransportError, &detail, Parting::Reset, ctx);
     }
@@ -126,7 +134,7 @@ impl Session {
     fn end(&mut self, reason: DisconnectReason, detail: &str, parting: Parting, ctx: &mut Context<Self>) {
         if self.is_ending() {
             return match parting {
-                Parting::Goodbye => {}
+                Parting::Saying(_) => {}
                 Parting::Reset => self.reset(ctx),
                 Parting::Gone => self.stop(ctx),
             };
@@ -154,26 +162,37 @@ impl Session {
         if let Some(post) = self.held_post.take() {
             answer(post, Err(TransportRefusal::Ended));
         }
-        let said = parting == Parting::Goodbye && self.registration.worker.say_goodbye(self.registration.slot, reason);
-        let awaits_poll = parting == Parting::Goodbye && !said && self.leave_last_words(reason);
+        let (mut said, mut awaits_poll) = (false, false);
+        if let Parting::Saying(goodbye) = parting {
+            said = self.registration.worker.say_goodbye(self.registration.slot, goodbye);
+            awaits_poll = self.leaves_last_words(goodbye, said);
+        }
         if !awaits_poll {
             self.registration.withdraw();
         }
         self.ending = Ending::Lingering { until: Instant::now() + self.core.limits.close_linger, awaits_poll };
         match parting {
-            Parting::Goodbye if said || awaits_poll => {}
+            Parting::Saying(_) if said || awaits_poll => {}
             Parting::Reset => self.reset(ctx),
-            Parting::Goodbye | Parting::Gone => self.stop(ctx),
+            Parting::Saying(_) | Parting::Gone => self.stop(ctx),
         }
     }
 
-    /// A polling client that is between two polls gets what waits for it, and the close packet, with its next one.
-    fn leave_last_words(&self, reason: DisconnectReason) -> bool {
-        let ended_by_us =
-            matches!(reason, DisconnectReason::ForcedServerClose | DisconnectReason::ServerNamespaceDisconnect);
-        ended_by_us
-            && self.transport == Transport::Polling
-            && self.registration.worker.leave_last_word(self.registration.slot, Encoded::text("1"))
+    /// A polling client that is between two polls gets what waits for it, and the close packet, with its next one; so it
+    /// does with the rest, where a poll that waited could not take all.
+    fn leaves_last_words(&self, goodbye: Goodbye, said: bool) -> bool {
+        let (worker, slot) = (&self.registration.worker, self.registration.slot);
+        let waits = !worker.is_drained(slot);
+        let worthwhile = match goodbye {
+            Goodbye::OutboxFull => !said,
+            Goodbye::Ended(DisconnectReason::ForcedServerClose | DisconnectReason::ServerNamespaceDisconnect) => waits,
+            Goodbye::Ended(_) => false,
+        };
+        let leaves = worthwhile && self.transport == Transport::Polling;
+        if leaves && !said {
+            worker.leave_last_word(slot, Encoded::text("1"));
+        }
+        leaves
     }
 
     fn reset(&mut self, ctx: &mut Context<Self>) {

@@ -290,6 +290,7 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::Websocket(handover) => self.on_websocket(handover, ctx),
             SessionCommand::TransportFailed(detail) => self.on_transport_failed(detail, ctx),
             SessionCommand::DrainerLost(detail) => self.on_drainer_lost(detail, ctx),
+            SessionCommand::OutboxFull(detail) => self.on_outbox_full(&detail, ctx),
             SessionCommand::OutboxLow => self.complete_congested(|_| true),
             SessionCommand::DrainedLast => self.on_drained_last(ctx),
             SessionCommand::Close(reason) => self.close(reason, "asked to", ctx),

@@ -73,6 +73,13 @@ impl Outbox {
         self.events.push_back(packet);
     }
 
+    /// Drops what waits, except the rest of a packet that has left in part. Returns how many events that were.
+    pub(crate) fn clear(&mut self) -> usize {
+        let dropped = self.events.len();
+        *self = Self { partial: self.partial.take(), ..Self::default() };
+        dropped
+    }
+
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.partial.is_none() && self.control.is_empty() && self.events.is_empty()
@@ -211,6 +218,20 @@ mod tests {
         let waiting = outbox.event_bytes();
         assert!(matches!(outbox.push(&text("x"), 10), Err(OutboxFull { limit: 10, .. })));
         assert_eq!(outbox.event_bytes(), waiting);
+    }
+
+    #[test]
+    fn a_cleared_outbox_finishes_what_has_left_in_part() {
+        let mut outbox = Outbox::default();
+        for body in ["abc", "def"] {
+            outbox.push(&text(body), 1000).unwrap();
+        }
+        outbox.consume(3);
+        outbox.push_control(Encoded::text("2")).unwrap();
+        assert_eq!(outbox.clear(), 1);
+        assert_eq!(outbox.event_bytes(), 0);
+        outbox.push_last(Encoded::text("1"));
+        assert_eq!(drained(&mut outbox, 100), b"bc\x81\x011");
     }
 
     #[test]

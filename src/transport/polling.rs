@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::{Admitted, Endpoint, Knock, Refusal};
 use crate::messages::session::{SessionCommand, SessionLink};
-use crate::messages::sink::{Drained, FrameSink};
+use crate::messages::sink::{Drained, FrameSink, Goodbye};
 use crate::protocol::encoded::Encoded;
 use crate::protocol::engineio::payload::{PayloadWriter, decode_payload};
 use crate::protocol::reason::DisconnectReason;
@@ -101,9 +101,9 @@ impl FrameSink for PollSink {
         Drained::Finished
     }
 
-    fn say_goodbye(&mut self, reason: DisconnectReason, outbox: &mut Outbox) {
+    fn say_goodbye(&mut self, goodbye: Goodbye, outbox: &mut Outbox) {
         // A client that closed hears a noop, every other one a close packet.
-        let word = if reason == DisconnectReason::TransportClose { "6" } else { "1" };
+        let word = if goodbye == Goodbye::Ended(DisconnectReason::TransportClose) { "6" } else { "1" };
         outbox.push_last(Encoded::text(word));
     }
 

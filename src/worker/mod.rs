@@ -26,11 +26,10 @@ use crate::ids::{MemberKey, SlotKey, WorkerId};
 use crate::limits::Limits;
 use crate::messages::hub::{HubBatch, HubCommand, OwnPacket};
 use crate::messages::session::SessionLink;
-use crate::messages::sink::FrameSink;
+use crate::messages::sink::{FrameSink, Goodbye};
 use crate::messages::socket::SocketInfo;
 use crate::metrics::WorkerMetrics;
 use crate::protocol::encoded::Encoded;
-use crate::protocol::reason::DisconnectReason;
 
 use self::fanout::Fanout;
 use self::flusher::{Alarm, Backlog};
@@ -157,7 +156,7 @@ impl Worker {
     }
 
     /// Queues a session's packet for its own client; a full outbox loses its session
-    /// ([`DrainerLost`](crate::messages::session::SessionCommand)).
+    /// ([`OutboxFull`](crate::messages::session::SessionCommand)).
     pub(crate) fn push(&self, slot: SlotKey, packet: OwnPacket) {
         let mut slots = self.slots.borrow_mut();
         match packet {
@@ -178,17 +177,21 @@ impl Worker {
 
     /// Lets the drainer say its last word; the session hears `DrainedLast` once everything is out. Returns false if
     /// there is no drainer to wait for.
-    pub(crate) fn say_goodbye(&self, slot: SlotKey, reason: DisconnectReason) -> bool {
+    pub(crate) fn say_goodbye(&self, slot: SlotKey, goodbye: Goodbye) -> bool {
         let mut slots = self.slots.borrow_mut();
-        let waits = slots.say_goodbye(slot, reason);
+        let waits = slots.say_goodbye(slot, goodbye);
         slots.flush(slot);
         waits
     }
 
-    /// Queues the last word for a drainer that is yet to come; the session hears `DrainedLast` once it is out. Returns
-    /// false if nothing else waits, so that there is nothing to come back for.
-    pub(crate) fn leave_last_word(&self, slot: SlotKey, word: Encoded) -> bool {
-        self.slots.borrow_mut().leave_last_word(slot, word)
+    /// Queues the last word for a drainer that is yet to come; the session hears `DrainedLast` once it is out.
+    pub(crate) fn leave_last_word(&self, slot: SlotKey, word: Encoded) {
+        self.slots.borrow_mut().leave_last_word(slot, word);
+    }
+
+    /// Whether nothing waits in the outbox.
+    pub(crate) fn is_drained(&self, slot: SlotKey) -> bool {
+        self.slots.borrow().is_drained(slot)
     }
 
     /// Whether emits to this outbox should wait; if so, the session hears `OutboxLow` when they need not any more.

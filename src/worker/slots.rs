@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use crate::ids::{Offset, SlotKey};
 use crate::messages::session::{SessionCommand, SessionLink};
-use crate::messages::sink::{Drained, FrameSink};
+use crate::messages::sink::{Drained, FrameSink, Goodbye};
 use crate::metrics::WorkerMetrics;
 use crate::protocol::encoded::{Encoded, Message};
-use crate::protocol::reason::DisconnectReason;
 use crate::state::outbox::Outbox;
 
 /// How a slot stands towards its session's end.
@@ -157,8 +156,10 @@ impl Slots {
                 true
             }
             Err(full) => {
-                slot.notify(Ending::Over, SessionCommand::DrainerLost(full.to_string()));
-                self.metrics.dropped_overflow.add(1);
+                // Its client would get none of it in time, and others want the memory.
+                let dropped = slot.outbox.clear();
+                slot.notify(Ending::Over, SessionCommand::OutboxFull(full.to_string()));
+                self.metrics.dropped_overflow.add(1 + dropped as u64);
                 false
             }
         }
@@ -179,10 +180,10 @@ impl Slots {
         }
     }
 
-    pub(super) fn say_goodbye(&mut self, key: SlotKey, reason: DisconnectReason) -> bool {
+    pub(super) fn say_goodbye(&mut self, key: SlotKey, goodbye: Goodbye) -> bool {
         let Some(slot) = self.get_mut(key) else { return false };
         let Some(sink) = slot.sink.as_mut() else { return false };
-        sink.say_goodbye(reason, &mut slot.outbox);
+        sink.say_goodbye(goodbye, &mut slot.outbox);
         slot.ending = Ending::Goodbye;
         true
     }
@@ -194,11 +195,15 @@ impl Slots {
         slot.tell_when_low
     }
 
-    pub(super) fn leave_last_word(&mut self, key: SlotKey, word: Encoded) -> bool {
-        let Some(slot) = self.get_mut(key).filter(|slot| !slot.outbox.is_empty()) else { return false };
-        slot.outbox.push_last(word);
-        slot.ending = Ending::Goodbye;
-        true
+    pub(super) fn leave_last_word(&mut self, key: SlotKey, word: Encoded) {
+        if let Some(slot) = self.get_mut(key) {
+            slot.outbox.push_last(word);
+            slot.ending = Ending::Goodbye;
+        }
+    }
+
+    pub(super) fn is_drained(&self, key: SlotKey) -> bool {
+        self.get(key).is_none_or(|slot| slot.outbox.is_empty())
     }
 
     /// How many outboxes want to be flushed.

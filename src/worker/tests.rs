@@ -17,10 +17,9 @@ use crate::messages::fanout::{Delivery, FanoutBatch, FanoutCommand, Outcome};
 use crate::messages::hub::{HubBatch, HubCommand, OwnPacket, ReplyTo};
 use crate::messages::request::{Done, RequestError};
 use crate::messages::session::{SessionCommand, SessionLink};
-use crate::messages::sink::{Drained, FrameSink};
+use crate::messages::sink::{Drained, FrameSink, Goodbye};
 use crate::messages::socket::tests::socket;
 use crate::protocol::encoded::Encoded;
-use crate::protocol::reason::DisconnectReason;
 use crate::state::credit::Ticket;
 use crate::state::outbox::Outbox;
 
@@ -59,6 +58,7 @@ impl Handler<SessionCommand> for Listener {
         let words = match command {
             SessionCommand::Answered { ticket, .. } => format!("answered {}", ticket.0),
             SessionCommand::DrainerLost(why) => format!("lost: {why}"),
+            SessionCommand::OutboxFull(why) => format!("full: {why}"),
             _ => return,
         };
         self.log.borrow_mut().push(words);
@@ -79,7 +79,7 @@ impl FrameSink for Sink {
         self.log.borrow_mut().push(format!("write {}", texts.join(" ")));
         Drained::All
     }
-    fn say_goodbye(&mut self, _: DisconnectReason, _: &mut Outbox) {}
+    fn say_goodbye(&mut self, _: Goodbye, _: &mut Outbox) {}
     fn finish(&mut self) -> bool {
         false
     }
@@ -101,7 +101,7 @@ impl FrameSink for Echo {
         actix::spawn(async move { worker.push_control(slot, Encoded::text("again")) });
         Drained::All
     }
-    fn say_goodbye(&mut self, _: DisconnectReason, _: &mut Outbox) {}
+    fn say_goodbye(&mut self, _: Goodbye, _: &mut Outbox) {}
     fn finish(&mut self) -> bool {
         false
     }
@@ -207,7 +207,7 @@ fn a_full_outbox_loses_its_session_and_takes_nothing_more() {
         rig.worker.push(rig.slot, OwnPacket::Sealed(Encoded::text("third").into()));
         let heard = rig.heard().await;
         assert_eq!(heard.len(), 1, "{heard:?}");
-        assert!(heard[0].starts_with("lost: outbox of"), "{heard:?}");
+        assert!(heard[0].starts_with("full: outbox of"), "{heard:?}");
     });
 }
 
@@ -242,7 +242,7 @@ fn a_flood_does_not_fill_the_outbox_of_a_peer_that_takes_all_it_is_given() {
         while !heard.contains(&"answered 7".to_owned()) {
             heard.extend(rig.heard().await);
         }
-        assert_eq!(heard.iter().filter(|line| line.starts_with("lost")).collect::<Vec<_>>(), [""; 0]);
+        assert_eq!(heard.iter().filter(|line| line.starts_with("full")).collect::<Vec<_>>(), [""; 0]);
         let written: usize =
             heard.iter().filter(|line| line.starts_with("write")).map(|line| line.matches("x ").count() + 1).sum();
         assert_eq!(written, 512);

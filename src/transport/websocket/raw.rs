@@ -23,7 +23,7 @@ use super::super::{Admitted, Endpoint, Knock, Refusal};
 use super::frames::{Decoded, End, FrameReader};
 use crate::limits::Limits;
 use crate::messages::session::SessionCommand;
-use crate::messages::sink::{Connection, Drained, FrameSink, Handover, Incoming};
+use crate::messages::sink::{Connection, Drained, FrameSink, Goodbye, Handover, Incoming};
 use crate::protocol::encoded::Encoded;
 use crate::protocol::reason::DisconnectReason;
 use crate::session::Opening;
@@ -216,13 +216,14 @@ impl FrameSink for RawSink {
         matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
-    fn say_goodbye(&mut self, reason: DisconnectReason, outbox: &mut Outbox) {
-        let code = self.shared.close_code.get().unwrap_or(match reason {
-            DisconnectReason::ServerShuttingDown => 1001,
-            DisconnectReason::ParseError => 1002,
-            _ => 1000,
-        });
-        outbox.push_last(Encoded::websocket_close(code, reason.as_str()));
+    fn say_goodbye(&mut self, goodbye: Goodbye, outbox: &mut Outbox) {
+        let (code, words) = match goodbye {
+            Goodbye::OutboxFull => (1008, "outbox full"),
+            Goodbye::Ended(reason @ DisconnectReason::ServerShuttingDown) => (1001, reason.as_str()),
+            Goodbye::Ended(reason @ DisconnectReason::ParseError) => (1002, reason.as_str()),
+            Goodbye::Ended(reason) => (1000, reason.as_str()),
+        };
+        outbox.push_last(Encoded::websocket_close(self.shared.close_code.get().unwrap_or(code), words));
         // The peer's close frame is awaited, whatever held the reading up.
         self.set_reading(true);
     }

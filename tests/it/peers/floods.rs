@@ -107,10 +107,12 @@ fn a_client_that_comes_and_goes_while_handlers_hang_is_not_read_meanwhile() {
     );
     let client = hub.join(Transport::Polling);
     let target = client.polls();
-    let (_gets, mut posts) = client.connections();
+    let (mut gets, mut posts) = client.connections();
     for _ in 0..4 {
         assert_eq!(posts.post(&target, "41\x1e40").told(), (200, "ok"));
         assert_eq!(told.next(), "left");
+        // Only a socket that was connected leaves.
+        assert!(gets.get(&target).body.starts_with("40{"));
     }
     posts.begin("POST", &target, &[], Some(5));
     posts.write(b"41\x1e40");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use stentor::{Event, Limits};
 
-use crate::support::{Client, Frame, Hub, Told, Transport, ends, eventually, report};
+use crate::support::{Client, Ended, Frame, Hub, Told, Transport, ends, eventually, report};
 
 /// A hub whose `flood` emits 8 MB to its client, at the client's pace; whose `pour` emits as much to the client's own
 /// room, at the hub's pace; and that tells how sessions ended.
@@ -48,7 +48,7 @@ fn was_reset(mut client: Client) {
     let mut bytes = 0;
     loop {
         match client.websocket().recv() {
-            Frame::Whole(_, payload) => bytes += payload.len(),
+            Frame::Whole(0x81, payload) => bytes += payload.len(),
             ended => {
                 assert_eq!(ended, Frame::Reset);
                 assert!(bytes < 1 << 20, "{bytes} bytes were still to be had");
@@ -82,16 +82,62 @@ fn a_client_that_reads_nothing_is_reset_at_its_pong_deadline() {
 }
 
 #[test]
-fn a_client_that_reads_nothing_is_reset_when_its_outbox_is_full() {
-    let (hub, told) = hub(|limits| limits.outbox_bytes_max = 256 << 10);
+fn a_client_that_reads_nothing_is_reset_once_its_outbox_was_full() {
+    let (hub, told) = hub(|limits| {
+        limits.outbox_bytes_max = 256 << 10;
+        limits.close_linger = Duration::from_millis(50);
+    });
     let mut other = hub.join(Transport::Websocket);
-    let client = jammed(&hub, "pour");
+    let mut client = jammed(&hub, "pour");
     other.echoes();
     assert_eq!(told.next(), "transport error");
-    was_reset(client);
+    eventually("it is reset", || client.websocket().was_reset());
     other.echoes();
     other.send("1");
     assert_eq!(told.next(), "transport close");
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_client_that_reads_too_late_is_told_that_its_outbox_was_full() {
+    let (hub, told) = hub(|limits| {
+        limits.outbox_bytes_max = 256 << 10;
+        limits.close_linger = Duration::from_secs(60);
+    });
+    let mut client = jammed(&hub, "pour");
+    assert_eq!(told.next(), "transport error");
+    // What had left in part comes whole; what waited behind it does not come.
+    let mut bytes = 0;
+    loop {
+        match client.websocket().recv() {
+            Frame::Whole(0x81, event) => {
+                assert_eq!(event.len(), r#"42["flood",""]"#.len() + (8 << 10));
+                bytes += event.len();
+            }
+            Frame::Whole(0x88, close) => {
+                assert_eq!(close, [&1008_u16.to_be_bytes()[..], b"outbox full"].concat());
+                break;
+            }
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+    assert!(bytes < 256 << 10, "{bytes} bytes were still to be had");
+    assert_eq!(client.websocket().recv(), Frame::Fin);
+    hub.is_unharmed();
+    assert!(hub.counted(r#"stentor_dropped_events_total{reason="outbox_full"}"#) > 1);
+}
+
+#[test]
+fn a_polling_client_that_polls_too_late_is_told_by_a_close_packet() {
+    let (hub, told) = hub(|limits| {
+        limits.outbox_bytes_max = 256 << 10;
+        limits.close_linger = Duration::from_secs(60);
+    });
+    let mut client = hub.join(Transport::Polling);
+    client.send(r#"42["pour"]"#);
+    assert_eq!(told.next(), "transport error");
+    assert_eq!(client.ends(), Ended::Told);
+    assert_eq!(client.ends(), Ended::Unknown);
     hub.is_unharmed();
 }
 
@@ -151,6 +197,7 @@ fn members_of_a_room_are_served_while_one_of_them_is_jammed() {
         |limits| {
             limits.send_buffer_bytes = 16 << 10;
             limits.outbox_bytes_max = 512 << 10;
+            limits.close_linger = Duration::from_millis(50);
         },
         |io| {
             ends(io, &tell);
@@ -160,7 +207,7 @@ fn members_of_a_room_are_served_while_one_of_them_is_jammed() {
             });
         },
     );
-    let jammed = hub.join_narrow();
+    let mut jammed = hub.join_narrow();
     let (mut sender, mut member) = (hub.join(Transport::Websocket), hub.join(Transport::Polling));
     for number in 0..200 {
         sender.send(&format!(r#"42["say",{number}]"#));
@@ -170,7 +217,7 @@ fn members_of_a_room_are_served_while_one_of_them_is_jammed() {
         }
     }
     assert_eq!(told.next(), "transport error");
-    was_reset(jammed);
+    eventually("it is reset", || jammed.websocket().was_reset());
     for mut client in [sender, member] {
         client.send("1");
         assert_eq!(told.next(), "transport close");

@@ -155,11 +155,7 @@ fn events_lost_to_a_reader_that_stands_still_are_counted() {
         publisher.echoes();
         hub.io.sessions() == 1
     });
-    counted(
-        &hub,
-        &[
-            (r#"stentor_dropped_events_total{reason="outbox_full"}"#, 1.0),
-            (r#"stentor_sessions_closed_total{reason="transport error"}"#, 1.0),
-        ],
-    );
+    counted(&hub, &[(r#"stentor_sessions_closed_total{reason="transport error"}"#, 1.0)]);
+    // The one that found no room, and those that waited.
+    assert!(hub.counted(r#"stentor_dropped_events_total{reason="outbox_full"}"#) >= 1);
 }

@@ -2,7 +2,7 @@
 
 use stentor::{Event, Server};
 
-use crate::support::{Ended, Hub, Tell, ends, on_every_transport, report};
+use crate::support::{Ended, Hub, Tell, Transport, ends, on_every_transport, report};
 
 /// Handlers by which a client has itself put out.
 fn with_exits(io: &Server, tell: &Tell) {
@@ -186,5 +186,46 @@ fn whoever_polls_no_more_is_told_of_as_a_transport_close_after_a_close_packet() 
         let ended = client.ends();
         assert!(matches!(ended, Ended::Told | Ended::Unknown | Ended::Closed(Some(1000))), "{ended:?}");
     });
+    hub.is_unharmed();
+}
+
+#[test]
+fn last_words_that_are_too_many_for_a_waiting_poll_come_with_the_next_ones() {
+    // What did not fit into the poll that waited was dropped with the session.
+    let hub = Hub::limited(
+        |limits| limits.poll_bytes_max = 30,
+        |io| {
+            let _ = io.of("/").on("leave", |socket, _: Event<()>| async move {
+                // Behind a broadcast, so that all of them leave the hub together.
+                let word = |letter: &str| letter.repeat(20);
+                let (a, b, c) = (word("a"), word("b"), word("c"));
+                let _ = tokio::join!(
+                    socket.to("nobody").emit("x", ()),
+                    socket.emit("last", &a),
+                    socket.emit("last", &b),
+                    socket.emit("last", &c),
+                    async { socket.disconnect(true) },
+                );
+                Ok(())
+            });
+        },
+    );
+    let client = hub.join(Transport::Polling);
+    let target = client.polls();
+    let (mut gets, mut posts) = client.connections();
+    let head = gets.park(&target);
+    assert_eq!(posts.post(&target, r#"42["leave"]"#).told(), (200, "ok"));
+    let mut heard = gets.body(&head);
+    for _ in 0..5 {
+        if heard.ends_with("\x1e1") {
+            break;
+        }
+        let response = gets.get(&target);
+        assert_eq!(response.head.status, 200, "{heard:?}, then {response:?}");
+        heard += "\x1e";
+        heard += &response.body;
+    }
+    let event = |letter: &str| format!(r#"42["last","{}"]"#, letter.repeat(20));
+    assert_eq!(heard.split('\x1e').collect::<Vec<_>>(), [&event("a"), &event("b"), &event("c"), "41", "1"]);
     hub.is_unharmed();
 }

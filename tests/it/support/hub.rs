@@ -79,6 +79,14 @@ impl Hub {
         Http::connect(self.address)
     }
 
+    /// What the metric of this name and these labels counts.
+    #[track_caller]
+    pub(crate) fn counted(&self, metric: &str) -> u64 {
+        let metrics = self.io.metrics();
+        let value = metrics.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or_else(|| panic!("no {metric} in\n{metrics}"))
+    }
+
     /// Waits until this many sessions are left.
     pub(crate) fn wait_for_sessions(&self, count: usize) {
         eventually(&format!("{count} sessions, there are {}", self.io.sessions()), || self.io.sessions() == count);

@@ -186,6 +186,11 @@ impl Websocket {
         }
     }
 
+    /// Whether the server has reset the connection by now; takes nothing of what can still be read.
+    pub(crate) fn was_reset(&self) -> bool {
+        self.stream.take_error().unwrap().is_some_and(|error| error.kind() == ErrorKind::ConnectionReset)
+    }
+
     /// Ends the connection in order: FIN, without a close frame.
     pub(crate) fn finish(self) {
         let _ = self.stream.shutdown(Shutdown::Both);
