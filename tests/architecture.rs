@@ -44,7 +44,7 @@ const HOUSE: &[Row] = &[
     Row { floor: 1, name: "metrics",   imports: &["protocol", "ids", "limits"],                        // not state, log
           crates: &[] },
     Row { floor: 2, name: "messages",  imports: &["protocol", "ids", "limits", "state", "log"],
-          crates: &["actix", "tokio::sync", "futures_core", "serde", "serde_json", "log"] },
+          crates: &["actix", "tokio::sync", "futures_core", "serde", "serde_json", "log", "form_urlencoded"] },
     Row { floor: 3, name: "api",       imports: &["protocol", "ids", "limits", "state", "log", "messages"],
           crates: &["actix", "tokio::sync", "tokio::time", "futures_core", "serde", "serde_json", "log"] },
     Row { floor: 4, name: "worker",    imports: &["protocol", "ids", "limits", "state", "log", "metrics", "messages", "api"],
@@ -56,7 +56,7 @@ const HOUSE: &[Row] = &[
     Row { floor: 6, name: "transport", imports: &["protocol", "ids", "limits", "state", "log", "metrics", "messages", "api", "worker",
                                                   "session"],                                          // not hub
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
-                    "actix_service", "actix_codec", "socket2", "actix_web_actors"] },
+                    "actix_service", "actix_codec", "socket2", "actix_web_actors", "form_urlencoded"] },
     Row { floor: 7, name: "server",    imports: &["protocol", "ids", "limits", "state", "log", "metrics", "messages", "api", "worker",
                                                   "hub", "session", "transport"],
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
