@@ -79,4 +79,5 @@ pub use crate::server::demo;
 pub use crate::server::http;
 pub use crate::server::vocabulary;
 pub use crate::server::{BuildError, Builder, Listener, METRICS_CONTENT_TYPE, NotAccepting, Recovery, Server};
+pub use crate::transport::cookie::{Cookie, CookieError, SameSite};
 pub use crate::transport::cors::{Cors, CorsError};

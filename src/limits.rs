@@ -25,6 +25,12 @@ pub struct Limits {
     /// Sessions at a time, over all transports; further handshakes get 503. Default 1 000 000: more than one process can
     /// have sockets for, so that memory is what counts; set it to what the machine has room for (about 5 KiB each).
     pub sessions_max: usize,
+    /// Sessions at a time of one client's address, as trusted proxies tell it; of IPv6, of one /64, which is what a household
+    /// has. Further handshakes get 429. Default `None`, any number: a school or a carrier may stand behind one address.
+    pub sessions_per_address_max: Option<usize>,
+    /// For the application to decide on a handshake; then it gets 503. Default 10 s: a look into a database takes
+    /// milliseconds, and clients wait 20 s.
+    pub allow_request_timeout: Duration,
     /// Connections that may wait to be accepted. Default 4 096: a reconnect storm is taken in by the kernel meanwhile.
     pub backlog: u32,
     /// For a client to send its request's head; then it is disconnected. Default 10 s.
@@ -105,6 +111,8 @@ impl Default for Limits {
             attachments_timeout: Duration::from_secs(10),
             close_linger: Duration::from_secs(1),
             sessions_max: 1_000_000,
+            sessions_per_address_max: None,
+            allow_request_timeout: Duration::from_secs(10),
             backlog: 4_096,
             request_head_timeout: Duration::from_secs(10),
             upgrade_answer_timeout: Duration::from_secs(5),

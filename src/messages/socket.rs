@@ -62,8 +62,10 @@ impl SocketInfo {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::messages::handshake::Arrival;
     use crate::messages::session::SessionCommand;
     use actix::{Actor, AsyncContext, Context, Handler};
+    use std::time::UNIX_EPOCH;
 
     struct Nobody;
 
@@ -80,7 +82,8 @@ pub(crate) mod tests {
     /// A socket of the root namespace whose session hears nothing.
     pub(crate) fn socket(n: u8) -> Arc<SocketInfo> {
         let link = SessionLink::new(Context::<Nobody>::new().address().recipient());
-        let handshake = Arc::new(Handshake::new("", std::iter::empty(), None, 0));
+        let arrival = Arrival { at: UNIX_EPOCH, address: None, secure: false };
+        let handshake = Arc::new(Handshake::new("", std::iter::empty(), arrival, 0));
         Arc::new(SocketInfo::new(SocketId::from_random([n; 15]), NamespacePath::root(), link, handshake, None))
     }
 }

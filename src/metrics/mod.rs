@@ -13,7 +13,7 @@ use crate::protocol::reason::DisconnectReason;
 pub(crate) use self::cells::{Counter, Gauge, Histogram};
 
 /// Kinds of refusal that transports tell apart.
-pub(crate) const REFUSALS: usize = 8;
+pub(crate) const REFUSALS: usize = 10;
 
 /// Upper bounds of the buckets of handler times: from what a handler without waits needs to what its client gives up on.
 pub(crate) const HANDLER_TIMES: [Duration; 9] = [

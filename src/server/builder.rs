@@ -14,11 +14,14 @@ use crate::hub::{Hub, HubAddress, Stores};
 use crate::ids::{Epoch, NamespacePath};
 use crate::limits::Limits;
 use crate::log::memory::MemoryJournal;
+use crate::messages::handshake::Handshake;
 use crate::metrics::Metrics;
 use crate::session::Services;
 use crate::session::directory::Directory;
+use crate::transport::cookie::{Cookie, CookieError};
 use crate::transport::cors::{Cors, CorsError};
-use crate::transport::{Door, Endpoint};
+use crate::transport::proxies::Proxies;
+use crate::transport::{AllowRequest, Door, Endpoint};
 use crate::worker::desk::Desk;
 use crate::worker::local::Workers;
 
@@ -63,6 +66,12 @@ pub enum BuildError {
     /// Which pages of other origins may use the server cannot be told to browsers.
     #[error("cors: {0}")]
     Cors(#[from] CorsError),
+    /// The cookie cannot be set.
+    #[error("cookie: {0}")]
+    Cookie(#[from] CookieError),
+    /// Write addresses, or networks with the length of their prefix.
+    #[error("trusted proxy {0:?}: expected an address or a network such as \"10.0.0.0/8\"")]
+    Proxy(String),
     /// The system gives no random bytes.
     #[error("the system gives no random bytes: {0}")]
     Random(#[from] getrandom::Error),
@@ -78,11 +87,18 @@ pub struct Builder {
     recovery: Recovery,
     limits: Limits,
     door: Door,
+    trusted_proxies: Vec<String>,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { path: "/socket.io".into(), recovery: Recovery::off(), limits: Limits::default(), door: Door::default() }
+        Self {
+            path: "/socket.io".into(),
+            recovery: Recovery::off(),
+            limits: Limits::default(),
+            door: Door::default(),
+            trusted_proxies: Vec::new(),
+        }
     }
 }
 
@@ -116,6 +132,49 @@ impl Builder {
         self
     }
 
+    /// A cookie that holds the session's id, for load balancers that keep a client on one server by it. None by default.
+    #[must_use]
+    pub fn cookie(mut self, cookie: Cookie) -> Self {
+        self.door.cookie = Some(cookie);
+        self
+    }
+
+    /// Decides who may open a session, after the checks of the protocol and before anything is kept. The closure sees the
+    /// whole head of the request; what it starts need not be `Send`. `Err` refuses with 403 and this message (400 on a
+    /// websocket, as engine.io does), or with "Forbidden" where it is empty. No decision within
+    /// [`Limits::allow_request_timeout`] refuses with 503.
+    ///
+    /// ```
+    /// # use stentor::Server;
+    /// let builder = Server::builder().allow_request(|handshake| async move {
+    ///     match handshake.header("origin") {
+    ///         None | Some("https://example.org") => Ok(()),
+    ///         Some(origin) => Err(format!("{origin} is not welcome")),
+    ///     }
+    /// });
+    /// ```
+    #[must_use]
+    pub fn allow_request<F, Fut>(mut self, allow: F) -> Self
+    where
+        F: Fn(Handshake) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), String>> + 'static,
+    {
+        self.door.allow_request = Some(AllowRequest::new(allow));
+        self
+    }
+
+    /// Addresses and networks (`10.0.0.0/8`, `fd00::/8`) of proxies in front of the server. What they say of clients in
+    /// `X-Forwarded-For` and `X-Forwarded-Proto`, or in `Forwarded` (RFC 7239), is believed, as far as trusted proxies
+    /// wrote it; see [`Handshake::address`]. Nobody is believed by default.
+    ///
+    /// Of these headers a proxy must write one kind. Where both are there and name different clients, one of them is the
+    /// client's invention, and the proxy's own address stands.
+    #[must_use]
+    pub fn trusted_proxies(mut self, networks: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.trusted_proxies = networks.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Starts the hub on a thread of its own. Must be called inside an actix system, with which the hub ends.
     pub fn build(self) -> Result<Server, BuildError> {
         if System::try_current().is_none() {
@@ -124,8 +183,10 @@ impl Builder {
         if !self.path.starts_with('/') || self.path.ends_with('/') {
             return Err(BuildError::Path(self.path));
         }
-        let Self { path, recovery, limits, door } = self;
-        door.check()?;
+        let Self { path, recovery, limits, mut door, trusted_proxies } = self;
+        door.cors.as_ref().map_or(Ok(()), Cors::check)?;
+        door.cookie.as_ref().map_or(Ok(()), Cookie::check)?;
+        door.proxies = Proxies::parse(trusted_proxies).map_err(BuildError::Proxy)?;
         let recoverable = recovery != Recovery::off();
         let metrics = Arc::<Metrics>::default();
         let hub = start_hub(&limits, recovery, metrics.clone())?;

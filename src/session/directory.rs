@@ -1,30 +1,155 @@
-//! The directory of sessions: the one map that all workers share. It hands out owned addresses, never guards.
+//! The directory of sessions: the one map that all workers share. It hands out owned addresses and places, never guards.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
 
 use crate::ids::SessionId;
+use crate::limits::Limits;
 use crate::messages::session::SessionLink;
 
 /// Where each session is. Entries are made and removed by the sessions themselves.
 #[derive(Debug, Default)]
-pub(crate) struct Directory(DashMap<SessionId, SessionLink>);
+pub(crate) struct Directory {
+    sessions: DashMap<SessionId, SessionLink>,
+    /// Places given out: of sessions alive, and of those being admitted.
+    places: AtomicUsize,
+    /// Of them, how many went to one address. Holds no zeros.
+    neighbours: DashMap<Neighbourhood, usize>,
+}
+
+/// Whose sessions are counted together. A household has a /64 of IPv6, and may use any address of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Neighbourhood {
+    V4(u32),
+    V6([u8; 8]),
+}
+
+impl From<IpAddr> for Neighbourhood {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::V4(address.to_bits()),
+            IpAddr::V6(address) => {
+                let [a, b, c, d, e, f, g, h, ..] = address.octets();
+                Self::V6([a, b, c, d, e, f, g, h])
+            }
+        }
+    }
+}
+
+/// Why there is no place for one more session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoPlace {
+    /// There are as many sessions as there may be.
+    Anywhere,
+    /// There are as many of this address as there may be.
+    ForAddress,
+}
 
 impl Directory {
     /// The address of a session that is alive.
     pub(crate) fn find(&self, id: &SessionId) -> Option<SessionLink> {
-        self.0.get(id).map(|entry| entry.value().clone())
+        self.sessions.get(id).map(|entry| entry.value().clone())
     }
 
     /// Sessions alive.
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.sessions.len()
     }
 
-    pub(super) fn insert(&self, id: SessionId, link: SessionLink) {
-        self.0.insert(id, link);
+    /// Takes a place for one more session, of this address.
+    pub(crate) fn reserve(self: &Arc<Self>, address: Option<IpAddr>, limits: &Limits) -> Result<Place, NoPlace> {
+        // Dropped on refusal, which undoes what was counted so far.
+        let mut place = Place { directory: self.clone(), neighbourhood: None };
+        if self.places.fetch_add(1, Ordering::Relaxed) >= limits.sessions_max {
+            return Err(NoPlace::Anywhere);
+        }
+        if let (Some(address), Some(max)) = (address, limits.sessions_per_address_max) {
+            let neighbourhood = address.into();
+            match self.neighbours.entry(neighbourhood) {
+                Entry::Occupied(entry) if *entry.get() >= max => return Err(NoPlace::ForAddress),
+                Entry::Vacant(_) if max == 0 => return Err(NoPlace::ForAddress),
+                entry => *entry.or_default() += 1,
+            }
+            place.neighbourhood = Some(neighbourhood);
+        }
+        Ok(place)
+    }
+}
+
+/// A session's place among those that may be. Taken before the session is made, given back by being dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    directory: Arc<Directory>,
+    neighbourhood: Option<Neighbourhood>,
+}
+
+impl Place {
+    /// Enters the session into the directory.
+    pub(super) fn enter(&self, id: SessionId, link: SessionLink) {
+        self.directory.sessions.insert(id, link);
     }
 
-    pub(super) fn remove(&self, id: &SessionId) {
-        self.0.remove(id);
+    /// Takes the session out of the directory.
+    pub(super) fn leave(self, id: &SessionId) {
+        self.directory.sessions.remove(id);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.directory.places.fetch_sub(1, Ordering::Relaxed);
+        if let Some(neighbourhood) = self.neighbourhood {
+            self.directory.neighbours.remove_if_mut(&neighbourhood, |_, count| {
+                *count -= 1;
+                *count == 0
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reserve(directory: &Arc<Directory>, address: &str, max: usize) -> Result<Place, NoPlace> {
+        let limits = Limits { sessions_per_address_max: Some(max), sessions_max: 5, ..Limits::default() };
+        directory.reserve(Some(address.parse().unwrap()), &limits)
+    }
+
+    #[test]
+    fn places_are_counted_by_address_and_all_in_all() {
+        let directory = Arc::new(Directory::default());
+        let first = reserve(&directory, "192.0.2.1", 2).unwrap();
+        let second = reserve(&directory, "::ffff:192.0.2.1", 2).unwrap();
+        assert_eq!(reserve(&directory, "192.0.2.1", 2).unwrap_err(), NoPlace::ForAddress);
+        let _others = ["192.0.2.2", "2001:db8::1"].map(|address| reserve(&directory, address, 2).unwrap());
+        let _fifth = directory.reserve(None, &Limits { sessions_max: 5, ..Limits::default() }).unwrap();
+        assert_eq!(reserve(&directory, "192.0.2.3", 2).unwrap_err(), NoPlace::Anywhere);
+
+        drop(first);
+        let _third = reserve(&directory, "192.0.2.1", 2).unwrap();
+        drop(second);
+        assert_eq!(reserve(&directory, "192.0.2.1", 1).unwrap_err(), NoPlace::ForAddress);
+    }
+
+    #[test]
+    fn a_household_of_ipv6_is_one_address() {
+        let directory = Arc::new(Directory::default());
+        let _place = reserve(&directory, "2001:db8:0:1::1", 1).unwrap();
+        assert_eq!(reserve(&directory, "2001:db8:0:1:ffff::2", 1).unwrap_err(), NoPlace::ForAddress);
+        assert!(reserve(&directory, "2001:db8:0:2::1", 1).is_ok());
+    }
+
+    #[test]
+    fn nothing_is_kept_of_addresses_without_sessions() {
+        let directory = Arc::new(Directory::default());
+        drop(reserve(&directory, "192.0.2.1", 1).unwrap());
+        assert_eq!(reserve(&directory, "192.0.2.1", 0).unwrap_err(), NoPlace::ForAddress);
+        assert!(directory.neighbours.is_empty());
+        assert_eq!(directory.places.load(Ordering::Relaxed), 0);
     }
 }

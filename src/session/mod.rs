@@ -40,7 +40,7 @@ use crate::worker::Worker;
 use crate::worker::gate::Gate;
 
 use self::closing::Ending;
-use self::directory::Directory;
+use self::directory::{Directory, Place};
 use self::handlers::RunningHandlers;
 use self::registration::Registration;
 use self::transports::Candidate;
@@ -60,12 +60,14 @@ pub(crate) struct Newcomer {
     pub(crate) id: SessionId,
     /// What its client said.
     pub(crate) handshake: Handshake,
+    /// Its place among the sessions.
+    pub(crate) place: Place,
 }
 
 impl Newcomer {
     /// Draws an id for somebody.
-    pub(crate) fn new(handshake: Handshake) -> Result<Self, getrandom::Error> {
-        Ok(Self { id: SessionId::from_random(random()?), handshake })
+    pub(crate) fn new(handshake: Handshake, place: Place) -> Result<Self, getrandom::Error> {
+        Ok(Self { id: SessionId::from_random(random()?), handshake, place })
     }
 }
 
@@ -134,17 +136,16 @@ pub(crate) struct Session {
 
 impl Session {
     /// Opens a session on the current thread. Its open packet is the first in its outbox.
-    pub(crate) fn open(worker: Rc<Worker>, services: Services, newcomer: Newcomer, opening: Opening) -> SessionLink {
-        let Newcomer { id, handshake } = newcomer;
+    pub(crate) fn open(worker: Rc<Worker>, core: Arc<Core>, newcomer: Newcomer, opening: Opening) -> SessionLink {
+        let Newcomer { id, handshake, place } = newcomer;
         let context = Context::new();
         let link = SessionLink::new(context.address().recipient());
-        let Services { core, directory } = services;
         let limits = &core.limits;
         let carrier = match opening {
             Opening::Polling => Carrier::Polling,
             Opening::Websocket(_) => Carrier::Websocket,
         };
-        let registration = Registration::new(id, worker.clone(), directory, link.clone(), carrier);
+        let registration = Registration::new(id, worker.clone(), place, link.clone(), carrier);
         let session = Self {
             state: SessionState::new(limits, Instant::now()),
             gate: Gate::new(worker, registration.slot),

@@ -2,11 +2,10 @@
 //! so also when the session's task dies by a panic.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::directory::Directory;
+use super::directory::Place;
 use crate::ids::{SessionId, SlotKey, SocketId};
 use crate::messages::hub::HubCommand;
 use crate::messages::session::SessionLink;
@@ -18,7 +17,8 @@ pub(super) struct Registration {
     pub(super) id: SessionId,
     pub(super) worker: Rc<Worker>,
     pub(super) slot: SlotKey,
-    directory: Arc<Directory>,
+    /// Until the session is withdrawn.
+    place: Option<Place>,
     /// As what it is counted.
     carrier: Carrier,
     /// Sockets that the hub knows, or is about to hear of.
@@ -27,17 +27,11 @@ pub(super) struct Registration {
 
 impl Registration {
     /// Enters a session.
-    pub(super) fn new(
-        id: SessionId,
-        worker: Rc<Worker>,
-        directory: Arc<Directory>,
-        link: SessionLink,
-        carrier: Carrier,
-    ) -> Self {
+    pub(super) fn new(id: SessionId, worker: Rc<Worker>, place: Place, link: SessionLink, carrier: Carrier) -> Self {
         worker.metrics().opened(carrier);
         let slot = worker.open_slot(link.clone());
-        directory.insert(id, link);
-        Self { id, worker, slot, directory, carrier, sockets: SmallVec::new() }
+        place.enter(id, link);
+        Self { id, worker, slot, place: Some(place), carrier, sockets: SmallVec::new() }
     }
 
     /// The session went over to a websocket.
@@ -58,7 +52,9 @@ impl Registration {
 
     /// Takes the session out of the directory and its sockets out of their rooms; the outbox stays for the last words.
     pub(super) fn withdraw(&mut self) {
-        self.directory.remove(&self.id);
+        if let Some(place) = self.place.take() {
+            place.leave(&self.id);
+        }
         self.withdraw_sockets();
     }
 

@@ -2,16 +2,20 @@
 //!
 //! Both transports and both ways to a websocket come through here. Nothing is answered or opened yet.
 
+use std::borrow::Cow;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 use actix_http::RequestHead;
 use actix_web::http::Method;
-use actix_web::web::Query;
+use actix_web::http::uri::PathAndQuery;
 
 use super::{Endpoint, Refusal};
-
 use crate::ids::SessionId;
-use crate::messages::handshake::Handshake;
+use crate::messages::handshake::{Arrival, Handshake};
 use crate::messages::session::SessionLink;
 use crate::session::Newcomer;
 
@@ -22,6 +26,16 @@ pub(crate) struct Knock<'a> {
     pub(crate) head: &'a RequestHead,
     /// Whether it asks to become a websocket.
     pub(crate) upgrade: bool,
+    /// Whether the connection is encrypted up to here.
+    pub(crate) encrypted: bool,
+}
+
+impl Knock<'_> {
+    fn pack(self, arrival: Arrival, bytes_max: usize) -> Handshake {
+        let url = self.head.uri.path_and_query().map_or("", PathAndQuery::as_str);
+        let headers = self.head.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+        Handshake::new(url, headers, arrival, bytes_max)
+    }
 }
 
 /// Who is let in.
@@ -30,6 +44,28 @@ pub(crate) enum Admitted {
     Session(SessionLink),
     /// Somebody who may open one.
     Newcomer(Newcomer),
+}
+
+/// The application's say about handshakes. What it starts need not be `Send`: it runs on the worker that took the request.
+#[derive(Clone)]
+pub(crate) struct AllowRequest(Arc<dyn Fn(Handshake) -> Deciding + Send + Sync>);
+
+type Deciding = Pin<Box<dyn Future<Output = Result<(), String>>>>;
+
+impl AllowRequest {
+    pub(crate) fn new<F, Fut>(allow: F) -> Self
+    where
+        F: Fn(Handshake) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), String>> + 'static,
+    {
+        Self(Arc::new(move |handshake| Box::pin(allow(handshake))))
+    }
+}
+
+impl fmt::Debug for AllowRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AllowRequest")
+    }
 }
 
 impl Endpoint {
@@ -46,35 +82,52 @@ impl Endpoint {
     }
 
     async fn admit_newcomer(&self, knock: Knock<'_>) -> Result<Newcomer, Refusal> {
-        let head = knock.head;
-        let bytes_max = self.services.core.limits.handshake_bytes_max;
-        self.has_room()?;
-        let headers = head.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-        let handshake = Handshake::new(head.uri.query().unwrap_or(""), headers, head.peer_addr, bytes_max);
-        Newcomer::new(handshake).map_err(|error| {
+        let limits = &self.services.core.limits;
+        let client = knock.head.peer_addr.map(|peer| self.door.proxies.client(peer.ip(), &knock.head.headers));
+        let arrival = Arrival {
+            at: SystemTime::now(),
+            address: client.map(|client| client.address),
+            secure: knock.encrypted || client.is_some_and(|client| client.secure),
+        };
+        // Before the application is asked, so that those who wait for its word are counted, and bounded, as well.
+        let place = self.services.directory.reserve(arrival.address, limits).map_err(|none| {
+            let refusal = none.into();
+            self.door.refusals.warn(&refusal, arrival.address);
+            refusal
+        })?;
+        self.ask_application(knock, arrival).await?;
+        // Looked at last, since the application may have taken its time.
+        self.accepting()?;
+        Newcomer::new(knock.pack(arrival, limits.handshake_bytes_max), place).map_err(|error| {
             log::error!("session not opened, the system gives no random bytes error={error}");
             Refusal::BadRequest
         })
     }
 
-    /// Whether one more session may be opened.
-    fn has_room(&self) -> Result<(), Refusal> {
-        let room = self.room();
-        if room == Err(Refusal::Full) {
-            log::warn!("session refused, there are as many as there may be count={}", self.services.directory.len());
+    async fn ask_application(&self, knock: Knock<'_>, arrival: Arrival) -> Result<(), Refusal> {
+        let Some(AllowRequest(allow)) = &self.door.allow_request else { return Ok(()) };
+        // It sees the whole head, also what will not be kept.
+        let decided = allow(knock.pack(arrival, usize::MAX));
+        match tokio::time::timeout(self.services.core.limits.allow_request_timeout, decided).await {
+            Ok(decision) => decision.map_err(Refusal::Forbidden),
+            Err(_) => {
+                self.door.refusals.warn(&Refusal::Undecided, arrival.address);
+                Err(Refusal::Undecided)
+            }
         }
-        room
     }
 
-    /// The same, for whoever only wants to know.
+    /// Whether one more session may be opened, for whoever only wants to know.
     pub(crate) fn room(&self) -> Result<(), Refusal> {
-        if !self.accepting.load(Ordering::Relaxed) {
-            return Err(Refusal::Closing);
-        }
+        self.accepting()?;
         if self.services.directory.len() >= self.services.core.limits.sessions_max {
             return Err(Refusal::Full);
         }
         Ok(())
+    }
+
+    fn accepting(&self) -> Result<(), Refusal> {
+        if self.accepting.load(Ordering::Relaxed) { Ok(()) } else { Err(Refusal::Closing) }
     }
 
     fn find(&self, id: &SessionId) -> Result<SessionLink, Refusal> {
@@ -93,7 +146,7 @@ pub(crate) enum Route {
 
 /// Reads what a request is for. Checks in the order of engine.io: transport, session, method, version.
 pub(crate) fn route(query: &str, method: &Method, upgrade: bool) -> Result<Route, Refusal> {
-    let pairs = Query::<Vec<(String, String)>>::from_query(query).map_or_else(|_| Vec::new(), Query::into_inner);
+    let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
     let websocket = match single(&pairs, "transport", Refusal::UnknownTransport)? {
         Some("polling") => false,
         Some("websocket") => true,
@@ -120,8 +173,12 @@ pub(crate) fn route(query: &str, method: &Method, upgrade: bool) -> Result<Route
 }
 
 /// The one value of a key. A key given twice is as good as a wrong value.
-fn single<'a>(pairs: &'a [(String, String)], key: &str, twice: Refusal) -> Result<Option<&'a str>, Refusal> {
-    let mut values = pairs.iter().filter(|(name, _)| name == key).map(|(_, value)| value.as_str());
+fn single<'a>(
+    pairs: &'a [(Cow<'_, str>, Cow<'_, str>)],
+    key: &str,
+    twice: Refusal,
+) -> Result<Option<&'a str>, Refusal> {
+    let mut values = pairs.iter().filter(|(name, _)| name == key).map(|(_, value)| &**value);
     match (values.next(), values.next()) {
         (value, None) => Ok(value),
         (_, Some(_)) => Err(twice),

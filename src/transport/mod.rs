@@ -1,8 +1,10 @@
 //! Transports: who is let in, and the ways in which a session's packets travel.
 
 pub(crate) mod admission;
+pub(crate) mod cookie;
 pub(crate) mod cors;
 pub(crate) mod polling;
+pub(crate) mod proxies;
 mod refusal;
 pub(crate) mod websocket;
 
@@ -10,14 +12,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use self::cors::{Cors, CorsError};
+use actix_web::http::header::HeaderValue;
+
+use self::cookie::Cookie;
+use self::cors::Cors;
+use self::proxies::Proxies;
 use crate::messages::session::SessionLink;
 use crate::session::{Newcomer, Opening, Services, Session};
 use crate::worker::Worker;
 use crate::worker::local::Workers;
 
-pub(crate) use self::admission::{Admitted, Knock};
+pub(crate) use self::admission::{Admitted, AllowRequest, Knock};
 pub(crate) use self::refusal::Refusal;
+use self::refusal::RefusalLog;
 
 /// Where transports are let in: what they need of their server.
 #[derive(Clone)]
@@ -37,12 +44,19 @@ pub(crate) struct Endpoint {
 pub(crate) struct Door {
     /// Which web pages of other origins may use the server. `None`: nothing is said of them.
     pub(crate) cors: Option<Cors>,
+    /// What the answer to a handshake sets.
+    pub(crate) cookie: Option<Cookie>,
+    /// Who is believed about addresses.
+    pub(crate) proxies: Proxies,
+    /// Whom the application lets in. `None`: everybody.
+    pub(crate) allow_request: Option<AllowRequest>,
+    refusals: Arc<RefusalLog>,
 }
 
 impl Door {
-    /// Refuses settings that cannot be.
-    pub(crate) fn check(&self) -> Result<(), CorsError> {
-        self.cors.as_ref().map_or(Ok(()), Cors::check)
+    /// The cookie for a newcomer.
+    fn cookie(&self, newcomer: &Newcomer) -> Option<HeaderValue> {
+        self.cookie.as_ref()?.header(&newcomer.id)
     }
 }
 
@@ -58,6 +72,6 @@ impl Endpoint {
 
     /// Opens a session for somebody who was admitted.
     fn open(&self, newcomer: Newcomer, opening: Opening) -> SessionLink {
-        Session::open(self.worker(), self.services.clone(), newcomer, opening)
+        Session::open(self.worker(), self.services.core.clone(), newcomer, opening)
     }
 }

@@ -44,8 +44,16 @@ pub(crate) async fn handle(endpoint: Endpoint, request: HttpRequest, payload: Pa
 
 async fn answer(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) -> Result<HttpResponse, Refusal> {
     let poll_bytes_max = endpoint.services.core.limits.poll_bytes_max;
-    match endpoint.admit(Knock { head: request.head(), upgrade: false }).await? {
-        Admitted::Newcomer(newcomer) => poll(endpoint.open(newcomer, Opening::Polling), poll_bytes_max).await,
+    let encrypted = request.app_config().secure();
+    match endpoint.admit(Knock { head: request.head(), upgrade: false, encrypted }).await? {
+        Admitted::Newcomer(newcomer) => {
+            let cookie = endpoint.door.cookie(&newcomer);
+            let mut response = poll(endpoint.open(newcomer, Opening::Polling), poll_bytes_max).await?;
+            if let Some(cookie) = cookie {
+                response.headers_mut().insert(header::SET_COOKIE, cookie);
+            }
+            Ok(response)
+        }
         Admitted::Session(link) => match *request.method() {
             Method::GET => poll(link, poll_bytes_max).await,
             Method::POST => post(endpoint, link, request, payload).await,
@@ -191,7 +199,9 @@ async fn post(
     let answer = replied.await;
     claim.done();
     answer.map_err(|_| Refusal::UnknownSession)??;
-    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "text/html")).body("ok"))
+    let mut response = HttpResponse::Ok();
+    response.insert_header((header::CONTENT_TYPE, "text/html")).insert_header((header::CACHE_CONTROL, "no-store"));
+    Ok(response.body("ok"))
 }
 
 enum BodyError {

@@ -1,11 +1,16 @@
 //! Why a request is refused, in Engine.IO's words and numbers.
 
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use serde::Serialize;
 
 use crate::messages::session::TransportRefusal;
 use crate::metrics::REFUSALS;
+use crate::session::directory::NoPlace;
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,10 +22,14 @@ pub(crate) enum Refusal {
     UnsupportedVersion,
     /// By the application; its words for the client, or none.
     Forbidden(String),
-    /// Not one of Engine.IO's: the server has as many sessions as it may have. Clients try again.
+    /// Not of Engine.IO, as are the next: the application did not decide in time. Clients try again.
+    Undecided,
+    /// The server has as many sessions as it may have. Clients try again.
     Full,
-    /// Nor is this: the server is going away. Clients try again, and reach another one.
+    /// The server is going away. Clients try again, and reach another one.
     Closing,
+    /// The client's address has as many sessions as one may have.
+    AddressFull,
 }
 
 impl Refusal {
@@ -34,6 +43,8 @@ impl Refusal {
         (5, "unsupported_version"),
         (4, "full"),
         (4, "closing"),
+        (4, "undecided"),
+        (4, "address_full"),
     ];
 
     /// Its place in [`Refusal::KINDS`].
@@ -47,6 +58,8 @@ impl Refusal {
             Self::UnsupportedVersion => 5,
             Self::Full => 6,
             Self::Closing => 7,
+            Self::Undecided => 8,
+            Self::AddressFull => 9,
         }
     }
 
@@ -63,15 +76,18 @@ impl Refusal {
             Self::UnsupportedVersion => "Unsupported protocol version",
             Self::Forbidden(message) if message.is_empty() => "Forbidden",
             Self::Forbidden(message) => message,
+            Self::Undecided => "Not decided in time",
             Self::Full => "Too many sessions",
             Self::Closing => "Server is closing",
+            Self::AddressFull => "Too many sessions from this address",
         }
     }
 
     fn status(&self) -> StatusCode {
         match self {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::Full | Self::Closing => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Undecided | Self::Full | Self::Closing => StatusCode::SERVICE_UNAVAILABLE,
+            Self::AddressFull => StatusCode::TOO_MANY_REQUESTS,
             _ => StatusCode::BAD_REQUEST,
         }
     }
@@ -95,11 +111,54 @@ impl Refusal {
     }
 }
 
+impl From<NoPlace> for Refusal {
+    fn from(refusal: NoPlace) -> Self {
+        match refusal {
+            NoPlace::Anywhere => Self::Full,
+            NoPlace::ForAddress => Self::AddressFull,
+        }
+    }
+}
+
 impl From<TransportRefusal> for Refusal {
     fn from(refusal: TransportRefusal) -> Self {
         match refusal {
             TransportRefusal::WrongTransport | TransportRefusal::SecondPoll => Self::BadRequest,
             TransportRefusal::Ended => Self::UnknownSession,
         }
+    }
+}
+
+/// Warns of refusals by which the hub protects itself, once a second at most: those who cause them could cause many.
+#[derive(Debug, Default)]
+pub(super) struct RefusalLog {
+    /// The second of the last warning.
+    last: AtomicU64,
+}
+
+impl RefusalLog {
+    pub(super) fn warn(&self, refusal: &Refusal, address: Option<IpAddr>) {
+        if self.is_due(SystemTime::now()) {
+            let address = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
+            log::warn!("handshake refused reason=\"{}\" address={address}", refusal.message());
+        }
+    }
+
+    fn is_due(&self, now: SystemTime) -> bool {
+        let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.last.swap(second, Ordering::Relaxed) != second
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn refusals_are_logged_once_a_second() {
+        let log = RefusalLog::default();
+        let due = [1_000, 1_001, 1_999, 2_000, 2_500].map(|at| log.is_due(UNIX_EPOCH + Duration::from_millis(at)));
+        assert_eq!(due, [true, false, false, true, false]);
     }
 }

@@ -7,6 +7,7 @@
 
 mod closing;
 mod cors;
+mod door;
 mod heartbeat;
 mod http;
 mod order;

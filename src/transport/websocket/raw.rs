@@ -11,6 +11,7 @@ use std::time::Duration;
 use actix_codec::Framed;
 use actix_http::body::BodySize;
 use actix_http::h1::{Codec, Message};
+use actix_http::header;
 use actix_http::ws::handshake;
 use actix_http::{Request, Response, StatusCode};
 use bytes::BytesMut;
@@ -69,8 +70,13 @@ pub(crate) async fn on_upgrade(
 
 /// Checks an upgrade before the switch, so that what cannot be is refused over HTTP. Gives who comes, and the answer.
 async fn accept(endpoint: &Endpoint, request: &Request) -> Result<(Admitted, Response<()>), Refusal> {
-    let admitted = endpoint.admit(Knock { head: request.head(), upgrade: true }).await?;
+    let admitted = endpoint.admit(Knock { head: request.head(), upgrade: true, encrypted: false }).await?;
     let mut response = handshake(request.head()).map_err(|_| Refusal::BadRequest)?;
+    if let Admitted::Newcomer(newcomer) = &admitted
+        && let Some(cookie) = endpoint.door.cookie(newcomer)
+    {
+        response.insert_header((header::SET_COOKIE, cookie));
+    }
     Ok((admitted, response.finish().drop_body()))
 }
 

@@ -1,0 +1,342 @@
+//! Whose word about a client's address counts: proxies that the operator named, nobody else.
+//!
+//! A header is read from its right end, where the nearest proxy wrote, and only as far as trusted proxies did the writing.
+//! What stands further left may be the client's own invention.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use actix_web::http::header::{self, HeaderMap, HeaderName};
+
+/// The proxies in front of the server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Proxies(Vec<Network>);
+
+/// What is known of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Client {
+    pub(super) address: IpAddr,
+    /// Whether a trusted proxy says that the client encrypts.
+    pub(super) secure: bool,
+}
+
+/// A range of addresses. IPv4 is its part of IPv6, so that one comparison serves both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Network {
+    bits: u128,
+    mask: u128,
+}
+
+impl Network {
+    /// Reads `10.0.0.0/8`, `fd00::/8`, or one address.
+    fn parse(text: &str) -> Option<Self> {
+        let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+        let address: IpAddr = address.parse().ok()?;
+        let width: u32 = if address.is_ipv4() { 32 } else { 128 };
+        let length = length.map_or(Some(width), |length| length.parse().ok())?;
+        let mask = u128::MAX.checked_shl(width.checked_sub(length)?).unwrap_or(0);
+        Some(Self { bits: bits(address) & mask, mask })
+    }
+
+    fn contains(self, address: IpAddr) -> bool {
+        bits(address) & self.mask == self.bits
+    }
+}
+
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
+    .into()
+}
+
+impl Proxies {
+    /// Reads networks such as `10.0.0.0/8`; gives back the first that is none.
+    pub(crate) fn parse<T: AsRef<str>>(networks: impl IntoIterator<Item = T>) -> Result<Self, String> {
+        let parse = |text: T| Network::parse(text.as_ref()).ok_or_else(|| text.as_ref().to_owned());
+        networks.into_iter().map(parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(address))
+    }
+
+    /// Who sent a request over a connection from `peer`.
+    ///
+    /// Proxies write `X-Forwarded-For` or `Forwarded`, rarely both, and pass on what a client wrote into the other. So
+    /// where both are there and differ, neither is believed.
+    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
+        let peer = peer.to_canonical();
+        let unknown = Client { address: peer, secure: false };
+        if !self.trusts(peer) {
+            return unknown;
+        }
+        match (self.by_forwarded_for(peer, headers), self.by_forwarded(peer, headers)) {
+            (Some(one), Some(other)) if one.address == other.address => {
+                Client { address: one.address, secure: one.secure && other.secure }
+            }
+            (Some(_), Some(_)) => unknown,
+            (Some(client), None) | (None, Some(client)) => client,
+            (None, None) => Client { address: peer, secure: forwarded_proto(headers, 1) },
+        }
+    }
+
+    /// By `X-Forwarded-For` and `X-Forwarded-Proto`.
+    fn by_forwarded_for(&self, peer: IpAddr, headers: &HeaderMap) -> Option<Client> {
+        const NAME: HeaderName = header::X_FORWARDED_FOR;
+        if !headers.contains_key(NAME) {
+            return None;
+        }
+        let said = list(headers, NAME);
+        let (address, hops) = self.walk(peer, said.rsplit(',').map(|entry| address_of(entry.trim())));
+        Some(Client { address, secure: forwarded_proto(headers, hops) })
+    }
+
+    /// By `Forwarded` (RFC 7239). A header that is not well-formed is not read at all.
+    fn by_forwarded(&self, peer: IpAddr, headers: &HeaderMap) -> Option<Client> {
+        if !headers.contains_key(header::FORWARDED) {
+            return None;
+        }
+        let said = list(headers, header::FORWARDED);
+        let hops = forwarded(&said).unwrap_or_default();
+        let (address, count) = self.walk(peer, hops.iter().rev().map(|hop| address_of(&hop.client)));
+        let secure = count.checked_sub(1).and_then(|at| hops.iter().rev().nth(at)).is_some_and(|hop| hop.secure);
+        Some(Client { address, secure })
+    }
+
+    /// Goes from the nearest proxy towards the client, over those that are trusted. Gives the first that is not, or the
+    /// last one known, and how many entries were believed.
+    fn walk(&self, peer: IpAddr, said: impl Iterator<Item = Option<IpAddr>>) -> (IpAddr, usize) {
+        let (mut address, mut hops) = (peer, 0);
+        for next in said {
+            // `unknown`, or hidden by the proxy: who is behind it cannot be told.
+            let Some(next) = next else { break };
+            address = next;
+            hops += 1;
+            if !self.trusts(next) {
+                break;
+            }
+        }
+        (address, hops)
+    }
+}
+
+/// Whether `https` is what the `hops`th proxy from the right says, or the farthest that says anything.
+fn forwarded_proto(headers: &HeaderMap, hops: usize) -> bool {
+    let said = list(headers, header::X_FORWARDED_PROTO);
+    said.rsplit(',').take(hops.max(1)).last().is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"))
+}
+
+/// All values of a header, as one list. A value that is no text is an entry that says nothing.
+fn list(headers: &HeaderMap, name: HeaderName) -> String {
+    headers.get_all(name).map(|value| value.to_str().unwrap_or("")).collect::<Vec<_>>().join(",")
+}
+
+/// An address as proxies write it: bare, with a port, an IPv6 one in brackets or not.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let address = match bracketed {
+        Some((address, _port)) => address.parse::<Ipv6Addr>().ok()?.into(),
+        None => {
+            text.parse().ok().or_else(|| text.rsplit_once(':')?.0.parse::<std::net::Ipv4Addr>().ok().map(IpAddr::V4))?
+        }
+    };
+    Some(address.to_canonical())
+}
+
+/// One element of `Forwarded`.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Hop {
+    client: String,
+    secure: bool,
+}
+
+/// Reads `Forwarded`, whole or not at all: after a quote that is not closed, who wrote what cannot be told.
+fn forwarded(text: &str) -> Option<Vec<Hop>> {
+    let mut hops = vec![Hop::default()];
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let (name, after) = rest.split_once('=')?;
+        if name.is_empty() || !name.bytes().all(is_token) {
+            return None;
+        }
+        let (value, after) = value(after)?;
+        let hop = hops.last_mut()?;
+        match name {
+            name if name.eq_ignore_ascii_case("for") => hop.client = value,
+            name if name.eq_ignore_ascii_case("proto") => hop.secure = value.eq_ignore_ascii_case("https"),
+            _ => {}
+        }
+        let after = after.trim_start();
+        rest = match after.bytes().next() {
+            None => after,
+            Some(b';') => after[1..].trim_start(),
+            Some(b',') => {
+                hops.push(Hop::default());
+                after[1..].trim_start()
+            }
+            Some(_) => return None,
+        };
+    }
+    Some(hops)
+}
+
+/// A token or a quoted string, and what follows it.
+fn value(text: &str) -> Option<(String, &str)> {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.bytes().position(|byte| !is_token(byte)).unwrap_or(text.len());
+        return (end > 0).then(|| (text[..end].to_owned(), &text[end..]));
+    };
+    let mut value = String::new();
+    let mut chars = quoted.chars();
+    loop {
+        match chars.next()? {
+            '"' => return Some((value, chars.as_str())),
+            '\\' => value.push(chars.next()?),
+            other => value.push(other),
+        }
+    }
+}
+
+/// A character of a token, or one that proxies are known to leave unquoted all the same (`for=1.2.3.4:5678`).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:[]".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::http::header::HeaderValue;
+
+    fn headers(given: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in given {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    /// Who is seen behind `10.0.0.1`, where `10.0.0.0/8` and `fd00::/8` are trusted.
+    fn seen(given: &[(&'static str, &'static str)]) -> (String, bool) {
+        let proxies = Proxies::parse(["10.0.0.0/8", "fd00::/8"]).unwrap();
+        let client = proxies.client("10.0.0.1".parse().unwrap(), &headers(given));
+        (client.address.to_string(), client.secure)
+    }
+
+    #[test]
+    fn networks_are_read_and_contain_what_they_should() {
+        for (network, inside, outside) in [
+            ("10.0.0.0/8", "10.255.0.1", "11.0.0.0"),
+            ("10.1.2.3/8", "10.0.0.1", "9.0.0.1"),
+            ("127.0.0.1", "127.0.0.1", "127.0.0.2"),
+            ("127.0.0.1", "::ffff:127.0.0.1", "::1"),
+            ("fd00::/8", "fdff::1", "fe00::"),
+            ("::1", "::1", "::2"),
+            ("0.0.0.0/0", "8.8.8.8", "2001:db8::1"),
+            ("::ffff:10.0.0.0/104", "10.1.1.1", "11.1.1.1"),
+        ] {
+            let network = Network::parse(network).unwrap();
+            assert!(network.contains(inside.parse().unwrap()), "{network:?} {inside}");
+            assert!(!network.contains(outside.parse().unwrap()), "{network:?} {outside}");
+        }
+        assert!(Network::parse("::/0").unwrap().contains("1.2.3.4".parse().unwrap()));
+        for wrong in ["", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0.0/-1", "10/8", "proxy", "1.2.3.4:80"] {
+            assert_eq!(Proxies::parse([wrong]), Err(wrong.to_owned()));
+        }
+    }
+
+    #[test]
+    fn nobody_else_is_believed() {
+        let proxies = Proxies::parse(["10.0.0.0/8"]).unwrap();
+        let lies = headers(&[
+            ("x-forwarded-for", "1.1.1.1"),
+            ("forwarded", "for=1.1.1.1;proto=https"),
+            ("x-forwarded-proto", "https"),
+        ]);
+        for proxies in [proxies, Proxies::default()] {
+            let client = proxies.client("203.0.113.9".parse().unwrap(), &lies);
+            assert_eq!(client, Client { address: "203.0.113.9".parse().unwrap(), secure: false });
+        }
+    }
+
+    #[test]
+    fn forwarded_for_is_walked_from_the_right_through_trusted_hops() {
+        for (said, address) in [
+            ("203.0.113.9", "203.0.113.9"),
+            ("1.1.1.1, 203.0.113.9", "203.0.113.9"),
+            ("1.1.1.1, 203.0.113.9, 10.0.0.7,10.0.0.8", "203.0.113.9"),
+            ("10.0.0.3, 10.0.0.2", "10.0.0.3"),
+            ("203.0.113.9:4711", "203.0.113.9"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("[2001:db8::1]:4711, fd00::2", "2001:db8::1"),
+            ("::ffff:203.0.113.9", "203.0.113.9"),
+            ("1.1.1.1, ::ffff:10.0.0.9", "1.1.1.1"),
+            // What is no address ends the walk at the proxy that wrote it.
+            ("1.1.1.1, unknown", "10.0.0.1"),
+            ("1.1.1.1, , 10.0.0.2", "10.0.0.2"),
+            ("", "10.0.0.1"),
+        ] {
+            let mut given = HeaderMap::new();
+            given.append(header::X_FORWARDED_FOR, HeaderValue::from_str(said).unwrap());
+            let proxies = Proxies::parse(["10.0.0.0/8", "fd00::/8"]).unwrap();
+            let client = proxies.client("::ffff:10.0.0.1".parse().unwrap(), &given);
+            assert_eq!(client.address.to_string(), address, "{said}");
+        }
+        let lines =
+            [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "203.0.113.9"), ("x-forwarded-for", "10.0.0.2")];
+        assert_eq!(seen(&lines).0, "203.0.113.9");
+    }
+
+    #[test]
+    fn the_scheme_is_that_of_the_hop_at_which_the_walk_ended() {
+        let two = ("x-forwarded-for", "203.0.113.9, 10.0.0.2");
+        for (given, secure) in [
+            (&[("x-forwarded-for", "203.0.113.9"), ("x-forwarded-proto", "https")][..], true),
+            (&[("x-forwarded-for", "203.0.113.9"), ("x-forwarded-proto", "http")], false),
+            (&[("x-forwarded-for", "203.0.113.9"), ("x-forwarded-proto", "https, http")], false),
+            (&[two, ("x-forwarded-proto", "https, http")], true),
+            (&[two, ("x-forwarded-proto", "https,http,http")], false),
+            (&[two, ("x-forwarded-proto", "HTTPS")], true),
+            (&[("x-forwarded-proto", "https")], true),
+            (&[], false),
+        ] {
+            assert_eq!(seen(given).1, secure, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn forwarded_is_read_as_rfc_7239_writes_it() {
+        for (said, address, secure) in [
+            ("for=203.0.113.9;proto=https;by=10.0.0.1", "203.0.113.9", true),
+            (r#"For="[2001:db8:cafe::17]:4711""#, "2001:db8:cafe::17", false),
+            ("for=1.1.1.1;proto=https, for=203.0.113.9;proto=http", "203.0.113.9", false),
+            ("for=203.0.113.9;proto=https , for=10.0.0.2;proto=http", "203.0.113.9", true),
+            (r#"for="203.0.113.9:80";host="a,b;c\"d";proto=https"#, "203.0.113.9", true),
+            ("for=203.0.113.9:80", "203.0.113.9", false),
+            ("for=1.1.1.1, for=unknown", "10.0.0.1", false),
+            ("for=1.1.1.1, for=_hidden", "10.0.0.1", false),
+            ("proto=https", "10.0.0.1", false),
+            // What a client may write in front of what the proxy appends.
+            (r#"for=1.1.1.1;x=", for=203.0.113.9"#, "10.0.0.1", false),
+            (r#"for=1.1.1.1;x=", for="[2001:db8::1]""#, "10.0.0.1", false),
+            (r#"for="1.1.1.1\", for=203.0.113.9"#, "10.0.0.1", false),
+            ("for, for=203.0.113.9", "10.0.0.1", false),
+            ("=, for=203.0.113.9", "10.0.0.1", false),
+            ("for=1.1.1.1 for=203.0.113.9", "10.0.0.1", false),
+        ] {
+            assert_eq!(seen(&[("forwarded", said)]), (address.to_owned(), secure), "{said}");
+        }
+    }
+
+    #[test]
+    fn two_headers_that_differ_are_both_not_believed() {
+        let same = [("x-forwarded-for", "203.0.113.9"), ("forwarded", "for=203.0.113.9")];
+        assert_eq!(seen(&same).0, "203.0.113.9");
+        let forged = [
+            ("x-forwarded-for", "203.0.113.9"),
+            ("forwarded", "for=1.1.1.1;proto=https"),
+            ("x-forwarded-proto", "https"),
+        ];
+        assert_eq!(seen(&forged), ("10.0.0.1".into(), false));
+    }
+}

@@ -1,0 +1,301 @@
+//! The door: whom the application lets in, how many of one address, what a handshake sets, and what is known of a client.
+
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use stentor::{BuildError, Builder, Cookie, CookieError, Handshake, Limits, SameSite, Server};
+use tokio::sync::oneshot;
+
+use crate::support::{Client, Hub, Told, Transport, Websocket, eventually, report};
+
+const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
+const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
+
+/// The answer to an upgrade: its head, or the whole refusal.
+fn upgrade(hub: &Hub, target: &str, headers: &[(&str, &str)]) -> Result<Websocket, String> {
+    Websocket::ask(hub.http(), target, headers).map_err(|refused| String::from_utf8(refused).unwrap())
+}
+
+/// An upgrade that succeeds: the cookie that its answer sets, and the websocket.
+fn switched(hub: &Hub, target: &str) -> (Option<String>, Websocket) {
+    let mut http = hub.http();
+    let headers = [
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    http.begin("GET", target, &headers, None);
+    let head = http.head();
+    assert_eq!(head.status, 101, "{head:?}");
+    (head.header("set-cookie").map(str::to_owned), Websocket::after(http))
+}
+
+/// The id in an open packet.
+fn sid(open: &str) -> &str {
+    open.split('"').nth(3).expect("an open packet")
+}
+
+#[test]
+fn no_cookie_is_set_unless_asked_for() {
+    let hub = Hub::plain();
+    assert_eq!(hub.http().get(POLLING).head.header("set-cookie"), None);
+    assert_eq!(switched(&hub, WEBSOCKET).0, None);
+}
+
+#[test]
+fn a_handshake_sets_the_cookie_on_either_transport_and_nothing_else_does() {
+    let hub = Hub::start(|builder| builder.cookie(Cookie::default()), |_| {});
+    let expected = |sid| format!("io={sid}; Path=/; HttpOnly; SameSite=Lax");
+    let response = hub.http().get(POLLING);
+    assert_eq!(response.head.header("set-cookie"), Some(&*expected(sid(&response.body))));
+    let (cookie, mut websocket) = switched(&hub, WEBSOCKET);
+    assert_eq!(cookie, Some(expected(sid(&websocket.text()))));
+
+    let client = hub.join(Transport::Polling);
+    assert_eq!(hub.http().post(&client.polls(), "40/nope,").head.header("set-cookie"), None);
+    assert_eq!(hub.http().get(&client.polls()).head.header("set-cookie"), None);
+    assert_eq!(hub.http().get("/socket.io/?transport=polling").head.header("set-cookie"), None);
+    assert_eq!(switched(&hub, &client.upgrades()).0, None);
+}
+
+#[test]
+fn a_cookie_or_a_proxy_that_cannot_be_is_no_server() {
+    actix::System::new().block_on(async {
+        let refused = Server::builder().cookie(Cookie::default().same_site(SameSite::None)).build().map(drop);
+        assert!(matches!(refused, Err(BuildError::Cookie(CookieError::Insecure))), "{refused:?}");
+        let refused = Server::builder().trusted_proxies(["10.0.0.0/8", "10.0.0.0/33"]).build().map(drop);
+        assert!(matches!(&refused, Err(BuildError::Proxy(wrong)) if wrong == "10.0.0.0/33"), "{refused:?}");
+    });
+}
+
+/// Lets in whom the header `x-let` says, with its value for a message otherwise.
+async fn by_header(handshake: Handshake) -> Result<(), String> {
+    // Nothing that could move to another thread, over an await.
+    let said = Rc::new(handshake.header("x-let").unwrap_or("").to_owned());
+    tokio::task::yield_now().await;
+    if *said == "in" { Ok(()) } else { Err(said.to_string()) }
+}
+
+#[test]
+fn the_application_lets_in_or_refuses_with_its_own_message() {
+    let hub = Hub::start(|builder| builder.allow_request(by_header), |_| {});
+    let get = |word: &str| hub.http().request("GET", POLLING, &[("x-let", word)], b"");
+    assert_eq!(get("in").head.status, 200);
+    assert_eq!(get("too \"early\"").told(), (403, r#"{"code":4,"message":"too \"early\""}"#));
+    assert_eq!(get("").told(), (403, r#"{"code":4,"message":"Forbidden"}"#));
+
+    assert!(upgrade(&hub, WEBSOCKET, &[("x-let", "in")]).is_ok());
+    // engine.io refuses every upgrade with 400; the message tells why.
+    for (word, message) in [("too early", "too early"), ("", "Forbidden")] {
+        let refused = upgrade(&hub, WEBSOCKET, &[("x-let", word)]).unwrap_err();
+        assert!(refused.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{refused}");
+        assert!(refused.ends_with(&format!("\r\n\r\n{message}")), "{refused}");
+    }
+}
+
+#[test]
+fn the_application_is_asked_about_handshakes_that_are_in_order_and_about_nothing_else() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    let allow = move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async { Ok(()) }
+    };
+    let hub = Hub::start(|builder| builder.allow_request(allow), |_| {});
+    for target in ["/socket.io/?EIO=4", "/socket.io/?EIO=3&transport=polling", "/socket.io/?EIO=4&transport=websocket"]
+    {
+        assert_eq!(hub.http().get(target).head.status, 400, "{target}");
+    }
+    assert_eq!(hub.http().post(POLLING, "").head.status, 400);
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+
+    let mut client = hub.join(Transport::Polling).upgrade();
+    client.echoes();
+    assert_eq!(asked.load(Ordering::Relaxed), 1, "once, however many requests a session has");
+}
+
+#[test]
+fn the_application_sees_the_whole_head_also_what_is_not_kept() {
+    let (tell, told) = report();
+    let allow = move |handshake: Handshake| {
+        tell.say(format!("{:?} {}", handshake.query_value("token"), handshake.header("cookie").map_or(0, str::len)));
+        async { Ok(()) }
+    };
+    let hub = Hub::start(|builder| builder.allow_request(allow), |_| {});
+    let cookie = "c".repeat(5_000);
+    hub.http().request("GET", &format!("{POLLING}&token=a%2Bb"), &[("cookie", &cookie)], b"");
+    assert_eq!(told.next(), r#"Some("a+b") 5000"#);
+}
+
+#[test]
+fn an_application_that_does_not_decide_in_time_is_answered_for() {
+    let limits = Limits { allow_request_timeout: Duration::from_millis(50), ..Limits::default() };
+    let hub = Hub::start(|builder| builder.limits(limits).allow_request(|_| std::future::pending()), |_| {});
+    assert_eq!(hub.http().get(POLLING).told(), (503, r#"{"code":4,"message":"Not decided in time"}"#));
+    let refused = upgrade(&hub, WEBSOCKET, &[]).unwrap_err();
+    assert!(refused.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{refused}");
+}
+
+#[test]
+fn an_application_that_panics_costs_its_client_the_connection_and_nobody_else() {
+    let limits = Limits { sessions_max: 1, ..Limits::default() };
+    let allow = |handshake: Handshake| async move {
+        assert!(handshake.query_value("bang").is_none(), "a panic that a test wants");
+        Ok(())
+    };
+    let hub = Hub::start(|builder| builder.limits(limits).allow_request(allow), |_| {});
+    for (target, headers) in [(POLLING, ""), (WEBSOCKET, "Connection: Upgrade\r\nUpgrade: websocket\r\n")] {
+        let mut http = hub.http();
+        http.write(format!("GET {target}&bang HTTP/1.1\r\nHost: hub\r\n{headers}\r\n").as_bytes());
+        assert_eq!(http.rest(), b"", "{target}");
+    }
+    // The one place was given back.
+    hub.join(Transport::Polling).echoes();
+}
+
+/// Behind a proxy at 127.0.0.1.
+fn proxied(builder: Builder) -> Builder {
+    builder.trusted_proxies(["127.0.0.0/8"])
+}
+
+/// A hub that tells what it knows of each client.
+fn telling(build: impl FnOnce(Builder) -> Builder) -> (Hub, Told) {
+    let (tell, told) = report();
+    let hub = Hub::start(build, |io| {
+        let _ = io.of("/").on_connection(move |socket| {
+            let handshake = socket.handshake();
+            let address = handshake.address().map(|address| address.to_string()).unwrap_or_default();
+            tell.say(format!("{address} {}", if handshake.is_secure() { "https" } else { "http" }));
+            async { Ok(()) }
+        });
+    });
+    (hub, told)
+}
+
+/// Joins `/` on a websocket whose handshake bears these headers.
+fn join(hub: &Hub, headers: &[(&str, &str)]) -> Websocket {
+    let mut websocket = upgrade(hub, WEBSOCKET, headers).unwrap();
+    assert!(websocket.text().starts_with("0{"));
+    websocket.send("40");
+    assert!(websocket.text().starts_with("40{"));
+    websocket
+}
+
+#[test]
+fn what_a_trusted_proxy_says_of_a_client_is_known_of_it() {
+    let (hub, told) = telling(proxied);
+    for (headers, known) in [
+        (&[][..], "127.0.0.1 http"),
+        (&[("X-Forwarded-For", "1.1.1.1, 203.0.113.9"), ("X-Forwarded-Proto", "https")], "203.0.113.9 https"),
+        (&[("X-Forwarded-For", "203.0.113.9, 127.0.0.2")], "203.0.113.9 http"),
+        (&[("Forwarded", r#"for="[2001:db8::1]:4711";proto=https"#)], "2001:db8::1 https"),
+    ] {
+        join(&hub, headers);
+        assert_eq!(told.next(), known, "{headers:?}");
+    }
+}
+
+#[test]
+fn nobody_is_believed_by_default() {
+    let (hub, told) = telling(|builder| builder);
+    join(&hub, &[("X-Forwarded-For", "203.0.113.9"), ("X-Forwarded-Proto", "https")]);
+    assert_eq!(told.next(), "127.0.0.1 http");
+    join(&hub, &[("Forwarded", "for=203.0.113.9;proto=https")]);
+    assert_eq!(told.next(), "127.0.0.1 http");
+}
+
+#[test]
+fn a_handshake_knows_its_url_and_when_it_came() {
+    let (tell, told) = report();
+    let before = SystemTime::now();
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            let _ = io.of("/").on_connection(move |socket| {
+                let handshake = socket.handshake();
+                let in_time = before <= handshake.issued() && handshake.issued() <= SystemTime::now();
+                tell.say(format!("{} {:?} {in_time}", handshake.url(), handshake.query_value("EIO")));
+                async { Ok(()) }
+            });
+        },
+    );
+    hub.join(Transport::Polling);
+    assert_eq!(told.next(), format!(r#"{POLLING} Some("4") true"#));
+}
+
+fn two_per_address() -> Hub {
+    let limits = Limits { sessions_per_address_max: Some(2), ..Limits::default() };
+    Hub::start(|builder| proxied(builder).limits(limits), |_| {})
+}
+
+#[test]
+fn an_address_has_so_many_sessions_and_no_more_until_one_ends() {
+    let hub = two_per_address();
+    let from = |address| [("X-Forwarded-For", address)];
+    let refused = (429, r#"{"code":4,"message":"Too many sessions from this address"}"#);
+    let mut first = upgrade(&hub, WEBSOCKET, &from("203.0.113.9")).unwrap();
+    let _second = hub.http().request("GET", POLLING, &from("203.0.113.9"), b"");
+    assert_eq!(hub.http().request("GET", POLLING, &from("203.0.113.9"), b"").told(), refused);
+    let answer = upgrade(&hub, WEBSOCKET, &from("203.0.113.9")).unwrap_err();
+    assert!(answer.starts_with("HTTP/1.1 429 Too Many Requests\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nToo many sessions from this address"), "{answer}");
+    assert!(upgrade(&hub, WEBSOCKET, &from("203.0.113.10")).is_ok(), "others are not concerned");
+
+    first.send("1");
+    first.closed();
+    eventually("its place is free", || {
+        hub.http().request("GET", POLLING, &from("203.0.113.9"), b"").head.status == 200
+    });
+    assert_eq!(hub.http().request("GET", POLLING, &from("203.0.113.9"), b"").told(), refused);
+}
+
+#[test]
+fn an_address_of_ipv6_is_its_whole_network() {
+    let hub = two_per_address();
+    let status = |address| hub.http().request("GET", POLLING, &[("X-Forwarded-For", address)], b"").head.status;
+    let came = ["2001:db8::1", "2001:db8::2", "2001:db8:0:0:ffff::3", "2001:db8:0:1::1"].map(status);
+    assert_eq!(came, [200, 200, 429, 200]);
+}
+
+#[test]
+fn an_upgrade_and_a_refused_handshake_count_for_nothing() {
+    let hub = two_per_address();
+    assert_eq!(hub.http().get("/socket.io/?EIO=3&transport=polling").head.status, 400);
+    let mut clients: Vec<Client> = (0..2).map(|_| hub.join(Transport::Upgraded)).collect();
+    for _ in 0..3 {
+        assert_eq!(hub.http().get(POLLING).head.status, 429);
+    }
+    for client in &mut clients {
+        client.echoes();
+        client.send("1");
+    }
+    hub.wait_for_sessions(0);
+}
+
+#[test]
+fn those_who_wait_for_the_applications_word_are_counted() {
+    let (decide, decided) = oneshot::channel::<()>();
+    let (decided, (tell, told)) = (Mutex::new(Some(decided)), report());
+    let allow = move |_| {
+        let decided = decided.lock().unwrap().take();
+        tell.say("asked");
+        async move {
+            if let Some(decided) = decided {
+                let _ = decided.await;
+            }
+            Ok(())
+        }
+    };
+    let limits = Limits { sessions_per_address_max: Some(1), ..Limits::default() };
+    let hub = Hub::start(|builder| builder.limits(limits).allow_request(allow), |_| {});
+    let mut waits = hub.http();
+    waits.begin("GET", POLLING, &[], None);
+    assert_eq!(told.next(), "asked");
+    assert_eq!(hub.http().get(POLLING).head.status, 429);
+    decide.send(()).unwrap();
+    assert_eq!(waits.response().head.status, 200);
+    assert_eq!(told.rest(), [""; 0], "the one that was refused was not asked about");
+}
