@@ -1,4 +1,5 @@
 //! The HTTP beside the hub, and the binary itself.
 
 mod metrics;
+mod page;
 mod status;

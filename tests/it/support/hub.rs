@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
-use stentor::{Args, Builder, Event, Limits, Server};
+use actix_web::web::ServiceConfig;
+use stentor::{Args, Builder, Event, Limits, Listener, Server};
 use tokio::sync::oneshot;
 
 use super::{Client, DEADLINE, Http, Transport, eventually};
@@ -35,16 +36,32 @@ impl Hub {
         Self::on_workers(1, build, register)
     }
 
+    /// With HTTP resources of the test's own beside those of `stentor serve`.
+    pub(crate) fn with_http<C>(http: impl FnOnce(&Server) -> C + Send + 'static) -> Self
+    where
+        C: Fn(&mut ServiceConfig) + Send + Sync + 'static,
+    {
+        Self::run(1, Server::builder(), |io, listener| listener.configure(http(io)), |_| {})
+    }
+
     /// On this many workers.
     pub(crate) fn on_workers(
         workers: usize,
         build: impl FnOnce(Builder) -> Builder,
         register: impl FnOnce(&Server),
     ) -> Self {
-        let builder = build(Server::builder());
+        Self::run(workers, build(Server::builder()), |_, listener| listener, register)
+    }
+
+    fn run(
+        workers: usize,
+        builder: Builder,
+        listen: impl FnOnce(&Server, Listener) -> Listener + Send + 'static,
+        register: impl FnOnce(&Server),
+    ) -> Self {
         let (ready, started) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
-        let thread = thread::spawn(move || serve(builder, workers, &ready, stopped));
+        let thread = thread::spawn(move || serve(builder, workers, listen, &ready, stopped));
         let (address, io) = started.recv_timeout(DEADLINE).expect("the hub starts");
         // `echo` answers with what it was sent; every hub has it, to see whether it lives.
         let _ = io.of("/").on("echo", |_, event: Event<Args>| async move {
@@ -113,12 +130,18 @@ impl Drop for Hub {
     }
 }
 
-fn serve(builder: Builder, workers: usize, ready: &mpsc::Sender<(SocketAddr, Server)>, stop: oneshot::Receiver<()>) {
+fn serve(
+    builder: Builder,
+    workers: usize,
+    listen: impl FnOnce(&Server, Listener) -> Listener,
+    ready: &mpsc::Sender<(SocketAddr, Server)>,
+    stop: oneshot::Receiver<()>,
+) {
     let system = actix::System::new();
     system.block_on(async {
         let io = builder.build().expect("the server is built");
         let listener = io.bind("127.0.0.1:0").expect("a free port").workers(workers).disable_signals();
-        let listener = listener.configure(stentor::http::routes(io.clone()));
+        let listener = listen(&io, listener.configure(stentor::http::routes(io.clone())));
         let address = listener.local_addr().expect("an address");
         let running = actix::spawn(listener.run());
         ready.send((address, io.clone())).expect("the test waits");

@@ -1,0 +1,62 @@
+//! The demo page's files.
+
+use stentor::demo;
+
+use crate::support::Hub;
+
+fn hub() -> Hub {
+    Hub::with_http(|_| demo::page)
+}
+
+#[test]
+fn files_come_with_their_type_and_are_revalidated_by_a_strong_tag() {
+    let hub = hub();
+    let mut http = hub.http();
+    for (target, kind) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/index.html", "text/html; charset=utf-8"),
+        ("/style.css", "text/css; charset=utf-8"),
+        ("/demo.js", "text/javascript; charset=utf-8"),
+    ] {
+        let first = http.get(target);
+        assert_eq!(first.head.status, 200, "{target}");
+        assert_eq!(first.head.header("content-type"), Some(kind), "{target}");
+        assert_eq!(first.head.header("x-content-type-options"), Some("nosniff"), "{target}");
+        let tag = first.head.header("etag").expect("a tag").to_owned();
+        assert_eq!((tag.len(), tag.starts_with('"')), (66, true), "{target}: {tag}");
+
+        for known in [tag.clone(), format!("\"other\", W/{tag}"), "*".into()] {
+            let again = http.request("GET", target, &[("If-None-Match", &known)], b"");
+            assert_eq!(again.told(), (304, ""), "{target} {known}");
+            assert_eq!(again.head.header("etag"), Some(tag.as_str()), "{target}");
+        }
+        let changed = http.request("GET", target, &[("If-None-Match", "\"other\"")], b"");
+        assert_eq!(changed.told(), (200, first.body.as_str()), "{target}");
+    }
+}
+
+#[test]
+fn head_has_the_headers_of_get_and_no_body() {
+    let hub = hub();
+    let mut http = hub.http();
+    let get = http.get("/style.css");
+    http.begin("HEAD", "/style.css", &[], None);
+    let head = http.head();
+    assert_eq!(head.status, 200);
+    for name in ["content-type", "etag", "content-length", "x-content-type-options"] {
+        assert_eq!(head.header(name), get.head.header(name), "{name}");
+    }
+    assert_eq!(http.get("/healthz").told(), (200, "ok"), "nothing of a body came before");
+}
+
+#[test]
+fn what_is_not_there_is_404_and_what_cannot_be_done_405() {
+    let hub = hub();
+    let mut http = hub.http();
+    assert_eq!(http.get("/nothing.js").told(), (404, "nothing at /nothing.js\n"));
+    assert_eq!(http.get("/../Cargo.toml").head.status, 404);
+    assert_eq!(http.get("/%2e%2e/Cargo.toml").head.status, 404);
+    let post = hub.http().post("/style.css", "x");
+    assert_eq!((post.head.status, post.head.header("allow")), (405, Some("GET, HEAD")));
+    assert_eq!(hub.http().post("/nothing.js", "x").head.status, 404);
+}
