@@ -1,48 +1,138 @@
 //! The `stentor` binary: command line → configuration → server. On the public API alone, so it is also an example.
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use stentor::config::Config;
+use clap::{Arg, ArgMatches, Command};
+use stentor::config::{self, Effective};
 use stentor::{demo, http, vocabulary};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// A realtime hub for Socket.IO clients.
-#[derive(Parser)]
-#[command(version, about)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
+type Failure = Box<dyn std::error::Error>;
 
-#[derive(Subcommand)]
-enum Command {
-    /// Serve the hub, with a demo page at /.
-    Serve(Config),
+const ABOUT: &str = "\
+A realtime hub: what one Socket.IO client publishes to a room, every member of the room hears, in one order.
+
+Start with `stentor serve` and open http://127.0.0.1:3000 in two browser tabs.";
+
+const SERVE: &str = "\
+Serve the hub.
+
+Clients are unmodified `socket.io-client`s (JavaScript, Python, …). They emit `join` room, `publish` room event …args, `leave` room, \
+`members` room, `echo` …args. Also served: a demo page at /, /healthz, /readyz, /metrics (Prometheus), and /api/v1/ for \
+publishing over HTTP.";
+
+const SERVE_EXAMPLES: &str = "\
+Each flag may stand in the environment (STENTOR_PORT=80) or in the file (port = 80) instead; flags win over the environment, \
+that over the file.
+
+Examples:
+  stentor serve                             then open http://127.0.0.1:3000 in two browser tabs
+  stentor serve --host 0.0.0.0 --port 80    for everybody who can reach this machine
+  stentor serve --config stentor.toml       `stentor config default` prints one to begin with
+  stentor serve --log-level stentor=debug   says what happens to each connection";
+
+const CONFIG_EXAMPLES: &str = "\
+Examples:
+  stentor config default > stentor.toml
+  stentor config check --config stentor.toml
+  stentor config explain ping_interval";
+
+fn command() -> Command {
+    let serve = config::flags(Command::new("serve"))
+        .about("Serve the hub, with a demo page at /")
+        .long_about(SERVE)
+        .after_help("`stentor serve --help` lists all settings, with examples.")
+        .after_long_help(SERVE_EXAMPLES);
+    let check = config::flags(Command::new("check"))
+        .about("Check a configuration, and print what would be in force and where each value comes from")
+        .long_about("Check the configuration that `stentor serve` would start with, given the same flags and environment, and \
+                     print it with where each value comes from; secrets are masked. Ends with status 1 if something is wrong.");
+    let default = Command::new("default").about("Print a configuration file of all settings with their defaults");
+    let key = Arg::new("key").value_name("KEY").help("A setting, such as ping_interval; all of them if left out");
+    let explain = Command::new("explain").about("Explain a setting: meaning, form, default, flag, variable").arg(key);
+    let config = Command::new("config")
+        .about("Check, print and explain configurations")
+        .after_help(CONFIG_EXAMPLES)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands([check, default, explain]);
+    Command::new("stentor")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(ABOUT)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands([serve, config])
 }
 
 fn main() -> ExitCode {
-    let Command::Serve(config) = Cli::parse().command;
-    env_logger::Builder::new().parse_filters(&config.log_level).init();
-    match actix::System::new().block_on(serve(&config)) {
+    match run(&command().get_matches()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("stentor: {error}");
+            for line in error.to_string().lines() {
+                eprintln!("stentor: {line}");
+            }
             ExitCode::FAILURE
         }
     }
 }
 
-async fn serve(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
+fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    match matches.subcommand() {
+        Some(("serve", flags)) => {
+            let effective = config::load(flags)?;
+            env_logger::Builder::new().parse_filters(&effective.config.log_level).init();
+            actix::System::new().block_on(serve(&effective))
+        }
+        Some(("config", matches)) => configuration(matches),
+        _ => Ok(()),
+    }
+}
+
+fn configuration(matches: &ArgMatches) -> Result<(), Failure> {
+    match matches.subcommand() {
+        Some(("check", flags)) => {
+            let effective = config::load(flags)?;
+            show(&effective)?;
+            for name in &effective.unknown_variables {
+                eprintln!("stentor: {name} in the environment is no setting");
+            }
+        }
+        Some(("default", _)) => show(&config::default_file())?,
+        Some(("explain", matches)) => {
+            show(&config::explain(matches.get_one::<String>("key").map(String::as_str))?)?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Writes to stdout. A reader that has seen enough (`| head`) is no failure.
+fn show(text: &dyn Display) -> io::Result<()> {
+    match write!(io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+async fn serve(effective: &Effective) -> Result<(), Failure> {
+    let config = &effective.config;
     let io = config.builder().build()?;
-    let _ = vocabulary::install(io.of("/"));
-    let mut listener = io.bind((config.host, config.port))?.configure(http::routes(io.clone())).configure(demo::page);
+    for namespace in ["/"].into_iter().chain(config.namespaces.iter().map(String::as_str)) {
+        let _ = vocabulary::install(io.of(namespace), config.events_per_second);
+    }
+    let mut listener = io.bind((config.host, config.port))?;
+    listener = listener.configure(http::routes(io.clone())).configure(demo::page);
     if let Some(workers) = config.workers {
         listener = listener.workers(workers.into());
     }
-    log::info!("configuration {config:?}");
+    log::info!("configuration {}", effective.line());
+    for name in &effective.unknown_variables {
+        log::warn!("variable is no setting name={name}");
+    }
     println!("stentor listens on http://{}", listener.local_addr()?);
     listener.run().await?;
     Ok(())

@@ -61,7 +61,7 @@ const HOUSE: &[Row] = &[
                                                   "hub", "session", "transport"],
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
                     "actix_service", "actix_codec", "socket2", "actix_server", "actix_rt", "rust_embed", "clap", "humantime",
-                    "getrandom", "prometheus_client"] },
+                    "getrandom", "prometheus_client", "toml", "strsim"] },
     Row { floor: 8, name: "lib",       imports: &["protocol", "ids", "limits", "state", "log", "metrics", "messages", "api", "worker",
                                                   "hub", "session", "transport", "server"],            // declares, re-exports
           crates: &[] },
@@ -79,6 +79,7 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("getrandom",        &["session/", "server/"],      "randomness is drawn where sessions and servers are born, and passed inward"),
     ("actix_web_actors", &["transport/websocket/pump.rs"], "it is deprecated upstream, so one file depends on it"),
     ("prometheus_client", &["server/metrics.rs"],       "counters are plain atomics; only their text is Prometheus'"),
+    ("toml",             &["server/config/"],        "a configuration file is the one thing that is TOML"),
     ("env_logger",       &["main.rs"],                  "a library does not choose where its log goes"),
 ];
 

@@ -6,6 +6,7 @@ pub mod demo;
 pub mod http;
 mod listener;
 mod metrics;
+mod rate;
 pub mod vocabulary;
 
 use std::io;

@@ -2,43 +2,77 @@
 //!
 //! Errors come back in the ack as `{"error":{"code","message"}}`; without an ack, as the event `stentor:error`.
 
+use std::num::NonZeroU32;
+use std::time::Instant;
+
 use serde::Serialize;
 
+use super::rate::{self, Rate};
+use crate::api::args::ToArgs;
 use crate::api::error::{EmitError, HandlerError, RoomError};
 use crate::api::event::Event;
 use crate::api::namespace::Namespace;
 use crate::api::socket::Socket;
 use crate::protocol::socketio::packet::Args;
 
-/// Registers `join`, `leave`, `publish`, `members` and `echo`, and refuses every other event.
-pub fn install(namespace: Namespace) -> Namespace {
+/// Registers `join`, `leave`, `publish`, `members` and `echo`, and refuses every other event. With a limit, each socket may
+/// emit so many events per second, in bursts of twice that; more are answered `rate_limited`. The limit takes the namespace's
+/// disconnect handler for itself.
+pub fn install(namespace: Namespace, events_per_second: Option<NonZeroU32>) -> Namespace {
+    let limit = events_per_second.map(Rate::new);
+    let namespace = on(namespace, "join", limit, |socket, args| async move { join(&socket, &args).await });
+    let namespace = on(namespace, "leave", limit, |socket, args| async move { leave(&socket, &args).await });
+    let namespace = on(namespace, "publish", limit, |socket, args| async move { publish(&socket, &args).await });
+    let namespace = on(namespace, "members", limit, |socket, args| async move { members(&socket, &args).await });
+    let namespace = on(namespace, "echo", limit, |_, args| async move { Ok(args) });
     namespace
-        .on("join", |socket, event: Event<Args>| async move {
-            let done = join(&socket, &event.data).await;
-            answer(&socket, event, done).await
-        })
-        .on("leave", |socket, event: Event<Args>| async move {
-            let done = leave(&socket, &event.data).await;
-            answer(&socket, event, done).await
-        })
-        .on("publish", |socket, event: Event<Args>| async move {
-            let done = publish(&socket, &event.data).await;
-            answer(&socket, event, done).await
-        })
-        .on("members", |socket, event: Event<Args>| async move {
-            let done = members(&socket, &event.data).await;
-            answer(&socket, event, done).await
-        })
-        .on("echo", |_, event: Event<Args>| async move {
-            event.ack.send(&event.data)?;
-            Ok(())
-        })
-        .on_unhandled(|socket, event: Event<Args>| async move {
+        .on_unhandled(move |socket, event: Event<Args>| async move {
             let message = format!("event {:?} is not one of join, leave, publish, members, echo", &*event.name);
-            let failure = Failure { code: "unknown_event", message };
+            let failure = spend(&socket, limit).err().unwrap_or(Failure { code: "unknown_event", message });
             answer(&socket, event, Err::<(), _>(failure)).await
         })
+        .on_disconnect(move |socket, _| async move {
+            if limit.is_some() {
+                rate::forget(socket.id());
+            }
+            Ok(())
+        })
 }
+
+/// Registers one event: what it does gives its ack.
+fn on<T, R>(
+    namespace: Namespace,
+    name: &'static str,
+    limit: Option<Rate>,
+    handler: impl Fn(Socket, Args) -> R + Copy + Send + Sync + 'static,
+) -> Namespace
+where
+    T: ToArgs,
+    R: Future<Output = Result<T, Failure>> + 'static,
+{
+    namespace.on(name, move |socket, event: Event<Args>| async move {
+        let done = match spend(&socket, limit) {
+            Ok(()) => handler(socket.clone(), event.data.clone()).await,
+            Err(failure) => Err(failure),
+        };
+        answer(&socket, event, done).await
+    })
+}
+
+/// Takes an event off what the socket may emit now.
+fn spend(socket: &Socket, limit: Option<Rate>) -> Result<(), Failure> {
+    let Some(limit) = limit else { return Ok(()) };
+    match rate::spend(socket.id(), limit, Instant::now()) {
+        true => Ok(()),
+        false => {
+            let message = format!("more than {} events per second; slow down", limit.per_second());
+            Err(Failure { code: RATE_LIMITED, message })
+        }
+    }
+}
+
+/// The code of an event over the limit.
+const RATE_LIMITED: &str = "rate_limited";
 
 #[derive(Serialize)]
 struct JoinReply {
@@ -151,11 +185,7 @@ fn refuse_durable(options: Option<&str>) -> Result<(), Failure> {
 }
 
 /// Answers in the ack; a failure that nobody asked to hear of goes out as an event.
-async fn answer<T: Serialize>(
-    socket: &Socket,
-    event: Event<Args>,
-    done: Result<T, Failure>,
-) -> Result<(), HandlerError> {
+async fn answer<T: ToArgs>(socket: &Socket, event: Event<Args>, done: Result<T, Failure>) -> Result<(), HandlerError> {
     #[derive(Serialize)]
     struct Error {
         error: Failure,
@@ -163,6 +193,8 @@ async fn answer<T: Serialize>(
     match done {
         Ok(reply) => event.ack.send(reply)?,
         Err(error) if event.ack.is_wanted() => event.ack.send(Error { error })?,
+        // A client that floods must not be answered with a flood.
+        Err(error) if error.code == RATE_LIMITED && !rate::may_complain(socket.id(), Instant::now()) => {}
         Err(error) => socket.emit("stentor:error", Error { error }).await?,
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! The HTTP beside the hub, and the binary itself.
 
+mod binary;
 mod metrics;
 mod page;
+mod rate;
 mod status;

@@ -1,0 +1,239 @@
+//! The table of settings. Flags, environment, file, `explain` and `default` are all read off it, so they cannot drift apart.
+
+use std::net::IpAddr;
+
+use super::value::{Field, Form, Value};
+use super::{Config, RecoveryMode};
+use crate::ids::NamespacePath;
+
+/// One setting.
+pub(super) struct Key {
+    /// As the file spells it.
+    pub(super) name: &'static str,
+    /// Under which heading it is listed; the first is what most people want to know.
+    pub(super) group: &'static str,
+    /// What it means, in whole sentences.
+    pub(super) meaning: &'static str,
+    pub(super) form: Form,
+    /// Never printed.
+    pub(super) is_secret: bool,
+    pub(super) put: fn(&mut Config, Value) -> bool,
+    pub(super) show: fn(&Config) -> Value,
+}
+
+impl Key {
+    /// `--ping-interval`, without the dashes before it.
+    pub(super) fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+
+    /// `STENTOR_PING_INTERVAL`.
+    pub(super) fn variable(&self) -> String {
+        format!("STENTOR_{}", self.name.to_ascii_uppercase())
+    }
+}
+
+/// The setting of this name.
+pub(super) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The name that was probably meant.
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    let name = name.replace('-', "_").to_ascii_lowercase();
+    let near = KEYS.iter().map(|key| (strsim::jaro_winkler(&name, key.name), key.name));
+    near.filter(|(likeness, _)| *likeness > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
+}
+
+/// The heading of what most people want to know.
+pub(super) const BASICS: &str = "Basics";
+const HTTP: &str = "HTTP API";
+const ACCESS: &str = "Who may connect";
+const TIMES: &str = "Connections";
+const SIZES: &str = "What a client may send";
+const PRESSURE: &str = "Back-pressure and memory";
+
+const BYTES_MAX: u64 = 1 << 40;
+
+const fn number(unit: &'static str, least: u64, most: u64) -> Form {
+    Form::Number { unit, least, most }
+}
+
+/// As many as memory allows.
+const fn count(unit: &'static str) -> Form {
+    number(unit, 1, u32::MAX as u64)
+}
+
+const fn bytes(least: u64) -> Form {
+    number("bytes", least, BYTES_MAX)
+}
+
+macro_rules! keys {
+    ($($group:ident $name:ident $($secret:ident)? = $($field:ident).+, $form:expr, $meaning:expr;)*) => {
+        &[$(Key {
+            name: stringify!($name),
+            group: $group,
+            meaning: $meaning,
+            form: $form,
+            is_secret: keys!(@secret $($secret)?),
+            put: |config, value| config.$($field).+.put(value),
+            show: |config| config.$($field).+.show(),
+        },)*]
+    };
+    (@secret secret) => { true };
+    (@secret) => { false };
+}
+
+/// All settings.
+#[rustfmt::skip]
+pub(super) const KEYS: &[Key] = keys! {
+    BASICS host = host, Form::Text { expected: "an address such as \"127.0.0.1\" or \"::\"", check: |text| text.parse::<IpAddr>().is_ok() },
+        "Address to listen on. \"0.0.0.0\" or \"::\" are all of this machine's.";
+    BASICS port = port, number("", 0, 65_535),
+        "Port to listen on; 0 takes a free one and tells which.";
+    BASICS workers = workers, number("threads", 1, 1_024),
+        "Worker threads; one per core if not set.";
+    BASICS path = path, Form::Text { expected: "a path such as \"/socket.io\"", check: is_path },
+        "Path that clients connect to.";
+    BASICS namespaces = namespaces, Form::List { expected: "a list of namespaces such as \"/chat\"", check: is_namespace },
+        "Namespaces served beside \"/\", with the same events.";
+    BASICS recovery = recovery, Form::Text { expected: "\"off\" or \"memory\"", check: |text| RecoveryMode::parse(text).is_some() },
+        "Whether events are numbered and kept: \"off\", or in \"memory\", gone with the process.";
+    BASICS log_level = log_level, Form::Text { expected: "error, warn, info, debug, trace, off, or a filter such as \"stentor=debug\"", check: is_log_filter },
+        "What is logged, to stderr.";
+
+    HTTP api_key secret = api_key, Form::Text { expected: "16 characters or more, without spaces", check: is_api_key },
+        "Key for /api/v1/, as \"Authorization: Bearer …\". Without one nobody may use it. On the command line others of this machine can read it: better in the environment or in the file.";
+
+    ACCESS cors_origins = cors_origins, Form::List { expected: "a list of origins such as \"https://example.org\", or \"*\"", check: is_origin },
+        "Web pages of other origins that may connect, as browsers write origins; \"*\" are all.";
+    ACCESS cors_credentials = cors_credentials, Form::Switch,
+        "Whether pages of those origins may send cookies; not with \"*\".";
+    ACCESS sessions_max = limits.sessions_max, count("connections"),
+        "Connections at a time; further ones get 503. About 5 KiB of memory each.";
+    ACCESS events_per_second = events_per_second, number("events", 0, u32::MAX as u64),
+        "Events a client may emit per second in each namespace, in bursts of twice that; more are answered rate_limited. 0 is no limit.";
+    ACCESS namespaces_per_session_max = limits.namespaces_per_session_max, count("namespaces"),
+        "Namespaces one connection may join.";
+    ACCESS rooms_per_socket_max = limits.rooms_per_socket_max, count("rooms"),
+        "Rooms a client may be in, in each namespace.";
+
+    TIMES ping_interval = limits.ping_interval, Form::Duration,
+        "Between the server's pings.";
+    TIMES ping_timeout = limits.ping_timeout, Form::Duration,
+        "From a ping to its pong, before the connection counts as dead.";
+    TIMES connect_timeout = limits.connect_timeout, Form::Duration,
+        "From the handshake to the first namespace joined.";
+    TIMES upgrade_timeout = limits.upgrade_timeout, Form::Duration,
+        "For the change from polling to websocket.";
+    TIMES request_head_timeout = limits.request_head_timeout, Form::Duration,
+        "For a client to send a request's head.";
+    TIMES body_timeout = limits.body_timeout, Form::Duration,
+        "For a client to send a request's body.";
+    TIMES attachments_timeout = limits.attachments_timeout, Form::Duration,
+        "For the attachments of a binary event to follow it.";
+    TIMES close_linger = limits.close_linger, Form::Duration,
+        "For a closing connection to take its last bytes; then it is reset.";
+    TIMES backlog = limits.backlog, count("connections"),
+        "Connections that may wait to be accepted.";
+
+    SIZES max_payload = max_payload, number("bytes", 1_000, 100_000_000),
+        "Largest message a client may send, and largest answer to a poll.";
+    SIZES payload_packets_max = limits.payload_packets_max, count("packets"),
+        "Packets in one request of a polling client.";
+    SIZES fragments_max = limits.fragments_max, count("fragments"),
+        "Fragments of one websocket message.";
+    SIZES auth_bytes_max = limits.auth_bytes_max, bytes(0),
+        "Largest credentials a client may send when it joins a namespace.";
+    SIZES handshake_bytes_max = limits.handshake_bytes_max, bytes(0),
+        "How much of a connection's query and headers is kept.";
+
+    PRESSURE outbox_bytes_max = limits.outbox_bytes_max, bytes(1_000),
+        "What may wait for one client to read it; past it the client is disconnected.";
+    PRESSURE send_buffer_bytes = limits.send_buffer_bytes, number("bytes", 4_096, 1 << 30),
+        "Size of a websocket's send buffer in the kernel.";
+    PRESSURE handlers_pending_max = limits.handlers_pending_max, count("events"),
+        "Events of one client that may be under way.";
+    PRESSURE held_events_max = limits.held_events_max, count("events"),
+        "Events of one client that wait for those; past it nothing more is read from it.";
+    PRESSURE held_bytes_max = limits.held_bytes_max, bytes(1_000),
+        "Size of those events.";
+    PRESSURE credit_commands = limits.credit_commands, count("commands"),
+        "Commands one client may have at the hub unanswered.";
+    PRESSURE credit_bytes = limits.credit_bytes, bytes(1_000),
+        "Size of those commands.";
+    PRESSURE credit_waiting_max = limits.credit_waiting_max, count("commands"),
+        "Commands of one client that may wait for that.";
+    PRESSURE credit_timeout = limits.credit_timeout, Form::Duration,
+        "For a command to wait; then it fails as overloaded.";
+    PRESSURE hub_answer_timeout = limits.hub_answer_timeout, Form::Duration,
+        "For the hub to answer.";
+    PRESSURE worker_bytes_max = limits.worker_bytes_max, bytes(1_000),
+        "What may wait to be written by one worker before publishers are slowed down.";
+    PRESSURE mailbox_batches = limits.mailbox_batches, count("batches"),
+        "Batches that may wait between two threads.";
+    PRESSURE journal_records_max = limits.journal_records_max, count("records"),
+        "Events kept in memory, with recovery = \"memory\".";
+    PRESSURE journal_bytes_max = limits.journal_bytes_max, bytes(1_000),
+        "Size of those events.";
+};
+
+fn is_path(text: &str) -> bool {
+    let path = text.strip_suffix('/').unwrap_or(text);
+    path.len() > 1 && path.starts_with('/') && !path.ends_with('/') && !path.contains(['?', '#', '{', '}', ' '])
+}
+
+fn is_namespace(text: &str) -> bool {
+    NamespacePath::parse(text.to_owned().into()).is_ok()
+}
+
+fn is_api_key(text: &str) -> bool {
+    text.len() >= 16 && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn is_origin(text: &str) -> bool {
+    text == "*" || crate::transport::cors::Cors::origins([text]).check().is_ok()
+}
+
+/// `level` or `target=level`, joined by commas.
+fn is_log_filter(text: &str) -> bool {
+    !text.is_empty()
+        && text.split(',').all(|part| {
+            let level = part.split_once('=').map_or(part, |(_, level)| level);
+            level.trim().parse::<log::LevelFilter>().is_ok()
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_a_value_that_its_key_takes() {
+        let defaults = Config::default();
+        for key in KEYS {
+            let value = (key.show)(&defaults);
+            if value == Value::None {
+                continue;
+            }
+            let mut config = Config::default();
+            let read = match &value {
+                Value::List(items) => key.form.read_list(items.iter().map(String::as_str)),
+                other => key.form.read(other.to_string().trim_matches('"')),
+            };
+            assert_eq!(read.as_ref(), Some(&value), "{}", key.name);
+            assert!((key.put)(&mut config, value.clone()), "{}", key.name);
+            assert_eq!((key.show)(&config), value, "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_a_near_miss_finds_its_name() {
+        for (at, key) in KEYS.iter().enumerate() {
+            assert!(KEYS[..at].iter().all(|other| other.name != key.name), "{}", key.name);
+        }
+        assert_eq!(nearest("ping_intervall"), Some("ping_interval"));
+        assert_eq!(nearest("pingInterval"), Some("ping_interval"));
+        assert_eq!(nearest("zzz"), None);
+    }
+}

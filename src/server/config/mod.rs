@@ -1,0 +1,152 @@
+//! The configuration of `stentor serve`: a file, then `STENTOR_*` in the environment, then flags; the last one counts.
+//!
+//! Here stands what a configuration is, and the server that it describes. [`keys`] is the table of settings, `load` puts
+//! the three sources together, `text` explains.
+
+mod keys;
+mod load;
+mod text;
+mod value;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
+
+use super::{Builder, Recovery, Server};
+use crate::limits::Limits;
+use crate::transport::cors::Cors;
+
+pub use self::load::{ConfigError, Effective, Problem, flags, load};
+pub use self::text::{default_file, explain};
+
+/// Whether events are kept for clients that come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecoveryMode {
+    /// Nothing is kept.
+    Off,
+    /// Kept in memory, gone with the process.
+    Memory,
+}
+
+impl RecoveryMode {
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Off, Self::Memory].into_iter().find(|mode| mode.as_str() == text)
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// A text that nobody may read off a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps a secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// Whether it is this text. Takes the same time wherever the two differ; their lengths may show.
+    pub fn matches(&self, guess: &str) -> bool {
+        let difference = self.0.bytes().zip(guess.bytes()).fold(0, |difference, (a, b)| difference | (a ^ b));
+        self.0.len() == guess.len() && std::hint::black_box(difference) == 0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("********")
+    }
+}
+
+/// What `stentor serve` can be told. `stentor config explain <key>` says what each setting means.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// Address to listen on.
+    pub host: IpAddr,
+    /// Port to listen on; 0 takes a free one.
+    pub port: u16,
+    /// Worker threads; `None` is one per core.
+    pub workers: Option<u16>,
+    /// Path that clients connect to.
+    pub path: String,
+    /// Namespaces served beside `/`.
+    pub namespaces: Vec<String>,
+    /// Whether events are kept.
+    pub recovery: RecoveryMode,
+    /// What is logged.
+    pub log_level: String,
+    /// Key of the HTTP API; without one nobody may use it.
+    pub api_key: Option<Secret>,
+    /// Origins whose pages may connect; `*` is any.
+    pub cors_origins: Vec<String>,
+    /// Whether those pages may send cookies.
+    pub cors_credentials: bool,
+    /// Events of one socket; `None` is no limit.
+    pub events_per_second: Option<NonZeroU32>,
+    /// Largest message in either direction of a request, in bytes.
+    pub max_payload: usize,
+    /// The other bounds.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let limits = Limits::default();
+        Self {
+            host: Ipv4Addr::LOCALHOST.into(),
+            port: 3000,
+            workers: None,
+            path: "/socket.io".into(),
+            namespaces: Vec::new(),
+            recovery: RecoveryMode::Off,
+            log_level: "info".into(),
+            api_key: None,
+            cors_origins: Vec::new(),
+            cors_credentials: false,
+            events_per_second: None,
+            max_payload: limits.payload_bytes_max,
+            limits,
+        }
+    }
+}
+
+impl Config {
+    /// The server that this configuration describes.
+    pub fn builder(&self) -> Builder {
+        let limits =
+            Limits { payload_bytes_max: self.max_payload, poll_bytes_max: self.max_payload, ..self.limits.clone() };
+        let recovery = match self.recovery {
+            RecoveryMode::Off => Recovery::off(),
+            RecoveryMode::Memory => Recovery::memory(),
+        };
+        let mut builder = Server::builder().path(&self.path).recovery(recovery).limits(limits);
+        if !self.cors_origins.is_empty() {
+            let any = self.cors_origins.iter().any(|origin| origin == "*");
+            let cors = if any { Cors::any_origin() } else { Cors::origins(self.cors_origins.clone()) };
+            builder = builder.cors(if self.cors_credentials { cors.credentials() } else { cors });
+        }
+        builder
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_compared_whole_and_not_printed() {
+        let secret = Secret::new("0123456789abcdef");
+        assert!(secret.matches("0123456789abcdef"));
+        for guess in ["", "0123456789abcde", "0123456789abcdeF", "0123456789abcdef0"] {
+            assert!(!secret.matches(guess), "{guess:?}");
+        }
+        assert_eq!(format!("{secret:?}"), "********");
+    }
+}

@@ -1,0 +1,120 @@
+//! What a configuration says of itself: in force, by default, and key by key.
+
+use std::fmt::{self, Write};
+
+use super::Config;
+use super::keys::{KEYS, Key, find, nearest};
+use super::load::{ConfigError, Effective, Problem, Source};
+use super::value::Value;
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Self::Environment => f.write_str("environment"),
+            Self::Flag => f.write_str("flag"),
+        }
+    }
+}
+
+impl Effective {
+    /// All values on one line, for the log; secrets masked.
+    pub fn line(&self) -> String {
+        let mut line = String::new();
+        for key in KEYS {
+            let _ = write!(line, " {}={}", key.name, (key.show)(&self.config));
+        }
+        line.split_off(1)
+    }
+}
+
+impl fmt::Display for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (key, source) in KEYS.iter().zip(&self.sources) {
+            match (key.show)(&self.config) {
+                Value::None => writeln!(f, "# {} is not set", key.name)?,
+                value => writeln!(f, "{} = {value}  # {source}", key.name)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file of all settings with their defaults, each explained.
+pub fn default_file() -> String {
+    let mut file = String::from(
+        "# Configuration of `stentor serve`: every setting with its default. Leave out what you do not change.\n\
+         # STENTOR_<KEY> in the environment wins over this file, --<key> on the command line over both.\n",
+    );
+    let mut group = "";
+    for key in KEYS {
+        if key.group != group {
+            group = key.group;
+            let _ = write!(file, "\n# --- {group} ---\n");
+        }
+        let _ = write!(file, "\n# {}\n# Form: {}.\n", key.meaning.replace(". ", ".\n# "), key.form);
+        let _ = match (key.show)(&Config::default()) {
+            Value::None => writeln!(file, "# {} =", key.name),
+            value => writeln!(file, "{} = {value}", key.name),
+        };
+    }
+    file
+}
+
+/// What a setting means, its form and default, and how it is set. Without a name: all settings, a line each.
+pub fn explain(name: Option<&str>) -> Result<String, ConfigError> {
+    let Some(name) = name else {
+        let lines = KEYS.iter().map(|key| format!("{:<28} {}\n", key.name, key.meaning));
+        return Ok(lines.collect());
+    };
+    let spelled = name.trim_start_matches("--").replace('-', "_");
+    let spelled = spelled.strip_prefix("STENTOR_").map_or_else(|| spelled.clone(), str::to_lowercase);
+    find(&spelled).map(explanation).ok_or_else(|| {
+        let meant = match nearest(&spelled) {
+            Some(name) => format!("did you mean {name:?}?"),
+            None => "`stentor config explain` lists all keys".to_owned(),
+        };
+        ConfigError(vec![Problem(format!("unknown key {name:?}; {meant}"))])
+    })
+}
+
+fn explanation(key: &Key) -> String {
+    format!(
+        "{}\n  {}\n  form         {}\n  default      {}\n  flag         --{}\n  environment  {}\n",
+        key.name,
+        key.meaning,
+        key.form,
+        (key.show)(&Config::default()),
+        key.flag(),
+        key.variable(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_file_names_every_key_and_is_taken_back() {
+        let file = default_file();
+        let table = toml::de::DeTable::parse(&file).unwrap();
+        for key in KEYS {
+            let has_default = (key.show)(&Config::default()) != Value::None;
+            assert_eq!(table.get_ref().contains_key(key.name), has_default, "{}", key.name);
+            assert!(file.contains(&format!("{} =", key.name)), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn a_key_is_explained_however_it_is_spelled() {
+        let expected = "ping_interval\n  Between the server's pings.\n  form         a duration such as \"25s\"\n  \
+                        default      \"25s\"\n  flag         --ping-interval\n  environment  STENTOR_PING_INTERVAL\n";
+        for name in ["ping_interval", "--ping-interval", "STENTOR_PING_INTERVAL"] {
+            assert_eq!(explain(Some(name)).unwrap(), expected);
+        }
+        let error = explain(Some("ping-intervals")).unwrap_err().to_string();
+        assert_eq!(error, "unknown key \"ping-intervals\"; did you mean \"ping_interval\"?");
+        assert_eq!(explain(None).unwrap().lines().count(), KEYS.len());
+    }
+}

@@ -1,0 +1,165 @@
+//! What a setting can be: the forms that values have, how they are read, and how they are written.
+//!
+//! Refuses to know which settings there are.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::{RecoveryMode, Secret};
+
+/// The form of a value: what is read, and what is said when it is not that.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Form {
+    /// `25s`, `1m 30s`; longer than nothing.
+    Duration,
+    /// A whole number.
+    Number { unit: &'static str, least: u64, most: u64 },
+    /// Yes or no.
+    Switch,
+    /// One text.
+    Text { expected: &'static str, check: fn(&str) -> bool },
+    /// Several texts.
+    List { expected: &'static str, check: fn(&str) -> bool },
+}
+
+/// A value of a setting. `None` is that of an optional setting that is not set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value {
+    None,
+    Duration(Duration),
+    Number(u64),
+    Switch(bool),
+    Text(String),
+    List(Vec<String>),
+}
+
+impl Form {
+    /// Reads a value as it stands on the command line or in the environment; a list is joined by commas.
+    pub(super) fn read(self, text: &str) -> Option<Value> {
+        match self {
+            Self::Duration => humantime::parse_duration(text).ok().filter(|time| !time.is_zero()).map(Value::Duration),
+            Self::Number { least, most, .. } => {
+                let number = text.replace('_', "").parse().ok()?;
+                (least..=most).contains(&number).then_some(Value::Number(number))
+            }
+            Self::Switch => text.parse().ok().map(Value::Switch),
+            Self::Text { check, .. } => check(text).then(|| Value::Text(text.to_owned())),
+            Self::List { .. } => self.read_list(text.split(',').map(str::trim).filter(|item| !item.is_empty())),
+        }
+    }
+
+    /// Reads a list whose items stand alone.
+    pub(super) fn read_list<'t>(self, items: impl Iterator<Item = &'t str>) -> Option<Value> {
+        let Self::List { check, .. } = self else { return None };
+        items.map(|item| check(item).then(|| item.to_owned())).collect::<Option<_>>().map(Value::List)
+    }
+
+    /// Whether the file may spell it as this TOML type.
+    pub(super) fn is_spelled(self, toml_type: &str) -> bool {
+        match self {
+            Self::Number { .. } => toml_type == "integer",
+            Self::Switch => toml_type == "boolean",
+            Self::Duration | Self::Text { .. } => toml_type == "string",
+            Self::List { .. } => toml_type == "array",
+        }
+    }
+
+    /// For the command line: what stands behind a flag.
+    pub(super) fn placeholder(self) -> &'static str {
+        match self {
+            Self::Duration => "DURATION",
+            Self::Number { unit: "bytes", .. } => "BYTES",
+            Self::Number { .. } => "NUMBER",
+            Self::Switch => "BOOL",
+            Self::Text { .. } => "TEXT",
+            Self::List { .. } => "LIST",
+        }
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Duration => f.write_str("a duration such as \"25s\""),
+            Self::Number { unit: "", least, most } => write!(f, "a number from {least} to {most}"),
+            Self::Number { unit, least, most } if *most == u64::from(u32::MAX) => {
+                write!(f, "a number of {unit}, at least {least}")
+            }
+            Self::Number { unit, least, most } => write!(f, "a number of {unit} from {least} to {most}"),
+            Self::Switch => f.write_str("true or false"),
+            Self::Text { expected, .. } | Self::List { expected, .. } => f.write_str(expected),
+        }
+    }
+}
+
+/// As TOML spells it.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("(not set)"),
+            Self::Duration(time) => write!(f, "\"{}\"", humantime::format_duration(*time)),
+            Self::Number(number) => number.fmt(f),
+            Self::Switch(on) => on.fmt(f),
+            Self::Text(text) => quote(text, f),
+            Self::List(items) => {
+                f.write_str("[")?;
+                for (at, item) in items.iter().enumerate() {
+                    f.write_str(if at == 0 { "" } else { ", " })?;
+                    quote(item, f)?;
+                }
+                f.write_str("]")
+            }
+        }
+    }
+}
+
+/// A basic string of TOML, whose escapes JSON's are a part of.
+fn quote(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str(&serde_json::to_string(text).map_err(|_| fmt::Error)?)
+}
+
+/// A place in the configuration that a value can be put into. `put` returns false for a value of another form: then the
+/// table and the field do not fit together, which a test finds.
+pub(super) trait Field {
+    fn put(&mut self, value: Value) -> bool;
+    fn show(&self) -> Value;
+}
+
+macro_rules! field {
+    ($($type:ty: $put:pat => $with:expr, $this:pat => $show:expr;)*) => {
+        $(impl Field for $type {
+            fn put(&mut self, value: Value) -> bool {
+                let read: Option<Self> = match value {
+                    $put => $with,
+                    _ => None,
+                };
+                read.map(|read| *self = read).is_some()
+            }
+
+            fn show(&self) -> Value {
+                let $this = self;
+                $show
+            }
+        })*
+    };
+}
+
+field! {
+    Duration: Value::Duration(time) => Some(time), time => Value::Duration(*time);
+    u16: Value::Number(number) => number.try_into().ok(), number => Value::Number(u64::from(*number));
+    u32: Value::Number(number) => number.try_into().ok(), number => Value::Number(u64::from(*number));
+    usize: Value::Number(number) => number.try_into().ok(), number => Value::Number(*number as u64);
+    Option<u16>: Value::Number(number) => number.try_into().ok().map(Some),
+        number => number.map_or(Value::None, |number| Value::Number(u64::from(number)));
+    Option<NonZeroU32>: Value::Number(number) => number.try_into().ok().map(NonZeroU32::new),
+        number => Value::Number(number.map_or(0, |number| u64::from(number.get())));
+    bool: Value::Switch(on) => Some(on), on => Value::Switch(*on);
+    String: Value::Text(text) => Some(text), text => Value::Text(text.clone());
+    IpAddr: Value::Text(text) => text.parse().ok(), address => Value::Text(address.to_string());
+    RecoveryMode: Value::Text(text) => RecoveryMode::parse(&text), mode => Value::Text(mode.as_str().into());
+    Option<Secret>: Value::Text(text) => Some(Some(Secret::new(text))),
+        secret => secret.as_ref().map_or(Value::None, |_| Value::Text("********".into()));
+    Vec<String>: Value::List(items) => Some(items), items => Value::List(items.clone());
+}

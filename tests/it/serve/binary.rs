@@ -1,0 +1,140 @@
+//! The binary itself: what it says, what it serves, how it ends.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Output, Stdio};
+
+use crate::support::{Client, Http, Transport};
+
+fn stentor(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stentor"));
+    command.args(args);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("STENTOR_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn output(command: &mut Command) -> (bool, String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    (status.success(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// `stentor serve` on a free port; killed when dropped.
+struct Serving {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Serving {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.args(["--port", "0"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("stentor listens on http://").expect("an address").parse().unwrap();
+        Self { child, address }
+    }
+
+    fn http(&self) -> Http {
+        Http::connect(self.address)
+    }
+
+    /// Asks the process to end; what it had written to its log.
+    fn stop(mut self) -> String {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+        let mut log = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        log
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn help_says_what_it_is_what_to_open_and_how_to_begin() {
+    let (ok, help, _) = output(&mut stentor(&["--help"]));
+    assert!(ok && help.contains("realtime hub") && help.contains("http://127.0.0.1:3000"), "{help}");
+    let (_, help, _) = output(&mut stentor(&["serve", "--help"]));
+    for part in ["Examples:", "--ping-interval", "STENTOR_PORT", "/metrics", "emit `join`"] {
+        assert!(help.contains(part), "{part}: {help}");
+    }
+    let (_, short, _) = output(&mut stentor(&["serve", "-h"]));
+    assert!(short.contains("--port") && !short.contains("--credit-bytes"), "{short}");
+    let (ok, _, help) = output(&mut stentor(&[]));
+    assert!(!ok && help.contains("Usage:"), "{help}");
+}
+
+#[test]
+fn the_default_configuration_checks_as_nothing_but_defaults() {
+    let (_, file, _) = output(&mut stentor(&["config", "default"]));
+    let path = std::env::temp_dir().join(format!("stentor-{}-default.toml", std::process::id()));
+    std::fs::write(&path, file).unwrap();
+    let path = path.to_str().unwrap();
+    let values = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split("  # ").next().unwrap().to_owned()).collect()
+    };
+    let (ok, from_file, _) = output(stentor(&["config", "check"]).env("STENTOR_CONFIG", path));
+    assert!(ok && from_file.contains(&format!("port = 3000  # {path}:")), "{from_file}");
+    let (_, by_default, _) = output(&mut stentor(&["config", "check"]));
+    assert!(by_default.contains("port = 3000  # default"), "{by_default}");
+    assert_eq!(values(&from_file), values(&by_default));
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_with_key_value_and_form() {
+    let (ok, out, error) = output(&mut stentor(&["serve", "--ping-interval", "25", "--path", "x"]));
+    assert!(!ok && out.is_empty());
+    let expected = "stentor: path = \"x\": expected a path such as \"/socket.io\" (from --path)\n\
+                    stentor: ping_interval = \"25\": expected a duration such as \"25s\" (from --ping-interval)\n";
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn check_shows_sources_and_masks_secrets() {
+    let mut command = stentor(&["config", "check", "--port", "7"]);
+    let (ok, out, error) =
+        output(command.env("STENTOR_API_KEY", "0123456789abcdef").env("STENTOR_PROT", "1").env("STENTOR_HOST", "::1"));
+    assert!(ok);
+    for line in ["port = 7  # flag", "host = \"::1\"  # environment", "api_key = \"********\"  # environment"] {
+        assert!(out.lines().any(|told| told == line), "{line}: {out}");
+    }
+    assert!(!out.contains("0123456789abcdef"), "{out}");
+    assert_eq!(error, "stentor: STENTOR_PROT in the environment is no setting\n");
+}
+
+#[test]
+fn it_serves_the_page_the_vocabulary_and_its_namespaces_and_ends_in_order() {
+    let mut command = stentor(&["serve", "--namespaces", "/chat,/news", "--path", "/hub/"]);
+    let serving = Serving::start(command.env("STENTOR_API_KEY", "0123456789abcdef").env("STENTOR_PATH", "/no"));
+    assert_eq!(serving.http().get("/readyz").told(), (200, "ok"));
+    assert!(serving.http().get("/").body.contains("<title>Stentor</title>"));
+    assert_eq!(serving.http().get("/hub/?EIO=4&transport=polling").head.status, 200);
+    let log = serving.stop();
+    for part in ["configuration host=\"127.0.0.1\" port=0", "api_key=\"********\"", "namespaces=[\"/chat\", \"/news\"]"]
+    {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+    assert!(!log.contains("0123456789abcdef"), "{log}");
+}
+
+#[test]
+fn namespaces_that_were_named_speak_the_vocabulary_and_others_are_refused() {
+    let serving = Serving::start(&mut stentor(&["serve", "--namespaces", "/chat"]));
+    let mut client = Client::open(serving.address, Transport::Websocket);
+    for namespace in ["", "/chat,"] {
+        client.connect(namespace);
+        client.send(&format!(r#"42{namespace}1["echo",true]"#));
+        client.expect(&format!("43{namespace}1[true]"));
+    }
+    client.send("40/other,");
+    client.expect(r#"44/other,{"message":"Invalid namespace"}"#);
+}
