@@ -62,11 +62,14 @@ mod transport;
 mod worker;
 
 pub use crate::api::ack::Ack;
+pub use crate::api::answers::Answers;
 pub use crate::api::args::{FromArgs, OutgoingArgs, ToArgs};
 pub use crate::api::broadcast::Broadcast;
-pub use crate::api::error::{AckError, DataError, EmitError, HandlerError, RoomError};
-pub use crate::api::event::Event;
-pub use crate::api::namespace::{Namespace, RoomSummary};
+pub use crate::api::direct::Direct;
+pub use crate::api::error::{AckError, ConnectError, DataError, EmitError, HandlerError, RoomError};
+pub use crate::api::event::{Event, Leaving};
+pub use crate::api::namespace::{Namespace, NamespacePattern, RoomSummary};
+pub use crate::api::room_events::{Missed, RoomEvent, RoomEvents};
 pub use crate::api::socket::Socket;
 pub use crate::ids::{Epoch, Fingerprint, IdError, Lsn, Offset, SocketId};
 pub use crate::limits::Limits;

@@ -72,6 +72,9 @@ pub struct Limits {
     pub held_events_max: usize,
     /// Bytes of those events. Default 1 MiB.
     pub held_bytes_max: usize,
+    /// For connection middleware, all of it together; then the client is refused. Default 20 s, after which socket.io-client
+    /// gives up by itself.
+    pub admission_timeout: Duration,
     /// For the connection handler to return; then held events are released with a warning. Default 10 s.
     pub connection_handler_timeout: Duration,
 
@@ -91,9 +94,14 @@ pub struct Limits {
     pub mailbox_batches: usize,
     /// For a client's ack, where the caller names no other time. Default 10 s.
     pub ack_timeout: Duration,
+    /// Bytes of all acks that one emit to many sockets may collect; what would exceed it is not kept. Default 16 MiB.
+    pub answers_bytes_max: usize,
     /// Acks one session may be asked for at a time. Default 4 096; then `emit_with_ack` fails with `Overloaded`.
     pub acks_pending_max: usize,
 
+    /// Room events kept for code that watches rooms and is slower than they come. Default 1 024; then it is told that it
+    /// missed some.
+    pub room_events_max: usize,
     /// Records the memory journal keeps. Default 65 536.
     pub journal_records_max: usize,
     /// Bytes of those records. Default 64 MiB.
@@ -131,6 +139,7 @@ impl Default for Limits {
             handlers_pending_max: 128,
             held_events_max: 256,
             held_bytes_max: 1 << 20,
+            admission_timeout: Duration::from_secs(20),
             connection_handler_timeout: Duration::from_secs(10),
             credit_commands: 64,
             credit_bytes: 1 << 20,
@@ -140,7 +149,9 @@ impl Default for Limits {
             worker_bytes_max: 8 << 20,
             mailbox_batches: 4_096,
             ack_timeout: Duration::from_secs(10),
+            answers_bytes_max: 16 << 20,
             acks_pending_max: 4_096,
+            room_events_max: 1_024,
             journal_records_max: 65_536,
             journal_bytes_max: 64 << 20,
         }

@@ -28,7 +28,7 @@ impl Ack {
     pub fn send<T: ToArgs>(self, data: T) -> Result<(), EmitError> {
         let Some((id, socket)) = self.wanted else { return Ok(()) };
         let args = encode(&data)?;
-        let message = Draft::ack(socket.namespace().clone(), id, args.json(), args.attachments.clone());
+        let message = Draft::ack(socket.path().clone(), id, args.json(), args.attachments.clone());
         let request = Request::Acknowledge { socket: socket.id(), message };
         socket.link().request(request).map_err(|_| EmitError::Disconnected)
     }

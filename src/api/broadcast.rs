@@ -1,16 +1,18 @@
 //! An emit that is being addressed: rooms, exceptions, grade; then one call that sends it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::args::ToArgs;
-use super::core::Core;
+use super::answers::Answers;
+use super::args::{FromArgs, ToArgs};
+use super::core::{Asked, Core};
 use super::error::{EmitError, RoomError};
 use super::socket::Socket;
 use crate::ids::{IdError, NamespacePath, RoomName, SocketId};
 use crate::messages::hub::Grade;
-use crate::messages::request::{Done, Receipt, Request};
+use crate::messages::request::{Done, Receipt, Request, RequestError};
 use crate::messages::session::SessionLink;
 use crate::messages::socket::SocketInfo;
 use crate::state::rooms::Target;
@@ -27,12 +29,13 @@ pub struct Broadcast {
     own: Option<SessionLink>,
     target: Target,
     grade: Grade,
+    timeout: Option<Duration>,
     invalid: Option<IdError>,
 }
 
 impl Broadcast {
     pub(crate) fn new(core: Arc<Core>, namespace: NamespacePath, own: Option<SessionLink>) -> Self {
-        Self { core, namespace, own, target: Target::default(), grade: Grade::Plain, invalid: None }
+        Self { core, namespace, own, target: Target::default(), grade: Grade::Plain, timeout: None, invalid: None }
     }
 
     pub(crate) fn excluding(mut self, socket: SocketId) -> Self {
@@ -69,6 +72,23 @@ impl Broadcast {
         self
     }
 
+    /// Only sockets of this process. A server is one process, so this changes nothing yet.
+    pub fn local(self) -> Self {
+        self
+    }
+
+    /// Accepted for the sake of Socket.IO's API; nothing is compressed.
+    pub fn compress(self, _compress: bool) -> Self {
+        self
+    }
+
+    /// How long [`emit_with_ack`](Self::emit_with_ack) waits, instead of
+    /// [`Limits::ack_timeout`](crate::Limits::ack_timeout).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
     /// Emits. Completes when the hub's credit covers the event, which is what slows a fast publisher down; from then
     /// on it keeps its place in the order. Fails with [`EmitError::Overloaded`] when there is no credit in time.
     pub async fn emit<T: ToArgs>(self, name: &str, data: T) -> Result<(), EmitError> {
@@ -78,6 +98,62 @@ impl Broadcast {
     /// Emits, and completes when the hub has numbered the event.
     pub async fn emit_confirmed<T: ToArgs>(self, name: &str, data: T) -> Result<Receipt, EmitError> {
         self.send(name, data, Done::WhenNumbered).await
+    }
+
+    /// Emits, and collects the acks of everyone to whom the event went: completes when all have answered or gone, or with
+    /// what has come at the timeout. Answers that together exceed
+    /// [`Limits::answers_bytes_max`](crate::Limits::answers_bytes_max) are not kept.
+    ///
+    /// The event bears no offset token.
+    pub async fn emit_with_ack<R: FromArgs, T: ToArgs>(self, name: &str, data: T) -> Result<Answers<R>, EmitError> {
+        if let Some(error) = self.invalid {
+            return Err(error.into());
+        }
+        let draft = self.core.draft(&self.namespace, name, &data, false)?;
+        let link = self.core.outlet(self.own.as_ref());
+        let timeout = self.timeout.unwrap_or(self.core.limits.ack_timeout);
+        let Self { target, grade, .. } = self;
+        let request = |answer| Request::Collect { target, draft, grade, timeout, answer };
+        Ok(Answers::read(Core::ask(&link, request).await?))
+    }
+
+    /// Puts the sockets in the target into rooms; a socket that connects meanwhile may be missed. When this returns, they
+    /// get what is emitted to the rooms from here on. Returns how many they are.
+    pub async fn sockets_join(self, rooms: impl IntoIterator<Item: AsRef<str>>) -> Result<usize, RoomError> {
+        let rooms = room_names(rooms)?;
+        let sockets = self.fetch().await?;
+        let asked = sockets.iter().flat_map(|info| {
+            rooms
+                .iter()
+                .map(|room| Core::begin(&info.link, |done| Request::Join { socket: info.id, room: room.clone(), done }))
+        });
+        // All are asked before the first is awaited, so that they join at the pace of the hub.
+        finish(asked.collect()).await?;
+        Ok(sockets.len())
+    }
+
+    /// Takes the sockets in the target out of rooms. Returns how many they are.
+    pub async fn sockets_leave(self, rooms: impl IntoIterator<Item: AsRef<str>>) -> Result<usize, RoomError> {
+        let rooms = room_names(rooms)?;
+        let sockets = self.fetch().await?;
+        let asked = sockets.iter().flat_map(|info| {
+            rooms.iter().map(|room| {
+                Core::begin(&info.link, |done| Request::Leave { socket: info.id, room: room.clone(), done })
+            })
+        });
+        finish(asked.collect()).await?;
+        Ok(sockets.len())
+    }
+
+    /// Puts the sockets in the target out of the namespace (their clients are told, and stay away), or with `close` ends their
+    /// whole connections. Returns how many they were.
+    pub async fn disconnect_sockets(self, close: bool) -> Result<usize, RoomError> {
+        let sockets = self.fetch().await?;
+        for info in &sockets {
+            // One that has gone meanwhile is what was wanted.
+            let _ = info.link.request(Request::Disconnect { socket: info.id, close_session: close });
+        }
+        Ok(sockets.len())
     }
 
     /// Ids of the sockets in the target, in no particular order, as of one position in the hub's order.
@@ -104,7 +180,7 @@ impl Broadcast {
         self,
         name: &str,
         data: T,
-        done: impl FnOnce(oneshot::Sender<Result<R, crate::messages::request::RequestError>>) -> Done,
+        done: impl FnOnce(oneshot::Sender<Result<R, RequestError>>) -> Done,
     ) -> Result<R, EmitError> {
         if let Some(error) = self.invalid {
             return Err(error.into());
@@ -114,4 +190,20 @@ impl Broadcast {
         let Self { target, grade, .. } = self;
         Ok(Core::ask(&link, |sender| Request::Broadcast { target, draft, grade, done: done(sender) }).await?)
     }
+}
+
+fn room_names(rooms: impl IntoIterator<Item: AsRef<str>>) -> Result<Vec<RoomName>, IdError> {
+    rooms.into_iter().map(|room| RoomName::parse(room.as_ref())).collect()
+}
+
+/// Awaits what was begun. Sockets that have gone meanwhile are no failure; otherwise the first failure counts.
+async fn finish<T>(begun: Vec<Asked<T>>) -> Result<(), RequestError> {
+    let mut failure = Ok(());
+    for asked in begun {
+        match asked.finish().await {
+            Ok(_) | Err(RequestError::Disconnected) => {}
+            Err(error) => failure = failure.and(Err(error)),
+        }
+    }
+    failure
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 
 use super::args::{OutgoingArgs, ToArgs};
 use super::current;
@@ -11,6 +11,7 @@ use super::registry::Registry;
 use crate::ids::NamespacePath;
 use crate::limits::Limits;
 use crate::messages::request::{Request, RequestError};
+use crate::messages::room_change::RoomChange;
 use crate::messages::session::{OfferError, SessionLink};
 use crate::protocol::encoded::Draft;
 use crate::protocol::socketio::{ATTACHMENTS_MAX, RESERVED_EVENTS};
@@ -26,12 +27,19 @@ pub(crate) struct Core {
     pub(crate) limits: Limits,
     /// Which namespaces there are, and their handlers.
     pub(crate) registry: Registry,
+    /// What happens to rooms, said by the hub while somebody watches.
+    pub(crate) room_changes: broadcast::Sender<RoomChange>,
 }
 
 impl Core {
     /// The core of a server whose desk is already open.
-    pub(crate) fn new(desk: SessionLink, recovery: bool, limits: Limits) -> Self {
-        Self { desk, recovery, limits, registry: Registry::default() }
+    pub(crate) fn new(
+        desk: SessionLink,
+        recovery: bool,
+        limits: Limits,
+        room_changes: broadcast::Sender<RoomChange>,
+    ) -> Self {
+        Self { desk, recovery, limits, registry: Registry::default(), room_changes }
     }
 
     /// Tells servers in one process apart.
@@ -70,13 +78,30 @@ impl Core {
         link: &SessionLink,
         request: impl FnOnce(oneshot::Sender<Result<T, RequestError>>) -> Request,
     ) -> Result<T, RequestError> {
+        Self::begin(link, request).finish().await
+    }
+
+    /// Hands a request in.
+    pub(crate) fn begin<T>(
+        link: &SessionLink,
+        request: impl FnOnce(oneshot::Sender<Result<T, RequestError>>) -> Request,
+    ) -> Asked<T> {
         let (sender, receiver) = oneshot::channel();
-        match link.offer(request(sender)) {
-            Ok(()) => {}
-            Err(OfferError::Full) => return Err(RequestError::Overloaded),
-            Err(OfferError::Gone) => return Err(RequestError::Disconnected),
-        }
-        receiver.await.unwrap_or(Err(RequestError::Disconnected))
+        Asked(match link.offer(request(sender)) {
+            Ok(()) => Ok(receiver),
+            Err(OfferError::Full) => Err(RequestError::Overloaded),
+            Err(OfferError::Gone) => Err(RequestError::Disconnected),
+        })
+    }
+}
+
+/// A request that was handed in, or refused at once.
+pub(crate) struct Asked<T>(Result<oneshot::Receiver<Result<T, RequestError>>, RequestError>);
+
+impl<T> Asked<T> {
+    /// Awaits the answer.
+    pub(crate) async fn finish(self) -> Result<T, RequestError> {
+        self.0?.await.unwrap_or(Err(RequestError::Disconnected))
     }
 }
 

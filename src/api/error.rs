@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::ids::IdError;
@@ -61,6 +62,29 @@ pub enum AckError {
     /// The client's answer is not of the expected type.
     #[error("acknowledgement is not of the expected type: {0}")]
     Data(serde_json::Error),
+}
+
+/// Why a client was refused: what its `connect_error` listeners get, as `message` and `data`.
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize)]
+#[error("{message}")]
+pub struct ConnectError {
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<serde_json::Value>,
+}
+
+impl ConnectError {
+    /// With a message for the client.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), data: None }
+    }
+
+    /// With data beside the message: anything `serde_json::json!` makes.
+    #[must_use]
+    pub fn with_data(mut self, data: impl Into<serde_json::Value>) -> Self {
+        self.data = Some(data.into());
+        self
+    }
 }
 
 /// Why a socket did not join, or leave, a room, or why a room was not listed.

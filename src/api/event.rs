@@ -1,8 +1,9 @@
-//! An event that a client emitted, as its handler gets it.
+//! What handlers get: an event that a client emitted, and how a socket left.
 
 use bytestring::ByteString;
 
 use super::ack::Ack;
+use crate::protocol::reason::DisconnectReason;
 
 /// An event from a client.
 #[derive(Debug)]
@@ -20,4 +21,14 @@ impl<T> Event<T> {
     pub(crate) fn new(name: ByteString, data: T, ack: Ack) -> Self {
         Self { name, data, ack }
     }
+}
+
+/// How a socket left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Leaving {
+    /// Why, in Socket.IO's words.
+    pub reason: DisconnectReason,
+    /// The rooms it was in until then, in the order of their names; without its own.
+    pub rooms: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! Handlers with their types erased: what the session starts when something happens.
+//! Handlers with their types erased, and which of them serve a socket: what the session starts when something happens.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,37 +6,128 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::args::FromArgs;
-use super::error::HandlerError;
-use super::event::Event;
+use super::error::{ConnectError, HandlerError};
+use super::event::{Event, Leaving};
 use super::socket::Socket;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
 
-/// A running handler. Need not be `Send`: it runs on its session's worker.
-pub(crate) type Running = Pin<Box<dyn Future<Output = Result<(), HandlerError>>>>;
+/// Something of the application that runs. Need not be `Send`: it runs on its session's worker.
+pub(crate) type Running<T = (), E = HandlerError> = Pin<Box<dyn Future<Output = Result<T, E>>>>;
 
 /// A handler of something that carries a `T`.
 pub(crate) type Handler<T> = Arc<dyn Fn(Socket, T) -> Running + Send + Sync>;
 
-/// Everything registered for one namespace.
+/// Lets a socket in, or refuses it.
+pub(crate) type Admission = Arc<dyn Fn(Socket) -> Running<(), ConnectError> + Send + Sync>;
+
+/// Passes an event on, changed or not, or swallows it.
+pub(crate) type Filter = Arc<dyn Fn(Socket, Event<Args>) -> Running<Option<Event<Args>>> + Send + Sync>;
+
+/// Sees every event.
+pub(crate) type Observer = Arc<dyn Fn(&Socket, &str, &Args) + Send + Sync>;
+
+/// Everything registered in one place: for a namespace, for a pattern of namespaces, or for one socket.
 #[derive(Clone, Default)]
 pub(crate) struct Handlers {
+    pub(crate) admissions: Vec<Admission>,
+    pub(crate) filters: Vec<Filter>,
+    pub(crate) incoming: Vec<Observer>,
+    pub(crate) outgoing: Vec<Observer>,
     pub(crate) events: HashMap<String, Handler<Event<Args>>>,
     pub(crate) unhandled: Option<Handler<Event<Args>>>,
     pub(crate) connection: Option<Handler<()>>,
+    pub(crate) disconnecting: Option<Handler<Leaving>>,
     pub(crate) disconnect: Option<Handler<DisconnectReason>>,
-}
-
-impl Handlers {
-    /// The handler of an event, by name.
-    pub(crate) fn event(&self, name: &str) -> Option<&Handler<Event<Args>>> {
-        self.events.get(name).or(self.unhandled.as_ref())
-    }
 }
 
 impl fmt::Debug for Handlers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handlers").field("events", &self.events.keys()).finish_non_exhaustive()
+    }
+}
+
+/// What serves one socket: what was registered for its namespace when it connected, and for the socket itself. Where only
+/// one handler can run, the socket's own goes first.
+#[derive(Debug, Clone)]
+pub(crate) struct Layers {
+    namespace: Arc<Handlers>,
+    /// Most sockets have none.
+    own: Option<Arc<Handlers>>,
+}
+
+impl Layers {
+    pub(crate) fn new(namespace: Arc<Handlers>) -> Self {
+        Self { namespace, own: None }
+    }
+
+    /// The handlers of the socket itself, to be changed. What runs already keeps what it began with.
+    pub(crate) fn own(&mut self) -> &mut Handlers {
+        Arc::make_mut(self.own.get_or_insert_default())
+    }
+
+    fn first<T>(&self, which: impl Fn(&Handlers) -> Option<&T>) -> Option<&T> {
+        self.own.as_deref().and_then(&which).or_else(|| which(&self.namespace))
+    }
+
+    fn both<T: 'static>(&self, which: impl Fn(&Handlers) -> &Vec<T>) -> impl Iterator<Item = &T> {
+        which(&self.namespace).iter().chain(self.own.as_deref().map(which).into_iter().flatten())
+    }
+
+    /// The handler of an event, by name; else the one for whatever has none.
+    pub(crate) fn event(&self, name: &str) -> Option<&Handler<Event<Args>>> {
+        self.first(|handlers| handlers.events.get(name)).or_else(|| self.first(|handlers| handlers.unhandled.as_ref()))
+    }
+
+    /// Whether an event goes straight to its handler.
+    pub(crate) fn is_direct(&self) -> bool {
+        let direct = |handlers: &Handlers| handlers.filters.is_empty() && handlers.incoming.is_empty();
+        direct(&self.namespace) && self.own.as_deref().is_none_or(direct)
+    }
+
+    /// Whether somebody sees what the socket is sent.
+    pub(crate) fn observes_outgoing(&self) -> bool {
+        self.both(|handlers| &handlers.outgoing).next().is_some()
+    }
+
+    /// What a socket must pass before it is connected, in the order of registration.
+    pub(crate) fn admissions(&self) -> &[Admission] {
+        &self.namespace.admissions
+    }
+
+    /// What runs when the socket has connected.
+    pub(crate) fn connection(&self) -> Option<&Handler<()>> {
+        self.namespace.connection.as_ref()
+    }
+
+    /// What runs when it has gone, first.
+    pub(crate) fn disconnecting(&self) -> Option<&Handler<Leaving>> {
+        self.first(|handlers| handlers.disconnecting.as_ref())
+    }
+
+    /// What runs when it has gone.
+    pub(crate) fn disconnect(&self) -> Option<&Handler<DisconnectReason>> {
+        self.first(|handlers| handlers.disconnect.as_ref())
+    }
+
+    /// Takes an event past observers and filters to its handler.
+    pub(crate) async fn run(self, socket: Socket, mut event: Event<Args>) -> Result<(), HandlerError> {
+        self.both(|handlers| &handlers.incoming).for_each(|observe| observe(&socket, &event.name, &event.data));
+        for filter in self.both(|handlers| &handlers.filters) {
+            match filter(socket.clone(), event).await? {
+                Some(passed) => event = passed,
+                None => return Ok(()),
+            }
+        }
+        match self.event(&event.name).cloned() {
+            Some(handler) => handler(socket, event).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Shows an event that was queued for the socket to those who watch.
+    pub(crate) fn observe_outgoing(&self, socket: &Socket, name: &str, args: &Args) {
+        self.both(|handlers| &handlers.outgoing).for_each(|observe| observe(socket, name, args));
     }
 }
 
@@ -62,3 +153,139 @@ where
 {
     Arc::new(move |socket, with| Box::pin(handler(socket, with)))
 }
+
+/// Generates what can be registered on a namespace, on a pattern of namespaces and on a socket, so that it is said once.
+/// The type has a method `register(change)`.
+macro_rules! registration {
+    ($self:ident, $receiver:ty, $output:ty) => {
+        /// Handles the event `name`.
+        ///
+        /// Handlers of one socket start in the order in which its events arrived, and interleave only at `.await`. Each
+        /// event is handled by one handler: registering a name again replaces its handler, and one registered on a socket goes
+        /// before its namespace's. An error is logged. A panic is logged and puts its socket out of the namespace, and nothing
+        /// else: the client is told "io server disconnect" and does not come back by itself. Arguments that are no `T`
+        /// are an error.
+        pub fn on<T, F, R>($self: $receiver, name: &str, handler: F) -> $output
+        where
+            T: FromArgs,
+            F: Fn(Socket, Event<T>) -> R + Send + Sync + 'static,
+            R: Future<Output = Result<(), HandlerError>> + 'static,
+        {
+            let (name, handler) = (name.to_owned(), erase_event(handler));
+            $self.register(move |handlers| drop(handlers.events.insert(name, handler)));
+            $self
+        }
+
+        /// Handles no event `name` any more, as far as it was registered here.
+        pub fn off($self: $receiver, name: &str) -> $output {
+            let name = name.to_owned();
+            $self.register(move |handlers| drop(handlers.events.remove(&name)));
+            $self
+        }
+
+        /// Handles every event for which no handler is registered by name.
+        pub fn on_unhandled<T, F, R>($self: $receiver, handler: F) -> $output
+        where
+            T: FromArgs,
+            F: Fn(Socket, Event<T>) -> R + Send + Sync + 'static,
+            R: Future<Output = Result<(), HandlerError>> + 'static,
+        {
+            let handler = erase_event(handler);
+            $self.register(move |handlers| handlers.unhandled = Some(handler));
+            $self
+        }
+
+        /// Sees every event that comes from the client, before filters and handler, and changes nothing.
+        pub fn on_any<F>($self: $receiver, observer: F) -> $output
+        where
+            F: Fn(&Socket, &str, &Args) + Send + Sync + 'static,
+        {
+            let observer: Observer = Arc::new(observer);
+            $self.register(move |handlers| handlers.incoming.push(observer));
+            $self
+        }
+
+        /// Sees every event that is queued for the client, emitted to it alone or to a room, without the offset token.
+        ///
+        /// It runs in a task of its own soon after, in the order of the events. A client that is sent more than its session keeps
+        /// up with is not held back for it: what is too much is not shown.
+        pub fn on_any_outgoing<F>($self: $receiver, observer: F) -> $output
+        where
+            F: Fn(&Socket, &str, &Args) + Send + Sync + 'static,
+        {
+            let observer: Observer = Arc::new(observer);
+            $self.register(move |handlers| handlers.outgoing.push(observer));
+            $self
+        }
+
+        /// Adds middleware for events: each passes it on its way to its handler, in the order of registration, a namespace's
+        /// before a socket's. `Some` passes the event on, changed or not; `None` ends its way (its `ack` may have been
+        /// sent); an error ends it too, and is logged.
+        pub fn with_events<F, R>($self: $receiver, filter: F) -> $output
+        where
+            F: Fn(Socket, Event<Args>) -> R + Send + Sync + 'static,
+            R: Future<Output = Result<Option<Event<Args>>, HandlerError>> + 'static,
+        {
+            let filter: Filter = Arc::new(move |socket, event| Box::pin(filter(socket, event)));
+            $self.register(move |handlers| handlers.filters.push(filter));
+            $self
+        }
+
+        /// Runs when a socket that had connected has gone, before `on_disconnect`, and is told which rooms it was in. What is
+        /// emitted to rooms from here on does not reach it.
+        pub fn on_disconnecting<F, R>($self: $receiver, handler: F) -> $output
+        where
+            F: Fn(Socket, Leaving) -> R + Send + Sync + 'static,
+            R: Future<Output = Result<(), HandlerError>> + 'static,
+        {
+            let handler = erase(handler);
+            $self.register(move |handlers| handlers.disconnecting = Some(handler));
+            $self
+        }
+
+        /// Runs once a socket that had connected has gone. What is emitted to rooms from here on does not reach it.
+        pub fn on_disconnect<F, R>($self: $receiver, handler: F) -> $output
+        where
+            F: Fn(Socket, DisconnectReason) -> R + Send + Sync + 'static,
+            R: Future<Output = Result<(), HandlerError>> + 'static,
+        {
+            let handler = erase(handler);
+            $self.register(move |handlers| handlers.disconnect = Some(handler));
+            $self
+        }
+    };
+}
+
+/// Generates what can be registered where sockets are still to come: on a namespace and on a pattern of namespaces.
+macro_rules! connection_registration {
+    ($self:ident, $receiver:ty, $output:ty) => {
+        /// Adds middleware for connections: a socket passes it, in the order of registration, before it is connected.
+        ///
+        /// An error is sent to the client, whose `connect_error` listeners get its message and data; nothing else is
+        /// told of such a socket. The socket is in no room yet and cannot be emitted to, but its handshake, `auth` and
+        /// `data` are there. All middleware together has [`Limits::admission_timeout`](crate::Limits::admission_timeout).
+        pub fn with<F, R>($self: $receiver, middleware: F) -> $output
+        where
+            F: Fn(Socket) -> R + Send + Sync + 'static,
+            R: Future<Output = Result<(), ConnectError>> + 'static,
+        {
+            let admission: Admission = Arc::new(move |socket| Box::pin(middleware(socket)));
+            $self.register(move |handlers| handlers.admissions.push(admission));
+            $self
+        }
+
+        /// Runs once a socket has connected. Its events are held until this returns, for
+        /// [`Limits::connection_handler_timeout`](crate::Limits::connection_handler_timeout) at most.
+        pub fn on_connection<F, R>($self: $receiver, handler: F) -> $output
+        where
+            F: Fn(Socket) -> R + Send + Sync + 'static,
+            R: Future<Output = Result<(), HandlerError>> + 'static,
+        {
+            let handler = erase(move |socket, ()| handler(socket));
+            $self.register(move |handlers| handlers.connection = Some(handler));
+            $self
+        }
+    };
+}
+
+pub(super) use {connection_registration, registration};

@@ -2,13 +2,17 @@
 //! them to handlers, and a test can put a fake behind them.
 
 pub(crate) mod ack;
+pub(crate) mod answers;
 pub(crate) mod args;
 pub(crate) mod broadcast;
 pub(crate) mod core;
 pub(crate) mod current;
+pub(crate) mod direct;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod handler;
 pub(crate) mod namespace;
+pub(crate) mod operators;
 pub(crate) mod registry;
+pub(crate) mod room_events;
 pub(crate) mod socket;

@@ -1,25 +1,24 @@
-//! A namespace of a server: where handlers are registered, and from where everybody in it is reached.
+//! A namespace of a server, or all of a pattern: where handlers are registered, and from where everybody in it is reached.
 
 use std::sync::Arc;
 
+use super::answers::Answers;
 use super::args::{FromArgs, ToArgs};
 use super::broadcast::Broadcast;
 use super::core::Core;
-use super::error::{EmitError, HandlerError, RoomError};
-use super::event::Event;
-use super::handler::{erase, erase_event};
+use super::error::{ConnectError, EmitError, HandlerError, RoomError};
+use super::event::{Event, Leaving};
+use super::handler::{
+    Admission, Filter, Handlers, Observer, connection_registration, erase, erase_event, registration,
+};
+use super::operators::emitter;
+use super::registry::Matches;
+use super::room_events::RoomEvents;
 use super::socket::Socket;
 use crate::ids::NamespacePath;
 use crate::messages::request::{Listing, Request};
 use crate::protocol::reason::DisconnectReason;
-
-/// A namespace. Handlers registered here serve all its sockets and cost nothing per socket; registering a name again
-/// replaces its handler for sockets that connect afterwards.
-#[derive(Debug, Clone)]
-pub struct Namespace {
-    core: Arc<Core>,
-    path: NamespacePath,
-}
+use crate::protocol::socketio::packet::Args;
 
 /// A room and how many are in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,9 +29,25 @@ pub struct RoomSummary {
     pub members: usize,
 }
 
+/// A namespace. Handlers registered here serve all its sockets and cost nothing per socket; they serve sockets that connect
+/// afterwards.
+#[derive(Debug, Clone)]
+pub struct Namespace {
+    core: Arc<Core>,
+    path: NamespacePath,
+}
+
 impl Namespace {
+    /// A namespace that comes to be if it was not there.
     pub(crate) fn new(core: Arc<Core>, path: NamespacePath) -> Self {
-        core.registry.register(&path, |_| {});
+        if !core.registry.knows(&path) {
+            core.registry.register(&path, |_| {});
+        }
+        Self { core, path }
+    }
+
+    /// A namespace that is there already.
+    pub(crate) fn existing(core: Arc<Core>, path: NamespacePath) -> Self {
         Self { core, path }
     }
 
@@ -41,59 +56,17 @@ impl Namespace {
         self.path.as_str()
     }
 
-    /// Handles the event `name` of every socket.
-    ///
-    /// Handlers of one socket start in the order in which its events arrived, and interleave only at `.await`. An error
-    /// is logged. A panic is logged and puts its socket out of the namespace, and nothing else: the client is told "io server
-    /// disconnect" and does not come back by itself. Arguments that are no `T` are an error.
-    #[must_use = "registration is chained; end the chain with a semicolon if this is the last handler"]
-    pub fn on<T, F, R>(self, name: &str, handler: F) -> Self
-    where
-        T: FromArgs,
-        F: Fn(Socket, Event<T>) -> R + Send + Sync + 'static,
-        R: Future<Output = Result<(), HandlerError>> + 'static,
-    {
-        self.core.registry.register(&self.path, |handlers| {
-            handlers.events.insert(name.to_owned(), erase_event(handler));
-        });
-        self
+    fn register(&self, change: impl FnOnce(&mut Handlers)) {
+        self.core.registry.register(&self.path, change);
     }
 
-    /// Handles every event for which no handler is registered by name.
-    #[must_use = "registration is chained; end the chain with a semicolon if this is the last handler"]
-    pub fn on_unhandled<T, F, R>(self, handler: F) -> Self
-    where
-        T: FromArgs,
-        F: Fn(Socket, Event<T>) -> R + Send + Sync + 'static,
-        R: Future<Output = Result<(), HandlerError>> + 'static,
-    {
-        self.core.registry.register(&self.path, |handlers| handlers.unhandled = Some(erase_event(handler)));
-        self
-    }
+    connection_registration!(self, Self, Self);
+    registration!(self, Self, Self);
+    emitter!();
 
-    /// Runs once a socket has connected. Its events are held until this returns, for
-    /// [`Limits::connection_handler_timeout`](crate::Limits::connection_handler_timeout) at most.
-    #[must_use = "registration is chained; end the chain with a semicolon if this is the last handler"]
-    pub fn on_connection<F, R>(self, handler: F) -> Self
-    where
-        F: Fn(Socket) -> R + Send + Sync + 'static,
-        R: Future<Output = Result<(), HandlerError>> + 'static,
-    {
-        self.core.registry.register(&self.path, |handlers| {
-            handlers.connection = Some(erase(move |socket, ()| handler(socket)));
-        });
-        self
-    }
-
-    /// Runs once a socket that had connected has gone. What is emitted to rooms from here on does not reach it.
-    #[must_use = "registration is chained; end the chain with a semicolon if this is the last handler"]
-    pub fn on_disconnect<F, R>(self, handler: F) -> Self
-    where
-        F: Fn(Socket, DisconnectReason) -> R + Send + Sync + 'static,
-        R: Future<Output = Result<(), HandlerError>> + 'static,
-    {
-        self.core.registry.register(&self.path, |handlers| handlers.disconnect = Some(erase(handler)));
-        self
+    /// Every socket of the namespace, to be narrowed.
+    pub fn everybody(&self) -> Broadcast {
+        Broadcast::new(self.core.clone(), self.path.clone(), None)
     }
 
     /// The rooms that have members now, in the order of their names; sockets' own rooms are not among them.
@@ -112,23 +85,29 @@ impl Namespace {
         Ok(rooms)
     }
 
-    /// Narrows to a room; see [`Broadcast::to`].
-    pub fn to(&self, room: impl AsRef<str>) -> Broadcast {
-        self.everybody().to(room)
+    /// What happens to the rooms of this namespace from here on.
+    pub fn room_events(&self) -> RoomEvents {
+        RoomEvents::new(self.core.room_changes.subscribe(), self.path.clone())
+    }
+}
+
+/// All namespaces whose paths match: each exists while it has sockets, and costs nothing otherwise.
+#[derive(Debug, Clone)]
+pub struct NamespacePattern {
+    core: Arc<Core>,
+    number: usize,
+}
+
+impl NamespacePattern {
+    pub(crate) fn new(core: Arc<Core>, matches: Matches) -> Self {
+        let number = core.registry.add_pattern(matches);
+        Self { core, number }
     }
 
-    /// Everybody but the members of a room; see [`Broadcast::except`].
-    pub fn except(&self, room: impl AsRef<str>) -> Broadcast {
-        self.everybody().except(room)
+    fn register(&self, change: impl FnOnce(&mut Handlers)) {
+        self.core.registry.register_pattern(self.number, change);
     }
 
-    /// Emits to every socket of the namespace; see [`Broadcast::emit`].
-    pub async fn emit<T: ToArgs>(&self, name: &str, data: T) -> Result<(), EmitError> {
-        self.everybody().emit(name, data).await
-    }
-
-    /// Every socket of the namespace, to be narrowed.
-    pub fn everybody(&self) -> Broadcast {
-        Broadcast::new(self.core.clone(), self.path.clone(), None)
-    }
+    connection_registration!(self, Self, Self);
+    registration!(self, Self, Self);
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -10,13 +11,20 @@ use serde::de::DeserializeOwned;
 use super::args::{FromArgs, ToArgs};
 use super::broadcast::Broadcast;
 use super::core::Core;
-use super::error::{AckError, DataError, EmitError, RoomError};
+use super::direct::Direct;
+use super::error::{AckError, DataError, EmitError, HandlerError, RoomError};
+use super::event::{Event, Leaving};
+use super::handler::{Filter, Handlers, Observer, erase, erase_event, registration};
+use super::namespace::Namespace;
+use super::operators::operators;
 use crate::ids::{NamespacePath, RoomName, SocketId};
 use crate::messages::handshake::Handshake;
 use crate::messages::hub::Grade;
-use crate::messages::request::{Done, Joined, Listing, Request, RequestError};
+use crate::messages::request::{Done, Joined, Listing, Registration, Request, RequestError};
 use crate::messages::session::SessionLink;
 use crate::messages::socket::SocketInfo;
+use crate::protocol::reason::DisconnectReason;
+use crate::protocol::socketio::packet::Args;
 use crate::state::rooms::Target;
 
 /// A client in a namespace. Cheap to clone, usable from any thread; stays valid, and useless, when the client is gone.
@@ -40,7 +48,7 @@ impl Socket {
         self.info.id
     }
 
-    pub(crate) fn namespace(&self) -> &NamespacePath {
+    pub(crate) fn path(&self) -> &NamespacePath {
         &self.info.namespace
     }
 
@@ -49,8 +57,43 @@ impl Socket {
     }
 
     /// The namespace it is in.
-    pub fn namespace_path(&self) -> &str {
-        self.info.namespace.as_str()
+    pub fn namespace(&self) -> Namespace {
+        Namespace::existing(self.core.clone(), self.info.namespace.clone())
+    }
+
+    fn register(&self, change: impl FnOnce(&mut Handlers) + Send + 'static) {
+        let registration = Registration(Box::new(|handlers| {
+            if let Some(handlers) = handlers.downcast_mut() {
+                change(handlers);
+            }
+        }));
+        // A socket that has gone has no more events to handle.
+        let _ = self.info.link.request(Request::Register { socket: self.info.id, registration });
+    }
+
+    registration!(self, &Self, &Self);
+
+    /// Handles the event `name` once; see [`on`](Self::on).
+    pub fn once<T, F, R>(&self, name: &str, handler: F) -> &Self
+    where
+        T: FromArgs,
+        F: Fn(Socket, Event<T>) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), HandlerError>> + 'static,
+    {
+        let (used, handler) = (AtomicBool::new(false), erase_event(handler));
+        self.on(name, move |socket, event: Event<Args>| {
+            let first = !used.swap(true, Ordering::Relaxed);
+            if first {
+                socket.off(&event.name);
+            }
+            let running = first.then(|| handler(socket, event));
+            async move {
+                match running {
+                    Some(running) => running.await,
+                    None => Ok(()),
+                }
+            }
+        })
     }
 
     /// What the client said when it connected.
@@ -91,12 +134,37 @@ impl Socket {
     /// Completes when the event has its place; while more than half of the client's outbox waits to be read, not before
     /// that has gone down, which is what slows a fast handler to its client's pace.
     pub async fn emit<T: ToArgs>(&self, name: &str, data: T) -> Result<(), EmitError> {
+        self.emit_graded(Grade::Plain, name, data).await
+    }
+
+    /// Emits to this client alone and awaits its ack, for [`Limits::ack_timeout`](crate::Limits::ack_timeout) unless
+    /// [`timeout`](Self::timeout) says otherwise.
+    pub async fn emit_with_ack<R: FromArgs, T: ToArgs>(&self, name: &str, data: T) -> Result<R, AckError> {
+        self.call(Grade::Plain, None, name, data).await
+    }
+
+    /// May be dropped while the connection is not ready for it; see [`Direct::volatile`].
+    pub fn volatile(&self) -> Direct {
+        Direct::new(self.clone()).volatile()
+    }
+
+    /// How long an ack is awaited; see [`Direct::timeout`].
+    pub fn timeout(&self, timeout: Duration) -> Direct {
+        Direct::new(self.clone()).timeout(timeout)
+    }
+
+    /// Accepted for the sake of Socket.IO's API; see [`Direct::compress`].
+    pub fn compress(&self, compress: bool) -> Direct {
+        Direct::new(self.clone()).compress(compress)
+    }
+
+    pub(crate) async fn emit_graded<T: ToArgs>(&self, grade: Grade, name: &str, data: T) -> Result<(), EmitError> {
         if !self.info.link.is_open() {
             return Err(EmitError::Disconnected);
         }
         let draft = self.core.draft(&self.info.namespace, name, &data, true)?;
         let link = self.core.outlet(Some(&self.info.link));
-        let (socket, grade) = (self.info.id, Grade::Plain);
+        let socket = self.info.id;
         let own = link.is(&self.info.link);
         let request = |sender| match own {
             true => Request::Direct { socket, draft, grade, done: Done::WhenTaken(sender) },
@@ -107,22 +175,18 @@ impl Socket {
         Ok(Core::ask(&link, request).await?)
     }
 
-    /// Emits to this client alone and awaits its ack, for 10 s unless the server was set up otherwise.
-    pub async fn emit_with_ack<R: FromArgs, T: ToArgs>(&self, name: &str, data: T) -> Result<R, AckError> {
-        self.emit_with_ack_within(self.core.limits.ack_timeout, name, data).await
-    }
-
-    /// Emits to this client alone and awaits its ack for as long as `timeout`.
-    pub async fn emit_with_ack_within<R: FromArgs, T: ToArgs>(
+    pub(crate) async fn call<R: FromArgs, T: ToArgs>(
         &self,
-        timeout: Duration,
+        grade: Grade,
+        timeout: Option<Duration>,
         name: &str,
         data: T,
     ) -> Result<R, AckError> {
         // Events with an ack id bear no token: a client would take its own ack callback's neighbour for one.
         let draft = self.core.draft(&self.info.namespace, name, &data, false)?;
         let socket = self.info.id;
-        let asked = Core::ask(&self.info.link, |answer| Request::Call { socket, draft, timeout, answer });
+        let timeout = timeout.unwrap_or(self.core.limits.ack_timeout);
+        let asked = Core::ask(&self.info.link, |answer| Request::Call { socket, draft, grade, timeout, answer });
         let args = match asked.await {
             Ok(args) => args,
             Err(RequestError::Unanswered) => return Err(AckError::Timeout),
@@ -154,15 +218,7 @@ impl Socket {
         Ok(rooms)
     }
 
-    /// A room without this socket itself; see [`Broadcast::to`]. With `io.to` the sender is included.
-    pub fn to(&self, room: impl AsRef<str>) -> Broadcast {
-        self.broadcast().to(room)
-    }
-
-    /// Everybody in the namespace but the members of a room and this socket itself; see [`Broadcast::except`].
-    pub fn except(&self, room: impl AsRef<str>) -> Broadcast {
-        self.broadcast().except(room)
-    }
+    operators!(broadcast);
 
     /// Everybody in the namespace but this socket itself.
     pub fn broadcast(&self) -> Broadcast {

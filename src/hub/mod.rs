@@ -8,18 +8,22 @@ mod numbering;
 mod stages;
 #[cfg(test)]
 mod tests;
+mod watching;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::fut::wrap_future;
 use actix::{Actor, AsyncContext, Context, Handler, Recipient};
+use tokio::sync::broadcast;
 
 use crate::ids::WorkerId;
 use crate::limits::Limits;
 use crate::log::{Journal, Queue};
 use crate::messages::abort::AbortOnUnwind;
+use crate::messages::fanout::FanoutCommand;
 use crate::messages::hub::{HubBatch, HubCommand, HubControl};
+use crate::messages::room_change::RoomChange;
 use crate::metrics::Metrics;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::pipeline::Pipeline;
@@ -46,6 +50,10 @@ pub(crate) struct Hub {
     /// Set where durable events are kept.
     queue: Option<Box<dyn Queue>>,
     links: Links,
+    /// Events so far that want acks of many.
+    collections: u64,
+    /// For those who watch rooms.
+    room_changes: broadcast::Sender<RoomChange>,
     retrying: bool,
     /// Commands taken since others of this thread had their turn.
     taken: usize,
@@ -66,7 +74,7 @@ pub(crate) struct Stores {
 }
 
 impl Hub {
-    pub(crate) fn new(limits: Limits, stores: Stores) -> Self {
+    pub(crate) fn new(limits: Limits, stores: Stores, room_changes: broadcast::Sender<RoomChange>) -> Self {
         let Stores { journal, queue, seed, metrics } = stores;
         Self {
             rooms: Rooms::default(),
@@ -75,6 +83,8 @@ impl Hub {
             queue,
             links: Links::new(limits.worker_bytes_max),
             limits,
+            collections: 0,
+            room_changes,
             retrying: false,
             taken: 0,
             metrics,
@@ -88,9 +98,9 @@ impl Hub {
                 let offset = self.number();
                 self.pass(Entry::Connect { worker, from, socket, member, namespace, pid, reply, offset });
             }
-            HubCommand::Disconnect { socket } => {
+            HubCommand::Disconnect { socket, rooms } => {
                 let offset = self.number();
-                self.pass(Entry::Disconnect { socket, offset });
+                self.pass(Entry::Disconnect { socket, rooms, offset });
             }
             HubCommand::Join { from, socket, room } => {
                 let offset = self.number();
@@ -110,6 +120,9 @@ impl Hub {
             }
             HubCommand::List { from, listing } => self.pass(Entry::List { worker, from, listing }),
             HubCommand::Fetched { worker, to, sockets } => self.links.fetched(worker, to, sockets),
+            HubCommand::Acked { worker, to, socket, answer } => {
+                self.links.tell(worker, FanoutCommand::Acked { to, socket, answer })
+            }
             HubCommand::Consumed { bytes } => self.links.consumed(worker, bytes),
         }
     }
@@ -131,7 +144,7 @@ impl Hub {
             log::warn!("worker is gone, its sockets are taken out worker={}", worker.0);
             for socket in self.rooms.sockets_of(worker) {
                 let offset = self.number();
-                self.pass(Entry::Disconnect { socket, offset });
+                self.pass(Entry::Disconnect { socket, rooms: None, offset });
             }
         }
         if outcome.full && !self.retrying {

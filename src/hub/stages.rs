@@ -4,16 +4,17 @@
 //! Both run in one turn of the hub, unless a durable event ahead is not committed yet: then everything behind it waits.
 
 use smallvec::SmallVec;
+use tokio::sync::oneshot;
 
 use super::Hub;
 use crate::ids::{MemberKey, NamespacePath, Offset, PrivateId, RoomName, SocketId, WorkerId};
 use crate::log::{self, EventEntry, Record};
-use crate::messages::fanout::{Delivery, FanoutCommand, Outcome, Refusal};
-use crate::messages::hub::{Broadcast, Grade, OwnPacket, ReplyTo};
+use crate::messages::fanout::{Collect, Delivery, FanoutCommand, Outcome, Refusal};
+use crate::messages::hub::{AckWanted, Broadcast, Grade, OwnPacket, ReplyTo};
 use crate::messages::request::{Listing, ROOMS_PER_PAGE, RoomPage};
 use crate::protocol::encoded::{Draft, Encoded, Message};
 use crate::state::outbox::PACKET_OVERHEAD_BYTES;
-use crate::state::rooms::{Absent, Place, Route, Target};
+use crate::state::rooms::{Absent, Place, Target};
 
 /// What stage 2 applies.
 pub(super) enum Entry {
@@ -29,6 +30,7 @@ pub(super) enum Entry {
     },
     Disconnect {
         socket: SocketId,
+        rooms: Option<oneshot::Sender<Vec<RoomName>>>,
         offset: Option<Offset>,
     },
     Join {
@@ -52,6 +54,8 @@ pub(super) enum Entry {
         target: Target,
         packet: EventPacket,
         volatile: bool,
+        /// Set when its receivers are to answer.
+        collect: Option<Collect>,
     },
     Pass {
         worker: WorkerId,
@@ -90,9 +94,17 @@ impl Hub {
         let Broadcast { from, target, draft, grade, ack } = broadcast;
         let namespace = draft.namespace().clone();
         let offset = if grade == Grade::Volatile { None } else { self.number() };
+        let collect = match ack {
+            AckWanted::OfMany(timeout) => Some(Collect { id: self.next_collection(), worker, to: from, timeout }),
+            AckWanted::No | AckWanted::OfOne(_) => None,
+        };
+        let id = match ack {
+            AckWanted::OfOne(id) => Some(id),
+            _ => collect.map(|collect| collect.id),
+        };
         let packet = match &offset {
-            Some(offset) => EventPacket::Numbered(draft.seal(ack, Some(offset)), *offset),
-            None => EventPacket::Unnumbered(draft, ack),
+            Some(offset) => EventPacket::Numbered(draft.seal(id, Some(offset)), *offset),
+            None => EventPacket::Unnumbered(draft, id),
         };
         let volatile = grade == Grade::Volatile;
         let durable = grade == Grade::Durable;
@@ -100,7 +112,7 @@ impl Hub {
             return self.links.answer(worker, from, Outcome::Refused(refusal));
         }
         let overtakes = volatile && !self.pipeline.any(|entry| entry.concerns(&namespace, &target));
-        let entry = Entry::Event { worker, from, namespace, target, packet, volatile };
+        let entry = Entry::Event { worker, from, namespace, target, packet, volatile, collect };
         if durable {
             self.pipeline.push(entry, true);
         } else if overtakes {
@@ -108,6 +120,12 @@ impl Hub {
         } else {
             self.pass(entry);
         }
+    }
+
+    /// The id of an event that wants acks of many: `4n+2`, so that an id alone tells who asked.
+    fn next_collection(&mut self) -> u64 {
+        self.collections += 1;
+        4 * self.collections + 2
     }
 
     /// An entry that waits for nobody: applied now, or behind what waits.
@@ -154,26 +172,22 @@ impl Hub {
                 self.links.tell(worker, FanoutCommand::Attach { member, everybody, reply, offset });
                 self.links.answer(worker, from, Outcome::Connected { offset });
             }
-            Entry::Disconnect { socket, offset } => {
-                if let Some(place) = self.rooms.disconnect(&socket) {
-                    self.journal(offset, || log::Entry::Disconnect { socket });
-                    self.links.tell(place.worker, FanoutCommand::Detach { member: place.member });
-                }
-            }
+            Entry::Disconnect { socket, rooms, offset } => self.apply_disconnect(socket, rooms, offset),
             Entry::Join { worker, from, socket, room, offset } => {
                 let outcome = self.apply_join(socket, room, offset);
                 self.links.answer(worker, from, outcome);
             }
             Entry::Leave { worker, from, socket, room, offset } => {
-                if let Ok((place, number)) = self.rooms.leave(&socket, &room) {
+                if let Ok(left) = self.rooms.leave(&socket, &room) {
+                    self.tell_left(&socket, &room, left.members);
                     self.journal(offset, || log::Entry::Leave { socket, room });
-                    let member = place.member;
-                    self.links.tell(place.worker, FanoutCommand::Leave { member, room: number });
+                    let Place { worker, member } = left.place;
+                    self.links.tell(worker, FanoutCommand::Leave { member, room: left.room });
                 }
                 self.links.answer(worker, from, Outcome::Left);
             }
-            Entry::Event { worker, from, namespace, target, packet, volatile } => {
-                let outcome = self.apply_event(&namespace, &target, packet, volatile);
+            Entry::Event { worker, from, namespace, target, packet, volatile, collect } => {
+                let outcome = self.apply_event(&namespace, &target, packet, volatile, collect);
                 self.links.answer_publisher(worker, from, outcome);
             }
             Entry::Pass { worker, from, packet } => {
@@ -194,9 +208,28 @@ impl Hub {
         }
     }
 
+    fn apply_disconnect(
+        &mut self,
+        socket: SocketId,
+        asker: Option<oneshot::Sender<Vec<RoomName>>>,
+        offset: Option<Offset>,
+    ) {
+        // Nobody asks, mostly.
+        let wanted = asker.is_some() || self.is_watched();
+        let rooms = if wanted { self.rooms.rooms_of(&socket) } else { Vec::new() };
+        for (room, members) in &rooms {
+            self.tell_left(&socket, room, members - 1);
+        }
+        let Some(Place { worker, member }) = self.rooms.disconnect(&socket) else { return };
+        self.journal(offset, || log::Entry::Disconnect { socket });
+        let told = asker.map(|asker| (asker, rooms.into_iter().map(|(room, _)| room).collect()));
+        self.links.tell(worker, FanoutCommand::Detach { member, told });
+    }
+
     fn apply_join(&mut self, socket: SocketId, room: RoomName, offset: Option<Offset>) -> Outcome {
         match self.rooms.join(&socket, &room, self.limits.rooms_per_socket_max) {
             Ok(joined) if joined.fresh => {
+                self.tell_joined(&socket, &room, joined.members);
                 self.journal(offset, || log::Entry::Join { socket, room });
                 let member = joined.place.member;
                 self.links.tell(joined.place.worker, FanoutCommand::Join { member, room: joined.room });
@@ -218,6 +251,7 @@ impl Hub {
         target: &Target,
         packet: EventPacket,
         volatile: bool,
+        collect: Option<Collect>,
     ) -> Outcome {
         let (message, offset) = match packet {
             EventPacket::Numbered(message, offset) => {
@@ -234,14 +268,29 @@ impl Hub {
         };
         let route = self.rooms.route(namespace, target);
         let cost = message.byte_len() + PACKET_OVERHEAD_BYTES;
+        let mut parts = 0;
         for worker in self.links.workers() {
             let reach = self.rooms.reach(&route, worker);
             if reach > 0 {
-                let delivery = delivery(&route, worker, &message, offset, volatile, reach * cost);
+                parts += 1;
+                let delivery = Delivery {
+                    rooms: route.rooms.clone(),
+                    except: route.except.clone(),
+                    members: on(worker, &route.sockets),
+                    exclude: on(worker, &route.exclude),
+                    message: message.clone(),
+                    offset,
+                    volatile,
+                    weight: reach * cost,
+                    collect,
+                };
                 self.links.deliver(worker, delivery);
             }
         }
-        Outcome::Emitted { offset }
+        match collect {
+            Some(_) => Outcome::Asked { parts },
+            None => Outcome::Emitted { offset },
+        }
     }
 
     fn apply_fetch(&mut self, asker: WorkerId, from: ReplyTo, namespace: &NamespacePath, target: &Target) {
@@ -302,26 +351,6 @@ fn event_entry(namespace: &NamespacePath, target: &Target, message: &Message) ->
         exclude: target.exclude,
         message: message.clone(),
     })
-}
-
-fn delivery(
-    route: &Route,
-    worker: WorkerId,
-    message: &Message,
-    offset: Option<Offset>,
-    volatile: bool,
-    weight: usize,
-) -> Delivery {
-    Delivery {
-        rooms: route.rooms.clone(),
-        except: route.except.clone(),
-        members: on(worker, &route.sockets),
-        exclude: on(worker, &route.exclude),
-        message: message.clone(),
-        offset,
-        volatile,
-        weight,
-    }
 }
 
 fn on(worker: WorkerId, places: &[Place]) -> SmallVec<[MemberKey; 1]> {

@@ -13,7 +13,7 @@ use crate::log::memory::MemoryJournal;
 use crate::log::{Entry, Queue, QueueError, Record};
 use crate::messages::abort::tests::{aborts, is_to_panic};
 use crate::messages::fanout::{FanoutBatch, FanoutCommand, Outcome, Refusal};
-use crate::messages::hub::{Broadcast, Grade, HubBatch, HubCommand, HubControl, ReplyTo};
+use crate::messages::hub::{AckWanted, Broadcast, Grade, HubBatch, HubCommand, HubControl, ReplyTo};
 use crate::protocol::encoded::{Draft, Encoded};
 use crate::state::credit::Ticket;
 use crate::state::pipeline::Position;
@@ -39,7 +39,7 @@ impl Handler<FanoutBatch> for Listener {
         for command in batch.commands {
             let words = match command {
                 FanoutCommand::Attach { member, .. } => format!("attach {}", member.0),
-                FanoutCommand::Detach { member } => format!("detach {}", member.0),
+                FanoutCommand::Detach { member, .. } => format!("detach {}", member.0),
                 FanoutCommand::Join { member, .. } => format!("join {}", member.0),
                 FanoutCommand::Leave { member, .. } => format!("leave {}", member.0),
                 FanoutCommand::Deliver(delivery) => format!("deliver {}", delivery.message.text()),
@@ -47,6 +47,7 @@ impl Handler<FanoutBatch> for Listener {
                 FanoutCommand::Fetch { to, .. } => format!("fetch {}", to.ticket.0),
                 FanoutCommand::Fetched { ticket, sockets, .. } => format!("fetched {} {}", ticket.0, sockets.len()),
                 FanoutCommand::Listed { page, .. } => format!("listed {}", page.rooms.len()),
+                FanoutCommand::Acked { to, .. } => format!("acked {}", to.ticket.0),
                 FanoutCommand::Pass { .. } => "pass".into(),
                 FanoutCommand::CloseAll(reason) => format!("close all: {reason}"),
             };
@@ -95,7 +96,8 @@ struct Rig {
 impl Rig {
     fn new(limits: Limits, stores: Stores) -> Self {
         let (said, heard) = mpsc::channel();
-        let hub = Hub::new(limits, stores).start();
+        let (room_changes, _) = tokio::sync::broadcast::channel(1);
+        let hub = Hub::new(limits, stores, room_changes).start();
         let fanout = Listener(said).start().recipient();
         let rig = Self { hub, heard, ticket: 0 };
         rig.tell(HubCommand::Register { fanout });
@@ -128,7 +130,7 @@ impl Rig {
         let draft = Draft::event(NamespacePath::root(), event, b"", Vec::new(), false);
         let target = Target { rooms: SmallVec::from_elem(room(name), 1), ..Target::default() };
         let from = self.from();
-        self.tell(HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack: None })));
+        self.tell(HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack: AckWanted::No })));
     }
 
     /// Everything said up to now: the hub and its worker have nothing left to do.
@@ -174,7 +176,7 @@ fn stage_two_waits_in_order_behind_a_slow_durable_event() {
         rig.join(2, "a");
         rig.emit("a", "plain", Grade::Plain);
         rig.emit("a", "volatile behind it", Grade::Volatile);
-        rig.tell(HubCommand::Disconnect { socket: socket(1) });
+        rig.tell(HubCommand::Disconnect { socket: socket(1), rooms: None });
         assert_eq!(rig.heard().await, [""; 0], "everything waits, also joins and leaves");
 
         let (position, _) = queue.try_recv().unwrap();
@@ -296,8 +298,8 @@ fn recoverable_entries_are_journalled_in_the_order_of_their_numbers() {
         rig.emit("a", "volatile", Grade::Volatile);
         let from = rig.from();
         rig.tell(HubCommand::Leave { from, socket: socket(1), room: room("a") });
-        rig.tell(HubCommand::Disconnect { socket: socket(1) });
-        rig.tell(HubCommand::Disconnect { socket: socket(1) });
+        rig.tell(HubCommand::Disconnect { socket: socket(1), rooms: None });
+        rig.tell(HubCommand::Disconnect { socket: socket(1), rooms: None });
         rig.heard().await;
         let records: Vec<_> = journalled.try_iter().collect();
         assert_eq!(
@@ -329,7 +331,7 @@ fn a_dead_worker_takes_its_sockets_along() {
         let target = Target::default();
         let draft = Draft::event(NamespacePath::root(), "e", b"", Vec::new(), false);
         let from = rig.from();
-        let lost = Broadcast { from, target: target.clone(), draft, grade: Grade::Plain, ack: None };
+        let lost = Broadcast { from, target: target.clone(), draft, grade: Grade::Plain, ack: AckWanted::No };
         rig.tell(HubCommand::Broadcast(Box::new(lost)));
         rig.heard().await;
         let (from, namespace) = (rig.from(), NamespacePath::root());

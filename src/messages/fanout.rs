@@ -3,16 +3,19 @@
 //! The fanout applies deliveries first and passes answers on afterwards, so an answer cannot overtake an event.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::Message;
 use smallvec::SmallVec;
+use tokio::sync::oneshot;
 
-use crate::ids::{MemberKey, Offset, RoomId, SlotKey, WorkerId};
+use crate::ids::{MemberKey, Offset, RoomId, RoomName, SlotKey, SocketId, WorkerId};
 use crate::messages::hub::{OwnPacket, ReplyTo};
 use crate::messages::request::RoomPage;
 use crate::messages::socket::SocketInfo;
 use crate::protocol::encoded::{Encoded, Message as Packets};
 use crate::protocol::reason::DisconnectReason;
+use crate::protocol::socketio::packet::Args;
 use crate::state::credit::Ticket;
 
 /// What one turn of the hub means for one worker, in the hub's order. Bounded by credit: above `worker_bytes_max`
@@ -45,6 +48,21 @@ pub(crate) struct Delivery {
     pub volatile: bool,
     /// Bytes that the hub has booked for it with this worker.
     pub weight: usize,
+    /// Set when whoever gets it is to answer.
+    pub collect: Option<Collect>,
+}
+
+/// Where the acks of an event go that wants acks of many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Collect {
+    /// The ack id that the event bears.
+    pub id: u64,
+    /// The worker of the one who collects.
+    pub worker: WorkerId,
+    /// The one who collects, and for what.
+    pub to: ReplyTo,
+    /// For how long.
+    pub timeout: Duration,
 }
 
 /// How a command ended.
@@ -114,6 +132,8 @@ pub(crate) enum FanoutCommand {
     Detach {
         /// Which.
         member: MemberKey,
+        /// Who is told the rooms it was in, and these.
+        told: Option<(oneshot::Sender<Vec<RoomName>>, Vec<RoomName>)>,
     },
     /// A socket is in a room.
     Join {
@@ -175,6 +195,15 @@ pub(crate) enum FanoutCommand {
         to: ReplyTo,
         /// What was asked for.
         page: RoomPage,
+    },
+    /// An ack for somebody on this worker who collects them.
+    Acked {
+        /// Who, and for what.
+        to: ReplyTo,
+        /// Who answered.
+        socket: SocketId,
+        /// Its answer; `None` if it has gone instead.
+        answer: Option<Args>,
     },
     /// End every session on this worker.
     CloseAll(DisconnectReason),

@@ -1,14 +1,17 @@
 //! What the hub is told: by workers, in one FIFO each, and by the process around it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{Message, Recipient};
+use tokio::sync::oneshot;
 
 use super::fanout::FanoutBatch;
 use super::request::Listing;
 use super::socket::SocketInfo;
 use crate::ids::{MemberKey, NamespacePath, PrivateId, RoomName, SlotKey, SocketId, WorkerId};
 use crate::protocol::encoded::{Draft, Encoded, Message as Packets};
+use crate::protocol::socketio::packet::Args;
 use crate::state::credit::Ticket;
 use crate::state::pipeline::Position;
 use crate::state::rooms::Target;
@@ -81,8 +84,19 @@ pub(crate) struct Broadcast {
     pub draft: Draft,
     /// How much it is worth.
     pub grade: Grade,
-    /// The ack id it bears, for an emit to one socket that wants an answer.
-    pub ack: Option<u64>,
+    /// Whether its receivers are to answer.
+    pub ack: AckWanted,
+}
+
+/// Whether an event wants acks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AckWanted {
+    /// It does not.
+    No,
+    /// Of one socket, whose session drew this id.
+    OfOne(u64),
+    /// Of everyone who gets it, for so long. The hub draws the id.
+    OfMany(Duration),
 }
 
 /// One thing for the hub to do. Sent by sessions, the desk and fanouts through their worker's port.
@@ -111,6 +125,8 @@ pub(crate) enum HubCommand {
     Disconnect {
         /// Which.
         socket: SocketId,
+        /// Who wants to know which rooms it was in. Answered behind everything that was delivered to it.
+        rooms: Option<oneshot::Sender<Vec<RoomName>>>,
     },
     /// A socket joins a room. Answered by `Joined`.
     Join {
@@ -164,6 +180,17 @@ pub(crate) enum HubCommand {
         from: ReplyTo,
         /// Which of them.
         listing: Listing,
+    },
+    /// A client's ack of an event that wanted acks of many, on its way to who collects them. Not answered.
+    Acked {
+        /// The worker of the one who collects.
+        worker: WorkerId,
+        /// The one who collects, and for what.
+        to: ReplyTo,
+        /// Who answered.
+        socket: SocketId,
+        /// Its answer; `None` if it has gone instead.
+        answer: Option<Args>,
     },
     /// This worker has written out so many delivered bytes since it last said so.
     Consumed {

@@ -13,6 +13,7 @@ pub(crate) mod fanout;
 pub(crate) mod handshake;
 pub(crate) mod hub;
 pub(crate) mod request;
+pub(crate) mod room_change;
 pub(crate) mod session;
 pub(crate) mod sink;
 pub(crate) mod socket;

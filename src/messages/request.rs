@@ -1,5 +1,7 @@
 //! What code asks for through handles: sent by `api`, taken by the session that is current, or by the desk.
 
+use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,6 +80,35 @@ pub(crate) struct RoomPage {
     pub next: Option<u32>,
 }
 
+/// Why a socket is not among those who answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// No answer in time.
+    Late,
+    /// It has gone.
+    Gone,
+    /// Its answer would have been too much to keep.
+    TooMuch,
+}
+
+/// What many sockets answered to one emit.
+#[derive(Debug, Default)]
+pub(crate) struct Collected {
+    /// Who answered what.
+    pub answers: Vec<(SocketId, Args)>,
+    /// Who did not.
+    pub missing: Vec<(SocketId, Missing)>,
+}
+
+/// A change of what is registered on one socket. What that is only `api` and `session` know.
+pub(crate) struct Registration(pub Box<dyn FnOnce(&mut dyn Any) + Send>);
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Registration")
+    }
+}
+
 /// When an emit is answered.
 #[derive(Debug)]
 pub(crate) enum Done {
@@ -133,10 +164,32 @@ pub(crate) enum Request {
         socket: SocketId,
         /// What.
         draft: Draft,
+        /// How much it is worth.
+        grade: Grade,
         /// For how long.
         timeout: Duration,
         /// Gets the ack's arguments.
         answer: oneshot::Sender<Result<Args, RequestError>>,
+    },
+    /// Emit to rooms and collect the acks.
+    Collect {
+        /// For whom.
+        target: Target,
+        /// What.
+        draft: Draft,
+        /// How much it is worth.
+        grade: Grade,
+        /// For how long.
+        timeout: Duration,
+        /// Gets the acks.
+        answer: oneshot::Sender<Result<Collected, RequestError>>,
+    },
+    /// Register handlers on the session's own socket.
+    Register {
+        /// Which of its sockets.
+        socket: SocketId,
+        /// What.
+        registration: Registration,
     },
     /// Answer an event that the client emitted with an ack id. At most one per such event.
     Acknowledge {

@@ -13,8 +13,10 @@ use super::request::{Request, RoomPage};
 use super::sink::{FrameSink, Handover};
 use super::socket::SocketInfo;
 use crate::ids::SocketId;
+use crate::protocol::encoded::{Encoded, Message as Packets};
 use crate::protocol::engineio::packet::Packet;
 use crate::protocol::reason::DisconnectReason;
+use crate::protocol::socketio::packet::Args;
 use crate::state::credit::Ticket;
 
 /// Why a session refuses what a transport brings.
@@ -84,11 +86,30 @@ pub(crate) enum SessionCommand {
     Request(Request),
     /// Handlers have finished and events are held. Sent by the last of them, once until the session has looked.
     HandlersFreed,
-    /// A middleware or connection handler returned. Sent once for each socket.
+    /// Connection middleware has let a socket in, or refused it. Sent once for each socket that has to pass some.
     Admitted {
         /// Which socket.
         socket: SocketId,
+        /// The CONNECT_ERROR packet, if it is refused.
+        refusal: Option<Encoded>,
     },
+    /// A connection handler returned. Sent once for each socket.
+    Opened {
+        /// Which socket.
+        socket: SocketId,
+    },
+    /// One of those who answer an event of this session did, or has gone. Sent by the fanout; bounded by how many got the event.
+    Acked {
+        /// Which event.
+        ticket: Ticket,
+        /// Who.
+        socket: SocketId,
+        /// Its answer, if it has not gone.
+        answer: Option<Args>,
+    },
+    /// A message was queued for this session's client, and somebody watches. Sent by the worker; dropped when the session is
+    /// behind.
+    Sent(Packets),
     /// A handler panicked: put its socket out, nothing else.
     HandlerPanicked {
         /// Whose handler.
@@ -156,6 +177,11 @@ impl SessionLink {
             SendError::Full(_) => OfferError::Full,
             SendError::Closed(_) => OfferError::Gone,
         })
+    }
+
+    /// Tells what the session may miss when it is behind.
+    pub(crate) fn hint(&self, command: SessionCommand) {
+        let _ = self.0.commands.try_send(command);
     }
 
     /// Hands in what belongs to one event of the client, or comes once: never refused for want of room.

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix::{Actor, Arbiter, System};
 use thiserror::Error;
+use tokio::sync::broadcast;
 
 use super::Server;
 use crate::api::core::Core;
@@ -15,6 +16,7 @@ use crate::ids::{Epoch, NamespacePath};
 use crate::limits::Limits;
 use crate::log::memory::MemoryJournal;
 use crate::messages::handshake::Handshake;
+use crate::messages::room_change::RoomChange;
 use crate::metrics::Metrics;
 use crate::session::Services;
 use crate::session::directory::Directory;
@@ -189,10 +191,11 @@ impl Builder {
         door.proxies = Proxies::parse(trusted_proxies).map_err(BuildError::Proxy)?;
         let recoverable = recovery != Recovery::off();
         let metrics = Arc::<Metrics>::default();
-        let hub = start_hub(&limits, recovery, metrics.clone())?;
+        let (room_changes, _) = broadcast::channel(limits.room_events_max.max(1));
+        let hub = start_hub(&limits, recovery, metrics.clone(), room_changes.clone())?;
         let workers = Arc::new(Workers::new(hub.commands.clone(), limits.clone(), metrics.clone()));
         let desk = open_desk(&hub, &workers, &limits, &metrics)?;
-        let core = Arc::new(Core::new(desk, recoverable, limits));
+        let core = Arc::new(Core::new(desk, recoverable, limits, room_changes));
         let root = Namespace::new(core.clone(), NamespacePath::root());
         let services = Services { core, directory: Arc::new(Directory::default()) };
         let accepting = Arc::new(AtomicBool::new(true));
@@ -207,7 +210,12 @@ struct StartedHub {
     commands: actix::Recipient<crate::messages::hub::HubBatch>,
 }
 
-fn start_hub(limits: &Limits, recovery: Recovery, metrics: Arc<Metrics>) -> Result<StartedHub, BuildError> {
+fn start_hub(
+    limits: &Limits,
+    recovery: Recovery,
+    metrics: Arc<Metrics>,
+    room_changes: broadcast::Sender<RoomChange>,
+) -> Result<StartedHub, BuildError> {
     let mut random = [0; 10];
     getrandom::fill(&mut random)?;
     let seed = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|at| random[at]));
@@ -221,7 +229,7 @@ fn start_hub(limits: &Limits, recovery: Recovery, metrics: Arc<Metrics>) -> Resu
     let stores = Stores { journal, queue: None, seed, metrics };
     let thread = Arbiter::new().handle();
     let limits = limits.clone();
-    let hub = Hub::start_in_arbiter(&thread, move |_| Hub::new(limits, stores));
+    let hub = Hub::start_in_arbiter(&thread, move |_| Hub::new(limits, stores, room_changes));
     let address = HubAddress { commands: hub.clone().recipient(), control: hub.recipient() };
     Ok(StartedHub { thread, commands: address.commands.clone(), address })
 }

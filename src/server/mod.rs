@@ -18,10 +18,13 @@ use std::time::Duration;
 use bytestring::ByteString;
 use thiserror::Error;
 
-use crate::api::args::ToArgs;
+use crate::api::answers::Answers;
+use crate::api::args::{FromArgs, ToArgs};
 use crate::api::broadcast::Broadcast;
-use crate::api::error::EmitError;
-use crate::api::namespace::Namespace;
+use crate::api::error::{EmitError, RoomError};
+use crate::api::namespace::{Namespace, NamespacePattern};
+use crate::api::operators::emitter;
+use crate::api::socket::Socket;
 use crate::hub::HubAddress;
 use crate::ids::NamespacePath;
 use crate::messages::hub::HubControl;
@@ -78,19 +81,20 @@ impl Server {
         }
     }
 
-    /// A room of `/`; see [`Broadcast::to`].
-    pub fn to(&self, room: impl AsRef<str>) -> Broadcast {
-        self.root.to(room)
+    /// All namespaces whose paths match: they exist while they have sockets. Where several patterns match a path, the first
+    /// that was made counts; a namespace made by [`of`](Self::of) goes before all patterns.
+    ///
+    /// `matches` is asked at every CONNECT to a path that `of` has not made; what else a client must bring is for
+    /// [`NamespacePattern::with`] to see.
+    pub fn of_matching(&self, matches: impl Fn(&str) -> bool + Send + Sync + 'static) -> NamespacePattern {
+        NamespacePattern::new(self.endpoint.services.core.clone(), Arc::new(matches))
     }
 
-    /// Everybody in `/` but the members of a room; see [`Broadcast::except`].
-    pub fn except(&self, room: impl AsRef<str>) -> Broadcast {
-        self.root.except(room)
-    }
+    emitter!();
 
-    /// Emits to every socket of `/`; see [`Broadcast::emit`].
-    pub async fn emit<T: ToArgs>(&self, name: &str, data: T) -> Result<(), EmitError> {
-        self.root.emit(name, data).await
+    /// Every socket of `/`, to be narrowed.
+    pub fn everybody(&self) -> Broadcast {
+        self.root.everybody()
     }
 
     /// Sessions connected at present, in all transports.

@@ -5,6 +5,7 @@ use std::time::Instant;
 use actix::{ActorContext, Context};
 
 use super::{Session, Transport};
+use crate::messages::hub::HubCommand;
 use crate::messages::request::{RequestError, answer};
 use crate::messages::session::TransportRefusal;
 use crate::messages::sink::Goodbye;
@@ -145,8 +146,10 @@ impl Session {
             let was_connected = self.state.is_connected(presence.socket.id());
             presence.socket.info().set_connected(false);
             self.state.gone(presence.socket.id());
-            if was_connected {
-                self.start_disconnect_handler(&presence, reason);
+            if was_connected && let Some(rooms) = self.start_leaving_handlers(&presence, reason) {
+                let socket = presence.socket.id();
+                self.registration.forget(socket);
+                self.registration.worker.send(HubCommand::Disconnect { socket, rooms: Some(rooms) });
             }
         }
         self.registration.withdraw_sockets();

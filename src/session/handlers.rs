@@ -7,16 +7,22 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use bytes::Bytes;
 use bytestring::ByteString;
+use tokio::sync::oneshot;
 
+use super::admission::refusal_packet;
 use super::{Presence, Session};
 use crate::api::ack::Ack;
 use crate::api::current::InSession;
-use crate::api::event::Event;
+use crate::api::event::{Event, Leaving};
 use crate::api::handler::{Handler, Running};
-use crate::ids::SocketId;
+use crate::ids::{NamespacePath, RoomName, SocketId};
 use crate::messages::session::{SessionCommand, SessionLink};
+use crate::protocol::encoded::{Encoded, Message};
 use crate::protocol::reason::DisconnectReason;
+use crate::protocol::socketio::packet::{Args, Packet};
+use crate::protocol::socketio::text::{self, Decoded};
 use crate::state::session::ClientEvent;
 
 /// How many handlers of a session run, and whether the session wants to know when one ends.
@@ -113,18 +119,35 @@ impl Session {
 
     /// Handlers that wait for this client's ack do not count: the ack could not come while the session does not read.
     fn pending(&self) -> usize {
-        self.running.count.get().saturating_sub(self.acks.len())
+        self.running.count.get().saturating_sub(self.acks.len() + self.gate.collecting())
     }
 
     fn start_event_handler(&mut self, socket: SocketId, event: ClientEvent) {
         let Some(presence) = self.presence(socket) else { return };
         let ClientEvent { name, ack, args } = event;
-        let Some(handler) = presence.handlers.event(&name) else {
+        let socket = presence.socket.clone();
+        let event = Event::new(name.clone(), args, Ack::new(ack, &socket));
+        if !presence.layers.is_direct() {
+            let layers = presence.layers.clone();
+            return self.spawn(socket.id(), name, move || Box::pin(layers.run(socket, event)));
+        }
+        let Some(handler) = presence.layers.event(&name).cloned() else {
             return log::debug!("event without handler sid={:?} event={name:?}", self.registration.id);
         };
-        let (handler, socket) = (handler.clone(), presence.socket.clone());
-        let ack = Ack::new(ack, &socket);
-        self.spawn(socket.id(), name.clone(), move || handler(socket, Event::new(name, args, ack)));
+        self.spawn(socket.id(), name, move || handler(socket, event));
+    }
+
+    /// An event was queued for a socket of this session, of which somebody watches what it is sent.
+    pub(super) fn on_sent(&self, message: &Message) {
+        let Some((namespace, name, args)) = sent_event(message, self.core.recovery) else { return };
+        let watched = self.presences.iter().find(|presence| *presence.socket.path() == namespace);
+        if let Some(presence) = watched.filter(|presence| presence.layers.observes_outgoing()) {
+            let (layers, socket) = (presence.layers.clone(), presence.socket.clone());
+            self.spawn(socket.id(), name.clone(), move || {
+                layers.observe_outgoing(&socket, &name, &args);
+                Box::pin(std::future::ready(Ok(())))
+            });
+        }
     }
 
     /// Runs the connection handler; the socket's events are held until it has returned.
@@ -135,18 +158,64 @@ impl Session {
             let running = handler(socket, ());
             Box::pin(async move {
                 let result = running.await;
-                let _ = link.post(SessionCommand::Admitted { socket: id });
+                let _ = link.post(SessionCommand::Opened { socket: id });
                 result
             })
         });
     }
 
-    /// Runs the disconnect handler.
-    pub(super) fn start_disconnect_handler(&self, presence: &Presence, reason: DisconnectReason) {
-        if let Some(handler) = presence.handlers.disconnect.clone() {
+    /// Runs the handlers of a socket that has gone, one after the other. Gives who is to be told the rooms it was in, if one
+    /// of them wants to know.
+    pub(super) fn start_leaving_handlers(
+        &self,
+        presence: &Presence,
+        reason: DisconnectReason,
+    ) -> Option<oneshot::Sender<Vec<RoomName>>> {
+        let (asker, rooms) = oneshot::channel::<Vec<RoomName>>();
+        let (done, before) = oneshot::channel::<()>();
+        let disconnecting = presence.layers.disconnecting().cloned().map(|handler| {
             let socket = presence.socket.clone();
-            self.spawn(socket.id(), ByteString::from_static("disconnect"), move || handler(socket, reason));
+            self.spawn(socket.id(), ByteString::from_static("disconnecting"), move || {
+                Box::pin(async move {
+                    // Dropped at the end, also by a panic.
+                    let _done = done;
+                    let rooms = rooms.await.unwrap_or_default();
+                    let mut rooms: Vec<_> = rooms.iter().map(ToString::to_string).collect();
+                    rooms.sort_unstable();
+                    handler(socket, Leaving { reason, rooms }).await
+                })
+            });
+        });
+        if let Some(handler) = presence.layers.disconnect().cloned() {
+            let (socket, waits) = (presence.socket.clone(), disconnecting.is_some());
+            self.spawn(socket.id(), ByteString::from_static("disconnect"), move || match waits {
+                false => handler(socket, reason),
+                true => Box::pin(async move {
+                    let _ = before.await;
+                    handler(socket, reason).await
+                }),
+            });
         }
+        disconnecting.map(|()| asker)
+    }
+
+    /// Runs the connection middleware of a socket.
+    pub(super) fn start_admission(&self, presence: &Presence) {
+        let (link, socket, layers) = (self.link.clone(), presence.socket.clone(), presence.layers.clone());
+        let id = socket.id();
+        self.spawn(id, ByteString::from_static("middleware"), move || {
+            Box::pin(async move {
+                let mut refusal = None;
+                for admission in layers.admissions() {
+                    if let Err(error) = admission(socket.clone()).await {
+                        refusal = Some(refusal_packet(socket.path(), &error));
+                        break;
+                    }
+                }
+                let _ = link.post(SessionCommand::Admitted { socket: id, refusal });
+                Ok(())
+            })
+        });
     }
 
     /// Starts a handler in a task of its own. Tasks are first polled in the order in which they were spawned, so handlers
@@ -175,6 +244,21 @@ impl Session {
             }
         });
     }
+}
+
+/// The event in a message that was sent, as its client's listeners get it: without the token that `recovery` appends.
+fn sent_event(message: &Message, recovery: bool) -> Option<(NamespacePath, ByteString, Args)> {
+    let mut packets = message.packets().map(Encoded::body);
+    let head = packets.next()?.strip_prefix(b"4")?;
+    let mut decoded = text::decode(ByteString::try_from(Bytes::copy_from_slice(head)).ok()?).ok()?;
+    for attachment in packets {
+        let Decoded::Partial(partial) = decoded else { return None };
+        decoded = partial.push(Bytes::copy_from_slice(attachment)).ok()?;
+    }
+    let Decoded::Complete(Packet::Event { namespace, name, ack, args }) = decoded else { return None };
+    let bears_token = recovery && ack.is_none();
+    let args = if bears_token { args.first(args.len().saturating_sub(1)) } else { args };
+    Some((namespace, name, args))
 }
 
 struct Panicked;

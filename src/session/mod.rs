@@ -3,6 +3,7 @@
 //! It drives the sans-IO [`SessionState`], owns the timers, starts handlers, and forwards what code asks to the hub.
 //! Here stand its fields, its life and its one `match`; what it does is in the files beside.
 
+mod admission;
 mod closing;
 pub(crate) mod directory;
 mod effects;
@@ -21,7 +22,7 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use crate::api::core::Core;
-use crate::api::handler::{Handler as Handling, Handlers};
+use crate::api::handler::{Handler as Handling, Layers};
 use crate::api::socket::Socket;
 use crate::ids::{RANDOM_ID_BYTES, SessionId, SocketId};
 use crate::messages::handshake::Handshake;
@@ -96,14 +97,14 @@ struct Call {
 /// A socket of this session.
 struct Presence {
     socket: Socket,
-    handlers: Arc<Handlers>,
+    layers: Layers,
 }
 
 impl Presence {
     /// The hub knows it now. Gives the handler to run.
     fn connected(&self) -> Option<Handling<()>> {
         self.socket.info().set_connected(true);
-        self.handlers.connection.clone()
+        self.layers.connection().cloned()
     }
 }
 
@@ -284,7 +285,10 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::Listed { ticket, page } => self.gate.listed(Instant::now(), ticket, page),
             // The end of this turn starts what may start now.
             SessionCommand::HandlersFreed => {}
-            SessionCommand::Admitted { socket } => self.state.opened(socket),
+            SessionCommand::Acked { ticket, socket, answer } => self.gate.acked(ticket, socket, answer),
+            SessionCommand::Admitted { socket, refusal } => self.on_admitted(socket, refusal, ctx),
+            SessionCommand::Opened { socket } => self.state.opened(socket),
+            SessionCommand::Sent(message) => self.on_sent(&message),
             SessionCommand::HandlerPanicked { socket, handler } => self.on_panic(socket, &handler),
             SessionCommand::Drain { sink, reply } => self.on_drain(sink, reply, ctx),
             SessionCommand::Post { packets, reply } => self.on_post(packets, reply, ctx),

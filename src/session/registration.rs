@@ -61,7 +61,7 @@ impl Registration {
     /// Takes its sockets out of their rooms; the session can still be found.
     pub(super) fn withdraw_sockets(&mut self) {
         for socket in self.sockets.drain(..) {
-            self.worker.send(HubCommand::Disconnect { socket });
+            self.worker.send(HubCommand::Disconnect { socket, rooms: None });
         }
     }
 }

@@ -1,21 +1,19 @@
 //! What code asks of this session through handles.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use smallvec::SmallVec;
 
 use super::{Call, Session};
+use crate::api::error::ConnectError;
 use crate::ids::SocketId;
-use crate::messages::hub::{Broadcast, Grade, HubCommand, OwnPacket};
-use crate::messages::request::{Done, Receipt, Request, RequestError, answer};
+use crate::messages::hub::{AckWanted, Broadcast, Grade, HubCommand, OwnPacket};
+use crate::messages::request::{Done, Receipt, Registration, Request, RequestError, answer};
 use crate::protocol::encoded::{Draft, disconnect};
 use crate::protocol::reason::DisconnectReason;
 use crate::state::rooms::Target;
 use crate::worker::desk;
 use crate::worker::gate::Waiter;
-
-/// Longest wait for an ack: a year, since no session lives longer and an instant cannot be put off for ever.
-const CALL_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Session {
     pub(super) fn on_request(&mut self, request: Request) {
@@ -27,6 +25,9 @@ impl Session {
         match request {
             Request::Broadcast { target, draft, grade, done } => {
                 desk::emit(&mut self.gate, now, target, draft, grade, done);
+            }
+            Request::Collect { target, draft, grade, timeout, answer } => {
+                desk::collect(&mut self.gate, now, (target, draft, grade), timeout, answer);
             }
             Request::Fetch { namespace, target, answer } => {
                 desk::fetch(&mut self.gate, now, namespace, target, answer);
@@ -42,16 +43,17 @@ impl Session {
             Request::Direct { socket, draft, grade, done } if self.has(socket) => {
                 self.emit_direct(socket, draft, grade, done, now);
             }
-            Request::Call { socket, draft, timeout, answer: asker } if self.has(socket) => {
+            Request::Call { socket, draft, grade, timeout, answer: asker } if self.has(socket) => {
                 match self.acks.expect(
                     Call { socket, asker },
-                    now + timeout.min(CALL_MAX),
+                    now + timeout.min(desk::ACK_WAIT_MAX),
                     self.core.limits.acks_pending_max,
                 ) {
-                    Ok(id) => self.call(socket, draft, id, now),
+                    Ok(id) => self.call(socket, (draft, grade), id, now),
                     Err(call) => answer(call.asker, Err(RequestError::Overloaded)),
                 }
             }
+            Request::Register { socket, registration } => self.register(socket, registration),
             Request::Acknowledge { socket, message } if self.has(socket) => {
                 self.gate.push(now, OwnPacket::Sealed(message));
             }
@@ -69,15 +71,27 @@ impl Session {
                     room,
                 });
             }
-            Request::Disconnect { socket, close_session } if self.has(socket) => {
+            Request::Disconnect { socket, close_session: false } if !self.has(socket) => {
+                self.refuse(socket, &ConnectError::new("Refused"));
+            }
+            Request::Disconnect { socket, close_session } => {
                 self.disconnect(socket, close_session, now);
             }
             _ => {}
         }
     }
 
+    fn register(&mut self, socket: SocketId, Registration(change): Registration) {
+        let Some(presence) = self.presences.iter_mut().find(|presence| presence.socket.id() == socket) else { return };
+        change(presence.layers.own());
+        if presence.layers.observes_outgoing() {
+            self.registration.worker.observe(self.registration.slot);
+        }
+    }
+
+    /// Whether the socket can be emitted to: its client has, or is about to get, the CONNECT reply.
     fn has(&self, socket: SocketId) -> bool {
-        self.presence(socket).is_some()
+        self.state.is_connected(socket)
     }
 
     /// With recovery on, a plain direct emit is an event for the socket's own room, numbered like any other.
@@ -103,22 +117,26 @@ impl Session {
     }
 
     /// An emit that wants an ack takes the same ways as one that does not.
-    fn call(&mut self, socket: SocketId, draft: Draft, id: u64, now: Instant) {
-        if !self.core.recovery {
+    fn call(&mut self, socket: SocketId, (draft, grade): (Draft, Grade), id: u64, now: Instant) {
+        if !self.core.recovery && grade != Grade::Volatile {
             return self.gate.push(now, OwnPacket::Sealed(draft.seal(Some(id), None)));
         }
-        let (target, grade) = (Target::socket(socket), Grade::Plain);
+        let target = Target::socket(socket);
         // Nobody waits for the hub here: the answer that counts is the client's, and that one has its own deadline.
         let (done, _) = tokio::sync::oneshot::channel();
         self.gate.submit(now, draft.byte_len(), Waiter::Emit(Done::WhenTaken(done)), move |from| {
-            HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack: Some(id) }))
+            HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack: AckWanted::OfOne(id) }))
         });
     }
 
     /// A handler panicked: its socket is put out, and nothing else happens.
     pub(super) fn on_panic(&mut self, socket: SocketId, handler: &str) {
         log::error!("handler panicked, its socket is put out sid={:?} handler={handler:?}", self.registration.id);
-        self.disconnect(socket, false, Instant::now());
+        if self.has(socket) {
+            self.disconnect(socket, false, Instant::now());
+        } else {
+            self.refuse(socket, &ConnectError::new("Internal error"));
+        }
     }
 
     /// Puts one socket out of its namespace, or all of them and the session after them.
@@ -129,7 +147,7 @@ impl Session {
         };
         for socket in sockets {
             if let Some(presence) = self.presence(socket) {
-                let packet = disconnect(presence.socket.namespace());
+                let packet = disconnect(presence.socket.path());
                 self.gate.push(now, OwnPacket::Sealed(packet.into()));
                 self.detach(socket, DisconnectReason::ServerNamespaceDisconnect);
             }

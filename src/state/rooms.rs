@@ -90,6 +90,17 @@ pub(crate) struct Joined {
     pub fresh: bool,
 }
 
+/// What a leave changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Left {
+    /// Where the socket lives.
+    pub place: Place,
+    /// The room's number.
+    pub room: RoomId,
+    /// Members left in it, over all workers.
+    pub members: usize,
+}
+
 /// Why a join or a leave cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Absent {
@@ -151,16 +162,22 @@ impl Rooms {
         Ok(Joined { place, room, members: self.rooms[room.0 as usize].members(), fresh: true })
     }
 
-    /// Takes a socket out of a room; the room is gone with its last member. Returns where and which.
-    pub(crate) fn leave(&mut self, socket: &SocketId, name: &RoomName) -> Result<(Place, RoomId), Absent> {
+    /// The namespace of a socket.
+    pub(crate) fn namespace_of(&self, socket: &SocketId) -> Option<&NamespacePath> {
+        self.sockets.get(socket).map(|entry| &self.namespaces[entry.namespace as usize].path)
+    }
+
+    /// Takes a socket out of a room; the room is gone with its last member.
+    pub(crate) fn leave(&mut self, socket: &SocketId, name: &RoomName) -> Result<Left, Absent> {
         let entry = self.sockets.get_mut(socket).ok_or(Absent::Socket)?;
         let namespace = &self.namespaces[entry.namespace as usize];
         let room = *namespace.rooms.get(name).ok_or(Absent::Room)?;
         let position = entry.rooms.iter().position(|joined| *joined == room).ok_or(Absent::Room)?;
         entry.rooms.swap_remove(position);
         let place = entry.place;
+        let members = self.rooms[room.0 as usize].members() - 1;
         self.count_down(room, place.worker);
-        Ok((place, room))
+        Ok(Left { place, room, members })
     }
 
     /// Takes a socket out of everything. Returns where it was.
@@ -335,7 +352,10 @@ mod tests {
         assert!(!rooms.join(&socket(2), &room("a"), 9).unwrap().fresh);
         let route = rooms.route(&NamespacePath::root(), &to(&["a"]));
         assert_eq!((rooms.reach(&route, WorkerId(0)), rooms.reach(&route, WorkerId(1))), (1, 1));
-        assert_eq!(rooms.leave(&socket(1), &room("a")), Ok((place(0, 10), joined.room)));
+        assert_eq!(
+            rooms.leave(&socket(1), &room("a")),
+            Ok(Left { place: place(0, 10), room: joined.room, members: 1 })
+        );
         assert_eq!(rooms.leave(&socket(1), &room("a")), Err(Absent::Room));
         rooms.disconnect(&socket(2));
         assert!(rooms.route(&NamespacePath::root(), &to(&["a"])).rooms.is_empty());

@@ -76,6 +76,8 @@ pub(crate) enum Effect {
     },
     /// A client left a namespace.
     Leave(SocketId),
+    /// The connection middleware of this socket is overdue: refuse it.
+    RefuseOverdue(SocketId),
     /// The connection handler of this socket is overdue: warn, and let its events go.
     ReleaseHeld(SocketId),
     /// End the session. `detail` is for the log.
@@ -90,6 +92,8 @@ pub(crate) enum Effect {
 /// How far a socket is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// Connection middleware runs; it has until this instant.
+    Admitting { until: Instant },
     /// The hub has not answered yet.
     Connecting,
     /// The connection handler runs; events are held until this instant at most.
@@ -179,10 +183,21 @@ impl SessionState {
         self.upgrade.on_candidate_closed();
     }
 
-    /// The session accepted a CONNECT and asks the hub for `socket`.
-    pub(crate) fn connecting(&mut self, namespace: NamespacePath, socket: SocketId) {
+    /// A client asks for a namespace; its `socket` has to pass connection middleware until then.
+    pub(crate) fn admitting(&mut self, namespace: NamespacePath, socket: SocketId, until: Instant) {
         self.connect_by = None;
-        self.presences.push(Presence { namespace, socket, phase: Phase::Connecting });
+        self.presences.push(Presence { namespace, socket, phase: Phase::Admitting { until } });
+    }
+
+    /// The session asks the hub for `socket`. Returns whether it is one that was to be admitted.
+    pub(crate) fn connecting(&mut self, socket: SocketId) -> bool {
+        match self.presence_mut(socket) {
+            Some(presence) if matches!(presence.phase, Phase::Admitting { .. }) => {
+                presence.phase = Phase::Connecting;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// The hub connected the socket; its connection handler starts now.
@@ -207,7 +222,9 @@ impl SessionState {
 
     /// Whether the hub has connected this socket: only then did the application hear of it.
     pub(crate) fn is_connected(&self, socket: SocketId) -> bool {
-        self.presences.iter().any(|presence| presence.socket == socket && presence.phase != Phase::Connecting)
+        self.presences
+            .iter()
+            .any(|presence| presence.socket == socket && matches!(presence.phase, Phase::Opening { .. } | Phase::Open))
     }
 
     /// The socket is gone.
@@ -218,8 +235,9 @@ impl SessionState {
     /// When [`SessionState::on_timeout`] is next worth a call.
     pub(crate) fn deadline(&self) -> Instant {
         let releases = self.presences.iter().filter_map(|presence| match presence.phase {
+            Phase::Admitting { until } => Some(until),
             Phase::Opening { release_at } => Some(release_at),
-            _ => None,
+            Phase::Connecting | Phase::Open => None,
         });
         let partial = self.partial.as_ref().map(|partial| partial.1);
         [self.upgrade.deadline(), self.connect_by, partial]
@@ -247,6 +265,9 @@ impl SessionState {
         let step = self.upgrade.on_timeout(now);
         self.apply(step, effects);
         for presence in &mut self.presences {
+            if matches!(presence.phase, Phase::Admitting { until } if until <= now) {
+                effects.push(Effect::RefuseOverdue(presence.socket));
+            }
             if matches!(presence.phase, Phase::Opening { release_at } if release_at <= now) {
                 presence.phase = Phase::Open;
                 effects.push(Effect::ReleaseHeld(presence.socket));
@@ -349,7 +370,8 @@ mod tests {
     fn joined() -> (SessionState, Instant) {
         let now = Instant::now();
         let mut state = SessionState::new(&Limits::default(), now);
-        state.connecting(NamespacePath::root(), socket());
+        state.admitting(NamespacePath::root(), socket(), now + Duration::from_secs(20));
+        assert!(state.connecting(socket()));
         state.opening(socket(), now);
         state.opened(socket());
         (state, now)
@@ -464,7 +486,8 @@ mod tests {
     fn an_overdue_connection_handler_lets_events_go() {
         let now = Instant::now();
         let mut state = SessionState::new(&Limits::default(), now);
-        state.connecting(NamespacePath::root(), socket());
+        state.admitting(NamespacePath::root(), socket(), now + Duration::from_secs(20));
+        assert!(state.connecting(socket()));
         state.opening(socket(), now);
         assert!(!state.is_open(socket()));
         assert_eq!(state.deadline(), now + Limits::default().connection_handler_timeout);

@@ -4,17 +4,18 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, Handler, SpawnHandle};
 use tokio::sync::oneshot;
 
 use super::Worker;
+use super::collecting::Collecting;
 use super::gate::{Gate, Waiter};
 use crate::ids::{NamespacePath, WorkerId};
 use crate::limits::Limits;
-use crate::messages::hub::{Broadcast, Grade, HubBatch, HubCommand};
-use crate::messages::request::{Done, Listing, Request, RequestError, RoomPage};
+use crate::messages::hub::{AckWanted, Broadcast, Grade, HubBatch, HubCommand};
+use crate::messages::request::{Collected, Done, Listing, Request, RequestError, RoomPage};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::socket::SocketInfo;
 use crate::metrics::WorkerMetrics;
@@ -55,6 +56,9 @@ impl Desk {
     fn request(&mut self, request: Request, now: Instant) {
         match request {
             Request::Broadcast { target, draft, grade, done } => emit(&mut self.gate, now, target, draft, grade, done),
+            Request::Collect { target, draft, grade, timeout, answer } => {
+                collect(&mut self.gate, now, (target, draft, grade), timeout, answer);
+            }
             Request::Fetch { namespace, target, answer } => fetch(&mut self.gate, now, namespace, target, answer),
             Request::List { listing, answer } => list(&mut self.gate, now, listing, answer),
             // For a socket's own session only; handles do not send these here. Dropping them fails the caller.
@@ -84,7 +88,26 @@ impl Desk {
 pub(crate) fn emit(gate: &mut Gate, now: Instant, target: Target, draft: Draft, grade: Grade, done: Done) {
     let bytes = draft.byte_len();
     gate.submit(now, bytes, Waiter::Emit(done), move |from| {
-        HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack: None }))
+        HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack: AckWanted::No }))
+    });
+}
+
+/// Longest wait for an ack: a year, since no session lives longer and an instant cannot be put off for ever.
+pub(crate) const ACK_WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Submits an emit to rooms that wants everybody's ack.
+pub(crate) fn collect(
+    gate: &mut Gate,
+    now: Instant,
+    (target, draft, grade): (Target, Draft, Grade),
+    timeout: Duration,
+    asker: oneshot::Sender<Result<Collected, RequestError>>,
+) {
+    let (bytes, timeout) = (draft.byte_len(), timeout.min(ACK_WAIT_MAX));
+    let waiter = Waiter::Collect(Box::new(Collecting::new(asker, timeout)));
+    gate.submit(now, bytes, waiter, move |from| {
+        let ack = AckWanted::OfMany(timeout);
+        HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack }))
     });
 }
 
@@ -125,6 +148,7 @@ impl Handler<SessionCommand> for Desk {
                 self.gate.answered(now, ticket, outcome);
             }
             SessionCommand::Fetched { ticket, sockets } => self.gate.fetched(ticket, sockets),
+            SessionCommand::Acked { ticket, socket, answer } => self.gate.acked(ticket, socket, answer),
             SessionCommand::Listed { ticket, page } => self.gate.listed(now, ticket, page),
             // The desk outlives sessions; the server ends it by ending its thread.
             _ => {}

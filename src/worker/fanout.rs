@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 use std::vec;
 
 use actix::fut::{ActorFutureExt, wrap_future};
@@ -9,8 +10,9 @@ use actix::{Actor, AsyncContext, Context, Handler};
 
 use super::Worker;
 use super::members::Selection;
+use crate::ids::MemberKey;
 use crate::messages::abort::AbortOnUnwind;
-use crate::messages::fanout::{Delivery, FanoutBatch, FanoutCommand};
+use crate::messages::fanout::{Collect, Delivery, FanoutBatch, FanoutCommand};
 use crate::messages::hub::HubCommand;
 use crate::messages::session::SessionCommand;
 use crate::messages::socket::SocketInfo;
@@ -69,7 +71,12 @@ impl Fanout {
                     slots.push(slot, &reply.into(), None, false);
                 }
             }
-            FanoutCommand::Detach { member } => self.worker.members.borrow_mut().remove(member),
+            FanoutCommand::Detach { member, told } => {
+                self.detach(member);
+                if let Some((asker, rooms)) = told {
+                    let _ = asker.send(rooms);
+                }
+            }
             FanoutCommand::Join { member, room } => self.worker.members.borrow_mut().join(member, room),
             FanoutCommand::Leave { member, room } => self.worker.members.borrow_mut().leave(member, room),
             FanoutCommand::Deliver(delivery) => self.deliver(&delivery),
@@ -84,6 +91,9 @@ impl Fanout {
             }
             FanoutCommand::Fetched { slot, ticket, sockets } => {
                 self.tell(slot, SessionCommand::Fetched { ticket, sockets });
+            }
+            FanoutCommand::Acked { to, socket, answer } => {
+                self.tell(to.slot, SessionCommand::Acked { ticket: to.ticket, socket, answer });
             }
             FanoutCommand::Listed { to, page } => {
                 self.tell(to.slot, SessionCommand::Listed { ticket: to.ticket, page });
@@ -103,14 +113,43 @@ impl Fanout {
             named: &delivery.members,
             exclude: &delivery.exclude,
         };
-        let mut slots = self.worker.slots.borrow_mut();
-        let mut delivered = 0;
-        self.worker.members.borrow_mut().select(selection, |_, slot| {
-            delivered += u64::from(slots.push(slot, &delivery.message, delivery.offset, delivery.volatile));
-        });
+        let delivered = match delivery.collect {
+            Some(collect) => self.deliver_and_collect(delivery, selection, collect),
+            None => {
+                let mut slots = self.worker.slots.borrow_mut();
+                let mut delivered = 0;
+                self.worker.members.borrow_mut().select(selection, |_, slot| {
+                    delivered += u64::from(slots.push(slot, &delivery.message, delivery.offset, delivery.volatile));
+                });
+                delivered
+            }
+        };
         self.delivered += delivery.weight;
         self.worker.backlog.add(delivery.message.byte_len() + PACKET_OVERHEAD_BYTES, delivery.weight);
         self.worker.metrics.deliveries.add(delivered);
+    }
+
+    /// Those who got the event are to answer; the one who collects is told who they are.
+    fn deliver_and_collect(&self, delivery: &Delivery, selection: Selection<'_>, collect: Collect) -> u64 {
+        let mut sockets = Vec::new();
+        let mut slots = self.worker.slots.borrow_mut();
+        self.worker.members.borrow_mut().select(selection, |socket, slot| {
+            if slots.push(slot, &delivery.message, delivery.offset, delivery.volatile) {
+                sockets.push(socket.clone());
+            }
+        });
+        let delivered = sockets.len() as u64;
+        let awaiting = sockets.iter().map(|socket| socket.id).collect();
+        self.worker.collections.borrow_mut().open(collect, awaiting, Instant::now());
+        self.worker.send(HubCommand::Fetched { worker: collect.worker, to: collect.to, sockets });
+        delivered
+    }
+
+    fn detach(&self, member: MemberKey) {
+        let Some(socket) = self.worker.members.borrow_mut().remove(member).map(|socket| socket.id) else { return };
+        for (worker, to) in self.worker.collections.borrow_mut().gone(socket) {
+            self.worker.send(HubCommand::Acked { worker, to, socket, answer: None });
+        }
     }
 
     fn list(&self, selection: Selection<'_>) -> Vec<Arc<SocketInfo>> {

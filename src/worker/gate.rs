@@ -12,11 +12,13 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::Worker;
+use super::collecting::Collecting;
 use crate::ids::{SlotKey, SocketId};
 use crate::messages::fanout::{Outcome, Refusal};
 use crate::messages::hub::{HubCommand, OwnPacket, ReplyTo};
 use crate::messages::request::{Done, Joined, Receipt, RequestError, RoomPage, answer};
 use crate::messages::socket::SocketInfo;
+use crate::protocol::socketio::packet::Args;
 use crate::state::credit::{Credit, Ticket};
 
 /// Who is told how a command ended.
@@ -32,6 +34,8 @@ pub(crate) enum Waiter {
     Join(oneshot::Sender<Result<Joined, RequestError>>),
     /// A leave.
     Leave(oneshot::Sender<Result<(), RequestError>>),
+    /// An emit whose acks are collected.
+    Collect(Box<Collecting>),
     /// A question for rooms.
     List(oneshot::Sender<Result<RoomPage, RequestError>>),
     /// A question, of which parts come in.
@@ -58,6 +62,7 @@ impl Waiter {
             Self::Emit(done) => done.fail(error),
             Self::Join(done) => answer(done, Err(error)),
             Self::Leave(done) => answer(done, Err(error)),
+            Self::Collect(collecting) => collecting.fail(error),
             Self::List(asker) => answer(asker, Err(error)),
             Self::Fetch { asker, .. } => answer(asker, Err(error)),
         }
@@ -188,11 +193,29 @@ impl Gate {
     /// A part of an answer to a question came.
     pub(crate) fn fetched(&mut self, ticket: Ticket, part: Vec<Arc<SocketInfo>>) {
         let Some(at) = self.position(ticket) else { return };
-        if let Waiter::Fetch { missing, sockets, .. } = &mut self.answering[at].waiter {
-            sockets.extend(part);
-            *missing = missing.map(|parts| parts.saturating_sub(1));
+        match &mut self.answering[at].waiter {
+            Waiter::Fetch { missing, sockets, .. } => {
+                sockets.extend(part);
+                *missing = missing.map(|parts| parts.saturating_sub(1));
+            }
+            Waiter::Collect(collecting) => collecting.got(part.iter().map(|socket| socket.id)),
+            _ => {}
         }
-        self.finish_fetch(at);
+        self.finish_question(at);
+    }
+
+    /// A client answered an event whose acks are collected, or has gone.
+    pub(crate) fn acked(&mut self, ticket: Ticket, socket: SocketId, args: Option<Args>) {
+        let Some(at) = self.position(ticket) else { return };
+        if let Waiter::Collect(collecting) = &mut self.answering[at].waiter {
+            collecting.answered(socket, args, self.worker.limits().answers_bytes_max);
+        }
+        self.finish_question(at);
+    }
+
+    /// How many emits have their acks collected.
+    pub(crate) fn collecting(&self) -> usize {
+        self.answering.iter().filter(|answering| matches!(answering.waiter, Waiter::Collect(_))).count()
     }
 
     /// Whether nothing waits here and everything is answered.
@@ -225,17 +248,18 @@ impl Gate {
             Waiting::Command { give_up, waiter, .. } if waiter.can_be_refused() => Some(*give_up),
             _ => None,
         });
-        let answering =
-            self.answering.iter().find(|answering| answering.may_expire()).map(|answering| answering.give_up);
-        waiting.into_iter().chain(answering).min()
+        let answering = self.answering.iter().filter(|answering| answering.may_expire());
+        waiting.into_iter().chain(answering.map(|answering| answering.give_up)).min()
     }
 
     /// Gives up what is overdue.
     pub(crate) fn on_timeout(&mut self, now: Instant) {
         let late = |answering: &Answering| answering.give_up <= now && answering.may_expire();
         while let Some(at) = self.answering.iter().position(late) {
-            if let Some(answering) = self.answering.remove(at) {
-                answering.waiter.fail(RequestError::Unanswered);
+            match self.answering.remove(at).map(|answering| answering.waiter) {
+                Some(Waiter::Collect(collecting)) if collecting.is_emitted() => collecting.finish(),
+                Some(waiter) => waiter.fail(RequestError::Unanswered),
+                None => break,
             }
         }
         let overdue = |waiting: &Waiting| matches!(waiting, Waiting::Command { give_up, waiter, .. } if *give_up <= now && waiter.can_be_refused());
@@ -269,7 +293,11 @@ impl Gate {
             Waiter::Nobody => {}
             Waiter::Emit(Done::WhenTaken(done)) => answer(done, Ok(())),
             waiter => {
-                let give_up = now + self.worker.limits().hub_answer_timeout;
+                let patience = match &waiter {
+                    Waiter::Collect(collecting) => collecting.timeout,
+                    _ => self.worker.limits().hub_answer_timeout,
+                };
+                let give_up = now + patience;
                 self.answering.push_back(Answering { ticket, give_up, waiter });
             }
         }
@@ -281,13 +309,17 @@ impl Gate {
 
     fn resolve(&mut self, ticket: Ticket, outcome: Outcome) -> Option<(SocketId, Outcome)> {
         let at = self.position(ticket)?;
-        if let Waiter::Fetch { missing, sockets, .. } = &mut self.answering[at].waiter
-            && let Outcome::Asked { parts } = outcome
-        {
-            // Every part passes through the hub behind the answer, so none has come yet.
-            debug_assert!(sockets.is_empty());
-            *missing = Some(parts);
-            self.finish_fetch(at);
+        if let Outcome::Asked { parts } = outcome {
+            match &mut self.answering[at].waiter {
+                Waiter::Fetch { missing, sockets, .. } => {
+                    // Every part passes through the hub behind the answer, so none has come yet.
+                    debug_assert!(sockets.is_empty());
+                    *missing = Some(parts);
+                }
+                Waiter::Collect(collecting) => collecting.expect(parts),
+                waiter => log::error!("hub answered {waiter:?} with {outcome:?}"),
+            }
+            self.finish_question(at);
             return None;
         }
         let waiter = self.answering.remove(at)?.waiter;
@@ -309,12 +341,20 @@ impl Gate {
         None
     }
 
-    fn finish_fetch(&mut self, at: usize) {
-        if !matches!(self.answering[at].waiter, Waiter::Fetch { missing: Some(0), .. }) {
+    /// Answers a question of which everything has come.
+    fn finish_question(&mut self, at: usize) {
+        let is_complete = match &self.answering[at].waiter {
+            Waiter::Fetch { missing, .. } => *missing == Some(0),
+            Waiter::Collect(collecting) => collecting.is_complete(),
+            _ => false,
+        };
+        if !is_complete {
             return;
         }
-        if let Some(Answering { waiter: Waiter::Fetch { asker, sockets, .. }, .. }) = self.answering.remove(at) {
-            answer(asker, Ok(sockets));
+        match self.answering.remove(at).map(|answering| answering.waiter) {
+            Some(Waiter::Fetch { asker, sockets, .. }) => answer(asker, Ok(sockets)),
+            Some(Waiter::Collect(collecting)) => collecting.finish(),
+            _ => {}
         }
     }
 }

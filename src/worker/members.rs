@@ -61,11 +61,12 @@ impl Members {
         self.take_out(room, at);
     }
 
-    pub(super) fn remove(&mut self, key: MemberKey) {
-        let Some(member) = self.members.try_remove(key.0 as usize) else { return };
+    pub(super) fn remove(&mut self, key: MemberKey) -> Option<Arc<SocketInfo>> {
+        let member = self.members.try_remove(key.0 as usize)?;
         for (room, at) in member.rooms {
             self.take_out(room, at);
         }
+        Some(member.socket)
     }
 
     /// Calls `visit` with the socket and slot of each selected member, once.

@@ -4,6 +4,8 @@
 //! Everything here is reached through one [`Worker`], shared on its thread by sessions, fanout and flusher. No borrow of
 //! its insides outlives a call, so none is held across an await.
 
+mod collecting;
+mod collections;
 pub(crate) mod desk;
 mod fanout;
 mod flusher;
@@ -22,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, Recipient};
 
-use crate::ids::{MemberKey, SlotKey, WorkerId};
+use crate::ids::{MemberKey, SlotKey, SocketId, WorkerId};
 use crate::limits::Limits;
 use crate::messages::hub::{HubBatch, HubCommand, OwnPacket};
 use crate::messages::session::SessionLink;
@@ -30,7 +32,9 @@ use crate::messages::sink::{FrameSink, Goodbye};
 use crate::messages::socket::SocketInfo;
 use crate::metrics::WorkerMetrics;
 use crate::protocol::encoded::Encoded;
+use crate::protocol::socketio::packet::Args;
 
+use self::collections::Collections;
 use self::fanout::Fanout;
 use self::flusher::{Alarm, Backlog};
 use self::members::Members;
@@ -50,6 +54,7 @@ pub(crate) struct Worker {
     started: Instant,
     slots: RefCell<Slots>,
     members: RefCell<Members>,
+    collections: RefCell<Collections>,
     port: RefCell<Port>,
     /// Wakes the flusher.
     alarm: Alarm,
@@ -69,6 +74,7 @@ impl Worker {
             started: Instant::now(),
             slots: RefCell::new(Slots::new(limits.outbox_bytes_max, metrics.clone())),
             members: RefCell::default(),
+            collections: RefCell::default(),
             port: RefCell::new(Port::new(id, hub, metrics.clone())),
             alarm: Alarm::default(),
             backlog: Backlog::new(limits.outbox_bytes_max),
@@ -197,6 +203,19 @@ impl Worker {
     /// Whether emits to this outbox should wait; if so, the session hears `OutboxLow` when they need not any more.
     pub(crate) fn is_congested(&self, slot: SlotKey) -> bool {
         self.slots.borrow_mut().is_congested(slot)
+    }
+
+    /// Shows the session what is queued for its client from here on ([`Sent`](crate::messages::session::SessionCommand)).
+    pub(crate) fn observe(&self, slot: SlotKey) {
+        self.slots.borrow_mut().observe(slot);
+    }
+
+    /// A socket's client answered an event that wanted acks of many.
+    pub(crate) fn acked(&self, socket: SocketId, id: u64, args: Args) {
+        let whose = self.collections.borrow_mut().answered(socket, id);
+        if let Some((worker, to)) = whose {
+            self.send(HubCommand::Acked { worker, to, socket, answer: Some(args) });
+        }
     }
 
     /// Keeps a place for a socket. It is given back by the hub's `Detach`.

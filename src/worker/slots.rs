@@ -31,6 +31,8 @@ pub(super) struct Slot {
     blocked: bool,
     /// The session holds emits back until the outbox is low.
     tell_when_low: bool,
+    /// The session is shown what is queued.
+    observed: bool,
     ending: Ending,
 }
 
@@ -83,6 +85,7 @@ impl Slots {
             queued: false,
             blocked: false,
             tell_when_low: false,
+            observed: false,
             ending: Ending::Open,
         };
         if let Some(index) = self.vacant.pop() {
@@ -152,6 +155,9 @@ impl Slots {
         match slot.outbox.push(message, limit) {
             Ok(()) => {
                 slot.last_offset = offset.or(slot.last_offset);
+                if slot.observed {
+                    slot.link.hint(SessionCommand::Sent(message.clone()));
+                }
                 self.enqueue(key);
                 true
             }
@@ -162,6 +168,13 @@ impl Slots {
                 self.metrics.dropped_overflow.add(1 + dropped as u64);
                 false
             }
+        }
+    }
+
+    /// Shows the session what is queued from here on.
+    pub(super) fn observe(&mut self, key: SlotKey) {
+        if let Some(slot) = self.get_mut(key) {
+            slot.observed = true;
         }
     }
 

@@ -161,6 +161,7 @@ fn deliver(room: u32, text: &str, volatile: bool, weight: usize) -> FanoutComman
         offset: None,
         volatile,
         weight,
+        collect: None,
     }))
 }
 
@@ -282,7 +283,7 @@ fn a_gate_that_closes_still_says_which_sockets_have_gone() {
         let packet = || OwnPacket::Sealed(Encoded::text("x").into());
         gate.submit(now, 1, Waiter::Nobody, move |from| HubCommand::Pass { from, packet: packet() });
         gate.push(now, packet());
-        gate.submit_free(HubCommand::Disconnect { socket });
+        gate.submit_free(HubCommand::Disconnect { socket, rooms: None });
         assert_eq!(rig.heard().await, ["pass"], "the second packet has no credit, and the rest keeps its place");
         drop(gate);
         assert_eq!(rig.heard().await, ["disconnect"]);

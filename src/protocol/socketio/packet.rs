@@ -111,6 +111,14 @@ impl Args {
         self.byte_len() + self.spans.len() * size_of::<Span>() + self.attachments.len() * size_of::<Bytes>()
     }
 
+    /// The first `n` arguments, sharing text and attachments with these.
+    pub(crate) fn first(&self, n: usize) -> Self {
+        let spans = self.spans.get(..n).unwrap_or(&self.spans).to_vec();
+        let end = spans.last().map_or(0, |last| last.1);
+        let text = self.text.slice_ref(self.text.get(..end as usize).unwrap_or_default());
+        Self::new(text, spans).with_attachments(self.attachments.clone())
+    }
+
     /// What the arguments weigh: bytes of JSON and of attachments.
     pub fn byte_len(&self) -> usize {
         let attachments: usize = self.attachments.iter().map(Bytes::len).sum();

@@ -15,7 +15,7 @@ fn asking_hub(timeout: Duration) -> (Hub, Told) {
             let _ = io.of("/").on("ask", move |socket, event: Event<u32>| {
                 let tell = tell.clone();
                 async move {
-                    let answer = socket.emit_with_ack_within::<String, _>(timeout, "question", event.data).await;
+                    let answer = socket.timeout(timeout).emit_with_ack::<String, _>("question", event.data).await;
                     tell.say(match answer {
                         Ok(answer) => format!("{}: {answer}", event.data),
                         Err(AckError::Timeout) => format!("{}: no answer", event.data),

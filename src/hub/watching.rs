@@ -1,0 +1,37 @@
+//! Telling those who watch rooms. Costs one look at a counter while nobody does.
+
+use super::Hub;
+use crate::ids::{RoomName, SocketId};
+use crate::messages::room_change::{Change, RoomChange};
+
+impl Hub {
+    /// Whether anybody watches.
+    pub(super) fn is_watched(&self) -> bool {
+        self.room_changes.receiver_count() > 0
+    }
+
+    /// A socket joined a room, which has so many members now.
+    pub(super) fn tell_joined(&self, socket: &SocketId, room: &RoomName, members: usize) {
+        if members == 1 {
+            self.tell(socket, room, Change::Created);
+        }
+        self.tell(socket, room, Change::Joined(*socket));
+    }
+
+    /// A socket left a room, which has so many members now.
+    pub(super) fn tell_left(&self, socket: &SocketId, room: &RoomName, members: usize) {
+        self.tell(socket, room, Change::Left(*socket));
+        if members == 0 {
+            self.tell(socket, room, Change::Deleted);
+        }
+    }
+
+    fn tell(&self, socket: &SocketId, room: &RoomName, change: Change) {
+        if self.is_watched()
+            && let Some(namespace) = self.rooms.namespace_of(socket)
+        {
+            // An error says that the last watcher has just gone.
+            let _ = self.room_changes.send(RoomChange { namespace: namespace.clone(), room: room.clone(), change });
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! What the hub tells those who watch rooms, over a channel that forgets what nobody takes in time.
+
+use crate::ids::{NamespacePath, RoomName, SocketId};
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// The first member is about to join.
+    Created,
+    /// This socket joined.
+    Joined(SocketId),
+    /// This socket left, or has gone.
+    Left(SocketId),
+    /// The last member has left.
+    Deleted,
+}
+
+/// Something that happened to a room. Sent by the hub, when it is applied, while somebody watches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RoomChange {
+    /// Where.
+    pub namespace: NamespacePath,
+    /// To which room.
+    pub room: RoomName,
+    /// What.
+    pub change: Change,
+}
