@@ -9,7 +9,7 @@
 //! # #[derive(serde::Serialize, serde::Deserialize)] struct ChatMessage { text: String }
 //! # async fn start() -> Result<(), Box<dyn std::error::Error>> {
 //! let io = Server::builder().recovery(Recovery::memory()).build()?;
-//! let _ = io
+//! io
 //!     .of("/")
 //!     .on("message", |socket, event: Event<ChatMessage>| async move {
 //!         socket.to("lobby").emit("message", &event.data).await?;

@@ -1,11 +1,14 @@
 //! Socket.IO v5 as clients speak it. What holds on every transport is stated once and run on all of them.
 
 mod acks;
+mod admission;
 mod binary;
 mod connect;
 mod disconnect;
 mod handlers;
 mod illegal;
 mod known;
+mod listeners;
+mod many;
 mod recovery;
 mod rooms;

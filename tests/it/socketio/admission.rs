@@ -1,0 +1,264 @@
+//! Who is let in: connection middleware, CONNECT_ERROR with data, namespaces by pattern.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stentor::{ConnectError, EmitError, Event, RoomError};
+use tokio::sync::Notify;
+
+use crate::support::{Hub, Packet, on_every_transport, report};
+
+#[test]
+fn middleware_runs_in_order_before_anything_else_and_its_refusal_reaches_the_client() {
+    let (tell, told) = report();
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            let (one, two, three) = (tell.clone(), tell.clone(), tell.clone());
+            io.of("/guarded")
+                .with(move |socket| {
+                    let tell = one.clone();
+                    async move {
+                        tokio::task::yield_now().await;
+                        tell.say(format!("first connected={}", socket.is_connected()));
+                        Ok(())
+                    }
+                })
+                .with(move |socket| {
+                    two.say("second");
+                    async move {
+                        let auth: Value = socket.auth().map_err(|_| ConnectError::new("unreadable"))?;
+                        match auth["token"] == "secret" {
+                            true => Ok(()),
+                            false => Err(ConnectError::new("not authorized").with_data(json!({"code": 17}))),
+                        }
+                    }
+                })
+                .on_connection(move |_| {
+                    three.say("connected");
+                    async { Ok(()) }
+                });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.open(transport);
+        client.send(r#"40/guarded,{"token":"guess"}"#);
+        client.expect(r#"44/guarded,{"message":"not authorized","data":{"code":17}}"#);
+        assert_eq!(told.take(2), ["first connected=false", "second"]);
+        // The transport stays, and the client may try again.
+        client.send(r#"40/guarded,{"token":"secret"}"#);
+        assert!(client.recv_text().starts_with(r#"40/guarded,{"sid":"#));
+        assert_eq!(told.take(3), ["first connected=false", "second", "connected"]);
+        client.connect("");
+        client.echoes();
+    });
+}
+
+#[test]
+fn events_that_come_during_middleware_are_held_and_a_refused_sockets_events_are_dropped() {
+    let (tell, told) = report();
+    let go = Arc::new(Notify::new());
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            let go = go.clone();
+            io.of("/")
+                .with(move |socket| {
+                    let go = go.clone();
+                    async move {
+                        go.notified().await;
+                        match socket.auth::<Option<Value>>() {
+                            Ok(None) => Ok(()),
+                            _ => Err(ConnectError::new("no")),
+                        }
+                    }
+                })
+                .on("n", move |_, event: Event<u32>| {
+                    tell.say(event.data.to_string());
+                    async { Ok(()) }
+                });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut refused = hub.open(transport);
+        refused.send_all(&[r#"40{"a":1}"#, r#"42["n",1]"#].map(|text| Packet::Text(text.into())));
+        refused.settle();
+        go.notify_one();
+        refused.expect(r#"44{"message":"no"}"#);
+        let mut client = hub.open(transport);
+        client.send_all(&["40", r#"42["n",2]"#, r#"42["n",3]"#].map(|text| Packet::Text(text.into())));
+        client.settle();
+        assert_eq!(told.rest(), [""; 0]);
+        go.notify_one();
+        assert!(client.recv_text().starts_with(r#"40{"sid":"#));
+        assert_eq!(told.take(2), ["2", "3"]);
+    });
+}
+
+#[test]
+fn middleware_that_does_not_return_or_panics_refuses_its_socket_and_nothing_else() {
+    let hub = Hub::limited(
+        |limits| limits.admission_timeout = Duration::from_millis(100),
+        |io| {
+            io.of("/slow").with(|_| std::future::pending());
+            io.of("/broken").with(|_| async { panic!("planted") });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send("40/slow,");
+        client.expect(r#"44/slow,{"message":"Middleware timed out"}"#);
+        client.send("40/broken,");
+        client.expect(r#"44/broken,{"message":"Internal error"}"#);
+        client.echoes();
+    });
+}
+
+#[test]
+fn a_client_that_leaves_during_middleware_is_never_connected() {
+    let (tell, told) = report();
+    let go = Arc::new(Notify::new());
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            let (go, left) = (go.clone(), tell.clone());
+            io.of("/late")
+                .with(move |_| {
+                    let go = go.clone();
+                    async move {
+                        go.notified().await;
+                        Ok(())
+                    }
+                })
+                .on_connection(move |_| {
+                    tell.say("connected");
+                    async { Ok(()) }
+                })
+                .on_disconnect(move |_, _| {
+                    left.say("disconnected");
+                    async { Ok(()) }
+                });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send("40/late,");
+        client.send("41/late,");
+        client.settle();
+        go.notify_one();
+        client.echoes();
+        assert_eq!(told.rest(), [""; 0]);
+    });
+}
+
+#[test]
+fn a_socket_in_middleware_can_neither_join_nor_be_emitted_to() {
+    let (tell, told) = report();
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            io.of("/").with(move |socket| {
+                let tell = tell.clone();
+                async move {
+                    let joined = matches!(socket.join("room").await, Err(RoomError::Disconnected));
+                    let emitted = matches!(socket.emit("early", ()).await, Err(EmitError::Disconnected));
+                    tell.say(format!("{joined} {emitted}"));
+                    Ok(())
+                }
+            });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        assert_eq!(told.next(), "true true");
+        client.echoes();
+    });
+}
+
+#[test]
+fn a_pattern_makes_namespaces_that_exist_while_they_have_sockets() {
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            io.of_matching(|path| path.strip_prefix("/tenant-").is_some_and(|n| n.parse::<u32>().is_ok())).on(
+                "say",
+                |socket, event: Event<String>| async move {
+                    let namespace = socket.namespace();
+                    namespace.emit("said", (namespace.path(), &event.data)).await?;
+                    Ok(())
+                },
+            );
+        },
+    );
+    on_every_transport(|transport| {
+        let [mut one, mut two, mut other] = [1, 1, 2].map(|tenant| {
+            let mut client = hub.open(transport);
+            client.connect(&format!("/tenant-{tenant},"));
+            client
+        });
+        one.send(r#"42/tenant-1,["say","hi"]"#);
+        one.expect(r#"42/tenant-1,["said","/tenant-1","hi"]"#);
+        two.expect(r#"42/tenant-1,["said","/tenant-1","hi"]"#);
+        other.send(r#"42/tenant-2,["say","ho"]"#);
+        other.expect(r#"42/tenant-2,["said","/tenant-2","ho"]"#);
+        other.send("40/tenant-x,");
+        other.expect(r#"44/tenant-x,{"message":"Invalid namespace"}"#);
+    });
+}
+
+#[test]
+fn a_namespace_made_by_name_goes_before_patterns_and_of_adds_to_what_a_pattern_gives() {
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            let answer = |with: &'static str| {
+                move |_, event: Event<()>| async move {
+                    event.ack.send(with)?;
+                    Ok(())
+                }
+            };
+            io.of("/p/named").on("who", answer("named"));
+            io.of_matching(|path| path.starts_with("/p/")).on("who", answer("first"));
+            io.of_matching(|path| path.starts_with("/p/")).on("who", answer("second"));
+            io.of("/p/added").on("more", answer("more"));
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.open(transport);
+        for namespace in ["/p/named,", "/p/any,", "/p/added,"] {
+            client.connect(namespace);
+        }
+        client.send(r#"42/p/named,1["who"]"#);
+        client.expect(r#"43/p/named,1["named"]"#);
+        client.send(r#"42/p/any,1["who"]"#);
+        client.expect(r#"43/p/any,1["first"]"#);
+        client.send(r#"42/p/added,1["who"]"#);
+        client.expect(r#"43/p/added,1["first"]"#);
+        client.send(r#"42/p/added,1["more"]"#);
+        client.expect(r#"43/p/added,1["more"]"#);
+    });
+}
+
+#[test]
+fn a_pattern_that_panics_matches_nothing() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = asked.clone();
+    let hub = Hub::start(
+        |builder| builder,
+        move |io| {
+            io.of_matching(move |_| {
+                counter.fetch_add(1, Ordering::Relaxed);
+                panic!("planted")
+            });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send("40/any,");
+        client.expect(r#"44/any,{"message":"Invalid namespace"}"#);
+        client.echoes();
+    });
+    assert!(asked.load(Ordering::Relaxed) > 0);
+}

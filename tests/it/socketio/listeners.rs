@@ -1,0 +1,202 @@
+//! What listens beside a namespace's handlers: handlers on one socket, filters, catch-all listeners.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use stentor::{Args, Event, Server};
+
+use crate::support::{Hub, Tell, on_every_transport, report};
+
+/// A handler that answers with this.
+macro_rules! answer {
+    ($with:expr) => {
+        |_, event: Event<Args>| async move {
+            event.ack.send($with)?;
+            Ok(())
+        }
+    };
+}
+
+#[test]
+fn a_sockets_own_handler_goes_before_its_namespaces_and_serves_no_other_socket() {
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            io.of("/").on("who", answer!("namespace")).on_unhandled(answer!("nobody")).on_connection(
+                |socket| async move {
+                    if socket.auth::<Option<Args2>>()?.is_some() {
+                        socket.on("who", answer!("socket")).on("own", answer!("own")).once("once", answer!("first"));
+                    }
+                    Ok(())
+                },
+            );
+        },
+    );
+    on_every_transport(|transport| {
+        let mut other = hub.join(transport);
+        let mut client = hub.open(transport);
+        client.send(r#"40{"own":true}"#);
+        assert!(client.recv_text().starts_with(r#"40{"sid":"#));
+        for (event, expected) in
+            [("who", "socket"), ("own", "own"), ("once", "first"), ("once", "nobody"), ("else", "nobody")]
+        {
+            client.send(&format!(r#"421["{event}"]"#));
+            client.expect(&format!(r#"431["{expected}"]"#));
+        }
+        for (event, expected) in [("who", "namespace"), ("own", "nobody")] {
+            other.send(&format!(r#"421["{event}"]"#));
+            other.expect(&format!(r#"431["{expected}"]"#));
+        }
+    });
+}
+
+#[derive(serde::Deserialize)]
+struct Args2 {}
+
+#[test]
+fn a_handler_taken_off_leaves_the_one_below_it() {
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            io.of("/").on("who", answer!("namespace")).on("off", |socket, event: Event<()>| async move {
+                socket.off("who");
+                event.ack.send(())?;
+                Ok(())
+            });
+            io.of("/").on_connection(|socket| async move {
+                socket.on("who", answer!("socket"));
+                Ok(())
+            });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send(r#"421["who"]"#);
+        client.expect(r#"431["socket"]"#);
+        client.send(r#"422["off"]"#);
+        client.expect("432[]");
+        client.send(r#"423["who"]"#);
+        client.expect(r#"433["namespace"]"#);
+    });
+}
+
+#[test]
+fn filters_pass_on_change_or_swallow_events() {
+    let (tell, told) = report();
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            let tell = tell.clone();
+            io.of("/")
+                .with_events(|_, mut event| async move {
+                    match &*event.name {
+                        "secret" => {
+                            event.ack.send("forbidden")?;
+                            return Ok(None);
+                        }
+                        "old name" => event.name = "echo".into(),
+                        "broken" => return Err(std::io::Error::other("planted").into()),
+                        _ => {}
+                    }
+                    Ok(Some(event))
+                })
+                .with_events(move |_, event| {
+                    tell.say(&*event.name);
+                    async move { Ok(Some(event)) }
+                });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send(r#"421["secret"]"#);
+        client.expect(r#"431["forbidden"]"#);
+        client.send(r#"422["broken"]"#);
+        client.send(r#"423["old name",1]"#);
+        client.expect("433[1]");
+        assert_eq!(told.next(), "echo", "what the first filter swallowed or failed does not reach the second");
+        client.send("1");
+    });
+}
+
+/// Says every event that comes and every event that is sent.
+fn watch(io: &Server, tell: &Tell) {
+    let (incoming, outgoing) = (tell.clone(), tell.clone());
+    io.of("/")
+        .on_any(move |_, name, args| incoming.say(format!("in {name} {}", args.json())))
+        .on_any_outgoing(move |_, name, args| outgoing.say(format!("out {name} {}", args.json())))
+        .on("go", |socket, _: Event<Args>| async move {
+            socket.join("room").await?;
+            socket.emit("direct", (1, "a")).await?;
+            socket.everybody().to("room").emit("to the room", json!({"n": 2})).await?;
+            let _: u32 = socket.emit_with_ack("question", ()).await?;
+            Ok(())
+        });
+}
+
+#[test]
+fn catch_all_listeners_see_everything_both_ways_without_the_token() {
+    for recovery in [stentor::Recovery::off(), stentor::Recovery::memory()] {
+        let (tell, told) = report();
+        let hub = Hub::start(|builder| builder.recovery(recovery), |io| watch(io, &tell));
+        on_every_transport(|transport| {
+            let mut client = hub.join(transport);
+            client.send(r#"42["go",1,"x"]"#);
+            let question = std::iter::from_fn(|| Some(client.recv_text())).find(|text| text.contains("question"));
+            let question = question.unwrap();
+            let id: String = question.chars().skip(2).take_while(char::is_ascii_digit).collect();
+            client.send(&format!("43{id}[1]"));
+            client.send(r#"42["unheard"]"#);
+            assert_eq!(
+                told.take(5),
+                [r#"in go 1,"x""#, r#"out direct 1,"a""#, r#"out to the room {"n":2}"#, "out question ", "in unheard "]
+            );
+            client.send("1");
+        });
+    }
+}
+
+#[test]
+fn an_observer_that_panics_puts_out_its_socket_and_nothing_else() {
+    let (tell, told) = report();
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            crate::support::ends(io, &tell);
+            io.of("/").on_any(|_, name, _| assert_ne!(name, "panic"));
+        },
+    );
+    on_every_transport(|transport| {
+        let mut other = hub.join(transport);
+        let mut client = hub.join(transport);
+        client.send(r#"42["panic"]"#);
+        client.expect("41");
+        assert_eq!(told.next(), "server namespace disconnect");
+        other.echoes();
+        other.send("1");
+        assert_eq!(told.next(), "transport close");
+    });
+}
+
+#[test]
+fn handlers_registered_from_another_thread_serve_the_events_that_come_after() {
+    let (sockets, connected) = std::sync::mpsc::channel();
+    let sockets = Arc::new(std::sync::Mutex::new(sockets));
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            io.of("/").on_connection(move |socket| {
+                sockets.lock().unwrap().send(socket).unwrap();
+                async { Ok(()) }
+            });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        let socket = connected.recv_timeout(crate::support::DEADLINE).unwrap();
+        socket.on("late", answer!("here"));
+        // What a socket is told goes through one mailbox, so an answered echo says that the handler is there.
+        client.echoes();
+        client.send(r#"421["late"]"#);
+        client.expect(r#"431["here"]"#);
+    });
+}
