@@ -77,11 +77,11 @@ impl Socket {
     pub fn once<T, F, R>(&self, name: &str, handler: F) -> &Self
     where
         T: FromArgs,
-        F: Fn(Socket, Event<T>) -> R + Send + Sync + 'static,
+        F: Fn(Self, Event<T>) -> R + Send + Sync + 'static,
         R: Future<Output = Result<(), HandlerError>> + 'static,
     {
         let (used, handler) = (AtomicBool::new(false), erase_event(handler));
-        self.on(name, move |socket, event: Event<Args>| {
+        self.on(name, move |socket: Self, event: Event<Args>| {
             let first = !used.swap(true, Ordering::Relaxed);
             if first {
                 socket.off(&event.name);

@@ -100,8 +100,11 @@ pub(crate) struct Collected {
     pub missing: Vec<(SocketId, Missing)>,
 }
 
+/// Changes something whose type the caller knows.
+type Change = Box<dyn FnOnce(&mut dyn Any) + Send>;
+
 /// A change of what is registered on one socket. What that is only `api` and `session` know.
-pub(crate) struct Registration(pub Box<dyn FnOnce(&mut dyn Any) + Send>);
+pub(crate) struct Registration(pub Change);
 
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
