@@ -66,6 +66,10 @@ pub struct Limits {
     /// Size of a websocket's kernel send buffer, in bytes. Default 256 KiB: it counts as the hub's memory when a peer jams.
     pub send_buffer_bytes: usize,
 
+    /// Bytes on their way from a session to its websocket inside a host application, packet overhead included; a larger
+    /// packet goes alone. Default 64 KiB: two of actix-http's writes, so that one is ready when the other is out.
+    pub pump_bytes_max: usize,
+
     /// Handlers of one session that may be running. Default 128: enough to overlap waits, few enough to hold in memory.
     pub handlers_pending_max: usize,
     /// Events of one session held because handlers or credit ran out; past it the session stops reading. Default 256.
@@ -136,6 +140,7 @@ impl Default for Limits {
             rooms_per_socket_max: 65_536,
             outbox_bytes_max: 4 << 20,
             send_buffer_bytes: 256 << 10,
+            pump_bytes_max: 64 << 10,
             handlers_pending_max: 128,
             held_events_max: 256,
             held_bytes_max: 1 << 20,

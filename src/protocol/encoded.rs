@@ -92,6 +92,11 @@ impl Encoded {
         &self.frame[usize::from(self.header_bytes)..]
     }
 
+    /// [`Encoded::body`], sharing the bytes.
+    pub(crate) fn to_body(&self) -> Bytes {
+        self.frame.slice(usize::from(self.header_bytes)..)
+    }
+
     /// Whether this is a binary message.
     pub(crate) fn is_binary(&self) -> bool {
         self.frame[0] == OPCODE_BINARY

@@ -3,6 +3,7 @@
 mod builder;
 pub mod config;
 pub mod demo;
+mod embedding;
 pub mod http;
 mod listener;
 mod metrics;
@@ -32,6 +33,7 @@ use crate::metrics::Metrics;
 use crate::transport::{Endpoint, Refusal};
 
 pub use self::builder::{BuildError, Builder, Recovery};
+pub use self::embedding::on_connect;
 pub use self::listener::Listener;
 pub use self::metrics::METRICS_CONTENT_TYPE;
 

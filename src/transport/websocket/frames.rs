@@ -1,13 +1,69 @@
 //! From a websocket's bytes to Engine.IO packets: frames, fragments, and what a peer may not do.
 //!
-//! actix-http's parser unmasks frames; the bounds are kept here, before it sees (and would buffer) anything.
+//! actix-http's parser unmasks frames; the bounds are kept here, before it sees (and would buffer) anything. Knows no socket:
+//! the bytes come from whoever has it.
+
+use std::cell::Cell;
 
 use actix_http::ws::{OpCode, Parser};
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 
+use crate::messages::sink::{Goodbye, Incoming};
 use crate::protocol::encoded::Encoded;
 use crate::protocol::engineio::packet::Packet;
+use crate::protocol::reason::DisconnectReason;
+
+/// The close frame that says `goodbye`; `code` is what the reading half found out, if anything.
+pub(super) fn close_frame(code: Option<u16>, goodbye: Goodbye) -> Encoded {
+    let (usual, words) = match goodbye {
+        Goodbye::OutboxFull => (POLICY_VIOLATION, "outbox full"),
+        Goodbye::Ended(reason @ DisconnectReason::ServerShuttingDown) => (GOING_AWAY, reason.as_str()),
+        Goodbye::Ended(reason @ DisconnectReason::ParseError) => (PROTOCOL_ERROR, reason.as_str()),
+        Goodbye::Ended(reason) => (NORMAL, reason.as_str()),
+    };
+    Encoded::websocket_close(code.unwrap_or(usual), words)
+}
+
+/// The reading half, once it has bytes: what the session is told of them, in order.
+pub(super) struct Inbound {
+    frames: FrameReader,
+    /// What comes after the packets already told.
+    queued: Option<Incoming>,
+    /// A close frame came, or something wrong: what follows is forgotten until the peer has closed its side.
+    deaf: bool,
+}
+
+impl Inbound {
+    pub(super) fn new(frames: FrameReader) -> Self {
+        Self { frames, queued: None, deaf: false }
+    }
+
+    /// What is still to be told of the bytes taken before. Ask until there is nothing, then bring the next.
+    pub(super) fn queued(&mut self) -> Option<Incoming> {
+        self.queued.take()
+    }
+
+    /// The first thing to tell of a chunk of bytes. Where that is the end, `close_code` is what the close frame must say.
+    pub(super) fn take(&mut self, chunk: &[u8], close_code: &Cell<Option<u16>>) -> Option<Incoming> {
+        if self.deaf {
+            return None;
+        }
+        let decoded = self.frames.read(chunk);
+        let end = decoded.end.map(|end| {
+            self.deaf = true;
+            let (code, incoming) = match end {
+                End::Closed { code } => (code, Incoming::Leaving),
+                End::Undecodable { code, detail } => (code, Incoming::Undecodable(detail)),
+                End::TooLarge { code, detail } => (code, Incoming::TooLarge(detail)),
+            };
+            close_code.set(Some(code));
+            incoming
+        });
+        self.queued = end.or_else(|| decoded.pong.map(Incoming::Control));
+        if decoded.packets.is_empty() { self.queued() } else { Some(Incoming::Packets(decoded.packets)) }
+    }
+}
 
 /// What a chunk of bytes amounted to.
 #[derive(Debug, Default)]
@@ -35,8 +91,10 @@ pub(crate) enum End {
 }
 
 const NORMAL: u16 = 1000;
+const GOING_AWAY: u16 = 1001;
 const PROTOCOL_ERROR: u16 = 1002;
 const INVALID_DATA: u16 = 1007;
+const POLICY_VIOLATION: u16 = 1008;
 const TOO_LARGE: u16 = 1009;
 
 #[derive(Debug)]

@@ -21,12 +21,10 @@ use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
 use super::super::{Admitted, Endpoint, Knock, Refusal};
-use super::frames::{Decoded, End, FrameReader};
+use super::frames::{FrameReader, Inbound, close_frame};
 use crate::limits::Limits;
 use crate::messages::session::SessionCommand;
 use crate::messages::sink::{Connection, Drained, FrameSink, Goodbye, Handover, Incoming};
-use crate::protocol::encoded::Encoded;
-use crate::protocol::reason::DisconnectReason;
 use crate::session::Opening;
 use crate::state::outbox::Outbox;
 
@@ -148,18 +146,11 @@ impl Handover for RawHandover {
             wants_write: Cell::new(false),
             paused: Cell::new(false),
             aborted: Cell::new(false),
-            close_code: Cell::new(None),
+            close_code: Cell::default(),
         });
         let frames = FrameReader::new(self.read_already, self.payload_bytes_max, self.fragments_max);
-        let reader = RawReader {
-            shared: shared.clone(),
-            frames,
-            queued: None,
-            begun: false,
-            deaf: false,
-            ended: false,
-            reads: 0,
-        };
+        let inbound = Inbound::new(frames);
+        let reader = RawReader { shared: shared.clone(), inbound, begun: false, ended: false, reads: 0 };
         Ok(Connection { sink: Box::new(RawSink { shared }), incoming: Box::pin(reader) })
     }
 }
@@ -173,7 +164,7 @@ struct RawSocket {
     wants_write: Cell<bool>,
     paused: Cell<bool>,
     aborted: Cell<bool>,
-    /// What the close frame must say, when the reader found something wrong.
+    /// What the close frame must say, when the reading half found something out.
     close_code: Cell<Option<u16>>,
 }
 
@@ -223,13 +214,7 @@ impl FrameSink for RawSink {
     }
 
     fn say_goodbye(&mut self, goodbye: Goodbye, outbox: &mut Outbox) {
-        let (code, words) = match goodbye {
-            Goodbye::OutboxFull => (1008, "outbox full"),
-            Goodbye::Ended(reason @ DisconnectReason::ServerShuttingDown) => (1001, reason.as_str()),
-            Goodbye::Ended(reason @ DisconnectReason::ParseError) => (1002, reason.as_str()),
-            Goodbye::Ended(reason) => (1000, reason.as_str()),
-        };
-        outbox.push_last(Encoded::websocket_close(self.shared.close_code.get().unwrap_or(code), words));
+        outbox.push_last(close_frame(self.shared.close_code.get(), goodbye));
         // The peer's close frame is awaited, whatever held the reading up.
         self.set_reading(true);
     }
@@ -248,13 +233,9 @@ impl FrameSink for RawSink {
 
 struct RawReader {
     shared: Rc<RawSocket>,
-    frames: FrameReader,
-    /// What comes after the packets already given.
-    queued: Option<Incoming>,
+    inbound: Inbound,
     /// Whether the bytes that came with the handshake were looked at.
     begun: bool,
-    /// A close frame came, or something wrong: what follows is read and forgotten until the peer has closed its side.
-    deaf: bool,
     ended: bool,
     /// Reads since other work of the thread had its turn.
     reads: usize,
@@ -265,54 +246,20 @@ thread_local! {
 }
 
 impl RawReader {
-    /// Reads once. `None`: nothing is there.
-    fn read(&mut self) -> Option<Decoded> {
+    /// Reads once, and gives the first thing to tell of what came. `None`: nothing is there.
+    fn read(&mut self) -> Option<Option<Incoming>> {
         SCRATCH.with_borrow_mut(|scratch| match self.shared.stream.try_read(scratch) {
             // Without a close frame: the process was killed, or the tab closed in a hurry.
-            Ok(0) => {
-                self.queued = Some(Incoming::Closed);
-                Some(Decoded::default())
-            }
-            Ok(_) if self.deaf => Some(Decoded::default()),
-            Ok(bytes) => Some(self.frames.read(&scratch[..bytes])),
+            Ok(0) => Some(self.last(Incoming::Closed)),
+            Ok(bytes) => Some(self.inbound.take(&scratch[..bytes], &self.shared.close_code)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Err(error) => {
-                self.queued = Some(Incoming::Broken(error.to_string()));
-                Some(Decoded::default())
-            }
+            Err(error) => Some(self.last(Incoming::Broken(error.to_string()))),
         })
     }
 
-    /// The first thing to tell of what was decoded; the rest is queued.
-    fn tell(&mut self, decoded: Decoded) -> Option<Incoming> {
-        let end = decoded.end.map(|end| match end {
-            End::Closed { code } => {
-                self.deaf = true;
-                self.shared.close_code.set(Some(code));
-                Incoming::Leaving
-            }
-            End::Undecodable { code, detail } => {
-                self.deaf = true;
-                self.shared.close_code.set(Some(code));
-                Incoming::Undecodable(detail)
-            }
-            End::TooLarge { code, detail } => {
-                self.deaf = true;
-                self.shared.close_code.set(Some(code));
-                Incoming::TooLarge(detail)
-            }
-        });
-        self.queued = end.or_else(|| self.queued.take()).or_else(|| decoded.pong.map(Incoming::Control));
-        match decoded.packets {
-            packets if packets.is_empty() => self.take_queued(),
-            packets => Some(Incoming::Packets(packets)),
-        }
-    }
-
-    fn take_queued(&mut self) -> Option<Incoming> {
-        let queued = self.queued.take();
-        self.ended |= matches!(queued, Some(Incoming::Closed | Incoming::Broken(_)));
-        queued
+    fn last(&mut self, last: Incoming) -> Option<Incoming> {
+        self.ended = true;
+        Some(last)
     }
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
@@ -338,7 +285,7 @@ impl Stream for RawReader {
         if this.ended || this.shared.aborted.get() {
             return Poll::Ready(None);
         }
-        if let Some(queued) = this.take_queued() {
+        if let Some(queued) = this.inbound.queued() {
             return Poll::Ready(Some(queued));
         }
         this.shared.reader_waker.borrow_mut().get_or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());
@@ -348,20 +295,16 @@ impl Stream for RawReader {
         if this.shared.paused.get() {
             return Poll::Pending;
         }
-        if !std::mem::replace(&mut this.begun, true) {
-            let decoded = this.frames.read(&[]);
-            if let Some(incoming) = this.tell(decoded) {
-                return Poll::Ready(Some(incoming));
-            }
+        if !std::mem::replace(&mut this.begun, true)
+            && let Some(incoming) = this.inbound.take(&[], &this.shared.close_code)
+        {
+            return Poll::Ready(Some(incoming));
         }
         while this.reads < READS_PER_TURN {
             this.reads += 1;
             match this.read() {
-                Some(decoded) => {
-                    if let Some(incoming) = this.tell(decoded) {
-                        return Poll::Ready(Some(incoming));
-                    }
-                }
+                Some(Some(incoming)) => return Poll::Ready(Some(incoming)),
+                Some(None) => {}
                 None => {
                     if this.shared.stream.poll_read_ready(cx).is_pending() {
                         this.reads = 0;

@@ -1,0 +1,110 @@
+//! Serving a server inside a host's actix-web application: its routes, and what its connections need.
+
+use std::any::Any;
+use std::sync::Once;
+use std::time::Duration;
+
+use actix_web::HttpRequest;
+use actix_web::dev::Extensions;
+use actix_web::web::{self, Payload, ServiceConfig};
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+use super::Server;
+use crate::transport::{polling, websocket::pump};
+
+/// Longest that a peer may leave bytes unacknowledged: Socket.IO's default ping interval and timeout together.
+const USER_TIMEOUT: Duration = Duration::from_secs(25 + 20);
+
+/// Marks a connection that [`on_connect`] has prepared.
+struct Prepared;
+
+static UNPREPARED: Once = Once::new();
+
+impl Server {
+    /// Mounts this server in a host's actix-web application, for polling and websocket, on `path` with and without a slash
+    /// at its end, within whatever scope it is configured in. The path of the [`Builder`](super::Builder) does not count here.
+    ///
+    /// ```no_run
+    /// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
+    /// use actix_web::{App, HttpServer};
+    ///
+    /// let io = stentor::Server::builder().build()?;
+    /// let app = {
+    ///     let io = io.clone();
+    ///     move || App::new().configure(io.routes("/socket.io"))
+    /// };
+    /// HttpServer::new(app).on_connect(stentor::on_connect).bind(("127.0.0.1", 3000))?.run().await?;
+    /// io.close().await;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Everything holds here that holds on a port of the server's own ([`Server::run`]), but for what only the owner of a
+    /// socket can do:
+    ///
+    /// - A websocket costs about 20 KiB, since actix-http keeps its buffers.
+    /// - A client that stops reading ends its session in time, as everywhere; its connection stays until the kernel's timeout,
+    ///   which [`on_connect`] sets.
+    /// - A websocket that closes stays open for [`HttpServer::client_disconnect_timeout`] at most, 1 s by default, until its
+    ///   client has closed it. One that breaks off ends with "transport close", never with "transport error".
+    /// - A client that goes during a poll without a reset (FIN) is noticed at its ping timeout. With
+    ///   [`HttpServer::h1_allow_half_closed`]`(false)` it is noticed at once.
+    /// - [`HttpServer::keep_alive`] should not be below the ping interval, or polling clients connect anew for every POST.
+    ///
+    /// Sessions live on the host's workers and end with them: call [`Server::close`] before the `HttpServer` is stopped, so
+    /// that clients are told to come back.
+    ///
+    /// [`HttpServer::client_disconnect_timeout`]: actix_web::HttpServer::client_disconnect_timeout
+    /// [`HttpServer::h1_allow_half_closed`]: actix_web::HttpServer::h1_allow_half_closed
+    /// [`HttpServer::keep_alive`]: actix_web::HttpServer::keep_alive
+    pub fn routes(&self, path: &str) -> impl FnOnce(&mut ServiceConfig) + Clone + Send + use<> {
+        let endpoint = self.endpoint.clone();
+        let path = path.strip_suffix('/').unwrap_or(path).to_owned();
+        move |config| {
+            let handler = move |request: HttpRequest, payload: Payload| {
+                let endpoint = endpoint.clone();
+                async move {
+                    warn_if_unprepared(&request);
+                    if request.head().upgrade() {
+                        pump::handle(endpoint, request, payload).await
+                    } else {
+                        polling::handle(endpoint, request, payload).await
+                    }
+                }
+            };
+            let slashed = format!("{path}/");
+            config.service(web::resource([path, slashed]).route(web::to(handler)));
+        }
+    }
+}
+
+/// Prepares a host's connections for [`Server::routes`]: `HttpServer::new(…).on_connect(stentor::on_connect).bind(…)`, and in
+/// this order, since `bind` takes the callback along.
+///
+/// Sets TCP_NODELAY, without which packets wait for the acknowledgement of earlier ones (40 ms), and TCP_USER_TIMEOUT to 45 s,
+/// the default ping interval and timeout together: a peer that acknowledges nothing for so long is disconnected by the kernel,
+/// whatever is still to be written. Both hold for all connections of the `HttpServer`, the application's own included. On
+/// systems without TCP_USER_TIMEOUT, and on TLS connections, whose socket cannot be seen from here, it does what it can. Without
+/// it, the first session through the routes logs a warning, once for the process.
+pub fn on_connect(connection: &dyn Any, data: &mut Extensions) {
+    let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
+    let socket = SockRef::from(stream);
+    let prepared = socket.set_tcp_nodelay(true);
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    let prepared = prepared.and_then(|()| socket.set_tcp_user_timeout(Some(USER_TIMEOUT)));
+    match prepared {
+        Ok(()) => drop(data.insert(Prepared)),
+        Err(error) => log::debug!("connection not prepared error={error}"),
+    }
+}
+
+fn warn_if_unprepared(request: &HttpRequest) {
+    if request.conn_data::<Prepared>().is_none() {
+        UNPREPARED.call_once(|| {
+            log::warn!(
+                "connection not prepared, packets may be late and jammed clients linger: \
+                 add .on_connect(stentor::on_connect) to the HttpServer before it is bound (TLS connections cannot be prepared)"
+            );
+        });
+    }
+}

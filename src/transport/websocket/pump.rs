@@ -1,0 +1,359 @@
+//! The websocket inside a host application: an actix-web-actors actor pumps between the host's connection and the session.
+//!
+//! The only file that names actix-web-actors. The session is never that actor: actix-http polls it as a response body, and
+//! not at all while the client takes no bytes, so a client that stops reading freezes it, timers and mailbox included
+//! (actix-web issue 2441). The session stays on its own worker and talks to the pump through two bounded channels: packets
+//! go out, each holding its bytes of [`Limits::pump_bytes_max`]; bytes come in as they were read.
+//!
+//! The pump refuses to decode. actix-web-actors' own reader would buffer a frame of any length before it refused it, so it is
+//! given no bytes; [`frames`](super::frames) keeps the bounds, on the session's worker, as for a raw websocket.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use actix::{Actor, ActorContext, AsyncContext, StreamHandler};
+use actix_http::ws::{CloseReason, Message, OpCode, ProtocolError, verify_handshake};
+use actix_web::error::PayloadError;
+use actix_web::http::header::ContentType;
+use actix_web::web::Payload;
+use actix_web::{HttpRequest, HttpResponse};
+use actix_web_actors::ws::{WebsocketContext, WsResponseBuilder};
+use bytes::{Bytes, BytesMut};
+use bytestring::ByteString;
+use futures_core::Stream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
+
+use super::super::{Admitted, Endpoint, Knock, Refusal};
+use super::frames::{FrameReader, Inbound, close_frame};
+use crate::limits::Limits;
+use crate::messages::session::SessionCommand;
+use crate::messages::sink::{Connection, Drained, FrameSink, Goodbye, Handover, Incoming};
+use crate::protocol::encoded::Encoded;
+use crate::session::Opening;
+use crate::state::outbox::{Outbox, PACKET_OVERHEAD_BYTES};
+
+/// Chunks that wait for the session; a further one waits to be put there, then the reading stops. actix-http makes them, of
+/// 64 KiB at most.
+const CHUNKS_WAITING: usize = 1;
+
+/// Answers an upgrade request inside a host application.
+pub(crate) async fn handle(endpoint: Endpoint, request: HttpRequest, payload: Payload) -> HttpResponse {
+    accept(&endpoint, &request, payload).await.unwrap_or_else(|refusal| {
+        endpoint.refused(&refusal);
+        log::debug!("upgrade refused refusal={refusal:?}");
+        // As engine.io does: the message is the body, and the connection is closed.
+        let mut response = HttpResponse::build(refusal.upgrade_status());
+        response.force_close().content_type(ContentType::html()).body(refusal.message().to_owned())
+    })
+}
+
+async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) -> Result<HttpResponse, Refusal> {
+    let admitted = endpoint.admit(Knock { head: request.head(), upgrade: true }).await?;
+    // Stricter than actix-web-actors is; the same as for a raw websocket.
+    verify_handshake(request.head()).map_err(|_| Refusal::BadRequest)?;
+    let limits = &endpoint.services.core.limits;
+    let bytes_max = u32::try_from(limits.pump_bytes_max).unwrap_or(u32::MAX).max(1);
+    let room = Arc::new(Semaphore::new(bytes_max as usize));
+    let (to_pump, packets) = mpsc::unbounded_channel();
+    let (to_session, chunks) = mpsc::channel(CHUNKS_WAITING);
+
+    let pump = Pump { outgoing: Some(Outgoing { packets, room: room.clone(), gave: false }) };
+    let response = WsResponseBuilder::new(pump, request, NoBytes).start().map_err(|_| Refusal::BadRequest)?;
+    let reading = to_session.downgrade();
+    actix::spawn(read(payload, to_session));
+    let handover = Box::new(PumpHandover { to_pump, room, bytes_max, reading, chunks, limits: limits.clone() });
+    match admitted {
+        // The session may be on another worker. If it has ended meanwhile, the pump ends as soon as it has begun.
+        Admitted::Session(link) => drop(link.post(SessionCommand::Websocket(handover))),
+        Admitted::Newcomer(newcomer) => drop(endpoint.open(newcomer, Opening::Websocket(handover))),
+    }
+    Ok(response)
+}
+
+/// Passes on what the client sends, for as long as the session wants it. Beside the actor, so that a client that reads
+/// slowly is heard all the same. Ends without a word: the channel's end says that the client has gone (whether in order,
+/// actix-http does not tell).
+async fn read(mut payload: Payload, to_session: mpsc::Sender<Bytes>) {
+    loop {
+        let chunk = tokio::select! {
+            chunk = poll_fn(|cx| Pin::new(&mut payload).poll_next(cx)) => chunk,
+            () = to_session.closed() => return,
+        };
+        let Some(Ok(chunk)) = chunk else { return };
+        if to_session.send(chunk).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The actor: what the session sends becomes the response's body.
+struct Pump {
+    outgoing: Option<Outgoing>,
+}
+
+impl Actor for Pump {
+    type Context = WebsocketContext<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        if let Some(outgoing) = self.outgoing.take() {
+            ctx.add_stream(outgoing);
+        }
+    }
+}
+
+impl StreamHandler<Encoded> for Pump {
+    fn handle(&mut self, packet: Encoded, ctx: &mut Self::Context) {
+        ctx.write_raw(message(&packet));
+    }
+
+    /// The session has let go of the connection. What was written still leaves.
+    fn finished(&mut self, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+/// actix-web-actors wants to read; it is given nothing.
+impl StreamHandler<Result<Message, ProtocolError>> for Pump {
+    fn handle(&mut self, _: Result<Message, ProtocolError>, _: &mut Self::Context) {}
+}
+
+/// A stream of bytes that never gives any.
+struct NoBytes;
+
+impl Stream for NoBytes {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Pending
+    }
+}
+
+/// A packet as actix-web-actors encodes it: it offers no way to write a frame that is encoded already.
+fn message(packet: &Encoded) -> Message {
+    let body = packet.to_body();
+    match OpCode::from(packet.frame()[0] & 0x0f) {
+        // What was text stays text: the check cannot fail, it can only not be left out.
+        OpCode::Text => ByteString::try_from(body).map_or(Message::Nop, Message::Text),
+        OpCode::Pong => Message::Pong(body),
+        OpCode::Close => Message::Close(close_reason(&body)),
+        _ => Message::Binary(body),
+    }
+}
+
+fn close_reason(body: &[u8]) -> Option<CloseReason> {
+    let (code, reason) = body.split_first_chunk()?;
+    let description = String::from_utf8_lossy(reason).into_owned();
+    Some(CloseReason { code: u16::from_be_bytes(*code).into(), description: Some(description) })
+}
+
+/// A packet on its way to the pump, with the room that it takes there: dropped together, sent or not.
+struct Packet {
+    packet: Encoded,
+    _room: OwnedSemaphorePermit,
+}
+
+/// What the session sends, as the actor gets it: one packet for each time that actix-http has room for more.
+struct Outgoing {
+    packets: mpsc::UnboundedReceiver<Packet>,
+    room: Arc<Semaphore>,
+    gave: bool,
+}
+
+impl Stream for Outgoing {
+    type Item = Encoded;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Encoded>> {
+        // The session closes the room when it wants the connection gone: then nothing more is written.
+        if self.room.is_closed() {
+            return Poll::Ready(None);
+        }
+        // Nobody need be woken: a packet given is a chunk of the body, after which actix-http asks for the next.
+        if std::mem::take(&mut self.gave) {
+            return Poll::Pending;
+        }
+        let given = ready!(self.packets.poll_recv(cx));
+        self.gave = given.is_some();
+        Poll::Ready(given.map(|given| given.packet))
+    }
+}
+
+/// The session's end of both channels, on its way there.
+struct PumpHandover {
+    to_pump: mpsc::UnboundedSender<Packet>,
+    room: Arc<Semaphore>,
+    bytes_max: u32,
+    reading: mpsc::WeakSender<Bytes>,
+    chunks: mpsc::Receiver<Bytes>,
+    limits: Limits,
+}
+
+impl Handover for PumpHandover {
+    fn settle(self: Box<Self>) -> io::Result<Connection> {
+        let shared = Rc::new(Shared {
+            room: self.room,
+            reader_waker: RefCell::default(),
+            wanted: Cell::new(None),
+            paused: Cell::new(false),
+            close_code: Cell::new(None),
+        });
+        let frames = FrameReader::new(BytesMut::new(), self.limits.payload_bytes_max, self.limits.fragments_max);
+        let incoming = PumpReader {
+            shared: shared.clone(),
+            inbound: Inbound::new(frames),
+            chunks: self.chunks,
+            waiting: None,
+            ended: false,
+        };
+        let sink = PumpSink { shared, to_pump: Some(self.to_pump), reading: self.reading, bytes_max: self.bytes_max };
+        Ok(Connection { sink: Box::new(sink), incoming: Box::pin(incoming) })
+    }
+}
+
+/// What both halves share.
+struct Shared {
+    /// Bytes that may be on their way to the pump.
+    room: Arc<Semaphore>,
+    /// The session's task, to be woken when the writing half wants something of it.
+    reader_waker: RefCell<Option<Waker>>,
+    /// The room that the next packet needs: the reading half waits for it on the sink's behalf.
+    wanted: Cell<Option<u32>>,
+    paused: Cell<bool>,
+    /// What the close frame must say, when the reading half found something out.
+    close_code: Cell<Option<u16>>,
+}
+
+impl Shared {
+    fn wake_reader(&self) {
+        if let Some(waker) = self.reader_waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+struct PumpSink {
+    shared: Rc<Shared>,
+    /// `None` once the session has let go of the connection.
+    to_pump: Option<mpsc::UnboundedSender<Packet>>,
+    /// The sender of what comes in: gone when the client is.
+    reading: mpsc::WeakSender<Bytes>,
+    bytes_max: u32,
+}
+
+impl PumpSink {
+    /// The room that a packet needs. One that is larger than all room there is waits until it is alone.
+    fn cost(&self, packet: &Encoded) -> u32 {
+        let bytes = packet.frame().len() + PACKET_OVERHEAD_BYTES;
+        u32::try_from(bytes).map_or(self.bytes_max, |bytes| bytes.min(self.bytes_max))
+    }
+}
+
+impl FrameSink for PumpSink {
+    fn drain(&mut self, outbox: &mut Outbox) -> Drained {
+        let gone = || Drained::Lost("the host application has ended the connection".into());
+        let Some(to_pump) = &self.to_pump else { return gone() };
+        while let Some(packet) = outbox.peek() {
+            let cost = self.cost(packet);
+            let room = match self.shared.room.clone().try_acquire_many_owned(cost) {
+                Ok(room) => room,
+                Err(TryAcquireError::Closed) => return gone(),
+                Err(TryAcquireError::NoPermits) => {
+                    // Half of it at least, so that the session is not woken for every packet that leaves.
+                    self.shared.wanted.set(Some(cost.max(self.bytes_max / 2)));
+                    self.shared.wake_reader();
+                    return Drained::Blocked;
+                }
+            };
+            let Some(packet) = outbox.pop() else { break };
+            if to_pump.send(Packet { packet, _room: room }).is_err() {
+                return gone();
+            }
+        }
+        Drained::All
+    }
+
+    fn set_reading(&mut self, reading: bool) {
+        self.shared.paused.set(!reading);
+        self.shared.wake_reader();
+    }
+
+    fn is_peer_gone(&self) -> bool {
+        self.reading.strong_count() == 0 || self.to_pump.as_ref().is_none_or(mpsc::UnboundedSender::is_closed)
+    }
+
+    fn say_goodbye(&mut self, goodbye: Goodbye, outbox: &mut Outbox) {
+        outbox.push_last(close_frame(self.shared.close_code.get(), goodbye));
+    }
+
+    /// The pump writes what it has and ends the response; from there on the connection is the host's, which awaits the
+    /// peer's end for as long as it is told to (`HttpServer::client_disconnect_timeout`).
+    fn finish(&mut self) -> bool {
+        self.to_pump = None;
+        false
+    }
+
+    /// The socket is out of reach: the pump ends the response without another word. If the peer is jammed, that is when the
+    /// host next asks for bytes; the kernel ends such a connection by the timeout that `on_connect` has set.
+    fn abort(&mut self) {
+        self.shared.room.close();
+        self.to_pump = None;
+        self.shared.wake_reader();
+    }
+}
+
+type Waiting = Pin<Box<dyn Future<Output = ()>>>;
+
+struct PumpReader {
+    shared: Rc<Shared>,
+    inbound: Inbound,
+    chunks: mpsc::Receiver<Bytes>,
+    /// Waits for room, on the sink's behalf.
+    waiting: Option<Waiting>,
+    ended: bool,
+}
+
+impl PumpReader {
+    fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
+        if let Some(wanted) = self.shared.wanted.take() {
+            let room = self.shared.room.clone();
+            // Given back at once: the sink takes what it needs.
+            self.waiting = Some(Box::pin(async move { drop(room.acquire_many_owned(wanted).await) }));
+        }
+        let Some(waiting) = &mut self.waiting else { return Poll::Pending };
+        ready!(waiting.as_mut().poll(cx));
+        self.waiting = None;
+        Poll::Ready(Incoming::Writable)
+    }
+}
+
+impl Stream for PumpReader {
+    type Item = Incoming;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
+        let this = &mut *self;
+        if this.ended || this.shared.room.is_closed() {
+            return Poll::Ready(None);
+        }
+        if let Some(queued) = this.inbound.queued() {
+            return Poll::Ready(Some(queued));
+        }
+        this.shared.reader_waker.borrow_mut().get_or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());
+        if let Poll::Ready(writable) = this.poll_writable(cx) {
+            return Poll::Ready(Some(writable));
+        }
+        while !this.shared.paused.get() {
+            let Some(chunk) = ready!(this.chunks.poll_recv(cx)) else {
+                this.ended = true;
+                return Poll::Ready(Some(Incoming::Closed));
+            };
+            if let Some(incoming) = this.inbound.take(&chunk, &this.shared.close_code) {
+                return Poll::Ready(Some(incoming));
+            }
+        }
+        Poll::Pending
+    }
+}
