@@ -25,7 +25,7 @@ fn closing_ends_every_transport_without_a_disconnect_packet() {
         let ended = client.ends();
         match transport {
             Transport::Polling => assert!(matches!(ended, Ended::Told | Ended::Unknown), "{ended:?}"),
-            Transport::Websocket | Transport::Upgraded => assert_eq!(ended, Ended::Closed(Some(1001))),
+            _ => assert_eq!(ended, Ended::Closed(Some(1001))),
         }
         assert_eq!(told.next(), "server shutting down");
     });

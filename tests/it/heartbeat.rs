@@ -41,7 +41,9 @@ fn without_a_pong_the_session_ends() {
         client.expect("2");
         assert_eq!(told.next(), "ping timeout");
         let ended = client.ends();
-        assert!(matches!(ended, Ended::Told | Ended::Unknown | Ended::Reset), "{ended:?}");
+        // A host application's socket is out of reach for a reset.
+        let reset = if transport.is_hosted() { Ended::Fin } else { Ended::Reset };
+        assert!(matches!(ended, Ended::Told | Ended::Unknown) || ended == reset, "{ended:?}");
     });
     hub.wait_for_sessions(0);
 }

@@ -348,7 +348,7 @@ fn play(recovery: Recovery) {
     let on = recovery == Recovery::memory();
     let hub = Hub::on_workers(2, |builder| builder.recovery(recovery), register);
     let mut random = Random(seed);
-    let transports = [Transport::Polling, Transport::Websocket, Transport::Upgraded];
+    let transports = Transport::ALL;
     let mut participants: Vec<Participant> =
         (0..CLIENTS).map(|n| Participant::join(&hub, transports[n % transports.len()])).collect();
     let (mut steps, mut next) = (0, 0);
@@ -409,7 +409,7 @@ fn step_upgrade(random: &mut Random, participant: &mut Participant) {
 fn replace_one(random: &mut Random, hub: &Hub, participants: &mut [Participant]) {
     if random.below(8) == 0 {
         let gone = random.below(participants.len());
-        let transport = Transport::ALL[random.below(3)];
+        let transport = Transport::ALL[random.below(Transport::ALL.len())];
         let newcomer = Participant::join(hub, transport);
         participants[gone] = newcomer;
     }

@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Waker, ready};
 use actix::{Actor, ActorContext, AsyncContext, StreamHandler};
 use actix_http::ws::{CloseReason, Message, OpCode, ProtocolError, verify_handshake};
 use actix_web::error::PayloadError;
-use actix_web::http::header::ContentType;
+use actix_web::http::header::{ContentType, SET_COOKIE};
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use actix_web_actors::ws::{WebsocketContext, WsResponseBuilder};
@@ -53,7 +53,8 @@ pub(crate) async fn handle(endpoint: Endpoint, request: HttpRequest, payload: Pa
 }
 
 async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) -> Result<HttpResponse, Refusal> {
-    let admitted = endpoint.admit(Knock { head: request.head(), upgrade: true }).await?;
+    let encrypted = request.app_config().secure();
+    let admitted = endpoint.admit(Knock { head: request.head(), upgrade: true, encrypted }).await?;
     // Stricter than actix-web-actors is; the same as for a raw websocket.
     verify_handshake(request.head()).map_err(|_| Refusal::BadRequest)?;
     let limits = &endpoint.services.core.limits;
@@ -63,14 +64,19 @@ async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) ->
     let (to_session, chunks) = mpsc::channel(CHUNKS_WAITING);
 
     let pump = Pump { outgoing: Some(Outgoing { packets, room: room.clone(), gave: false }) };
-    let response = WsResponseBuilder::new(pump, request, NoBytes).start().map_err(|_| Refusal::BadRequest)?;
+    let mut response = WsResponseBuilder::new(pump, request, NoBytes).start().map_err(|_| Refusal::BadRequest)?;
     let reading = to_session.downgrade();
     actix::spawn(read(payload, to_session));
     let handover = Box::new(PumpHandover { to_pump, room, bytes_max, reading, chunks, limits: limits.clone() });
     match admitted {
         // The session may be on another worker. If it has ended meanwhile, the pump ends as soon as it has begun.
         Admitted::Session(link) => drop(link.post(SessionCommand::Websocket(handover))),
-        Admitted::Newcomer(newcomer) => drop(endpoint.open(newcomer, Opening::Websocket(handover))),
+        Admitted::Newcomer(newcomer) => {
+            if let Some(cookie) = endpoint.door.cookie(&newcomer) {
+                response.headers_mut().insert(SET_COOKIE, cookie);
+            }
+            endpoint.open(newcomer, Opening::Websocket(handover));
+        }
     }
     Ok(response)
 }

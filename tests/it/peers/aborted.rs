@@ -107,7 +107,9 @@ fn a_client_that_vanishes_during_its_handshake_leaves_nothing_behind() {
 fn a_websocket_that_vanishes_in_the_middle_of_a_frame_ends_its_session() {
     let (hub, told) = hub();
     for (reset, reason) in [(false, "transport close"), (true, "transport error")] {
-        for transport in [Transport::Websocket, Transport::Upgraded] {
+        for transport in Transport::WEBSOCKETS {
+            // A host application does not tell how a connection ended.
+            let reason = if transport.is_hosted() { "transport close" } else { reason };
             let mut websocket = hub.join(transport).into_websocket();
             let whole = frame(0x81, br#"421["echo","never finished"]"#);
             websocket.write(&whole[..whole.len() / 2]);
@@ -145,15 +147,15 @@ fn many_clients_that_vanish_at_once_are_all_forgotten() {
     clients.iter_mut().for_each(Client::echoes);
     hub.wait_for_sessions(60);
     for (number, client) in clients.into_iter().enumerate() {
-        match number % 3 {
-            0 => {
-                let target = client.polls();
-                let (mut gets, _posts) = client.connections();
-                gets.park(&target);
-                gets.reset();
-            }
-            1 => client.into_websocket().reset(),
-            _ => client.into_websocket().finish(),
+        if client.is_polling() {
+            let target = client.polls();
+            let (mut gets, _posts) = client.connections();
+            gets.park(&target);
+            gets.reset();
+        } else if number % 2 == 0 {
+            client.into_websocket().reset();
+        } else {
+            client.into_websocket().finish();
         }
     }
     told.take(60);

@@ -18,7 +18,7 @@ fn hub() -> (Hub, Told) {
 /// Bytes that a client sends, what the close frame says, and what the application is told.
 fn closes(bytes: &[u8], code: u16, reason: &str) {
     let (hub, told) = hub();
-    for transport in [Transport::Websocket, Transport::Upgraded] {
+    for transport in Transport::WEBSOCKETS {
         let mut websocket = hub.join(transport).into_websocket();
         websocket.write(bytes);
         told.expect(reason, transport);

@@ -196,7 +196,7 @@ fn more_events_than_handlers_may_run_are_held_and_handled_in_order() {
             });
         },
     );
-    for transport in [Transport::Websocket, Transport::Upgraded] {
+    for transport in Transport::WEBSOCKETS {
         let mut client = hub.join(transport);
         // Past both bounds: the session stops reading meanwhile.
         for number in 0..40 {

@@ -87,7 +87,7 @@ fn with_recovery_on_events_bear_tokens_as_last_argument_and_tokens_grow() {
 fn a_volatile_event_is_not_numbered_and_bears_the_position_before_it() {
     let hub = hub(Recovery::memory());
     // Where no poll waits it may be dropped.
-    for transport in [Transport::Websocket, Transport::Upgraded] {
+    for transport in Transport::WEBSOCKETS {
         let mut client = hub.join(transport);
         client.send(r#"421["volatile"]"#);
         let before = token(&mut client, r#"42["before",""#);

@@ -18,10 +18,22 @@ pub(crate) enum Transport {
     Websocket,
     /// Begun by polling, then upgraded.
     Upgraded,
+    /// A websocket inside a host application.
+    Pump,
+    /// Begun by polling inside a host application, then upgraded there.
+    PumpUpgraded,
 }
 
 impl Transport {
-    pub(crate) const ALL: [Self; 3] = [Self::Polling, Self::Websocket, Self::Upgraded];
+    pub(crate) const ALL: [Self; 5] = [Self::Polling, Self::Websocket, Self::Upgraded, Self::Pump, Self::PumpUpgraded];
+
+    /// Those that are websockets in the end.
+    pub(crate) const WEBSOCKETS: [Self; 4] = [Self::Websocket, Self::Upgraded, Self::Pump, Self::PumpUpgraded];
+
+    /// Whether a host application has the sockets.
+    pub(crate) fn is_hosted(self) -> bool {
+        matches!(self, Self::Pump | Self::PumpUpgraded)
+    }
 }
 
 /// States a fact for every transport, and names the one on which it failed.
@@ -85,11 +97,11 @@ impl Client {
     pub(crate) fn open(address: SocketAddr, transport: Transport) -> Self {
         match transport {
             Transport::Polling => Self::open_polling(address),
-            Transport::Websocket => {
+            Transport::Websocket | Transport::Pump => {
                 let websocket = Websocket::open(address, "/socket.io/?EIO=4&transport=websocket");
                 Self::begin(address, Wire::Websocket(websocket))
             }
-            Transport::Upgraded => Self::open_polling(address).upgrade(),
+            Transport::Upgraded | Transport::PumpUpgraded => Self::open_polling(address).upgrade(),
         }
     }
 

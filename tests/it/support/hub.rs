@@ -1,4 +1,4 @@
-//! A hub on a free port of 127.0.0.1, in a thread of its own, gone when dropped.
+//! A hub on two free ports of 127.0.0.1, its own and a host application's; in a thread of its own, gone when dropped.
 
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -8,11 +8,21 @@ use actix_web::web::ServiceConfig;
 use stentor::{Args, Builder, Event, Limits, Listener, Server};
 use tokio::sync::oneshot;
 
-use super::{Client, DEADLINE, Http, Transport, eventually};
+use super::{Client, DEADLINE, Host, Http, Manners, Transport, eventually};
+
+/// Mounts a hub in a host application, where clients expect it.
+fn mount(io: &Server) -> impl Fn(&mut ServiceConfig) + Clone + Send + use<> {
+    let io = io.clone();
+    move |config| {
+        config.configure(io.routes("/socket.io"));
+    }
+}
 
 /// A running server.
 pub(crate) struct Hub {
     pub(crate) address: SocketAddr,
+    /// A host application that serves the same hub.
+    pub(crate) host: Host,
     pub(crate) io: Server,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -69,12 +79,13 @@ impl Hub {
             Ok(())
         });
         register(&io);
-        Self { address, io, stop: Some(stop), thread: Some(thread) }
+        let host = Host::start(Manners { workers, ..Manners::default() }, mount(&io));
+        Self { address, host, io, stop: Some(stop), thread: Some(thread) }
     }
 
     /// Opens a session.
     pub(crate) fn open(&self, transport: Transport) -> Client {
-        Client::open(self.address, transport)
+        Client::open(if transport.is_hosted() { self.host.address } else { self.address }, transport)
     }
 
     /// Opens a session and joins `/`.

@@ -1,6 +1,7 @@
 //! A hub in this process, and clients that write and read bytes. Everything that waits has a deadline.
 
 mod client;
+mod host;
 mod http;
 mod hub;
 mod report;
@@ -9,6 +10,7 @@ mod websocket;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::client::{Client, Ended, Packet, Transport, on_every_transport};
+pub(crate) use self::host::{Host, Manners};
 pub(crate) use self::http::{Head, Http};
 pub(crate) use self::hub::Hub;
 pub(crate) use self::report::{Tell, Told, ends, report};

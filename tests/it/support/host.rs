@@ -1,0 +1,86 @@
+//! A host application: somebody's actix-web server on a free port of 127.0.0.1, in a thread of its own, gone when dropped.
+
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use actix_web::web::ServiceConfig;
+use actix_web::{App, HttpServer};
+use tokio::sync::oneshot;
+
+use super::{DEADLINE, eventually};
+
+/// How its owner has set it up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Manners {
+    pub(crate) workers: usize,
+    /// For a client to close a connection that is over; by default none, so that tests do not wait. (Other values below half
+    /// a second may never pass: actix-http 3.20 counts them from a clock that it reads twice a second.)
+    pub(crate) linger: Duration,
+    /// actix-web's default: a client that closes its side may still want its answer.
+    pub(crate) half_closed: bool,
+    /// Whether `stentor::on_connect` was installed.
+    pub(crate) prepared: bool,
+}
+
+impl Default for Manners {
+    fn default() -> Self {
+        Self { workers: 1, linger: Duration::ZERO, half_closed: true, prepared: true }
+    }
+}
+
+/// A running host.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Host {
+    /// Serves what `configure` puts into its application.
+    pub(crate) fn start(manners: Manners, configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static) -> Self {
+        let (ready, started) = mpsc::channel();
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::spawn(move || serve(manners, configure, &ready, stopped));
+        let address = started.recv_timeout(DEADLINE).expect("the host starts");
+        Self { address, stop: Some(stop), thread: Some(thread) }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let Some(thread) = self.thread.take().filter(|_| !thread::panicking()) else { return };
+        eventually("the host's thread ends", || thread.is_finished());
+        assert!(thread.join().is_ok(), "the host's thread panicked");
+    }
+}
+
+fn serve(
+    manners: Manners,
+    configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+    ready: &mpsc::Sender<SocketAddr>,
+    stop: oneshot::Receiver<()>,
+) {
+    let Manners { workers, linger, half_closed, prepared } = manners;
+    actix::System::new().block_on(async {
+        let mut server = HttpServer::new(move || App::new().configure(configure.clone()))
+            .workers(workers)
+            .disable_signals()
+            .client_disconnect_timeout(linger)
+            .h1_allow_half_closed(half_closed);
+        if prepared {
+            server = server.on_connect(stentor::on_connect);
+        }
+        let server = server.bind("127.0.0.1:0").expect("a free port");
+        ready.send(server.addrs()[0]).expect("the test waits");
+        let running = server.run();
+        let handle = running.handle();
+        let running = actix::spawn(running);
+        let _ = stop.await;
+        handle.stop(false).await;
+        running.await.expect("the host has not panicked").expect("the host ends in order");
+    });
+}
