@@ -76,6 +76,7 @@ pub use crate::limits::Limits;
 pub use crate::messages::handshake::Handshake;
 pub use crate::messages::request::{Joined, Receipt};
 pub use crate::protocol::reason::DisconnectReason;
+pub use crate::protocol::socketio::Parser;
 pub use crate::protocol::socketio::packet::Args;
 pub use crate::server::config;
 pub use crate::server::demo;

@@ -1,7 +1,6 @@
 //! The answer to an event that a client emitted with an ack id.
 
 use super::args::ToArgs;
-use super::core::encode;
 use super::error::EmitError;
 use super::socket::Socket;
 use crate::messages::request::Request;
@@ -27,8 +26,9 @@ impl Ack {
     /// if the socket has left its namespace meanwhile.
     pub fn send<T: ToArgs>(self, data: T) -> Result<(), EmitError> {
         let Some((id, socket)) = self.wanted else { return Ok(()) };
-        let args = encode(&data)?;
-        let message = Draft::ack(socket.path().clone(), id, args.json(), args.attachments.clone());
+        let core = socket.core();
+        let args = core.encode(&data)?;
+        let message = Draft::ack(core.parser, socket.path().clone(), id, args.json(), args.attachments.clone());
         let request = Request::Acknowledge { socket: socket.id(), message };
         socket.link().request(request).map_err(|_| EmitError::Disconnected)
     }

@@ -42,7 +42,7 @@ pub trait ToArgs {
 /// Arguments as JSON, joined by commas, with their attachments.
 #[derive(Debug)]
 pub struct OutgoingArgs {
-    json: Vec<u8>,
+    json: String,
     inside: Range<usize>,
     /// Binary data that placeholders in the JSON refer to.
     pub(crate) attachments: Vec<Bytes>,
@@ -50,14 +50,14 @@ pub struct OutgoingArgs {
 
 impl OutgoingArgs {
     /// The arguments joined by commas.
-    pub(crate) fn json(&self) -> &[u8] {
+    pub(crate) fn json(&self) -> &str {
         &self.json[self.inside.clone()]
     }
 }
 
 impl ToArgs for Args {
     fn to_args(&self) -> Result<OutgoingArgs, Error> {
-        let json = self.json().as_bytes().to_vec();
+        let json = self.json().to_owned();
         Ok(OutgoingArgs { inside: 0..json.len(), json, attachments: self.attachments().to_vec() })
     }
 }
@@ -70,7 +70,7 @@ impl ToArgs for &Args {
 
 impl<T: Serialize> ToArgs for T {
     fn to_args(&self) -> Result<OutgoingArgs, Error> {
-        let json = serde_json::to_vec(self)?;
+        let json = serde_json::to_string(self)?;
         let inside = match self.serialize(ShapeProbe) {
             Err(Shape::Tuple) => 1..json.len() - 1,
             Err(Shape::Unit) => 0..0,
@@ -260,7 +260,7 @@ mod tests {
     use serde::{Deserialize, Serialize};
 
     fn written<T: ToArgs>(value: T) -> String {
-        String::from_utf8(value.to_args().unwrap().json().to_vec()).unwrap()
+        value.to_args().unwrap().json().to_owned()
     }
 
     fn args(elements: &[&str]) -> Args {

@@ -14,7 +14,7 @@ use crate::messages::request::{Request, RequestError};
 use crate::messages::room_change::RoomChange;
 use crate::messages::session::{OfferError, SessionLink};
 use crate::protocol::encoded::Draft;
-use crate::protocol::socketio::{ATTACHMENTS_MAX, RESERVED_EVENTS};
+use crate::protocol::socketio::{Parser, RESERVED_EVENTS};
 
 /// The shared part of a server's handles.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(crate) struct Core {
     pub(crate) desk: SessionLink,
     /// Whether events are numbered and bear tokens.
     pub(crate) recovery: bool,
+    /// The form of its packets.
+    pub(crate) parser: Parser,
     /// The server's bounds.
     pub(crate) limits: Limits,
     /// Which namespaces there are, and their handlers.
@@ -36,10 +38,11 @@ impl Core {
     pub(crate) fn new(
         desk: SessionLink,
         recovery: bool,
+        parser: Parser,
         limits: Limits,
         room_changes: broadcast::Sender<RoomChange>,
     ) -> Self {
-        Self { desk, recovery, limits, registry: Registry::default(), room_changes }
+        Self { desk, recovery, parser, limits, registry: Registry::default(), room_changes }
     }
 
     /// Tells servers in one process apart.
@@ -65,9 +68,19 @@ impl Core {
         if RESERVED_EVENTS.contains(&name) {
             return Err(EmitError::ReservedName(name.into()));
         }
-        let args = encode(data)?;
+        let args = self.encode(data)?;
         let hole = token_hole && self.recovery;
-        Ok(Draft::event(namespace.clone(), name, args.json(), args.attachments.clone(), hole))
+        Ok(Draft::event(self.parser, namespace.clone(), name, args.json(), args.attachments.clone(), hole))
+    }
+
+    /// Writes arguments, with no more attachments than a client accepts: the JavaScript parser refuses a packet with more.
+    pub(crate) fn encode(&self, data: &impl ToArgs) -> Result<OutgoingArgs, EmitError> {
+        let args = data.to_args()?;
+        let (count, limit) = (args.attachments.len(), self.parser.attachments_max());
+        if count > limit {
+            return Err(EmitError::TooManyAttachments { count, limit });
+        }
+        Ok(args)
     }
 
     /// Hands a request in and awaits its answer.
@@ -102,14 +115,5 @@ impl<T> Asked<T> {
     /// Awaits the answer.
     pub(crate) async fn finish(self) -> Result<T, RequestError> {
         self.0?.await.unwrap_or(Err(RequestError::Disconnected))
-    }
-}
-
-/// Writes arguments, with no more attachments than a client accepts: the JavaScript parser refuses a packet with more.
-pub(crate) fn encode(data: &impl ToArgs) -> Result<OutgoingArgs, EmitError> {
-    let args = data.to_args()?;
-    match args.attachments.len() {
-        0..=ATTACHMENTS_MAX => Ok(args),
-        count => Err(EmitError::TooManyAttachments(count)),
     }
 }

@@ -31,8 +31,13 @@ pub enum EmitError {
     #[error("event name {0:?} is reserved")]
     ReservedName(String),
     /// More attachments than a client accepts; send fewer per event.
-    #[error("{0} attachments exceed limit of 10")]
-    TooManyAttachments(usize),
+    #[error("{count} attachments exceed limit of {limit}")]
+    TooManyAttachments {
+        /// How many there were.
+        count: usize,
+        /// How many there may be; it depends on the server's parser.
+        limit: usize,
+    },
     /// The server keeps no durable events, or the event names no room.
     #[error("durable events need a queue and at least one room")]
     NotDurable,

@@ -56,6 +56,10 @@ impl Socket {
         &self.info.link
     }
 
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
     /// The namespace it is in.
     pub fn namespace(&self) -> Namespace {
         Namespace::existing(self.core.clone(), self.info.namespace.clone())

@@ -15,6 +15,7 @@ use crate::messages::abort::tests::{aborts, is_to_panic};
 use crate::messages::fanout::{FanoutBatch, FanoutCommand, Outcome, Refusal};
 use crate::messages::hub::{AckWanted, Broadcast, Grade, HubBatch, HubCommand, HubControl, ReplyTo};
 use crate::protocol::encoded::{Draft, Encoded};
+use crate::protocol::socketio::Parser;
 use crate::state::credit::Ticket;
 use crate::state::pipeline::Position;
 use crate::state::rooms::Target;
@@ -127,7 +128,7 @@ impl Rig {
     }
 
     fn emit(&mut self, name: &str, event: &str, grade: Grade) {
-        let draft = Draft::event(NamespacePath::root(), event, b"", Vec::new(), false);
+        let draft = Draft::event(Parser::Json, NamespacePath::root(), event, "", Vec::new(), false);
         let target = Target { rooms: SmallVec::from_elem(room(name), 1), ..Target::default() };
         let from = self.from();
         self.tell(HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack: AckWanted::No })));
@@ -329,7 +330,7 @@ fn a_dead_worker_takes_its_sockets_along() {
         // Its mailbox closes when the thread's system drops it; here, the actor is stopped.
         stop(&doomed).await;
         let target = Target::default();
-        let draft = Draft::event(NamespacePath::root(), "e", b"", Vec::new(), false);
+        let draft = Draft::event(Parser::Json, NamespacePath::root(), "e", "", Vec::new(), false);
         let from = rig.from();
         let lost = Broadcast { from, target: target.clone(), draft, grade: Grade::Plain, ack: AckWanted::No };
         rig.tell(HubCommand::Broadcast(Box::new(lost)));

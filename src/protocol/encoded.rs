@@ -2,18 +2,24 @@
 //!
 //! A websocket sends the buffer whole (frame header and packet), a poll sends the packet behind the header. What is
 //! known last stands in front or in a hole of fixed width: the ack id and the frame header are written right-aligned
-//! before the body, the offset token over a placeholder near its end. Nothing is copied per recipient.
+//! before the body, the offset token over a placeholder near its end. Nothing is copied per recipient. Which form a
+//! Socket.IO packet takes is the server's [`Parser`]; the scheme is the same for both.
 
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use bytestring::ByteString;
 
 use crate::ids::{NamespacePath, OFFSET_CHARS, Offset};
+use crate::protocol::socketio::packet::Packet;
+use crate::protocol::socketio::text::{self, Decoded};
+use crate::protocol::socketio::{Parser, msgpack};
 
 /// Longest header of a server's websocket frame: no mask, 64-bit length.
 const FRAME_HEADER_MAX: usize = 10;
 
-/// Room for `4`, the packet type, up to two digits of attachments with `-`, the comma after a path, and an ack id.
+/// Room for `4`, the packet type, up to two digits of attachments with `-`, the comma after a path, and an ack id. The head of
+/// a msgpack map with its ack id needs 13.
 const PREFIX_MAX: usize = 1 + 1 + 3 + 1 + 20;
 
 const OPCODE_TEXT: u8 = 0x81;
@@ -116,6 +122,23 @@ impl Message {
         std::iter::once(&self.head).chain(self.attachments.iter().flat_map(|attachments| attachments.iter()))
     }
 
+    /// The packet as its client reads it; none if this is no packet of Socket.IO.
+    pub(crate) fn read_back(&self) -> Option<Packet> {
+        if self.head.is_binary() {
+            return msgpack::decode(&self.head.to_body()).ok();
+        }
+        let text = ByteString::try_from(self.head.to_body()).ok()?;
+        let mut decoded = text::decode(text.slice_ref(text.strip_prefix('4')?)).ok()?;
+        for attachment in self.packets().skip(1) {
+            let Decoded::Partial(partial) = decoded else { return None };
+            decoded = partial.push(attachment.to_body()).ok()?;
+        }
+        match decoded {
+            Decoded::Complete(packet) => Some(packet),
+            Decoded::Partial(_) => None,
+        }
+    }
+
     /// Bytes of all packets, framed.
     pub(crate) fn byte_len(&self) -> usize {
         self.packets().map(|packet| packet.frame.len()).sum()
@@ -134,21 +157,26 @@ impl From<Encoded> for Message {
     }
 }
 
-/// Which packet a draft becomes.
+/// The types of Socket.IO packets that leave a server, as their numbers on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum DraftKind {
-    Event,
-    Ack,
+enum Kind {
+    Connect = 0,
+    Disconnect = 1,
+    Event = 2,
+    Ack = 3,
+    ConnectError = 4,
 }
 
 /// A Socket.IO EVENT or ACK whose ack id and offset token are not known yet. Unshared until it is sealed.
 #[derive(Debug)]
 pub(crate) struct Draft {
-    kind: DraftKind,
+    parser: Parser,
+    kind: Kind,
     namespace: NamespacePath,
     buffer: BytesMut,
     body_at: usize,
     hole_at: Option<usize>,
+    /// Those that leave behind the packet; none where they stand in it.
     attachments: Vec<Bytes>,
 }
 
@@ -157,38 +185,40 @@ impl Draft {
     ///
     /// With `token_hole`, an argument of fixed width is kept free behind them for the offset token.
     pub(crate) fn event(
+        parser: Parser,
         namespace: NamespacePath,
         name: &str,
-        arguments: &[u8],
+        arguments: &str,
         attachments: Vec<Bytes>,
         token_hole: bool,
     ) -> Self {
-        let capacity = name.len() + arguments.len() + if token_hole { OFFSET_CHARS + 3 } else { 0 } + 16;
-        let (mut buffer, body_at) = begin(&namespace, capacity);
-        buffer.put_u8(b'[');
-        put_json_string(&mut buffer, name);
-        if !arguments.is_empty() {
-            buffer.put_u8(b',');
-            buffer.put_slice(arguments);
-        }
-        let hole_at = token_hole.then(|| {
-            buffer.put_slice(b",\"");
-            let at = buffer.len();
-            buffer.put_bytes(b'-', OFFSET_CHARS);
-            buffer.put_u8(b'"');
-            at
-        });
-        buffer.put_u8(b']');
-        Self { kind: DraftKind::Event, namespace, buffer, body_at, hole_at, attachments }
+        Self::begin(parser, Kind::Event, namespace, attachments, Data { name: Some(name), arguments, token_hole })
     }
 
     /// The answer `arguments` to the client's ack `id`. Acks carry no token.
-    pub(crate) fn ack(namespace: NamespacePath, id: u64, arguments: &[u8], attachments: Vec<Bytes>) -> Message {
-        let (mut buffer, body_at) = begin(&namespace, arguments.len() + 2);
-        buffer.put_u8(b'[');
-        buffer.put_slice(arguments);
-        buffer.put_u8(b']');
-        Self { kind: DraftKind::Ack, namespace, buffer, body_at, hole_at: None, attachments }.seal(Some(id), None)
+    pub(crate) fn ack(
+        parser: Parser,
+        namespace: NamespacePath,
+        id: u64,
+        arguments: &str,
+        attachments: Vec<Bytes>,
+    ) -> Message {
+        let data = Data { name: None, arguments, token_hole: false };
+        Self::begin(parser, Kind::Ack, namespace, attachments, data).seal(Some(id), None)
+    }
+
+    fn begin(parser: Parser, kind: Kind, namespace: NamespacePath, attachments: Vec<Bytes>, data: Data<'_>) -> Self {
+        let body_at = FRAME_HEADER_MAX + PREFIX_MAX + namespace.as_str().len();
+        let mut buffer = BytesMut::with_capacity(body_at + data.byte_len());
+        buffer.put_bytes(0, body_at);
+        let (hole_at, attachments) = match parser {
+            Parser::Json => (data.put_json(&mut buffer), attachments),
+            Parser::Msgpack => {
+                put_msgpack_envelope(&mut buffer, kind, &namespace);
+                (data.put_msgpack(&mut buffer, &attachments), Vec::new())
+            }
+        };
+        Self { parser, kind, namespace, buffer, body_at, hole_at, attachments }
     }
 
     /// Bytes that this draft will put on a websocket, about.
@@ -206,8 +236,11 @@ impl Draft {
         if let (Some(at), Some(token)) = (self.hole_at, token) {
             self.buffer[at..at + OFFSET_CHARS].copy_from_slice(&token.encode());
         }
-        let head_at = self.put_prefix(ack_id);
-        let head = Encoded::seal(self.buffer, head_at, OPCODE_TEXT);
+        let (head_at, opcode) = match self.parser {
+            Parser::Json => (self.put_json_prefix(ack_id), OPCODE_TEXT),
+            Parser::Msgpack => (self.put_msgpack_prefix(ack_id), OPCODE_BINARY),
+        };
+        let head = Encoded::seal(self.buffer, head_at, opcode);
         let attachments = match self.attachments.as_slice() {
             [] => None,
             data => Some(data.iter().map(|data| Encoded::binary(data)).collect()),
@@ -216,7 +249,7 @@ impl Draft {
     }
 
     /// Writes `42/nsp,17` right before the body and returns where it begins.
-    fn put_prefix(&mut self, ack_id: Option<u64>) -> usize {
+    fn put_json_prefix(&mut self, ack_id: Option<u64>) -> usize {
         let mut at = self.body_at;
         if let Some(id) = ack_id {
             at = put_digits_before(&mut self.buffer, at, id);
@@ -234,23 +267,88 @@ impl Draft {
             self.buffer[at] = b'-';
             at = put_digits_before(&mut self.buffer, at, self.attachments.len() as u64);
         }
-        self.buffer[at - 1] = match (self.kind, binary) {
-            (DraftKind::Event, false) => b'2',
-            (DraftKind::Event, true) => b'5',
-            (DraftKind::Ack, false) => b'3',
-            (DraftKind::Ack, true) => b'6',
-        };
+        // A binary event is type 5, a binary ack type 6.
+        self.buffer[at - 1] = b'0' + self.kind as u8 + if binary { 3 } else { 0 };
         self.buffer[at - 2] = b'4';
         at - 2
     }
+
+    /// Writes the head of the map and, if there is one, the ack id right before the body and returns where it begins.
+    fn put_msgpack_prefix(&mut self, ack_id: Option<u64>) -> usize {
+        let mut prefix = [0; PREFIX_MAX];
+        let mut free = prefix.as_mut_slice();
+        msgpack::put_map(&mut free, 3 + usize::from(ack_id.is_some()));
+        if let Some(id) = ack_id {
+            msgpack::put_str(&mut free, "id");
+            msgpack::put_unsigned(&mut free, id);
+        }
+        let bytes = PREFIX_MAX - free.len();
+        let at = self.body_at - bytes;
+        self.buffer[at..self.body_at].copy_from_slice(&prefix[..bytes]);
+        at
+    }
 }
 
-/// A buffer with room before the body for whatever the seal puts there.
-fn begin(namespace: &NamespacePath, capacity: usize) -> (BytesMut, usize) {
-    let body_at = FRAME_HEADER_MAX + PREFIX_MAX + namespace.as_str().len();
-    let mut buffer = BytesMut::with_capacity(body_at + capacity);
-    buffer.put_bytes(0, body_at);
-    (buffer, body_at)
+/// The array in an EVENT or an ACK.
+struct Data<'a> {
+    name: Option<&'a str>,
+    arguments: &'a str,
+    token_hole: bool,
+}
+
+impl Data<'_> {
+    /// Bytes of it as JSON, or a few more.
+    fn byte_len(&self) -> usize {
+        let hole = if self.token_hole { OFFSET_CHARS + 3 } else { 0 };
+        self.name.map_or(0, str::len) + self.arguments.len() + hole + 16
+    }
+
+    /// Writes it and gives the place of its hole.
+    fn put_json(&self, buffer: &mut BytesMut) -> Option<usize> {
+        buffer.put_u8(b'[');
+        if let Some(name) = self.name {
+            put_json_string(buffer, name);
+            if !self.arguments.is_empty() {
+                buffer.put_u8(b',');
+            }
+        }
+        buffer.put_slice(self.arguments.as_bytes());
+        let hole_at = self.token_hole.then(|| {
+            buffer.put_slice(b",\"");
+            buffer.put_slice(NO_TOKEN.as_bytes());
+            buffer.put_u8(b'"');
+            buffer.len() - 1 - OFFSET_CHARS
+        });
+        buffer.put_u8(b']');
+        hole_at
+    }
+
+    /// As [`Data::put_json`], with the attachments in their places.
+    fn put_msgpack(&self, buffer: &mut BytesMut, attachments: &[Bytes]) -> Option<usize> {
+        let arguments = msgpack::Values::new(self.arguments, attachments);
+        msgpack::put_str(buffer, "data");
+        msgpack::put_array(buffer, usize::from(self.name.is_some()) + arguments.len() + usize::from(self.token_hole));
+        if let Some(name) = self.name {
+            msgpack::put_str(buffer, name);
+        }
+        arguments.put(buffer);
+        self.token_hole.then(|| {
+            msgpack::put_str(buffer, NO_TOKEN);
+            buffer.len() - OFFSET_CHARS
+        })
+    }
+}
+
+/// What stands in a hole until the token does.
+const NO_TOKEN: &str = "---------------------";
+const _: () = assert!(NO_TOKEN.len() == OFFSET_CHARS);
+
+/// The packet's type and namespace; its data comes next.
+fn put_msgpack_envelope(buffer: &mut BytesMut, kind: Kind, namespace: &NamespacePath) {
+    msgpack::put_str(buffer, "type");
+    msgpack::put_unsigned(buffer, kind as u64);
+    msgpack::put_str(buffer, "nsp");
+    msgpack::put_str(buffer, namespace.as_str());
 }
 
 fn put_digits_before(buffer: &mut BytesMut, mut at: usize, mut value: u64) -> usize {
@@ -276,26 +374,42 @@ fn put_json_string(buffer: &mut BytesMut, text: &str) {
 }
 
 /// The CONNECT reply: `40/nsp,{"sid":…}`, with `pid` when the socket can be recovered.
-pub(crate) fn connect_reply(namespace: &NamespacePath, sid: &str, pid: Option<&str>) -> Encoded {
-    let path = path_prefix(namespace);
-    match pid {
-        Some(pid) => Encoded::text(&format!(r#"40{path}{{"sid":"{sid}","pid":"{pid}"}}"#)),
-        None => Encoded::text(&format!(r#"40{path}{{"sid":"{sid}"}}"#)),
-    }
+pub(crate) fn connect_reply(parser: Parser, namespace: &NamespacePath, sid: &str, pid: Option<&str>) -> Encoded {
+    let data = match pid {
+        Some(pid) => format!(r#"{{"sid":"{sid}","pid":"{pid}"}}"#),
+        None => format!(r#"{{"sid":"{sid}"}}"#),
+    };
+    whole(parser, Kind::Connect, namespace, &data)
 }
 
 /// The CONNECT_ERROR reply with `data`, a JSON object's text.
-pub(crate) fn connect_error(namespace: &NamespacePath, data: &str) -> Encoded {
-    Encoded::text(&format!("44{}{data}", path_prefix(namespace)))
+pub(crate) fn connect_error(parser: Parser, namespace: &NamespacePath, data: &str) -> Encoded {
+    whole(parser, Kind::ConnectError, namespace, data)
 }
 
 /// The DISCONNECT packet of a namespace.
-pub(crate) fn disconnect(namespace: &NamespacePath) -> Encoded {
-    Encoded::text(&format!("41{}", path_prefix(namespace)))
+pub(crate) fn disconnect(parser: Parser, namespace: &NamespacePath) -> Encoded {
+    whole(parser, Kind::Disconnect, namespace, "")
 }
 
-fn path_prefix(namespace: &NamespacePath) -> String {
-    if namespace.is_root() { String::new() } else { format!("{namespace},") }
+/// A packet without anything open, and one value or nothing as its data.
+fn whole(parser: Parser, kind: Kind, namespace: &NamespacePath, data: &str) -> Encoded {
+    match parser {
+        Parser::Json => {
+            let path = if namespace.is_root() { String::new() } else { format!("{namespace},") };
+            Encoded::text(&format!("4{}{path}{data}", kind as u8))
+        }
+        Parser::Msgpack => {
+            let mut packet = BytesMut::new();
+            msgpack::put_map(&mut packet, if data.is_empty() { 2 } else { 3 });
+            put_msgpack_envelope(&mut packet, kind, namespace);
+            if !data.is_empty() {
+                msgpack::put_str(&mut packet, "data");
+                msgpack::Values::new(data, &[]).put(&mut packet);
+            }
+            Encoded::binary(&packet)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -315,7 +429,8 @@ mod tests {
 
     #[test]
     fn an_event_is_framed_as_a_browser_reads_it() {
-        let message = Draft::event(NamespacePath::root(), "hi", b"1,\"a\"", vec![], false).seal(None, None);
+        let message =
+            Draft::event(Parser::Json, NamespacePath::root(), "hi", "1,\"a\"", vec![], false).seal(None, None);
         let packet = message.packets().next().unwrap();
         assert_eq!(&packet.frame()[..], b"\x81\x0e42[\"hi\",1,\"a\"]");
         assert_eq!(packet.body(), b"42[\"hi\",1,\"a\"]");
@@ -324,8 +439,8 @@ mod tests {
     #[test]
     fn prefix_holds_attachments_namespace_and_ack_id() {
         let data = vec![Bytes::from_static(b"\x00\x01")];
-        let placeholder = br#"{"_placeholder":true,"num":0}"#;
-        let message = Draft::event(chat(), "up", placeholder, data, false).seal(Some(u64::MAX), None);
+        let placeholder = r#"{"_placeholder":true,"num":0}"#;
+        let message = Draft::event(Parser::Json, chat(), "up", placeholder, data, false).seal(Some(u64::MAX), None);
         assert_eq!(message.text(), r#"451-/chat,18446744073709551615["up",{"_placeholder":true,"num":0}]"#);
         let attachment = message.packets().nth(1).unwrap();
         assert!(attachment.is_binary());
@@ -334,27 +449,27 @@ mod tests {
 
     #[test]
     fn the_token_fills_its_hole() {
-        let message = Draft::event(chat(), "e", b"", vec![], true).seal(None, Some(&token()));
+        let message = Draft::event(Parser::Json, chat(), "e", "", vec![], true).seal(None, Some(&token()));
         assert_eq!(message.text(), format!(r#"42/chat,["e","{}"]"#, token()));
     }
 
     #[test]
     fn an_ack_answers_with_an_array() {
-        assert_eq!(Draft::ack(NamespacePath::root(), 7, b"", vec![]).text(), "437[]");
-        assert_eq!(Draft::ack(chat(), 0, b"1", vec![]).text(), "43/chat,0[1]");
+        assert_eq!(Draft::ack(Parser::Json, NamespacePath::root(), 7, "", vec![]).text(), "437[]");
+        assert_eq!(Draft::ack(Parser::Json, chat(), 0, "1", vec![]).text(), "43/chat,0[1]");
     }
 
     #[test]
     fn an_event_name_is_escaped() {
-        let message = Draft::event(NamespacePath::root(), "a\"\n", b"", vec![], false).seal(None, None);
+        let message = Draft::event(Parser::Json, NamespacePath::root(), "a\"\n", "", vec![], false).seal(None, None);
         assert_eq!(message.text(), r#"42["a\"\n"]"#);
     }
 
     #[test]
     fn connect_replies_stand_as_the_protocol_writes_them() {
-        assert_eq!(connect_reply(&NamespacePath::root(), "S", None).body(), br#"40{"sid":"S"}"#);
-        assert_eq!(connect_reply(&chat(), "S", Some("P")).body(), br#"40/chat,{"sid":"S","pid":"P"}"#);
-        assert_eq!(disconnect(&chat()).body(), b"41/chat,");
+        assert_eq!(connect_reply(Parser::Json, &NamespacePath::root(), "S", None).body(), br#"40{"sid":"S"}"#);
+        assert_eq!(connect_reply(Parser::Json, &chat(), "S", Some("P")).body(), br#"40/chat,{"sid":"S","pid":"P"}"#);
+        assert_eq!(disconnect(Parser::Json, &chat()).body(), b"41/chat,");
     }
 
     proptest! {

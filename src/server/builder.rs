@@ -18,6 +18,7 @@ use crate::log::memory::MemoryJournal;
 use crate::messages::handshake::Handshake;
 use crate::messages::room_change::RoomChange;
 use crate::metrics::Metrics;
+use crate::protocol::socketio::Parser;
 use crate::session::Services;
 use crate::session::directory::Directory;
 use crate::transport::cookie::{Cookie, CookieError};
@@ -87,6 +88,7 @@ pub enum BuildError {
 pub struct Builder {
     path: String,
     recovery: Recovery,
+    parser: Parser,
     limits: Limits,
     door: Door,
     trusted_proxies: Vec<String>,
@@ -97,6 +99,7 @@ impl Default for Builder {
         Self {
             path: "/socket.io".into(),
             recovery: Recovery::off(),
+            parser: Parser::default(),
             limits: Limits::default(),
             door: Door::default(),
             trusted_proxies: Vec::new(),
@@ -116,6 +119,13 @@ impl Builder {
     #[must_use]
     pub fn recovery(mut self, recovery: Recovery) -> Self {
         self.recovery = recovery;
+        self
+    }
+
+    /// The form in which packets travel, for all clients; [`Parser::Json`] by default. Clients must be set to the same.
+    #[must_use]
+    pub fn parser(mut self, parser: Parser) -> Self {
+        self.parser = parser;
         self
     }
 
@@ -185,7 +195,7 @@ impl Builder {
         if !self.path.starts_with('/') || self.path.ends_with('/') {
             return Err(BuildError::Path(self.path));
         }
-        let Self { path, recovery, limits, mut door, trusted_proxies } = self;
+        let Self { path, recovery, parser, limits, mut door, trusted_proxies } = self;
         door.cors.as_ref().map_or(Ok(()), Cors::check)?;
         door.cookie.as_ref().map_or(Ok(()), Cookie::check)?;
         door.proxies = Proxies::parse(trusted_proxies).map_err(BuildError::Proxy)?;
@@ -195,7 +205,7 @@ impl Builder {
         let hub = start_hub(&limits, recovery, metrics.clone(), room_changes.clone())?;
         let workers = Arc::new(Workers::new(hub.commands.clone(), limits.clone(), metrics.clone()));
         let desk = open_desk(&hub, &workers, &limits, &metrics)?;
-        let core = Arc::new(Core::new(desk, recoverable, limits, room_changes));
+        let core = Arc::new(Core::new(desk, recoverable, parser, limits, room_changes));
         let root = Namespace::new(core.clone(), NamespacePath::root());
         let services = Services { core, directory: Arc::new(Directory::default()) };
         let accepting = Arc::new(AtomicBool::new(true));

@@ -121,7 +121,7 @@ impl From<EmitError> for Failure {
     fn from(error: EmitError) -> Self {
         let code = match error {
             EmitError::Room(_) => "bad_room",
-            EmitError::ReservedName(_) | EmitError::Data(_) | EmitError::TooManyAttachments(_) => "bad_event",
+            EmitError::ReservedName(_) | EmitError::Data(_) | EmitError::TooManyAttachments { .. } => "bad_event",
             EmitError::Disconnected => "disconnected",
             EmitError::Overloaded => "overloaded",
             EmitError::Unanswered => "indeterminate",

@@ -16,6 +16,7 @@ use crate::messages::hub::{HubCommand, OwnPacket};
 use crate::messages::socket::SocketInfo;
 use crate::protocol::encoded::{Encoded, connect_error, connect_reply};
 use crate::protocol::reason::DisconnectReason;
+use crate::protocol::socketio::Parser;
 use crate::state::credit::Ticket;
 use crate::worker::gate::Waiter;
 
@@ -72,7 +73,8 @@ impl Session {
         };
         let (info, pid) = (presence.socket.info().clone(), self.core.recovery.then_some(pid));
         let namespace = info.namespace.clone();
-        let reply = connect_reply(&namespace, &id.to_string(), pid.map(|pid| pid.to_string()).as_deref());
+        let reply =
+            connect_reply(self.core.parser, &namespace, &id.to_string(), pid.map(|pid| pid.to_string()).as_deref());
         let (worker, slot) = (self.registration.worker.clone(), self.registration.slot);
         if presence.layers.observes_outgoing() {
             worker.observe(slot);
@@ -87,7 +89,7 @@ impl Session {
     /// Refuses a socket that is not connected yet; the transport stays.
     pub(super) fn refuse(&mut self, socket: SocketId, error: &ConnectError) {
         if let Some(presence) = self.presence(socket) {
-            let packet = refusal_packet(presence.socket.path(), error);
+            let packet = refusal_packet(self.core.parser, presence.socket.path(), error);
             self.refuse_with(socket, packet);
         }
     }
@@ -103,7 +105,7 @@ impl Session {
 
     fn refuse_connect(&mut self, namespace: &NamespacePath, error: &ConnectError) {
         log::debug!("connect refused sid={:?} namespace={namespace} error=\"{error}\"", self.registration.id);
-        self.gate.push(Instant::now(), OwnPacket::Sealed(refusal_packet(namespace, error).into()));
+        self.gate.push(Instant::now(), OwnPacket::Sealed(refusal_packet(self.core.parser, namespace, error).into()));
     }
 
     /// The hub answered a command of this session.
@@ -125,7 +127,7 @@ impl Session {
 }
 
 /// The CONNECT_ERROR packet that says so.
-pub(super) fn refusal_packet(namespace: &NamespacePath, error: &ConnectError) -> Encoded {
+pub(super) fn refusal_packet(parser: Parser, namespace: &NamespacePath, error: &ConnectError) -> Encoded {
     // A map of strings and JSON values is always JSON.
-    connect_error(namespace, &serde_json::to_string(error).unwrap_or_default())
+    connect_error(parser, namespace, &serde_json::to_string(error).unwrap_or_default())
 }

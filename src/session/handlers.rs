@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Bytes;
 use bytestring::ByteString;
 use tokio::sync::oneshot;
 
@@ -19,10 +18,9 @@ use crate::api::event::{Event, Leaving};
 use crate::api::handler::{Handler, Running};
 use crate::ids::{NamespacePath, RoomName, SocketId};
 use crate::messages::session::{SessionCommand, SessionLink};
-use crate::protocol::encoded::{Encoded, Message};
+use crate::protocol::encoded::Message;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::{Args, Packet};
-use crate::protocol::socketio::text::{self, Decoded};
 use crate::state::session::ClientEvent;
 
 /// How many handlers of a session run, and whether the session wants to know when one ends.
@@ -202,13 +200,13 @@ impl Session {
     /// Runs the connection middleware of a socket.
     pub(super) fn start_admission(&self, presence: &Presence) {
         let (link, socket, layers) = (self.link.clone(), presence.socket.clone(), presence.layers.clone());
-        let id = socket.id();
+        let (id, parser) = (socket.id(), self.core.parser);
         self.spawn(id, ByteString::from_static("middleware"), move || {
             Box::pin(async move {
                 let mut refusal = None;
                 for admission in layers.admissions() {
                     if let Err(error) = admission(socket.clone()).await {
-                        refusal = Some(refusal_packet(socket.path(), &error));
+                        refusal = Some(refusal_packet(parser, socket.path(), &error));
                         break;
                     }
                 }
@@ -248,14 +246,7 @@ impl Session {
 
 /// The event in a message that was sent, as its client's listeners get it: without the token that `recovery` appends.
 fn sent_event(message: &Message, recovery: bool) -> Option<(NamespacePath, ByteString, Args)> {
-    let mut packets = message.packets().map(Encoded::body);
-    let head = packets.next()?.strip_prefix(b"4")?;
-    let mut decoded = text::decode(ByteString::try_from(Bytes::copy_from_slice(head)).ok()?).ok()?;
-    for attachment in packets {
-        let Decoded::Partial(partial) = decoded else { return None };
-        decoded = partial.push(Bytes::copy_from_slice(attachment)).ok()?;
-    }
-    let Decoded::Complete(Packet::Event { namespace, name, ack, args }) = decoded else { return None };
+    let Packet::Event { namespace, name, ack, args } = message.read_back()? else { return None };
     let bears_token = recovery && ack.is_none();
     let args = if bears_token { args.first(args.len().saturating_sub(1)) } else { args };
     Some((namespace, name, args))

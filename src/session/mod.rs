@@ -148,7 +148,7 @@ impl Session {
         };
         let registration = Registration::new(id, worker.clone(), place, link.clone(), carrier);
         let session = Self {
-            state: SessionState::new(limits, Instant::now()),
+            state: SessionState::new(core.parser, limits, Instant::now()),
             gate: Gate::new(worker, registration.slot),
             acks: Acks::default(),
             congested: VecDeque::new(),

@@ -147,7 +147,7 @@ impl Session {
         };
         for socket in sockets {
             if let Some(presence) = self.presence(socket) {
-                let packet = disconnect(presence.socket.path());
+                let packet = disconnect(self.core.parser, presence.socket.path());
                 self.gate.push(now, OwnPacket::Sealed(packet.into()));
                 self.detach(socket, DisconnectReason::ServerNamespaceDisconnect);
             }

@@ -18,6 +18,7 @@ use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::binary::PartialPacket;
 use crate::protocol::socketio::packet::{Args, Packet};
 use crate::protocol::socketio::text::{self, Decoded};
+use crate::protocol::socketio::{Parser, msgpack};
 
 /// An event that a client emitted.
 #[derive(Debug)]
@@ -112,6 +113,7 @@ struct Presence {
 /// The machine of one session.
 #[derive(Debug)]
 pub(crate) struct SessionState {
+    parser: Parser,
     heartbeat: Heartbeat,
     upgrade: Upgrade,
     /// Set until the first CONNECT.
@@ -125,8 +127,9 @@ pub(crate) struct SessionState {
 
 impl SessionState {
     /// A session whose handshake happened at `now`.
-    pub(crate) fn new(limits: &Limits, now: Instant) -> Self {
+    pub(crate) fn new(parser: Parser, limits: &Limits, now: Instant) -> Self {
         Self {
+            parser,
             heartbeat: Heartbeat::new(limits.ping_interval, limits.ping_timeout, now),
             upgrade: Upgrade::new(limits.upgrade_timeout, limits.upgrade_noop_interval),
             connect_by: Some(now + limits.connect_timeout),
@@ -286,6 +289,9 @@ impl SessionState {
     }
 
     fn on_text(&mut self, text: ByteString, now: Instant, effects: &mut Vec<Effect>) {
+        if self.parser == Parser::Msgpack {
+            return self.on_undecodable("text packet, but the parser of this server is msgpack".into(), effects);
+        }
         if self.partial.is_some() {
             return self.on_undecodable("text packet while attachments are awaited".into(), effects);
         }
@@ -296,8 +302,17 @@ impl SessionState {
     }
 
     fn on_binary(&mut self, data: Bytes, effects: &mut Vec<Effect>) {
+        if self.parser == Parser::Msgpack {
+            return match msgpack::decode(&data) {
+                Ok(packet) => self.on_socketio(packet, effects),
+                Err(error) => self.on_undecodable(error.to_string(), effects),
+            };
+        }
         let Some((partial, by)) = self.partial.take().map(|partial| *partial) else {
-            return self.on_undecodable("binary packet while no attachment is awaited".into(), effects);
+            return self.on_undecodable(
+                "binary packet while no attachment is awaited (the parser of this server is json)".into(),
+                effects,
+            );
         };
         match partial.push(data) {
             // The first deadline stays: an attachment every few seconds would keep a packet unfinished for ever.
@@ -369,7 +384,7 @@ mod tests {
 
     fn joined() -> (SessionState, Instant) {
         let now = Instant::now();
-        let mut state = SessionState::new(&Limits::default(), now);
+        let mut state = SessionState::new(Parser::Json, &Limits::default(), now);
         state.admitting(NamespacePath::root(), socket(), now + Duration::from_secs(20));
         assert!(state.connecting(socket()));
         state.opening(socket(), now);
@@ -472,7 +487,7 @@ mod tests {
     #[test]
     fn a_session_without_connect_is_closed() {
         let now = Instant::now();
-        let mut state = SessionState::new(&Limits::default(), now);
+        let mut state = SessionState::new(Parser::Json, &Limits::default(), now);
         let mut got = Vec::new();
         // A pong keeps the heartbeat content meanwhile.
         state.on_timeout(now + Duration::from_secs(25), &mut got);
@@ -485,7 +500,7 @@ mod tests {
     #[test]
     fn an_overdue_connection_handler_lets_events_go() {
         let now = Instant::now();
-        let mut state = SessionState::new(&Limits::default(), now);
+        let mut state = SessionState::new(Parser::Json, &Limits::default(), now);
         state.admitting(NamespacePath::root(), socket(), now + Duration::from_secs(20));
         assert!(state.connecting(socket()));
         state.opening(socket(), now);

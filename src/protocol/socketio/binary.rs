@@ -66,57 +66,93 @@ impl PartialPacket {
 /// Any other object is none of ours, a `_placeholder` that is not `true` included. Of a key given twice the last
 /// counts, as for JSON.parse. Objects that the reference parser never looks at (within a placeholder, or under a key that
 /// is given again) are checked too.
-fn check_placeholders(json: &str, attachments: usize) -> Result<(), DecodeError> {
-    // As deep as the JSON nests, which has been bounded.
-    let mut open: Vec<Container> = Vec::new();
+pub(super) fn check_placeholders(json: &str, attachments: usize) -> Result<(), DecodeError> {
+    let mut is_legal = true;
+    walk(json, |_, closed| {
+        is_legal &= !closed.is_placeholder() || closed.attachment().is_some_and(|num| num < attachments);
+    });
+    if is_legal { Ok(()) } else { Err(DecodeError::IllegalPlaceholder { attachments }) }
+}
+
+/// Walks through valid JSON and shows each array and object when it closes, with its number in the order in which they
+/// opened. Gives the number of values at the top: the text may be elements without their brackets.
+pub(super) fn walk(json: &str, mut show: impl FnMut(usize, &Container)) -> usize {
+    // As deep as the JSON nests, beyond the text itself.
+    let mut around: Vec<(usize, Container)> = Vec::new();
+    let mut opened = 0;
+    let (mut nth, mut innermost) = (0, Container::of(Token::OpenArray));
     for token in json::tokens(json) {
         match token {
             Token::OpenArray | Token::OpenObject => {
-                settle(&mut open, Value::Other);
-                open.push(Container::of(token));
+                innermost.settle(Value::Other);
+                around.push((nth, std::mem::replace(&mut innermost, Container::of(token))));
+                nth = opened;
+                opened += 1;
             }
             Token::Close => {
-                let closed = open.pop();
-                if closed.is_some_and(|closed| closed.is_illegal(attachments)) {
-                    return Err(DecodeError::IllegalPlaceholder { attachments });
-                }
+                // Without an opening one, this is no JSON.
+                let Some(outer) = around.pop() else { continue };
+                show(nth, &innermost);
+                (nth, innermost) = outer;
             }
-            Token::String(text) => match open.last_mut() {
-                Some(Container::Object(object)) if object.key.is_none() => object.key = Some(Key::of(text)),
-                _ => settle(&mut open, Value::Other),
-            },
-            Token::Scalar("true") => settle(&mut open, Value::True),
-            Token::Scalar(text) => settle(&mut open, text.parse().map_or(Value::Other, Value::Index)),
+            Token::String(text) if innermost.awaits_key() => innermost.key = Some(Key::of(text)),
+            Token::String(_) => innermost.settle(Value::Other),
+            Token::Scalar("true") => innermost.settle(Value::True),
+            Token::Scalar(text) => innermost.settle(text.parse().map_or(Value::Other, Value::Index)),
             Token::Comma | Token::Colon => {}
         }
     }
-    Ok(())
+    innermost.values
 }
 
-/// Gives a value to the key that waits for it in the innermost object.
-fn settle(open: &mut [Container], value: Value) {
-    let Some(Container::Object(object)) = open.last_mut() else {
-        return;
-    };
-    match object.key.take() {
-        Some(Key::Placeholder) => object.placeholder = value,
-        Some(Key::Num) => object.num = value,
-        Some(Key::Other) | None => {}
-    }
-}
-
-/// What is being walked through.
-enum Container {
-    Array,
-    Object(Object),
-}
-
-/// As much of an object as tells whether it is a placeholder.
-struct Object {
+/// As much of an array or an object as tells how long it is, and whether it is a placeholder.
+pub(super) struct Container {
+    is_object: bool,
+    /// Values so far: elements, or pairs.
+    values: usize,
     /// The key whose value comes next.
     key: Option<Key>,
     placeholder: Value,
     num: Value,
+}
+
+impl Container {
+    fn of(token: Token<'_>) -> Self {
+        let is_object = token == Token::OpenObject;
+        Self { is_object, values: 0, key: None, placeholder: Value::Other, num: Value::Other }
+    }
+
+    /// How many elements or pairs it has.
+    pub(super) fn len(&self) -> usize {
+        self.values
+    }
+
+    /// Whether it stands for an attachment, be that there or not.
+    fn is_placeholder(&self) -> bool {
+        self.placeholder == Value::True
+    }
+
+    /// The attachment that it stands for.
+    pub(super) fn attachment(&self) -> Option<usize> {
+        match self.num {
+            Value::Index(num) if self.is_placeholder() => Some(num),
+            _ => None,
+        }
+    }
+
+    fn awaits_key(&self) -> bool {
+        self.is_object && self.key.is_none()
+    }
+
+    /// Takes the next value, in an object that of the key before it.
+    fn settle(&mut self, value: Value) {
+        self.values += 1;
+        match self.key.take() {
+            Some(Key::Placeholder) => self.placeholder = value,
+            Some(Key::Num) => self.num = value,
+            Some(Key::Other) | None => {}
+        }
+    }
 }
 
 enum Key {
@@ -132,24 +168,6 @@ enum Value {
     Index(usize),
     /// Anything else, or nothing.
     Other,
-}
-
-impl Container {
-    fn of(token: Token<'_>) -> Self {
-        match token {
-            Token::OpenObject => Self::Object(Object { key: None, placeholder: Value::Other, num: Value::Other }),
-            _ => Self::Array,
-        }
-    }
-
-    fn is_illegal(&self, attachments: usize) -> bool {
-        match self {
-            Self::Object(object) if object.placeholder == Value::True => {
-                !matches!(object.num, Value::Index(num) if num < attachments)
-            }
-            _ => false,
-        }
-    }
 }
 
 impl Key {

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{ATTACHMENTS_MAX, NESTING_MAX};
+use super::NESTING_MAX;
 use crate::ids::IdError;
 
 /// Why the message of a peer could not be read as Socket.IO. All of them are the peer's fault ("parse error").
@@ -33,10 +33,12 @@ pub(crate) enum DecodeError {
     IllegalAttachments,
 
     /// A binary packet announces more attachments than the protocol allows.
-    #[error("{count} attachments exceed limit of {ATTACHMENTS_MAX}")]
+    #[error("{count} attachments exceed limit of {limit}")]
     TooManyAttachments {
         /// Attachments announced; `usize::MAX` also stands for everything above it.
         count: usize,
+        /// How many there may be.
+        limit: usize,
     },
 
     /// A placeholder names no attachment of its packet.
@@ -75,6 +77,24 @@ pub(crate) enum DecodeError {
     InvalidJson {
         /// What the JSON parser says, with line and column.
         reason: String,
+    },
+
+    /// A msgpack packet lacks one of its parts, or has something else in its place.
+    #[error("{field} must be {expected}")]
+    WrongField {
+        /// Which part, in the protocol's words.
+        field: &'static str,
+        /// What must stand there.
+        expected: &'static str,
+    },
+
+    /// The message is not msgpack, or holds what a packet cannot hold.
+    #[error("message is not a msgpack packet: {found} before byte {at}")]
+    InvalidMsgpack {
+        /// Where reading ended.
+        at: usize,
+        /// What was found there.
+        found: &'static str,
     },
 
     /// The data nests deeper than [`NESTING_MAX`].

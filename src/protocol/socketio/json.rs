@@ -48,6 +48,24 @@ pub(super) fn unescape(text: &str) -> Option<String> {
     serde_json::from_str(text).ok()
 }
 
+/// The string that a JSON text spells, as [`unescape`]; U+FFFD stands for what is no valid Unicode.
+pub(super) fn unescape_lossy(text: &str) -> String {
+    struct Lossy;
+    impl Visitor<'_> for Lossy {
+        type Value = String;
+
+        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            formatter.write_str("a string")
+        }
+
+        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
+            Ok(String::from_utf8_lossy(bytes).into_owned())
+        }
+    }
+    // Asked for bytes, serde_json gives lone surrogates as three bytes each that are not UTF-8.
+    serde_json::Deserializer::from_str(text).deserialize_bytes(Lossy).unwrap_or_default()
+}
+
 /// Refuses text that nests deeper than [`NESTING_MAX`]. Comes before validation, so that depth costs no memory: on
 /// text that is not JSON it may err either way, and validation then has the word.
 pub(super) fn check_nesting(text: &str) -> Result<(), DecodeError> {

@@ -8,6 +8,7 @@ pub(crate) mod binary;
 mod error;
 mod event_name;
 mod json;
+pub(crate) mod msgpack;
 pub(crate) mod packet;
 #[cfg(test)]
 mod proptests;
@@ -17,7 +18,29 @@ pub(crate) use binary::PartialPacket;
 pub(crate) use error::DecodeError;
 pub(crate) use event_name::RESERVED_EVENTS;
 
-/// Most attachments a packet may have. The reference parser applies the same limit on both sides, so a packet with
+/// The form in which packets travel, for all clients of a server. Neither side can tell which one the other uses: packets in
+/// another form are illegal, and the connection is closed with "parse error".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Parser {
+    /// JSON text, and each piece of binary data in a message of its own behind it: what clients speak if told nothing.
+    #[default]
+    Json,
+    /// One binary message of msgpack for each packet: what clients speak with `parser` set to `socket.io-msgpack-parser`.
+    /// Smaller, above all with numbers and many small pieces of binary data.
+    Msgpack,
+}
+
+impl Parser {
+    /// Most attachments a packet may have.
+    pub(crate) const fn attachments_max(self) -> usize {
+        match self {
+            Self::Json => ATTACHMENTS_MAX,
+            Self::Msgpack => msgpack::ATTACHMENTS_MAX,
+        }
+    }
+}
+
+/// Most attachments a packet of JSON may have. The reference parser applies the same limit on both sides, so a packet with
 /// more is illegal from a client and would be refused by one: never emit more.
 pub(crate) const ATTACHMENTS_MAX: usize = 10;
 

@@ -61,7 +61,7 @@ fn decode_all(text: String, attachments: Vec<Bytes>) -> Result<Packet, DecodeErr
     }
 }
 
-fn any_json() -> impl Strategy<Value = Value> {
+pub(super) fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
@@ -105,7 +105,7 @@ fn any_args() -> impl Strategy<Value = Args> {
         })
 }
 
-fn any_packet() -> impl Strategy<Value = Packet> {
+pub(super) fn any_packet() -> impl Strategy<Value = Packet> {
     let name = any::<String>().prop_filter("reserved", |name| {
         !["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"]
             .contains(&name.as_str())

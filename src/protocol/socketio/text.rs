@@ -108,7 +108,7 @@ fn split_attachments(text: &str) -> Result<(usize, &str), DecodeError> {
     }
     match digits.parse().unwrap_or(usize::MAX) {
         0 => Err(DecodeError::IllegalAttachments),
-        count if count > ATTACHMENTS_MAX => Err(DecodeError::TooManyAttachments { count }),
+        count if count > ATTACHMENTS_MAX => Err(DecodeError::TooManyAttachments { count, limit: ATTACHMENTS_MAX }),
         count => Ok((count, rest)),
     }
 }
@@ -316,9 +316,9 @@ mod tests {
         {
             assert_eq!(error(bad), DecodeError::IllegalAttachments, "{bad}");
         }
-        assert_eq!(error("511-[\"a\"]"), DecodeError::TooManyAttachments { count: 11 });
+        assert_eq!(error("511-[\"a\"]"), DecodeError::TooManyAttachments { count: 11, limit: 10 });
         let giant = error("599999999999999999999999-[\"a\"]");
-        assert_eq!(giant, DecodeError::TooManyAttachments { count: usize::MAX });
+        assert_eq!(giant, DecodeError::TooManyAttachments { count: usize::MAX, limit: 10 });
         for text in ["51-[\"a\"]", "510-/chat,7[\"a\"]", "61-/chat,7[]", "501-[\"a\"]"] {
             let decoded = decode(ByteString::from_static(text));
             assert!(matches!(decoded, Ok(Decoded::Partial(_))), "{text}: {decoded:?}");

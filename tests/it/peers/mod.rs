@@ -5,3 +5,4 @@ mod bodies;
 mod floods;
 mod frames;
 mod jams;
+mod offers;

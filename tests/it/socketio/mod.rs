@@ -10,5 +10,6 @@ mod illegal;
 mod known;
 mod listeners;
 mod many;
+mod msgpack;
 mod recovery;
 mod rooms;

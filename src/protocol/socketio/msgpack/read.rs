@@ -1,0 +1,445 @@
+//! From msgpack to a packet. Nothing is allocated for what a header announces, only for what has come.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use super::super::binary::check_placeholders;
+use super::super::event_name::event_name;
+use super::super::packet::{Args, Packet, span};
+use super::super::{DecodeError, NESTING_MAX};
+use super::ATTACHMENTS_MAX;
+use crate::ids::NamespacePath;
+
+/// Decodes one packet. Attachments share the message's memory; text is new.
+///
+/// Checks what the reference parser checks (type, namespace, kind of the data, id), and beyond it what the text parser
+/// does: the event's name, the depth, that an ack says what it answers.
+///
+/// # Errors
+/// Any [`DecodeError`]; the peer does not speak the protocol, or speaks it with another parser.
+pub(crate) fn decode(message: &Bytes) -> Result<Packet, DecodeError> {
+    let mut reader = Reader { message, at: 0 };
+    let envelope = Envelope::read(&mut reader)?;
+    if reader.at < message.len() {
+        return Err(reader.invalid("more bytes than the packet has"));
+    }
+    let namespace = envelope.namespace.ok_or_else(|| wrong("nsp", "a string"))?;
+    let mut transcript =
+        Transcript { reader: Reader { message, at: envelope.data_at }, json: String::new(), found: Vec::new() };
+    match envelope.kind {
+        Some(0) => Ok(Packet::Connect { namespace, auth: transcript.connect()? }),
+        Some(1) => match transcript.reader.data()? {
+            Item::Undefined => Ok(Packet::Disconnect { namespace }),
+            _ => Err(wrong("data of disconnect", "absent")),
+        },
+        Some(2) => {
+            let (name, args) = transcript.event()?;
+            Ok(Packet::Event { namespace, name, ack: envelope.id, args })
+        }
+        Some(3) => {
+            let id = envelope.id.ok_or(DecodeError::MissingAckId)?;
+            Ok(Packet::Ack { namespace, id, args: transcript.ack()? })
+        }
+        Some(4) => Ok(Packet::ConnectError { namespace, data: transcript.connect_error()? }),
+        _ => Err(wrong("type", "an integer from 0 to 4")),
+    }
+}
+
+/// The map around a packet's data. Of a key given twice the last counts, and keys that are not known are passed over.
+#[derive(Debug, Default)]
+struct Envelope {
+    kind: Option<u64>,
+    namespace: Option<NamespacePath>,
+    id: Option<u64>,
+    /// Where the data begins; at the end of the message if there is none.
+    data_at: usize,
+}
+
+impl Envelope {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let Item::Map(pairs) = reader.next()? else {
+            return Err(wrong("packet", "a msgpack map"));
+        };
+        let mut envelope = Self { data_at: reader.message.len(), ..Self::default() };
+        for _ in 0..pairs {
+            match reader.next()? {
+                Item::Str(b"type") => envelope.kind = reader.next()?.unsigned(),
+                Item::Str(b"nsp") => {
+                    let Item::Str(path) = reader.next()? else { return Err(wrong("nsp", "a string")) };
+                    let path = ByteString::from(reader.utf8(path)?);
+                    envelope.namespace = Some(NamespacePath::parse(path).map_err(DecodeError::IllegalNamespace)?);
+                }
+                Item::Str(b"id") => {
+                    envelope.id = match reader.next()? {
+                        Item::Undefined => None,
+                        item => Some(item.unsigned().ok_or_else(|| wrong("id", "an integer from 0 up"))?),
+                    }
+                }
+                Item::Str(b"data") => {
+                    envelope.data_at = reader.at;
+                    reader.pass_over()?;
+                }
+                Item::Str(_) => reader.pass_over()?,
+                _ => return Err(reader.invalid("a key of the packet that is no string")),
+            }
+        }
+        Ok(envelope)
+    }
+}
+
+fn wrong(field: &'static str, expected: &'static str) -> DecodeError {
+    DecodeError::WrongField { field, expected }
+}
+
+/// A packet's data on its way to JSON.
+struct Transcript<'m> {
+    reader: Reader<'m>,
+    json: String,
+    found: Vec<Bytes>,
+}
+
+impl Transcript<'_> {
+    fn connect(mut self) -> Result<Option<ByteString>, DecodeError> {
+        match self.reader.data()? {
+            Item::Undefined => Ok(None),
+            item @ Item::Map(_) => self.whole(item).map(Some),
+            _ => Err(wrong("data of connect", "a map or absent")),
+        }
+    }
+
+    fn connect_error(mut self) -> Result<ByteString, DecodeError> {
+        match self.reader.data()? {
+            item @ (Item::Map(_) | Item::Str(_)) => self.whole(item),
+            _ => Err(wrong("data of connect_error", "a map or a string")),
+        }
+    }
+
+    fn whole(mut self, item: Item<'_>) -> Result<ByteString, DecodeError> {
+        self.value(item, 1)?;
+        if !self.found.is_empty() {
+            return Err(wrong("data of connect", "without binary"));
+        }
+        Ok(self.json.into())
+    }
+
+    fn event(mut self) -> Result<(ByteString, Args), DecodeError> {
+        const EXPECTED: &str = "an array that begins with the event's name";
+        let Item::Array(count @ 1..) = self.reader.data()? else { return Err(wrong("data of event", EXPECTED)) };
+        let name = self.reader.next()?;
+        self.value(name, 2)?;
+        let name_bytes = self.json.len();
+        let (json, args) = self.arguments(count - 1)?;
+        Ok((event_name(&json, &json[..name_bytes])?, args))
+    }
+
+    fn ack(mut self) -> Result<Args, DecodeError> {
+        let Item::Array(count) = self.reader.data()? else { return Err(wrong("data of ack", "an array")) };
+        self.arguments(count).map(|(_, args)| args)
+    }
+
+    /// Appends the next `count` values, which become the arguments, and gives all text with them.
+    fn arguments(mut self, count: u32) -> Result<(ByteString, Args), DecodeError> {
+        let start = self.json.len();
+        let mut spans = Vec::new();
+        for _ in 0..count {
+            if !spans.is_empty() {
+                self.json.push(',');
+            }
+            let from = self.json.len();
+            let item = self.reader.next()?;
+            self.value(item, 2)?;
+            spans.push(span(from - start, self.json.len() - start));
+        }
+        if u32::try_from(self.json.len()).is_err() {
+            return Err(DecodeError::TooLong { bytes: self.json.len() });
+        }
+        let json = ByteString::from(self.json);
+        let text = json.slice_ref(&json[start..]);
+        if !self.found.is_empty() {
+            check_placeholders(&text, self.found.len())?;
+        }
+        Ok((json, Args::new(text, spans).with_attachments(self.found)))
+    }
+
+    /// Appends one value that begins with `item`. `depth` is that of a container, if it is one.
+    fn value(&mut self, item: Item<'_>, depth: usize) -> Result<(), DecodeError> {
+        if depth > NESTING_MAX && matches!(item, Item::Array(_) | Item::Map(_) | Item::Extension(..)) {
+            return Err(DecodeError::TooDeep);
+        }
+        match item {
+            Item::Nil | Item::Undefined => self.json.push_str("null"),
+            Item::Bool(true) => self.json.push_str("true"),
+            Item::Bool(false) => self.json.push_str("false"),
+            Item::Unsigned(value) => self.print(value),
+            Item::Negative(value) => self.print(value),
+            Item::Float(value) if value.is_finite() => self.json += &serde_json::Value::from(value).to_string(),
+            Item::Float(_) => self.json.push_str("null"),
+            Item::Str(bytes) => {
+                let text = self.reader.utf8(bytes)?;
+                push_string(&mut self.json, &text);
+            }
+            Item::Bin(bytes) => self.binary(bytes)?,
+            Item::Date(milliseconds) => match iso8601(milliseconds) {
+                Some(text) => push_string(&mut self.json, &text),
+                None => self.json.push_str("null"),
+            },
+            Item::Extension(kind, bytes) => {
+                self.json.push('[');
+                self.print(kind);
+                self.json.push(',');
+                self.binary(bytes)?;
+                self.json.push(']');
+            }
+            Item::Array(count) => {
+                self.json.push('[');
+                for nth in 0..count {
+                    if nth > 0 {
+                        self.json.push(',');
+                    }
+                    let item = self.reader.next()?;
+                    self.value(item, depth + 1)?;
+                }
+                self.json.push(']');
+            }
+            Item::Map(pairs) => self.object(pairs, depth)?,
+        }
+        Ok(())
+    }
+
+    fn object(&mut self, pairs: u32, depth: usize) -> Result<(), DecodeError> {
+        self.json.push('{');
+        let mut is_first = true;
+        for _ in 0..pairs {
+            let key = match self.reader.next()? {
+                Item::Str(bytes) => self.reader.utf8(bytes)?,
+                Item::Unsigned(value) => value.to_string(),
+                Item::Negative(value) => value.to_string(),
+                _ => return Err(self.reader.invalid("a key that is neither a string nor an integer")),
+            };
+            let item = self.reader.next()?;
+            if matches!(item, Item::Undefined) {
+                continue;
+            }
+            if !is_first {
+                self.json.push(',');
+            }
+            is_first = false;
+            push_string(&mut self.json, &key);
+            self.json.push(':');
+            self.value(item, depth + 1)?;
+        }
+        self.json.push('}');
+        Ok(())
+    }
+
+    fn binary(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+        let num = self.found.len();
+        if num == ATTACHMENTS_MAX {
+            return Err(DecodeError::TooManyAttachments { count: num + 1, limit: ATTACHMENTS_MAX });
+        }
+        self.found.push(self.reader.message.slice_ref(bytes));
+        self.json.push_str(r#"{"_placeholder":true,"num":"#);
+        self.print(num);
+        self.json.push('}');
+        Ok(())
+    }
+
+    fn print(&mut self, integer: impl std::fmt::Display) {
+        // Writing into a string cannot fail.
+        let _ = write!(self.json, "{integer}");
+    }
+}
+
+/// Appends a JSON string.
+fn push_string(json: &mut String, text: &str) {
+    json.push('"');
+    if text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+        json.push_str(text);
+    } else {
+        for char in text.chars() {
+            match char {
+                '"' | '\\' => json.extend(['\\', char]),
+                '\0'..='\x1f' => {
+                    let _ = write!(json, "\\u{:04x}", u32::from(char));
+                }
+                _ => json.push(char),
+            }
+        }
+    }
+    json.push('"');
+}
+
+/// A date as JavaScript's `toJSON` writes it; none where JavaScript has none. Milliseconds since 1970.
+fn iso8601(milliseconds: i64) -> Option<String> {
+    const DAY: i64 = 86_400_000;
+    const LAST: i64 = 100_000_000 * DAY;
+    if !(-LAST..=LAST).contains(&milliseconds) {
+        return None;
+    }
+    // Days to a date in the calendar that begins each year in March, so that leap days come last; 400 years repeat.
+    let days = milliseconds.div_euclid(DAY) + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = 400 * era + year_of_era + i64::from(month <= 2);
+    let rest = milliseconds.rem_euclid(DAY);
+    let (hours, minutes, seconds) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1_000 % 60);
+    let year = if (0..=9999).contains(&year) { format!("{year:04}") } else { format!("{year:+07}") };
+    Some(format!("{year}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{:03}Z", rest % 1_000))
+}
+
+/// One item of msgpack: a whole scalar, or the head of a container.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Item<'m> {
+    Nil,
+    Undefined,
+    Bool(bool),
+    Unsigned(u64),
+    /// Below zero.
+    Negative(i64),
+    Float(f64),
+    /// Not checked to be UTF-8.
+    Str(&'m [u8]),
+    Bin(&'m [u8]),
+    Date(i64),
+    Extension(i8, &'m [u8]),
+    /// So many items follow.
+    Array(u32),
+    /// So many pairs of items follow.
+    Map(u32),
+}
+
+impl Item<'_> {
+    /// The integer from zero up that this is for JavaScript, which knows 2.0 from 2 as little as the reference parser.
+    fn unsigned(self) -> Option<u64> {
+        match self {
+            Item::Unsigned(value) => Some(value),
+            Item::Float(value) if value.fract() == 0.0 && (0.0..9e15).contains(&value) => Some(value as u64),
+            _ => None,
+        }
+    }
+
+    /// How many items follow that belong to this one.
+    fn children(self) -> u64 {
+        match self {
+            Item::Array(count) => count.into(),
+            Item::Map(pairs) => 2 * u64::from(pairs),
+            _ => 0,
+        }
+    }
+}
+
+impl<'m> From<i64> for Item<'m> {
+    fn from(value: i64) -> Self {
+        u64::try_from(value).map_or(Self::Negative(value), Self::Unsigned)
+    }
+}
+
+/// Reads items, one after the other.
+struct Reader<'m> {
+    message: &'m Bytes,
+    at: usize,
+}
+
+impl<'m> Reader<'m> {
+    /// The data of a packet, which may be absent.
+    fn data(&mut self) -> Result<Item<'m>, DecodeError> {
+        if self.at == self.message.len() { Ok(Item::Undefined) } else { self.next() }
+    }
+
+    fn next(&mut self) -> Result<Item<'m>, DecodeError> {
+        Ok(match self.byte()? {
+            marker @ ..=0x7f => Item::Unsigned(marker.into()),
+            marker @ 0x80..=0x8f => Item::Map((marker & 0x0f).into()),
+            marker @ 0x90..=0x9f => Item::Array((marker & 0x0f).into()),
+            marker @ 0xa0..=0xbf => Item::Str(self.take((marker & 0x1f).into())?),
+            0xc0 => Item::Nil,
+            0xc1 => return Err(self.invalid("a marker that msgpack does not use")),
+            0xc2 => Item::Bool(false),
+            0xc3 => Item::Bool(true),
+            marker @ 0xc4..=0xc6 => {
+                let length = self.length(1 << (marker - 0xc4))?;
+                Item::Bin(self.take(length)?)
+            }
+            marker @ 0xc7..=0xc9 => {
+                let length = self.length(1 << (marker - 0xc7))?;
+                match self.byte()? as i8 {
+                    0 => Item::Bin(self.take(length)?),
+                    kind => Item::Extension(kind, self.take(length)?),
+                }
+            }
+            0xca => Item::Float(f32::from_be_bytes(self.array()?).into()),
+            0xcb => Item::Float(f64::from_be_bytes(self.array()?)),
+            0xcc => Item::Unsigned(self.byte()?.into()),
+            0xcd => Item::Unsigned(u16::from_be_bytes(self.array()?).into()),
+            0xce => Item::Unsigned(u32::from_be_bytes(self.array()?).into()),
+            0xcf => Item::Unsigned(u64::from_be_bytes(self.array()?)),
+            0xd0 => i64::from(self.byte()? as i8).into(),
+            0xd1 => i64::from(i16::from_be_bytes(self.array()?)).into(),
+            0xd2 => i64::from(i32::from_be_bytes(self.array()?)).into(),
+            0xd3 => i64::from_be_bytes(self.array()?).into(),
+            marker @ 0xd4..=0xd8 => {
+                let kind = self.byte()? as i8;
+                match (self.take(1 << (marker - 0xd4))?, kind) {
+                    ([_], 0) => Item::Undefined,
+                    (&[a, b, c, d, e, f, g, h], 0) => Item::Date(i64::from_be_bytes([a, b, c, d, e, f, g, h])),
+                    (data, kind) => Item::Extension(kind, data),
+                }
+            }
+            marker @ 0xd9..=0xdb => {
+                let length = self.length(1 << (marker - 0xd9))?;
+                Item::Str(self.take(length)?)
+            }
+            0xdc => Item::Array(u16::from_be_bytes(self.array()?).into()),
+            0xdd => Item::Array(u32::from_be_bytes(self.array()?)),
+            0xde => Item::Map(u16::from_be_bytes(self.array()?).into()),
+            0xdf => Item::Map(u32::from_be_bytes(self.array()?)),
+            marker @ 0xe0.. => i64::from(marker as i8).into(),
+        })
+    }
+
+    /// Reads one value without keeping it, however deep it nests.
+    fn pass_over(&mut self) -> Result<(), DecodeError> {
+        // At most eight gibi a head of five bytes: the message ends before this overflows.
+        let mut left = 1_u64;
+        while left > 0 {
+            left = left - 1 + self.next()?.children();
+        }
+        Ok(())
+    }
+
+    fn byte(&mut self) -> Result<u8, DecodeError> {
+        self.array().map(|[byte]: [u8; 1]| byte)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let bytes = self.message[self.at..].first_chunk().ok_or_else(|| self.invalid("an end"))?;
+        self.at += N;
+        Ok(*bytes)
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<&'m [u8], DecodeError> {
+        let message: &'m [u8] = self.message;
+        let (taken, _) = message[self.at..].split_at_checked(bytes).ok_or_else(|| self.invalid("an end"))?;
+        self.at += bytes;
+        Ok(taken)
+    }
+
+    /// A length of one, two or four bytes.
+    fn length(&mut self, bytes: usize) -> Result<usize, DecodeError> {
+        Ok(self.take(bytes)?.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)))
+    }
+
+    fn utf8(&self, bytes: &[u8]) -> Result<String, DecodeError> {
+        std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| self.invalid("a string that is not UTF-8"))
+    }
+
+    fn invalid(&self, found: &'static str) -> DecodeError {
+        DecodeError::InvalidMsgpack { at: self.at, found }
+    }
+}

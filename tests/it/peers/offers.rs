@@ -1,0 +1,84 @@
+//! What a client offers beside the websocket itself: extensions and protocols. None is taken, and none does harm.
+
+use crate::support::{Frame, Http, Hub, Websocket, frame};
+
+const TARGET: &str = "/socket.io/?EIO=4&transport=websocket";
+
+fn hub() -> Hub {
+    Hub::start(|builder| builder, |_| {})
+}
+
+/// A websocket whose upgrade also had these headers. That no extension is in the answer is checked on opening.
+fn open(hub: &Hub, headers: &[(&str, &str)]) -> Websocket {
+    Websocket::ask(hub.http(), TARGET, headers)
+        .unwrap_or_else(|refused| panic!("{}", String::from_utf8_lossy(&refused)))
+}
+
+#[test]
+fn an_offered_compression_is_declined() {
+    let hub = hub();
+    for offer in [
+        "permessage-deflate",
+        "permessage-deflate; client_max_window_bits",
+        "permessage-deflate; server_no_context_takeover; client_max_window_bits=15, permessage-deflate",
+    ] {
+        let mut websocket = open(&hub, &[("Sec-WebSocket-Extensions", offer)]);
+        assert!(websocket.text().starts_with("0{"), "{offer}");
+        websocket.send("40");
+        assert!(websocket.text().starts_with("40{"), "{offer}");
+    }
+}
+
+#[test]
+fn a_compressed_frame_closes_with_1002_though_compression_was_offered() {
+    let hub = hub();
+    let mut websocket = open(&hub, &[("Sec-WebSocket-Extensions", "permessage-deflate")]);
+    assert!(websocket.text().starts_with("0{"));
+    // "40", deflated as RFC 7692 wants it.
+    websocket.write(&frame(0xc1, b"\x32\x31\x00\x00"));
+    assert_eq!(websocket.closed().0, Some(1002));
+    hub.is_unharmed();
+}
+
+#[test]
+fn hostile_offers_do_no_harm() {
+    let hub = hub();
+    let offers = [
+        String::new(),
+        ",".repeat(20_000),
+        " ".repeat(20_000),
+        format!("a{}b", "; ".repeat(10_000)),
+        format!("permessage-deflate; client_max_window_bits=\"{}", "\\".repeat(20_000)),
+        format!("permessage-deflate; {}", "a=\"b\\\"c\"; ".repeat(2_000)),
+        format!("x{}", " ".repeat(20_000) + "\tx"),
+        "permessage-deflate; client_max_window_bits=99999999999999999999".into(),
+        "\u{e9}\u{fffd}".into(),
+        "=;,\"".into(),
+    ];
+    for name in ["Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol"] {
+        for offer in &offers {
+            // Twice, since a header may be repeated; "x" has the header there even where the offer is empty.
+            let mut websocket = open(&hub, &[(name, offer), (name, "x")]);
+            assert!(websocket.text().starts_with("0{"), "{name}: {offer:.40}");
+            websocket.send("1");
+        }
+    }
+    hub.is_unharmed();
+}
+
+#[test]
+fn an_offered_protocol_is_not_taken() {
+    let hub = hub();
+    let mut http: Http = hub.http();
+    let headers = [
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("Sec-WebSocket-Protocol", "soap, wamp"),
+    ];
+    http.begin("GET", TARGET, &headers, None);
+    let head = http.head();
+    assert_eq!((head.status, head.header("sec-websocket-protocol")), (101, None), "{head:?}");
+    assert!(matches!(Websocket::after(http).recv(), Frame::Whole(0x81, open) if open.starts_with(b"0{")));
+}
