@@ -57,6 +57,14 @@ pub struct Limits {
     /// Bytes of JSON that a client may send with a CONNECT. Default 16 384: a token with room to spare; it is kept as long as
     /// its socket.
     pub auth_bytes_max: usize,
+    /// Bytes of one request to the HTTP API. Default 1 000 000, as for what clients send.
+    pub api_body_bytes_max: usize,
+    /// Events in one request to the HTTP API. Default 1 000: some tens of milliseconds of one connection's work.
+    pub publish_batch_max: usize,
+    /// Rooms that one event over the HTTP API names, excepted ones included. Default 1 024: the hub looks them up in one turn.
+    pub publish_rooms_max: usize,
+    /// Rooms or sockets in one answer of the HTTP API. Default 1 000; the next page has the others.
+    pub page_entries_max: usize,
     /// Rooms one socket may be in. Default 65 536: bounded, and above what a legitimate client was seen to use.
     pub rooms_per_socket_max: usize,
 
@@ -137,6 +145,10 @@ impl Default for Limits {
             namespaces_per_session_max: 64,
             socket_data_bytes_max: 65_536,
             auth_bytes_max: 16_384,
+            api_body_bytes_max: 1_000_000,
+            publish_batch_max: 1_000,
+            publish_rooms_max: 1_024,
+            page_entries_max: 1_000,
             rooms_per_socket_max: 65_536,
             outbox_bytes_max: 4 << 20,
             send_buffer_bytes: 256 << 10,

@@ -125,7 +125,7 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
         let _ = vocabulary::install(io.of(namespace), config.events_per_second);
     }
     let mut listener = io.bind((config.host, config.port))?;
-    listener = listener.configure(http::routes(io.clone())).configure(demo::page);
+    listener = listener.configure(http::routes(io.clone(), config.api_key.clone())).configure(demo::page);
     if let Some(workers) = config.workers {
         listener = listener.workers(workers.into());
     }

@@ -8,6 +8,7 @@ pub mod http;
 mod listener;
 mod metrics;
 mod rate;
+mod replies;
 pub mod vocabulary;
 
 use std::io;
@@ -90,6 +91,13 @@ impl Server {
     /// [`NamespacePattern::with`] to see.
     pub fn of_matching(&self, matches: impl Fn(&str) -> bool + Send + Sync + 'static) -> NamespacePattern {
         NamespacePattern::new(self.endpoint.services.core.clone(), Arc::new(matches))
+    }
+
+    /// A namespace that is there already, or whose path a pattern matches. Unlike [`Server::of`] this brings none into being.
+    pub fn find(&self, path: &str) -> Option<Namespace> {
+        let path = NamespacePath::parse(ByteString::from(path)).ok()?;
+        let core = &self.endpoint.services.core;
+        core.registry.knows(&path).then(|| Namespace::existing(core.clone(), path))
     }
 
     emitter!();

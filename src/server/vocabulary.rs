@@ -8,8 +8,9 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::rate::{self, Rate};
+use super::replies::{Failure, Published, Refused};
 use crate::api::args::ToArgs;
-use crate::api::error::{EmitError, HandlerError, RoomError};
+use crate::api::error::HandlerError;
 use crate::api::event::Event;
 use crate::api::namespace::Namespace;
 use crate::api::socket::Socket;
@@ -88,47 +89,8 @@ struct LeaveReply {
 }
 
 #[derive(Serialize)]
-struct PublishReply {
-    level: &'static str,
-    offset: Option<String>,
-    duplicate: bool,
-}
-
-#[derive(Serialize)]
 struct MembersReply {
     members: Vec<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct Failure {
-    code: &'static str,
-    message: String,
-}
-
-impl From<RoomError> for Failure {
-    fn from(error: RoomError) -> Self {
-        let code = match error {
-            RoomError::Name(_) | RoomError::ForeignRoom => "bad_room",
-            RoomError::TooManyRooms => "too_many_rooms",
-            RoomError::Disconnected => "disconnected",
-            RoomError::Overloaded | RoomError::Unanswered => "overloaded",
-        };
-        Self { code, message: error.to_string() }
-    }
-}
-
-impl From<EmitError> for Failure {
-    fn from(error: EmitError) -> Self {
-        let code = match error {
-            EmitError::Room(_) => "bad_room",
-            EmitError::ReservedName(_) | EmitError::Data(_) | EmitError::TooManyAttachments { .. } => "bad_event",
-            EmitError::Disconnected => "disconnected",
-            EmitError::Overloaded => "overloaded",
-            EmitError::Unanswered => "indeterminate",
-            EmitError::NotDurable => "not_durable",
-        };
-        Self { code, message: error.to_string() }
-    }
 }
 
 async fn join(socket: &Socket, args: &Args) -> Result<JoinReply, Failure> {
@@ -144,12 +106,11 @@ async fn leave(socket: &Socket, args: &Args) -> Result<LeaveReply, Failure> {
     Ok(LeaveReply { room })
 }
 
-async fn publish(socket: &Socket, args: &Args) -> Result<PublishReply, Failure> {
+async fn publish(socket: &Socket, args: &Args) -> Result<Published, Failure> {
     let room = text(args, 0, "publish", "room")?;
     let name = text(args, 1, "publish", "event")?;
     let receipt = socket.everybody().to(room).emit_confirmed(&name, args.skip(2)).await?;
-    let offset = receipt.offset.map(|offset| offset.to_string());
-    Ok(PublishReply { level: "accepted", offset, duplicate: false })
+    Ok(receipt.into())
 }
 
 async fn members(socket: &Socket, args: &Args) -> Result<MembersReply, Failure> {
@@ -186,16 +147,12 @@ fn refuse_durable(options: Option<&str>) -> Result<(), Failure> {
 
 /// Answers in the ack; a failure that nobody asked to hear of goes out as an event.
 async fn answer<T: ToArgs>(socket: &Socket, event: Event<Args>, done: Result<T, Failure>) -> Result<(), HandlerError> {
-    #[derive(Serialize)]
-    struct Error {
-        error: Failure,
-    }
     match done {
         Ok(reply) => event.ack.send(reply)?,
-        Err(error) if event.ack.is_wanted() => event.ack.send(Error { error })?,
+        Err(error) if event.ack.is_wanted() => event.ack.send(Refused { error })?,
         // A client that floods must not be answered with a flood.
         Err(error) if error.code == RATE_LIMITED && !rate::may_complain(socket.id(), Instant::now()) => {}
-        Err(error) => socket.emit("stentor:error", Error { error }).await?,
+        Err(error) => socket.emit("stentor:error", Refused { error }).await?,
     }
     Ok(())
 }

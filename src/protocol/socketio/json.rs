@@ -68,7 +68,7 @@ pub(super) fn unescape_lossy(text: &str) -> String {
 
 /// Refuses text that nests deeper than [`NESTING_MAX`]. Comes before validation, so that depth costs no memory: on
 /// text that is not JSON it may err either way, and validation then has the word.
-pub(super) fn check_nesting(text: &str) -> Result<(), DecodeError> {
+pub(crate) fn check_nesting(text: &str) -> Result<(), DecodeError> {
     // Text with few brackets cannot be deep, and counting bytes is many times faster than telling tokens apart.
     // Setting bit 0x20 makes `{` of `[`, and of nothing else but `{` itself.
     if text.bytes().filter(|byte| byte | 0x20 == b'{').count() <= NESTING_MAX {

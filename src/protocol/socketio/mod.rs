@@ -7,7 +7,7 @@
 pub(crate) mod binary;
 mod error;
 mod event_name;
-mod json;
+pub(crate) mod json;
 pub(crate) mod msgpack;
 pub(crate) mod packet;
 #[cfg(test)]

@@ -1,20 +1,89 @@
-//! The HTTP of `stentor serve` beside its clients: whether it lives, whether it takes sessions, what it counts.
+//! The HTTP of `stentor serve` beside its clients: health, metrics, and an API to publish and to look into rooms.
 //!
 //! Refuses to know what a session is: everything here is asked of [`Server`].
 
+mod access;
+mod publish;
+mod rooms;
 mod status;
 
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
 
 use super::Server;
+use super::config::Secret;
+use super::replies::{Failure, Refused};
 
-/// The routes `/healthz`, `/readyz` and `/metrics`, to be given to [`Listener::configure`](crate::Listener::configure).
-pub fn routes(io: Server) -> impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static {
+/// What the API's resources share.
+#[derive(Clone)]
+struct Api {
+    io: Server,
+    /// Without one nobody may use the API.
+    key: Option<Secret>,
+}
+
+/// The routes `/healthz`, `/readyz`, `/metrics` and `/api/v1/…`, to be given to
+/// [`Listener::configure`](crate::Listener::configure). Without a key, the API refuses everybody.
+pub fn routes(io: Server, key: Option<Secret>) -> impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static {
+    let api = Api { io, key };
     move |config| {
-        let (ready, metrics) = (io.clone(), io.clone());
+        let (ready, metrics) = (api.io.clone(), api.io.clone());
         config
             .route("/healthz", web::get().to(status::healthz))
             .route("/readyz", web::get().to(move || std::future::ready(status::readyz(&ready))))
-            .route("/metrics", web::get().to(move || std::future::ready(status::metrics(&metrics))));
+            .route("/metrics", web::get().to(move || std::future::ready(status::metrics(&metrics))))
+            .service(
+                web::scope("/api")
+                    .app_data(web::Data::new(api.clone()))
+                    .route("/v1/publish", web::to(publish::one))
+                    .route("/v1/publish/batch", web::to(publish::batch))
+                    .route("/v1/rooms", web::to(rooms::list))
+                    .route("/v1/rooms/{room:.+}", web::to(rooms::members))
+                    .default_service(web::to(nothing)),
+            );
+    }
+}
+
+async fn nothing(api: web::Data<Api>, request: HttpRequest) -> HttpResponse {
+    let message = format!(
+        "nothing at {}; there are POST /api/v1/publish, POST /api/v1/publish/batch, GET /api/v1/rooms, \
+         GET /api/v1/rooms/<room>",
+        request.path()
+    );
+    answer::<()>("GET, POST", api.admit(&request).and_then(|()| Err(Failure::new("not_found", message))))
+}
+
+/// What came of a request, as JSON. `allow` is the method that it should have had.
+fn answer<T: Serialize>(allow: &'static str, done: Result<T, Failure>) -> HttpResponse {
+    let error = match done {
+        Ok(reply) => return HttpResponse::Ok().json(reply),
+        Err(error) => error,
+    };
+    let mut response = HttpResponse::build(status(error.code));
+    match error.code {
+        "unauthorized" => drop(response.insert_header((WWW_AUTHENTICATE, "Bearer"))),
+        "overloaded" => drop(response.insert_header((RETRY_AFTER, "1"))),
+        "method_not_allowed" => drop(response.insert_header((ALLOW, allow))),
+        _ => {}
+    }
+    response.json(Refused { error })
+}
+
+fn status(code: &str) -> StatusCode {
+    match code {
+        "unauthorized" => StatusCode::UNAUTHORIZED,
+        "no_api_key" => StatusCode::FORBIDDEN,
+        "not_found" | "unknown_namespace" => StatusCode::NOT_FOUND,
+        "method_not_allowed" => StatusCode::METHOD_NOT_ALLOWED,
+        "too_slow" => StatusCode::REQUEST_TIMEOUT,
+        "too_large" => StatusCode::PAYLOAD_TOO_LARGE,
+        "unsupported_media_type" => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "overloaded" | "disconnected" => StatusCode::SERVICE_UNAVAILABLE,
+        // Whether the event went out is not known.
+        "indeterminate" => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::BAD_REQUEST,
     }
 }

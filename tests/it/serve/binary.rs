@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use crate::support::{Client, Http, Transport};
 
-fn stentor(args: &[&str]) -> Command {
+pub(super) fn stentor(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stentor"));
     command.args(args);
     for (name, _) in std::env::vars_os() {
@@ -23,13 +23,13 @@ fn output(command: &mut Command) -> (bool, String, String) {
 }
 
 /// `stentor serve` on a free port; killed when dropped.
-struct Serving {
+pub(super) struct Serving {
     child: Child,
     address: SocketAddr,
 }
 
 impl Serving {
-    fn start(command: &mut Command) -> Self {
+    pub(super) fn start(command: &mut Command) -> Self {
         let mut child = command.args(["--port", "0"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -37,7 +37,7 @@ impl Serving {
         Self { child, address }
     }
 
-    fn http(&self) -> Http {
+    pub(super) fn http(&self) -> Http {
         Http::connect(self.address)
     }
 

@@ -1,5 +1,6 @@
 //! The HTTP beside the hub, and the binary itself.
 
+mod api;
 mod binary;
 mod metrics;
 mod page;

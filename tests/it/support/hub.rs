@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use actix_web::web::ServiceConfig;
+use stentor::config::Secret;
 use stentor::{Args, Builder, Event, Limits, Listener, Server};
 use tokio::sync::oneshot;
 
@@ -17,6 +18,9 @@ fn mount(io: &Server) -> impl Fn(&mut ServiceConfig) + Clone + Send + use<> {
         config.configure(io.routes("/socket.io"));
     }
 }
+
+/// The key of every hub's HTTP API.
+pub(crate) const API_KEY: &str = "0123456789abcdef";
 
 /// A running server.
 pub(crate) struct Hub {
@@ -152,7 +156,7 @@ fn serve(
     system.block_on(async {
         let io = builder.build().expect("the server is built");
         let listener = io.bind("127.0.0.1:0").expect("a free port").workers(workers).disable_signals();
-        let listener = listen(&io, listener.configure(stentor::http::routes(io.clone())));
+        let listener = listen(&io, listener.configure(stentor::http::routes(io.clone(), Some(Secret::new(API_KEY)))));
         let address = listener.local_addr().expect("an address");
         let running = actix::spawn(listener.run());
         ready.send((address, io.clone())).expect("the test waits");

@@ -1,0 +1,215 @@
+//! Publishing over HTTP: one event, or several in order.
+
+use std::collections::BTreeMap;
+
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::super::Server;
+use super::super::replies::{Failure, Published, Refused};
+use super::{Api, answer};
+use crate::limits::Limits;
+use crate::protocol::socketio::json::check_nesting;
+use crate::protocol::socketio::packet::Args;
+
+/// `POST /api/v1/publish`
+pub(super) async fn one(api: Data<Api>, request: HttpRequest, payload: Payload) -> HttpResponse {
+    let published = async {
+        let text = api.admit_post(&request, payload).await?;
+        publish(&api.io, api.limits(), &text).await
+    };
+    answer("POST", published.await)
+}
+
+/// `POST /api/v1/publish/batch`
+pub(super) async fn batch(api: Data<Api>, request: HttpRequest, payload: Payload) -> HttpResponse {
+    let published = async {
+        let text = api.admit_post(&request, payload).await?;
+        publish_all(&api, &text).await
+    };
+    answer("POST", published.await)
+}
+
+/// What came of one event of a batch.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Item {
+    Published(Published),
+    Refused(Refused),
+}
+
+/// One after the other, so that everybody hears them in this order.
+async fn publish_all(api: &Api, text: &str) -> Result<Vec<Item>, Failure> {
+    let events: Vec<&RawValue> =
+        serde_json::from_str(text).map_err(|error| bad(format!("expected an array of events: {error}")))?;
+    let limit = api.limits().publish_batch_max;
+    if events.len() > limit {
+        return Err(Failure::new("too_large", format!("{} events exceed limit of {limit} in a batch", events.len())));
+    }
+    let mut items = Vec::with_capacity(events.len());
+    let mut is_overloaded = false;
+    for event in events {
+        // What is behind an event that had to be refused for want of room would wait in vain as long as that one did.
+        let done = match is_overloaded {
+            true => Err(Failure::new("overloaded", "not tried, since the hub is overloaded")),
+            false => publish(&api.io, api.limits(), event.get()).await,
+        };
+        is_overloaded |= done.as_ref().is_err_and(|error| ["overloaded", "indeterminate"].contains(&error.code));
+        items.push(match done {
+            Ok(published) => Item::Published(published),
+            Err(error) => Item::Refused(Refused { error }),
+        });
+    }
+    Ok(items)
+}
+
+async fn publish(io: &Server, limits: &Limits, text: &str) -> Result<Published, Failure> {
+    let Publish { namespace, rooms, except, event, args } = Publish::read(text, limits)?;
+    let Some(found) = io.find(&namespace) else {
+        return Err(Failure::new("unknown_namespace", format!("namespace {namespace:?} does not exist")));
+    };
+    let target = rooms.iter().fold(found.everybody(), |target, room| target.to(room));
+    let target = except.iter().fold(target, |target, room| target.except(room));
+    Ok(target.emit_confirmed(&event, args).await?.into())
+}
+
+/// What is to be published, to whom.
+#[derive(Debug, PartialEq)]
+struct Publish {
+    namespace: String,
+    rooms: Vec<String>,
+    except: Vec<String>,
+    event: String,
+    args: Args,
+}
+
+const FIELDS: &str = "namespace, room, rooms, event, args, except";
+
+impl Publish {
+    fn read(text: &str, limits: &Limits) -> Result<Self, Failure> {
+        let mut fields: BTreeMap<String, &RawValue> =
+            serde_json::from_str(text).map_err(|error| bad(format!("expected an object of {FIELDS}: {error}")))?;
+        let namespace: Option<String> = field(&mut fields, "namespace", "a string such as \"/\"")?;
+        let room: Option<String> = field(&mut fields, "room", "a string")?;
+        let rooms: Option<Vec<String>> = field(&mut fields, "rooms", "an array of strings")?;
+        let except: Option<OneOrMany> = field(&mut fields, "except", "a string or an array of strings")?;
+        let event: Option<String> = field(&mut fields, "event", "a string")?;
+        let args: Option<&RawValue> = field(&mut fields, "args", "an array")?;
+        if let Some(unknown) = fields.keys().next() {
+            return Err(bad(format!("unknown field {unknown:?}, expected {FIELDS}")));
+        }
+        let rooms = match (room, rooms) {
+            (Some(room), None) => vec![room],
+            (None, Some(rooms)) if !rooms.is_empty() => rooms,
+            (None, Some(_)) => return Err(bad("rooms: expected one room at least, got none")),
+            (Some(_), Some(_)) => return Err(bad("room, rooms: expected one of them, got both")),
+            (None, None) => return Err(bad("room is missing, expected a string; or rooms, an array of strings")),
+        };
+        let except = except.map_or_else(Vec::new, OneOrMany::into_vec);
+        let limit = limits.publish_rooms_max;
+        if rooms.len() + except.len() > limit {
+            return Err(bad(format!("{} rooms exceed limit of {limit}", rooms.len() + except.len())));
+        }
+        let event = event.ok_or_else(|| bad("event is missing, expected a string"))?;
+        let args = args.map_or_else(|| Ok(Args::default()), read_args)?;
+        Ok(Self { namespace: namespace.unwrap_or_else(|| "/".into()), rooms, except, event, args })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    fn into_vec(self) -> Vec<String> {
+        match self {
+            Self::One(room) => vec![room],
+            Self::Many(rooms) => rooms,
+        }
+    }
+}
+
+/// Takes a field out; `null` is as good as none.
+fn field<'t, T: Deserialize<'t>>(
+    fields: &mut BTreeMap<String, &'t RawValue>,
+    name: &str,
+    expected: &str,
+) -> Result<Option<T>, Failure> {
+    let Some(value) = fields.remove(name) else { return Ok(None) };
+    serde_json::from_str(value.get())
+        .map_err(|_| bad(format!("{name}: expected {expected}, got {}", excerpt(value.get()))))
+}
+
+/// The arguments as they came: numbers and the order of keys are the publisher's.
+fn read_args(text: &RawValue) -> Result<Args, Failure> {
+    check_nesting(text.get()).map_err(|error| bad(format!("args: {error}")))?;
+    let args: Vec<&RawValue> = serde_json::from_str(text.get())
+        .map_err(|_| bad(format!("args: expected an array, got {}", excerpt(text.get()))))?;
+    Ok(Args::from_elements(args.into_iter().map(|arg| arg.get().to_owned())))
+}
+
+/// The beginning of what came.
+fn excerpt(text: &str) -> String {
+    let mut chars = text.chars();
+    let start: String = chars.by_ref().take(40).collect();
+    if chars.next().is_some() { start + "…" } else { start }
+}
+
+fn bad(message: impl Into<String>) -> Failure {
+    Failure::new("bad_request", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Publish, String> {
+        Publish::read(text, &Limits { publish_rooms_max: 3, ..Limits::default() }).map_err(|error| error.message)
+    }
+
+    #[test]
+    fn an_event_is_read_with_its_arguments_as_they_stand() {
+        let text =
+            r#"{"rooms":["a","b"],"event":"e","args":[1.50, {"z":1,"a":2} ,12345678901234567890123],"except":"c"}"#;
+        let publish = read(text).unwrap();
+        assert_eq!(publish.args.json(), r#"1.50,{"z":1,"a":2},12345678901234567890123"#);
+        assert_eq!(
+            (publish.namespace.as_str(), publish.rooms, publish.except),
+            ("/", vec!["a".into(), "b".into()], vec!["c".into()])
+        );
+        let publish = read(r#"{"namespace":"/n","room":"a","event":"e","args":null,"except":["b","c"]}"#).unwrap();
+        assert_eq!((publish.namespace.as_str(), publish.args.len(), publish.except.len()), ("/n", 0, 2));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_was_expected() {
+        let deep = format!(r#"{{"room":"a","event":"e","args":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+        for (text, expected) in [
+            (r#"{"event":"e"}"#, "room is missing, expected a string; or rooms, an array of strings"),
+            (r#"{"room":"a"}"#, "event is missing, expected a string"),
+            (r#"{"room":1,"event":"e"}"#, "room: expected a string, got 1"),
+            (r#"{"room":"a","event":["e"]}"#, "event: expected a string, got [\"e\"]"),
+            (r#"{"rooms":"a","event":"e"}"#, "rooms: expected an array of strings, got \"a\""),
+            (r#"{"rooms":[],"event":"e"}"#, "rooms: expected one room at least, got none"),
+            (r#"{"room":"a","rooms":["b"],"event":"e"}"#, "room, rooms: expected one of them, got both"),
+            (r#"{"rooms":["a","b"],"except":["c","d"],"event":"e"}"#, "4 rooms exceed limit of 3"),
+            (r#"{"room":"a","event":"e","except":7}"#, "except: expected a string or an array of strings, got 7"),
+            (r#"{"room":"a","event":"e","args":{"a":1}}"#, "args: expected an array, got {\"a\":1}"),
+            (r#"{"room":"a","event":"e","namespace":false}"#, "namespace: expected a string such as \"/\", got false"),
+            (
+                r#"{"room":"a","event":"e","data":1}"#,
+                "unknown field \"data\", expected namespace, room, rooms, event, args, except",
+            ),
+        ] {
+            assert_eq!(read(text), Err(expected.into()), "{text}");
+        }
+        assert!(read(&deep).unwrap_err().starts_with("args: "), "{:?}", read(&deep));
+        assert!(read("[]").unwrap_err().starts_with("expected an object of namespace, "), "{:?}", read("[]"));
+        assert!(read("{").unwrap_err().contains("EOF"), "{:?}", read("{"));
+    }
+}

@@ -1,0 +1,67 @@
+//! What `stentor serve` answers, to clients and over HTTP in the same words: receipts, and failures with a code.
+
+use serde::Serialize;
+
+use crate::api::error::{EmitError, RoomError};
+use crate::messages::request::Receipt;
+
+/// An event was published.
+#[derive(Debug, Serialize)]
+pub(super) struct Published {
+    level: &'static str,
+    offset: Option<String>,
+    duplicate: bool,
+}
+
+impl From<Receipt> for Published {
+    fn from(receipt: Receipt) -> Self {
+        Self { level: "accepted", offset: receipt.offset.map(|offset| offset.to_string()), duplicate: false }
+    }
+}
+
+/// The answer to what was not done.
+#[derive(Debug, Serialize)]
+pub(super) struct Refused {
+    pub(super) error: Failure,
+}
+
+/// Why something was not done.
+#[derive(Debug, Serialize)]
+pub(super) struct Failure {
+    /// For programs; one vocabulary everywhere.
+    pub(super) code: &'static str,
+    /// For people.
+    pub(super) message: String,
+}
+
+impl From<RoomError> for Failure {
+    fn from(error: RoomError) -> Self {
+        let code = match error {
+            RoomError::Name(_) | RoomError::ForeignRoom => "bad_room",
+            RoomError::TooManyRooms => "too_many_rooms",
+            RoomError::Disconnected => "disconnected",
+            RoomError::Overloaded | RoomError::Unanswered => "overloaded",
+        };
+        Self { code, message: error.to_string() }
+    }
+}
+
+impl From<EmitError> for Failure {
+    fn from(error: EmitError) -> Self {
+        let code = match error {
+            EmitError::Room(_) => "bad_room",
+            EmitError::ReservedName(_) | EmitError::Data(_) | EmitError::TooManyAttachments { .. } => "bad_event",
+            EmitError::Disconnected => "disconnected",
+            EmitError::Overloaded => "overloaded",
+            EmitError::Unanswered => "indeterminate",
+            EmitError::NotDurable => "not_durable",
+        };
+        Self { code, message: error.to_string() }
+    }
+}
+
+impl Failure {
+    pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
