@@ -54,6 +54,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) sessions_closed: [Counter; DisconnectReason::ALL.len()],
     /// Requests refused by transports; what each place means is theirs to say.
     pub(crate) requests_refused: [Counter; REFUSALS],
+    /// Messages over the limit that clients sent, by [`Carrier`].
+    pub(crate) oversized: [Counter; 2],
 
     /// Engine.IO packets that came in, and the bytes of their data.
     pub(crate) packets_received: Counter,

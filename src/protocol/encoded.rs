@@ -45,10 +45,11 @@ impl Encoded {
         Self::framed(OPCODE_BINARY, data)
     }
 
-    /// A websocket's close frame. It is no packet, and only websockets may be given it.
+    /// A websocket's close frame. It is no packet, and only websockets may be given it. Of a long reason the beginning.
     pub(crate) fn websocket_close(code: u16, reason: &str) -> Self {
         let mut body = code.to_be_bytes().to_vec();
-        body.extend_from_slice(reason.as_bytes());
+        // A control frame has 125 bytes at most (RFC 6455, section 5.5).
+        body.extend_from_slice(&reason.as_bytes()[..reason.floor_char_boundary(123)]);
         Self::framed(OPCODE_CLOSE, &body)
     }
 

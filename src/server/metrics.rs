@@ -75,7 +75,9 @@ impl Page<'_> {
             ([("code", code.to_string()), ("reason", (*reason).to_owned())], count)
         });
         let refused: Vec<_> = refused.collect();
-        self.family("requests_refused", "Requests refused, by Engine.IO's code and in words", &refused)
+        self.family("requests_refused", "Requests refused, by Engine.IO's code and in words", &refused)?;
+        let help = "Messages from clients that were over the limit";
+        self.counters("oversized_messages", help, ("transport", CARRIERS), |worker, at| &worker.oversized[at])
     }
 
     fn traffic(&mut self) -> fmt::Result {

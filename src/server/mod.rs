@@ -132,6 +132,7 @@ impl Server {
     /// | `stentor_upgrades_total` | counter | sessions | went from polling to websocket |
     /// | `stentor_sessions_closed_total{reason}` | counter | sessions | by [`DisconnectReason`](crate::DisconnectReason) |
     /// | `stentor_requests_refused_total{code,reason}` | counter | requests | by Engine.IO's code, and in words |
+    /// | `stentor_oversized_messages_total{transport}` | counter | messages | from clients, over [`Limits::payload_bytes_max`](crate::Limits::payload_bytes_max) |
     /// | `stentor_received_packets_total` | counter | packets | Engine.IO packets from clients |
     /// | `stentor_received_bytes_total` | counter | bytes | their data, without framing |
     /// | `stentor_received_events_total` | counter | events | emitted by clients to sockets that are connected |

@@ -12,6 +12,7 @@ use super::{Numbered, Session, Transport};
 use crate::messages::request::answer;
 use crate::messages::session::TransportRefusal;
 use crate::messages::sink::{Connection, Drained, FrameSink, Handover, Incoming};
+use crate::metrics::Carrier;
 use crate::protocol::encoded::Encoded;
 use crate::protocol::engineio::packet::Packet;
 use crate::protocol::reason::DisconnectReason;
@@ -140,7 +141,10 @@ impl Session {
             }
             Incoming::Writable => self.registration.worker.writable(self.registration.slot),
             Incoming::Undecodable(detail) => self.close(DisconnectReason::ParseError, &detail, ctx),
-            Incoming::TooLarge(detail) => self.close(DisconnectReason::TransportError, &detail, ctx),
+            Incoming::TooLarge(detail) => {
+                self.registration.worker.metrics().oversized[Carrier::Websocket as usize].add(1);
+                self.close(DisconnectReason::TransportError, &detail, ctx);
+            }
             Incoming::Leaving => self.close(DisconnectReason::TransportClose, "close frame from the client", ctx),
             Incoming::Closed => {
                 self.on_connection_ended(DisconnectReason::TransportClose, "closed by the client", ctx);

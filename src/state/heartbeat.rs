@@ -127,6 +127,7 @@ mod tests {
     fn a_ping_outstanding_at_an_upgrade_still_times_out() {
         let (mut heartbeat, now) = awaiting();
         heartbeat.on_upgrade(now + 5 * SECOND);
+        assert_eq!(heartbeat.on_timeout(now + TIMEOUT), Beat::Quiet, "its deadline was armed anew");
         assert_eq!(heartbeat.on_timeout(now + 5 * SECOND + TIMEOUT), Beat::Dead);
     }
 

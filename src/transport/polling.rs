@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::http::{Method, header};
+use actix_web::http::{ConnectionType, Method, Version, header};
 use actix_web::web::{Bytes, BytesMut, Payload};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use bytestring::ByteString;
@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::{Admitted, Endpoint, Knock, Refusal};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Drained, FrameSink, Goodbye};
+use crate::metrics::Carrier;
 use crate::protocol::encoded::Encoded;
 use crate::protocol::engineio::payload::{PayloadWriter, decode_payload};
 use crate::protocol::reason::DisconnectReason;
@@ -35,6 +36,12 @@ pub(crate) async fn handle(endpoint: Endpoint, request: HttpRequest, payload: Pa
         log::debug!("request refused method={} refusal={refusal:?}", request.method());
         refusal.response()
     });
+    if request.version() < Version::HTTP_11 {
+        // It knows no chunks: a body whose length is not known yet ends where its connection does.
+        let head = response.head_mut();
+        head.no_chunking(true);
+        head.set_connection_type(ConnectionType::Close);
+    }
     // Refusals too, or the browser would hide from its page what was wrong.
     if let Some(cors) = cors {
         cors.tell(request.headers(), response.headers_mut());
@@ -184,6 +191,8 @@ async fn post(
         Ok(body) => body,
         Err(BodyError::TooLarge) => {
             claim.done();
+            endpoint.worker().metrics().oversized[Carrier::Polling as usize].add(1);
+            log::debug!("POST refused, its body exceeds the limit of {} bytes", limits.payload_bytes_max);
             return Ok(HttpResponse::PayloadTooLarge().insert_header(header::ContentType::plaintext()).finish());
         }
         Err(BodyError::Broken) => return Err(Refusal::BadRequest),

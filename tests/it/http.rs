@@ -137,11 +137,100 @@ fn a_request_that_does_not_fit_its_session_is_refused_and_the_session_lives() {
 }
 
 #[test]
+fn a_head_request_is_refused_without_a_body() {
+    let hub = Hub::plain();
+    let mut client = hub.join(Transport::Polling);
+    for target in ["/socket.io/?EIO=4&transport=polling", "/socket.io/?EIO=4&transport=nope", &client.polls()] {
+        let mut http = hub.http();
+        http.begin("HEAD", target, &[("Connection", "close")], None);
+        let answer = String::from_utf8(http.rest()).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{target}: {answer:?}");
+        assert!(answer.ends_with("\r\n\r\n"), "{target}: {answer:?}");
+    }
+    client.echoes();
+}
+
+/// Everything that a server of this protocol answers to one request, until it closes the connection.
+fn asked_once(hub: &Hub, request: &str) -> String {
+    let mut http = hub.http();
+    http.write(request.as_bytes());
+    String::from_utf8(http.rest()).unwrap()
+}
+
+/// The body of an answer that was not chunked.
+fn body(answer: &str) -> &str {
+    assert!(answer.starts_with("HTTP/1."), "{answer:?}");
+    assert!(answer.contains(" 200 OK\r\n"), "{answer:?}");
+    assert!(!answer.contains("chunked"), "{answer:?}");
+    answer.split_once("\r\n\r\n").expect("a whole head").1
+}
+
+#[test]
+fn clients_of_http_1_0_are_served() {
+    let hub = Hub::plain();
+    let open = asked_once(&hub, "GET /socket.io/?EIO=4&transport=polling HTTP/1.0\r\n\r\n");
+    let sid = body(&open).split('"').nth(3).expect("a sid").to_owned();
+    let target = format!("/socket.io/?EIO=4&transport=polling&sid={sid}");
+    let post = format!("POST {target} HTTP/1.0\r\nContent-Length: 2\r\n\r\n40");
+    assert_eq!(body(&asked_once(&hub, &post)), "ok");
+    let poll = format!("GET {target} HTTP/1.0\r\n\r\n");
+    assert!(body(&asked_once(&hub, &poll)).starts_with(r#"40{"sid":"#));
+
+    // A poll that waits ends where its connection ends: this version knows no chunks.
+    for connection in ["", "Connection: keep-alive\r\n"] {
+        let mut waits = hub.http();
+        waits.write(format!("GET {target} HTTP/1.0\r\n{connection}\r\n").as_bytes());
+        assert_eq!(waits.head().status, 200, "{connection}");
+        assert_eq!(hub.http().post(&target, r#"421["echo"]"#).told(), (200, "ok"));
+        assert_eq!(String::from_utf8(waits.rest()).unwrap(), "431[]", "{connection}");
+    }
+}
+
+#[test]
+fn a_connection_may_be_for_one_request() {
+    let hub = Hub::plain();
+    let once = |method: &str, target: &str, body: &str| {
+        let mut http = hub.http();
+        http.begin(method, target, &[("Connection", "close")], Some(body.len()));
+        http.write(body.as_bytes());
+        let response = http.response();
+        assert_eq!(response.head.header("connection"), Some("close"), "{response:?}");
+        assert_eq!(http.rest(), b"", "the server closes the connection");
+        response.body
+    };
+    let open = once("GET", "/socket.io/?EIO=4&transport=polling", "");
+    let sid = open.split('"').nth(3).expect("a sid");
+    let target = format!("/socket.io/?EIO=4&transport=polling&sid={sid}");
+    assert_eq!(once("POST", &target, "40"), "ok");
+    assert!(once("GET", &target, "").starts_with(r#"40{"sid":"#));
+
+    let mut waits = hub.http();
+    waits.begin("GET", &target, &[("Connection", "close")], None);
+    let head = waits.head();
+    assert_eq!(once("POST", &target, r#"421["echo"]"#), "ok");
+    assert_eq!(waits.body(&head), "431[]");
+    assert_eq!(waits.rest(), b"");
+}
+
+#[test]
+fn binary_is_base64_in_a_poll() {
+    let hub = Hub::plain();
+    let (_client, target) = joined(&hub);
+    let packets = "451-7[\"echo\",{\"_placeholder\":true,\"num\":0}]\x1ebBAD/";
+    assert_eq!(hub.http().post(&target, packets).told(), (200, "ok"));
+    let answer = "461-7[{\"_placeholder\":true,\"num\":0}]\x1ebBAD/";
+    assert_eq!(hub.http().get(&target).told(), (200, answer));
+}
+
+#[test]
 fn a_post_is_answered_ok() {
     let hub = Hub::plain();
     let (client, target) = joined(&hub);
     let (_gets, mut posts) = client.connections();
-    assert_eq!(posts.post(&target, "3").told(), (200, "ok"));
+    let response = posts.post(&target, "3");
+    assert_eq!(response.told(), (200, "ok"));
+    assert_eq!(response.head.header("content-type"), Some("text/html"));
+    assert_eq!(response.head.header("cache-control"), Some("no-store"));
     assert_eq!(posts.post(&target, "42[\"a\"]\x1e42[\"b\"]").told(), (200, "ok"));
 }
 

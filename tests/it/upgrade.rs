@@ -415,6 +415,61 @@ fn how_a_websocket_ends_is_told_in_socket_ios_words() {
     hub.is_unharmed();
 }
 
+/// What the next close frame says: its code and its words.
+fn farewell(client: &mut Client) -> (u16, String) {
+    loop {
+        match client.websocket().recv() {
+            Frame::Whole(0x88, payload) => {
+                let (code, words) = payload.split_at(2);
+                return (u16::from_be_bytes(code.try_into().unwrap()), String::from_utf8(words.into()).unwrap());
+            }
+            Frame::Whole(..) => {}
+            ended => panic!("{ended:?}, without a close frame"),
+        }
+    }
+}
+
+#[test]
+fn a_close_frame_says_why() {
+    let hub = Hub::limited(
+        |limits| {
+            limits.payload_bytes_max = 1_000;
+            limits.fragments_max = 8;
+            limits.connect_timeout = Duration::from_millis(200);
+            limits.attachments_timeout = Duration::from_millis(50);
+        },
+        |io| {
+            let _ = io.of("/").on("leave", |socket, _: Event<Args>| async move {
+                socket.disconnect(true)?;
+                Ok(())
+            });
+        },
+    );
+    let text = |packet: &str| frame(0x81, packet.as_bytes());
+    let tiny: Vec<u8> = (0..9).flat_map(|number| frame(if number == 0 { 0x01 } else { 0x00 }, b"4")).collect();
+    for (bytes, code, words) in [
+        (text("1"), 1000, "transport close"),
+        (frame(0x88, &[3, 0xe9]), 1001, "transport close"),
+        (text("2"), 1000, "transport error"),
+        (text(r#"42["leave"]"#), 1000, "forced server close"),
+        (text("40"), 1000, "forced server close"),
+        (text("42[1"), 1002, "parse error"),
+        (frame(0xf1, b"3"), 1002, "parse error"),
+        (frame(0x81, b"4\xff"), 1007, "parse error"),
+        (text(r#"451-["up",{"_placeholder":true,"num":0}]"#), 1002, "parse error"),
+        (frame(0x82, &[0; 1_001]), 1009, "message of 1001 bytes exceeds limit of 1000"),
+        (tiny, 1009, "message of more than 8 fragments"),
+    ] {
+        for transport in [Transport::Websocket, Transport::Upgraded] {
+            let mut client = hub.join(transport);
+            client.websocket().write(&bytes);
+            assert_eq!(farewell(&mut client), (code, words.to_owned()), "{transport:?}");
+        }
+    }
+    let mut idle = hub.open(Transport::Websocket);
+    assert_eq!(farewell(&mut idle), (1000, "transport close".to_owned()), "no CONNECT in time");
+}
+
 #[test]
 fn a_close_frame_is_answered_by_a_close_frame() {
     let hub = Hub::plain();

@@ -14,15 +14,28 @@ use crate::protocol::encoded::Encoded;
 use crate::protocol::engineio::packet::Packet;
 use crate::protocol::reason::DisconnectReason;
 
-/// The close frame that says `goodbye`; `code` is what the reading half found out, if anything.
-pub(super) fn close_frame(code: Option<u16>, goodbye: Goodbye) -> Encoded {
-    let (usual, words) = match goodbye {
+/// What the reading half found out, for the close frame to say. Boxed, since most connections live without.
+pub(super) type Verdict = Cell<Option<Box<Found>>>;
+
+/// What was found out.
+pub(super) struct Found {
+    code: u16,
+    /// The facts, where they tell the client more than the session's reason does.
+    why: Option<String>,
+}
+
+/// The close frame that says `goodbye`, or what the reading half found out.
+pub(super) fn close_frame(found: Option<Box<Found>>, goodbye: Goodbye) -> Encoded {
+    let (code, words) = match goodbye {
         Goodbye::OutboxFull => (POLICY_VIOLATION, "outbox full"),
         Goodbye::Ended(reason @ DisconnectReason::ServerShuttingDown) => (GOING_AWAY, reason.as_str()),
         Goodbye::Ended(reason @ DisconnectReason::ParseError) => (PROTOCOL_ERROR, reason.as_str()),
         Goodbye::Ended(reason) => (NORMAL, reason.as_str()),
     };
-    Encoded::websocket_close(code.unwrap_or(usual), words)
+    match found.as_deref() {
+        Some(Found { code, why }) => Encoded::websocket_close(*code, why.as_deref().unwrap_or(words)),
+        None => Encoded::websocket_close(code, words),
+    }
 }
 
 /// The reading half, once it has bytes: what the session is told of them, in order.
@@ -44,20 +57,20 @@ impl Inbound {
         self.queued.take()
     }
 
-    /// The first thing to tell of a chunk of bytes. Where that is the end, `close_code` is what the close frame must say.
-    pub(super) fn take(&mut self, chunk: &[u8], close_code: &Cell<Option<u16>>) -> Option<Incoming> {
+    /// The first thing to tell of a chunk of bytes. Where that is the end, the verdict says so.
+    pub(super) fn take(&mut self, chunk: &[u8], verdict: &Verdict) -> Option<Incoming> {
         if self.deaf {
             return None;
         }
         let decoded = self.frames.read(chunk);
         let end = decoded.end.map(|end| {
             self.deaf = true;
-            let (code, incoming) = match end {
-                End::Closed { code } => (code, Incoming::Leaving),
-                End::Undecodable { code, detail } => (code, Incoming::Undecodable(detail)),
-                End::TooLarge { code, detail } => (code, Incoming::TooLarge(detail)),
+            let (code, why, incoming) = match end {
+                End::Closed { code } => (code, None, Incoming::Leaving),
+                End::Undecodable { code, detail } => (code, None, Incoming::Undecodable(detail)),
+                End::TooLarge { code, detail } => (code, Some(detail.clone()), Incoming::TooLarge(detail)),
             };
-            close_code.set(Some(code));
+            verdict.set(Some(Box::new(Found { code, why })));
             incoming
         });
         self.queued = end.or_else(|| decoded.pong.map(Incoming::Control));

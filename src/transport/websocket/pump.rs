@@ -29,7 +29,7 @@ use futures_core::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 
 use super::super::{Admitted, Endpoint, Knock, Refusal};
-use super::frames::{FrameReader, Inbound, close_frame};
+use super::frames::{FrameReader, Inbound, Verdict, close_frame};
 use crate::limits::Limits;
 use crate::messages::session::SessionCommand;
 use crate::messages::sink::{Connection, Drained, FrameSink, Goodbye, Handover, Incoming};
@@ -205,7 +205,7 @@ impl Handover for PumpHandover {
             reader_waker: RefCell::default(),
             wanted: Cell::new(None),
             paused: Cell::new(false),
-            close_code: Cell::new(None),
+            verdict: Cell::default(),
         });
         let frames = FrameReader::new(BytesMut::new(), self.limits.payload_bytes_max, self.limits.fragments_max);
         let incoming = PumpReader {
@@ -229,8 +229,7 @@ struct Shared {
     /// The room that the next packet needs: the reading half waits for it on the sink's behalf.
     wanted: Cell<Option<u32>>,
     paused: Cell<bool>,
-    /// What the close frame must say, when the reading half found something out.
-    close_code: Cell<Option<u16>>,
+    verdict: Verdict,
 }
 
 impl Shared {
@@ -292,7 +291,7 @@ impl FrameSink for PumpSink {
     }
 
     fn say_goodbye(&mut self, goodbye: Goodbye, outbox: &mut Outbox) {
-        outbox.push_last(close_frame(self.shared.close_code.get(), goodbye));
+        outbox.push_last(close_frame(self.shared.verdict.take(), goodbye));
     }
 
     /// The pump writes what it has and ends the response; from there on the connection is the host's, which awaits the
@@ -356,7 +355,7 @@ impl Stream for PumpReader {
                 this.ended = true;
                 return Poll::Ready(Some(Incoming::Closed));
             };
-            if let Some(incoming) = this.inbound.take(&chunk, &this.shared.close_code) {
+            if let Some(incoming) = this.inbound.take(&chunk, &this.shared.verdict) {
                 return Poll::Ready(Some(incoming));
             }
         }

@@ -21,7 +21,7 @@ use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
 use super::super::{Admitted, Endpoint, Knock, Refusal};
-use super::frames::{FrameReader, Inbound, close_frame};
+use super::frames::{FrameReader, Inbound, Verdict, close_frame};
 use crate::limits::Limits;
 use crate::messages::session::SessionCommand;
 use crate::messages::sink::{Connection, Drained, FrameSink, Goodbye, Handover, Incoming};
@@ -146,7 +146,7 @@ impl Handover for RawHandover {
             wants_write: Cell::new(false),
             paused: Cell::new(false),
             aborted: Cell::new(false),
-            close_code: Cell::default(),
+            verdict: Cell::default(),
         });
         let frames = FrameReader::new(self.read_already, self.payload_bytes_max, self.fragments_max);
         let inbound = Inbound::new(frames);
@@ -164,8 +164,7 @@ struct RawSocket {
     wants_write: Cell<bool>,
     paused: Cell<bool>,
     aborted: Cell<bool>,
-    /// What the close frame must say, when the reading half found something out.
-    close_code: Cell<Option<u16>>,
+    verdict: Verdict,
 }
 
 impl RawSocket {
@@ -214,7 +213,7 @@ impl FrameSink for RawSink {
     }
 
     fn say_goodbye(&mut self, goodbye: Goodbye, outbox: &mut Outbox) {
-        outbox.push_last(close_frame(self.shared.close_code.get(), goodbye));
+        outbox.push_last(close_frame(self.shared.verdict.take(), goodbye));
         // The peer's close frame is awaited, whatever held the reading up.
         self.set_reading(true);
     }
@@ -251,7 +250,7 @@ impl RawReader {
         SCRATCH.with_borrow_mut(|scratch| match self.shared.stream.try_read(scratch) {
             // Without a close frame: the process was killed, or the tab closed in a hurry.
             Ok(0) => Some(self.last(Incoming::Closed)),
-            Ok(bytes) => Some(self.inbound.take(&scratch[..bytes], &self.shared.close_code)),
+            Ok(bytes) => Some(self.inbound.take(&scratch[..bytes], &self.shared.verdict)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             Err(error) => Some(self.last(Incoming::Broken(error.to_string()))),
         })
@@ -296,7 +295,7 @@ impl Stream for RawReader {
             return Poll::Pending;
         }
         if !std::mem::replace(&mut this.begun, true)
-            && let Some(incoming) = this.inbound.take(&[], &this.shared.close_code)
+            && let Some(incoming) = this.inbound.take(&[], &this.shared.verdict)
         {
             return Poll::Ready(Some(incoming));
         }

@@ -143,6 +143,25 @@ fn refused_requests_are_counted_by_code() {
 }
 
 #[test]
+fn messages_over_the_limit_are_counted_by_transport() {
+    let hub = hub();
+    let polling = hub.join(Transport::Polling);
+    assert_eq!(hub.http().post(&polling.polls(), vec![b'4'; 1_000_001]).head.status, 413);
+    for transport in [Transport::Websocket, Transport::Upgraded] {
+        let mut client = hub.join(transport);
+        client.send(&"4".repeat(1_000_001));
+        client.ends();
+    }
+    counted(
+        &hub,
+        &[
+            (r#"stentor_oversized_messages_total{transport="polling"}"#, 1.0),
+            (r#"stentor_oversized_messages_total{transport="websocket"}"#, 2.0),
+        ],
+    );
+}
+
+#[test]
 fn events_lost_to_a_reader_that_stands_still_are_counted() {
     let hub = hub();
     let mut narrow = hub.join_narrow();
