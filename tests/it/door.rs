@@ -1,5 +1,6 @@
 //! The door: whom the application lets in, how many of one address, what a handshake sets, and what is known of a client.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,19 +9,24 @@ use std::time::{Duration, SystemTime};
 use stentor::{BuildError, Builder, Cookie, CookieError, Handshake, Limits, SameSite, Server};
 use tokio::sync::oneshot;
 
-use crate::support::{Client, Hub, Told, Transport, Websocket, eventually, report};
+use crate::support::{Client, Http, Hub, Told, Transport, Websocket, eventually, report};
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 
-/// The answer to an upgrade: its head, or the whole refusal.
-fn upgrade(hub: &Hub, target: &str, headers: &[(&str, &str)]) -> Result<Websocket, String> {
-    Websocket::ask(hub.http(), target, headers).map_err(|refused| String::from_utf8(refused).unwrap())
+/// The hub's own port, and that of a host application: one door.
+fn doors(hub: &Hub) -> [SocketAddr; 2] {
+    [hub.address, hub.host.address]
+}
+
+/// An upgrade, or the whole refusal.
+fn upgrade(door: SocketAddr, target: &str, headers: &[(&str, &str)]) -> Result<Websocket, String> {
+    Websocket::ask(Http::connect(door), target, headers).map_err(|refused| String::from_utf8(refused).unwrap())
 }
 
 /// An upgrade that succeeds: the cookie that its answer sets, and the websocket.
-fn switched(hub: &Hub, target: &str) -> (Option<String>, Websocket) {
-    let mut http = hub.http();
+fn switched(door: SocketAddr, target: &str) -> (Option<String>, Websocket) {
+    let mut http = Http::connect(door);
     let headers = [
         ("Connection", "Upgrade"),
         ("Upgrade", "websocket"),
@@ -41,24 +47,28 @@ fn sid(open: &str) -> &str {
 #[test]
 fn no_cookie_is_set_unless_asked_for() {
     let hub = Hub::plain();
-    assert_eq!(hub.http().get(POLLING).head.header("set-cookie"), None);
-    assert_eq!(switched(&hub, WEBSOCKET).0, None);
+    for door in doors(&hub) {
+        assert_eq!(Http::connect(door).get(POLLING).head.header("set-cookie"), None);
+        assert_eq!(switched(door, WEBSOCKET).0, None);
+    }
 }
 
 #[test]
 fn a_handshake_sets_the_cookie_on_either_transport_and_nothing_else_does() {
     let hub = Hub::start(|builder| builder.cookie(Cookie::default()), |_| {});
-    let expected = |sid| format!("io={sid}; Path=/; HttpOnly; SameSite=Lax");
-    let response = hub.http().get(POLLING);
-    assert_eq!(response.head.header("set-cookie"), Some(&*expected(sid(&response.body))));
-    let (cookie, mut websocket) = switched(&hub, WEBSOCKET);
-    assert_eq!(cookie, Some(expected(sid(&websocket.text()))));
+    let expected = |sid: &str| format!("io={sid}; Path=/; HttpOnly; SameSite=Lax");
+    for door in doors(&hub) {
+        let response = Http::connect(door).get(POLLING);
+        assert_eq!(response.head.header("set-cookie"), Some(&*expected(sid(&response.body))));
+        let (cookie, mut websocket) = switched(door, WEBSOCKET);
+        assert_eq!(cookie, Some(expected(sid(&websocket.text()))));
+    }
 
     let client = hub.join(Transport::Polling);
     assert_eq!(hub.http().post(&client.polls(), "40/nope,").head.header("set-cookie"), None);
     assert_eq!(hub.http().get(&client.polls()).head.header("set-cookie"), None);
     assert_eq!(hub.http().get("/socket.io/?transport=polling").head.header("set-cookie"), None);
-    assert_eq!(switched(&hub, &client.upgrades()).0, None);
+    assert_eq!(switched(hub.address, &client.upgrades()).0, None);
 }
 
 #[test]
@@ -82,17 +92,19 @@ async fn by_header(handshake: Handshake) -> Result<(), String> {
 #[test]
 fn the_application_lets_in_or_refuses_with_its_own_message() {
     let hub = Hub::start(|builder| builder.allow_request(by_header), |_| {});
-    let get = |word: &str| hub.http().request("GET", POLLING, &[("x-let", word)], b"");
-    assert_eq!(get("in").head.status, 200);
-    assert_eq!(get("too \"early\"").told(), (403, r#"{"code":4,"message":"too \"early\""}"#));
-    assert_eq!(get("").told(), (403, r#"{"code":4,"message":"Forbidden"}"#));
+    for door in doors(&hub) {
+        let get = |word: &str| Http::connect(door).request("GET", POLLING, &[("x-let", word)], b"");
+        assert_eq!(get("in").head.status, 200);
+        assert_eq!(get("too \"early\"").told(), (403, r#"{"code":4,"message":"too \"early\""}"#));
+        assert_eq!(get("").told(), (403, r#"{"code":4,"message":"Forbidden"}"#));
 
-    assert!(upgrade(&hub, WEBSOCKET, &[("x-let", "in")]).is_ok());
-    // engine.io refuses every upgrade with 400; the message tells why.
-    for (word, message) in [("too early", "too early"), ("", "Forbidden")] {
-        let refused = upgrade(&hub, WEBSOCKET, &[("x-let", word)]).unwrap_err();
-        assert!(refused.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{refused}");
-        assert!(refused.ends_with(&format!("\r\n\r\n{message}")), "{refused}");
+        assert!(upgrade(door, WEBSOCKET, &[("x-let", "in")]).is_ok());
+        // engine.io refuses every upgrade with 400; the message tells why.
+        for (word, message) in [("too early", "too early"), ("", "Forbidden")] {
+            let refused = upgrade(door, WEBSOCKET, &[("x-let", word)]).unwrap_err();
+            assert!(refused.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{refused}");
+            assert!(refused.ends_with(&format!("\r\n\r\n{message}")), "{refused}");
+        }
     }
 }
 
@@ -135,7 +147,7 @@ fn an_application_that_does_not_decide_in_time_is_answered_for() {
     let limits = Limits { allow_request_timeout: Duration::from_millis(50), ..Limits::default() };
     let hub = Hub::start(|builder| builder.limits(limits).allow_request(|_| std::future::pending()), |_| {});
     assert_eq!(hub.http().get(POLLING).told(), (503, r#"{"code":4,"message":"Not decided in time"}"#));
-    let refused = upgrade(&hub, WEBSOCKET, &[]).unwrap_err();
+    let refused = upgrade(hub.address, WEBSOCKET, &[]).unwrap_err();
     assert!(refused.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{refused}");
 }
 
@@ -176,8 +188,8 @@ fn telling(build: impl FnOnce(Builder) -> Builder) -> (Hub, Told) {
 }
 
 /// Joins `/` on a websocket whose handshake bears these headers.
-fn join(hub: &Hub, headers: &[(&str, &str)]) -> Websocket {
-    let mut websocket = upgrade(hub, WEBSOCKET, headers).unwrap();
+fn join(door: SocketAddr, headers: &[(&str, &str)]) -> Websocket {
+    let mut websocket = upgrade(door, WEBSOCKET, headers).unwrap();
     assert!(websocket.text().starts_with("0{"));
     websocket.send("40");
     assert!(websocket.text().starts_with("40{"));
@@ -193,18 +205,22 @@ fn what_a_trusted_proxy_says_of_a_client_is_known_of_it() {
         (&[("X-Forwarded-For", "203.0.113.9, 127.0.0.2")], "203.0.113.9 http"),
         (&[("Forwarded", r#"for="[2001:db8::1]:4711";proto=https"#)], "2001:db8::1 https"),
     ] {
-        join(&hub, headers);
-        assert_eq!(told.next(), known, "{headers:?}");
+        for door in doors(&hub) {
+            join(door, headers);
+            assert_eq!(told.next(), known, "{headers:?}");
+        }
     }
 }
 
 #[test]
 fn nobody_is_believed_by_default() {
     let (hub, told) = telling(|builder| builder);
-    join(&hub, &[("X-Forwarded-For", "203.0.113.9"), ("X-Forwarded-Proto", "https")]);
-    assert_eq!(told.next(), "127.0.0.1 http");
-    join(&hub, &[("Forwarded", "for=203.0.113.9;proto=https")]);
-    assert_eq!(told.next(), "127.0.0.1 http");
+    for door in doors(&hub) {
+        join(door, &[("X-Forwarded-For", "203.0.113.9"), ("X-Forwarded-Proto", "https")]);
+        assert_eq!(told.next(), "127.0.0.1 http");
+        join(door, &[("Forwarded", "for=203.0.113.9;proto=https")]);
+        assert_eq!(told.next(), "127.0.0.1 http");
+    }
 }
 
 #[test]
@@ -236,13 +252,13 @@ fn an_address_has_so_many_sessions_and_no_more_until_one_ends() {
     let hub = two_per_address();
     let from = |address| [("X-Forwarded-For", address)];
     let refused = (429, r#"{"code":4,"message":"Too many sessions from this address"}"#);
-    let mut first = upgrade(&hub, WEBSOCKET, &from("203.0.113.9")).unwrap();
+    let mut first = upgrade(hub.address, WEBSOCKET, &from("203.0.113.9")).unwrap();
     let _second = hub.http().request("GET", POLLING, &from("203.0.113.9"), b"");
     assert_eq!(hub.http().request("GET", POLLING, &from("203.0.113.9"), b"").told(), refused);
-    let answer = upgrade(&hub, WEBSOCKET, &from("203.0.113.9")).unwrap_err();
+    let answer = upgrade(hub.address, WEBSOCKET, &from("203.0.113.9")).unwrap_err();
     assert!(answer.starts_with("HTTP/1.1 429 Too Many Requests\r\n"), "{answer}");
     assert!(answer.ends_with("\r\n\r\nToo many sessions from this address"), "{answer}");
-    assert!(upgrade(&hub, WEBSOCKET, &from("203.0.113.10")).is_ok(), "others are not concerned");
+    assert!(upgrade(hub.address, WEBSOCKET, &from("203.0.113.10")).is_ok(), "others are not concerned");
 
     first.send("1");
     first.closed();

@@ -1,9 +1,11 @@
 //! Engine.IO over HTTP polling, to the letter: the handshake, its errors, and who may have what in flight.
 
+use std::net::SocketAddr;
+
 use serde_json::Value;
 use stentor::Limits;
 
-use crate::support::{Client, Ended, Hub, Told, Transport, ends, eventually, report};
+use crate::support::{Client, Ended, Http, Hub, Told, Transport, ends, eventually, report};
 
 /// A hub with small payloads that tells why sessions end.
 fn hub() -> (Hub, Told) {
@@ -150,9 +152,9 @@ fn a_head_request_is_refused_without_a_body() {
     client.echoes();
 }
 
-/// Everything that a server of this protocol answers to one request, until it closes the connection.
-fn asked_once(hub: &Hub, request: &str) -> String {
-    let mut http = hub.http();
+/// The whole answer to one request, up to where the server closes the connection.
+fn asked_once(address: SocketAddr, request: &str) -> String {
+    let mut http = Http::connect(address);
     http.write(request.as_bytes());
     String::from_utf8(http.rest()).unwrap()
 }
@@ -168,21 +170,23 @@ fn body(answer: &str) -> &str {
 #[test]
 fn clients_of_http_1_0_are_served() {
     let hub = Hub::plain();
-    let open = asked_once(&hub, "GET /socket.io/?EIO=4&transport=polling HTTP/1.0\r\n\r\n");
-    let sid = body(&open).split('"').nth(3).expect("a sid").to_owned();
-    let target = format!("/socket.io/?EIO=4&transport=polling&sid={sid}");
-    let post = format!("POST {target} HTTP/1.0\r\nContent-Length: 2\r\n\r\n40");
-    assert_eq!(body(&asked_once(&hub, &post)), "ok");
-    let poll = format!("GET {target} HTTP/1.0\r\n\r\n");
-    assert!(body(&asked_once(&hub, &poll)).starts_with(r#"40{"sid":"#));
+    for address in [hub.address, hub.host.address] {
+        let open = asked_once(address, "GET /socket.io/?EIO=4&transport=polling HTTP/1.0\r\n\r\n");
+        let sid = body(&open).split('"').nth(3).expect("a sid").to_owned();
+        let target = format!("/socket.io/?EIO=4&transport=polling&sid={sid}");
+        let post = format!("POST {target} HTTP/1.0\r\nContent-Length: 2\r\n\r\n40");
+        assert_eq!(body(&asked_once(address, &post)), "ok");
+        let poll = format!("GET {target} HTTP/1.0\r\n\r\n");
+        assert!(body(&asked_once(address, &poll)).starts_with(r#"40{"sid":"#));
 
-    // A poll that waits ends where its connection ends: this version knows no chunks.
-    for connection in ["", "Connection: keep-alive\r\n"] {
-        let mut waits = hub.http();
-        waits.write(format!("GET {target} HTTP/1.0\r\n{connection}\r\n").as_bytes());
-        assert_eq!(waits.head().status, 200, "{connection}");
-        assert_eq!(hub.http().post(&target, r#"421["echo"]"#).told(), (200, "ok"));
-        assert_eq!(String::from_utf8(waits.rest()).unwrap(), "431[]", "{connection}");
+        // A poll that waits ends where its connection ends: this version knows no chunks.
+        for connection in ["", "Connection: keep-alive\r\n"] {
+            let mut waits = Http::connect(address);
+            waits.write(format!("GET {target} HTTP/1.0\r\n{connection}\r\n").as_bytes());
+            assert_eq!(waits.head().status, 200, "{connection}");
+            assert_eq!(Http::connect(address).post(&target, r#"421["echo"]"#).told(), (200, "ok"));
+            assert_eq!(String::from_utf8(waits.rest()).unwrap(), "431[]", "{connection}");
+        }
     }
 }
 

@@ -460,14 +460,16 @@ fn a_close_frame_says_why() {
         (frame(0x82, &[0; 1_001]), 1009, "message of 1001 bytes exceeds limit of 1000"),
         (tiny, 1009, "message of more than 8 fragments"),
     ] {
-        for transport in [Transport::Websocket, Transport::Upgraded] {
+        for transport in Transport::WEBSOCKETS {
             let mut client = hub.join(transport);
             client.websocket().write(&bytes);
             assert_eq!(farewell(&mut client), (code, words.to_owned()), "{transport:?}");
         }
     }
-    let mut idle = hub.open(Transport::Websocket);
-    assert_eq!(farewell(&mut idle), (1000, "transport close".to_owned()), "no CONNECT in time");
+    for transport in Transport::WEBSOCKETS {
+        let mut idle = hub.open(transport);
+        assert_eq!(farewell(&mut idle), (1000, "transport close".to_owned()), "no CONNECT in time on {transport:?}");
+    }
 }
 
 #[test]

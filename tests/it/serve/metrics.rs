@@ -147,7 +147,7 @@ fn messages_over_the_limit_are_counted_by_transport() {
     let hub = hub();
     let polling = hub.join(Transport::Polling);
     assert_eq!(hub.http().post(&polling.polls(), vec![b'4'; 1_000_001]).head.status, 413);
-    for transport in [Transport::Websocket, Transport::Upgraded] {
+    for transport in Transport::WEBSOCKETS {
         let mut client = hub.join(transport);
         client.send(&"4".repeat(1_000_001));
         client.ends();
@@ -156,7 +156,7 @@ fn messages_over_the_limit_are_counted_by_transport() {
         &hub,
         &[
             (r#"stentor_oversized_messages_total{transport="polling"}"#, 1.0),
-            (r#"stentor_oversized_messages_total{transport="websocket"}"#, 2.0),
+            (r#"stentor_oversized_messages_total{transport="websocket"}"#, 4.0),
         ],
     );
 }
