@@ -163,9 +163,14 @@ impl Transcript<'_> {
         Ok((json, Args::new(text, spans).with_attachments(self.found)))
     }
 
-    /// Appends one value that begins with `item`. `depth` is that of a container, if it is one.
+    /// Appends one value that begins with `item`. `depth` is that of the container which it is, or which stands for it.
     fn value(&mut self, item: Item<'_>, depth: usize) -> Result<(), DecodeError> {
-        if depth > NESTING_MAX && matches!(item, Item::Array(_) | Item::Map(_) | Item::Extension(..)) {
+        let levels = match item {
+            Item::Array(_) | Item::Map(_) | Item::Bin(_) => 1,
+            Item::Extension(..) => 2,
+            _ => 0,
+        };
+        if depth + levels > NESTING_MAX + 1 {
             return Err(DecodeError::TooDeep);
         }
         match item {

@@ -251,6 +251,14 @@ fn nesting_is_bounded_as_in_json() {
     assert!(decode(&event(1, &nested(NESTING_MAX))).is_ok());
     assert_eq!(error(&event(1, &nested(NESTING_MAX + 1))), DecodeError::TooDeep);
     assert_eq!(error(&event(1, &nested(1_000_000))), DecodeError::TooDeep);
+    // A placeholder is a level of its own, and an extension an array around one.
+    let around = |depth: usize, item: &[u8]| [&vec![0x91; depth - 1][..], item].concat();
+    for (item, levels) in [(&b"\xc4\x00"[..], 1), (b"\xd4\x05x", 2)] {
+        let message = event(1, &around(NESTING_MAX - levels, item));
+        let Ok(Packet::Event { args, .. }) = decode(&message) else { panic!("too deep: {item:x?}") };
+        assert!(serde_json::from_str::<Value>(&format!("[{}]", args.json())).is_ok());
+        assert_eq!(error(&event(1, &around(NESTING_MAX - levels + 1, item))), DecodeError::TooDeep, "{item:x?}");
+    }
     // What is passed over may be as deep as it likes.
     let deep =
         [b"\x84\xa4type\x02\xa3nsp\xa1/\xa1x".to_vec(), nested(1_000_000), b"\xa4data\x91\xa1a".to_vec()].concat();
