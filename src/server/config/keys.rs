@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::value::{Field, Form, Value};
 use super::{Config, RecoveryMode};
 use crate::ids::NamespacePath;
+use crate::protocol::socketio::Parser;
 
 /// One setting.
 pub(super) struct Key {
@@ -99,6 +100,8 @@ pub(super) const KEYS: &[Key] = keys! {
         "Namespaces served beside \"/\", with the same events.";
     BASICS recovery = recovery, Form::Text { expected: "\"off\" or \"memory\"", check: |text| RecoveryMode::parse(text).is_some() },
         "Whether events are numbered and kept: \"off\", or in \"memory\", gone with the process.";
+    BASICS parser = parser, Form::Text { expected: "\"json\" or \"msgpack\"", check: |text| Parser::named(text).is_some() },
+        "How packets travel, for all clients: as \"json\", or as \"msgpack\", for clients with socket.io-msgpack-parser.";
     BASICS log_level = log_level, Form::Text { expected: "error, warn, info, debug, trace, off, or a filter such as \"stentor=debug\"", check: is_log_filter },
         "What is logged, to stderr.";
 

@@ -14,6 +14,7 @@ use std::num::NonZeroU32;
 
 use super::{Builder, Recovery, Server};
 use crate::limits::Limits;
+use crate::protocol::socketio::Parser;
 use crate::transport::cors::Cors;
 
 pub use self::load::{ConfigError, Effective, Problem, flags, load};
@@ -80,6 +81,8 @@ pub struct Config {
     pub namespaces: Vec<String>,
     /// Whether events are kept.
     pub recovery: RecoveryMode,
+    /// How packets travel.
+    pub parser: Parser,
     /// What is logged.
     pub log_level: String,
     /// Key of the HTTP API; without one nobody may use it.
@@ -106,6 +109,7 @@ impl Default for Config {
             path: "/socket.io".into(),
             namespaces: Vec::new(),
             recovery: RecoveryMode::Off,
+            parser: Parser::Json,
             log_level: "info".into(),
             api_key: None,
             cors_origins: Vec::new(),
@@ -126,7 +130,7 @@ impl Config {
             RecoveryMode::Off => Recovery::off(),
             RecoveryMode::Memory => Recovery::memory(),
         };
-        let mut builder = Server::builder().path(&self.path).recovery(recovery).limits(limits);
+        let mut builder = Server::builder().path(&self.path).recovery(recovery).parser(self.parser).limits(limits);
         if !self.cors_origins.is_empty() {
             let any = self.cors_origins.iter().any(|origin| origin == "*");
             let cors = if any { Cors::any_origin() } else { Cors::origins(self.cors_origins.clone()) };

@@ -8,6 +8,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::{RecoveryMode, Secret};
+use crate::protocol::socketio::Parser;
 
 /// The form of a value: what is read, and what is said when it is not that.
 #[derive(Debug, Clone, Copy)]
@@ -159,6 +160,7 @@ field! {
     String: Value::Text(text) => Some(text), text => Value::Text(text.clone());
     IpAddr: Value::Text(text) => text.parse().ok(), address => Value::Text(address.to_string());
     RecoveryMode: Value::Text(text) => RecoveryMode::parse(&text), mode => Value::Text(mode.as_str().into());
+    Parser: Value::Text(text) => Parser::named(&text), parser => Value::Text(parser.name().into());
     Option<Secret>: Value::Text(text) => Some(Some(Secret::new(text))),
         secret => secret.as_ref().map_or(Value::None, |_| Value::Text("********".into()));
     Vec<String>: Value::List(items) => Some(items), items => Value::List(items.clone());
