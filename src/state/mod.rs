@@ -6,6 +6,7 @@ pub(crate) mod acks;
 pub(crate) mod credit;
 pub(crate) mod heartbeat;
 pub(crate) mod inbox;
+pub(crate) mod memberships;
 pub(crate) mod outbox;
 pub(crate) mod pipeline;
 pub(crate) mod rooms;

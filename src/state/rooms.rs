@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use slab::Slab;
 use smallvec::SmallVec;
 
+use super::memberships::Memberships;
 use crate::ids::{MemberKey, NamespacePath, RoomId, RoomName, SocketId, WorkerId};
 
 /// Where a socket lives.
@@ -22,7 +23,8 @@ pub(crate) struct Place {
 struct Entry {
     place: Place,
     namespace: u32,
-    rooms: SmallVec<[RoomId; 4]>,
+    /// Without everybody's.
+    rooms: Memberships<()>,
 }
 
 #[derive(Debug)]
@@ -128,8 +130,7 @@ impl Rooms {
     pub(crate) fn connect(&mut self, socket: SocketId, namespace: &NamespacePath, place: Place) -> RoomId {
         let number = self.namespace(namespace);
         let everybody = self.namespaces[number as usize].everybody;
-        let rooms = SmallVec::from_elem(everybody, 1);
-        self.sockets.insert(socket, Entry { place, namespace: number, rooms });
+        self.sockets.insert(socket, Entry { place, namespace: number, rooms: Memberships::default() });
         self.count_up(everybody, place.worker);
         everybody
     }
@@ -144,11 +145,10 @@ impl Rooms {
         let place = entry.place;
         let namespace = &mut self.namespaces[entry.namespace as usize];
         let known = namespace.rooms.get(name).copied();
-        if let Some(room) = known.filter(|room| entry.rooms.contains(room)) {
+        if let Some(room) = known.filter(|room| entry.rooms.contains(*room)) {
             return Ok(Joined { place, room, members: self.rooms[room.0 as usize].members(), fresh: false });
         }
-        // The first room is everybody's and does not count.
-        if entry.rooms.len() > rooms_max {
+        if entry.rooms.len() >= rooms_max {
             return Err(Absent::Full);
         }
         let room = known.unwrap_or_else(|| {
@@ -157,7 +157,7 @@ impl Rooms {
             namespace.rooms.insert(name.clone(), room);
             room
         });
-        entry.rooms.push(room);
+        entry.rooms.insert(room, ());
         self.count_up(room, place.worker);
         Ok(Joined { place, room, members: self.rooms[room.0 as usize].members(), fresh: true })
     }
@@ -172,8 +172,7 @@ impl Rooms {
         let entry = self.sockets.get_mut(socket).ok_or(Absent::Socket)?;
         let namespace = &self.namespaces[entry.namespace as usize];
         let room = *namespace.rooms.get(name).ok_or(Absent::Room)?;
-        let position = entry.rooms.iter().position(|joined| *joined == room).ok_or(Absent::Room)?;
-        entry.rooms.swap_remove(position);
+        entry.rooms.remove(room).ok_or(Absent::Room)?;
         let place = entry.place;
         let members = self.rooms[room.0 as usize].members() - 1;
         self.count_down(room, place.worker);
@@ -183,10 +182,11 @@ impl Rooms {
     /// Takes a socket out of everything. Returns where it was.
     pub(crate) fn disconnect(&mut self, socket: &SocketId) -> Option<Place> {
         let entry = self.sockets.remove(socket)?;
-        // Everybody's room stands first and goes last: the namespace ends with it.
-        for room in entry.rooms.iter().rev() {
-            self.count_down(*room, entry.place.worker);
+        for (room, ()) in entry.rooms.iter() {
+            self.count_down(room, entry.place.worker);
         }
+        // Everybody's goes last: the namespace ends with it.
+        self.count_down(self.namespaces[entry.namespace as usize].everybody, entry.place.worker);
         Some(entry.place)
     }
 
@@ -221,8 +221,8 @@ impl Rooms {
 
     /// The rooms of a socket, each with its members; without everybody's.
     pub(crate) fn rooms_of(&self, socket: &SocketId) -> Vec<(RoomName, usize)> {
-        let rooms = self.sockets.get(socket).map_or(&[][..], |entry| &entry.rooms);
-        rooms.iter().filter_map(|room| self.named(room.0 as usize)).map(|(_, name, members)| (name, members)).collect()
+        let rooms = self.sockets.get(socket).into_iter().flat_map(|entry| entry.rooms.iter());
+        rooms.filter_map(|(room, ())| self.named(room.0 as usize)).map(|(_, name, members)| (name, members)).collect()
     }
 
     /// A page of a namespace's rooms, each with its members: those found among `look_at` numbers from `from` on, and the

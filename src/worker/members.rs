@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use slab::Slab;
-use smallvec::SmallVec;
 
 use crate::ids::{MemberKey, RoomId, SlotKey};
 use crate::messages::socket::SocketInfo;
+use crate::state::memberships::Memberships;
 
 #[derive(Debug)]
 struct Member {
@@ -15,7 +15,7 @@ struct Member {
     /// The last selection that has seen this member, so that overlapping rooms count once.
     seen: u32,
     /// Its rooms, and where in each it stands.
-    rooms: SmallVec<[(RoomId, u32); 2]>,
+    rooms: Memberships<u32>,
 }
 
 /// The members on one worker. Rooms are indexed by the numbers that the hub gives them.
@@ -37,7 +37,7 @@ pub(super) struct Selection<'a> {
 
 impl Members {
     pub(super) fn add(&mut self, socket: Arc<SocketInfo>, slot: SlotKey) -> MemberKey {
-        MemberKey(self.members.insert(Member { socket, slot, seen: 0, rooms: SmallVec::new() }) as u32)
+        MemberKey(self.members.insert(Member { socket, slot, seen: 0, rooms: Memberships::default() }) as u32)
     }
 
     pub(super) fn slot(&self, member: MemberKey) -> Option<SlotKey> {
@@ -50,21 +50,21 @@ impl Members {
         if self.rooms.len() <= index {
             self.rooms.resize_with(index + 1, Vec::new);
         }
-        member.rooms.push((room, self.rooms[index].len() as u32));
+        member.rooms.insert(room, self.rooms[index].len() as u32);
         self.rooms[index].push(key);
     }
 
     pub(super) fn leave(&mut self, key: MemberKey, room: RoomId) {
         let Some(member) = self.members.get_mut(key.0 as usize) else { return };
-        let Some(position) = member.rooms.iter().position(|(joined, _)| *joined == room) else { return };
-        let (_, at) = member.rooms.swap_remove(position);
-        self.take_out(room, at);
+        if let Some(at) = member.rooms.remove(room) {
+            self.take_out(room, at);
+        }
     }
 
     pub(super) fn remove(&mut self, key: MemberKey) -> Option<Arc<SocketInfo>> {
         let member = self.members.try_remove(key.0 as usize)?;
-        for (room, at) in member.rooms {
-            self.take_out(room, at);
+        for (room, at) in member.rooms.iter() {
+            self.take_out(room, *at);
         }
         Some(member.socket)
     }
@@ -118,9 +118,9 @@ impl Members {
         let list = &mut self.rooms[room.0 as usize];
         list.swap_remove(at as usize);
         if let Some(moved) = list.get(at as usize).and_then(|key| self.members.get_mut(key.0 as usize))
-            && let Some(entry) = moved.rooms.iter_mut().find(|(joined, _)| *joined == room)
+            && let Some(place) = moved.rooms.get_mut(room)
         {
-            entry.1 = at;
+            *place = at;
         }
         if list.is_empty() {
             *list = Vec::new();
