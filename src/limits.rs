@@ -19,7 +19,7 @@ pub struct Limits {
     pub upgrade_noop_interval: Duration,
     /// From a binary packet's header to its last attachment; then "parse error". Default 10 s: attachments follow at once.
     pub attachments_timeout: Duration,
-    /// For a closing websocket to take its last bytes; then it is reset. Default 1 s: a healthy peer needs milliseconds.
+    /// For a closing connection to take its last bytes; then it is reset. Default 1 s: a healthy peer needs milliseconds.
     pub close_linger: Duration,
 
     /// Sessions at a time, over all transports; further handshakes get 503. Default 1 000 000: more than one process can

@@ -73,7 +73,7 @@ impl Listener {
         // A polling client may have nothing to say from one ping to the next; a connection closed under its POST would cost
         // it the session.
         let limits = &server.endpoint.services.core.limits;
-        let request_head_timeout = limits.request_head_timeout;
+        let (request_head_timeout, close_linger) = (limits.request_head_timeout, limits.close_linger);
         let keep_alive = KeepAlive::Timeout(limits.ping_interval + limits.ping_timeout);
         let factory = move || {
             let (endpoint, path, configure) = (io.endpoint.clone(), io.path.clone(), configure.clone());
@@ -83,6 +83,8 @@ impl Listener {
                 .tcp_nodelay(true)
                 .keep_alive(keep_alive)
                 .client_request_timeout(request_head_timeout)
+                // A request that is refused unread: closed at once, the client would see a reset and not the answer.
+                .client_disconnect_timeout(close_linger)
                 // A client that closes its side has gone: its pending poll must end, and not wait for a batch.
                 .h1_allow_half_closed(false)
                 .upgrade(fn_service(move |request: (Request, _)| {

@@ -1,7 +1,7 @@
 //! HTTP long polling: a GET drains the session's outbox once, a POST brings packets.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
@@ -25,12 +25,21 @@ use crate::state::outbox::Outbox;
 const CONTENT_TYPE: &str = "text/plain; charset=UTF-8";
 
 /// Answers every request of the path that is no upgrade.
-pub(crate) async fn handle(endpoint: Endpoint, request: HttpRequest, payload: Payload) -> HttpResponse {
+pub(crate) async fn handle(endpoint: Endpoint, request: HttpRequest, mut payload: Payload) -> HttpResponse {
+    let response = respond(&endpoint, &request, &mut payload).await;
+    let mut cx = Context::from_waker(Waker::noop());
+    match Pin::new(&mut payload).poll_next(&mut cx) {
+        Poll::Ready(None) => response,
+        _ => response.map_body(|_, body| Unread { body, _payload: payload }.boxed()),
+    }
+}
+
+async fn respond(endpoint: &Endpoint, request: &HttpRequest, payload: &mut Payload) -> HttpResponse {
     let cors = endpoint.door.cors.as_ref();
     if let Some(preflight) = cors.and_then(|cors| cors.preflight(request.head())) {
         return preflight;
     }
-    let mut response = answer(&endpoint, &request, payload).await.unwrap_or_else(|refusal| {
+    let mut response = answer(endpoint, request, payload).await.unwrap_or_else(|refusal| {
         endpoint.refused(&refusal);
         // Without the query: the id in it is a bearer secret.
         log::debug!("request refused method={} refusal={refusal:?}", request.method());
@@ -49,7 +58,7 @@ pub(crate) async fn handle(endpoint: Endpoint, request: HttpRequest, payload: Pa
     response
 }
 
-async fn answer(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) -> Result<HttpResponse, Refusal> {
+async fn answer(endpoint: &Endpoint, request: &HttpRequest, payload: &mut Payload) -> Result<HttpResponse, Refusal> {
     let poll_bytes_max = endpoint.services.core.limits.poll_bytes_max;
     let encrypted = request.app_config().secure();
     match endpoint.admit(Knock { head: request.head(), upgrade: false, encrypted }).await? {
@@ -172,11 +181,30 @@ impl Drop for PendingPoll {
     }
 }
 
+/// An answer to a request of which not all has come. Were the rest dropped before the answer is out, actix-http would read
+/// and forget it, for as long as the client likes to go on; with it still here, the connection ends.
+struct Unread {
+    body: BoxBody,
+    _payload: Payload,
+}
+
+impl MessageBody for Unread {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(cx)
+    }
+}
+
 async fn post(
     endpoint: &Endpoint,
     link: SessionLink,
     request: &HttpRequest,
-    payload: Payload,
+    payload: &mut Payload,
 ) -> Result<HttpResponse, Refusal> {
     let limits = &endpoint.services.core.limits;
     let Some(claim) = link.begin_post() else {
@@ -218,10 +246,10 @@ enum BodyError {
     Broken,
 }
 
-async fn read_body(mut payload: Payload, bytes_max: usize, timeout: Duration) -> Result<Bytes, BodyError> {
+async fn read_body(payload: &mut Payload, bytes_max: usize, timeout: Duration) -> Result<Bytes, BodyError> {
     let read = async {
         let mut body = BytesMut::new();
-        while let Some(chunk) = std::future::poll_fn(|cx| Pin::new(&mut payload).poll_next(cx)).await {
+        while let Some(chunk) = std::future::poll_fn(|cx| Pin::new(&mut *payload).poll_next(cx)).await {
             let chunk = chunk.map_err(|_| BodyError::Broken)?;
             if body.len() + chunk.len() > bytes_max {
                 return Err(BodyError::TooLarge);
