@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use stentor::Limits;
 
-use crate::support::{Ended, Hub, Packet, Told, Transport, ends, on_every_transport, report};
+use crate::support::{Ended, Hub, Packet, Told, Transport, ends, on_every_transport, pour, report};
 
 fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
     let (tell, told) = report();
@@ -22,6 +22,37 @@ fn a_body_of_a_hundred_megabytes_is_refused_before_it_has_come() {
     assert_eq!(http.head().status, 413);
     client.echoes();
     client.send("1");
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_chunked_body_without_end_is_refused_and_its_connection_closed() {
+    // Its rest was once read and forgotten, for as long as it went on: a connection without any deadline.
+    let (hub, told) = hub(|limits| limits.close_linger = Duration::from_millis(50));
+    let chunk = format!("10000\r\n{}\r\n", "4".repeat(0x10000));
+    let mut client = hub.join(Transport::Polling);
+    let known = client.polls();
+    let unknown = "/socket.io/?EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAAAAAA";
+    for (method, target, kind, status) in [
+        ("POST", known.as_str(), "text/plain", 413),
+        ("POST", unknown, "text/plain", 400),
+        ("GET", unknown, "text/plain", 400),
+        ("PUT", known.as_str(), "text/plain", 400),
+        ("POST", known.as_str(), "application/octet-stream", 400),
+    ] {
+        let mut http = hub.http();
+        http.begin(method, target, &[("Transfer-Encoding", "chunked"), ("Content-Type", kind)], None);
+        let mut rest = http.writer();
+        let chunk = chunk.clone();
+        let pouring = std::thread::spawn(move || pour(|bytes| rest.try_write(bytes), chunk.as_bytes(), usize::MAX));
+        let head = http.head();
+        assert_eq!((head.status, head.header("connection")), (status, Some("close")), "{method} {target}");
+        assert!(pouring.join().is_ok());
+        if kind == "text/plain" {
+            client.echoes();
+        }
+    }
+    assert_eq!(told.next(), "transport error");
     hub.is_unharmed();
 }
 

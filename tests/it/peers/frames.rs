@@ -1,5 +1,7 @@
 //! Websocket frames that RFC 6455 forbids, or that are too large: each closes its connection, with a code that says why.
 
+use std::time::Duration;
+
 use crate::support::{Frame, Hub, Told, Transport, ends, frame, report};
 
 /// Messages of 1 000 bytes and 8 fragments at most.
@@ -161,4 +163,26 @@ fn what_precedes_a_wrong_frame_in_one_write_is_handled() {
     client.websocket().write(&[frame(0x81, br#"421["echo"]"#), frame(0x81, b"41"), frame(0xc1, b"3")].concat());
     assert_eq!(told.next(), "client namespace disconnect");
     client.ends_after(|text| text == "431[]");
+}
+
+#[test]
+fn a_frame_that_is_never_completed_ends_with_the_pong_that_it_holds_up() {
+    let (tell, told) = report();
+    let hub = Hub::limited(
+        |limits| {
+            limits.ping_interval = Duration::from_secs(1);
+            limits.ping_timeout = Duration::from_secs(1);
+        },
+        |io| ends(io, &tell),
+    );
+    let parts = [&b"\x81"[..], b"\x81\xfe\x01", b"\x82\xfe\x01\x00\0\0\0\0abc", &frame(0x01, b"42[\"a\"")];
+    let unfinished = parts.map(|part| {
+        let mut websocket = hub.join(Transport::Websocket).into_websocket();
+        websocket.write(part);
+        websocket
+    });
+    for _ in unfinished {
+        assert_eq!(told.next(), "ping timeout");
+    }
+    hub.is_unharmed();
 }

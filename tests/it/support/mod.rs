@@ -4,6 +4,7 @@ mod client;
 mod host;
 mod http;
 mod hub;
+mod process;
 mod report;
 mod websocket;
 
@@ -13,11 +14,21 @@ pub(crate) use self::client::{Client, Ended, Packet, Transport, on_every_transpo
 pub(crate) use self::host::{Host, Manners};
 pub(crate) use self::http::{Head, Http};
 pub(crate) use self::hub::{API_KEY, Hub};
+pub(crate) use self::process::Process;
 pub(crate) use self::report::{Tell, Told, ends, report};
-pub(crate) use self::websocket::{Frame, Websocket, frame};
+pub(crate) use self::websocket::{Frame, Websocket, frame, header};
 
 /// For anything that must happen. Generous: it is only ever waited for in full when a test fails.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Writes `chunk` over and over until `bytes_max` are out or the server takes no more, and gives how much that was.
+pub(crate) fn pour(mut write: impl FnMut(&[u8]) -> std::io::Result<()>, chunk: &[u8], bytes_max: usize) -> usize {
+    let mut written = 0;
+    while written < bytes_max && write(chunk).is_ok() {
+        written += chunk.len();
+    }
+    written
+}
 
 /// Waits until `fact` holds.
 pub(crate) fn eventually(what: &str, mut fact: impl FnMut() -> bool) {

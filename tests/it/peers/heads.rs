@@ -1,0 +1,154 @@
+//! Requests whose heads are floods, never end, or carry headers that parsers choke on; and ids that nobody can guess.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use crate::support::{Frame, Http, Hub, Transport, Websocket, pour};
+
+const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
+const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
+
+/// Whatever the hub says to this: it refuses or serves, at once, and closes what it refuses.
+fn answered(mut http: Http, bytes: &[u8]) -> String {
+    // It may refuse before all has come, and close.
+    let _ = http.try_write(bytes);
+    String::from_utf8_lossy(&http.rest()).into_owned()
+}
+
+#[test]
+fn a_head_that_is_too_large_is_refused_and_the_connection_closed() {
+    let hub = Hub::plain();
+    let line = format!("GET {POLLING} HTTP/1.1\r\nHost: hub\r\n");
+    let many: String = (0..50_000).map(|number| format!("X-{number}: {number}\r\n")).collect();
+    for head in [
+        format!("{line}{many}\r\n"),
+        format!("{line}X-Huge: {}\r\n\r\n", "x".repeat(4 << 20)),
+        format!("GET {POLLING}&x={} HTTP/1.1\r\nHost: hub\r\n\r\n", "x".repeat(4 << 20)),
+        format!("{} {POLLING} HTTP/1.1\r\nHost: hub\r\n\r\n", "G".repeat(4 << 20)),
+        format!("{line}{}: x\r\n\r\n", "X".repeat(4 << 20)),
+        format!("{line}Cookie: {}\r\n\r\n", "a=b; ".repeat(1 << 20)),
+    ] {
+        let answer = answered(hub.http(), head.as_bytes());
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{}: {answer}", &head[..40]);
+    }
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_head_that_does_not_come_in_time_is_cut_off() {
+    let hub = Hub::limited(|limits| limits.request_head_timeout = Duration::from_secs(1), |_| {});
+    let parts = ["", "G", "GET / HTTP/1.1\r\nHost: hub\r\n", "GET / HTTP/1.1\r\nX-Unfinished: "];
+    let waiting = parts.map(|part| {
+        let mut http = hub.http();
+        http.write(part.as_bytes());
+        (part, http)
+    });
+    for (part, http) in waiting {
+        let answer = String::from_utf8(http.rest()).unwrap();
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{part:?}: {answer}");
+    }
+    // One that drips comes in time with every byte, and not as a whole.
+    let http = hub.http();
+    let mut drip = http.writer();
+    drip.write(b"GET / HTTP/1.1\r\nX-Drip: ");
+    let dripping = std::thread::spawn(move || {
+        pour(
+            |byte| {
+                std::thread::sleep(Duration::from_millis(5));
+                drip.try_write(byte)
+            },
+            b"x",
+            100_000,
+        )
+    });
+    let answer = String::from_utf8(http.rest()).unwrap();
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(dripping.join().unwrap() < 100_000);
+    hub.is_unharmed();
+}
+
+#[test]
+fn websocket_headers_of_megabytes_or_made_to_backtrack_are_answered_at_once() {
+    let hub = Hub::plain();
+    for name in ["Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions", "Sec-WebSocket-Key", "Sec-WebSocket-Version"] {
+        for (value, huge) in [
+            // What made the regular expressions of other servers run for minutes.
+            (format!("a{}b", " ".repeat(60_000)), false),
+            (",".repeat(60_000), false),
+            (format!("a;b=\"{}", "\\\"".repeat(30_000)), false),
+            (format!("permessage-deflate{}", "; client_max_window_bits=15".repeat(2_000)), false),
+            ("x, ".repeat(20_000), false),
+            ("x".repeat(4 << 20), true),
+            ("x, ".repeat(1 << 20), true),
+        ] {
+            let begun = Instant::now();
+            if huge {
+                let usual = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+                let head = format!("GET {WEBSOCKET} HTTP/1.1\r\nHost: hub\r\n{usual}{name}: {value}\r\n\r\n");
+                let answer = answered(hub.http(), head.as_bytes());
+                assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{name}: {answer}");
+            } else if let Ok(mut websocket) = Websocket::ask(hub.http(), WEBSOCKET, &[(name, &value)]) {
+                // Neither is made use of; the session is one like any other.
+                assert!(matches!(websocket.recv(), Frame::Whole(0x81, open) if open.starts_with(b"0{")));
+            }
+            // Not a measurement: the deadline of everything here, which a quadratic parser would miss.
+            assert!(begun.elapsed() < Duration::from_secs(20), "{name}: {}", &value[..10]);
+        }
+    }
+    hub.is_unharmed();
+}
+
+#[test]
+fn ids_are_random_and_tell_nothing_of_each_other() {
+    let hub = Hub::plain();
+    let mut ids = Vec::new();
+    for number in 0..200 {
+        let mut client = hub.open(if number % 2 == 0 { Transport::Polling } else { Transport::Websocket });
+        ids.push(client.sid.clone());
+        for _ in 0..2 {
+            let reply = client.connect("");
+            ids.push(reply["sid"].as_str().unwrap().to_owned());
+            client.send("41");
+        }
+        client.send("1");
+    }
+    assert!(
+        ids.iter()
+            .all(|id| id.len() == 20 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)))
+    );
+    assert_eq!(ids.iter().collect::<HashSet<_>>().len(), 600, "all are distinct");
+    // 120 bits: in 600 ids, each of the 20 places takes nearly all of its 64 values, and none repeats that of the id before
+    // much more often than by chance (9 in 600).
+    for place in 0..20 {
+        let column: Vec<_> = ids.iter().map(|id| id.as_bytes()[place]).collect();
+        let values = column.iter().collect::<HashSet<_>>().len();
+        let repeated = column.windows(2).filter(|pair| pair[0] == pair[1]).count();
+        assert!(values > 50 && repeated < 60, "place {place}: {values} values, {repeated} times that of the id before");
+    }
+    hub.is_unharmed();
+}
+
+#[test]
+fn an_id_that_is_nearly_right_is_unknown() {
+    let hub = Hub::plain();
+    let mut client = hub.join(Transport::Polling);
+    let sid = client.sid.clone();
+    let unknown = (400, r#"{"code":1,"message":"Session ID unknown"}"#);
+    let mut http = hub.http();
+    for place in 0..20 {
+        let mut near = sid.clone().into_bytes();
+        near[place] = if near[place] == b'A' { b'B' } else { b'A' };
+        let near = String::from_utf8(near).unwrap();
+        assert_eq!(http.get(&format!("{POLLING}&sid={near}")).told(), unknown);
+        assert_eq!(hub.http().post(&format!("{POLLING}&sid={near}"), "1").told(), unknown);
+    }
+    for wrong in [&sid[..19], &format!("{sid}A"), &sid.to_lowercase(), &format!("%20{sid}"), &"A".repeat(10_000)] {
+        if wrong != sid {
+            assert_eq!(http.get(&format!("{POLLING}&sid={wrong}")).told(), unknown, "{}", &wrong[..19]);
+        }
+    }
+    client.echoes();
+    client.send("1");
+    hub.is_unharmed();
+}

@@ -1,0 +1,121 @@
+//! `stentor serve` as a child process: the real binary, so that what it logs and what memory it takes are its own.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use super::{Client, Http, Transport, eventually};
+
+/// What memory may grow by and still be called flat: allocators keep some of what they were given, leaks grow on.
+const SLACK: usize = 6 << 20;
+
+/// Rounds that are not counted: buffers, pools and tables reach their sizes.
+const WARM_UP: usize = 2;
+
+/// A running `stentor serve`, killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    /// Starts one on a free port and two workers, with these flags beside.
+    pub(crate) fn start(flags: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stentor"));
+        command.args(["serve", "--port", "0", "--workers", "2"]).args(flags);
+        if !flags.contains(&"--log-level") {
+            command.args(["--log-level", "stentor=debug"]);
+        }
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("STENTOR_")) {
+            command.env_remove(name);
+        }
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary was built");
+        let mut first = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        let address = first.trim().strip_prefix("stentor listens on http://").expect("an address").parse().unwrap();
+        let log = Arc::<Mutex<Vec<String>>>::default();
+        let (lines, written) = (BufReader::new(child.stderr.take().unwrap()).lines(), log.clone());
+        // Ends with the child.
+        thread::spawn(move || lines.map_while(Result::ok).for_each(|line| written.lock().unwrap().push(line)));
+        Self { child, address, log }
+    }
+
+    /// Opens a session.
+    pub(crate) fn open(&self, transport: Transport) -> Client {
+        Client::open(self.address, transport)
+    }
+
+    /// Opens a session and joins `/`.
+    pub(crate) fn join(&self, transport: Transport) -> Client {
+        let mut client = self.open(transport);
+        client.connect("");
+        client
+    }
+
+    /// An HTTP connection.
+    pub(crate) fn http(&self) -> Http {
+        Http::connect(self.address)
+    }
+
+    /// The log says so, now or soon. What was said up to there is not looked at again.
+    #[track_caller]
+    pub(crate) fn logs(&self, words: &str) {
+        eventually(&format!("a log line with {words:?}"), || {
+            let mut log = self.log.lock().unwrap();
+            let found = log.iter().position(|line| line.contains(words));
+            found.map(|at| drop(log.drain(..=at))).is_some()
+        });
+    }
+
+    /// What the metric of this name and these labels counts.
+    #[track_caller]
+    pub(crate) fn counted(&self, metric: &str) -> u64 {
+        let metrics = self.http().get("/metrics").body;
+        let value = metrics.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or_else(|| panic!("no {metric} in\n{metrics}"))
+    }
+
+    /// Does this over and over; what memory the process takes must not grow with it.
+    #[track_caller]
+    pub(crate) fn stays_flat(&self, rounds: usize, mut round: impl FnMut(&Self)) {
+        (0..WARM_UP).for_each(|_| round(self));
+        let before = self.resident_bytes();
+        (0..rounds).for_each(|_| round(self));
+        let after = self.resident_bytes();
+        assert!(after < before + SLACK, "{} KiB resident, {} KiB after {rounds} rounds", before >> 10, after >> 10);
+    }
+
+    /// Resident memory, as the kernel counts it.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process lives");
+        let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+        kilobytes.expect("VmRSS").parse::<usize>().unwrap() << 10
+    }
+
+    /// It has not ended, has forgotten everybody, and serves newcomers on every transport.
+    pub(crate) fn is_unharmed(&mut self) {
+        assert_eq!(self.child.try_wait().unwrap(), None, "the process has ended");
+        for transport in Transport::ALL {
+            let mut client = self.join(transport);
+            client.echoes();
+            client.send("1");
+        }
+        eventually("all sessions are forgotten", || {
+            ["polling", "websocket"].iter().all(|transport| self.sessions(transport) == 0)
+        });
+    }
+
+    fn sessions(&self, transport: &str) -> u64 {
+        self.counted(&format!(r#"stentor_connections{{transport="{transport}"}}"#))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
