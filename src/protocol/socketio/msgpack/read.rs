@@ -1,5 +1,6 @@
 //! From msgpack to a packet. Nothing is allocated for what a header announces, only for what has come.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use bytes::Bytes;
@@ -27,7 +28,7 @@ pub(crate) fn decode(message: &Bytes) -> Result<Packet, DecodeError> {
     }
     let namespace = envelope.namespace.ok_or_else(|| wrong("nsp", "a string"))?;
     let mut transcript =
-        Transcript { reader: Reader { message, at: envelope.data_at }, json: String::new(), found: Vec::new() };
+        Transcript { reader: Reader { message, at: envelope.data_at }, json: String::new(), attachments: Vec::new() };
     match envelope.kind {
         Some(0) => Ok(Packet::Connect { namespace, auth: transcript.connect()? }),
         Some(1) => match transcript.reader.data()? {
@@ -97,7 +98,7 @@ fn wrong(field: &'static str, expected: &'static str) -> DecodeError {
 struct Transcript<'m> {
     reader: Reader<'m>,
     json: String,
-    found: Vec<Bytes>,
+    attachments: Vec<Bytes>,
 }
 
 impl Transcript<'_> {
@@ -118,7 +119,7 @@ impl Transcript<'_> {
 
     fn whole(mut self, item: Item<'_>) -> Result<ByteString, DecodeError> {
         self.value(item, 1)?;
-        if !self.found.is_empty() {
+        if !self.attachments.is_empty() {
             return Err(wrong("data of connect", "without binary"));
         }
         Ok(self.json.into())
@@ -157,10 +158,10 @@ impl Transcript<'_> {
         }
         let json = ByteString::from(self.json);
         let text = json.slice_ref(&json[start..]);
-        if !self.found.is_empty() {
-            check_placeholders(&text, self.found.len())?;
+        if !self.attachments.is_empty() {
+            check_placeholders(&text, self.attachments.len())?;
         }
-        Ok((json, Args::new(text, spans).with_attachments(self.found)))
+        Ok((json, Args::new(text, spans).with_attachments(self.attachments)))
     }
 
     /// Appends one value that begins with `item`. `depth` is that of the container which it is, or which stands for it.
@@ -183,7 +184,7 @@ impl Transcript<'_> {
             Item::Float(_) => self.json.push_str("null"),
             Item::Str(bytes) => {
                 let text = self.reader.utf8(bytes)?;
-                push_string(&mut self.json, &text);
+                push_string(&mut self.json, text);
             }
             Item::Bin(bytes) => self.binary(bytes)?,
             Item::Date(milliseconds) => match iso8601(milliseconds) {
@@ -217,10 +218,10 @@ impl Transcript<'_> {
         self.json.push('{');
         let mut is_first = true;
         for _ in 0..pairs {
-            let key = match self.reader.next()? {
-                Item::Str(bytes) => self.reader.utf8(bytes)?,
-                Item::Unsigned(value) => value.to_string(),
-                Item::Negative(value) => value.to_string(),
+            let key: Cow<'_, str> = match self.reader.next()? {
+                Item::Str(bytes) => self.reader.utf8(bytes)?.into(),
+                Item::Unsigned(value) => value.to_string().into(),
+                Item::Negative(value) => value.to_string().into(),
                 _ => return Err(self.reader.invalid("a key that is neither a string nor an integer")),
             };
             let item = self.reader.next()?;
@@ -240,11 +241,11 @@ impl Transcript<'_> {
     }
 
     fn binary(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
-        let num = self.found.len();
+        let num = self.attachments.len();
         if num == ATTACHMENTS_MAX {
             return Err(DecodeError::TooManyAttachments { count: num + 1, limit: ATTACHMENTS_MAX });
         }
-        self.found.push(self.reader.message.slice_ref(bytes));
+        self.attachments.push(self.reader.message.slice_ref(bytes));
         self.json.push_str(r#"{"_placeholder":true,"num":"#);
         self.print(num);
         self.json.push('}');
@@ -440,8 +441,8 @@ impl<'m> Reader<'m> {
         Ok(self.take(bytes)?.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)))
     }
 
-    fn utf8(&self, bytes: &[u8]) -> Result<String, DecodeError> {
-        std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| self.invalid("a string that is not UTF-8"))
+    fn utf8<'b>(&self, bytes: &'b [u8]) -> Result<&'b str, DecodeError> {
+        std::str::from_utf8(bytes).map_err(|_| self.invalid("a string that is not UTF-8"))
     }
 
     fn invalid(&self, found: &'static str) -> DecodeError {
