@@ -28,6 +28,8 @@
 //! # Ok(()) }
 //! ```
 //!
+//! Or inside an actix-web application of one's own: [`Server::routes`].
+//!
 //! # Layout
 //!
 //! A folder is a floor; imports only point down, and `tests/architecture.rs` keeps it so.
@@ -35,8 +37,8 @@
 //! | floor | | |
 //! |---|---|---|
 //! | 8 | `main.rs` | the command line, on the public API alone |
-//! | 7 | `server/` | composition root, configuration, HTTP beside the hub |
-//! | 6 | `transport/` | polling, websocket; Engine.IO's HTTP errors |
+//! | 7 | `server/` | composition root, configuration, HTTP beside the hub, routes for a host's application |
+//! | 6 | `transport/` | polling, websocket (raw, and a pump in a host's application); Engine.IO's HTTP errors |
 //! | 5 | `session/`, `hub/` | the actors; they talk through `messages/` |
 //! | 4 | `worker/` | once per thread: fanout, outboxes, flusher, port |
 //! | 3 | `api/` | handles: what an application holds |

@@ -30,12 +30,8 @@ impl Server {
     /// use actix_web::{App, HttpServer};
     ///
     /// let io = stentor::Server::builder().build()?;
-    /// let app = {
-    ///     let io = io.clone();
-    ///     move || App::new().configure(io.routes("/socket.io"))
-    /// };
+    /// let app = move || App::new().configure(io.routes("/socket.io"));
     /// HttpServer::new(app).on_connect(stentor::on_connect).bind(("127.0.0.1", 3000))?.run().await?;
-    /// io.close().await;
     /// # Ok(()) }
     /// ```
     ///
@@ -45,14 +41,15 @@ impl Server {
     /// - A websocket costs about 20 KiB, since actix-http keeps its buffers.
     /// - A client that stops reading ends its session in time, as everywhere; its connection stays until the kernel's timeout,
     ///   which [`on_connect`] sets.
-    /// - A websocket that closes stays open for [`HttpServer::client_disconnect_timeout`] at most, 1 s by default, until its
-    ///   client has closed it. One that breaks off ends with "transport close", never with "transport error".
+    /// - A websocket that has said its last word is closed once its client has, or after
+    ///   [`HttpServer::client_disconnect_timeout`], 1 s by default. (Leave it at half a second or more, or at zero: actix-http
+    ///   3.20 may miss shorter ones and wait for the client.) One that breaks off ends with "transport close" in every case.
     /// - A client that goes during a poll without a reset (FIN) is noticed at its ping timeout. With
     ///   [`HttpServer::h1_allow_half_closed`]`(false)` it is noticed at once.
     /// - [`HttpServer::keep_alive`] should not be below the ping interval, or polling clients connect anew for every POST.
     ///
-    /// Sessions live on the host's workers and end with them: call [`Server::close`] before the `HttpServer` is stopped, so
-    /// that clients are told to come back.
+    /// Sessions live on the host's workers and end with them, without a word. So call [`Server::close`] before the `HttpServer`
+    /// stops, best in the future that `HttpServer::shutdown_signal` takes; `examples/embedded.rs` does.
     ///
     /// [`HttpServer::client_disconnect_timeout`]: actix_web::HttpServer::client_disconnect_timeout
     /// [`HttpServer::h1_allow_half_closed`]: actix_web::HttpServer::h1_allow_half_closed
@@ -105,6 +102,30 @@ fn warn_if_unprepared(request: &HttpRequest) {
                 "connection not prepared, packets may be late and jammed clients linger: \
                  add .on_connect(stentor::on_connect) to the HttpServer before it is bound (TLS connections cannot be prepared)"
             );
+        });
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_prepared_and_marked_and_what_is_no_tcp_is_left_alone() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        actix::System::new().block_on(async {
+            let stream = TcpStream::from_std(stream).unwrap();
+            let mut data = Extensions::new();
+            on_connect(&"no socket", &mut data);
+            assert!(!data.contains::<Prepared>());
+
+            on_connect(&stream, &mut data);
+            assert!(data.contains::<Prepared>());
+            let socket = SockRef::from(&stream);
+            assert!(socket.tcp_nodelay().unwrap());
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(45)));
         });
     }
 }

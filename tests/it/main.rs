@@ -8,6 +8,7 @@
 mod closing;
 mod cors;
 mod door;
+mod embedding;
 mod heartbeat;
 mod http;
 mod order;

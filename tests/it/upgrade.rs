@@ -52,10 +52,12 @@ fn a_refused_upgrade_is_a_bare_400_with_the_message_and_the_socket_is_closed() {
         (&format!("EIO=3&transport=websocket&sid={sid}"), "Bad request"),
         (&format!("EIO=4&transport=polling&sid={sid}"), "Bad request"),
     ] {
-        let answer = refused(hub.http(), &format!("/socket.io/?{query}"), &[]);
-        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{query}: {answer:?}");
-        assert!(answer.ends_with(&format!("\r\n\r\n{message}")), "{query}: {answer:?}");
-        assert!(answer.to_ascii_lowercase().contains("\r\nconnection: close\r\n"), "{query}: {answer:?}");
+        for address in [hub.address, hub.host.address] {
+            let answer = refused(Http::connect(address), &format!("/socket.io/?{query}"), &[]);
+            assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{query}: {answer:?}");
+            assert!(answer.ends_with(&format!("\r\n\r\n{message}")), "{query}: {answer:?}");
+            assert!(answer.to_ascii_lowercase().contains("\r\nconnection: close\r\n"), "{query}: {answer:?}");
+        }
     }
 }
 
@@ -65,8 +67,10 @@ fn a_handshake_that_is_no_websockets_is_refused() {
     for changed in
         [("Sec-WebSocket-Key", ""), ("Sec-WebSocket-Version", ""), ("Sec-WebSocket-Version", "12"), ("Upgrade", "h2c")]
     {
-        let answer = refused(hub.http(), WEBSOCKET, &[changed]);
-        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{changed:?}: {answer:?}");
+        for address in [hub.address, hub.host.address] {
+            let answer = refused(Http::connect(address), WEBSOCKET, &[changed]);
+            assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{changed:?}: {answer:?}");
+        }
     }
     assert_eq!(hub.io.sessions(), 0);
 }
@@ -84,8 +88,10 @@ fn an_upgrade_of_a_foreign_path_is_not_found() {
 fn extensions_and_protocols_that_are_offered_are_not_accepted() {
     let hub = Hub::plain();
     let offered = [("Sec-WebSocket-Extensions", "permessage-deflate"), ("Sec-WebSocket-Protocol", "a, b")];
-    let mut websocket = Websocket::ask(hub.http(), WEBSOCKET, &offered).unwrap();
-    assert!(websocket.text().starts_with("0{"));
+    for address in [hub.address, hub.host.address] {
+        let mut websocket = Websocket::ask(Http::connect(address), WEBSOCKET, &offered).unwrap();
+        assert!(websocket.text().starts_with("0{"));
+    }
 }
 
 #[test]
@@ -103,17 +109,19 @@ fn extensions_and_protocols_of_many_kilobytes_are_answered_at_once() {
 #[test]
 fn packets_sent_in_one_write_with_the_handshake_are_taken() {
     let hub = Hub::plain();
-    let mut http = hub.http();
-    let request = format!(
-        "GET {WEBSOCKET} HTTP/1.1\r\nHost: hub\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    );
-    http.write(&[request.as_bytes(), &frame(0x81, b"40"), &frame(0x81, br#"421["echo"]"#)].concat());
-    assert_eq!(http.head().status, 101);
-    let mut websocket = Websocket::after(http);
-    for beginning in [r#"0{"sid":""#, r#"40{"sid":""#, "431[]"] {
-        let packet = websocket.text();
-        assert!(packet.starts_with(beginning), "expected {beginning}, got {packet}");
+    for address in [hub.address, hub.host.address] {
+        let mut http = Http::connect(address);
+        let request = format!(
+            "GET {WEBSOCKET} HTTP/1.1\r\nHost: hub\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        http.write(&[request.as_bytes(), &frame(0x81, b"40"), &frame(0x81, br#"421["echo"]"#)].concat());
+        assert_eq!(http.head().status, 101);
+        let mut websocket = Websocket::after(http);
+        for beginning in [r#"0{"sid":""#, r#"40{"sid":""#, "431[]"] {
+            let packet = websocket.text();
+            assert!(packet.starts_with(beginning), "expected {beginning}, got {packet}");
+        }
     }
 }
 

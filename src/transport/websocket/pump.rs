@@ -57,17 +57,11 @@ async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) ->
     let admitted = endpoint.admit(Knock { head: request.head(), upgrade: true, encrypted }).await?;
     // Stricter than actix-web-actors is; the same as for a raw websocket.
     verify_handshake(request.head()).map_err(|_| Refusal::BadRequest)?;
-    let limits = &endpoint.services.core.limits;
-    let bytes_max = u32::try_from(limits.pump_bytes_max).unwrap_or(u32::MAX).max(1);
-    let room = Arc::new(Semaphore::new(bytes_max as usize));
-    let (to_pump, packets) = mpsc::unbounded_channel();
-    let (to_session, chunks) = mpsc::channel(CHUNKS_WAITING);
-
-    let pump = Pump { outgoing: Some(Outgoing { packets, room: room.clone(), gave: false }) };
+    let (outgoing, handover, to_session) = channels(&endpoint.services.core.limits);
+    let pump = Pump { outgoing: Some(outgoing) };
     let mut response = WsResponseBuilder::new(pump, request, NoBytes).start().map_err(|_| Refusal::BadRequest)?;
-    let reading = to_session.downgrade();
     actix::spawn(read(payload, to_session));
-    let handover = Box::new(PumpHandover { to_pump, room, bytes_max, reading, chunks, limits: limits.clone() });
+    let handover = Box::new(handover);
     match admitted {
         // The session may be on another worker. If it has ended meanwhile, the pump ends as soon as it has begun.
         Admitted::Session(link) => drop(link.post(SessionCommand::Websocket(handover))),
@@ -79,6 +73,18 @@ async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) ->
         }
     }
     Ok(response)
+}
+
+/// The pump's ends of what lies between it and the session, around the session's.
+fn channels(limits: &Limits) -> (Outgoing, PumpHandover, mpsc::Sender<Bytes>) {
+    let bytes_max = u32::try_from(limits.pump_bytes_max).unwrap_or(u32::MAX).max(1);
+    let room = Arc::new(Semaphore::new(bytes_max as usize));
+    let (to_pump, packets) = mpsc::unbounded_channel();
+    let (to_session, chunks) = mpsc::channel(CHUNKS_WAITING);
+    let frames = FrameReader::new(BytesMut::new(), limits.payload_bytes_max, limits.fragments_max);
+    let reading = to_session.downgrade();
+    let handover = PumpHandover { to_pump, room: room.clone(), bytes_max, reading, chunks, frames };
+    (Outgoing { packets, room, gave: false }, handover, to_session)
 }
 
 /// Passes on what the client sends, for as long as the session wants it. Beside the actor, so that a client that reads
@@ -195,7 +201,7 @@ struct PumpHandover {
     bytes_max: u32,
     reading: mpsc::WeakSender<Bytes>,
     chunks: mpsc::Receiver<Bytes>,
-    limits: Limits,
+    frames: FrameReader,
 }
 
 impl Handover for PumpHandover {
@@ -207,10 +213,9 @@ impl Handover for PumpHandover {
             paused: Cell::new(false),
             verdict: Cell::default(),
         });
-        let frames = FrameReader::new(BytesMut::new(), self.limits.payload_bytes_max, self.limits.fragments_max);
         let incoming = PumpReader {
             shared: shared.clone(),
-            inbound: Inbound::new(frames),
+            inbound: Inbound::new(self.frames),
             chunks: self.chunks,
             waiting: None,
             ended: false,
@@ -360,5 +365,152 @@ impl Stream for PumpReader {
             }
         }
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    /// Room for two packets of a hundred bytes.
+    const BYTES_MAX: usize = 2 * (102 + PACKET_OVERHEAD_BYTES);
+
+    struct Ends {
+        sink: Box<dyn FrameSink>,
+        incoming: Pin<Box<dyn Stream<Item = Incoming>>>,
+        pump: Outgoing,
+        to_session: mpsc::Sender<Bytes>,
+    }
+
+    fn ends() -> Ends {
+        let limits = Limits { pump_bytes_max: BYTES_MAX, ..Limits::default() };
+        let (pump, handover, to_session) = channels(&limits);
+        let Connection { sink, incoming } = Box::new(handover).settle().unwrap();
+        Ends { sink, incoming, pump, to_session }
+    }
+
+    fn outbox(packets: &[usize]) -> Outbox {
+        let mut outbox = Outbox::default();
+        for bytes in packets {
+            outbox.push(&Encoded::text(&"x".repeat(*bytes)).into(), usize::MAX).unwrap();
+        }
+        outbox
+    }
+
+    /// What a stream gives at present.
+    fn next<T>(stream: &mut (impl Stream<Item = T> + Unpin + ?Sized)) -> Poll<Option<T>> {
+        Pin::new(stream).poll_next(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// What the host gets for its next chunk: one packet, before which the actor finds that there are no more.
+    fn taken(pump: &mut Outgoing) -> usize {
+        let Poll::Ready(Some(packet)) = next(pump) else { panic!("nothing to take") };
+        assert!(next(pump).is_pending());
+        packet.body().len()
+    }
+
+    /// The session's task: whether it was woken.
+    #[derive(Default)]
+    struct Task(AtomicBool);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn the_session_is_woken_when_it_must_wait_for_room_and_when_there_is_some() {
+        let mut ends = ends();
+        let task = Arc::new(Task::default());
+        let waker = Waker::from(task.clone());
+        let mut cx = Context::from_waker(&waker);
+        assert!(ends.incoming.as_mut().poll_next(&mut cx).is_pending());
+        assert_eq!(ends.sink.drain(&mut outbox(&[100; 3])), Drained::Blocked);
+        assert!(task.0.swap(false, Ordering::Relaxed));
+
+        assert!(ends.incoming.as_mut().poll_next(&mut cx).is_pending());
+        taken(&mut ends.pump);
+        assert!(task.0.swap(false, Ordering::Relaxed));
+        assert!(matches!(ends.incoming.as_mut().poll_next(&mut cx), Poll::Ready(Some(Incoming::Writable))));
+    }
+
+    #[test]
+    fn a_pump_that_takes_nothing_blocks_the_session_at_its_bound() {
+        let mut ends = ends();
+        let mut outbox = outbox(&[100; 5]);
+        assert_eq!(ends.sink.drain(&mut outbox), Drained::Blocked);
+        assert_eq!(ends.pump.packets.len(), 2);
+        assert!(next(&mut ends.incoming).is_pending());
+
+        assert_eq!(taken(&mut ends.pump), 100);
+        assert!(matches!(next(&mut ends.incoming), Poll::Ready(Some(Incoming::Writable))));
+        assert!(next(&mut ends.incoming).is_pending());
+        assert_eq!(ends.sink.drain(&mut outbox), Drained::Blocked);
+        for _ in 0..2 {
+            assert_eq!(taken(&mut ends.pump), 100);
+        }
+        assert!(matches!(next(&mut ends.incoming), Poll::Ready(Some(Incoming::Writable))));
+        assert_eq!(ends.sink.drain(&mut outbox), Drained::All);
+    }
+
+    #[test]
+    fn a_packet_larger_than_the_bound_goes_alone() {
+        let mut ends = ends();
+        let mut outbox = outbox(&[100, 10_000, 100]);
+        assert_eq!(ends.sink.drain(&mut outbox), Drained::Blocked);
+        assert_eq!(ends.pump.packets.len(), 1);
+        for bytes in [100, 10_000] {
+            assert_eq!(taken(&mut ends.pump), bytes);
+            assert!(matches!(next(&mut ends.incoming), Poll::Ready(Some(Incoming::Writable))));
+            ends.sink.drain(&mut outbox);
+        }
+        assert_eq!(taken(&mut ends.pump), 100);
+    }
+
+    #[test]
+    fn a_session_that_finishes_lets_the_rest_leave_and_one_that_aborts_does_not() {
+        for abort in [false, true] {
+            let mut ends = ends();
+            assert_eq!(ends.sink.drain(&mut outbox(&[1, 2])), Drained::All);
+            if abort {
+                ends.sink.abort();
+            } else {
+                assert!(!ends.sink.finish());
+                assert_eq!((taken(&mut ends.pump), taken(&mut ends.pump)), (1, 2));
+            }
+            assert!(matches!(next(&mut ends.pump), Poll::Ready(None)), "abort: {abort}");
+            assert!(matches!(ends.sink.drain(&mut outbox(&[1])), Drained::Lost(_)));
+        }
+    }
+
+    #[test]
+    fn a_session_that_does_not_read_makes_the_pump_wait_and_sees_the_peer_go() {
+        let mut ends = ends();
+        ends.sink.set_reading(false);
+        let ping = Bytes::from_static(b"\x89\x80\0\0\0\0");
+        ends.to_session.try_send(ping.clone()).unwrap();
+        assert!(ends.to_session.try_send(ping).is_err());
+        assert!(next(&mut ends.incoming).is_pending());
+        assert!(!ends.sink.is_peer_gone());
+        drop(ends.to_session);
+        assert!(ends.sink.is_peer_gone());
+
+        ends.sink.set_reading(true);
+        assert!(matches!(next(&mut ends.incoming), Poll::Ready(Some(Incoming::Control(_)))));
+        assert!(matches!(next(&mut ends.incoming), Poll::Ready(Some(Incoming::Closed))));
+        assert!(matches!(next(&mut ends.incoming), Poll::Ready(None)));
+    }
+
+    #[test]
+    fn packets_are_what_they_were() {
+        assert_eq!(message(&Encoded::text("4é")), Message::Text("4é".into()));
+        assert_eq!(message(&Encoded::binary(b"\xff")), Message::Binary(Bytes::from_static(b"\xff")));
+        assert_eq!(message(&Encoded::websocket_pong(b"hi")), Message::Pong(Bytes::from_static(b"hi")));
+        let close = CloseReason { code: 1009.into(), description: Some("transport error".into()) };
+        assert_eq!(message(&Encoded::websocket_close(1009, "transport error")), Message::Close(Some(close)));
     }
 }

@@ -31,6 +31,7 @@ mod bodies;
 mod floods;
 mod frames;
 mod heads;
+mod hosted;
 mod jams;
 mod memory;
 mod offers;

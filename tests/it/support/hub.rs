@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::{Client, DEADLINE, Host, Http, Manners, Transport, eventually};
 
 /// Mounts a hub in a host application, where clients expect it.
-fn mount(io: &Server) -> impl Fn(&mut ServiceConfig) + Clone + Send + use<> {
+pub(crate) fn mount(io: &Server) -> impl Fn(&mut ServiceConfig) + Clone + Send + use<> {
     let io = io.clone();
     move |config| {
         config.configure(io.routes("/socket.io"));

@@ -1,0 +1,170 @@
+//! Life in a host's application: its own routes and websockets beside the hub's, in one server.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use actix::{Actor, ActorContext, StreamHandler};
+use actix_web::web::{self, Payload, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use actix_web_actors::ws::{Message, ProtocolError, WebsocketContext, WsResponseBuilder};
+
+use crate::support::{Client, Ended, Host, Http, Hub, Manners, Transport, Websocket, ends, report};
+
+/// The application's own websocket: it says what it hears.
+struct Echo;
+
+impl Actor for Echo {
+    type Context = WebsocketContext<Self>;
+}
+
+impl StreamHandler<Result<Message, ProtocolError>> for Echo {
+    fn handle(&mut self, message: Result<Message, ProtocolError>, ctx: &mut Self::Context) {
+        match message {
+            Ok(Message::Text(text)) => ctx.text(text),
+            _ => ctx.stop(),
+        }
+    }
+}
+
+async fn echo(request: HttpRequest, payload: Payload) -> actix_web::Result<HttpResponse> {
+    WsResponseBuilder::new(Echo, &request, payload).start()
+}
+
+/// The application's own routes.
+fn own(config: &mut ServiceConfig) {
+    config.route("/", web::get().to(|| async { "the application's own" })).route("/ws", web::get().to(echo));
+}
+
+fn close(hub: &Hub) {
+    let io = hub.io.clone();
+    actix::System::new().block_on(async move { io.close().await });
+}
+
+#[test]
+fn a_hub_and_an_application_live_in_one_server_and_the_application_outlives_the_hub() {
+    let (tell, told) = report();
+    let hub = Hub::on_workers(2, |builder| builder, |io| ends(io, &tell));
+    let manners = Manners { workers: 2, linger: Duration::from_secs(1), ..Manners::default() };
+    let host = {
+        let io = hub.io.clone();
+        Host::start(manners, move |config| {
+            config.configure(io.routes("/socket.io")).configure(own);
+        })
+    };
+    let page = |mut http: Http| assert_eq!(http.get("/").told(), (200, "the application's own"));
+    let mut echoes = Websocket::open(host.address, "/ws");
+    let mut echo = |said: &str| {
+        echoes.send(said);
+        assert_eq!(echoes.text(), said);
+    };
+    page(Http::connect(host.address));
+    echo("before");
+
+    // Two of each, for two workers; on the hub's own port too.
+    let ways = [Transport::Polling, Transport::Pump, Transport::PumpUpgraded];
+    let mut clients: Vec<_> = ways.iter().cycle().take(6).map(|way| Client::open(host.address, *way)).collect();
+    clients.extend(Transport::ALL.map(|way| hub.open(way)));
+    for client in &mut clients {
+        client.connect("");
+        client.echoes();
+    }
+    let io = hub.io.clone();
+    actix::System::new().block_on(async move { io.emit("news", "for all").await }).unwrap();
+    for client in &mut clients {
+        client.expect(r#"42["news","for all"]"#);
+    }
+    echo("meanwhile");
+
+    close(&hub);
+    assert_eq!(told.take(clients.len()), vec!["server shutting down"; clients.len()]);
+    assert_eq!(hub.io.sessions(), 0);
+    for mut client in clients {
+        let polls = client.is_polling();
+        match client.ends() {
+            Ended::Told | Ended::Unknown if polls => {}
+            Ended::Closed(Some(1001)) if !polls => {}
+            ended => panic!("{ended:?}, polls: {polls}"),
+        }
+    }
+    echo("after");
+    page(Http::connect(host.address));
+    let refused = Websocket::ask(Http::connect(host.address), "/socket.io/?EIO=4&transport=websocket", &[]);
+    assert!(String::from_utf8(refused.unwrap_err()).unwrap().starts_with("HTTP/1.1 503 "), "the hub has closed");
+}
+
+#[test]
+fn routes_belong_to_their_scope_and_path_with_and_without_a_slash() {
+    let hub = Hub::plain();
+    for path in ["/hub", "/hub/"] {
+        let io = hub.io.clone();
+        let host = Host::start(Manners::default(), move |config| {
+            config.service(web::scope("/realtime").configure(io.routes(path))).configure(own);
+        });
+        for path in ["/realtime/hub", "/realtime/hub/"] {
+            let polled = Http::connect(host.address).get(&format!("{path}?EIO=4&transport=polling"));
+            assert_eq!(polled.head.status, 200, "{path}");
+            let mut websocket = Websocket::open(host.address, &format!("{path}?EIO=4&transport=websocket"));
+            assert!(websocket.text().starts_with("0{"), "{path}");
+        }
+        for path in ["/hub/", "/realtime/", "/realtime/hub/x", "/realtime/hubx", "/socket.io/"] {
+            let polled = Http::connect(host.address).get(&format!("{path}?EIO=4&transport=polling"));
+            assert_eq!(polled.head.status, 404, "{path}");
+        }
+    }
+}
+
+#[test]
+fn a_session_begun_on_one_port_may_be_upgraded_on_the_other() {
+    let hub = Hub::plain();
+    for (begun, upgraded) in [(hub.address, hub.host.address), (hub.host.address, hub.address)] {
+        let mut client = Client::open(begun, Transport::Polling);
+        client.connect("");
+        let mut candidate = Websocket::open(upgraded, &client.upgrades());
+        candidate.send("2probe");
+        assert_eq!(candidate.text(), "3probe");
+        client.promote(candidate);
+        client.echoes();
+    }
+}
+
+static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Log;
+
+impl log::Log for Log {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Warn
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            WARNINGS.lock().unwrap().push(record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn without_on_connect_there_is_one_warning_that_says_what_to_do() {
+    log::set_boxed_logger(Box::new(Log)).expect("no other test logs");
+    log::set_max_level(log::LevelFilter::Warn);
+    let hub = Hub::plain();
+    // Prepared as it should be: no warning, whatever the sequence of tests.
+    hub.join(Transport::Pump).echoes();
+    let io = hub.io.clone();
+    let host = Host::start(Manners { prepared: false, ..Manners::default() }, move |config| {
+        config.configure(io.routes("/socket.io"));
+    });
+    let warned = || {
+        let warnings = WARNINGS.lock().unwrap();
+        warnings.iter().filter(|warning| warning.contains(".on_connect(stentor::on_connect)")).count()
+    };
+    assert_eq!(warned(), 0);
+    for transport in [Transport::Pump, Transport::Polling, Transport::PumpUpgraded] {
+        let mut client = Client::open(host.address, transport);
+        client.connect("");
+        client.echoes();
+        assert_eq!(warned(), 1);
+    }
+}
