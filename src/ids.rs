@@ -65,6 +65,12 @@ macro_rules! random_id {
             pub(crate) const fn from_random(bytes: [u8; RANDOM_ID_BYTES]) -> Self {
                 Self(bytes)
             }
+
+            /// The bytes it was made of, to be kept with what it names.
+            #[allow(dead_code, reason = "not every id is written to disk")]
+            pub(crate) const fn as_bytes(&self) -> &[u8; RANDOM_ID_BYTES] {
+                &self.0
+            }
         }
 
         impl fmt::Display for $name {
@@ -270,6 +276,11 @@ impl Fingerprint {
     /// Takes the low 24 bits.
     pub const fn new(random: u32) -> Self {
         Self(random & 0x00ff_ffff)
+    }
+
+    /// Its 24 bits.
+    pub(crate) const fn to_bits(self) -> u32 {
+        self.0
     }
 }
 

@@ -166,7 +166,8 @@ impl Hub {
         match entry {
             Entry::Connect { worker, from, socket, member, namespace, pid, reply, offset } => {
                 if let Some(pid) = pid {
-                    self.journal(offset, || log::Entry::Connect { pid, socket, namespace: namespace.clone() });
+                    let namespace = namespace.clone();
+                    self.journal(offset, || log::Entry::Connect { pid, socket, namespace, at_unix_ms: 0 });
                 }
                 let everybody = self.rooms.connect(socket, &namespace, Place { worker, member });
                 self.links.tell(worker, FanoutCommand::Attach { member, everybody, reply, offset });
@@ -221,7 +222,7 @@ impl Hub {
             self.tell_left(&socket, room, members - 1);
         }
         let Some(Place { worker, member }) = self.rooms.disconnect(&socket) else { return };
-        self.journal(offset, || log::Entry::Disconnect { socket });
+        self.journal(offset, || log::Entry::Disconnect { socket, forever: false, at_unix_ms: 0 });
         let told = asker.map(|asker| (asker, rooms.into_iter().map(|(room, _)| room).collect()));
         self.links.tell(worker, FanoutCommand::Detach { member, told });
     }

@@ -10,7 +10,7 @@ use super::{Hub, Stores};
 use crate::ids::{Epoch, Lsn, MemberKey, NamespacePath, Offset, PrivateId, RoomName, SlotKey, SocketId, WorkerId};
 use crate::limits::Limits;
 use crate::log::memory::MemoryJournal;
-use crate::log::{Entry, Queue, QueueError, Record};
+use crate::log::{Chunk, Entry, Journal, JournalError, Queue, QueueError, Record};
 use crate::messages::abort::tests::{aborts, is_to_panic};
 use crate::messages::fanout::{FanoutBatch, FanoutCommand, Outcome, Refusal};
 use crate::messages::hub::{AckWanted, Broadcast, Grade, HubBatch, HubCommand, HubControl, ReplyTo};
@@ -262,29 +262,42 @@ fn recoverable_entries_are_journalled_in_the_order_of_their_numbers() {
     /// Tells what is appended.
     struct Spied(MemoryJournal, mpsc::Sender<(Lsn, &'static str)>);
 
-    impl crate::log::Journal for Spied {
+    impl Journal for Spied {
         fn epoch(&self) -> Epoch {
             self.0.epoch()
         }
         fn head(&self) -> Lsn {
             self.0.head()
         }
-        fn append(&mut self, record: Record) -> Result<(), crate::log::JournalError> {
+        fn append(&mut self, record: Record) -> Result<(), JournalError> {
             let kind = match record.entry {
                 Entry::Event(_) => "event",
                 Entry::Connect { .. } => "connect",
                 Entry::Join { .. } => "join",
                 Entry::Leave { .. } => "leave",
                 Entry::Disconnect { .. } => "disconnect",
+                Entry::Data { .. } | Entry::Session(_) => "other",
             };
             let _ = self.1.send((record.lsn, kind));
             self.0.append(record)
         }
-        fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> crate::log::Chunk {
+        fn trimmed_to(&self) -> Lsn {
+            self.0.trimmed_to()
+        }
+        fn flush(&mut self) -> Result<(), JournalError> {
+            self.0.flush()
+        }
+        fn at_risk(&self) -> Lsn {
+            self.0.at_risk()
+        }
+        fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> Result<Chunk, JournalError> {
             self.0.read(after, records_max, bytes_max)
         }
         fn knows(&self, offset: &Offset) -> bool {
             self.0.knows(offset)
+        }
+        fn close(&mut self) -> Result<(), JournalError> {
+            self.0.close()
         }
     }
 
@@ -397,22 +410,34 @@ fn a_hub_that_panics_when_it_tries_again_ends_the_process() {
     /// Panics with the record of a disconnect.
     struct Planted(MemoryJournal);
 
-    impl crate::log::Journal for Planted {
+    impl Journal for Planted {
         fn epoch(&self) -> Epoch {
             self.0.epoch()
         }
         fn head(&self) -> Lsn {
             self.0.head()
         }
-        fn append(&mut self, record: Record) -> Result<(), crate::log::JournalError> {
+        fn append(&mut self, record: Record) -> Result<(), JournalError> {
             assert!(!matches!(record.entry, Entry::Disconnect { .. }), "planted");
             self.0.append(record)
         }
-        fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> crate::log::Chunk {
+        fn trimmed_to(&self) -> Lsn {
+            self.0.trimmed_to()
+        }
+        fn flush(&mut self) -> Result<(), JournalError> {
+            self.0.flush()
+        }
+        fn at_risk(&self) -> Lsn {
+            self.0.at_risk()
+        }
+        fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> Result<Chunk, JournalError> {
             self.0.read(after, records_max, bytes_max)
         }
         fn knows(&self, offset: &Offset) -> bool {
             self.0.knows(offset)
+        }
+        fn close(&mut self) -> Result<(), JournalError> {
+            self.0.close()
         }
     }
 

@@ -1,91 +1,26 @@
 //! What is kept: the journal that connections recover from, and the queue of durable events.
 //!
-//! Here stand the contracts and the records; each driver is a file. The hub alone writes, in its own order.
+//! Here stand the contracts; the records and each driver are files. The hub alone writes, in its own order.
 
 #![allow(dead_code, reason = "records are written from here on, and read by recovery, which comes next")]
 
+mod codec;
+#[cfg(test)]
+mod contract;
 pub(crate) mod memory;
+mod record;
+mod tail;
 
-use smallvec::SmallVec;
+use std::io;
+use std::path::PathBuf;
+
 use thiserror::Error;
 
-use crate::ids::{Epoch, Fingerprint, Lsn, NamespacePath, Offset, PrivateId, RoomName, SocketId};
-use crate::protocol::encoded::Message;
+pub(crate) use self::record::{Entry, EventEntry, Record, RoomSpan, SessionEntry};
+use crate::ids::{Epoch, Lsn, Offset};
 
-/// What a record says. Every record says for whom it is.
-#[derive(Debug, Clone)]
-pub(crate) enum Entry {
-    /// An event was emitted.
-    Event(EventEntry),
-    /// A recoverable socket connected.
-    Connect {
-        /// Its private id.
-        pid: PrivateId,
-        /// Its public id.
-        socket: SocketId,
-        /// Where.
-        namespace: NamespacePath,
-    },
-    /// A socket joined a room.
-    Join {
-        /// Who. Its public id, which it keeps through every recovery.
-        socket: SocketId,
-        /// Which room.
-        room: RoomName,
-    },
-    /// A socket left a room.
-    Leave {
-        /// Who.
-        socket: SocketId,
-        /// Which room.
-        room: RoomName,
-    },
-    /// A socket's connection ended.
-    Disconnect {
-        /// Who.
-        socket: SocketId,
-    },
-}
-
-/// An event, and for whom it was.
-#[derive(Debug, Clone)]
-pub(crate) struct EventEntry {
-    /// In this namespace.
-    pub namespace: NamespacePath,
-    /// For members of any of these rooms; none means everybody in the namespace.
-    pub rooms: SmallVec<[RoomName; 1]>,
-    /// But not for members of these.
-    pub except: SmallVec<[RoomName; 1]>,
-    /// And not for this socket.
-    pub exclude: Option<SocketId>,
-    /// The packet as it went out; shared with every outbox that holds it.
-    pub message: Message,
-}
-
-/// One position of the log.
-#[derive(Debug, Clone)]
-pub(crate) struct Record {
-    /// Where.
-    pub lsn: Lsn,
-    /// Drawn for this record.
-    pub fingerprint: Fingerprint,
-    /// What.
-    pub entry: Entry,
-}
-
-impl Record {
-    /// Bytes that this record holds, about; what the bounds of a journal count.
-    pub(crate) fn byte_len(&self) -> usize {
-        let entry = match &self.entry {
-            Entry::Event(event) => event.message.byte_len(),
-            Entry::Connect { .. } | Entry::Join { .. } | Entry::Leave { .. } | Entry::Disconnect { .. } => 0,
-        };
-        size_of::<Self>() + entry
-    }
-}
-
-/// Why a record was not journalled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+/// Why the journal did not do what it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum JournalError {
     /// The numbers below 2^51 are used up; begin a new epoch.
     #[error("log sequence numbers are used up")]
@@ -98,6 +33,44 @@ pub(crate) enum JournalError {
         /// The newest position.
         head: Lsn,
     },
+    /// Nothing was appended, the journal is as before. Emit less at a time, or make segments larger.
+    #[error("record of {bytes} bytes exceeds limit of {limit}")]
+    TooLarge {
+        /// Size of the refused record.
+        bytes: usize,
+        /// Largest that is taken.
+        limit: usize,
+    },
+    /// The file system failed. After a failed write the journal takes nothing more in this life, and the next start
+    /// begins a new epoch; after a failed read, what was asked for cannot be had.
+    #[error("journal file {}: {kind}", path.display())]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// How.
+        kind: io::ErrorKind,
+    },
+    /// What stands on disk is not what was written there.
+    #[error("journal file {} is damaged at byte {at}: {reason}", path.display())]
+    Damaged {
+        /// Where.
+        path: PathBuf,
+        /// At which byte.
+        at: u64,
+        /// What was found.
+        reason: String,
+    },
+    /// The journal has been closed; nothing is written any more.
+    #[error("journal is closed")]
+    Closed,
+}
+
+/// Whether a record may stand at `given`, behind `head`.
+fn check_position(head: Lsn, given: Lsn) -> Result<(), JournalError> {
+    if given <= head {
+        return Err(JournalError::OutOfOrder { given, head });
+    }
+    if given.0 >= Lsn::END { Err(JournalError::Exhausted) } else { Ok(()) }
 }
 
 /// Some of a journal's records.
@@ -113,24 +86,43 @@ pub(crate) struct Chunk {
 
 /// Everything recoverable, in hub order. One writer, the hub, in its turn.
 ///
-/// Durability: a record is as safe as its driver says (memory: the life of the process). Order: LSNs increase.
-/// When full, the oldest records go; a reader is told by [`Chunk::trimmed`].
+/// Durability: a record is as safe as its driver says (memory: the life of the process; file: that of the machine's
+/// boot, once [`flush`](Self::flush) has returned). Order: LSNs increase. When full, the oldest records go; a reader is
+/// told by [`Chunk::trimmed`]. Dropping a journal closes it.
+///
+/// What a server knew before its start it gets by reading from [`trimmed_to`](Self::trimmed_to) to [`head`](Self::head).
 pub(crate) trait Journal: Send {
-    /// The life of this log.
+    /// The life of this log. An offset of another one names a record that this log never held.
     fn epoch(&self) -> Epoch;
 
-    /// The newest position, or the position before the first.
+    /// The newest position that was given away; numbers go on behind it. After a start it may lie beyond the newest record,
+    /// because numbers that were lost with their process are not given again.
     fn head(&self) -> Lsn;
 
-    /// Adds a record behind the head.
+    /// Every record up to here is gone.
+    fn trimmed_to(&self) -> Lsn;
+
+    /// Adds a record behind the head. It can be read at once, and is as safe as this log makes it after [`flush`](Self::flush).
     fn append(&mut self, record: Record) -> Result<(), JournalError>;
 
+    /// Makes safe what was appended: one write, no fsync. The hub calls it at the end of its turn, before anything of that
+    /// turn is revealed. After an error, what was not written is gone.
+    fn flush(&mut self) -> Result<(), JournalError>;
+
+    /// Records up to here are the next to go, and the next start will miss them. The hub looks after every append, and
+    /// writes again, at the head, each session whose newest record is not beyond: it has at least one segment for that
+    /// before anything is lost. Always 0 if the log ends with its process.
+    fn at_risk(&self) -> Lsn;
+
     /// Reads behind `after`: at most `records_max` records and, past the first, at most `bytes_max` bytes.
-    fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> Chunk;
+    fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> Result<Chunk, JournalError>;
 
     /// Whether `offset` is a position of this log: its epoch is current, and its record bears the same fingerprint or
     /// is gone already.
     fn knows(&self, offset: &Offset) -> bool;
+
+    /// Flushes and ends cleanly, so that this log outlives the boot of its machine. Nothing can be appended any more.
+    fn close(&mut self) -> Result<(), JournalError>;
 }
 
 /// Durable events on their way to disk.

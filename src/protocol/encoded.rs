@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
+use thiserror::Error;
 
 use crate::ids::{NamespacePath, OFFSET_CHARS, Offset};
 use crate::protocol::socketio::packet::Packet;
@@ -29,6 +30,7 @@ const OPCODE_PONG: u8 = 0x8a;
 
 /// One Engine.IO packet, ready for every transport. Cloning shares the bytes.
 #[derive(Debug, Clone)]
+#[cfg_attr(test, derive(PartialEq, Eq))]
 pub(crate) struct Encoded {
     frame: Bytes,
     header_bytes: u8,
@@ -89,6 +91,24 @@ impl Encoded {
         Self { frame, header_bytes: header_bytes as u8 }
     }
 
+    /// Takes back a frame as [`frame`](Self::frame) gave it.
+    pub(crate) fn from_frame(frame: Bytes) -> Result<Self, FrameError> {
+        let short = |at: usize, bytes: usize| frame.get(at..at + bytes).ok_or(FrameError::Length);
+        let (header_bytes, body_bytes) = match short(1, 1)?[0] {
+            126 => (4, short(2, 2)?.iter().fold(0, |length, byte| length << 8 | u64::from(*byte))),
+            127 => (10, short(2, 8)?.iter().fold(0, |length, byte| length << 8 | u64::from(*byte))),
+            length => (2, u64::from(length)),
+        };
+        if (frame.len() - header_bytes) as u64 != body_bytes {
+            return Err(FrameError::Length);
+        }
+        match frame[0] {
+            OPCODE_TEXT if std::str::from_utf8(&frame[header_bytes..]).is_err() => Err(FrameError::NotText),
+            OPCODE_TEXT | OPCODE_BINARY => Ok(Self { frame, header_bytes: header_bytes as u8 }),
+            _ => Err(FrameError::Opcode),
+        }
+    }
+
     /// The websocket frame.
     pub(crate) fn frame(&self) -> &Bytes {
         &self.frame
@@ -110,14 +130,42 @@ impl Encoded {
     }
 }
 
+/// Why bytes are not the packets that they were taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum FrameError {
+    /// Neither a text nor a binary message.
+    #[error("frame is neither a text nor a binary message")]
+    Opcode,
+    /// More or less than the frame's header says.
+    #[error("frame is not as long as its header says")]
+    Length,
+    /// A text that is not UTF-8.
+    #[error("text frame is not UTF-8")]
+    NotText,
+    /// Not one packet with the attachments it announces.
+    #[error("packet does not have the attachments that it announces")]
+    Attachments,
+}
+
 /// A Socket.IO packet ready to leave: its text and, right behind it, its attachments. Cloning shares the bytes.
 #[derive(Debug, Clone)]
+#[cfg_attr(test, derive(PartialEq, Eq))]
 pub(crate) struct Message {
     head: Encoded,
     attachments: Option<Arc<[Encoded]>>,
 }
 
 impl Message {
+    /// Takes back the packets of a message as [`packets`](Self::packets) gave them.
+    pub(crate) fn from_packets(mut packets: Vec<Encoded>) -> Result<Self, FrameError> {
+        let attachments = packets.split_off(packets.len().min(1));
+        let head = packets.pop().ok_or(FrameError::Attachments)?;
+        if announced(head.body()) != attachments.len() || !attachments.iter().all(Encoded::is_binary) {
+            return Err(FrameError::Attachments);
+        }
+        Ok(Self { head, attachments: (!attachments.is_empty()).then(|| attachments.into()) })
+    }
+
     /// The packets in the order in which they must leave, with nothing between them.
     pub(crate) fn packets(&self) -> impl Iterator<Item = &Encoded> {
         std::iter::once(&self.head).chain(self.attachments.iter().flat_map(|attachments| attachments.iter()))
@@ -352,6 +400,14 @@ fn put_msgpack_envelope(buffer: &mut BytesMut, kind: Kind, namespace: &Namespace
     msgpack::put_str(buffer, namespace.as_str());
 }
 
+/// How many attachments a packet announces: `451-` and `461-` have one. A binary packet has them inside.
+fn announced(body: &[u8]) -> usize {
+    let Some(rest) = body.strip_prefix(b"45").or(body.strip_prefix(b"46")) else { return 0 };
+    rest.iter()
+        .take_while(|byte| **byte != b'-')
+        .fold(0, |number: usize, digit| number.saturating_mul(10).saturating_add(usize::from(digit.wrapping_sub(b'0'))))
+}
+
 fn put_digits_before(buffer: &mut BytesMut, mut at: usize, mut value: u64) -> usize {
     loop {
         at -= 1;
@@ -473,7 +529,57 @@ mod tests {
         assert_eq!(disconnect(Parser::Json, &chat()).body(), b"41/chat,");
     }
 
+    #[test]
+    fn a_message_is_taken_back_as_it_was() {
+        let attachments = vec![Encoded::binary(b"\x00\x01"), Encoded::binary(&[7; 300])];
+        let packets = [vec![Encoded::text(r#"452-/chat,["up",{"_placeholder":true,"num":0}]"#)], attachments].concat();
+        let frames = |packets: &[Encoded]| packets.iter().map(|packet| packet.frame().clone()).collect::<Vec<_>>();
+        let again: Vec<_> = frames(&packets).into_iter().map(|frame| Encoded::from_frame(frame).unwrap()).collect();
+        let message = Message::from_packets(again).unwrap();
+        assert_eq!(frames(&packets), message.packets().map(|packet| packet.frame().clone()).collect::<Vec<_>>());
+        assert!(Message::from_packets(vec![Encoded::text("42[\"e\"]")]).is_ok());
+        assert!(Message::from_packets(vec![Encoded::binary(b"\x83")]).is_ok(), "as msgpack writes packets");
+    }
+
+    #[test]
+    fn packets_that_do_not_belong_together_are_refused() {
+        let announced = Encoded::text(r#"451-["up",{"_placeholder":true,"num":0}]"#);
+        let (text, binary) = (Encoded::text("42[\"e\"]"), Encoded::binary(b"\x00"));
+        let refused = |packets: &[&Encoded]| {
+            let packets = packets.iter().map(|packet| (*packet).clone()).collect();
+            Message::from_packets(packets).unwrap_err()
+        };
+        for packets in
+            [&[][..], &[&announced], &[&announced, &text], &[&text, &binary], &[&announced, &binary, &binary]]
+        {
+            assert_eq!(refused(packets), FrameError::Attachments, "{packets:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_frame_are_refused() {
+        let refused = |frame: &'static [u8]| Encoded::from_frame(Bytes::from_static(frame)).unwrap_err();
+        for frame in [
+            b"".as_slice(),
+            b"\x81",
+            b"\x81\x02a",
+            b"\x81\x01ab",
+            b"\x81\x7e",
+            b"\x81\x7f\xff\xff\xff\xff\xff\xff\xff\xff",
+        ] {
+            assert_eq!(refused(frame), FrameError::Length, "{frame:?}");
+        }
+        assert_eq!(refused(b"\x81\x01\xff"), FrameError::NotText);
+        assert_eq!(refused(b"\x88\x00"), FrameError::Opcode);
+        assert_eq!(refused(b"\x81\x81\x00\x00\x00\x00a"), FrameError::Length, "masked, as clients write");
+    }
+
     proptest! {
+        #[test]
+        fn any_bytes_are_a_frame_or_an_error(bytes: Vec<u8>) {
+            let _ = Encoded::from_frame(bytes.into());
+        }
+
         #[test]
         fn every_length_has_its_header(bytes in prop_oneof![0usize..300, 65_000usize..66_000]) {
             let packet = Encoded::binary(&vec![7; bytes]);

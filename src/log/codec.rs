@@ -1,0 +1,462 @@
+//! The binary form of a record on disk.
+//!
+//! | bytes | | |
+//! |---|---|---|
+//! | 1 | version | of this table, 1 |
+//! | 4 | length | of the body |
+//! | 8 | LSN | |
+//! | 4 | checksum | of the body, CRC-32 |
+//! | 4 | checksum | of the 17 bytes before it, so that a damaged length is not taken for a record cut short |
+//! | … | body | kind, fingerprint, then the entry's fields in their order |
+//!
+//! Numbers are little-endian; names have two bytes of length, data and frames four, lists four bytes of count. It refuses
+//! whatever it does not know, and allocates nothing on the word of a length alone.
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use smallvec::SmallVec;
+use thiserror::Error;
+
+use super::{Entry, EventEntry, Record, RoomSpan, SessionEntry};
+use crate::ids::{Fingerprint, Lsn, NamespacePath, PrivateId, RANDOM_ID_BYTES, RoomName, SocketId};
+use crate::protocol::encoded::{Encoded, Message};
+
+/// Of this form. Another version is another program's.
+pub(super) const VERSION: u8 = 1;
+
+/// What stands before each body.
+pub(super) const HEADER_BYTES: usize = 21;
+
+const EVENT: u8 = 1;
+const CONNECT: u8 = 2;
+const JOIN: u8 = 3;
+const LEAVE: u8 = 4;
+const DATA: u8 = 5;
+const DISCONNECT: u8 = 6;
+const SESSION: u8 = 7;
+
+/// Why bytes are not a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(super) enum CodecError {
+    /// The bytes are the beginning of a record, or none: at the end of the newest segment, what a killed process was
+    /// writing.
+    #[error("record ends early")]
+    Short,
+    /// A newer program wrote it.
+    #[error("record has version {0}, this program knows {VERSION}")]
+    Version(u8),
+    /// Damaged.
+    #[error("checksum of a record's header is wrong")]
+    HeaderSum,
+    /// Damaged.
+    #[error("checksum of a record is wrong")]
+    BodySum,
+    /// Whole, but no record of this version.
+    #[error("record holds {0}")]
+    Content(&'static str),
+}
+
+/// What is known of a record before its body has been read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) lsn: Lsn,
+    pub(super) body_bytes: usize,
+    body_sum: u32,
+}
+
+/// Writes `record` behind what `into` holds.
+pub(super) fn encode(record: &Record, into: &mut Vec<u8>) {
+    let header_at = into.len();
+    into.resize(header_at + HEADER_BYTES, 0);
+    put_body(record, into);
+    let (before, body) = into.split_at_mut(header_at + HEADER_BYTES);
+    let header = &mut before[header_at..];
+    header[0] = VERSION;
+    header[1..5].copy_from_slice(&(body.len() as u32).to_le_bytes());
+    header[5..13].copy_from_slice(&record.lsn.0.to_le_bytes());
+    header[13..17].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
+    let sum = crc32fast::hash(&header[..17]);
+    header[17..].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// Reads what stands before a body.
+pub(super) fn decode_header(bytes: &[u8]) -> Result<Header, CodecError> {
+    let mut rest = Rest(bytes.get(..HEADER_BYTES).ok_or(CodecError::Short)?);
+    let version = rest.u8()?;
+    let body_bytes = rest.u32()? as usize;
+    let lsn = rest.u64()?;
+    let body_sum = rest.u32()?;
+    if rest.u32()? != crc32fast::hash(&bytes[..17]) {
+        return Err(CodecError::HeaderSum);
+    }
+    if version != VERSION {
+        return Err(CodecError::Version(version));
+    }
+    if lsn >= Lsn::END {
+        return Err(CodecError::Content("a number beyond the last"));
+    }
+    Ok(Header { lsn: Lsn(lsn), body_bytes, body_sum })
+}
+
+/// Reads the body that belongs to `header`; bytes behind it are not looked at.
+pub(super) fn decode_body(header: &Header, bytes: &[u8]) -> Result<Record, CodecError> {
+    let body = bytes.get(..header.body_bytes).ok_or(CodecError::Short)?;
+    if crc32fast::hash(body) != header.body_sum {
+        return Err(CodecError::BodySum);
+    }
+    // A body that ends early is no record cut short: its length and its checksum are right.
+    match read_body(header.lsn, Rest(body)) {
+        Err(CodecError::Short) => Err(CodecError::Content("less than its kind needs")),
+        read => read,
+    }
+}
+
+fn put_body(record: &Record, into: &mut Vec<u8>) {
+    let kind = match &record.entry {
+        Entry::Event(_) => EVENT,
+        Entry::Connect { .. } => CONNECT,
+        Entry::Join { .. } => JOIN,
+        Entry::Leave { .. } => LEAVE,
+        Entry::Data { .. } => DATA,
+        Entry::Disconnect { .. } => DISCONNECT,
+        Entry::Session(_) => SESSION,
+    };
+    into.push(kind);
+    into.extend_from_slice(&record.fingerprint.to_bits().to_le_bytes()[..3]);
+    match &record.entry {
+        Entry::Event(event) => put_event(event, into),
+        Entry::Connect { pid, socket, namespace, at_unix_ms } => {
+            into.extend_from_slice(pid.as_bytes());
+            into.extend_from_slice(socket.as_bytes());
+            put_name(namespace.as_str(), into);
+            into.extend_from_slice(&at_unix_ms.to_le_bytes());
+        }
+        Entry::Join { socket, room } | Entry::Leave { socket, room } => {
+            into.extend_from_slice(socket.as_bytes());
+            put_name(room.as_str(), into);
+        }
+        Entry::Data { socket, data } => {
+            into.extend_from_slice(socket.as_bytes());
+            put_data(data.as_deref(), into);
+        }
+        Entry::Disconnect { socket, forever, at_unix_ms } => {
+            into.extend_from_slice(socket.as_bytes());
+            into.push((*forever).into());
+            into.extend_from_slice(&at_unix_ms.to_le_bytes());
+        }
+        Entry::Session(session) => put_session(session, into),
+    }
+}
+
+fn put_event(event: &EventEntry, into: &mut Vec<u8>) {
+    put_name(event.namespace.as_str(), into);
+    for rooms in [&event.rooms, &event.except] {
+        put_length(rooms.len(), into);
+        for room in rooms {
+            put_name(room.as_str(), into);
+        }
+    }
+    into.push(event.exclude.is_some().into());
+    if let Some(socket) = event.exclude {
+        into.extend_from_slice(socket.as_bytes());
+    }
+    put_length(event.message.packets().count(), into);
+    for packet in event.message.packets() {
+        put_long(packet.frame(), into);
+    }
+}
+
+fn put_session(session: &SessionEntry, into: &mut Vec<u8>) {
+    into.extend_from_slice(session.pid.as_bytes());
+    into.extend_from_slice(session.socket.as_bytes());
+    put_name(session.namespace.as_str(), into);
+    put_length(session.rooms.len(), into);
+    for RoomSpan { room, joined, left } in &session.rooms {
+        put_name(room.as_str(), into);
+        into.extend_from_slice(&joined.0.to_le_bytes());
+        into.push(left.is_some().into());
+        if let Some(left) = left {
+            into.extend_from_slice(&left.0.to_le_bytes());
+        }
+    }
+    put_data(session.data.as_deref(), into);
+    into.push(session.connected.into());
+    into.extend_from_slice(&session.at_unix_ms.to_le_bytes());
+    into.extend_from_slice(&session.position.0.to_le_bytes());
+}
+
+fn put_data(data: Option<&str>, into: &mut Vec<u8>) {
+    into.push(data.is_some().into());
+    if let Some(data) = data {
+        put_long(data.as_bytes(), into);
+    }
+}
+
+/// Names are bounded by their types, far below 2^16.
+fn put_name(name: &str, into: &mut Vec<u8>) {
+    into.extend_from_slice(&(name.len() as u16).to_le_bytes());
+    into.extend_from_slice(name.as_bytes());
+}
+
+fn put_long(bytes: &[u8], into: &mut Vec<u8>) {
+    put_length(bytes.len(), into);
+    into.extend_from_slice(bytes);
+}
+
+/// What has 2^32 of anything is longer than a segment, and refused for that.
+fn put_length(length: usize, into: &mut Vec<u8>) {
+    into.extend_from_slice(&(length as u32).to_le_bytes());
+}
+
+fn read_body(lsn: Lsn, mut rest: Rest<'_>) -> Result<Record, CodecError> {
+    let kind = rest.u8()?;
+    let [a, b, c] = rest.array()?;
+    let fingerprint = Fingerprint::new(u32::from_le_bytes([a, b, c, 0]));
+    let entry = match kind {
+        EVENT => Entry::Event(rest.event()?),
+        CONNECT => Entry::Connect {
+            pid: rest.pid()?,
+            socket: rest.socket()?,
+            namespace: rest.namespace()?,
+            at_unix_ms: rest.u64()?,
+        },
+        JOIN => Entry::Join { socket: rest.socket()?, room: rest.room()? },
+        LEAVE => Entry::Leave { socket: rest.socket()?, room: rest.room()? },
+        DATA => Entry::Data { socket: rest.socket()?, data: rest.data()? },
+        DISCONNECT => Entry::Disconnect { socket: rest.socket()?, forever: rest.flag()?, at_unix_ms: rest.u64()? },
+        SESSION => Entry::Session(rest.session()?),
+        _ => return Err(CodecError::Content("an unknown kind of entry")),
+    };
+    if !rest.0.is_empty() {
+        return Err(CodecError::Content("more than its kind has"));
+    }
+    Ok(Record { lsn, fingerprint, entry })
+}
+
+/// What is still to be read of a body.
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn take(&mut self, bytes: usize) -> Result<&'a [u8], CodecError> {
+        let (taken, rest) = self.0.split_at_checked(bytes).ok_or(CodecError::Short)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or(CodecError::Short)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    fn u8(&mut self) -> Result<u8, CodecError> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, CodecError> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, CodecError> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn lsn(&mut self) -> Result<Lsn, CodecError> {
+        match self.u64()? {
+            lsn if lsn < Lsn::END => Ok(Lsn(lsn)),
+            _ => Err(CodecError::Content("a number beyond the last")),
+        }
+    }
+
+    fn flag(&mut self) -> Result<bool, CodecError> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(CodecError::Content("a flag that is neither set nor unset")),
+        }
+    }
+
+    fn optional<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, CodecError>) -> Result<Option<T>, CodecError> {
+        if self.flag()? { read(self).map(Some) } else { Ok(None) }
+    }
+
+    fn long(&mut self) -> Result<&'a [u8], CodecError> {
+        let bytes = self.u32()? as usize;
+        self.take(bytes)
+    }
+
+    fn name(&mut self) -> Result<&'a str, CodecError> {
+        let bytes = self.array().map(u16::from_le_bytes)?;
+        text(self.take(bytes.into())?)
+    }
+
+    fn room(&mut self) -> Result<RoomName, CodecError> {
+        RoomName::parse(self.name()?).map_err(|_| CodecError::Content("no name of a room"))
+    }
+
+    fn namespace(&mut self) -> Result<NamespacePath, CodecError> {
+        match self.name()? {
+            "/" => Ok(NamespacePath::root()),
+            path => {
+                NamespacePath::parse(ByteString::from(path)).map_err(|_| CodecError::Content("no path of a namespace"))
+            }
+        }
+    }
+
+    fn socket(&mut self) -> Result<SocketId, CodecError> {
+        self.array::<RANDOM_ID_BYTES>().map(SocketId::from_random)
+    }
+
+    fn pid(&mut self) -> Result<PrivateId, CodecError> {
+        self.array::<RANDOM_ID_BYTES>().map(PrivateId::from_random)
+    }
+
+    fn data(&mut self) -> Result<Option<Box<str>>, CodecError> {
+        self.optional(|rest| text(rest.long()?).map(Box::from))
+    }
+
+    fn rooms(&mut self) -> Result<SmallVec<[RoomName; 1]>, CodecError> {
+        (0..self.u32()?).map(|_| self.room()).collect()
+    }
+
+    fn event(&mut self) -> Result<EventEntry, CodecError> {
+        let namespace = self.namespace()?;
+        let (rooms, except) = (self.rooms()?, self.rooms()?);
+        let exclude = self.optional(Self::socket)?;
+        let mut packets = Vec::new();
+        for _ in 0..self.u32()? {
+            // A copy, so that a packet in an outbox does not hold what was read around it.
+            let packet = Encoded::from_frame(Bytes::copy_from_slice(self.long()?));
+            packets.push(packet.map_err(|_| CodecError::Content("no frame"))?);
+        }
+        let message = Message::from_packets(packets).map_err(|_| CodecError::Content("no message"))?;
+        Ok(EventEntry { namespace, rooms, except, exclude, message })
+    }
+
+    fn session(&mut self) -> Result<SessionEntry, CodecError> {
+        let (pid, socket, namespace) = (self.pid()?, self.socket()?, self.namespace()?);
+        let mut rooms = Vec::new();
+        for _ in 0..self.u32()? {
+            rooms.push(RoomSpan { room: self.room()?, joined: self.lsn()?, left: self.optional(Self::lsn)? });
+        }
+        Ok(SessionEntry {
+            pid,
+            socket,
+            namespace,
+            rooms,
+            data: self.data()?,
+            connected: self.flag()?,
+            at_unix_ms: self.u64()?,
+            position: self.lsn()?,
+        })
+    }
+}
+
+fn text(bytes: &[u8]) -> Result<&str, CodecError> {
+    std::str::from_utf8(bytes).map_err(|_| CodecError::Content("text that is not UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::contract::records::{any_record, every_kind};
+    use proptest::prelude::*;
+
+    fn encoded(record: &Record) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode(record, &mut bytes);
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Record, CodecError> {
+        let header = decode_header(bytes)?;
+        decode_body(&header, &bytes[HEADER_BYTES..])
+    }
+
+    /// `bytes`, with a body that someone else wrote under correct checksums.
+    fn with_body(bytes: &[u8], body: &[u8]) -> Vec<u8> {
+        let mut header = bytes[..13].to_vec();
+        header[1..5].copy_from_slice(&(body.len() as u32).to_le_bytes());
+        header.extend_from_slice(&crc32fast::hash(body).to_le_bytes());
+        header.extend_from_slice(&crc32fast::hash(&header.clone()).to_le_bytes());
+        [header, body.to_vec()].concat()
+    }
+
+    #[test]
+    fn every_kind_of_record_is_read_as_it_was_written() {
+        for record in every_kind() {
+            assert_eq!(decode(&encoded(&record)).as_ref(), Ok(&record));
+        }
+    }
+
+    #[test]
+    fn the_form_on_disk_is_this_one() {
+        // Whoever changes these bytes changes VERSION too.
+        let room = RoomName::parse("ab").unwrap();
+        let entry = Entry::Join { socket: SocketId::from_random([9; 15]), room };
+        let bytes = encoded(&Record { lsn: Lsn(258), fingerprint: Fingerprint::new(0x0003_0201), entry });
+        let body = [&[JOIN, 1, 2, 3][..], &[9; 15], &[2, 0], b"ab"].concat();
+        assert_eq!(bytes[..13], [1, 23, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes[HEADER_BYTES..], body);
+    }
+
+    #[test]
+    fn a_record_cut_short_is_told_from_a_damaged_one_at_every_byte() {
+        for record in every_kind() {
+            let bytes = encoded(&record);
+            for cut in 0..bytes.len() {
+                assert_eq!(decode(&bytes[..cut]), Err(CodecError::Short), "cut at {cut}");
+            }
+            for at in 0..bytes.len() {
+                for bit in 0..8 {
+                    let mut damaged = bytes.clone();
+                    damaged[at] ^= 1 << bit;
+                    let sum = if at < HEADER_BYTES { CodecError::HeaderSum } else { CodecError::BodySum };
+                    assert_eq!(decode(&damaged), Err(sum), "bit {bit} of byte {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_is_refused() {
+        let bytes = encoded(&every_kind()[0]);
+        let mut newer = bytes[..17].to_vec();
+        newer[0] = 2;
+        newer.extend_from_slice(&crc32fast::hash(&newer.clone()).to_le_bytes());
+        assert_eq!(decode(&newer), Err(CodecError::Version(2)));
+        let refused = |body: &[u8]| decode(&with_body(&bytes, body)).unwrap_err();
+        assert_eq!(refused(&[99, 0, 0, 0]), CodecError::Content("an unknown kind of entry"));
+        assert_eq!(refused(b""), CodecError::Content("less than its kind needs"));
+        let join = |room: &[u8]| [&[JOIN, 1, 2, 3][..], &[9; 15], room].concat();
+        assert_eq!(refused(&join(&[0, 0])), CodecError::Content("no name of a room"));
+        assert_eq!(refused(&join(&[1, 0, 0xff])), CodecError::Content("text that is not UTF-8"));
+        assert_eq!(refused(&join(&[1, 0, b'a', 0])), CodecError::Content("more than its kind has"));
+        let disconnect = [&[DISCONNECT, 1, 2, 3][..], &[9; 15], &[2], &[0; 8]].concat();
+        assert_eq!(refused(&disconnect), CodecError::Content("a flag that is neither set nor unset"));
+    }
+
+    #[test]
+    fn a_hostile_count_allocates_nothing() {
+        let bytes = encoded(&every_kind()[0]);
+        // Four billion rooms, then nothing.
+        let event = [&[EVENT, 1, 2, 3, 1, 0, b'/'][..], &[0xff; 4]].concat();
+        assert_eq!(decode(&with_body(&bytes, &event)), Err(CodecError::Content("less than its kind needs")));
+        let session = [&[SESSION, 1, 2, 3][..], &[9; 30], &[1, 0, b'/'], &[0xff; 4]].concat();
+        assert_eq!(decode(&with_body(&bytes, &session)), Err(CodecError::Content("less than its kind needs")));
+    }
+
+    proptest! {
+        #[test]
+        fn any_record_is_read_as_it_was_written(record in any_record()) {
+            prop_assert_eq!(decode(&encoded(&record)), Ok(record));
+        }
+
+        #[test]
+        fn any_body_is_a_record_or_an_error(kind in 0u8..9, body: Vec<u8>) {
+            let bytes = encoded(&every_kind()[0]);
+            let _ = decode(&with_body(&bytes, &[&[kind, 0, 0, 0][..], &body].concat()));
+            let _ = decode(&body);
+        }
+    }
+}

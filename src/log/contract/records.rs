@@ -1,0 +1,132 @@
+//! Records to try journals with: one of each kind, and any.
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use smallvec::SmallVec;
+
+use crate::ids::{Fingerprint, Lsn, NamespacePath, PrivateId, RoomName, SocketId};
+use crate::log::{Entry, EventEntry, Record, RoomSpan, SessionEntry};
+use crate::protocol::encoded::{Encoded, Message};
+
+pub(in crate::log) fn record(lsn: u64, entry: Entry) -> Record {
+    Record { lsn: Lsn(lsn), fingerprint: fingerprint(lsn), entry }
+}
+
+/// Of the record at `lsn`, in all tests.
+pub(in crate::log) fn fingerprint(lsn: u64) -> Fingerprint {
+    Fingerprint::new(lsn as u32 ^ 0x00a5_a5a5)
+}
+
+/// An event of about `bytes` bytes.
+pub(in crate::log) fn event(lsn: u64, bytes: usize) -> Record {
+    let message = Message::from(Encoded::text(&format!(r#"42["e","{}"]"#, "x".repeat(bytes))));
+    record(lsn, Entry::Event(addressed(&["lobby"], message)))
+}
+
+fn addressed(rooms: &[&str], message: Message) -> EventEntry {
+    let rooms = rooms.iter().map(|name| room(name)).collect();
+    EventEntry { namespace: NamespacePath::root(), rooms, except: SmallVec::new(), exclude: None, message }
+}
+
+fn room(name: &str) -> RoomName {
+    RoomName::parse(name).unwrap()
+}
+
+fn socket(n: u8) -> SocketId {
+    SocketId::from_random([n; 15])
+}
+
+fn chat() -> NamespacePath {
+    NamespacePath::parse(ByteString::from_static("/chat")).unwrap()
+}
+
+/// One record of every kind, with and without what is optional.
+pub(in crate::log) fn every_kind() -> Vec<Record> {
+    let binary = [Encoded::text(r#"451-/chat,["up",{"_placeholder":true,"num":0}]"#), Encoded::binary(&[7; 200])];
+    let binary = EventEntry {
+        namespace: chat(),
+        except: [room("b"), room("c")].into_iter().collect(),
+        exclude: Some(socket(1)),
+        ..addressed(&["a", "é"], Message::from_packets(binary.to_vec()).unwrap())
+    };
+    let session = SessionEntry {
+        pid: PrivateId::from_random([5; 15]),
+        socket: socket(2),
+        namespace: chat(),
+        rooms: vec![
+            RoomSpan { room: room("a"), joined: Lsn(1), left: None },
+            RoomSpan { room: room("b"), joined: Lsn(2), left: Some(Lsn(Lsn::END - 1)) },
+        ],
+        data: Some(r#"{"name":"x"}"#.into()),
+        connected: true,
+        at_unix_ms: u64::MAX,
+        position: Lsn(7),
+    };
+    let bare = SessionEntry { rooms: Vec::new(), data: None, connected: false, ..session.clone() };
+    let entries = [
+        Entry::Event(addressed(&[], Encoded::text(r#"42["e","----"]"#).into())),
+        Entry::Event(binary),
+        Entry::Connect { pid: PrivateId::from_random([5; 15]), socket: socket(2), namespace: chat(), at_unix_ms: 1 },
+        Entry::Join { socket: socket(2), room: room("lobby") },
+        Entry::Leave { socket: socket(2), room: room("lobby") },
+        Entry::Data { socket: socket(2), data: Some("[1]".into()) },
+        Entry::Data { socket: socket(2), data: None },
+        Entry::Disconnect { socket: socket(2), forever: true, at_unix_ms: 2 },
+        Entry::Disconnect { socket: socket(2), forever: false, at_unix_ms: 0 },
+        Entry::Session(session),
+        Entry::Session(bare),
+    ];
+    (1..).zip(entries).map(|(lsn, entry)| record(lsn, entry)).collect()
+}
+
+/// Any entry, of all kinds.
+pub(in crate::log) fn any_entry() -> impl Strategy<Value = Entry> {
+    let name = || "[a-zé]{1,40}".prop_map(|name| room(&name));
+    let id = || any::<[u8; 15]>();
+    let namespace = || prop_oneof![Just(NamespacePath::root()), Just(chat())];
+    let lsn = || (0..Lsn::END).prop_map(Lsn);
+    let data = || proptest::option::of(".{0,40}".prop_map(String::into_boxed_str));
+    let span = (name(), lsn(), proptest::option::of(lsn()));
+    let span = span.prop_map(|(room, joined, left)| RoomSpan { room, joined, left });
+    let message = (".{0,300}", vec(vec(any::<u8>(), 0..300), 0..3)).prop_map(|(text, attachments)| {
+        let kind = if attachments.is_empty() { "2".to_owned() } else { format!("5{}-", attachments.len()) };
+        let head = Encoded::text(&format!("4{kind}[\"e\",{text:?}]"));
+        let attachments = attachments.iter().map(|data| Encoded::binary(&Bytes::copy_from_slice(data)));
+        Message::from_packets(std::iter::once(head).chain(attachments).collect()).unwrap()
+    });
+    let rooms = || vec(name(), 0..4);
+    let event = (namespace(), rooms(), rooms(), proptest::option::of(id()), message);
+    let event = event.prop_map(|(namespace, rooms, except, exclude, message)| {
+        let exclude = exclude.map(SocketId::from_random);
+        EventEntry { namespace, rooms: rooms.into(), except: except.into(), exclude, message }
+    });
+    let session = (id(), id(), namespace(), vec(span, 0..4), data(), any::<bool>(), any::<u64>(), lsn());
+    let session = session.prop_map(|(pid, socket, namespace, rooms, data, connected, at_unix_ms, position)| {
+        let (pid, socket) = (PrivateId::from_random(pid), SocketId::from_random(socket));
+        SessionEntry { pid, socket, namespace, rooms, data, connected, at_unix_ms, position }
+    });
+    let socket = || id().prop_map(SocketId::from_random);
+    prop_oneof![
+        4 => event.prop_map(Entry::Event),
+        1 => session.prop_map(Entry::Session),
+        1 => (id(), socket(), namespace(), any::<u64>()).prop_map(|(pid, socket, namespace, at_unix_ms)| {
+            Entry::Connect { pid: PrivateId::from_random(pid), socket, namespace, at_unix_ms }
+        }),
+        1 => (socket(), name()).prop_map(|(socket, room)| Entry::Join { socket, room }),
+        1 => (socket(), name()).prop_map(|(socket, room)| Entry::Leave { socket, room }),
+        1 => (socket(), data()).prop_map(|(socket, data)| Entry::Data { socket, data }),
+        1 => (socket(), any::<bool>(), any::<u64>())
+            .prop_map(|(socket, forever, at_unix_ms)| Entry::Disconnect { socket, forever, at_unix_ms }),
+    ]
+}
+
+/// Any record.
+pub(in crate::log) fn any_record() -> impl Strategy<Value = Record> {
+    (0..Lsn::END, any::<u32>(), any_entry()).prop_map(|(lsn, random, entry)| Record {
+        lsn: Lsn(lsn),
+        fingerprint: Fingerprint::new(random),
+        entry,
+    })
+}

@@ -1,0 +1,132 @@
+//! The records of the journal: what happened, and for whom. Values only; how they look on disk is the codec's business.
+
+use smallvec::SmallVec;
+
+use crate::ids::{Fingerprint, Lsn, NamespacePath, PrivateId, RoomName, SocketId};
+use crate::protocol::encoded::Message;
+
+/// One position of the log.
+#[derive(Debug, Clone)]
+#[cfg_attr(test, derive(PartialEq, Eq))]
+pub(crate) struct Record {
+    /// Where.
+    pub lsn: Lsn,
+    /// Drawn for this record.
+    pub fingerprint: Fingerprint,
+    /// What.
+    pub entry: Entry,
+}
+
+/// What a record says. Every record says for whom it is.
+#[derive(Debug, Clone)]
+#[cfg_attr(test, derive(PartialEq, Eq))]
+pub(crate) enum Entry {
+    /// An event was emitted.
+    Event(EventEntry),
+    /// A recoverable socket connected.
+    Connect {
+        /// Its private id.
+        pid: PrivateId,
+        /// Its public id.
+        socket: SocketId,
+        /// Where.
+        namespace: NamespacePath,
+        /// When, by the wall clock, in milliseconds since 1970.
+        at_unix_ms: u64,
+    },
+    /// A socket joined a room.
+    Join {
+        /// Who. Its public id, which it keeps through every recovery.
+        socket: SocketId,
+        /// Which room.
+        room: RoomName,
+    },
+    /// A socket left a room.
+    Leave {
+        /// Who.
+        socket: SocketId,
+        /// Which room.
+        room: RoomName,
+    },
+    /// The application changed what it keeps with a socket.
+    Data {
+        /// Whose.
+        socket: SocketId,
+        /// JSON; none if there is nothing any more.
+        data: Option<Box<str>>,
+    },
+    /// A socket's connection ended.
+    Disconnect {
+        /// Who.
+        socket: SocketId,
+        /// Set when it cannot be recovered: it was disconnected from the namespace, or broke the protocol.
+        forever: bool,
+        /// When, by the wall clock: its window counts on through a restart.
+        at_unix_ms: u64,
+    },
+    /// All that is known of a session: it was recovered, or its last record was about to go.
+    Session(SessionEntry),
+}
+
+/// An event, and for whom it was.
+#[derive(Debug, Clone)]
+#[cfg_attr(test, derive(PartialEq, Eq))]
+pub(crate) struct EventEntry {
+    /// In this namespace.
+    pub namespace: NamespacePath,
+    /// For members of any of these rooms; none means everybody in the namespace.
+    pub rooms: SmallVec<[RoomName; 1]>,
+    /// But not for members of these.
+    pub except: SmallVec<[RoomName; 1]>,
+    /// And not for this socket.
+    pub exclude: Option<SocketId>,
+    /// The packet as it went out; shared with every outbox that holds it.
+    pub message: Message,
+}
+
+/// A session carried forward: whoever reads this record needs none before it to know the session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SessionEntry {
+    /// The private id by which its client claims it.
+    pub pid: PrivateId,
+    /// Its socket's public id.
+    pub socket: SocketId,
+    /// Where.
+    pub namespace: NamespacePath,
+    /// Rooms it is in, and rooms it left after its position.
+    pub rooms: Vec<RoomSpan>,
+    /// What the application keeps with it, as JSON.
+    pub data: Option<Box<str>>,
+    /// Whether it has a connection.
+    pub connected: bool,
+    /// Since when, by the wall clock, in milliseconds since 1970.
+    pub at_unix_ms: u64,
+    /// Everything up to here has reached its client, or was never for it.
+    pub position: Lsn,
+}
+
+/// A stay in a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RoomSpan {
+    /// Which.
+    pub room: RoomName,
+    /// Events behind this position are for the member.
+    pub joined: Lsn,
+    /// And none behind this one, once it has left.
+    pub left: Option<Lsn>,
+}
+
+impl Record {
+    /// Bytes that this record holds in memory, about; what bounds in memory count.
+    pub(crate) fn byte_len(&self) -> usize {
+        let entry = match &self.entry {
+            Entry::Event(event) => event.message.byte_len(),
+            Entry::Session(session) => {
+                session.rooms.len() * size_of::<RoomSpan>() + session.data.as_ref().map_or(0, |data| data.len())
+            }
+            Entry::Data { data, .. } => data.as_ref().map_or(0, |data| data.len()),
+            Entry::Connect { .. } | Entry::Join { .. } | Entry::Leave { .. } | Entry::Disconnect { .. } => 0,
+        };
+        size_of::<Self>() + entry
+    }
+}

@@ -1,0 +1,77 @@
+//! The newest records, in memory, sharing their frames with the outboxes. Bounded in records and bytes.
+//!
+//! It refuses to forget by itself: its owner says how far it may.
+
+use std::collections::VecDeque;
+
+use super::{Chunk, Record};
+use crate::ids::Lsn;
+
+/// The newest end of a log.
+#[derive(Debug)]
+pub(super) struct Tail {
+    records: VecDeque<Record>,
+    bytes: usize,
+    /// Every record behind here is in the tail.
+    after: Lsn,
+    records_max: usize,
+    bytes_max: usize,
+}
+
+impl Tail {
+    /// An empty tail of a log whose newest record is not behind `after`.
+    pub(super) fn new(after: Lsn, records_max: usize, bytes_max: usize) -> Self {
+        Self { records: VecDeque::new(), bytes: 0, after, records_max, bytes_max }
+    }
+
+    pub(super) fn after(&self) -> Lsn {
+        self.after
+    }
+
+    pub(super) fn push(&mut self, record: Record) {
+        self.bytes += record.byte_len();
+        self.records.push_back(record);
+    }
+
+    /// Forgets the oldest records while there are too many, but none behind `until`.
+    pub(super) fn trim(&mut self, until: Lsn) {
+        while self.records.len() > self.records_max || self.bytes > self.bytes_max {
+            match self.records.pop_front_if(|oldest| oldest.lsn <= until) {
+                Some(oldest) => {
+                    self.bytes -= oldest.byte_len();
+                    self.after = oldest.lsn;
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// Takes back what is behind `head`.
+    pub(super) fn take_back(&mut self, head: Lsn) {
+        while let Some(newest) = self.records.pop_back_if(|newest| newest.lsn > head) {
+            self.bytes -= newest.byte_len();
+        }
+    }
+
+    /// Reads behind `after`, which must not lie before [`Tail::after`].
+    pub(super) fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> Chunk {
+        let mut chunk = Chunk::default();
+        let mut bytes = 0;
+        let first = self.records.partition_point(|record| record.lsn <= after);
+        for record in self.records.range(first..) {
+            bytes += record.byte_len();
+            if chunk.records.len() == records_max || (bytes > bytes_max && !chunk.records.is_empty()) {
+                chunk.more = true;
+                break;
+            }
+            chunk.records.push(record.clone());
+        }
+        chunk
+    }
+
+    /// The record at `lsn`.
+    pub(super) fn find(&self, lsn: Lsn) -> Option<&Record> {
+        let position = self.records.binary_search_by_key(&lsn, |record| record.lsn).ok()?;
+        self.records.get(position)
+    }
+}
