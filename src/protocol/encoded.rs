@@ -402,7 +402,7 @@ fn put_msgpack_envelope(buffer: &mut BytesMut, kind: Kind, namespace: &Namespace
 
 /// How many attachments a packet announces: `451-` and `461-` have one. A binary packet has them inside.
 fn announced(body: &[u8]) -> usize {
-    let Some(rest) = body.strip_prefix(b"45").or(body.strip_prefix(b"46")) else { return 0 };
+    let Some(rest) = body.strip_prefix(b"45").or_else(|| body.strip_prefix(b"46")) else { return 0 };
     rest.iter()
         .take_while(|byte| **byte != b'-')
         .fold(0, |number: usize, digit| number.saturating_mul(10).saturating_add(usize::from(digit.wrapping_sub(b'0'))))
