@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_http::{HttpService, KeepAlive, Request};
 use actix_server::ServerHandle;
@@ -24,6 +25,7 @@ pub struct Listener {
     workers: Option<usize>,
     configure: Vec<Configure>,
     signals: bool,
+    drain: Duration,
 }
 
 impl Listener {
@@ -32,7 +34,14 @@ impl Listener {
         for address in address.to_socket_addrs()? {
             match listen(address, server.endpoint.services.core.limits.backlog) {
                 Ok(socket) => {
-                    return Ok(Self { server, socket, workers: None, configure: Vec::new(), signals: true });
+                    return Ok(Self {
+                        server,
+                        socket,
+                        workers: None,
+                        configure: Vec::new(),
+                        signals: true,
+                        drain: Duration::ZERO,
+                    });
                 }
                 Err(error) => last = io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")),
             }
@@ -52,6 +61,14 @@ impl Listener {
         self
     }
 
+    /// How long to take for closing the sessions when the process is asked to end; at once if not given. See
+    /// [`Server::drain`]. Asked a second time, it closes what is left at once.
+    #[must_use]
+    pub fn drain(mut self, over: Duration) -> Self {
+        self.drain = over;
+        self
+    }
+
     /// Adds HTTP resources beside the hub's own path.
     #[must_use]
     pub fn configure(mut self, configure: impl Fn(&mut ServiceConfig) + Send + Sync + 'static) -> Self {
@@ -68,7 +85,7 @@ impl Listener {
 
     /// Serves until the process is asked to end; then closes every session so that its client comes back.
     pub async fn run(self) -> io::Result<()> {
-        let Self { server, socket, workers, configure, signals } = self;
+        let Self { server, socket, workers, configure, signals, drain } = self;
         let io = server.clone();
         // A polling client may have nothing to say from one ping to the next; a connection closed under its POST would cost
         // it the session.
@@ -100,7 +117,7 @@ impl Listener {
         }
         let running = builder.listen("stentor", socket, factory)?.run();
         if signals {
-            actix::spawn(stop_on_signal(server, running.handle()));
+            actix::spawn(stop_on_signal(server, running.handle(), drain));
         }
         running.await
     }
@@ -139,9 +156,16 @@ fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-async fn stop_on_signal(server: Server, running: ServerHandle) {
+async fn stop_on_signal(server: Server, running: ServerHandle, drain: Duration) {
     let signal = wait_for_signal().await;
-    log::info!("server stops signal={signal} sessions={}", server.sessions());
+    log::info!("server stops signal={signal} sessions={} drain={drain:?}", server.sessions());
+    if !drain.is_zero() {
+        // Connections are still taken meanwhile: a load balancer is to see that this server is not ready.
+        tokio::select! {
+            () = server.drain(drain) => {}
+            signal = wait_for_signal() => log::info!("server stops at once signal={signal}"),
+        }
+    }
     running.pause().await;
     server.close().await;
     running.stop(false).await;

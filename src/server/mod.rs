@@ -30,7 +30,9 @@ use crate::api::socket::Socket;
 use crate::hub::HubAddress;
 use crate::ids::NamespacePath;
 use crate::messages::hub::HubControl;
+use crate::messages::session::SessionCommand;
 use crate::metrics::Metrics;
+use crate::protocol::reason::DisconnectReason;
 use crate::transport::{Endpoint, Refusal};
 
 pub use self::builder::{BuildError, Builder, Recovery};
@@ -52,6 +54,9 @@ pub enum NotAccepting {
 
 /// Longest a server waits for its sessions to part when it closes.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Between two waves of sessions that are closed.
+const DRAIN_WAVE: Duration = Duration::from_millis(100);
 
 /// Between two looks at how many sessions are left.
 const CLOSE_LOOK: Duration = Duration::from_millis(5);
@@ -169,6 +174,22 @@ impl Server {
     /// From here on new handshakes are refused with 503.
     fn stop_accepting(&self) {
         self.endpoint.accepting.store(false, Ordering::Relaxed);
+    }
+
+    /// Closes every session as [`close`](Self::close) does, but in waves spread over this time, so that the clients do not come
+    /// back all at once. New sessions are refused from the beginning.
+    pub async fn drain(&self, over: Duration) {
+        self.stop_accepting();
+        let links = self.endpoint.services.directory.links();
+        let waves = usize::try_from(over.as_millis() / DRAIN_WAVE.as_millis()).unwrap_or(usize::MAX).max(1);
+        for wave in links.chunks(links.len().div_ceil(waves).max(1)) {
+            for link in wave {
+                // One that has gone meanwhile is what was wanted.
+                let _ = link.post(SessionCommand::Close(DisconnectReason::ServerShuttingDown));
+            }
+            tokio::time::sleep(DRAIN_WAVE).await;
+        }
+        self.close().await;
     }
 
     /// Closes every session at transport level, without a DISCONNECT packet, so that clients come back. Completes when

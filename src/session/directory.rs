@@ -55,6 +55,11 @@ impl Directory {
         self.sessions.get(id).map(|entry| entry.value().clone())
     }
 
+    /// The addresses of all sessions that are alive.
+    pub(crate) fn links(&self) -> Vec<SessionLink> {
+        self.sessions.iter().map(|entry| entry.value().clone()).collect()
+    }
+
     /// Sessions alive.
     pub(crate) fn len(&self) -> usize {
         self.sessions.len()

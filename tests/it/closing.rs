@@ -1,10 +1,11 @@
 //! Beginnings and ends of a server: what it cannot be built from, and how it leaves its clients so that they come back.
 
 use std::net::TcpListener;
+use std::time::Duration;
 
 use stentor::{BuildError, Server};
 
-use crate::support::{Ended, Frame, Hub, Transport, ends, on_every_transport, report};
+use crate::support::{Ended, Frame, Hub, Transport, ends, eventually, on_every_transport, report};
 
 /// `Server::close`, called from outside.
 fn close(hub: &Hub) {
@@ -51,6 +52,27 @@ fn closing_reaches_sessions_of_every_worker_and_those_that_joined_nothing() {
     close(&hub);
     assert_eq!(hub.io.sessions(), 0);
     for client in &mut clients {
+        assert_eq!(client.ends(), Ended::Closed(Some(1001)));
+    }
+}
+
+#[test]
+fn draining_closes_in_waves_and_refuses_newcomers_from_the_beginning() {
+    let hub = Hub::on_workers(2, |builder| builder, |_| {});
+    let clients: Vec<_> = (0..8).map(|_| hub.join(Transport::Websocket)).collect();
+    let io = hub.io.clone();
+    let drained = std::thread::spawn(move || {
+        // Eight waves, a tenth of a second each at least.
+        actix::System::new().block_on(async move { io.drain(Duration::from_secs(2)).await });
+    });
+    eventually("newcomers are refused", || hub.io.accepting().is_err());
+    let refused = hub.http().get("/socket.io/?EIO=4&transport=polling");
+    assert_eq!(refused.told().0, 503, "{refused:?}");
+    eventually("the first wave", || hub.io.sessions() < 8);
+    assert!(hub.io.sessions() > 0, "all at once");
+    drained.join().unwrap();
+    assert_eq!(hub.io.sessions(), 0);
+    for mut client in clients {
         assert_eq!(client.ends(), Ended::Closed(Some(1001)));
     }
 }
