@@ -11,6 +11,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { io } from "socket.io-client";
 
 const BINARY = path.resolve(import.meta.dirname, process.env.STENTOR_BIN ?? "../../target/debug/stentor");
+const TOUR = path.resolve(import.meta.dirname, process.env.STENTOR_TOUR ?? "../../target/debug/examples/tour");
 
 const START_MS = 10_000;
 const STOP_MS = 10_000;
@@ -94,9 +95,24 @@ async function accepts(port) {
  */
 export async function startHub({ recovery = "off", port, flags = [] } = {}) {
   port ??= await freePort();
-  const process = spawn(BINARY, ["serve", "--port", String(port), "--recovery", recovery, ...flags], {
-    stdio: ["ignore", "pipe", "pipe"],
-  });
+  return start(port, BINARY, ["serve", "--port", String(port), "--recovery", recovery, ...flags]);
+}
+
+/** The servers that do what `examples/tour.rs` says: ours, ours inside a host's application, and Node's. */
+export const TOURS = {
+  "its own port": (port) => [TOUR, [port]],
+  "inside a host": (port) => [TOUR, [port, "hosted"]],
+  "Node's socket.io": (port) => [process.execPath, [path.join(import.meta.dirname, "reference.mjs"), port]],
+};
+
+/** Starts one of those. */
+export async function startTour(name) {
+  const port = await freePort();
+  return start(port, ...TOURS[name](String(port)));
+}
+
+async function start(port, program, args) {
+  const process = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
   for (const stream of [process.stdout, process.stderr]) stream.setEncoding("utf8").on("data", (text) => (output += text));
   // What a failure repeats of it. A backtrace is longer than what says why it was printed.
@@ -144,7 +160,7 @@ export async function startHub({ recovery = "off", port, flags = [] } = {}) {
       async () => ended ?? (await accepts(port)),
       (value) => {
         if (value === true || value === false) return value;
-        throw new Error(`${BINARY} ended before it listened: ${JSON.stringify(value)}`);
+        throw new Error(`${program} ended before it listened: ${JSON.stringify(value)}`);
       },
       START_MS,
     );
