@@ -20,6 +20,7 @@ struct Auth {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    env_logger::init();
     let mut args = std::env::args().skip(1);
     let port: u16 = args.next().ok_or("usage: tour PORT [hosted]")?.parse()?;
     let hosted = args.next().is_some_and(|word| word == "hosted");
@@ -32,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 move || App::new().configure(io.routes("/socket.io"))
             };
             let host = HttpServer::new(app).workers(2).on_connect(stentor::on_connect).bind(("127.0.0.1", port))?;
-            host.disable_signals().run().await?;
+            host.shutdown_timeout(1).run().await?;
         } else {
             io.bind(("127.0.0.1", port))?.workers(2).run().await?;
         }
@@ -177,9 +178,10 @@ fn emitting(namespace: Namespace, io: &Server) {
                 Ok(io.to(room).except(but).emit("word", word).await?)
             }
         })
-        .on("broadcast", |socket, event: Event<Value>| async move {
-            Ok(socket.broadcast().emit("word", event.data).await?)
-        })
+        .on(
+            "broadcast",
+            |socket, event: Event<Value>| async move { Ok(socket.broadcast().emit("word", event.data).await?) },
+        )
         .on("relay", |socket, event: Event<Args>| async move {
             // As it came, attachments and all.
             Ok(socket.broadcast().emit("relayed", event.data).await?)

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use actix::{ActorContext, Context};
+use actix::fut::{ActorFutureExt, wrap_future};
+use actix::{ActorContext, AsyncContext, Context};
 
 use super::{Session, Transport};
 use crate::messages::hub::HubCommand;
@@ -207,6 +208,7 @@ impl Session {
 
     fn stop(&mut self, ctx: &mut Context<Self>) {
         self.ending = Ending::Over;
-        ctx.stop();
+        // Behind what handlers have asked by now: that is still to be passed on.
+        ctx.spawn(wrap_future(async {}).map(|(), _, ctx: &mut Context<Self>| ctx.stop()));
     }
 }

@@ -18,8 +18,7 @@ use crate::worker::gate::Waiter;
 impl Session {
     pub(super) fn on_request(&mut self, request: Request) {
         if self.is_ending() {
-            // Dropping the request tells its sender that the socket is disconnected.
-            return;
+            return self.pass_on(request);
         }
         let now = Instant::now();
         match request {
@@ -34,6 +33,18 @@ impl Session {
             }
             Request::List { listing, answer } => desk::list(&mut self.gate, now, listing, answer),
             request => self.on_socket_request(request, now),
+        }
+    }
+
+    /// A handler has asked while its session was ending. What goes to others is the desk's now; dropping what is left tells its
+    /// sender that the socket is disconnected.
+    fn pass_on(&self, request: Request) {
+        if matches!(
+            request,
+            Request::Broadcast { .. } | Request::Collect { .. } | Request::Fetch { .. } | Request::List { .. }
+        ) {
+            // Refused, it is dropped as well.
+            let _ = self.core.desk.offer(request);
         }
     }
 

@@ -22,6 +22,9 @@ use crate::protocol::reason::DisconnectReason;
 use crate::session::Opening;
 use crate::state::outbox::Outbox;
 
+/// The close packet.
+const CLOSE: &str = "1";
+
 const CONTENT_TYPE: &str = "text/plain; charset=UTF-8";
 
 /// Answers every request of the path that is no upgrade.
@@ -107,7 +110,9 @@ impl FrameSink for PollSink {
         while let Some(packet) = outbox.peek() {
             // Base64 makes four bytes of three.
             let bytes = if packet.is_binary() { packet.body().len() / 3 * 4 + 5 } else { packet.body().len() };
-            if !payload.is_empty() && payload.len() + bytes > self.bytes_max {
+            // The close packet comes alone: a client closes when it reads it, before it has told its listeners of the rest.
+            let is_last_word = !packet.is_binary() && packet.body() == CLOSE.as_bytes();
+            if !payload.is_empty() && (is_last_word || payload.len() + bytes > self.bytes_max) {
                 break;
             }
             match packet.is_binary() {
@@ -127,7 +132,7 @@ impl FrameSink for PollSink {
 
     fn say_goodbye(&mut self, goodbye: Goodbye, outbox: &mut Outbox) {
         // A client that closed hears a noop, every other one a close packet.
-        let word = if goodbye == Goodbye::Ended(DisconnectReason::TransportClose) { "6" } else { "1" };
+        let word = if goodbye == Goodbye::Ended(DisconnectReason::TransportClose) { "6" } else { CLOSE };
         outbox.push_last(Encoded::text(word));
     }
 

@@ -223,11 +223,16 @@ impl Gate {
         self.waiting.is_empty() && self.credit.is_settled()
     }
 
-    /// Fails everything that waits: the sender has ended. What needs no credit still goes, or the hub would keep sockets
-    /// that have left.
+    /// The sender has ended. Events that wait still go, since others are to hear them, and so does what needs no credit, or the
+    /// hub would keep sockets that have left. Whatever else waits has failed.
     pub(crate) fn close(&mut self) {
-        for waiting in self.waiting.drain(..) {
+        for waiting in std::mem::take(&mut self.waiting) {
             match waiting {
+                Waiting::Command { bytes, command, waiter: Waiter::Emit(done), .. } => {
+                    let ticket = self.credit.spend(bytes);
+                    self.worker.send(command(ReplyTo { slot: self.slot, ticket }));
+                    done.succeed_or(RequestError::Unanswered);
+                }
                 Waiting::Command { waiter, .. } => waiter.fail(RequestError::Disconnected),
                 Waiting::Free(command) => self.worker.send(command),
             }

@@ -245,8 +245,10 @@ for (const server of Object.keys(TOURS)) {
         await ask(socket, "volatile", 20);
         const numbers = maybe.heard.map(([n]) => n);
         assert.deepEqual(numbers, [...numbers].sort((a, b) => a - b));
-        // A websocket takes them all; a poll may be between two requests, and takes what comes while it waits.
-        if (transports.at(-1) === "websocket") assert.equal(numbers.length, 20);
+        // Ours takes all that a websocket takes; Node's is not ready for a second one in the same turn. A poll may be between
+        // two requests.
+        const ours = server !== "Node's socket.io";
+        if (ours && transports.at(-1) === "websocket") assert.equal(numbers.length, 20);
       });
 
       test("packets that want acks are retried until they are acknowledged, in order", async () => {

@@ -1,6 +1,6 @@
 //! Leaving a namespace and ending a connection, from either side, and what the application is told.
 
-use stentor::{Event, Server};
+use stentor::{Args, Event, Server};
 
 use crate::support::{Ended, Hub, Tell, Transport, ends, on_every_transport, report};
 
@@ -228,4 +228,34 @@ fn last_words_that_are_too_many_for_a_waiting_poll_come_with_the_next_ones() {
     let event = |letter: &str| format!(r#"42["last","{}"]"#, letter.repeat(20));
     assert_eq!(heard.split('\x1e').collect::<Vec<_>>(), [&event("a"), &event("b"), &event("c"), "41", "1"]);
     hub.is_unharmed();
+}
+
+#[test]
+fn what_a_handler_emits_to_others_while_its_session_ends_is_heard() {
+    // The emit was handed to the session, which ended in the same turn and dropped it.
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            io.of("/").on("leave", |socket, event: Event<Args>| async move {
+                socket.disconnect(true)?;
+                socket.to("all").emit("first", event.data.clone()).await?;
+                socket.to("all").emit("second", event.data).await?;
+                Ok(())
+            });
+            io.of("/").on_connection(|socket| async move {
+                socket.join("all").await?;
+                Ok(())
+            });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut stays = hub.join(Transport::Websocket);
+        let mut leaves = hub.join(transport);
+        leaves.echoes();
+        leaves.send(r#"42["leave",1]"#);
+        stays.expect(r#"42["first",1]"#);
+        stays.expect(r#"42["second",1]"#);
+        stays.send("1");
+        hub.wait_for_sessions(0);
+    });
 }
