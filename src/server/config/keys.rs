@@ -6,6 +6,9 @@ use super::value::{Field, Form, Value};
 use super::{Config, RecoveryMode};
 use crate::ids::NamespacePath;
 use crate::protocol::socketio::Parser;
+use crate::transport::cookie::{Cookie, SameSite};
+use crate::transport::cors::Cors;
+use crate::transport::proxies::Proxies;
 
 /// One setting.
 pub(super) struct Key {
@@ -101,17 +104,35 @@ pub(super) const KEYS: &[Key] = keys! {
     BASICS recovery = recovery, Form::Text { expected: "\"off\" or \"memory\"", check: |text| RecoveryMode::parse(text).is_some() },
         "Whether events are numbered and kept: \"off\", or in \"memory\", gone with the process.";
     BASICS parser = parser, Form::Text { expected: "\"json\" or \"msgpack\"", check: |text| Parser::named(text).is_some() },
-        "How packets travel, for all clients: as \"json\", or as \"msgpack\", for clients with socket.io-msgpack-parser.";
+        "How packets travel, for all clients: as \"json\", or as \"msgpack\", for clients with socket.io-msgpack-parser, which the demo page is not.";
     BASICS log_level = log_level, Form::Text { expected: "error, warn, info, debug, trace, off, or a filter such as \"stentor=debug\"", check: is_log_filter },
         "What is logged, to stderr.";
 
     HTTP api_key secret = api_key, Form::Text { expected: "16 characters or more, without spaces", check: is_api_key },
         "Key for /api/v1/, as \"Authorization: Bearer …\". Without one nobody may use it. On the command line others of this machine can read it: better in the environment or in the file.";
+    HTTP api_body_bytes_max = limits.api_body_bytes_max, bytes(1_000),
+        "Largest request.";
+    HTTP publish_batch_max = limits.publish_batch_max, count("events"),
+        "Events in one request.";
+    HTTP publish_rooms_max = limits.publish_rooms_max, count("rooms"),
+        "Rooms that one event names, excepted ones included.";
+    HTTP page_entries_max = limits.page_entries_max, count("entries"),
+        "Rooms or sockets in one answer.";
 
     ACCESS cors_origins = cors_origins, Form::List { expected: "a list of origins such as \"https://example.org\", or \"*\"", check: is_origin },
         "Web pages of other origins that may connect, as browsers write origins; \"*\" are all.";
     ACCESS cors_credentials = cors_credentials, Form::Switch,
         "Whether pages of those origins may send cookies; not with \"*\".";
+    ACCESS trusted_proxies = trusted_proxies, Form::List { expected: "a list of addresses or networks such as \"127.0.0.1\" or \"10.0.0.0/8\"", check: |text| Proxies::parse([text]).is_ok() },
+        "Proxies in front of the server. What they say of clients' addresses, in X-Forwarded-For or Forwarded, is believed.";
+    ACCESS cookie = cookie, Form::Text { expected: "the name of a cookie, such as \"io\"", check: |text| Cookie::default().name(text).check().is_ok() },
+        "Name of a cookie with the session's id, for load balancers that keep a client on one server by it. None is set if this is not set.";
+    ACCESS cookie_secure = cookie_secure, Form::Switch,
+        "Whether browsers send the cookie over encrypted connections alone.";
+    ACCESS cookie_same_site = cookie_same_site, Form::Text { expected: "\"strict\", \"lax\" or \"none\"", check: |text| same_site(text).is_some() },
+        "With which requests of other sites' pages browsers send the cookie; \"none\" wants cookie_secure.";
+    ACCESS sessions_per_address_max = limits.sessions_per_address_max, number("connections", 0, u32::MAX as u64),
+        "Connections of one client address (of IPv6, of one /64) at a time; further ones get 429. 0 is no limit.";
     ACCESS sessions_max = limits.sessions_max, count("connections"),
         "Connections at a time; further ones get 503. About 5 KiB of memory each.";
     ACCESS events_per_second = events_per_second, number("events", 0, u32::MAX as u64),
@@ -195,7 +216,17 @@ fn is_api_key(text: &str) -> bool {
 }
 
 fn is_origin(text: &str) -> bool {
-    text == "*" || crate::transport::cors::Cors::origins([text]).check().is_ok()
+    text == "*" || Cors::origins([text]).check().is_ok()
+}
+
+/// `strict`, `lax` or `none`.
+pub(super) fn same_site(text: &str) -> Option<SameSite> {
+    match text {
+        "strict" => Some(SameSite::Strict),
+        "lax" => Some(SameSite::Lax),
+        "none" => Some(SameSite::None),
+        _ => None,
+    }
 }
 
 /// `level` or `target=level`, joined by commas.

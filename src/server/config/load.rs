@@ -83,7 +83,6 @@ fn flag(key: &Key) -> Arg {
         .value_name(key.form.placeholder())
         .help_heading(key.group)
         .hide_short_help(key.group != BASICS)
-        .allow_hyphen_values(true)
         .help(format!("{}{default} [env: {}]", key.meaning, key.variable()));
     match key.form {
         super::value::Form::Switch => flag.num_args(0..=1).default_missing_value("true"),
@@ -201,6 +200,12 @@ impl Merging {
 
     /// What no setting can tell alone.
     fn check(&mut self) {
+        let config = &self.config;
+        if config.cookie.is_some() && config.cookie_same_site == "none" && !config.cookie_secure {
+            self.wrong(
+                "cookie_same_site = \"none\": expected cookie_secure = true beside it, browsers want that".into(),
+            );
+        }
         let config = &self.config;
         if config.cors_credentials && config.cors_origins.iter().any(|origin| origin == "*") {
             self.wrong(

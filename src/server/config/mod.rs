@@ -15,6 +15,7 @@ use std::num::NonZeroU32;
 use super::{Builder, Recovery, Server};
 use crate::limits::Limits;
 use crate::protocol::socketio::Parser;
+use crate::transport::cookie::{Cookie, SameSite};
 use crate::transport::cors::Cors;
 
 pub use self::load::{ConfigError, Effective, Problem, flags, load};
@@ -91,6 +92,14 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// Whether those pages may send cookies.
     pub cors_credentials: bool,
+    /// Addresses and networks of proxies that are believed about clients.
+    pub trusted_proxies: Vec<String>,
+    /// Name of a cookie with the session's id, if one is to be set.
+    pub cookie: Option<String>,
+    /// Whether the cookie is for encrypted connections alone.
+    pub cookie_secure: bool,
+    /// `strict`, `lax` or `none`.
+    pub cookie_same_site: String,
     /// Events of one socket; `None` is no limit.
     pub events_per_second: Option<NonZeroU32>,
     /// Largest message in either direction of a request, in bytes.
@@ -114,6 +123,10 @@ impl Default for Config {
             api_key: None,
             cors_origins: Vec::new(),
             cors_credentials: false,
+            trusted_proxies: Vec::new(),
+            cookie: None,
+            cookie_secure: false,
+            cookie_same_site: "lax".into(),
             events_per_second: None,
             max_payload: limits.payload_bytes_max,
             limits,
@@ -130,7 +143,13 @@ impl Config {
             RecoveryMode::Off => Recovery::off(),
             RecoveryMode::Memory => Recovery::memory(),
         };
-        let mut builder = Server::builder().path(&self.path).recovery(recovery).parser(self.parser).limits(limits);
+        let builder = Server::builder().path(&self.path).recovery(recovery).parser(self.parser).limits(limits);
+        let mut builder = builder.trusted_proxies(self.trusted_proxies.clone());
+        if let Some(name) = &self.cookie {
+            let same_site = keys::same_site(&self.cookie_same_site).unwrap_or(SameSite::Lax);
+            let cookie = Cookie::default().name(name).same_site(same_site);
+            builder = builder.cookie(if self.cookie_secure { cookie.secure() } else { cookie });
+        }
         if !self.cors_origins.is_empty() {
             let any = self.cors_origins.iter().any(|origin| origin == "*");
             let cors = if any { Cors::any_origin() } else { Cors::origins(self.cors_origins.clone()) };

@@ -156,6 +156,10 @@ field! {
         number => number.map_or(Value::None, |number| Value::Number(u64::from(number)));
     Option<NonZeroU32>: Value::Number(number) => number.try_into().ok().map(NonZeroU32::new),
         number => Value::Number(number.map_or(0, |number| u64::from(number.get())));
+    Option<usize>: Value::Number(number) => Some(usize::try_from(number).ok().filter(|number| *number > 0)),
+        number => Value::Number(number.unwrap_or(0) as u64);
+    Option<String>: Value::Text(text) => Some(Some(text)),
+        text => text.as_ref().map_or(Value::None, |text| Value::Text(text.clone()));
     bool: Value::Switch(on) => Some(on), on => Value::Switch(*on);
     String: Value::Text(text) => Some(text), text => Value::Text(text.clone());
     IpAddr: Value::Text(text) => text.parse().ok(), address => Value::Text(address.to_string());

@@ -127,6 +127,25 @@ fn it_serves_the_page_the_vocabulary_and_its_namespaces_and_ends_in_order() {
 }
 
 #[test]
+fn who_may_connect_is_set_by_flags() {
+    let flags =
+        ["serve", "--cors-origins", "https://a.example", "--cors-credentials", "--cookie", "lb", "--cookie-secure"];
+    let more = ["--trusted-proxies", "127.0.0.1", "--sessions-per-address-max", "1"];
+    let serving = Serving::start(&mut stentor(&[&flags[..], &more[..]].concat()));
+    let shake = |address: &str| {
+        let headers = [("Origin", "https://a.example"), ("X-Forwarded-For", address)];
+        serving.http().request("GET", "/socket.io/?EIO=4&transport=polling", &headers, b"")
+    };
+    let response = shake("192.0.2.1");
+    assert_eq!(response.head.header("access-control-allow-origin"), Some("https://a.example"), "{response:?}");
+    assert_eq!(response.head.header("access-control-allow-credentials"), Some("true"), "{response:?}");
+    let cookie = response.head.header("set-cookie").expect("a cookie");
+    assert!(cookie.starts_with("lb=") && cookie.contains("Secure"), "{cookie}");
+    assert_eq!(shake("192.0.2.1").head.status, 429);
+    assert_eq!(shake("192.0.2.2").head.status, 200);
+}
+
+#[test]
 fn namespaces_that_were_named_speak_the_vocabulary_and_others_are_refused() {
     let serving = Serving::start(&mut stentor(&["serve", "--namespaces", "/chat"]));
     let mut client = Client::open(serving.address, Transport::Websocket);
