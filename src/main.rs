@@ -118,6 +118,27 @@ fn show(text: &dyn Display) -> io::Result<()> {
     }
 }
 
+/// Tells the service manager that started this process (systemd, `Type=notify`) how it stands; without one, nobody.
+#[cfg(target_os = "linux")]
+fn notify(state: &str) {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let address = match path.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
+        _ => SocketAddr::from_pathname(&path),
+    };
+    let sent = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
+    if let Err(error) = sent {
+        log::warn!("service manager not told state={state} error={error}");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn notify(_: &str) {}
+
 async fn serve(effective: &Effective) -> Result<(), Failure> {
     let config = &effective.config;
     let io = config.builder().build()?;
@@ -134,6 +155,7 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
         log::warn!("variable is no setting name={name}");
     }
     println!("stentor listens on http://{}", listener.local_addr()?);
+    notify("READY=1");
     listener.run().await?;
     Ok(())
 }

@@ -126,7 +126,7 @@ pub(super) const KEYS: &[Key] = keys! {
     ACCESS trusted_proxies = trusted_proxies, Form::List { expected: "a list of addresses or networks such as \"127.0.0.1\" or \"10.0.0.0/8\"", check: |text| Proxies::parse([text]).is_ok() },
         "Proxies in front of the server. What they say of clients' addresses, in X-Forwarded-For or Forwarded, is believed.";
     ACCESS cookie = cookie, Form::Text { expected: "the name of a cookie, such as \"io\"", check: |text| Cookie::default().name(text).check().is_ok() },
-        "Name of a cookie with the session's id, for load balancers that keep a client on one server by it. None is set if this is not set.";
+        "Name of a cookie with the session's id, for load balancers that learn it. None if not set.";
     ACCESS cookie_secure = cookie_secure, Form::Switch,
         "Whether browsers send the cookie over encrypted connections alone.";
     ACCESS cookie_same_site = cookie_same_site, Form::Text { expected: "\"strict\", \"lax\" or \"none\"", check: |text| same_site(text).is_some() },

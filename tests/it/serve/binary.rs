@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Output, Stdio};
 
-use crate::support::{Client, Http, Transport};
+use crate::support::{Client, DEADLINE, Http, Transport};
 
 pub(super) fn stentor(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stentor"));
@@ -124,6 +124,20 @@ fn it_serves_the_page_the_vocabulary_and_its_namespaces_and_ends_in_order() {
         assert!(log.contains(part), "{part}: {log}");
     }
     assert!(!log.contains("0123456789abcdef"), "{log}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_service_manager_is_told_once_the_port_is_bound() {
+    let path = std::env::temp_dir().join(format!("stentor-{}-notify", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(DEADLINE)).unwrap();
+    let serving = Serving::start(stentor(&["serve"]).env("NOTIFY_SOCKET", &path));
+    let mut told = [0; 64];
+    let length = manager.recv(&mut told).expect("a word of readiness");
+    assert_eq!(&told[..length], b"READY=1");
+    assert_eq!(serving.http().get("/healthz").told(), (200, "ok"));
 }
 
 #[test]
