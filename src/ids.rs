@@ -266,6 +266,16 @@ impl Epoch {
     pub const fn new(unix_seconds: u32, random: u16) -> Self {
         Self((unix_seconds as u64) << 16 | random as u64)
     }
+
+    /// Its 48 bits.
+    pub(crate) const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// Takes the low 48 bits.
+    pub(crate) const fn from_bits(bits: u64) -> Self {
+        Self(bits & 0xffff_ffff_ffff)
+    }
 }
 
 /// A few random bits drawn per record (24), so that an offset cannot be guessed by counting.

@@ -75,6 +75,7 @@ pub use crate::api::room_events::{Missed, RoomEvent, RoomEvents};
 pub use crate::api::socket::Socket;
 pub use crate::ids::{Epoch, Fingerprint, IdError, Lsn, Offset, SocketId};
 pub use crate::limits::Limits;
+pub use crate::log::OpenError as JournalOpenError;
 pub use crate::messages::handshake::Handshake;
 pub use crate::messages::request::{Joined, Receipt};
 pub use crate::protocol::reason::DisconnectReason;

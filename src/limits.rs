@@ -114,10 +114,15 @@ pub struct Limits {
     /// Room events kept for code that watches rooms and is slower than they come. Default 1 024; then it is told that it
     /// missed some.
     pub room_events_max: usize,
-    /// Records the memory journal keeps. Default 65 536.
+    /// Records of the journal in memory: all of them, or the newest of a journal on disk. Default 65 536.
     pub journal_records_max: usize,
     /// Bytes of those records. Default 64 MiB.
     pub journal_bytes_max: usize,
+    /// Segment files of a journal on disk, which is a ring; at least 2. Default 8: a full ring drops an eighth at a time.
+    pub journal_segments_max: usize,
+    /// Bytes of each segment, and so the largest record. Default 32 MiB: the ring is 256 MiB, two minutes of 2 MB/s; it must be
+    /// several times what all sessions take (about 200 bytes each, and 20 a room), because they are written again as it turns.
+    pub journal_segment_bytes: usize,
 }
 
 impl Default for Limits {
@@ -171,6 +176,8 @@ impl Default for Limits {
             room_events_max: 1_024,
             journal_records_max: 65_536,
             journal_bytes_max: 64 << 20,
+            journal_segments_max: 8,
+            journal_segment_bytes: 32 << 20,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The memory journal: a ring of the newest records. Gone with the process.
 
+use super::chunk::Filling;
 use super::tail::Tail;
 use super::{Chunk, Journal, JournalError, Record};
 use crate::ids::{Epoch, Lsn, Offset};
@@ -17,7 +18,7 @@ pub(crate) struct MemoryJournal {
 impl MemoryJournal {
     /// An empty ring. `epoch` must differ from that of every earlier one: nothing of those is kept.
     pub(crate) fn new(epoch: Epoch, records_max: usize, bytes_max: usize) -> Self {
-        let tail = Tail::new(Lsn(0), records_max, bytes_max);
+        let tail = Tail::new(records_max, bytes_max);
         Self { epoch, head: Lsn(0), tail, closed: false }
     }
 }
@@ -56,7 +57,9 @@ impl Journal for MemoryJournal {
     }
 
     fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> Result<Chunk, JournalError> {
-        Ok(Chunk { trimmed: after < self.trimmed_to(), ..self.tail.read(after, records_max, bytes_max) })
+        let mut filling = Filling::new(records_max, bytes_max);
+        self.tail.read(after, &mut filling);
+        Ok(Chunk { trimmed: after < self.trimmed_to(), ..filling.chunk })
     }
 
     fn knows(&self, offset: &Offset) -> bool {

@@ -4,11 +4,16 @@
 
 #![allow(dead_code, reason = "records are written from here on, and read by recovery, which comes next")]
 
+mod chunk;
 mod codec;
 #[cfg(test)]
 mod contract;
+pub(crate) mod file;
+pub(crate) mod folder;
+pub(crate) mod inspect;
 pub(crate) mod memory;
 mod record;
+mod segment;
 mod tail;
 
 use std::io;
@@ -16,6 +21,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+pub(crate) use self::chunk::Chunk;
+pub use self::folder::OpenError;
 pub(crate) use self::record::{Entry, EventEntry, Record, RoomSpan, SessionEntry};
 use crate::ids::{Epoch, Lsn, Offset};
 
@@ -71,17 +78,6 @@ fn check_position(head: Lsn, given: Lsn) -> Result<(), JournalError> {
         return Err(JournalError::OutOfOrder { given, head });
     }
     if given.0 >= Lsn::END { Err(JournalError::Exhausted) } else { Ok(()) }
-}
-
-/// Some of a journal's records.
-#[derive(Debug, Default)]
-pub(crate) struct Chunk {
-    /// In order, the first behind the position asked for.
-    pub records: Vec<Record>,
-    /// Whether a record behind that position is gone already.
-    pub trimmed: bool,
-    /// Whether more follow.
-    pub more: bool,
 }
 
 /// Everything recoverable, in hub order. One writer, the hub, in its turn.

@@ -4,7 +4,8 @@
 
 use std::collections::VecDeque;
 
-use super::{Chunk, Record};
+use super::Record;
+use super::chunk::Filling;
 use crate::ids::Lsn;
 
 /// The newest end of a log.
@@ -19,9 +20,9 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// An empty tail of a log whose newest record is not behind `after`.
-    pub(super) fn new(after: Lsn, records_max: usize, bytes_max: usize) -> Self {
-        Self { records: VecDeque::new(), bytes: 0, after, records_max, bytes_max }
+    /// An empty tail.
+    pub(super) fn new(records_max: usize, bytes_max: usize) -> Self {
+        Self { records: VecDeque::new(), bytes: 0, after: Lsn(0), records_max, bytes_max }
     }
 
     pub(super) fn after(&self) -> Lsn {
@@ -53,20 +54,14 @@ impl Tail {
         }
     }
 
-    /// Reads behind `after`, which must not lie before [`Tail::after`].
-    pub(super) fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> Chunk {
-        let mut chunk = Chunk::default();
-        let mut bytes = 0;
+    /// Fills up with its records behind `after`.
+    pub(super) fn read(&self, after: Lsn, filling: &mut Filling) {
         let first = self.records.partition_point(|record| record.lsn <= after);
         for record in self.records.range(first..) {
-            bytes += record.byte_len();
-            if chunk.records.len() == records_max || (bytes > bytes_max && !chunk.records.is_empty()) {
-                chunk.more = true;
-                break;
+            if !filling.take(record) {
+                return;
             }
-            chunk.records.push(record.clone());
         }
-        chunk
     }
 
     /// The record at `lsn`.

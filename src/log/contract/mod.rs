@@ -1,8 +1,12 @@
 //! What every journal must do, whatever it is made of. Run on each driver.
 
 pub(super) mod records;
+pub(super) mod scratch;
 
 use self::records::{event, every_kind, fingerprint};
+use self::scratch::Scratch;
+use super::file::{FileJournal, FileOptions};
+use super::folder::BootId;
 use super::memory::MemoryJournal;
 use super::{Chunk, Journal, JournalError};
 use crate::ids::{Epoch, Fingerprint, Lsn, Offset};
@@ -46,6 +50,34 @@ impl Driver for InMemory {
     }
 }
 
+struct OnDisk(Scratch);
+
+impl Driver for OnDisk {
+    type Journal = FileJournal;
+    const OUTLIVES_ITS_PROCESS: bool = true;
+
+    fn new() -> Self {
+        Self(Scratch::new())
+    }
+
+    fn open(&self, room: Room) -> FileJournal {
+        let (segments_max, segment_bytes, records_max) = match room {
+            Room::Plenty => (usize::MAX, 1 << 20, usize::MAX),
+            Room::Scarce => (3, 1_000, 4),
+        };
+        let boot = BootId::new(1);
+        let options = FileOptions {
+            epoch: Epoch::new(1, 1),
+            boot,
+            segments_max,
+            segment_bytes,
+            records_max,
+            bytes_max: usize::MAX,
+        };
+        FileJournal::open(&self.0.0, options).unwrap()
+    }
+}
+
 /// One test for each promise.
 macro_rules! contract {
     ($driver:ty: $($promise:ident)*) => {
@@ -76,6 +108,7 @@ macro_rules! contract_of {
 }
 
 contract_of! { memory, super::InMemory }
+contract_of! { file, super::OnDisk }
 
 fn lsns(chunk: &Chunk) -> Vec<u64> {
     chunk.records.iter().map(|record| record.lsn.0).collect()

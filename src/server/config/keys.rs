@@ -200,6 +200,10 @@ pub(super) const KEYS: &[Key] = keys! {
         "Events kept in memory, with recovery = \"memory\".";
     PRESSURE journal_bytes_max = limits.journal_bytes_max, bytes(1_000),
         "Size of those events.";
+    PRESSURE journal_segments_max = limits.journal_segments_max, count("files"),
+        "Files of a journal on disk; at least 2. The oldest is dropped when the newest is full.";
+    PRESSURE journal_segment_bytes = limits.journal_segment_bytes, bytes(1 << 20),
+        "Size of each.";
 };
 
 fn is_path(text: &str) -> bool {

@@ -1,0 +1,35 @@
+//! A folder for one test, removed afterwards.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A path at which nothing is yet.
+#[derive(Debug)]
+pub(in crate::log) struct Scratch(pub(in crate::log) PathBuf);
+
+impl Scratch {
+    /// In memory, where there is a place for that: nothing here can see what an fsync does.
+    pub(in crate::log) fn new() -> Self {
+        let memory = PathBuf::from("/dev/shm");
+        Self::at(if memory.is_dir() { memory } else { std::env::temp_dir() })
+    }
+
+    /// Where files usually are.
+    pub(in crate::log) fn on_disk() -> Self {
+        Self::at(std::env::temp_dir())
+    }
+
+    fn at(place: PathBuf) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = place.join(format!("stentor-journal-{}-{number}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

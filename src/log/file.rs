@@ -1,0 +1,468 @@
+//! The journal on disk: a ring of segment files in one folder, the newest records in memory too.
+//!
+//! It is as safe as its machine's boot: what [`flush`](Journal::flush) has written survives the death of the process, not that of
+//! the machine. Therefore a log without a clean end goes on within one boot only; after another one, nobody could say
+//! what is missing after a surviving record, and a new epoch begins. So it does after damage, wherever in the log: it
+//! refuses to skip a record and go on.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use super::chunk::Filling;
+use super::codec;
+use super::folder::{self, BootId, Folder, Header, OpenError, State};
+use super::segment::{self, Fault, Segment};
+use super::tail::Tail;
+use super::{Chunk, Journal, JournalError, Record};
+use crate::ids::{Epoch, Lsn, Offset};
+use crate::limits::Limits;
+
+/// Numbers passed over where some may have been given away and lost.
+const JUMP: u64 = 1 << 20;
+
+/// Bytes of one turn after which they are written before it ends.
+const PENDING_BYTES_MAX: usize = 1 << 20;
+
+/// How a journal is opened.
+#[derive(Debug, Clone)]
+pub(crate) struct FileOptions {
+    /// Of a log that begins now, if one must; differs from that of every earlier one.
+    pub epoch: Epoch,
+    /// The machine's boot, where it is known.
+    pub boot: Option<BootId>,
+    /// Segments of the ring, at least 2.
+    pub segments_max: usize,
+    /// Bytes of each.
+    pub segment_bytes: usize,
+    /// Records kept in memory too.
+    pub records_max: usize,
+    /// Bytes of those.
+    pub bytes_max: usize,
+}
+
+impl FileOptions {
+    /// As the limits say.
+    pub(crate) fn new(epoch: Epoch, boot: Option<BootId>, limits: &Limits) -> Self {
+        Self {
+            epoch,
+            boot,
+            segments_max: limits.journal_segments_max,
+            segment_bytes: limits.journal_segment_bytes,
+            records_max: limits.journal_records_max,
+            bytes_max: limits.journal_bytes_max,
+        }
+    }
+}
+
+/// What was found when a journal was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Nothing: a log begins.
+    New,
+    /// A log, which goes on.
+    Continued {
+        /// Its records.
+        records: u64,
+        /// Bytes of what a killed process was writing, cut off.
+        cut: u64,
+    },
+    /// A log that cannot go on: all of it is gone, another one begins.
+    Discarded {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A ring of files.
+#[derive(Debug)]
+pub(crate) struct FileJournal {
+    folder: Folder,
+    header: Header,
+    options: FileOptions,
+    start: Start,
+    head: Lsn,
+    /// At least one; the newest is written.
+    segments: VecDeque<Segment>,
+    /// Appended and not written yet, encoded; all of it is in the tail.
+    pending: Vec<u8>,
+    tail: Tail,
+    /// Set once nothing is written any more: closed, or why not.
+    ended: Option<JournalError>,
+}
+
+/// What a folder held.
+struct Found {
+    start: Start,
+    epoch: Epoch,
+    head: Lsn,
+    /// Of a segment that begins now.
+    sequence: u64,
+    segments: VecDeque<Segment>,
+    tail: Tail,
+}
+
+/// Why a log cannot go on, or may not be touched.
+enum Obstacle {
+    Discard(String),
+    Refuse(OpenError),
+}
+
+impl FileJournal {
+    /// Opens the journal in the folder at `path`, and makes one where there is none.
+    pub(crate) fn open(path: &Path, options: FileOptions) -> Result<Self, OpenError> {
+        let options = FileOptions { segments_max: options.segments_max.max(2), ..options };
+        let folder = Folder::lock(path)?;
+        let left = Header::read(path)?;
+        let Found { start, epoch, head, sequence, mut segments, tail } = find(path, left.as_ref(), &options)?;
+        let header = Header { epoch, boot: options.boot, state: State::Open, floor: head, last: Lsn(0) };
+        folder.write_header(&header)?;
+        // What is not of this epoch may stand there since a start that was cut short.
+        for (_, stray) in folder::segments(path)? {
+            if segments.iter().all(|segment| segment.path != stray) {
+                fs::remove_file(&stray).map_err(|error| OpenError::at(&stray, error))?;
+            }
+        }
+        if segments.is_empty() {
+            let segment = Segment::create(path, epoch, sequence, head);
+            let failed = |error| OpenError::at(&path.join(folder::segment_name(sequence)), error);
+            segments.push_back(segment.map_err(failed)?);
+        }
+        match &start {
+            Start::Discarded { reason } => {
+                log::warn!("journal discarded, no session is recovered folder={} reason={reason}", path.display());
+            }
+            start => log::info!("journal opened folder={} head={} start={start:?}", path.display(), head.0),
+        }
+        let mut journal =
+            Self { folder, header, options, start, head, segments, pending: Vec::new(), tail, ended: None };
+        journal.drop_oldest().map_err(|error| OpenError::at(path, error))?;
+        Ok(journal)
+    }
+
+    /// What was found when it was opened.
+    pub(crate) fn start(&self) -> &Start {
+        &self.start
+    }
+
+    fn newest(&mut self) -> &mut Segment {
+        let newest = self.segments.len() - 1;
+        &mut self.segments[newest]
+    }
+
+    /// The newest record that is in a file.
+    fn written(&self) -> Lsn {
+        self.segments.back().map_or(self.head, |newest| newest.last)
+    }
+
+    fn check_open(&self) -> Result<(), JournalError> {
+        self.ended.clone().map_or(Ok(()), Err)
+    }
+
+    /// Encodes `record` behind what is pending, and begins another segment where it has no room in this one.
+    fn encode(&mut self, record: &Record) -> Result<(), JournalError> {
+        let begin = self.pending.len();
+        codec::encode(record, &mut self.pending);
+        let bytes = self.pending.len() - begin;
+        let limit = self.options.segment_bytes.saturating_sub(segment::HEADER_BYTES);
+        if bytes > limit {
+            self.pending.truncate(begin);
+            return Err(JournalError::TooLarge { bytes, limit });
+        }
+        let has_room = self.newest().bytes + self.pending.len() as u64 <= self.options.segment_bytes as u64;
+        if !has_room {
+            let encoded = self.pending.split_off(begin);
+            self.write_pending()?;
+            self.begin_segment().map_err(|error| self.fail(error))?;
+            self.pending = encoded;
+        }
+        let at = self.newest().bytes + (self.pending.len() - bytes) as u64;
+        self.newest().note(record.lsn, at);
+        Ok(())
+    }
+
+    fn begin_segment(&mut self) -> io::Result<()> {
+        // Not the head: after a start, there is nothing between the two.
+        let (after, sequence) = (self.written(), self.newest().sequence + 1);
+        let segment = Segment::create(&self.folder.path, self.header.epoch, sequence, after)?;
+        self.segments.push_back(segment);
+        self.drop_oldest()
+    }
+
+    fn drop_oldest(&mut self) -> io::Result<()> {
+        while self.segments.len() > self.options.segments_max {
+            let Some(oldest) = self.segments.pop_front() else { break };
+            match fs::remove_file(&oldest.path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn write_pending(&mut self) -> Result<(), JournalError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let (pending, head) = (std::mem::take(&mut self.pending), self.head);
+        self.newest().write(&pending, head).map_err(|error| self.fail(error))?;
+        self.pending = pending;
+        self.pending.clear();
+        self.pending.shrink_to(2 * PENDING_BYTES_MAX);
+        self.tail.trim(head);
+        Ok(())
+    }
+
+    /// From here on nothing is taken, because something is missing; and no later start may go on with this log, because
+    /// what happened since is not in it.
+    fn fail(&mut self, error: io::Error) -> JournalError {
+        let path = self.newest().path.clone();
+        log::error!("journal failed, nothing more is kept file={} error={error}", path.display());
+        let error = JournalError::Io { path, kind: error.kind() };
+        self.pending = Vec::new();
+        self.head = self.written();
+        self.tail.take_back(self.head);
+        self.header.state = State::Failed;
+        if let Err(error) = self.folder.try_write_header(&self.header).or_else(|_| self.folder.remove_header()) {
+            log::error!("journal cannot be marked, remove it folder={} error={error}", self.folder.path.display());
+        }
+        self.ended = Some(error.clone());
+        error
+    }
+
+    fn read_files(&self, after: Lsn, filling: &mut Filling) -> Result<(), JournalError> {
+        let until = self.tail.after();
+        let first = self.segments.partition_point(|segment| segment.last <= after);
+        for segment in self.segments.range(first..).take_while(|segment| segment.after < until) {
+            let mut records = segment.records_behind(after);
+            while let Some(record) = records.next(after).map_err(|fault| fault.in_use(&segment.path))? {
+                if record.lsn > until || !filling.take(&record) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), JournalError> {
+        self.write_pending()?;
+        let synced = self.segments.iter().try_for_each(Segment::sync).and_then(|()| self.folder.sync());
+        synced.map_err(|error| self.fail(error))?;
+        let header = Header { state: State::Closed, floor: self.head, last: self.written(), ..self.header };
+        self.folder.try_write_header(&header).map_err(|error| self.fail(error))?;
+        self.header = header;
+        Ok(())
+    }
+
+    /// What the death of the process leaves behind: of what is pending, `written` bytes.
+    #[cfg(test)]
+    pub(super) fn kill(mut self, written: usize) {
+        let written = written.min(self.pending.len());
+        let pending = std::mem::take(&mut self.pending);
+        let head = self.head;
+        self.newest().write(&pending[..written], head).unwrap();
+        self.ended = Some(JournalError::Closed);
+    }
+
+    /// Bytes that a flush would write.
+    #[cfg(test)]
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Lets every further write go to `file`.
+    #[cfg(test)]
+    pub(super) fn write_to(&mut self, file: fs::File) {
+        self.newest().replace_file(file);
+    }
+}
+
+impl Journal for FileJournal {
+    fn epoch(&self) -> Epoch {
+        self.header.epoch
+    }
+
+    fn head(&self) -> Lsn {
+        self.head
+    }
+
+    fn trimmed_to(&self) -> Lsn {
+        self.segments.front().map_or(self.head, |oldest| oldest.after)
+    }
+
+    fn append(&mut self, record: Record) -> Result<(), JournalError> {
+        self.check_open()?;
+        super::check_position(self.head, record.lsn)?;
+        self.encode(&record)?;
+        self.head = record.lsn;
+        self.tail.push(record);
+        if self.pending.len() >= PENDING_BYTES_MAX { self.write_pending() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), JournalError> {
+        self.check_open()?;
+        self.write_pending()
+    }
+
+    fn at_risk(&self) -> Lsn {
+        match self.segments.get(1) {
+            Some(second) if self.segments.len() >= self.options.segments_max => second.after,
+            _ => self.trimmed_to(),
+        }
+    }
+
+    fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> Result<Chunk, JournalError> {
+        let trimmed = after < self.trimmed_to();
+        let after = after.max(self.trimmed_to());
+        let mut filling = Filling::new(records_max, bytes_max);
+        if after < self.tail.after() {
+            self.read_files(after, &mut filling)?;
+        }
+        self.tail.read(after, &mut filling);
+        Ok(Chunk { trimmed, ..filling.chunk })
+    }
+
+    fn knows(&self, offset: &Offset) -> bool {
+        if offset.epoch != self.header.epoch || offset.lsn > self.head {
+            return false;
+        }
+        if offset.lsn <= self.trimmed_to() {
+            return true;
+        }
+        match self.read(Lsn(offset.lsn.0 - 1), 1, 0) {
+            Ok(chunk) => chunk
+                .records
+                .first()
+                .is_some_and(|record| record.lsn == offset.lsn && record.fingerprint == offset.fingerprint),
+            Err(error) => {
+                log::error!("offset cannot be checked, it is taken for unknown error={error}");
+                false
+            }
+        }
+    }
+
+    fn close(&mut self) -> Result<(), JournalError> {
+        match &self.ended {
+            None => {}
+            Some(JournalError::Closed) => return Ok(()),
+            Some(error) => return Err(error.clone()),
+        }
+        self.end()?;
+        self.ended = Some(JournalError::Closed);
+        Ok(())
+    }
+}
+
+impl Drop for FileJournal {
+    fn drop(&mut self) {
+        // After a panic, nobody knows whether all was appended that should have been.
+        if self.ended.is_none() && !std::thread::panicking() && self.end().is_ok() {
+            log::info!("journal closed folder={}", self.folder.path.display());
+        }
+    }
+}
+
+/// Reads what a folder holds and decides how to go on. Changes nothing but the end of the newest segment, which a killed
+/// process has left half written.
+fn find(path: &Path, left: Option<&Header>, options: &FileOptions) -> Result<Found, OpenError> {
+    let mut found = Found {
+        start: Start::New,
+        epoch: options.epoch,
+        head: Lsn(0),
+        sequence: 1,
+        segments: VecDeque::new(),
+        tail: Tail::new(options.records_max, options.bytes_max),
+    };
+    let Some(left) = left else { return Ok(found) };
+    let files = folder::segments(path)?;
+    found.sequence = files.last().map_or(1, |(newest, _)| newest + 1);
+    let reason = match left.state {
+        State::Failed => "writing to it had failed".to_owned(),
+        State::Open if options.boot.is_none() || left.boot != options.boot => {
+            "it was not closed before the machine was started again".to_owned()
+        }
+        State::Open | State::Closed => match read_log(&files, left, &mut found) {
+            Ok(()) => return Ok(found),
+            Err(Obstacle::Refuse(error)) => return Err(error),
+            Err(Obstacle::Discard(reason)) => reason,
+        },
+    };
+    let newest = files.iter().rev().find_map(|(sequence, path)| {
+        let mut segment = Segment::open(path.clone(), *sequence, false).ok()?;
+        let _ = segment.scan(|_| {});
+        Some(segment.last)
+    });
+    let is_taken = options.epoch == left.epoch;
+    Ok(Found {
+        start: Start::Discarded { reason },
+        epoch: if is_taken { Epoch::from_bits(options.epoch.to_bits() + 1) } else { options.epoch },
+        head: jump(newest.map_or(left.floor, |newest| newest.max(left.floor))),
+        segments: VecDeque::new(),
+        tail: Tail::new(options.records_max, options.bytes_max),
+        ..found
+    })
+}
+
+/// Reads a log that may go on.
+fn read_log(files: &[(u64, PathBuf)], left: &Header, found: &mut Found) -> Result<(), Obstacle> {
+    let was_closed = left.state == State::Closed;
+    let (mut records, mut cut) = (0, 0);
+    for (position, (sequence, path)) in files.iter().enumerate() {
+        // A killed process was writing at one place: the end of the newest segment.
+        let may_be_short = !was_closed && position + 1 == files.len();
+        let mut segment = match Segment::open(path.clone(), *sequence, true) {
+            Err(Fault::Short(_)) if may_be_short => break,
+            opened => opened.map_err(|fault| obstacle(path, fault))?,
+        };
+        if segment.epoch != left.epoch {
+            continue;
+        }
+        if let Some(before) = found.segments.back()
+            && (before.sequence + 1, before.last) != (segment.sequence, segment.after)
+        {
+            return Err(Obstacle::Discard(format!("{} does not follow the segment before it", path.display())));
+        }
+        let scanned = segment.scan(|record| {
+            records += 1;
+            let lsn = record.lsn;
+            found.tail.push(record);
+            found.tail.trim(lsn);
+        });
+        match scanned {
+            Err(Fault::Short(_)) if may_be_short => {
+                cut = segment.cut().map_err(|error| Obstacle::Refuse(OpenError::at(path, error)))?;
+            }
+            scanned => scanned.map_err(|fault| obstacle(path, fault))?,
+        }
+        found.segments.push_back(segment);
+    }
+    let newest = found.segments.back().map(|newest| newest.last);
+    if was_closed && newest != Some(left.last) {
+        return Err(Obstacle::Discard(format!("its end is missing: record {} was the newest", left.last.0)));
+    }
+    let head = newest.map_or(left.floor, |newest| newest.max(left.floor));
+    found.head = if was_closed { head } else { jump(head) };
+    (found.epoch, found.start) = (left.epoch, Start::Continued { records, cut });
+    Ok(())
+}
+
+/// Damage is never passed over; a file that cannot be read, or not by this program, is not taken for damaged.
+fn obstacle(path: &Path, fault: Fault) -> Obstacle {
+    match fault {
+        Fault::Io(_) | Fault::Newer(_) => Obstacle::Refuse(OpenError::fault(path, fault)),
+        Fault::Short(_) | Fault::Damaged(..) => Obstacle::Discard(fault.in_use(path).to_string()),
+    }
+}
+
+/// Beyond every number that may have been given away behind `head`.
+fn jump(head: Lsn) -> Lsn {
+    Lsn((head.0 + JUMP).min(Lsn::END - 1))
+}
+
+#[cfg(test)]
+mod figures;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

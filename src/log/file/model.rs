@@ -1,0 +1,193 @@
+//! Random lives of a file journal, with deaths at random bytes, against the memory journal as the model.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+use crate::ids::Fingerprint;
+use crate::log::contract::records::any_entry;
+use crate::log::contract::scratch::Scratch;
+use crate::log::memory::MemoryJournal;
+use crate::log::{Entry, Record};
+
+/// One step of a life.
+#[derive(Debug, Clone)]
+enum Step {
+    /// Appends, each so far behind the head.
+    Append(Vec<(u64, u32, Entry)>),
+    Flush,
+    Read {
+        after: u64,
+        records_max: usize,
+        bytes_max: usize,
+    },
+    /// The process dies; of what it was writing, so many thousandths are there.
+    Kill {
+        thousandths: usize,
+    },
+    /// The process ends, another one starts, perhaps on another boot.
+    Restart {
+        reboot: bool,
+    },
+    /// The machine dies.
+    PowerLoss,
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let appends = vec((1u64..4, any::<u32>(), any_entry()), 1..12);
+    prop_oneof![
+        6 => appends.prop_map(Step::Append),
+        3 => Just(Step::Flush),
+        4 => (any::<u64>(), 0usize..20, 0usize..4_000)
+            .prop_map(|(after, records_max, bytes_max)| Step::Read { after, records_max, bytes_max }),
+        2 => (0usize..1_001).prop_map(|thousandths| Step::Kill { thousandths }),
+        1 => any::<bool>().prop_map(|reboot| Step::Restart { reboot }),
+        1 => Just(Step::PowerLoss),
+    ]
+}
+
+struct Life {
+    scratch: Scratch,
+    boot: u128,
+    journal: Option<FileJournal>,
+    /// Everything of the epoch that is there, in a ring without end.
+    model: MemoryJournal,
+    records: Vec<Record>,
+    /// The highest number ever given, in any epoch.
+    given: Lsn,
+}
+
+impl Life {
+    fn new() -> Self {
+        let scratch = Scratch::new();
+        let journal = None;
+        let model = model(Epoch::new(1, 0), &[]);
+        let mut life = Self { scratch, boot: 1, journal, model, records: Vec::new(), given: Lsn(0) };
+        life.open();
+        life
+    }
+
+    fn open(&mut self) {
+        let options = FileOptions {
+            epoch: Epoch::new(1, 0),
+            boot: BootId::new(self.boot),
+            segments_max: 3,
+            segment_bytes: 4_000,
+            records_max: 5,
+            bytes_max: 2_000,
+        };
+        let journal = FileJournal::open(&self.scratch.0, options).unwrap();
+        assert!(journal.head() >= self.given, "{:?} was given already", journal.head());
+        self.model = model(journal.epoch(), &self.records);
+        self.journal = Some(journal);
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Append(entries) => {
+                for (gap, random, entry) in entries {
+                    self.append(gap, Fingerprint::new(random), entry);
+                }
+            }
+            Step::Flush => self.journal().flush().unwrap(),
+            Step::Read { after, records_max, bytes_max } => {
+                let after = Lsn(after % (self.model.head().0 + 2));
+                self.compare(after, records_max, bytes_max);
+            }
+            Step::Kill { thousandths } => {
+                let journal = self.journal.take().unwrap();
+                let pending = journal.pending_bytes();
+                let written = pending * thousandths / 1_000;
+                journal.kill(written);
+                // Those whose last byte was not written are gone.
+                let mut missing = pending - written;
+                while missing > 0 {
+                    missing = missing.saturating_sub(encoded_bytes(&self.records.pop().unwrap()));
+                }
+                let epoch = self.model.epoch();
+                self.open();
+                assert_eq!(self.journal().epoch(), epoch);
+            }
+            Step::Restart { reboot } => {
+                let (epoch, head) = (self.model.epoch(), self.journal().head());
+                self.journal = None;
+                self.boot += u128::from(reboot);
+                self.open();
+                assert_eq!((self.journal().epoch(), self.journal().head()), (epoch, head));
+            }
+            Step::PowerLoss => {
+                self.journal.take().unwrap().kill(usize::MAX);
+                self.boot += 1;
+                self.records.clear();
+                let epoch = self.model.epoch();
+                self.open();
+                assert!(self.journal().epoch() != epoch);
+            }
+        }
+        self.compare(Lsn(0), usize::MAX, usize::MAX);
+        self.compare(self.model.head(), usize::MAX, usize::MAX);
+        self.compare_offsets();
+    }
+
+    fn append(&mut self, gap: u64, fingerprint: Fingerprint, entry: Entry) {
+        let journal = self.journal.as_mut().unwrap();
+        let (at_risk, lsn) = (journal.at_risk(), Lsn(journal.head().0 + gap));
+        let record = Record { lsn, fingerprint, entry };
+        journal.append(record.clone()).unwrap();
+        assert!(journal.trimmed_to() <= at_risk, "what goes was at risk before");
+        self.given = lsn;
+        self.records.push(record.clone());
+        self.model.append(record).unwrap();
+    }
+
+    fn journal(&mut self) -> &mut FileJournal {
+        self.journal.as_mut().unwrap()
+    }
+
+    fn compare(&self, after: Lsn, records_max: usize, bytes_max: usize) {
+        let journal = self.journal.as_ref().unwrap();
+        let chunk = journal.read(after, records_max, bytes_max).unwrap();
+        assert_eq!(chunk.trimmed, after < journal.trimmed_to());
+        let model = self.model.read(after.max(journal.trimmed_to()), records_max, bytes_max).unwrap();
+        assert_eq!((chunk.records, chunk.more), (model.records, model.more));
+    }
+
+    fn compare_offsets(&self) {
+        let journal = self.journal.as_ref().unwrap();
+        for Record { lsn, fingerprint, .. } in &self.records {
+            let offset = Offset { epoch: journal.epoch(), lsn: *lsn, fingerprint: *fingerprint };
+            assert!(journal.knows(&offset));
+            let forged = Offset { fingerprint: Fingerprint::new(fingerprint.to_bits() ^ 1), ..offset };
+            assert_eq!(journal.knows(&forged), *lsn <= journal.trimmed_to());
+        }
+        let future = Offset { epoch: journal.epoch(), lsn: journal.head().next(), fingerprint: Fingerprint::new(0) };
+        assert!(!journal.knows(&future));
+    }
+}
+
+fn model(epoch: Epoch, records: &[Record]) -> MemoryJournal {
+    let mut model = MemoryJournal::new(epoch, usize::MAX, usize::MAX);
+    for record in records {
+        model.append(record.clone()).unwrap();
+    }
+    model
+}
+
+fn encoded_bytes(record: &Record) -> usize {
+    let mut bytes = Vec::new();
+    codec::encode(record, &mut bytes);
+    bytes.len()
+}
+
+proptest! {
+    // A case is hundreds of file operations.
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 4))]
+
+    #[test]
+    fn a_life_on_disk_is_a_life_in_memory_without_what_is_trimmed(steps in vec(any_step(), 1..40)) {
+        let mut life = Life::new();
+        for step in steps {
+            life.step(step);
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! The folder of a journal: its lock, its header, the names of its segments, and what can be wrong with it.
+//!
+//! The header `journal.header` says which log this is and how it was left:
+//!
+//! | bytes | | |
+//! |---|---|---|
+//! | 8 | `stentorJ` | |
+//! | 4 | format | of the folder, 1 |
+//! | 8 | epoch | |
+//! | 16 | boot | id of the machine's boot in which it was opened, 0 if unknown |
+//! | 1 | state | 0 open, 1 closed, 2 failed |
+//! | 8 | floor | LSNs up to here may have been given away |
+//! | 8 | last | when closed: the newest record |
+//! | 4 | checksum | of the bytes before it, CRC-32 |
+//!
+//! It refuses whatever is not a journal's, and touches nothing then.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::segment::Fault;
+use crate::ids::{Epoch, Lsn};
+
+/// Of everything in the folder. Another one is another program's.
+pub(super) const FORMAT: u32 = 1;
+
+const MAGIC: [u8; 8] = *b"stentorJ";
+const HEADER: &str = "journal.header";
+const HEADER_NEW: &str = "journal.header.new";
+const HEADER_BYTES: usize = 57;
+const LOCK: &str = "journal.lock";
+const SEGMENT: &str = "segment-";
+
+/// Stands in new volumes.
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// Why a journal was not opened. Nothing in its folder was changed.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Name an empty folder, or one that does not exist yet.
+    #[error(
+        "journal folder {}: it holds {found:?}, which is no part of a journal; name an empty folder, or one that does not \
+         exist yet",
+        path.display()
+    )]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// A file in it.
+        found: String,
+    },
+    /// Name a folder.
+    #[error("journal folder {}: it is a file; name a folder", path.display())]
+    NotAFolder {
+        /// What was named.
+        path: PathBuf,
+    },
+    /// Nothing is there to be read.
+    #[error("journal folder {}: there is no journal in it", path.display())]
+    Absent {
+        /// What was named.
+        path: PathBuf,
+    },
+    /// Use the program that wrote it, or give up what it holds.
+    #[error(
+        "journal file {}: format {found} is newer than {FORMAT}, which this program knows; run the newer program, or move \
+         the folder away and lose what it holds",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// Somebody else changed the folder: this program does not leave it so.
+    #[error(
+        "journal file {}: {found}; restore it, or move the folder away and lose what it holds",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        found: String,
+    },
+    /// Stop the other process, or name another folder: two never share one.
+    #[error("journal folder {}: in use by {by}; stop that, or name another folder", path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+        /// Who uses it, as it said itself.
+        by: String,
+    },
+    /// Give the user of this process the right to do so, or name another folder.
+    #[error(
+        "journal file {}: not permitted ({kind}); the user of this process must be able to read and write there",
+        path.display()
+    )]
+    NotPermitted {
+        /// The file or folder.
+        path: PathBuf,
+        /// How it was refused.
+        kind: ErrorKind,
+    },
+    /// Make room, or name a folder elsewhere.
+    #[error("journal file {}: no space left ({kind}); make room, or name a folder on another disk", path.display())]
+    NoSpace {
+        /// The file.
+        path: PathBuf,
+        /// How it was refused.
+        kind: ErrorKind,
+    },
+    /// The file system failed.
+    #[error("journal file {}: {error}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// How it failed.
+        error: io::Error,
+    },
+}
+
+impl OpenError {
+    /// What `error` at `path` means.
+    pub(super) fn at(path: &Path, error: io::Error) -> Self {
+        let (path, kind) = (path.to_owned(), error.kind());
+        match kind {
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Self::NotPermitted { path, kind },
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::NoSpace { path, kind },
+            ErrorKind::NotADirectory => Self::NotAFolder { path },
+            _ => Self::Io { path, error },
+        }
+    }
+
+    /// What is wrong with the file at `path`.
+    pub(super) fn fault(path: &Path, fault: Fault) -> Self {
+        let file = path.to_owned();
+        match fault {
+            Fault::Io(error) => Self::at(path, error),
+            Fault::Newer(found) => Self::Newer { path: file, found },
+            Fault::Short(at) => Self::Damaged { path: file, found: format!("it ends early, at byte {at}") },
+            Fault::Damaged(at, reason) => Self::Damaged { path: file, found: format!("{reason}, at byte {at}") },
+        }
+    }
+}
+
+/// One boot of the machine. What was written in another one, without a clean end, may have gaps that nobody can see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BootId(u128);
+
+impl BootId {
+    /// Takes what the kernel calls this boot; 0 is nobody's.
+    pub(crate) fn new(id: u128) -> Option<Self> {
+        (id != 0).then_some(Self(id))
+    }
+
+    /// Asks the kernel. Without an answer, only a clean end lets a log go on.
+    pub(crate) fn of_this_machine() -> Option<Self> {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        u128::from_str_radix(&text.trim().replace('-', ""), 16).ok().and_then(Self::new)
+    }
+}
+
+/// How a log was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// In use, or its process was killed.
+    Open,
+    /// All of it is on the disk.
+    Closed,
+    /// Not all that was to be written could be.
+    Failed,
+}
+
+/// What the header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) epoch: Epoch,
+    pub(super) boot: Option<BootId>,
+    pub(super) state: State,
+    /// LSNs up to here may have been given away.
+    pub(super) floor: Lsn,
+    /// When closed: the newest record.
+    pub(super) last: Lsn,
+}
+
+impl Header {
+    fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = Vec::with_capacity(HEADER_BYTES);
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&FORMAT.to_le_bytes());
+        bytes.extend_from_slice(&self.epoch.to_bits().to_le_bytes());
+        bytes.extend_from_slice(&self.boot.map_or(0, |boot| boot.0).to_le_bytes());
+        bytes.push(match self.state {
+            State::Open => 0,
+            State::Closed => 1,
+            State::Failed => 2,
+        });
+        bytes.extend_from_slice(&self.floor.0.to_le_bytes());
+        bytes.extend_from_slice(&self.last.0.to_le_bytes());
+        bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+        let mut header = [0; HEADER_BYTES];
+        header.copy_from_slice(&bytes);
+        header
+    }
+
+    /// Reads the header of the journal at `folder`; none if there is no such file.
+    pub(super) fn read(folder: &Path) -> Result<Option<Self>, OpenError> {
+        let path = folder.join(HEADER);
+        let mut bytes = Vec::new();
+        match File::open(&path).and_then(|file| file.take(4_096).read_to_end(&mut bytes)) {
+            Ok(_) => Self::decode(&bytes).map(Some).map_err(|fault| OpenError::fault(&path, fault)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(OpenError::at(folder, error)),
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Fault> {
+        let damaged = |reason: String| Fault::Damaged(0, reason);
+        if bytes.len() >= 12 && bytes[..8] == MAGIC && u32_at(bytes, 8) > FORMAT {
+            return Err(Fault::Newer(u32_at(bytes, 8)));
+        }
+        if bytes.len() != HEADER_BYTES {
+            return Err(damaged(format!("it has {} bytes, expected {HEADER_BYTES}", bytes.len())));
+        }
+        if bytes[..8] != MAGIC {
+            return Err(damaged("it does not begin as a journal's header does".to_owned()));
+        }
+        if u32_at(bytes, 53) != crc32fast::hash(&bytes[..53]) {
+            return Err(damaged("its checksum is wrong".to_owned()));
+        }
+        let boot = u128::from(u64_at(bytes, 20)) | u128::from(u64_at(bytes, 28)) << 64;
+        let state = match bytes[36] {
+            0 => State::Open,
+            1 => State::Closed,
+            2 => State::Failed,
+            other => return Err(damaged(format!("its state is {other}, expected 0, 1 or 2"))),
+        };
+        Ok(Self {
+            epoch: Epoch::from_bits(u64_at(bytes, 12)),
+            boot: BootId::new(boot),
+            state,
+            floor: Lsn(u64_at(bytes, 37)),
+            last: Lsn(u64_at(bytes, 45)),
+        })
+    }
+}
+
+/// A folder that this process alone writes in.
+#[derive(Debug)]
+pub(super) struct Folder {
+    pub(super) path: PathBuf,
+    /// Unlocked when it is dropped.
+    _lock: File,
+}
+
+impl Folder {
+    /// Makes the folder, if there is none, and locks it.
+    pub(super) fn lock(path: &Path) -> Result<Self, OpenError> {
+        create_folder(path).map_err(|error| OpenError::at(path, error))?;
+        check_names(path)?;
+        let lock_path = path.join(LOCK);
+        let failed = |error| OpenError::at(&lock_path, error);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        for_owner_only(&mut options);
+        let mut lock = options.open(&lock_path).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut by = String::new();
+                let _ = lock.take(64).read_to_string(&mut by);
+                let by = if by.is_empty() { "another process".to_owned() } else { by };
+                return Err(OpenError::Locked { path: path.to_owned(), by });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        lock.set_len(0).and_then(|()| write!(lock, "process {}", std::process::id())).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Writes the header and waits until it is on the disk.
+    pub(super) fn write_header(&self, header: &Header) -> Result<(), OpenError> {
+        let path = self.path.join(HEADER);
+        self.try_write_header(header).map_err(|error| OpenError::at(&path, error))
+    }
+
+    /// A first header appears whole or not at all. Later ones are written in place, which a full disk allows too: they lie
+    /// within one sector.
+    pub(super) fn try_write_header(&self, header: &Header) -> io::Result<()> {
+        let path = self.path.join(HEADER);
+        match OpenOptions::new().write(true).open(&path) {
+            Ok(mut file) => {
+                file.seek(SeekFrom::Start(0))?;
+                file.write_all(&header.encode())?;
+                file.sync_all()
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let new = self.path.join(HEADER_NEW);
+                let mut options = OpenOptions::new();
+                options.write(true).create(true).truncate(true);
+                for_owner_only(&mut options);
+                let mut file = options.open(&new)?;
+                file.write_all(&header.encode())?;
+                file.sync_all()?;
+                fs::rename(&new, &path)?;
+                self.sync()
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes sure that nobody takes this log for whole: without header it is refused.
+    pub(super) fn remove_header(&self) -> io::Result<()> {
+        fs::remove_file(self.path.join(HEADER))
+    }
+
+    /// Waits until the names in the folder are on the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        // Elsewhere a folder cannot be opened.
+        if cfg!(unix) { File::open(&self.path)?.sync_all() } else { Ok(()) }
+    }
+}
+
+/// The segments in a folder, the oldest first.
+pub(super) fn segments(folder: &Path) -> Result<Vec<(u64, PathBuf)>, OpenError> {
+    let mut segments = Vec::new();
+    for name in names(folder)? {
+        if let Some(sequence) = name.strip_prefix(SEGMENT).and_then(|digits| digits.parse().ok())
+            && name == segment_name(sequence)
+        {
+            segments.push((sequence, folder.join(name)));
+        }
+    }
+    segments.sort_unstable();
+    Ok(segments)
+}
+
+pub(super) fn segment_name(sequence: u64) -> String {
+    format!("{SEGMENT}{sequence:010}")
+}
+
+/// What a journal holds is secret: private ids, and what clients say to each other.
+pub(super) fn for_owner_only(options: &mut OpenOptions) {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+}
+
+/// The number at `at` of a header that has been found long enough.
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes[at..at + 4].iter().rev().fold(0, |number, byte| number << 8 | u32::from(*byte))
+}
+
+/// The number at `at` of a header that has been found long enough.
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+}
+
+fn create_folder(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(ErrorKind::NotADirectory.into()),
+        Err(_) => builder.recursive(true).create(path),
+    }
+}
+
+/// A folder without header must be new: with other people's files in it, somebody named the wrong one.
+fn check_names(path: &Path) -> Result<(), OpenError> {
+    let names = names(path)?;
+    if names.iter().any(|name| name == HEADER) {
+        return Ok(());
+    }
+    let known = [LOCK, HEADER_NEW, LOST_AND_FOUND];
+    match names.into_iter().find(|name| !known.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) if name.starts_with(SEGMENT) => {
+            Err(OpenError::Damaged { path: path.join(HEADER), found: format!("it is missing, though {name} is there") })
+        }
+        Some(found) => Err(OpenError::Foreign { path: path.to_owned(), found }),
+    }
+}
+
+fn names(path: &Path) -> Result<Vec<String>, OpenError> {
+    let failed = |error| OpenError::at(path, error);
+    let entries = fs::read_dir(path).map_err(failed)?;
+    entries.map(|entry| Ok(entry.map_err(failed)?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests;

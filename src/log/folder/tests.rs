@@ -1,0 +1,160 @@
+//! What is said of folders that are no journal's, or somebody else's, or damaged.
+
+use super::*;
+use crate::log::codec;
+use crate::log::contract::records::event;
+use crate::log::contract::scratch::Scratch;
+use crate::log::file::{FileJournal, FileOptions};
+use crate::log::{Journal, segment};
+
+fn options() -> FileOptions {
+    FileOptions {
+        epoch: Epoch::new(1, 1),
+        boot: BootId::new(1),
+        segments_max: 4,
+        segment_bytes: 1 << 20,
+        records_max: 4,
+        bytes_max: 1 << 20,
+    }
+}
+
+fn open(scratch: &Scratch) -> FileJournal {
+    FileJournal::open(&scratch.0, options()).unwrap()
+}
+
+fn write_at(path: &Path, bytes: &[u8], at: u64) {
+    let mut file = OpenOptions::new().write(true).open(path).unwrap();
+    file.seek(SeekFrom::Start(at)).unwrap();
+    file.write_all(bytes).unwrap();
+}
+
+#[test]
+fn two_never_share_a_folder() {
+    let scratch = Scratch::new();
+    let journal = open(&scratch);
+    let error = FileJournal::open(&scratch.0, options()).unwrap_err();
+    assert!(matches!(error, OpenError::Locked { .. }));
+    let by = format!("in use by process {}; stop that, or name another folder", std::process::id());
+    assert!(error.to_string().ends_with(&by), "{error}");
+    drop(journal);
+    open(&scratch);
+}
+
+#[test]
+fn what_is_wrong_with_a_folder_is_said() {
+    type Prepare = fn(&Scratch);
+    let cases: [(Prepare, &str); 7] = [
+        (
+            |scratch| {
+                fs::create_dir(&scratch.0).unwrap();
+                fs::write(scratch.0.join("taxes.ods"), "").unwrap();
+            },
+            ": it holds \"taxes.ods\", which is no part of a journal; name an empty folder, or one that does not exist yet",
+        ),
+        (|scratch| fs::write(&scratch.0, "").unwrap(), ": it is a file; name a folder"),
+        (
+            |scratch| {
+                drop(open(scratch));
+                fs::write(scratch.0.join("journal.header"), "stentor").unwrap();
+            },
+            "/journal.header: it has 7 bytes, expected 57, at byte 0; restore it, or move the folder away and lose what it \
+             holds",
+        ),
+        (
+            |scratch| {
+                drop(open(scratch));
+                write_at(&scratch.0.join("journal.header"), &[9], 8);
+            },
+            "/journal.header: format 9 is newer than 1, which this program knows; run the newer program, or move the folder \
+             away and lose what it holds",
+        ),
+        (
+            |scratch| {
+                drop(open(scratch));
+                fs::remove_file(scratch.0.join("journal.header")).unwrap();
+            },
+            "/journal.header: it is missing, though segment-0000000001 is there; restore it, or move the folder away and lose \
+             what it holds",
+        ),
+        (
+            |scratch| {
+                let mut journal = open(scratch);
+                journal.append(event(1, 20)).unwrap();
+                drop(journal);
+                let bytes = newer_record();
+                let path = segments(&scratch.0).unwrap().remove(0).1;
+                write_at(&path, &bytes, segment::HEADER_BYTES as u64);
+            },
+            "/segment-0000000001: format 2 is newer than 1, which this program knows; run the newer program, or move the \
+             folder away and lose what it holds",
+        ),
+        (
+            |scratch| {
+                drop(open(scratch));
+                fs::remove_file(scratch.0.join("journal.lock")).unwrap();
+                fs::create_dir(scratch.0.join("journal.lock")).unwrap();
+            },
+            "/journal.lock: Is a directory (os error 21)",
+        ),
+    ];
+    for (prepare, expected) in cases {
+        let scratch = Scratch::new();
+        prepare(&scratch);
+        let error = FileJournal::open(&scratch.0, options()).unwrap_err().to_string();
+        assert!(error.contains(&*scratch.0.to_string_lossy()) && error.ends_with(expected), "{error}");
+    }
+}
+
+/// The header of a record as a later version of this program may write it.
+fn newer_record() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    codec::encode(&event(1, 20), &mut bytes);
+    bytes[0] = 2;
+    let sum = crc32fast::hash(&bytes[..17]);
+    bytes[17..21].copy_from_slice(&sum.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn a_foreign_folder_is_left_alone() {
+    let scratch = Scratch::new();
+    fs::create_dir(&scratch.0).unwrap();
+    fs::write(scratch.0.join("taxes.ods"), "").unwrap();
+    assert!(matches!(FileJournal::open(&scratch.0, options()), Err(OpenError::Foreign { .. })));
+    assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 1);
+}
+
+#[test]
+fn errors_of_the_file_system_are_told_apart() {
+    let said = |kind: ErrorKind| OpenError::at(Path::new("/data/j"), kind.into()).to_string();
+    assert!(
+        said(ErrorKind::PermissionDenied).ends_with("the user of this process must be able to read and write there")
+    );
+    assert!(said(ErrorKind::ReadOnlyFilesystem).starts_with("journal file /data/j: not permitted (read-only"));
+    assert!(said(ErrorKind::StorageFull).ends_with("make room, or name a folder on another disk"));
+    assert_eq!(said(ErrorKind::TimedOut), "journal file /data/j: timed out");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_place_where_nobody_may_write_is_said_to_be_one() {
+    // Not even root may.
+    let error = FileJournal::open(Path::new("/proc/stentor/journal"), options()).unwrap_err();
+    assert!(error.to_string().starts_with("journal file /proc/stentor/journal: "), "{error}");
+    let error = FileJournal::open(Path::new("/sys/kernel/stentor"), options()).unwrap_err();
+    assert!(matches!(error, OpenError::NotPermitted { .. }), "{error}");
+}
+
+#[test]
+#[cfg(unix)]
+fn what_a_journal_holds_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = Scratch::new();
+    let _journal = open(&scratch);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&scratch.0), 0o700);
+    for entry in fs::read_dir(&scratch.0).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+}
