@@ -23,8 +23,8 @@ test: test-rust test-node test-python ## all tests: Rust, then the stock JavaScr
 test-rust: ## cargo test
 	@cargo test && echo "cargo test: passed" || { echo "cargo test: FAILED"; exit 1; }
 
-test-node: $(NODE_STAMP) ## the JavaScript client (builds the binary first)
-	@cargo build --bin stentor
+test-node: $(NODE_STAMP) ## the JavaScript client (builds binary and example first)
+	@cargo build --bin stentor --example tour
 	@cd $(CLIENTS) && npm test --silent && echo "node:test: passed" || { echo "node:test: FAILED"; exit 1; }
 
 test-python: $(PYTHON_STAMP) ## the Python client (builds the binary first)
