@@ -158,6 +158,8 @@ pub(super) const KEYS: &[Key] = keys! {
         "For the attachments of a binary event to follow it.";
     TIMES close_linger = limits.close_linger, Form::Duration,
         "For a closing connection to take its last bytes; then it is reset.";
+    TIMES drain = drain, Form::Duration,
+        "For closing all connections when asked to end, in waves, so that the clients do not come back all at once. Asked a second time, the hub ends at once.";
     TIMES backlog = limits.backlog, count("connections"),
         "Connections that may wait to be accepted.";
 

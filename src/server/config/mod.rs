@@ -11,6 +11,7 @@ mod value;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use super::{Builder, Recovery, Server};
 use crate::limits::Limits;
@@ -100,6 +101,8 @@ pub struct Config {
     pub cookie_secure: bool,
     /// `strict`, `lax` or `none`.
     pub cookie_same_site: String,
+    /// How long to take for closing connections at the end.
+    pub drain: Duration,
     /// Events of one socket; `None` is no limit.
     pub events_per_second: Option<NonZeroU32>,
     /// Largest message in either direction of a request, in bytes.
@@ -127,6 +130,7 @@ impl Default for Config {
             cookie: None,
             cookie_secure: false,
             cookie_same_site: "lax".into(),
+            drain: Duration::from_secs(1),
             events_per_second: None,
             max_payload: limits.payload_bytes_max,
             limits,
