@@ -1,6 +1,6 @@
 //! The configuration of `stentor serve`: a file, then `STENTOR_*` in the environment, then flags; the last one counts.
 //!
-//! Here stands what a configuration is, and the server that it describes. [`keys`] is the table of settings, `load` puts
+//! Here stands what a configuration is, and the server that it describes. `keys` is the table of settings, `load` puts
 //! the three sources together, `text` explains.
 
 mod keys;
