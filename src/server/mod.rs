@@ -135,7 +135,7 @@ impl Server {
     /// | `stentor_connections{transport}` | gauge | sessions | by what carries them now: `polling`, `websocket` |
     /// | `stentor_sessions_opened_total{transport}` | counter | sessions | by what they began on |
     /// | `stentor_upgrades_total` | counter | sessions | went from polling to websocket |
-    /// | `stentor_sessions_closed_total{reason}` | counter | sessions | by [`DisconnectReason`](crate::DisconnectReason) |
+    /// | `stentor_sessions_closed_total{reason}` | counter | sessions | by [`DisconnectReason`] |
     /// | `stentor_requests_refused_total{code,reason}` | counter | requests | by Engine.IO's code, and in words |
     /// | `stentor_oversized_messages_total{transport}` | counter | messages | from clients, over [`Limits::payload_bytes_max`](crate::Limits::payload_bytes_max) |
     /// | `stentor_received_packets_total` | counter | packets | Engine.IO packets from clients |
