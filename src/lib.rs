@@ -84,6 +84,7 @@ pub use crate::protocol::socketio::packet::Args;
 pub use crate::server::config;
 pub use crate::server::demo;
 pub use crate::server::http;
+pub use crate::server::journal_tool as journal;
 pub use crate::server::on_connect;
 pub use crate::server::vocabulary;
 pub use crate::server::{BuildError, Builder, Listener, METRICS_CONTENT_TYPE, NotAccepting, Recovery, Server};

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command};
 use stentor::config::{self, Effective};
-use stentor::{demo, http, vocabulary};
+use stentor::{demo, http, journal, vocabulary};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -65,7 +65,7 @@ fn command() -> Command {
         .about(ABOUT)
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve, config])
+        .subcommands([serve, config, journal::command()])
 }
 
 fn main() -> ExitCode {
@@ -88,6 +88,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
             actix::System::new().block_on(serve(&effective))
         }
         Some(("config", matches)) => configuration(matches),
+        Some(("journal", matches)) => Ok(journal::run(matches, &mut io::stdout().lock())?),
         _ => Ok(()),
     }
 }

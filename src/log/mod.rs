@@ -7,7 +7,7 @@
 mod chunk;
 mod codec;
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 pub(crate) mod file;
 pub(crate) mod folder;
 pub(crate) mod inspect;

@@ -5,6 +5,7 @@ pub mod config;
 pub mod demo;
 mod embedding;
 pub mod http;
+pub mod journal_tool;
 mod listener;
 mod metrics;
 mod rate;

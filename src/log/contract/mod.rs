@@ -1,7 +1,7 @@
 //! What every journal must do, whatever it is made of. Run on each driver.
 
 pub(super) mod records;
-pub(super) mod scratch;
+pub(crate) mod scratch;
 
 use self::records::{event, every_kind, fingerprint};
 use self::scratch::Scratch;

@@ -5,17 +5,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A path at which nothing is yet.
 #[derive(Debug)]
-pub(in crate::log) struct Scratch(pub(in crate::log) PathBuf);
+pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
     /// In memory, where there is a place for that: nothing here can see what an fsync does.
-    pub(in crate::log) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let memory = PathBuf::from("/dev/shm");
         Self::at(if memory.is_dir() { memory } else { std::env::temp_dir() })
     }
 
     /// Where files usually are.
-    pub(in crate::log) fn on_disk() -> Self {
+    pub(crate) fn on_disk() -> Self {
         Self::at(std::env::temp_dir())
     }
 

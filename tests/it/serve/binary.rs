@@ -74,6 +74,15 @@ fn help_says_what_it_is_what_to_open_and_how_to_begin() {
 }
 
 #[test]
+fn a_folder_without_a_journal_is_an_error_that_names_it() {
+    let (ok, out, error) = output(&mut stentor(&["journal", "stats", "/nowhere/journal"]));
+    assert!(!ok && out.is_empty());
+    assert_eq!(error, "stentor: journal folder /nowhere/journal: there is no journal in it\n");
+    let (_, help, _) = output(&mut stentor(&["journal", "--help"]));
+    assert!(help.contains("need not stop the server"), "{help}");
+}
+
+#[test]
 fn the_default_configuration_checks_as_nothing_but_defaults() {
     let (_, file, _) = output(&mut stentor(&["config", "default"]));
     let path = std::env::temp_dir().join(format!("stentor-{}-default.toml", std::process::id()));
