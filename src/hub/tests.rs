@@ -257,19 +257,45 @@ fn answers_to_publishers_wait_while_a_worker_is_behind() {
     });
 }
 
+/// A memory journal that shows each record before it takes it.
+struct Spied<F>(MemoryJournal, F);
+
+impl<F: FnMut(&Record) + Send> Journal for Spied<F> {
+    fn epoch(&self) -> Epoch {
+        self.0.epoch()
+    }
+    fn head(&self) -> Lsn {
+        self.0.head()
+    }
+    fn append(&mut self, record: Record) -> Result<(), JournalError> {
+        self.1(&record);
+        self.0.append(record)
+    }
+    fn trimmed_to(&self) -> Lsn {
+        self.0.trimmed_to()
+    }
+    fn flush(&mut self) -> Result<(), JournalError> {
+        self.0.flush()
+    }
+    fn at_risk(&self) -> Lsn {
+        self.0.at_risk()
+    }
+    fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> Result<Chunk, JournalError> {
+        self.0.read(after, records_max, bytes_max)
+    }
+    fn knows(&self, offset: &Offset) -> bool {
+        self.0.knows(offset)
+    }
+    fn close(&mut self) -> Result<(), JournalError> {
+        self.0.close()
+    }
+}
+
 #[test]
 fn recoverable_entries_are_journalled_in_the_order_of_their_numbers() {
-    /// Tells what is appended.
-    struct Spied(MemoryJournal, mpsc::Sender<(Lsn, &'static str)>);
-
-    impl Journal for Spied {
-        fn epoch(&self) -> Epoch {
-            self.0.epoch()
-        }
-        fn head(&self) -> Lsn {
-            self.0.head()
-        }
-        fn append(&mut self, record: Record) -> Result<(), JournalError> {
+    run(async {
+        let (appended, journalled) = mpsc::channel();
+        let journal = Box::new(Spied(journal(), move |record: &Record| {
             let kind = match record.entry {
                 Entry::Event(_) => "event",
                 Entry::Connect { .. } => "connect",
@@ -278,32 +304,8 @@ fn recoverable_entries_are_journalled_in_the_order_of_their_numbers() {
                 Entry::Disconnect { .. } => "disconnect",
                 Entry::Data { .. } | Entry::Session(_) => "other",
             };
-            let _ = self.1.send((record.lsn, kind));
-            self.0.append(record)
-        }
-        fn trimmed_to(&self) -> Lsn {
-            self.0.trimmed_to()
-        }
-        fn flush(&mut self) -> Result<(), JournalError> {
-            self.0.flush()
-        }
-        fn at_risk(&self) -> Lsn {
-            self.0.at_risk()
-        }
-        fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> Result<Chunk, JournalError> {
-            self.0.read(after, records_max, bytes_max)
-        }
-        fn knows(&self, offset: &Offset) -> bool {
-            self.0.knows(offset)
-        }
-        fn close(&mut self) -> Result<(), JournalError> {
-            self.0.close()
-        }
-    }
-
-    run(async {
-        let (appended, journalled) = mpsc::channel();
-        let journal = Box::new(Spied(journal(), appended));
+            let _ = appended.send((record.lsn, kind));
+        }));
         let mut rig = Rig::new(Limits::default(), Stores { journal: Some(journal), ..Stores::default() });
         rig.connect(1);
         rig.join(1, "a");
@@ -407,45 +409,13 @@ fn others_of_the_hubs_thread_have_their_turn_while_commands_keep_coming() {
 
 #[test]
 fn a_hub_that_panics_when_it_tries_again_ends_the_process() {
-    /// Panics with the record of a disconnect.
-    struct Planted(MemoryJournal);
-
-    impl Journal for Planted {
-        fn epoch(&self) -> Epoch {
-            self.0.epoch()
-        }
-        fn head(&self) -> Lsn {
-            self.0.head()
-        }
-        fn append(&mut self, record: Record) -> Result<(), JournalError> {
-            assert!(!matches!(record.entry, Entry::Disconnect { .. }), "planted");
-            self.0.append(record)
-        }
-        fn trimmed_to(&self) -> Lsn {
-            self.0.trimmed_to()
-        }
-        fn flush(&mut self) -> Result<(), JournalError> {
-            self.0.flush()
-        }
-        fn at_risk(&self) -> Lsn {
-            self.0.at_risk()
-        }
-        fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> Result<Chunk, JournalError> {
-            self.0.read(after, records_max, bytes_max)
-        }
-        fn knows(&self, offset: &Offset) -> bool {
-            self.0.knows(offset)
-        }
-        fn close(&mut self) -> Result<(), JournalError> {
-            self.0.close()
-        }
-    }
-
     if !is_to_panic() {
         return aborts("hub::tests::a_hub_that_panics_when_it_tries_again_ends_the_process");
     }
     run(async {
-        let journal = Box::new(Planted(journal()));
+        let journal = Box::new(Spied(journal(), |record: &Record| {
+            assert!(!matches!(record.entry, Entry::Disconnect { .. }), "planted");
+        }));
         let mut rig = Rig::new(Limits::default(), Stores { journal: Some(journal), ..Stores::default() });
         // A worker whose mailbox nobody empties: the hub will try again. By then it is gone, and its sockets with it.
         let never_run = Context::<Listener>::new();

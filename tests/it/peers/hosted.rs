@@ -110,44 +110,6 @@ fn a_client_that_stops_reading_ends_when_its_outbox_is_full() {
     hub.is_unharmed();
 }
 
-#[test]
-fn a_client_that_goes_while_its_session_does_not_read_is_noticed() {
-    // Its handlers never return, and it went on sending until the session stopped reading.
-    for reset in [true, false] {
-        let (tell, told) = report();
-        let hub = Hub::limited(
-            |limits| {
-                limits.ping_interval = Duration::from_millis(200);
-                limits.ping_timeout = Duration::from_millis(200);
-                limits.handlers_pending_max = 1;
-                limits.held_events_max = 1;
-            },
-            |io| {
-                ends(io, &tell);
-                let started = tell.clone();
-                let _ = io.of("/").on("hang", move |_, _: Event<()>| {
-                    started.say("started");
-                    std::future::pending()
-                });
-            },
-        );
-        let mut client = hub.join(Transport::Pump);
-        for _ in 0..10 {
-            client.send(r#"42["hang"]"#);
-        }
-        assert_eq!(told.next(), "started");
-        let websocket = client.into_websocket();
-        if reset {
-            websocket.reset()
-        } else {
-            websocket.finish()
-        }
-        let reason = told.next();
-        assert!(["transport error", "transport close", "ping timeout"].contains(&reason.as_str()), "{reason}");
-        hub.is_unharmed();
-    }
-}
-
 /// A client of a host, whose poll waits.
 fn parked(host: &Host) -> Http {
     let mut client = Client::open(host.address, Transport::Polling);

@@ -228,12 +228,14 @@ fn members_of_a_room_are_served_while_one_of_them_is_jammed() {
 #[test]
 fn a_client_that_goes_while_its_session_does_not_read_is_noticed() {
     // Its handlers never return, and it went on sending until the session stopped reading.
-    for reset in [true, false] {
+    for (transport, reset) in
+        [Transport::Websocket, Transport::Pump].into_iter().flat_map(|way| [(way, true), (way, false)])
+    {
         let (tell, told) = report();
         let hub = Hub::limited(
             |limits| {
-                limits.ping_interval = Duration::from_millis(200);
-                limits.ping_timeout = Duration::from_millis(200);
+                limits.ping_interval = Duration::from_millis(500);
+                limits.ping_timeout = Duration::from_millis(500);
                 limits.handlers_pending_max = 1;
                 limits.held_events_max = 1;
             },
@@ -246,7 +248,7 @@ fn a_client_that_goes_while_its_session_does_not_read_is_noticed() {
                 });
             },
         );
-        let mut client = hub.join(Transport::Websocket);
+        let mut client = hub.join(transport);
         for _ in 0..10 {
             client.send(r#"42["hang"]"#);
         }
