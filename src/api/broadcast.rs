@@ -105,6 +105,17 @@ impl Broadcast {
     /// [`Limits::answers_bytes_max`](crate::Limits::answers_bytes_max) are not kept.
     ///
     /// The event bears no offset token.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use stentor::{Answers, EmitError, Server};
+    /// # async fn ask(io: &Server) -> Result<(), EmitError> {
+    /// let Answers { answers, missing, .. } =
+    ///     io.to("crew").timeout(Duration::from_secs(5)).emit_with_ack::<bool, _>("ready?", ()).await?;
+    /// let ready = answers.iter().filter(|(_, ready)| *ready).count();
+    /// log::info!("{ready} are ready, {} did not say", missing.len());
+    /// # Ok(()) }
+    /// ```
     pub async fn emit_with_ack<R: FromArgs, T: ToArgs>(self, name: &str, data: T) -> Result<Answers<R>, EmitError> {
         if let Some(error) = self.invalid {
             return Err(error.into());

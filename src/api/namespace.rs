@@ -86,6 +86,20 @@ impl Namespace {
     }
 
     /// What happens to the rooms of this namespace from here on.
+    ///
+    /// ```no_run
+    /// # use stentor::{RoomEvent, Server};
+    /// # async fn watch(io: &Server) {
+    /// let mut events = io.of("/").room_events();
+    /// while let Some(event) = events.next().await {
+    ///     match event {
+    ///         Ok(RoomEvent::Created { room }) => log::info!("room {room} is there"),
+    ///         Ok(_) => {}
+    ///         Err(missed) => log::warn!("{missed}"),
+    ///     }
+    /// }
+    /// # }
+    /// ```
     pub fn room_events(&self) -> RoomEvents {
         RoomEvents::new(self.core.room_changes.subscribe(), self.path.clone())
     }

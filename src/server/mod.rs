@@ -95,6 +95,21 @@ impl Server {
     ///
     /// `matches` is asked at every CONNECT to a path that `of` has not made; what else a client must bring is for
     /// [`NamespacePattern::with`] to see.
+    ///
+    /// ```no_run
+    /// # use stentor::{ConnectError, Server};
+    /// # fn register(io: &Server) {
+    /// io.of_matching(|path| path.starts_with("/tenant-"))
+    ///     .with(|socket| async move {
+    ///         let token: Option<String> = socket.auth().map_err(|_| ConnectError::new("token is not a string"))?;
+    ///         token.map(drop).ok_or_else(|| ConnectError::new("token is missing"))
+    ///     })
+    ///     .on_connection(|socket| async move {
+    ///         log::info!("somebody came to {}", socket.namespace().path());
+    ///         Ok(())
+    ///     });
+    /// # }
+    /// ```
     pub fn of_matching(&self, matches: impl Fn(&str) -> bool + Send + Sync + 'static) -> NamespacePattern {
         NamespacePattern::new(self.endpoint.services.core.clone(), Arc::new(matches))
     }

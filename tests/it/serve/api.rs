@@ -5,8 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stentor::vocabulary;
 
-use super::binary::{Serving, stentor};
-use crate::support::{API_KEY, Client, Hub, Transport, on_every_transport};
+use crate::support::{API_KEY, Client, Hub, Process, Transport, on_every_transport, stentor};
 
 /// `/` and `/other` with the vocabulary.
 fn hub() -> Hub {
@@ -141,7 +140,7 @@ fn without_the_key_nothing_is_told_or_done() {
 
 #[test]
 fn without_a_configured_key_nobody_is_let_in_and_told_how_to_set_one() {
-    let serving = Serving::start(&mut stentor(&["serve"]));
+    let serving = Process::run(&mut stentor(&["serve"]));
     let response = serving.http().request("GET", "/api/v1/rooms", &[("Authorization", "Bearer x")], b"");
     let body = serde_json::from_str(&response.body).unwrap();
     refused((response.head.status, body), 403, "no_api_key", "STENTOR_API_KEY");

@@ -1,62 +1,12 @@
 //! The binary itself: what it says, what it serves, how it ends.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 
-use crate::support::{Client, DEADLINE, Http, Transport};
-
-pub(super) fn stentor(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_stentor"));
-    command.args(args);
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("STENTOR_") {
-            command.env_remove(name);
-        }
-    }
-    command
-}
+use crate::support::{Client, DEADLINE, Process, Transport, stentor};
 
 fn output(command: &mut Command) -> (bool, String, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     (status.success(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
-}
-
-/// `stentor serve` on a free port; killed when dropped.
-pub(super) struct Serving {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Serving {
-    pub(super) fn start(command: &mut Command) -> Self {
-        let mut child = command.args(["--port", "0"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("stentor listens on http://").expect("an address").parse().unwrap();
-        Self { child, address }
-    }
-
-    pub(super) fn http(&self) -> Http {
-        Http::connect(self.address)
-    }
-
-    /// Asks the process to end; what it had written to its log.
-    fn stop(mut self) -> String {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        assert!(self.child.wait().unwrap().success());
-        let mut log = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
-        log
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[test]
@@ -123,7 +73,7 @@ fn check_shows_sources_and_masks_secrets() {
 #[test]
 fn it_serves_the_page_the_vocabulary_and_its_namespaces_and_ends_in_order() {
     let mut command = stentor(&["serve", "--namespaces", "/chat,/news", "--path", "/hub/"]);
-    let serving = Serving::start(command.env("STENTOR_API_KEY", "0123456789abcdef").env("STENTOR_PATH", "/no"));
+    let serving = Process::run(command.env("STENTOR_API_KEY", "0123456789abcdef").env("STENTOR_PATH", "/no"));
     assert_eq!(serving.http().get("/readyz").told(), (200, "ok"));
     assert!(serving.http().get("/").body.contains("<title>Stentor</title>"));
     assert_eq!(serving.http().get("/hub/?EIO=4&transport=polling").head.status, 200);
@@ -142,7 +92,7 @@ fn the_service_manager_is_told_once_the_port_is_bound() {
     let _ = std::fs::remove_file(&path);
     let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(DEADLINE)).unwrap();
-    let serving = Serving::start(stentor(&["serve"]).env("NOTIFY_SOCKET", &path));
+    let serving = Process::run(stentor(&["serve"]).env("NOTIFY_SOCKET", &path));
     let mut told = [0; 64];
     let length = manager.recv(&mut told).expect("a word of readiness");
     assert_eq!(&told[..length], b"READY=1");
@@ -154,7 +104,7 @@ fn who_may_connect_is_set_by_flags() {
     let flags =
         ["serve", "--cors-origins", "https://a.example", "--cors-credentials", "--cookie", "lb", "--cookie-secure"];
     let more = ["--trusted-proxies", "127.0.0.1", "--sessions-per-address-max", "1"];
-    let serving = Serving::start(&mut stentor(&[&flags[..], &more[..]].concat()));
+    let serving = Process::run(&mut stentor(&[&flags[..], &more[..]].concat()));
     let shake = |address: &str| {
         let headers = [("Origin", "https://a.example"), ("X-Forwarded-For", address)];
         serving.http().request("GET", "/socket.io/?EIO=4&transport=polling", &headers, b"")
@@ -170,7 +120,7 @@ fn who_may_connect_is_set_by_flags() {
 
 #[test]
 fn namespaces_that_were_named_speak_the_vocabulary_and_others_are_refused() {
-    let serving = Serving::start(&mut stentor(&["serve", "--namespaces", "/chat"]));
+    let serving = Process::run(&mut stentor(&["serve", "--namespaces", "/chat"]));
     let mut client = Client::open(serving.address, Transport::Websocket);
     for namespace in ["", "/chat,"] {
         client.connect(namespace);

@@ -14,7 +14,7 @@ pub(crate) use self::client::{Client, Ended, Packet, Transport, on_every_transpo
 pub(crate) use self::host::{Host, Manners};
 pub(crate) use self::http::{Head, Http};
 pub(crate) use self::hub::{API_KEY, Hub, mount};
-pub(crate) use self::process::Process;
+pub(crate) use self::process::{Process, stentor};
 pub(crate) use self::report::{Tell, Told, ends, report};
 pub(crate) use self::websocket::{Frame, Websocket, frame, header};
 

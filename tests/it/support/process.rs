@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use super::{Client, Http, Transport, eventually};
 
@@ -14,33 +14,55 @@ const SLACK: usize = 6 << 20;
 /// Rounds that are not counted: buffers, pools and tables reach their sizes.
 const WARM_UP: usize = 2;
 
+/// The binary with these arguments, and nothing of this process's environment that would configure it.
+pub(crate) fn stentor(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stentor"));
+    command.args(args);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("STENTOR_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// A running `stentor serve`, killed when dropped.
 pub(crate) struct Process {
     child: Child,
     pub(crate) address: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
+    /// Ends with the child.
+    logger: Option<JoinHandle<()>>,
 }
 
 impl Process {
     /// Starts one on a free port and two workers, with these flags beside.
     pub(crate) fn start(flags: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stentor"));
-        command.args(["serve", "--port", "0", "--workers", "2"]).args(flags);
+        let mut command = stentor(&["serve", "--workers", "2"]);
         if !flags.contains(&"--log-level") {
             command.args(["--log-level", "stentor=debug"]);
         }
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("STENTOR_")) {
-            command.env_remove(name);
-        }
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary was built");
+        Self::run(command.args(flags))
+    }
+
+    /// Runs this `stentor serve` on a free port.
+    pub(crate) fn run(command: &mut Command) -> Self {
+        command.args(["--port", "0"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary was built");
         let mut first = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
         let address = first.trim().strip_prefix("stentor listens on http://").expect("an address").parse().unwrap();
         let log = Arc::<Mutex<Vec<String>>>::default();
         let (lines, written) = (BufReader::new(child.stderr.take().unwrap()).lines(), log.clone());
-        // Ends with the child.
-        thread::spawn(move || lines.map_while(Result::ok).for_each(|line| written.lock().unwrap().push(line)));
-        Self { child, address, log }
+        let logger = move || lines.map_while(Result::ok).for_each(|line| written.lock().unwrap().push(line));
+        Self { child, address, log, logger: Some(thread::spawn(logger)) }
+    }
+
+    /// Asks the process to end; what it had written to its log.
+    pub(crate) fn stop(mut self) -> String {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+        self.logger.take().unwrap().join().unwrap();
+        std::mem::take(&mut *self.log.lock().unwrap()).join("\n")
     }
 
     /// Opens a session.
