@@ -66,15 +66,20 @@ fn restarts() {
         let begin = Instant::now();
         let journal = open(&scratch);
         let opened = begin.elapsed();
-        let (mut after, mut count) = (after, 0);
+        let (mut after, mut count, mut slowest) = (after, 0, Duration::ZERO);
         loop {
+            let chunk_begin = Instant::now();
             let chunk = journal.read(after, 256, 256 << 10).unwrap();
+            slowest = slowest.max(chunk_begin.elapsed());
             count += chunk.records.len();
             after = chunk.records.last().map_or(after, |last| last.lsn);
             if !chunk.more {
                 break;
             }
         }
-        println!("{records} records of 100 bytes: opened in {opened:?}, all {count} read by {:?}", begin.elapsed());
+        let all = begin.elapsed();
+        println!(
+            "{records} records of 100 bytes: opened in {opened:?}, {count} read by {all:?}, slowest chunk {slowest:?}"
+        );
     }
 }
