@@ -210,7 +210,7 @@ impl FileJournal {
         self.pending = pending;
         self.pending.clear();
         self.pending.shrink_to(2 * PENDING_BYTES_MAX);
-        self.tail.trim(head);
+        self.tail.trim();
         Ok(())
     }
 
@@ -425,9 +425,8 @@ fn read_log(files: &[(u64, PathBuf)], left: &Header, found: &mut Found) -> Resul
         }
         let scanned = segment.scan(|record| {
             records += 1;
-            let lsn = record.lsn;
             found.tail.push(record);
-            found.tail.trim(lsn);
+            found.tail.trim();
         });
         match scanned {
             Err(Fault::Short(_)) if may_be_short => {

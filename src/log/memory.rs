@@ -43,7 +43,7 @@ impl Journal for MemoryJournal {
         super::check_position(self.head, record.lsn)?;
         self.head = record.lsn;
         self.tail.push(record);
-        self.tail.trim(self.head);
+        self.tail.trim();
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! The newest records, in memory, sharing their frames with the outboxes. Bounded in records and bytes.
 //!
-//! It refuses to forget by itself: its owner says how far it may.
+//! It refuses to forget by itself: its owner says when it may, which is once the records are safe elsewhere or need not be.
 
 use std::collections::VecDeque;
 
@@ -34,16 +34,12 @@ impl Tail {
         self.records.push_back(record);
     }
 
-    /// Forgets the oldest records while there are too many, but none behind `until`.
-    pub(super) fn trim(&mut self, until: Lsn) {
+    /// Forgets the oldest records while there are too many.
+    pub(super) fn trim(&mut self) {
         while self.records.len() > self.records_max || self.bytes > self.bytes_max {
-            match self.records.pop_front_if(|oldest| oldest.lsn <= until) {
-                Some(oldest) => {
-                    self.bytes -= oldest.byte_len();
-                    self.after = oldest.lsn;
-                }
-                None => return,
-            }
+            let Some(oldest) = self.records.pop_front() else { return };
+            self.bytes -= oldest.byte_len();
+            self.after = oldest.lsn;
         }
     }
 

@@ -364,6 +364,17 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_its_server_is_writing_is_not_shown_yet() {
+        let scratch = Scratch::new();
+        let _journal = journal(&scratch);
+        let path = scratch.0.join("segment-0000000001");
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        assert_eq!(run_on(&scratch, &["dump"]).unwrap().lines().count(), 5);
+        assert!(run_on(&scratch, &["stats"]).unwrap().contains("lsn         0 to 5,"));
+    }
+
+    #[test]
     fn a_dump_begins_and_ends_where_it_is_told() {
         let scratch = Scratch::new();
         drop(journal(&scratch));

@@ -288,7 +288,8 @@ fn a_flipped_bit_of_the_header_is_an_error() {
 #[test]
 fn an_older_segment_that_ends_early_or_is_missing_begins_a_new_epoch() {
     type Harm = fn(&[PathBuf]);
-    let harms: [(&str, Harm); 3] = [
+    let harms: [(&str, Harm); 4] = [
+        ("cut to nothing", |files| OpenOptions::new().write(true).open(&files[1]).unwrap().set_len(9).unwrap()),
         ("cut", |files| OpenOptions::new().write(true).open(&files[1]).unwrap().set_len(900).unwrap()),
         ("cut between records", |files| {
             let length = (segment::HEADER_BYTES + 4 * codec_bytes()) as u64;
@@ -313,6 +314,19 @@ fn codec_bytes() -> usize {
     let mut bytes = Vec::new();
     codec::encode(&event(1, 20), &mut bytes);
     bytes.len()
+}
+
+#[test]
+fn a_record_out_of_order_begins_a_new_epoch() {
+    let scratch = Scratch::new();
+    let mut journal = open(&scratch);
+    append(&mut journal, 1..=3);
+    let old = offset(&journal, 3);
+    journal.kill(0);
+    let mut bytes = fs::read(&files(&scratch)[0]).unwrap();
+    codec::encode(&event(3, 20), &mut bytes);
+    fs::write(&files(&scratch)[0], bytes).unwrap();
+    assert_discarded(&open(&scratch), old);
 }
 
 #[test]
@@ -411,6 +425,19 @@ fn a_read_passes_from_disk_to_memory_without_a_seam() {
             assert_eq!(chunk.more, expected.last().is_some_and(|last| *last < 21));
         }
     }
+}
+
+#[test]
+fn what_the_ring_has_dropped_is_not_read_from_memory_either() {
+    // A session from before would be taken for whole, and at the next start it would not be.
+    let scratch = Scratch::new();
+    let mut journal =
+        FileJournal::open(&scratch.0, FileOptions { records_max: 1_000, ..few_records_a_segment() }).unwrap();
+    append(&mut journal, 1..=100);
+    let gone = journal.trimmed_to();
+    assert!(gone > Lsn(0));
+    let chunk = journal.read(Lsn(0), 1, usize::MAX).unwrap();
+    assert!(chunk.trimmed && chunk.records[0].lsn == gone.next());
 }
 
 #[test]
