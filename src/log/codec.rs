@@ -182,7 +182,9 @@ fn put_session(session: &SessionEntry, into: &mut Vec<u8>) {
     put_data(session.data.as_deref(), into);
     into.push(session.connected.into());
     into.extend_from_slice(&session.at_unix_ms.to_le_bytes());
-    into.extend_from_slice(&session.position.0.to_le_bytes());
+    for lsn in [session.position, session.touched, session.asked] {
+        into.extend_from_slice(&lsn.0.to_le_bytes());
+    }
 }
 
 fn put_data(data: Option<&str>, into: &mut Vec<u8>) {
@@ -348,6 +350,8 @@ impl<'a> Rest<'a> {
             connected: self.flag()?,
             at_unix_ms: self.u64()?,
             position: self.lsn()?,
+            touched: self.lsn()?,
+            asked: self.lsn()?,
         })
     }
 }

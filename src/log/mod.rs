@@ -13,6 +13,7 @@ pub(crate) mod folder;
 pub(crate) mod inspect;
 pub(crate) mod memory;
 mod record;
+pub(crate) mod recovery;
 mod segment;
 mod tail;
 

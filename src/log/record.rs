@@ -103,6 +103,10 @@ pub(crate) struct SessionEntry {
     pub at_unix_ms: u64,
     /// Everything up to here has reached its client, or was never for it.
     pub position: Lsn,
+    /// The newest event before this record that may have been for it: whoever saw that one missed none that is gone.
+    pub touched: Lsn,
+    /// The newest of those that wanted an ack.
+    pub asked: Lsn,
 }
 
 /// A stay in a room.

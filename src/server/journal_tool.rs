@@ -318,6 +318,8 @@ mod tests {
             connected: false,
             at_unix_ms: 5,
             position: Lsn(3),
+            touched: Lsn(3),
+            asked: Lsn(0),
         };
         let entries = [
             Entry::Connect { pid, socket, namespace: namespace.clone(), at_unix_ms: 4 },

@@ -63,6 +63,8 @@ pub(in crate::log) fn every_kind() -> Vec<Record> {
         connected: true,
         at_unix_ms: u64::MAX,
         position: Lsn(7),
+        touched: Lsn(9),
+        asked: Lsn(8),
     };
     let bare = SessionEntry { rooms: Vec::new(), data: None, connected: false, ..session.clone() };
     let entries = [
@@ -102,10 +104,12 @@ pub(in crate::log) fn any_entry() -> impl Strategy<Value = Entry> {
         let exclude = exclude.map(SocketId::from_random);
         EventEntry { namespace, rooms: rooms.into(), except: except.into(), exclude, message }
     });
-    let session = (id(), id(), namespace(), vec(span, 0..4), data(), any::<bool>(), any::<u64>(), lsn());
-    let session = session.prop_map(|(pid, socket, namespace, rooms, data, connected, at_unix_ms, position)| {
-        let (pid, socket) = (PrivateId::from_random(pid), SocketId::from_random(socket));
-        SessionEntry { pid, socket, namespace, rooms, data, connected, at_unix_ms, position }
+    let session =
+        (id(), id(), namespace(), vec(span, 0..4), data(), any::<bool>(), any::<u64>(), [lsn(), lsn(), lsn()]);
+    let session = session.prop_map(|(pid, socket, namespace, rooms, data, connected, at_unix_ms, positions)| {
+        let (pid, socket, [position, touched, asked]) =
+            (PrivateId::from_random(pid), SocketId::from_random(socket), positions);
+        SessionEntry { pid, socket, namespace, rooms, data, connected, at_unix_ms, position, touched, asked }
     });
     let socket = || id().prop_map(SocketId::from_random);
     prop_oneof![

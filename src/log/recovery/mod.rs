@@ -1,0 +1,390 @@
+//! Recovery of connections: which sessions there are, who may resume which, from where, and what is owed to it.
+//!
+//! **Invariant**: a claim is granted only if every event that was for the session and lies behind the claimed position can be
+//! read from the journal; else it is refused with a reason. It may refuse where nothing was missed (see [`NotRecovered`]).
+//!
+//! It is fed records in hub order, as they are journalled or as they are read back at a start: both give the same state. Sans-IO:
+//! it reads no journal and no clock, writes nothing, and replays nothing.
+
+#[cfg(test)]
+mod model;
+mod places;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use self::places::Places;
+use self::session::{Ended, Session};
+use super::{Entry, EventEntry, Journal, Record, SessionEntry};
+use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, RoomName, SocketId};
+use crate::protocol::encoded::Message;
+use crate::protocol::socketio::packet::Packet;
+
+/// How much is remembered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// For how long a session can be resumed after its connection was lost; Socket.IO's `maxDisconnectionDuration`.
+    pub window: Duration,
+    /// Sessions known at a time. A further one takes the place of the one that has been away longest; if none is away, it will
+    /// not be resumable.
+    pub sessions_max: usize,
+    /// Stays in rooms that are known of one session: those that last, and those that ended behind what is trimmed. One that
+    /// needs more will not be resumable.
+    pub stays_max: usize,
+}
+
+/// Who wants to resume what, from where.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Claim<'a> {
+    /// Names the session, and proves that it is its client's.
+    pub pid: PrivateId,
+    /// Where the client connects.
+    pub namespace: &'a NamespacePath,
+    /// The last token that it saw; none if it never saw one.
+    pub offset: Option<Offset>,
+}
+
+/// What the journal says about a claim.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts {
+    /// The life of the journal.
+    pub epoch: Epoch,
+    /// The newest position.
+    pub head: Lsn,
+    /// Every record up to here is gone.
+    pub trimmed_to: Lsn,
+    /// Whether the claim's offset, if it has one, is a position of the journal.
+    pub knows: bool,
+}
+
+impl Facts {
+    /// Asks `journal`.
+    pub(crate) fn of(journal: &dyn Journal, offset: Option<&Offset>) -> Self {
+        let knows = offset.is_none_or(|offset| journal.knows(offset));
+        Self { epoch: journal.epoch(), head: journal.head(), trimmed_to: journal.trimmed_to(), knows }
+    }
+}
+
+/// A granted claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Resumed {
+    /// The session as it goes on: journal it, and apply the record, before anything is revealed. Holds the socket's id, its rooms,
+    /// and its data; what is owed lies behind its `position`.
+    pub session: SessionEntry,
+    /// Set when its older connection has not been seen to end: close that one, and let nothing of it reach the journal.
+    pub evicts: bool,
+}
+
+impl Resumed {
+    /// The rooms it is in now, without its own.
+    pub(crate) fn rooms(&self) -> impl Iterator<Item = &RoomName> {
+        self.session.rooms.iter().filter(|span| span.left.is_none()).map(|span| &span.room)
+    }
+}
+
+/// Why a client gets a fresh session instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
+pub(crate) enum NotRecovered {
+    /// The token is of another log: an earlier one that ended with its process or its machine, or another server's.
+    #[error("offset is of another epoch")]
+    ForeignEpoch,
+    /// Never known here, or forgotten: its window has passed, or too many are away.
+    #[error("session is unknown")]
+    UnknownPid,
+    /// It connects to another namespace than the session's.
+    #[error("session is of another namespace")]
+    OtherNamespace,
+    /// It was disconnected from the namespace by either side, or broke the protocol.
+    #[error("session was ended for good")]
+    EndedForGood,
+    /// It stayed in more rooms, one after another, than are remembered of one session.
+    #[error("session was in too many rooms")]
+    TooManyStays,
+    /// It was away for longer than the window.
+    #[error("session expired")]
+    Expired,
+    /// The position has not been given away yet.
+    #[error("offset is in the future")]
+    FutureOffset,
+    /// No record bears this token.
+    #[error("offset is of no record")]
+    UnknownOffset,
+    /// The position is older than the session, or than where it was resumed from before.
+    #[error("offset is older than the session")]
+    OldOffset,
+    /// An event behind the position wanted an ack. Whether the client saw it is not known, as such events bear no token.
+    #[error("an event that wanted an ack was sent meanwhile")]
+    AckMissed,
+    /// An event of its namespace or rooms behind the position is gone from the journal, or may be: of each room only the
+    /// longest silences are known, it is not known who was excepted, and of what happened before a session was carried
+    /// forward over a start, only the newest event is.
+    #[error("an event it may have missed is gone from the journal")]
+    Trimmed,
+}
+
+/// Every session that can be resumed.
+#[derive(Debug)]
+pub(crate) struct Recovery {
+    bounds: Bounds,
+    sessions: HashMap<PrivateId, Session>,
+    by_socket: HashMap<SocketId, PrivateId>,
+    /// Those that have not ended, by the newest record that tells all of each.
+    by_record: BTreeMap<Lsn, PrivateId>,
+    /// Those without a connection, by when they lost it.
+    away: BTreeSet<(u64, PrivateId)>,
+    places: Places,
+    /// As far as the journal was known to be trimmed.
+    trimmed_to: Lsn,
+}
+
+impl Recovery {
+    /// Knows nobody.
+    pub(crate) fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            sessions: HashMap::new(),
+            by_socket: HashMap::new(),
+            by_record: BTreeMap::new(),
+            away: BTreeSet::new(),
+            places: Places::default(),
+            trimmed_to: Lsn(0),
+        }
+    }
+
+    /// Takes what was journalled, in order. Records about sockets that are not known change nothing.
+    pub(crate) fn apply(&mut self, record: &Record) {
+        let lsn = record.lsn;
+        match &record.entry {
+            Entry::Event(event) => {
+                let wants_ack = wants_ack(&event.message);
+                self.places.push(&event.namespace, &event.rooms, lsn, wants_ack);
+            }
+            Entry::Connect { pid, socket, namespace, at_unix_ms } => {
+                self.insert(Session::connected(*pid, *socket, namespace.clone(), *at_unix_ms, lsn));
+            }
+            Entry::Join { socket, room } => self.join(socket, room, lsn),
+            Entry::Leave { socket, room } => {
+                if let Some((session, _)) = self.session(socket) {
+                    session.leave(room, lsn);
+                }
+            }
+            Entry::Data { socket, data } => {
+                if let Some((session, _)) = self.session(socket) {
+                    session.data.clone_from(data);
+                }
+            }
+            Entry::Disconnect { socket, forever, at_unix_ms } => self.disconnect(socket, *forever, *at_unix_ms),
+            Entry::Session(entry) => self.carry(entry, lsn),
+        }
+    }
+
+    /// Takes how far the journal is trimmed. The hub says it after appending.
+    pub(crate) fn trimmed(&mut self, to: Lsn) {
+        self.trimmed_to = self.trimmed_to.max(to);
+    }
+
+    /// Judges a claim. Changes nothing: the session goes on when the record in the answer is applied.
+    pub(crate) fn resume(&self, claim: &Claim<'_>, facts: &Facts, now_unix_ms: u64) -> Result<Resumed, NotRecovered> {
+        let Claim { pid, namespace, offset } = claim;
+        if offset.is_some_and(|offset| offset.epoch != facts.epoch) {
+            return Err(NotRecovered::ForeignEpoch);
+        }
+        let session = self.sessions.get(pid).ok_or(NotRecovered::UnknownPid)?;
+        if session.namespace != **namespace {
+            return Err(NotRecovered::OtherNamespace);
+        }
+        match session.ended {
+            Some(Ended::ForGood) => return Err(NotRecovered::EndedForGood),
+            Some(Ended::TooManyStays) => return Err(NotRecovered::TooManyStays),
+            None => {}
+        }
+        if !session.connected && self.is_over(session.at_unix_ms, now_unix_ms) {
+            return Err(NotRecovered::Expired);
+        }
+        let from = offset.map_or(session.position, |offset| offset.lsn);
+        if from > facts.head {
+            return Err(NotRecovered::FutureOffset);
+        }
+        if !facts.knows {
+            return Err(NotRecovered::UnknownOffset);
+        }
+        if from < session.position {
+            return Err(NotRecovered::OldOffset);
+        }
+        if session.was_asked(from, &self.places) {
+            return Err(NotRecovered::AckMissed);
+        }
+        if session.missed(from, facts.trimmed_to, &self.places) {
+            return Err(NotRecovered::Trimmed);
+        }
+        let entry = session.to_entry(&self.places);
+        let entry = SessionEntry { connected: true, at_unix_ms: now_unix_ms, position: from, ..entry };
+        Ok(Resumed { session: entry, evicts: session.connected })
+    }
+
+    /// Whether the event at `lsn` is owed to a socket whose cursor has not passed it. Holds for every position behind the one it was
+    /// resumed from, also for rooms it has left since.
+    pub(crate) fn is_owed(&self, socket: &SocketId, lsn: Lsn, event: &EventEntry) -> bool {
+        let session = self.by_socket.get(socket).and_then(|pid| self.sessions.get(pid));
+        session.is_some_and(|session| session.is_owed(lsn, event))
+    }
+
+    /// Whether nothing that was for the socket is gone behind `cursor`, now that the journal is trimmed up to `trimmed_to`. To be asked
+    /// whenever a read says that it was trimmed, and after the record of a resume, which may itself have trimmed; if not, the
+    /// connection is closed.
+    pub(crate) fn is_whole(&self, socket: &SocketId, cursor: Lsn, trimmed_to: Lsn) -> bool {
+        let session = self.by_socket.get(socket).and_then(|pid| self.sessions.get(pid));
+        session.is_some_and(|session| !session.missed(cursor, trimmed_to, &self.places))
+    }
+
+    /// A session that must be written again, because its newest record is not behind `at_risk`; none if there is none. Journal it,
+    /// apply the record, and ask again.
+    pub(crate) fn at_risk(&mut self, at_risk: Lsn) -> Option<SessionEntry> {
+        let (record, pid) = self.by_record.first_key_value()?;
+        if *record > at_risk {
+            return None;
+        }
+        let session = self.sessions.get_mut(pid)?;
+        session.forget_stays(self.trimmed_to, &mut self.places);
+        Some(session.to_entry(&self.places))
+    }
+
+    /// The sockets that have a connection. After a start these are the ones whose connections ended with the process: journal and
+    /// apply a `Disconnect` for each, and their windows begin.
+    pub(crate) fn connected(&self) -> impl Iterator<Item = SocketId> + '_ {
+        self.sessions.values().filter(|session| session.connected).map(|session| session.socket)
+    }
+
+    /// Forgets sessions that have been away for longer than the window. Returns how many.
+    pub(crate) fn expire(&mut self, now_unix_ms: u64) -> usize {
+        let before = self.sessions.len();
+        while let Some((at_unix_ms, pid)) = self.away.first().copied() {
+            if !self.is_over(at_unix_ms, now_unix_ms) {
+                break;
+            }
+            self.forget(&pid);
+        }
+        before - self.sessions.len()
+    }
+
+    /// Sessions known, those that ended for good among them until their window has passed.
+    pub(crate) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    fn is_over(&self, at_unix_ms: u64, now_unix_ms: u64) -> bool {
+        u128::from(now_unix_ms.saturating_sub(at_unix_ms)) > self.bounds.window.as_millis()
+    }
+
+    /// A session that has not ended, with the places.
+    fn session(&mut self, socket: &SocketId) -> Option<(&mut Session, &mut Places)> {
+        let session = self.sessions.get_mut(self.by_socket.get(socket)?)?;
+        session.ended.is_none().then_some((session, &mut self.places))
+    }
+
+    fn insert(&mut self, session: Session) {
+        self.forget(&session.pid);
+        if let Some(pid) = self.by_socket.get(&session.socket).copied() {
+            self.forget(&pid);
+        }
+        while self.sessions.len() >= self.bounds.sessions_max {
+            let Some((_, longest_away)) = self.away.first().copied() else { return };
+            self.forget(&longest_away);
+        }
+        session.enter(&mut self.places);
+        self.by_socket.insert(session.socket, session.pid);
+        self.by_record.insert(session.record, session.pid);
+        if !session.connected {
+            self.away.insert((session.at_unix_ms, session.pid));
+        }
+        self.sessions.insert(session.pid, session);
+    }
+
+    fn forget(&mut self, pid: &PrivateId) {
+        let Some(mut session) = self.sessions.remove(pid) else { return };
+        self.by_socket.remove(&session.socket);
+        self.away.remove(&(session.at_unix_ms, *pid));
+        if session.ended.is_none() {
+            self.by_record.remove(&session.record);
+            session.exit(&mut self.places);
+        }
+    }
+
+    /// From here on only the reason is known of it.
+    fn end(&mut self, socket: &SocketId, why: Ended) {
+        let Some((session, places)) = self.session(socket) else { return };
+        session.ended = Some(why);
+        session.data = None;
+        session.exit(places);
+        let record = session.record;
+        self.by_record.remove(&record);
+    }
+
+    fn join(&mut self, socket: &SocketId, room: &RoomName, lsn: Lsn) {
+        let (stays_max, trimmed_to) = (self.bounds.stays_max, self.trimmed_to);
+        let Some((session, places)) = self.session(socket) else { return };
+        session.join(room, lsn, places);
+        if session.stays() > stays_max {
+            session.forget_stays(trimmed_to, places);
+            if session.stays() > stays_max {
+                self.end(socket, Ended::TooManyStays);
+            }
+        }
+    }
+
+    fn disconnect(&mut self, socket: &SocketId, forever: bool, at_unix_ms: u64) {
+        if forever {
+            self.end(socket, Ended::ForGood);
+        }
+        let Some(session) = self.by_socket.get(socket).and_then(|pid| self.sessions.get_mut(pid)) else { return };
+        if !session.connected {
+            self.away.remove(&(session.at_unix_ms, session.pid));
+        }
+        session.connected = false;
+        session.at_unix_ms = at_unix_ms;
+        self.away.insert((at_unix_ms, session.pid));
+    }
+
+    fn carry(&mut self, entry: &SessionEntry, lsn: Lsn) {
+        let known = self.sessions.get_mut(&entry.pid).filter(|session| session.socket == entry.socket);
+        let Some(session) = known else { return self.insert(Session::carried(entry, lsn)) };
+        if session.ended.is_some() {
+            return;
+        }
+        // Who was known before this record knows more than it says.
+        self.away.remove(&(session.at_unix_ms, session.pid));
+        self.by_record.remove(&session.record);
+        session.connected = entry.connected;
+        session.at_unix_ms = entry.at_unix_ms;
+        session.position = session.position.max(entry.position);
+        session.record = lsn;
+        session.forget_stays(self.trimmed_to, &mut self.places);
+        if !session.connected {
+            self.away.insert((session.at_unix_ms, session.pid));
+        }
+        self.by_record.insert(lsn, session.pid);
+    }
+}
+
+/// Whether a packet wants an ack: its id stands before the arguments.
+fn wants_ack(message: &Message) -> bool {
+    let Some(head) = message.packets().next() else { return false };
+    if head.is_binary() {
+        return matches!(message.read_back(), Some(Packet::Event { ack: Some(_), .. }));
+    }
+    // `42/chat,7["e"]`, `451-/chat,7["e"]`: the arguments begin with the first bracket behind the namespace's comma.
+    let body = head.body();
+    let path = body.iter().position(|byte| matches!(byte, b'/' | b'['));
+    let end = match path {
+        Some(at) if body[at] == b'/' => body[at..].iter().position(|byte| *byte == b',').map(|comma| at + comma + 1),
+        _ => {
+            body.iter().position(|byte| *byte == b'-').filter(|at| path.is_some_and(|path| *at < path)).map(|at| at + 1)
+        }
+    };
+    body.get(end.unwrap_or(2)).is_some_and(u8::is_ascii_digit)
+}

@@ -1,0 +1,446 @@
+//! Random lives of a few clients against a reference that is too simple to be wrong: each client remembers what it should have
+//! seen, judged by the rooms it was in when the event was emitted.
+//!
+//! Steps in all: 40 a case; `PROPTEST_CASES=25000` makes a million.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use bytestring::ByteString;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+use crate::ids::Fingerprint;
+use crate::log::memory::MemoryJournal;
+use crate::protocol::encoded::Encoded;
+
+const CLIENTS: usize = 4;
+/// Records that the ring holds; half of them are at risk.
+const RECORDS_MAX: usize = 32;
+const WINDOW_MS: u64 = 1_000;
+const EPOCH: Epoch = Epoch::new(1, 1);
+
+/// A room of a client (its own), or one of three.
+type Name = prop::sample::Index;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Join(usize, Name),
+    Leave(usize, Name),
+    Data(usize, u8),
+    Emit {
+        chat: bool,
+        rooms: Vec<Name>,
+        except: Vec<Name>,
+        exclude: Option<usize>,
+        kind: Kind,
+    },
+    /// Many events for nobody who is here.
+    Noise(usize),
+    /// The client's line is dead, and the server has not noticed.
+    Cut(usize),
+    Disconnect(usize, bool),
+    Resume(usize, Token),
+    Wait(u64),
+    Expire,
+    Restart,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Plain,
+    Volatile,
+    Asking,
+}
+
+/// What a client shows when it comes back.
+#[derive(Debug, Clone, Copy)]
+enum Token {
+    /// The last one it saw.
+    Honest,
+    /// One that it saw before.
+    Earlier(Name),
+    Forged,
+    Future,
+    Foreign,
+    OtherNamespace,
+    OtherPid,
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let who = || 0..CLIENTS;
+    let name = any::<Name>;
+    let kind = prop_oneof![6 => Just(Kind::Plain), 1 => Just(Kind::Volatile), 1 => Just(Kind::Asking)];
+    let emit = (any::<bool>(), vec(name(), 0..3), vec(name(), 0..2), proptest::option::of(who()), kind);
+    let token = prop_oneof![
+        12 => Just(Token::Honest),
+        3 => name().prop_map(Token::Earlier),
+        1 => Just(Token::Forged),
+        1 => Just(Token::Future),
+        1 => Just(Token::Foreign),
+        1 => Just(Token::OtherNamespace),
+        1 => Just(Token::OtherPid),
+    ];
+    prop_oneof![
+        6 => (who(), name()).prop_map(|(who, name)| Step::Join(who, name)),
+        3 => (who(), name()).prop_map(|(who, name)| Step::Leave(who, name)),
+        1 => (who(), any::<u8>()).prop_map(|(who, data)| Step::Data(who, data)),
+        12 => emit.prop_map(|(chat, rooms, except, exclude, kind)| Step::Emit { chat, rooms, except, exclude, kind }),
+        2 => (1usize..24).prop_map(Step::Noise),
+        3 => who().prop_map(Step::Cut),
+        3 => (who(), proptest::bool::weighted(0.1)).prop_map(|(who, forever)| Step::Disconnect(who, forever)),
+        8 => (who(), token).prop_map(|(who, token)| Step::Resume(who, token)),
+        1 => (1..WINDOW_MS).prop_map(Step::Wait),
+        1 => Just(Step::Expire),
+        1 => Just(Step::Restart),
+    ]
+}
+
+/// One client, and all that it should ever have seen.
+struct Client {
+    pid: PrivateId,
+    socket: SocketId,
+    namespace: NamespacePath,
+    rooms: BTreeSet<RoomName>,
+    data: Option<Box<str>>,
+    /// Whether its line works.
+    hears: bool,
+    /// Since when the server knows that it is gone.
+    away: Option<u64>,
+    forever: bool,
+    start: Lsn,
+    /// Every journalled event that was for it, and whether it wanted an ack.
+    owed: Vec<(Lsn, bool)>,
+    /// The newest event that named it, its rooms or everybody, whoever was excepted.
+    named: Lsn,
+    /// Every token it saw.
+    tokens: Vec<Offset>,
+}
+
+struct World {
+    journal: MemoryJournal,
+    recovery: Recovery,
+    clients: Vec<Client>,
+    lsns: VecDeque<Lsn>,
+    random: u32,
+    now: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        let journal = MemoryJournal::new(EPOCH, RECORDS_MAX, usize::MAX);
+        let recovery = Self::knowing_nobody();
+        let mut world =
+            Self { journal, recovery, clients: Vec::new(), lsns: VecDeque::new(), random: 0, now: 1_000_000 };
+        (0..CLIENTS).for_each(|who| world.connect(who));
+        world
+    }
+
+    fn knowing_nobody() -> Recovery {
+        // Neither bound of sizes is met: who is refused for them is told so, and has tests of its own.
+        Recovery::new(Bounds { window: Duration::from_millis(WINDOW_MS), sessions_max: 1_000, stays_max: 1_000 })
+    }
+
+    fn append(&mut self, entry: Entry) -> Offset {
+        let offset = self.append_only(entry);
+        // As the contract of the journal has it: at least half of the ring is behind what is at risk.
+        while let Some(at_risk) = self.lsns.len().checked_sub(RECORDS_MAX / 2 + 1).map(|at| self.lsns[at]) {
+            let Some(entry) = self.recovery.at_risk(at_risk) else { break };
+            self.append_only(Entry::Session(entry));
+        }
+        offset
+    }
+
+    fn append_only(&mut self, entry: Entry) -> Offset {
+        // Every third number is skipped.
+        let lsn = Lsn(self.journal.head().0 + 1 + u64::from(self.random.is_multiple_of(3)));
+        self.random += 1;
+        let fingerprint = Fingerprint::new(self.random);
+        let record = Record { lsn, fingerprint, entry };
+        self.journal.append(record.clone()).unwrap();
+        self.recovery.apply(&record);
+        self.recovery.trimmed(self.journal.trimmed_to());
+        self.lsns.push_back(lsn);
+        Offset { epoch: EPOCH, lsn, fingerprint }
+    }
+
+    /// A client begins anew in the place of an older one.
+    fn connect(&mut self, who: usize) {
+        self.random += 1;
+        let mut bytes = [0; 15];
+        bytes[..4].copy_from_slice(&self.random.to_le_bytes());
+        let (pid, socket) = (PrivateId::from_random(bytes), SocketId::from_random(bytes));
+        let namespace = namespace(who % 2 == 1);
+        let entry = Entry::Connect { pid, socket, namespace: namespace.clone(), at_unix_ms: self.now };
+        let start = self.append(entry).lsn;
+        let client = Client {
+            pid,
+            socket,
+            namespace,
+            rooms: BTreeSet::from([socket.into()]),
+            data: None,
+            hears: true,
+            away: None,
+            forever: false,
+            start,
+            owed: Vec::new(),
+            named: Lsn(0),
+            tokens: Vec::new(),
+        };
+        if who < self.clients.len() { self.clients[who] = client } else { self.clients.push(client) }
+    }
+
+    fn name(&self, name: &Name) -> RoomName {
+        match name.index(CLIENTS + 3) {
+            who if who < CLIENTS => self.clients[who].socket.into(),
+            room => RoomName::parse(["a", "b", "c"][room - CLIENTS]).unwrap(),
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Join(who, name) => {
+                let (room, socket) = (self.name(&name), self.clients[who].socket);
+                // Only its own client is in a socket's own room.
+                if self.clients[who].away.is_none() && self.clients.iter().all(|client| room != client.socket.into()) {
+                    self.append(Entry::Join { socket, room: room.clone() });
+                    self.clients[who].rooms.insert(room);
+                }
+            }
+            Step::Leave(who, name) => {
+                let (room, socket) = (self.name(&name), self.clients[who].socket);
+                if self.clients[who].away.is_none() && room != socket.into() && self.clients[who].rooms.remove(&room) {
+                    self.append(Entry::Leave { socket, room });
+                }
+            }
+            Step::Data(who, data) => {
+                if self.clients[who].away.is_none() {
+                    let data = Some(data.to_string().into_boxed_str());
+                    self.clients[who].data = data.clone();
+                    self.append(Entry::Data { socket: self.clients[who].socket, data });
+                }
+            }
+            Step::Emit { chat, rooms, except, exclude, kind } => {
+                let rooms: Vec<_> = rooms.iter().map(|name| self.name(name)).collect();
+                let except: Vec<_> = except.iter().map(|name| self.name(name)).collect();
+                let exclude = exclude.map(|who| self.clients[who].socket);
+                self.emit(namespace(chat), rooms, except, exclude, kind);
+            }
+            Step::Noise(events) => {
+                for at in 0..events {
+                    let noise = vec![RoomName::parse("noise").unwrap()];
+                    self.emit(namespace(at % 2 == 0), noise, Vec::new(), None, Kind::Plain);
+                }
+            }
+            Step::Cut(who) => self.clients[who].hears = false,
+            Step::Disconnect(who, forever) => self.disconnect(who, forever),
+            Step::Resume(who, token) => self.resume(who, token),
+            Step::Wait(ms) => self.now += ms,
+            Step::Expire => drop(self.recovery.expire(self.now)),
+            Step::Restart => self.restart(),
+        }
+    }
+
+    fn emit(
+        &mut self,
+        namespace: NamespacePath,
+        rooms: Vec<RoomName>,
+        except: Vec<RoomName>,
+        exclude: Option<SocketId>,
+        kind: Kind,
+    ) {
+        let text = if kind == Kind::Asking { r#"42/chat,7["e"]"# } else { r#"42/chat,["e","token"]"# };
+        let message = Encoded::text(text).into();
+        let event = EventEntry {
+            namespace: namespace.clone(),
+            rooms: rooms.clone().into(),
+            except: except.clone().into(),
+            exclude,
+            message,
+        };
+        // A volatile event is not journalled, and bears the newest token there is.
+        let offset = match kind {
+            Kind::Volatile => self.newest(),
+            Kind::Plain | Kind::Asking => self.append(Entry::Event(event)),
+        };
+        for client in &mut self.clients {
+            let named = rooms.is_empty() || rooms.iter().any(|room| client.rooms.contains(room));
+            if client.namespace != namespace || !named {
+                continue;
+            }
+            let excepted = except.iter().any(|room| client.rooms.contains(room)) || exclude == Some(client.socket);
+            if kind != Kind::Volatile {
+                client.named = offset.lsn;
+            }
+            if excepted {
+                continue;
+            }
+            if kind != Kind::Volatile {
+                client.owed.push((offset.lsn, kind == Kind::Asking));
+            }
+            if client.hears && kind != Kind::Asking {
+                client.tokens.push(offset);
+            }
+        }
+    }
+
+    /// The token of the newest record.
+    fn newest(&self) -> Offset {
+        let before = self.lsns[self.lsns.len() - 2];
+        let record = self.journal.read(before, 1, usize::MAX).unwrap().records.pop().unwrap();
+        Offset { epoch: EPOCH, lsn: record.lsn, fingerprint: record.fingerprint }
+    }
+
+    fn disconnect(&mut self, who: usize, forever: bool) {
+        let (now, client) = (self.now, &mut self.clients[who]);
+        if client.away.is_none() {
+            (client.hears, client.away, client.forever) = (false, Some(now), forever);
+            let socket = client.socket;
+            self.append(Entry::Disconnect { socket, forever, at_unix_ms: now });
+        }
+    }
+
+    fn resume(&mut self, who: usize, token: Token) {
+        let client = &self.clients[who];
+        let last = client.tokens.last().copied();
+        let mut claim = Claim { pid: client.pid, namespace: &client.namespace.clone(), offset: last };
+        let any = last.unwrap_or_else(|| self.newest());
+        let other = namespace(who.is_multiple_of(2));
+        let expected = match token {
+            Token::Honest => None,
+            Token::Earlier(at) => {
+                claim.offset = (!client.tokens.is_empty()).then(|| *at.get(&client.tokens));
+                None
+            }
+            Token::Forged => {
+                let fingerprint = Fingerprint::new(any.fingerprint.to_bits() ^ 1);
+                claim.offset = Some(Offset { fingerprint, ..any });
+                // What is trimmed is known by its position alone, and a position is no secret.
+                (any.lsn > self.journal.trimmed_to()).then_some(NotRecovered::UnknownOffset)
+            }
+            Token::Future => {
+                claim.offset = Some(Offset { lsn: self.journal.head().next(), ..any });
+                Some(NotRecovered::FutureOffset)
+            }
+            Token::Foreign => {
+                claim.offset = Some(Offset { epoch: Epoch::new(1, 2), ..any });
+                Some(NotRecovered::ForeignEpoch)
+            }
+            Token::OtherNamespace => {
+                claim.namespace = &other;
+                Some(NotRecovered::OtherNamespace)
+            }
+            Token::OtherPid => {
+                claim.pid = PrivateId::from_random([0xff; 15]);
+                Some(NotRecovered::UnknownPid)
+            }
+        };
+        let facts = Facts::of(&self.journal, claim.offset.as_ref());
+        let verdict = self.recovery.resume(&claim, &facts, self.now);
+        let gone = client.forever || client.away.is_some_and(|since| self.now - since > WINDOW_MS);
+        if let Some(expected) = expected {
+            let refused = verdict.unwrap_err();
+            assert!(refused == expected || gone, "{refused:?} instead of {expected:?}");
+            return;
+        }
+        let from = claim.offset.map_or(client.start, |offset| offset.lsn);
+        let trimmed_to = facts.trimmed_to;
+        let behind = || client.owed.iter().filter(|(lsn, _)| *lsn > from);
+        let lost = behind().any(|(lsn, asking)| *asking || *lsn <= trimmed_to);
+        let must_refuse = gone || lost || from < client.start;
+        let nothing_named_it = client.named <= from;
+        let nothing_gone = from >= trimmed_to && behind().all(|(_, asking)| !asking);
+        match verdict {
+            Ok(resumed) => {
+                assert!(!must_refuse, "a silent gap behind {from:?}: {:?}, trimmed to {trimmed_to:?}", client.owed);
+                self.take_over(who, from, resumed);
+            }
+            Err(why) => {
+                // An excepted client may be refused for an event that wanted an ack: it is not known who was excepted.
+                let for_others = why == NotRecovered::AckMissed && client.named > from;
+                let must_resume = !must_refuse && (nothing_named_it || (nothing_gone && !for_others));
+                assert!(!must_resume, "refused without need behind {from:?}: {why:?}, {:?}", client.owed);
+                // It is told, and begins anew.
+                self.disconnect(who, true);
+                self.connect(who);
+            }
+        }
+    }
+
+    /// The client is back: it gets what it missed, once and in order, and then what is live.
+    fn take_over(&mut self, who: usize, from: Lsn, resumed: Resumed) {
+        let client = &self.clients[who];
+        assert_eq!(resumed.evicts, client.away.is_none());
+        let Resumed { session, .. } = &resumed;
+        assert_eq!((session.socket, session.position, &session.data), (client.socket, from, &client.data));
+        let rooms: BTreeSet<_> = resumed.rooms().cloned().chain([client.socket.into()]).collect();
+        assert_eq!(rooms, client.rooms);
+        let socket = client.socket;
+        self.append(Entry::Session(resumed.session));
+        self.clients[who].away = None;
+        let trimmed_to = self.journal.trimmed_to();
+        if !self.recovery.is_whole(&socket, from, trimmed_to) {
+            // Its own record pushed out what it missed. It is told, and begins anew.
+            assert!(self.clients[who].named > from, "closed without need");
+            self.disconnect(who, true);
+            return self.connect(who);
+        }
+        let (client, mut cursor, mut seen) = (&mut self.clients[who], from, Vec::new());
+        loop {
+            let chunk = self.journal.read(cursor, 3, usize::MAX).unwrap();
+            for Record { lsn, fingerprint, entry } in chunk.records {
+                cursor = lsn;
+                if let Entry::Event(event) = entry
+                    && self.recovery.is_owed(&client.socket, lsn, &event)
+                {
+                    seen.push(lsn);
+                    client.tokens.push(Offset { epoch: EPOCH, lsn, fingerprint });
+                }
+            }
+            if !chunk.more {
+                break;
+            }
+        }
+        let missed: Vec<_> = client.owed.iter().map(|(lsn, _)| *lsn).filter(|lsn| *lsn > from).collect();
+        assert_eq!(seen, missed, "behind {from:?}");
+        (client.start, client.hears) = (from, true);
+    }
+
+    /// The process dies, and another one reads the journal.
+    fn restart(&mut self) {
+        self.recovery = Self::knowing_nobody();
+        self.recovery.trimmed(self.journal.trimmed_to());
+        let mut cursor = Lsn(0);
+        loop {
+            let chunk = self.journal.read(cursor, 5, usize::MAX).unwrap();
+            for record in &chunk.records {
+                self.recovery.apply(record);
+                cursor = record.lsn;
+            }
+            if !chunk.more {
+                break;
+            }
+        }
+        let mut ended: Vec<_> = self.recovery.connected().collect();
+        ended.sort_unstable();
+        let connected = self.clients.iter().filter(|client| client.away.is_none()).map(|client| client.socket);
+        assert_eq!(ended, connected.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
+        for who in 0..CLIENTS {
+            self.disconnect(who, false);
+        }
+    }
+}
+
+fn namespace(chat: bool) -> NamespacePath {
+    if chat { NamespacePath::parse(ByteString::from_static("/chat")).unwrap() } else { NamespacePath::root() }
+}
+
+proptest! {
+    #[test]
+    fn who_is_resumed_gets_what_it_missed_once_in_order_and_who_is_not_is_told(steps in vec(any_step(), 40..41)) {
+        let mut world = World::new();
+        for step in steps {
+            world.step(step);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Where events went: for each room that a session is or was in, roughly which positions held an event for it.
+//!
+//! It holds no records and no members. Its answers err on one side only: an event that was there is never denied.
+
+use std::collections::HashMap;
+
+use crate::ids::{Lsn, NamespacePath, RoomName};
+
+/// Runs one trail may have. Default 4: the three longest silences of a room are known, which is where a client that is behind
+/// what is trimmed can stand without having missed anything. More cost 16 bytes a room each.
+const RUNS_MAX: usize = 4;
+
+/// Positions of the events of one room, oldest first; when there are too many, the two that stand closest become one run.
+#[derive(Debug, Default)]
+struct Trail {
+    runs: Vec<Run>,
+}
+
+/// Events stand at `first` and at `last`, and perhaps between them.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    first: Lsn,
+    last: Lsn,
+}
+
+impl Trail {
+    /// An event was at `lsn`, behind all that are known.
+    fn push(&mut self, lsn: Lsn) {
+        if self.runs.is_empty() {
+            self.runs.reserve_exact(RUNS_MAX + 1);
+        }
+        self.runs.push(Run { first: lsn, last: lsn });
+        if self.runs.len() > RUNS_MAX {
+            let silence = |at: &usize| self.runs[*at].first.0 - self.runs[*at - 1].last.0;
+            let shortest = (1..self.runs.len()).min_by_key(silence).unwrap_or(1);
+            self.runs[shortest - 1].last = self.runs[shortest].last;
+            self.runs.remove(shortest);
+        }
+    }
+
+    /// The newest position in `(after, until]` that may hold an event; 0 if none does.
+    fn newest(&self, after: Lsn, until: Lsn) -> Lsn {
+        if after >= until {
+            return Lsn(0);
+        }
+        let meets = |run: &&Run| run.first <= until && run.last > after;
+        self.runs.iter().rev().find(meets).map_or(Lsn(0), |run| run.last.min(until))
+    }
+}
+
+/// One room, or everybody in a namespace.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    /// Sessions that know it; without any it is forgotten.
+    sessions: usize,
+    events: Trail,
+    /// Those events that wanted an ack.
+    asking: Trail,
+}
+
+impl Place {
+    fn push(&mut self, lsn: Lsn, wants_ack: bool) {
+        self.events.push(lsn);
+        if wants_ack {
+            self.asking.push(lsn);
+        }
+    }
+
+    /// The newest position in `(after, until]` that may hold an event of this place; 0 if none does.
+    pub(super) fn newest_event(&self, after: Lsn, until: Lsn) -> Lsn {
+        self.events.newest(after, until)
+    }
+
+    /// The same for events that wanted an ack.
+    pub(super) fn newest_asking(&self, after: Lsn, until: Lsn) -> Lsn {
+        self.asking.newest(after, until)
+    }
+}
+
+/// The places of one namespace.
+#[derive(Debug, Default)]
+struct Namespace {
+    everybody: Place,
+    rooms: HashMap<RoomName, Place>,
+}
+
+/// All places that some session knows. As many as sessions have rooms, which is what bounds them.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    namespaces: HashMap<NamespacePath, Namespace>,
+}
+
+impl Places {
+    /// A session begins in a namespace.
+    pub(super) fn enter(&mut self, namespace: &NamespacePath) {
+        self.namespaces.entry(namespace.clone()).or_default().everybody.sessions += 1;
+    }
+
+    /// A session is forgotten; it has released its rooms.
+    pub(super) fn exit(&mut self, namespace: &NamespacePath) {
+        let Some(known) = self.namespaces.get_mut(namespace) else { return };
+        known.everybody.sessions = known.everybody.sessions.saturating_sub(1);
+        if known.everybody.sessions == 0 {
+            self.namespaces.remove(namespace);
+        }
+    }
+
+    /// A session that has entered the namespace comes to know a room.
+    pub(super) fn hold(&mut self, namespace: &NamespacePath, room: &RoomName) {
+        let Some(known) = self.namespaces.get_mut(namespace) else { return };
+        known.rooms.entry(room.clone()).or_default().sessions += 1;
+    }
+
+    /// A session knows a room no longer.
+    pub(super) fn release(&mut self, namespace: &NamespacePath, room: &RoomName) {
+        let Some(known) = self.namespaces.get_mut(namespace) else { return };
+        let Some(place) = known.rooms.get_mut(room) else { return };
+        place.sessions = place.sessions.saturating_sub(1);
+        if place.sessions == 0 {
+            known.rooms.remove(room);
+        }
+    }
+
+    /// An event for members of `rooms`, or for everybody if none is named.
+    pub(super) fn push(&mut self, namespace: &NamespacePath, rooms: &[RoomName], lsn: Lsn, wants_ack: bool) {
+        let Some(known) = self.namespaces.get_mut(namespace) else { return };
+        if rooms.is_empty() {
+            known.everybody.push(lsn, wants_ack);
+        }
+        for room in rooms {
+            if let Some(place) = known.rooms.get_mut(room) {
+                place.push(lsn, wants_ack);
+            }
+        }
+    }
+
+    /// Everybody in a namespace.
+    pub(super) fn everybody(&self, namespace: &NamespacePath) -> Option<&Place> {
+        self.namespaces.get(namespace).map(|known| &known.everybody)
+    }
+
+    /// A room of a namespace.
+    pub(super) fn room(&self, namespace: &NamespacePath, room: &RoomName) -> Option<&Place> {
+        self.namespaces.get(namespace)?.rooms.get(room)
+    }
+
+    /// Places known: namespaces and rooms.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.namespaces.values().map(|known| 1 + known.rooms.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn trail(lsns: &[u64]) -> Trail {
+        let mut trail = Trail::default();
+        lsns.iter().for_each(|lsn| trail.push(Lsn(*lsn)));
+        trail
+    }
+
+    #[test]
+    fn a_trail_keeps_its_longest_silences() {
+        let trail = trail(&[1, 2, 3, 500, 501, 502, 9_000, 9_001, 20_000, 20_001]);
+        assert_eq!(trail.runs.len(), RUNS_MAX);
+        for (after, until) in [(3, 499), (502, 8_999), (9_001, 19_999), (20_001, 30_000)] {
+            assert_eq!(trail.newest(Lsn(after), Lsn(until)), Lsn(0), "({after}, {until}]");
+        }
+        assert_eq!(trail.newest(Lsn(400), Lsn(8_000)), Lsn(502));
+        assert_eq!(trail.newest(Lsn(600), Lsn(500)), Lsn(0), "an empty range holds nothing");
+    }
+
+    proptest! {
+        #[test]
+        fn a_trail_never_denies_an_event(steps in vec(1u64..50, 1..40), after in 0u64..900, length in 0u64..900) {
+            let lsns: Vec<_> = steps.iter().scan(0, |lsn, step| { *lsn += step; Some(*lsn) }).collect();
+            let trail = trail(&lsns);
+            let until = after + length;
+            let newest = lsns.iter().copied().filter(|lsn| (after + 1..=until).contains(lsn)).max().unwrap_or(0);
+            prop_assert!(trail.runs.len() <= RUNS_MAX);
+            prop_assert!(trail.newest(Lsn(after), Lsn(until)) >= Lsn(newest));
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! Facts about who may resume what.
+
+use bytestring::ByteString;
+use proptest::prelude::*;
+
+use super::*;
+use crate::ids::Fingerprint;
+use crate::protocol::encoded::Encoded;
+
+const EPOCH: Epoch = Epoch::new(1, 1);
+const BOUNDS: Bounds = Bounds { window: Duration::from_secs(120), sessions_max: 3, stays_max: 4 };
+const PLAIN: &str = r#"42["e","token"]"#;
+
+fn pid(n: u8) -> PrivateId {
+    PrivateId::from_random([n; 15])
+}
+
+fn socket(n: u8) -> SocketId {
+    SocketId::from_random([n; 15])
+}
+
+fn room(name: &str) -> RoomName {
+    RoomName::parse(name).unwrap()
+}
+
+fn event(rooms: &[&str], text: &str) -> EventEntry {
+    EventEntry {
+        namespace: NamespacePath::root(),
+        rooms: rooms.iter().map(|name| room(name)).collect(),
+        except: [].into_iter().collect(),
+        exclude: None,
+        message: Encoded::text(text).into(),
+    }
+}
+
+/// A hub that numbers from 1 and keeps all that it applies.
+struct Hub {
+    recovery: Recovery,
+    records: Vec<Record>,
+    trimmed_to: Lsn,
+}
+
+impl Hub {
+    fn new() -> Self {
+        Self { recovery: Recovery::new(BOUNDS), records: Vec::new(), trimmed_to: Lsn(0) }
+    }
+
+    fn head(&self) -> Lsn {
+        Lsn(self.records.len() as u64)
+    }
+
+    fn apply(&mut self, entry: Entry) -> Lsn {
+        let record = Record { lsn: self.head().next(), fingerprint: Fingerprint::new(0), entry };
+        self.recovery.apply(&record);
+        self.records.push(record);
+        self.head()
+    }
+
+    fn connect(&mut self, n: u8) -> Lsn {
+        self.apply(Entry::Connect { pid: pid(n), socket: socket(n), namespace: NamespacePath::root(), at_unix_ms: 0 })
+    }
+
+    fn join(&mut self, n: u8, name: &str) -> Lsn {
+        self.apply(Entry::Join { socket: socket(n), room: room(name) })
+    }
+
+    fn leave(&mut self, n: u8, name: &str) -> Lsn {
+        self.apply(Entry::Leave { socket: socket(n), room: room(name) })
+    }
+
+    fn emit(&mut self, rooms: &[&str]) -> Lsn {
+        self.apply(Entry::Event(event(rooms, PLAIN)))
+    }
+
+    fn lose(&mut self, n: u8, at_unix_ms: u64) -> Lsn {
+        self.apply(Entry::Disconnect { socket: socket(n), forever: false, at_unix_ms })
+    }
+
+    /// Emits to nobody's room until all so far is trimmed.
+    fn trim(&mut self) {
+        self.trimmed_to = self.head();
+        self.recovery.trimmed(self.trimmed_to);
+    }
+
+    fn facts(&self) -> Facts {
+        Facts { epoch: EPOCH, head: self.head(), trimmed_to: self.trimmed_to, knows: true }
+    }
+
+    fn claim(&self, n: u8, from: Option<Lsn>) -> Result<Resumed, NotRecovered> {
+        let offset = from.map(|lsn| Offset { epoch: EPOCH, lsn, fingerprint: Fingerprint::new(0) });
+        let claim = Claim { pid: pid(n), namespace: &NamespacePath::root(), offset };
+        self.recovery.resume(&claim, &self.facts(), 0)
+    }
+
+    fn refusal(&self, n: u8, from: Lsn) -> Option<NotRecovered> {
+        self.claim(n, Some(from)).err()
+    }
+
+    fn owed(&self, n: u8, from: Lsn) -> Vec<u64> {
+        let records = self.records.iter().filter(|record| record.lsn > from);
+        let owed = records.filter(|record| match &record.entry {
+            Entry::Event(event) => self.recovery.is_owed(&socket(n), record.lsn, event),
+            _ => false,
+        });
+        owed.map(|record| record.lsn.0).collect()
+    }
+
+    /// The process dies, and the next one reads what is not trimmed.
+    fn restart(&mut self) {
+        self.recovery = Recovery::new(BOUNDS);
+        self.recovery.trimmed(self.trimmed_to);
+        for record in self.records.iter().filter(|record| record.lsn > self.trimmed_to) {
+            self.recovery.apply(record);
+        }
+    }
+}
+
+#[test]
+fn a_session_that_saw_no_event_is_resumed_from_its_connect() {
+    let mut hub = Hub::new();
+    let start = hub.connect(1);
+    hub.join(1, "a");
+    hub.apply(Entry::Data { socket: socket(1), data: Some("7".into()) });
+    hub.lose(1, 0);
+    let missed = hub.emit(&["a"]);
+    let resumed = hub.claim(1, None).unwrap();
+    assert_eq!((resumed.session.socket, resumed.session.position, resumed.evicts), (socket(1), start, false));
+    assert_eq!(resumed.rooms().cloned().collect::<Vec<_>>(), [room("a")]);
+    assert_eq!(resumed.session.data.as_deref(), Some("7"));
+    assert_eq!(hub.owed(1, start), [missed.0]);
+}
+
+#[test]
+fn owed_is_what_was_for_its_rooms_while_it_was_in_them() {
+    let mut hub = Hub::new();
+    let start = hub.connect(1);
+    hub.emit(&["a"]);
+    hub.join(1, "a");
+    let inside = hub.emit(&["a", "b"]);
+    let own = hub.emit(&[&socket(1).to_string()]);
+    hub.emit(&[&socket(2).to_string()]);
+    let everybody = hub.emit(&[]);
+    hub.apply(Entry::Event(EventEntry { except: [room("a")].into_iter().collect(), ..event(&[], PLAIN) }));
+    let except_own = [RoomName::from(socket(1))].into_iter().collect();
+    hub.apply(Entry::Event(EventEntry { except: except_own, ..event(&["a"], PLAIN) }));
+    hub.apply(Entry::Event(EventEntry { exclude: Some(socket(1)), ..event(&["a"], PLAIN) }));
+    let chat = NamespacePath::parse(ByteString::from_static("/chat")).unwrap();
+    hub.apply(Entry::Event(EventEntry { namespace: chat, ..event(&["a"], PLAIN) }));
+    hub.leave(1, "a");
+    hub.emit(&["a"]);
+    hub.join(1, "a");
+    let again = hub.emit(&["a"]);
+    assert_eq!(hub.owed(1, start), [inside.0, own.0, everybody.0, again.0]);
+    let entry = hub.claim(1, Some(own)).unwrap().session;
+    hub.apply(Entry::Session(entry));
+    assert_eq!(
+        hub.owed(1, own),
+        [everybody.0, again.0],
+        "rooms it left count until its position has passed the leaving"
+    );
+}
+
+#[test]
+fn the_newest_claim_evicts_the_older_twin_and_takes_its_place() {
+    let mut hub = Hub::new();
+    let start = hub.connect(1);
+    let seen = hub.emit(&[]);
+    let resumed = hub.claim(1, Some(seen)).unwrap();
+    assert!(resumed.evicts);
+    let second = hub.apply(Entry::Session(resumed.session));
+    assert_eq!(hub.refusal(1, start), Some(NotRecovered::OldOffset));
+    assert!(hub.claim(1, Some(second)).unwrap().evicts);
+    assert_eq!((hub.recovery.len(), hub.claim(1, None).unwrap().session.position), (1, seen));
+}
+
+#[test]
+fn every_bad_claim_has_its_reason() {
+    let mut hub = Hub::new();
+    hub.emit(&[]);
+    let start = hub.connect(1);
+    hub.lose(1, 1_000);
+    let namespace = NamespacePath::root();
+    let good = Offset { epoch: EPOCH, lsn: start, fingerprint: Fingerprint::new(0) };
+    let claim = Claim { pid: pid(1), namespace: &namespace, offset: Some(good) };
+    let facts = hub.facts();
+    let refusal = |claim: Claim<'_>, facts: Facts, now| hub.recovery.resume(&claim, &facts, now).err();
+    assert_eq!(refusal(claim, facts, 121_000), None);
+    assert_eq!(refusal(claim, facts, 121_001), Some(NotRecovered::Expired));
+    assert_eq!(refusal(claim, facts, 0), None, "a clock that steps back expires nobody");
+    assert_eq!(refusal(Claim { pid: pid(2), ..claim }, facts, 0), Some(NotRecovered::UnknownPid));
+    let chat = NamespacePath::parse(ByteString::from_static("/chat")).unwrap();
+    assert_eq!(refusal(Claim { namespace: &chat, ..claim }, facts, 0), Some(NotRecovered::OtherNamespace));
+    let at = |offset| Claim { offset: Some(offset), ..claim };
+    let foreign = Offset { epoch: Epoch::new(1, 2), ..good };
+    assert_eq!(refusal(at(foreign), facts, 0), Some(NotRecovered::ForeignEpoch));
+    let future = Offset { lsn: facts.head.next(), ..good };
+    assert_eq!(refusal(at(future), facts, 0), Some(NotRecovered::FutureOffset));
+    assert_eq!(refusal(at(Offset { lsn: Lsn(1), ..good }), facts, 0), Some(NotRecovered::OldOffset));
+    assert_eq!(refusal(claim, Facts { knows: false, ..facts }, 0), Some(NotRecovered::UnknownOffset));
+}
+
+#[test]
+fn a_session_that_ended_for_good_is_forgotten_with_its_window() {
+    let mut hub = Hub::new();
+    let start = hub.connect(1);
+    hub.join(1, "a");
+    hub.apply(Entry::Disconnect { socket: socket(1), forever: true, at_unix_ms: 0 });
+    hub.join(1, "b");
+    assert_eq!(hub.refusal(1, start), Some(NotRecovered::EndedForGood));
+    assert_eq!((hub.recovery.at_risk(hub.head()), hub.recovery.places.len()), (None, 0));
+    assert_eq!((hub.recovery.expire(120_000), hub.recovery.expire(120_001)), (0, 1));
+    assert_eq!(hub.refusal(1, start), Some(NotRecovered::UnknownPid));
+}
+
+#[test]
+fn a_quiet_session_outlives_the_trimming_of_what_was_not_for_it() {
+    let mut hub = Hub::new();
+    hub.connect(1);
+    hub.connect(2);
+    hub.join(1, "quiet");
+    hub.join(2, "loud");
+    let seen = hub.emit(&["quiet"]);
+    for _ in 0..100 {
+        hub.emit(&["loud"]);
+    }
+    hub.trim();
+    let missed = hub.emit(&["quiet"]);
+    assert_eq!(hub.claim(1, Some(seen)).unwrap().session.position, seen);
+    assert_eq!(hub.owed(1, seen), [missed.0]);
+    assert_eq!(hub.refusal(2, seen), Some(NotRecovered::Trimmed));
+    hub.trim();
+    assert_eq!(hub.refusal(1, seen), Some(NotRecovered::Trimmed));
+}
+
+#[test]
+fn what_was_trimmed_in_a_room_it_left_since_is_not_forgotten() {
+    let mut hub = Hub::new();
+    let start = hub.connect(1);
+    hub.join(1, "a");
+    let inside = hub.emit(&["a"]);
+    hub.leave(1, "a");
+    hub.emit(&["a"]);
+    hub.trim();
+    let entry = hub.recovery.at_risk(hub.head()).unwrap();
+    assert_eq!((entry.rooms.len(), entry.touched), (0, inside), "the stay is gone, not what happened in it");
+    assert_eq!((hub.refusal(1, start), hub.refusal(1, inside)), (Some(NotRecovered::Trimmed), None));
+    hub.apply(Entry::Session(entry));
+    hub.restart();
+    assert_eq!((hub.refusal(1, start), hub.refusal(1, inside)), (Some(NotRecovered::Trimmed), None));
+}
+
+#[test]
+fn an_event_that_wanted_an_ack_cannot_be_had_again_also_after_a_start() {
+    let mut hub = Hub::new();
+    let start = hub.connect(1);
+    hub.join(1, "a");
+    hub.apply(Entry::Event(event(&["b"], r#"427["e"]"#)));
+    assert_eq!(hub.refusal(1, start), None, "it was for others");
+    let asking = hub.apply(Entry::Event(event(&["a"], r#"427["e"]"#)));
+    let after = hub.emit(&["a"]);
+    for _ in 0..2 {
+        assert_eq!(hub.refusal(1, start), Some(NotRecovered::AckMissed));
+        assert_eq!(hub.refusal(1, after), None);
+        hub.trim();
+        let entry = hub.recovery.at_risk(hub.head()).unwrap();
+        assert_eq!(entry.asked, asking);
+        hub.apply(Entry::Session(entry));
+        hub.restart();
+    }
+}
+
+#[test]
+fn an_ack_id_is_found_in_every_form_of_a_packet() {
+    let wants = |text: &str| wants_ack(&Encoded::text(text).into());
+    for text in [r#"427["e"]"#, r#"42/chat,7["e"]"#, r#"42/a-b,12["e","-"]"#] {
+        assert!(wants(text), "{text}");
+    }
+    for text in [r#"42["e",7]"#, r#"42/chat,["e"]"#, r#"42/7,["e"]"#, r#"42["a/b,7"]"#, "42", ""] {
+        assert!(!wants(text), "{text}");
+    }
+    let attached =
+        |text: &str| wants_ack(&Message::from_packets(vec![Encoded::text(text), Encoded::binary(&[1])]).unwrap());
+    assert!(attached(r#"451-7["e",{"_placeholder":true,"num":0}]"#));
+    assert!(attached(r#"451-/c,7["e",{"_placeholder":true,"num":0}]"#));
+    assert!(!attached(r#"451-["e-7",{"_placeholder":true,"num":0}]"#));
+    assert!(!attached(r#"451-/c-7,["e",{"_placeholder":true,"num":0}]"#));
+}
+
+#[test]
+fn those_at_risk_are_written_again_once_oldest_first() {
+    let mut hub = Hub::new();
+    let first = hub.connect(1);
+    hub.connect(2);
+    let risk = hub.head();
+    hub.connect(3);
+    assert_eq!(hub.recovery.at_risk(Lsn(0)), None);
+    let mut written = Vec::new();
+    while let Some(entry) = hub.recovery.at_risk(risk) {
+        written.push((entry.socket, entry.position));
+        hub.apply(Entry::Session(entry));
+    }
+    assert_eq!(written, [(socket(1), first), (socket(2), first.next())]);
+}
+
+#[test]
+fn a_session_is_whole_after_a_start_from_its_carried_record_alone() {
+    let mut hub = Hub::new();
+    hub.connect(1);
+    hub.join(1, "a");
+    let seen = hub.emit(&["a"]);
+    hub.trim();
+    let entry = hub.recovery.at_risk(hub.head()).unwrap();
+    hub.apply(Entry::Session(entry));
+    let missed = hub.emit(&["a"]);
+    hub.restart();
+    assert_eq!(hub.recovery.connected().collect::<Vec<_>>(), [socket(1)], "its connection ended with the process");
+    hub.lose(1, 0);
+    assert_eq!(hub.claim(1, Some(seen)).unwrap().session.position, seen);
+    assert_eq!(hub.owed(1, seen), [missed.0]);
+    assert_eq!(hub.refusal(1, Lsn(1)), Some(NotRecovered::Trimmed));
+}
+
+#[test]
+fn too_many_sessions_push_out_who_has_been_away_longest() {
+    let mut hub = Hub::new();
+    let start = hub.connect(1);
+    hub.connect(2);
+    hub.connect(3);
+    hub.lose(2, 5);
+    hub.lose(1, 6);
+    hub.connect(4);
+    assert_eq!((hub.recovery.len(), hub.refusal(2, start)), (3, Some(NotRecovered::UnknownPid)));
+    hub.connect(5);
+    assert_eq!(hub.refusal(1, start), Some(NotRecovered::UnknownPid));
+    hub.connect(6);
+    assert_eq!(hub.refusal(6, start), Some(NotRecovered::UnknownPid), "nobody is away");
+    assert_eq!(hub.recovery.len(), 3);
+}
+
+#[test]
+fn stays_are_bounded_and_forgotten_when_no_resume_can_reach_them() {
+    let mut hub = Hub::new();
+    hub.connect(1);
+    let start = hub.connect(2);
+    for _ in 0..20 {
+        hub.join(1, "a");
+        hub.leave(1, "a");
+        hub.trim();
+        hub.join(1, "a");
+        hub.join(1, &socket(1).to_string());
+    }
+    let end = hub.head();
+    assert_eq!(hub.refusal(1, end), None);
+    for name in ["b", "c", "d", "e"] {
+        hub.join(1, name);
+    }
+    assert_eq!(hub.refusal(1, end), Some(NotRecovered::TooManyStays));
+    assert_eq!(hub.refusal(2, start), None);
+    hub.lose(1, 0);
+    hub.lose(2, 0);
+    hub.recovery.expire(u64::MAX);
+    assert_eq!((hub.recovery.len(), hub.recovery.places.len()), (0, 0));
+    assert!(hub.recovery.by_record.is_empty() && hub.recovery.by_socket.is_empty() && hub.recovery.away.is_empty());
+}
+
+proptest! {
+    #[test]
+    fn any_records_leave_nothing_behind_once_all_have_expired(
+        entries in proptest::collection::vec(crate::log::contract::records::any_entry(), 0..40),
+    ) {
+        let mut hub = Hub::new();
+        for entry in entries {
+            hub.apply(entry);
+            prop_assert!(hub.recovery.len() <= BOUNDS.sessions_max);
+        }
+        for socket in hub.recovery.connected().collect::<Vec<_>>() {
+            hub.apply(Entry::Disconnect { socket, forever: false, at_unix_ms: 0 });
+        }
+        let sessions: Vec<_> = hub.recovery.sessions.keys().copied().collect();
+        sessions.iter().for_each(|pid| hub.recovery.forget(pid));
+        prop_assert_eq!(hub.recovery.places.len(), 0);
+        prop_assert!(hub.recovery.by_record.is_empty() && hub.recovery.by_socket.is_empty());
+        prop_assert!(hub.recovery.away.is_empty());
+    }
+}
