@@ -1,5 +1,5 @@
 /**
- * Starts the real binary on a free port and connects stock clients to it. Nothing here sleeps for a fixed time: everything
+ * Starts the real binary on a free port and connects clients to it. Nothing here sleeps for a fixed time: everything
  * waits for a fact, with a deadline that says in its error which fact did not come.
  */
 
@@ -8,7 +8,9 @@ import { once } from "node:events";
 import net from "node:net";
 import path from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
-import { io } from "socket.io-client";
+import { io as stock } from "socket.io-client";
+import { WebSocket } from "ws";
+import { io as ours } from "../../static/client/index.js";
 
 const BINARY = path.resolve(import.meta.dirname, process.env.STENTOR_BIN ?? "../../target/debug/stentor");
 const TOUR = path.resolve(import.meta.dirname, process.env.STENTOR_TOUR ?? "../../target/debug/examples/tour");
@@ -29,6 +31,12 @@ export const TRANSPORTS = [
   { name: "polling", transports: ["polling"] },
   { name: "upgraded", transports: ["polling", "websocket"] },
 ];
+
+/** What holds for one client holds for the other. Node 20 has no WebSocket of its own: ours is given one. */
+export const CLIENTS = {
+  "socket.io-client": stock,
+  "static/client": (url, options) => ours(url, { WebSocket, ...options }),
+};
 
 export const RECOVERIES = ["off", "memory"];
 
@@ -173,8 +181,11 @@ async function start(port, program, args) {
 
 const clients = new Set();
 
-/** A client of `hub` that is not connected yet, as far as anyone has waited for it. Closed by `closeClients`. */
-export function client(hub, { transports, namespace = "/", ...options }) {
+/**
+ * A client of `hub` that is not connected yet, as far as anyone has waited for it: the stock one unless `io` says otherwise.
+ * Closed by `closeClients`.
+ */
+export function client(hub, { io = stock, transports, namespace = "/", ...options }) {
   const socket = io(hub.url + namespace, { transports, forceNew: true, reconnection: false, ...options });
   clients.add(socket);
   return socket;

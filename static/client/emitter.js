@@ -1,0 +1,115 @@
+/** Listeners by event name. Knows nothing of sockets; every class of this library that has events extends it. */
+
+/** @typedef {(...args: any[]) => void} Listener */
+
+export class Emitter {
+  /** @type {Map<string, Listener[]>} */
+  #listeners = new Map();
+
+  /**
+   * @param {string} event
+   * @param {Listener} listener
+   */
+  on(event, listener) {
+    // A new array instead of a push: an emit that is under way goes on with the listeners it began with.
+    this.#listeners.set(`${event}`, [...this.listeners(event), listener]);
+    return this;
+  }
+
+  /**
+   * @param {string} event
+   * @param {Listener} listener
+   */
+  once(event, listener) {
+    /** @type {Listener & { listener?: Listener }} */
+    const wrapper = (...args) => {
+      this.off(event, wrapper);
+      listener.apply(this, args);
+    };
+    wrapper.listener = listener;
+    return this.on(event, wrapper);
+  }
+
+  /**
+   * Takes back one listener, all of one event, or all.
+   * @param {string} [event]
+   * @param {Listener} [listener]
+   */
+  off(event, listener) {
+    if (event === undefined) {
+      this.#listeners.clear();
+      return this;
+    }
+    const left = listener ? [...this.listeners(event)] : [];
+    const index = left.findIndex((one) => one === listener || /** @type {any} */ (one).listener === listener);
+    if (index >= 0) left.splice(index, 1);
+    if (left.length) this.#listeners.set(`${event}`, left);
+    else this.#listeners.delete(`${event}`);
+    return this;
+  }
+
+  /**
+   * Calls the listeners of this side, in the order in which they came.
+   * @param {string} event
+   * @param {...any} args
+   */
+  emitReserved(event, ...args) {
+    for (const listener of this.listeners(event)) listener.apply(this, args);
+    return this;
+  }
+
+  /**
+   * @param {string} event
+   * @param {...any} args
+   */
+  emit(event, ...args) {
+    return this.emitReserved(event, ...args);
+  }
+
+  /**
+   * @param {string} event
+   * @returns {Listener[]}
+   */
+  listeners(event) {
+    return this.#listeners.get(`${event}`) ?? [];
+  }
+
+  /** @param {string} event */
+  hasListeners(event) {
+    return this.listeners(event).length > 0;
+  }
+
+  // The other names under which socket.io-client has the same.
+
+  /** @type {Emitter["on"]} */
+  addEventListener(event, listener) {
+    return this.on(event, listener);
+  }
+
+  /** @type {Emitter["off"]} */
+  removeListener(event, listener) {
+    return this.off(event, listener);
+  }
+
+  /** @type {Emitter["off"]} */
+  removeEventListener(event, listener) {
+    return this.off(event, listener);
+  }
+
+  /** @param {string} [event] */
+  removeAllListeners(event) {
+    return this.off(event);
+  }
+}
+
+/**
+ * Listens and gives back what undoes it.
+ * @param {{ on: Function, off: Function }} emitter
+ * @param {string} event
+ * @param {Listener} listener
+ * @returns {() => void}
+ */
+export function subscribe(emitter, event, listener) {
+  emitter.on(event, listener);
+  return () => emitter.off(event, listener);
+}

@@ -1,0 +1,266 @@
+/**
+ * One connection to one server, shared by the sockets of its namespaces: opens it, comes back when it is lost, and hands out
+ * packets. What a packet means is the sockets' business.
+ *
+ * Events: "open", "packet", "ping", "error" (error), "close" (reason, details), "reconnect_attempt" (attempt),
+ * "reconnect" (attempt), "reconnect_error" (error), "reconnect_failed".
+ */
+
+import { Backoff } from "./backoff.js";
+import { Emitter, subscribe } from "./emitter.js";
+import { Engine } from "./engine.js";
+import * as parser from "./parsers/socketio.js";
+import { Socket } from "./socket.js";
+
+/**
+ * @typedef {object} ManagerOptions
+ * @property {string} [path] of the endpoint; "/socket.io"
+ * @property {boolean} [autoConnect] true
+ * @property {boolean} [reconnection] true
+ * @property {number} [reconnectionAttempts] Infinity
+ * @property {number} [reconnectionDelay] milliseconds before the first attempt; 1000
+ * @property {number} [reconnectionDelayMax] 5000
+ * @property {number} [randomizationFactor] which share of a delay chance adds or takes away; 0.5
+ * @property {number | false} [timeout] milliseconds for one attempt; 20000
+ * @property {(string | Function)[]} [transports] in the order in which to try; ["polling", "websocket"]
+ * @property {boolean} [tryAllTransports] goes on to the next when one cannot connect; false
+ * @property {boolean} [upgrade] whether to move on to a better transport; true
+ * @property {boolean} [rememberUpgrade] begins with websocket when the last one worked; false
+ * @property {Record<string, any> | string} [query]
+ * @property {Record<string, string>} [extraHeaders] polling everywhere, websocket in Node
+ * @property {boolean} [withCredentials] cookies to another origin; false
+ * @property {boolean} [forceBase64]
+ * @property {boolean} [timestampRequests]
+ * @property {string} [timestampParam] "t"
+ * @property {boolean} [addTrailingSlash] true
+ * @property {string | string[]} [protocols] of the websocket
+ * @property {Record<string, object>} [transportOptions] by transport, over those of all
+ * @property {boolean} [closeOnBeforeunload] false
+ * @property {any} [parser] in place of JSON and attachments
+ * @property {any} [WebSocket] a constructor, where there is no global one
+ */
+
+export class Manager extends Emitter {
+  /** @type {Record<string, Socket>} */
+  nsps = Object.create(null);
+  /** @type {Engine | undefined} */
+  engine;
+  /** @type {"closed" | "opening" | "open"} */
+  _readyState = "closed";
+  /** Whether an attempt to come back is under way or awaited. */
+  _reconnecting = false;
+  skipReconnect = false;
+  backoff = new Backoff();
+  /** @type {(() => void)[]} undoes what was set up for the connection, or for the attempt that is awaited */
+  #undo = [];
+
+  /**
+   * @param {string | (ManagerOptions & import("./socket.js").SocketOptions)} [uri]
+   * @param {ManagerOptions & import("./socket.js").SocketOptions} [opts]
+   */
+  constructor(uri, opts) {
+    super();
+    if (typeof uri === "object") [uri, opts] = [undefined, uri];
+    this.uri = uri;
+    /** @type {Record<string, any>} read anew at every attempt: what is changed here counts from the next on */
+    this.opts = { ...opts, path: opts?.path || "/socket.io" };
+    this.reconnection(opts?.reconnection !== false);
+    this.reconnectionAttempts(opts?.reconnectionAttempts || Infinity);
+    this.reconnectionDelay(opts?.reconnectionDelay || 1_000);
+    this.reconnectionDelayMax(opts?.reconnectionDelayMax || 5_000);
+    this.randomizationFactor(opts?.randomizationFactor ?? 0.5);
+    this.timeout(opts?.timeout ?? 20_000);
+    const { Encoder, Decoder } = opts?.parser ?? parser;
+    this.encoder = new Encoder();
+    this.decoder = new Decoder();
+    this._autoConnect = opts?.autoConnect !== false;
+    if (this._autoConnect) this.open();
+  }
+
+  // Read without an argument, set with one.
+
+  /** @param {boolean} [value] */
+  reconnection(value) {
+    if (value === undefined) return this._reconnection;
+    this._reconnection = !!value;
+    if (!value) this.skipReconnect = true;
+    return this;
+  }
+
+  /** @param {number} [value] */
+  reconnectionAttempts(value) {
+    if (value === undefined) return this._reconnectionAttempts;
+    this._reconnectionAttempts = value;
+    return this;
+  }
+
+  /** @param {number} [value] */
+  reconnectionDelay(value) {
+    if (value === undefined) return this.backoff.min;
+    this.backoff.min = value;
+    return this;
+  }
+
+  /** @param {number} [value] */
+  reconnectionDelayMax(value) {
+    if (value === undefined) return this.backoff.max;
+    this.backoff.max = value;
+    return this;
+  }
+
+  /** @param {number} [value] */
+  randomizationFactor(value) {
+    if (value === undefined) return this.backoff.jitter;
+    this.backoff.jitter = value;
+    return this;
+  }
+
+  /** @param {number | false} [value] */
+  timeout(value) {
+    if (value === undefined) return this._timeout;
+    this._timeout = value;
+    return this;
+  }
+
+  /** @param {(error?: any) => void} [fn] told how it went; without it a first failure begins the attempts to come back */
+  open(fn) {
+    if (this._readyState !== "closed") return this;
+    const engine = new Engine(this.uri, this.opts);
+    this.engine = engine;
+    this._readyState = "opening";
+    this.skipReconnect = false;
+    const failed = (/** @type {any} */ error) => {
+      this.#cleanUp();
+      this._readyState = "closed";
+      this.emitReserved("error", error);
+      if (fn) fn(error);
+      else if (this._reconnection && this.backoff.attempts === 0) this.#reconnect();
+    };
+    this.#undo.push(
+      subscribe(engine, "error", failed),
+      subscribe(engine, "open", () => {
+        this.#onOpen(engine);
+        fn?.();
+      }),
+    );
+    if (this._timeout !== undefined && this._timeout !== false) {
+      this.#later(this._timeout, () => {
+        failed(new Error("timeout"));
+        engine.close();
+      });
+    }
+    return this;
+  }
+
+  /** @type {Manager["open"]} */
+  connect(fn) {
+    return this.open(fn);
+  }
+
+  /**
+   * The socket of a namespace, made at its first use.
+   * @param {string} nsp
+   * @param {import("./socket.js").SocketOptions} [opts]
+   */
+  socket(nsp, opts) {
+    const known = this.nsps[nsp];
+    if (!known) return (this.nsps[nsp] = new Socket(this, nsp, opts));
+    if (this._autoConnect && !known.active) known.connect();
+    return known;
+  }
+
+  /** Ends the connection; it does not come back. */
+  disconnect() {
+    this.skipReconnect = true;
+    this._reconnecting = false;
+    this.#onClose("forced close");
+  }
+
+  /** A socket has left; the last one ends the connection. */
+  _destroy() {
+    if (!Object.values(this.nsps).some((socket) => socket.active)) this.disconnect();
+  }
+
+  /** @param {import("./parsers/socketio.js").Packet} packet */
+  _packet(packet) {
+    for (const part of this.encoder.encode(packet)) this.engine?.write(part, packet.options);
+  }
+
+  /** @param {Engine} engine */
+  #onOpen(engine) {
+    this.#cleanUp();
+    this._readyState = "open";
+    this.emitReserved("open");
+    this.#undo.push(
+      subscribe(engine, "ping", () => this.emitReserved("ping")),
+      subscribe(engine, "data", (data) => this.#onData(data)),
+      subscribe(engine, "error", (error) => this.emitReserved("error", error)),
+      subscribe(engine, "close", (reason, details) => this.#onClose(reason, details)),
+      // In a turn of its own: what a listener of the application throws is not an error of the connection.
+      subscribe(this.decoder, "decoded", (packet) => queueMicrotask(() => this.emitReserved("packet", packet))),
+    );
+  }
+
+  /** @param {any} data */
+  #onData(data) {
+    try {
+      this.decoder.add(data);
+    } catch (error) {
+      this.#onClose("parse error", error);
+    }
+  }
+
+  /**
+   * @param {string} reason
+   * @param {any} [details]
+   */
+  #onClose(reason, details) {
+    this.#cleanUp();
+    this.engine?.close();
+    this.backoff.reset();
+    this._readyState = "closed";
+    this.emitReserved("close", reason, details);
+    if (this._reconnection) this.#reconnect();
+  }
+
+  #reconnect() {
+    if (this._reconnecting || this.skipReconnect) return;
+    if (this.backoff.attempts >= (this._reconnectionAttempts ?? Infinity)) {
+      this.backoff.reset();
+      this.emitReserved("reconnect_failed");
+      return;
+    }
+    this._reconnecting = true;
+    this.#later(this.backoff.duration(), () => {
+      if (this.skipReconnect) return;
+      this.emitReserved("reconnect_attempt", this.backoff.attempts);
+      // A listener may have ended it.
+      if (this.skipReconnect) return;
+      this.open((error) => {
+        this._reconnecting = false;
+        if (error) {
+          this.#reconnect();
+          this.emitReserved("reconnect_error", error);
+          return;
+        }
+        const attempt = this.backoff.attempts;
+        this.backoff.reset();
+        this.emitReserved("reconnect", attempt);
+      });
+    });
+  }
+
+  /**
+   * @param {number} ms
+   * @param {() => void} act unless the connection, or the attempt, is over by then
+   */
+  #later(ms, act) {
+    const timer = setTimeout(act, ms);
+    this.#undo.push(() => clearTimeout(timer));
+  }
+
+  #cleanUp() {
+    for (const undo of this.#undo.splice(0)) undo();
+    this.decoder.destroy();
+  }
+}

@@ -1,0 +1,99 @@
+/** Engine.IO v4 packets and payloads: what is sent as one websocket frame, or as the body of one request. Pure. */
+
+export const protocol = 4;
+
+/** @typedef {"open" | "close" | "ping" | "pong" | "message" | "upgrade" | "noop"} PacketType */
+/** @typedef {string | ArrayBuffer | ArrayBufferView | Blob} Data */
+/** @typedef {{ type: PacketType | "error", data?: any, options?: { compress?: boolean } }} Packet */
+
+/** The position in this list is the number on the wire. */
+const TYPES = /** @type {const} */ (["open", "close", "ping", "pong", "message", "upgrade", "noop"]);
+
+const SEPARATOR = "\x1e";
+
+/** How much of it one call of `String.fromCharCode` takes as arguments. */
+const CHUNK_BYTES = 0x8000;
+
+/** In Node a Buffer, like the stock client's; in browsers the ArrayBuffer. */
+const NodeBuffer = globalThis.process?.versions?.node ? globalThis.Buffer : undefined;
+
+/** @param {ArrayBuffer} bytes */
+const received = (bytes) => (NodeBuffer ? NodeBuffer.from(bytes) : bytes);
+
+/** @param {ArrayBuffer | ArrayBufferView} data */
+function toBase64(data) {
+  const bytes = ArrayBuffer.isView(data) ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : new Uint8Array(data);
+  let text = "";
+  for (let i = 0; i < bytes.length; i += CHUNK_BYTES) text += String.fromCharCode(...bytes.subarray(i, i + CHUNK_BYTES));
+  return btoa(text);
+}
+
+/** @param {string} text */
+function fromBase64(text) {
+  return Uint8Array.from(atob(text), (char) => char.charCodeAt(0)).buffer;
+}
+
+/**
+ * As one frame of a websocket that takes binary.
+ * @param {Packet} packet
+ * @returns {Data}
+ */
+export function encodeFrame({ type, data }) {
+  return typeof data === "object" ? data : TYPES.indexOf(/** @type {PacketType} */ (type)) + (data ?? "");
+}
+
+/**
+ * As text, bytes in base64. A Blob can only be read in a later turn.
+ * @param {Packet} packet
+ * @returns {Promise<string>}
+ */
+export async function encodeText(packet) {
+  const data = encodeFrame(packet);
+  if (typeof data === "string") return data;
+  return `b${toBase64(data instanceof Blob ? await data.arrayBuffer() : data)}`;
+}
+
+/**
+ * @param {Packet[]} packets
+ * @returns {Promise<string>} the body of one request
+ */
+export async function encodePayload(packets) {
+  return (await Promise.all(packets.map(encodeText))).join(SEPARATOR);
+}
+
+/**
+ * @param {string | ArrayBuffer} data
+ * @returns {Packet} of type "error" when it is none, with what was read as its data
+ */
+export function decodePacket(data) {
+  if (typeof data !== "string") return { type: "message", data: received(data) };
+  if (data[0] === "b") {
+    try {
+      return { type: "message", data: received(fromBase64(data.slice(1))) };
+    } catch {
+      return { type: "error", data };
+    }
+  }
+  const type = TYPES[/** @type {any} */ (data[0])];
+  return type ? { type, data: data.length > 1 ? data.slice(1) : undefined } : { type: "error", data };
+}
+
+/**
+ * @param {string} payload
+ * @returns {Packet[]} up to the first that is none
+ */
+export function decodePayload(payload) {
+  const packets = payload.split(SEPARATOR).map(decodePacket);
+  const bad = packets.findIndex(({ type }) => type === "error");
+  return bad < 0 ? packets : packets.slice(0, bad + 1);
+}
+
+/**
+ * How many bytes of a payload the data of a packet takes.
+ * @param {Data} [data]
+ */
+export function payloadBytes(data) {
+  if (data === undefined) return 0;
+  if (typeof data === "string") return new TextEncoder().encode(data).length;
+  return Math.ceil((data instanceof Blob ? data.size : data.byteLength) / 3) * 4;
+}

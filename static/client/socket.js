@@ -1,0 +1,409 @@
+/**
+ * A client's presence in one namespace: emits, hears, acknowledges, and keeps what is said while the connection is away.
+ *
+ * Events of its own, beside those of the application: "connect", "connect_error" (error), "disconnect" (reason, details).
+ */
+
+import { Emitter, subscribe } from "./emitter.js";
+import { PacketType, RESERVED_EVENTS } from "./parsers/socketio.js";
+
+/** @typedef {import("./emitter.js").Listener} Listener */
+
+/**
+ * @typedef {object} SocketOptions
+ * @property {Record<string, any> | ((give: (auth: Record<string, any>) => void) => void)} [auth] told to the server at every connect
+ * @property {number} [retries] how often a packet is sent again when no ack comes; packets then go one by one
+ * @property {number} [ackTimeout] milliseconds to wait for an ack, unless `timeout()` says otherwise
+ */
+
+/** @typedef {{ volatile?: boolean, timeout?: number, compress?: boolean, fromQueue?: boolean }} Flags */
+
+/**
+ * Called with an error first when `withError` is set, and then also when the ack cannot come any more.
+ * @typedef {Listener & { withError?: boolean }} Ack
+ */
+
+export class Socket extends Emitter {
+  /** @type {string | undefined} */
+  id;
+  connected = false;
+  /** Whether this connection goes on where the last one ended: nothing was missed. */
+  recovered = false;
+  /** @type {any[][]} what came before the server's word that we are connected */
+  receiveBuffer = [];
+  /** @type {import("./parsers/socketio.js").Packet[]} what was emitted while away, sent on return */
+  sendBuffer = [];
+  /** @type {string | undefined} names the session to the server when it keeps state for us to come back to */
+  _pid;
+  /** @type {string | undefined} the last event that we heard, for the same */
+  _lastOffset;
+
+  /** @type {Map<number, Ack>} */
+  #acks = new Map();
+  #ids = 0;
+  /** @type {Flags} of the next emit */
+  #flags = {};
+  /** @type {{ tryCount: number, pending: boolean, args: any[], flags: Flags }[]} with `retries`: sent one by one */
+  #queue = [];
+  /** @type {Listener[]} */
+  #anyListeners = [];
+  /** @type {Listener[]} */
+  #anyOutgoingListeners = [];
+  /** @type {(() => void)[] | undefined} there while we want to be connected */
+  #undo;
+
+  /**
+   * @param {import("./manager.js").Manager} io
+   * @param {string} nsp
+   * @param {SocketOptions} [opts]
+   */
+  constructor(io, nsp, opts = {}) {
+    super();
+    this.io = io;
+    this.nsp = nsp;
+    this.opts = opts;
+    /** Read at every connect: may be changed between two. */
+    this.auth = opts.auth;
+    if (io._autoConnect) this.connect();
+  }
+
+  get disconnected() {
+    return !this.connected;
+  }
+
+  /** Whether it is connected, or will be without anyone's doing. */
+  get active() {
+    return !!this.#undo;
+  }
+
+  connect() {
+    if (this.connected) return this;
+    this.#undo ??= [
+      subscribe(this.io, "open", () => this.#onOpen()),
+      subscribe(this.io, "packet", (packet) => packet.nsp === this.nsp && this.#onPacket(packet)),
+      subscribe(this.io, "error", (error) => this.connected || this.emitReserved("connect_error", error)),
+      subscribe(this.io, "close", (reason, details) => this.#onClose(reason, details)),
+    ];
+    if (!this.io._reconnecting) this.io.open();
+    if (this.io._readyState === "open") this.#onOpen();
+    return this;
+  }
+
+  open() {
+    return this.connect();
+  }
+
+  /** Leaves the namespace; the last socket to leave ends the connection. */
+  disconnect() {
+    if (this.connected) this.#packet({ type: PacketType.DISCONNECT });
+    this.#destroy();
+    if (this.connected) this.#onClose("io client disconnect");
+    return this;
+  }
+
+  close() {
+    return this.disconnect();
+  }
+
+  /** @param {...any} args of the event "message" */
+  send(...args) {
+    return this.emit("message", ...args);
+  }
+
+  /**
+   * To the server, and nobody else.
+   * @param {string} event
+   * @param {...any} args a function as the last of them is called with the server's answer
+   */
+  emit(event, ...args) {
+    if (RESERVED_EVENTS.has(event)) throw new Error(`"${event}" is a reserved event name`);
+    const flags = this.#flags;
+    this.#flags = {};
+    if (this.opts.retries && !flags.fromQueue && !flags.volatile) this.#enqueue([event, ...args], flags);
+    else this.#emit([event, ...args], flags);
+    return this;
+  }
+
+  /**
+   * @param {string} event
+   * @param {...any} args
+   * @returns {Promise<any>} the first value of the answer; rejected when the time is up, or the connection lost
+   */
+  emitWithAck(event, ...args) {
+    return new Promise((resolve, reject) => {
+      const ack = (/** @type {any} */ error, /** @type {any} */ value) => (error ? reject(error) : resolve(value));
+      ack.withError = true;
+      this.emit(event, ...args, ack);
+    });
+  }
+
+  /** @param {boolean} compress whether the next packet may be compressed */
+  compress(compress) {
+    this.#flags.compress = compress;
+    return this;
+  }
+
+  /** The next packet may be lost: it is dropped when it cannot be sent at once. */
+  get volatile() {
+    this.#flags.volatile = true;
+    return this;
+  }
+
+  /** @param {number} timeout milliseconds after which the ack of the next packet is called with an error */
+  timeout(timeout) {
+    this.#flags.timeout = timeout;
+    return this;
+  }
+
+  // Catch-all listeners, of what comes and of what goes.
+
+  /** @param {Listener} listener */
+  onAny(listener) {
+    this.#anyListeners.push(listener);
+    return this;
+  }
+
+  /** @param {Listener} listener */
+  prependAny(listener) {
+    this.#anyListeners.unshift(listener);
+    return this;
+  }
+
+  /** @param {Listener} [listener] all of them without one */
+  offAny(listener) {
+    this.#anyListeners = without(this.#anyListeners, listener);
+    return this;
+  }
+
+  listenersAny() {
+    return this.#anyListeners;
+  }
+
+  /** @param {Listener} listener */
+  onAnyOutgoing(listener) {
+    this.#anyOutgoingListeners.push(listener);
+    return this;
+  }
+
+  /** @param {Listener} listener */
+  prependAnyOutgoing(listener) {
+    this.#anyOutgoingListeners.unshift(listener);
+    return this;
+  }
+
+  /** @param {Listener} [listener] all of them without one */
+  offAnyOutgoing(listener) {
+    this.#anyOutgoingListeners = without(this.#anyOutgoingListeners, listener);
+    return this;
+  }
+
+  listenersAnyOutgoing() {
+    return this.#anyOutgoingListeners;
+  }
+
+  /**
+   * @param {any[]} data
+   * @param {Flags} flags
+   */
+  #emit(data, flags) {
+    /** @type {any} */
+    const packet = { type: PacketType.EVENT, data, options: { compress: flags.compress !== false } };
+    if (typeof data.at(-1) === "function") {
+      packet.id = this.#ids++;
+      this.#expect(packet.id, data.pop(), flags.timeout ?? this.opts.ackTimeout);
+    }
+    const { engine } = this.io;
+    if (flags.volatile && !engine?.transport?.writable) return;
+    // A connection that is closing takes nothing more, though its end has not been told yet.
+    if (this.connected && engine?.readyState === "open" && !engine._hasPingExpired()) this.#sendEvent(packet);
+    // What the queue holds it sends again itself.
+    else if (!flags.fromQueue) this.sendBuffer.push(packet);
+  }
+
+  /**
+   * @param {number} id
+   * @param {Ack} ack
+   * @param {number} [timeout]
+   */
+  #expect(id, ack, timeout) {
+    if (timeout === undefined) {
+      this.#acks.set(id, ack);
+      return;
+    }
+    const timer = setTimeout(() => {
+      this.#acks.delete(id);
+      this.sendBuffer = this.sendBuffer.filter((packet) => packet.id !== id);
+      ack.call(this, new Error("operation has timed out"));
+    }, timeout);
+    /** @type {Ack} */
+    const inTime = (...args) => {
+      clearTimeout(timer);
+      ack.apply(this, args);
+    };
+    inTime.withError = true;
+    this.#acks.set(id, inTime);
+  }
+
+  /**
+   * @param {any[]} args
+   * @param {Flags} flags
+   */
+  #enqueue(args, flags) {
+    /** @type {Ack | undefined} */
+    const ack = typeof args.at(-1) === "function" ? args.pop() : undefined;
+    const packet = { tryCount: 0, pending: false, args, flags: { ...flags, fromQueue: true } };
+    /** @type {Ack} */
+    const answered = (error, ...answer) => {
+      // Of an attempt before the one that was answered.
+      if (packet !== this.#queue[0]) return;
+      packet.pending = false;
+      if (!error || packet.tryCount > (this.opts.retries ?? 0)) {
+        this.#queue.shift();
+        if (error) ack?.(error);
+        else ack?.(null, ...answer);
+      }
+      this.#drainQueue();
+    };
+    answered.withError = true;
+    args.push(answered);
+    this.#queue.push(packet);
+    this.#drainQueue();
+  }
+
+  /** @param {boolean} [force] whether to send again what was sent over another connection */
+  #drainQueue(force = false) {
+    const [packet] = this.#queue;
+    if (!this.connected || !packet || (packet.pending && !force)) return;
+    packet.pending = true;
+    packet.tryCount++;
+    this.#emit([...packet.args], packet.flags);
+  }
+
+  /** @param {any} packet */
+  #sendEvent(packet) {
+    for (const listener of [...this.#anyOutgoingListeners]) listener.apply(this, packet.data);
+    this.#packet(packet);
+  }
+
+  /** @param {any} packet */
+  #packet(packet) {
+    packet.nsp = this.nsp;
+    this.io._packet(packet);
+  }
+
+  #onOpen() {
+    const recovery = this._pid && { pid: this._pid, offset: this._lastOffset };
+    const send = (/** @type {any} */ auth) => {
+      this.#packet({ type: PacketType.CONNECT, data: recovery ? { ...recovery, ...auth } : auth });
+    };
+    if (typeof this.auth === "function") this.auth(send);
+    else send(this.auth);
+  }
+
+  /** @param {import("./parsers/socketio.js").Packet} packet */
+  #onPacket({ type, data, id }) {
+    switch (type) {
+      case PacketType.CONNECT:
+        return this.#onConnect(data);
+      case PacketType.EVENT:
+      case PacketType.BINARY_EVENT:
+        return this.#onEvent(data, id);
+      case PacketType.ACK:
+      case PacketType.BINARY_ACK:
+        return this.#onAck(data, id);
+      case PacketType.DISCONNECT:
+        this.#destroy();
+        return this.#onClose("io server disconnect");
+      case PacketType.CONNECT_ERROR:
+        this.#destroy();
+        return this.emitReserved("connect_error", Object.assign(new Error(data.message ?? data), { data: data.data }));
+    }
+  }
+
+  /** @param {any} data */
+  #onConnect(data) {
+    if (!data?.sid) {
+      this.emitReserved("connect_error", new Error("the server accepted without an id: it may be Socket.IO v2, which is not compatible"));
+      return;
+    }
+    this.id = data.sid;
+    this.recovered = !!data.pid && this._pid === data.pid;
+    this._pid = data.pid;
+    this.connected = true;
+    for (const args of this.receiveBuffer.splice(0)) this.#hear(args);
+    for (const packet of this.sendBuffer.splice(0)) this.#sendEvent(packet);
+    this.#drainQueue(true);
+    this.emitReserved("connect");
+  }
+
+  /**
+   * @param {any[]} args
+   * @param {number} [id]
+   */
+  #onEvent(args, id) {
+    if (id != null) {
+      let sent = false;
+      args.push((/** @type {any[]} */ ...data) => {
+        if (sent) return;
+        sent = true;
+        this.#packet({ type: PacketType.ACK, id, data });
+      });
+    }
+    if (this.connected) this.#hear(args);
+    else this.receiveBuffer.push(args);
+  }
+
+  /** @param {any[]} args */
+  #hear(args) {
+    for (const listener of [...this.#anyListeners]) listener.apply(this, args);
+    const [event, ...rest] = args;
+    super.emit(event, ...rest);
+    // A server that keeps state appends to each event where it stands.
+    if (this._pid && typeof args.at(-1) === "string") this._lastOffset = args.at(-1);
+  }
+
+  /**
+   * @param {any[]} data
+   * @param {number} [id]
+   */
+  #onAck(data, id) {
+    const ack = this.#acks.get(/** @type {number} */ (id));
+    if (!ack) return;
+    this.#acks.delete(/** @type {number} */ (id));
+    if (ack.withError) ack.call(this, null, ...data);
+    else ack.apply(this, data);
+  }
+
+  /**
+   * @param {string} reason
+   * @param {any} [details]
+   */
+  #onClose(reason, details) {
+    this.connected = false;
+    this.id = undefined;
+    this.emitReserved("disconnect", reason, details);
+    // What waits to be sent can still be answered.
+    const waiting = new Set(this.sendBuffer.map(({ id }) => id));
+    for (const [id, ack] of [...this.#acks]) {
+      if (waiting.has(id)) continue;
+      this.#acks.delete(id);
+      if (ack.withError) ack.call(this, new Error("socket has been disconnected"));
+    }
+  }
+
+  #destroy() {
+    this.#undo?.forEach((undo) => undo());
+    this.#undo = undefined;
+    this.io._destroy();
+  }
+}
+
+/**
+ * @param {Listener[]} listeners
+ * @param {Listener} [listener]
+ */
+function without(listeners, listener) {
+  if (!listener) return [];
+  const index = listeners.indexOf(listener);
+  return listeners.filter((_, at) => at !== index);
+}
