@@ -106,6 +106,12 @@ pub struct Limits {
     pub mailbox_batches: usize,
     /// For a client's ack, where the caller names no other time. Default 10 s.
     pub ack_timeout: Duration,
+    /// Emits to many sockets whose acks one session, or code outside sessions, may be collecting at a time. Default 256; then
+    /// `emit_with_ack` fails with `Overloaded`. Handlers that wait so do not count against `handlers_pending_max`.
+    pub collections_max: usize,
+    /// Events shown to catch-all listeners of one session, and not yet seen by them; what comes meanwhile is not shown.
+    /// Default 128.
+    pub observed_events_max: usize,
     /// Bytes of all acks that one emit to many sockets may collect; what would exceed it is not kept. Default 16 MiB.
     pub answers_bytes_max: usize,
     /// Acks one session may be asked for at a time. Default 4 096; then `emit_with_ack` fails with `Overloaded`.
@@ -171,6 +177,8 @@ impl Default for Limits {
             worker_bytes_max: 8 << 20,
             mailbox_batches: 4_096,
             ack_timeout: Duration::from_secs(10),
+            collections_max: 256,
+            observed_events_max: 128,
             answers_bytes_max: 16 << 20,
             acks_pending_max: 4_096,
             room_events_max: 1_024,

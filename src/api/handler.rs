@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::args::FromArgs;
 use super::error::{ConnectError, HandlerError};
@@ -27,6 +28,37 @@ pub(crate) type Filter = Arc<dyn Fn(Socket, Event<Args>) -> Running<Option<Event
 /// Sees every event.
 pub(crate) type Observer = Arc<dyn Fn(&Socket, &str, &Args) + Send + Sync>;
 
+/// A handler of an event, by name.
+#[derive(Clone)]
+pub(crate) struct EventHandler {
+    handler: Handler<Event<Args>>,
+    /// For one that handles one event: whether it has done so. Shared, since what runs already keeps what it began with.
+    used: Option<Arc<AtomicBool>>,
+}
+
+impl EventHandler {
+    /// For every event.
+    pub(crate) fn every(handler: Handler<Event<Args>>) -> Self {
+        Self { handler, used: None }
+    }
+
+    /// For the next event alone.
+    pub(crate) fn once(handler: Handler<Event<Args>>) -> Self {
+        Self { handler, used: Some(Arc::default()) }
+    }
+
+    /// Whether it handles no more.
+    pub(crate) fn is_used(&self) -> bool {
+        self.used.as_ref().is_some_and(|used| used.load(Ordering::Relaxed))
+    }
+
+    /// The handler, for one event; `None` if it was for one and has had it.
+    fn take(&self) -> Option<&Handler<Event<Args>>> {
+        let used = self.used.as_ref().is_some_and(|used| used.swap(true, Ordering::Relaxed));
+        (!used).then_some(&self.handler)
+    }
+}
+
 /// Everything registered in one place: for a namespace, for a pattern of namespaces, or for one socket.
 #[derive(Clone, Default)]
 pub(crate) struct Handlers {
@@ -34,7 +66,7 @@ pub(crate) struct Handlers {
     pub(crate) filters: Vec<Filter>,
     pub(crate) incoming: Vec<Observer>,
     pub(crate) outgoing: Vec<Observer>,
-    pub(crate) events: HashMap<String, Handler<Event<Args>>>,
+    pub(crate) events: HashMap<String, EventHandler>,
     pub(crate) unhandled: Option<Handler<Event<Args>>>,
     pub(crate) connection: Option<Handler<()>>,
     pub(crate) disconnecting: Option<Handler<Leaving>>,
@@ -74,9 +106,10 @@ impl Layers {
         which(&self.namespace).iter().chain(self.own.as_deref().map(which).into_iter().flatten())
     }
 
-    /// The handler of an event, by name; else the one for whatever has none.
+    /// The handler that is to have an event, by name; else the one for whatever has none.
     pub(crate) fn event(&self, name: &str) -> Option<&Handler<Event<Args>>> {
-        self.first(|handlers| handlers.events.get(name)).or_else(|| self.first(|handlers| handlers.unhandled.as_ref()))
+        self.first(|handlers| handlers.events.get(name)?.take())
+            .or_else(|| self.first(|handlers| handlers.unhandled.as_ref()))
     }
 
     /// Whether an event goes straight to its handler.
@@ -90,9 +123,17 @@ impl Layers {
         self.both(|handlers| &handlers.outgoing).next().is_some()
     }
 
-    /// What a socket must pass before it is connected, in the order of registration.
-    pub(crate) fn admissions(&self) -> &[Admission] {
-        &self.namespace.admissions
+    /// Whether a socket must pass something before it is connected.
+    pub(crate) fn has_admissions(&self) -> bool {
+        !self.namespace.admissions.is_empty()
+    }
+
+    /// Leads a socket past all of that, in the order of registration.
+    pub(crate) async fn admit(&self, socket: &Socket) -> Result<(), ConnectError> {
+        for admission in &self.namespace.admissions {
+            admission(socket.clone()).await?;
+        }
+        Ok(())
     }
 
     /// What runs when the socket has connected.
@@ -171,7 +212,7 @@ macro_rules! registration {
             F: Fn(Socket, Event<T>) -> R + Send + Sync + 'static,
             R: Future<Output = Result<(), HandlerError>> + 'static,
         {
-            let (name, handler) = (name.to_owned(), erase_event(handler));
+            let (name, handler) = (name.to_owned(), EventHandler::every(erase_event(handler)));
             $self.register(move |handlers| drop(handlers.events.insert(name, handler)));
             $self
         }
@@ -220,7 +261,8 @@ macro_rules! registration {
 
         /// Adds middleware for events: each passes it on its way to its handler, in the order of registration, a namespace's
         /// before a socket's. `Some` passes the event on, changed or not; `None` ends its way (its `ack` may have been
-        /// sent); an error ends it too, and is logged.
+        /// sent); an error ends it too, and is logged. Filters of one socket's events start in arrival order; behind one
+        /// that awaits, handlers start as it lets them go.
         pub fn with_events<F, R>($self: $receiver, filter: F) -> $output
         where
             F: Fn(Socket, Event<Args>) -> R + Send + Sync + 'static,
@@ -232,7 +274,8 @@ macro_rules! registration {
         }
 
         /// Runs when a socket that had connected has gone, before `on_disconnect`, and is told which rooms it was in. What is
-        /// emitted to rooms from here on does not reach it.
+        /// emitted to rooms from here on does not reach it. One handler: registering again replaces it, and a socket's own runs
+        /// instead of its namespace's.
         pub fn on_disconnecting<F, R>($self: $receiver, handler: F) -> $output
         where
             F: Fn(Socket, Leaving) -> R + Send + Sync + 'static,
@@ -243,7 +286,8 @@ macro_rules! registration {
             $self
         }
 
-        /// Runs once a socket that had connected has gone. What is emitted to rooms from here on does not reach it.
+        /// Runs once a socket that had connected has gone. What is emitted to rooms from here on does not reach it. One handler:
+        /// registering again replaces it, and a socket's own runs instead of its namespace's.
         pub fn on_disconnect<F, R>($self: $receiver, handler: F) -> $output
         where
             F: Fn(Socket, DisconnectReason) -> R + Send + Sync + 'static,
@@ -275,7 +319,8 @@ macro_rules! connection_registration {
         }
 
         /// Runs once a socket has connected. Its events are held until this returns, for
-        /// [`Limits::connection_handler_timeout`](crate::Limits::connection_handler_timeout) at most.
+        /// [`Limits::connection_handler_timeout`](crate::Limits::connection_handler_timeout) at most. Registering again replaces
+        /// the handler.
         pub fn on_connection<F, R>($self: $receiver, handler: F) -> $output
         where
             F: Fn(Socket) -> R + Send + Sync + 'static,

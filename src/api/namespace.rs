@@ -9,7 +9,7 @@ use super::core::Core;
 use super::error::{ConnectError, EmitError, HandlerError, RoomError};
 use super::event::{Event, Leaving};
 use super::handler::{
-    Admission, Filter, Handlers, Observer, connection_registration, erase, erase_event, registration,
+    Admission, EventHandler, Filter, Handlers, Observer, connection_registration, erase, erase_event, registration,
 };
 use super::operators::emitter;
 use super::registry::Matches;

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -14,7 +13,7 @@ use super::core::Core;
 use super::direct::Direct;
 use super::error::{AckError, DataError, EmitError, HandlerError, RoomError};
 use super::event::{Event, Leaving};
-use super::handler::{Filter, Handlers, Observer, erase, erase_event, registration};
+use super::handler::{EventHandler, Filter, Handlers, Observer, erase, erase_event, registration};
 use super::namespace::Namespace;
 use super::operators::operators;
 use crate::ids::{NamespacePath, RoomName, SocketId};
@@ -77,27 +76,19 @@ impl Socket {
 
     registration!(self, &Self, &Self);
 
-    /// Handles the event `name` once; see [`on`](Self::on).
+    /// Handles the next event `name` and no other; see [`on`](Self::on). Those behind it are its namespace's again.
     pub fn once<T, F, R>(&self, name: &str, handler: F) -> &Self
     where
         T: FromArgs,
         F: Fn(Self, Event<T>) -> R + Send + Sync + 'static,
         R: Future<Output = Result<(), HandlerError>> + 'static,
     {
-        let (used, handler) = (AtomicBool::new(false), erase_event(handler));
-        self.on(name, move |socket: Self, event: Event<Args>| {
-            let first = !used.swap(true, Ordering::Relaxed);
-            if first {
-                socket.off(&event.name);
-            }
-            let running = first.then(|| handler(socket, event));
-            async move {
-                match running {
-                    Some(running) => running.await,
-                    None => Ok(()),
-                }
-            }
-        })
+        let (name, handler) = (name.to_owned(), EventHandler::once(erase_event(handler)));
+        self.register(move |handlers| {
+            handlers.events.retain(|_, handler| !handler.is_used());
+            handlers.events.insert(name, handler);
+        });
+        self
     }
 
     /// What the client said when it connected.

@@ -179,9 +179,9 @@ impl SessionLink {
         })
     }
 
-    /// Tells what the session may miss when it is behind.
-    pub(crate) fn hint(&self, command: SessionCommand) {
-        let _ = self.0.commands.try_send(command);
+    /// Tells what the session may miss when it is behind; returns whether it was told.
+    pub(crate) fn hint(&self, command: SessionCommand) -> bool {
+        self.0.commands.try_send(command).is_ok()
     }
 
     /// Hands in what belongs to one event of the client, or comes once: never refused for want of room.

@@ -44,8 +44,8 @@ impl Session {
         let info = SocketInfo::new(id, namespace.clone(), self.link.clone(), self.handshake.clone(), auth);
         let socket = Socket::new(Arc::new(info), self.core.clone());
         let presence = Presence { socket, layers: Layers::new(handlers) };
-        self.state.admitting(namespace, id, Instant::now() + self.core.limits.admission_timeout);
-        if presence.layers.admissions().is_empty() {
+        self.state.admitting(namespace, id);
+        if !presence.layers.has_admissions() {
             self.presences.push(presence);
             self.admit(id, ctx);
         } else {

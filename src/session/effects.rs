@@ -5,7 +5,6 @@ use std::time::Instant;
 use actix::Context;
 
 use super::Session;
-use crate::api::error::ConnectError;
 use crate::ids::SocketId;
 use crate::messages::hub::HubCommand;
 use crate::messages::request::answer;
@@ -45,7 +44,6 @@ impl Session {
                 Effect::Leave(socket) => {
                     self.detach(socket, DisconnectReason::ClientNamespaceDisconnect);
                 }
-                Effect::RefuseOverdue(socket) => self.refuse(socket, &ConnectError::new("Middleware timed out")),
                 Effect::ReleaseHeld(socket) => log::warn!(
                     "connection handler has not returned in time, events go on sid={:?} socket={socket}",
                     self.registration.id

@@ -14,6 +14,7 @@ use super::admission::refusal_packet;
 use super::{Presence, Session};
 use crate::api::ack::Ack;
 use crate::api::current::InSession;
+use crate::api::error::ConnectError;
 use crate::api::event::{Event, Leaving};
 use crate::api::handler::{Handler, Running};
 use crate::ids::{NamespacePath, RoomName, SocketId};
@@ -137,6 +138,10 @@ impl Session {
 
     /// An event was queued for a socket of this session, of which somebody watches what it is sent.
     pub(super) fn on_sent(&self, message: &Message) {
+        self.registration.worker.seen(self.registration.slot);
+        if !self.presences.iter().any(|presence| presence.layers.observes_outgoing()) {
+            return;
+        }
         let Some((namespace, name, args)) = sent_event(message, self.core.recovery) else { return };
         let watched = self.presences.iter().find(|presence| *presence.socket.path() == namespace);
         if let Some(presence) = watched.filter(|presence| presence.layers.observes_outgoing()) {
@@ -169,6 +174,7 @@ impl Session {
         presence: &Presence,
         reason: DisconnectReason,
     ) -> Option<oneshot::Sender<Vec<RoomName>>> {
+        let patience = self.core.limits.hub_answer_timeout;
         let (asker, rooms) = oneshot::channel::<Vec<RoomName>>();
         let (done, before) = oneshot::channel::<()>();
         let disconnecting = presence.layers.disconnecting().cloned().map(|handler| {
@@ -177,7 +183,8 @@ impl Session {
                 Box::pin(async move {
                     // Dropped at the end, also by a panic.
                     let _done = done;
-                    let rooms = rooms.await.unwrap_or_default();
+                    let rooms =
+                        tokio::time::timeout(patience, rooms).await.ok().and_then(Result::ok).unwrap_or_default();
                     let mut rooms: Vec<_> = rooms.iter().map(ToString::to_string).collect();
                     rooms.sort_unstable();
                     handler(socket, Leaving { reason, rooms }).await
@@ -189,7 +196,8 @@ impl Session {
             self.spawn(socket.id(), ByteString::from_static("disconnect"), move || match waits {
                 false => handler(socket, reason),
                 true => Box::pin(async move {
-                    let _ = before.await;
+                    // One that hangs does not keep this one from running.
+                    let _ = tokio::time::timeout(patience, before).await;
                     handler(socket, reason).await
                 }),
             });
@@ -200,16 +208,12 @@ impl Session {
     /// Runs the connection middleware of a socket.
     pub(super) fn start_admission(&self, presence: &Presence) {
         let (link, socket, layers) = (self.link.clone(), presence.socket.clone(), presence.layers.clone());
-        let (id, parser) = (socket.id(), self.core.parser);
+        let (id, parser, patience) = (socket.id(), self.core.parser, self.core.limits.admission_timeout);
         self.spawn(id, ByteString::from_static("middleware"), move || {
             Box::pin(async move {
-                let mut refusal = None;
-                for admission in layers.admissions() {
-                    if let Err(error) = admission(socket.clone()).await {
-                        refusal = Some(refusal_packet(parser, socket.path(), &error));
-                        break;
-                    }
-                }
+                let passed = tokio::time::timeout(patience, layers.admit(&socket)).await;
+                let passed = passed.unwrap_or_else(|_| Err(ConnectError::new("Middleware timed out")));
+                let refusal = passed.err().map(|error| refusal_packet(parser, socket.path(), &error));
                 let _ = link.post(SessionCommand::Admitted { socket: id, refusal });
                 Ok(())
             })

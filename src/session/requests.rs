@@ -82,7 +82,7 @@ impl Session {
                     room,
                 });
             }
-            Request::Disconnect { socket, close_session: false } if !self.has(socket) => {
+            Request::Disconnect { socket, close_session: false } if self.state.is_admitting(socket) => {
                 self.refuse(socket, &ConnectError::new("Refused"));
             }
             Request::Disconnect { socket, close_session } => {
@@ -110,7 +110,14 @@ impl Session {
         if self.core.recovery && grade != Grade::Volatile {
             return desk::emit(&mut self.gate, now, Target::socket(socket), draft, grade, done);
         }
-        self.gate.push(now, OwnPacket::Unnumbered { draft, volatile: grade == Grade::Volatile });
+        let packet = OwnPacket::Unnumbered { draft, volatile: grade == Grade::Volatile };
+        if !self.gate.is_settled() {
+            // Behind what is under way, and as much a command as that: it waits for credit too.
+            return self
+                .gate
+                .submit(now, packet.byte_len(), Waiter::Emit(done), move |from| HubCommand::Pass { from, packet });
+        }
+        self.gate.push(now, packet);
         if self.registration.worker.is_congested(self.registration.slot) {
             self.congested.push_back((now + self.core.limits.credit_timeout, done));
         } else {
@@ -143,10 +150,10 @@ impl Session {
     /// A handler panicked: its socket is put out, and nothing else happens.
     pub(super) fn on_panic(&mut self, socket: SocketId, handler: &str) {
         log::error!("handler panicked, its socket is put out sid={:?} handler={handler:?}", self.registration.id);
-        if self.has(socket) {
-            self.disconnect(socket, false, Instant::now());
-        } else {
+        if self.state.is_admitting(socket) {
             self.refuse(socket, &ConnectError::new("Internal error"));
+        } else {
+            self.disconnect(socket, false, Instant::now());
         }
     }
 

@@ -77,8 +77,6 @@ pub(crate) enum Effect {
     },
     /// A client left a namespace.
     Leave(SocketId),
-    /// The connection middleware of this socket is overdue: refuse it.
-    RefuseOverdue(SocketId),
     /// The connection handler of this socket is overdue: warn, and let its events go.
     ReleaseHeld(SocketId),
     /// End the session. `detail` is for the log.
@@ -93,8 +91,8 @@ pub(crate) enum Effect {
 /// How far a socket is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Connection middleware runs; it has until this instant.
-    Admitting { until: Instant },
+    /// Connection middleware runs.
+    Admitting,
     /// The hub has not answered yet.
     Connecting,
     /// The connection handler runs; events are held until this instant at most.
@@ -116,11 +114,12 @@ pub(crate) struct SessionState {
     parser: Parser,
     heartbeat: Heartbeat,
     upgrade: Upgrade,
-    /// Set until the first CONNECT.
+    /// Set until the first CONNECT that is let in.
     connect_by: Option<Instant>,
     /// A binary packet that awaits attachments, and until when. Boxed, since it is rare and large.
     partial: Option<Box<(PartialPacket, Instant)>>,
     presences: SmallVec<[Presence; 1]>,
+    connect_timeout: Duration,
     attachments_timeout: Duration,
     connection_handler_timeout: Duration,
 }
@@ -135,6 +134,7 @@ impl SessionState {
             connect_by: Some(now + limits.connect_timeout),
             partial: None,
             presences: SmallVec::new(),
+            connect_timeout: limits.connect_timeout,
             attachments_timeout: limits.attachments_timeout,
             connection_handler_timeout: limits.connection_handler_timeout,
         }
@@ -186,17 +186,22 @@ impl SessionState {
         self.upgrade.on_candidate_closed();
     }
 
-    /// A client asks for a namespace; its `socket` has to pass connection middleware until then.
-    pub(crate) fn admitting(&mut self, namespace: NamespacePath, socket: SocketId, until: Instant) {
-        self.connect_by = None;
-        self.presences.push(Presence { namespace, socket, phase: Phase::Admitting { until } });
+    /// A client asks for a namespace; its `socket` has to pass connection middleware, which ends in time.
+    pub(crate) fn admitting(&mut self, namespace: NamespacePath, socket: SocketId) {
+        self.presences.push(Presence { namespace, socket, phase: Phase::Admitting });
+    }
+
+    /// Whether connection middleware runs for this socket.
+    pub(crate) fn is_admitting(&self, socket: SocketId) -> bool {
+        self.presences.iter().any(|presence| presence.socket == socket && presence.phase == Phase::Admitting)
     }
 
     /// The session asks the hub for `socket`. Returns whether it is one that was to be admitted.
     pub(crate) fn connecting(&mut self, socket: SocketId) -> bool {
         match self.presence_mut(socket) {
-            Some(presence) if matches!(presence.phase, Phase::Admitting { .. }) => {
+            Some(presence) if presence.phase == Phase::Admitting => {
                 presence.phase = Phase::Connecting;
+                self.connect_by = None;
                 true
             }
             _ => false,
@@ -238,9 +243,8 @@ impl SessionState {
     /// When [`SessionState::on_timeout`] is next worth a call.
     pub(crate) fn deadline(&self) -> Instant {
         let releases = self.presences.iter().filter_map(|presence| match presence.phase {
-            Phase::Admitting { until } => Some(until),
             Phase::Opening { release_at } => Some(release_at),
-            Phase::Connecting | Phase::Open => None,
+            Phase::Admitting | Phase::Connecting | Phase::Open => None,
         });
         let partial = self.partial.as_ref().map(|partial| partial.1);
         [self.upgrade.deadline(), self.connect_by, partial]
@@ -258,8 +262,12 @@ impl SessionState {
             Beat::Dead => effects.push(close(DisconnectReason::PingTimeout, "no pong within the ping timeout")),
         }
         if self.connect_by.is_some_and(|by| by <= now) {
-            self.connect_by = None;
-            effects.push(close(DisconnectReason::TransportClose, "no CONNECT within the connect timeout"));
+            // Who is being looked at is not late; who was refused, and does not try again, is.
+            let admitting = self.presences.iter().any(|presence| presence.phase == Phase::Admitting);
+            self.connect_by = admitting.then(|| now + self.connect_timeout);
+            if !admitting {
+                effects.push(close(DisconnectReason::TransportClose, "no CONNECT within the connect timeout"));
+            }
         }
         if self.partial.as_ref().is_some_and(|partial| partial.1 <= now) {
             self.partial = None;
@@ -268,9 +276,6 @@ impl SessionState {
         let step = self.upgrade.on_timeout(now);
         self.apply(step, effects);
         for presence in &mut self.presences {
-            if matches!(presence.phase, Phase::Admitting { until } if until <= now) {
-                effects.push(Effect::RefuseOverdue(presence.socket));
-            }
             if matches!(presence.phase, Phase::Opening { release_at } if release_at <= now) {
                 presence.phase = Phase::Open;
                 effects.push(Effect::ReleaseHeld(presence.socket));
@@ -385,7 +390,7 @@ mod tests {
     fn joined() -> (SessionState, Instant) {
         let now = Instant::now();
         let mut state = SessionState::new(Parser::Json, &Limits::default(), now);
-        state.admitting(NamespacePath::root(), socket(), now + Duration::from_secs(20));
+        state.admitting(NamespacePath::root(), socket());
         assert!(state.connecting(socket()));
         state.opening(socket(), now);
         state.opened(socket());
@@ -501,7 +506,7 @@ mod tests {
     fn an_overdue_connection_handler_lets_events_go() {
         let now = Instant::now();
         let mut state = SessionState::new(Parser::Json, &Limits::default(), now);
-        state.admitting(NamespacePath::root(), socket(), now + Duration::from_secs(20));
+        state.admitting(NamespacePath::root(), socket());
         assert!(state.connecting(socket()));
         state.opening(socket(), now);
         assert!(!state.is_open(socket()));

@@ -54,8 +54,8 @@ impl Collecting {
             return;
         }
         match args {
-            Some(args) if self.bytes + args.byte_len() <= bytes_max => {
-                self.bytes += args.byte_len();
+            Some(args) if self.bytes + args.memory_len() <= bytes_max => {
+                self.bytes += args.memory_len();
                 self.collected.answers.push((socket, args));
             }
             Some(_) => self.collected.missing.push((socket, Missing::TooMuch)),

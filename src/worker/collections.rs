@@ -14,16 +14,24 @@ struct Collection {
     awaiting: HashSet<SocketId>,
 }
 
-/// What is collected on one worker. Bounded by what those who collect may have open at a time.
+/// What is collected on one worker. Bounded by what those who collect may have open at a time (`collections_max`).
 #[derive(Default)]
 pub(super) struct Collections {
     by_id: HashMap<u64, Collection>,
+    /// From so many on, what is overdue is looked for; doubled with what is left, so that looking costs little each time.
+    crowded_at: usize,
 }
 
+/// Fewer collections are not worth a look at what is overdue.
+const CROWDED: usize = 64;
+
 impl Collections {
-    /// These sockets were given an event and are to answer it. Forgets what is overdue.
+    /// These sockets were given an event and are to answer it. Forgets what is overdue once there is much.
     pub(super) fn open(&mut self, collect: Collect, awaiting: HashSet<SocketId>, now: Instant) {
-        self.by_id.retain(|_, collection| collection.until > now);
+        if self.by_id.len() >= self.crowded_at.max(CROWDED) {
+            self.by_id.retain(|_, collection| collection.until > now);
+            self.crowded_at = 2 * self.by_id.len();
+        }
         if !awaiting.is_empty() {
             let Collect { id, worker, to, timeout } = collect;
             self.by_id.insert(id, Collection { worker, to, until: now + timeout, awaiting });
@@ -46,7 +54,8 @@ impl Collections {
     /// A socket has gone. Gives all who wait for it.
     pub(super) fn gone(&mut self, socket: SocketId) -> Vec<(WorkerId, ReplyTo)> {
         let waiting = self.by_id.iter().filter(|(_, collection)| collection.awaiting.contains(&socket));
-        let ids: Vec<_> = waiting.map(|(id, _)| *id).collect();
+        let mut ids: Vec<_> = waiting.map(|(id, _)| *id).collect();
+        ids.sort_unstable();
         ids.into_iter().filter_map(|id| self.answered(socket, id)).collect()
     }
 }
@@ -94,11 +103,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_overdue_is_forgotten_with_the_next() {
+    fn what_is_overdue_is_forgotten() {
         let (mut collections, now) = (Collections::default(), Instant::now());
-        collections.open(collect(6, 1), sockets(&[1]), now);
-        collections.open(collect(10, 10), sockets(&[1]), now + Duration::from_secs(2));
-        assert_eq!(collections.answered(socket(1), 6), None);
-        assert!(collections.answered(socket(1), 10).is_some());
+        for n in 0..10 * CROWDED as u64 {
+            collections.open(collect(4 * n + 2, 1), sockets(&[1]), now + Duration::from_secs(n));
+            assert!(collections.by_id.len() <= CROWDED + 1, "{}", collections.by_id.len());
+        }
     }
 }

@@ -15,7 +15,7 @@ use super::gate::{Gate, Waiter};
 use crate::ids::{NamespacePath, WorkerId};
 use crate::limits::Limits;
 use crate::messages::hub::{AckWanted, Broadcast, Grade, HubBatch, HubCommand};
-use crate::messages::request::{Collected, Done, Listing, Request, RequestError, RoomPage};
+use crate::messages::request::{Collected, Done, Listing, Request, RequestError, RoomPage, answer};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::socket::SocketInfo;
 use crate::metrics::WorkerMetrics;
@@ -95,7 +95,7 @@ pub(crate) fn emit(gate: &mut Gate, now: Instant, target: Target, draft: Draft, 
 /// Longest wait for an ack: a year, since no session lives longer and an instant cannot be put off for ever.
 pub(crate) const ACK_WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Submits an emit to rooms that wants everybody's ack.
+/// Submits an emit to rooms that wants everybody's ack; refused while the sender has too many such open.
 pub(crate) fn collect(
     gate: &mut Gate,
     now: Instant,
@@ -103,6 +103,9 @@ pub(crate) fn collect(
     timeout: Duration,
     asker: oneshot::Sender<Result<Collected, RequestError>>,
 ) {
+    if gate.collecting() >= gate.limits().collections_max {
+        return answer(asker, Err(RequestError::Overloaded));
+    }
     let (bytes, timeout) = (draft.byte_len(), timeout.min(ACK_WAIT_MAX));
     let waiter = Waiter::Collect(Box::new(Collecting::new(asker, timeout)));
     gate.submit(now, bytes, waiter, move |from| {

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::Worker;
 use super::collecting::Collecting;
 use crate::ids::{SlotKey, SocketId};
+use crate::limits::Limits;
 use crate::messages::fanout::{Outcome, Refusal};
 use crate::messages::hub::{HubCommand, OwnPacket, ReplyTo};
 use crate::messages::request::{Done, Joined, Receipt, RequestError, RoomPage, answer};
@@ -104,13 +105,15 @@ pub(crate) struct Gate {
     waiting: VecDeque<Waiting>,
     /// In ticket order.
     answering: VecDeque<Answering>,
+    /// Of those, emits whose acks are collected.
+    collecting: usize,
 }
 
 impl Gate {
     pub(crate) fn new(worker: Rc<Worker>, slot: SlotKey) -> Self {
         let limits = worker.limits();
         let credit = Credit::new(limits.credit_commands, limits.credit_bytes);
-        Self { worker, slot, credit, waiting: VecDeque::new(), answering: VecDeque::new() }
+        Self { worker, slot, credit, waiting: VecDeque::new(), answering: VecDeque::new(), collecting: 0 }
     }
 
     /// Whether nothing waits for credit: events of the client may start handlers.
@@ -183,7 +186,7 @@ impl Gate {
     /// The hub listed rooms.
     pub(crate) fn listed(&mut self, now: Instant, ticket: Ticket, page: RoomPage) {
         if let Some(at) = self.position(ticket)
-            && let Some(Answering { waiter: Waiter::List(asker), .. }) = self.answering.remove(at)
+            && let Some(Answering { waiter: Waiter::List(asker), .. }) = self.take_answering(at)
         {
             answer(asker, Ok(page));
         }
@@ -213,9 +216,14 @@ impl Gate {
         self.finish_question(at);
     }
 
+    /// The server's bounds.
+    pub(crate) fn limits(&self) -> &Limits {
+        self.worker.limits()
+    }
+
     /// How many emits have their acks collected.
     pub(crate) fn collecting(&self) -> usize {
-        self.answering.iter().filter(|answering| matches!(answering.waiter, Waiter::Collect(_))).count()
+        self.collecting
     }
 
     /// Whether nothing waits here and everything is answered.
@@ -237,13 +245,14 @@ impl Gate {
                 Waiting::Free(command) => self.worker.send(command),
             }
         }
+        self.collecting = 0;
         for Answering { waiter, .. } in self.answering.drain(..) {
             // An emit that is with the hub goes out, or has gone. Whatever else was asked concerns a socket that is gone.
-            let error = match waiter {
-                Waiter::Emit(_) => RequestError::Unanswered,
-                _ => RequestError::Disconnected,
-            };
-            waiter.fail(error);
+            match waiter {
+                Waiter::Collect(collecting) if collecting.is_emitted() => collecting.finish(),
+                Waiter::Emit(_) | Waiter::Collect(_) => waiter.fail(RequestError::Unanswered),
+                _ => waiter.fail(RequestError::Disconnected),
+            }
         }
     }
 
@@ -261,7 +270,7 @@ impl Gate {
     pub(crate) fn on_timeout(&mut self, now: Instant) {
         let late = |answering: &Answering| answering.give_up <= now && answering.may_expire();
         while let Some(at) = self.answering.iter().position(late) {
-            match self.answering.remove(at).map(|answering| answering.waiter) {
+            match self.take_answering(at).map(|answering| answering.waiter) {
                 Some(Waiter::Collect(collecting)) if collecting.is_emitted() => collecting.finish(),
                 Some(waiter) => waiter.fail(RequestError::Unanswered),
                 None => break,
@@ -303,13 +312,20 @@ impl Gate {
                     _ => self.worker.limits().hub_answer_timeout,
                 };
                 let give_up = now + patience;
+                self.collecting += usize::from(matches!(waiter, Waiter::Collect(_)));
                 self.answering.push_back(Answering { ticket, give_up, waiter });
             }
         }
     }
 
     fn position(&self, ticket: Ticket) -> Option<usize> {
-        self.answering.iter().position(|answering| answering.ticket == ticket)
+        self.answering.binary_search_by_key(&ticket, |answering| answering.ticket).ok()
+    }
+
+    fn take_answering(&mut self, at: usize) -> Option<Answering> {
+        let answering = self.answering.remove(at)?;
+        self.collecting -= usize::from(matches!(answering.waiter, Waiter::Collect(_)));
+        Some(answering)
     }
 
     fn resolve(&mut self, ticket: Ticket, outcome: Outcome) -> Option<(SocketId, Outcome)> {
@@ -327,7 +343,7 @@ impl Gate {
             self.finish_question(at);
             return None;
         }
-        let waiter = self.answering.remove(at)?.waiter;
+        let waiter = self.take_answering(at)?.waiter;
         match (waiter, outcome) {
             (Waiter::Connect(socket), outcome) => return Some((socket, outcome)),
             (waiter, Outcome::Refused(refusal)) => waiter.fail(error(refusal)),
@@ -356,7 +372,7 @@ impl Gate {
         if !is_complete {
             return;
         }
-        match self.answering.remove(at).map(|answering| answering.waiter) {
+        match self.take_answering(at).map(|answering| answering.waiter) {
             Some(Waiter::Fetch { asker, sockets, .. }) => answer(asker, Ok(sockets)),
             Some(Waiter::Collect(collecting)) => collecting.finish(),
             _ => {}

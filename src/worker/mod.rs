@@ -72,7 +72,7 @@ impl Worker {
     ) -> Rc<Self> {
         let worker = Rc::new(Self {
             started: Instant::now(),
-            slots: RefCell::new(Slots::new(limits.outbox_bytes_max, metrics.clone())),
+            slots: RefCell::new(Slots::new(&limits, metrics.clone())),
             members: RefCell::default(),
             collections: RefCell::default(),
             port: RefCell::new(Port::new(id, hub, metrics.clone())),
@@ -210,11 +210,18 @@ impl Worker {
         self.slots.borrow_mut().observe(slot);
     }
 
+    /// The session has looked at one of those.
+    pub(crate) fn seen(&self, slot: SlotKey) {
+        self.slots.borrow_mut().seen(slot);
+    }
+
     /// A socket's client answered an event that wanted acks of many.
     pub(crate) fn acked(&self, socket: SocketId, id: u64, args: Args) {
         let whose = self.collections.borrow_mut().answered(socket, id);
         if let Some((worker, to)) = whose {
-            self.send(HubCommand::Acked { worker, to, socket, answer: Some(args) });
+            // A copy: as they came they share the memory of everything that was read together with them.
+            let answer = Some(args.detached());
+            self.send(HubCommand::Acked { worker, to, socket, answer });
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::ids::{Offset, SlotKey};
+use crate::limits::Limits;
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Drained, FrameSink, Goodbye};
 use crate::metrics::WorkerMetrics;
@@ -31,8 +32,8 @@ pub(super) struct Slot {
     blocked: bool,
     /// The session holds emits back until the outbox is low.
     tell_when_low: bool,
-    /// The session is shown what is queued.
-    observed: bool,
+    /// Set while the session is shown what is queued: how many of those it has not looked at yet.
+    observed: Option<usize>,
     ending: Ending,
 }
 
@@ -61,17 +62,19 @@ pub(super) struct Slots {
     /// Those with control packets; flushed first.
     urgent: VecDeque<SlotKey>,
     outbox_bytes_max: usize,
+    observed_events_max: usize,
     metrics: Arc<WorkerMetrics>,
 }
 
 impl Slots {
-    pub(super) fn new(outbox_bytes_max: usize, metrics: Arc<WorkerMetrics>) -> Self {
+    pub(super) fn new(limits: &Limits, metrics: Arc<WorkerMetrics>) -> Self {
         Self {
             places: Vec::new(),
             vacant: Vec::new(),
             dirty: VecDeque::new(),
             urgent: VecDeque::new(),
-            outbox_bytes_max,
+            outbox_bytes_max: limits.outbox_bytes_max,
+            observed_events_max: limits.observed_events_max,
             metrics,
         }
     }
@@ -85,7 +88,7 @@ impl Slots {
             queued: false,
             blocked: false,
             tell_when_low: false,
-            observed: false,
+            observed: None,
             ending: Ending::Open,
         };
         if let Some(index) = self.vacant.pop() {
@@ -146,7 +149,7 @@ impl Slots {
 
     /// Queues a message. `ready_only`: not where the drainer is not ready. Returns whether it was queued.
     pub(super) fn push(&mut self, key: SlotKey, message: &Message, offset: Option<Offset>, ready_only: bool) -> bool {
-        let limit = self.outbox_bytes_max;
+        let (limit, observed_max) = (self.outbox_bytes_max, self.observed_events_max);
         let Some(slot) = self.get_mut(key).filter(|slot| slot.ending == Ending::Open) else { return false };
         if ready_only && !slot.is_ready() {
             self.metrics.dropped_volatile.add(1);
@@ -155,8 +158,10 @@ impl Slots {
         match slot.outbox.push(message, limit) {
             Ok(()) => {
                 slot.last_offset = offset.or(slot.last_offset);
-                if slot.observed {
-                    slot.link.hint(SessionCommand::Sent(message.clone()));
+                if let Some(unseen) = slot.observed.as_mut().filter(|unseen| **unseen < observed_max)
+                    && slot.link.hint(SessionCommand::Sent(message.clone()))
+                {
+                    *unseen += 1;
                 }
                 self.enqueue(key);
                 true
@@ -174,7 +179,14 @@ impl Slots {
     /// Shows the session what is queued from here on.
     pub(super) fn observe(&mut self, key: SlotKey) {
         if let Some(slot) = self.get_mut(key) {
-            slot.observed = true;
+            slot.observed.get_or_insert_default();
+        }
+    }
+
+    /// The session has looked at one of them.
+    pub(super) fn seen(&mut self, key: SlotKey) {
+        if let Some(unseen) = self.get_mut(key).and_then(|slot| slot.observed.as_mut()) {
+            *unseen = unseen.saturating_sub(1);
         }
     }
 

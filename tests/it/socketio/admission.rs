@@ -262,3 +262,61 @@ fn a_pattern_that_panics_matches_nothing() {
     });
     assert!(asked.load(Ordering::Relaxed) > 0);
 }
+
+#[test]
+fn a_client_that_is_refused_and_does_not_try_again_is_let_go() {
+    // One bad CONNECT was enough to hold a session for ever.
+    let hub = Hub::limited(
+        |limits| limits.connect_timeout = Duration::from_millis(200),
+        |io| {
+            io.of("/guarded").with(|_| async { Err(ConnectError::new("no")) });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.open(transport);
+        client.send("40/guarded,");
+        client.expect(r#"44/guarded,{"message":"no"}"#);
+        client.ends();
+    });
+    hub.wait_for_sessions(0);
+}
+
+#[test]
+fn a_socket_that_is_put_out_while_the_hub_connects_it_is_nowhere() {
+    // The hub kept it, and a client that came back got every broadcast twice.
+    let hub = Hub::limited(
+        // So that the second CONNECT waits for credit.
+        |limits| limits.credit_commands = 1,
+        |io| {
+            io.of("/put-out").with(|socket| async move {
+                let late = socket.clone();
+                actix_web::rt::spawn(async move {
+                    tokio::task::yield_now().await;
+                    let _ = late.disconnect(false);
+                });
+                Ok(())
+            });
+        },
+    );
+    let io = hub.io.clone();
+    let present = move || {
+        let io = io.clone();
+        actix::System::new().block_on(async move { io.of("/put-out").fetch_sockets().await.unwrap().len() })
+    };
+    on_every_transport(|transport| {
+        for _ in 0..10 {
+            let mut client = hub.open(transport);
+            client.send_all(&["40", "40/put-out,"].map(|text| Packet::Text(text.into())));
+            assert!(client.recv_text().starts_with(r#"40{"sid":"#));
+            let said = client.recv_text();
+            match said.starts_with("40/put-out,") {
+                true => client.expect("41/put-out,"),
+                false => assert!(said.starts_with("44/put-out,"), "{said}"),
+            }
+            client.echoes();
+            assert_eq!(present(), 0);
+            client.send("1");
+        }
+    });
+    hub.wait_for_sessions(0);
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use stentor::{Args, Event, Server};
 
-use crate::support::{Hub, Tell, on_every_transport, report};
+use crate::support::{Hub, Packet, Tell, on_every_transport, report};
 
 /// A handler that answers with this.
 macro_rules! answer {
@@ -198,5 +198,34 @@ fn handlers_registered_from_another_thread_serve_the_events_that_come_after() {
         client.echoes();
         client.send(r#"421["late"]"#);
         client.expect(r#"431["here"]"#);
+    });
+}
+
+#[test]
+fn a_handler_for_one_event_takes_one_and_leaves_those_that_came_with_it() {
+    let (tell, told) = report();
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            let says = |tell: &Tell, what: &'static str| {
+                let tell = tell.clone();
+                move |_, _: Event<Args>| {
+                    tell.say(what);
+                    async { Ok(()) }
+                }
+            };
+            let (once, every) = (says(&tell, "once"), says(&tell, "every"));
+            io.of("/").on("e", every).on_connection(move |socket| {
+                socket.once("e", once.clone());
+                async { Ok(()) }
+            });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        let events: Vec<_> = (0..4).map(|_| Packet::Text(r#"42["e"]"#.into())).collect();
+        client.send_all(&events);
+        assert_eq!(told.take(4), ["once", "every", "every", "every"]);
+        client.send("1");
     });
 }

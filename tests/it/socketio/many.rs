@@ -137,7 +137,7 @@ fn nobody_to_ask_is_answered_at_once() {
 
 #[test]
 fn answers_past_their_bound_are_not_kept() {
-    let hub = Hub::limited(|limits| limits.answers_bytes_max = 8, register);
+    let hub = Hub::limited(|limits| limits.answers_bytes_max = 20, register);
     on_every_transport(|transport| {
         let [mut asker, mut one, mut two] = ["asker", "one", "two"].map(|name| named(&hub, transport, name));
         asker.send(r#"421["ask",20000]"#);
@@ -355,4 +355,70 @@ fn what_a_socket_addresses_with_operators_leaves_itself_out() {
         two.expect(&format!(r#"42["n",{n}]"#));
     }
     one.expect(r#"42["n",5]"#);
+}
+
+#[test]
+fn emits_whose_acks_are_collected_are_bounded() {
+    // A silent member kept them open, and any number of handlers with them.
+    let hub = Hub::limited(
+        |limits| limits.collections_max = 3,
+        |io| {
+            register(io);
+            io.of("/").on("ask on", |socket, event: Event<()>| async move {
+                match socket.to("all").emit_with_ack::<u8, _>("question", "?").await {
+                    Ok(_) => event.ack.send("asked")?,
+                    Err(error) => event.ack.send(error.to_string())?,
+                }
+                Ok(())
+            });
+        },
+    );
+    let transport = crate::support::Transport::Websocket;
+    let (mut asker, mut silent) = (named(&hub, transport, "asker"), named(&hub, transport, "silent"));
+    for n in 1..=4 {
+        asker.send(&format!(r#"42{n}["ask on"]"#));
+    }
+    asker.expect(r#"434["hub is overloaded"]"#);
+    (0..3).for_each(|_| drop(question(&mut silent)));
+    silent.send("1");
+    for n in 1..=3 {
+        asker.expect(&format!(r#"43{n}["asked"]"#));
+    }
+}
+
+#[test]
+fn what_was_collected_is_told_when_the_askers_session_ends() {
+    // It said "disconnected, nothing was emitted" after everybody had got the event.
+    let (tell, told) = report();
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            register(io);
+            io.of("/").on("ask on", move |socket, _: Event<()>| {
+                let tell = tell.clone();
+                async move {
+                    let asked = socket.to("all").emit_with_ack::<String, _>("question", "?").await?;
+                    tell.say(format!("{} answered, {} did not", asked.answers.len(), asked.missing.len()));
+                    Ok(())
+                }
+            });
+        },
+    );
+    on_every_transport(|transport| {
+        let [mut asker, mut one, mut silent] = ["asker", "one", "silent"].map(|name| named(&hub, transport, name));
+        asker.send(r#"42["ask on"]"#);
+        question(&mut silent);
+        let id = question(&mut one);
+        one.send(&format!(r#"43{id}["1"]"#));
+        one.send(r#"421["join","more"]"#);
+        one.expect("431[]");
+        // What one said before has passed the hub by now, and is with the asker when this is.
+        asker.echoes();
+        asker.send("1");
+        assert_eq!(told.next(), "1 answered, 1 did not");
+        for mut client in [one, silent] {
+            client.send("1");
+        }
+        hub.wait_for_sessions(0);
+    });
 }
