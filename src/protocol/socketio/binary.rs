@@ -66,7 +66,7 @@ impl PartialPacket {
 /// Any other object is none of ours, a `_placeholder` that is not `true` included. Of a key given twice the last
 /// counts, as for JSON.parse. Objects that the reference parser never looks at (within a placeholder, or under a key that
 /// is given again) are checked too.
-pub(super) fn check_placeholders(json: &str, attachments: usize) -> Result<(), DecodeError> {
+fn check_placeholders(json: &str, attachments: usize) -> Result<(), DecodeError> {
     let mut is_legal = true;
     walk(json, |_, closed| {
         is_legal &= !closed.is_placeholder() || closed.attachment().is_some_and(|num| num < attachments);

@@ -26,7 +26,8 @@ pub enum Parser {
     #[default]
     Json,
     /// One binary message of msgpack for each packet: what clients speak with `parser` set to `socket.io-msgpack-parser`.
-    /// Smaller, above all with numbers and many small pieces of binary data.
+    /// Smaller, above all with numbers and many small pieces of binary data. A piece that several placeholders name is sent in
+    /// the place of the first, and null in the others'.
     Msgpack,
 }
 

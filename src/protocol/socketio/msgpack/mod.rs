@@ -16,10 +16,12 @@
 //! | integers | their digits, all of them; JavaScript reads the nearest double, in JSON as well |
 //! | a key that is an integer | its digits; any other key that is no string is an error |
 //! | a string that is not UTF-8 | an error: clients do not write it |
+//! | a map with the key `_placeholder` | an error: in the arguments it would stand for an attachment |
 //! | binary in the credentials of a CONNECT | an error: they have no attachments |
 //!
 //! In the other direction JSON numbers become integers where they are written as such and fit into 64 bits, else
-//! doubles; a lone surrogate becomes U+FFFD. Objects that look like placeholders are placeholders, as with the JSON parser.
+//! doubles; a lone surrogate becomes U+FFFD. Objects that look like placeholders are placeholders, as with the JSON parser;
+//! but an attachment is written once, and a further placeholder for it becomes nil.
 
 mod read;
 mod write;

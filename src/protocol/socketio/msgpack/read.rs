@@ -6,7 +6,6 @@ use std::fmt::Write;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::super::binary::check_placeholders;
 use super::super::event_name::event_name;
 use super::super::packet::{Args, Packet, span};
 use super::super::{DecodeError, NESTING_MAX};
@@ -158,9 +157,6 @@ impl Transcript<'_> {
         }
         let json = ByteString::from(self.json);
         let text = json.slice_ref(&json[start..]);
-        if !self.attachments.is_empty() {
-            check_placeholders(&text, self.attachments.len())?;
-        }
         Ok((json, Args::new(text, spans).with_attachments(self.attachments)))
     }
 
@@ -219,6 +215,8 @@ impl Transcript<'_> {
         let mut is_first = true;
         for _ in 0..pairs {
             let key: Cow<'_, str> = match self.reader.next()? {
+                // In the arguments it would stand for an attachment, a few bytes of the peer for as many as it likes.
+                Item::Str(b"_placeholder") => return Err(self.reader.invalid(r#"a map with the key "_placeholder""#)),
                 Item::Str(bytes) => self.reader.utf8(bytes)?.into(),
                 Item::Unsigned(value) => value.to_string().into(),
                 Item::Negative(value) => value.to_string().into(),

@@ -279,11 +279,35 @@ fn attachments_are_bounded() {
 }
 
 #[test]
-fn data_that_looks_like_a_placeholder_is_one_beside_binary() {
-    let lookalike = b"\x82\xac_placeholder\xc3\xa3num\x05";
-    assert_eq!(read(lookalike), r#"{"_placeholder":true,"num":5}"#);
-    let beside = [&lookalike[..], b"\xc4\x00"].concat();
-    assert_eq!(error(&event(2, &beside)), DecodeError::IllegalPlaceholder { attachments: 1 });
+fn a_map_of_a_peer_with_the_key_of_a_placeholder_is_refused() {
+    for map in [
+        &b"\x82\xac_placeholder\xc3\xa3num\x00"[..],
+        b"\x82\xa3num\x00\xac_placeholder\xc2",
+        b"\x81\xac_placeholder\xd4\x00\x00",
+        b"\x91\x81\x01\x81\xd9\x0c_placeholder\xc0",
+    ] {
+        let beside = [map, b"\xc4\x01x"].concat();
+        for message in [event(1, map), event(2, &beside)] {
+            let DecodeError::InvalidMsgpack { found, .. } = error(&message) else { panic!("{map:x?}") };
+            assert_eq!(found, "a map with the key \"_placeholder\"");
+        }
+    }
+    // As text it is as good as any other.
+    assert_eq!(read(b"\xac_placeholder"), r#""_placeholder""#);
+}
+
+#[test]
+fn an_attachment_is_written_once_however_often_it_is_named() {
+    let placeholder = r#"{"_placeholder":true,"num":0}"#;
+    let twice = format!("{placeholder},[{placeholder}],{placeholder}");
+    let mut buffer = BytesMut::new();
+    Values::new(&twice, &[Bytes::from_static(b"x")]).put(&mut buffer);
+    assert_eq!(&buffer[..], b"\xc4\x01x\x91\xc0\xc0");
+    // What stands within a placeholder is not written, so it does not count.
+    buffer.clear();
+    let nested = format!(r#"{{"_placeholder":true,"num":0,"x":{placeholder}}}"#);
+    Values::new(&nested, &[Bytes::from_static(b"x")]).put(&mut buffer);
+    assert_eq!(&buffer[..], b"\xc4\x01x");
 }
 
 #[test]
@@ -353,8 +377,8 @@ fn what_is_no_json_does_not_panic() {
 
 #[test]
 fn packets_are_written_with_the_id_first() {
-    let attachments = vec![Bytes::from_static(b"\x01\x02")];
-    let placeholder = r#"{"_placeholder":true,"num":0},[{"num":0,"x":[{}],"_placeholder":true},2]"#;
+    let attachments = vec![Bytes::from_static(b"\x01\x02"), Bytes::from_static(b"\x03")];
+    let placeholder = r#"{"_placeholder":true,"num":0},[{"num":1,"x":[{}],"_placeholder":true},2]"#;
     let draft = Draft::event(Parser::Msgpack, path("/chat"), "up", placeholder, attachments, false);
     let message = draft.seal(Some(300), None);
     let packets: Vec<_> = message.packets().collect();
@@ -362,7 +386,7 @@ fn packets_are_written_with_the_id_first() {
     assert!(packets[0].is_binary());
     assert_eq!(
         packets[0].body(),
-        b"\x84\xa2id\xcd\x01\x2c\xa4type\x02\xa3nsp\xa5/chat\xa4data\x93\xa2up\xc4\x02\x01\x02\x92\xc4\x02\x01\x02\x02"
+        b"\x84\xa2id\xcd\x01\x2c\xa4type\x02\xa3nsp\xa5/chat\xa4data\x93\xa2up\xc4\x02\x01\x02\x92\xc4\x01\x03\x02"
     );
     assert_eq!(packets[0].frame()[..2], [0x82, packets[0].body().len() as u8]);
     let ack = Draft::ack(Parser::Msgpack, NamespacePath::root(), 7, "", vec![]);

@@ -44,15 +44,21 @@ impl<'t> Values<'t> {
         self.count
     }
 
-    /// Writes them, one after the other.
+    /// Writes them, one after the other. Of several placeholders for one attachment the first becomes it, the others nil:
+    /// what leaves is never larger than what was given.
     pub(crate) fn put(&self, buffer: &mut BytesMut) {
+        let mut written = vec![false; self.attachments.len()];
         let mut tokens = json::tokens(self.text);
         let mut shapes = self.shapes.iter().copied();
         while let Some(token) = tokens.next() {
             match token {
                 Token::OpenArray | Token::OpenObject => match (shapes.next(), token) {
                     (Some(Shape::Attachment(num)), _) => {
-                        put_bin(buffer, &self.attachments[num]);
+                        if std::mem::replace(&mut written[num], true) {
+                            buffer.put_u8(NIL);
+                        } else {
+                            put_bin(buffer, &self.attachments[num]);
+                        }
                         shapes = pass_over(&mut tokens, shapes);
                     }
                     (Some(Shape::Elements(count)), Token::OpenArray) => put_array(buffer, count),
