@@ -1,6 +1,7 @@
 //! Which namespaces a server has, by path and by pattern, and what is registered for each.
 //!
-//! Written while a program sets itself up, read once per CONNECT. It is the one lock above floor 0, and on nobody's path.
+//! Written while a program sets itself up, read once per CONNECT: a lock, on nobody's path. No code of the application runs
+//! while it is held, neither a pattern nor the `Drop` of what a replaced handler had captured.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -53,7 +54,9 @@ impl Registry {
         let inherited = self.handlers(namespace).unwrap_or_default();
         let mut namespaces = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let handlers = namespaces.by_path.entry(namespace.clone()).or_insert(inherited);
-        change(Arc::make_mut(handlers));
+        let replaced = exchange(handlers, change);
+        drop(namespaces);
+        drop(replaced);
     }
 
     /// Adds a pattern and gives its number.
@@ -66,14 +69,65 @@ impl Registry {
     /// Changes the handlers of a pattern.
     pub(crate) fn register_pattern(&self, number: usize, change: impl FnOnce(&mut Handlers)) {
         let mut namespaces = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, handlers)) = namespaces.patterns.get_mut(number) {
-            change(Arc::make_mut(handlers));
-        }
+        let replaced = namespaces.patterns.get_mut(number).map(|(_, handlers)| exchange(handlers, change));
+        drop(namespaces);
+        drop(replaced);
     }
+}
+
+/// Changes handlers, and gives what they were: dropped without the lock, since that may run the application's code.
+#[must_use]
+fn exchange(handlers: &mut Arc<Handlers>, change: impl FnOnce(&mut Handlers)) -> Arc<Handlers> {
+    let replaced = handlers.clone();
+    change(Arc::make_mut(handlers));
+    replaced
 }
 
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Registry")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Asks the registry when it goes.
+    struct Curious {
+        registry: Arc<Registry>,
+        gone: mpsc::Sender<bool>,
+    }
+
+    impl Drop for Curious {
+        fn drop(&mut self) {
+            let _ = self.gone.send(self.registry.knows(&NamespacePath::root()));
+        }
+    }
+
+    fn observe(handlers: &mut Handlers, curious: Option<Curious>) {
+        handlers.incoming = vec![Arc::new(move |_, _, _| {
+            let _kept = &curious;
+        })];
+    }
+
+    #[test]
+    fn what_a_replaced_handler_had_captured_may_ask_the_registry_as_it_goes() {
+        let registry = Arc::new(Registry::default());
+        let (gone, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            let curious = || Some(Curious { registry: registry.clone(), gone: gone.clone() });
+            let pattern = registry.add_pattern(Arc::new(|_| true));
+            registry.register(&NamespacePath::root(), |handlers| observe(handlers, curious()));
+            registry.register(&NamespacePath::root(), |handlers| observe(handlers, None));
+            registry.register_pattern(pattern, |handlers| observe(handlers, curious()));
+            registry.register_pattern(pattern, |handlers| observe(handlers, None));
+        });
+        for _ in 0..2 {
+            assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(true));
+        }
     }
 }
