@@ -4,7 +4,13 @@
 
 use std::time::Duration;
 
+/// Longest duration of a limit. JavaScript's timers count 31 bits of milliseconds, nearly 25 days, and clients make one of two of
+/// these: of ping interval and ping timeout.
+pub(crate) const DURATION_MAX: Duration = Duration::from_secs(12 * 24 * 60 * 60);
+
 /// The bounds and deadlines of one server. Defaults equal Socket.IO's where it has one.
+///
+/// Durations above twelve days are taken as twelve days, so [`Duration::MAX`] may stand for "never".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Between the server's pings. Default 25 s, Socket.IO's. Longer saves packets, shorter finds dead peers sooner.
@@ -131,6 +137,37 @@ pub struct Limits {
     pub journal_segment_bytes: usize,
 }
 
+impl Limits {
+    /// The same with no duration longer than the longest there is.
+    pub(crate) fn bounded(mut self) -> Self {
+        for duration in self.durations() {
+            *duration = (*duration).min(DURATION_MAX);
+        }
+        self
+    }
+
+    fn durations(&mut self) -> [&mut Duration; 16] {
+        [
+            &mut self.ping_interval,
+            &mut self.ping_timeout,
+            &mut self.connect_timeout,
+            &mut self.upgrade_timeout,
+            &mut self.upgrade_noop_interval,
+            &mut self.attachments_timeout,
+            &mut self.close_linger,
+            &mut self.allow_request_timeout,
+            &mut self.request_head_timeout,
+            &mut self.upgrade_answer_timeout,
+            &mut self.body_timeout,
+            &mut self.admission_timeout,
+            &mut self.connection_handler_timeout,
+            &mut self.credit_timeout,
+            &mut self.hub_answer_timeout,
+            &mut self.ack_timeout,
+        ]
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -187,5 +224,23 @@ impl Default for Limits {
             journal_segments_max: 8,
             journal_segment_bytes: 32 << 20,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_duration_is_bounded() {
+        let fields = include_str!("limits.rs")
+            .lines()
+            .filter(|line| line.starts_with("    pub "))
+            .filter(|line| line.ends_with(": Duration,"));
+        let mut limits = Limits::default();
+        assert_eq!(limits.durations().len(), fields.count());
+        limits.durations().into_iter().for_each(|duration| *duration = Duration::MAX);
+        assert_eq!(limits.bounded().durations().map(|duration| *duration), [DURATION_MAX; 16]);
+        assert_eq!(Limits::default().bounded(), Limits::default());
     }
 }

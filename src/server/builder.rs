@@ -196,6 +196,7 @@ impl Builder {
             return Err(BuildError::Path(self.path));
         }
         let Self { path, recovery, parser, limits, mut door, trusted_proxies } = self;
+        let limits = limits.bounded();
         door.cors.as_ref().map_or(Ok(()), Cors::check)?;
         door.cookie.as_ref().map_or(Ok(()), Cookie::check)?;
         door.proxies = Proxies::parse(trusted_proxies).map_err(BuildError::Proxy)?;
