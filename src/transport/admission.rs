@@ -126,7 +126,8 @@ impl Endpoint {
         Ok(())
     }
 
-    fn accepting(&self) -> Result<(), Refusal> {
+    /// Whether the server is not closing.
+    pub(crate) fn accepting(&self) -> Result<(), Refusal> {
         if self.accepting.load(Ordering::Relaxed) { Ok(()) } else { Err(Refusal::Closing) }
     }
 

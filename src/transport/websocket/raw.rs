@@ -61,6 +61,8 @@ pub(crate) async fn on_upgrade(
     match admitted {
         // The session may be on another worker: the socket moves there. If it has ended meanwhile, the socket is dropped.
         Admitted::Session(link) => drop(link.post(SessionCommand::Websocket(handover))),
+        // The client may have taken its time to take the answer: a server that has closed meanwhile drops the socket as well.
+        Admitted::Newcomer(_) if endpoint.accepting().is_err() => {}
         Admitted::Newcomer(newcomer) => drop(endpoint.open(newcomer, Opening::Websocket(handover))),
     }
     Ok(())
