@@ -53,10 +53,18 @@ pub enum NotAccepting {
     Full,
 }
 
+/// Sessions in each wave, at least one, and the time between two waves, so that all waves take about this long.
+fn drain_waves(sessions: usize, over: Duration) -> (usize, Duration) {
+    let waves_max = usize::try_from(over.as_millis() / DRAIN_WAVE.as_millis()).unwrap_or(usize::MAX).max(1);
+    let wave_sessions = sessions.div_ceil(waves_max).max(1);
+    let waves = sessions.div_ceil(wave_sessions).max(1);
+    (wave_sessions, over / u32::try_from(waves).unwrap_or(u32::MAX))
+}
+
 /// Longest a server waits for its sessions to part when it closes.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Between two waves of sessions that are closed.
+/// At least so long between two waves of sessions that are closed.
 const DRAIN_WAVE: Duration = Duration::from_millis(100);
 
 /// Between two looks at how many sessions are left.
@@ -197,13 +205,15 @@ impl Server {
     pub async fn drain(&self, over: Duration) {
         self.stop_accepting();
         let links = self.endpoint.services.directory.links();
-        let waves = usize::try_from(over.as_millis() / DRAIN_WAVE.as_millis()).unwrap_or(usize::MAX).max(1);
-        for wave in links.chunks(links.len().div_ceil(waves).max(1)) {
+        let (wave_sessions, pause) = drain_waves(links.len(), over);
+        for (nth, wave) in links.chunks(wave_sessions).enumerate() {
+            if nth > 0 {
+                tokio::time::sleep(pause).await;
+            }
             for link in wave {
                 // One that has gone meanwhile is what was wanted.
                 let _ = link.post(SessionCommand::Close(DisconnectReason::ServerShuttingDown));
             }
-            tokio::time::sleep(DRAIN_WAVE).await;
         }
         self.close().await;
     }
@@ -230,5 +240,27 @@ impl Server {
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Server").field("path", &self.path).field("sessions", &self.sessions()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waves_are_spread_over_the_whole_time_however_few_sessions_there_are() {
+        let minute = Duration::from_secs(60);
+        for (sessions, over, wave_sessions, pause) in [
+            (10, minute, 1, Duration::from_secs(6)),
+            (600, minute, 1, DRAIN_WAVE),
+            (60_000, minute, 100, DRAIN_WAVE),
+            (900, minute, 2, Duration::from_secs(60) / 450),
+            (1, minute, 1, minute),
+            (0, minute, 1, minute),
+            (7, Duration::ZERO, 7, Duration::ZERO),
+            (2, Duration::MAX, 1, Duration::MAX / 2),
+        ] {
+            assert_eq!(drain_waves(sessions, over), (wave_sessions, pause), "{sessions} in {over:?}");
+        }
     }
 }

@@ -62,7 +62,7 @@ fn draining_closes_in_waves_and_refuses_newcomers_from_the_beginning() {
     let clients: Vec<_> = (0..8).map(|_| hub.join(Transport::Websocket)).collect();
     let io = hub.io.clone();
     let drained = std::thread::spawn(move || {
-        // Eight waves, a tenth of a second each at least.
+        // Eight waves, a quarter of a second apart.
         actix::System::new().block_on(async move { io.drain(Duration::from_secs(2)).await });
     });
     eventually("newcomers are refused", || hub.io.accepting().is_err());

@@ -72,6 +72,8 @@ const fn bytes(least: u64) -> Form {
     number("bytes", least, BYTES_MAX)
 }
 
+const DURATION: Form = Form::Duration { may_be_zero: false };
+
 macro_rules! keys {
     ($($group:ident $name:ident $($secret:ident)? = $($field:ident).+, $form:expr, $meaning:expr;)*) => {
         &[$(Key {
@@ -142,23 +144,23 @@ pub(super) const KEYS: &[Key] = keys! {
     ACCESS rooms_per_socket_max = limits.rooms_per_socket_max, count("rooms"),
         "Rooms a client may be in, in each namespace.";
 
-    TIMES ping_interval = limits.ping_interval, Form::Duration,
+    TIMES ping_interval = limits.ping_interval, DURATION,
         "Between the server's pings.";
-    TIMES ping_timeout = limits.ping_timeout, Form::Duration,
+    TIMES ping_timeout = limits.ping_timeout, DURATION,
         "From a ping to its pong, before the connection counts as dead.";
-    TIMES connect_timeout = limits.connect_timeout, Form::Duration,
+    TIMES connect_timeout = limits.connect_timeout, DURATION,
         "From the handshake to the first namespace joined.";
-    TIMES upgrade_timeout = limits.upgrade_timeout, Form::Duration,
+    TIMES upgrade_timeout = limits.upgrade_timeout, DURATION,
         "For the change from polling to websocket.";
-    TIMES request_head_timeout = limits.request_head_timeout, Form::Duration,
+    TIMES request_head_timeout = limits.request_head_timeout, DURATION,
         "For a client to send a request's head.";
-    TIMES body_timeout = limits.body_timeout, Form::Duration,
+    TIMES body_timeout = limits.body_timeout, DURATION,
         "For a client to send a request's body.";
-    TIMES attachments_timeout = limits.attachments_timeout, Form::Duration,
+    TIMES attachments_timeout = limits.attachments_timeout, DURATION,
         "For the attachments of a binary event to follow it.";
-    TIMES close_linger = limits.close_linger, Form::Duration,
+    TIMES close_linger = limits.close_linger, DURATION,
         "For a closing connection to take its last bytes; then it is reset.";
-    TIMES drain = drain, Form::Duration,
+    TIMES drain = drain, Form::Duration { may_be_zero: true },
         "For closing all connections when asked to end, in waves, so that the clients do not come back all at once. Asked a second time, the hub ends at once.";
     TIMES backlog = limits.backlog, count("connections"),
         "Connections that may wait to be accepted.";
@@ -190,9 +192,9 @@ pub(super) const KEYS: &[Key] = keys! {
         "Size of those commands.";
     PRESSURE credit_waiting_max = limits.credit_waiting_max, count("commands"),
         "Commands of one client that may wait for that.";
-    PRESSURE credit_timeout = limits.credit_timeout, Form::Duration,
+    PRESSURE credit_timeout = limits.credit_timeout, DURATION,
         "For a command to wait; then it fails as overloaded.";
-    PRESSURE hub_answer_timeout = limits.hub_answer_timeout, Form::Duration,
+    PRESSURE hub_answer_timeout = limits.hub_answer_timeout, DURATION,
         "For the hub to answer.";
     PRESSURE worker_bytes_max = limits.worker_bytes_max, bytes(1_000),
         "What may wait to be written by one worker before publishers are slowed down.";
@@ -265,6 +267,19 @@ mod tests {
             assert!((key.put)(&mut config, value.clone()), "{}", key.name);
             assert_eq!((key.show)(&config), value, "{}", key.name);
         }
+    }
+
+    #[test]
+    fn durations_are_bounded_and_only_drain_may_take_none() {
+        for key in KEYS.iter().filter(|key| matches!(key.form, Form::Duration { .. })) {
+            assert_eq!(key.form.read("0s").is_some(), key.name == "drain", "{}", key.name);
+            assert!(key.form.read("12days").is_some(), "{}", key.name);
+            for longer in ["12days 1ns", "1year", "500000000000years", "18446744073709551615s"] {
+                assert_eq!(key.form.read(longer), None, "{} {longer}", key.name);
+            }
+        }
+        let expected = "\"0s\" or a duration such as \"25s\", at most \"12days\"";
+        assert_eq!(find("drain").map(|key| key.form.to_string()).as_deref(), Some(expected));
     }
 
     #[test]

@@ -290,7 +290,7 @@ mod tests {
         let error =
             loaded(&path, &[("STENTOR_PATH", "io")], &[("max_payload", "12"), ("recovery", "disk")]).unwrap_err();
         let expected = [
-            format!("{path}:1: ping_interval = \"25\": expected a duration such as \"25s\""),
+            format!("{path}:1: ping_interval = \"25\": expected a duration such as \"25s\", at most \"12days\""),
             format!("{path}:2: unknown key \"ping_intervall\"; did you mean \"ping_interval\"?"),
             format!("{path}:3: port = \"3000\": expected a number from 0 to 65535"),
             format!("{path}:4: workers = 0: expected a number of threads from 1 to 1024"),

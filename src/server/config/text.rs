@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_key_is_explained_however_it_is_spelled() {
-        let expected = "ping_interval\n  Between the server's pings.\n  form         a duration such as \"25s\"\n  \
+        let expected = "ping_interval\n  Between the server's pings.\n  form         a duration such as \"25s\", at most \"12days\"\n  \
                         default      \"25s\"\n  flag         --ping-interval\n  environment  STENTOR_PING_INTERVAL\n";
         for name in ["ping_interval", "--ping-interval", "STENTOR_PING_INTERVAL"] {
             assert_eq!(explain(Some(name)).unwrap(), expected);

@@ -8,13 +8,14 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::{RecoveryMode, Secret};
+use crate::limits::DURATION_MAX;
 use crate::protocol::socketio::Parser;
 
 /// The form of a value: what is read, and what is said when it is not that.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Form {
-    /// `25s`, `1m 30s`; longer than nothing.
-    Duration,
+    /// `25s`, `1m 30s`.
+    Duration { may_be_zero: bool },
     /// A whole number.
     Number { unit: &'static str, least: u64, most: u64 },
     /// Yes or no.
@@ -40,7 +41,10 @@ impl Form {
     /// Reads a value as it stands on the command line or in the environment; a list is joined by commas.
     pub(super) fn read(self, text: &str) -> Option<Value> {
         match self {
-            Self::Duration => humantime::parse_duration(text).ok().filter(|time| !time.is_zero()).map(Value::Duration),
+            Self::Duration { may_be_zero } => {
+                let time = humantime::parse_duration(text).ok()?;
+                ((may_be_zero || !time.is_zero()) && time <= DURATION_MAX).then_some(Value::Duration(time))
+            }
             Self::Number { least, most, .. } => {
                 let number = text.replace('_', "").parse().ok()?;
                 (least..=most).contains(&number).then_some(Value::Number(number))
@@ -62,7 +66,7 @@ impl Form {
         match self {
             Self::Number { .. } => toml_type == "integer",
             Self::Switch => toml_type == "boolean",
-            Self::Duration | Self::Text { .. } => toml_type == "string",
+            Self::Duration { .. } | Self::Text { .. } => toml_type == "string",
             Self::List { .. } => toml_type == "array",
         }
     }
@@ -70,7 +74,7 @@ impl Form {
     /// For the command line: what stands behind a flag.
     pub(super) fn placeholder(self) -> &'static str {
         match self {
-            Self::Duration => "DURATION",
+            Self::Duration { .. } => "DURATION",
             Self::Number { unit: "bytes", .. } => "BYTES",
             Self::Number { .. } => "NUMBER",
             Self::Switch => "BOOL",
@@ -83,7 +87,11 @@ impl Form {
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Duration => f.write_str("a duration such as \"25s\""),
+            Self::Duration { may_be_zero } => {
+                let zero = if *may_be_zero { "\"0s\" or " } else { "" };
+                let most = humantime::format_duration(DURATION_MAX);
+                write!(f, "{zero}a duration such as \"25s\", at most \"{most}\"")
+            }
             Self::Number { unit: "", least, most } => write!(f, "a number from {least} to {most}"),
             Self::Number { unit, least, most } if *most == u64::from(u32::MAX) => {
                 write!(f, "a number of {unit}, at least {least}")
