@@ -111,7 +111,7 @@ impl Session {
             return desk::emit(&mut self.gate, now, Target::socket(socket), draft, grade, done);
         }
         let packet = OwnPacket::Unnumbered { draft, volatile: grade == Grade::Volatile };
-        if !self.gate.is_settled() {
+        if !self.gate.is_settled() && !self.registration.worker.is_congested(self.registration.slot) {
             // Behind what is under way, and as much a command as that: it waits for credit too.
             return self
                 .gate

@@ -276,3 +276,33 @@ fn a_jammed_client_does_not_keep_the_server_from_closing() {
     actix::System::new().block_on(async move { io.close().await });
     assert_eq!(hub.io.sessions(), 0);
 }
+
+#[test]
+fn emits_behind_one_to_a_room_go_at_the_pace_of_their_client_too() {
+    // Each kept the gate busy for the next, so none looked at the outbox, and a client that read late lost its session.
+    let hub = Hub::limited(
+        |limits| limits.outbox_bytes_max = 1 << 20,
+        |io| {
+            io.of("/").on("flood", |socket, _: Event<()>| async move {
+                let kilobytes = "x".repeat(2 << 10);
+                for n in 0..4_000 {
+                    if n % 50 == 0 {
+                        socket.everybody().to("nobody").emit("elsewhere", ()).await?;
+                    }
+                    socket.emit("flood", (n, &kilobytes)).await?;
+                }
+                Ok(())
+            });
+        },
+    );
+    let mut client = hub.join_narrow();
+    client.send(r#"42["flood"]"#);
+    // The others of this worker have their turn while the client reads nothing.
+    let mut other = hub.join(Transport::Websocket);
+    (0..1_000).for_each(|_| other.echoes());
+    for n in 0..4_000 {
+        let event = client.recv_text();
+        assert!(event.starts_with(&format!(r#"42["flood",{n},"#)), "{}", &event[..40.min(event.len())]);
+    }
+    client.echoes();
+}
