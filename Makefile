@@ -1,10 +1,14 @@
 # What one does with this repository. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-rust test-node test-python lint clients bench fuzz clean
+.PHONY: help run test test-rust test-node test-browser test-python chromium lint clients bench fuzz clean
 
 CLIENTS := tests/clients
 NODE_STAMP := $(CLIENTS)/node_modules/.stamp
+BROWSER := tests/browser
+BROWSER_STAMP := $(BROWSER)/node_modules/.stamp
+# Where Debian's package puts it; another one may be named.
+CHROMIUM ?= /usr/bin/chromium
 VENV := $(CLIENTS)/python/.venv
 PYTHON_STAMP := $(VENV)/.stamp
 PORT ?= 3000
@@ -12,13 +16,13 @@ MAX_TIME ?= 60
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## build and start the hub with its demo page (PORT=3000)
 	@echo "run: the demo page will be at http://127.0.0.1:$(PORT)/"
 	cargo run --release -- serve --port $(PORT)
 
-test: test-rust test-node test-python ## all tests: Rust, then the stock JavaScript and Python clients against the binary
+test: test-rust test-node test-browser test-python ## all tests: Rust, then the JavaScript and Python clients and a browser against the binary
 
 test-rust: ## cargo test
 	@cargo test && echo "cargo test: passed" || { echo "cargo test: FAILED"; exit 1; }
@@ -27,10 +31,23 @@ test-node: $(NODE_STAMP) ## the JavaScript client (builds binary and example fir
 	@cargo build --bin stentor --example tour
 	@cd $(CLIENTS) && npm test --silent && echo "node:test: passed" || { echo "node:test: FAILED"; exit 1; }
 
+test-browser: $(NODE_STAMP) $(BROWSER_STAMP) chromium ## client library and demo page in Chromium (installs Debian's when missing)
+	@cargo build --bin stentor --example tour
+	@cd $(BROWSER) && CHROMIUM=$(CHROMIUM) npm test --silent && echo "browser: passed" || { echo "browser: FAILED"; exit 1; }
+
 test-python: $(PYTHON_STAMP) ## the Python client (builds the binary first)
 	@cargo build --bin stentor
 	@cd $(CLIENTS)/python && .venv/bin/python -m unittest -v \
 		&& echo "unittest: passed" || { echo "unittest: FAILED"; exit 1; }
+
+chromium: ## Debian's Chromium and a font for its screenshots, when missing (as root)
+	@if [ -x $(CHROMIUM) ]; then echo "chromium: there, $(CHROMIUM)"; \
+	elif [ "$$(id -u)" -ne 0 ] || ! command -v apt-get > /dev/null; then \
+		echo "chromium: not at $(CHROMIUM); install it (Debian: apt-get install chromium fonts-inter), or say CHROMIUM=<path>"; exit 1; \
+	else \
+		echo "chromium: installing Debian's chromium and fonts-inter with apt-get"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium fonts-inter > /dev/null; \
+	fi
 
 # Private items are documented too: the inner modules are where the documentation of a hub is, and only then are the links
 # between them checked.
@@ -40,12 +57,12 @@ lint: ## formatting, clippy and documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib --document-private-items
 	@echo "lint: passed"
 
-clients: $(NODE_STAMP) $(PYTHON_STAMP) ## install the clients that the tests use, from their lock files
-	@echo "clients: ready in $(CLIENTS)/node_modules and $(VENV)"
+clients: $(NODE_STAMP) $(BROWSER_STAMP) $(PYTHON_STAMP) ## install the clients that the tests use, from their lock files
+	@echo "clients: ready in $(CLIENTS)/node_modules, $(BROWSER)/node_modules and $(VENV)"
 
-$(NODE_STAMP): $(CLIENTS)/package.json $(CLIENTS)/package-lock.json
-	@echo "clients: installing the JavaScript client into $(CLIENTS)/node_modules"
-	@cd $(CLIENTS) && npm ci --no-audit --no-fund
+$(NODE_STAMP) $(BROWSER_STAMP): %/node_modules/.stamp: %/package.json %/package-lock.json
+	@echo "clients: installing from npm into $*/node_modules"
+	@cd $* && npm ci --no-audit --no-fund
 	@touch $@
 
 $(PYTHON_STAMP): $(CLIENTS)/python/requirements.txt
@@ -71,4 +88,4 @@ fuzz: ## every decoder under the fuzzer, MAX_TIME=60 seconds each (installs carg
 clean: ## remove everything that was built or installed
 	cargo clean
 	rm -rf fuzz/target fuzz/found fuzz/artifacts
-	rm -rf $(CLIENTS)/node_modules $(VENV) $(CLIENTS)/python/__pycache__
+	rm -rf $(CLIENTS)/node_modules $(BROWSER)/node_modules screenshots $(VENV) $(CLIENTS)/python/__pycache__

@@ -16,6 +16,7 @@ import {
   freshRoom,
   listen,
   next,
+  setsHeaders,
   startTour,
   TOURS,
   TRANSPORTS,
@@ -83,7 +84,7 @@ for (const { library, io, server } of PAIRS) {
         const [told] = await ask(socket, "handshake");
         assert.deepEqual(told, {
           query: "a b&c=ü",
-          header: "yes",
+          header: setsHeaders(transports) ? "yes" : null,
           secure: false,
           auth: { name: "kim", more: [1, { two: 2 }] },
           id: socket.id,
