@@ -1,7 +1,8 @@
 # What one does with this repository. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-rust test-node test-browser test-python chromium lint clients bench fuzz clean
+.PHONY: help run test test-rust test-node test-browser test-python chromium lint clients
+.PHONY: torture compare-recovery bench fuzz clean
 
 CLIENTS := tests/clients
 NODE_STAMP := $(CLIENTS)/node_modules/.stamp
@@ -9,14 +10,18 @@ BROWSER := tests/browser
 BROWSER_STAMP := $(BROWSER)/node_modules/.stamp
 # Where Debian's package puts it; another one may be named.
 CHROMIUM ?= /usr/bin/chromium
+TORTURE := tests/torture
+TORTURE_STAMP := $(TORTURE)/node_modules/.stamp
 VENV := $(CLIENTS)/python/.venv
 PYTHON_STAMP := $(VENV)/.stamp
 PORT ?= 3000
 MAX_TIME ?= 60
+CYCLES ?= 20
+SEED ?= $(shell date +%s)
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## build and start the hub with its demo page (PORT=3000)
 	@echo "run: the demo page will be at http://127.0.0.1:$(PORT)/"
@@ -57,10 +62,10 @@ lint: ## formatting, clippy and documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib --document-private-items
 	@echo "lint: passed"
 
-clients: $(NODE_STAMP) $(BROWSER_STAMP) $(PYTHON_STAMP) ## install the clients that the tests use, from their lock files
-	@echo "clients: ready in $(CLIENTS)/node_modules, $(BROWSER)/node_modules and $(VENV)"
+clients: $(NODE_STAMP) $(BROWSER_STAMP) $(TORTURE_STAMP) $(PYTHON_STAMP) ## install the clients that the tests use, from their lock files
+	@echo "clients: ready in $(CLIENTS)/node_modules, $(BROWSER)/node_modules, $(TORTURE)/node_modules and $(VENV)"
 
-$(NODE_STAMP) $(BROWSER_STAMP): %/node_modules/.stamp: %/package.json %/package-lock.json
+$(NODE_STAMP) $(BROWSER_STAMP) $(TORTURE_STAMP): %/node_modules/.stamp: %/package.json %/package-lock.json
 	@echo "clients: installing from npm into $*/node_modules"
 	@cd $* && npm ci --no-audit --no-fund
 	@touch $@
@@ -70,6 +75,14 @@ $(PYTHON_STAMP): $(CLIENTS)/python/requirements.txt
 	@python3 -m venv --clear $(VENV)
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
+
+torture: $(TORTURE_STAMP) ## kill -9 and a bad network under stock clients, CYCLES=20 SEED=now
+	@cargo build --bin stentor
+	@cd $(TORTURE) && npm test --silent && node run.mjs --cycles $(CYCLES) --seed $(SEED) --recovered-min 0.9
+
+compare-recovery: $(TORTURE_STAMP) ## 1000 stock clients under drops of 2 s: this hub and Node's, with and without recovery (minutes)
+	cargo build --release
+	@cd $(TORTURE) && STENTOR_BIN=../../target/release/stentor node compare.mjs --seed $(SEED)
 
 bench: ## the load bench against the release build
 	cargo build --release
@@ -88,4 +101,4 @@ fuzz: ## every decoder under the fuzzer, MAX_TIME=60 seconds each (installs carg
 clean: ## remove everything that was built or installed
 	cargo clean
 	rm -rf fuzz/target fuzz/found fuzz/artifacts
-	rm -rf $(CLIENTS)/node_modules $(BROWSER)/node_modules screenshots $(VENV) $(CLIENTS)/python/__pycache__
+	rm -rf $(CLIENTS)/node_modules $(BROWSER)/node_modules $(TORTURE)/node_modules screenshots $(VENV) $(CLIENTS)/python/__pycache__

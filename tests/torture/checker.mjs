@@ -1,0 +1,240 @@
+/**
+ * The verdict on a history: was anything lost without a word, invented, repeated, altered, or told in another order than it
+ * happened? A pure function of the history; knows neither server nor network.
+ *
+ * Numbers in comments are the rules of the specification of delivery. Time is the counter of the history, one for all.
+ *
+ * @import { Entry, Log, Publish } from "./history.mjs"
+ * @typedef {{ rule: string, client: string | null, what: string }} Violation
+ */
+
+/**
+ * All that is wrong with a history.
+ * @param {{ publishes: Publish[], logs: Log[] }} history
+ * @returns {Violation[]}
+ */
+export function check({ publishes, logs }) {
+  const { events, violations } = study(publishes, logs);
+  for (const log of logs) {
+    const found = [
+      ...told(log),
+      ...order(log, events),
+      ...tenures(log.entries).flatMap((tenure) => [...strangers(tenure, events), ...gaps(tenure, events)]),
+    ];
+    violations.push(...found.map((violation) => ({ ...violation, client: log.name })));
+  }
+  return [...violations, ...agreement(logs, events)];
+}
+
+/**
+ * What was missed without a word, by all clients together, and what was heard more than once.
+ * @param {{ publishes: Publish[], logs: Log[] }} history
+ */
+export function count({ publishes, logs }) {
+  const { events, violations } = study(publishes, logs);
+  const silent = logs.flatMap(({ entries }) => tenures(entries).flatMap((tenure) => [...gaps(tenure, events)]));
+  return { silent: silent.length, repeated: violations.filter(({ rule }) => rule === "repeated").length };
+}
+
+/**
+ * What is known of each event: it took place before `until`, when it was answered or first heard. And what is wrong with single
+ * deliveries: (2) none twice, (7) none that nobody published.
+ */
+function study(publishes, logs) {
+  const events = new Map(publishes.map((publish) => [publish.n, { ...publish, until: publish.ok ?? Infinity }]));
+  const violations = [];
+  for (const { name, entries } of logs) {
+    const heard = new Set();
+    const wrong = (rule, what) => violations.push({ rule, client: name, what });
+    for (const entry of entries) {
+      if (entry.kind !== "event") continue;
+      const { n, at, room, offset, intact } = entry;
+      const event = events.get(n);
+      if (!event) {
+        wrong("unknown", `heard ${n}, which nobody published, or which was settled long ago`);
+        continue;
+      }
+      if (heard.has(n)) wrong("repeated", `heard ${said(event)} again`);
+      heard.add(n);
+      if (!intact || room !== event.room) wrong("altered", `heard ${said(event)} with other contents, for room ${room}`);
+      if (at < event.invoke) wrong("unknown", `heard ${said(event)} before it was published`);
+      event.until = Math.min(event.until, at);
+      event.offset ??= offset;
+      if (offset !== null && offset !== event.offset) wrong("offset", `heard ${said(event)} with offset ${offset}, others with ${event.offset}`);
+    }
+  }
+  return { events, violations };
+}
+
+const said = ({ n, room, publisher }) => `${n} (of ${publisher} to ${room})`;
+
+/** Whether what a client was told about itself fits: recovered is who was there before and has its id; else it has another one. */
+function* told({ entries }) {
+  let before = null;
+  for (const { kind, recovered, sid, at } of entries) {
+    if (kind !== "connect") continue;
+    if (recovered && before === null) yield { rule: "recovered", what: `at ${at} it was recovered, and had never been connected` };
+    else if (before !== null && recovered !== (sid === before)) {
+      yield { rule: "recovered", what: `at ${at} it was told recovered = ${recovered}, its id was ${before} and is ${sid}` };
+    }
+    before = sid;
+  }
+}
+
+/**
+ * (3) What was answered before another was published comes first. (5) Offsets rise. And what one connection of a publisher sent
+ * comes in the order in which it was sent. Of first deliveries.
+ */
+function* order({ entries }, events) {
+  const seen = new Set();
+  const newest = new Map();
+  let published = null;
+  let positioned = null;
+  for (const { kind, n } of entries) {
+    const event = kind === "event" ? events.get(n) : undefined;
+    if (!event || seen.has(n)) continue;
+    seen.add(n);
+    if (published && event.until < published.invoke) {
+      yield { rule: "real time", what: `heard ${said(event)} after ${said(published)}, which was published only after that was accepted` };
+    }
+    if (!published || event.invoke > published.invoke) published = event;
+    if (positioned && isBehind(event, positioned)) {
+      yield { rule: "offset", what: `heard ${said(event)} at ${event.offset} after ${said(positioned)} at ${positioned.offset}` };
+    }
+    if (isPosition(event.offset)) positioned = event;
+    const life = `${event.publisher}/${event.life}`;
+    const last = newest.get(life);
+    if (last && last.n > n) yield { rule: "publisher", what: `heard ${said(event)} after ${said(last)}, which the same connection sent later` };
+    else newest.set(life, event);
+  }
+}
+
+/** Offsets of Stentor: fixed in width; the first eight characters name the life of the log, within which they sort. */
+const isPosition = (offset) => offset?.length === 21;
+const isBehind = (event, other) =>
+  isPosition(event.offset) &&
+  isPosition(other.offset) &&
+  event.offset.slice(0, 8) === other.offset.slice(0, 8) &&
+  event.offset < other.offset;
+
+/** Whether `event` certainly took place before `other`. */
+const precedes = (event, other) => event.until < other.invoke || isBehind(event, other);
+
+/**
+ * The tenures of a client: each is as long as it was told, at every connect, that nothing is missing. Only the last can be open:
+ * that of a client that is connected at the end.
+ * @param {Entry[]} entries
+ */
+function tenures(entries) {
+  const all = [];
+  let connected = false;
+  // Some servers send what was missed before they answer the connect; it belongs to the life that begins.
+  let early = [];
+  for (const entry of entries) {
+    if (entry.kind === "connect") {
+      if (!entry.recovered || all.length === 0) all.push({ entries: [], open: false });
+      connected = true;
+      all.at(-1).entries.push(entry, ...early);
+      early = [];
+    } else if (entry.kind === "disconnect") {
+      connected = false;
+    } else {
+      (connected ? all.at(-1).entries : early).push(entry);
+    }
+  }
+  if (connected) all.at(-1).open = true;
+  return all;
+}
+
+/**
+ * When a client was in each room: it may have been from `since` to `left`, and certainly was from `sure` to `leaving`.
+ * @param {Entry[]} entries of one tenure
+ */
+function stays(entries) {
+  const rooms = new Map();
+  for (const { kind, room, at, ok } of entries) {
+    if (kind !== "join" && kind !== "leave") continue;
+    const of = rooms.get(room) ?? [];
+    rooms.set(room, of);
+    const last = of.at(-1);
+    if (kind === "join") {
+      if (last && last.leaving === Infinity) last.sure ??= ok;
+      else of.push({ since: at, sure: ok, leaving: Infinity, left: Infinity });
+    } else if (last) {
+      last.leaving = Math.min(last.leaving, at);
+      last.left = Math.min(last.left, ok ?? Infinity);
+    }
+  }
+  return rooms;
+}
+
+/** Nobody hears what was published when it cannot have been in the room. */
+function* strangers({ entries }, events) {
+  const rooms = stays(entries);
+  for (const { kind, n } of entries) {
+    const event = kind === "event" ? events.get(n) : undefined;
+    if (!event) continue;
+    const may = (rooms.get(event.room) ?? []).some(({ since, left }) => since < event.until && left > event.invoke);
+    if (!may) yield { rule: "stranger", what: `heard ${said(event)}, and was not in the room` };
+  }
+}
+
+/**
+ * (8) Within a tenure nothing is missing that was published while the client was certainly in the room. Of a tenure that has ended,
+ * only what took place before something that was heard: the rest is what the client was told it missed.
+ */
+function* gaps({ entries, open }, events) {
+  const heard = new Set();
+  let published = null;
+  let positioned = null;
+  for (const { kind, n } of entries) {
+    const event = kind === "event" ? events.get(n) : undefined;
+    if (!event) continue;
+    heard.add(n);
+    if (!published || event.invoke > published.invoke) published = event;
+    if (!positioned || isBehind(positioned, event)) positioned = event;
+  }
+  const isPassed = (event) => open || (published && (precedes(event, published) || precedes(event, positioned)));
+  const rooms = stays(entries);
+  for (const event of events.values()) {
+    const of = rooms.get(event.room);
+    if (!of || heard.has(event.n)) continue;
+    const was = of.some(({ sure, leaving }) => sure !== null && sure < event.invoke && event.until < leaving);
+    if (was && isPassed(event)) {
+      const how = event.ok === null ? "which others heard" : "which was accepted";
+      yield { rule: "silent gap", what: `missed ${said(event)}, ${how}, and was not told` };
+    }
+  }
+}
+
+/** All clients hear what they hear in one order: what they heard one after another makes no circle. */
+function agreement(logs, events) {
+  const next = new Map();
+  const before = new Map();
+  for (const { entries } of logs) {
+    const seen = new Set();
+    let last = null;
+    for (const { kind, n } of entries) {
+      if (kind !== "event" || !events.has(n) || seen.has(n)) continue;
+      seen.add(n);
+      if (!before.has(n)) before.set(n, 0);
+      if (last !== null && !next.get(last)?.has(n)) {
+        if (!next.has(last)) next.set(last, new Set());
+        next.get(last).add(n);
+        before.set(n, before.get(n) + 1);
+      }
+      last = n;
+    }
+  }
+  const free = [...before.keys()].filter((n) => before.get(n) === 0);
+  for (const n of free) {
+    before.delete(n);
+    for (const follower of next.get(n) ?? []) {
+      before.set(follower, before.get(follower) - 1);
+      if (before.get(follower) === 0) free.push(follower);
+    }
+  }
+  if (before.size === 0) return [];
+  const among = [...before.keys()].slice(0, 8).map((n) => said(events.get(n)));
+  return [{ rule: "agreement", client: null, what: `clients heard in different orders: among ${among.join(", ")}` }];
+}

@@ -1,0 +1,139 @@
+/**
+ * The comparison: many stock clients whose connections break again and again for two seconds, against Stentor and against Node's
+ * socket.io, each with and without recovery, one after another by one schedule. Prints a table in Markdown.
+ *
+ * Half of the breaks are seen by the server (FIN), half are not: it goes on holding a connection that leads nowhere, as when a
+ * phone changes networks. Clients that were not recovered join their room again, as applications do.
+ */
+
+import { execFileSync } from "node:child_process";
+import os from "node:os";
+import { parseArgs } from "node:util";
+import { count } from "./checker.mjs";
+import { Client } from "./client.mjs";
+import { History } from "./history.mjs";
+import { Link } from "./proxy.mjs";
+import { Publisher } from "./publisher.mjs";
+import { Random } from "./random.mjs";
+import { Server } from "./server.mjs";
+
+const { values } = parseArgs({
+  options: {
+    seed: { type: "string", default: "1" },
+    clients: { type: "string", default: "1000" },
+    rounds: { type: "string", default: "3" },
+    servers: { type: "string", default: "stentor, disk;stentor, off;node, recovery;node, off" },
+  },
+});
+
+const TRANSPORTS = [["websocket"], ["polling"], ["polling", "websocket"]];
+
+const ROOM_SIZE = 100;
+const PUBLISHERS = 4;
+const BREAK_MS = 2_000;
+
+/** Of one round; each client breaks once in it, at a time of its own. */
+const ROUND_MS = 7_000;
+
+/** Between the bursts of a publisher. */
+const PAUSE_MS = [250, 500];
+
+/** Socket.IO's default is 25 s and then 20 s. */
+const PING_MS = 20_000;
+
+const SETTLE_MS = 60_000;
+
+/** Clients that connect at a time at the beginning. */
+const CONNECTING = 50;
+
+async function measure(kind, { seed, clients: size, rounds }) {
+  const random = new Random(`${seed} ${size}`);
+  const history = new History();
+  const server = new Server(kind, { ping: PING_MS });
+  await server.start();
+  const rooms = Array.from({ length: Math.ceil(size / ROOM_SIZE) }, (_, number) => `room ${number}`);
+  const links = [];
+  const clients = [];
+  const publishers = [];
+  const settled = (all) => history.until("clients in their rooms", () => all.every((one) => one.isSettled()), SETTLE_MS);
+  try {
+    for (let number = 0; number < size; number++) {
+      const link = await new Link(server.port).listen();
+      const client = new Client(history, `client ${number}`, link.url, { transports: TRANSPORTS[number % TRANSPORTS.length] });
+      client.join(rooms[number % rooms.length]);
+      links.push(link);
+      clients.push(client);
+      if (clients.length % CONNECTING === 0) await settled(clients.slice(-CONNECTING));
+    }
+    for (let number = 0; number < PUBLISHERS; number++) {
+      const options = { random: new Random(`${seed} publisher ${number}`), transports: ["websocket"] };
+      publishers.push(new Publisher(history, `publisher ${number}`, `http://127.0.0.1:${server.port}`, options));
+    }
+    await settled([...clients, ...publishers]);
+    for (const publisher of publishers) publisher.start(rooms, PAUSE_MS);
+    const breaks = links.flatMap((link) =>
+      Array.from({ length: rounds }, (_, round) => {
+        const at = round * ROUND_MS + random.between(0, ROUND_MS - BREAK_MS - 1_000);
+        return broken(link, at, random.chance(0.5));
+      }),
+    );
+    await Promise.all(breaks);
+    for (const publisher of publishers) publisher.stop();
+    await settled([...clients, ...publishers]);
+    const markers = await Promise.all(rooms.map((room) => publishers[0].publish(room)));
+    await history.until("last event at each client", () => clients.every((client) => client.isQuiet(markers)), SETTLE_MS);
+    return result(kind, history, clients);
+  } finally {
+    for (const one of [...clients, ...publishers]) one.close();
+    for (const link of links) link.close();
+    await server.remove();
+  }
+}
+
+/** After `at` milliseconds the line is dead for a while. */
+function broken(link, at, isSeen) {
+  return new Promise((done) => {
+    setTimeout(() => {
+      if (isSeen) link.drop();
+      else link.silence(0);
+      link.offline(BREAK_MS);
+      setTimeout(done, BREAK_MS);
+    }, at);
+  });
+}
+
+/** Owed to a client is what was accepted for its room since it was first told that it is in. */
+function result(kind, history, clients) {
+  let owed = 0;
+  let delivered = 0;
+  for (const { entries } of history.logs) {
+    const first = entries.find(({ kind, ok }) => kind === "join" && ok !== null);
+    const heard = new Set(entries.filter(({ kind }) => kind === "event").map(({ n }) => n));
+    for (const { n, room, invoke, ok } of history.publishes) {
+      if (ok === null || room !== first.room || invoke < first.ok) continue;
+      owed += 1;
+      if (heard.has(n)) delivered += 1;
+    }
+  }
+  const sum = (of) => clients.reduce((total, client) => total + client[of], 0);
+  return { kind, owed, delivered, reconnects: sum("reconnects"), recovered: sum("recovered"), ...count(history) };
+}
+
+const percent = (part, whole) => `${((100 * part) / whole).toFixed(part === whole ? 0 : 2)} %`;
+
+const [seed, clients, rounds] = [values.seed, Number(values.clients), Number(values.rounds)];
+const commit = execFileSync("git", ["rev-parse", "--short", "HEAD"], { encoding: "utf8" }).trim();
+console.log(
+  `${clients} stock clients (socket.io-client 4.8.4; websocket, polling and upgrade in equal parts) in rooms of ${ROOM_SIZE}, ` +
+    `${rounds} breaks of ${BREAK_MS / 1000} s each, half of them unseen by the server; seed ${seed}, commit ${commit}, ` +
+    `Node ${process.version}, ${os.cpus().length} cores shared by all\n`,
+);
+console.log("| server | owed | delivered | reconnects | said `recovered` | missed though `recovered` or connected | heard twice |");
+console.log("|---|---|---|---|---|---|---|");
+for (const kind of values.servers.split(";")) {
+  const { owed, delivered, reconnects, recovered, silent, repeated } = await measure(kind, { seed, clients, rounds });
+  console.log(
+    `| ${kind} | ${owed} | ${percent(delivered, owed)} | ${reconnects} | ${percent(recovered, reconnects)} | ${silent} | ${repeated} |`,
+  );
+}
+process.exit(0);

@@ -1,0 +1,171 @@
+/**
+ * Server, links, clients and publishers put together, and one cycle of them: traffic and faults by schedule, then good weather until
+ * everything is quiet, then the verdict. Waits for facts, each with a deadline; the only thing done by the clock is the schedule.
+ */
+
+import { setTimeout as pause } from "node:timers/promises";
+import { check } from "./checker.mjs";
+import { Client } from "./client.mjs";
+import { History } from "./history.mjs";
+import { Link } from "./proxy.mjs";
+import { Publisher } from "./publisher.mjs";
+import { Random } from "./random.mjs";
+import { schedule } from "./schedule.mjs";
+import { Server } from "./server.mjs";
+
+const TRANSPORTS = [["websocket"], ["polling"], ["polling", "websocket"]];
+
+const ROOMS = ["a", "b", "c", "d", "e"];
+
+/** A silent connection is noticed after twice this. */
+const PING_MS = 1_000;
+
+/** After the schedule everything is quiet within this, or something is wrong. */
+const QUIET_MS = 20_000;
+
+const PUBLISHERS = 3;
+
+export class Rig {
+  history = new History();
+  counts = { kills: 0, cuts: 0, events: 0, deliveries: 0, reconnects: 0, recovered: 0, unanswered: 0 };
+
+  #seed;
+  #seconds;
+  #clients;
+  #server;
+  #links = [];
+  #publishers = [];
+  /** Publishes the markers; nobody disturbs it but a kill. */
+  #herald;
+
+  constructor({ kind, seed, seconds, clients }) {
+    this.#seed = seed;
+    this.#seconds = seconds;
+    this.#clients = clients;
+    this.#server = new Server(kind, { ping: PING_MS });
+  }
+
+  get server() {
+    return this.#server;
+  }
+
+  /** Everybody connected, and the clients in some rooms each. */
+  async start() {
+    await this.#server.start();
+    const random = new Random(this.#seed);
+    const connect = async (number, make) => {
+      const link = await new Link(this.#server.port).listen();
+      this.#links.push(link);
+      return make(link.url, TRANSPORTS[number % TRANSPORTS.length]);
+    };
+    const clients = [];
+    for (let number = 0; number < this.#clients; number++) {
+      const make = (url, transports) => new Client(this.history, `client ${number} over ${transports.join("+")}`, url, { transports });
+      const client = await connect(number, make);
+      for (const room of ROOMS) if (random.chance(0.6)) client.join(room);
+      clients.push(client);
+    }
+    this.#clients = clients;
+    for (let number = 0; number < PUBLISHERS; number++) {
+      const make = (url, transports) => new Publisher(this.history, `publisher ${number}`, url, { random, transports });
+      this.#publishers.push(await connect(number, make));
+    }
+    this.#herald = new Publisher(this.history, "herald", `http://127.0.0.1:${this.#server.port}`, { random, transports: ["websocket"] });
+    await this.#settled();
+  }
+
+  /** One cycle. Resolves with what was wrong. */
+  async cycle(number) {
+    const steps = schedule({
+      seed: this.#seed,
+      cycle: number,
+      clients: this.#clients.length,
+      links: this.#links.length,
+      rooms: ROOMS,
+      seconds: this.#seconds,
+    });
+    for (const publisher of this.#publishers) publisher.start(ROOMS);
+    const begin = performance.now();
+    const restarts = [];
+    for (const step of steps) {
+      const wait = begin + step.at - performance.now();
+      if (wait > 0) await pause(wait);
+      if (step.what === "kill") restarts.push(this.#kill(step.ms));
+      else this.#apply(step);
+    }
+    const rest = begin + this.#seconds * 1000 - performance.now();
+    if (rest > 0) await pause(rest);
+    for (const publisher of this.#publishers) publisher.stop();
+    for (const link of this.#links) link.clear();
+    await Promise.all(restarts);
+    this.#server.assertRunning();
+
+    const violations = [];
+    try {
+      await this.#quiet();
+    } catch (error) {
+      violations.push({ rule: "quiet", client: null, what: error.message });
+    }
+    violations.push(...check(this.history));
+    this.#count();
+    return violations;
+  }
+
+  async #kill(ms) {
+    this.counts.kills += 1;
+    await this.#server.kill();
+    await pause(ms);
+    await this.#server.start();
+  }
+
+  #apply({ what, who, room, ms, offline }) {
+    const link = this.#links[who];
+    if (what === "join" || what === "leave") return this.#clients[who][what](room);
+    if (what === "slow") return void (link.weather.latency = 1 + (ms % 60));
+    if (what === "sliced") return void (link.weather.sliced = true);
+    this.counts.cuts += what === "stall" ? 0 : 1;
+    if (offline && what !== "stall") link.offline(offline);
+    link[what](ms);
+  }
+
+  #settled() {
+    const isSettled = () => [...this.#clients, ...this.#publishers, this.#herald].every((one) => one.isSettled());
+    return this.history.until("connected clients and publishers, in the rooms they want", isSettled, QUIET_MS);
+  }
+
+  /** Everybody is back, and has heard a last event in each room. */
+  async #quiet() {
+    await this.#settled();
+    const markers = [];
+    for (const room of ROOMS) {
+      const marker = await this.#herald.publish(room);
+      if (marker.ok === null) throw new Error(`the marker of room ${room} was not accepted`);
+      markers.push(marker);
+    }
+    const noisy = () => this.#clients.filter((client) => !client.isQuiet(markers));
+    await this.history.until("quiet", () => noisy().length === 0, QUIET_MS).catch((error) => {
+      throw new Error(`${error.message}: ${noisy().map(({ name }) => name).join("; ")}`);
+    });
+  }
+
+  #count() {
+    const sum = (of) => this.#clients.reduce((total, client) => total + client[of], 0);
+    this.counts.events += this.history.publishes.filter(({ invoke }) => invoke > this.#counted).length;
+    this.counts.unanswered += this.history.publishes.filter(({ invoke, ok }) => invoke > this.#counted && ok === null).length;
+    this.#counted = this.history.publishes.at(-1)?.invoke ?? this.#counted;
+    Object.assign(this.counts, { deliveries: sum("heard"), reconnects: sum("reconnects"), recovered: sum("recovered") });
+  }
+  #counted = 0;
+
+  /** Begins the history again: what was judged is not judged again. */
+  forget() {
+    this.history.forget();
+    for (const client of this.#clients) client.forget();
+  }
+
+  async stop() {
+    for (const one of [...this.#clients, ...this.#publishers, this.#herald]) one?.close?.();
+    for (const link of this.#links) link.close();
+    await this.#server.remove();
+  }
+}

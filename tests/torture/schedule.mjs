@@ -1,0 +1,38 @@
+/** What goes wrong in a cycle, and when: drawn from the seed alone. Does nothing itself. */
+
+import { Random } from "./random.mjs";
+
+/** Kinds of faults and how often one is drawn before another. */
+const FAULTS = { drop: 3, reset: 3, silence: 3, stall: 1, slow: 1, sliced: 1 };
+const DRAWN = Object.entries(FAULTS).flatMap(([fault, weight]) => Array(weight).fill(fault));
+
+/** Share of cycles in which the server is killed. */
+const KILLED = 0.85;
+
+/** Share of cuts after which the client cannot come back at once. */
+const KEPT_OFFLINE = 0.6;
+
+/**
+ * @typedef {{ at: number, what: string, who: number, room?: string, ms?: number, offline?: number }} Step
+ *   at so many milliseconds, this happens to link or client number `who`, for `ms`
+ *
+ * @param {{ seed: number, cycle: number, clients: number, links: number, rooms: string[], seconds: number }} options
+ *   The first `clients` of the links are those of clients, the others of publishers.
+ * @returns {Step[]} in order of time
+ */
+export function schedule({ seed, cycle, clients, links, rooms, seconds }) {
+  const random = new Random(`${seed}/${cycle}`);
+  const length = Math.round(seconds * 1000);
+  const moment = () => random.between(0, length);
+  const steps = [];
+  for (let left = random.between(clients >> 1, clients * 2); left > 0; left--) {
+    const step = { at: moment(), what: random.pick(DRAWN), who: random.between(0, links - 1), ms: random.between(20, length >> 1) };
+    if (random.chance(KEPT_OFFLINE)) step.offline = random.between(20, length >> 1);
+    steps.push(step);
+  }
+  for (let left = random.between(0, clients); left > 0; left--) {
+    steps.push({ at: moment(), what: random.chance(0.6) ? "join" : "leave", who: random.between(0, clients - 1), room: random.pick(rooms) });
+  }
+  if (random.chance(KILLED)) steps.push({ at: random.between(length / 5, length), what: "kill", who: -1, ms: random.between(0, 200) });
+  return steps.sort((a, b) => a.at - b.at);
+}

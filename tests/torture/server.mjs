@@ -1,0 +1,119 @@
+/**
+ * A server process that can be killed and started again on the same port, with the same data. Two kinds: the real binary, and
+ * Node's own socket.io with the same vocabulary (`reference.mjs`). Knows nothing of clients.
+ */
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import net from "node:net";
+import os from "node:os";
+import path from "node:path";
+
+const START_MS = 15_000;
+
+/** How much of what the process printed an error repeats. */
+const OUTPUT_LENGTH = 4_000;
+
+/**
+ * How a kind of server is started. `ping` is how long it waits before a ping, and then for the pong.
+ * @type {Record<string, (options: { port: number, data: string, ping: number }) => string[]>}
+ */
+const COMMANDS = {
+  "stentor, disk": ({ port, data, ping }) => [...stentor(port, ping), "--recovery", "disk", "--data-dir", data],
+  "stentor, memory": ({ port, ping }) => [...stentor(port, ping), "--recovery", "memory"],
+  "stentor, off": ({ port, ping }) => [...stentor(port, ping), "--recovery", "off"],
+  "node, recovery": ({ port, ping }) => [...reference(port, ping), "recovery"],
+  "node, off": ({ port, ping }) => [...reference(port, ping), "off"],
+};
+
+const stentor = (port, ping) => {
+  const binary = path.resolve(import.meta.dirname, process.env.STENTOR_BIN ?? "../../target/debug/stentor");
+  return [binary, "serve", "--port", `${port}`, "--ping-interval", `${ping}ms`, "--ping-timeout", `${ping}ms`];
+};
+
+const reference = (port, ping) => [process.execPath, path.join(import.meta.dirname, "reference.mjs"), `${port}`, `${ping}`];
+
+export const KINDS = Object.keys(COMMANDS);
+
+export class Server {
+  #kind;
+  #ping;
+  #data;
+  #process = null;
+  #output = "";
+
+  constructor(kind, { ping }) {
+    if (!(kind in COMMANDS)) throw new Error(`server ${JSON.stringify(kind)}: expected one of ${KINDS.join(" | ")}`);
+    this.#kind = kind;
+    this.#ping = ping;
+    this.#data = mkdtempSync(path.join(os.tmpdir(), "stentor-torture-"));
+  }
+
+  /** Starts it, on the port of its first start, and resolves once it listens. */
+  async start() {
+    this.port ??= await freePort();
+    const [program, ...args] = COMMANDS[this.#kind]({ port: this.port, data: this.#data, ping: this.#ping });
+    const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
+    this.#process = child;
+    this.#output = "";
+    await new Promise((resolve, reject) => {
+      const timer = setTimeout(() => reject(this.#failure(`it does not listen after ${START_MS} ms`)), START_MS);
+      const settle = (outcome) => (clearTimeout(timer), outcome instanceof Error ? reject(outcome) : resolve());
+      for (const stream of [child.stdout, child.stderr]) {
+        stream.setEncoding("utf8").on("data", (said) => {
+          this.#output = (this.#output + said).slice(-OUTPUT_LENGTH);
+          if (this.#output.includes("listens on")) settle();
+        });
+      }
+      child.once("error", (error) => settle(this.#failure(error.message)));
+      child.once("exit", (code, signal) => settle(this.#failure(`it ended with ${signal ?? code}`)));
+    });
+  }
+
+  #failure(what) {
+    return new Error(`${this.#kind}: ${what}; it had printed:\n${this.#output}`);
+  }
+
+  /** `kill -9`. */
+  async kill() {
+    await this.#end("SIGKILL");
+  }
+
+  /** Fails where the process has ended by itself. */
+  assertRunning() {
+    const { exitCode, signalCode } = this.#process;
+    if (exitCode !== null || signalCode !== null) throw this.#failure(`it ended by itself with ${signalCode ?? exitCode}`);
+  }
+
+  /** Ends it for good, and removes its data. */
+  async remove() {
+    if (this.#process) await this.#end("SIGKILL");
+    rmSync(this.#data, { recursive: true, force: true });
+  }
+
+  async #end(signal) {
+    const child = this.#process;
+    this.#process = null;
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const exit = once(child, "exit");
+    child.kill(signal);
+    await exit;
+  }
+
+  /** The text of a scrape; nothing from Node. */
+  async metrics() {
+    if (!this.#kind.startsWith("stentor")) return "";
+    const answer = await fetch(`http://127.0.0.1:${this.port}/metrics`);
+    return answer.text();
+  }
+}
+
+async function freePort() {
+  const server = net.createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address();
+  server.close();
+  await once(server, "close");
+  return port;
+}
