@@ -7,7 +7,8 @@ use actix_web::http::Method;
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 
-use crate::protocol::encoded::{Draft, Message, connect_error, disconnect};
+use crate::protocol::draft::{Draft, connect_error, disconnect};
+use crate::protocol::encoded::Message;
 use crate::protocol::engineio;
 use crate::protocol::engineio::payload::{PayloadWriter, SEPARATOR, decode_payload};
 use crate::protocol::socketio::packet::{Args, Packet};

@@ -116,6 +116,7 @@ random_id! {
 
 parsed_id!(pub(crate) SessionId);
 parsed_id!(pub SocketId);
+parsed_id!(pub(crate) PrivateId);
 
 impl fmt::Debug for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -254,6 +255,12 @@ impl Lsn {
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
+    }
+
+    /// The number before, given away or not: what is read behind it begins here.
+    #[must_use]
+    pub(crate) const fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
     }
 }
 

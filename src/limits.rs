@@ -126,6 +126,19 @@ pub struct Limits {
     /// Room events kept for code that watches rooms and is slower than they come. Default 1 024; then it is told that it
     /// missed some.
     pub room_events_max: usize,
+    /// For a client to come back after its connection was lost and go on where it was. Default 2 min, Socket.IO's.
+    pub recovery_window: Duration,
+    /// Sessions known for recovery at a time, those away included; a further one takes the place of the one away longest.
+    /// Default 1 000 000, as many as there may be connections.
+    pub recovery_sessions_max: usize,
+    /// Rooms that one socket has left and that still count for what it missed, beside those it is in. Default 4 096: who leaves
+    /// more of them than that within what the journal holds cannot be recovered.
+    pub recovery_left_rooms_max: usize,
+    /// Bytes that the hub reads from the journal for one client at a time; a single larger event goes alone. Default 256 KiB.
+    pub replay_bytes: usize,
+    /// Records that the hub looks at for clients that catch up before it goes on with live events. Default 4 096: about half a
+    /// millisecond.
+    pub replay_records_per_turn: usize,
     /// Records of the journal in memory: all of them, or the newest of a journal on disk. Default 65 536.
     pub journal_records_max: usize,
     /// Bytes of those records. Default 64 MiB.
@@ -146,7 +159,7 @@ impl Limits {
         self
     }
 
-    fn durations(&mut self) -> [&mut Duration; 16] {
+    fn durations(&mut self) -> [&mut Duration; 17] {
         [
             &mut self.ping_interval,
             &mut self.ping_timeout,
@@ -164,6 +177,7 @@ impl Limits {
             &mut self.credit_timeout,
             &mut self.hub_answer_timeout,
             &mut self.ack_timeout,
+            &mut self.recovery_window,
         ]
     }
 }
@@ -219,6 +233,11 @@ impl Default for Limits {
             answers_bytes_max: 16 << 20,
             acks_pending_max: 4_096,
             room_events_max: 1_024,
+            recovery_window: Duration::from_secs(120),
+            recovery_sessions_max: 1_000_000,
+            recovery_left_rooms_max: 4_096,
+            replay_bytes: 256 << 10,
+            replay_records_per_turn: 4_096,
             journal_records_max: 65_536,
             journal_bytes_max: 64 << 20,
             journal_segments_max: 8,
@@ -240,7 +259,7 @@ mod tests {
         let mut limits = Limits::default();
         assert_eq!(limits.durations().len(), fields.count());
         limits.durations().into_iter().for_each(|duration| *duration = Duration::MAX);
-        assert_eq!(limits.bounded().durations().map(|duration| *duration), [DURATION_MAX; 16]);
+        assert_eq!(limits.bounded().durations().map(|duration| *duration), [DURATION_MAX; 17]);
         assert_eq!(Limits::default().bounded(), Limits::default());
     }
 }

@@ -4,7 +4,7 @@ use super::args::ToArgs;
 use super::error::EmitError;
 use super::socket::Socket;
 use crate::messages::request::Request;
-use crate::protocol::encoded::Draft;
+use crate::protocol::draft::Draft;
 
 /// Answers one event of a client, at most once: sending consumes it. Dropped, the event stays without an answer.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use crate::limits::Limits;
 use crate::messages::request::{Request, RequestError};
 use crate::messages::room_change::RoomChange;
 use crate::messages::session::{OfferError, SessionLink};
-use crate::protocol::encoded::Draft;
+use crate::protocol::draft::Draft;
 use crate::protocol::socketio::{Parser, RESERVED_EVENTS};
 
 /// The shared part of a server's handles.
@@ -23,6 +23,8 @@ pub(crate) struct Core {
     pub(crate) desk: SessionLink,
     /// Whether events are numbered and bear tokens.
     pub(crate) recovery: bool,
+    /// Whether clients are recoverable only if they ask for it.
+    pub(crate) recovery_on_request: bool,
     /// The form of its packets.
     pub(crate) parser: Parser,
     /// The server's bounds.
@@ -37,12 +39,12 @@ impl Core {
     /// The core of a server whose desk is already open.
     pub(crate) fn new(
         desk: SessionLink,
-        recovery: bool,
+        (recovery, recovery_on_request): (bool, bool),
         parser: Parser,
         limits: Limits,
         room_changes: broadcast::Sender<RoomChange>,
     ) -> Self {
-        Self { desk, recovery, parser, limits, registry: Registry::default(), room_changes }
+        Self { desk, recovery, recovery_on_request, parser, limits, registry: Registry::default(), room_changes }
     }
 
     /// Tells servers in one process apart.

@@ -38,6 +38,10 @@ pub enum EmitError {
         /// How many there may be; it depends on the server's parser.
         limit: usize,
     },
+    /// The event is larger than a segment of the journal, where recovery is on disk. Nothing was emitted; emit less at a time, or
+    /// set [`Limits::journal_segment_bytes`](crate::Limits::journal_segment_bytes).
+    #[error("event is larger than a segment of the journal")]
+    TooLarge,
     /// The server keeps no durable events, or the event names no room.
     #[error("durable events need a queue and at least one room")]
     NotDurable,
@@ -50,6 +54,7 @@ impl From<RequestError> for EmitError {
             RequestError::Overloaded | RequestError::TooManyRooms | RequestError::ForeignRoom => Self::Overloaded,
             RequestError::Unanswered => Self::Unanswered,
             RequestError::NotDurable => Self::NotDurable,
+            RequestError::TooLarge => Self::TooLarge,
         }
     }
 }
@@ -120,7 +125,7 @@ impl From<RequestError> for RoomError {
     fn from(error: RequestError) -> Self {
         match error {
             RequestError::Disconnected => Self::Disconnected,
-            RequestError::Overloaded | RequestError::NotDurable => Self::Overloaded,
+            RequestError::Overloaded | RequestError::NotDurable | RequestError::TooLarge => Self::Overloaded,
             RequestError::Unanswered => Self::Unanswered,
             RequestError::TooManyRooms => Self::TooManyRooms,
             RequestError::ForeignRoom => Self::ForeignRoom,

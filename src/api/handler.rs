@@ -62,6 +62,8 @@ impl EventHandler {
 /// Everything registered in one place: for a namespace, for a pattern of namespaces, or for one socket.
 #[derive(Clone, Default)]
 pub(crate) struct Handlers {
+    /// Whether clients are recoverable only if they ask for it.
+    pub(crate) recovery_on_request: bool,
     pub(crate) admissions: Vec<Admission>,
     pub(crate) filters: Vec<Filter>,
     pub(crate) incoming: Vec<Observer>,
@@ -121,6 +123,11 @@ impl Layers {
     /// Whether somebody sees what the socket is sent.
     pub(crate) fn observes_outgoing(&self) -> bool {
         self.both(|handlers| &handlers.outgoing).next().is_some()
+    }
+
+    /// Whether clients are recoverable only if they ask for it.
+    pub(crate) fn recovery_on_request(&self) -> bool {
+        self.namespace.recovery_on_request
     }
 
     /// Whether a socket must pass something before it is connected.
@@ -307,7 +314,7 @@ macro_rules! connection_registration {
         ///
         /// An error is sent to the client, whose `connect_error` listeners get its message and data; nothing else is
         /// told of such a socket. The socket is in no room yet and cannot be emitted to, but its handshake, `auth` and
-        /// `data` are there. All middleware together has [`Limits::admission_timeout`](crate::Limits::admission_timeout).
+        /// `data` are there; for one that is about to be recovered also the id and the `data` that it had. All middleware together has [`Limits::admission_timeout`](crate::Limits::admission_timeout).
         pub fn with<F, R>($self: $receiver, middleware: F) -> $output
         where
             F: Fn(Socket) -> R + Send + Sync + 'static,
@@ -315,6 +322,14 @@ macro_rules! connection_registration {
         {
             let admission: Admission = Arc::new(move |socket| Box::pin(middleware(socket)));
             $self.register(move |handlers| handlers.admissions.push(admission));
+            $self
+        }
+
+        /// Makes recovery something that clients ask for, with `auth: { recovery: true }` or `?recovery=1`: to those who do not, events
+        /// look as they do without recovery. For namespaces of clients that take an offset token at the end of an event's
+        /// arguments for one of them, as handlers with a fixed number of arguments do in most languages but JavaScript.
+        pub fn recovery_on_request($self: $receiver) -> $output {
+            $self.register(|handlers| handlers.recovery_on_request = true);
             $self
         }
 

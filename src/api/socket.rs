@@ -106,6 +106,21 @@ impl Socket {
         self.info.is_connected()
     }
 
+    /// Whether this is a socket that was here before, whose client lost its connection and came back: it has its id, its rooms and
+    /// its data, and gets every event that it missed. Else a client that was away missed something, or may have, and is told so.
+    ///
+    /// In connection middleware: whether it will be so if it is let in now. It may still turn out otherwise.
+    pub fn recovered(&self) -> bool {
+        self.info.is_recovered()
+    }
+
+    /// Lets this client do without recovery: its events bear no tokens, and when it comes back it is a new socket. Counts until
+    /// the socket is connected, so it is for connection middleware; without recovery it means nothing. A client asks for the
+    /// same with `auth: { recovery: false }` or `?recovery=0`.
+    pub fn decline_recovery(&self) {
+        self.info.decline_recovery();
+    }
+
     /// What the application keeps with this socket, read as a `T`; nothing reads like `null`. Every handle of the socket
     /// sees the same data, on any thread, also after the client has gone.
     pub fn data<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
@@ -113,14 +128,18 @@ impl Socket {
     }
 
     /// Keeps data with this socket, instead of what was kept: any type with a JSON form, of
-    /// [`Limits::socket_data_bytes_max`](crate::Limits::socket_data_bytes_max) at most.
+    /// [`Limits::socket_data_bytes_max`](crate::Limits::socket_data_bytes_max) at most. With recovery on, a socket that comes back has
+    /// it again: in the order of what its own session does, so it is there after an emit that came behind it was confirmed.
     pub fn set_data<T: Serialize>(&self, data: T) -> Result<(), DataError> {
         let json = serde_json::to_string(&data)?;
         let (bytes, limit) = (json.len(), self.core.limits.socket_data_bytes_max);
         if bytes > limit {
             return Err(DataError::TooLarge { bytes, limit });
         }
-        self.info.set_data(Some(json.into()));
+        if self.info.set_data(Some(json.into())) {
+            // A socket that has gone keeps nothing any more.
+            let _ = self.info.link.request(Request::KeepData { socket: self.info.id });
+        }
         Ok(())
     }
 
@@ -157,7 +176,7 @@ impl Socket {
         if !self.info.link.is_open() {
             return Err(EmitError::Disconnected);
         }
-        let draft = self.core.draft(&self.info.namespace, name, &data, true)?;
+        let draft = self.core.draft(&self.info.namespace, name, &data, self.info.is_recoverable())?;
         let link = self.core.outlet(Some(&self.info.link));
         let socket = self.info.id;
         let own = link.is(&self.info.link);

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use actix::Recipient;
 use actix::dev::SendError;
 
-use crate::ids::WorkerId;
-use crate::messages::fanout::{Delivery, FanoutBatch, FanoutCommand, Outcome};
+use crate::ids::{Offset, WorkerId};
+use crate::messages::fanout::{Delivery, FanoutBatch, FanoutCommand, Outcome, Replay};
 use crate::messages::hub::ReplyTo;
 use crate::messages::socket::SocketInfo;
+use crate::protocol::encoded::Message;
 use crate::protocol::reason::DisconnectReason;
+use crate::state::outbox::PACKET_OVERHEAD_BYTES;
 
 struct Link {
     fanout: Recipient<FanoutBatch>,
@@ -67,6 +69,16 @@ impl Links {
         if let Some(link) = self.link(worker) {
             link.unwritten += delivery.weight;
             link.batch.push(FanoutCommand::Deliver(Box::new(delivery)));
+        }
+    }
+
+    /// Gives a socket what it has missed, booked like what is delivered.
+    pub(super) fn replay(&mut self, worker: WorkerId, mut replay: Replay) {
+        if let Some(link) = self.link(worker) {
+            let cost = |(_, message): &(Offset, Message)| message.byte_len() + PACKET_OVERHEAD_BYTES;
+            replay.weight = replay.events.iter().map(cost).sum();
+            link.unwritten += replay.weight;
+            link.batch.push(FanoutCommand::Replay(Box::new(replay)));
         }
     }
 

@@ -3,23 +3,25 @@
 //! Its mailbox order is the order of connects, joins, leaves and broadcasts that everybody observes. It never waits: not
 //! for a worker, not for a session, not for the disk.
 
+pub(crate) mod history;
 mod links;
-mod numbering;
+mod returning;
 mod stages;
 #[cfg(test)]
 mod tests;
 mod watching;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::fut::wrap_future;
+use actix::fut::{ActorFutureExt, wrap_future};
 use actix::{Actor, AsyncContext, Context, Handler, Recipient};
 use tokio::sync::broadcast;
 
 use crate::ids::WorkerId;
 use crate::limits::Limits;
-use crate::log::{Journal, Queue};
+use crate::log::Queue;
 use crate::messages::abort::AbortOnUnwind;
 use crate::messages::fanout::FanoutCommand;
 use crate::messages::hub::{HubBatch, HubCommand, HubControl};
@@ -29,8 +31,9 @@ use crate::protocol::reason::DisconnectReason;
 use crate::state::pipeline::Pipeline;
 use crate::state::rooms::Rooms;
 
+use self::history::History;
 use self::links::Links;
-use self::numbering::Numbering;
+use self::returning::Reader;
 use self::stages::Entry;
 
 /// Before a batch is offered again to a worker whose mailbox was full.
@@ -46,7 +49,11 @@ pub(crate) struct Hub {
     /// What is numbered and not yet applied.
     pipeline: Pipeline<Entry>,
     /// Set while recovery is on.
-    numbering: Option<Numbering>,
+    history: Option<History>,
+    /// Sockets that catch up and want more; each is here once at most.
+    readers: VecDeque<Reader>,
+    /// Whether a turn is due for those who could not be served in the last one.
+    serving: bool,
     /// Set where durable events are kept.
     queue: Option<Box<dyn Queue>>,
     links: Links,
@@ -63,23 +70,23 @@ pub(crate) struct Hub {
 /// What a hub keeps, beside its rooms.
 #[derive(Default)]
 pub(crate) struct Stores {
-    /// With a journal, events are numbered and bear tokens.
-    pub(crate) journal: Option<Box<dyn Journal>>,
+    /// With a history, events are numbered and bear tokens, and clients come back to them.
+    pub(crate) history: Option<History>,
     /// With a queue, durable events are taken.
     pub(crate) queue: Option<Box<dyn Queue>>,
-    /// Random bits from the system; fingerprints are drawn from them.
-    pub(crate) seed: u64,
     /// What the hub counts, beside what its workers count.
     pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Hub {
     pub(crate) fn new(limits: Limits, stores: Stores, room_changes: broadcast::Sender<RoomChange>) -> Self {
-        let Stores { journal, queue, seed, metrics } = stores;
+        let Stores { history, queue, metrics } = stores;
         Self {
             rooms: Rooms::default(),
             pipeline: Pipeline::default(),
-            numbering: journal.map(|journal| Numbering::new(journal, seed)),
+            history,
+            readers: VecDeque::new(),
+            serving: false,
             queue,
             links: Links::new(limits.worker_bytes_max),
             limits,
@@ -94,13 +101,19 @@ impl Hub {
     fn take(&mut self, worker: WorkerId, command: HubCommand) {
         match command {
             HubCommand::Register { fanout } => self.links.register(worker, fanout),
-            HubCommand::Connect { from, socket, member, namespace, pid, reply } => {
+            HubCommand::Claim { from, namespace, claim } => self.take_claim(worker, from, &namespace, claim),
+            HubCommand::Connect(connect) => {
                 let offset = self.number();
-                self.pass(Entry::Connect { worker, from, socket, member, namespace, pid, reply, offset });
+                self.pass(Entry::Connect { worker, connect, offset });
             }
-            HubCommand::Disconnect { socket, rooms } => {
+            HubCommand::Read { slot, socket, after } => self.readers.push_back(Reader { worker, slot, socket, after }),
+            HubCommand::Data { from, socket, data } => {
                 let offset = self.number();
-                self.pass(Entry::Disconnect { socket, rooms, offset });
+                self.pass(Entry::Data { worker, from, socket, data, offset });
+            }
+            HubCommand::Disconnect { slot, socket, forever, rooms } => {
+                let offset = self.number();
+                self.pass(Entry::Disconnect { worker, slot, socket, forever, rooms, offset });
             }
             HubCommand::Join { from, socket, room } => {
                 let offset = self.number();
@@ -138,13 +151,25 @@ impl Hub {
 
     /// Sends what this turn has for the workers, and clears up after workers that have died.
     fn end_turn(&mut self, ctx: &mut Context<Self>) {
+        if self.serve_readers() && !self.serving {
+            self.serving = true;
+            ctx.spawn(wrap_future(tokio::task::yield_now()).map(|(), hub: &mut Self, ctx| {
+                let _guard = AbortOnUnwind("hub");
+                hub.serving = false;
+                hub.end_turn(ctx);
+            }));
+        }
+        if let Some(history) = &mut self.history {
+            // Before anything of this turn is revealed.
+            history.flush();
+        }
         self.count();
         let outcome = self.links.flush();
         for worker in outcome.dead {
             log::warn!("worker is gone, its sockets are taken out worker={}", worker.0);
-            for socket in self.rooms.sockets_of(worker) {
+            for (socket, slot) in self.rooms.sockets_of(worker) {
                 let offset = self.number();
-                self.pass(Entry::Disconnect { socket, rooms: None, offset });
+                self.pass(Entry::Disconnect { worker, slot, socket, forever: false, rooms: None, offset });
             }
         }
         if outcome.full && !self.retrying {
@@ -195,6 +220,13 @@ impl Handler<HubControl> for Hub {
                 self.advance();
             }
             HubControl::Shutdown => self.links.close_all(DisconnectReason::ServerShuttingDown),
+            HubControl::Close(done) => {
+                if let Some(history) = &mut self.history {
+                    history.close();
+                }
+                // Who asked may have given up waiting.
+                let _ = done.send(());
+            }
         }
         self.end_turn(ctx);
     }

@@ -7,12 +7,14 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::Hub;
-use crate::ids::{MemberKey, NamespacePath, Offset, PrivateId, RoomName, SocketId, WorkerId};
+use super::history::now_unix_ms;
+use crate::ids::{MemberKey, NamespacePath, Offset, RoomName, SlotKey, SocketId, WorkerId};
 use crate::log::{self, EventEntry, Record};
 use crate::messages::fanout::{Collect, Delivery, FanoutCommand, Outcome, Refusal};
-use crate::messages::hub::{AckWanted, Broadcast, Grade, OwnPacket, ReplyTo};
+use crate::messages::hub::{AckWanted, Broadcast, Connect, Grade, OwnPacket, ReplyTo};
 use crate::messages::request::{Listing, ROOMS_PER_PAGE, RoomPage};
-use crate::protocol::encoded::{Draft, Encoded, Message};
+use crate::protocol::draft::Draft;
+use crate::protocol::encoded::Message;
 use crate::state::outbox::PACKET_OVERHEAD_BYTES;
 use crate::state::rooms::{Absent, Place, Target};
 
@@ -20,16 +22,21 @@ use crate::state::rooms::{Absent, Place, Target};
 pub(super) enum Entry {
     Connect {
         worker: WorkerId,
+        connect: Box<Connect>,
+        offset: Option<Offset>,
+    },
+    Data {
+        worker: WorkerId,
         from: ReplyTo,
         socket: SocketId,
-        member: MemberKey,
-        namespace: NamespacePath,
-        pid: Option<PrivateId>,
-        reply: Encoded,
+        data: Option<Box<str>>,
         offset: Option<Offset>,
     },
     Disconnect {
+        worker: WorkerId,
+        slot: SlotKey,
         socket: SocketId,
+        forever: bool,
         rooms: Option<oneshot::Sender<Vec<RoomName>>>,
         offset: Option<Offset>,
     },
@@ -86,7 +93,7 @@ pub(super) enum EventPacket {
 impl Hub {
     /// Stage 1: a number, while recovery is on.
     pub(super) fn number(&mut self) -> Option<Offset> {
-        self.numbering.as_mut().map(super::Numbering::next)
+        self.history.as_mut().map(super::History::next)
     }
 
     /// Stage 1 of an event.
@@ -164,25 +171,32 @@ impl Hub {
     /// Stage 2.
     fn apply(&mut self, entry: Entry) {
         match entry {
-            Entry::Connect { worker, from, socket, member, namespace, pid, reply, offset } => {
-                if let Some(pid) = pid {
-                    let namespace = namespace.clone();
-                    self.journal(offset, || log::Entry::Connect { pid, socket, namespace, at_unix_ms: 0 });
+            Entry::Connect { worker, connect, offset } => self.apply_connect(worker, *connect, offset),
+            Entry::Data { worker, from, socket, data, offset } => {
+                if self.is_of(&socket, worker, from.slot) {
+                    self.journal_of(socket, offset, || log::Entry::Data { socket, data });
                 }
-                let everybody = self.rooms.connect(socket, &namespace, Place { worker, member });
-                self.links.tell(worker, FanoutCommand::Attach { member, everybody, reply, offset });
-                self.links.answer(worker, from, Outcome::Connected { offset });
+                self.links.answer(worker, from, Outcome::Passed);
             }
-            Entry::Disconnect { socket, rooms, offset } => self.apply_disconnect(socket, rooms, offset),
+            Entry::Disconnect { worker, slot, socket, forever, rooms, offset } => {
+                if self.is_of(&socket, worker, slot) {
+                    self.apply_disconnect(socket, forever, rooms, offset);
+                }
+            }
             Entry::Join { worker, from, socket, room, offset } => {
-                let outcome = self.apply_join(socket, room, offset);
+                let outcome = match self.is_of(&socket, worker, from.slot) {
+                    true => self.apply_join(socket, room, offset),
+                    false => Outcome::Refused(Refusal::NotConnected),
+                };
                 self.links.answer(worker, from, outcome);
             }
             Entry::Leave { worker, from, socket, room, offset } => {
-                if let Ok(left) = self.rooms.leave(&socket, &room) {
+                if self.is_of(&socket, worker, from.slot)
+                    && let Ok(left) = self.rooms.leave(&socket, &room)
+                {
                     self.tell_left(&socket, &room, left.members);
-                    self.journal(offset, || log::Entry::Leave { socket, room });
-                    let Place { worker, member } = left.place;
+                    self.journal_of(socket, offset, || log::Entry::Leave { socket, room });
+                    let member = left.place.member;
                     self.links.tell(worker, FanoutCommand::Leave { member, room: left.room });
                 }
                 self.links.answer(worker, from, Outcome::Left);
@@ -212,6 +226,7 @@ impl Hub {
     fn apply_disconnect(
         &mut self,
         socket: SocketId,
+        forever: bool,
         asker: Option<oneshot::Sender<Vec<RoomName>>>,
         offset: Option<Offset>,
     ) {
@@ -221,8 +236,8 @@ impl Hub {
         for (room, members) in &rooms {
             self.tell_left(&socket, room, members - 1);
         }
-        let Some(Place { worker, member }) = self.rooms.disconnect(&socket) else { return };
-        self.journal(offset, || log::Entry::Disconnect { socket, forever: false, at_unix_ms: 0 });
+        let Some(Place { worker, member, .. }) = self.rooms.disconnect(&socket) else { return };
+        self.journal_of(socket, offset, || log::Entry::Disconnect { socket, forever, at_unix_ms: now_unix_ms() });
         let told = asker.map(|asker| (asker, rooms.into_iter().map(|(room, _)| room).collect()));
         self.links.tell(worker, FanoutCommand::Detach { member, told });
     }
@@ -231,13 +246,13 @@ impl Hub {
         match self.rooms.join(&socket, &room, self.limits.rooms_per_socket_max) {
             Ok(joined) if joined.fresh => {
                 self.tell_joined(&socket, &room, joined.members);
-                self.journal(offset, || log::Entry::Join { socket, room });
+                self.journal_of(socket, offset, || log::Entry::Join { socket, room });
                 let member = joined.place.member;
                 self.links.tell(joined.place.worker, FanoutCommand::Join { member, room: joined.room });
                 Outcome::Joined { members: joined.members, offset }
             }
             Ok(joined) => {
-                let offset = self.numbering.as_ref().map(super::Numbering::applied);
+                let offset = self.history.as_ref().map(super::History::applied);
                 Outcome::Joined { members: joined.members, offset }
             }
             Err(Absent::Full) => Outcome::Refused(Refusal::TooManyRooms),
@@ -258,12 +273,12 @@ impl Hub {
             EventPacket::Numbered(message, offset) => {
                 // Revealed only after the journal has it.
                 if !self.journal(Some(offset), || event_entry(namespace, target, &message)) {
-                    return Outcome::Refused(Refusal::Overloaded);
+                    return Outcome::Refused(Refusal::TooLarge);
                 }
                 (message, Some(offset))
             }
             EventPacket::Unnumbered(draft, ack) => {
-                let token = self.numbering.as_ref().map(super::Numbering::applied);
+                let token = self.history.as_ref().map(super::History::applied);
                 (draft.seal(ack, token.as_ref()), None)
             }
         };
@@ -312,15 +327,16 @@ impl Hub {
         self.links.answer(asker, from, Outcome::Asked { parts: reached.len() });
     }
 
-    /// Journals while recovery is on. Returns false if the journal takes no more.
-    fn journal(&mut self, offset: Option<Offset>, entry: impl FnOnce() -> log::Entry) -> bool {
-        let (Some(numbering), Some(offset)) = (&mut self.numbering, offset) else { return true };
-        match numbering.journal(offset, entry()) {
-            Ok(()) => true,
-            Err(error) => {
-                ::log::error!("record not journalled lsn={} error={error}", offset.lsn.0);
-                false
-            }
+    /// Journals while recovery is on. Returns false if the record is too large for that.
+    pub(super) fn journal(&mut self, offset: Option<Offset>, entry: impl FnOnce() -> log::Entry) -> bool {
+        let (Some(history), Some(offset)) = (&mut self.history, offset) else { return true };
+        history.journal(offset, entry())
+    }
+
+    /// Journals what happened to a socket, if that can come back.
+    fn journal_of(&mut self, socket: SocketId, offset: Option<Offset>, entry: impl FnOnce() -> log::Entry) {
+        if self.history.as_ref().is_some_and(|history| history.knows(&socket)) {
+            self.journal(offset, entry);
         }
     }
 }
@@ -339,7 +355,7 @@ impl Entry {
                 target.rooms.contains(room) || target.except.contains(room)
             }
             Self::Connect { .. } | Self::Disconnect { .. } => true,
-            Self::Pass { .. } | Self::Fetch { .. } | Self::List { .. } => false,
+            Self::Data { .. } | Self::Pass { .. } | Self::Fetch { .. } | Self::List { .. } => false,
         }
     }
 }

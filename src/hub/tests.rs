@@ -1,20 +1,24 @@
 //! The hub alone, with a worker that only listens: the pipeline, the numbers, the credit, the guard.
 
-use std::sync::mpsc;
+mod returning;
+
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, System};
 use smallvec::SmallVec;
 
+use super::history::History;
 use super::{Hub, Stores};
 use crate::ids::{Epoch, Lsn, MemberKey, NamespacePath, Offset, PrivateId, RoomName, SlotKey, SocketId, WorkerId};
 use crate::limits::Limits;
 use crate::log::memory::MemoryJournal;
 use crate::log::{Chunk, Entry, Journal, JournalError, Queue, QueueError, Record};
 use crate::messages::abort::tests::{aborts, is_to_panic};
-use crate::messages::fanout::{FanoutBatch, FanoutCommand, Outcome, Refusal};
-use crate::messages::hub::{AckWanted, Broadcast, Grade, HubBatch, HubCommand, HubControl, ReplyTo};
-use crate::protocol::encoded::{Draft, Encoded};
+use crate::messages::fanout::{FanoutBatch, FanoutCommand, Outcome, Refusal, Replay};
+use crate::messages::hub::{AckWanted, Broadcast, Claim, Connect, Grade, HubBatch, HubCommand, HubControl, ReplyTo};
+use crate::protocol::draft::Draft;
+use crate::protocol::encoded::Encoded;
 use crate::protocol::socketio::Parser;
 use crate::state::credit::Ticket;
 use crate::state::pipeline::Position;
@@ -39,7 +43,7 @@ impl Handler<FanoutBatch> for Listener {
     fn handle(&mut self, batch: FanoutBatch, _: &mut Context<Self>) {
         for command in batch.commands {
             let words = match command {
-                FanoutCommand::Attach { member, .. } => format!("attach {}", member.0),
+                FanoutCommand::Attach { member, takes, .. } => returning::attached(member, takes),
                 FanoutCommand::Detach { member, .. } => format!("detach {}", member.0),
                 FanoutCommand::Join { member, .. } => format!("join {}", member.0),
                 FanoutCommand::Leave { member, .. } => format!("leave {}", member.0),
@@ -51,14 +55,26 @@ impl Handler<FanoutBatch> for Listener {
                 FanoutCommand::Acked { to, .. } => format!("acked {}", to.ticket.0),
                 FanoutCommand::Pass { .. } => "pass".into(),
                 FanoutCommand::CloseAll(reason) => format!("close all: {reason}"),
+                FanoutCommand::Claimed { claimed: Ok(claimed), .. } => format!("claimed {:?}", claimed.data),
+                FanoutCommand::Claimed { claimed: Err(why), .. } => format!("not claimed: {why}"),
+                FanoutCommand::Replay(replay) => replayed(&replay),
+                FanoutCommand::FellBehind { member } => format!("fell behind {}", member.0),
+                FanoutCommand::Evict { member } => format!("evict {}", member.0),
             };
             let _ = self.0.send(words);
         }
     }
 }
 
+fn replayed(replay: &Replay) -> String {
+    let events: Vec<_> = replay.events.iter().map(|(_, message)| message.text()).collect();
+    let then = if replay.is_all { "live" } else { "more" };
+    format!("replay {} {} {then}", replay.member.0, events.join(" "))
+}
+
 fn words(outcome: Outcome) -> String {
     match outcome {
+        Outcome::Connected { recovered: true, .. } => "recovered".into(),
         Outcome::Connected { .. } => "connected".into(),
         Outcome::Joined { members, .. } => format!("joined {members}"),
         Outcome::Left => "left".into(),
@@ -112,14 +128,15 @@ impl Rig {
 
     fn from(&mut self) -> ReplyTo {
         self.ticket += 1;
-        ReplyTo { slot: SlotKey { index: 0, generation: 0 }, ticket: Ticket(self.ticket) }
+        ReplyTo { slot: SLOT, ticket: Ticket(self.ticket) }
     }
 
     fn connect(&mut self, n: u8) {
         let (from, socket) = (self.from(), socket(n));
         let (member, namespace) = (MemberKey(n.into()), NamespacePath::root());
         let (pid, reply) = (Some(PrivateId::from_random([n; 15])), Encoded::text("40"));
-        self.tell(HubCommand::Connect { from, socket, member, namespace, pid, reply });
+        let connect = Connect { from, socket, member, namespace, pid, reply, claim: None };
+        self.tell(HubCommand::Connect(Box::new(connect)));
     }
 
     fn join(&mut self, n: u8, name: &str) {
@@ -147,12 +164,23 @@ fn socket(n: u8) -> SocketId {
     SocketId::from_random([n; 15])
 }
 
+/// The slot of every socket: one worker, one session.
+const SLOT: SlotKey = SlotKey { index: 0, generation: 0 };
+
+fn gone(n: u8) -> HubCommand {
+    HubCommand::Disconnect { slot: SLOT, socket: socket(n), forever: false, rooms: None }
+}
+
 fn room(name: &str) -> RoomName {
     RoomName::parse(name).unwrap()
 }
 
 fn journal() -> MemoryJournal {
-    MemoryJournal::new(Epoch::new(1, 1), 100, usize::MAX)
+    MemoryJournal::new(Epoch::new(1, 1), Lsn(0), 100, usize::MAX)
+}
+
+fn history(journal: impl Journal + 'static) -> Option<History> {
+    Some(History::open(Box::new(journal), 7, &Limits::default(), Arc::default()).unwrap())
 }
 
 fn run<F: Future<Output = ()>>(test: F) {
@@ -163,9 +191,8 @@ fn run<F: Future<Output = ()>>(test: F) {
 fn stage_two_waits_in_order_behind_a_slow_durable_event() {
     run(async {
         let (submitted, queue) = mpsc::channel();
-        let journal = Box::new(journal());
         let stores =
-            Stores { journal: Some(journal), queue: Some(Box::new(SlowQueue(submitted))), ..Stores::default() };
+            Stores { history: history(journal()), queue: Some(Box::new(SlowQueue(submitted))), ..Stores::default() };
         let mut rig = Rig::new(Limits::default(), stores);
         rig.connect(1);
         rig.join(1, "a");
@@ -177,7 +204,7 @@ fn stage_two_waits_in_order_behind_a_slow_durable_event() {
         rig.join(2, "a");
         rig.emit("a", "plain", Grade::Plain);
         rig.emit("a", "volatile behind it", Grade::Volatile);
-        rig.tell(HubCommand::Disconnect { socket: socket(1), rooms: None });
+        rig.tell(gone(1));
         assert_eq!(rig.heard().await, [""; 0], "everything waits, also joins and leaves");
 
         let (position, _) = queue.try_recv().unwrap();
@@ -204,11 +231,8 @@ fn stage_two_waits_in_order_behind_a_slow_durable_event() {
 fn a_volatile_event_overtakes_only_what_does_not_concern_it() {
     run(async {
         let (submitted, queue) = mpsc::channel();
-        let stores = Stores {
-            journal: Some(Box::new(journal())),
-            queue: Some(Box::new(SlowQueue(submitted))),
-            ..Stores::default()
-        };
+        let stores =
+            Stores { history: history(journal()), queue: Some(Box::new(SlowQueue(submitted))), ..Stores::default() };
         let mut rig = Rig::new(Limits::default(), stores);
         rig.connect(1);
         rig.join(1, "a");
@@ -227,7 +251,7 @@ fn a_volatile_event_overtakes_only_what_does_not_concern_it() {
 #[test]
 fn a_durable_event_without_queue_or_room_is_refused() {
     run(async {
-        let mut rig = Rig::new(Limits::default(), Stores { journal: Some(Box::new(journal())), ..Stores::default() });
+        let mut rig = Rig::new(Limits::default(), Stores { history: history(journal()), ..Stores::default() });
         rig.connect(1);
         rig.heard().await;
         rig.emit("a", "durable", Grade::Durable);
@@ -295,7 +319,7 @@ impl<F: FnMut(&Record) + Send> Journal for Spied<F> {
 fn recoverable_entries_are_journalled_in_the_order_of_their_numbers() {
     run(async {
         let (appended, journalled) = mpsc::channel();
-        let journal = Box::new(Spied(journal(), move |record: &Record| {
+        let journal = Spied(journal(), move |record: &Record| {
             let kind = match record.entry {
                 Entry::Event(_) => "event",
                 Entry::Connect { .. } => "connect",
@@ -305,8 +329,8 @@ fn recoverable_entries_are_journalled_in_the_order_of_their_numbers() {
                 Entry::Data { .. } | Entry::Session(_) => "other",
             };
             let _ = appended.send((record.lsn, kind));
-        }));
-        let mut rig = Rig::new(Limits::default(), Stores { journal: Some(journal), ..Stores::default() });
+        });
+        let mut rig = Rig::new(Limits::default(), Stores { history: history(journal), ..Stores::default() });
         rig.connect(1);
         rig.join(1, "a");
         rig.join(1, "a");
@@ -314,8 +338,8 @@ fn recoverable_entries_are_journalled_in_the_order_of_their_numbers() {
         rig.emit("a", "volatile", Grade::Volatile);
         let from = rig.from();
         rig.tell(HubCommand::Leave { from, socket: socket(1), room: room("a") });
-        rig.tell(HubCommand::Disconnect { socket: socket(1), rooms: None });
-        rig.tell(HubCommand::Disconnect { socket: socket(1), rooms: None });
+        rig.tell(gone(1));
+        rig.tell(gone(1));
         rig.heard().await;
         let records: Vec<_> = journalled.try_iter().collect();
         assert_eq!(
@@ -338,8 +362,8 @@ fn a_dead_worker_takes_its_sockets_along() {
         assert!(rig.hub.try_send(batch(HubCommand::Register { fanout: doomed.clone().recipient() })).is_ok());
         let (from, member) = (rig.from(), MemberKey(9));
         let (namespace, reply) = (NamespacePath::root(), Encoded::text("40"));
-        let connect = HubCommand::Connect { from, socket: socket(9), member, namespace, pid: None, reply };
-        assert!(rig.hub.try_send(batch(connect)).is_ok());
+        let connect = Box::new(Connect { from, socket: socket(9), member, namespace, pid: None, reply, claim: None });
+        assert!(rig.hub.try_send(batch(HubCommand::Connect(connect))).is_ok());
         rig.connect(1);
         rig.heard().await;
         // Its mailbox closes when the thread's system drops it; here, the actor is stopped.
@@ -379,8 +403,7 @@ fn a_panicking_hub_ends_the_process() {
         return aborts("hub::tests::a_panicking_hub_ends_the_process");
     }
     run(async {
-        let stores =
-            Stores { journal: Some(Box::new(journal())), queue: Some(Box::new(PanickingQueue)), ..Stores::default() };
+        let stores = Stores { history: history(journal()), queue: Some(Box::new(PanickingQueue)), ..Stores::default() };
         let mut rig = Rig::new(Limits::default(), stores);
         rig.connect(1);
         rig.emit("a", "durable", Grade::Durable);
@@ -413,10 +436,10 @@ fn a_hub_that_panics_when_it_tries_again_ends_the_process() {
         return aborts("hub::tests::a_hub_that_panics_when_it_tries_again_ends_the_process");
     }
     run(async {
-        let journal = Box::new(Spied(journal(), |record: &Record| {
+        let journal = Spied(journal(), |record: &Record| {
             assert!(!matches!(record.entry, Entry::Disconnect { .. }), "planted");
-        }));
-        let mut rig = Rig::new(Limits::default(), Stores { journal: Some(journal), ..Stores::default() });
+        });
+        let mut rig = Rig::new(Limits::default(), Stores { history: history(journal), ..Stores::default() });
         // A worker whose mailbox nobody empties: the hub will try again. By then it is gone, and its sockets with it.
         let never_run = Context::<Listener>::new();
         rig.tell(HubCommand::Register { fanout: never_run.address().recipient() });

@@ -372,7 +372,7 @@ fn find(path: &Path, left: Option<&Header>, options: &FileOptions) -> Result<Fou
         head: Lsn(0),
         sequence: 1,
         segments: VecDeque::new(),
-        tail: Tail::new(options.records_max, options.bytes_max),
+        tail: Tail::new(Lsn(0), options.records_max, options.bytes_max),
     };
     let Some(left) = left else { return Ok(found) };
     let files = folder::segments(path)?;
@@ -399,7 +399,7 @@ fn find(path: &Path, left: Option<&Header>, options: &FileOptions) -> Result<Fou
         epoch: if is_taken { Epoch::from_bits(options.epoch.to_bits() + 1) } else { options.epoch },
         head: jump(newest.map_or(left.floor, |newest| newest.max(left.floor))),
         segments: VecDeque::new(),
-        tail: Tail::new(options.records_max, options.bytes_max),
+        tail: Tail::new(Lsn(0), options.records_max, options.bytes_max),
         ..found
     })
 }

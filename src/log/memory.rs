@@ -16,10 +16,11 @@ pub(crate) struct MemoryJournal {
 }
 
 impl MemoryJournal {
-    /// An empty ring. `epoch` must differ from that of every earlier one: nothing of those is kept.
-    pub(crate) fn new(epoch: Epoch, records_max: usize, bytes_max: usize) -> Self {
-        let tail = Tail::new(records_max, bytes_max);
-        Self { epoch, head: Lsn(0), tail, closed: false }
+    /// An empty ring whose numbers go on behind `head`. `epoch` must differ from that of every earlier one: nothing of those is
+    /// kept.
+    pub(crate) fn new(epoch: Epoch, head: Lsn, records_max: usize, bytes_max: usize) -> Self {
+        let tail = Tail::new(head, records_max, bytes_max);
+        Self { epoch, head, tail, closed: false }
     }
 }
 

@@ -20,9 +20,9 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// An empty tail.
-    pub(super) fn new(records_max: usize, bytes_max: usize) -> Self {
-        Self { records: VecDeque::new(), bytes: 0, after: Lsn(0), records_max, bytes_max }
+    /// An empty tail; what comes lies behind `after`.
+    pub(super) fn new(after: Lsn, records_max: usize, bytes_max: usize) -> Self {
+        Self { records: VecDeque::new(), bytes: 0, after, records_max, bytes_max }
     }
 
     pub(super) fn after(&self) -> Lsn {

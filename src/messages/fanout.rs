@@ -9,7 +9,8 @@ use actix::Message;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use crate::ids::{MemberKey, Offset, RoomId, RoomName, SlotKey, SocketId, WorkerId};
+use crate::ids::{Lsn, MemberKey, Offset, RoomId, RoomName, SlotKey, SocketId, WorkerId};
+use crate::log::recovery::NotRecovered;
 use crate::messages::hub::{OwnPacket, ReplyTo};
 use crate::messages::request::RoomPage;
 use crate::messages::socket::SocketInfo;
@@ -72,6 +73,8 @@ pub(crate) enum Outcome {
     Connected {
         /// Position of the connect; `None` with recovery off.
         offset: Option<Offset>,
+        /// Whether it is the socket that it was before its connection was lost: nothing that was for it is missing.
+        recovered: bool,
     },
     /// The socket is in the room.
     Joined {
@@ -87,7 +90,7 @@ pub(crate) enum Outcome {
         /// Its position; `None` if it is not recoverable.
         offset: Option<Offset>,
     },
-    /// The packet is in the sender's outbox.
+    /// Done: a packet is in its sender's outbox, or a socket's data is journalled.
     Passed,
     /// The question was passed on to this many workers.
     Asked {
@@ -113,6 +116,46 @@ pub(crate) enum Refusal {
     DurableNeedsRoom,
     /// The queue or the journal takes no more.
     Overloaded,
+    /// The event is larger than the journal keeps.
+    TooLarge,
+}
+
+/// From where the events of a socket come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// From the hub, as they are emitted.
+    Live {
+        /// What finds no room in the outbox can be read from the journal later; else it ends the session.
+        recoverable: bool,
+    },
+    /// As they are emitted, without tokens: its client declined recovery.
+    Bare,
+    /// From the journal, behind this position, until it has caught up.
+    Journal(Lsn),
+}
+
+/// A session that a client may go on with, as things stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Claimed {
+    /// The id of its socket.
+    pub socket: SocketId,
+    /// What the application kept with it.
+    pub data: Option<Box<str>>,
+}
+
+/// Some of what a socket has missed.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    /// Whose.
+    pub member: MemberKey,
+    /// In order.
+    pub events: Vec<(Offset, Packets)>,
+    /// As far as was looked.
+    pub upto: Lsn,
+    /// That was all: from here on it gets what is emitted.
+    pub is_all: bool,
+    /// Bytes that the hub has booked for it with this worker.
+    pub weight: usize,
 }
 
 /// One thing for a worker to do.
@@ -127,6 +170,27 @@ pub(crate) enum FanoutCommand {
         reply: Encoded,
         /// Where its cursor starts.
         offset: Option<Offset>,
+        /// From where its events come.
+        takes: Takes,
+    },
+    /// The answer to `Claim`: its credit is back.
+    Claimed {
+        /// Whose.
+        to: ReplyTo,
+        /// Which session it is.
+        claimed: Result<Claimed, NotRecovered>,
+    },
+    /// What a socket asked the journal for. Behind every live event that it must not see twice.
+    Replay(Box<Replay>),
+    /// What a socket has to read next is gone from the journal: end its session, its client will be told.
+    FellBehind {
+        /// Which.
+        member: MemberKey,
+    },
+    /// The client of a socket came back over another connection: end this one.
+    Evict {
+        /// Which.
+        member: MemberKey,
     },
     /// A socket is gone: its place may be given away.
     Detach {

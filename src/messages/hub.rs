@@ -9,8 +9,9 @@ use tokio::sync::oneshot;
 use super::fanout::FanoutBatch;
 use super::request::Listing;
 use super::socket::SocketInfo;
-use crate::ids::{MemberKey, NamespacePath, PrivateId, RoomName, SlotKey, SocketId, WorkerId};
-use crate::protocol::encoded::{Draft, Encoded, Message as Packets};
+use crate::ids::{Lsn, MemberKey, NamespacePath, Offset, PrivateId, RoomName, SlotKey, SocketId, WorkerId};
+use crate::protocol::draft::Draft;
+use crate::protocol::encoded::{Encoded, Message as Packets};
 use crate::protocol::socketio::packet::Args;
 use crate::state::credit::Ticket;
 use crate::state::pipeline::Position;
@@ -99,6 +100,34 @@ pub(crate) enum AckWanted {
     OfMany(Duration),
 }
 
+/// A client's word that it had a session here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Claim {
+    /// Which.
+    pub pid: PrivateId,
+    /// The last token it saw.
+    pub offset: Option<Offset>,
+}
+
+/// A socket that is to be connected.
+#[derive(Debug)]
+pub(crate) struct Connect {
+    /// Who is answered.
+    pub from: ReplyTo,
+    /// The new socket.
+    pub socket: SocketId,
+    /// Its place in the worker's member table.
+    pub member: MemberKey,
+    /// Where it connects.
+    pub namespace: NamespacePath,
+    /// Set when it can be recovered.
+    pub pid: Option<PrivateId>,
+    /// The CONNECT reply, which goes out before any event.
+    pub reply: Encoded,
+    /// What its client claims, and the reply if it is granted.
+    pub claim: Option<(Claim, Encoded)>,
+}
+
 /// One thing for the hub to do. Sent by sessions, the desk and fanouts through their worker's port.
 pub(crate) enum HubCommand {
     /// A worker introduces itself, before anything else.
@@ -106,25 +135,44 @@ pub(crate) enum HubCommand {
         /// The only channel back.
         fanout: Recipient<FanoutBatch>,
     },
-    /// A session connects a socket. Answered by `Connected`, behind the `Attach` that carries the CONNECT reply.
-    Connect {
+    /// A client says that it comes back: is there what it claims? Answered at once by `Claimed`; nothing changes.
+    Claim {
         /// Who is answered.
         from: ReplyTo,
-        /// The new socket.
-        socket: SocketId,
-        /// Its place in the worker's member table.
-        member: MemberKey,
         /// Where it connects.
         namespace: NamespacePath,
-        /// Set when it can be recovered.
-        pid: Option<PrivateId>,
-        /// The CONNECT reply, which goes out before any event.
-        reply: Encoded,
+        /// What it claims.
+        claim: Claim,
+    },
+    /// A session connects a socket. Answered by `Connected`, behind the `Attach` that carries the CONNECT reply.
+    Connect(Box<Connect>),
+    /// What the application keeps with a socket has changed. Answered by `Passed`.
+    Data {
+        /// Who is answered.
+        from: ReplyTo,
+        /// Whose.
+        socket: SocketId,
+        /// JSON; none if there is nothing any more.
+        data: Option<Box<str>>,
+    },
+    /// What is there for a socket behind a position? Answered by `Replay`, or by `FellBehind`. Needs no credit: a socket asks
+    /// again only when it has been answered.
+    Read {
+        /// The socket's session.
+        slot: SlotKey,
+        /// Who wants to know.
+        socket: SocketId,
+        /// Everything up to here is in its outbox, or has left it.
+        after: Lsn,
     },
     /// A socket is gone. Not answered: `Detach` frees its place. Needs no credit, since it ends what held some.
     Disconnect {
+        /// The session it was of; of another one it is not taken away.
+        slot: SlotKey,
         /// Which.
         socket: SocketId,
+        /// Set when it cannot come back: either side has put it out of its namespace, or its client broke the protocol.
+        forever: bool,
         /// Who wants to know which rooms it was in. Answered behind everything that was delivered to it.
         rooms: Option<oneshot::Sender<Vec<RoomName>>>,
     },
@@ -206,6 +254,8 @@ pub(crate) enum HubControl {
     Committed(Position),
     /// Close every session, now; clients may come back.
     Shutdown,
+    /// Everybody has gone: end the journal in order, and say so.
+    Close(oneshot::Sender<()>),
 }
 
 impl Message for HubControl {

@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 use super::hub::Grade;
 use super::socket::SocketInfo;
 use crate::ids::{NamespacePath, Offset, RoomName, SocketId};
-use crate::protocol::encoded::{Draft, Message};
+use crate::protocol::draft::Draft;
+use crate::protocol::encoded::Message;
 use crate::protocol::socketio::packet::Args;
 use crate::state::rooms::Target;
 
@@ -33,6 +34,9 @@ pub enum RequestError {
     /// No answer in time, or none before the session ended. For an emit: it may or may not have happened.
     #[error("no answer within the deadline")]
     Unanswered,
+    /// The event is larger than a segment of the journal; nothing was done.
+    #[error("event is larger than a segment of the journal")]
+    TooLarge,
     /// Durable events are not available on this server.
     #[error("durable events need a queue and at least one room")]
     NotDurable,
@@ -242,6 +246,11 @@ pub(crate) enum Request {
         listing: Listing,
         /// Gets them.
         answer: oneshot::Sender<Result<RoomPage, RequestError>>,
+    },
+    /// Journal what the application keeps with the session's socket. At most one per socket under way.
+    KeepData {
+        /// Which of its sockets.
+        socket: SocketId,
     },
     /// Put the session's socket out of its namespace.
     Disconnect {

@@ -8,11 +8,12 @@ use actix::{Message, Recipient};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use super::fanout::Outcome;
+use super::fanout::{Claimed, Outcome};
 use super::request::{Request, RoomPage};
 use super::sink::{FrameSink, Handover};
 use super::socket::SocketInfo;
 use crate::ids::SocketId;
+use crate::log::recovery::NotRecovered;
 use crate::protocol::encoded::{Encoded, Message as Packets};
 use crate::protocol::engineio::packet::Packet;
 use crate::protocol::reason::DisconnectReason;
@@ -74,6 +75,15 @@ pub(crate) enum SessionCommand {
         /// What was asked for.
         page: RoomPage,
     },
+    /// The hub looked up what a client claims: the answer to one command. Sent by the fanout; bounded by credit.
+    Claimed {
+        /// Which.
+        ticket: Ticket,
+        /// Which session it is.
+        claimed: Result<Claimed, NotRecovered>,
+    },
+    /// The client has come back over another connection. Sent by the worker, once.
+    Evicted,
     /// The drainer is lost. Sent by the worker, once.
     DrainerLost(String),
     /// The outbox was full; what waited in it is dropped already. Sent by the worker, once.

@@ -22,6 +22,11 @@ pub(crate) struct SocketInfo {
     /// What came with its CONNECT: the text of a JSON object.
     pub auth: Option<Box<str>>,
     connected: AtomicBool,
+    recovered: AtomicBool,
+    /// Whether its events bear tokens and it can be recovered.
+    recoverable: AtomicBool,
+    /// Whether its data has changed and its session has not looked yet.
+    data_changed: AtomicBool,
     /// The application's JSON. A lock, since handles on any thread read and write it; nothing runs while it is held.
     data: Mutex<Option<Box<str>>>,
 }
@@ -34,8 +39,47 @@ impl SocketInfo {
         link: SessionLink,
         handshake: Arc<Handshake>,
         auth: Option<Box<str>>,
+        recoverable: bool,
     ) -> Self {
-        Self { id, namespace, link, handshake, auth, connected: AtomicBool::new(false), data: Mutex::new(None) }
+        Self {
+            id,
+            namespace,
+            link,
+            handshake,
+            auth,
+            connected: AtomicBool::new(false),
+            recovered: AtomicBool::new(false),
+            recoverable: AtomicBool::new(recoverable),
+            data_changed: AtomicBool::new(false),
+            data: Mutex::new(None),
+        }
+    }
+
+    /// The same socket as before its connection was lost, with what the application kept with it.
+    pub(crate) fn claimed(mut self, data: Option<Box<str>>) -> Self {
+        self.data = Mutex::new(data);
+        self.recovered = AtomicBool::new(true);
+        self
+    }
+
+    /// Whether it goes on where it was; until it is connected, whether it will if nothing changes.
+    pub(crate) fn is_recovered(&self) -> bool {
+        self.recovered.load(Ordering::Acquire)
+    }
+
+    /// Said by its session when the hub has decided.
+    pub(crate) fn set_recovered(&self, recovered: bool) {
+        self.recovered.store(recovered, Ordering::Release);
+    }
+
+    /// Whether its events bear tokens and it can be recovered.
+    pub(crate) fn is_recoverable(&self) -> bool {
+        self.recoverable.load(Ordering::Acquire)
+    }
+
+    /// It will not be recovered, and its events bear no tokens. Counts until it is connected.
+    pub(crate) fn decline_recovery(&self) {
+        self.recoverable.store(false, Ordering::Release);
     }
 
     /// Whether the hub knows it: from its CONNECT reply to its end.
@@ -53,9 +97,16 @@ impl SocketInfo {
         self.data.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Replaces the application's JSON.
-    pub(crate) fn set_data(&self, data: Option<Box<str>>) {
+    /// Replaces the application's JSON. Returns whether its session is to be told.
+    pub(crate) fn set_data(&self, data: Option<Box<str>>) -> bool {
         *self.data.lock().unwrap_or_else(PoisonError::into_inner) = data;
+        self.is_recoverable() && !self.data_changed.swap(true, Ordering::AcqRel)
+    }
+
+    /// The application's JSON if it has changed since the last call.
+    pub(crate) fn take_changed_data(&self) -> Option<Option<Box<str>>> {
+        // Before the look: what changes meanwhile is told again.
+        self.data_changed.swap(false, Ordering::AcqRel).then(|| self.data())
     }
 }
 
@@ -84,6 +135,6 @@ pub(crate) mod tests {
         let link = SessionLink::new(Context::<Nobody>::new().address().recipient());
         let arrival = Arrival { at: UNIX_EPOCH, address: None, secure: false };
         let handshake = Arc::new(Handshake::new("", std::iter::empty(), arrival, 0));
-        Arc::new(SocketInfo::new(SocketId::from_random([n; 15]), NamespacePath::root(), link, handshake, None))
+        Arc::new(SocketInfo::new(SocketId::from_random([n; 15]), NamespacePath::root(), link, handshake, None, true))
     }
 }

@@ -12,6 +12,9 @@ use crate::protocol::reason::DisconnectReason;
 
 pub(crate) use self::cells::{Counter, Gauge, Histogram};
 
+/// Reasons for which a claim is refused.
+pub(crate) const NOT_RECOVERED: usize = 11;
+
 /// Kinds of refusal that transports tell apart.
 pub(crate) const REFUSALS: usize = 10;
 
@@ -71,6 +74,14 @@ pub(crate) struct WorkerMetrics {
     pub(crate) deliveries: Counter,
     /// Volatile events that a recipient was not ready for.
     pub(crate) dropped_volatile: Counter,
+    /// Sockets that began to read from the journal because their outbox was full.
+    pub(crate) lags: Counter,
+    /// Sockets that read from the journal now.
+    pub(crate) catching_up: Gauge,
+    /// Events read from the journal and put into an outbox.
+    pub(crate) replayed: Counter,
+    /// Claims of clients that are no ids and positions at all.
+    pub(crate) claims_malformed: Counter,
     /// Events that found the outbox full, which ends the session, and those that waited in it.
     pub(crate) dropped_overflow: Counter,
 
@@ -143,6 +154,16 @@ pub(crate) struct HubMetrics {
     pub(crate) answers_held: Gauge,
     /// Bytes handed to workers and not yet reported as written out.
     pub(crate) unwritten_bytes: Gauge,
+    /// Sockets that go on where they were.
+    pub(crate) recovered: Counter,
+    /// Claims refused; what each place means is the log's to say.
+    pub(crate) not_recovered: [Counter; NOT_RECOVERED],
+    /// Sessions known for recovery.
+    pub(crate) recovery_sessions: Gauge,
+    /// Records written to the journal.
+    pub(crate) journalled: Counter,
+    /// Journals given up because of an error.
+    pub(crate) journals_failed: Counter,
 }
 
 /// All counters of one server.

@@ -3,6 +3,7 @@
 //! Pure functions over bytes and text. Everything a peer can send is a packet or an error value, never a panic; nothing
 //! in here knows time, randomness, sessions or sockets.
 
+pub(crate) mod draft;
 pub(crate) mod encoded;
 pub(crate) mod engineio;
 pub(crate) mod reason;

@@ -39,6 +39,11 @@ impl DisconnectReason {
         Self::ServerNamespaceDisconnect,
     ];
 
+    /// Whether a socket that ends so cannot come back: it is for good for both sides, or nobody can tell what its client has got.
+    pub(crate) const fn is_final(self) -> bool {
+        matches!(self, Self::ClientNamespaceDisconnect | Self::ServerNamespaceDisconnect | Self::ParseError)
+    }
+
     /// The words that Socket.IO uses.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,5 +1,6 @@
 //! Setting a server up.
 
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,10 +12,14 @@ use tokio::sync::broadcast;
 use super::Server;
 use crate::api::core::Core;
 use crate::api::namespace::Namespace;
+use crate::hub::history::History;
 use crate::hub::{Hub, HubAddress, Stores};
-use crate::ids::{Epoch, NamespacePath};
+use crate::ids::{Epoch, Lsn, NamespacePath};
 use crate::limits::Limits;
+use crate::log::file::{FileJournal, FileOptions, Start};
+use crate::log::folder::BootId;
 use crate::log::memory::MemoryJournal;
+use crate::log::{Journal, OpenError as JournalOpenError};
 use crate::messages::handshake::Handshake;
 use crate::messages::room_change::RoomChange;
 use crate::metrics::Metrics;
@@ -32,27 +37,53 @@ use crate::worker::local::Workers;
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whether, and where, events are kept for clients that come back.
+///
+/// With recovery on, every event without ack id bears an offset token as its last argument, and CONNECT replies a `pid`; a client
+/// of `socket.io-client` 4.6 or later that loses its connection comes back with both, within [`Limits::recovery_window`], and is
+/// the socket that it was, with its id, rooms and data, and with every event that it missed, volatile ones excepted. Where one of those
+/// cannot be had any more, it is a new socket and its `recovered` is false.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Recovery(Kept);
+pub struct Recovery {
+    kept: Kept,
+    on_request: bool,
+}
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 enum Kept {
     #[default]
     Nowhere,
     Memory,
+    Folder(PathBuf),
 }
 
 impl Recovery {
     /// Nothing is numbered, events bear no token.
     pub const fn off() -> Self {
-        Self(Kept::Nowhere)
+        Self { kept: Kept::Nowhere, on_request: false }
     }
 
     /// Events are numbered and kept in memory, bounded by [`Limits::journal_records_max`] and
-    /// [`Limits::journal_bytes_max`]; gone with the process. Every event without ack id bears a token as its last
-    /// argument, and CONNECT replies a `pid`.
+    /// [`Limits::journal_bytes_max`]; gone with the process.
     pub const fn memory() -> Self {
-        Self(Kept::Memory)
+        Self { kept: Kept::Memory, on_request: false }
+    }
+
+    /// Events are numbered and kept in files of this folder, which is made if it is not there, bounded by
+    /// [`Limits::journal_segments_max`] and [`Limits::journal_segment_bytes`]; the newest of them in memory too.
+    ///
+    /// An event is shown to clients after it has been written, without fsync: it outlives the process, however that dies. After the
+    /// machine has lost power nobody can say what is missing, so what was kept is discarded, and all clients are told. One
+    /// server at a time may use the folder.
+    pub fn disk(folder: impl Into<PathBuf>) -> Self {
+        Self { kept: Kept::Folder(folder.into()), on_request: false }
+    }
+
+    /// The same for clients that ask for it alone, with `auth: { recovery: true }` or `?recovery=1`. To all others events look as
+    /// they do without recovery.
+    #[must_use]
+    pub fn on_request(mut self) -> Self {
+        self.on_request = true;
+        self
     }
 }
 
@@ -78,6 +109,12 @@ pub enum BuildError {
     /// The system gives no random bytes.
     #[error("the system gives no random bytes: {0}")]
     Random(#[from] getrandom::Error),
+    /// The journal cannot be taken up: its folder is another server's, or cannot be used.
+    #[error("recovery: {0}")]
+    Journal(#[from] JournalOpenError),
+    /// The journal was opened, and cannot be read.
+    #[error("recovery: {0}")]
+    JournalRead(String),
     /// The hub's thread did not come up.
     #[error("the hub's thread did not start")]
     Hub,
@@ -200,10 +237,10 @@ impl Builder {
         door.cors.as_ref().map_or(Ok(()), Cors::check)?;
         door.cookie.as_ref().map_or(Ok(()), Cookie::check)?;
         door.proxies = Proxies::parse(trusted_proxies).map_err(BuildError::Proxy)?;
-        let recoverable = recovery != Recovery::off();
+        let recoverable = (recovery.kept != Kept::Nowhere, recovery.on_request);
         let metrics = Arc::<Metrics>::default();
         let (room_changes, _) = broadcast::channel(limits.room_events_max.max(1));
-        let hub = start_hub(&limits, recovery, metrics.clone(), room_changes.clone())?;
+        let hub = start_hub(&limits, &recovery.kept, metrics.clone(), room_changes.clone())?;
         let workers = Arc::new(Workers::new(hub.commands.clone(), limits.clone(), metrics.clone()));
         let desk = open_desk(&hub, &workers, &limits, &metrics)?;
         let core = Arc::new(Core::new(desk, recoverable, parser, limits, room_changes));
@@ -223,26 +260,57 @@ struct StartedHub {
 
 fn start_hub(
     limits: &Limits,
-    recovery: Recovery,
+    kept: &Kept,
     metrics: Arc<Metrics>,
     room_changes: broadcast::Sender<RoomChange>,
 ) -> Result<StartedHub, BuildError> {
-    let mut random = [0; 10];
-    getrandom::fill(&mut random)?;
-    let seed = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|at| random[at]));
-    let journal = (recovery == Recovery::memory()).then(|| {
-        // An epoch's time only sorts epochs: a wrong clock costs nothing, the random bits still tell them apart.
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let epoch = Epoch::new(seconds as u32, u16::from_le_bytes([random[8], random[9]]));
-        let journal = MemoryJournal::new(epoch, limits.journal_records_max, limits.journal_bytes_max);
-        Box::new(journal) as Box<dyn crate::log::Journal>
+    let history = open_journal(limits, kept)?.map(|(journal, seed)| {
+        History::open(journal, seed, limits, metrics.clone())
+            .map_err(|error| BuildError::JournalRead(error.to_string()))
     });
-    let stores = Stores { journal, queue: None, seed, metrics };
+    let history = history.transpose()?;
+    if let Some(history) = history.as_ref().filter(|history| history.sessions() > 0) {
+        ::log::info!("sessions can be recovered count={}", history.sessions());
+    }
+    let stores = Stores { history, queue: None, metrics };
     let thread = Arbiter::new().handle();
     let limits = limits.clone();
     let hub = Hub::start_in_arbiter(&thread, move |_| Hub::new(limits, stores, room_changes));
     let address = HubAddress { commands: hub.clone().recipient(), control: hub.recipient() };
     Ok(StartedHub { thread, commands: address.commands.clone(), address })
+}
+
+/// A journal, and random bits to draw fingerprints from.
+type SeededJournal = (Box<dyn Journal>, u64);
+
+fn open_journal(limits: &Limits, kept: &Kept) -> Result<Option<SeededJournal>, BuildError> {
+    let mut random = [0; 10];
+    getrandom::fill(&mut random)?;
+    let seed = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|at| random[at]));
+    // An epoch's time only sorts epochs: a wrong clock costs nothing, the random bits still tell them apart.
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let epoch = Epoch::new(seconds as u32, u16::from_le_bytes([random[8], random[9]]));
+    let journal: Box<dyn Journal> = match kept {
+        Kept::Nowhere => return Ok(None),
+        Kept::Memory => {
+            Box::new(MemoryJournal::new(epoch, Lsn(0), limits.journal_records_max, limits.journal_bytes_max))
+        }
+        Kept::Folder(folder) => {
+            let journal = FileJournal::open(folder, FileOptions::new(epoch, BootId::of_this_machine(), limits))?;
+            match journal.start() {
+                Start::New => ::log::info!("journal begins folder={}", folder.display()),
+                Start::Continued { records, cut } => {
+                    ::log::info!("journal goes on folder={} records={records} bytes_cut={cut}", folder.display());
+                }
+                Start::Discarded { reason } => ::log::warn!(
+                    "journal discarded, no session can be recovered folder={} reason=\"{reason}\"",
+                    folder.display()
+                ),
+            }
+            Box::new(journal)
+        }
+    };
+    Ok(Some((journal, seed)))
 }
 
 /// Opens the desk on the hub's thread, as a worker without sessions.

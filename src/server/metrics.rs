@@ -10,6 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::log::recovery::NotRecovered;
 use crate::metrics::{Counter, FLUSH_BATCHES, HANDLER_TIMES, Histogram, Metrics, WorkerMetrics};
 use crate::protocol::reason::DisconnectReason;
 use crate::transport::Refusal;
@@ -88,6 +89,10 @@ impl Page<'_> {
         self.constant("sent_packets", "Packets taken out of outboxes", sent)?;
         self.counter("sent_bytes", "Bytes of their websocket frames", |worker| &worker.bytes_sent)?;
         self.counter("deliveries", "Broadcast events, once for each recipient", |worker| &worker.deliveries)?;
+        self.counter("replayed_events", "Events read from the journal for one client", |worker| &worker.replayed)?;
+        self.counter("lags", "Sockets that went over to reading from the journal", |worker| &worker.lags)?;
+        let catching_up = self.workers.iter().map(|worker| worker.catching_up.get()).sum();
+        self.gauge("catching_up_sockets", "Sockets that read from the journal now", catching_up)?;
         let reasons = ("reason", ["not_ready", "outbox_full"]);
         self.counters("dropped_events", "Events dropped, once for each recipient", reasons, |worker, at| {
             [&worker.dropped_volatile, &worker.dropped_overflow][at]
@@ -118,6 +123,14 @@ impl Page<'_> {
         self.gauge("hub_queue_commands", "Commands sent to the hub and not yet taken", queued)?;
         self.gauge("hub_answers_held", "Answers to publishers held back", hub.answers_held.get())?;
         self.gauge("hub_unwritten_bytes", "Bytes handed to workers and not written out", hub.unwritten_bytes.get())?;
+        let verdicts = NotRecovered::ALL.iter().zip(&hub.not_recovered).map(|(why, count)| (why.as_str(), count.get()));
+        let malformed = self.sum(|worker| &worker.claims_malformed);
+        let verdicts = verdicts.chain([("recovered", hub.recovered.get()), ("malformed", malformed)]);
+        let verdicts: Vec<_> = verdicts.map(|(verdict, count)| ([("verdict", verdict)], count)).collect();
+        self.family("recoveries", "Clients that came back, by what became of it", &verdicts)?;
+        self.gauge("recovery_sessions", "Sessions known for recovery", hub.recovery_sessions.get())?;
+        self.constant("journal_records", "Records written to the journal", hub.journalled.get())?;
+        self.constant("journal_failures", "Journals given up because of an error", hub.journals_failed.get())?;
         self.counter("credit_waits", "Commands that waited for credit", |worker| &worker.credit_waits)?;
         self.counter("credit_refusals", "Commands refused for want of credit", |worker| &worker.credit_refusals)
     }

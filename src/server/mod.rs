@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use bytestring::ByteString;
 use thiserror::Error;
+use tokio::sync::oneshot;
 
 use crate::api::answers::Answers;
 use crate::api::args::{FromArgs, ToArgs};
@@ -169,6 +170,13 @@ impl Server {
     /// | `stentor_sent_bytes_total` | counter | bytes | their websocket frames, on both transports |
     /// | `stentor_deliveries_total` | counter | events | broadcasts, once for each recipient |
     /// | `stentor_dropped_events_total{reason}` | counter | events | once for each recipient: `not_ready` (volatile), `outbox_full` (its session ends) |
+    /// | `stentor_replayed_events_total` | counter | events | read from the journal for one client |
+    /// | `stentor_lags_total` | counter | sockets | read too slowly and went over to the journal |
+    /// | `stentor_catching_up_sockets` | gauge | sockets | read from the journal now |
+    /// | `stentor_recoveries_total{verdict}` | counter | sockets | came back: `recovered`, or why not |
+    /// | `stentor_recovery_sessions` | gauge | sessions | known for recovery, connected or away |
+    /// | `stentor_journal_records_total` | counter | records | written to the journal |
+    /// | `stentor_journal_failures_total` | counter | journals | given up because of an error; recovery began anew |
     /// | `stentor_flush_packets` | histogram | packets | in one write |
     /// | `stentor_handler_seconds` | histogram | seconds | from a handler's start to its end, its waits included |
     /// | `stentor_handlers_failed_total{how}` | counter | handlers | `error`, `panic` |
@@ -233,6 +241,11 @@ impl Server {
         };
         if tokio::time::timeout(CLOSE_TIMEOUT, all_gone).await.is_err() {
             ::log::warn!("sessions left behind count={}", self.sessions());
+        }
+        let (done, closed) = oneshot::channel();
+        let asked = self.hub.control.try_send(HubControl::Close(done)).is_ok();
+        if !asked || tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
+            ::log::warn!("journal was not seen to close");
         }
     }
 }

@@ -50,7 +50,10 @@ impl From<EmitError> for Failure {
     fn from(error: EmitError) -> Self {
         let code = match error {
             EmitError::Room(_) => "bad_room",
-            EmitError::ReservedName(_) | EmitError::Data(_) | EmitError::TooManyAttachments { .. } => "bad_event",
+            EmitError::ReservedName(_)
+            | EmitError::Data(_)
+            | EmitError::TooManyAttachments { .. }
+            | EmitError::TooLarge => "bad_event",
             EmitError::Disconnected => "disconnected",
             EmitError::Overloaded => "overloaded",
             EmitError::Unanswered => "indeterminate",

@@ -11,14 +11,27 @@ use crate::api::error::ConnectError;
 use crate::api::handler::Layers;
 use crate::api::socket::Socket;
 use crate::ids::{NamespacePath, PrivateId, SocketId};
-use crate::messages::fanout::Outcome;
-use crate::messages::hub::{HubCommand, OwnPacket};
+use crate::log::recovery::NotRecovered;
+use crate::messages::fanout::{Claimed as FoundSession, Outcome};
+use crate::messages::hub::{Claim, Connect, HubCommand, OwnPacket};
 use crate::messages::socket::SocketInfo;
-use crate::protocol::encoded::{Encoded, connect_error, connect_reply};
+use crate::protocol::draft::{connect_error, connect_reply};
+use crate::protocol::encoded::Encoded;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::Parser;
+use crate::protocol::socketio::resume::{Claimed, Resume};
 use crate::state::credit::Ticket;
-use crate::worker::gate::Waiter;
+use crate::worker::gate::{Claimant, Waiter};
+
+/// What a CONNECT wants of recovery.
+enum Claiming {
+    /// To be left alone by it.
+    Declined,
+    /// To be recoverable from here on.
+    Nothing,
+    /// To go on with a session.
+    Session(Claim),
+}
 
 impl Session {
     /// A client asks for a namespace.
@@ -29,7 +42,7 @@ impl Session {
         let Some(handlers) = self.core.registry.handlers(&namespace) else {
             return self.refuse_connect(&namespace, &ConnectError::new("Invalid namespace"));
         };
-        if self.presences.len() >= self.core.limits.namespaces_per_session_max {
+        if self.state.namespaces() >= self.core.limits.namespaces_per_session_max {
             return self.refuse_connect(&namespace, &ConnectError::new("Too many namespaces"));
         }
         if auth.as_ref().is_some_and(|auth| auth.len() > self.core.limits.auth_bytes_max) {
@@ -40,11 +53,88 @@ impl Session {
         };
         // Path and credentials as they came share their whole packet's memory; these copies stay as long as the socket.
         let namespace = NamespacePath::parse(namespace.as_str().to_owned().into()).unwrap_or(namespace);
-        let auth = auth.map(|auth| Box::from(&*auth));
-        let info = SocketInfo::new(id, namespace.clone(), self.link.clone(), self.handshake.clone(), auth);
-        let socket = Socket::new(Arc::new(info), self.core.clone());
-        let presence = Presence { socket, layers: Layers::new(handlers) };
-        self.state.admitting(namespace, id);
+        let auth: Option<Box<str>> = auth.map(|auth| Box::from(&*auth));
+        let layers = Layers::new(handlers);
+        self.state.admitting(namespace.clone(), id);
+        match self.claim(&layers, auth.as_deref()) {
+            Claiming::Declined => {
+                let info = self.info(id, namespace, auth, false);
+                self.lead_in(info, layers, None, ctx);
+            }
+            Claiming::Nothing => {
+                let info = self.info(id, namespace, auth, true);
+                self.lead_in(info, layers, None, ctx);
+            }
+            Claiming::Session(claim) => {
+                let claimed = Claimant { socket: id, namespace: namespace.clone(), auth, claim };
+                self.gate.submit(Instant::now(), 0, Waiter::Claim(Box::new(claimed)), move |from| HubCommand::Claim {
+                    from,
+                    namespace,
+                    claim,
+                });
+            }
+        }
+    }
+
+    /// What the client wants of recovery.
+    fn claim(&self, layers: &Layers, auth: Option<&str>) -> Claiming {
+        let Resume { wants, claim } = Resume::read(auth);
+        let asked = wants.or_else(|| match self.handshake.query_value("recovery").as_deref() {
+            Some("0" | "false") => Some(false),
+            Some("1" | "true") => Some(true),
+            _ => None,
+        });
+        let by_default = !self.core.recovery_on_request && !layers.recovery_on_request();
+        // Who comes back with an id of ours has not declined before.
+        if !self.core.recovery || !asked.unwrap_or(by_default || claim != Claimed::Nothing) {
+            return Claiming::Declined;
+        }
+        match claim {
+            Claimed::Nothing => Claiming::Nothing,
+            Claimed::Session(pid, offset) => Claiming::Session(Claim { pid, offset }),
+            Claimed::Malformed => {
+                self.registration.worker.metrics().claims_malformed.add(1);
+                log::debug!("not recovered sid={:?} reason=\"malformed pid or offset\"", self.registration.id);
+                Claiming::Nothing
+            }
+        }
+    }
+
+    /// The hub has looked up what a client claims.
+    pub(super) fn on_claimed(
+        &mut self,
+        ticket: Ticket,
+        claimed: Result<FoundSession, NotRecovered>,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(claimant) = self.gate.claimed(Instant::now(), ticket) else { return };
+        let Claimant { socket, namespace, auth, claim } = *claimant;
+        // Gone meanwhile, or no such namespace any more.
+        let handlers = self.core.registry.handlers(&namespace).filter(|_| self.state.is_admitting(socket));
+        let Some(handlers) = handlers else { return };
+        let layers = Layers::new(handlers);
+        match claimed {
+            Ok(FoundSession { socket: before, data }) => {
+                self.state.gone(socket);
+                self.state.admitting(namespace.clone(), before);
+                let info = self.info(before, namespace, auth, true).claimed(data);
+                self.lead_in(info, layers, Some(Box::new(claim)), ctx);
+            }
+            Err(_) => {
+                let info = self.info(socket, namespace, auth, true);
+                self.lead_in(info, layers, None, ctx);
+            }
+        }
+    }
+
+    fn info(&self, id: SocketId, namespace: NamespacePath, auth: Option<Box<str>>, recoverable: bool) -> SocketInfo {
+        SocketInfo::new(id, namespace, self.link.clone(), self.handshake.clone(), auth, recoverable)
+    }
+
+    /// Leads a socket past the application's middleware, if there is any.
+    fn lead_in(&mut self, info: SocketInfo, layers: Layers, claim: Option<Box<Claim>>, ctx: &mut Context<Self>) {
+        let id = info.id;
+        let presence = Presence { socket: Socket::new(Arc::new(info), self.core.clone()), layers, claim };
         if !presence.layers.has_admissions() {
             self.presences.push(presence);
             self.admit(id, ctx);
@@ -71,19 +161,35 @@ impl Session {
         let Ok(pid) = random().map(PrivateId::from_random) else {
             return self.close(DisconnectReason::ForcedServerClose, "the system gives no random bytes", ctx);
         };
-        let (info, pid) = (presence.socket.info().clone(), self.core.recovery.then_some(pid));
-        let namespace = info.namespace.clone();
-        let reply =
-            connect_reply(self.core.parser, &namespace, &id.to_string(), pid.map(|pid| pid.to_string()).as_deref());
+        let info = presence.socket.info().clone();
+        let is_recoverable = self.core.recovery && info.is_recoverable();
+        let (parser, namespace) = (self.core.parser, info.namespace.clone());
+        let reply = |pid: PrivateId| connect_reply(parser, &namespace, &id.to_string(), Some(&pid.to_string()));
+        let claim = presence.claim.as_deref().filter(|_| is_recoverable).map(|claim| (*claim, reply(claim.pid)));
+        let (pid, reply) = match is_recoverable {
+            true => (Some(pid), reply(pid)),
+            false => (None, connect_reply(parser, &namespace, &id.to_string(), None)),
+        };
         let (worker, slot) = (self.registration.worker.clone(), self.registration.slot);
         if presence.layers.observes_outgoing() {
             worker.observe(slot);
         }
         self.registration.add(id);
-        self.gate.submit(Instant::now(), reply.frame().len(), Waiter::Connect(id), move |from| {
+        let now = Instant::now();
+        self.gate.submit(now, reply.frame().len(), Waiter::Connect(id), move |from| {
             let member = worker.add_member(info, slot);
-            HubCommand::Connect { from, socket: id, member, namespace, pid, reply }
+            HubCommand::Connect(Box::new(Connect { from, socket: id, member, namespace, pid, reply, claim }))
         });
+        // Behind it: middleware may have given it some data.
+        self.keep_data(id, now);
+    }
+
+    /// Journals what the application keeps with a socket, if that has changed.
+    pub(super) fn keep_data(&mut self, socket: SocketId, now: Instant) {
+        let changed = self.presence(socket).and_then(|presence| presence.socket.info().take_changed_data());
+        let Some(data) = changed.filter(|_| self.core.recovery) else { return };
+        let bytes = data.as_ref().map_or(0, |data| data.len());
+        self.gate.submit(now, bytes, Waiter::Nobody, move |from| HubCommand::Data { from, socket, data });
     }
 
     /// Refuses a socket that is not connected yet; the transport stays.
@@ -112,11 +218,11 @@ impl Session {
     pub(super) fn on_answer(&mut self, ticket: Ticket, outcome: Outcome, ctx: &mut Context<Self>) {
         let now = Instant::now();
         let Some((socket, outcome)) = self.gate.answered(now, ticket, outcome) else { return };
-        let Some(presence) = self.presence(socket) else { return };
+        let Some(presence) = self.presence_mut(socket) else { return };
         match outcome {
-            Outcome::Connected { .. } => match presence.connected() {
+            Outcome::Connected { recovered, .. } => match presence.connected(recovered) {
                 Some(handler) => {
-                    self.start_connection_handler(presence, handler);
+                    self.start_connection_handler(socket, handler);
                     self.state.opening(socket, now);
                 }
                 None => self.state.opened(socket),

@@ -143,6 +143,7 @@ impl Session {
         }
         self.registration.worker.metrics().closed(reason);
         log::debug!("session closed sid={:?} reason=\"{reason}\" detail=\"{detail}\"", self.registration.id);
+        let forever = reason.is_final();
         for presence in std::mem::take(&mut self.presences) {
             let was_connected = self.state.is_connected(presence.socket.id());
             presence.socket.info().set_connected(false);
@@ -150,10 +151,12 @@ impl Session {
             if was_connected && let Some(rooms) = self.start_leaving_handlers(&presence, reason) {
                 let socket = presence.socket.id();
                 self.registration.forget(socket);
-                self.registration.worker.send(HubCommand::Disconnect { socket, rooms: Some(rooms) });
+                let slot = self.registration.slot;
+                let rooms = Some(rooms);
+                self.registration.worker.send(HubCommand::Disconnect { slot, socket, forever, rooms });
             }
         }
-        self.registration.withdraw_sockets();
+        self.registration.withdraw_sockets(forever);
         self.gate.close();
         // Dropping the waiters tells them that the socket is disconnected.
         self.acks = Acks::default();

@@ -56,6 +56,8 @@ impl Session {
     /// Takes a socket out of its namespace, here and at the hub, and tells the application why. Returns whether it was.
     pub(super) fn detach(&mut self, socket: SocketId, reason: DisconnectReason) -> bool {
         let Some(at) = self.presences.iter().position(|presence| presence.socket.id() == socket) else {
+            // One that is still being looked up.
+            self.state.gone(socket);
             return false;
         };
         let presence = self.presences.remove(at);
@@ -66,8 +68,9 @@ impl Session {
         // Dropping them tells who waits that the socket is disconnected.
         drop(self.acks.forget(|call| call.socket == socket));
         self.registration.forget(socket);
+        let (slot, forever) = (self.registration.slot, reason.is_final());
         let rooms = was_connected.then(|| self.start_leaving_handlers(&presence, reason)).flatten();
-        self.gate.submit_free(HubCommand::Disconnect { socket, rooms });
+        self.gate.submit_free(HubCommand::Disconnect { slot, socket, forever, rooms });
         true
     }
 }

@@ -17,11 +17,11 @@ use crate::api::current::InSession;
 use crate::api::error::ConnectError;
 use crate::api::event::{Event, Leaving};
 use crate::api::handler::{Handler, Running};
-use crate::ids::{NamespacePath, RoomName, SocketId};
+use crate::ids::{RoomName, SocketId};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::protocol::encoded::Message;
 use crate::protocol::reason::DisconnectReason;
-use crate::protocol::socketio::packet::{Args, Packet};
+use crate::protocol::socketio::packet::Packet;
 use crate::state::session::ClientEvent;
 
 /// How many handlers of a session run, and whether the session wants to know when one ends.
@@ -142,9 +142,12 @@ impl Session {
         if !self.presences.iter().any(|presence| presence.layers.observes_outgoing()) {
             return;
         }
-        let Some((namespace, name, args)) = sent_event(message, self.core.recovery) else { return };
+        let Some(Packet::Event { namespace, name, ack, args }) = message.read_back() else { return };
         let watched = self.presences.iter().find(|presence| *presence.socket.path() == namespace);
         if let Some(presence) = watched.filter(|presence| presence.layers.observes_outgoing()) {
+            // As the client's listeners get it.
+            let bears_token = self.core.recovery && presence.socket.info().is_recoverable() && ack.is_none();
+            let args = if bears_token { args.first(args.len().saturating_sub(1)) } else { args };
             let (layers, socket) = (presence.layers.clone(), presence.socket.clone());
             self.spawn(socket.id(), name.clone(), move || {
                 layers.observe_outgoing(&socket, &name, &args);
@@ -154,9 +157,9 @@ impl Session {
     }
 
     /// Runs the connection handler; the socket's events are held until it has returned.
-    pub(super) fn start_connection_handler(&self, presence: &Presence, handler: Handler<()>) {
-        let (link, socket) = (self.link.clone(), presence.socket.clone());
-        let id = socket.id();
+    pub(super) fn start_connection_handler(&self, id: SocketId, handler: Handler<()>) {
+        let Some(socket) = self.presence(id).map(|presence| presence.socket.clone()) else { return };
+        let link = self.link.clone();
         self.spawn(id, ByteString::from_static("connection"), move || {
             let running = handler(socket, ());
             Box::pin(async move {
@@ -246,14 +249,6 @@ impl Session {
             }
         });
     }
-}
-
-/// The event in a message that was sent, as its client's listeners get it: without the token that `recovery` appends.
-fn sent_event(message: &Message, recovery: bool) -> Option<(NamespacePath, ByteString, Args)> {
-    let Packet::Event { namespace, name, ack, args } = message.read_back()? else { return None };
-    let bears_token = recovery && ack.is_none();
-    let args = if bears_token { args.first(args.len().saturating_sub(1)) } else { args };
-    Some((namespace, name, args))
 }
 
 struct Panicked;

@@ -26,6 +26,7 @@ use crate::api::handler::{Handler as Handling, Layers};
 use crate::api::socket::Socket;
 use crate::ids::{RANDOM_ID_BYTES, SessionId, SocketId};
 use crate::messages::handshake::Handshake;
+use crate::messages::hub::Claim;
 use crate::messages::request::{Done, RequestError, answer};
 use crate::messages::session::{SessionCommand, SessionLink, TransportRefusal};
 use crate::messages::sink::{Handover, Incoming};
@@ -98,12 +99,17 @@ struct Call {
 struct Presence {
     socket: Socket,
     layers: Layers,
+    /// What its client claims, until it is connected.
+    claim: Option<Box<Claim>>,
 }
 
 impl Presence {
     /// The hub knows it now. Gives the handler to run.
-    fn connected(&self) -> Option<Handling<()>> {
-        self.socket.info().set_connected(true);
+    fn connected(&mut self, recovered: bool) -> Option<Handling<()>> {
+        self.claim = None;
+        let info = self.socket.info();
+        info.set_recovered(recovered);
+        info.set_connected(true);
         self.layers.connection().cloned()
     }
 }
@@ -198,6 +204,10 @@ impl Session {
         self.presences.iter().find(|presence| presence.socket.id() == socket)
     }
 
+    fn presence_mut(&mut self, socket: SocketId) -> Option<&mut Presence> {
+        self.presences.iter_mut().find(|presence| presence.socket.id() == socket)
+    }
+
     /// The end of every turn: what may start now starts, and the timer stands at the next deadline.
     fn end_turn(&mut self, ctx: &mut Context<Self>) {
         if !self.inbox.is_empty() {
@@ -283,6 +293,7 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::Answered { ticket, outcome } => self.on_answer(ticket, outcome, ctx),
             SessionCommand::Fetched { ticket, sockets } => self.gate.fetched(ticket, sockets),
             SessionCommand::Listed { ticket, page } => self.gate.listed(Instant::now(), ticket, page),
+            SessionCommand::Claimed { ticket, claimed } => self.on_claimed(ticket, claimed, ctx),
             // The end of this turn starts what may start now.
             SessionCommand::HandlersFreed => {}
             SessionCommand::Acked { ticket, socket, answer } => self.gate.acked(ticket, socket, answer),
@@ -297,6 +308,9 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::DrainerLost(detail) => self.on_drainer_lost(detail, ctx),
             SessionCommand::OutboxFull(detail) => self.on_outbox_full(&detail, ctx),
             SessionCommand::OutboxLow => self.complete_congested(|_| true),
+            SessionCommand::Evicted => {
+                self.close(DisconnectReason::ForcedServerClose, "its client came back over another connection", ctx);
+            }
             SessionCommand::DrainedLast => self.on_drained_last(ctx),
             SessionCommand::Close(reason) => self.close(reason, "asked to", ctx),
         }

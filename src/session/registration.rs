@@ -50,18 +50,17 @@ impl Registration {
         self.sockets.retain(|known| *known != socket);
     }
 
-    /// Takes the session out of the directory and its sockets out of their rooms; the outbox stays for the last words.
+    /// Takes the session out of the directory; the outbox stays for the last words.
     pub(super) fn withdraw(&mut self) {
         if let Some(place) = self.place.take() {
             place.leave(&self.id);
         }
-        self.withdraw_sockets();
     }
 
-    /// Takes its sockets out of their rooms; the session can still be found.
-    pub(super) fn withdraw_sockets(&mut self) {
+    /// Takes its sockets out of their rooms; the session can still be found. `forever`: none of them comes back.
+    pub(super) fn withdraw_sockets(&mut self, forever: bool) {
         for socket in self.sockets.drain(..) {
-            self.worker.send(HubCommand::Disconnect { socket, rooms: None });
+            self.worker.send(HubCommand::Disconnect { slot: self.slot, socket, forever, rooms: None });
         }
     }
 }
@@ -69,6 +68,7 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.withdraw();
+        self.withdraw_sockets(false);
         self.worker.close_slot(self.slot);
         self.worker.metrics().gone(self.carrier);
     }

@@ -9,7 +9,7 @@ use crate::api::error::ConnectError;
 use crate::ids::SocketId;
 use crate::messages::hub::{AckWanted, Broadcast, Grade, HubCommand, OwnPacket};
 use crate::messages::request::{Done, Receipt, Registration, Request, RequestError, answer};
-use crate::protocol::encoded::{Draft, disconnect};
+use crate::protocol::draft::{Draft, disconnect};
 use crate::protocol::reason::DisconnectReason;
 use crate::state::rooms::Target;
 use crate::worker::desk;
@@ -82,6 +82,7 @@ impl Session {
                     room,
                 });
             }
+            Request::KeepData { socket } if self.has(socket) => self.keep_data(socket, now),
             Request::Disconnect { socket, close_session: false } if self.state.is_admitting(socket) => {
                 self.refuse(socket, &ConnectError::new("Refused"));
             }

@@ -8,13 +8,15 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use super::memberships::Memberships;
-use crate::ids::{MemberKey, NamespacePath, RoomId, RoomName, SocketId, WorkerId};
+use crate::ids::{MemberKey, NamespacePath, RoomId, RoomName, SlotKey, SocketId, WorkerId};
 
 /// Where a socket lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
     /// Its worker.
     pub worker: WorkerId,
+    /// Its session there.
+    pub slot: SlotKey,
     /// Its place in that worker's member table.
     pub member: MemberKey,
 }
@@ -141,15 +143,22 @@ impl Rooms {
         if owner.is_some_and(|id| self.sockets.contains_key(&id)) {
             return Err(Absent::Foreign);
         }
-        let entry = self.sockets.get_mut(socket).ok_or(Absent::Socket)?;
+        let entry = self.sockets.get(socket).ok_or(Absent::Socket)?;
+        let known = self.namespaces[entry.namespace as usize].rooms.get(name);
+        if entry.rooms.len() >= rooms_max && !known.is_some_and(|room| entry.rooms.contains(*room)) {
+            return Err(Absent::Full);
+        }
+        self.enter(socket, name).ok_or(Absent::Socket)
+    }
+
+    /// The same for one who may: it joined before. None if there is no such socket.
+    pub(crate) fn enter(&mut self, socket: &SocketId, name: &RoomName) -> Option<Joined> {
+        let entry = self.sockets.get_mut(socket)?;
         let place = entry.place;
         let namespace = &mut self.namespaces[entry.namespace as usize];
         let known = namespace.rooms.get(name).copied();
         if let Some(room) = known.filter(|room| entry.rooms.contains(*room)) {
-            return Ok(Joined { place, room, members: self.rooms[room.0 as usize].members(), fresh: false });
-        }
-        if entry.rooms.len() >= rooms_max {
-            return Err(Absent::Full);
+            return Some(Joined { place, room, members: self.rooms[room.0 as usize].members(), fresh: false });
         }
         let room = known.unwrap_or_else(|| {
             let room = Room { namespace: entry.namespace, name: Some(name.clone()), per_worker: SmallVec::new() };
@@ -159,7 +168,12 @@ impl Rooms {
         });
         entry.rooms.insert(room, ());
         self.count_up(room, place.worker);
-        Ok(Joined { place, room, members: self.rooms[room.0 as usize].members(), fresh: true })
+        Some(Joined { place, room, members: self.rooms[room.0 as usize].members(), fresh: true })
+    }
+
+    /// Where a socket lives.
+    pub(crate) fn place_of(&self, socket: &SocketId) -> Option<Place> {
+        self.sockets.get(socket).map(|entry| entry.place)
     }
 
     /// The namespace of a socket.
@@ -256,9 +270,10 @@ impl Rooms {
         self.sockets.len()
     }
 
-    /// Every socket of a worker.
-    pub(crate) fn sockets_of(&self, worker: WorkerId) -> Vec<SocketId> {
-        self.sockets.iter().filter(|(_, entry)| entry.place.worker == worker).map(|(id, _)| *id).collect()
+    /// Every socket of a worker, with its session there.
+    pub(crate) fn sockets_of(&self, worker: WorkerId) -> Vec<(SocketId, SlotKey)> {
+        let here = self.sockets.iter().filter(|(_, entry)| entry.place.worker == worker);
+        here.map(|(id, entry)| (*id, entry.place.slot)).collect()
     }
 
     /// A room name is a room, the own room of the socket of that id, or both.
@@ -324,7 +339,7 @@ mod tests {
     }
 
     fn place(worker: u16, member: u32) -> Place {
-        Place { worker: WorkerId(worker), member: MemberKey(member) }
+        Place { worker: WorkerId(worker), slot: SlotKey { index: member, generation: 0 }, member: MemberKey(member) }
     }
 
     fn room(name: &str) -> RoomName {

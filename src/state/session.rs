@@ -191,6 +191,11 @@ impl SessionState {
         self.presences.push(Presence { namespace, socket, phase: Phase::Admitting });
     }
 
+    /// Namespaces that its client is in, or has asked for.
+    pub(crate) fn namespaces(&self) -> usize {
+        self.presences.len()
+    }
+
     /// Whether connection middleware runs for this socket.
     pub(crate) fn is_admitting(&self, socket: SocketId) -> bool {
         self.presences.iter().any(|presence| presence.socket == socket && presence.phase == Phase::Admitting)

@@ -19,7 +19,7 @@ use crate::messages::request::{Collected, Done, Listing, Request, RequestError, 
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::socket::SocketInfo;
 use crate::metrics::WorkerMetrics;
-use crate::protocol::encoded::Draft;
+use crate::protocol::draft::Draft;
 use crate::state::rooms::Target;
 
 /// Takes requests that no session takes.

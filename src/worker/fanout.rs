@@ -9,13 +9,16 @@ use actix::fut::{ActorFutureExt, wrap_future};
 use actix::{Actor, AsyncContext, Context, Handler};
 
 use super::Worker;
-use super::members::Selection;
-use crate::ids::MemberKey;
+use super::members::{Member, Selection};
+use super::slots::{Pushed, Slots};
+use crate::ids::{MemberKey, SlotKey};
 use crate::messages::abort::AbortOnUnwind;
-use crate::messages::fanout::{Collect, Delivery, FanoutBatch, FanoutCommand};
+use crate::messages::fanout::{Collect, Delivery, FanoutBatch, FanoutCommand, Replay, Takes};
 use crate::messages::hub::HubCommand;
 use crate::messages::session::SessionCommand;
 use crate::messages::socket::SocketInfo;
+use crate::protocol::draft::without_token;
+use crate::protocol::encoded::Message;
 use crate::state::outbox::PACKET_OVERHEAD_BYTES;
 
 /// Bytes delivered, all members counted, between two looks at other work of this thread: about a millisecond of it.
@@ -46,6 +49,7 @@ impl Fanout {
                 break;
             }
         }
+        self.worker.send_wanted();
         self.worker.alarm.delivered();
     }
 
@@ -62,13 +66,37 @@ impl Fanout {
 
     fn apply(&mut self, command: FanoutCommand) {
         match command {
-            FanoutCommand::Attach { member, everybody, reply, offset } => {
+            FanoutCommand::Attach { member, everybody, reply, offset, takes } => {
                 let mut members = self.worker.members.borrow_mut();
                 members.join(member, everybody);
-                if let Some(slot) = members.slot(member) {
+                if let Some(member_here) = members.get_mut(member) {
+                    member_here.takes = takes;
+                    let (slot, socket) = (member_here.slot, member_here.socket.id);
                     let mut slots = self.worker.slots.borrow_mut();
-                    slots.start_at(slot, offset);
                     slots.push(slot, &reply.into(), None, false);
+                    match takes {
+                        Takes::Journal(after) => slots.read_behind(slot, member, socket, after),
+                        Takes::Live { .. } | Takes::Bare => slots.start_at(slot, offset),
+                    }
+                }
+            }
+            FanoutCommand::Claimed { to, claimed } => {
+                self.tell(to.slot, SessionCommand::Claimed { ticket: to.ticket, claimed });
+            }
+            FanoutCommand::Replay(replay) => self.replay(&replay),
+            FanoutCommand::FellBehind { member } => {
+                if let Some(slot) = self.slot_of(member) {
+                    self.tell(
+                        slot,
+                        SessionCommand::OutboxFull("what it has to read next is gone from the journal".into()),
+                    );
+                }
+            }
+            FanoutCommand::Evict { member } => {
+                let slot = self.slot_of(member);
+                self.detach(member);
+                if let Some(slot) = slot {
+                    self.tell(slot, SessionCommand::Evicted);
                 }
             }
             FanoutCommand::Detach { member, told } => {
@@ -113,40 +141,91 @@ impl Fanout {
             named: &delivery.members,
             exclude: &delivery.exclude,
         };
-        let delivered = match delivery.collect {
-            Some(collect) => self.deliver_and_collect(delivery, selection, collect),
-            None => {
-                let mut slots = self.worker.slots.borrow_mut();
-                let mut delivered = 0;
-                self.worker.members.borrow_mut().select(selection, |_, slot| {
-                    delivered += u64::from(slots.push(slot, &delivery.message, delivery.offset, delivery.volatile));
-                });
-                delivered
+        let mut collected = delivery.collect.map(|_| Vec::new());
+        let mut delivered = 0;
+        // Made when the first wants it.
+        let mut bare = None;
+        let mut slots = self.worker.slots.borrow_mut();
+        self.worker.members.borrow_mut().select(selection, |key, member| {
+            if self.deliver_to(&mut slots, delivery, &mut bare, key, member) {
+                delivered += 1;
+                if let Some(sockets) = &mut collected {
+                    sockets.push(member.socket.clone());
+                }
             }
-        };
+        });
+        if let (Some(collect), Some(sockets)) = (delivery.collect, collected) {
+            self.collect(collect, sockets);
+        }
         self.delivered += delivery.weight;
         self.worker.backlog.add(delivery.message.byte_len() + PACKET_OVERHEAD_BYTES, delivery.weight);
         self.worker.metrics.deliveries.add(delivered);
     }
 
-    /// Those who got the event are to answer; the one who collects is told who they are.
-    fn deliver_and_collect(&self, delivery: &Delivery, selection: Selection<'_>, collect: Collect) -> u64 {
-        let mut sockets = Vec::new();
-        let mut slots = self.worker.slots.borrow_mut();
-        self.worker.members.borrow_mut().select(selection, |socket, slot| {
-            if slots.push(slot, &delivery.message, delivery.offset, delivery.volatile) {
-                sockets.push(socket.clone());
+    /// Whether a member gets the event, now or when it has caught up.
+    fn deliver_to(
+        &self,
+        slots: &mut Slots,
+        delivery: &Delivery,
+        bare: &mut Option<Message>,
+        key: MemberKey,
+        member: &mut Member,
+    ) -> bool {
+        let Delivery { message, offset, volatile, .. } = delivery;
+        match (member.takes, offset) {
+            (Takes::Live { recoverable: true }, Some(offset)) => {
+                match slots.push_journalled(member.slot, message, *offset) {
+                    Pushed::Queued => true,
+                    Pushed::Dropped => false,
+                    Pushed::NoRoom => {
+                        let after = offset.lsn.before();
+                        member.takes = Takes::Journal(after);
+                        slots.read_behind(member.slot, key, member.socket.id, after);
+                        self.worker.metrics.lags.add(1);
+                        true
+                    }
+                }
             }
-        });
-        let delivered = sockets.len() as u64;
+            (Takes::Live { .. }, _) => slots.push(member.slot, message, *offset, *volatile),
+            (Takes::Journal(_), Some(_)) => true,
+            (Takes::Journal(_), None) => {
+                self.worker.metrics.dropped_volatile.add(1);
+                false
+            }
+            (Takes::Bare, _) => {
+                let message = bare.get_or_insert_with(|| without_token(message).unwrap_or_else(|| message.clone()));
+                slots.push(member.slot, message, None, *volatile)
+            }
+        }
+    }
+
+    /// Those who got the event are to answer; the one who collects is told who they are.
+    fn collect(&self, collect: Collect, sockets: Vec<Arc<SocketInfo>>) {
         let awaiting = sockets.iter().map(|socket| socket.id).collect();
         self.worker.collections.borrow_mut().open(collect, awaiting, Instant::now());
         self.worker.send(HubCommand::Fetched { worker: collect.worker, to: collect.to, sockets });
-        delivered
+    }
+
+    /// A socket gets some of what it missed. The last of it comes in front of everything that it has not missed.
+    fn replay(&mut self, replay: &Replay) {
+        let mut members = self.worker.members.borrow_mut();
+        let Some(member) = members.get_mut(replay.member) else { return };
+        self.worker.slots.borrow_mut().replay(member.slot, replay);
+        if replay.is_all {
+            member.takes = Takes::Live { recoverable: true };
+        }
+        self.delivered += replay.weight;
+        self.worker.backlog.add(replay.weight, replay.weight);
+    }
+
+    fn slot_of(&self, member: MemberKey) -> Option<SlotKey> {
+        self.worker.members.borrow_mut().get_mut(member).map(|member| member.slot)
     }
 
     fn detach(&self, member: MemberKey) {
-        let Some(socket) = self.worker.members.borrow_mut().remove(member).map(|socket| socket.id) else { return };
+        let Some(gone) = self.worker.members.borrow_mut().remove(member) else { return };
+        self.worker.slots.borrow_mut().stop_reading(gone.slot, member);
+        let socket = gone.socket.id;
         for (worker, to) in self.worker.collections.borrow_mut().gone(socket) {
             self.worker.send(HubCommand::Acked { worker, to, socket, answer: None });
         }
@@ -154,12 +233,12 @@ impl Fanout {
 
     fn list(&self, selection: Selection<'_>) -> Vec<Arc<SocketInfo>> {
         let mut sockets = Vec::new();
-        self.worker.members.borrow_mut().select(selection, |socket, _| sockets.push(socket.clone()));
+        self.worker.members.borrow_mut().select(selection, |_, member| sockets.push(member.socket.clone()));
         sockets
     }
 
     /// Deliveries are in the outboxes when they are applied, so an answer told now cannot overtake one.
-    fn tell(&self, slot: crate::ids::SlotKey, command: SessionCommand) {
+    fn tell(&self, slot: SlotKey, command: SessionCommand) {
         if let Some(link) = self.worker.slots.borrow().link(slot) {
             let _ = link.post(command);
         }

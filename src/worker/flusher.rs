@@ -178,6 +178,12 @@ fn offer_commands(worker: &Worker) -> bool {
 /// Writes for one turn, `left` outboxes at most. Returns how many of them are still to be written.
 fn flush_some(worker: &Worker, left: usize) -> usize {
     let _guard = AbortOnUnwind("flusher");
+    let left = write_some(worker, left);
+    worker.send_wanted();
+    left
+}
+
+fn write_some(worker: &Worker, left: usize) -> usize {
     let begun = Instant::now();
     let mut slots = worker.slots.borrow_mut();
     for written in 1..=left.min(WRITES_PER_TURN) {

@@ -13,10 +13,10 @@ use tokio::sync::oneshot;
 
 use super::Worker;
 use super::collecting::Collecting;
-use crate::ids::{SlotKey, SocketId};
+use crate::ids::{NamespacePath, SlotKey, SocketId};
 use crate::limits::Limits;
 use crate::messages::fanout::{Outcome, Refusal};
-use crate::messages::hub::{HubCommand, OwnPacket, ReplyTo};
+use crate::messages::hub::{Claim, HubCommand, OwnPacket, ReplyTo};
 use crate::messages::request::{Done, Joined, Receipt, RequestError, RoomPage, answer};
 use crate::messages::socket::SocketInfo;
 use crate::protocol::socketio::packet::Args;
@@ -29,6 +29,8 @@ pub(crate) enum Waiter {
     Nobody,
     /// The session itself, which has a socket to open.
     Connect(SocketId),
+    /// The session itself, which has a socket to claim.
+    Claim(Box<Claimant>),
     /// An emit.
     Emit(Done),
     /// A join.
@@ -50,16 +52,29 @@ pub(crate) enum Waiter {
     },
 }
 
+/// A CONNECT whose client claims a session.
+#[derive(Debug)]
+pub(crate) struct Claimant {
+    /// The id of its socket should there be no such session.
+    pub(crate) socket: SocketId,
+    /// Where it connects.
+    pub(crate) namespace: NamespacePath,
+    /// What came with it.
+    pub(crate) auth: Option<Box<str>>,
+    /// What it claims.
+    pub(crate) claim: Claim,
+}
+
 impl Waiter {
     /// Packets without a waiter are acks and the like: they belong to events of the client, which start no handlers while
     /// credit is out. So they are few, as CONNECTs are, and must not be lost.
     fn can_be_refused(&self) -> bool {
-        !matches!(self, Self::Nobody | Self::Connect(_))
+        !matches!(self, Self::Nobody | Self::Connect(_) | Self::Claim(_))
     }
 
     fn fail(self, error: RequestError) {
         match self {
-            Self::Nobody | Self::Connect(_) => {}
+            Self::Nobody | Self::Connect(_) | Self::Claim(_) => {}
             Self::Emit(done) => done.fail(error),
             Self::Join(done) => answer(done, Err(error)),
             Self::Leave(done) => answer(done, Err(error)),
@@ -73,7 +88,7 @@ impl Waiter {
 impl Answering {
     /// A socket that the hub connects after all must be opened: its client has the reply.
     fn may_expire(&self) -> bool {
-        !matches!(self.waiter, Waiter::Connect(_))
+        !matches!(self.waiter, Waiter::Connect(_) | Waiter::Claim(_))
     }
 }
 
@@ -191,6 +206,16 @@ impl Gate {
             answer(asker, Ok(page));
         }
         self.credited(now, ticket);
+    }
+
+    /// The hub looked up a claim. Returns whose it was.
+    pub(crate) fn claimed(&mut self, now: Instant, ticket: Ticket) -> Option<Box<Claimant>> {
+        let waiter = self.position(ticket).and_then(|at| self.take_answering(at)).map(|answering| answering.waiter);
+        self.credited(now, ticket);
+        match waiter? {
+            Waiter::Claim(claimant) => Some(claimant),
+            _ => None,
+        }
     }
 
     /// A part of an answer to a question came.
@@ -354,6 +379,7 @@ impl Gate {
                 answer(done, Ok(Joined { members, offset }));
             }
             (Waiter::Leave(done), Outcome::Left) => answer(done, Ok(())),
+            (Waiter::Nobody, Outcome::Passed) => {}
             (waiter, outcome) => {
                 log::error!("hub answered {waiter:?} with {outcome:?}");
                 waiter.fail(RequestError::Unanswered);
@@ -393,5 +419,6 @@ fn error(refusal: Refusal) -> RequestError {
         Refusal::ForeignRoom => RequestError::ForeignRoom,
         Refusal::NoQueue | Refusal::DurableNeedsRoom => RequestError::NotDurable,
         Refusal::Overloaded => RequestError::Overloaded,
+        Refusal::TooLarge => RequestError::TooLarge,
     }
 }

@@ -5,13 +5,17 @@ use std::sync::Arc;
 use slab::Slab;
 
 use crate::ids::{MemberKey, RoomId, SlotKey};
+use crate::messages::fanout::Takes;
 use crate::messages::socket::SocketInfo;
 use crate::state::memberships::Memberships;
 
+/// One socket.
 #[derive(Debug)]
-struct Member {
-    socket: Arc<SocketInfo>,
-    slot: SlotKey,
+pub(super) struct Member {
+    pub(super) socket: Arc<SocketInfo>,
+    pub(super) slot: SlotKey,
+    /// From where its events come.
+    pub(super) takes: Takes,
     /// The last selection that has seen this member, so that overlapping rooms count once.
     seen: u32,
     /// Its rooms, and where in each it stands.
@@ -37,11 +41,12 @@ pub(super) struct Selection<'a> {
 
 impl Members {
     pub(super) fn add(&mut self, socket: Arc<SocketInfo>, slot: SlotKey) -> MemberKey {
-        MemberKey(self.members.insert(Member { socket, slot, seen: 0, rooms: Memberships::default() }) as u32)
+        let takes = Takes::Live { recoverable: false };
+        MemberKey(self.members.insert(Member { socket, slot, takes, seen: 0, rooms: Memberships::default() }) as u32)
     }
 
-    pub(super) fn slot(&self, member: MemberKey) -> Option<SlotKey> {
-        self.members.get(member.0 as usize).map(|member| member.slot)
+    pub(super) fn get_mut(&mut self, member: MemberKey) -> Option<&mut Member> {
+        self.members.get_mut(member.0 as usize)
     }
 
     pub(super) fn join(&mut self, key: MemberKey, room: RoomId) {
@@ -61,23 +66,22 @@ impl Members {
         }
     }
 
-    pub(super) fn remove(&mut self, key: MemberKey) -> Option<Arc<SocketInfo>> {
+    pub(super) fn remove(&mut self, key: MemberKey) -> Option<Member> {
         let member = self.members.try_remove(key.0 as usize)?;
         for (room, at) in member.rooms.iter() {
             self.take_out(room, *at);
         }
-        Some(member.socket)
+        Some(member)
     }
 
-    /// Calls `visit` with the socket and slot of each selected member, once.
-    pub(super) fn select(&mut self, selection: Selection<'_>, mut visit: impl FnMut(&Arc<SocketInfo>, SlotKey)) {
+    /// Calls `visit` with each selected member, once.
+    pub(super) fn select(&mut self, selection: Selection<'_>, mut visit: impl FnMut(MemberKey, &mut Member)) {
         let Selection { rooms, except, named, exclude } = selection;
         if let ([room], [], []) = (rooms, except, named) {
             // One room, nobody excepted: no member can come twice.
             for key in self.rooms.get(room.0 as usize).into_iter().flatten() {
                 if !exclude.contains(key) {
-                    let member = &self.members[key.0 as usize];
-                    visit(&member.socket, member.slot);
+                    visit(*key, &mut self.members[key.0 as usize]);
                 }
             }
             return;
@@ -91,8 +95,7 @@ impl Members {
         }
         for key in in_rooms(rooms, &self.rooms).iter().chain(named) {
             if self.see(*key) {
-                let member = &self.members[key.0 as usize];
-                visit(&member.socket, member.slot);
+                visit(*key, &mut self.members[key.0 as usize]);
             }
         }
     }
@@ -145,7 +148,7 @@ mod tests {
 
     fn slots(members: &mut Members, selection: Selection<'_>) -> Vec<u32> {
         let mut slots = Vec::new();
-        members.select(selection, |_, slot| slots.push(slot.index));
+        members.select(selection, |_, member| slots.push(member.slot.index));
         slots.sort_unstable();
         slots
     }

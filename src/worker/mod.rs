@@ -39,7 +39,7 @@ use self::fanout::Fanout;
 use self::flusher::{Alarm, Backlog};
 use self::members::Members;
 use self::port::Port;
-use self::slots::Slots;
+use self::slots::{Slots, Wanted};
 
 /// Deadlines nearer than this are kept to the millisecond.
 const ALIGNED_FROM: Duration = Duration::from_secs(1);
@@ -132,7 +132,16 @@ impl Worker {
     pub(crate) fn set_drainer(&self, slot: SlotKey, sink: Box<dyn FrameSink>) -> Option<Box<dyn FrameSink>> {
         let before = self.slots.borrow_mut().set_drainer(slot, Some(sink));
         self.slots.borrow_mut().flush(slot);
+        self.send_wanted();
         before
+    }
+
+    /// Asks the hub for what readers want.
+    fn send_wanted(&self) {
+        let wanted = self.slots.borrow_mut().take_wanted();
+        for Wanted { slot, socket, after } in wanted {
+            self.send(HubCommand::Read { slot, socket, after });
+        }
     }
 
     /// Takes the outbox's drainer away; packets wait for the next one.

@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::ids::{Offset, SlotKey};
+use crate::ids::{Lsn, MemberKey, Offset, SlotKey, SocketId};
 use crate::limits::Limits;
+use crate::messages::fanout::Replay;
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Drained, FrameSink, Goodbye};
 use crate::metrics::WorkerMetrics;
 use crate::protocol::encoded::{Encoded, Message};
-use crate::state::outbox::Outbox;
+use crate::state::outbox::{Outbox, OutboxFull};
 
 /// How a slot stands towards its session's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,35 @@ enum Ending {
     Goodbye,
     /// The session was told that the drainer is lost, or that all is out. Nothing more is queued.
     Over,
+}
+
+/// A socket of the session that reads from the journal.
+#[derive(Debug)]
+struct Reader {
+    member: MemberKey,
+    socket: SocketId,
+    /// Everything up to here is in the outbox, or has left it.
+    after: Lsn,
+    /// The hub has been asked for what comes next.
+    asked: bool,
+}
+
+/// What a socket wants to read from the journal.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) slot: SlotKey,
+    pub(super) socket: SocketId,
+    pub(super) after: Lsn,
+}
+
+/// Whether an event has its place in an outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pushed {
+    Queued,
+    /// Its drainer was not ready, or its session has ended.
+    Dropped,
+    /// There is no room for what can be read later as well.
+    NoRoom,
 }
 
 /// A session's outbox and its drainer.
@@ -32,6 +62,9 @@ pub(super) struct Slot {
     blocked: bool,
     /// The session holds emits back until the outbox is low.
     tell_when_low: bool,
+    /// Those of its sockets that read from the journal. Boxed, since it is rare.
+    #[expect(clippy::box_collection, reason = "a list is three times the size, and every session has room for it")]
+    readers: Option<Box<Vec<Reader>>>,
     /// Set while the session is shown what is queued: how many of those it has not looked at yet.
     observed: Option<usize>,
     ending: Ending,
@@ -47,6 +80,15 @@ impl Slot {
     fn is_ready(&self) -> bool {
         self.sink.is_some() && !self.blocked
     }
+
+    /// Whether a volatile event may go in: not while others wait for it to take what it has missed.
+    fn takes_volatile(&self) -> bool {
+        self.is_ready() && self.readers.is_none()
+    }
+
+    fn reader(&mut self, member: MemberKey) -> Option<&mut Reader> {
+        self.readers.as_mut()?.iter_mut().find(|reader| reader.member == member)
+    }
 }
 
 struct Place {
@@ -61,6 +103,8 @@ pub(super) struct Slots {
     dirty: VecDeque<SlotKey>,
     /// Those with control packets; flushed first.
     urgent: VecDeque<SlotKey>,
+    /// What its readers want next.
+    wanted: Vec<Wanted>,
     outbox_bytes_max: usize,
     observed_events_max: usize,
     metrics: Arc<WorkerMetrics>,
@@ -73,6 +117,7 @@ impl Slots {
             vacant: Vec::new(),
             dirty: VecDeque::new(),
             urgent: VecDeque::new(),
+            wanted: Vec::new(),
             outbox_bytes_max: limits.outbox_bytes_max,
             observed_events_max: limits.observed_events_max,
             metrics,
@@ -88,6 +133,7 @@ impl Slots {
             queued: false,
             blocked: false,
             tell_when_low: false,
+            readers: None,
             observed: None,
             ending: Ending::Open,
         };
@@ -103,6 +149,7 @@ impl Slots {
     pub(super) fn close(&mut self, key: SlotKey) -> Option<Slot> {
         let place = self.places.get_mut(key.index as usize).filter(|place| place.generation == key.generation)?;
         let slot = place.slot.take()?;
+        self.metrics.catching_up.add(-(slot.readers.as_ref().map_or(0, |readers| readers.len()) as i64));
         place.generation = place.generation.wrapping_add(1);
         self.vacant.push(key.index);
         Some(slot)
@@ -149,31 +196,108 @@ impl Slots {
 
     /// Queues a message. `ready_only`: not where the drainer is not ready. Returns whether it was queued.
     pub(super) fn push(&mut self, key: SlotKey, message: &Message, offset: Option<Offset>, ready_only: bool) -> bool {
-        let (limit, observed_max) = (self.outbox_bytes_max, self.observed_events_max);
-        let Some(slot) = self.get_mut(key).filter(|slot| slot.ending == Ending::Open) else { return false };
-        if ready_only && !slot.is_ready() {
-            self.metrics.dropped_volatile.add(1);
-            return false;
-        }
-        match slot.outbox.push(message, limit) {
-            Ok(()) => {
-                slot.last_offset = offset.or(slot.last_offset);
-                if let Some(unseen) = slot.observed.as_mut().filter(|unseen| **unseen < observed_max)
-                    && slot.link.hint(SessionCommand::Sent(message.clone()))
-                {
-                    *unseen += 1;
-                }
-                self.enqueue(key);
-                true
-            }
+        let limit = self.outbox_bytes_max;
+        match self.try_push(key, message, offset, ready_only, limit) {
+            Ok(pushed) => pushed == Pushed::Queued,
             Err(full) => {
                 // Its client would get none of it in time, and others want the memory.
+                let Some(slot) = self.get_mut(key) else { return false };
                 let dropped = slot.outbox.clear();
                 slot.notify(Ending::Over, SessionCommand::OutboxFull(full.to_string()));
                 self.metrics.dropped_overflow.add(1 + dropped as u64);
                 false
             }
         }
+    }
+
+    /// Queues an event that can be read from the journal as well. Half of the outbox is kept for what cannot.
+    pub(super) fn push_journalled(&mut self, key: SlotKey, message: &Message, offset: Offset) -> Pushed {
+        let limit = self.outbox_bytes_max / 2;
+        self.try_push(key, message, Some(offset), false, limit).unwrap_or(Pushed::NoRoom)
+    }
+
+    /// A socket of this session reads from the journal from here on, behind `after`.
+    pub(super) fn read_behind(&mut self, key: SlotKey, member: MemberKey, socket: SocketId, after: Lsn) {
+        let Some(slot) = self.get_mut(key) else { return };
+        slot.readers.get_or_insert_default().push(Reader { member, socket, after, asked: false });
+        self.metrics.catching_up.add(1);
+        self.ask_for_more(key);
+    }
+
+    /// Queues what a reader asked for, whatever the bounds say: they were looked at when it asked. Returns whether it still
+    /// reads; with `is_all` it does not any more.
+    pub(super) fn replay(&mut self, key: SlotKey, replay: &Replay) {
+        let Some(reader) = self.get_mut(key).and_then(|slot| slot.reader(replay.member)) else { return };
+        (reader.after, reader.asked) = (replay.upto, false);
+        for (offset, message) in &replay.events {
+            // No bound, so it finds room.
+            let _ = self.try_push(key, message, Some(*offset), false, usize::MAX);
+        }
+        self.metrics.replayed.add(replay.events.len() as u64);
+        if replay.is_all {
+            self.stop_reading(key, replay.member);
+        } else {
+            self.ask_for_more(key);
+        }
+    }
+
+    /// A socket of this session takes its events as they come, or has gone.
+    pub(super) fn stop_reading(&mut self, key: SlotKey, member: MemberKey) {
+        let Some(slot) = self.get_mut(key) else { return };
+        let Some(readers) = slot.readers.as_mut() else { return };
+        let before = readers.len();
+        readers.retain(|reader| reader.member != member);
+        let gone = before - readers.len();
+        if readers.is_empty() {
+            slot.readers = None;
+        }
+        self.metrics.catching_up.add(-(gone as i64));
+    }
+
+    /// What readers want, to be passed on to the hub.
+    pub(super) fn take_wanted(&mut self) -> Vec<Wanted> {
+        std::mem::take(&mut self.wanted)
+    }
+
+    /// Lets readers ask for the next chunk if the outbox has room for it.
+    fn ask_for_more(&mut self, key: SlotKey) {
+        let low = self.outbox_bytes_max / 4;
+        let Some(slot) = self.get_mut(key).filter(|slot| slot.outbox.event_bytes() <= low) else { return };
+        let Some(readers) = slot.readers.as_mut() else { return };
+        let mut wanted = Vec::new();
+        for reader in readers.iter_mut().filter(|reader| !reader.asked) {
+            reader.asked = true;
+            wanted.push(Wanted { slot: key, socket: reader.socket, after: reader.after });
+        }
+        self.wanted.append(&mut wanted);
+    }
+
+    fn try_push(
+        &mut self,
+        key: SlotKey,
+        message: &Message,
+        offset: Option<Offset>,
+        ready_only: bool,
+        limit: usize,
+    ) -> Result<Pushed, OutboxFull> {
+        let observed_max = self.observed_events_max;
+        let Some(slot) = self.get_mut(key).filter(|slot| slot.ending == Ending::Open) else {
+            return Ok(Pushed::Dropped);
+        };
+        if ready_only && !slot.takes_volatile() {
+            self.metrics.dropped_volatile.add(1);
+            return Ok(Pushed::Dropped);
+        }
+        slot.outbox.push(message, limit)?;
+        // A reader of another namespace may be behind.
+        slot.last_offset = slot.last_offset.max(offset);
+        if let Some(unseen) = slot.observed.as_mut().filter(|unseen| **unseen < observed_max)
+            && slot.link.hint(SessionCommand::Sent(message.clone()))
+        {
+            *unseen += 1;
+        }
+        self.enqueue(key);
+        Ok(Pushed::Queued)
     }
 
     /// Shows the session what is queued from here on.
@@ -193,7 +317,7 @@ impl Slots {
     /// Sets where an outbox begins: the position of its socket's connect.
     pub(super) fn start_at(&mut self, key: SlotKey, offset: Option<Offset>) {
         if let Some(slot) = self.get_mut(key) {
-            slot.last_offset = offset.or(slot.last_offset);
+            slot.last_offset = slot.last_offset.max(offset);
         }
     }
 
@@ -270,8 +394,12 @@ impl Slots {
             Drained::All => {}
             Drained::Finished => slot.sink = None,
         }
+        let reads = slot.readers.is_some();
         if packets_left < packets {
             self.metrics.flushed(packets - packets_left, bytes - bytes_left);
+        }
+        if reads {
+            self.ask_for_more(key);
         }
     }
 

@@ -46,7 +46,7 @@ impl Driver for InMemory {
             Room::Plenty => usize::MAX,
             Room::Scarce => 8,
         };
-        MemoryJournal::new(Epoch::new(1, 1), records_max, usize::MAX)
+        MemoryJournal::new(Epoch::new(1, 1), Lsn(0), records_max, usize::MAX)
     }
 }
 

@@ -166,7 +166,7 @@ impl Life {
 }
 
 fn model(epoch: Epoch, records: &[Record]) -> MemoryJournal {
-    let mut model = MemoryJournal::new(epoch, usize::MAX, usize::MAX);
+    let mut model = MemoryJournal::new(epoch, Lsn(0), usize::MAX, usize::MAX);
     for record in records {
         model.append(record.clone()).unwrap();
     }

@@ -127,6 +127,52 @@ pub(crate) enum NotRecovered {
     Trimmed,
 }
 
+impl NotRecovered {
+    /// Every reason, in the order of their declaration.
+    pub(crate) const ALL: [Self; 11] = [
+        Self::ForeignEpoch,
+        Self::UnknownPid,
+        Self::OtherNamespace,
+        Self::EndedForGood,
+        Self::TooManyStays,
+        Self::Expired,
+        Self::FutureOffset,
+        Self::UnknownOffset,
+        Self::OldOffset,
+        Self::AckMissed,
+        Self::Trimmed,
+    ];
+
+    /// The label of its metric.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::ForeignEpoch => "foreign_epoch",
+            Self::UnknownPid => "unknown_pid",
+            Self::OtherNamespace => "other_namespace",
+            Self::EndedForGood => "ended_for_good",
+            Self::TooManyStays => "too_many_stays",
+            Self::Expired => "expired",
+            Self::FutureOffset => "future_offset",
+            Self::UnknownOffset => "unknown_offset",
+            Self::OldOffset => "old_offset",
+            Self::AckMissed => "ack_missed",
+            Self::Trimmed => "trimmed",
+        }
+    }
+}
+
+/// What is owed to one session.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Owed<'a>(&'a Session);
+
+impl Owed<'_> {
+    /// Whether the event at `lsn` is, to one whose cursor has not passed it. Holds for every position behind the one it was
+    /// resumed from, also for rooms it has left since.
+    pub(crate) fn includes(self, lsn: Lsn, event: &EventEntry) -> bool {
+        self.0.is_owed(lsn, event)
+    }
+}
+
 /// Every session that can be resumed.
 #[derive(Debug)]
 pub(crate) struct Recovery {
@@ -227,19 +273,17 @@ impl Recovery {
         Ok(Resumed { session: entry, evicts: session.connected })
     }
 
-    /// Whether the event at `lsn` is owed to a socket whose cursor has not passed it. Holds for every position behind the one it was
-    /// resumed from, also for rooms it has left since.
-    pub(crate) fn is_owed(&self, socket: &SocketId, lsn: Lsn, event: &EventEntry) -> bool {
-        let session = self.by_socket.get(socket).and_then(|pid| self.sessions.get(pid));
-        session.is_some_and(|session| session.is_owed(lsn, event))
+    /// What is owed to a socket; none if its session is not known, or ended for good.
+    pub(crate) fn owed(&self, socket: &SocketId) -> Option<Owed<'_>> {
+        let session = self.by_socket.get(socket).and_then(|pid| self.sessions.get(pid))?;
+        session.ended.is_none().then_some(Owed(session))
     }
 
     /// Whether nothing that was for the socket is gone behind `cursor`, now that the journal is trimmed up to `trimmed_to`. To be asked
     /// whenever a read says that it was trimmed, and after the record of a resume, which may itself have trimmed; if not, the
     /// connection is closed.
     pub(crate) fn is_whole(&self, socket: &SocketId, cursor: Lsn, trimmed_to: Lsn) -> bool {
-        let session = self.by_socket.get(socket).and_then(|pid| self.sessions.get(pid));
-        session.is_some_and(|session| !session.missed(cursor, trimmed_to, &self.places))
+        self.owed(socket).is_some_and(|Owed(session)| !session.missed(cursor, trimmed_to, &self.places))
     }
 
     /// A session that must be written again, because its newest record is not behind `at_risk`; none if there is none. Journal it,

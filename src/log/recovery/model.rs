@@ -136,7 +136,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let journal = MemoryJournal::new(EPOCH, RECORDS_MAX, usize::MAX);
+        let journal = MemoryJournal::new(EPOCH, Lsn(0), RECORDS_MAX, usize::MAX);
         let recovery = Self::knowing_nobody();
         let mut world =
             Self { journal, recovery, clients: Vec::new(), lsns: VecDeque::new(), random: 0, now: 1_000_000 };
@@ -403,7 +403,7 @@ impl World {
             for Record { lsn, fingerprint, entry } in chunk.records {
                 cursor = lsn;
                 if let Entry::Event(event) = entry
-                    && self.recovery.is_owed(&client.socket, lsn, &event)
+                    && self.recovery.owed(&client.socket).is_some_and(|owed| owed.includes(lsn, &event))
                 {
                     seen.push(lsn);
                     client.tokens.push(Offset { epoch: EPOCH, lsn, fingerprint });

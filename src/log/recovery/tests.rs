@@ -99,7 +99,7 @@ impl Hub {
     fn owed(&self, n: u8, from: Lsn) -> Vec<u64> {
         let records = self.records.iter().filter(|record| record.lsn > from);
         let owed = records.filter(|record| match &record.entry {
-            Entry::Event(event) => self.recovery.is_owed(&socket(n), record.lsn, event),
+            Entry::Event(event) => self.recovery.owed(&socket(n)).is_some_and(|owed| owed.includes(record.lsn, event)),
             _ => false,
         });
         owed.map(|record| record.lsn.0).collect()

@@ -103,8 +103,12 @@ pub(super) const KEYS: &[Key] = keys! {
         "Path that clients connect to.";
     BASICS namespaces = namespaces, Form::List { expected: "a list of namespaces such as \"/chat\"", check: is_namespace },
         "Namespaces served beside \"/\", with the same events.";
-    BASICS recovery = recovery, Form::Text { expected: "\"off\" or \"memory\"", check: |text| RecoveryMode::parse(text).is_some() },
-        "Whether events are numbered and kept: \"off\", or in \"memory\", gone with the process.";
+    BASICS recovery = recovery, Form::Text { expected: "\"off\", \"memory\" or \"disk\"", check: |text| RecoveryMode::parse(text).is_some() },
+        "Where events are kept for clients whose connection breaks: on \"disk\", also for when this process is killed; in \"memory\", gone with the process; \"off\", nowhere.";
+    BASICS data_dir = data_dir, Form::Text { expected: "a folder", check: |text| !text.is_empty() },
+        "Folder of what is kept with recovery = \"disk\"; made if it is not there. One hub at a time may use it.";
+    BASICS recovery_window = limits.recovery_window, DURATION,
+        "For a client whose connection broke to come back and get what it missed.";
     BASICS parser = parser, Form::Text { expected: "\"json\" or \"msgpack\"", check: |text| Parser::named(text).is_some() },
         "How packets travel, for all clients: as \"json\", or as \"msgpack\", for clients with socket.io-msgpack-parser, which the demo page is not.";
     BASICS log_level = log_level, Form::Text { expected: "error, warn, info, debug, trace, off, or a filter such as \"stentor=debug\"", check: is_log_filter },
@@ -200,12 +204,22 @@ pub(super) const KEYS: &[Key] = keys! {
         "What may wait to be written by one worker before publishers are slowed down.";
     PRESSURE mailbox_batches = limits.mailbox_batches, count("batches"),
         "Batches that may wait between two threads.";
+    PRESSURE recovery_on_request = recovery_on_request, Form::Switch,
+        "Whether clients can be recovered only if they ask for it, with auth: {recovery: true} or ?recovery=1. Events of the others bear no offset token as last argument.";
+    PRESSURE recovery_sessions_max = limits.recovery_sessions_max, count("sessions"),
+        "Clients that can be recovered, connected ones included.";
+    PRESSURE recovery_left_rooms_max = limits.recovery_left_rooms_max, count("rooms"),
+        "Rooms that a client has left and that still count for what it missed.";
+    PRESSURE replay_bytes = limits.replay_bytes, bytes(1_000),
+        "What is read for one client at a time that catches up.";
+    PRESSURE replay_records_per_turn = limits.replay_records_per_turn, count("records"),
+        "Records looked at for clients that catch up, before live events have their turn.";
     PRESSURE journal_records_max = limits.journal_records_max, count("records"),
-        "Events kept in memory, with recovery = \"memory\".";
+        "Records of the journal kept in memory: all of them with recovery = \"memory\", else the newest.";
     PRESSURE journal_bytes_max = limits.journal_bytes_max, bytes(1_000),
-        "Size of those events.";
+        "Size of those records.";
     PRESSURE journal_segments_max = limits.journal_segments_max, count("files"),
-        "Files of a journal on disk; at least 2. The oldest is dropped when the newest is full.";
+        "Files of the journal on disk; at least 2. The oldest is dropped when the newest is full.";
     PRESSURE journal_segment_bytes = limits.journal_segment_bytes, bytes(1 << 20),
         "Size of each.";
 };

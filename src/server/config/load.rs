@@ -288,7 +288,7 @@ mod tests {
                     api_key = \"short\"\nlimits = { a = 1 }\n";
         let path = file("wrong", text);
         let error =
-            loaded(&path, &[("STENTOR_PATH", "io")], &[("max_payload", "12"), ("recovery", "disk")]).unwrap_err();
+            loaded(&path, &[("STENTOR_PATH", "io")], &[("max_payload", "12"), ("recovery", "paper")]).unwrap_err();
         let expected = [
             format!("{path}:1: ping_interval = \"25\": expected a duration such as \"25s\", at most \"12days\""),
             format!("{path}:2: unknown key \"ping_intervall\"; did you mean \"ping_interval\"?"),
@@ -298,7 +298,7 @@ mod tests {
             format!("{path}:6: api_key = ********: expected 16 characters or more, without spaces"),
             format!("{path}:7: unknown key \"limits\"; `stentor config default` lists all keys"),
             "path = \"io\": expected a path such as \"/socket.io\" (from STENTOR_PATH)".into(),
-            "recovery = \"disk\": expected \"off\" or \"memory\" (from --recovery)".into(),
+            "recovery = \"paper\": expected \"off\", \"memory\" or \"disk\" (from --recovery)".into(),
             "max_payload = \"12\": expected a number of bytes from 1000 to 100000000 (from --max-payload)".into(),
         ];
         let mut told: Vec<_> = error.lines().collect();

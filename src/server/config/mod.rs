@@ -11,6 +11,7 @@ mod value;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Builder, Recovery, Server};
@@ -29,17 +30,20 @@ pub enum RecoveryMode {
     Off,
     /// Kept in memory, gone with the process.
     Memory,
+    /// Kept in files, which outlive the process.
+    Disk,
 }
 
 impl RecoveryMode {
     fn parse(text: &str) -> Option<Self> {
-        [Self::Off, Self::Memory].into_iter().find(|mode| mode.as_str() == text)
+        [Self::Off, Self::Memory, Self::Disk].into_iter().find(|mode| mode.as_str() == text)
     }
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Off => "off",
             Self::Memory => "memory",
+            Self::Disk => "disk",
         }
     }
 }
@@ -83,6 +87,10 @@ pub struct Config {
     pub namespaces: Vec<String>,
     /// Whether events are kept.
     pub recovery: RecoveryMode,
+    /// Folder of what is kept on disk.
+    pub data_dir: PathBuf,
+    /// Whether clients are recoverable only if they ask for it.
+    pub recovery_on_request: bool,
     /// How packets travel.
     pub parser: Parser,
     /// What is logged.
@@ -120,7 +128,9 @@ impl Default for Config {
             workers: None,
             path: "/socket.io".into(),
             namespaces: Vec::new(),
-            recovery: RecoveryMode::Off,
+            recovery: RecoveryMode::Disk,
+            data_dir: "stentor-data".into(),
+            recovery_on_request: false,
             parser: Parser::Json,
             log_level: "info".into(),
             api_key: None,
@@ -146,7 +156,9 @@ impl Config {
         let recovery = match self.recovery {
             RecoveryMode::Off => Recovery::off(),
             RecoveryMode::Memory => Recovery::memory(),
+            RecoveryMode::Disk => Recovery::disk(&self.data_dir),
         };
+        let recovery = if self.recovery_on_request { recovery.on_request() } else { recovery };
         let builder = Server::builder().path(&self.path).recovery(recovery).parser(self.parser).limits(limits);
         let mut builder = builder.trusted_proxies(self.trusted_proxies.clone());
         if let Some(name) = &self.cookie {

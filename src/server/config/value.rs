@@ -5,6 +5,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{RecoveryMode, Secret};
@@ -169,6 +170,7 @@ field! {
     Option<String>: Value::Text(text) => Some(Some(text)),
         text => text.as_ref().map_or(Value::None, |text| Value::Text(text.clone()));
     bool: Value::Switch(on) => Some(on), on => Value::Switch(*on);
+    PathBuf: Value::Text(text) => Some(text.into()), path => Value::Text(path.to_string_lossy().into_owned());
     String: Value::Text(text) => Some(text), text => Value::Text(text.clone());
     IpAddr: Value::Text(text) => text.parse().ok(), address => Value::Text(address.to_string());
     RecoveryMode: Value::Text(text) => RecoveryMode::parse(&text), mode => Value::Text(mode.as_str().into());

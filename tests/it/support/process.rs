@@ -2,7 +2,9 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -31,20 +33,30 @@ pub(crate) struct Process {
     log: Arc<Mutex<Vec<String>>>,
     /// Ends with the child.
     logger: Option<JoinHandle<()>>,
+    /// What it keeps, removed when dropped.
+    data: PathBuf,
 }
 
 impl Process {
-    /// Starts one on a free port and two workers, with these flags beside.
+    /// Starts one on a free port and two workers, with these flags beside; without recovery if they do not say otherwise, so that
+    /// what it keeps is no part of the memory that is looked at.
     pub(crate) fn start(flags: &[&str]) -> Self {
         let mut command = stentor(&["serve", "--workers", "2"]);
         if !flags.contains(&"--log-level") {
             command.args(["--log-level", "stentor=debug"]);
+        }
+        if !flags.contains(&"--recovery") {
+            command.args(["--recovery", "off"]);
         }
         Self::run(command.args(flags))
     }
 
     /// Runs this `stentor serve` on a free port.
     pub(crate) fn run(command: &mut Command) -> Self {
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let nth = STARTED.fetch_add(1, Ordering::Relaxed);
+        let data = std::env::temp_dir().join(format!("stentor-it-{}-{nth}", std::process::id()));
+        command.env("STENTOR_DATA_DIR", &data);
         command.args(["--port", "0"]).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary was built");
         let mut first = String::new();
@@ -53,7 +65,7 @@ impl Process {
         let log = Arc::<Mutex<Vec<String>>>::default();
         let (lines, written) = (BufReader::new(child.stderr.take().unwrap()).lines(), log.clone());
         let logger = move || lines.map_while(Result::ok).for_each(|line| written.lock().unwrap().push(line));
-        Self { child, address, log, logger: Some(thread::spawn(logger)) }
+        Self { child, address, log, logger: Some(thread::spawn(logger)), data }
     }
 
     /// Asks the process to end; what it had written to its log.
@@ -139,5 +151,6 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.data);
     }
 }

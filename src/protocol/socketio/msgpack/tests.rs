@@ -10,7 +10,7 @@ use super::super::{DecodeError, NESTING_MAX};
 use super::write::Values;
 use super::{ATTACHMENTS_MAX, decode};
 use crate::ids::NamespacePath;
-use crate::protocol::encoded::{Draft, connect_error, connect_reply, disconnect};
+use crate::protocol::draft::{Draft, connect_error, connect_reply, disconnect};
 use crate::protocol::socketio::Parser;
 
 /// An event `a` of the root namespace whose arguments are these bytes.

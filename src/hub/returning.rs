@@ -1,0 +1,152 @@
+//! Clients that come back: their claims, their connection, and what they read from the journal until they are up to date.
+//!
+//! One routine for those who reconnect and for those who read too slowly: the socket's worker asks for what lies behind a position,
+//! a chunk at a time, as its outbox empties. The last chunk is answered in the turn in which nothing is left: every event before it
+//! was dropped by the worker, every one behind it is delivered as it comes.
+
+use super::Hub;
+use super::history::{Missed, now_unix_ms};
+use crate::ids::{Lsn, NamespacePath, Offset, PrivateId, SlotKey, SocketId, WorkerId};
+use crate::log::recovery::NotRecovered;
+use crate::log::{Entry, RoomSpan, SessionEntry};
+use crate::messages::fanout::{Claimed, FanoutCommand, Outcome, Replay, Takes};
+use crate::messages::hub::{Claim, Connect, ReplyTo};
+use crate::state::rooms::Place;
+
+/// A socket that wants to know what it missed. At most one for each socket.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) worker: WorkerId,
+    pub(super) slot: SlotKey,
+    pub(super) socket: SocketId,
+    pub(super) after: Lsn,
+}
+
+impl Hub {
+    /// A client claims a session; whether it gets it is decided when it has been let in.
+    pub(super) fn take_claim(&mut self, worker: WorkerId, to: ReplyTo, namespace: &NamespacePath, claim: Claim) {
+        let claimed = match &self.history {
+            Some(history) => history.claim(claim, namespace),
+            None => Err(NotRecovered::ForeignEpoch),
+        };
+        let claimed = claimed.map(|resumed| Claimed { socket: resumed.session.socket, data: resumed.session.data });
+        if let Err(why) = &claimed {
+            self.refuse_claim(claim, *why);
+        }
+        self.links.tell(worker, FanoutCommand::Claimed { to, claimed });
+    }
+
+    fn refuse_claim(&self, claim: Claim, why: NotRecovered) {
+        if let Some(at) = NotRecovered::ALL.iter().position(|known| *known == why) {
+            self.metrics.hub.not_recovered[at].add(1);
+        }
+        ::log::debug!("not recovered pid={:?} reason=\"{why}\"", claim.pid);
+    }
+
+    pub(super) fn apply_connect(&mut self, worker: WorkerId, connect: Connect, offset: Option<Offset>) {
+        let Connect { from, socket, member, namespace, pid, reply, claim } = connect;
+        let granted = claim.and_then(|(claim, reply)| Some((self.grant(claim, socket, &namespace)?, reply)));
+        self.evict(&socket);
+        let recovered = granted.is_some();
+        let (takes, reply, rooms) = match granted {
+            Some((session, reply)) => {
+                let (after, rooms) = (session.position, session.rooms.clone());
+                self.journal(offset, || Entry::Session(session));
+                (Takes::Journal(after), reply, rooms)
+            }
+            None => (self.begin(pid, socket, &namespace, offset), reply, Vec::new()),
+        };
+        let everybody = self.rooms.connect(socket, &namespace, Place { worker, slot: from.slot, member });
+        self.links.tell(worker, FanoutCommand::Attach { member, everybody, reply, offset, takes });
+        for RoomSpan { room, .. } in rooms.into_iter().filter(|span| span.left.is_none()) {
+            if let Some(joined) = self.rooms.enter(&socket, &room) {
+                self.tell_joined(&socket, &room, joined.members);
+                self.links.tell(worker, FanoutCommand::Join { member, room: joined.room });
+            }
+        }
+        self.links.answer(worker, from, Outcome::Connected { offset, recovered });
+    }
+
+    /// The session that a client goes on with, if it may.
+    fn grant(&mut self, claim: Claim, socket: SocketId, namespace: &NamespacePath) -> Option<SessionEntry> {
+        let resumed = match &self.history {
+            Some(history) => history.claim(claim, namespace),
+            None => Err(NotRecovered::ForeignEpoch),
+        };
+        match resumed {
+            Ok(resumed) if resumed.session.socket == socket => {
+                self.metrics.hub.recovered.add(1);
+                Some(resumed.session)
+            }
+            resumed => {
+                self.refuse_claim(claim, resumed.err().unwrap_or(NotRecovered::UnknownPid));
+                None
+            }
+        }
+    }
+
+    /// A socket begins that goes on with nothing.
+    fn begin(
+        &mut self,
+        pid: Option<PrivateId>,
+        socket: SocketId,
+        namespace: &NamespacePath,
+        offset: Option<Offset>,
+    ) -> Takes {
+        let Some(history) = &self.history else { return Takes::Live { recoverable: false } };
+        let at_unix_ms = now_unix_ms();
+        match pid {
+            Some(pid) => {
+                let namespace = namespace.clone();
+                self.journal(offset, || Entry::Connect { pid, socket, namespace, at_unix_ms });
+                Takes::Live { recoverable: true }
+            }
+            None => {
+                // The session that it had, and does not want any more.
+                if history.knows(&socket) {
+                    self.journal(offset, || Entry::Disconnect { socket, forever: true, at_unix_ms });
+                }
+                Takes::Bare
+            }
+        }
+    }
+
+    /// A connection of this socket that has not been seen to end, is over; what still comes from it is not heard.
+    fn evict(&mut self, socket: &SocketId) {
+        for (room, members) in self.rooms.rooms_of(socket) {
+            self.tell_left(socket, &room, members - 1);
+        }
+        if let Some(Place { worker, member, .. }) = self.rooms.disconnect(socket) {
+            self.links.tell(worker, FanoutCommand::Evict { member });
+        }
+    }
+
+    /// Whether a session speaks for a socket: a twin that was evicted does not.
+    pub(super) fn is_of(&self, socket: &SocketId, worker: WorkerId, slot: SlotKey) -> bool {
+        self.rooms.place_of(socket).is_some_and(|place| place.worker == worker && place.slot == slot)
+    }
+
+    /// Answers those who catch up, as many as this turn allows. Returns whether some still wait.
+    pub(super) fn serve_readers(&mut self) -> bool {
+        let mut left = self.limits.replay_records_per_turn.max(1);
+        while left > 0
+            && let Some(reader) = self.readers.pop_front()
+        {
+            self.serve(&reader, &mut left);
+        }
+        !self.readers.is_empty()
+    }
+
+    fn serve(&mut self, reader: &Reader, left: &mut usize) {
+        let Reader { worker, slot, socket, after } = reader;
+        let Some(place) = self.rooms.place_of(socket).filter(|_| self.is_of(socket, *worker, *slot)) else { return };
+        let Some(history) = &self.history else { return };
+        let member = place.member;
+        match history.read(socket, *after, self.limits.replay_bytes, left) {
+            Some(Missed { events, upto, is_all }) => {
+                self.links.replay(*worker, Replay { member, events, upto, is_all, weight: 0 });
+            }
+            None => self.links.tell(*worker, FanoutCommand::FellBehind { member }),
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Clients that come back to a hub: what they claim, what they are given, and that their twins are not heard any more.
+
+use super::*;
+use crate::messages::fanout::Takes;
+
+/// The slot of a client's second connection.
+const LATER: SlotKey = SlotKey { index: 1, generation: 0 };
+
+fn pid(n: u8) -> PrivateId {
+    PrivateId::from_random([n; 15])
+}
+
+impl Rig {
+    fn recovering(limits: Limits) -> Self {
+        Self::new(limits, Stores { history: history(journal()), ..Stores::default() })
+    }
+
+    fn claim(&mut self, n: u8, offset: Option<Offset>) {
+        let (from, claim) = (self.from(), Claim { pid: pid(n), offset });
+        self.tell(HubCommand::Claim { from, namespace: NamespacePath::root(), claim });
+    }
+
+    /// Socket `n` comes back in another slot, as member `n + 100`.
+    fn come_back(&mut self, n: u8, offset: Option<Offset>) {
+        let (from, member) = (ReplyTo { slot: LATER, ..self.from() }, MemberKey(u32::from(n) + 100));
+        let claim = Some((Claim { pid: pid(n), offset }, Encoded::text("40back")));
+        let (namespace, pid, reply) = (NamespacePath::root(), Some(pid(n + 50)), Encoded::text("40new"));
+        let connect = Connect { from, socket: socket(n), member, namespace, pid, reply, claim };
+        self.tell(HubCommand::Connect(Box::new(connect)));
+    }
+
+    fn read(&mut self, n: u8, after: Lsn) {
+        self.tell(HubCommand::Read { slot: LATER, socket: socket(n), after });
+    }
+}
+
+#[test]
+fn who_comes_back_has_its_rooms_and_reads_what_it_missed_and_then_goes_live() {
+    run(async {
+        let mut rig = Rig::recovering(Limits { replay_bytes: 1, ..Limits::default() });
+        rig.connect(1);
+        rig.join(1, "a");
+        rig.join(1, "b");
+        let from = rig.from();
+        rig.tell(HubCommand::Data { from, socket: socket(1), data: Some("7".into()) });
+        let from = rig.from();
+        rig.tell(HubCommand::Leave { from, socket: socket(1), room: room("b") });
+        rig.tell(gone(1));
+        rig.emit("a", "missed", Grade::Plain);
+        rig.emit("b", "not for it", Grade::Plain);
+        rig.emit("a", "lost", Grade::Volatile);
+        rig.emit("a", "missed too", Grade::Plain);
+        rig.heard().await;
+
+        rig.claim(1, None);
+        assert_eq!(rig.heard().await, [r#"claimed Some("7")"#]);
+        rig.come_back(1, None);
+        assert_eq!(rig.heard().await, ["attach 101 behind 1", "join 101", "answer 11 recovered"]);
+        rig.emit("a", "live", Grade::Plain);
+        assert_eq!(rig.heard().await, [r#"deliver 42["live"]"#, "answer 12 emitted"], "which its worker drops");
+        rig.read(1, Lsn(1));
+        assert_eq!(rig.heard().await, [r#"replay 101 42["missed"] more"#]);
+        rig.read(1, Lsn(7));
+        assert_eq!(rig.heard().await, [r#"replay 101 42["missed too"] more"#]);
+        rig.emit("a", "while it reads", Grade::Plain);
+        rig.heard().await;
+        rig.read(1, Lsn(9));
+        assert_eq!(rig.heard().await, [r#"replay 101 42["live"] more"#]);
+        rig.read(1, Lsn(11));
+        assert_eq!(rig.heard().await, [r#"replay 101 42["while it reads"] live"#]);
+    });
+}
+
+#[test]
+fn a_twin_is_put_out_and_not_heard_any_more() {
+    run(async {
+        let mut rig = Rig::recovering(Limits::default());
+        rig.connect(1);
+        rig.join(1, "a");
+        rig.heard().await;
+        rig.come_back(1, None);
+        assert_eq!(rig.heard().await, ["evict 1", "attach 101 behind 1", "join 101", "answer 3 recovered"]);
+        // What the old connection still says, in whatever order it gets through.
+        rig.join(1, "b");
+        let from = rig.from();
+        rig.tell(HubCommand::Leave { from, socket: socket(1), room: room("a") });
+        let from = rig.from();
+        rig.tell(HubCommand::Data { from, socket: socket(1), data: Some("8".into()) });
+        rig.tell(HubCommand::Read { slot: SLOT, socket: socket(1), after: Lsn(0) });
+        rig.tell(gone(1));
+        assert_eq!(rig.heard().await, ["answer 4 refused NotConnected", "answer 5 left", "answer 6 passed"]);
+        rig.emit("a", "e", Grade::Plain);
+        assert_eq!(rig.heard().await, [r#"deliver 42["e"]"#, "answer 7 emitted"]);
+        rig.claim(1, None);
+        assert_eq!(rig.heard().await, ["claimed None"]);
+    });
+}
+
+#[test]
+fn one_that_lost_its_claim_meanwhile_is_a_new_socket_and_its_twin_is_put_out_all_the_same() {
+    run(async {
+        let mut rig = Rig::recovering(Limits::default());
+        rig.connect(1);
+        rig.heard().await;
+        // In connection middleware its claim was still good.
+        let stale = Offset { epoch: Epoch::new(9, 9), lsn: Lsn(1), fingerprint: crate::ids::Fingerprint::new(1) };
+        rig.come_back(1, Some(stale));
+        assert_eq!(rig.heard().await, ["evict 1", "attach 101", "answer 2 connected"]);
+        rig.claim(1, None);
+        assert_eq!(rig.heard().await, ["not claimed: session is unknown"]);
+        rig.claim(51, None);
+        assert_eq!(rig.heard().await, ["claimed None"], "it goes on under its new private id");
+    });
+}
+
+#[test]
+fn what_one_turn_has_no_time_for_is_read_in_the_next() {
+    run(async {
+        let mut rig = Rig::recovering(Limits { replay_records_per_turn: 2, ..Limits::default() });
+        rig.connect(1);
+        rig.connect(2);
+        rig.tell(gone(1));
+        rig.tell(gone(2));
+        rig.come_back(1, None);
+        rig.come_back(2, None);
+        for _ in 0..3 {
+            rig.emit(&socket(1).to_string(), "one", Grade::Plain);
+        }
+        rig.heard().await;
+        rig.read(1, Lsn(1));
+        rig.read(2, Lsn(2));
+        let heard = rig.heard().await;
+        assert_eq!(heard, ["replay 101  more", "replay 102  more"], "each gets a look in a turn of its own");
+    });
+}
+
+#[test]
+fn who_reads_what_is_gone_is_told() {
+    run(async {
+        let journal = MemoryJournal::new(Epoch::new(1, 1), Lsn(0), 4, usize::MAX);
+        let mut rig = Rig::new(Limits::default(), Stores { history: history(journal), ..Stores::default() });
+        rig.connect(1);
+        rig.tell(gone(1));
+        rig.come_back(1, None);
+        for _ in 0..4 {
+            rig.emit(&socket(1).to_string(), "one", Grade::Plain);
+        }
+        rig.heard().await;
+        rig.read(1, Lsn(3));
+        assert_eq!(rig.heard().await.len(), 1, "nothing of it is gone yet");
+        rig.emit(&socket(1).to_string(), "one more", Grade::Plain);
+        rig.heard().await;
+        rig.read(1, Lsn(3));
+        assert_eq!(rig.heard().await, ["fell behind 101"]);
+    });
+}
+
+/// A memory journal whose writes fail from a position on.
+struct Failing(MemoryJournal, Lsn);
+
+impl Journal for Failing {
+    fn epoch(&self) -> Epoch {
+        self.0.epoch()
+    }
+    fn head(&self) -> Lsn {
+        self.0.head()
+    }
+    fn append(&mut self, record: Record) -> Result<(), JournalError> {
+        self.0.append(record)
+    }
+    fn trimmed_to(&self) -> Lsn {
+        self.0.trimmed_to()
+    }
+    fn flush(&mut self) -> Result<(), JournalError> {
+        let full = || JournalError::Io { path: "x".into(), kind: std::io::ErrorKind::StorageFull };
+        if self.0.head() < self.1 { Ok(()) } else { Err(full()) }
+    }
+    fn at_risk(&self) -> Lsn {
+        self.0.at_risk()
+    }
+    fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> Result<Chunk, JournalError> {
+        self.0.read(after, records_max, bytes_max)
+    }
+    fn knows(&self, offset: &Offset) -> bool {
+        self.0.knows(offset)
+    }
+    fn close(&mut self) -> Result<(), JournalError> {
+        self.0.close()
+    }
+}
+
+#[test]
+fn a_journal_that_fails_costs_recovery_and_nothing_else() {
+    run(async {
+        let journal = Failing(journal(), Lsn(4));
+        let mut rig = Rig::new(Limits::default(), Stores { history: history(journal), ..Stores::default() });
+        rig.connect(1);
+        rig.join(1, "a");
+        rig.emit("a", "before", Grade::Plain);
+        rig.heard().await;
+        rig.emit("a", "the one that fails", Grade::Plain);
+        rig.emit("a", "after", Grade::Plain);
+        let heard = rig.heard().await;
+        assert_eq!(heard.iter().filter(|said| said.starts_with("deliver")).count(), 2, "{heard:?}");
+        rig.claim(1, None);
+        assert_eq!(rig.heard().await, ["not claimed: session is unknown"]);
+        // Who connects from now on can come back as before.
+        rig.connect(2);
+        rig.tell(gone(2));
+        rig.emit(&socket(2).to_string(), "missed", Grade::Plain);
+        rig.come_back(2, None);
+        let heard = rig.heard().await;
+        assert_eq!(heard.last().map(String::as_str), Some("answer 9 recovered"), "{heard:?}");
+        rig.read(2, Lsn(6));
+        assert_eq!(rig.heard().await, [r#"replay 102 42["missed"] live"#]);
+    });
+}
+
+#[test]
+fn a_closed_hub_has_closed_its_journal_and_goes_on_without_noise() {
+    run(async {
+        let (said, closed) = mpsc::channel();
+        let journal = super::Spied(journal(), move |_: &Record| {
+            let _ = said.send(());
+        });
+        let mut rig = Rig::new(Limits::default(), Stores { history: history(journal), ..Stores::default() });
+        rig.connect(1);
+        let (done, told) = tokio::sync::oneshot::channel();
+        assert!(rig.hub.try_send(HubControl::Close(done)).is_ok());
+        told.await.unwrap();
+        assert_eq!(closed.try_iter().count(), 1);
+        rig.heard().await;
+        rig.emit(&socket(1).to_string(), "late", Grade::Plain);
+        assert_eq!(rig.heard().await, [r#"deliver 42["late"]"#, "answer 2 emitted"]);
+        assert_eq!(closed.try_iter().count(), 0);
+    });
+}
+
+/// How an `Attach` is put into words.
+pub(super) fn attached(member: MemberKey, takes: Takes) -> String {
+    match takes {
+        Takes::Journal(after) => format!("attach {} behind {}", member.0, after.0),
+        Takes::Bare => format!("attach {} bare", member.0),
+        Takes::Live { .. } => format!("attach {}", member.0),
+    }
+}

@@ -1,0 +1,351 @@
+//! Socket.IO packets that are put together: events and acks that are open for what is known last, and the few that are whole at
+//! once. Refuses to know whom they are for.
+//!
+//! The ack id is written right-aligned before the body, the offset token over a placeholder near its end, so that nothing is
+//! copied when they become known. Which form a packet takes is the server's [`Parser`]; the scheme is the same for both.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::encoded::{Encoded, FRAME_HEADER_MAX, Message, OPCODE_BINARY, OPCODE_TEXT};
+use super::socketio::packet::Packet;
+use super::socketio::{Parser, msgpack};
+use crate::ids::{NamespacePath, OFFSET_CHARS, Offset};
+
+/// Room for `4`, the packet type, up to two digits of attachments with `-`, the comma after a path, and an ack id. The head of
+/// a msgpack map with its ack id needs 13.
+const PREFIX_MAX: usize = 1 + 1 + 3 + 1 + 20;
+
+/// The types of Socket.IO packets that leave a server, as their numbers on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Connect = 0,
+    Disconnect = 1,
+    Event = 2,
+    Ack = 3,
+    ConnectError = 4,
+}
+
+/// A Socket.IO EVENT or ACK whose ack id and offset token are not known yet. Unshared until it is sealed.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    parser: Parser,
+    kind: Kind,
+    namespace: NamespacePath,
+    buffer: BytesMut,
+    body_at: usize,
+    hole_at: Option<usize>,
+    /// Those that leave behind the packet; none where they stand in it.
+    attachments: Vec<Bytes>,
+}
+
+impl Draft {
+    /// Begins the event `name`; `arguments` is JSON, the arguments joined by commas (empty for none).
+    ///
+    /// With `token_hole`, an argument of fixed width is kept free behind them for the offset token.
+    pub(crate) fn event(
+        parser: Parser,
+        namespace: NamespacePath,
+        name: &str,
+        arguments: &str,
+        attachments: Vec<Bytes>,
+        token_hole: bool,
+    ) -> Self {
+        Self::begin(parser, Kind::Event, namespace, attachments, Data { name: Some(name), arguments, token_hole })
+    }
+
+    /// The answer `arguments` to the client's ack `id`. Acks carry no token.
+    pub(crate) fn ack(
+        parser: Parser,
+        namespace: NamespacePath,
+        id: u64,
+        arguments: &str,
+        attachments: Vec<Bytes>,
+    ) -> Message {
+        let data = Data { name: None, arguments, token_hole: false };
+        Self::begin(parser, Kind::Ack, namespace, attachments, data).seal(Some(id), None)
+    }
+
+    fn begin(parser: Parser, kind: Kind, namespace: NamespacePath, attachments: Vec<Bytes>, data: Data<'_>) -> Self {
+        let body_at = FRAME_HEADER_MAX + PREFIX_MAX + namespace.as_str().len();
+        let mut buffer = BytesMut::with_capacity(body_at + data.byte_len());
+        buffer.put_bytes(0, body_at);
+        let (hole_at, attachments) = match parser {
+            Parser::Json => (data.put_json(&mut buffer), attachments),
+            Parser::Msgpack => {
+                put_msgpack_envelope(&mut buffer, kind, &namespace);
+                (data.put_msgpack(&mut buffer, &attachments), Vec::new())
+            }
+        };
+        Self { parser, kind, namespace, buffer, body_at, hole_at, attachments }
+    }
+
+    /// Bytes that this draft will put on a websocket, about.
+    pub(crate) fn byte_len(&self) -> usize {
+        self.buffer.len() - self.body_at + 16 + self.attachments.iter().map(|data| data.len() + 10).sum::<usize>()
+    }
+
+    /// The namespace it was begun for.
+    pub(crate) fn namespace(&self) -> &NamespacePath {
+        &self.namespace
+    }
+
+    /// Fills in what was open and freezes. `token` is written if a hole was kept for it.
+    pub(crate) fn seal(mut self, ack_id: Option<u64>, token: Option<&Offset>) -> Message {
+        if let (Some(at), Some(token)) = (self.hole_at, token) {
+            self.buffer[at..at + OFFSET_CHARS].copy_from_slice(&token.encode());
+        }
+        let (head_at, opcode) = match self.parser {
+            Parser::Json => (self.put_json_prefix(ack_id), OPCODE_TEXT),
+            Parser::Msgpack => (self.put_msgpack_prefix(ack_id), OPCODE_BINARY),
+        };
+        let head = Encoded::seal(self.buffer, head_at, opcode);
+        Message::new(head, &self.attachments)
+    }
+
+    /// Writes `42/nsp,17` right before the body and returns where it begins.
+    fn put_json_prefix(&mut self, ack_id: Option<u64>) -> usize {
+        let mut at = self.body_at;
+        if let Some(id) = ack_id {
+            at = put_digits_before(&mut self.buffer, at, id);
+        }
+        if !self.namespace.is_root() {
+            at -= 1;
+            self.buffer[at] = b',';
+            let path = self.namespace.as_str().as_bytes();
+            self.buffer[at - path.len()..at].copy_from_slice(path);
+            at -= path.len();
+        }
+        let binary = !self.attachments.is_empty();
+        if binary {
+            at -= 1;
+            self.buffer[at] = b'-';
+            at = put_digits_before(&mut self.buffer, at, self.attachments.len() as u64);
+        }
+        // A binary event is type 5, a binary ack type 6.
+        self.buffer[at - 1] = b'0' + self.kind as u8 + if binary { 3 } else { 0 };
+        self.buffer[at - 2] = b'4';
+        at - 2
+    }
+
+    /// Writes the head of the map and, if there is one, the ack id right before the body and returns where it begins.
+    fn put_msgpack_prefix(&mut self, ack_id: Option<u64>) -> usize {
+        let mut prefix = [0; PREFIX_MAX];
+        let mut free = prefix.as_mut_slice();
+        msgpack::put_map(&mut free, 3 + usize::from(ack_id.is_some()));
+        if let Some(id) = ack_id {
+            msgpack::put_str(&mut free, "id");
+            msgpack::put_unsigned(&mut free, id);
+        }
+        let bytes = PREFIX_MAX - free.len();
+        let at = self.body_at - bytes;
+        self.buffer[at..self.body_at].copy_from_slice(&prefix[..bytes]);
+        at
+    }
+}
+
+/// The array in an EVENT or an ACK.
+struct Data<'a> {
+    name: Option<&'a str>,
+    arguments: &'a str,
+    token_hole: bool,
+}
+
+impl Data<'_> {
+    /// Bytes of it as JSON, or a few more.
+    fn byte_len(&self) -> usize {
+        let hole = if self.token_hole { OFFSET_CHARS + 3 } else { 0 };
+        self.name.map_or(0, str::len) + self.arguments.len() + hole + 16
+    }
+
+    /// Writes it and gives the place of its hole.
+    fn put_json(&self, buffer: &mut BytesMut) -> Option<usize> {
+        buffer.put_u8(b'[');
+        if let Some(name) = self.name {
+            put_json_string(buffer, name);
+            if !self.arguments.is_empty() {
+                buffer.put_u8(b',');
+            }
+        }
+        buffer.put_slice(self.arguments.as_bytes());
+        let hole_at = self.token_hole.then(|| {
+            buffer.put_slice(b",\"");
+            buffer.put_slice(NO_TOKEN.as_bytes());
+            buffer.put_u8(b'"');
+            buffer.len() - 1 - OFFSET_CHARS
+        });
+        buffer.put_u8(b']');
+        hole_at
+    }
+
+    /// As [`Data::put_json`], with the attachments in their places.
+    fn put_msgpack(&self, buffer: &mut BytesMut, attachments: &[Bytes]) -> Option<usize> {
+        let arguments = msgpack::Values::new(self.arguments, attachments);
+        msgpack::put_str(buffer, "data");
+        msgpack::put_array(buffer, usize::from(self.name.is_some()) + arguments.len() + usize::from(self.token_hole));
+        if let Some(name) = self.name {
+            msgpack::put_str(buffer, name);
+        }
+        arguments.put(buffer);
+        self.token_hole.then(|| {
+            msgpack::put_str(buffer, NO_TOKEN);
+            buffer.len() - OFFSET_CHARS
+        })
+    }
+}
+
+/// What stands in a hole until the token does.
+const NO_TOKEN: &str = "---------------------";
+const _: () = assert!(NO_TOKEN.len() == OFFSET_CHARS);
+
+/// The packet's type and namespace; its data comes next.
+fn put_msgpack_envelope(buffer: &mut BytesMut, kind: Kind, namespace: &NamespacePath) {
+    msgpack::put_str(buffer, "type");
+    msgpack::put_unsigned(buffer, kind as u64);
+    msgpack::put_str(buffer, "nsp");
+    msgpack::put_str(buffer, namespace.as_str());
+}
+
+fn put_digits_before(buffer: &mut BytesMut, mut at: usize, mut value: u64) -> usize {
+    loop {
+        at -= 1;
+        buffer[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            return at;
+        }
+    }
+}
+
+fn put_json_string(buffer: &mut BytesMut, text: &str) {
+    if text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+        buffer.put_u8(b'"');
+        buffer.put_slice(text.as_bytes());
+        buffer.put_u8(b'"');
+    } else {
+        // Writing JSON into a growing buffer cannot fail.
+        let _ = serde_json::to_writer(buffer.writer(), text);
+    }
+}
+
+/// An event that bears a token, as it looks without: for a client that does not want any. None if it is no event, or one that wants
+/// an ack, which bears none.
+pub(crate) fn without_token(message: &Message) -> Option<Message> {
+    let parser = if message.packets().next()?.is_binary() { Parser::Msgpack } else { Parser::Json };
+    let Packet::Event { namespace, name, ack: None, args } = message.read_back()? else { return None };
+    let args = args.first(args.len().checked_sub(1)?);
+    Some(Draft::event(parser, namespace, &name, args.json(), args.attachments().to_vec(), false).seal(None, None))
+}
+
+/// The CONNECT reply: `40/nsp,{"sid":…}`, with `pid` when the socket can be recovered.
+pub(crate) fn connect_reply(parser: Parser, namespace: &NamespacePath, sid: &str, pid: Option<&str>) -> Encoded {
+    let data = match pid {
+        Some(pid) => format!(r#"{{"sid":"{sid}","pid":"{pid}"}}"#),
+        None => format!(r#"{{"sid":"{sid}"}}"#),
+    };
+    whole(parser, Kind::Connect, namespace, &data)
+}
+
+/// The CONNECT_ERROR reply with `data`, a JSON object's text.
+pub(crate) fn connect_error(parser: Parser, namespace: &NamespacePath, data: &str) -> Encoded {
+    whole(parser, Kind::ConnectError, namespace, data)
+}
+
+/// The DISCONNECT packet of a namespace.
+pub(crate) fn disconnect(parser: Parser, namespace: &NamespacePath) -> Encoded {
+    whole(parser, Kind::Disconnect, namespace, "")
+}
+
+/// A packet without anything open, and one value or nothing as its data.
+fn whole(parser: Parser, kind: Kind, namespace: &NamespacePath, data: &str) -> Encoded {
+    match parser {
+        Parser::Json => {
+            let path = if namespace.is_root() { String::new() } else { format!("{namespace},") };
+            Encoded::text(&format!("4{}{path}{data}", kind as u8))
+        }
+        Parser::Msgpack => {
+            let mut packet = BytesMut::new();
+            msgpack::put_map(&mut packet, if data.is_empty() { 2 } else { 3 });
+            put_msgpack_envelope(&mut packet, kind, namespace);
+            if !data.is_empty() {
+                msgpack::put_str(&mut packet, "data");
+                msgpack::Values::new(data, &[]).put(&mut packet);
+            }
+            Encoded::binary(&packet)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Epoch, Fingerprint, Lsn};
+    use bytestring::ByteString;
+
+    fn chat() -> NamespacePath {
+        NamespacePath::parse(ByteString::from_static("/chat")).unwrap()
+    }
+
+    fn token() -> Offset {
+        Offset { epoch: Epoch::new(1, 2), lsn: Lsn(3), fingerprint: Fingerprint::new(4) }
+    }
+
+    #[test]
+    fn an_event_is_framed_as_a_browser_reads_it() {
+        let message =
+            Draft::event(Parser::Json, NamespacePath::root(), "hi", "1,\"a\"", vec![], false).seal(None, None);
+        let packet = message.packets().next().unwrap();
+        assert_eq!(&packet.frame()[..], b"\x81\x0e42[\"hi\",1,\"a\"]");
+        assert_eq!(packet.body(), b"42[\"hi\",1,\"a\"]");
+    }
+
+    #[test]
+    fn prefix_holds_attachments_namespace_and_ack_id() {
+        let data = vec![Bytes::from_static(b"\x00\x01")];
+        let placeholder = r#"{"_placeholder":true,"num":0}"#;
+        let message = Draft::event(Parser::Json, chat(), "up", placeholder, data, false).seal(Some(u64::MAX), None);
+        assert_eq!(message.text(), r#"451-/chat,18446744073709551615["up",{"_placeholder":true,"num":0}]"#);
+        let attachment = message.packets().nth(1).unwrap();
+        assert!(attachment.is_binary());
+        assert_eq!(&attachment.frame()[..], b"\x82\x02\x00\x01");
+    }
+
+    #[test]
+    fn the_token_fills_its_hole() {
+        let message = Draft::event(Parser::Json, chat(), "e", "", vec![], true).seal(None, Some(&token()));
+        assert_eq!(message.text(), format!(r#"42/chat,["e","{}"]"#, token()));
+    }
+
+    #[test]
+    fn a_token_is_taken_out_again() {
+        let data = vec![Bytes::from_static(b"\x00\x01")];
+        let placeholder = r#"{"_placeholder":true,"num":0}"#;
+        for parser in [Parser::Json, Parser::Msgpack] {
+            for (arguments, attachments) in [("", vec![]), ("1,\"a\\\"\"", vec![]), (placeholder, data.clone())] {
+                let draft = |hole| Draft::event(parser, chat(), "e\"", arguments, attachments.clone(), hole);
+                let with = draft(true).seal(None, Some(&token()));
+                assert_eq!(without_token(&with), Some(draft(false).seal(None, None)), "{arguments}");
+            }
+            assert_eq!(without_token(&Draft::event(parser, chat(), "e", "1", vec![], false).seal(Some(7), None)), None);
+            assert_eq!(without_token(&disconnect(parser, &chat()).into()), None);
+        }
+    }
+
+    #[test]
+    fn an_ack_answers_with_an_array() {
+        assert_eq!(Draft::ack(Parser::Json, NamespacePath::root(), 7, "", vec![]).text(), "437[]");
+        assert_eq!(Draft::ack(Parser::Json, chat(), 0, "1", vec![]).text(), "43/chat,0[1]");
+    }
+
+    #[test]
+    fn an_event_name_is_escaped() {
+        let message = Draft::event(Parser::Json, NamespacePath::root(), "a\"\n", "", vec![], false).seal(None, None);
+        assert_eq!(message.text(), r#"42["a\"\n"]"#);
+    }
+
+    #[test]
+    fn connect_replies_stand_as_the_protocol_writes_them() {
+        assert_eq!(connect_reply(Parser::Json, &NamespacePath::root(), "S", None).body(), br#"40{"sid":"S"}"#);
+        assert_eq!(connect_reply(Parser::Json, &chat(), "S", Some("P")).body(), br#"40/chat,{"sid":"S","pid":"P"}"#);
+        assert_eq!(disconnect(Parser::Json, &chat()).body(), b"41/chat,");
+    }
+}
