@@ -134,7 +134,8 @@ pub struct Limits {
     /// Rooms that one socket has left and that still count for what it missed, beside those it is in. Default 4 096: who leaves
     /// more of them than that within what the journal holds cannot be recovered.
     pub recovery_left_rooms_max: usize,
-    /// Bytes that the hub reads from the journal for one client at a time; a single larger event goes alone. Default 256 KiB.
+    /// Bytes that the hub reads from the journal for one client at a time; a single larger event goes alone. Default 256 KiB; not
+    /// more than a quarter of its outbox.
     pub replay_bytes: usize,
     /// Records that the hub looks at for clients that catch up before it goes on with live events. Default 4 096: about half a
     /// millisecond.

@@ -52,6 +52,8 @@ pub(crate) struct Hub {
     history: Option<History>,
     /// Sockets that catch up and want more; each is here once at most.
     readers: VecDeque<Reader>,
+    /// Bytes read for one of them at a time: no more than an outbox that asks has room for.
+    replay_bytes: usize,
     /// Whether a turn is due for those who could not be served in the last one.
     serving: bool,
     /// Set where durable events are kept.
@@ -86,6 +88,7 @@ impl Hub {
             pipeline: Pipeline::default(),
             history,
             readers: VecDeque::new(),
+            replay_bytes: limits.replay_bytes.min(limits.outbox_bytes_max / 4).max(1),
             serving: false,
             queue,
             links: Links::new(limits.worker_bytes_max),

@@ -142,7 +142,7 @@ impl Hub {
         let Some(place) = self.rooms.place_of(socket).filter(|_| self.is_of(socket, *worker, *slot)) else { return };
         let Some(history) = &self.history else { return };
         let member = place.member;
-        match history.read(socket, *after, self.limits.replay_bytes, left) {
+        match history.read(socket, *after, self.replay_bytes, left) {
             Some(Missed { events, upto, is_all }) => {
                 self.links.replay(*worker, Replay { member, events, upto, is_all, weight: 0 });
             }

@@ -11,6 +11,7 @@ mod door;
 mod embedding;
 mod heartbeat;
 mod http;
+mod late;
 mod order;
 mod peers;
 mod serve;

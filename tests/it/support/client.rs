@@ -214,8 +214,15 @@ impl Client {
     }
 
     /// Joins a namespace (`/name,` or nothing), and gives the reply's data.
+    #[track_caller]
     pub(crate) fn connect(&mut self, namespace: &str) -> Value {
-        self.send(&format!("40{namespace}"));
+        self.connect_with(namespace, "")
+    }
+
+    /// The same with credentials, a JSON object.
+    #[track_caller]
+    pub(crate) fn connect_with(&mut self, namespace: &str, auth: &str) -> Value {
+        self.send(&format!("40{namespace}{auth}"));
         let reply = self.recv_text();
         let data = reply.strip_prefix(&format!("40{namespace}"));
         let data = data.unwrap_or_else(|| panic!("expected the reply to 40{namespace}, got {reply:?}"));

@@ -1,0 +1,334 @@
+//! With recovery on a client that reads too late is not put out: it reads the journal at its own pace, and gets every event once, in
+//! order. Only what the journal does not hold any more ends its session, and then it is told.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stentor::{Event, Limits, Recovery, Server};
+
+use crate::support::{Client, Ended, Frame, Hub, Told, Transport, ends, eventually, report};
+
+/// Of each event.
+const BYTES: usize = 2 << 10;
+
+/// A hub with a small outbox, in which `pour` emits numbered events to everybody else, `drip` a volatile one, and `room` one to
+/// a room; and that tells how sessions ended.
+fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
+    let mut limits = Limits { outbox_bytes_max: 256 << 10, send_buffer_bytes: 16 << 10, ..Limits::default() };
+    change(&mut limits);
+    let (tell, told) = report();
+    let hub = Hub::start(
+        |builder| builder.recovery(Recovery::memory()).limits(limits),
+        |io| {
+            ends(io, &tell);
+            events(io);
+        },
+    );
+    (hub, told)
+}
+
+fn events(io: &Server) {
+    for path in ["/", "/other"] {
+        let _ = io
+            .of(path)
+            .on("pour", |socket, event: Event<(u32, u32)>| async move {
+                let kilobytes = "x".repeat(BYTES);
+                for n in event.data.0..event.data.1 {
+                    socket.broadcast().emit("n", (n, &kilobytes)).await?;
+                }
+                event.ack.send(())?;
+                Ok(())
+            })
+            .on("drip", |socket, event: Event<()>| async move {
+                socket.everybody().volatile().emit("drip", ()).await?;
+                socket.volatile().emit("drip", ()).await?;
+                event.ack.send(())?;
+                Ok(())
+            })
+            .on("join", |socket, event: Event<String>| async move {
+                socket.join(&event.data).await?;
+                event.ack.send(())?;
+                Ok(())
+            })
+            .on("leave", |socket, event: Event<String>| async move {
+                socket.leave(&event.data).await?;
+                event.ack.send(())?;
+                Ok(())
+            })
+            .on("room", |socket, event: Event<(String, Value)>| async move {
+                socket.everybody().to(&event.data.0).emit("in", event.data.1).await?;
+                event.ack.send(())?;
+                Ok(())
+            })
+            .on("ask", |socket, event: Event<()>| async move {
+                let answer: u32 = socket.emit_with_ack("question", ()).await?;
+                event.ack.send(answer)?;
+                Ok(())
+            });
+    }
+}
+
+/// Lets `client` pour these events over all others.
+fn pour(client: &mut Client, from: u32, to: u32) {
+    client.send(&format!(r#"421["pour",{from},{to}]"#));
+    client.expect("431[]");
+}
+
+#[track_caller]
+fn assert_event(event: &str, n: u32) -> u32 {
+    assert!(event.starts_with(&format!(r#"42["n",{n},"#)), "expected {n}, got {}", &event[..40.min(event.len())]);
+    n
+}
+
+/// The token at an event's end.
+fn token(event: &str) -> String {
+    let token = event.strip_suffix(r#""]"#).and_then(|event| event.rsplit_once('"')).map(|(_, token)| token);
+    token.unwrap_or_else(|| panic!("no token: {event:.60}")).to_owned()
+}
+
+/// Comes back with what the client of a session would say.
+fn come_back(hub: &Hub, transport: Transport, pid: &Value, offset: &str) -> (Client, Value) {
+    let mut client = hub.open(transport);
+    let reply = client.connect_with("", &json!({ "pid": pid, "offset": offset }).to_string());
+    (client, reply)
+}
+
+#[test]
+fn a_client_that_reads_late_catches_up_and_gets_every_event_once_in_order() {
+    let (hub, told) = hub(|_| {});
+    let mut late = hub.join_narrow();
+    let mut other = hub.join(Transport::Websocket);
+    pour(&mut other, 0, 1_000);
+    assert_eq!(hub.counted("stentor_catching_up_sockets"), 1);
+    for n in 0..600 {
+        assert_event(&late.recv_text(), n);
+    }
+    // More comes while it reads.
+    pour(&mut other, 1_000, 1_100);
+    for n in 600..1_100 {
+        assert_event(&late.recv_text(), n);
+    }
+    eventually("it has caught up", || hub.counted("stentor_catching_up_sockets") == 0);
+    pour(&mut other, 1_100, 1_101);
+    assert_event(&late.recv_text(), 1_100);
+    late.echoes();
+    assert_eq!(told.rest(), [""; 0]);
+}
+
+#[test]
+fn a_client_that_polls_late_catches_up_as_well() {
+    let (hub, told) = hub(|limits| limits.poll_bytes_max = 32 << 10);
+    let mut late = hub.join(Transport::Polling);
+    let mut other = hub.join(Transport::Websocket);
+    pour(&mut other, 0, 1_000);
+    assert_eq!(hub.counted("stentor_catching_up_sockets"), 1);
+    for n in 0..1_000 {
+        assert_event(&late.recv_text(), n);
+    }
+    late.echoes();
+    assert_eq!(told.rest(), [""; 0]);
+}
+
+#[test]
+fn one_that_goes_over_to_a_websocket_while_it_catches_up_misses_nothing() {
+    let (hub, told) = hub(|limits| limits.poll_bytes_max = 32 << 10);
+    let mut late = hub.join(Transport::Polling);
+    let mut other = hub.join(Transport::Websocket);
+    pour(&mut other, 0, 1_000);
+    for n in 0..100 {
+        assert_event(&late.recv_text(), n);
+    }
+    let mut late = late.upgrade();
+    pour(&mut other, 1_000, 1_010);
+    for n in 100..1_010 {
+        assert_event(&late.recv_text(), n);
+    }
+    late.echoes();
+    assert_eq!(told.rest(), [""; 0]);
+}
+
+#[test]
+fn a_client_gets_no_volatile_events_while_it_catches_up_and_answers_may_overtake() {
+    let (hub, _) = hub(|_| {});
+    let mut late = hub.join_narrow();
+    let mut other = hub.join(Transport::Websocket);
+    pour(&mut other, 0, 500);
+    other.send(r#"421["drip"]"#);
+    other.echoes_after(|text| text.starts_with(r#"42["drip""#) || text == "431[]");
+    late.send(r#"421["drip"]"#);
+    late.send(r#"422["echo",7]"#);
+    let (mut next, mut answers) = (0, 0);
+    while next < 500 || answers < 2 {
+        match late.recv_text() {
+            answer if answer == "431[]" || answer == "432[7]" => answers += 1,
+            event => next = assert_event(&event, next) + 1,
+        }
+    }
+    late.echoes();
+}
+
+#[test]
+fn one_that_fell_behind_what_the_journal_holds_is_put_out_and_told_when_it_comes_back() {
+    let (hub, told) = hub(|limits| {
+        limits.journal_records_max = 300;
+        limits.close_linger = Duration::from_secs(60);
+    });
+    let mut late = Client::open_narrow(hub.address);
+    let pid = late.connect("")["pid"].clone();
+    let mut other = hub.join(Transport::Websocket);
+    pour(&mut other, 0, 1_000);
+    // What is in its outbox comes; then it asks for what is gone.
+    let mut last = String::new();
+    let mut next = 0;
+    loop {
+        match late.websocket().recv() {
+            Frame::Whole(0x81, event) => {
+                last = String::from_utf8(event).unwrap();
+                next = assert_event(&last, next) + 1;
+            }
+            Frame::Whole(0x88, close) => {
+                assert_eq!(close, [&1008_u16.to_be_bytes()[..], b"outbox full"].concat());
+                break;
+            }
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+    assert!((1..1_000).contains(&next), "{next}");
+    assert_eq!(told.next(), "transport error");
+    let (mut fresh, reply) = come_back(&hub, Transport::Websocket, &pid, &token(&last));
+    assert_ne!(reply["pid"], pid);
+    assert_eq!(hub.counted(r#"stentor_recoveries_total{verdict="trimmed"}"#), 1);
+    fresh.echoes();
+}
+
+#[test]
+fn who_comes_back_far_behind_reads_at_its_own_pace_and_then_goes_live() {
+    for transport in Transport::ALL {
+        let (hub, told) = hub(|limits| limits.replay_bytes = 8 << 10);
+        let mut away = hub.open(transport);
+        let pid = away.connect("")["pid"].clone();
+        let mut other = hub.join(Transport::Websocket);
+        pour(&mut other, 0, 1);
+        let offset = token(&away.recv_text());
+        away.send("1");
+        assert_eq!(told.next(), "transport close");
+        pour(&mut other, 1, 800);
+        let (mut back, reply) = come_back(&hub, transport, &pid, &offset);
+        assert_eq!(reply["pid"], pid);
+        for n in 1..500 {
+            assert_event(&back.recv_text(), n);
+        }
+        pour(&mut other, 800, 810);
+        for n in 500..810 {
+            assert_event(&back.recv_text(), n);
+        }
+        back.echoes();
+        drop(other);
+    }
+}
+
+#[test]
+fn what_a_client_left_and_joined_while_it_was_behind_counts_as_of_each_event() {
+    let (hub, _) = hub(|_| {});
+    let mut late = hub.join_narrow();
+    let mut other = hub.join(Transport::Websocket);
+    let tell = |client: &mut Client, packet: &str| {
+        client.send(packet);
+        client.expect("431[]");
+    };
+    tell(&mut late, r#"421["join","a"]"#);
+    tell(&mut other, r#"421["room","a",1]"#);
+    pour(&mut other, 0, 500);
+    tell(&mut other, r#"421["room","a",2]"#);
+    // The answer comes at once, past what it has not read.
+    late.send(r#"421["leave","a"]"#);
+    late.send(r#"422["join","b"]"#);
+    let mut heard = Vec::new();
+    let mut answers = 0;
+    while answers < 2 {
+        match late.recv_text() {
+            answer if answer == "431[]" || answer == "432[]" => answers += 1,
+            event => heard.push(event),
+        }
+    }
+    tell(&mut other, r#"421["room","a","not for it"]"#);
+    tell(&mut other, r#"421["room","b",3]"#);
+    while !heard.last().is_some_and(|event| event.starts_with(r#"42["in",3"#)) {
+        heard.push(late.recv_text());
+    }
+    let rooms: Vec<_> =
+        heard.iter().filter_map(|event| event.strip_prefix(r#"42["in","#)).map(|event| &event[..1]).collect();
+    assert_eq!(rooms, ["1", "2", "3"]);
+    assert_eq!(heard.len(), 503);
+}
+
+#[test]
+fn namespaces_of_one_connection_catch_up_each_for_itself() {
+    let (hub, told) = hub(|_| {});
+    let mut late = Client::open_narrow(hub.address);
+    late.connect("");
+    let pid = late.connect("/other,")["pid"].clone();
+    let mut other = hub.join(Transport::Websocket);
+    other.connect("/other,");
+    pour(&mut other, 0, 500);
+    other.send(r#"42/other,1["pour",0,1]"#);
+    let mut answered = false;
+    while !answered {
+        answered = other.recv_text() == "43/other,1[]";
+    }
+    // `/other` is not behind, or only because the connection is full: nothing of it is lost either way.
+    let mut heard = Vec::new();
+    while heard.iter().filter(|event: &&String| event.starts_with("42[")).count() < 500
+        || !heard.iter().any(|event: &String| event.starts_with("42/other,"))
+    {
+        heard.push(late.recv_text());
+    }
+    let of_other = heard.iter().find(|event| event.starts_with("42/other,")).unwrap().clone();
+    late.echoes();
+    late.send("1");
+    assert_eq!(told.next(), "transport close");
+    other.send(r#"42/other,2["pour",1,2]"#);
+    while other.recv_text() != "43/other,2[]" {}
+    let mut back = hub.open(Transport::Websocket);
+    let reply = back.connect_with("/other,", &json!({ "pid": pid, "offset": token(&of_other) }).to_string());
+    assert_eq!(reply["pid"], pid);
+    assert!(back.recv_text().starts_with(r#"42/other,["n",1,"#));
+}
+
+#[test]
+fn an_event_that_wants_an_ack_is_asked_of_a_late_client_too() {
+    let (hub, _) = hub(|_| {});
+    let mut late = hub.join_narrow();
+    let mut other = hub.join(Transport::Websocket);
+    pour(&mut other, 0, 500);
+    late.send(r#"421["ask"]"#);
+    let mut next = 0;
+    let question = loop {
+        match late.recv_text() {
+            event if event.starts_with(r#"42["n""#) => next = assert_event(&event, next) + 1,
+            question => break question,
+        }
+    };
+    let id = question.strip_prefix("42").and_then(|rest| rest.strip_suffix(r#"["question"]"#)).unwrap().to_owned();
+    late.send(&format!("43{id}[7]"));
+    while next < 500 {
+        next = assert_event(&late.recv_text(), next) + 1;
+    }
+    late.expect("431[7]");
+}
+
+#[test]
+fn one_that_declined_recovery_bears_no_tokens_and_is_put_out_when_it_is_too_late() {
+    let (hub, told) = hub(|limits| limits.close_linger = Duration::from_millis(50));
+    let mut bare = Client::open_narrow(hub.address);
+    let reply = bare.connect_with("", r#"{"recovery":false}"#);
+    assert_eq!(reply.get("pid"), None);
+    let mut other = hub.join(Transport::Websocket);
+    pour(&mut other, 0, 1);
+    let event = bare.recv_text();
+    assert_eq!(event, format!(r#"42["n",0,"{}"]"#, "x".repeat(BYTES)));
+    pour(&mut other, 1, 1_000);
+    assert_eq!(told.next(), "transport error");
+    assert_eq!(hub.counted("stentor_lags_total"), 0);
+    assert!(matches!(bare.ends_after(|text| text.starts_with(r#"42["n","#)), Ended::Closed(Some(1008)) | Ended::Reset));
+}
