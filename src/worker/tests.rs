@@ -1,5 +1,7 @@
 //! A worker alone, with a hub that only listens: what reaches an outbox, in which order, and the guards.
 
+mod reading;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -44,6 +46,7 @@ impl Handler<HubBatch> for Listener {
                 HubCommand::Register { fanout } => *self.fanout.borrow_mut() = Some(fanout),
                 HubCommand::Consumed { bytes } => self.log.borrow_mut().push(format!("consumed {bytes}")),
                 HubCommand::Pass { .. } => self.log.borrow_mut().push("pass".into()),
+                HubCommand::Read { after, .. } => self.log.borrow_mut().push(format!("read {}", after.0)),
                 HubCommand::Disconnect { .. } => self.log.borrow_mut().push("disconnect".into()),
                 _ => {}
             }
@@ -58,6 +61,7 @@ impl Handler<SessionCommand> for Listener {
         let words = match command {
             SessionCommand::Answered { ticket, .. } => format!("answered {}", ticket.0),
             SessionCommand::DrainerLost(why) => format!("lost: {why}"),
+            SessionCommand::Evicted => "evicted".into(),
             SessionCommand::OutboxFull(why) => format!("full: {why}"),
             _ => return,
         };

@@ -1,0 +1,109 @@
+//! Sockets that read from the journal: what they ask for, when, and what they get meanwhile.
+
+use super::*;
+use crate::ids::{Epoch, Fingerprint, Lsn, Offset};
+use crate::messages::fanout::{Replay, Takes};
+use crate::protocol::draft::Draft;
+use crate::protocol::socketio::Parser;
+
+const ROOM: u32 = 3;
+
+fn offset(lsn: u64) -> Offset {
+    Offset { epoch: Epoch::new(1, 1), lsn: Lsn(lsn), fingerprint: Fingerprint::new(7) }
+}
+
+fn live(lsn: u64, text: &str) -> FanoutCommand {
+    let FanoutCommand::Deliver(mut delivery) = deliver(ROOM, text, false, text.len()) else { unreachable!() };
+    delivery.offset = Some(offset(lsn));
+    FanoutCommand::Deliver(delivery)
+}
+
+impl Rig {
+    fn attach(&self, takes: Takes) -> FanoutCommand {
+        let (member, reply) = (self.member, Encoded::text("40"));
+        FanoutCommand::Attach { member, everybody: RoomId(ROOM), reply, offset: Some(offset(1)), takes }
+    }
+
+    fn replay(&self, events: &[(u64, &str)], upto: u64, is_all: bool) -> FanoutCommand {
+        let events = events.iter().map(|(lsn, text)| (offset(*lsn), Encoded::text(text).into())).collect();
+        FanoutCommand::Replay(Box::new(Replay { member: self.member, events, upto: Lsn(upto), is_all, weight: 1 }))
+    }
+
+    fn volatile(&self) {
+        let draft = Draft::event(Parser::Json, crate::ids::NamespacePath::root(), "v", "", vec![], true);
+        self.worker.push(self.slot, OwnPacket::Unnumbered { draft, volatile: true });
+    }
+}
+
+#[test]
+fn one_that_comes_back_reads_in_chunks_and_hears_nothing_else_until_it_is_live() {
+    run(async {
+        let rig = Rig::new(Limits::default()).await;
+        rig.drain_into_log(false);
+        rig.tell(vec![rig.attach(Takes::Journal(Lsn(5))), live(9, "dropped, to be read")]);
+        assert_eq!(rig.heard().await, ["read 5", "write 40"]);
+        rig.tell(vec![rig.replay(&[(6, "six")], 7, false), deliver(ROOM, "volatile", true, 1)]);
+        rig.volatile();
+        assert_eq!(rig.heard().await, ["read 7", "write six"]);
+        rig.tell(vec![rig.replay(&[(9, "nine")], 9, true), live(10, "ten")]);
+        assert_eq!(rig.heard().await, ["write nine ten"]);
+        // From here on as ever; its tokens go on from the newest.
+        rig.volatile();
+        assert_eq!(rig.heard().await, [format!(r#"write 42["v","{}"]"#, offset(10))]);
+    });
+}
+
+#[test]
+fn one_whose_outbox_is_full_asks_again_when_it_is_low() {
+    run(async {
+        let rig = Rig::new(Limits { outbox_bytes_max: 1_000, ..Limits::default() }).await;
+        rig.tell(vec![rig.attach(Takes::Live { recoverable: true })]);
+        let (large, small) = ("x".repeat(400), "y".repeat(40));
+        rig.tell(vec![live(2, &large), live(3, &large), live(4, &small)]);
+        assert_eq!(rig.heard().await, [""; 0], "nobody drains, so nothing is asked for");
+        // What cannot be read again still finds room, and is in front.
+        rig.worker.push(rig.slot, OwnPacket::Sealed(Encoded::text("ack").into()));
+        rig.drain_into_log(false);
+        assert_eq!(rig.heard().await, [format!("write 40 {large} ack"), "read 2".into()]);
+        rig.tell(vec![rig.replay(&[(3, &large), (4, &small)], 4, true)]);
+        assert_eq!(rig.heard().await, [format!("write {large} {small}")]);
+    });
+}
+
+#[test]
+fn one_that_is_gone_does_not_ask() {
+    run(async {
+        let rig = Rig::new(Limits::default()).await;
+        rig.tell(vec![rig.attach(Takes::Journal(Lsn(5)))]);
+        assert_eq!(rig.heard().await, ["read 5"]);
+        rig.tell(vec![FanoutCommand::Evict { member: rig.member }, rig.replay(&[(6, "six")], 7, false)]);
+        assert_eq!(rig.heard().await, ["evicted"]);
+        rig.drain_into_log(false);
+        assert_eq!(rig.heard().await, ["write 40"]);
+        assert_eq!(rig.worker.metrics().catching_up.get(), 0);
+    });
+}
+
+#[test]
+fn one_that_fell_behind_is_told() {
+    run(async {
+        let rig = Rig::new(Limits::default()).await;
+        rig.tell(vec![rig.attach(Takes::Journal(Lsn(5))), FanoutCommand::FellBehind { member: rig.member }]);
+        assert_eq!(rig.heard().await, ["full: what it has to read next is gone from the journal", "read 5"]);
+        rig.worker.close_slot(rig.slot);
+        assert_eq!(rig.worker.metrics().catching_up.get(), 0);
+    });
+}
+
+#[test]
+fn one_that_declined_gets_no_tokens() {
+    run(async {
+        let rig = Rig::new(Limits::default()).await;
+        rig.drain_into_log(false);
+        let draft = Draft::event(Parser::Json, crate::ids::NamespacePath::root(), "e", "1", vec![], true);
+        let FanoutCommand::Deliver(mut delivery) = live(2, "") else { unreachable!() };
+        delivery.message = draft.seal(None, Some(&offset(2)));
+        rig.tell(vec![rig.attach(Takes::Bare), FanoutCommand::Deliver(delivery)]);
+        assert_eq!(rig.heard().await, [r#"write 40 42["e",1]"#]);
+    });
+}
