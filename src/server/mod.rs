@@ -10,6 +10,8 @@ mod listener;
 mod metrics;
 mod rate;
 mod replies;
+#[cfg(test)]
+mod simulation;
 pub mod vocabulary;
 
 use std::io;

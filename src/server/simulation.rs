@@ -1,0 +1,533 @@
+//! Hub, workers and journal together, without sessions and sockets: random lives of a few clients whose peers take packets when the
+//! program says so, against a reference that knows what each client should have seen.
+//!
+//! Whoever says `recovered`, or stays connected, sees every plain event of its rooms once and in order. Steps in all: 40 a case, half of
+//! them on disk with kills; `PROPTEST_CASES=25000` makes a million.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use actix::{Actor, Addr, Context, Handler, System};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use smallvec::SmallVec;
+
+use crate::hub::history::History;
+use crate::hub::{Hub, Stores};
+use crate::ids::{Epoch, Lsn, MemberKey, NamespacePath, Offset, PrivateId, RoomName, SlotKey, SocketId, WorkerId};
+use crate::limits::Limits;
+use crate::log::Journal;
+use crate::log::contract::scratch::Scratch;
+use crate::log::file::{FileJournal, FileOptions};
+use crate::log::folder::BootId;
+use crate::log::memory::MemoryJournal;
+use crate::messages::fanout::Outcome;
+use crate::messages::handshake::{Arrival, Handshake};
+use crate::messages::hub::{AckWanted, Broadcast, Claim, Connect, Grade, HubBatch, HubCommand, ReplyTo};
+use crate::messages::session::{SessionCommand, SessionLink};
+use crate::messages::sink::{Drained, FrameSink, Goodbye};
+use crate::messages::socket::SocketInfo;
+use crate::protocol::draft::Draft;
+use crate::protocol::encoded::Encoded;
+use crate::protocol::socketio::Parser;
+use crate::state::credit::Ticket;
+use crate::state::outbox::Outbox;
+use crate::state::rooms::Target;
+use crate::worker::Worker;
+
+const CLIENTS: usize = 4;
+const ROOMS: [&str; 3] = ["a", "b", "c"];
+
+/// Small enough that clients are late and rings turn within forty steps.
+fn limits() -> Limits {
+    Limits {
+        outbox_bytes_max: 2_000,
+        replay_bytes: 300,
+        replay_records_per_turn: 7,
+        journal_records_max: 48,
+        journal_bytes_max: 1 << 20,
+        journal_segments_max: 4,
+        journal_segment_bytes: 4_096,
+        ..Limits::default()
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Join(usize, usize),
+    Leave(usize, usize),
+    Emit {
+        rooms: Vec<usize>,
+        except: Vec<usize>,
+        exclude: Option<usize>,
+        volatile: bool,
+        times: usize,
+    },
+    /// An event for one client's own room.
+    Direct(usize),
+    /// Its peer takes this many packets.
+    Take(usize, usize),
+    /// It does not hear any more, and nobody has noticed.
+    Cut(usize),
+    /// Its connection is seen to end.
+    Drop(usize),
+    /// It comes back, or comes for the first time, on one of the workers.
+    Come(usize, usize),
+    /// The process dies, and another takes up its journal.
+    Kill,
+    /// The others have their turn.
+    Turns(usize),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let who = || 0..CLIENTS;
+    let name = || 0..ROOMS.len() * 3 + CLIENTS;
+    let emit = (
+        vec(name(), 0..3),
+        vec(name(), 0..2),
+        proptest::option::weighted(0.2, who()),
+        proptest::bool::weighted(0.15),
+        prop_oneof![3 => Just(1usize), 1 => 2usize..30],
+    );
+    prop_oneof![
+        8 => (who(), name()).prop_map(|(who, room)| Step::Join(who, room)),
+        4 => (who(), name()).prop_map(|(who, room)| Step::Leave(who, room)),
+        14 => emit.prop_map(|(rooms, except, exclude, volatile, times)| Step::Emit { rooms, except, exclude, volatile, times }),
+        3 => who().prop_map(Step::Direct),
+        10 => (who(), 1usize..40).prop_map(|(who, count)| Step::Take(who, count)),
+        2 => who().prop_map(Step::Cut),
+        3 => who().prop_map(Step::Drop),
+        8 => (who(), 0usize..2).prop_map(|(who, worker)| Step::Come(who, worker)),
+        1 => Just(Step::Kill),
+        6 => (0usize..12).prop_map(Step::Turns),
+    ]
+}
+
+/// What one connection's peer has taken, and what it is told.
+#[derive(Default)]
+struct Line {
+    allowed: Cell<usize>,
+    taken: RefCell<VecDeque<String>>,
+    /// Set by the answer to its connect: whether it was recovered.
+    connected: Cell<Option<bool>>,
+    /// Its worker wants it closed.
+    ended: Cell<bool>,
+}
+
+struct Sink(Rc<Line>);
+
+impl FrameSink for Sink {
+    fn drain(&mut self, outbox: &mut Outbox) -> Drained {
+        while self.0.allowed.get() > 0 {
+            let Some(packet) = outbox.pop() else { return Drained::All };
+            self.0.allowed.set(self.0.allowed.get() - 1);
+            self.0.taken.borrow_mut().push_back(String::from_utf8_lossy(packet.body()).into_owned());
+        }
+        if outbox.is_empty() { Drained::All } else { Drained::Blocked }
+    }
+    fn say_goodbye(&mut self, _: Goodbye, _: &mut Outbox) {}
+    fn finish(&mut self) -> bool {
+        false
+    }
+    fn abort(&mut self) {}
+}
+
+/// Stands for a session.
+struct Ear(Rc<Line>);
+
+impl Actor for Ear {
+    type Context = Context<Self>;
+}
+
+impl Handler<SessionCommand> for Ear {
+    type Result = ();
+
+    fn handle(&mut self, command: SessionCommand, _: &mut Context<Self>) {
+        match command {
+            SessionCommand::Answered { outcome: Outcome::Connected { recovered, .. }, .. } => {
+                self.0.connected.set(Some(recovered));
+            }
+            SessionCommand::OutboxFull(_) | SessionCommand::Evicted | SessionCommand::DrainerLost(_) => {
+                self.0.ended.set(true);
+            }
+            _ => {}
+        }
+    }
+}
+
+struct Connection {
+    worker: usize,
+    slot: SlotKey,
+    line: Rc<Line>,
+    /// It takes nothing any more.
+    is_cut: bool,
+}
+
+/// What a client is, and what it should still see.
+struct Client {
+    pid: PrivateId,
+    socket: SocketId,
+    connection: Option<Connection>,
+    /// Whether it ever was connected: only then has it something to claim.
+    has_session: bool,
+    /// The last token it saw.
+    offset: Option<Offset>,
+    rooms: BTreeSet<RoomName>,
+    /// Plain events for it, in order.
+    owed: VecDeque<u64>,
+    /// Volatile events that were for it.
+    may_see: BTreeSet<u64>,
+}
+
+/// One life of the process.
+struct Life {
+    hub: Addr<Hub>,
+    workers: Vec<Rc<Worker>>,
+}
+
+struct World {
+    on_disk: Option<Scratch>,
+    clients: Vec<Client>,
+    events: u64,
+    drawn: u64,
+    tickets: u64,
+}
+
+impl World {
+    fn new(on_disk: bool) -> Self {
+        let client = |n: usize| Client {
+            pid: PrivateId::from_random([n as u8; 15]),
+            socket: SocketId::from_random([n as u8; 15]),
+            connection: None,
+            has_session: false,
+            offset: None,
+            rooms: BTreeSet::new(),
+            owed: VecDeque::new(),
+            may_see: BTreeSet::new(),
+        };
+        let clients = (0..CLIENTS).map(client).collect();
+        Self { on_disk: on_disk.then(Scratch::new), clients, events: 0, drawn: 100, tickets: 0 }
+    }
+
+    /// Bytes for an id that nobody has.
+    fn draw(&mut self) -> [u8; 15] {
+        self.drawn += 1;
+        let mut bytes = [0xee; 15];
+        bytes[..8].copy_from_slice(&self.drawn.to_le_bytes());
+        bytes
+    }
+
+    fn begin_life(&self) -> Life {
+        let limits = limits();
+        let journal: Box<dyn Journal> = match &self.on_disk {
+            None => Box::new(MemoryJournal::new(Epoch::new(1, 1), Lsn(0), limits.journal_records_max, usize::MAX)),
+            Some(scratch) => {
+                let options = FileOptions::new(Epoch::new(self.drawn as u32, 1), BootId::new(7), &limits);
+                Box::new(FileJournal::open(&scratch.0, options).unwrap())
+            }
+        };
+        let history = History::open(journal, 7, &limits, Arc::default()).unwrap();
+        let stores = Stores { history: Some(history), ..Stores::default() };
+        let (room_changes, _) = tokio::sync::broadcast::channel(1);
+        let hub = Hub::new(limits.clone(), stores, room_changes).start();
+        let start = |id| Worker::start(WorkerId(id), hub.clone().recipient(), limits.clone(), Arc::default());
+        let workers = (0..2).map(start).collect();
+        Life { hub, workers }
+    }
+
+    fn from(&mut self, slot: SlotKey) -> ReplyTo {
+        self.tickets += 1;
+        ReplyTo { slot, ticket: Ticket(self.tickets) }
+    }
+
+    /// Straight into the hub's mailbox, so that its order is the program's.
+    fn tell(&self, life: &Life, worker: usize, command: HubCommand) {
+        let batch = HubBatch { worker: WorkerId(worker as u16), commands: vec![command] };
+        assert!(life.hub.try_send(batch).is_ok(), "hub takes commands");
+    }
+
+    async fn come(&mut self, life: &Life, who: usize, worker: usize) {
+        let (fresh_pid, fresh_socket) = (PrivateId::from_random(self.draw()), SocketId::from_random(self.draw()));
+        let line = Rc::new(Line::default());
+        let ear = Ear(line.clone()).start();
+        let slot = life.workers[worker].open_slot(SessionLink::new(ear.recipient()));
+        life.workers[worker].set_drainer(slot, Box::new(Sink(line.clone())));
+        let from = self.from(slot);
+        let client = &mut self.clients[who];
+        // As a session does: with a claim the socket is the one that it was, else a new one.
+        let claim = client.has_session.then_some(Claim { pid: client.pid, offset: client.offset });
+        if claim.is_none() {
+            client.socket = fresh_socket;
+        }
+        let info = SocketInfo::new(
+            client.socket,
+            NamespacePath::root(),
+            SessionLink::new(Ear(Rc::default()).start().recipient()),
+            Arc::new(Handshake::new(
+                "",
+                std::iter::empty(),
+                Arrival { at: UNIX_EPOCH, address: None, secure: false },
+                0,
+            )),
+            None,
+            true,
+        );
+        let member = life.workers[worker].add_member(Arc::new(info), slot);
+        let connect = self.connect_command(who, from, member, fresh_pid, claim);
+        self.tell(life, worker, connect);
+        let old = self.clients[who].connection.replace(Connection { worker, slot, line: line.clone(), is_cut: false });
+        if let Some(old) = old {
+            // Its session ends when it likes; here, at once.
+            life.workers[old.worker].close_slot(old.slot);
+        }
+        while line.connected.get().is_none() {
+            tokio::task::yield_now().await;
+        }
+        let client = &mut self.clients[who];
+        client.has_session = true;
+        if line.connected.get() != Some(true) {
+            // It is told, so nothing from before is owed.
+            client.pid = fresh_pid;
+            client.offset = None;
+            client.rooms.clear();
+            client.owed.clear();
+            client.may_see.clear();
+        }
+    }
+
+    fn connect_command(
+        &self,
+        who: usize,
+        from: ReplyTo,
+        member: MemberKey,
+        fresh: PrivateId,
+        claim: Option<Claim>,
+    ) -> HubCommand {
+        let socket = self.clients[who].socket;
+        HubCommand::Connect(Box::new(Connect {
+            from,
+            socket,
+            member,
+            namespace: NamespacePath::root(),
+            pid: Some(fresh),
+            reply: Encoded::text("40"),
+            claim: claim.map(|claim| (claim, Encoded::text("40"))),
+        }))
+    }
+
+    /// What the client's peer has taken is what it was owed.
+    fn look(&mut self, who: usize) -> Result<(), TestCaseError> {
+        let client = &mut self.clients[who];
+        let Some(connection) = &client.connection else { return Ok(()) };
+        for packet in connection.line.taken.take() {
+            let Some(event) = packet.strip_prefix(r#"42["e","#) else {
+                prop_assert_eq!(packet, "40");
+                continue;
+            };
+            let (number, token) = event.strip_suffix(r#""]"#).and_then(|event| event.split_once(",\"")).unwrap();
+            let number: u64 = number.parse().unwrap();
+            client.offset = Some(Offset::parse(token).unwrap());
+            if client.may_see.remove(&number) {
+                continue;
+            }
+            let next = client.owed.front().copied();
+            prop_assert_eq!(Some(number), next, "client {} got {} and was owed {:?}", who, number, client.owed);
+            client.owed.pop_front();
+        }
+        Ok(())
+    }
+
+    fn emit(&mut self, life: &Life, target: Target, volatile: bool) {
+        let number = self.events;
+        self.events += 1;
+        for client in &mut self.clients {
+            let is_in = |room: &RoomName| client.rooms.contains(room) || *room == RoomName::from(client.socket);
+            let is_for = client.has_session
+                && target.exclude != Some(client.socket)
+                && (target.rooms.is_empty() || target.rooms.iter().any(is_in))
+                && !target.except.iter().any(is_in);
+            match (is_for, volatile) {
+                (true, false) => client.owed.push_back(number),
+                (true, true) => drop(client.may_see.insert(number)),
+                (false, _) => {}
+            }
+        }
+        let draft = Draft::event(Parser::Json, NamespacePath::root(), "e", &number.to_string(), vec![], true);
+        let grade = if volatile { Grade::Volatile } else { Grade::Plain };
+        let from = self.from(SlotKey { index: u32::MAX, generation: 0 });
+        let event = Broadcast { from, target, draft, grade, ack: AckWanted::No };
+        self.tell(life, 0, HubCommand::Broadcast(Box::new(event)));
+    }
+
+    fn target(&self, rooms: &[usize], except: &[usize], exclude: Option<usize>) -> Target {
+        let names =
+            |names: &[usize]| -> SmallVec<[RoomName; 1]> { names.iter().map(|name| self.room(*name)).collect() };
+        let exclude = exclude.map(|who| self.clients[who].socket);
+        Target { rooms: names(rooms), except: names(except), exclude }
+    }
+
+    /// One of the rooms, or, less often, a client's own.
+    fn room(&self, name: usize) -> RoomName {
+        match name {
+            own if own < CLIENTS => RoomName::from(self.clients[own].socket),
+            shared => RoomName::parse(ROOMS[shared % ROOMS.len()]).unwrap(),
+        }
+    }
+
+    fn take(&self, life: &Life, who: usize, count: usize) {
+        if let Some(connection) = self.clients[who].connection.as_ref().filter(|connection| !connection.is_cut) {
+            connection.line.allowed.set(connection.line.allowed.get().saturating_add(count));
+            life.workers[connection.worker].writable(connection.slot);
+        }
+    }
+
+    fn drop_connection(&mut self, life: &Life, who: usize) {
+        let socket = self.clients[who].socket;
+        let Some(Connection { worker, slot, .. }) = self.clients[who].connection.take() else { return };
+        self.tell(life, worker, HubCommand::Disconnect { slot, socket, forever: false, rooms: None });
+        life.workers[worker].close_slot(slot);
+    }
+
+    fn join_or_leave(&mut self, life: &Life, who: usize, name: usize, joins: bool) {
+        let socket = self.clients[who].socket;
+        let room = RoomName::parse(ROOMS[name % ROOMS.len()]).unwrap();
+        let Some((worker, slot)) = self.clients[who].connection.as_ref().map(|line| (line.worker, line.slot)) else {
+            return;
+        };
+        let from = self.from(slot);
+        let rooms = &mut self.clients[who].rooms;
+        let command = match joins {
+            true => {
+                rooms.insert(room.clone());
+                HubCommand::Join { from, socket, room }
+            }
+            false => {
+                rooms.remove(&room);
+                HubCommand::Leave { from, socket, room }
+            }
+        };
+        self.tell(life, worker, command);
+    }
+
+    /// Everything that was said has been taken in.
+    async fn settle(&self) {
+        for _ in 0..64 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn look_at_all(&mut self, life: &Life) -> Result<(), TestCaseError> {
+        for who in 0..CLIENTS {
+            self.look(who)?;
+            if self.clients[who].connection.as_ref().is_some_and(|connection| connection.line.ended.get()) {
+                self.drop_connection(life, who);
+            }
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self, life: &Life, step: &Step) {
+        match step {
+            Step::Join(who, name) => self.join_or_leave(life, *who, *name, true),
+            Step::Leave(who, name) => self.join_or_leave(life, *who, *name, false),
+            Step::Emit { rooms, except, exclude, volatile, times } => {
+                for _ in 0..*times {
+                    self.emit(life, self.target(rooms, except, *exclude), *volatile);
+                }
+            }
+            Step::Direct(who) => self.emit(life, Target::socket(self.clients[*who].socket), false),
+            Step::Take(who, count) => self.take(life, *who, *count),
+            Step::Cut(who) => {
+                if let Some(connection) = &mut self.clients[*who].connection {
+                    connection.line.allowed.set(0);
+                    connection.is_cut = true;
+                }
+            }
+            Step::Drop(who) => self.drop_connection(life, *who),
+            Step::Come(who, worker) => self.come(life, *who, *worker).await,
+            Step::Turns(count) => {
+                for _ in 0..*count {
+                    tokio::task::yield_now().await;
+                }
+            }
+            Step::Kill => {}
+        }
+    }
+
+    /// One life. At its end the process is killed.
+    async fn live(&mut self, steps: &[Step], is_last: bool) -> Result<(), TestCaseError> {
+        self.draw();
+        let life = self.begin_life();
+        self.settle().await;
+        for step in steps {
+            self.step(&life, step).await;
+            self.look_at_all(&life)?;
+        }
+        self.settle().await;
+        self.look_at_all(&life)?;
+        if is_last {
+            return self.catch_up(&life).await;
+        }
+        if let Some(scratch) = &self.on_disk {
+            // What a killed process leaves behind: dropped, the journal would be closed in order.
+            let left = Scratch::new();
+            std::fs::create_dir(&left.0).unwrap();
+            for file in std::fs::read_dir(&scratch.0).unwrap() {
+                let file = file.unwrap();
+                std::fs::copy(file.path(), left.0.join(file.file_name())).unwrap();
+            }
+            self.on_disk = Some(left);
+        }
+        self.clients.iter_mut().for_each(|client| client.connection = None);
+        Ok(())
+    }
+
+    /// Everybody comes back, takes all there is, and has seen everything.
+    async fn catch_up(&mut self, life: &Life) -> Result<(), TestCaseError> {
+        for _ in 0..8 {
+            for who in 0..CLIENTS {
+                if self.clients[who].connection.as_ref().is_none_or(|connection| connection.is_cut) {
+                    self.come(life, who, who % life.workers.len()).await;
+                }
+                self.take(life, who, 1_000_000);
+            }
+            for _ in 0..8 {
+                self.settle().await;
+            }
+            self.look_at_all(life)?;
+        }
+        for (who, client) in self.clients.iter().enumerate() {
+            prop_assert!(client.owed.is_empty(), "client {} never got {:?}", who, client.owed);
+        }
+        for worker in &life.workers {
+            prop_assert_eq!(worker.metrics().catching_up.get(), 0);
+        }
+        Ok(())
+    }
+}
+
+fn run(steps: &[Step], on_disk: bool) -> Result<(), TestCaseError> {
+    let mut world = World::new(on_disk);
+    let lives: Vec<_> = steps.split(|step| matches!(step, Step::Kill)).collect();
+    for (nth, steps) in lives.iter().enumerate() {
+        let is_last = nth + 1 == lives.len();
+        System::new().block_on(async {
+            let living = tokio::time::timeout(Duration::from_secs(20), world.live(steps, is_last));
+            living.await.map_err(|_| TestCaseError::fail("it hangs"))?
+        })?;
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn who_is_recovered_or_stays_sees_every_event_once_and_in_order(
+        steps in vec(any_step(), 40),
+        on_disk: bool,
+    ) {
+        run(&steps, on_disk)?;
+    }
+}
