@@ -107,10 +107,32 @@ async fn leave(socket: &Socket, args: &Args) -> Result<LeaveReply, Failure> {
 }
 
 async fn publish(socket: &Socket, args: &Args) -> Result<Published, Failure> {
-    let room = text(args, 0, "publish", "room")?;
+    let Addressed { room, volatile } = addressed(args)?;
     let name = text(args, 1, "publish", "event")?;
-    let receipt = socket.everybody().to(room).emit_confirmed(&name, args.skip(2)).await?;
+    let broadcast = socket.everybody().to(room);
+    let broadcast = if volatile { broadcast.volatile() } else { broadcast };
+    let receipt = broadcast.emit_confirmed(&name, args.skip(2)).await?;
     Ok(receipt.into())
+}
+
+/// Where `publish` goes, and in which grade: an object in the place of the room's name.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Addressed {
+    room: String,
+    #[serde(default)]
+    volatile: bool,
+}
+
+/// The first argument of `publish`.
+fn addressed(args: &Args) -> Result<Addressed, Failure> {
+    match args.get(0) {
+        Some(object) if object.trim_start().starts_with('{') => serde_json::from_str(object).map_err(|error| {
+            let expected = "expected a room or an object such as {\"room\": \"lobby\", \"volatile\": true}";
+            Failure::new("bad_request", format!("publish: argument 1: {error}; {expected}"))
+        }),
+        _ => Ok(Addressed { room: text(args, 0, "publish", "room")?, volatile: false }),
+    }
 }
 
 async fn members(socket: &Socket, args: &Args) -> Result<MembersReply, Failure> {

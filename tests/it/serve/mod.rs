@@ -6,3 +6,4 @@ mod metrics;
 mod page;
 mod rate;
 mod status;
+mod vocabulary;

@@ -1,0 +1,58 @@
+//! What clients of `stentor serve` can say, beside what the JavaScript client's tests say to it.
+
+use stentor::{Recovery, vocabulary};
+
+use crate::support::{Hub, Transport, on_every_transport};
+
+fn hub() -> Hub {
+    Hub::start(
+        |builder| builder.recovery(Recovery::memory()),
+        |io| {
+            let _ = vocabulary::install(io.of("/"), None);
+        },
+    )
+}
+
+/// An event that is not kept has no place in what is kept.
+const RECEIPT: &str = r#"432[{"level":"accepted","offset":null,"duplicate":false}]"#;
+
+#[test]
+fn publish_takes_an_object_for_the_room_that_says_the_grade() {
+    let hub = hub();
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send(r#"421["join","lobby"]"#);
+        assert!(client.recv_text().starts_with(r#"431[{"room":"lobby""#));
+        client.send(r#"422["publish",{"room":"lobby","volatile":true},"news",1]"#);
+        let mut told = client.recv_text();
+        // A polling client may be between two requests, and then does not hear it.
+        let heard = told.starts_with(r#"42["news",1,"#);
+        assert!(heard || transport == Transport::Polling, "{told}");
+        if heard {
+            told = client.recv_text();
+        }
+        assert_eq!(told, RECEIPT);
+        client.send(r#"423["publish",{"room":"lobby"},"news",2]"#);
+        assert!(client.recv_text().starts_with(r#"42["news",2,"#));
+        let receipt = client.recv_text();
+        assert!(receipt.starts_with(r#"433[{"level":"accepted","offset":""#), "{receipt}");
+    });
+}
+
+#[test]
+fn publish_says_what_is_wrong_with_such_an_object() {
+    let hub = hub();
+    let mut client = hub.join(Transport::Websocket);
+    for (argument, wrong) in [
+        (r#"{}"#, "missing field `room`"),
+        (r#"{"room":1}"#, "invalid type: integer `1`"),
+        (r#"{"room":"lobby","durable":true}"#, "unknown field `durable`"),
+        (r#"{"room":"lobby","volatile":"yes"}"#, "invalid type: string"),
+        ("[]", "publish: argument 1 (room) is not a string"),
+    ] {
+        client.send(&format!(r#"421["publish",{argument},"news"]"#));
+        let answer = client.recv_text();
+        assert!(answer.starts_with(r#"431[{"error":{"code":"bad_request","#), "{argument}: {answer}");
+        assert!(answer.contains(&wrong.replace('"', "\\\"")), "{argument}: {answer}");
+    }
+}
