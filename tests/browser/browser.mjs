@@ -28,3 +28,49 @@ export async function newPage(browser) {
   );
   return page;
 }
+
+/** What browsers write to the console by themselves when a server does not answer, or refuses. */
+export const NETWORK = /^(Failed to load resource|WebSocket connection to|Access to fetch)/;
+
+/**
+ * A tab with the demo page of `url`, once it is connected.
+ * @param {import("playwright-core").BrowserContext} context
+ * @param {string} url
+ */
+export async function openTab(context, url) {
+  const page = await watchedPage(context);
+  await page.goto(url);
+  await page.waitForSelector("body[data-connected]");
+  // The room has been joined.
+  await page.waitForSelector("#rooms .badge");
+  return page;
+}
+
+/**
+ * A page that remembers what it wrote to the console as errors, what it threw, and how far its layout shifted.
+ * @param {import("playwright-core").BrowserContext} context
+ */
+export async function watchedPage(context) {
+  const page = await context.newPage();
+  /** @type {string[]} */
+  const errors = [];
+  page.on("console", (message) => ["error", "warning"].includes(message.type()) && errors.push(message.text()));
+  page.on("pageerror", (error) => errors.push(`thrown: ${error.stack}`));
+  await page.addInitScript(() => {
+    globalThis.shifts = [];
+    // What follows a click or a key at once is expected by whoever did it.
+    const note = (/** @type {any} */ { value, sources, hadRecentInput }) =>
+      hadRecentInput || globalThis.shifts.push(`${value}: ${sources.map(({ node }) => node?.outerHTML?.slice(0, 80))}`);
+    new PerformanceObserver((list) => list.getEntries().forEach(note)).observe({ type: "layout-shift", buffered: true });
+  });
+  return Object.assign(page, { errors });
+}
+
+/**
+ * For people to look at; git ignores the folder.
+ * @param {import("playwright-core").Page} page
+ * @param {string} name
+ */
+export async function picture(page, name) {
+  await page.screenshot({ path: path.join(REPOSITORY, "screenshots", `${name}.png`), fullPage: true });
+}

@@ -16,7 +16,8 @@ fn files_come_with_their_type_and_are_revalidated_by_a_strong_tag() {
         ("/", "text/html; charset=utf-8"),
         ("/index.html", "text/html; charset=utf-8"),
         ("/style.css", "text/css; charset=utf-8"),
-        ("/demo.js", "text/javascript; charset=utf-8"),
+        ("/demo/main.js", "text/javascript; charset=utf-8"),
+        ("/client/index.js", "text/javascript; charset=utf-8"),
     ] {
         let first = http.get(target);
         assert_eq!(first.head.status, 200, "{target}");

@@ -1,0 +1,199 @@
+/** How the connection stands: in the head of the page, and in the stages from its loss to its return. */
+
+import { allow, allows, badge, byId } from "./element.js";
+import { tell } from "./log.js";
+import { personOf } from "./names.js";
+import { whyItEnded, whyNotConnected } from "./sentences.js";
+
+/** How often a wait is shown anew, in milliseconds. */
+const TICK_MS = 250;
+
+const clock = () => new Date().toTimeString().slice(0, 8);
+
+export class Connection {
+  /** When it was lost, by the steady clock; nothing while it stands. */
+  #lostAt = 0;
+  #idBefore = "";
+  #everConnected = false;
+  /** When the next attempt is due, by the steady clock. */
+  #dueAt = 0;
+  #attempt = 0;
+  /** Why the last attempt failed. */
+  #why = "";
+  /** How many emits waited in this tab when it came back. */
+  #waited = 0;
+
+  /**
+   * @param {import("../client/socket.js").Socket} socket
+   * @param {string} url of the server, as it is told to people
+   * @param {{ isOffline: () => boolean, back: () => Promise<{ recovered: number, lost: number }> }} page
+   */
+  constructor(socket, url, page) {
+    this.socket = socket;
+    this.url = url;
+    this.page = page;
+    socket.io.on("open", () => this.#opened());
+    socket.io.on("reconnect_attempt", (/** @type {number} */ attempt) => this.#retrying(attempt));
+    // Before the library sends them.
+    socket.io.on("open", () => (this.#waited = socket.sendBuffer.length));
+    socket.on("connect", () => this.#back(socket.recovered));
+    socket.on("disconnect", (/** @type {string} */ reason) => this.#gone(reason));
+    socket.on("connect_error", (/** @type {any} */ error) => this.#failed(error));
+    byId("try-now").addEventListener("click", () => allows("try-now") && this.#tryNow());
+    setInterval(() => this.#tick(), TICK_MS);
+  }
+
+  #opened() {
+    const { engine } = this.socket.io;
+    const begun = performance.now();
+    this.#track(engine.transport.name, `opened over ${engine.transport.name}`);
+    engine.once("upgrade", (/** @type {{ name: string }} */ transport) => {
+      const ms = Math.max(1, Math.round(performance.now() - begun));
+      this.#track(transport.name, `upgraded after ${ms} ms, at ${clock()}`);
+      tell(`The connection moved from polling to ${transport.name}, ${ms} ms after it was opened. Nothing was lost on the way.`);
+    });
+  }
+
+  /**
+   * @param {string} name
+   * @param {string} note
+   */
+  #track(name, note) {
+    for (const id of ["polling", "websocket"]) byId(id).toggleAttribute("data-on", id === name);
+    byId("upgraded").textContent = note;
+  }
+
+  /** @param {boolean} recovered */
+  async #back(recovered) {
+    const { socket } = this;
+    const id = /** @type {string} */ (socket.id);
+    this.#state("connected", "Connected", `to ${this.url}`);
+    byId("me").replaceChildren(badge(personOf(id), "this tab"));
+    allow("try-now", false);
+    const first = !this.#everConnected;
+    this.#everConnected = true;
+    this.#dueAt = this.#attempt = 0;
+    if (first) {
+      this.#stage("connected", `since ${clock()}`);
+      tell(`Connected to ${this.url}. Others see this tab as ${personOf(id).name}.`, "good");
+      this.#idBefore = id;
+      await this.page.back();
+      return;
+    }
+    const seconds = Math.max(1, Math.round((performance.now() - this.#lostAt) / 1000));
+    this.#stage("back", `${clock()}, after ${seconds} s`);
+    this.#now("back");
+    const same = id === this.#idBefore;
+    this.#idBefore = id;
+    tell(
+      recovered
+        ? `Back after ${seconds} s. The server knows this tab: it is still ${personOf(id).name}, in the same rooms.`
+        : `Back after ${seconds} s, as a new connection: the server does not know what this tab was, or missed. It is ${personOf(id).name} now, and joins its rooms again.`,
+      recovered ? "good" : "bad",
+    );
+    byId("survivor-id").textContent = same ? "kept" : "a new one";
+    byId("survivor-rooms").textContent = recovered ? "kept by the server" : "joined again by this page";
+    byId("survivor-emits").textContent = this.#waited ? `${this.#waited} kept in this tab, sent now` : "nothing";
+    const missed = await this.page.back();
+    const lost = missed.lost ? `, ${missed.lost} lost` : "";
+    byId("survivor-missed").textContent = recovered ? `${missed.recovered || "nothing"}${missed.recovered ? " came now" : ""}${lost}` : "lost, and said so";
+  }
+
+  /** @param {string} reason */
+  #gone(reason) {
+    this.#lostAt = performance.now();
+    this.#track("", "no connection");
+    for (const stage of ["retrying", "back"]) this.#stage(stage, "–");
+    for (const id of ["survivor-id", "survivor-rooms", "survivor-missed", "survivor-emits"]) byId(id).textContent = "–";
+    this.#stage("gone", `${clock()}`);
+    this.#now("gone");
+    const why = whyItEnded(reason);
+    if (this.page.isOffline()) {
+      this.#state("away", "Offline", "This page cut its own connection.");
+      return;
+    }
+    this.#state("away", "Connection lost", `${capital(why)}.`);
+    tell(`The connection is lost: ${why}.`, "bad");
+    if (this.socket.active) this.#await();
+    else this.#given();
+  }
+
+  /** @param {any} error */
+  async #failed(error) {
+    const refused = !this.socket.active;
+    const why = await whyNotConnected(error, { url: this.url, refused });
+    if (this.socket.connected || this.page.isOffline()) return;
+    if (why !== this.#why) tell(why, "bad");
+    this.#why = why;
+    this.#state("failed", refused ? "Refused" : "Not connected", why);
+    if (refused) this.#given();
+    else this.#await();
+  }
+
+  /** @param {number} attempt */
+  #retrying(attempt) {
+    this.#attempt = attempt;
+    this.#dueAt = 0;
+    this.#now("retrying");
+    this.#stage("retrying", `attempt ${attempt}, now`);
+  }
+
+  /** It comes back by itself. */
+  #await() {
+    const { io } = this.socket;
+    allow("try-now", true);
+    // As long as it can take; the next attempt says when it begins.
+    this.#dueAt = performance.now() + Math.min(io.reconnectionDelay() * 2 ** this.#attempt * (1 + io.randomizationFactor()), io.reconnectionDelayMax());
+    this.#tick();
+  }
+
+  /** It does not. */
+  #given() {
+    allow("try-now", true);
+    this.#dueAt = 0;
+    this.#stage("retrying", "not by itself");
+  }
+
+  #tick() {
+    if (!this.#dueAt || this.socket.connected) return;
+    const seconds = Math.max(1, Math.ceil((this.#dueAt - performance.now()) / 1000));
+    this.#stage("retrying", `attempt ${this.#attempt + 1} within ${seconds} s`);
+    if (!this.#everConnected) this.#now("retrying");
+  }
+
+  #tryNow() {
+    tell("Trying again, because you asked for it.");
+    // Ends the wait, if there is one; what waits to be sent stays, and so does what the server keeps for this tab.
+    this.socket.disconnect().connect();
+  }
+
+  /**
+   * @param {string} state
+   * @param {string} word
+   * @param {string} sentence
+   */
+  #state(state, word, sentence) {
+    /** @type {HTMLElement} */ (document.querySelector(".lamp")).dataset.state = state;
+    byId("state").textContent = word;
+    byId("detail").textContent = sentence;
+    document.body.toggleAttribute("data-connected", state === "connected");
+    if (state === "connected") this.#why = "";
+  }
+
+  /**
+   * @param {string} stage
+   * @param {string} note
+   */
+  #stage(stage, note) {
+    const element = document.querySelector(`[data-stage=${stage}] span`);
+    if (element && element.textContent !== note) element.textContent = note;
+  }
+
+  /** @param {string} stage */
+  #now(stage) {
+    for (const item of document.querySelectorAll("[data-stage]")) item.toggleAttribute("data-now", item.getAttribute("data-stage") === stage);
+  }
+}
+
+/** @param {string} text */
+const capital = (text) => text[0].toUpperCase() + text.slice(1);

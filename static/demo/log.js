@@ -1,0 +1,21 @@
+/** What happened, in plain words, the newest at the end. */
+
+import { byId, make } from "./element.js";
+
+const LINES_MAX = 200;
+
+/**
+ * @param {string} sentence
+ * @param {"good" | "bad" | "note"} [kind]
+ */
+export function tell(sentence, kind = "note") {
+  const log = byId("log");
+  const now = new Date();
+  const time = make("time", { datetime: now.toISOString() }, now.toTimeString().slice(0, 8));
+  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+  const lines = log.firstElementChild;
+  lines.append(make("li", { class: kind }, time, make("span", {}, sentence)));
+  while (lines.children.length > LINES_MAX) lines.firstElementChild.remove();
+  // Who reads further up is left there.
+  if (atEnd) log.scrollTop = log.scrollHeight;
+}

@@ -1,0 +1,31 @@
+/** Names for sockets, drawn from their ids: every tab calls the same socket the same, and nobody has to be asked. Pure. */
+
+/** @type {[string, number][]} words for hues, so that colour is never all that tells two apart */
+const COLOURS = [
+  ["Red", 5],
+  ["Amber", 38],
+  ["Olive", 75],
+  ["Green", 140],
+  ["Teal", 180],
+  ["Blue", 215],
+  ["Violet", 265],
+  ["Rose", 330],
+];
+
+const ANIMALS = [
+  "Badger", "Bear", "Beaver", "Bison", "Crane", "Crow", "Deer", "Dove", "Eagle", "Falcon", "Finch", "Fox", "Goose", "Hare", "Heron", "Horse",
+  "Ibex", "Jay", "Lark", "Lynx", "Marten", "Mole", "Moose", "Otter", "Owl", "Raven", "Robin", "Seal", "Stork", "Swan", "Wolf", "Wren",
+];
+
+/** @typedef {{ name: string, hue: number }} Person */
+
+/**
+ * @param {string} id of a socket
+ * @returns {Person}
+ */
+export function personOf(id) {
+  let hash = 0;
+  for (const char of id) hash = (Math.imul(hash, 31) + char.charCodeAt(0)) >>> 0;
+  const [colour, hue] = COLOURS[hash % COLOURS.length];
+  return { name: `${colour} ${ANIMALS[Math.floor(hash / COLOURS.length) % ANIMALS.length]}`, hue };
+}

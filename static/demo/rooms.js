@@ -1,0 +1,216 @@
+/** The rooms of this tab, and who is in them. The server knows; this page asks it, and is told by the others when to ask. */
+
+import { badge, byId, make } from "./element.js";
+import { tell } from "./log.js";
+import { personOf } from "./names.js";
+
+/** How often the members are asked for when nobody said that they changed, in milliseconds. */
+const ASK_MS = 2_000;
+/** How long an answer is waited for, in milliseconds. */
+const ANSWER_MS = 5_000;
+
+const ROOMS_MAX = 6;
+/** How many members of a room are named. */
+const NAMED_MAX = 8;
+
+/** Where the rooms are kept while the page is loaded anew. */
+const STORED = "stentor rooms";
+
+export class Rooms {
+  /** @type {Map<string, string[]>} room → ids of its members, as far as known */
+  #members = new Map();
+  /** @type {Map<string, string>} the second connection of a tab → that tab */
+  #standIns = new Map();
+  /** Whether the server keeps events for who is away: it then says where in them a joining tab stands. */
+  keeps = false;
+
+  /**
+   * @param {import("../client/socket.js").Socket} socket
+   * @param {() => void} changed called when members have come or gone
+   */
+  constructor(socket, changed) {
+    this.socket = socket;
+    this.changed = changed;
+    for (const room of stored()) this.#members.set(room, []);
+    byId("join-form").addEventListener("submit", (/** @type {Event} */ event) => {
+      event.preventDefault();
+      this.join(byId("join-room").value.trim());
+    });
+    byId("publish-room").addEventListener("change", () => this.changed());
+    socket.on("members changed", (/** @type {any} */ news) => {
+      if (news?.standsInFor) this.#standIns.set(news.id, news.standsInFor);
+      this.ask();
+    });
+    setInterval(() => document.hidden || this.ask(), ASK_MS);
+    this.#show();
+  }
+
+  get names() {
+    return [...this.#members.keys()];
+  }
+
+  /** The room to publish to. */
+  get target() {
+    return byId("publish-room").value;
+  }
+
+  /** @param {string} id */
+  nameOf(id) {
+    const tab = this.#standIns.get(id);
+    if (tab) return tab === this.socket.id ? "this page’s second connection" : `${personOf(tab).name}’s second connection`;
+    return id ? personOf(id).name : "a tab without a connection";
+  }
+
+  /**
+   * The members but this tab.
+   * @param {string} [room] all rooms without one
+   */
+  others(room) {
+    const ids = new Set(room ? this.#members.get(room) : [...this.#members.values()].flat());
+    if (this.socket.id) ids.delete(this.socket.id);
+    return [...ids].sort().map((id) => {
+      const tab = this.#standIns.get(id);
+      const label = tab ? { label: "2nd connection", note: `of ${personOf(tab).name}` } : {};
+      return { id, ...personOf(id), name: this.nameOf(id), ...label };
+    });
+  }
+
+  /** The connection is gone: who is in the rooms is not known any more. */
+  forget() {
+    for (const room of this.names) this.#members.set(room, []);
+    this.#show();
+  }
+
+  /** After a connection that the server does not know: what was joined is joined again. */
+  async rejoin() {
+    await Promise.all(this.names.map((room) => this.join(room, true)));
+  }
+
+  /**
+   * @param {string} room
+   * @param {boolean} [again]
+   */
+  async join(room, again = false) {
+    if (!room) return;
+    if (!again && this.#members.has(room)) return this.#say(`This tab is in ${room} already.`);
+    if (!again && this.#members.size >= ROOMS_MAX) return this.#say(`This page shows ${ROOMS_MAX} rooms at most: leave one first.`);
+    const answer = await answered(this.socket.timeout(ANSWER_MS).emitWithAck("join", room));
+    if (answer.error) return this.#say(`Could not join ${room}: ${answer.error.message}.`, "bad");
+    if (!this.#members.has(room)) this.#members.set(room, [/** @type {string} */ (this.socket.id)]);
+    this.keeps = typeof answer.offset === "string";
+    this.#say(`This tab has joined ${room}, and hears what is published there.`);
+    this.#show();
+    this.announce(room);
+    await this.ask();
+  }
+
+  /** @param {string} room */
+  async leave(room) {
+    const answer = await answered(this.socket.timeout(ANSWER_MS).emitWithAck("leave", room));
+    if (answer.error) return this.#say(`Could not leave ${room}: ${answer.error.message}.`, "bad");
+    this.#members.delete(room);
+    this.#say(`This tab has left ${room}, and hears nothing of it from now on.`);
+    this.#show();
+    this.announce(room);
+    this.changed();
+    byId("join-room").focus();
+  }
+
+  /**
+   * Tells the members of a room to look who is there. May be lost: they look from time to time anyway.
+   * @param {string} room
+   * @param {import("../client/socket.js").Socket} [socket]
+   * @param {object} [news]
+   */
+  announce(room, socket = this.socket, news = {}) {
+    socket.volatile.emit("publish", { room, volatile: true }, "members changed", news);
+  }
+
+  /** Asks for the members of all rooms. */
+  async ask() {
+    if (!this.socket.connected) return;
+    await Promise.all(
+      this.names.map(async (room) => {
+        const { members } = await answered(this.socket.timeout(ANSWER_MS).emitWithAck("members", room));
+        if (members && this.#members.has(room)) this.#members.set(room, members);
+      }),
+    );
+    const known = new Set([...this.#members.values()].flat());
+    for (const id of this.#standIns.keys()) if (!known.has(id)) this.#standIns.delete(id);
+    this.#show();
+    this.changed();
+  }
+
+  #show() {
+    store(this.names);
+    const list = byId("rooms");
+    const rows = [...this.#members].map(([room, members]) => this.#row(room, members));
+    // Only what has changed, so that the focus stays where it is.
+    for (const row of rows) {
+      const shown = [...list.children].find((/** @type {any} */ one) => one.dataset.room === row.dataset.room);
+      if (!shown) list.append(row);
+      else if (shown.dataset.members !== row.dataset.members) shown.querySelector(".members").replaceWith(/** @type {Element} */ (row.querySelector(".members")));
+      if (shown) shown.dataset.members = row.dataset.members;
+    }
+    for (const shown of [...list.children]) if (!this.#members.has(shown.dataset.room)) shown.remove();
+    const select = byId("publish-room");
+    if ([...select.options].map(({ value }) => value).join("\n") !== this.names.join("\n")) {
+      const { value } = select;
+      select.replaceChildren(...this.names.map((room) => make("option", {}, room)));
+      if (this.#members.has(value)) select.value = value;
+    }
+  }
+
+  /**
+   * @param {string} room
+   * @param {string[]} members
+   */
+  #row(room, members) {
+    const me = this.socket.id;
+    const sorted = [...members].sort((a, b) => Number(b === me) - Number(a === me) || (a < b ? -1 : 1));
+    const people = sorted.slice(0, NAMED_MAX).map((id) => badge({ ...personOf(id), name: this.nameOf(id) }, id === me ? "this tab" : ""));
+    if (!members.length) people.push(make("span", {}, "not known without a connection"));
+    const more = members.length > NAMED_MAX ? [`and ${members.length - NAMED_MAX} more`] : [];
+    const leave = make("button", { type: "button", "aria-label": `Leave ${room}` }, "Leave");
+    leave.addEventListener("click", () => this.leave(room));
+    const row = make("li", {}, make("b", {}, room), make("span", { class: "members" }, ...people, ...more), leave);
+    row.dataset.room = room;
+    row.dataset.members = `${me} ${sorted}`;
+    return row;
+  }
+
+  /**
+   * @param {string} sentence
+   * @param {"good" | "bad" | "note"} [kind]
+   */
+  #say(sentence, kind) {
+    byId("rooms-outcome").textContent = sentence;
+    tell(sentence, kind);
+  }
+}
+
+/**
+ * @param {Promise<any>} answer
+ * @returns {Promise<any>} the answer, or what went wrong in the same shape
+ */
+const answered = (answer) => answer.catch((error) => ({ error }));
+
+/** The rooms of this tab before it was loaded anew; where the browser keeps nothing for pages, those of a new one. */
+function stored() {
+  try {
+    const rooms = JSON.parse(sessionStorage.getItem(STORED) ?? "null");
+    if (Array.isArray(rooms)) return rooms.filter((room) => typeof room === "string").slice(0, ROOMS_MAX);
+  } catch (/** @type {any} */ error) {
+    if (!(error instanceof SyntaxError)) tell("This browser keeps nothing for this page: when it is loaded anew, its rooms are forgotten. All else works.");
+  }
+  return ["lobby"];
+}
+
+/** @param {string[]} rooms */
+function store(rooms) {
+  try {
+    sessionStorage.setItem(STORED, JSON.stringify(rooms));
+  } catch {
+    // Said when it was read.
+  }
+}

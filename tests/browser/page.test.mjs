@@ -1,0 +1,181 @@
+/** The demo page of `stentor serve`, in two tabs: all that it promises to show, seen as a visitor sees it. */
+
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { after, afterEach, before, describe, test } from "node:test";
+import { startHub } from "../clients/harness.mjs";
+import { launch, openTab, picture } from "./browser.mjs";
+
+const AXE = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+const WIDE = { width: 1440, height: 1000 };
+const SMALL = { width: 320, height: 700 };
+
+describe("the demo page", () => {
+  let browser;
+  let hub;
+  let context;
+  before(async () => {
+    browser = await launch();
+    hub = await startHub({ recovery: "memory" });
+  });
+  afterEach(() => context?.close());
+  after(async () => {
+    await browser?.close();
+    await hub?.stop();
+  });
+
+  const open = async (count, options) => {
+    context = await browser.newContext({ viewport: WIDE, ...options });
+    const tabs = [];
+    for (let n = 0; n < count; n += 1) tabs.push(await openTab(context, hub.url));
+    return tabs;
+  };
+  const nameOf = (tab) => tab.locator("#me .badge").evaluate((badge) => badge.firstChild.textContent);
+  /** Waits until the element says something that matches. */
+  const says = async (tab, selector, pattern) => {
+    const element = tab.locator(selector);
+    await tab
+      .waitForFunction(([selector, source]) => new RegExp(source).test(document.querySelector(selector).textContent), [selector, pattern.source], { timeout: 10_000 })
+      .catch(async () => assert.match(await element.textContent(), pattern, selector));
+  };
+  const isCalm = async (...tabs) => {
+    for (const tab of tabs) {
+      assert.deepEqual(tab.errors, [], "errors in the console");
+      assert.deepEqual(await tab.evaluate(() => globalThis.shifts), [], "layout shifts");
+    }
+  };
+
+  test("what a client emits the server hears, and no other tab", async () => {
+    const [one, two] = await open(2);
+    const other = await nameOf(two);
+    await says(one, "#client-diagram", new RegExp(other));
+    await one.fill("#emit-text", "a secret");
+    await one.click("#emit-form button");
+    await says(one, "#client-outcome", new RegExp(`The server heard “a secret” and answered this tab. ${other} heard nothing.`));
+    assert.match(await one.locator("#client-diagram").textContent(), /This tabanswered “a secret”Serverheard it.*heard nothing/);
+    await says(one, "#log", /This tab emitted “a secret”\. The server heard it/);
+    assert.doesNotMatch(await two.locator("body").textContent(), /a secret/);
+    await isCalm(one, two);
+  });
+
+  test("what the server emits every member hears, this tab too", async () => {
+    const [one, two] = await open(2);
+    const [first, second] = [await nameOf(one), await nameOf(two)];
+    await says(one, "#server-diagram", new RegExp(second));
+    await says(two, "#server-diagram", new RegExp(first));
+    await one.fill("#publish-text", "news");
+    await one.click("#publish-form button");
+    await says(one, "#server-outcome", new RegExp(`This tab and ${second} heard “news”. This tab had published it.`));
+    await says(two, "#server-outcome", new RegExp(`This tab and ${first} heard “news”. ${first} had published it.`));
+    for (const tab of [one, two]) assert.equal(await tab.locator("#server-diagram [data-mood=heard]").count(), 2);
+    await picture(one, "wide-two-emits");
+    await isCalm(one, two);
+  });
+
+  test("rooms are joined and left, and their members are live", async () => {
+    const [one, two] = await open(2);
+    const second = await nameOf(two);
+    await two.fill("#join-room", "attic");
+    await two.click("#join-form button");
+    await one.fill("#join-room", "attic");
+    await one.click("#join-form button");
+    await says(one, "#rooms [data-room=attic]", new RegExp(second));
+    await says(two, "#rooms [data-room=attic]", new RegExp(await nameOf(one)));
+    await two.click("[aria-label='Leave attic']");
+    await one.waitForFunction((name) => !document.querySelector("[data-room=attic]").textContent.includes(name), second);
+    await one.selectOption("#publish-room", "attic");
+    await one.fill("#publish-text", "for the attic");
+    await one.click("#publish-form button");
+    await says(one, "#server-outcome", /only one in the room, heard “for the attic”/);
+    assert.doesNotMatch(await two.locator("body").textContent(), /for the attic/);
+    await two.close();
+    await one.waitForFunction((name) => !document.querySelector("[data-room=lobby]").textContent.includes(name), second);
+    await isCalm(one);
+  });
+
+  test("the transport in use is shown, and the moment of the upgrade", async () => {
+    const [one] = await open(1);
+    await says(one, "#upgraded", /^upgraded after \d+ ms, at \d\d:\d\d:\d\d$/);
+    assert.ok(await one.locator("#websocket[data-on]").isVisible());
+    assert.equal(await one.locator("#polling[data-on]").count(), 0);
+    await says(one, "#log", /The connection moved from polling to websocket/);
+    await isCalm(one);
+  });
+
+  for (const [name, options] of Object.entries({
+    light: {},
+    dark: { colorScheme: "dark" },
+    small: { viewport: SMALL },
+  })) {
+    test(`axe finds nothing wrong: ${name}`, async () => {
+      const [one] = await open(1, options);
+      await one.click("#emit-form button");
+      await says(one, "#client-outcome", /The server heard/);
+      await one.click("#elsewhere summary");
+      await one.evaluate(AXE);
+      const { violations } = await one.evaluate(() => globalThis.axe.run({ resultTypes: ["violations"] }));
+      assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html)}`), []);
+      const overflow = await one.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+      assert.equal(overflow, 0, "nothing reaches beyond the side of the screen");
+      await picture(one, name);
+      await isCalm(one);
+    });
+  }
+
+  test("all of it is done by keyboard", async () => {
+    const [one] = await open(1);
+    const focused = () => one.evaluate(() => document.activeElement.id || document.activeElement.className || document.activeElement.tagName);
+    const seen = [];
+    for (let n = 0; n < 24; n += 1) {
+      await one.keyboard.press("Tab");
+      seen.push(await focused());
+    }
+    for (const control of ["skip", "emit-text", "publish-text", "publish-room", "offline", "join-room", "log"]) {
+      assert.ok(seen.includes(control), `${control} in ${seen}`);
+    }
+    await one.focus("#emit-text");
+    await one.keyboard.press("Enter");
+    await says(one, "#client-outcome", /The server heard/);
+    await one.focus("#offline");
+    await one.keyboard.press("Space");
+    await one.waitForSelector("#offline[aria-checked=true]");
+    await one.keyboard.press("Space");
+    await one.waitForSelector("#offline[aria-checked=false]");
+    await one.waitForSelector("body[data-connected]");
+    await isCalm(one);
+  });
+
+  test("nothing travels for who wants it still, and all is told", async () => {
+    const [one] = await open(1, { reducedMotion: "reduce" });
+    await one.evaluate(() => {
+      globalThis.animated = 0;
+      const { animate } = Element.prototype;
+      Element.prototype.animate = function (...args) {
+        globalThis.animated += 1;
+        return animate.apply(this, args);
+      };
+    });
+    await one.click("#emit-form button");
+    await says(one, "#client-outcome", /The server heard/);
+    assert.equal(await one.evaluate(() => globalThis.animated), 0);
+    await isCalm(one);
+  });
+
+  test("the code beside an action is the page's own", async () => {
+    const [one] = await open(1);
+    const shown = await one.locator("pre[data-language=client]").allTextContents();
+    const sources = await one.evaluate(async () => {
+      const scripts = performance.getEntriesByType("resource").map(({ name }) => name).filter((name) => name.includes("/demo/"));
+      return Promise.all(scripts.map(async (script) => (await fetch(script)).text()));
+    });
+    // Beside the types and the deadlines, which the page leaves out.
+    const plain = sources.join("\n").replaceAll(/\/\*\*.*?\*\/ |\.timeout\(\w+\)|this\.#?/g, "");
+    assert.ok(shown.length >= 5);
+    for (const line of shown.join("\n").split("\n")) {
+      const [call] = /socket\b.*\)/.exec(line);
+      assert.ok(plain.includes(call), call);
+    }
+  });
+});
