@@ -1,4 +1,4 @@
-//! One room of 1000 members; one publisher, then four, that are not in it; a closed loop. Every member must see every
+//! One room of 1000 members (or `--members`); one publisher, then four, that are not in it; a closed loop. Every member must see every
 //! event once, each publisher's in order, and all members the publishers in one and the same interleaving.
 
 use std::collections::HashSet;
@@ -12,7 +12,6 @@ use crate::payload;
 use crate::process::{self, Server};
 use crate::report::{self, Report, Verdict, grouped, line, micros_each, rounded, title};
 
-const MEMBERS: usize = 1000;
 const PUBLISHERS: [usize; 2] = [1, 4];
 const WARM_UP: Duration = Duration::from_secs(2);
 /// design.md section 9: user CPU per delivery above the write itself.
@@ -29,11 +28,12 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
 }
 
 fn measure_with(publishers: usize, options: &Options, report: &mut Report) -> Result<(), Failure> {
-    process::allow_descriptors(MEMBERS + publishers)?;
+    let members = options.members;
+    process::allow_descriptors(members + publishers)?;
     let server = Server::under_test(options, &[])?;
-    let room = |index| (index < MEMBERS).then(|| "hall".to_owned());
-    let mut fleet = Fleet::open(server.address, MEMBERS + publishers, room)?;
-    let mut load = Fanout::new(publishers, options.window);
+    let room = move |index| (index < members).then(|| "hall".to_owned());
+    let mut fleet = Fleet::open(server.address, members + publishers, room)?;
+    let mut load = Fanout::new(members, publishers, options.window);
 
     fleet.send(|outgoing| load.open_windows(outgoing))?;
     fleet.run(WARM_UP, &mut load)?;
@@ -45,7 +45,7 @@ fn measure_with(publishers: usize, options: &Options, report: &mut Report) -> Re
     load.closing = true;
     fleet.drain(&mut load, Fanout::is_drained)?;
 
-    let name = format!("fanout 1 × {MEMBERS}, {publishers} publisher(s)");
+    let name = format!("fanout 1 × {members}, {publishers} publisher(s)");
     let seconds = (end.at - start.at).as_secs_f64();
     let setting = options.setting();
     title(&name, format!("100-byte payload, {} outstanding each, {seconds:.1} s, {setting}", options.window));
@@ -63,6 +63,7 @@ fn measure_with(publishers: usize, options: &Options, report: &mut Report) -> Re
 }
 
 struct Fanout {
+    members: usize,
     publishers: Vec<Publisher>,
     window: u32,
     /// The next sequence number of each member and publisher, member by member.
@@ -89,13 +90,14 @@ struct Publisher {
 }
 
 impl Fanout {
-    fn new(publishers: usize, window: usize) -> Self {
+    fn new(members: usize, publishers: usize, window: usize) -> Self {
         let publisher = |_| Publisher { published: 0, completed: 0, outstanding: vec![(0, Instant::now()); window] };
         Self {
+            members,
             publishers: (0..publishers).map(publisher).collect(),
             window: window as u32,
-            expected: vec![0; MEMBERS * publishers],
-            histories: vec![0; MEMBERS],
+            expected: vec![0; members * publishers],
+            histories: vec![0; members],
             skipped: HashSet::new(),
             delivered: 0,
             duplicates: 0,
@@ -116,9 +118,9 @@ impl Fanout {
     fn publish(&mut self, publisher: usize, outgoing: &mut Outgoing) {
         let this = &mut self.publishers[publisher];
         let payload = payload::write(publisher, this.published);
-        this.outstanding[(this.published % self.window) as usize] = (MEMBERS as u32, Instant::now());
+        this.outstanding[(this.published % self.window) as usize] = (self.members as u32, Instant::now());
         this.published += 1;
-        outgoing.send(MEMBERS + publisher, &[br#"42["publish","hall","ev",""#, &payload[..], br#""]"#].concat());
+        outgoing.send(self.members + publisher, &[br#"42["publish","hall","ev",""#, &payload[..], br#""]"#].concat());
     }
 
     /// One member has received one event, for the first time.
@@ -175,7 +177,7 @@ impl Fanout {
         Verdict {
             checked: self.delivered + self.duplicates,
             faults: vec![
-                (published * MEMBERS as u64 - self.delivered, "lost"),
+                (published * self.members as u64 - self.delivered, "lost"),
                 (self.duplicates, "duplicate"),
                 (self.late, "out of order"),
                 (interleavings.len() as u64 - 1, "other interleavings"),
@@ -187,7 +189,8 @@ impl Fanout {
 impl Workload for Fanout {
     fn on_packet(&mut self, at: usize, packet: &[u8], outgoing: &mut Outgoing) -> Result<(), Failure> {
         let delivery = read_delivery(packet).filter(|(publisher, sequence)| {
-            at < MEMBERS && self.publishers.get(*publisher).is_some_and(|publisher| *sequence < publisher.published)
+            at < self.members
+                && self.publishers.get(*publisher).is_some_and(|publisher| *sequence < publisher.published)
         });
         let (publisher, sequence) = delivery.ok_or_else(|| unexpected(packet, "a delivery of what was published"))?;
         let history = &mut self.histories[at];

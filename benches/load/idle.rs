@@ -36,7 +36,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     title(&name, format!("{rooms} rooms of {ROOM_MEMBERS}, a browser's headers, {setting}"));
     let budget = match options.recovery {
         Recovery::Off => 2.1,
-        Recovery::Memory => 2.6,
+        Recovery::Memory | Recovery::Disk => 2.6,
     };
     let resident = memory_line("memory once settled", empty, settled, connections);
     let count = connections as u64;

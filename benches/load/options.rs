@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::Failure;
 
-const USAGE: &str = "usage: cargo bench --bench load -- [fanout|echo|idle|all]… [--recovery off|memory] [--workers 1] \
-[--seconds 8] [--window 1] [--connections 10000] [--url 127.0.0.1:PORT --pid PID]
+const USAGE: &str = "usage: cargo bench --bench load -- [fanout|echo|idle|all]… [--recovery off|memory|disk] [--workers 1] \
+[--seconds 8] [--window 1] [--connections 10000] [--members 1000] [--url 127.0.0.1:PORT --pid PID]
 The server is $STENTOR_BIN, or `stentor` in the target directory of this bench. One that already runs is not pinned here: \
 start it under `taskset -c 0`, for idle with a ping interval of 10 s or less.";
 
@@ -21,6 +21,8 @@ pub(crate) enum Load {
 pub(crate) enum Recovery {
     Off,
     Memory,
+    /// In a folder of its own under the system's temporary one.
+    Disk,
 }
 
 impl Recovery {
@@ -29,6 +31,7 @@ impl Recovery {
         match self {
             Self::Off => "off",
             Self::Memory => "memory",
+            Self::Disk => "disk",
         }
     }
 }
@@ -51,6 +54,8 @@ pub(crate) struct Options {
     pub(crate) window: usize,
     /// How many connections the idle load opens.
     pub(crate) connections: usize,
+    /// How many members the room of the fan-out has; one of them shows what a direct emit costs.
+    pub(crate) members: usize,
     pub(crate) running: Option<Running>,
 }
 
@@ -63,6 +68,7 @@ impl Options {
             measured: Duration::from_secs(8),
             window: 1,
             connections: 10_000,
+            members: 1_000,
             running: None,
         };
         let (mut address, mut pid) = (None, None);
@@ -83,9 +89,10 @@ impl Options {
                 "idle" => options.add(&[Load::Idle]),
                 "all" => options.add(&[Load::Fanout, Load::Echo, Load::Idle]),
                 "--recovery" => {
-                    options.recovery = match value("off or memory")? {
+                    options.recovery = match value("off, memory or disk")? {
                         (_, word, _) if word == "off" => Recovery::Off,
                         (_, word, _) if word == "memory" => Recovery::Memory,
+                        (_, word, _) if word == "disk" => Recovery::Disk,
                         refused => return Err(refusal(&refused)),
                     }
                 }
@@ -98,6 +105,7 @@ impl Options {
                 "--connections" => {
                     options.connections = in_range(&value("a number from 100 to 1000000")?, 100, 1_000_000)?;
                 }
+                "--members" => options.members = in_range(&value("a number from 1 to 10000")?, 1, 10_000)?,
                 "--url" => {
                     let given = value("an address such as 127.0.0.1:3000")?;
                     let bare = given.1.trim_start_matches("http://").trim_end_matches('/');

@@ -24,6 +24,8 @@ pub(crate) struct Server {
     pid: i32,
     /// None when somebody else started it.
     child: Option<Child>,
+    /// What it keeps on disk, removed with it.
+    data: PathBuf,
 }
 
 /// CPU time of all threads of the server since its start; resolution is the kernel's tick, 10 ms.
@@ -47,7 +49,7 @@ impl Server {
     /// process that somebody else started is only looked at: not pinned, not killed.
     pub(crate) fn under_test(options: &Options, extra: &[&str]) -> Result<Self, Failure> {
         let mut server = match options.running {
-            Some(running) => Self { address: running.address, pid: running.pid, child: None },
+            Some(running) => Self { address: running.address, pid: running.pid, child: None, data: PathBuf::new() },
             None => Self::spawn(options, extra)?,
         };
         pin(GENERATOR_CPU);
@@ -58,10 +60,13 @@ impl Server {
     fn spawn(options: &Options, extra: &[&str]) -> Result<Self, Failure> {
         let binary = binary()?;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let data = std::env::temp_dir().join(format!("stentor-load-{port}"));
         let mut command = Command::new(&binary);
         command
             .args(["serve", "--host", "127.0.0.1", "--log-level", "warn", "--recovery", options.recovery.word()])
             .args(["--port", &port.to_string(), "--workers", &options.workers.to_string()])
+            .arg("--data-dir")
+            .arg(&data)
             .args(extra)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
@@ -70,7 +75,7 @@ impl Server {
         pin(SERVER_CPU);
         let child = command.spawn().map_err(|error| format!("cannot start {}: {error}", binary.display()))?;
         let pid = i32::try_from(child.id())?;
-        Ok(Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), pid, child: Some(child) })
+        Ok(Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), pid, child: Some(child), data })
     }
 
     fn wait_until_it_accepts(&mut self) -> Result<(), Failure> {
@@ -120,6 +125,7 @@ impl Drop for Server {
             // Both fail only if it has already ended, which is what is wanted.
             let _ = child.kill();
             let _ = child.wait();
+            let _ = fs::remove_dir_all(&self.data);
         }
     }
 }
