@@ -1,0 +1,113 @@
+/** The proxy does to bytes and connections what its faults say, so that a quiet run is not one in which nothing went wrong. */
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import net from "node:net";
+import { after, before, describe, test } from "node:test";
+import { Link } from "./proxy.mjs";
+
+let server;
+let link;
+
+/** Connections as the server sees them, the newest last. */
+const accepted = [];
+
+before(async () => {
+  server = net.createServer((socket) => {
+    accepted.push(socket);
+    socket.on("error", () => {}).on("data", (chunk) => socket.write(chunk));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  link = await new Link(server.address().port).listen();
+});
+
+after(() => {
+  link.close();
+  server.close();
+  for (const socket of accepted) socket.destroy();
+});
+
+/** A connection through the link that has said and heard something. */
+async function connected() {
+  const { port, hostname } = new URL(link.url);
+  const socket = net.connect(Number(port), hostname);
+  const heard = [];
+  // How it ends is each test's to say.
+  socket.on("data", (chunk) => heard.push(chunk)).on("error", () => {});
+  const echo = async (text) => {
+    const before = heard.length;
+    socket.write(text);
+    let length = 0;
+    while (length < text.length) {
+      await once(socket, "data");
+      length = Buffer.concat(heard.slice(before)).length;
+    }
+    return heard.slice(before).map(String);
+  };
+  await echo("hello");
+  return { socket, echo, peer: accepted.at(-1) };
+}
+
+describe("a link", () => {
+  test("that drops ends the connection on both sides", async () => {
+    const { socket, peer } = await connected();
+    const ends = Promise.all([once(socket, "end"), once(peer, "end")]);
+    link.drop();
+    await ends;
+  });
+
+  test("that resets resets it on both sides", async () => {
+    const { socket, peer } = await connected();
+    const errors = Promise.all([once(socket, "error"), once(peer, "error")]);
+    link.reset();
+    assert.deepEqual((await errors).map(([{ code }]) => code), ["ECONNRESET", "ECONNRESET"]);
+  });
+
+  test("that is silent forwards nothing, and lets only the client know", async () => {
+    const { socket, peer } = await connected();
+    let told = false;
+    peer.on("data", () => (told = true)).on("close", () => (told = true));
+    const end = once(socket, "end");
+    link.silence(10);
+    socket.write("lost");
+    await end;
+    const { echo } = await connected();
+    await echo("a later connection works");
+    assert.equal(told, false);
+    assert.equal(peer.readyState, "open");
+    peer.destroy();
+  });
+
+  test("that stalls loses nothing and keeps the order", async () => {
+    const { socket, echo } = await connected();
+    link.stall(20);
+    const heard = echo("one two three");
+    assert.equal((await heard).join(""), "one two three");
+    socket.destroy();
+  });
+
+  test("that is offline resets whoever connects, until it is clear", async () => {
+    link.offline(60_000);
+    await assert.rejects(connected(), { code: "ECONNRESET" });
+    link.clear();
+    const { socket } = await connected();
+    socket.destroy();
+  });
+
+  test("forwards every byte in bad weather", async () => {
+    const { socket, echo } = await connected();
+    link.weather = { latency: 2, sliced: true };
+    const heard = await echo("byte by byte");
+    assert.equal(heard.join(""), "byte by byte");
+    link.clear();
+    socket.destroy();
+  });
+
+  test("ends a connection whose server has gone", async () => {
+    const { socket, peer } = await connected();
+    const close = once(socket, "close");
+    peer.destroy();
+    await close;
+  });
+});
