@@ -162,6 +162,11 @@ impl FileJournal {
 
     /// Encodes `record` behind what is pending, and begins another segment where it has no room in this one.
     fn encode(&mut self, record: &Record) -> Result<(), JournalError> {
+        // Compiled in to show that the torture notices (`make torture-planted`).
+        #[cfg(stentor_planted_bug)]
+        if record.lsn.0.is_multiple_of(1000) {
+            return Ok(());
+        }
         let begin = self.pending.len();
         codec::encode(record, &mut self.pending);
         let bytes = self.pending.len() - begin;

@@ -83,6 +83,6 @@ export class History {
 
 /** The text of event `n`: everybody who knows the number can tell whether it arrived whole. Now and then a long one. */
 export function text(n) {
-  const length = n % 97 === 0 ? 20_000 : (n * 31) % 300;
+  const length = n % 23 === 0 ? 20_000 : (n * 31) % 300;
   return `${n}:`.padEnd(length, "abcdefghij");
 }

@@ -14,7 +14,7 @@ const ANSWER_MS = 5_000;
 
 /** Events at once, and milliseconds until the next. */
 const BURST = [1, 4];
-const PAUSE_MS = [4, 20];
+const PAUSE_MS = [2, 12];
 
 export class Publisher {
   /** Answers that were errors, by code. */

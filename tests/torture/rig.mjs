@@ -27,6 +27,8 @@ const PUBLISHERS = 3;
 
 export class Rig {
   history = new History();
+  /** What became of reconnects in the lives of the server that have ended. */
+  #verdicts = {};
   counts = { kills: 0, cuts: 0, events: 0, deliveries: 0, reconnects: 0, recovered: 0, unanswered: 0 };
 
   #seed;
@@ -43,10 +45,6 @@ export class Rig {
     this.#seconds = seconds;
     this.#clients = clients;
     this.#server = new Server(kind, { ping: PING_MS });
-  }
-
-  get server() {
-    return this.#server;
   }
 
   /** Everybody connected, and the clients in some rooms each. */
@@ -113,6 +111,8 @@ export class Rig {
 
   async #kill(ms) {
     this.counts.kills += 1;
+    // Its counters die with it.
+    await this.#keepVerdicts();
     await this.#server.kill();
     await pause(ms);
     await this.#server.start();
@@ -146,6 +146,18 @@ export class Rig {
     await this.history.until("quiet", () => noisy().length === 0, QUIET_MS).catch((error) => {
       throw new Error(`${error.message}: ${noisy().map(({ name }) => name).join("; ")}`);
     });
+  }
+
+  async #keepVerdicts() {
+    for (const [verdict, count] of await this.#server.verdicts()) {
+      if (count > 0) this.#verdicts[verdict] = (this.#verdicts[verdict] ?? 0) + count;
+    }
+  }
+
+  /** The run is over: what the server says of all its lives. */
+  async verdicts() {
+    await this.#keepVerdicts();
+    return this.#verdicts;
   }
 
   #count() {

@@ -45,6 +45,7 @@ async function torture() {
   const rules = {};
   const files = [];
   let done = 0;
+  let verdicts = {};
   try {
     await rig.start();
     for (let cycle = 1; cycle <= cycles; cycle++) {
@@ -68,12 +69,14 @@ async function torture() {
       }
       rig.forget();
     }
+    verdicts = await rig.verdicts();
   } finally {
     await rig.stop();
   }
   const { reconnects, recovered } = rig.counts;
   const share = reconnects > 0 ? recovered / reconnects : 0;
-  console.log(JSON.stringify({ seed, cycles: done, ...rig.counts, recoveredShare: Number(share.toFixed(4)), violations: rules, files }));
+  const summary = { seed, server: options.server, cycles: done, ...rig.counts, recoveredShare: Number(share.toFixed(4)), verdicts };
+  console.log(JSON.stringify({ ...summary, violations: rules, files }));
   return { wrong: files.length > 0, blind: share < Number(options["recovered-min"]), share };
 }
 

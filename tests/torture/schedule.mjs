@@ -9,6 +9,9 @@ const DRAWN = Object.entries(FAULTS).flatMap(([fault, weight]) => Array(weight).
 /** Share of cycles in which the server is killed. */
 const KILLED = 0.85;
 
+/** Share of clients that are away when it is. */
+const AWAY_AT_KILL = 0.4;
+
 /** Share of cuts after which the client cannot come back at once. */
 const KEPT_OFFLINE = 0.6;
 
@@ -25,7 +28,7 @@ export function schedule({ seed, cycle, clients, links, rooms, seconds }) {
   const length = Math.round(seconds * 1000);
   const moment = () => random.between(0, length);
   const steps = [];
-  for (let left = random.between(clients >> 1, clients * 2); left > 0; left--) {
+  for (let left = random.between(clients >> 1, clients); left > 0; left--) {
     const step = { at: moment(), what: random.pick(DRAWN), who: random.between(0, links - 1), ms: random.between(20, length >> 1) };
     if (random.chance(KEPT_OFFLINE)) step.offline = random.between(20, length >> 1);
     steps.push(step);
@@ -33,6 +36,15 @@ export function schedule({ seed, cycle, clients, links, rooms, seconds }) {
   for (let left = random.between(0, clients); left > 0; left--) {
     steps.push({ at: moment(), what: random.chance(0.6) ? "join" : "leave", who: random.between(0, clients - 1), room: random.pick(rooms) });
   }
-  if (random.chance(KILLED)) steps.push({ at: random.between(length / 5, length), what: "kill", who: -1, ms: random.between(0, 200) });
+  if (random.chance(KILLED)) {
+    const kill = { at: random.between(length >> 2, length), what: "kill", who: -1, ms: random.between(0, 200) };
+    steps.push(kill);
+    // Away at the kill and back behind it: these need what only the disk knows.
+    for (let who = 0; who < links; who++) {
+      if (!random.chance(AWAY_AT_KILL)) continue;
+      const before = random.between(0, kill.at);
+      steps.push({ at: kill.at - before, what: random.pick(["drop", "reset", "silence"]), who, ms: 0, offline: before + random.between(0, 300) });
+    }
+  }
   return steps.sort((a, b) => a.at - b.at);
 }

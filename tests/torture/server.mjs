@@ -21,11 +21,27 @@ const OUTPUT_LENGTH = 4_000;
  */
 const COMMANDS = {
   "stentor, disk": ({ port, data, ping }) => [...stentor(port, ping), "--recovery", "disk", "--data-dir", data],
+  "stentor, disk, small": ({ port, data, ping }) => [...stentor(port, ping), "--recovery", "disk", "--data-dir", data, ...SMALL],
   "stentor, memory": ({ port, ping }) => [...stentor(port, ping), "--recovery", "memory"],
   "stentor, off": ({ port, ping }) => [...stentor(port, ping), "--recovery", "off"],
   "node, recovery": ({ port, ping }) => [...reference(port, ping), "recovery"],
   "node, off": ({ port, ping }) => [...reference(port, ping), "off"],
 };
+
+/**
+ * Bounds that are met within a run: memory holds less than a reconnect asks for, files are dropped while clients need them, a reader
+ * that stalls for a moment lags.
+ */
+const SMALL = Object.entries({
+  "--journal-records-max": 64,
+  "--journal-segments-max": 2,
+  "--journal-segment-bytes": 1 << 20,
+  "--recovery-left-rooms-max": 4,
+  "--replay-bytes": 8_000,
+  "--replay-records-per-turn": 16,
+  "--outbox-bytes-max": 64_000,
+  "--send-buffer-bytes": 8_000,
+}).flatMap(([flag, value]) => [flag, String(value)]);
 
 const stentor = (port, ping) => {
   const binary = path.resolve(import.meta.dirname, process.env.STENTOR_BIN ?? "../../target/debug/stentor");
@@ -101,11 +117,15 @@ export class Server {
     await exit;
   }
 
-  /** The text of a scrape; nothing from Node. */
-  async metrics() {
-    if (!this.#kind.startsWith("stentor")) return "";
+  /**
+   * What became of those who came back, as this life of the server counts it: sockets by verdict. Nothing from Node.
+   * @returns {Promise<[string, number][]>}
+   */
+  async verdicts() {
+    if (!this.#kind.startsWith("stentor")) return [];
     const answer = await fetch(`http://127.0.0.1:${this.port}/metrics`);
-    return answer.text();
+    const lines = (await answer.text()).matchAll(/^stentor_recoveries_total{verdict="(.*)"} (\d+)$/gm);
+    return [...lines].map(([, verdict, count]) => [verdict, Number(count)]);
   }
 }
 
