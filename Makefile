@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-rust test-node test-browser test-python chromium lint clients
-.PHONY: torture torture-planted compare-recovery bench fuzz clean
+.PHONY: test-torture torture torture-planted compare-recovery bench fuzz clean
 
 CLIENTS := tests/clients
 NODE_STAMP := $(CLIENTS)/node_modules/.stamp
@@ -18,6 +18,7 @@ PORT ?= 3000
 MAX_TIME ?= 60
 CYCLES ?= 20
 SEED ?= $(shell date +%s)
+SERVER ?= stentor, disk
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
 help: ## list the targets
@@ -27,7 +28,7 @@ run: ## build and start the hub with its demo page (PORT=3000)
 	@echo "run: the demo page will be at http://127.0.0.1:$(PORT)/"
 	cargo run --release -- serve --port $(PORT)
 
-test: test-rust test-node test-browser test-python ## all tests: Rust, then the JavaScript and Python clients and a browser against the binary
+test: test-rust test-node test-browser test-python test-torture ## all tests: Rust, then the JavaScript and Python clients and a browser against the binary, and the torture
 
 test-rust: ## cargo test
 	@cargo test && echo "cargo test: passed" || { echo "cargo test: FAILED"; exit 1; }
@@ -76,9 +77,14 @@ $(PYTHON_STAMP): $(CLIENTS)/python/requirements.txt
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-torture: $(TORTURE_STAMP) ## kill -9 and a bad network under stock clients, CYCLES=20 SEED=now
+test-torture: ## 20 cycles of the torture, half of them with small bounds
+	@$(MAKE) --no-print-directory torture CYCLES=10
+	@$(MAKE) --no-print-directory torture CYCLES=10 SERVER="stentor, disk, small"
+
+torture: $(TORTURE_STAMP) ## kill -9 and a bad network under stock clients, CYCLES=20 SEED=now SERVER="stentor, disk"
 	@cargo build --bin stentor
-	@cd $(TORTURE) && npm test --silent && node run.mjs --cycles $(CYCLES) --seed $(SEED) --recovered-min 0.9
+	@cd $(TORTURE) && npm test --silent \
+		&& node run.mjs --cycles $(CYCLES) --seed $(SEED) --server "$(SERVER)" --recovered-min 0.9
 
 torture-planted: $(TORTURE_STAMP) ## the same with a journal that skips one record in a thousand: passes if that was seen
 	@RUSTFLAGS="--cfg stentor_planted_bug" cargo build --bin stentor --target-dir target/planted
