@@ -165,7 +165,6 @@ impl Session {
             done.fail(RequestError::Unanswered);
         }
         self.link.close();
-        self.drop_candidate("session closed");
         if let Some(post) = self.held_post.take() {
             answer(post, Err(TransportRefusal::Ended));
         }
@@ -174,12 +173,17 @@ impl Session {
             said = self.registration.worker.say_goodbye(self.registration.slot, goodbye);
             awaits_poll = self.leaves_last_words(goodbye, said);
         }
+        // A client that is about to send `5` polls no more: it learns of the end when the websocket closes to which it went over.
+        let is_switching = matches!(parting, Parting::Saying(_)) && self.state.is_probed();
+        if !is_switching {
+            self.drop_candidate("session closed");
+        }
         if !awaits_poll {
             self.registration.withdraw();
         }
         self.ending = Ending::Lingering { until: Instant::now() + self.core.limits.close_linger, awaits_poll };
         match parting {
-            Parting::Saying(_) if said || awaits_poll => {}
+            Parting::Saying(_) if said || awaits_poll || is_switching => {}
             Parting::Reset => self.reset(ctx),
             Parting::Saying(_) | Parting::Gone => self.stop(ctx),
         }
@@ -209,7 +213,7 @@ impl Session {
         self.stop(ctx);
     }
 
-    fn stop(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn stop(&mut self, ctx: &mut Context<Self>) {
         self.ending = Ending::Over;
         // Behind what handlers have asked by now: that is still to be passed on.
         ctx.spawn(wrap_future(async {}).map(|(), _, ctx: &mut Context<Self>| ctx.stop()));

@@ -154,6 +154,13 @@ impl Session {
     }
 
     fn on_candidate_incoming(&mut self, number: u32, incoming: Incoming, ctx: &mut Context<Self>) {
+        if self.is_ending() && !matches!(incoming, Incoming::Control(_) | Incoming::Writable) {
+            self.drop_candidate("session closed");
+            if !self.awaits_last_poll() {
+                self.stop(ctx);
+            }
+            return;
+        }
         match incoming {
             Incoming::Packets(packets) => {
                 for packet in packets {

@@ -245,6 +245,11 @@ impl SessionState {
         self.presences.retain(|presence| presence.socket != socket);
     }
 
+    /// Whether the client may be about to go over to a websocket.
+    pub(crate) fn is_probed(&self) -> bool {
+        self.upgrade.is_probed()
+    }
+
     /// When [`SessionState::on_timeout`] is next worth a call.
     pub(crate) fn deadline(&self) -> Instant {
         let releases = self.presences.iter().filter_map(|presence| match presence.phase {

@@ -45,6 +45,11 @@ impl Upgrade {
         !matches!(self.phase, Phase::Absent)
     }
 
+    /// Whether the client may be about to go over to the candidate.
+    pub(crate) fn is_probed(&self) -> bool {
+        matches!(self.phase, Phase::Probed { .. })
+    }
+
     /// A websocket for this session opened. Returns whether it may be the candidate: a second one is closed at once.
     pub(crate) fn on_candidate(&mut self, now: Instant) -> bool {
         let free = !self.is_under_way();

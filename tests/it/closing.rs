@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use stentor::{BuildError, Server};
 
-use crate::support::{Ended, Frame, Hub, Transport, ends, eventually, on_every_transport, report};
+use crate::support::{Ended, Frame, Hub, Transport, ends, eventually, frame, on_every_transport, report};
 
 /// `Server::close`, called from outside.
 fn close(hub: &Hub) {
@@ -96,6 +96,20 @@ fn closing_an_upgrade_halfway_ends_both_connections() {
     let (_, ended) = candidate.closed();
     assert!(matches!(ended, Frame::Fin | Frame::Reset), "{ended:?}");
     client.ends();
+}
+
+#[test]
+fn a_client_that_goes_over_to_a_websocket_meanwhile_finds_it_closed() {
+    // socket.io-client, having paused its polls, waited 45 s for a poll that it did not make: its probe had been closed before.
+    let hub = Hub::limited(|limits| limits.close_linger = Duration::from_secs(3_600), |_| {});
+    let client = hub.join(Transport::Polling);
+    let mut candidate = client.probe();
+    close(&hub);
+    candidate.write(&frame(0x89, b"still here?"));
+    assert_eq!(candidate.recv(), Frame::Whole(0x8a, b"still here?".into()));
+    candidate.send("5");
+    let (_, ended) = candidate.closed();
+    assert!(matches!(ended, Frame::Fin | Frame::Reset), "{ended:?}");
 }
 
 #[test]
