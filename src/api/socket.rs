@@ -176,10 +176,11 @@ impl Socket {
         if !self.info.link.is_open() {
             return Err(EmitError::Disconnected);
         }
-        let draft = self.core.draft(&self.info.namespace, name, &data, self.info.is_recoverable())?;
         let link = self.core.outlet(Some(&self.info.link));
-        let socket = self.info.id;
         let own = link.is(&self.info.link);
+        // What travels as a broadcast bears a token as all broadcasts do: the worker takes it out for a client that wants none.
+        let draft = self.core.draft(&self.info.namespace, name, &data, !own || self.info.is_recoverable())?;
+        let socket = self.info.id;
         let request = |sender| match own {
             true => Request::Direct { socket, draft, grade, done: Done::WhenTaken(sender) },
             // From another socket's handler it travels as a broadcast to this socket's own room, so that the other
