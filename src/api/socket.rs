@@ -114,9 +114,10 @@ impl Socket {
         self.info.is_recovered()
     }
 
-    /// Lets this client do without recovery: its events bear no tokens, and when it comes back it is a new socket. Counts until
-    /// the socket is connected, so it is for connection middleware; without recovery it means nothing. A client asks for the
-    /// same with `auth: { recovery: false }` or `?recovery=0`.
+    /// Lets this client do without recovery: its events bear no tokens, and when it comes back it is a new socket. One that was about
+    /// to be recovered is a new one now: its data is gone at once, its id is another once it is connected. Counts until the socket is
+    /// connected, so it is for connection middleware; without recovery it means nothing. A client asks for the same with
+    /// `auth: { recovery: false }` or `?recovery=0`.
     pub fn decline_recovery(&self) {
         self.info.decline_recovery();
     }

@@ -93,22 +93,13 @@ impl Hub {
         namespace: &NamespacePath,
         offset: Option<Offset>,
     ) -> Takes {
-        let Some(history) = &self.history else { return Takes::Live { recoverable: false } };
-        let at_unix_ms = now_unix_ms();
-        match pid {
-            Some(pid) => {
-                let namespace = namespace.clone();
-                self.journal(offset, || Entry::Connect { pid, socket, namespace, at_unix_ms });
-                Takes::Live { recoverable: true }
-            }
-            None => {
-                // The session that it had, and does not want any more.
-                if history.knows(&socket) {
-                    self.journal(offset, || Entry::Disconnect { socket, forever: true, at_unix_ms });
-                }
-                Takes::Bare
-            }
+        if self.history.is_none() {
+            return Takes::Live { recoverable: false };
         }
+        let Some(pid) = pid else { return Takes::Bare };
+        let (namespace, at_unix_ms) = (namespace.clone(), now_unix_ms());
+        self.journal(offset, || Entry::Connect { pid, socket, namespace, at_unix_ms });
+        Takes::Live { recoverable: true }
     }
 
     /// A connection of this socket that has not been seen to end, is over; what still comes from it is not heard.

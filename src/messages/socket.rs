@@ -77,9 +77,21 @@ impl SocketInfo {
         self.recoverable.load(Ordering::Acquire)
     }
 
-    /// It will not be recovered, and its events bear no tokens. Counts until it is connected.
+    /// It will not be recovered, and its events bear no tokens; what was kept with the one it was is not its own. Counts until it
+    /// is connected.
     pub(crate) fn decline_recovery(&self) {
         self.recoverable.store(false, Ordering::Release);
+        if !self.is_connected() && self.recovered.swap(false, Ordering::AcqRel) {
+            self.put_data(None);
+        }
+    }
+
+    /// The same client as a socket of its own, which goes on with nothing.
+    pub(crate) fn anew(&self, id: SocketId) -> Self {
+        let (namespace, auth) = (self.namespace.clone(), self.auth.clone());
+        let socket = Self::new(id, namespace, self.link.clone(), self.handshake.clone(), auth, self.is_recoverable());
+        socket.put_data(self.data());
+        socket
     }
 
     /// Whether the hub knows it: from its CONNECT reply to its end.
@@ -99,8 +111,12 @@ impl SocketInfo {
 
     /// Replaces the application's JSON. Returns whether its session is to be told.
     pub(crate) fn set_data(&self, data: Option<Box<str>>) -> bool {
-        *self.data.lock().unwrap_or_else(PoisonError::into_inner) = data;
+        self.put_data(data);
         self.is_recoverable() && !self.data_changed.swap(true, Ordering::AcqRel)
+    }
+
+    fn put_data(&self, data: Option<Box<str>>) {
+        *self.data.lock().unwrap_or_else(PoisonError::into_inner) = data;
     }
 
     /// The application's JSON if it has changed since the last call.

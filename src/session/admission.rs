@@ -33,6 +33,8 @@ enum Claiming {
     Session(Claim),
 }
 
+const NO_RANDOM_BYTES: &str = "the system gives no random bytes";
+
 impl Session {
     /// A client asks for a namespace.
     pub(super) fn connect(&mut self, namespace: NamespacePath, auth: Option<ByteString>, ctx: &mut Context<Self>) {
@@ -49,7 +51,7 @@ impl Session {
             return self.refuse_connect(&namespace, &ConnectError::new("Auth is too large"));
         }
         let Ok(id) = random().map(SocketId::from_random) else {
-            return self.close(DisconnectReason::ForcedServerClose, "the system gives no random bytes", ctx);
+            return self.close(DisconnectReason::ForcedServerClose, NO_RANDOM_BYTES, ctx);
         };
         // Path and credentials as they came share their whole packet's memory; these copies stay as long as the socket.
         let namespace = NamespacePath::parse(namespace.as_str().to_owned().into()).unwrap_or(namespace);
@@ -148,8 +150,28 @@ impl Session {
     pub(super) fn on_admitted(&mut self, socket: SocketId, refusal: Option<Encoded>, ctx: &mut Context<Self>) {
         match refusal {
             Some(packet) => self.refuse_with(socket, packet),
-            None => self.admit(socket, ctx),
+            None => match self.without_declined_claim(socket) {
+                Ok(socket) => self.admit(socket, ctx),
+                Err(detail) => self.close(DisconnectReason::ForcedServerClose, detail, ctx),
+            },
         }
+    }
+
+    /// Whom to admit: where middleware declined that `socket` goes on as who it was, a new one, which bears nothing of the other.
+    fn without_declined_claim(&mut self, socket: SocketId) -> Result<SocketId, &'static str> {
+        let core = self.core.clone();
+        let Some(presence) = self.presence_mut(socket) else { return Ok(socket) };
+        let info = presence.socket.info();
+        if presence.claim.is_none() || info.is_recoverable() {
+            return Ok(socket);
+        }
+        let id = random().map(SocketId::from_random).map_err(|_| NO_RANDOM_BYTES)?;
+        let (info, namespace) = (info.anew(id), info.namespace.clone());
+        presence.claim = None;
+        presence.socket = Socket::new(Arc::new(info), core);
+        self.state.gone(socket);
+        self.state.admitting(namespace, id);
+        Ok(id)
     }
 
     /// Asks the hub for a socket, unless it has gone meanwhile.
@@ -159,7 +181,7 @@ impl Session {
         }
         let Some(presence) = self.presence(id) else { return };
         let Ok(pid) = random().map(PrivateId::from_random) else {
-            return self.close(DisconnectReason::ForcedServerClose, "the system gives no random bytes", ctx);
+            return self.close(DisconnectReason::ForcedServerClose, NO_RANDOM_BYTES, ctx);
         };
         let info = presence.socket.info().clone();
         let is_recoverable = self.core.recovery && info.is_recoverable();
