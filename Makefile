@@ -34,7 +34,7 @@ test-rust: ## cargo test
 	@cargo test && echo "cargo test: passed" || { echo "cargo test: FAILED"; exit 1; }
 
 test-node: $(NODE_STAMP) ## the JavaScript client (builds binary and example first)
-	@cargo build --bin stentor --example tour
+	@cargo build --bin stentor --example tour --example recovery
 	@cd $(CLIENTS) && npm test --silent && echo "node:test: passed" || { echo "node:test: FAILED"; exit 1; }
 
 test-browser: $(NODE_STAMP) $(BROWSER_STAMP) chromium ## client library and demo page in Chromium (installs Debian's when missing)

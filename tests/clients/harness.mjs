@@ -2,7 +2,9 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
 import net from "node:net";
+import os from "node:os";
 import path from "node:path";
 import { io as stock } from "socket.io-client";
 import { WebSocket } from "ws";
@@ -13,6 +15,8 @@ export * from "./talk.mjs";
 
 const BINARY = path.resolve(import.meta.dirname, process.env.STENTOR_BIN ?? "../../target/debug/stentor");
 const TOUR = path.resolve(import.meta.dirname, process.env.STENTOR_TOUR ?? "../../target/debug/examples/tour");
+
+const NEWSROOM = path.resolve(import.meta.dirname, process.env.STENTOR_NEWSROOM ?? "../../target/debug/examples/recovery");
 
 const START_MS = 10_000;
 const STOP_MS = 10_000;
@@ -26,7 +30,7 @@ export const CLIENTS = {
   "static/client": (url, options) => ours(url, { WebSocket, ...options }),
 };
 
-export const RECOVERIES = ["off", "memory"];
+export const RECOVERIES = ["off", "disk"];
 
 async function freePort() {
   const server = net.createServer().listen(0, "127.0.0.1");
@@ -49,13 +53,37 @@ async function accepts(port) {
   }
 }
 
+const folders = [];
+process.on("exit", () => folders.forEach((folder) => rmSync(folder, { recursive: true, force: true })));
+
+/** A folder for a journal, not there yet; removed when this process ends. */
+export function freshFolder() {
+  const folder = mkdtempSync(path.join(os.tmpdir(), "stentor-test-"));
+  folders.push(folder);
+  return path.join(folder, "data");
+}
+
 /**
  * Starts `stentor serve` and resolves once it accepts connections.
- * @param {{ recovery?: "off" | "memory", port?: number, flags?: string[] }} [options]
+ * @param {{ recovery?: "off" | "memory" | "disk", folder?: string, port?: number, flags?: string[] }} [options]
  */
-export async function startHub({ recovery = "off", port, flags = [] } = {}) {
+export async function startHub({ recovery = "off", folder, port, flags = [] } = {}) {
   port ??= await freePort();
-  return start(port, BINARY, ["serve", "--port", String(port), "--recovery", recovery, ...flags]);
+  const kept = recovery === "disk" ? ["--data-dir", folder ?? freshFolder()] : [];
+  return start(port, BINARY, ["serve", "--port", String(port), "--recovery", recovery, ...kept, ...flags]);
+}
+
+/** Starts `examples/recovery.rs`, which keeps what is said in memory, or in `folder`. */
+export async function startNewsroom({ folder, port } = {}) {
+  port ??= await freePort();
+  return start(port, NEWSROOM, [String(port), ...(folder ? [folder] : [])]);
+}
+
+/** Node's own socket.io with its connection state recovery, which says what `examples/recovery.rs` does. */
+export async function startReference({ port, window = 120_000, pingTimeout = 20_000 } = {}) {
+  port ??= await freePort();
+  const script = path.join(import.meta.dirname, "recovery-reference.mjs");
+  return start(port, process.execPath, [script, port, window, pingTimeout].map(String));
 }
 
 /** The servers that do what `examples/tour.rs` says: ours, ours inside a host's application, and Node's. */
@@ -111,6 +139,14 @@ async function start(port, program, args) {
         throw new Error(`${error.message}; it had printed:\n${said()}`);
       }
       if (ended.code !== 0) throw new Error(`the hub ended with ${JSON.stringify(ended)}; it had printed:\n${said()}`);
+    },
+
+    /** Ends the process where it stands (`kill -9`). */
+    async kill() {
+      hub.assertRunning();
+      stopping = true;
+      process.kill("SIGKILL");
+      await talk.within("exit after SIGKILL", exit, STOP_MS);
     },
   };
 
