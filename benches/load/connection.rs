@@ -36,6 +36,12 @@ pub(crate) struct Shared {
     buffer: Box<[u8]>,
     pub(crate) outgoing: Outgoing,
     room_of: Box<dyn Fn(usize) -> Option<String>>,
+    /// The credentials of a client that comes back: then it joins nothing.
+    auth_of: Box<dyn Fn(usize) -> Option<String>>,
+    /// The private id of each, where the server gives any.
+    pub(crate) pids: Vec<String>,
+    /// Clients that came back and are new to the server.
+    pub(crate) strangers: u64,
     pub(crate) settled: usize,
     /// Engine.IO pings answered.
     pub(crate) pings: u64,
@@ -88,11 +94,17 @@ impl Outgoing {
 }
 
 impl Shared {
-    pub(crate) fn new(room_of: impl Fn(usize) -> Option<String> + 'static) -> Self {
+    pub(crate) fn new(
+        room_of: impl Fn(usize) -> Option<String> + 'static,
+        auth_of: impl Fn(usize) -> Option<String> + 'static,
+    ) -> Self {
         Self {
             buffer: vec![0; 2 * FRAME_BYTES_MAX].into_boxed_slice(),
             outgoing: Outgoing::default(),
             room_of: Box::new(room_of),
+            auth_of: Box::new(auth_of),
+            pids: Vec::new(),
+            strangers: 0,
             settled: 0,
             pings: 0,
             reads: 0,
@@ -242,16 +254,23 @@ impl Connection {
         self.phase = match self.phase {
             Phase::AwaitsOpen if packet.starts_with(b"0{") => {
                 shared.ping_interval = ping_interval(packet).ok_or_else(|| unexpected(packet, "pingInterval"))?;
-                shared.outgoing.send(at, b"40");
+                let auth = (shared.auth_of)(at).unwrap_or_default();
+                shared.outgoing.send(at, format!("40{auth}").as_bytes());
                 Phase::AwaitsConnect
             }
-            Phase::AwaitsConnect if packet.starts_with(b"40{") => match (shared.room_of)(at) {
-                Some(room) => {
-                    shared.outgoing.send(at, format!(r#"420["join","{room}"]"#).as_bytes());
-                    Phase::AwaitsJoin
+            Phase::AwaitsConnect if packet.starts_with(b"40{") => {
+                let pid = pid(packet).unwrap_or_default();
+                shared.strangers += u64::from((shared.auth_of)(at).is_some_and(|auth| !auth.contains(&pid)));
+                shared.pids.resize(shared.pids.len().max(at + 1), String::new());
+                shared.pids[at] = pid;
+                match (shared.room_of)(at) {
+                    Some(room) => {
+                        shared.outgoing.send(at, format!(r#"420["join","{room}"]"#).as_bytes());
+                        Phase::AwaitsJoin
+                    }
+                    None => Phase::Settled,
                 }
-                None => Phase::Settled,
-            },
+            }
             Phase::AwaitsJoin if is_join_ack(packet) => Phase::Settled,
             _ => return Err(unexpected(packet, self.awaited())),
         };
@@ -286,6 +305,12 @@ fn source_address(server: SocketAddr, index: usize) -> Option<Ipv4Addr> {
 fn is_join_ack(packet: &[u8]) -> bool {
     let names = |name: &[u8]| packet.windows(name.len()).any(|place| place == name);
     packet.starts_with(b"430[{") && names(b"\"room\":") && !names(b"\"error\":")
+}
+
+fn pid(reply: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(reply).ok()?;
+    let (_, after) = text.split_once("\"pid\":\"")?;
+    Some(after.split('"').next()?.to_owned())
 }
 
 fn ping_interval(open: &[u8]) -> Option<Duration> {

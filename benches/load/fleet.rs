@@ -53,21 +53,11 @@ impl Fleet {
         count: usize,
         room_of: impl Fn(usize) -> Option<String> + 'static,
     ) -> Result<Self, Failure> {
-        let mut fleet = Self {
-            poll: Poll::new()?,
-            events: Events::with_capacity(1024),
-            connections: Vec::with_capacity(count),
-            shared: Shared::new(room_of),
-            now: Instant::now(),
-            is_busy: false,
-            idle: Duration::ZERO,
-        };
+        let mut fleet = Self::new(Shared::new(room_of, |_| None))?;
         let patience = Duration::from_secs(20) + Duration::from_millis(3) * count as u32;
         let deadline = Instant::now() + patience;
         while fleet.shared.settled < count {
-            while fleet.connections.len() < count && fleet.connections.len() - fleet.shared.settled < HANDSHAKES_MAX {
-                fleet.start_connection(server)?;
-            }
+            fleet.start_some(server, count, HANDSHAKES_MAX)?;
             fleet.turn(Some(Duration::from_millis(100)), &mut Silence)?;
             if Instant::now() > deadline {
                 let stuck =
@@ -81,6 +71,41 @@ impl Fleet {
             }
         }
         Ok(fleet)
+    }
+
+    /// Connections that come back with these credentials, as soon as they are started.
+    pub(crate) fn returning(auth_of: impl Fn(usize) -> Option<String> + 'static) -> Result<Self, Failure> {
+        Self::new(Shared::new(|_| None, auth_of))
+    }
+
+    fn new(shared: Shared) -> Result<Self, Failure> {
+        Ok(Self {
+            poll: Poll::new()?,
+            events: Events::with_capacity(1024),
+            connections: Vec::new(),
+            shared,
+            now: Instant::now(),
+            is_busy: false,
+            idle: Duration::ZERO,
+        })
+    }
+
+    /// Starts connections until there are `count`, `at_a_time` of them on their way at most.
+    pub(crate) fn start_some(&mut self, server: SocketAddr, count: usize, at_a_time: usize) -> Result<(), Failure> {
+        while self.connections.len() < count && self.connections.len() - self.shared.settled < at_a_time {
+            self.start_connection(server)?;
+        }
+        Ok(())
+    }
+
+    /// Ends all connections. Gives the private id of each.
+    pub(crate) fn into_pids(self) -> Vec<String> {
+        self.shared.pids
+    }
+
+    /// Connections that came back and are new to the server.
+    pub(crate) fn strangers(&self) -> u64 {
+        self.shared.strangers
     }
 
     pub(crate) fn ping_interval(&self) -> Duration {
@@ -166,7 +191,7 @@ impl Fleet {
         Ok(())
     }
 
-    fn turn(&mut self, wait: Option<Duration>, load: &mut impl Workload) -> Result<(), Failure> {
+    pub(crate) fn turn(&mut self, wait: Option<Duration>, load: &mut impl Workload) -> Result<(), Failure> {
         match self.poll.poll(&mut self.events, wait) {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(()),
             other => other?,

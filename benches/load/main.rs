@@ -11,7 +11,7 @@
 //! - `options`: the command line.
 //! - `process`: the server under test, from start to kill, and what /proc says about it.
 //! - `wire`: bytes of the handshake and of websocket frames. `connection`: one client. `fleet`: all of them and the poll.
-//! - `fanout`, `echo`, `idle`: the three loads. `payload`: what their events carry. `report`: their figures beside the budgets.
+//! - `fanout`, `echo`, `idle`, `resume`: the loads. `payload`: what their events carry. `report`: their figures beside the budgets.
 
 mod connection;
 mod echo;
@@ -22,6 +22,7 @@ mod options;
 mod payload;
 mod process;
 mod report;
+mod resume;
 mod wire;
 
 use std::process::ExitCode;
@@ -55,6 +56,7 @@ fn run(options: &Options, report: &mut Report) -> Result<(), Failure> {
             Load::Fanout => fanout::measure(options, report)?,
             Load::Echo => echo::measure(options, report)?,
             Load::Idle => idle::measure(options, report)?,
+            Load::Resume => resume::measure(options, report)?,
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::Failure;
 
-const USAGE: &str = "usage: cargo bench --bench load -- [fanout|echo|idle|all]… [--recovery off|memory|disk] [--workers 1] \
+const USAGE: &str = "usage: cargo bench --bench load -- [fanout|echo|idle|resume|all]… [--recovery off|memory|disk] [--workers 1] \
 [--seconds 8] [--window 1] [--connections 10000] [--members 1000] [--url 127.0.0.1:PORT --pid PID]
 The server is $STENTOR_BIN, or `stentor` in the target directory of this bench. One that already runs is not pinned here: \
 start it under `taskset -c 0`, for idle with a ping interval of 10 s or less.";
@@ -15,6 +15,7 @@ pub(crate) enum Load {
     Fanout,
     Echo,
     Idle,
+    Resume,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -52,7 +53,7 @@ pub(crate) struct Options {
     /// Publishes each publisher keeps outstanding. The default of 1 is the lock-step in which batching is hardest: what
     /// shares a write then came from different publishers.
     pub(crate) window: usize,
-    /// How many connections the idle load opens.
+    /// How many connections the idle load opens, and how many come back in the resume load.
     pub(crate) connections: usize,
     /// How many members the room of the fan-out has; one of them shows what a direct emit costs.
     pub(crate) members: usize,
@@ -87,6 +88,7 @@ impl Options {
                 "fanout" => options.add(&[Load::Fanout]),
                 "echo" => options.add(&[Load::Echo]),
                 "idle" => options.add(&[Load::Idle]),
+                "resume" => options.add(&[Load::Resume]),
                 "all" => options.add(&[Load::Fanout, Load::Echo, Load::Idle]),
                 "--recovery" => {
                     options.recovery = match value("off, memory or disk")? {

@@ -183,13 +183,19 @@ impl History {
         let mut missed = Missed { events: Vec::new(), upto: after, is_all: false };
         let mut bytes = 0;
         while bytes < bytes_max && *left > 0 {
-            let chunk = match self.journal.read(missed.upto, CHUNK_RECORDS.min(*left), bytes_max - bytes) {
-                Ok(chunk) => chunk,
-                Err(error) => {
-                    log::error!("journal not read, a client is told that it missed something error={error}");
-                    return None;
-                }
+            let Some(next) = owed.next(missed.upto) else {
+                (missed.upto, missed.is_all) = (self.applied.lsn, true);
+                break;
             };
+            // What lies between is for others.
+            let chunk =
+                match self.journal.read(next.before().max(missed.upto), CHUNK_RECORDS.min(*left), bytes_max - bytes) {
+                    Ok(chunk) => chunk,
+                    Err(error) => {
+                        log::error!("journal not read, a client is told that it missed something error={error}");
+                        return None;
+                    }
+                };
             if chunk.trimmed && !self.sessions.is_whole(socket, missed.upto, self.journal.trimmed_to()) {
                 return None;
             }

@@ -119,18 +119,21 @@ fn what_one_turn_has_no_time_for_is_read_in_the_next() {
         let mut rig = Rig::recovering(Limits { replay_records_per_turn: 2, ..Limits::default() });
         rig.connect(1);
         rig.connect(2);
+        rig.join(1, "a");
+        rig.join(2, "a");
         rig.tell(gone(1));
         rig.tell(gone(2));
         rig.come_back(1, None);
         rig.come_back(2, None);
         for _ in 0..3 {
-            rig.emit(&socket(1).to_string(), "one", Grade::Plain);
+            rig.emit("a", "e", Grade::Plain);
         }
         rig.heard().await;
         rig.read(1, Lsn(1));
         rig.read(2, Lsn(2));
         let heard = rig.heard().await;
-        assert_eq!(heard, ["replay 101  more", "replay 102  more"], "each gets a look in a turn of its own");
+        let two = r#"42["e"] 42["e"] more"#;
+        assert_eq!(heard, [format!("replay 101 {two}"), format!("replay 102 {two}")], "each in a turn of its own");
     });
 }
 

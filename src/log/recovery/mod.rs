@@ -163,13 +163,21 @@ impl NotRecovered {
 
 /// What is owed to one session.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Owed<'a>(&'a Session);
+pub(crate) struct Owed<'a> {
+    session: &'a Session,
+    places: &'a Places,
+}
 
 impl Owed<'_> {
     /// Whether the event at `lsn` is, to one whose cursor has not passed it. Holds for every position behind the one it was
     /// resumed from, also for rooms it has left since.
     pub(crate) fn includes(self, lsn: Lsn, event: &EventEntry) -> bool {
-        self.0.is_owed(lsn, event)
+        self.session.is_owed(lsn, event)
+    }
+
+    /// The oldest position behind `after` that may hold such an event; none if there is none up to now.
+    pub(crate) fn next(self, after: Lsn) -> Option<Lsn> {
+        self.session.oldest(after, self.places)
     }
 }
 
@@ -276,14 +284,14 @@ impl Recovery {
     /// What is owed to a socket; none if its session is not known, or ended for good.
     pub(crate) fn owed(&self, socket: &SocketId) -> Option<Owed<'_>> {
         let session = self.by_socket.get(socket).and_then(|pid| self.sessions.get(pid))?;
-        session.ended.is_none().then_some(Owed(session))
+        session.ended.is_none().then_some(Owed { session, places: &self.places })
     }
 
     /// Whether nothing that was for the socket is gone behind `cursor`, now that the journal is trimmed up to `trimmed_to`. To be asked
     /// whenever a read says that it was trimmed, and after the record of a resume, which may itself have trimmed; if not, the
     /// connection is closed.
     pub(crate) fn is_whole(&self, socket: &SocketId, cursor: Lsn, trimmed_to: Lsn) -> bool {
-        self.owed(socket).is_some_and(|Owed(session)| !session.missed(cursor, trimmed_to, &self.places))
+        self.owed(socket).is_some_and(|Owed { session, .. }| !session.missed(cursor, trimmed_to, &self.places))
     }
 
     /// A session that must be written again, because its newest record is not behind `at_risk`; none if there is none. Journal it,

@@ -46,6 +46,12 @@ impl Trail {
         let meets = |run: &&Run| run.first <= until && run.last > after;
         self.runs.iter().rev().find(meets).map_or(Lsn(0), |run| run.last.min(until))
     }
+
+    /// The oldest position in `(after, until]` that may hold an event.
+    fn oldest(&self, after: Lsn, until: Lsn) -> Option<Lsn> {
+        let run = self.runs.iter().find(|run| run.last > after)?;
+        Some(run.first.max(after.next())).filter(|oldest| *oldest <= until)
+    }
 }
 
 /// One room, or everybody in a namespace.
@@ -69,6 +75,11 @@ impl Place {
     /// The newest position in `(after, until]` that may hold an event of this place; 0 if none does.
     pub(super) fn newest_event(&self, after: Lsn, until: Lsn) -> Lsn {
         self.events.newest(after, until)
+    }
+
+    /// The oldest position in `(after, until]` that may hold an event of this place.
+    pub(super) fn oldest_event(&self, after: Lsn, until: Lsn) -> Option<Lsn> {
+        self.events.oldest(after, until)
     }
 
     /// The same for events that wanted an ack.
@@ -184,6 +195,10 @@ mod tests {
             let newest = lsns.iter().copied().filter(|lsn| (after + 1..=until).contains(lsn)).max().unwrap_or(0);
             prop_assert!(trail.runs.len() <= RUNS_MAX);
             prop_assert!(trail.newest(Lsn(after), Lsn(until)) >= Lsn(newest));
+            let oldest = lsns.iter().copied().find(|lsn| (after + 1..=until).contains(lsn));
+            let told = trail.oldest(Lsn(after), Lsn(until));
+            prop_assert!(told.is_none_or(|told| told > Lsn(after) && told <= Lsn(until)));
+            prop_assert!(oldest.is_none_or(|oldest| told.is_some_and(|told| told <= Lsn(oldest))));
         }
     }
 }

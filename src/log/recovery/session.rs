@@ -188,6 +188,22 @@ impl Session {
         (event, asking)
     }
 
+    /// The oldest position behind `after` that may hold an event for it.
+    pub(super) fn oldest(&self, after: Lsn, places: &Places) -> Option<Lsn> {
+        if after < self.touched {
+            // Places do not tell what came before its record.
+            return Some(after.next());
+        }
+        let look = |place: Option<&Place>, after: Lsn, until: Lsn| place?.oldest_event(after, until);
+        let own = look(places.room(&self.namespace, &self.own), after, Lsn(Lsn::END));
+        let everybody = look(places.everybody(&self.namespace), after, Lsn(Lsn::END));
+        let rooms = self.rooms.iter().flat_map(|(room, stays)| {
+            let place = places.room(&self.namespace, room);
+            stays.iter().filter_map(move |stay| look(place, after.max(stay.joined), stay.end()))
+        });
+        rooms.chain(own).chain(everybody).min()
+    }
+
     /// Whether it may have missed what cannot be had again if it resumes from `after`: an event up to `trimmed_to`.
     pub(super) fn missed(&self, after: Lsn, trimmed_to: Lsn, places: &Places) -> bool {
         after < trimmed_to && (after < self.touched || self.newest(after, trimmed_to, places).0 > after)

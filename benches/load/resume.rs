@@ -1,0 +1,175 @@
+//! Everybody loses the connection, misses some events, and comes back at once: what a resume costs the server, how long it takes until
+//! the last has caught up, and what those notice of it who stayed. Every member must see every event once and in order.
+
+use std::time::{Duration, Instant};
+
+use crate::Failure;
+use crate::connection::{Outgoing, Workload, unexpected};
+use crate::fleet::Fleet;
+use crate::options::{Options, Recovery};
+use crate::payload;
+use crate::process::{self, Server};
+use crate::report::{Report, Verdict, grouped, line, micros_each, rounded, title};
+
+/// Events that each member misses.
+const MISSED: u32 = 20;
+/// On their way back at a time.
+const STORM: usize = 2_000;
+/// How the undisturbed latency is measured.
+const QUIET: Duration = Duration::from_secs(3);
+/// Between two events of those who stayed.
+const PROBE_EVERY: Duration = Duration::from_millis(2);
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Characters of a token.
+const TOKEN: usize = 21;
+
+pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Failure> {
+    if options.recovery == Recovery::Off {
+        println!("\nresume: not measured, it needs --recovery memory or disk");
+        return Ok(());
+    }
+    let count = options.connections;
+    process::allow_descriptors(count + 1)?;
+    let server = Server::under_test(options, &["--recovery-window", "10m"])?;
+    let mut live = Fleet::open(server.address, 1, |_| Some("live".to_owned()))?;
+    let mut probe = Probe::default();
+    let mut fleet = Fleet::open(server.address, count, |_| Some("hall".to_owned()))?;
+    let mut members = Members { seen: vec![0; count], tokens: vec![String::new(); count], ..Members::default() };
+
+    // The first event gives everybody a token.
+    publish(&mut live, 0)?;
+    while members.received < count as u64 {
+        fleet.turn(Some(Duration::ZERO), &mut members)?;
+        probe.turn(&mut live, false)?;
+    }
+    let quiet = probe.run(&mut live, QUIET)?;
+    let pids = fleet.into_pids();
+    let tokens = std::mem::take(&mut members.tokens);
+    members.tokens = vec![String::new(); count];
+    (1..=MISSED).try_for_each(|sequence| publish(&mut live, sequence))?;
+    while probe.acks < MISSED + 1 {
+        probe.turn(&mut live, false)?;
+    }
+
+    let auth = move |at: usize| Some(format!(r#"{{"pid":"{}","offset":"{}"}}"#, pids[at], tokens[at]));
+    let mut fleet = Fleet::returning(auth)?;
+    let (begun, cpu) = (Instant::now(), server.cpu()?);
+    let all = (count as u64) * u64::from(MISSED + 1);
+    while members.received < all {
+        fleet.start_some(server.address, count, STORM)?;
+        fleet.turn(Some(Duration::ZERO), &mut members)?;
+        probe.turn(&mut live, true)?;
+        if begun.elapsed() > PATIENCE {
+            break;
+        }
+    }
+    let (took, cpu) = (begun.elapsed(), server.cpu()?.since(cpu));
+    let storm = probe.take();
+
+    let name = format!("resume {count}");
+    title(&name, format!("{MISSED} events of 100 bytes missed by each, all at once, {}", options.setting()));
+    line(
+        "until the last has it all",
+        format!("{} s, {} resumes/s", rounded(took.as_secs_f64()), grouped(count as f64 / took.as_secs_f64())),
+    );
+    line("server CPU", format!("{} µs per resume, probes included", rounded(micros_each(cpu.total(), count as u64))));
+    line("publish to delivery", format!("undisturbed {quiet}, meanwhile {storm}"));
+    let lost = all - members.received.min(all);
+    let faults = vec![(lost, "lost"), (members.misplaced, "misplaced or twice"), (fleet.strangers(), "not recovered")];
+    report.verdict(&name, &Verdict { checked: members.received, faults });
+    report.figure(&name, "CPU per resume", micros_each(cpu.total(), count as u64), "µs", None);
+    report.figure(&name, "until the last has it all", took.as_secs_f64(), "s", None);
+    Ok(())
+}
+
+fn publish(live: &mut Fleet, sequence: u32) -> Result<(), Failure> {
+    let payload = payload::write(0, sequence);
+    live.send(|outgoing| outgoing.send(0, &[br#"429["publish","hall","ev",""#, &payload[..], br#""]"#].concat()))
+}
+
+/// Those who come back.
+#[derive(Default)]
+struct Members {
+    /// Events that each has seen.
+    seen: Vec<u32>,
+    /// The last token of each.
+    tokens: Vec<String>,
+    received: u64,
+    misplaced: u64,
+}
+
+impl Workload for Members {
+    fn on_packet(&mut self, at: usize, packet: &[u8], _: &mut Outgoing) -> Result<(), Failure> {
+        let delivery = packet.strip_prefix(br#"42["ev",""#).and_then(payload::read);
+        let (_, sequence, rest) = delivery.ok_or_else(|| unexpected(packet, "an event of the hall"))?;
+        let token = rest.strip_prefix(br#"",""#).and_then(|rest| rest.get(..TOKEN));
+        let token = token.ok_or_else(|| unexpected(packet, "a token"))?;
+        if sequence != self.seen[at] {
+            self.misplaced += 1;
+        }
+        self.seen[at] = sequence + 1;
+        self.tokens[at] = String::from_utf8_lossy(token).into_owned();
+        self.received += 1;
+        Ok(())
+    }
+
+    fn received(&self) -> u64 {
+        self.received
+    }
+}
+
+/// One who stays, and emits to a room of its own.
+#[derive(Default)]
+struct Probe {
+    sent: Option<Instant>,
+    next: Option<Instant>,
+    acks: u32,
+    micros: Vec<u32>,
+}
+
+impl Probe {
+    fn turn(&mut self, live: &mut Fleet, emits: bool) -> Result<(), Failure> {
+        let now = Instant::now();
+        if emits && self.sent.is_none() && self.next.is_none_or(|next| next <= now) {
+            (self.sent, self.next) = (Some(now), Some(now + PROBE_EVERY));
+            live.send(|outgoing| outgoing.send(0, br#"42["publish","live","probe"]"#))?;
+        }
+        live.turn(Some(Duration::ZERO), self)
+    }
+
+    fn run(&mut self, live: &mut Fleet, time: Duration) -> Result<String, Failure> {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.turn(live, true)?;
+        }
+        Ok(self.take())
+    }
+
+    fn take(&mut self) -> String {
+        let mut micros = std::mem::take(&mut self.micros);
+        micros.sort_unstable();
+        let millis = |share: f64| {
+            let at = ((micros.len() as f64 * share) as usize).min(micros.len().saturating_sub(1));
+            rounded(f64::from(micros.get(at).copied().unwrap_or_default()) / 1000.0)
+        };
+        format!("p50 {} p99 {} max {} ms of {}", millis(0.5), millis(0.99), millis(1.0), micros.len())
+    }
+}
+
+impl Workload for Probe {
+    fn on_packet(&mut self, _: usize, packet: &[u8], _: &mut Outgoing) -> Result<(), Failure> {
+        if packet.starts_with(br#"42["probe""#) {
+            let sent = self.sent.take().ok_or_else(|| unexpected(packet, "one probe at a time"))?;
+            self.micros.push(sent.elapsed().as_micros() as u32);
+        } else if packet.starts_with(b"439[") {
+            self.acks += 1;
+        } else {
+            return Err(unexpected(packet, "a probe or an ack"));
+        }
+        Ok(())
+    }
+
+    fn received(&self) -> u64 {
+        self.micros.len() as u64
+    }
+}
