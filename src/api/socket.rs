@@ -179,8 +179,9 @@ impl Socket {
         }
         let link = self.core.outlet(Some(&self.info.link));
         let own = link.is(&self.info.link);
-        // What travels as a broadcast bears a token as all broadcasts do: the worker takes it out for a client that wants none.
-        let draft = self.core.draft(&self.info.namespace, name, &data, !own || self.info.is_recoverable())?;
+        // What goes through the hub bears a token as all broadcasts do: the worker takes it out for a client that wants none.
+        let bears_token = !(own && grade == Grade::Volatile) || self.info.is_recoverable();
+        let draft = self.core.draft(&self.info.namespace, name, &data, bears_token)?;
         let socket = self.info.id;
         let request = |sender| match own {
             true => Request::Direct { socket, draft, grade, done: Done::WhenTaken(sender) },

@@ -25,6 +25,7 @@ fn hub(recovery: Recovery) -> Hub {
                 .on("volatile", |socket, event: Event<()>| async move {
                     socket.everybody().emit("before", ()).await?;
                     socket.everybody().volatile().emit("volatile", ()).await?;
+                    socket.volatile().emit("own", 1).await?;
                     event.ack.send(())?;
                     Ok(())
                 })
@@ -64,6 +65,29 @@ fn with_recovery_off_no_event_bears_a_token() {
 }
 
 #[test]
+fn a_client_that_declined_gets_no_tokens_whichever_way_events_come() {
+    let hub = hub(Recovery::memory());
+    on_every_transport(|transport| {
+        let mut client = hub.open(transport);
+        assert_eq!(client.connect_with("", r#"{"recovery":false}"#).get("pid"), None);
+        client.send(r#"421["emit"]"#);
+        for packet in [r#"42["direct",1]"#, r#"42["everybody","two",2]"#, r#"42["room"]"#, r#"431["done"]"#] {
+            client.expect(packet);
+        }
+        client.send("1");
+        hub.wait_for_sessions(0);
+    });
+    for transport in Transport::WEBSOCKETS {
+        let mut client = hub.open(transport);
+        client.connect_with("", r#"{"recovery":false}"#);
+        client.send(r#"421["volatile"]"#);
+        for packet in [r#"42["before"]"#, r#"42["volatile"]"#, r#"42["own",1]"#, "431[]"] {
+            client.expect(packet);
+        }
+    }
+}
+
+#[test]
 fn with_recovery_on_events_bear_tokens_as_last_argument_and_tokens_grow() {
     let hub = hub(Recovery::memory());
     on_every_transport(|transport| {
@@ -92,6 +116,7 @@ fn a_volatile_event_is_not_numbered_and_bears_the_position_before_it() {
         client.send(r#"421["volatile"]"#);
         let before = token(&mut client, r#"42["before",""#);
         assert_eq!(token(&mut client, r#"42["volatile",""#), before);
+        assert_eq!(token(&mut client, r#"42["own",1,""#), before);
         client.expect("431[]");
     }
 }
