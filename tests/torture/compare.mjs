@@ -33,10 +33,13 @@ const PUBLISHERS = 4;
 const BREAK_MS = 2_000;
 
 /** Of one round; each client breaks once in it, at a time of its own. */
-const ROUND_MS = 7_000;
+const ROUND_MS = 15_000;
 
 /** Between the bursts of a publisher. */
-const PAUSE_MS = [250, 500];
+const PAUSE_MS = [500, 1_000];
+
+/** The client's own defaults. */
+const RECONNECTION = { reconnectionDelay: 1_000, reconnectionDelayMax: 5_000, timeout: 20_000 };
 
 /** So that connections which lead nowhere are noticed within the run. Socket.IO's default is 25 s and then 20 s. */
 const PING_MS = 5_000;
@@ -62,7 +65,8 @@ async function measure(kind, { seed, clients: size, rounds }) {
   try {
     for (let number = 0; number < size; number++) {
       const link = await new Link(server.port).listen();
-      const client = new Client(history, `client ${number}`, link.url, { transports: TRANSPORTS[number % TRANSPORTS.length] });
+      const options = { ...RECONNECTION, transports: TRANSPORTS[number % TRANSPORTS.length] };
+      const client = new Client(history, `client ${number}`, link.url, options);
       client.join(rooms[number % rooms.length]);
       links.push(link);
       clients.push(client);
@@ -76,7 +80,7 @@ async function measure(kind, { seed, clients: size, rounds }) {
     for (const publisher of publishers) publisher.start(rooms, PAUSE_MS);
     const breaks = links.flatMap((link) =>
       Array.from({ length: rounds }, (_, round) => {
-        const at = round * ROUND_MS + random.between(0, ROUND_MS - BREAK_MS - 1_000);
+        const at = round * ROUND_MS + random.between(0, ROUND_MS - 2 * BREAK_MS);
         return broken(link, at, random.chance(0.5));
       }),
     );

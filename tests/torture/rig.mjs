@@ -27,8 +27,6 @@ const PUBLISHERS = 3;
 
 export class Rig {
   history = new History();
-  /** What became of reconnects in the lives of the server that have ended. */
-  #verdicts = {};
   counts = { kills: 0, cuts: 0, events: 0, deliveries: 0, reconnects: 0, recovered: 0, unanswered: 0 };
 
   #seed;
@@ -39,6 +37,8 @@ export class Rig {
   #publishers = [];
   /** Publishes the markers; nobody disturbs it but a kill. */
   #herald;
+  /** What the lives of the server that have ended had counted. */
+  #counted = {};
 
   constructor({ kind, seed, seconds, clients }) {
     this.#seed = seed;
@@ -112,7 +112,7 @@ export class Rig {
   async #kill(ms) {
     this.counts.kills += 1;
     // Its counters die with it.
-    await this.#keepVerdicts();
+    await this.#keepCounters();
     await this.#server.kill();
     await pause(ms);
     await this.#server.start();
@@ -148,26 +148,25 @@ export class Rig {
     });
   }
 
-  async #keepVerdicts() {
-    for (const [verdict, count] of await this.#server.verdicts()) {
-      if (count > 0) this.#verdicts[verdict] = (this.#verdicts[verdict] ?? 0) + count;
+  async #keepCounters() {
+    for (const [name, count] of await this.#server.counters()) {
+      if (count > 0) this.#counted[name] = (this.#counted[name] ?? 0) + count;
     }
   }
 
-  /** The run is over: what the server says of all its lives. */
-  async verdicts() {
-    await this.#keepVerdicts();
-    return this.#verdicts;
+  /** The run is over: what the server counted in all its lives. */
+  async counters() {
+    await this.#keepCounters();
+    return this.#counted;
   }
 
   #count() {
     const sum = (of) => this.#clients.reduce((total, client) => total + client[of], 0);
-    this.counts.events += this.history.publishes.filter(({ invoke }) => invoke > this.#counted).length;
-    this.counts.unanswered += this.history.publishes.filter(({ invoke, ok }) => invoke > this.#counted && ok === null).length;
-    this.#counted = this.history.publishes.at(-1)?.invoke ?? this.#counted;
+    const fresh = this.history.publishes.filter(({ n }) => n > this.counts.events);
+    this.counts.events += fresh.length;
+    this.counts.unanswered += fresh.filter(({ ok }) => ok === null).length;
     Object.assign(this.counts, { deliveries: sum("heard"), reconnects: sum("reconnects"), recovered: sum("recovered") });
   }
-  #counted = 0;
 
   /** Begins the history again: what was judged is not judged again. */
   forget() {

@@ -45,7 +45,7 @@ async function torture() {
   const rules = {};
   const files = [];
   let done = 0;
-  let verdicts = {};
+  let counters = {};
   try {
     await rig.start();
     for (let cycle = 1; cycle <= cycles; cycle++) {
@@ -69,13 +69,13 @@ async function torture() {
       }
       rig.forget();
     }
-    verdicts = await rig.verdicts();
+    counters = await rig.counters();
   } finally {
     await rig.stop();
   }
   const { reconnects, recovered } = rig.counts;
   const share = reconnects > 0 ? recovered / reconnects : 0;
-  const summary = { seed, server: options.server, cycles: done, ...rig.counts, recoveredShare: Number(share.toFixed(4)), verdicts };
+  const summary = { seed, server: options.server, cycles: done, ...rig.counts, recoveredShare: Number(share.toFixed(4)), counters };
   console.log(JSON.stringify({ ...summary, violations: rules, files }));
   return { wrong: files.length > 0, blind: share < Number(options["recovered-min"]), share };
 }

@@ -118,14 +118,15 @@ export class Server {
   }
 
   /**
-   * What became of those who came back, as this life of the server counts it: sockets by verdict. Nothing from Node.
+   * What this life of the server counts: what became of those who came back, and how many sockets went over to reading from the
+   * journal. Nothing from Node.
    * @returns {Promise<[string, number][]>}
    */
-  async verdicts() {
+  async counters() {
     if (!this.#kind.startsWith("stentor")) return [];
     const answer = await fetch(`http://127.0.0.1:${this.port}/metrics`);
-    const lines = (await answer.text()).matchAll(/^stentor_recoveries_total{verdict="(.*)"} (\d+)$/gm);
-    return [...lines].map(([, verdict, count]) => [verdict, Number(count)]);
+    const lines = (await answer.text()).matchAll(/^stentor_(?:recoveries_total{verdict="(.*)"}|(lags)_total) (\d+)$/gm);
+    return [...lines].map(([, verdict, lags, count]) => [verdict ?? lags, Number(count)]);
   }
 }
 
