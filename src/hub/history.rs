@@ -19,6 +19,10 @@ use crate::protocol::encoded::Message;
 /// Records read at a time, here and at a start.
 const CHUNK_RECORDS: usize = 256;
 
+/// Sessions written again behind one record: a fraction of a millisecond, and more bytes than nearly every record has, so that a
+/// segment's sessions are out of it in time.
+const CARRIED_AT_A_TIME: usize = 256;
+
 /// Bytes read at a time at a start.
 const START_CHUNK_BYTES: usize = 4 << 20;
 
@@ -137,6 +141,12 @@ impl History {
 
     /// Journals what is about to be revealed. Returns false if it is too large to be kept; then nothing may be revealed.
     pub(super) fn journal(&mut self, offset: Offset, entry: Entry) -> bool {
+        let is_kept = self.append(offset, entry);
+        self.carry_forward();
+        is_kept
+    }
+
+    fn append(&mut self, offset: Offset, entry: Entry) -> bool {
         let record = Record { lsn: offset.lsn, fingerprint: offset.fingerprint, entry };
         // Before the journal takes it away. Of a record that is then refused at most too much is known: that something was there.
         self.sessions.apply(&record);
@@ -154,18 +164,20 @@ impl History {
         self.metrics.hub.journalled.add(1);
         self.applied = offset;
         self.sessions.trimmed(self.journal.trimmed_to());
-        self.carry_forward();
         true
     }
 
-    /// Writes sessions again whose only records are about to go. Numbers that are given and not applied yet come first, so this may
-    /// have to wait for the last of them; there is a whole segment of time.
+    /// Writes sessions again whose only records are about to go, some behind each record. Numbers that are given and not applied yet
+    /// come first, so this may have to wait for the last of them; there is a whole segment of time. A ring too small for all sessions
+    /// turns for ever, which is why there is an end to it here: who is not written again in time is unknown to the next start.
     fn carry_forward(&mut self) {
-        while self.given == self.applied.lsn
-            && let Some(session) = self.sessions.at_risk(self.journal.at_risk())
-        {
+        for _ in 0..CARRIED_AT_A_TIME {
+            if self.given != self.applied.lsn {
+                return;
+            }
+            let Some(session) = self.sessions.at_risk(self.journal.at_risk()) else { return };
             let offset = self.next();
-            self.journal(offset, Entry::Session(session));
+            self.append(offset, Entry::Session(session));
         }
     }
 

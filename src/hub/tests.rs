@@ -1,5 +1,6 @@
 //! The hub alone, with a worker that only listens: the pipeline, the numbers, the credit, the guard.
 
+mod carrying;
 mod returning;
 
 use std::sync::{Arc, mpsc};
