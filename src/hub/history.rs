@@ -139,6 +139,11 @@ impl History {
         self.sessions.owed(socket).is_some()
     }
 
+    /// Whether anything is known of a socket, be it that it cannot come back.
+    pub(super) fn remembers(&self, socket: &SocketId) -> bool {
+        self.sessions.remembers(socket)
+    }
+
     /// Journals what is about to be revealed. Returns false if it is too large to be kept; then nothing may be revealed.
     pub(super) fn journal(&mut self, offset: Offset, entry: Entry) -> bool {
         let is_kept = self.append(offset, entry);

@@ -237,12 +237,18 @@ impl Hub {
             self.tell_left(&socket, room, members - 1);
         }
         let Some(Place { worker, member, .. }) = self.rooms.disconnect(&socket) else { return };
-        self.journal_of(socket, offset, || log::Entry::Disconnect { socket, forever, at_unix_ms: now_unix_ms() });
+        if self.remembers(&socket) {
+            self.journal(offset, || log::Entry::Disconnect { socket, forever, at_unix_ms: now_unix_ms() });
+        }
         let told = asker.map(|asker| (asker, rooms.into_iter().map(|(room, _)| room).collect()));
         self.links.tell(worker, FanoutCommand::Detach { member, told });
     }
 
     fn apply_join(&mut self, socket: SocketId, room: RoomName, offset: Option<Offset>) -> Outcome {
+        // The own room of one that is away is kept for it as well.
+        if SocketId::parse(room.as_str()).is_ok_and(|owner| owner != socket && self.remembers(&owner)) {
+            return Outcome::Refused(Refusal::ForeignRoom);
+        }
         match self.rooms.join(&socket, &room, self.limits.rooms_per_socket_max) {
             Ok(joined) if joined.fresh => {
                 self.tell_joined(&socket, &room, joined.members);
@@ -331,6 +337,10 @@ impl Hub {
     pub(super) fn journal(&mut self, offset: Option<Offset>, entry: impl FnOnce() -> log::Entry) -> bool {
         let (Some(history), Some(offset)) = (&mut self.history, offset) else { return true };
         history.journal(offset, entry())
+    }
+
+    fn remembers(&self, socket: &SocketId) -> bool {
+        self.history.as_ref().is_some_and(|history| history.remembers(socket))
     }
 
     /// Journals what happened to a socket, if that can come back.

@@ -247,3 +247,47 @@ pub(super) fn attached(member: MemberKey, takes: Takes) -> String {
         Takes::Live { .. } => format!("attach {}", member.0),
     }
 }
+
+#[test]
+fn nobody_joins_the_own_room_of_a_socket_that_is_away() {
+    // It would hear what is meant for that one alone, which comes back under the same id.
+    run(async {
+        let mut rig = Rig::recovering(Limits::default());
+        rig.connect(1);
+        rig.connect(2);
+        rig.tell(gone(1));
+        rig.heard().await;
+        rig.join(2, &socket(1).to_string());
+        assert_eq!(rig.heard().await, ["answer 3 refused ForeignRoom"]);
+    });
+}
+
+#[test]
+fn one_that_was_in_too_many_rooms_is_forgotten_after_its_end() {
+    run(async {
+        let limits = Limits {
+            rooms_per_socket_max: 1,
+            recovery_left_rooms_max: 1,
+            recovery_window: Duration::ZERO,
+            ..Limits::default()
+        };
+        let metrics = Arc::<crate::metrics::Metrics>::default();
+        let history = History::open(Box::new(journal()), 7, &limits, metrics.clone()).unwrap();
+        let stores = Stores { history: Some(history), metrics: metrics.clone(), ..Stores::default() };
+        let mut rig = Rig::new(limits, stores);
+        rig.connect(1);
+        for name in ["a", "b", "c"] {
+            rig.join(1, name);
+            let from = rig.from();
+            rig.tell(HubCommand::Leave { from, socket: socket(1), room: room(name) });
+        }
+        rig.claim(1, None);
+        assert_eq!(rig.heard().await.last().unwrap(), "not claimed: session was in too many rooms");
+        rig.tell(gone(1));
+        rig.heard().await;
+        std::thread::sleep(Duration::from_millis(5));
+        rig.emit("a", "a turn", Grade::Plain);
+        rig.heard().await;
+        assert_eq!(metrics.hub.recovery_sessions.get(), 0);
+    });
+}

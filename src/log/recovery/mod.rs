@@ -287,6 +287,11 @@ impl Recovery {
         session.ended.is_none().then_some(Owed { session, places: &self.places })
     }
 
+    /// Whether a session is known of a socket, one that has ended too: until the end of its connection is applied, it stays.
+    pub(crate) fn remembers(&self, socket: &SocketId) -> bool {
+        self.by_socket.contains_key(socket)
+    }
+
     /// Whether nothing that was for the socket is gone behind `cursor`, now that the journal is trimmed up to `trimmed_to`. To be asked
     /// whenever a read says that it was trimmed, and after the record of a resume, which may itself have trimmed; if not, the
     /// connection is closed.
