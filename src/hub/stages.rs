@@ -63,6 +63,8 @@ pub(super) enum Entry {
         volatile: bool,
         /// Set when its receivers are to answer.
         collect: Option<Collect>,
+        /// A session's question to its own socket.
+        is_question: bool,
     },
     Pass {
         worker: WorkerId,
@@ -119,7 +121,8 @@ impl Hub {
             return self.links.answer(worker, from, Outcome::Refused(refusal));
         }
         let overtakes = volatile && !self.pipeline.any(|entry| entry.concerns(&namespace, &target));
-        let entry = Entry::Event { worker, from, namespace, target, packet, volatile, collect };
+        let is_question = matches!(ack, AckWanted::OfOne(_));
+        let entry = Entry::Event { worker, from, namespace, target, packet, volatile, collect, is_question };
         if durable {
             self.pipeline.push(entry, true);
         } else if overtakes {
@@ -201,8 +204,13 @@ impl Hub {
                 }
                 self.links.answer(worker, from, Outcome::Left);
             }
-            Entry::Event { worker, from, namespace, target, packet, volatile, collect } => {
-                let outcome = self.apply_event(&namespace, &target, packet, volatile, collect);
+            Entry::Event { worker, from, namespace, target, packet, volatile, collect, is_question } => {
+                // The id of a question is its session's: of a twin that was put out, the client would answer somebody else's.
+                let socket = target.rooms.first().and_then(|room| SocketId::parse(room.as_str()).ok());
+                let outcome = match is_question && socket.is_none_or(|socket| !self.is_of(&socket, worker, from.slot)) {
+                    true => Outcome::Refused(Refusal::NotConnected),
+                    false => self.apply_event(&namespace, &target, packet, volatile, collect),
+                };
                 self.links.answer_publisher(worker, from, outcome);
             }
             Entry::Pass { worker, from, packet } => {

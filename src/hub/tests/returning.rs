@@ -291,3 +291,19 @@ fn one_that_was_in_too_many_rooms_is_forgotten_after_its_end() {
         assert_eq!(metrics.hub.recovery_sessions.get(), 0);
     });
 }
+
+#[test]
+fn a_question_of_a_twin_that_was_put_out_is_not_asked_of_the_one_that_came_back() {
+    // Its answer would be taken for the answer to whatever the new session asks under the same id.
+    run(async {
+        let mut rig = Rig::recovering(Limits::default());
+        rig.connect(1);
+        rig.come_back(1, None);
+        rig.heard().await;
+        let draft = Draft::event(Parser::Json, NamespacePath::root(), "question", "", Vec::new(), false);
+        let (from, target, grade) = (rig.from(), Target::socket(socket(1)), Grade::Plain);
+        let ack = AckWanted::OfOne(3);
+        rig.tell(HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack })));
+        assert_eq!(rig.heard().await, ["answer 3 refused NotConnected"]);
+    });
+}
