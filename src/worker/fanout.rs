@@ -74,9 +74,12 @@ impl Fanout {
                     let (slot, socket) = (member_here.slot, member_here.socket.id);
                     let mut slots = self.worker.slots.borrow_mut();
                     slots.push(slot, &reply.into(), None, false);
-                    match takes {
-                        Takes::Journal(after) => slots.read_behind(slot, member, socket, after),
-                        Takes::Live { .. } | Takes::Bare => slots.start_at(slot, offset),
+                    if takes != Takes::Bare {
+                        // Its connect is in the journal. One that reads has passed it when it is live.
+                        slots.start_at(slot, offset);
+                    }
+                    if let Takes::Journal(after) = takes {
+                        slots.read_behind(slot, member, socket, after);
                     }
                 }
             }

@@ -107,3 +107,37 @@ fn one_that_declined_gets_no_tokens() {
         assert_eq!(rig.heard().await, [r#"write 40 42["e",1]"#]);
     });
 }
+
+#[test]
+fn one_that_came_back_and_missed_nothing_bears_tokens_too() {
+    // Its outbox knew no position yet, so a volatile event left with the placeholder for its token, which clients took for one.
+    run(async {
+        let rig = Rig::new(Limits::default()).await;
+        rig.drain_into_log(false);
+        rig.tell(vec![rig.attach(Takes::Journal(Lsn(0)))]);
+        assert_eq!(rig.heard().await, ["read 0", "write 40"]);
+        rig.tell(vec![rig.replay(&[], 1, true)]);
+        rig.heard().await;
+        rig.volatile();
+        assert_eq!(rig.heard().await, [format!(r#"write 42["v","{}"]"#, offset(1))]);
+    });
+}
+
+#[test]
+fn what_only_a_socket_without_recovery_passed_is_no_position_for_its_neighbours() {
+    // The connect of one that declined is not journalled: a token of it would be found in no journal.
+    run(async {
+        let rig = Rig::new(Limits::default()).await;
+        rig.drain_into_log(false);
+        let declined = rig.worker.add_member(socket(2), rig.slot);
+        let everybody = RoomId(ROOM + 1);
+        let (reply, takes) = (Encoded::text("40/b,"), Takes::Bare);
+        rig.tell(vec![
+            rig.attach(Takes::Live { recoverable: true }),
+            FanoutCommand::Attach { member: declined, everybody, reply, offset: Some(offset(2)), takes },
+        ]);
+        rig.heard().await;
+        rig.volatile();
+        assert_eq!(rig.heard().await, [format!(r#"write 42["v","{}"]"#, offset(1))]);
+    });
+}
