@@ -85,10 +85,6 @@ impl Slot {
     fn takes_volatile(&self) -> bool {
         self.is_ready() && self.readers.is_none()
     }
-
-    fn reader(&mut self, member: MemberKey) -> Option<&mut Reader> {
-        self.readers.as_mut()?.iter_mut().find(|reader| reader.member == member)
-    }
 }
 
 struct Place {
@@ -227,8 +223,11 @@ impl Slots {
     /// Queues what a reader asked for, whatever the bounds say: they were looked at when it asked. Returns whether it still
     /// reads; with `is_all` it does not any more.
     pub(super) fn replay(&mut self, key: SlotKey, replay: &Replay) {
-        let Some(reader) = self.get_mut(key).and_then(|slot| slot.reader(replay.member)) else { return };
-        (reader.after, reader.asked) = (replay.upto, false);
+        let Some(readers) = self.get_mut(key).and_then(|slot| slot.readers.as_mut()) else { return };
+        let Some(at) = readers.iter().position(|reader| reader.member == replay.member) else { return };
+        let reader = readers.remove(at);
+        // Others of its session have their turn.
+        readers.push(Reader { after: replay.upto, asked: false, ..reader });
         for (offset, message) in &replay.events {
             // No bound, so it finds room.
             let _ = self.try_push(key, message, Some(*offset), false, usize::MAX);
@@ -252,6 +251,7 @@ impl Slots {
             slot.readers = None;
         }
         self.metrics.catching_up.add(-(gone as i64));
+        self.ask_for_more(key);
     }
 
     /// What readers want, to be passed on to the hub.
@@ -259,17 +259,18 @@ impl Slots {
         std::mem::take(&mut self.wanted)
     }
 
-    /// Lets readers ask for the next chunk if the outbox has room for it.
+    /// Lets a reader ask for its next chunk if the outbox has room for it: one at a time, since each is given as much as has room.
     fn ask_for_more(&mut self, key: SlotKey) {
         let low = self.outbox_bytes_max / 4;
         let Some(slot) = self.get_mut(key).filter(|slot| slot.outbox.event_bytes() <= low) else { return };
-        let Some(readers) = slot.readers.as_mut() else { return };
-        let mut wanted = Vec::new();
-        for reader in readers.iter_mut().filter(|reader| !reader.asked) {
-            reader.asked = true;
-            wanted.push(Wanted { slot: key, socket: reader.socket, after: reader.after });
+        let Some(readers) = slot.readers.as_mut().filter(|readers| !readers.iter().any(|reader| reader.asked)) else {
+            return;
+        };
+        if let Some(next) = readers.first_mut() {
+            next.asked = true;
+            let wanted = Wanted { slot: key, socket: next.socket, after: next.after };
+            self.wanted.push(wanted);
         }
-        self.wanted.append(&mut wanted);
     }
 
     fn try_push(

@@ -141,3 +141,38 @@ fn what_only_a_socket_without_recovery_passed_is_no_position_for_its_neighbours(
         assert_eq!(rig.heard().await, [format!(r#"write 42["v","{}"]"#, offset(1))]);
     });
 }
+
+#[test]
+fn many_readers_of_one_session_do_not_fill_its_outbox_together() {
+    run(async {
+        let rig = Rig::new(Limits { outbox_bytes_max: 4_000, ..Limits::default() }).await;
+        let others: Vec<_> = (2..8).map(|n| rig.worker.add_member(socket(n), rig.slot)).collect();
+        let mut commands = vec![rig.attach(Takes::Journal(Lsn(0)))];
+        for member in &others {
+            let (reply, takes) = (Encoded::text("40"), Takes::Journal(Lsn(0)));
+            commands.push(FanoutCommand::Attach {
+                member: *member,
+                everybody: RoomId(ROOM),
+                reply,
+                offset: Some(offset(1)),
+                takes,
+            });
+        }
+        rig.tell(commands);
+        let asked = rig.heard().await.iter().filter(|said| *said == "read 0").count();
+        // The hub answers each with up to a quarter of the outbox.
+        assert_eq!(asked, 1);
+        let large = "x".repeat(960);
+        rig.tell(vec![rig.replay(&[(1, &large)], 1, false)]);
+        rig.heard().await;
+        rig.worker.push(rig.slot, OwnPacket::Sealed(Encoded::text("ack").into()));
+        assert_eq!(rig.heard().await, [""; 0], "there is room for what cannot be read later");
+        rig.drain_into_log(false);
+        let heard = rig.heard().await;
+        assert_eq!(
+            heard.iter().filter(|said| said.starts_with("read")).collect::<Vec<_>>(),
+            ["read 0"],
+            "the next one"
+        );
+    });
+}
