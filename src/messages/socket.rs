@@ -80,8 +80,11 @@ impl SocketInfo {
     /// It will not be recovered, and its events bear no tokens; what was kept with the one it was is not its own. Counts until it
     /// is connected.
     pub(crate) fn decline_recovery(&self) {
+        if self.is_connected() {
+            return;
+        }
         self.recoverable.store(false, Ordering::Release);
-        if !self.is_connected() && self.recovered.swap(false, Ordering::AcqRel) {
+        if self.recovered.swap(false, Ordering::AcqRel) {
             self.put_data(None);
         }
     }
@@ -144,6 +147,18 @@ pub(crate) mod tests {
         type Result = ();
 
         fn handle(&mut self, _: SessionCommand, _: &mut Context<Self>) {}
+    }
+
+    #[test]
+    fn one_that_is_connected_cannot_decline_any_more() {
+        // Its client has its private id, and would take the last argument of an event without token for one.
+        let socket = socket(1);
+        socket.set_connected(true);
+        socket.decline_recovery();
+        assert!(socket.is_recoverable());
+        socket.set_connected(false);
+        socket.decline_recovery();
+        assert!(!socket.is_recoverable());
     }
 
     /// A socket of the root namespace whose session hears nothing.
