@@ -109,7 +109,16 @@ impl Session {
     /// With recovery on, a plain direct emit is an event for the socket's own room, numbered like any other.
     fn emit_direct(&mut self, socket: SocketId, draft: Draft, grade: Grade, done: Done, now: Instant) {
         if self.core.recovery && grade != Grade::Volatile {
-            return desk::emit(&mut self.gate, now, Target::socket(socket), draft, grade, done);
+            let target = Target::socket(socket);
+            if !self.registration.worker.is_behind(self.registration.slot) {
+                return desk::emit(&mut self.gate, now, target, draft, grade, done);
+            }
+            // It has its place; its sender goes on at the pace of the client, or the journal would turn under both.
+            self.gate.submit(now, draft.byte_len(), Waiter::Nobody, move |from| {
+                let ack = AckWanted::No;
+                HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack }))
+            });
+            return self.congested.push_back((now + self.core.limits.credit_timeout, done));
         }
         let packet = OwnPacket::Unnumbered { draft, volatile: grade == Grade::Volatile };
         if !self.gate.is_settled() && !self.registration.worker.is_congested(self.registration.slot) {

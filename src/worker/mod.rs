@@ -214,6 +214,11 @@ impl Worker {
         self.slots.borrow_mut().is_congested(slot)
     }
 
+    /// The same for emits that the journal takes: also while the client has yet to read from it.
+    pub(crate) fn is_behind(&self, slot: SlotKey) -> bool {
+        self.slots.borrow_mut().is_behind(slot)
+    }
+
     /// Shows the session what is queued for its client from here on ([`Sent`](crate::messages::session::SessionCommand)).
     pub(crate) fn observe(&self, slot: SlotKey) {
         self.slots.borrow_mut().observe(slot);

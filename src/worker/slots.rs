@@ -81,6 +81,14 @@ impl Slot {
         self.sink.is_some() && !self.blocked
     }
 
+    /// Emits that are held back may complete, if there are any and nothing of this session waits elsewhere.
+    fn tell_if_low(&mut self, low: usize) {
+        if self.tell_when_low && self.readers.is_none() && self.outbox.event_bytes() <= low {
+            self.tell_when_low = false;
+            let _ = self.link.post(SessionCommand::OutboxLow);
+        }
+    }
+
     /// Whether a volatile event may go in: not while others wait for it to take what it has missed.
     fn takes_volatile(&self) -> bool {
         self.is_ready() && self.readers.is_none()
@@ -242,6 +250,7 @@ impl Slots {
 
     /// A socket of this session takes its events as they come, or has gone.
     pub(super) fn stop_reading(&mut self, key: SlotKey, member: MemberKey) {
+        let low = self.outbox_bytes_max / 4;
         let Some(slot) = self.get_mut(key) else { return };
         let Some(readers) = slot.readers.as_mut() else { return };
         let before = readers.len();
@@ -249,6 +258,7 @@ impl Slots {
         let gone = before - readers.len();
         if readers.is_empty() {
             slot.readers = None;
+            slot.tell_if_low(low);
         }
         self.metrics.catching_up.add(-(gone as i64));
         self.ask_for_more(key);
@@ -345,6 +355,14 @@ impl Slots {
         slot.tell_when_low
     }
 
+    /// The same, and whether a socket of it has yet to read what was emitted before.
+    pub(super) fn is_behind(&mut self, key: SlotKey) -> bool {
+        if let Some(slot) = self.get_mut(key) {
+            slot.tell_when_low |= slot.readers.is_some();
+        }
+        self.is_congested(key)
+    }
+
     pub(super) fn leave_last_word(&mut self, key: SlotKey, word: Encoded) {
         if let Some(slot) = self.get_mut(key) {
             slot.outbox.push_last(word);
@@ -379,10 +397,7 @@ impl Slots {
         let (packets, bytes) = slot.outbox.waiting();
         let drained = sink.drain(&mut slot.outbox);
         let (packets_left, bytes_left) = slot.outbox.waiting();
-        if slot.tell_when_low && slot.outbox.event_bytes() <= low {
-            slot.tell_when_low = false;
-            let _ = slot.link.post(SessionCommand::OutboxLow);
-        }
+        slot.tell_if_low(low);
         match drained {
             Drained::Blocked => slot.blocked = true,
             Drained::Lost(why) if slot.ending != Ending::Over => {

@@ -306,3 +306,28 @@ fn emits_behind_one_to_a_room_go_at_the_pace_of_their_client_too() {
     }
     client.echoes();
 }
+
+#[test]
+fn with_recovery_too_a_handler_goes_at_the_pace_of_its_client() {
+    let limits = Limits { outbox_bytes_max: 1 << 20, journal_bytes_max: 2 << 20, ..Limits::default() };
+    let hub = Hub::start(
+        |builder| builder.recovery(stentor::Recovery::memory()).limits(limits),
+        |io| {
+            io.of("/").on("flood", |socket, _: Event<()>| async move {
+                let kilobytes = "x".repeat(2 << 10);
+                for n in 0..8_000 {
+                    socket.emit("flood", (n, &kilobytes)).await?;
+                }
+                Ok(())
+            });
+        },
+    );
+    let mut client = hub.join_narrow();
+    client.send(r#"42["flood"]"#);
+    let mut other = hub.join(Transport::Websocket);
+    (0..1_000).for_each(|_| other.echoes());
+    for n in 0..8_000 {
+        let event = client.recv_text();
+        assert!(event.starts_with(&format!(r#"42["flood",{n},"#)), "{}", &event[..40.min(event.len())]);
+    }
+}
