@@ -103,7 +103,7 @@ fn one_that_lost_its_claim_meanwhile_is_a_new_socket_and_its_twin_is_put_out_all
         rig.connect(1);
         rig.heard().await;
         // In connection middleware its claim was still good.
-        let stale = Offset { epoch: Epoch::new(9, 9), lsn: Lsn(1), fingerprint: crate::ids::Fingerprint::new(1) };
+        let stale = Offset { epoch: Epoch::new(1, 1), lsn: Lsn(99), fingerprint: crate::ids::Fingerprint::new(1) };
         rig.come_back(1, Some(stale));
         assert_eq!(rig.heard().await, ["evict 1", "attach 101", "answer 2 connected"]);
         rig.claim(1, None);

@@ -245,10 +245,14 @@ impl Recovery {
     /// Judges a claim. Changes nothing: the session goes on when the record in the answer is applied.
     pub(crate) fn resume(&self, claim: &Claim<'_>, facts: &Facts, now_unix_ms: u64) -> Result<Resumed, NotRecovered> {
         let Claim { pid, namespace, offset } = claim;
+        let session = self.sessions.get(pid);
+        // A client that got a new session keeps the last token of the one before until it sees another: of this one it has seen none,
+        // since everything that goes out over it bears a token of where it began or of behind.
+        let offset = offset.filter(|offset| !session.is_some_and(|session| session.began_after(offset, facts.epoch)));
         if offset.is_some_and(|offset| offset.epoch != facts.epoch) {
             return Err(NotRecovered::ForeignEpoch);
         }
-        let session = self.sessions.get(pid).ok_or(NotRecovered::UnknownPid)?;
+        let session = session.ok_or(NotRecovered::UnknownPid)?;
         if session.namespace != **namespace {
             return Err(NotRecovered::OtherNamespace);
         }
@@ -264,7 +268,7 @@ impl Recovery {
         if from > facts.head {
             return Err(NotRecovered::FutureOffset);
         }
-        if !facts.knows {
+        if offset.is_some() && !facts.knows {
             return Err(NotRecovered::UnknownOffset);
         }
         if from < session.position {

@@ -117,6 +117,8 @@ struct Client {
     away: Option<u64>,
     forever: bool,
     start: Lsn,
+    /// Where it connected.
+    began: Lsn,
     /// Every journalled event that was for it, and whether it wanted an ack.
     owed: Vec<(Lsn, bool)>,
     /// The newest event that named it, its rooms or everybody, whoever was excepted.
@@ -191,6 +193,7 @@ impl World {
             away: None,
             forever: false,
             start,
+            began: start,
             owed: Vec::new(),
             named: Lsn(0),
             tokens: Vec::new(),
@@ -336,7 +339,8 @@ impl World {
             }
             Token::Foreign => {
                 claim.offset = Some(Offset { epoch: Epoch::new(1, 2), ..any });
-                Some(NotRecovered::ForeignEpoch)
+                // Of a session that was resumed from a token its client has one.
+                (client.start != client.began).then_some(NotRecovered::ForeignEpoch)
             }
             Token::OtherNamespace => {
                 claim.namespace = &other;
@@ -355,7 +359,7 @@ impl World {
             assert!(refused == expected || gone, "{refused:?} instead of {expected:?}");
             return;
         }
-        let from = claim.offset.map_or(client.start, |offset| offset.lsn);
+        let from = claim.offset.filter(|offset| offset.epoch == EPOCH).map_or(client.start, |offset| offset.lsn);
         let trimmed_to = facts.trimmed_to;
         let behind = || client.owed.iter().filter(|(lsn, _)| *lsn > from);
         let lost = behind().any(|(lsn, asking)| *asking || *lsn <= trimmed_to);
@@ -367,6 +371,8 @@ impl World {
                 assert!(!must_refuse, "a silent gap behind {from:?}: {:?}, trimmed to {trimmed_to:?}", client.owed);
                 self.take_over(who, from, resumed);
             }
+            // Where it began is not known behind a start.
+            Err(NotRecovered::ForeignEpoch) => {}
             Err(why) => {
                 // An excepted client may be refused for an event that wanted an ack: it is not known who was excepted.
                 let for_others = why == NotRecovered::AckMissed && client.named > from;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use smallvec::SmallVec;
 
 use super::places::{Place, Places};
-use crate::ids::{Lsn, NamespacePath, PrivateId, RoomName, SocketId};
+use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, RoomName, SocketId};
 use crate::log::{EventEntry, RoomSpan, SessionEntry};
 
 /// From a join to a leave.
@@ -51,6 +51,8 @@ pub(super) struct Session {
     pub(super) ended: Option<Ended>,
     /// Everything up to here has reached its client, or was never for it: it connected here, or was resumed from here.
     pub(super) position: Lsn,
+    /// Where it began, if that is known.
+    began: Option<Lsn>,
     /// The newest record from which it can be known without any before.
     pub(super) record: Lsn,
     /// The newest event that may have been for it, of those that `places` does not tell.
@@ -80,6 +82,7 @@ impl Session {
             at_unix_ms,
             ended: None,
             position: lsn,
+            began: Some(lsn),
             record: lsn,
             touched: Lsn(0),
             asked: Lsn(0),
@@ -96,9 +99,14 @@ impl Session {
         session.stays = entry.rooms.len();
         session.data = entry.data.clone();
         session.connected = entry.connected;
-        session.record = lsn;
+        (session.began, session.record) = (None, lsn);
         (session.touched, session.asked) = (entry.touched, entry.asked);
         session
+    }
+
+    /// Whether its client saw this token before the session began, and none since.
+    pub(super) fn began_after(&self, offset: &Offset, epoch: Epoch) -> bool {
+        self.began == Some(self.position) && (offset.epoch != epoch || offset.lsn < self.position)
     }
 
     /// Makes its places known.

@@ -177,7 +177,10 @@ fn the_newest_claim_evicts_the_older_twin_and_takes_its_place() {
 fn every_bad_claim_has_its_reason() {
     let mut hub = Hub::new();
     hub.emit(&[]);
-    let start = hub.connect(1);
+    hub.connect(1);
+    let start = hub.emit(&[]);
+    let resumed = hub.claim(1, Some(start)).unwrap();
+    hub.apply(Entry::Session(resumed.session));
     hub.lose(1, 1_000);
     let namespace = NamespacePath::root();
     let good = Offset { epoch: EPOCH, lsn: start, fingerprint: Fingerprint::new(0) };
@@ -197,6 +200,26 @@ fn every_bad_claim_has_its_reason() {
     assert_eq!(refusal(at(future), facts, 0), Some(NotRecovered::FutureOffset));
     assert_eq!(refusal(at(Offset { lsn: Lsn(1), ..good }), facts, 0), Some(NotRecovered::OldOffset));
     assert_eq!(refusal(claim, Facts { knows: false, ..facts }, 0), Some(NotRecovered::UnknownOffset));
+}
+
+#[test]
+fn a_token_from_before_the_session_is_no_token_of_it() {
+    // The stock client keeps its last token when it gets a new session, so one that was told nothing new could not be resumed.
+    let mut hub = Hub::new();
+    let before = hub.emit(&[]);
+    let start = hub.connect(1);
+    hub.lose(1, 0);
+    let missed = hub.emit(&[]);
+    let at = |epoch, lsn| Offset { epoch, lsn, fingerprint: Fingerprint::new(9) };
+    for offset in [at(EPOCH, before), at(Epoch::new(0, 7), Lsn(1_000_000))] {
+        let claim = Claim { pid: pid(1), namespace: &NamespacePath::root(), offset: Some(offset) };
+        let resumed = hub.recovery.resume(&claim, &Facts { knows: false, ..hub.facts() }, 0).unwrap();
+        assert_eq!(resumed.session.position, start);
+        assert_eq!(hub.owed(1, start), [missed.0]);
+    }
+    let resumed = hub.claim(1, Some(missed)).unwrap();
+    hub.apply(Entry::Session(resumed.session));
+    assert_eq!(hub.refusal(1, before), Some(NotRecovered::OldOffset), "it has seen another since");
 }
 
 #[test]
