@@ -13,7 +13,7 @@ use crate::protocol::reason::DisconnectReason;
 pub(crate) use self::cells::{Counter, Gauge, Histogram};
 
 /// Reasons for which a claim is refused.
-pub(crate) const NOT_RECOVERED: usize = 11;
+pub(crate) const NOT_RECOVERED: usize = 10;
 
 /// Kinds of refusal that transports tell apart.
 pub(crate) const REFUSALS: usize = 10;

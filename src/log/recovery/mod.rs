@@ -19,7 +19,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use self::places::Places;
-use self::session::{Ended, Session};
+use self::session::Session;
 use super::{Entry, EventEntry, Journal, Record, SessionEntry};
 use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, RoomName, SocketId};
 use crate::protocol::encoded::Message;
@@ -93,15 +93,13 @@ pub(crate) enum NotRecovered {
     /// The token is of another log: an earlier one that ended with its process or its machine, or another server's.
     #[error("offset is of another epoch")]
     ForeignEpoch,
-    /// Never known here, or forgotten: its window has passed, or too many are away.
+    /// Never known here, or forgotten: its window has passed, too many are away, or it was disconnected from the namespace by either
+    /// side or broke the protocol.
     #[error("session is unknown")]
     UnknownPid,
     /// It connects to another namespace than the session's.
     #[error("session is of another namespace")]
     OtherNamespace,
-    /// It was disconnected from the namespace by either side, or broke the protocol.
-    #[error("session was ended for good")]
-    EndedForGood,
     /// It stayed in more rooms, one after another, than are remembered of one session.
     #[error("session was in too many rooms")]
     TooManyStays,
@@ -129,11 +127,10 @@ pub(crate) enum NotRecovered {
 
 impl NotRecovered {
     /// Every reason, in the order of their declaration.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::ForeignEpoch,
         Self::UnknownPid,
         Self::OtherNamespace,
-        Self::EndedForGood,
         Self::TooManyStays,
         Self::Expired,
         Self::FutureOffset,
@@ -149,7 +146,6 @@ impl NotRecovered {
             Self::ForeignEpoch => "foreign_epoch",
             Self::UnknownPid => "unknown_pid",
             Self::OtherNamespace => "other_namespace",
-            Self::EndedForGood => "ended_for_good",
             Self::TooManyStays => "too_many_stays",
             Self::Expired => "expired",
             Self::FutureOffset => "future_offset",
@@ -187,7 +183,7 @@ pub(crate) struct Recovery {
     bounds: Bounds,
     sessions: HashMap<PrivateId, Session>,
     by_socket: HashMap<SocketId, PrivateId>,
-    /// Those that have not ended, by the newest record that tells all of each.
+    /// Those that can be resumed, by the newest record that tells all of each.
     by_record: BTreeMap<Lsn, PrivateId>,
     /// Those without a connection, by when they lost it.
     away: BTreeSet<(u64, PrivateId)>,
@@ -256,10 +252,8 @@ impl Recovery {
         if session.namespace != **namespace {
             return Err(NotRecovered::OtherNamespace);
         }
-        match session.ended {
-            Some(Ended::ForGood) => return Err(NotRecovered::EndedForGood),
-            Some(Ended::TooManyStays) => return Err(NotRecovered::TooManyStays),
-            None => {}
+        if session.has_lost_count {
+            return Err(NotRecovered::TooManyStays);
         }
         if !session.connected && self.is_over(session.at_unix_ms, now_unix_ms) {
             return Err(NotRecovered::Expired);
@@ -285,13 +279,13 @@ impl Recovery {
         Ok(Resumed { session: entry, evicts: session.connected })
     }
 
-    /// What is owed to a socket; none if its session is not known, or ended for good.
+    /// What is owed to a socket; none if its session is not known, or cannot be resumed.
     pub(crate) fn owed(&self, socket: &SocketId) -> Option<Owed<'_>> {
         let session = self.by_socket.get(socket).and_then(|pid| self.sessions.get(pid))?;
-        session.ended.is_none().then_some(Owed { session, places: &self.places })
+        (!session.has_lost_count).then_some(Owed { session, places: &self.places })
     }
 
-    /// Whether a session is known of a socket, one that has ended too: until the end of its connection is applied, it stays.
+    /// Whether a session is known of a socket, one that cannot be resumed too: it is known until its window has passed.
     pub(crate) fn remembers(&self, socket: &SocketId) -> bool {
         self.by_socket.contains_key(socket)
     }
@@ -333,7 +327,7 @@ impl Recovery {
         before - self.sessions.len()
     }
 
-    /// Sessions known, those that ended for good among them until their window has passed.
+    /// Sessions known, those that cannot be resumed among them until their window has passed.
     pub(crate) fn len(&self) -> usize {
         self.sessions.len()
     }
@@ -342,10 +336,10 @@ impl Recovery {
         u128::from(now_unix_ms.saturating_sub(at_unix_ms)) > self.bounds.window.as_millis()
     }
 
-    /// A session that has not ended, with the places.
+    /// A session that can be resumed, with the places.
     fn session(&mut self, socket: &SocketId) -> Option<(&mut Session, &mut Places)> {
         let session = self.sessions.get_mut(self.by_socket.get(socket)?)?;
-        session.ended.is_none().then_some((session, &mut self.places))
+        (!session.has_lost_count).then_some((session, &mut self.places))
     }
 
     fn insert(&mut self, session: Session) {
@@ -370,16 +364,16 @@ impl Recovery {
         let Some(mut session) = self.sessions.remove(pid) else { return };
         self.by_socket.remove(&session.socket);
         self.away.remove(&(session.at_unix_ms, *pid));
-        if session.ended.is_none() {
+        if !session.has_lost_count {
             self.by_record.remove(&session.record);
             session.exit(&mut self.places);
         }
     }
 
     /// From here on only the reason is known of it.
-    fn end(&mut self, socket: &SocketId, why: Ended) {
+    fn lose_count(&mut self, socket: &SocketId) {
         let Some((session, places)) = self.session(socket) else { return };
-        session.ended = Some(why);
+        session.has_lost_count = true;
         session.data = None;
         session.exit(places);
         let record = session.record;
@@ -393,14 +387,18 @@ impl Recovery {
         if session.stays() > stays_max {
             session.forget_stays(trimmed_to, places);
             if session.stays() > stays_max {
-                self.end(socket, Ended::TooManyStays);
+                self.lose_count(socket);
             }
         }
     }
 
     fn disconnect(&mut self, socket: &SocketId, forever: bool, at_unix_ms: u64) {
         if forever {
-            self.end(socket, Ended::ForGood);
+            // At once: a client may come and go as often as it likes, and takes nobody's place.
+            if let Some(pid) = self.by_socket.get(socket).copied() {
+                self.forget(&pid);
+            }
+            return;
         }
         let Some(session) = self.by_socket.get(socket).and_then(|pid| self.sessions.get_mut(pid)) else { return };
         if !session.connected {
@@ -414,7 +412,7 @@ impl Recovery {
     fn carry(&mut self, entry: &SessionEntry, lsn: Lsn) {
         let known = self.sessions.get_mut(&entry.pid).filter(|session| session.socket == entry.socket);
         let Some(session) = known else { return self.insert(Session::carried(entry, lsn)) };
-        if session.ended.is_some() {
+        if session.has_lost_count {
             return;
         }
         // Who was known before this record knows more than it says.

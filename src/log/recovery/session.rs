@@ -24,15 +24,6 @@ impl Stay {
     }
 }
 
-/// Why a session that is still known cannot be resumed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// It was disconnected from its namespace, or broke the protocol.
-    ForGood,
-    /// It stayed in more rooms, one after another, than are remembered.
-    TooManyStays,
-}
-
 /// One recoverable session.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -48,7 +39,8 @@ pub(super) struct Session {
     pub(super) connected: bool,
     /// Since when it is connected, or not.
     pub(super) at_unix_ms: u64,
-    pub(super) ended: Option<Ended>,
+    /// It stayed in more rooms, one after another, than are remembered, and cannot be resumed.
+    pub(super) has_lost_count: bool,
     /// Everything up to here has reached its client, or was never for it: it connected here, or was resumed from here.
     pub(super) position: Lsn,
     /// Where it began, if that is known.
@@ -80,7 +72,7 @@ impl Session {
             data: None,
             connected: true,
             at_unix_ms,
-            ended: None,
+            has_lost_count: false,
             position: lsn,
             began: Some(lsn),
             record: lsn,
