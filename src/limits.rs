@@ -137,8 +137,8 @@ pub struct Limits {
     /// Bytes that the hub reads from the journal for one client at a time; a single larger event goes alone. Default 256 KiB; not
     /// more than a quarter of its outbox.
     pub replay_bytes: usize,
-    /// Records that the hub looks at for clients that catch up before it goes on with live events. Default 4 096: about half a
-    /// millisecond.
+    /// Records that the hub looks at for clients that catch up before it goes on with live events; a large one counts once more for
+    /// each KiB. Default 4 096: about half a millisecond.
     pub replay_records_per_turn: usize,
     /// Records of the journal in memory: all of them, or the newest of a journal on disk. Default 65 536.
     pub journal_records_max: usize,

@@ -19,6 +19,12 @@ use crate::protocol::encoded::Message;
 /// Records read at a time, here and at a start.
 const CHUNK_RECORDS: usize = 256;
 
+/// Bytes read at a time for a client, whoever they were for.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// A record larger than this counts as several of those that may be looked at in a turn.
+const RECORD_BYTES: usize = 1 << 10;
+
 /// Sessions written again behind one record: a fraction of a millisecond, and more bytes than nearly every record has, so that a
 /// segment's sessions are out of it in time.
 const CARRIED_AT_A_TIME: usize = 256;
@@ -199,32 +205,36 @@ impl History {
         let owed = self.sessions.owed(socket)?;
         let mut missed = Missed { events: Vec::new(), upto: after, is_all: false };
         let mut bytes = 0;
-        while bytes < bytes_max && *left > 0 {
+        'looking: while *left > 0 {
             let Some(next) = owed.next(missed.upto) else {
                 (missed.upto, missed.is_all) = (self.applied.lsn, true);
                 break;
             };
-            // What lies between is for others.
-            let chunk =
-                match self.journal.read(next.before().max(missed.upto), CHUNK_RECORDS.min(*left), bytes_max - bytes) {
-                    Ok(chunk) => chunk,
-                    Err(error) => {
-                        log::error!("journal not read, a client is told that it missed something error={error}");
-                        return None;
-                    }
-                };
+            // What lies between is for others. Not as much as has room: what is not for the socket takes none.
+            let after = next.before().max(missed.upto);
+            let chunk = match self.journal.read(after, CHUNK_RECORDS.min(*left), CHUNK_BYTES) {
+                Ok(chunk) => chunk,
+                Err(error) => {
+                    log::error!("journal not read, a client is told that it missed something error={error}");
+                    return None;
+                }
+            };
             if chunk.trimmed && !self.sessions.is_whole(socket, missed.upto, self.journal.trimmed_to()) {
                 return None;
             }
-            *left -= chunk.records.len();
-            for Record { lsn, fingerprint, entry } in chunk.records {
-                missed.upto = lsn;
+            for record in chunk.records {
+                *left = left.saturating_sub(1 + record.byte_len() / RECORD_BYTES);
+                let Record { lsn, fingerprint, entry } = record;
                 if let Entry::Event(event) = entry
                     && owed.includes(lsn, &event)
                 {
                     bytes += event.message.byte_len();
+                    if bytes > bytes_max && !missed.events.is_empty() {
+                        break 'looking;
+                    }
                     missed.events.push((Offset { epoch: self.applied.epoch, lsn, fingerprint }, event.message));
                 }
+                missed.upto = lsn;
             }
             if !chunk.more {
                 missed.is_all = true;

@@ -318,7 +318,7 @@ describe("what ends for good", () => {
         await returned;
         assert.ok(!socket.recovered);
         assert.notEqual(socket.id, id);
-        assert.deepEqual(await verdicts(hub), { ...before, ended_for_good: before.ended_for_good + 1 });
+        assert.deepEqual(await verdicts(hub), { ...before, unknown_pid: before.unknown_pid + 1 });
         await ask(socket, "join", room);
         await publish(publisher, room, "after");
         assert.deepEqual(await news.count(2), [["first"], ["after"]]);

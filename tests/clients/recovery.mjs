@@ -151,7 +151,6 @@ export const NONE = Object.fromEntries(
     "foreign_epoch",
     "unknown_pid",
     "other_namespace",
-    "ended_for_good",
     "too_many_stays",
     "expired",
     "future_offset",

@@ -1,5 +1,7 @@
 //! Clients that come back to a hub: what they claim, what they are given, and that their twins are not heard any more.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 use crate::messages::fanout::Takes;
 
@@ -305,5 +307,65 @@ fn a_question_of_a_twin_that_was_put_out_is_not_asked_of_the_one_that_came_back(
         let ack = AckWanted::OfOne(3);
         rig.tell(HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack })));
         assert_eq!(rig.heard().await, ["answer 3 refused NotConnected"]);
+    });
+}
+
+/// A memory journal that counts how often it is read.
+struct Counted(MemoryJournal, Arc<AtomicUsize>);
+
+impl Journal for Counted {
+    fn epoch(&self) -> Epoch {
+        self.0.epoch()
+    }
+    fn head(&self) -> Lsn {
+        self.0.head()
+    }
+    fn append(&mut self, record: Record) -> Result<(), JournalError> {
+        self.0.append(record)
+    }
+    fn trimmed_to(&self) -> Lsn {
+        self.0.trimmed_to()
+    }
+    fn flush(&mut self) -> Result<(), JournalError> {
+        self.0.flush()
+    }
+    fn at_risk(&self) -> Lsn {
+        self.0.at_risk()
+    }
+    fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> Result<Chunk, JournalError> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.read(after, records_max, bytes_max)
+    }
+    fn knows(&self, offset: &Offset) -> bool {
+        self.0.knows(offset)
+    }
+    fn close(&mut self) -> Result<(), JournalError> {
+        self.0.close()
+    }
+}
+
+#[test]
+fn what_is_for_others_is_looked_through_in_few_reads() {
+    // A chunk was as large as had room: behind an event that left little, one record at a time, each looked for in its file anew.
+    run(async {
+        let reads = Arc::<AtomicUsize>::default();
+        let journal = MemoryJournal::new(Epoch::new(1, 1), Lsn(0), 4_000, usize::MAX);
+        let limits = Limits { replay_bytes: 80, ..Limits::default() };
+        let stores = Stores { history: history(Counted(journal, reads.clone())), ..Stores::default() };
+        let mut rig = Rig::new(limits, stores);
+        rig.connect(1);
+        rig.tell(gone(1));
+        rig.emit(&socket(1).to_string(), &"x".repeat(60), Grade::Plain);
+        for _ in 0..1_000 {
+            rig.emit("elsewhere", "e", Grade::Plain);
+            rig.heard().await;
+        }
+        rig.come_back(1, None);
+        rig.heard().await;
+        reads.store(0, Ordering::Relaxed);
+        rig.read(1, Lsn(1));
+        let heard = rig.heard().await;
+        assert!(heard[0].ends_with("live"), "{heard:?}");
+        assert!(reads.load(Ordering::Relaxed) < 10, "{reads:?} reads");
     });
 }
