@@ -293,7 +293,9 @@ macro_rules! registration {
             $self
         }
 
-        /// Runs once a socket that had connected has gone. What is emitted to rooms from here on does not reach it. One handler:
+        /// Runs once a socket that had connected has gone. What is emitted to rooms from here on does not reach it. With recovery on
+        /// a socket may be back by then: a client that comes over a new connection ends its old one, and this runs for the old one
+        /// after `on_connection` for the new one, with the same id. One handler:
         /// registering again replaces it, and a socket's own runs instead of its namespace's.
         pub fn on_disconnect<F, R>($self: $receiver, handler: F) -> $output
         where

@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::ids::{Epoch, Fingerprint, Lsn, NamespacePath, Offset, SocketId};
 use crate::limits::Limits;
 use crate::log::memory::MemoryJournal;
-use crate::log::recovery::{self, Bounds, Facts, NotRecovered, Recovery, Resumed};
-use crate::log::{Entry, Journal, JournalError, Record};
+use crate::log::recovery::{self, Bounds, Facts, NotRecovered, Recovery};
+use crate::log::{Entry, Journal, JournalError, Record, SessionEntry};
 use crate::messages::hub::Claim;
 use crate::metrics::Metrics;
 use crate::protocol::encoded::Message;
@@ -193,7 +193,7 @@ impl History {
     }
 
     /// What a claim would get now.
-    pub(super) fn claim(&self, claim: Claim, namespace: &NamespacePath) -> Result<Resumed, NotRecovered> {
+    pub(super) fn claim(&self, claim: Claim, namespace: &NamespacePath) -> Result<SessionEntry, NotRecovered> {
         let Claim { pid, offset } = claim;
         let facts = Facts::of(&*self.journal, offset.as_ref());
         self.sessions.resume(&recovery::Claim { pid, namespace, offset }, &facts, now_unix_ms())

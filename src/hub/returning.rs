@@ -8,7 +8,7 @@ use super::Hub;
 use super::history::{Missed, now_unix_ms};
 use crate::ids::{Lsn, NamespacePath, Offset, PrivateId, SlotKey, SocketId, WorkerId};
 use crate::log::recovery::NotRecovered;
-use crate::log::{Entry, RoomSpan, SessionEntry};
+use crate::log::{Entry, SessionEntry};
 use crate::messages::fanout::{Claimed, FanoutCommand, Outcome, Replay, Takes};
 use crate::messages::hub::{Claim, Connect, ReplyTo};
 use crate::state::rooms::Place;
@@ -29,7 +29,7 @@ impl Hub {
             Some(history) => history.claim(claim, namespace),
             None => Err(NotRecovered::ForeignEpoch),
         };
-        let claimed = claimed.map(|resumed| Claimed { socket: resumed.session.socket, data: resumed.session.data });
+        let claimed = claimed.map(|session| Claimed { socket: session.socket, data: session.data });
         if let Err(why) = &claimed {
             self.refuse_claim(claim, *why);
         }
@@ -50,7 +50,8 @@ impl Hub {
         let recovered = granted.is_some();
         let (takes, reply, rooms) = match granted {
             Some((session, reply)) => {
-                let (after, rooms) = (session.position, session.rooms.clone());
+                let after = session.position;
+                let rooms: Vec<_> = session.rooms_now().cloned().collect();
                 self.journal(offset, || Entry::Session(session));
                 (Takes::Journal(after), reply, rooms)
             }
@@ -58,7 +59,7 @@ impl Hub {
         };
         let everybody = self.rooms.connect(socket, &namespace, Place { worker, slot: from.slot, member });
         self.links.tell(worker, FanoutCommand::Attach { member, everybody, reply, offset, takes });
-        for RoomSpan { room, .. } in rooms.into_iter().filter(|span| span.left.is_none()) {
+        for room in rooms {
             if let Some(joined) = self.rooms.enter(&socket, &room) {
                 self.tell_joined(&socket, &room, joined.members);
                 self.links.tell(worker, FanoutCommand::Join { member, room: joined.room });
@@ -74,12 +75,12 @@ impl Hub {
             None => Err(NotRecovered::ForeignEpoch),
         };
         match resumed {
-            Ok(resumed) if resumed.session.socket == socket => {
+            Ok(session) if session.socket == socket => {
                 self.metrics.hub.recovered.add(1);
-                Some(resumed.session)
+                Some(session)
             }
-            resumed => {
-                self.refuse_claim(claim, resumed.err().unwrap_or(NotRecovered::UnknownPid));
+            other => {
+                self.refuse_claim(claim, other.err().unwrap_or(NotRecovered::UnknownPid));
                 None
             }
         }

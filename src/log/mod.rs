@@ -2,8 +2,6 @@
 //!
 //! Here stand the contracts; the records and each driver are files. The hub alone writes, in its own order.
 
-#![allow(dead_code, reason = "records are written from here on, and read by recovery, which comes next")]
-
 mod chunk;
 mod codec;
 #[cfg(test)]
@@ -136,5 +134,6 @@ pub(crate) trait Queue: Send {
 pub(crate) enum QueueError {
     /// Too much is waiting; try again later.
     #[error("durable queue is overloaded")]
+    #[expect(dead_code, reason = "said by the queue, which comes with durable events")]
     Overloaded,
 }

@@ -109,6 +109,13 @@ pub(crate) struct SessionEntry {
     pub asked: Lsn,
 }
 
+impl SessionEntry {
+    /// The rooms it is in, without its own.
+    pub(crate) fn rooms_now(&self) -> impl Iterator<Item = &RoomName> {
+        self.rooms.iter().filter(|span| span.left.is_none()).map(|span| &span.room)
+    }
+}
+
 /// A stay in a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RoomSpan {

@@ -111,9 +111,13 @@ impl Session {
     ) {
         let Some(claimant) = self.gate.claimed(Instant::now(), ticket) else { return };
         let Claimant { socket, namespace, auth, claim } = *claimant;
-        // Gone meanwhile, or no such namespace any more.
-        let handlers = self.core.registry.handlers(&namespace).filter(|_| self.state.is_admitting(socket));
-        let Some(handlers) = handlers else { return };
+        if !self.state.is_admitting(socket) {
+            return;
+        }
+        let Some(handlers) = self.core.registry.handlers(&namespace) else {
+            self.state.gone(socket);
+            return self.refuse_connect(&namespace, &ConnectError::new("Invalid namespace"));
+        };
         let layers = Layers::new(handlers);
         match claimed {
             Ok(FoundSession { socket: before, data }) => {
@@ -251,6 +255,7 @@ impl Session {
             },
             outcome => self.close(DisconnectReason::ForcedServerClose, &format!("hub refused: {outcome:?}"), ctx),
         }
+        self.keep_data(socket, now);
     }
 }
 

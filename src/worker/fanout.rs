@@ -211,14 +211,14 @@ impl Fanout {
 
     /// A socket gets some of what it missed. The last of it comes in front of everything that it has not missed.
     fn replay(&mut self, replay: &Replay) {
+        self.delivered += replay.weight;
+        self.worker.backlog.add(replay.weight, replay.weight);
         let mut members = self.worker.members.borrow_mut();
         let Some(member) = members.get_mut(replay.member) else { return };
         self.worker.slots.borrow_mut().replay(member.slot, replay);
         if replay.is_all {
             member.takes = Takes::Live { recoverable: true };
         }
-        self.delivered += replay.weight;
-        self.worker.backlog.add(replay.weight, replay.weight);
     }
 
     fn slot_of(&self, member: MemberKey) -> Option<SlotKey> {

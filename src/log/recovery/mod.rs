@@ -70,23 +70,6 @@ impl Facts {
     }
 }
 
-/// A granted claim.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Resumed {
-    /// The session as it goes on: journal it, and apply the record, before anything is revealed. Holds the socket's id, its rooms,
-    /// and its data; what is owed lies behind its `position`.
-    pub session: SessionEntry,
-    /// Set when its older connection has not been seen to end: close that one, and let nothing of it reach the journal.
-    pub evicts: bool,
-}
-
-impl Resumed {
-    /// The rooms it is in now, without its own.
-    pub(crate) fn rooms(&self) -> impl Iterator<Item = &RoomName> {
-        self.session.rooms.iter().filter(|span| span.left.is_none()).map(|span| &span.room)
-    }
-}
-
 /// Why a client gets a fresh session instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
 pub(crate) enum NotRecovered {
@@ -238,8 +221,15 @@ impl Recovery {
         self.trimmed_to = self.trimmed_to.max(to);
     }
 
-    /// Judges a claim. Changes nothing: the session goes on when the record in the answer is applied.
-    pub(crate) fn resume(&self, claim: &Claim<'_>, facts: &Facts, now_unix_ms: u64) -> Result<Resumed, NotRecovered> {
+    /// Judges a claim. Changes nothing: gives the session as it goes on. Journal that, and apply the record, before anything is revealed.
+    /// It holds the socket's id, its rooms, and its data; what is owed lies behind its `position`. If its older connection has not
+    /// been seen to end, let nothing of that one reach the journal any more.
+    pub(crate) fn resume(
+        &self,
+        claim: &Claim<'_>,
+        facts: &Facts,
+        now_unix_ms: u64,
+    ) -> Result<SessionEntry, NotRecovered> {
         let Claim { pid, namespace, offset } = claim;
         let session = self.sessions.get(pid);
         // A client that got a new session keeps the last token of the one before until it sees another: of this one it has seen none,
@@ -275,8 +265,7 @@ impl Recovery {
             return Err(NotRecovered::Trimmed);
         }
         let entry = session.to_entry(&self.places);
-        let entry = SessionEntry { connected: true, at_unix_ms: now_unix_ms, position: from, ..entry };
-        Ok(Resumed { session: entry, evicts: session.connected })
+        Ok(SessionEntry { connected: true, at_unix_ms: now_unix_ms, position: from, ..entry })
     }
 
     /// What is owed to a socket; none if its session is not known, or cannot be resumed.

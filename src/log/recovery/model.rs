@@ -386,15 +386,14 @@ impl World {
     }
 
     /// The client is back: it gets what it missed, once and in order, and then what is live.
-    fn take_over(&mut self, who: usize, from: Lsn, resumed: Resumed) {
+    fn take_over(&mut self, who: usize, from: Lsn, resumed: SessionEntry) {
         let client = &self.clients[who];
-        assert_eq!(resumed.evicts, client.away.is_none());
-        let Resumed { session, .. } = &resumed;
+        let session = &resumed;
         assert_eq!((session.socket, session.position, &session.data), (client.socket, from, &client.data));
-        let rooms: BTreeSet<_> = resumed.rooms().cloned().chain([client.socket.into()]).collect();
+        let rooms: BTreeSet<_> = resumed.rooms_now().cloned().chain([client.socket.into()]).collect();
         assert_eq!(rooms, client.rooms);
         let socket = client.socket;
-        self.append(Entry::Session(resumed.session));
+        self.append(Entry::Session(resumed));
         self.clients[who].away = None;
         let trimmed_to = self.journal.trimmed_to();
         if !self.recovery.is_whole(&socket, from, trimmed_to) {

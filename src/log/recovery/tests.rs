@@ -86,7 +86,7 @@ impl Hub {
         Facts { epoch: EPOCH, head: self.head(), trimmed_to: self.trimmed_to, knows: true }
     }
 
-    fn claim(&self, n: u8, from: Option<Lsn>) -> Result<Resumed, NotRecovered> {
+    fn claim(&self, n: u8, from: Option<Lsn>) -> Result<SessionEntry, NotRecovered> {
         let offset = from.map(|lsn| Offset { epoch: EPOCH, lsn, fingerprint: Fingerprint::new(0) });
         let claim = Claim { pid: pid(n), namespace: &NamespacePath::root(), offset };
         self.recovery.resume(&claim, &self.facts(), 0)
@@ -124,9 +124,9 @@ fn a_session_that_saw_no_event_is_resumed_from_its_connect() {
     hub.lose(1, 0);
     let missed = hub.emit(&["a"]);
     let resumed = hub.claim(1, None).unwrap();
-    assert_eq!((resumed.session.socket, resumed.session.position, resumed.evicts), (socket(1), start, false));
-    assert_eq!(resumed.rooms().cloned().collect::<Vec<_>>(), [room("a")]);
-    assert_eq!(resumed.session.data.as_deref(), Some("7"));
+    assert_eq!((resumed.socket, resumed.position), (socket(1), start));
+    assert_eq!(resumed.rooms_now().cloned().collect::<Vec<_>>(), [room("a")]);
+    assert_eq!(resumed.data.as_deref(), Some("7"));
     assert_eq!(hub.owed(1, start), [missed.0]);
 }
 
@@ -151,7 +151,7 @@ fn owed_is_what_was_for_its_rooms_while_it_was_in_them() {
     hub.join(1, "a");
     let again = hub.emit(&["a"]);
     assert_eq!(hub.owed(1, start), [inside.0, own.0, everybody.0, again.0]);
-    let entry = hub.claim(1, Some(own)).unwrap().session;
+    let entry = hub.claim(1, Some(own)).unwrap();
     hub.apply(Entry::Session(entry));
     assert_eq!(
         hub.owed(1, own),
@@ -166,11 +166,10 @@ fn the_newest_claim_evicts_the_older_twin_and_takes_its_place() {
     let start = hub.connect(1);
     let seen = hub.emit(&[]);
     let resumed = hub.claim(1, Some(seen)).unwrap();
-    assert!(resumed.evicts);
-    let second = hub.apply(Entry::Session(resumed.session));
+    let second = hub.apply(Entry::Session(resumed));
     assert_eq!(hub.refusal(1, start), Some(NotRecovered::OldOffset));
-    assert!(hub.claim(1, Some(second)).unwrap().evicts);
-    assert_eq!((hub.recovery.len(), hub.claim(1, None).unwrap().session.position), (1, seen));
+    assert!(hub.claim(1, Some(second)).is_ok());
+    assert_eq!((hub.recovery.len(), hub.claim(1, None).unwrap().position), (1, seen));
 }
 
 #[test]
@@ -180,7 +179,7 @@ fn every_bad_claim_has_its_reason() {
     hub.connect(1);
     let start = hub.emit(&[]);
     let resumed = hub.claim(1, Some(start)).unwrap();
-    hub.apply(Entry::Session(resumed.session));
+    hub.apply(Entry::Session(resumed));
     hub.lose(1, 1_000);
     let namespace = NamespacePath::root();
     let good = Offset { epoch: EPOCH, lsn: start, fingerprint: Fingerprint::new(0) };
@@ -214,11 +213,11 @@ fn a_token_from_before_the_session_is_no_token_of_it() {
     for offset in [at(EPOCH, before), at(Epoch::new(0, 7), Lsn(1_000_000))] {
         let claim = Claim { pid: pid(1), namespace: &NamespacePath::root(), offset: Some(offset) };
         let resumed = hub.recovery.resume(&claim, &Facts { knows: false, ..hub.facts() }, 0).unwrap();
-        assert_eq!(resumed.session.position, start);
+        assert_eq!(resumed.position, start);
         assert_eq!(hub.owed(1, start), [missed.0]);
     }
     let resumed = hub.claim(1, Some(missed)).unwrap();
-    hub.apply(Entry::Session(resumed.session));
+    hub.apply(Entry::Session(resumed));
     assert_eq!(hub.refusal(1, before), Some(NotRecovered::OldOffset), "it has seen another since");
 }
 
@@ -247,7 +246,7 @@ fn a_quiet_session_outlives_the_trimming_of_what_was_not_for_it() {
     }
     hub.trim();
     let missed = hub.emit(&["quiet"]);
-    assert_eq!(hub.claim(1, Some(seen)).unwrap().session.position, seen);
+    assert_eq!(hub.claim(1, Some(seen)).unwrap().position, seen);
     assert_eq!(hub.owed(1, seen), [missed.0]);
     assert_eq!(hub.refusal(2, seen), Some(NotRecovered::Trimmed));
     hub.trim();
@@ -337,7 +336,7 @@ fn a_session_is_whole_after_a_start_from_its_carried_record_alone() {
     hub.restart();
     assert_eq!(hub.recovery.connected().collect::<Vec<_>>(), [socket(1)], "its connection ended with the process");
     hub.lose(1, 0);
-    assert_eq!(hub.claim(1, Some(seen)).unwrap().session.position, seen);
+    assert_eq!(hub.claim(1, Some(seen)).unwrap().position, seen);
     assert_eq!(hub.owed(1, seen), [missed.0]);
     assert_eq!(hub.refusal(1, Lsn(1)), Some(NotRecovered::Trimmed));
 }
