@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command};
 use stentor::config::{self, Effective};
-use stentor::{demo, http, journal, vocabulary};
+use stentor::{BuildError, demo, http, journal, vocabulary};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -142,7 +142,12 @@ fn notify(_: &str) {}
 
 async fn serve(effective: &Effective) -> Result<(), Failure> {
     let config = &effective.config;
-    let io = config.builder().build()?;
+    let io = config.builder().build().map_err(|error| match error {
+        BuildError::Journal(_) => {
+            Failure::from(format!("{error}\nset data_dir (--data-dir), or recovery to \"memory\" or \"off\""))
+        }
+        error => error.into(),
+    })?;
     for namespace in ["/"].into_iter().chain(config.namespaces.iter().map(String::as_str)) {
         let _ = vocabulary::install(io.of(namespace), config.events_per_second);
     }

@@ -58,6 +58,22 @@ fn a_wrong_configuration_is_refused_with_key_value_and_form() {
 }
 
 #[test]
+fn a_folder_that_cannot_be_used_is_refused_with_the_way_out() {
+    let (ok, out, error) = output(&mut stentor(&["serve", "--port", "0", "--data-dir", "/proc/stentor"]));
+    assert!(!ok && out.is_empty());
+    assert!(error.contains("/proc/stentor"), "{error}");
+    assert!(error.ends_with("stentor: set data_dir (--data-dir), or recovery to \"memory\" or \"off\"\n"), "{error}");
+}
+
+#[test]
+fn two_hubs_do_not_share_a_folder() {
+    let first = Process::start(&["--recovery", "disk"]);
+    let second = stentor(&["serve", "--port", "0"]).env("STENTOR_DATA_DIR", first.data()).output().unwrap();
+    let error = String::from_utf8(second.stderr).unwrap();
+    assert!(!second.status.success() && error.contains("in use by"), "{error}");
+}
+
+#[test]
 fn check_shows_sources_and_masks_secrets() {
     let mut command = stentor(&["config", "check", "--port", "7"]);
     let (ok, out, error) =

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -66,6 +66,11 @@ impl Process {
         let (lines, written) = (BufReader::new(child.stderr.take().unwrap()).lines(), log.clone());
         let logger = move || lines.map_while(Result::ok).for_each(|line| written.lock().unwrap().push(line));
         Self { child, address, log, logger: Some(thread::spawn(logger)), data }
+    }
+
+    /// Where it keeps what it keeps.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
     }
 
     /// Asks the process to end; what it had written to its log.
