@@ -129,12 +129,6 @@ impl FileJournal {
             let failed = |error| OpenError::at(&path.join(folder::segment_name(sequence)), error);
             segments.push_back(segment.map_err(failed)?);
         }
-        match &start {
-            Start::Discarded { reason } => {
-                log::warn!("journal discarded, no session is recovered folder={} reason={reason}", path.display());
-            }
-            start => log::info!("journal opened folder={} head={} start={start:?}", path.display(), head.0),
-        }
         let mut journal =
             Self { folder, header, options, start, head, segments, pending: Vec::new(), tail, ended: None };
         journal.drop_oldest().map_err(|error| OpenError::at(path, error))?;
