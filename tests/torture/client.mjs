@@ -23,6 +23,8 @@ export class Client {
   #rooms = new Map();
   /** What was asked for of each room in this life and not answered yet. */
   #asked = new Map();
+  /** Whether it has left by itself. */
+  #anew = false;
   /** The newest event heard in each room. */
   #newest = new Map();
 
@@ -49,7 +51,9 @@ export class Client {
     const { recovered, id } = this.socket;
     const isFirst = this.#log.entries.every(({ kind }) => kind !== "connect");
     this.#write({ kind: "connect", recovered: Boolean(recovered), sid: id });
-    if (!isFirst) this.reconnects += 1;
+    // Whether its leaving arrived, nobody knows.
+    if (!isFirst && (recovered || !this.#anew)) this.reconnects += 1;
+    this.#anew = false;
     if (recovered) this.recovered += 1;
     else this.#rooms.clear();
     // An answer that has not come by now will not come.
@@ -71,6 +75,12 @@ export class Client {
   leave(room) {
     this.#wanted.delete(room);
     this.#settle(room);
+  }
+
+  /** Ends its session as a user does, and begins another. */
+  startAnew() {
+    this.#anew = true;
+    this.socket.disconnect().connect();
   }
 
   /** Asks the server for what is wanted of `room`, one thing at a time. */

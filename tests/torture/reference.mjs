@@ -30,3 +30,4 @@ io.on("connection", (socket) => {
 
 io.listen(Number(port));
 io.httpServer.once("listening", () => console.log(`node listens on http://127.0.0.1:${port}`));
+process.on("SIGTERM", () => io.close(() => process.exit(0)));

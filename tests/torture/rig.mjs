@@ -21,13 +21,16 @@ const ROOMS = ["a", "b", "c", "d", "e"];
 const PING_MS = 1_000;
 
 /** After the schedule everything is quiet within this, or something is wrong. */
-const QUIET_MS = 20_000;
+const QUIET_MS = 60_000;
+
+/** A marker may go unanswered on a machine that is busy with other things. */
+const MARKER_ATTEMPTS = 5;
 
 const PUBLISHERS = 3;
 
 export class Rig {
   history = new History();
-  counts = { kills: 0, cuts: 0, events: 0, deliveries: 0, reconnects: 0, recovered: 0, unanswered: 0 };
+  counts = { kills: 0, stops: 0, cuts: 0, events: 0, deliveries: 0, reconnects: 0, recovered: 0, unanswered: 0 };
 
   #seed;
   #seconds;
@@ -88,7 +91,7 @@ export class Rig {
     for (const step of steps) {
       const wait = begin + step.at - performance.now();
       if (wait > 0) await pause(wait);
-      if (step.what === "kill") restarts.push(this.#kill(step.ms));
+      if (step.what === "kill" || step.what === "stop") restarts.push(this.#restart(step));
       else this.#apply(step);
     }
     const rest = begin + this.#seconds * 1000 - performance.now();
@@ -109,17 +112,21 @@ export class Rig {
     return violations;
   }
 
-  async #kill(ms) {
-    this.counts.kills += 1;
-    // Its counters die with it.
+  async #restart({ what, ms, again }) {
+    // Its counters end with it.
     await this.#keepCounters();
-    await this.#server.kill();
+    this.counts[`${what}s`] += 1;
+    await this.#server[what]();
     await pause(ms);
     await this.#server.start();
+    if (again === undefined) return;
+    await pause(again);
+    await this.#restart({ what: "kill", ms: 0 });
   }
 
   #apply({ what, who, room, ms, offline }) {
     const link = this.#links[who];
+    if (what === "start anew") return this.#clients[who].startAnew();
     if (what === "join" || what === "leave") return this.#clients[who][what](room);
     if (what === "slow") return void (link.weather.latency = 1 + (ms % 60));
     if (what === "sliced") return void (link.weather.sliced = true);
@@ -137,15 +144,19 @@ export class Rig {
   async #quiet() {
     await this.#settled();
     const markers = [];
-    for (const room of ROOMS) {
-      const marker = await this.#herald.publish(room);
-      if (marker.ok === null) throw new Error(`the marker of room ${room} was not accepted`);
-      markers.push(marker);
-    }
+    for (const room of ROOMS) markers.push(await this.#marker(room));
     const noisy = () => this.#clients.filter((client) => !client.isQuiet(markers));
     await this.history.until("quiet", () => noisy().length === 0, QUIET_MS).catch((error) => {
       throw new Error(`${error.message}: ${noisy().map(({ name }) => name).join("; ")}`);
     });
+  }
+
+  async #marker(room) {
+    for (let attempt = 0; attempt < MARKER_ATTEMPTS; attempt++) {
+      const marker = await this.#herald.publish(room);
+      if (marker.ok !== null) return marker;
+    }
+    throw new Error(`no marker of room ${room} was accepted, ${MARKER_ATTEMPTS} attempts`);
   }
 
   async #keepCounters() {

@@ -52,10 +52,10 @@ async function torture() {
       const begin = performance.now();
       const violations = await rig.cycle(cycle);
       done = cycle;
-      const { kills, cuts, events, deliveries, reconnects, recovered } = rig.counts;
+      const { kills, stops, cuts, events, deliveries, reconnects, recovered } = rig.counts;
       const took = Math.round(performance.now() - begin);
       console.log(
-        `cycle ${cycle}: ${took} ms; so far ${kills} kills, ${cuts} cuts, ${events} events, ${deliveries} deliveries, ` +
+        `cycle ${cycle}: ${took} ms; so far ${kills} kills, ${stops} stops, ${cuts} cuts, ${events} events, ${deliveries} deliveries, ` +
           `${recovered} of ${reconnects} reconnects recovered; ${violations.length} violations`,
       );
       if (violations.length > 0) {

@@ -9,6 +9,10 @@ const DRAWN = Object.entries(FAULTS).flatMap(([fault, weight]) => Array(weight).
 /** Share of cycles in which the server is killed. */
 const KILLED = 0.85;
 
+/** Share of those in which it is asked to end instead, and of those in which it is killed again while its clients come back. */
+const STOPPED = 0.2;
+const KILLED_AGAIN = 0.2;
+
 /** Share of clients that are away when it is. */
 const AWAY_AT_KILL = 0.4;
 
@@ -16,8 +20,8 @@ const AWAY_AT_KILL = 0.4;
 const KEPT_OFFLINE = 0.6;
 
 /**
- * @typedef {{ at: number, what: string, who: number, room?: string, ms?: number, offline?: number }} Step
- *   at so many milliseconds, this happens to link or client number `who`, for `ms`
+ * @typedef {{ at: number, what: string, who: number, room?: string, ms?: number, offline?: number, again?: number }} Step
+ *   at so many milliseconds, this happens to link or client number `who`, for `ms`; a server is killed `again` so long after it is back
  *
  * @param {{ seed: number, cycle: number, clients: number, links: number, rooms: string[], seconds: number }} options
  *   The first `clients` of the links are those of clients, the others of publishers.
@@ -36,8 +40,11 @@ export function schedule({ seed, cycle, clients, links, rooms, seconds }) {
   for (let left = random.between(0, clients); left > 0; left--) {
     steps.push({ at: moment(), what: random.chance(0.6) ? "join" : "leave", who: random.between(0, clients - 1), room: random.pick(rooms) });
   }
+  if (random.chance(0.5)) steps.push({ at: moment(), what: "start anew", who: random.between(0, clients - 1) });
   if (random.chance(KILLED)) {
-    const kill = { at: random.between(length >> 2, length), what: "kill", who: -1, ms: random.between(0, 200) };
+    const what = random.chance(STOPPED) ? "stop" : "kill";
+    const kill = { at: random.between(length >> 2, length), what, who: -1, ms: random.between(0, 200) };
+    if (random.chance(KILLED_AGAIN)) kill.again = random.between(0, 250);
     steps.push(kill);
     // Away at the kill and back behind it: these need what only the disk knows.
     for (let who = 0; who < links; who++) {

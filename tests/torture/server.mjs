@@ -45,7 +45,7 @@ const SMALL = Object.entries({
 
 const stentor = (port, ping) => {
   const binary = path.resolve(import.meta.dirname, process.env.STENTOR_BIN ?? "../../target/debug/stentor");
-  return [binary, "serve", "--port", `${port}`, "--ping-interval", `${ping}ms`, "--ping-timeout", `${ping}ms`];
+  return [binary, "serve", "--port", `${port}`, "--ping-interval", `${ping}ms`, "--ping-timeout", `${ping}ms`, "--drain", "200ms"];
 };
 
 const reference = (port, ping) => [process.execPath, path.join(import.meta.dirname, "reference.mjs"), `${port}`, `${ping}`];
@@ -94,6 +94,11 @@ export class Server {
   /** `kill -9`. */
   async kill() {
     await this.#end("SIGKILL");
+  }
+
+  /** Asks it to end, as one does to bring a newer version. */
+  async stop() {
+    await this.#end("SIGTERM");
   }
 
   /** Fails where the process has ended by itself. */
