@@ -1,6 +1,6 @@
-"""The stock Python client against the real binary, on every transport, with recovery off.
+"""The stock Python client against the real binary, on every transport: with recovery off, and on where the client declines it.
 
-Recovery stays off because handlers of python-socketio have a fixed arity, and the offset token would be one more argument.
+It declines because handlers of python-socketio have a fixed arity, and the offset token would be one more argument.
 Nothing sleeps for a fixed time: every wait has a deadline and names the fact that did not come.
 
 Two habits of this client (python-socketio 5.18, python-engineio 4.15) shape what can be asserted. It handles each incoming
@@ -50,13 +50,14 @@ def eventually(what, probe, seconds=FACT_S):
 class Hub:
     """`stentor serve` on a free port."""
 
-    def __init__(self):
+    def __init__(self, recovery):
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.output = tempfile.TemporaryFile()
+        self.data = tempfile.TemporaryDirectory()
         self.process = subprocess.Popen(
-            [BINARY, "serve", "--port", str(self.port), "--recovery", "off"] + HEARTBEAT,
+            [BINARY, "serve", "--port", str(self.port), "--recovery", recovery, "--data-dir", self.data.name + "/kept"] + HEARTBEAT,
             stdout=self.output,
             stderr=subprocess.STDOUT,
         )
@@ -92,6 +93,7 @@ class Hub:
             code = f"not within {STOP_S} s of SIGTERM"
         printed = self.printed()
         self.output.close()
+        self.data.cleanup()
         if crashed is not None or code != 0:
             raise AssertionError(f"the hub ended {'by itself' if crashed is not None else 'badly'}: {code}; it had printed:\n{printed}")
 
@@ -100,16 +102,18 @@ class OnEveryTransport:
     """What a stock Python client can rely on; one subclass per row of transports runs it."""
 
     transports = []
+    recovery = "off"
+    auth = None
 
     @classmethod
     def setUpClass(cls):
-        cls.hub = Hub()
+        cls.hub = Hub(cls.recovery)
         cls.addClassCleanup(cls.hub.stop)
 
     def connect(self):
         client = socketio.Client(reconnection=False, request_timeout=FACT_S)
         self.addCleanup(client.disconnect)
-        client.connect(self.hub.url, transports=self.transports, wait_timeout=FACT_S)
+        client.connect(self.hub.url, auth=self.auth, transports=self.transports, wait_timeout=FACT_S)
         return client
 
     def ask(self, client, event, *args):
@@ -137,11 +141,13 @@ class OnEveryTransport:
             client.on("news", lambda text, body, events=events: events.put((text, body)))
             heard.append(events)
 
-        self.assertEqual(self.ask(a, "join", room), {"room": room, "members": 1, "offset": None})
-        self.assertEqual(self.ask(b, "join", room), {"room": room, "members": 2, "offset": None})
+        for client, members in ((a, 1), (b, 2)):
+            joined = self.ask(client, "join", room)
+            self.assertEqual((joined["room"], joined["members"]), (room, members))
+            self.assertEqual(joined["offset"] is None, self.recovery == "off")
         for sender, text in ((a, "from a"), (b, "from b")):
             answer = self.ask(sender, "publish", room, "news", text, {"n": 1})
-            self.assertEqual(answer, {"level": "accepted", "offset": None, "duplicate": False})
+            self.assertEqual((answer["level"], answer["duplicate"]), ("accepted", False))
             for events in heard:
                 self.assertEqual(events.get(timeout=FACT_S), (text, {"n": 1}))
 
@@ -178,6 +184,18 @@ class OverPolling(OnEveryTransport, unittest.TestCase):
 
 class AfterAnUpgrade(OnEveryTransport, unittest.TestCase):
     transports = ["polling", "websocket"]
+
+
+class OverWebsocketDeclining(OverWebsocket):
+    recovery, auth = "disk", {"recovery": False}
+
+
+class OverPollingDeclining(OverPolling):
+    recovery, auth = "disk", {"recovery": False}
+
+
+class AfterAnUpgradeDeclining(AfterAnUpgrade):
+    recovery, auth = "disk", {"recovery": False}
 
 
 if __name__ == "__main__":
