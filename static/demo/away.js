@@ -8,7 +8,7 @@ import { tell } from "./log.js";
 
 /** How long the second connection may take, in milliseconds; then the tab goes offline without it. */
 const STAND_IN_MS = 4_000;
-/** How long after the return a kept event may take to come, in milliseconds, before it counts as lost. */
+/** How long after the return what was missed may take to come, in milliseconds, before it counts as lost. */
 const SETTLE_MS = 3_000;
 /** How many missed events are shown. */
 const ROWS_MAX = 50;
@@ -25,7 +25,7 @@ export class Away {
   #offline = false;
   /** Whether what it misses is counted: from then until it is back, however long that takes. */
   #counting = false;
-  /** Whether what comes now was missed before: from the return until the server answers what was asked after it. */
+  /** Whether what comes now was missed before: from the return until all of it has come. */
   #replaying = false;
   #published = 0;
   /** When this tab went, by the steady clock. */
@@ -150,8 +150,7 @@ export class Away {
     const { recovered } = socket;
     if (!this.#counting) this.#missed.clear();
     this.#replaying = recovered;
-    // What was missed comes before the answer to this.
-    await socket.timeout(SETTLE_MS).emitWithAck("echo").catch(() => {});
+    await this.#caughtUp();
     this.#replaying = false;
     for (const missed of this.#missed.values()) if (missed.fate === "missed") missed.fate = "lost";
     const came = [...this.#missed.values()].filter(({ fate }) => fate === "recovered").length;
@@ -162,6 +161,19 @@ export class Away {
     this.#standIn?.disconnect();
     this.#standIn = undefined;
     return { recovered: came, lost };
+  }
+
+  /** Events keep their order: once this tab hears what it now says to itself, it has heard what it missed. */
+  #caughtUp() {
+    const { socket } = this;
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, SETTLE_MS);
+      socket.off("caught up").once("caught up", () => {
+        clearTimeout(timer);
+        resolve(undefined);
+      });
+      socket.emit("publish", socket.id, "caught up");
+    });
   }
 
   /**

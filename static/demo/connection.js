@@ -72,6 +72,7 @@ export class Connection {
     allow("try-now", false);
     const first = !this.#everConnected;
     this.#everConnected = true;
+    if (this.#attempt) this.#stage("retrying", `attempt ${this.#attempt}`);
     this.#dueAt = this.#attempt = 0;
     if (first) {
       this.#stage("connected", `since ${clock()}`);

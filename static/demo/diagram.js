@@ -84,7 +84,7 @@ export class Diagram {
 
   /** The others, as they are drawn. */
   get places() {
-    return [...this.#nodes.keys()].filter((id) => id !== "me" && id !== "server");
+    return [...this.#nodes].filter(([, { group }]) => group.classList.contains("other")).map(([id]) => id);
   }
 
   /**
@@ -101,7 +101,8 @@ export class Diagram {
 
   /** Forgets what was heard. */
   calm() {
-    for (const place of this.#nodes.keys()) this.say(place, place === "me" || place === "server" ? "" : this.options.idle, "idle");
+    for (const place of ["me", "server"]) this.say(place, "", "idle");
+    for (const place of this.places) this.say(place, this.options.idle, "idle");
   }
 
   /**

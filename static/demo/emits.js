@@ -64,9 +64,9 @@ export class Emits {
       const silent = others.length ? `${list(others)} heard nothing.` : "Nobody else heard it.";
       toServer.send([["me", "server"]], () => toServer.say("server", "heard it", "heard"));
       toServer.send([["server", "me"]], () => {
-        toServer.say("me", `answered ${short(answer)}`, "heard");
+        toServer.say("me", "got its answer", "heard");
         for (const place of toServer.places) toServer.say(place, "heard nothing", "silent");
-        byId("client-outcome").textContent = `The server heard ${quote(text)} and answered this tab. ${silent}`;
+        byId("client-outcome").textContent = `The server heard ${quote(answer)} and answered this tab. ${silent}`;
       });
       tell(`This tab emitted ${quote(text)}. The server heard it and answered after ${ms} ms. ${silent}`);
     } catch (/** @type {any} */ error) {

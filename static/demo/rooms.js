@@ -11,7 +11,7 @@ const ANSWER_MS = 5_000;
 
 const ROOMS_MAX = 6;
 /** How many members of a room are named. */
-const NAMED_MAX = 8;
+const NAMED_MAX = 4;
 
 /** Where the rooms are kept while the page is loaded anew. */
 const STORED = "stentor rooms";
@@ -117,13 +117,13 @@ export class Rooms {
   }
 
   /**
-   * Tells the members of a room to look who is there. May be lost: they look from time to time anyway.
+   * Tells the members of a room to look who is there. May be lost on the way to them: they look from time to time anyway.
    * @param {string} room
    * @param {import("../client/socket.js").Socket} [socket]
    * @param {object} [news]
    */
   announce(room, socket = this.socket, news = {}) {
-    socket.volatile.emit("publish", { room, volatile: true }, "members changed", news);
+    socket.emit("publish", { room, volatile: true }, "members changed", news);
   }
 
   /** Asks for the members of all rooms. */
@@ -135,8 +135,9 @@ export class Rooms {
         if (members && this.#members.has(room)) this.#members.set(room, members);
       }),
     );
+    if (!this.socket.connected) return;
     const known = new Set([...this.#members.values()].flat());
-    for (const id of this.#standIns.keys()) if (!known.has(id)) this.#standIns.delete(id);
+    for (const [id, tab] of this.#standIns) if (!known.has(id) && tab !== this.socket.id) this.#standIns.delete(id);
     this.#show();
     this.changed();
   }

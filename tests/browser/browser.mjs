@@ -1,9 +1,13 @@
 /** Debian's Chromium without a window, and pages in it. */
 
+import assert from "node:assert/strict";
 import path from "node:path";
 import { chromium } from "playwright-core";
 
 const EXECUTABLE = process.env.CHROMIUM ?? "/usr/bin/chromium";
+
+/** A fact may need a reconnection first, which may wait for its turn for seven seconds. */
+const FACT_MS = 12_000;
 
 export const REPOSITORY = path.resolve(import.meta.dirname, "../..");
 
@@ -30,7 +34,7 @@ export async function newPage(browser) {
 }
 
 /** What browsers write to the console by themselves when a server does not answer, or refuses. */
-export const NETWORK = /^(Failed to load resource|WebSocket connection to|Access to fetch)/;
+const NETWORK = /^(Failed to load resource|WebSocket connection to|Access to fetch)/;
 
 /**
  * A tab with the demo page of `url`, once it is connected.
@@ -66,11 +70,47 @@ export async function watchedPage(context) {
   return Object.assign(page, { errors });
 }
 
+/** High enough for all of the page: a picture of more than the window would resize it, and shift its layout. */
+export const WIDE = { width: 1440, height: 2480 };
+
 /**
  * For people to look at; git ignores the folder.
  * @param {import("playwright-core").Page} page
  * @param {string} name
+ * @param {object} [options]
  */
-export async function picture(page, name) {
-  await page.screenshot({ path: path.join(REPOSITORY, "screenshots", `${name}.png`), fullPage: true });
+export async function picture(page, name, options) {
+  await page.screenshot({ path: path.join(REPOSITORY, "screenshots", `${name}.png`), ...options });
+}
+
+/** @param {import("playwright-core").Page} tab */
+export const nameOf = (tab) => tab.locator("#me .badge").evaluate((badge) => badge.firstChild.textContent);
+
+/**
+ * Waits until an element of the page says something that matches.
+ * @param {import("playwright-core").Page} tab
+ * @param {string} selector
+ * @param {RegExp} pattern
+ */
+export async function says(tab, selector, pattern) {
+  const matches = ([selector, source]) => new RegExp(source).test(document.querySelector(selector)?.textContent ?? "");
+  try {
+    await tab.waitForFunction(matches, [selector, pattern.source], { timeout: FACT_MS });
+  } catch {
+    assert.match((await tab.locator(selector).allTextContents()).join("\n"), pattern, selector);
+  }
+}
+
+/** Nothing was written to the console as an error, and nothing moved that nobody had touched. */
+export async function isCalm(...tabs) {
+  for (const tab of tabs) {
+    assert.deepEqual(tab.errors, [], "errors in the console");
+    assert.deepEqual(await tab.evaluate(() => globalThis.shifts), [], "layout shifts");
+  }
+}
+
+/** The same for a page whose server was away: that is all it says of it. */
+export async function saysOnlyNetwork(tab) {
+  assert.deepEqual(tab.errors.filter((error) => !NETWORK.test(error)), [], "errors in the console");
+  assert.deepEqual(await tab.evaluate(() => globalThis.shifts), [], "layout shifts");
 }

@@ -5,11 +5,10 @@ import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { after, afterEach, before, describe, test } from "node:test";
 import { startHub } from "../clients/harness.mjs";
-import { launch, openTab, picture } from "./browser.mjs";
+import { isCalm, launch, nameOf, openTab, picture, says, WIDE } from "./browser.mjs";
 
 const AXE = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
-const WIDE = { width: 1440, height: 1000 };
 const SMALL = { width: 320, height: 700 };
 
 describe("the demo page", () => {
@@ -32,20 +31,6 @@ describe("the demo page", () => {
     for (let n = 0; n < count; n += 1) tabs.push(await openTab(context, hub.url));
     return tabs;
   };
-  const nameOf = (tab) => tab.locator("#me .badge").evaluate((badge) => badge.firstChild.textContent);
-  /** Waits until the element says something that matches. */
-  const says = async (tab, selector, pattern) => {
-    const element = tab.locator(selector);
-    await tab
-      .waitForFunction(([selector, source]) => new RegExp(source).test(document.querySelector(selector).textContent), [selector, pattern.source], { timeout: 10_000 })
-      .catch(async () => assert.match(await element.textContent(), pattern, selector));
-  };
-  const isCalm = async (...tabs) => {
-    for (const tab of tabs) {
-      assert.deepEqual(tab.errors, [], "errors in the console");
-      assert.deepEqual(await tab.evaluate(() => globalThis.shifts), [], "layout shifts");
-    }
-  };
 
   test("what a client emits the server hears, and no other tab", async () => {
     const [one, two] = await open(2);
@@ -54,7 +39,7 @@ describe("the demo page", () => {
     await one.fill("#emit-text", "a secret");
     await one.click("#emit-form button");
     await says(one, "#client-outcome", new RegExp(`The server heard “a secret” and answered this tab. ${other} heard nothing.`));
-    assert.match(await one.locator("#client-diagram").textContent(), /This tabanswered “a secret”Serverheard it.*heard nothing/);
+    assert.match(await one.locator("#client-diagram").textContent(), /This tabgot its answerServerheard it.*heard nothing/);
     await says(one, "#log", /This tab emitted “a secret”\. The server heard it/);
     assert.doesNotMatch(await two.locator("body").textContent(), /a secret/);
     await isCalm(one, two);
@@ -119,8 +104,8 @@ describe("the demo page", () => {
       assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html)}`), []);
       const overflow = await one.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
       assert.equal(overflow, 0, "nothing reaches beyond the side of the screen");
-      await picture(one, name);
       await isCalm(one);
+      await picture(one, name, { fullPage: true });
     });
   }
 

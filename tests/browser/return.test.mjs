@@ -1,0 +1,124 @@
+/** What the demo page shows of a connection that is lost: cut by the tab itself, or with its server; and what comes back. */
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, describe, test } from "node:test";
+import { freshFolder, startHub } from "../clients/harness.mjs";
+import { isCalm, launch, nameOf, openTab, picture, says, saysOnlyNetwork, WIDE } from "./browser.mjs";
+
+describe("a tab that was away", () => {
+  let browser;
+  let hub;
+  let context;
+  const folder = freshFolder();
+  before(async () => (browser = await launch()));
+  afterEach(async () => {
+    await context?.close();
+    if (hub?.running()) await hub.stop();
+  });
+  after(() => browser?.close());
+
+  const start = (recovery, port) => startHub({ recovery, port, folder });
+  const open = async (count, options) => {
+    context = await browser.newContext({ viewport: WIDE, ...options });
+    const tabs = [];
+    for (let n = 0; n < count; n += 1) tabs.push(await openTab(context, hub.url));
+    return tabs;
+  };
+  const cut = async (tab) => {
+    await tab.click("#offline");
+    await tab.waitForSelector("#offline[aria-checked=true]");
+    await tab.waitForSelector("body:not([data-connected])");
+  };
+  const publish = async (tab, text) => {
+    await tab.fill("#publish-text", text);
+    await tab.click("#publish-form button");
+    await says(tab, "#server-outcome", new RegExp(`heard “${text}”`));
+  };
+
+  test("what it missed is counted, comes back marked, and what was volatile is lost", async () => {
+    hub = await start("memory");
+    const [one, two] = await open(2);
+    const name = await nameOf(one);
+    await cut(one);
+    await says(two, "#rooms", new RegExp(`${name}’s second connection`));
+    await publish(two, "for everybody");
+    await one.click("#while-plain");
+    await one.click("#while-volatile");
+    await says(one, "#away-outcome", /Missed so far: 2 events kept by the server, 1 volatile event kept by nobody\./);
+    assert.equal(await one.locator("#kept [data-fate=missed]").count(), 2);
+    assert.doesNotMatch(await one.locator("#server-outcome").textContent(), /for everybody/);
+    await picture(one, "away-missing");
+
+    await one.click("#offline");
+    await says(one, "#away-outcome", /Back after \d+ s\. 2 of 2 missed events came on return, marked recovered\. 1 volatile event lost for good\./);
+    assert.deepEqual(await one.locator("#kept [data-fate=recovered]").allTextContents(), ["for everybodyrecovered", "event 1recovered"]);
+    assert.deepEqual(await one.locator("#volatile [data-fate=lost]").allTextContents(), ["volatile 2lost"]);
+    await says(one, "#log", /Recovered: “for everybody”, which .* had published in lobby while this tab was away/);
+    assert.equal(await nameOf(one), name);
+    await picture(one, "away-returned");
+
+    await publish(two, "now live");
+    await says(one, "#server-outcome", /now live/);
+    assert.equal(await one.locator("#kept li").count(), 2);
+    await one.waitForFunction(() => !/second connection/.test(document.querySelector("#rooms").textContent));
+    await isCalm(one, two);
+  });
+
+  test("a server that keeps nothing is called one", async () => {
+    hub = await start("off");
+    const [one] = await open(1);
+    await cut(one);
+    await one.click("#while-plain");
+    await says(one, "#away-outcome", /1 event kept by nobody: its recovery is off/);
+    await one.click("#offline");
+    await says(one, "#away-outcome", /The server could not recover this connection, and says so: 1 event lost\./);
+    await says(one, "#rooms .members", /this tab/);
+    await isCalm(one);
+  });
+
+  test("its server was killed: gone, retried, back, and nothing of it lost", async () => {
+    hub = await start("disk");
+    const [one, two] = await open(2);
+    const name = await nameOf(one);
+    await publish(one, "before");
+    await hub.kill();
+    await says(one, "#state", /Connection lost|Not connected/);
+    await one.fill("#emit-text", "meanwhile");
+    await one.click("#emit-form button");
+    await says(one, "#client-outcome", /“meanwhile” waits in this tab/);
+    await says(one, "#detail", /Nobody answers at .*: is the server running\?/);
+    await says(one, "[data-stage=retrying]", /attempt \d+/);
+    await picture(one, "server-gone");
+
+    hub = await start("disk", hub.port);
+    await one.click("#try-now");
+    await says(one, "[data-stage=back]", /after \d+ s/);
+    await says(one, "#client-outcome", /The server heard “meanwhile”/);
+    assert.equal(await nameOf(one), name);
+    assert.deepEqual(
+      await one.locator("#survivors dd").allTextContents(),
+      ["kept", "kept by the server", "nothing", "1 kept in this tab, sent now"],
+    );
+    await picture(one, "server-back");
+    await says(two, "#state", /Connected/);
+    await publish(two, "as before");
+    await says(one, "#server-outcome", /as before/);
+    await saysOnlyNetwork(one);
+    await saysOnlyNetwork(two);
+  });
+
+  test("its server came back without memory: told, and the rooms joined again", async () => {
+    hub = await start("memory");
+    const [one] = await open(1);
+    const name = await nameOf(one);
+    await hub.kill();
+    await says(one, "#detail", /Nobody answers/);
+    hub = await start("memory", hub.port);
+    await says(one, "#survivor-id", /a new one/);
+    await says(one, "#survivor-rooms", /joined again by this page/);
+    assert.notEqual(await nameOf(one), name);
+    await says(one, "#rooms .members", /this tab/);
+    await publish(one, "heard again");
+    await saysOnlyNetwork(one);
+  });
+});

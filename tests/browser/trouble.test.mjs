@@ -1,0 +1,149 @@
+/** Servers that are none, or will not have this page, and a browser that is odd: a sentence each, and nothing thrown. */
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import { after, afterEach, before, describe, test } from "node:test";
+import { Server } from "../clients/node_modules/socket.io/wrapper.mjs";
+import { startHub } from "../clients/harness.mjs";
+import { isCalm, launch, openTab, picture, says, saysOnlyNetwork, watchedPage, WIDE } from "./browser.mjs";
+
+describe("the demo page in trouble", () => {
+  let browser;
+  let hub;
+  let context;
+  const closing = [];
+  before(async () => {
+    browser = await launch();
+    hub = await startHub({ recovery: "memory" });
+  });
+  afterEach(async () => {
+    await context?.close();
+    for (const close of closing.splice(0)) await close();
+  });
+  after(async () => {
+    await browser?.close();
+    await hub?.stop();
+  });
+
+  /** The page of our hub, told to use another server. */
+  const open = async (query) => {
+    context = await browser.newContext({ viewport: WIDE, permissions: ["local-network-access"] });
+    const page = await watchedPage(context);
+    await page.goto(`${hub.url}/?${new URLSearchParams(query)}`);
+    return page;
+  };
+  /** A server of another origin that answers like that. */
+  const stranger = async (answer) => {
+    const server = createServer(answer).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    closing.push(() => {
+      server.closeAllConnections();
+      server.close();
+    });
+    return `http://127.0.0.1:${server.address().port}`;
+  };
+  const ANYBODY = { "access-control-allow-origin": "*" };
+
+  test("an address that is none", async () => {
+    const page = await open({ server: "http://" });
+    await says(page, "#state", /Not connected/);
+    await says(page, "#detail", /That is no address: invalid URL "http:\/\/"/);
+    await isCalm(page);
+  });
+
+  test("nobody there", async () => {
+    const server = await stranger(() => {});
+    closing.pop()();
+    const page = await open({ server });
+    await says(page, "#detail", /Nobody answers at http:.*: is the server running\?/);
+    await says(page, "[data-stage=retrying]", /attempt \d+ within \d s/);
+    await says(page, "#log", /Nobody answers/);
+    await saysOnlyNetwork(page);
+  });
+
+  test("a server that does not allow this page's origin", async () => {
+    const other = await startHub();
+    closing.push(() => other.stop());
+    const page = await open({ server: other.url });
+    await says(page, "#detail", /There is a server at .*, but it does not allow this page’s origin .*--cors-origins/);
+    await picture(page, "trouble-origin");
+    await saysOnlyNetwork(page);
+  });
+
+  test("a server that allows it", async () => {
+    const other = await startHub({ flags: ["--cors-origins", hub.url] });
+    closing.push(() => other.stop());
+    const page = await open({ server: other.url });
+    await says(page, "#detail", new RegExp(`to ${other.url}`));
+    await page.click("#emit-form button");
+    await says(page, "#client-outcome", /The server heard/);
+    await isCalm(page);
+  });
+
+  test("a server that speaks no Socket.IO", async () => {
+    const server = await stranger((_, response) => response.writeHead(200, ANYBODY).end("<html>Hello</html>"));
+    const page = await open({ server });
+    await says(page, "#detail", /There is a server at .*, but no Socket.IO server: it answered "<html>Hello/);
+    await isCalm(page);
+  });
+
+  test("a path at which there is none", async () => {
+    const page = await open({ path: "/nowhere" });
+    await says(page, "#detail", /There is a server at .*, but no Socket.IO server where it was expected: .*HTTP 404/);
+    await saysOnlyNetwork(page);
+  });
+
+  test("a server that refuses, until it is told a better token", async () => {
+    const node = new Server(0, { cors: { origin: "*" }, serveClient: false });
+    closing.push(() => new Promise((resolve) => node.close(resolve)));
+    node.use((socket, next) => next(socket.handshake.auth.token === "good" ? undefined : new Error("not authorized")));
+    node.on("connection", (socket) => {
+      socket.onAny((...args) => typeof args.at(-1) === "function" && args.at(-1)({ room: "lobby", members: [socket.id] }));
+    });
+    const page = await open({ server: `http://127.0.0.1:${node.httpServer.address().port}`, token: "bad" });
+    await says(page, "#state", /Refused/);
+    await says(page, "#detail", /The server refuses this tab: not authorized\. It will not be asked again by itself/);
+    await says(page, "[data-stage=retrying]", /not by itself/);
+    await picture(page, "trouble-refused");
+    await page.fill("#server-token", "good");
+    await page.click("#server-form button");
+    await says(page, "#state", /Connected/);
+    await saysOnlyNetwork(page);
+  });
+
+  test("a browser that stores nothing", async () => {
+    context = await browser.newContext();
+    await context.addInitScript(() => {
+      for (const name of ["sessionStorage", "localStorage"]) {
+        Object.defineProperty(globalThis, name, {
+          get() {
+            throw new DOMException("The operation is insecure.", "SecurityError");
+          },
+        });
+      }
+    });
+    const page = await openTab(context, hub.url);
+    await says(page, "#log", /This browser keeps nothing for this page: .* All else works\./);
+    await page.click("#publish-form button");
+    await says(page, "#server-outcome", /heard “hello, everybody”/);
+    await isCalm(page);
+  });
+
+  test("a clock that jumps", async () => {
+    context = await browser.newContext();
+    const page = await openTab(context, hub.url);
+    await page.evaluate(() => {
+      const { now } = Date;
+      globalThis.jump = (hours) => (Date.now = () => now() + hours * 3_600_000);
+      globalThis.jump(-5);
+    });
+    await page.click("#emit-form button");
+    await says(page, "#client-outcome", /The server heard/);
+    await page.evaluate(() => globalThis.jump(5));
+    await says(page, "#log", /The connection is lost: nothing came for longer than the server promised: .* its clock was changed/);
+    await says(page, "[data-stage=back]", /after \d+ s/);
+    await says(page, "#state", /Connected/);
+    assert.deepEqual(page.errors, []);
+  });
+});
