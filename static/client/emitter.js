@@ -81,17 +81,26 @@ export class Emitter {
 
   // The other names under which socket.io-client has the same.
 
-  /** @type {Emitter["on"]} */
+  /**
+   * @param {string} event
+   * @param {Listener} listener
+   */
   addEventListener(event, listener) {
     return this.on(event, listener);
   }
 
-  /** @type {Emitter["off"]} */
+  /**
+   * @param {string} [event]
+   * @param {Listener} [listener]
+   */
   removeListener(event, listener) {
     return this.off(event, listener);
   }
 
-  /** @type {Emitter["off"]} */
+  /**
+   * @param {string} [event]
+   * @param {Listener} [listener]
+   */
   removeEventListener(event, listener) {
     return this.off(event, listener);
   }

@@ -269,7 +269,11 @@ export class Engine extends Emitter {
     return this;
   }
 
-  /** @type {Engine["send"]} */
+  /**
+   * @param {any} data
+   * @param {{ compress?: boolean }} [options]
+   * @param {() => void} [fn]
+   */
   write(data, options, fn) {
     return this.send(data, options, fn);
   }
@@ -293,6 +297,7 @@ export class Engine extends Emitter {
   close() {
     if (this.readyState !== "opening" && this.readyState !== "open") return this;
     this.readyState = "closing";
+    /** @type {(() => void)[]} */
     const undo = [];
     const check = () => {
       if (this.writeBuffer.length || this.upgrading) return;

@@ -11,6 +11,7 @@ export const TICK_MS = 5_000;
 export class Heartbeat {
   #wall = Infinity;
   #steady = Infinity;
+  /** @type {any} */
   #timer;
 
   /**

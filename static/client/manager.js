@@ -152,7 +152,7 @@ export class Manager extends Emitter {
     return this;
   }
 
-  /** @type {Manager["open"]} */
+  /** @param {(error?: any) => void} [fn] */
   connect(fn) {
     return this.open(fn);
   }

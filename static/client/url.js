@@ -1,5 +1,6 @@
 /** Takes apart what `io()` is given: where the server is, and which namespace. Pure, given the page's location. */
 
+/** @type {Record<string, string>} */
 const DEFAULT_PORTS = { "http:": "80", "ws:": "80", "https:": "443", "wss:": "443" };
 const SHAPE = /^(https?:|wss?:)\/\/([^/?#]+)([^?#]*)(?:\?([^#]*))?/i;
 

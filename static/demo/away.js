@@ -19,7 +19,7 @@ const ROWS_MAX = 50;
 export class Away {
   /** @type {Map<string, Missed>} by the message's id */
   #missed = new Map();
-  /** @type {import("../client/socket.js").Socket | undefined} */
+  /** @type {import("../client/index.js").Socket | undefined} */
   #standIn;
   /** Whether the switch says that this tab is off. */
   #offline = false;
@@ -32,9 +32,9 @@ export class Away {
   #since = 0;
 
   /**
-   * @param {import("../client/socket.js").Socket} socket
+   * @param {import("../client/index.js").Socket} socket
    * @param {import("./rooms.js").Rooms} rooms
-   * @param {() => import("../client/socket.js").Socket} connect makes a second connection to the same server
+   * @param {() => import("../client/index.js").Socket} connect makes a second connection to the same server
    */
   constructor(socket, rooms, connect) {
     this.socket = socket;
@@ -85,7 +85,7 @@ export class Away {
 
   /**
    * Puts the second connection into the rooms of this tab.
-   * @param {import("../client/socket.js").Socket} standIn
+   * @param {import("../client/index.js").Socket} standIn
    */
   async #settleIn(standIn) {
     try {

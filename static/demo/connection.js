@@ -24,7 +24,7 @@ export class Connection {
   #waited = 0;
 
   /**
-   * @param {import("../client/socket.js").Socket} socket
+   * @param {import("../client/index.js").Socket} socket
    * @param {string} url of the server, as it is told to people
    * @param {{ isOffline: () => boolean, back: () => Promise<{ recovered: number, lost: number }> }} page
    */

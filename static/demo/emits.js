@@ -22,7 +22,7 @@ const short = (/** @type {string} */ text) => quote(text.length > CAPTION_LENGTH
 
 export class Emits {
   /**
-   * @param {import("../client/socket.js").Socket} socket
+   * @param {import("../client/index.js").Socket} socket
    * @param {import("./rooms.js").Rooms} rooms
    */
   constructor(socket, rooms) {

@@ -25,7 +25,7 @@ export class Rooms {
   keeps = false;
 
   /**
-   * @param {import("../client/socket.js").Socket} socket
+   * @param {import("../client/index.js").Socket} socket
    * @param {() => void} changed called when members have come or gone
    */
   constructor(socket, changed) {
@@ -119,7 +119,7 @@ export class Rooms {
   /**
    * Tells the members of a room to look who is there. May be lost on the way to them: they look from time to time anyway.
    * @param {string} room
-   * @param {import("../client/socket.js").Socket} [socket]
+   * @param {import("../client/index.js").Socket} [socket]
    * @param {object} [news]
    */
   announce(room, socket = this.socket, news = {}) {

@@ -15,7 +15,8 @@ const SEPARATOR = "\x1e";
 const CHUNK_BYTES = 0x8000;
 
 /** In Node a Buffer, like the stock client's; in browsers the ArrayBuffer. */
-const NodeBuffer = globalThis.process?.versions?.node ? globalThis.Buffer : undefined;
+const { process, Buffer } = /** @type {any} */ (globalThis);
+const NodeBuffer = process?.versions?.node ? Buffer : undefined;
 
 /** @param {ArrayBuffer} bytes */
 const received = (bytes) => (NodeBuffer ? NodeBuffer.from(bytes) : bytes);

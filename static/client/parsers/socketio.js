@@ -92,6 +92,7 @@ export class Encoder {
   encode(packet) {
     const { nsp, id } = packet;
     let { type, data } = packet;
+    /** @type {any[]} */
     const attachments = [];
     if (type === PacketType.EVENT || type === PacketType.ACK) {
       const text = takeOut(data, attachments);

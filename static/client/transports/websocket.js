@@ -23,10 +23,10 @@ export class WebSocketTransport extends Transport {
     }
     this.ws.binaryType = "arraybuffer";
     this.ws.onopen = () => this.onOpen();
-    this.ws.onmessage = ({ data }) => this.emitReserved("packet", decodePacket(data));
-    this.ws.onclose = (event) => this.onClose({ description: "websocket connection closed", context: event });
+    this.ws.onmessage = (/** @type {{ data: any }} */ { data }) => this.emitReserved("packet", decodePacket(data));
+    this.ws.onclose = (/** @type {any} */ event) => this.onClose({ description: "websocket connection closed", context: event });
     // Browsers say nothing of the cause.
-    this.ws.onerror = (event) => this.onError(`websocket error: ${where}: ${event.message || "cannot connect, or lost"}`, event);
+    this.ws.onerror = (/** @type {any} */ event) => this.onError(`websocket error: ${where}: ${event.message || "cannot connect, or lost"}`, event);
   }
 
   /** @param {import("../parsers/engineio.js").Packet[]} packets */
@@ -65,7 +65,7 @@ export class WebSocketTransport extends Transport {
     const { WebSocket: Given, protocols = [], extraHeaders: headers } = this.opts;
     if (Given) return new Given(uri, protocols, { headers });
     if (!globalThis.WebSocket) throw new Error("no WebSocket here: give a constructor as option `WebSocket`");
-    const node = headers && globalThis.process?.versions?.node;
+    const node = headers && /** @type {any} */ (globalThis).process?.versions?.node;
     return new globalThis.WebSocket(uri, node ? /** @type {any} */ ({ protocols, headers }) : protocols);
   }
 }

@@ -1,0 +1,85 @@
+/**
+ * `static/client` as a package: what `npm pack` puts into it, that it is small, and that its types are those of its JavaScript.
+ */
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, before, describe, test } from "node:test";
+import { promisify } from "node:util";
+import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
+
+const HERE = import.meta.dirname;
+const STATIC = path.resolve(HERE, "../../static");
+const TSC = path.join(HERE, "node_modules/.bin/tsc");
+
+/** What the stock client is beaten by: it measures about 14 KB the same way. */
+const SIZE_MAX = 10 * 1024;
+
+const run = promisify(execFile);
+
+describe("the package of the client library", () => {
+  let folder;
+  before(async () => {
+    folder = await mkdtemp(path.join(tmpdir(), "stentor-package-"));
+    await run("npm", ["pack", "--silent", "--pack-destination", folder], { cwd: path.join(STATIC, "client") });
+    const [tarball] = await readdir(folder);
+    const installed = path.join(folder, "node_modules/stentor-client");
+    await mkdir(installed, { recursive: true });
+    await run("tar", ["-xzf", path.join(folder, tarball), "--strip-components", "1", "-C", installed]);
+  });
+  after(() => rm(folder, { recursive: true, force: true }));
+
+  /** `tsc` where the package is installed, with the house's options and these. */
+  const check = async (files, options = {}) => {
+    const { compilerOptions } = JSON.parse(await readFile(path.join(HERE, "types/tsconfig.json"), "utf8"));
+    const config = path.join(folder, "tsconfig.json");
+    await writeFile(config, JSON.stringify({ compilerOptions: { ...compilerOptions, noEmit: true, ...options }, files }));
+    await run(TSC, ["-p", config], { cwd: folder }).catch(({ stdout }) => assert.fail(stdout));
+  };
+
+  test("holds the modules, their types and what a package needs, and nothing else", async () => {
+    const installed = path.join(folder, "node_modules/stentor-client");
+    const files = (await readdir(installed, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile());
+    const names = files.map(({ parentPath, name }) => path.relative(installed, path.join(parentPath, name))).sort();
+    const modules = (await readdir(path.join(STATIC, "client"), { recursive: true })).filter((name) => name.endsWith(".js"));
+    assert.deepEqual(names, [...modules, "README.md", "index.d.ts", "package.json"].sort());
+  });
+
+  test("is imported by its name", async () => {
+    const script = `import connect, { io, Manager, Socket, protocol } from "stentor-client";
+      import { Decoder } from "stentor-client/parser";
+      console.log([io === connect, protocol, typeof Manager, typeof Socket, typeof Decoder].join());`;
+    await writeFile(path.join(folder, "try.mjs"), script);
+    const { stdout } = await run(process.execPath, ["try.mjs"], { cwd: folder });
+    assert.equal(stdout.trim(), "true,5,function,function,function");
+  });
+
+  test("is used from TypeScript as the sample says, which names what must not compile", async () => {
+    await cp(path.join(HERE, "types/sample.ts"), path.join(folder, "sample.ts"));
+    await check(["sample.ts"]);
+  });
+
+  test("has in JavaScript what its types promise", async () => {
+    const sources = path.join(folder, "sources");
+    await cp(path.join(STATIC, "client"), sources, { recursive: true, filter: (name) => !name.endsWith(".d.ts") });
+    await check(["sources/index.js"], { noEmit: false, declaration: true, emitDeclarationOnly: true, outDir: "emitted", rootDir: "sources" });
+    await cp(path.join(HERE, "types/javascript.ts"), path.join(folder, "javascript.ts"));
+    await check(["javascript.ts"]);
+  });
+
+  test("the demo page uses it by its types", async () => {
+    await check([path.join(STATIC, "demo/main.js")]);
+  });
+
+  test(`measures at most ${SIZE_MAX} bytes, minified and gzipped`, async (context) => {
+    const options = { bundle: true, minify: true, format: "esm", write: false };
+    const { outputFiles } = await build({ ...options, entryPoints: [path.join(STATIC, "client/index.js")] });
+    const bytes = gzipSync(outputFiles[0].contents, { level: 9 }).length;
+    context.diagnostic(`${bytes} bytes`);
+    assert.ok(bytes <= SIZE_MAX, `${bytes} bytes`);
+  });
+});
