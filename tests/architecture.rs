@@ -60,7 +60,7 @@ const HOUSE: &[Row] = &[
     Row { floor: 7, name: "server",    imports: &["protocol", "ids", "limits", "state", "log", "metrics", "messages", "api", "worker",
                                                   "hub", "session", "transport"],
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
-                    "actix_service", "actix_codec", "socket2", "actix_server", "actix_rt", "rust_embed", "clap", "humantime",
+                    "actix_service", "actix_codec", "socket2", "actix_server", "actix_rt", "rust_embed", "flate2", "clap", "humantime",
                     "getrandom", "prometheus_client", "toml", "strsim"] },
     Row { floor: 8, name: "lib",       imports: &["protocol", "ids", "limits", "state", "log", "metrics", "messages", "api", "worker",
                                                   "hub", "session", "transport", "server"],            // declares, re-exports

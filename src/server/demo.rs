@@ -1,20 +1,42 @@
-//! The demo page: the files of `static/`, built into the binary, revalidated by their hash.
+//! The demo page and the client library: the files of `static/`, built into the binary, compressed once, revalidated by their hash.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::sync::LazyLock;
 
 use actix_web::http::Method;
 use actix_web::http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, EntityTag, Header, IfNoneMatch, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, AcceptEncoding, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, Encoding, EntityTag, Header,
+    IfNoneMatch, VARY, X_CONTENT_TYPE_OPTIONS,
 };
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web::{self, Bytes, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
-use rust_embed::RustEmbed;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use rust_embed::{EmbeddedFile, RustEmbed};
 
 #[derive(RustEmbed)]
 #[folder = "static/"]
 struct Files;
 
+/// What is smaller so, by the hash of the file that it was made of: while the page is being written its files change.
+static GZIPPED: LazyLock<HashMap<[u8; 32], Bytes>> = LazyLock::new(|| {
+    let files = Files::iter().filter_map(|path| Files::get(&path));
+    files.filter_map(|file| Some((file.metadata.sha256_hash(), gzip(&file.data)?))).collect()
+});
+
 /// Serves the demo page at `/`, to be given to [`Listener::configure`](crate::Listener::configure).
 pub fn page(config: &mut ServiceConfig) {
+    // Now, and not in the turn of the first request.
+    LazyLock::force(&GZIPPED);
     config.default_service(web::to(file));
+}
+
+fn gzip(data: &[u8]) -> Option<Bytes> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(data).ok()?;
+    let bytes = encoder.finish().ok()?;
+    (bytes.len() < data.len()).then(|| bytes.into())
 }
 
 async fn file(request: HttpRequest) -> HttpResponse {
@@ -30,8 +52,8 @@ async fn file(request: HttpRequest) -> HttpResponse {
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         return HttpResponse::MethodNotAllowed().insert_header((ALLOW, "GET, HEAD")).finish();
     }
-    let hash: String = file.metadata.sha256_hash().iter().map(|byte| format!("{byte:02x}")).collect();
-    let tag = EntityTag::new_strong(hash);
+    let gzipped = GZIPPED.get(&file.metadata.sha256_hash()).filter(|_| takes_gzip(&request));
+    let tag = tag(&file, gzipped.is_some());
     let is_known = match IfNoneMatch::parse(&request) {
         Ok(IfNoneMatch::Any) => true,
         Ok(IfNoneMatch::Items(known)) => known.iter().any(|known| known.weak_eq(&tag)),
@@ -42,11 +64,28 @@ async fn file(request: HttpRequest) -> HttpResponse {
         .insert_header((ETAG, tag.to_string()))
         // Kept, and asked about each time: a new binary has a new page.
         .insert_header((CACHE_CONTROL, "no-cache"))
+        .insert_header((VARY, "Accept-Encoding"))
         .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"));
     if is_known {
         return response.finish();
     }
-    response.insert_header((CONTENT_TYPE, content_type(file.metadata.mimetype()))).body(file.data)
+    response.insert_header((CONTENT_TYPE, content_type(file.metadata.mimetype())));
+    match gzipped {
+        Some(bytes) => response.insert_header((CONTENT_ENCODING, "gzip")).body(bytes.clone()),
+        None => response.body(file.data),
+    }
+}
+
+fn takes_gzip(request: &HttpRequest) -> bool {
+    let supported = [Encoding::gzip(), Encoding::identity()];
+    let accepted = AcceptEncoding::parse(request).ok();
+    accepted.and_then(|accepted| accepted.negotiate(supported.iter())) == Some(Encoding::gzip())
+}
+
+/// Strong: the same bytes have the same tag, and the same file has two, one for each encoding.
+fn tag(file: &EmbeddedFile, gzipped: bool) -> EntityTag {
+    let hash: String = file.metadata.sha256_hash().iter().map(|byte| format!("{byte:02x}")).collect();
+    EntityTag::new_strong(if gzipped { format!("{hash}-gzip") } else { hash })
 }
 
 /// Texts are UTF-8, and say so.

@@ -61,3 +61,38 @@ fn what_is_not_there_is_404_and_what_cannot_be_done_405() {
     assert_eq!((post.head.status, post.head.header("allow")), (405, Some("GET, HEAD")));
     assert_eq!(hub.http().post("/nothing.js", "x").head.status, 404);
 }
+
+#[test]
+fn who_takes_gzip_gets_it_under_a_tag_of_its_own() {
+    let hub = hub();
+    let mut http = hub.http();
+    let plain = http.get("/client/socket.js");
+    assert_eq!(plain.head.header("vary"), Some("Accept-Encoding"));
+    let tag = plain.head.header("etag").expect("a tag").to_owned();
+    let mut head = |headers: &[(&str, &str)]| {
+        http.begin("HEAD", "/client/socket.js", headers, None);
+        http.head()
+    };
+
+    let zipped = head(&[("Accept-Encoding", "gzip, deflate, br")]);
+    assert_eq!(zipped.header("content-encoding"), Some("gzip"));
+    assert_eq!(zipped.header("vary"), Some("Accept-Encoding"));
+    assert_eq!(zipped.header("content-type"), plain.head.header("content-type"));
+    let length: usize = zipped.header("content-length").unwrap().parse().unwrap();
+    assert!(0 < length && length < plain.body.len() / 2, "{length} of {}", plain.body.len());
+    let zipped_tag = zipped.header("etag").expect("a tag").to_owned();
+    assert_eq!(zipped_tag, format!("{}-gzip\"", tag.trim_end_matches('"')));
+
+    // What is known in one encoding is not known in the other.
+    for (accepted, known, status) in
+        [("gzip", &zipped_tag, 304), ("gzip", &tag, 200), ("identity", &tag, 304), ("identity", &zipped_tag, 200)]
+    {
+        let again = head(&[("Accept-Encoding", accepted), ("If-None-Match", known)]);
+        assert_eq!(again.status, status, "{accepted} {known}");
+        assert_eq!(again.header("vary"), Some("Accept-Encoding"));
+    }
+
+    for refused in ["identity", "gzip;q=0", "br", "*;q=0", "gzip;q=0.1, identity", "nonsense;;"] {
+        assert_eq!(head(&[("Accept-Encoding", refused)]).header("content-encoding"), None, "{refused}");
+    }
+}
