@@ -1,7 +1,7 @@
 # What one does with this repository. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-rust test-node test-browser test-python chromium lint clients
+.PHONY: help run test test-rust test-node test-browser test-python interop chromium lint clients
 .PHONY: test-torture torture torture-planted compare-recovery bench fuzz clean
 
 CLIENTS := tests/clients
@@ -29,6 +29,7 @@ run: ## build and start the hub with its demo page (PORT=3000)
 	cargo run --release -- serve --port $(PORT)
 
 test: test-rust test-node test-browser test-python test-torture ## all tests: Rust, then the JavaScript and Python clients and a browser against the binary, and the torture
+	@node $(CLIENTS)/interop.mjs --check
 
 test-rust: ## cargo test
 	@cargo test && echo "cargo test: passed" || { echo "cargo test: FAILED"; exit 1; }
@@ -45,6 +46,12 @@ test-python: $(PYTHON_STAMP) ## the Python client (builds the binary first)
 	@cargo build --bin stentor
 	@cd $(CLIENTS)/python && .venv/bin/python -m unittest -v \
 		&& echo "unittest: passed" || { echo "unittest: FAILED"; exit 1; }
+
+interop: $(NODE_STAMP) $(BROWSER_STAMP) chromium ## the table of clients, servers and transports in README.md, from what the tests find
+	@cargo build --bin stentor --example tour
+	@cd $(CLIENTS) && npm run --silent interop
+	@cd $(BROWSER) && CHROMIUM=$(CHROMIUM) npm run --silent interop
+	@node $(CLIENTS)/interop.mjs
 
 chromium: ## Debian's Chromium and a font for its screenshots, when missing (as root)
 	@if [ -x $(CHROMIUM) ]; then echo "chromium: there, $(CHROMIUM)"; \
