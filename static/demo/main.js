@@ -57,5 +57,3 @@ byId("server-form").addEventListener("submit", (/** @type {Event} */ event) => {
   }
   location.search = `${query}`;
 });
-
-addEventListener("pagehide", () => socket.disconnect());

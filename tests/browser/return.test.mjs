@@ -39,6 +39,11 @@ describe("a tab that was away", () => {
     hub = await start("memory");
     const [one, two] = await open(2);
     const name = await nameOf(one);
+    const other = await nameOf(two);
+    await says(one, "#server-diagram", new RegExp(other));
+    await one.click("#emit-form button");
+    await says(one, "#client-outcome", new RegExp(`The server heard “hello” and answered this tab. ${other} heard nothing.`));
+    await publish(one, "hello, everybody");
     await cut(one);
     await says(two, "#rooms", new RegExp(`${name}’s second connection`));
     await publish(two, "for everybody");

@@ -1,6 +1,9 @@
 //! The demo page's files.
 
-use stentor::demo;
+use std::time::Duration;
+
+use serde_json::Value;
+use stentor::{Args, Event, HandlerError, Namespace, Recovery, Server, Socket, demo};
 
 use crate::support::Hub;
 
@@ -95,4 +98,50 @@ fn who_takes_gzip_gets_it_under_a_tag_of_its_own() {
     for refused in ["identity", "gzip;q=0", "br", "*;q=0", "gzip;q=0.1, identity", "nonsense;;"] {
         assert_eq!(head(&[("Accept-Encoding", refused)]).header("content-encoding"), None, "{refused}");
     }
+}
+
+#[test]
+fn the_server_code_on_the_page_is_code() {
+    let page = hub().http().get("/").body;
+    let compiled = include_str!("page.rs");
+    let mut lines = 0;
+    for shown in page.split("data-language=\"server\"").skip(1) {
+        let shown = shown.split_once("<code>").unwrap().1.split_once("</code>").unwrap().0;
+        let shown = shown.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+        for line in shown.lines() {
+            let code = line.split("//").next().unwrap().trim();
+            assert!(compiled.lines().any(|compiled| compiled.trim() == code), "{code}");
+            lines += 1;
+        }
+    }
+    assert_eq!(lines, 15);
+}
+
+/// The server code that the page shows beside each action, so that it compiles.
+#[expect(dead_code, reason = "it is there to be compiled")]
+#[rustfmt::skip]
+async fn shown(main: Namespace, io: Server, socket: Socket, room: String, message: String) -> Result<(), HandlerError> {
+    main.on("echo", |_, event: Event<Args>| async move {
+        Ok(event.ack.send(event.data)?)
+    });
+    let published = |io: Server, event: Event<(String, String, Value)>| async move {
+        let (room, name, message) = event.data;
+        io.to(room).emit(&name, message).await?;
+        event.ack.send("published")?;
+        Ok::<_, HandlerError>(())
+    };
+    let _ = published;
+    socket.join(&room).await?;
+    socket.leave(&room).await?;
+    let members = io.to(&room).socket_ids().await?;
+    drop(members);
+
+    let io = Server::builder().recovery(Recovery::disk("data")).build()?;
+    io.to("lobby").emit("message", &message).await?;
+    io.to("lobby").volatile().emit("message", &message).await?;
+
+    let listener = io.bind(("127.0.0.1", 3000))?;
+    listener.run().await?;
+    io.drain(Duration::from_secs(5)).await;
+    Ok(())
 }
