@@ -17,6 +17,8 @@ const { values: options } = parseArgs({
     cycles: { type: "string", default: "20" },
     clients: { type: "string", default: "12" },
     seconds: { type: "string", default: "1" },
+    /** The run ends after this, whatever is left of it. */
+    minutes: { type: "string", default: "600" },
     server: { type: "string", default: KINDS[0] },
     /** Below this share of recovered reconnects the run proves little, and fails. */
     "recovered-min": { type: "string", default: "0" },
@@ -35,7 +37,7 @@ function print(violations) {
 }
 
 async function torture() {
-  const [seed, cycles, clients, seconds] = ["seed", "cycles", "clients", "seconds"].map((name) => {
+  const [seed, cycles, clients, seconds, minutes] = ["seed", "cycles", "clients", "seconds", "minutes"].map((name) => {
     const value = Number(options[name]);
     if (!(value >= 0)) throw new Error(`--${name} ${options[name]}: expected a number`);
     return value;
@@ -48,7 +50,8 @@ async function torture() {
   let counters = {};
   try {
     await rig.start();
-    for (let cycle = 1; cycle <= cycles; cycle++) {
+    const end = performance.now() + minutes * 60_000;
+    for (let cycle = 1; cycle <= cycles && performance.now() < end; cycle++) {
       const begin = performance.now();
       const violations = await rig.cycle(cycle);
       done = cycle;
