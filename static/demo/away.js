@@ -91,7 +91,9 @@ export class Away {
     try {
       const rooms = this.rooms.names;
       await Promise.all(rooms.map((room) => standIn.timeout(STAND_IN_MS).emitWithAck("join", room)));
-      for (const room of rooms) this.rooms.announce(room, standIn, { id: standIn.id, standsInFor: this.socket.id });
+      const news = { id: standIn.id, standsInFor: this.socket.id };
+      this.rooms.learn(news);
+      for (const room of rooms) this.rooms.announce(room, standIn, news);
       return true;
     } catch {
       return false;

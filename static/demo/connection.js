@@ -126,6 +126,7 @@ export class Connection {
     if (this.socket.connected || this.page.isOffline()) return;
     if (why !== this.#why) tell(why, "bad");
     this.#why = why;
+    this.#track("", "no connection");
     this.#state("failed", refused ? "Refused" : "Not connected", why);
     if (refused) this.#given();
     else this.#await();

@@ -38,7 +38,7 @@ export class Rooms {
     });
     byId("publish-room").addEventListener("change", () => this.changed());
     socket.on("members changed", (/** @type {any} */ news) => {
-      if (news?.standsInFor) this.#standIns.set(news.id, news.standsInFor);
+      this.learn(news);
       this.ask();
     });
     setInterval(() => document.hidden || this.ask(), ASK_MS);
@@ -73,6 +73,11 @@ export class Rooms {
       const label = tab ? { label: "2nd connection", note: `of ${personOf(tab).name}` } : {};
       return { id, ...personOf(id), name: this.nameOf(id), ...label };
     });
+  }
+
+  /** @param {any} news of a second connection of a tab */
+  learn(news) {
+    if (typeof news?.id === "string" && typeof news.standsInFor === "string") this.#standIns.set(news.id, news.standsInFor);
   }
 
   /** The connection is gone: who is in the rooms is not known any more. */

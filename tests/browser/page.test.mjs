@@ -80,6 +80,16 @@ describe("the demo page", () => {
     await isCalm(one);
   });
 
+  test("all of it comes compressed", async () => {
+    const [one] = await open(1);
+    const sizes = await one.evaluate(() =>
+      performance.getEntriesByType("resource").map(({ name, encodedBodySize, decodedBodySize }) => ({ name, encodedBodySize, decodedBodySize })),
+    );
+    const files = sizes.filter(({ name }) => /\.(js|css)$/.test(name));
+    assert.ok(files.length >= 20, JSON.stringify(sizes));
+    for (const { name, encodedBodySize, decodedBodySize } of files) assert.ok(encodedBodySize < decodedBodySize, name);
+  });
+
   test("the transport in use is shown, and the moment of the upgrade", async () => {
     const [one] = await open(1);
     await says(one, "#upgraded", /^upgraded after \d+ ms, at \d\d:\d\d:\d\d$/);

@@ -58,6 +58,7 @@ describe("a tab that was away", () => {
     await says(one, "#away-outcome", /Back after \d+ s\. 2 of 2 missed events came on return, marked recovered\. 1 volatile event lost for good\./);
     assert.deepEqual(await one.locator("#kept [data-fate=recovered]").allTextContents(), ["for everybodyrecovered", "event 1recovered"]);
     assert.deepEqual(await one.locator("#volatile [data-fate=lost]").allTextContents(), ["volatile 2lost"]);
+    await says(one, "#log", /Recovered: “event 1”, which this page’s second connection had published in lobby/);
     await says(one, "#log", /Recovered: “for everybody”, which .* had published in lobby while this tab was away/);
     assert.equal(await nameOf(one), name);
     await picture(one, "away-returned");
