@@ -119,7 +119,7 @@ fn stats(journal: &Inspection, out: &mut impl Write) -> Result<(), JournalToolEr
     writeln!(out, "bytes       {bytes}")?;
     writeln!(out, "records     {records}")?;
     for (kind, count) in kinds {
-        writeln!(out, "  {kind:<10}{count}")?;
+        writeln!(out, "  {kind:<10}  {count}")?;
     }
     writeln!(out, "sessions    {} that may be recovered, windows aside; {connected} connected", sessions.len())?;
     damage.map_or(Ok(()), |error| Err(error.into()))
@@ -399,6 +399,7 @@ mod tests {
             (line("segments"), line("records"), line("connect"), line("event")),
             ("1".into(), "6".into(), "2".into(), "1".into())
         );
+        assert!(stats.contains("  disconnect  1\n"), "{stats}");
         assert_eq!(line("sessions"), "1 that may be recovered, windows aside; 0 connected");
         assert!(line("state").starts_with("open"), "{stats}");
         drop(open);
