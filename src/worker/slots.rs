@@ -228,8 +228,7 @@ impl Slots {
         self.ask_for_more(key);
     }
 
-    /// Queues what a reader asked for, whatever the bounds say: they were looked at when it asked. Returns whether it still
-    /// reads; with `is_all` it does not any more.
+    /// Queues what a reader asked for, whatever the bounds say: they were looked at when it asked. With `is_all` it reads no more.
     pub(super) fn replay(&mut self, key: SlotKey, replay: &Replay) {
         let Some(readers) = self.get_mut(key).and_then(|slot| slot.readers.as_mut()) else { return };
         let Some(at) = readers.iter().position(|reader| reader.member == replay.member) else { return };
