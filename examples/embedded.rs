@@ -10,8 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     actix_web::rt::System::new().block_on(async {
         let io = Server::builder().build()?;
         // What one client says in the lobby, everybody in it hears.
-        let _ = io
-            .of("/")
+        io.of("/")
             .on_connection(|socket| async move {
                 socket.join("lobby").await?;
                 Ok(())

@@ -177,7 +177,7 @@ fn proxied(builder: Builder) -> Builder {
 fn telling(build: impl FnOnce(Builder) -> Builder) -> (Hub, Told) {
     let (tell, told) = report();
     let hub = Hub::start(build, |io| {
-        let _ = io.of("/").on_connection(move |socket| {
+        io.of("/").on_connection(move |socket| {
             let handshake = socket.handshake();
             let address = handshake.address().map(|address| address.to_string()).unwrap_or_default();
             tell.say(format!("{address} {}", if handshake.is_secure() { "https" } else { "http" }));
@@ -230,7 +230,7 @@ fn a_handshake_knows_its_url_and_when_it_came() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let _ = io.of("/").on_connection(move |socket| {
+            io.of("/").on_connection(move |socket| {
                 let handshake = socket.handshake();
                 let in_time = before <= handshake.issued() && handshake.issued() <= SystemTime::now();
                 tell.say(format!("{} {:?} {in_time}", handshake.url(), handshake.query_value("EIO")));

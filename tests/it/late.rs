@@ -29,8 +29,7 @@ fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
 
 fn events(io: &Server) {
     for path in ["/", "/other"] {
-        let _ = io
-            .of(path)
+        io.of(path)
             .on("pour", |socket, event: Event<(u32, u32)>| async move {
                 let kilobytes = "x".repeat(BYTES);
                 for n in event.data.0..event.data.1 {

@@ -63,7 +63,7 @@ async fn run(io: &Server, socket: &Socket, step: Step) -> Result<Option<String>,
 
 fn register(io: &Server) {
     let hub = io.clone();
-    let _ = io.of("/").on("program", move |socket, event: Event<(Vec<Step>,)>| {
+    io.of("/").on("program", move |socket, event: Event<(Vec<Step>,)>| {
         let io = hub.clone();
         async move {
             let mut results = Vec::new();

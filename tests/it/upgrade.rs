@@ -273,7 +273,7 @@ fn counting_hub() -> Hub {
     Hub::limited(
         |_| {},
         |io| {
-            let _ = io.of("/").on("count", |socket, event: Event<(u32, u32)>| async move {
+            io.of("/").on("count", |socket, event: Event<(u32, u32)>| async move {
                 for number in event.data.0..event.data.1 {
                     socket.emit("n", number).await?;
                 }
@@ -447,7 +447,7 @@ fn a_close_frame_says_why() {
             limits.attachments_timeout = Duration::from_millis(50);
         },
         |io| {
-            let _ = io.of("/").on("leave", |socket, _: Event<Args>| async move {
+            io.of("/").on("leave", |socket, _: Event<Args>| async move {
                 socket.disconnect(true)?;
                 Ok(())
             });
@@ -494,7 +494,7 @@ fn binary_is_a_bare_frame_on_a_websocket() {
     let hub = Hub::limited(
         |_| {},
         |io| {
-            let _ = io.of("/").on("binary", |_, event: Event<Args>| async move {
+            io.of("/").on("binary", |_, event: Event<Args>| async move {
                 event.ack.send(event.data)?;
                 Ok(())
             });

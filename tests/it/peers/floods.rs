@@ -95,7 +95,7 @@ fn a_client_that_comes_and_goes_while_handlers_hang_is_not_read_meanwhile() {
         |limits| limits.handlers_pending_max = 4,
         |io| {
             let release = release.clone();
-            let _ = io.of("/").on_disconnect(move |_, _| {
+            io.of("/").on_disconnect(move |_, _| {
                 tell.say("left");
                 let release = release.clone();
                 async move {

@@ -14,7 +14,7 @@ fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
     let hub = Hub::limited(change, |io| {
         ends(io, &tell);
         let jammed = tell.clone();
-        let _ = io.of("/").on("flood", move |socket, _: Event<()>| {
+        io.of("/").on("flood", move |socket, _: Event<()>| {
             let jammed = jammed.clone();
             async move {
                 let kilobytes = "x".repeat(8 << 10);
@@ -31,7 +31,7 @@ fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
                 Ok(())
             }
         });
-        let _ = io.of("/").on("pour", |socket, _: Event<()>| async move {
+        io.of("/").on("pour", |socket, _: Event<()>| async move {
             let kilobytes = "x".repeat(8 << 10);
             for _ in 0..1_000 {
                 socket.everybody().to(socket.id().to_string()).emit("flood", &kilobytes).await?;
@@ -39,7 +39,7 @@ fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
             Ok(())
         });
         let heard = tell.clone();
-        let _ = io.of("/").on("speak", move |_, _: Event<()>| {
+        io.of("/").on("speak", move |_, _: Event<()>| {
             heard.say("heard");
             async { Ok(()) }
         });

@@ -17,14 +17,14 @@ fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
         },
         |io| {
             ends(io, &tell);
-            let _ = io.of("/").on("flood", |socket, _: Event<()>| async move {
+            io.of("/").on("flood", |socket, _: Event<()>| async move {
                 let kilobytes = "x".repeat(8 << 10);
                 for _ in 0..1_000 {
                     socket.emit("flood", &kilobytes).await?;
                 }
                 Ok(())
             });
-            let _ = io.of("/").on("pour", |socket, _: Event<()>| async move {
+            io.of("/").on("pour", |socket, _: Event<()>| async move {
                 let kilobytes = "x".repeat(8 << 10);
                 for _ in 0..1_000 {
                     socket.everybody().to(socket.id().to_string()).emit("flood", &kilobytes).await?;
@@ -148,7 +148,7 @@ fn an_emit_that_waits_for_a_client_to_read_is_unanswered_when_it_goes() {
     let hub = Hub::limited(
         |limits| limits.outbox_bytes_max = 256 << 10,
         |io| {
-            let _ = io.of("/").on("flood", move |socket, _: Event<()>| {
+            io.of("/").on("flood", move |socket, _: Event<()>| {
                 let tell = tell.clone();
                 async move {
                     let kilobytes = "x".repeat(200 << 10);
@@ -201,7 +201,7 @@ fn members_of_a_room_are_served_while_one_of_them_is_jammed() {
         },
         |io| {
             ends(io, &tell);
-            let _ = io.of("/").on("say", |socket, event: Event<u32>| async move {
+            io.of("/").on("say", |socket, event: Event<u32>| async move {
                 socket.everybody().emit("said", (event.data, "x".repeat(8 << 10))).await?;
                 Ok(())
             });
@@ -242,7 +242,7 @@ fn a_client_that_goes_while_its_session_does_not_read_is_noticed() {
             |io| {
                 ends(io, &tell);
                 let started = tell.clone();
-                let _ = io.of("/").on("hang", move |_, _: Event<()>| {
+                io.of("/").on("hang", move |_, _: Event<()>| {
                     started.say("started");
                     std::future::pending()
                 });

@@ -34,8 +34,7 @@ fn hub() -> Hub {
         2,
         |builder| builder.limits(Limits { outbox_bytes_max: 100_000, ..Limits::default() }),
         |io| {
-            let _ = io
-                .of("/")
+            io.of("/")
                 .on("join", |socket, event: Event<String>| async move {
                     socket.join(&event.data).await?;
                     event.ack.send("joined")?;

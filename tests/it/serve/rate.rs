@@ -12,7 +12,7 @@ fn hub() -> Hub {
         |builder| builder,
         |io| {
             for namespace in ["/", "/other"] {
-                let _ = vocabulary::install(io.of(namespace), NonZeroU32::new(1));
+                vocabulary::install(io.of(namespace), NonZeroU32::new(1));
             }
         },
     )

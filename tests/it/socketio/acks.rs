@@ -12,7 +12,7 @@ fn asking_hub(timeout: Duration) -> (Hub, Told) {
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let _ = io.of("/").on("ask", move |socket, event: Event<u32>| {
+            io.of("/").on("ask", move |socket, event: Event<u32>| {
                 let tell = tell.clone();
                 async move {
                     let answer = socket.timeout(timeout).emit_with_ack::<String, _>("question", event.data).await;
@@ -107,7 +107,7 @@ fn an_ack_comes_after_what_its_handler_emitted_before() {
             |builder| builder.recovery(recovery),
             |io| {
                 let server = io.clone();
-                let _ = io.of("/").on("order", move |socket, event: Event<()>| {
+                io.of("/").on("order", move |socket, event: Event<()>| {
                     let io = server.clone();
                     async move {
                         io.emit("first", ()).await?;

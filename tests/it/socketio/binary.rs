@@ -9,7 +9,7 @@ fn hub() -> Hub {
     Hub::start(
         |builder| builder,
         |io| {
-            let _ = io.of("/").on("back", |socket, event: Event<Args>| async move {
+            io.of("/").on("back", |socket, event: Event<Args>| async move {
                 socket.emit("here", event.data).await?;
                 Ok(())
             });
@@ -69,7 +69,7 @@ fn attachments_travel_in_other_namespaces() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let _ = io.of("/files").on("put", |_, event: Event<Args>| async move {
+            io.of("/files").on("put", |_, event: Event<Args>| async move {
                 event.ack.send(event.data)?;
                 Ok(())
             });
@@ -90,7 +90,7 @@ fn an_answer_may_bear_attachments() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let _ = io.of("/").on("ask", move |socket, _: Event<()>| {
+            io.of("/").on("ask", move |socket, _: Event<()>| {
                 let tell = tell.clone();
                 async move {
                     let answer: Args = socket.emit_with_ack("file?", ()).await?;

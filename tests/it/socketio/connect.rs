@@ -95,7 +95,7 @@ fn the_main_namespace_need_not_be_joined_first() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let _ = io.of("/chat").on("hi", |_, event: Event<()>| async move {
+            io.of("/chat").on("hi", |_, event: Event<()>| async move {
                 event.ack.send("chat")?;
                 Ok(())
             });
@@ -183,7 +183,7 @@ fn a_handler_sees_what_the_client_said_when_it_connected() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let _ = io.of("/").on_connection(move |socket| {
+            io.of("/").on_connection(move |socket| {
                 let handshake = socket.handshake();
                 tell.say(format!("{:?} {:?}", handshake.query(), handshake.header("host")));
                 tell.say(format!("{}", handshake.address().is_some_and(|address| address.is_loopback())));

@@ -7,8 +7,7 @@ use crate::support::{Ended, Hub, Tell, Transport, ends, on_every_transport, repo
 /// Handlers by which a client has itself put out.
 fn with_exits(io: &Server, tell: &Tell) {
     ends(io, tell);
-    let _ = io
-        .of("/")
+    io.of("/")
         .on("out", |socket, _: Event<()>| async move {
             socket.emit("bye", ()).await?;
             socket.disconnect(false)?;
@@ -20,7 +19,7 @@ fn with_exits(io: &Server, tell: &Tell) {
             Ok(())
         });
     let tell = tell.clone();
-    let _ = io.of("/chat").on_disconnect(move |_, reason| {
+    io.of("/chat").on_disconnect(move |_, reason| {
         tell.say(format!("chat: {reason}"));
         async { Ok(()) }
     });
@@ -146,7 +145,7 @@ fn a_handler_of_a_socket_that_has_gone_hears_it_and_runs_to_its_end() {
         |builder| builder,
         |io| {
             let tell = tell.clone();
-            let _ = io.of("/").on("leave me", move |socket, _: Event<()>| {
+            io.of("/").on("leave me", move |socket, _: Event<()>| {
                 let tell = tell.clone();
                 async move {
                     socket.disconnect(true)?;
@@ -195,7 +194,7 @@ fn last_words_that_are_too_many_for_a_waiting_poll_come_with_the_next_ones() {
     let hub = Hub::limited(
         |limits| limits.poll_bytes_max = 30,
         |io| {
-            let _ = io.of("/").on("leave", |socket, _: Event<()>| async move {
+            io.of("/").on("leave", |socket, _: Event<()>| async move {
                 // Behind a broadcast, so that all of them leave the hub together.
                 let word = |letter: &str| letter.repeat(20);
                 let (a, b, c) = (word("a"), word("b"), word("c"));

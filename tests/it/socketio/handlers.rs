@@ -31,7 +31,7 @@ fn events_that_come_before_the_connection_handler_returned_are_held_and_handled_
         |io| {
             let (tell, go) = (tell.clone(), go.clone());
             let namespace = io.of("/").on("n", numbers(&tell));
-            let _ = namespace.on_connection(move |_| {
+            namespace.on_connection(move |_| {
                 let (tell, go) = (tell.clone(), go.clone());
                 async move {
                     go.notified().await;
@@ -59,7 +59,7 @@ fn events_sent_together_with_connect_are_handled_after_it() {
         |builder| builder,
         |io| {
             let namespace = io.of("/").on("n", numbers(&tell));
-            let _ = namespace.on_connection(move |socket| {
+            namespace.on_connection(move |socket| {
                 let tell = tell.clone();
                 async move {
                     socket.join("room").await?;
@@ -85,7 +85,7 @@ fn a_connection_handler_that_does_not_return_lets_events_go_after_its_time() {
         |limits| limits.connection_handler_timeout = Duration::from_millis(100),
         |io| {
             let namespace = io.of("/").on("n", numbers(&tell));
-            let _ = namespace.on_connection(|_| std::future::pending());
+            namespace.on_connection(|_| std::future::pending());
         },
     );
     on_every_transport(|transport| {
@@ -101,7 +101,7 @@ fn an_event_of_a_namespace_that_is_held_does_not_hold_up_another_namespace() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let _ = io.of("/held").on_connection(|_| std::future::pending()).on("n", numbers(&tell));
+            io.of("/held").on_connection(|_| std::future::pending()).on("n", numbers(&tell));
         },
     );
     on_every_transport(|transport| {
@@ -132,7 +132,7 @@ fn handlers_start_in_the_order_in_which_their_events_came() {
                     }
                 }
             });
-            let _ = namespace.on("m", numbers(&tell));
+            namespace.on("m", numbers(&tell));
         },
     );
     let expected: Vec<_> = (0..300).map(|number| format!("event {number}")).collect();
@@ -156,7 +156,7 @@ fn a_handler_that_waits_does_not_keep_the_next_from_starting() {
         |builder| builder,
         |io| {
             let (tell, go) = (tell.clone(), go.clone());
-            let _ = io.of("/").on("n", numbers(&tell)).on("wait", move |_, _: Event<()>| {
+            io.of("/").on("n", numbers(&tell)).on("wait", move |_, _: Event<()>| {
                 let (tell, go) = (tell.clone(), go.clone());
                 async move {
                     go.notified().await;
@@ -186,7 +186,7 @@ fn more_events_than_handlers_may_run_are_held_and_handled_in_order() {
         },
         |io| {
             let (tell, go) = (tell.clone(), go.clone());
-            let _ = io.of("/").on("n", move |_, event: Event<u32>| {
+            io.of("/").on("n", move |_, event: Event<u32>| {
                 let (tell, go) = (tell.clone(), go.clone());
                 async move {
                     tell.say(format!("event {}", event.data));
@@ -221,7 +221,7 @@ fn a_post_that_fills_the_held_events_is_answered_once_there_is_room_again() {
         },
         |io| {
             let (tell, go) = (tell.clone(), go.clone());
-            let _ = io.of("/").on("n", move |_, event: Event<u32>| {
+            io.of("/").on("n", move |_, event: Event<u32>| {
                 let (tell, go) = (tell.clone(), go.clone());
                 async move {
                     tell.say(format!("event {}", event.data));
@@ -251,8 +251,7 @@ fn a_handler_that_panics_puts_its_socket_out_and_nothing_else() {
         |builder| builder,
         |io| {
             ends(io, &tell);
-            let _ = io
-                .of("/")
+            io.of("/")
                 .on("panic at once", |_, event: Event<()>| {
                     assert!(event.ack.is_wanted(), "a handler that panics before its future is made");
                     async { Ok(()) }
@@ -298,7 +297,7 @@ fn a_connection_handler_that_panics_puts_its_socket_out_and_nothing_else() {
                         panic!("a connection handler that panics while it runs");
                     }
                 });
-                let _ = namespace.on_disconnect(move |_, reason| {
+                namespace.on_disconnect(move |_, reason| {
                     tell.say(reason.as_str());
                     async { Ok(()) }
                 });
@@ -330,7 +329,7 @@ fn a_disconnect_handler_that_panics_leaves_nothing_behind() {
         |io| {
             for (path, later) in [("/at once", false), ("/later", true)] {
                 let tell = tell.clone();
-                let _ = io.of(path).on_disconnect(move |_, reason| {
+                io.of(path).on_disconnect(move |_, reason| {
                     tell.say(reason.as_str());
                     assert!(later, "a disconnect handler that panics before its future is made");
                     async { panic!("a disconnect handler that panics while it runs") }
@@ -363,8 +362,7 @@ fn a_handler_that_fails_leaves_its_socket_alone() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let _ = io
-                .of("/")
+            io.of("/")
                 .on("fail", |_, _: Event<()>| async { Err(std::io::Error::other("as it should").into()) })
                 .on("number", |_, event: Event<u32>| async move {
                     event.ack.send(event.data + 1)?;
@@ -394,7 +392,7 @@ fn events_without_a_handler_of_their_own_go_to_the_one_for_the_rest() {
         |builder| builder,
         |io| {
             let rest = tell.clone();
-            let _ = io.of("/").on("n", numbers(&tell)).on_unhandled(move |_, event: Event<stentor::Args>| {
+            io.of("/").on("n", numbers(&tell)).on_unhandled(move |_, event: Event<stentor::Args>| {
                 rest.say(format!("unhandled {:?} {}", event.name, event.data.json()));
                 async { Ok(()) }
             });
@@ -415,7 +413,7 @@ fn a_session_that_stopped_reading_reads_again_when_the_held_events_go_with_their
             limits.held_events_max = 1;
         },
         |io| {
-            let _ = io.of("/").on("hang", |_, _: Event<()>| std::future::pending());
+            io.of("/").on("hang", |_, _: Event<()>| std::future::pending());
         },
     );
     on_every_transport(|transport| {
@@ -434,7 +432,7 @@ fn a_disconnect_handler_can_tell_the_others() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let _ = io.of("/").on_disconnect(|socket, reason| async move {
+            io.of("/").on_disconnect(|socket, reason| async move {
                 socket.everybody().emit("left", reason.as_str()).await?;
                 assert!(socket.emit("nobody", ()).await.is_err());
                 Ok(())

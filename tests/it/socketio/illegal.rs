@@ -10,7 +10,7 @@ fn hub() -> (Hub, Told) {
         |limits| limits.attachments_timeout = Duration::from_millis(200),
         |io| {
             ends(io, &tell);
-            let _ = io.of("/other");
+            io.of("/other");
         },
     );
     (hub, told)
@@ -179,7 +179,7 @@ fn packets_after_an_illegal_one_are_not_handled() {
         |builder| builder,
         |io| {
             ends(io, &tell);
-            let _ = io.of("/").on("late", move |_, _: stentor::Event<()>| {
+            io.of("/").on("late", move |_, _: stentor::Event<()>| {
                 tell.say("handled");
                 async { Ok(()) }
             });

@@ -18,8 +18,7 @@ fn credentials_come_with_the_socket_and_data_stays_with_it_to_the_end() {
         |builder| builder,
         |io| {
             let (connecting, ending) = (tell.clone(), tell.clone());
-            let _ = io
-                .of("/")
+            io.of("/")
                 .on_connection(move |socket| {
                     let tell = connecting.clone();
                     async move {
@@ -55,7 +54,7 @@ fn a_socket_without_credentials_reads_null() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let _ = io.of("/").on_connection(move |socket| {
+            io.of("/").on_connection(move |socket| {
                 tell.say(format!("{:?}", socket.auth::<Option<Value>>()));
                 async { Ok(()) }
             });
@@ -85,7 +84,7 @@ fn data_over_the_limit_is_refused_and_what_was_kept_stays() {
     let hub = Hub::limited(
         |limits| limits.socket_data_bytes_max = 8,
         |io| {
-            let _ = io.of("/").on("keep", |socket, event: Event<String>| async move {
+            io.of("/").on("keep", |socket, event: Event<String>| async move {
                 match socket.set_data(event.data) {
                     Ok(()) => event.ack.send("kept")?,
                     Err(DataError::TooLarge { bytes, limit }) => {
@@ -113,8 +112,7 @@ fn rooms_are_listed_with_their_members_on_all_workers() {
         |builder| builder,
         |io| {
             let server = io.clone();
-            let _ = io
-                .of("/")
+            io.of("/")
                 .on("join", |socket, event: Event<Vec<String>>| async move {
                     for room in event.data {
                         socket.join(room).await?;
@@ -132,7 +130,7 @@ fn rooms_are_listed_with_their_members_on_all_workers() {
                         Ok(())
                     }
                 });
-            let _ = io.of("/other").on_connection(|socket| async move {
+            io.of("/other").on_connection(|socket| async move {
                 socket.join("elsewhere").await?;
                 Ok(())
             });
@@ -159,7 +157,7 @@ fn a_namespace_with_more_rooms_than_one_look_takes_is_listed_whole() {
         |builder| builder,
         |io| {
             let server = io.clone();
-            let _ = io.of("/").on("fill", move |socket, event: Event<usize>| {
+            io.of("/").on("fill", move |socket, event: Event<usize>| {
                 let io = server.clone();
                 async move {
                     for n in 0..event.data {
@@ -184,8 +182,7 @@ fn fetched_sockets_are_handles_of_sockets_on_any_worker() {
         2,
         |builder| builder,
         |io| {
-            let _ = io
-                .of("/")
+            io.of("/")
                 .on_connection(|socket| async move {
                     socket.set_data(&socket.auth::<Value>()?["name"])?;
                     Ok(())

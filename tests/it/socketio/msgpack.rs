@@ -12,8 +12,7 @@ fn hub(build: impl FnOnce(Builder) -> Builder) -> (Hub, Told) {
         |builder| build(builder.parser(Parser::Msgpack)),
         |io| {
             ends(io, &tell);
-            let _ = io
-                .of("/")
+            io.of("/")
                 .on_connection({
                     let tell = tell.clone();
                     move |socket| {
@@ -205,8 +204,7 @@ fn observers_see_what_is_sent_without_its_token() {
     let hub = Hub::start(
         |builder| builder.parser(Parser::Msgpack).recovery(Recovery::memory()),
         |io| {
-            let _ = io
-                .of("/")
+            io.of("/")
                 .on_any_outgoing(move |_, name, args| {
                     tell.say(format!("{name} {} {:?}", args.json(), args.attachments()));
                 })

@@ -10,8 +10,7 @@ fn hub(recovery: Recovery) -> Hub {
         |builder| builder.recovery(recovery),
         |io: &Server| {
             let server = io.clone();
-            let _ = io
-                .of("/")
+            io.of("/")
                 .on("emit", move |socket, event: Event<Args>| {
                     let io = server.clone();
                     async move {

@@ -7,8 +7,7 @@ use crate::support::{Client, Hub, Transport, eventually, on_every_transport};
 /// The hub's verbs, each answered when it has taken effect. Broadcasts are followed by a mark to everybody.
 fn register(io: &Server) {
     let server = io.clone();
-    let _ = io
-        .of("/")
+    io.of("/")
         .on("join", |socket, event: Event<String>| async move {
             let joined = socket.join(&event.data).await?;
             event.ack.send(joined.members)?;
@@ -249,7 +248,7 @@ fn a_room_of_another_namespace_is_another_room() {
         |builder| builder,
         |io| {
             register(io);
-            let _ = io.of("/chat").on_connection(|socket| async move {
+            io.of("/chat").on_connection(|socket| async move {
                 socket.join("red").await?;
                 Ok(())
             });

@@ -78,7 +78,7 @@ impl Hub {
         let thread = thread::spawn(move || serve(builder, workers, listen, &ready, stopped));
         let (address, io) = started.recv_timeout(DEADLINE).expect("the hub starts");
         // `echo` answers with what it was sent; every hub has it, to see whether it lives.
-        let _ = io.of("/").on("echo", |_, event: Event<Args>| async move {
+        io.of("/").on("echo", |_, event: Event<Args>| async move {
             event.ack.send(&event.data)?;
             Ok(())
         });

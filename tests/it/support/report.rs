@@ -60,7 +60,7 @@ pub(crate) fn report() -> (Tell, Told) {
 /// Says why each socket of `/` ends.
 pub(crate) fn ends(io: &Server, tell: &Tell) {
     let tell = tell.clone();
-    let _ = io.of("/").on_disconnect(move |_, reason| {
+    io.of("/").on_disconnect(move |_, reason| {
         tell.say(reason.as_str());
         async { Ok(()) }
     });
