@@ -14,7 +14,7 @@ fn joined(process: &Process, count: usize) -> Vec<Client> {
 }
 
 #[test]
-fn bodies_of_a_hundred_megabytes() {
+fn bodies_of_a_hundred_megabytes_take_no_memory() {
     let mut process = Process::start(&["--close-linger", "100ms"]);
     process.stays_flat(6, |process| {
         for chunked in [false, true] {
@@ -43,7 +43,7 @@ fn bodies_of_a_hundred_megabytes() {
 }
 
 #[test]
-fn messages_over_the_limit() {
+fn messages_over_the_limit_take_no_memory() {
     let mut process = Process::start(&[]);
     let whole = frame(0x81, format!(r#"42["echo","{}"]"#, "x".repeat(2_000_000)).as_bytes());
     process.stays_flat(20, |process| {
@@ -59,7 +59,7 @@ fn messages_over_the_limit() {
 }
 
 #[test]
-fn frames_that_are_never_completed() {
+fn frames_that_are_never_completed_are_given_back() {
     let mut process = Process::start(&[]);
     process.stays_flat(20, |process| {
         let mut clients = joined(process, CLIENTS);
@@ -75,7 +75,7 @@ fn frames_that_are_never_completed() {
 }
 
 #[test]
-fn fragments_that_are_never_completed() {
+fn fragments_that_are_never_completed_are_given_back() {
     let mut process = Process::start(&[]);
     let tiny: Vec<u8> = (0..1_000).flat_map(|number| frame(if number == 0 { 0x01 } else { 0x00 }, b"4")).collect();
     let huge: Vec<u8> = (0..9).flat_map(|number| frame(if number == 0 { 0x02 } else { 0x00 }, &[0; 100_000])).collect();
@@ -91,7 +91,7 @@ fn fragments_that_are_never_completed() {
 }
 
 #[test]
-fn binary_packets_that_are_never_completed() {
+fn binary_packets_that_are_never_completed_are_given_back() {
     let mut process = Process::start(&[]);
     let placeholders: Vec<_> = (0..10).map(|number| format!(r#"{{"_placeholder":true,"num":{number}}}"#)).collect();
     let head = text(format!(r#"4510-["echo",{}]"#, placeholders.join(",")));
@@ -113,7 +113,7 @@ fn binary_packets_that_are_never_completed() {
 }
 
 #[test]
-fn posts_that_are_never_completed() {
+fn posts_that_are_never_completed_are_given_back() {
     let mut process = Process::start(&[]);
     process.stays_flat(15, |process| {
         for number in 0..CLIENTS {
@@ -129,7 +129,7 @@ fn posts_that_are_never_completed() {
 }
 
 #[test]
-fn floods_of_pings_and_pongs() {
+fn floods_of_pings_and_pongs_leave_nothing_behind() {
     let mut process = Process::start(&["--send-buffer-bytes", "4096"]);
     let pings = frame(0x89, &[b'x'; 125]).repeat(500);
     let pongs = [frame(0x8a, &[b'x'; 125]).repeat(300), frame(0x81, b"3").repeat(1_000)].concat();
@@ -153,7 +153,7 @@ fn floods_of_pings_and_pongs() {
 }
 
 #[test]
-fn heads_without_end() {
+fn heads_without_end_are_given_back() {
     let mut process = Process::start(&[]);
     let many: String = (0..100_000).map(|number| format!("X-{number}: {number}\r\n")).collect();
     process.stays_flat(10, |process| {
@@ -172,7 +172,7 @@ fn heads_without_end() {
 }
 
 #[test]
-fn joining_and_leaving_ten_thousand_times() {
+fn joining_and_leaving_ten_thousand_times_leaves_nothing_behind() {
     let mut process = Process::start(&[]);
     process.stays_flat(3, |process| {
         let mut client = process.join(Transport::Websocket);
@@ -189,7 +189,7 @@ fn joining_and_leaving_ten_thousand_times() {
 }
 
 #[test]
-fn ten_thousand_connects_on_one_connection() {
+fn ten_thousand_connects_on_one_connection_leave_nothing_behind() {
     let mut process = Process::start(&[]);
     process.stays_flat(3, |process| {
         let mut client = process.join(Transport::Websocket);
@@ -204,7 +204,7 @@ fn ten_thousand_connects_on_one_connection() {
 }
 
 #[test]
-fn one_socket_in_as_many_rooms_as_it_may_be_and_more() {
+fn one_socket_in_as_many_rooms_as_it_may_be_leaves_nothing_behind() {
     // A part of what is allowed: an unoptimised build takes its time. Optimised, a million take seconds.
     let limit = 10_000;
     let mut process = Process::start(&["--log-level", "stentor=info", "--rooms-per-socket-max", "10000"]);
@@ -232,7 +232,7 @@ fn one_socket_in_as_many_rooms_as_it_may_be_and_more() {
 }
 
 #[test]
-fn packets_that_are_none() {
+fn packets_that_are_none_leave_nothing_behind() {
     let mut process = Process::start(&[]);
     let packets = [
         format!(r#"42["a",{}"#, "[".repeat(300_000)),
@@ -263,7 +263,7 @@ fn packets_that_are_none() {
 }
 
 #[test]
-fn guesses_and_handshakes_by_the_thousand() {
+fn guesses_and_handshakes_by_the_thousand_leave_nothing_behind() {
     let mut process = Process::start(&["--ping-interval", "500ms", "--ping-timeout", "500ms"]);
     let query = "EIO=4&transport=polling";
     process.stays_flat(5, |process| {
