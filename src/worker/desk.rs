@@ -14,6 +14,7 @@ use super::collecting::Collecting;
 use super::gate::{Gate, Waiter};
 use crate::ids::{NamespacePath, WorkerId};
 use crate::limits::Limits;
+use crate::messages::abort::AbortOnUnwind;
 use crate::messages::hub::{AckWanted, Broadcast, Grade, HubBatch, HubCommand};
 use crate::messages::request::{Collected, Done, Listing, Request, RequestError, RoomPage, answer};
 use crate::messages::session::{SessionCommand, SessionLink};
@@ -76,6 +77,7 @@ impl Desk {
         }
         let wait = deadline.saturating_duration_since(Instant::now());
         let timer = ctx.run_later(wait, |desk, ctx| {
+            let _guard = AbortOnUnwind("desk");
             desk.timer = None;
             desk.gate.on_timeout(Instant::now());
             desk.arm(ctx);
@@ -144,6 +146,7 @@ impl Handler<SessionCommand> for Desk {
     type Result = ();
 
     fn handle(&mut self, command: SessionCommand, ctx: &mut Context<Self>) {
+        let _guard = AbortOnUnwind("desk");
         let now = Instant::now();
         match command {
             SessionCommand::Request(request) => self.request(request, now),
@@ -157,5 +160,48 @@ impl Handler<SessionCommand> for Desk {
             _ => {}
         }
         self.arm(ctx);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix::System;
+
+    use super::super::tests::turns;
+    use super::*;
+    use crate::messages::abort::tests::{aborts, is_to_panic};
+
+    /// Stands for the hub.
+    struct Deaf;
+
+    impl Actor for Deaf {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<HubBatch> for Deaf {
+        type Result = ();
+
+        fn handle(&mut self, _: HubBatch, _: &mut Context<Self>) {}
+    }
+
+    #[test]
+    fn a_panicking_desk_ends_the_process() {
+        // It died alone: whatever code outside of sessions emitted failed from there on, and the process went on.
+        if !is_to_panic() {
+            return aborts("worker::desk::tests::a_panicking_desk_ends_the_process");
+        }
+        System::new().block_on(async {
+            let hub = Deaf.start().recipient();
+            let worker = Worker::start(WorkerId(0), hub.clone(), Limits::default(), Arc::default());
+            let slot = worker.open_slot(Desk::open(WorkerId(1), hub, Limits::default(), Arc::default()));
+            let desk = Desk { gate: Gate::new(worker.clone(), slot), timer: None }.start();
+            turns().await;
+            // Borrowed for ever, which is what a defect could do.
+            std::mem::forget(worker.port.borrow_mut());
+            let (answer, _) = oneshot::channel();
+            let listing = Listing::InNamespace { namespace: NamespacePath::root(), from: 0 };
+            assert!(desk.try_send(SessionCommand::Request(Request::List { listing, answer })).is_ok());
+            turns().await;
+        });
     }
 }

@@ -169,7 +169,7 @@ fn deliver(room: u32, text: &str, volatile: bool, weight: usize) -> FanoutComman
     }))
 }
 
-async fn turns() {
+pub(super) async fn turns() {
     for _ in 0..16 {
         tokio::task::yield_now().await;
     }
