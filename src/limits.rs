@@ -100,7 +100,8 @@ pub struct Limits {
     pub credit_commands: usize,
     /// Bytes of those commands. Default 1 MiB; a single larger command passes when nothing else is under way.
     pub credit_bytes: usize,
-    /// Commands that may wait for credit in one session. Default 1 024; then `emit` fails at once with `Overloaded`.
+    /// Commands that may wait for credit in one session, and emits that may wait for its client to read. Default 1 024; then
+    /// `emit` fails at once with `Overloaded`.
     pub credit_waiting_max: usize,
     /// For a command to get credit; then it fails with `Overloaded`. Default 10 s.
     pub credit_timeout: Duration,

@@ -126,7 +126,8 @@ pub(crate) struct Session {
     state: SessionState,
     gate: Gate,
     acks: Acks<Call>,
-    /// Emits that are done but for their client, which is behind; each completes when it has caught up, or at its time.
+    /// Emits that are done but for their client, which is behind; each completes when it has caught up, or at its time. As many as
+    /// may wait for credit.
     congested: VecDeque<(Instant, Done)>,
     presences: SmallVec<[Presence; 1]>,
     inbox: Inbox<SocketId, ClientEvent>,

@@ -108,6 +108,11 @@ impl Session {
 
     /// With recovery on, a plain direct emit is an event for the socket's own room, numbered like any other.
     fn emit_direct(&mut self, socket: SocketId, draft: Draft, grade: Grade, done: Done, now: Instant) {
+        if self.gate.is_full() || self.congested.len() >= self.core.limits.credit_waiting_max {
+            // Code that does not await one emit before the next: what waits for its client is bounded as what waits for the hub.
+            self.registration.worker.metrics().credit_refusals.add(1);
+            return done.fail(RequestError::Overloaded);
+        }
         if self.core.recovery && grade != Grade::Volatile {
             let target = Target::socket(socket);
             if !self.registration.worker.is_behind(self.registration.slot) {

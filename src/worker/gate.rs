@@ -67,7 +67,8 @@ pub(crate) struct Claimant {
 
 impl Waiter {
     /// Packets without a waiter are acks and the like: they belong to events of the client, which start no handlers while
-    /// credit is out. So they are few, as CONNECTs are, and must not be lost.
+    /// credit is out. So they are few, as CONNECTs are, and must not be lost. A session's emits to a client that is behind have
+    /// none either, since their sender waits for the client: the session bounds them.
     fn can_be_refused(&self) -> bool {
         !matches!(self, Self::Nobody | Self::Connect(_) | Self::Claim(_))
     }

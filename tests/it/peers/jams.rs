@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stentor::{Event, Limits};
+use stentor::{EmitError, Event, Limits, Recovery};
 
 use crate::support::{Client, Ended, Frame, Hub, Told, Transport, ends, eventually, report};
 
@@ -311,7 +311,7 @@ fn emits_behind_one_to_a_room_go_at_the_pace_of_their_client_too() {
 fn with_recovery_too_a_handler_goes_at_the_pace_of_its_client() {
     let limits = Limits { outbox_bytes_max: 1 << 20, journal_bytes_max: 2 << 20, ..Limits::default() };
     let hub = Hub::start(
-        |builder| builder.recovery(stentor::Recovery::memory()).limits(limits),
+        |builder| builder.recovery(Recovery::memory()).limits(limits),
         |io| {
             io.of("/").on("flood", |socket, _: Event<()>| async move {
                 let kilobytes = "x".repeat(2 << 10);
@@ -329,5 +329,51 @@ fn with_recovery_too_a_handler_goes_at_the_pace_of_its_client() {
     for n in 0..8_000 {
         let event = client.recv_text();
         assert!(event.starts_with(&format!(r#"42["flood",{n},"#)), "{}", &event[..40.min(event.len())]);
+    }
+}
+
+#[test]
+fn emits_that_wait_for_a_client_to_read_are_bounded() {
+    // Code that did not await one before the next could let any number of them wait, with all that they bore.
+    for recovery in [Recovery::off(), Recovery::memory()] {
+        let (tell, told) = report();
+        let limits = Limits {
+            outbox_bytes_max: 4 << 20,
+            send_buffer_bytes: 16 << 10,
+            credit_waiting_max: 16,
+            credit_timeout: Duration::from_millis(500),
+            ..Limits::default()
+        };
+        let hub = Hub::start(
+            |builder| builder.recovery(recovery.clone()).limits(limits),
+            |io| {
+                io.of("/").on("flood", move |socket, _: Event<()>| {
+                    let tell = tell.clone();
+                    async move {
+                        let mut emits = Vec::new();
+                        // Half of the outbox and more, and then small ones.
+                        for bytes in [700 << 10; 5].into_iter().chain([10; 200]) {
+                            let socket = socket.clone();
+                            let emit = async move { socket.emit("flood", "x".repeat(bytes)).await };
+                            emits.push(actix::spawn(emit));
+                            // The session's mailbox is bounded too, and is not meant here.
+                            for _ in 0..8 {
+                                tokio::task::yield_now().await;
+                            }
+                        }
+                        let mut refused = 0;
+                        for emit in emits {
+                            refused += usize::from(matches!(emit.await, Ok(Err(EmitError::Overloaded))));
+                        }
+                        tell.say(format!("{refused}"));
+                        Ok(())
+                    }
+                });
+            },
+        );
+        let mut client = hub.join_narrow();
+        client.send(r#"42["flood"]"#);
+        let refused: usize = told.next().parse().unwrap();
+        assert!(refused >= 150, "{recovery:?}: {refused} of 205 were refused");
     }
 }
