@@ -9,7 +9,7 @@ use super::history::{Missed, now_unix_ms};
 use crate::ids::{Lsn, NamespacePath, Offset, PrivateId, SlotKey, SocketId, WorkerId};
 use crate::log::recovery::NotRecovered;
 use crate::log::{Entry, SessionEntry};
-use crate::messages::fanout::{Claimed, FanoutCommand, Outcome, Replay, Takes};
+use crate::messages::fanout::{FanoutCommand, FoundSession, Outcome, Replay, Takes};
 use crate::messages::hub::{Claim, Connect, ReplyTo};
 use crate::state::rooms::Place;
 
@@ -29,7 +29,7 @@ impl Hub {
             Some(history) => history.claim(claim, namespace),
             None => Err(NotRecovered::ForeignEpoch),
         };
-        let claimed = claimed.map(|session| Claimed { socket: session.socket, data: session.data });
+        let claimed = claimed.map(|session| FoundSession { socket: session.socket, data: session.data });
         if let Err(why) = &claimed {
             self.refuse_claim(claim, *why);
         }

@@ -136,7 +136,7 @@ pub(crate) enum Takes {
 
 /// A session that a client may go on with, as things stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Claimed {
+pub(crate) struct FoundSession {
     /// The id of its socket.
     pub socket: SocketId,
     /// What the application kept with it.
@@ -178,7 +178,7 @@ pub(crate) enum FanoutCommand {
         /// Whose.
         to: ReplyTo,
         /// Which session it is.
-        claimed: Result<Claimed, NotRecovered>,
+        claimed: Result<FoundSession, NotRecovered>,
     },
     /// What a socket asked the journal for. Behind every live event that it must not see twice.
     Replay(Box<Replay>),

@@ -8,7 +8,7 @@ use actix::{Message, Recipient};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use super::fanout::{Claimed, Outcome};
+use super::fanout::{FoundSession, Outcome};
 use super::request::{Request, RoomPage};
 use super::sink::{FrameSink, Handover};
 use super::socket::SocketInfo;
@@ -80,7 +80,7 @@ pub(crate) enum SessionCommand {
         /// Which.
         ticket: Ticket,
         /// Which session it is.
-        claimed: Result<Claimed, NotRecovered>,
+        claimed: Result<FoundSession, NotRecovered>,
     },
     /// The client has come back over another connection. Sent by the worker, once.
     Evicted,

@@ -12,7 +12,7 @@ use crate::api::handler::Layers;
 use crate::api::socket::Socket;
 use crate::ids::{NamespacePath, PrivateId, SocketId};
 use crate::log::recovery::NotRecovered;
-use crate::messages::fanout::{Claimed as FoundSession, Outcome};
+use crate::messages::fanout::{FoundSession, Outcome};
 use crate::messages::hub::{Claim, Connect, HubCommand, OwnPacket};
 use crate::messages::socket::SocketInfo;
 use crate::protocol::draft::{connect_error, connect_reply};
