@@ -43,14 +43,27 @@ pub(crate) enum Carrier {
     Websocket,
 }
 
+impl Carrier {
+    /// Every kind, in the order of their declaration.
+    pub(crate) const ALL: [Self; 2] = [Self::Polling, Self::Websocket];
+
+    /// As Engine.IO names the transport.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Polling => "polling",
+            Self::Websocket => "websocket",
+        }
+    }
+}
+
 /// What one worker counts. On cache lines of its own: its thread alone writes here.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct WorkerMetrics {
     /// Sessions by [`Carrier`].
-    pub(crate) connections: [Gauge; 2],
+    pub(crate) connections: [Gauge; Carrier::ALL.len()],
     /// Sessions opened, by the [`Carrier`] that they began on.
-    pub(crate) sessions_opened: [Counter; 2],
+    pub(crate) sessions_opened: [Counter; Carrier::ALL.len()],
     /// Upgrades completed.
     pub(crate) upgrades: Counter,
     /// Sessions closed, by reason.
@@ -58,7 +71,7 @@ pub(crate) struct WorkerMetrics {
     /// Requests refused by transports; what each place means is theirs to say.
     pub(crate) requests_refused: [Counter; REFUSALS],
     /// Messages over the limit that clients sent, by [`Carrier`].
-    pub(crate) oversized: [Counter; 2],
+    pub(crate) oversized: [Counter; Carrier::ALL.len()],
 
     /// Engine.IO packets that came in, and the bytes of their data.
     pub(crate) packets_received: Counter,

@@ -11,15 +11,12 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::log::recovery::NotRecovered;
-use crate::metrics::{Counter, FLUSH_BATCHES, HANDLER_TIMES, Histogram, Metrics, WorkerMetrics};
+use crate::metrics::{Carrier, Counter, FLUSH_BATCHES, HANDLER_TIMES, Histogram, Metrics, WorkerMetrics};
 use crate::protocol::reason::DisconnectReason;
 use crate::transport::Refusal;
 
 /// The content type of [`Server::metrics`](crate::Server::metrics).
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// By [`Carrier`](crate::metrics::Carrier).
-const CARRIERS: [&str; 2] = ["polling", "websocket"];
 
 const MICROS_PER_SECOND: f64 = 1e6;
 
@@ -54,16 +51,16 @@ struct Page<'e> {
 
 impl Page<'_> {
     fn sessions(&mut self) -> fmt::Result {
-        let connections = CARRIERS.iter().enumerate().map(|(at, carrier)| {
+        let connections = Carrier::ALL.map(Carrier::as_str).into_iter().enumerate().map(|(at, carrier)| {
             let open: i64 = self.workers.iter().map(|worker| worker.connections[at].get()).sum();
-            ([("transport", *carrier)], open)
+            ([("transport", carrier)], open)
         });
         let connections: Vec<_> = connections.collect();
         self.gauges("connections", "Sessions, by what carries them now", &connections)?;
         self.counters(
             "sessions_opened",
             "Sessions opened, by what they began on",
-            ("transport", CARRIERS),
+            ("transport", Carrier::ALL.map(Carrier::as_str)),
             |worker, at| &worker.sessions_opened[at],
         )?;
         self.counter("upgrades", "Sessions that went from polling to websocket", |worker| &worker.upgrades)?;
@@ -78,7 +75,9 @@ impl Page<'_> {
         let refused: Vec<_> = refused.collect();
         self.family("requests_refused", "Requests refused, by Engine.IO's code and in words", &refused)?;
         let help = "Messages from clients that were over the limit";
-        self.counters("oversized_messages", help, ("transport", CARRIERS), |worker, at| &worker.oversized[at])
+        self.counters("oversized_messages", help, ("transport", Carrier::ALL.map(Carrier::as_str)), |worker, at| {
+            &worker.oversized[at]
+        })
     }
 
     fn traffic(&mut self) -> fmt::Result {

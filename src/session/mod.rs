@@ -81,6 +81,15 @@ pub(crate) enum Opening {
     Websocket(Box<dyn Handover>),
 }
 
+impl Opening {
+    fn carrier(&self) -> Carrier {
+        match self {
+            Self::Polling => Carrier::Polling,
+            Self::Websocket(_) => Carrier::Websocket,
+        }
+    }
+}
+
 /// Which connection drives the session at present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Transport {
@@ -152,10 +161,7 @@ impl Session {
         let context = Context::new();
         let link = SessionLink::new(context.address().recipient());
         let limits = &core.limits;
-        let carrier = match opening {
-            Opening::Polling => Carrier::Polling,
-            Opening::Websocket(_) => Carrier::Websocket,
-        };
+        let carrier = opening.carrier();
         let registration = Registration::new(id, worker.clone(), place, link.clone(), carrier);
         let session = Self {
             state: SessionState::new(core.parser, limits, Instant::now()),
@@ -182,26 +188,22 @@ impl Session {
     }
 
     fn begin(mut self, opening: Opening, mut context: Context<Self>) {
-        let websocket = matches!(opening, Opening::Websocket(_));
+        let carrier = opening.carrier();
         let limits = &self.core.limits;
         let open = Open {
             sid: &self.registration.id.to_string(),
-            upgrades: if websocket { &[] } else { &["websocket"] },
+            upgrades: if carrier == Carrier::Polling { &[Carrier::Websocket.as_str()] } else { &[] },
             ping_interval: limits.ping_interval,
             ping_timeout: limits.ping_timeout,
             max_payload: limits.payload_bytes_max,
         };
         let packet = Encoded::text(&open.to_packet());
         self.registration.worker.push_control(self.registration.slot, packet);
-        log::debug!("session opened sid={:?} transport={}", self.registration.id, self.transport_name(websocket));
+        log::debug!("session opened sid={:?} transport={}", self.registration.id, carrier.as_str());
         if let Opening::Websocket(handover) = opening {
             self.take_first_websocket(handover, &mut context);
         }
         context.run(self);
-    }
-
-    fn transport_name(&self, websocket: bool) -> &'static str {
-        if websocket { "websocket" } else { "polling" }
     }
 
     fn presence(&self, socket: SocketId) -> Option<&Presence> {
