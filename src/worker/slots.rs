@@ -128,6 +128,17 @@ impl Slots {
         }
     }
 
+    /// From here down emits that were held back go on, and a reader asks for its next chunk, which is not larger than this.
+    fn low(&self) -> usize {
+        self.outbox_bytes_max / 4
+    }
+
+    /// From here up emits are held back, and events that the journal has wait there. The other half is for what cannot be read
+    /// again.
+    fn half(&self) -> usize {
+        self.outbox_bytes_max / 2
+    }
+
     pub(super) fn open(&mut self, link: SessionLink) -> SlotKey {
         let slot = Slot {
             link,
@@ -216,8 +227,7 @@ impl Slots {
 
     /// Queues an event that can be read from the journal as well. Half of the outbox is kept for what cannot.
     pub(super) fn push_journalled(&mut self, key: SlotKey, message: &Message, offset: Offset) -> Pushed {
-        let limit = self.outbox_bytes_max / 2;
-        self.try_push(key, message, Some(offset), false, limit).unwrap_or(Pushed::NoRoom)
+        self.try_push(key, message, Some(offset), false, self.half()).unwrap_or(Pushed::NoRoom)
     }
 
     /// A socket of this session reads from the journal from here on, behind `after`.
@@ -249,7 +259,7 @@ impl Slots {
 
     /// A socket of this session takes its events as they come, or has gone.
     pub(super) fn stop_reading(&mut self, key: SlotKey, member: MemberKey) {
-        let low = self.outbox_bytes_max / 4;
+        let low = self.low();
         let Some(slot) = self.get_mut(key) else { return };
         let Some(readers) = slot.readers.as_mut() else { return };
         let before = readers.len();
@@ -270,7 +280,7 @@ impl Slots {
 
     /// Lets a reader ask for its next chunk if the outbox has room for it: one at a time, since each is given as much as has room.
     fn ask_for_more(&mut self, key: SlotKey) {
-        let low = self.outbox_bytes_max / 4;
+        let low = self.low();
         let Some(slot) = self.get_mut(key).filter(|slot| slot.outbox.event_bytes() <= low) else { return };
         let Some(readers) = slot.readers.as_mut().filter(|readers| !readers.iter().any(|reader| reader.asked)) else {
             return;
@@ -348,9 +358,9 @@ impl Slots {
     }
 
     pub(super) fn is_congested(&mut self, key: SlotKey) -> bool {
-        let high = self.outbox_bytes_max / 2;
+        let half = self.half();
         let Some(slot) = self.get_mut(key) else { return false };
-        slot.tell_when_low |= slot.outbox.event_bytes() > high;
+        slot.tell_when_low |= slot.outbox.event_bytes() > half;
         slot.tell_when_low
     }
 
@@ -385,7 +395,7 @@ impl Slots {
 
     /// Lets the drainer take what it takes now.
     pub(super) fn flush(&mut self, key: SlotKey) {
-        let low = self.outbox_bytes_max / 4;
+        let low = self.low();
         let Some(slot) = self.get_mut(key) else { return };
         slot.queued = false;
         let ended = slot.outbox.is_empty() && slot.ending == Ending::Goodbye;
