@@ -1,7 +1,7 @@
 //! What many sockets answered to one emit.
 
 use super::args::FromArgs;
-use super::error::{AckError, EmitError};
+use super::error::AckError;
 use crate::ids::SocketId;
 use crate::messages::request::{Collected, Missing};
 
@@ -33,8 +33,8 @@ impl From<Missing> for AckError {
     fn from(why: Missing) -> Self {
         match why {
             Missing::Late => Self::Timeout,
-            Missing::Gone => Self::Emit(EmitError::Disconnected),
-            Missing::TooMuch => Self::Emit(EmitError::Overloaded),
+            Missing::Gone => Self::Gone,
+            Missing::TooMuch => Self::NotKept,
         }
     }
 }

@@ -52,7 +52,7 @@ impl From<RequestError> for EmitError {
         match error {
             RequestError::Disconnected => Self::Disconnected,
             RequestError::Overloaded | RequestError::TooManyRooms | RequestError::ForeignRoom => Self::Overloaded,
-            RequestError::Unanswered => Self::Unanswered,
+            RequestError::Unanswered | RequestError::ClientGone => Self::Unanswered,
             RequestError::NotDurable => Self::NotDurable,
             RequestError::TooLarge => Self::TooLarge,
         }
@@ -63,12 +63,19 @@ impl From<RequestError> for EmitError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AckError {
-    /// The event could not be emitted.
+    /// The event was not emitted.
     #[error(transparent)]
     Emit(#[from] EmitError),
     /// The client did not answer in time. It may have got the event.
     #[error("client did not acknowledge in time")]
     Timeout,
+    /// The client has gone before its answer came. It may have got the event.
+    #[error("client has gone before it answered")]
+    Gone,
+    /// With the answers of others the client's would have been more than
+    /// [`Limits::answers_bytes_max`](crate::Limits::answers_bytes_max). It has got the event.
+    #[error("answers together exceed their limit, this one was not kept")]
+    NotKept,
     /// The client's answer is not of the expected type.
     #[error("acknowledgement is not of the expected type: {0}")]
     Data(serde_json::Error),
@@ -124,7 +131,7 @@ pub enum RoomError {
 impl From<RequestError> for RoomError {
     fn from(error: RequestError) -> Self {
         match error {
-            RequestError::Disconnected => Self::Disconnected,
+            RequestError::Disconnected | RequestError::ClientGone => Self::Disconnected,
             RequestError::Overloaded | RequestError::NotDurable | RequestError::TooLarge => Self::Overloaded,
             RequestError::Unanswered => Self::Unanswered,
             RequestError::TooManyRooms => Self::TooManyRooms,

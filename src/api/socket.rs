@@ -207,6 +207,7 @@ impl Socket {
         let args = match asked.await {
             Ok(args) => args,
             Err(RequestError::Unanswered) => return Err(AckError::Timeout),
+            Err(RequestError::ClientGone) => return Err(AckError::Gone),
             Err(error) => return Err(AckError::Emit(error.into())),
         };
         R::from_args(&args).map_err(AckError::Data)

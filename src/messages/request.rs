@@ -34,6 +34,9 @@ pub enum RequestError {
     /// No answer in time, or none before the session ended. For an emit: it may or may not have happened.
     #[error("no answer within the deadline")]
     Unanswered,
+    /// The client has gone before its ack came. It may have got the event.
+    #[error("client has gone before it answered")]
+    ClientGone,
     /// The event is larger than a segment of the journal; nothing was done.
     #[error("event is larger than a segment of the journal")]
     TooLarge,

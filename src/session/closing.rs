@@ -12,7 +12,6 @@ use crate::messages::session::TransportRefusal;
 use crate::messages::sink::Goodbye;
 use crate::protocol::encoded::Encoded;
 use crate::protocol::reason::DisconnectReason;
-use crate::state::acks::Acks;
 
 /// How far a session is towards its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,8 +157,7 @@ impl Session {
         }
         self.registration.withdraw_sockets(forever);
         self.gate.close();
-        // Dropping the waiters tells them that the socket is disconnected.
-        self.acks = Acks::default();
+        self.forget_calls(|_| true);
         for (_, done) in self.congested.drain(..) {
             // These are in the outbox: the client may have got them.
             done.fail(RequestError::Unanswered);

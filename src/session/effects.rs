@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use actix::Context;
 
-use super::Session;
+use super::{Call, Session};
 use crate::ids::SocketId;
 use crate::messages::hub::HubCommand;
-use crate::messages::request::answer;
+use crate::messages::request::{RequestError, answer};
 use crate::protocol::engineio::packet::Packet;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::session::Effect;
@@ -53,6 +53,13 @@ impl Session {
         }
     }
 
+    /// These acks will not come any more.
+    pub(super) fn forget_calls(&mut self, which: impl Fn(&Call) -> bool) {
+        for call in self.acks.forget(which) {
+            answer(call.asker, Err(RequestError::ClientGone));
+        }
+    }
+
     /// Takes a socket out of its namespace, here and at the hub, and tells the application why. Returns whether it was.
     pub(super) fn detach(&mut self, socket: SocketId, reason: DisconnectReason) -> bool {
         let Some(at) = self.presences.iter().position(|presence| presence.socket.id() == socket) else {
@@ -65,8 +72,7 @@ impl Session {
         presence.socket.info().set_connected(false);
         self.state.gone(socket);
         self.inbox.forget(&socket);
-        // Dropping them tells who waits that the socket is disconnected.
-        drop(self.acks.forget(|call| call.socket == socket));
+        self.forget_calls(|call| call.socket == socket);
         self.registration.forget(socket);
         let (slot, forever) = (self.registration.slot, reason.is_final());
         let rooms = was_connected.then(|| self.start_leaving_handlers(&presence, reason)).flatten();
