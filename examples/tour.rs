@@ -102,7 +102,10 @@ fn about(namespace: Namespace) -> Namespace {
             event.ack.send(told)?;
             Ok(())
         })
-        .on("bye", |socket, event: Event<bool>| async move { Ok(socket.disconnect(event.data)?) })
+        .on("bye", |socket, event: Event<bool>| async move {
+            socket.disconnect(event.data);
+            Ok(())
+        })
 }
 
 /// Rooms, one's own and others'.

@@ -1,6 +1,7 @@
 //! Every bound of the hub, with its unit, its default, and why that default.
 //!
-//! A queue, buffer, map or retry that is not bounded by a field here is a defect.
+//! A queue, buffer, map or retry without a bound is a defect. What somebody may want to set is a field here; what nobody should need
+//! to is a constant beside what it bounds, with its reason.
 
 use std::time::Duration;
 

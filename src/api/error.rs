@@ -19,7 +19,7 @@ pub enum EmitError {
     #[error("hub is overloaded")]
     Overloaded,
     /// No answer within the deadline, or none before the session ended: the event may or may not have been emitted.
-    #[error("no answer from the hub within the deadline")]
+    #[error("no answer within the deadline, or the session has ended: the event may or may not have been emitted")]
     Unanswered,
     /// The data has no JSON form; mend the type.
     #[error("data cannot be written as JSON: {0}")]

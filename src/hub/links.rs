@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use actix::Recipient;
 use actix::dev::SendError;
+use smallvec::SmallVec;
 
 use crate::ids::{Offset, WorkerId};
 use crate::messages::fanout::{Delivery, FanoutBatch, FanoutCommand, Outcome, Replay};
@@ -54,7 +55,7 @@ impl Links {
     }
 
     pub(super) fn workers(&self) -> impl Iterator<Item = WorkerId> + use<> {
-        let present: Vec<_> =
+        let present: SmallVec<[WorkerId; 16]> =
             (0..).zip(&self.links).filter(|(_, link)| link.is_some()).map(|(id, _)| WorkerId(id)).collect();
         present.into_iter()
     }

@@ -162,7 +162,10 @@ fn an_emit_that_waits_for_a_client_to_read_is_unanswered_when_it_goes() {
     let mut client = hub.join(Transport::Polling);
     client.send(r#"42["flood"]"#);
     client.send("1");
-    assert_eq!(told.next(), "no answer from the hub within the deadline");
+    assert_eq!(
+        told.next(),
+        "no answer within the deadline, or the session has ended: the event may or may not have been emitted"
+    );
     hub.is_unharmed();
 }
 

@@ -292,7 +292,7 @@ fn a_socket_that_is_put_out_while_the_hub_connects_it_is_nowhere() {
                 let late = socket.clone();
                 actix_web::rt::spawn(async move {
                     tokio::task::yield_now().await;
-                    let _ = late.disconnect(false);
+                    late.disconnect(false);
                 });
                 Ok(())
             });

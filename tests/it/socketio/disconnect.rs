@@ -10,12 +10,12 @@ fn with_exits(io: &Server, tell: &Tell) {
     io.of("/")
         .on("out", |socket, _: Event<()>| async move {
             socket.emit("bye", ()).await?;
-            socket.disconnect(false)?;
+            socket.disconnect(false);
             Ok(())
         })
         .on("end", |socket, _: Event<()>| async move {
             socket.emit("bye", ()).await?;
-            socket.disconnect(true)?;
+            socket.disconnect(true);
             Ok(())
         });
     let tell = tell.clone();
@@ -148,7 +148,7 @@ fn a_handler_of_a_socket_that_has_gone_hears_it_and_runs_to_its_end() {
             io.of("/").on("leave me", move |socket, _: Event<()>| {
                 let tell = tell.clone();
                 async move {
-                    socket.disconnect(true)?;
+                    socket.disconnect(true);
                     // Until it is gone: joining takes a turn at the hub.
                     while let Ok(joined) = socket.join("room").await {
                         tell.say(format!("joined with {} members", joined.members));
@@ -236,7 +236,7 @@ fn what_a_handler_emits_to_others_while_its_session_ends_is_heard() {
         |builder| builder,
         |io| {
             io.of("/").on("leave", |socket, event: Event<Args>| async move {
-                socket.disconnect(true)?;
+                socket.disconnect(true);
                 socket.to("all").emit("first", event.data.clone()).await?;
                 socket.to("all").emit("second", event.data).await?;
                 Ok(())

@@ -44,7 +44,7 @@ fn hub(build: impl FnOnce(Builder) -> Builder) -> (Hub, Told) {
                     Ok(())
                 })
                 .on("out", |socket, _: Event<()>| async move {
-                    socket.disconnect(false)?;
+                    socket.disconnect(false);
                     Ok(())
                 });
         },
