@@ -55,6 +55,10 @@ const reference = (port, ping) => [process.execPath, path.join(import.meta.dirna
 
 export const KINDS = Object.keys(COMMANDS);
 
+/** Whoever dies of an error takes its servers along, and what they kept. */
+const servers = new Set();
+process.on("exit", () => servers.forEach((server) => server.abandon()));
+
 export class Server {
   #kind;
   #ping;
@@ -67,6 +71,7 @@ export class Server {
     this.#kind = kind;
     this.#ping = ping;
     this.#data = mkdtempSync(path.join(os.tmpdir(), "stentor-torture-"));
+    servers.add(this);
   }
 
   /** Starts it, on the port of its first start, and resolves once it listens. */
@@ -113,7 +118,14 @@ export class Server {
   /** Ends it for good, and removes its data. */
   async remove() {
     if (this.#process) await this.#end("SIGKILL");
-    rmSync(this.#data, { recursive: true, force: true });
+    this.abandon();
+  }
+
+  /** The same without waiting. */
+  abandon() {
+    this.#process?.kill("SIGKILL");
+    rmSync(this.#data, { recursive: true, force: true, maxRetries: 3 });
+    servers.delete(this);
   }
 
   async #end(signal) {
