@@ -159,6 +159,7 @@ export class Away {
     const lost = this.#missed.size - came;
     this.#show();
     if (this.#counting) this.#sum(recovered, came);
+    else if (came) byId("away-outcome").textContent = `${events(came, "missed event")} came on return, marked recovered.`;
     this.#counting = false;
     this.#standIn?.disconnect();
     this.#standIn = undefined;

@@ -14,26 +14,52 @@ const HOP_MS = 420;
 /** Dots that may wait for their turn; what comes beyond is drawn at its end, without the way. */
 const WAITING_MAX = 6;
 
-const NODE = { width: 124, height: 48 };
-const PLACES = { me: { x: 2, y: 57 }, server: { x: 174, y: 57 }, other: { x: 314, ys: [[57], [25, 89], [1, 57, 113]] } };
+const HEIGHT = 48;
+
+/**
+ * @typedef {object} Layout
+ * @property {string} viewBox
+ * @property {{ x: number, y: number, width: number }} me
+ * @property {{ x: number, y: number, width: number }} server
+ * @property {(count: number) => { x: number, y: number, width: number }[]} others
+ */
+
+/** @type {Layout} from left to right */
+const WIDE = {
+  viewBox: "0 0 440 162",
+  me: { x: 2, y: 57, width: 124 },
+  server: { x: 174, y: 57, width: 92 },
+  others: (count) => [[57], [25, 89], [1, 57, 113]][count - 1].map((y) => ({ x: 314, y, width: 124 })),
+};
+
+/** @type {Layout} from top to bottom, where the screen is narrow */
+const HIGH = {
+  viewBox: "0 0 304 220",
+  me: { x: 90, y: 1, width: 124 },
+  server: { x: 106, y: 86, width: 92 },
+  others: (count) => [[90], [22, 158], [1, 103, 205]][count - 1].map((x) => ({ x, y: 171, width: count > 2 ? 98 : 124 })),
+};
+
 /** The two ways between this tab and the server do not lie on each other. */
 const LANE = 7;
 
 /** @typedef {"me" | "server" | string} Place this tab, the server, or another's socket id */
 /** @typedef {"idle" | "heard" | "silent" | "sent" | "lost"} Mood */
 
+const narrow = matchMedia("(max-width: 34rem)");
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class Diagram {
-  /** @type {Map<Place, { group: SVGElement, caption: SVGElement, x: number, y: number }>} */
+  /** @type {Map<Place, { group: SVGElement, caption: SVGElement, x: number, y: number, width: number }>} */
   #nodes = new Map();
   /** @type {Promise<void>} */
   #last = Promise.resolve();
   #waiting = 0;
   #lines;
   #dots;
-  /** @type {string} what is drawn of the others, so that it is drawn anew only when it has changed */
-  #drawn = "";
+  /** @type {{ id: string, name: string, hue: number, label?: string, note?: string }[]} */
+  #people = [];
+  #layout = WIDE;
 
   /**
    * @param {SVGElement} svg
@@ -45,41 +71,50 @@ export class Diagram {
     this.options = options;
     this.#lines = create("g", { class: "lines" });
     this.#dots = create("g", { class: "dots" });
-    svg.append(this.#lines, this.#dots);
-    this.#place("me", PLACES.me.x, PLACES.me.y, "This tab", "mine");
-    this.#place("server", PLACES.server.x, PLACES.server.y, "Server", "hub", 92);
-    this.#line("me", "server");
-    this.#line("server", "me");
-    this.others([]);
+    this.#draw();
+    narrow.addEventListener("change", () => this.#draw());
   }
 
   /** @param {{ id: string, name: string, hue: number, label?: string, note?: string }[]} people who else is there */
   others(people) {
-    const drawn = JSON.stringify(people);
-    if (drawn === this.#drawn) return;
-    this.#drawn = drawn;
-    /** @type {Map<Place, [caption: string, mood: any]>} what those have heard who stay */
+    if (JSON.stringify(people) === JSON.stringify(this.#people)) return;
+    this.#people = people;
+    this.#draw();
+  }
+
+  /** Draws it anew; what was heard by those who stay stays. */
+  #draw() {
+    /** @type {Map<Place, [caption: string, mood: any]>} */
     const heard = new Map();
     for (const [id, { group, caption }] of this.#nodes) {
-      if (id === "me" || id === "server") continue;
       if (group.dataset.mood !== "idle") heard.set(id, [caption.textContent ?? "", group.dataset.mood]);
-      group.remove();
-      this.#nodes.delete(id);
     }
-    for (const line of this.svg.querySelectorAll(".out")) line.remove();
+    this.#nodes.clear();
+    this.#lines.replaceChildren();
+    this.#dots.replaceChildren();
+    this.svg.replaceChildren(this.#lines, this.#dots);
+    this.#layout = narrow.matches ? HIGH : WIDE;
+    this.svg.setAttribute("viewBox", this.#layout.viewBox);
+
+    this.#place("me", this.#layout.me, "This tab", "mine");
+    this.#place("server", this.#layout.server, "Server", "hub");
+    this.#line("me", "server");
+    this.#line("server", "me");
+    const people = this.#people;
     const shown = people.slice(0, people.length > OTHERS_MAX ? OTHERS_MAX - 1 : OTHERS_MAX);
     const boxes = shown.map(({ id, name, hue, label, note }) => ({ id, name: label ?? name, hue, caption: note ?? this.options.idle }));
     const rest = people.length - shown.length;
     if (rest > 0) boxes.push({ id: "rest", name: `${rest} more`, hue: 0, caption: this.options.idle });
     const ghost = !boxes.length;
     if (ghost) boxes.push({ id: "rest", name: "No other tab yet", hue: 0, caption: "open a second one" });
-    const ys = PLACES.other.ys[boxes.length - 1];
+    const places = this.#layout.others(boxes.length);
     for (const [at, { id, name, hue, caption }] of boxes.entries()) {
-      const { group } = this.#place(id, PLACES.other.x, ys[at], name, ghost ? "ghost" : "other");
+      const { group } = this.#place(id, places[at], name, ghost ? "ghost" : "other");
       group.style.setProperty("--hue", `${hue}`);
-      this.say(id, .../** @type {[string, any]} */ (heard.get(id) ?? [caption, "idle"]));
-      if (this.options.connects && !ghost) this.#line("server", id, "out");
+      this.say(id, caption, "idle");
+      if (this.options.connects && !ghost) this.#line("server", id);
     }
+    for (const [id, said] of heard) if (this.#nodes.has(id) && !(ghost && id === "rest")) this.say(id, ...said);
   }
 
   /** The others, as they are drawn. */
@@ -139,17 +174,16 @@ export class Diagram {
 
   /**
    * @param {Place} id
-   * @param {number} x
-   * @param {number} y
+   * @param {{ x: number, y: number, width: number }} place
    * @param {string} name
    * @param {string} kind
    */
-  #place(id, x, y, name, kind, width = NODE.width) {
-    const group = create("g", { class: `node ${kind}`, transform: `translate(${x} ${y})` });
+  #place(id, { x, y, width }, name, kind) {
+    const group = create("g", { class: `node ${kind}`, transform: `translate(${x} ${y})`, "data-mood": "idle" });
     const title = create("text", { x: width / 2, y: 20, class: "name" });
     const caption = create("text", { x: width / 2, y: 37, class: "caption" });
     title.textContent = name;
-    group.append(create("rect", { width, height: NODE.height, rx: 9 }), title, caption);
+    group.append(create("rect", { width, height: HEIGHT, rx: 9 }), title, caption);
     this.svg.append(group);
     const node = { group, caption, x, y, width };
     this.#nodes.set(id, node);
@@ -165,26 +199,25 @@ export class Diagram {
   #ends(from, to) {
     const [a, b] = [from, to].map((id) => /** @type {any} */ (this.#nodes.get(id) ?? this.#nodes.get("rest")));
     if (!a || !b) return [];
-    const rightwards = a.x < b.x;
+    const high = this.#layout === HIGH;
     const lane = from === "me" ? -LANE : to === "me" ? LANE : 0;
-    const middle = (/** @type {any} */ node) => node.y + NODE.height / 2 + lane;
-    return [
-      [rightwards ? a.x + a.width : a.x, middle(a)],
-      [rightwards ? b.x : b.x + b.width, middle(b)],
-    ];
+    const along = (/** @type {any} */ node, /** @type {boolean} */ far) => (high ? node.y + (far ? HEIGHT : 0) : node.x + (far ? node.width : 0));
+    const across = (/** @type {any} */ node) => (high ? node.x + node.width / 2 : node.y + HEIGHT / 2) + lane;
+    const forward = high ? a.y < b.y : a.x < b.x;
+    const ends = /** @type {[number, number][]} */ ([[along(a, forward), across(a)], [along(b, !forward), across(b)]]);
+    return high ? ends.map(([main, cross]) => [cross, main]) : ends;
   }
 
   /**
    * @param {Place} from
    * @param {Place} to
-   * @param {string} [kind]
    */
-  #line(from, to, kind = "own") {
+  #line(from, to) {
     const [[x1, y1], [x2, y2]] = this.#ends(from, to);
-    this.#lines.append(create("line", { x1, y1, x2, y2, class: kind }));
+    this.#lines.append(create("line", { x1, y1, x2, y2 }));
     const back = Math.atan2(y1 - y2, x1 - x2);
     const [left, right] = [0.5, -0.5].map((turn) => `${x2 + 8 * Math.cos(back + turn)} ${y2 + 8 * Math.sin(back + turn)}`);
-    this.#lines.append(create("path", { d: `M${left} L${x2} ${y2} L${right}`, class: kind }));
+    this.#lines.append(create("path", { d: `M${left} L${x2} ${y2} L${right}` }));
   }
 }
 

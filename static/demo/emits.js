@@ -118,8 +118,8 @@ export class Emits {
     const others = this.rooms.others(message.room);
     toRoom.send([[own ? "me" : message.from, "server"]], () => toRoom.say("server", "emits it", "sent"));
     toRoom.send([["server", "me"], .../** @type {[string, string][]} */ (toRoom.places.map((place) => ["server", place]))], () => {
-      toRoom.say("me", `heard ${short(message.text)}`, "heard");
-      if (others.length) for (const place of toRoom.places) toRoom.say(place, `heard ${short(message.text)}`, "heard");
+      toRoom.say("me", "heard it", "heard");
+      if (others.length) for (const place of toRoom.places) toRoom.say(place, "heard it", "heard");
       const everybody = others.length ? list(["This tab", ...others.map(({ name }) => name)]) : "This tab, the only one in the room,";
       byId("server-outcome").textContent = `${everybody} heard ${quote(message.text)}. ${own ? "This tab" : who} had published it.`;
     });

@@ -142,6 +142,18 @@ describe("the demo page", () => {
     await isCalm(one);
   });
 
+  test("a drawing is turned when the window becomes narrow, and keeps what was heard", async () => {
+    const [one, two] = await open(2);
+    const other = await nameOf(two);
+    await says(one, "#client-diagram", new RegExp(other));
+    await one.click("#emit-form button");
+    await says(one, "#client-outcome", /heard nothing/);
+    await one.setViewportSize({ width: 390, height: 800 });
+    await one.waitForSelector("#client-diagram[viewBox='0 0 304 220']");
+    assert.match(await one.locator("#client-diagram").textContent(), new RegExp(`got its answerServerheard it${other}heard nothing`));
+    assert.deepEqual(one.errors, []);
+  });
+
   test("nothing travels for who wants it still, and all is told", async () => {
     const [one] = await open(1, { reducedMotion: "reduce" });
     await one.evaluate(() => {
