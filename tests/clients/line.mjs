@@ -14,18 +14,22 @@ export async function openLine(hub) {
   /** Per connection, the client's end and the server's. */
   const pairs = new Set();
   let up = true;
+  let refused = 0;
   const server = net.createServer((near) => {
     near.on("error", () => {});
-    if (!up) return near.destroy();
+    if (!up) {
+      refused += 1;
+      return near.destroy();
+    }
     const far = net.connect(hub.port, "127.0.0.1");
     const pair = { near, far };
     pairs.add(pair);
     far.on("error", () => near.destroy());
     far.on("close", () => (near.destroy(), pairs.delete(pair)));
     near.on("close", () => pair.lost || far.destroy());
-    near.on("data", (data) => (pair.polls = /^GET .*polling.*sid=/.test(data)));
-    // The answer to a poll begins at once, and ends with an empty chunk.
-    far.on("data", (data) => data.subarray(-5).toString() === "0\r\n\r\n" && (pair.polls = false));
+    // A hub begins its answer to a poll at once, and ends it with an empty chunk.
+    near.on("data", (data) => ([pair.asked, pair.polls] = [/^GET .*polling.*sid=/.test(data), false]));
+    far.on("data", (data) => (pair.polls = pair.asked && data.subarray(-5).toString() !== "0\r\n\r\n"));
     near.pipe(far).pipe(near);
   });
   server.listen(0, "127.0.0.1");
@@ -34,9 +38,9 @@ export async function openLine(hub) {
   const line = {
     url: `http://127.0.0.1:${server.address().port}`,
 
-    /** Resolves once a poll waits for its answer. */
+    /** Resolves once a hub has a poll that waits. */
     polled() {
-      return eventually("poll", async () => [...pairs].some(({ polls }) => polls), (polls) => polls);
+      return eventually("poll", async () => [...pairs].some(({ polls, lost }) => polls && !lost), (polls) => polls);
     },
 
     /** Both sides see the end, and no client comes through until `restore`. */
@@ -54,6 +58,12 @@ export async function openLine(hub) {
         pair.far.resume();
         pair.near.destroy();
       }
+    },
+
+    /** Resolves once a client has tried to come through in vain. */
+    knocked() {
+      const before = refused;
+      return eventually("client that tries", async () => refused > before, (knocked) => knocked);
     },
 
     restore() {

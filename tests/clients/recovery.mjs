@@ -97,7 +97,7 @@ export async function cut({ line, socket, transports, witness, room, id }) {
   const { engine } = socket.io;
   if (engine.transport.name !== transports.at(-1)) await next(engine, "upgrade");
   await ask(socket, "echo", "settled");
-  if (transports.at(-1) === "polling") await line.polled();
+  if (transports.at(-1) === "polling" && !AGAINST_NODE) await line.polled();
   line.cut();
   await gone(witness, room, id);
 }
@@ -114,9 +114,11 @@ export function back(socket) {
   return fact;
 }
 
-/** Opens the line again, and waits for the client to come back. */
+/** Opens the line again, and waits for the client to come back. A polling one would tell the server first that it has gone. */
 export async function restore({ line, socket }) {
   const returned = back(socket);
+  if (socket.connected) await next(socket, "disconnect");
+  await line.knocked();
   line.restore();
   await returned;
 }

@@ -192,6 +192,7 @@ describe("E: a client may be back before the server has noticed", () => {
     test("it takes over its half-open twin's place, and nothing that went into the void is lost", async () => {
       const scene = await stage(hub, { transports });
       const { line, witness, socket, room, news, id } = scene;
+      const before = AGAINST_NODE || (await connections(hub));
       line.lose();
       await publish(witness, room, "into", "the void");
       await restore(scene);
@@ -199,7 +200,7 @@ describe("E: a client may be back before the server has noticed", () => {
       await publish(witness, room, "after");
       assert.deepEqual(await news.count(4), [["first"], ["into"], ["the void"], ["after"]]);
       assert.deepEqual(await members(witness, room), [id]);
-      await eventually("end of the half-open connection", () => connections(hub), (count) => count === 2);
+      await eventually("end of the half-open connection", () => connections(hub), (count) => count <= before);
     });
   });
 });
