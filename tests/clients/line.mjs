@@ -27,9 +27,12 @@ export async function openLine(hub) {
     far.on("error", () => near.destroy());
     far.on("close", () => (near.destroy(), pairs.delete(pair)));
     near.on("close", () => pair.lost || far.destroy());
-    // A hub begins its answer to a poll at once, and ends it with an empty chunk.
+    // A hub begins its answer to a poll that waits, in chunks, at once, and ends it with an empty chunk.
     near.on("data", (data) => ([pair.asked, pair.polls] = [/^GET .*polling.*sid=/.test(data), false]));
-    far.on("data", (data) => (pair.polls = pair.asked && data.subarray(-5).toString() !== "0\r\n\r\n"));
+    far.on("data", (data) => {
+      const ended = data.subarray(-5).toString() === "0\r\n\r\n";
+      pair.polls = pair.asked && !ended && (pair.polls || data.includes("transfer-encoding: chunked"));
+    });
     near.pipe(far).pipe(near);
   });
   server.listen(0, "127.0.0.1");

@@ -130,44 +130,50 @@ describe("what is claimed wrongly", () => {
     return offset.slice(0, from) + digits + offset.slice(to);
   }
 
-  /** What somebody says in a CONNECT who knows a reader's private id and last offset, an older offset, and another's id. */
+  const NO_PID = "A".repeat(20);
+
+  /** What somebody says in a CONNECT who knows a reader's private id and last offset, but for one of them. */
+  const withOffset = (change) => ({ pid, offset }) => ({ pid, offset: change(offset) });
+  const withId = (change) => ({ id, pid, offset }) => ({ pid: change(pid, id), offset });
+
   const CLAIMS = [
-    { what: "an offset of another epoch", verdict: "foreign_epoch", auth: ({ pid, offset }) => ({ pid, offset: altered(offset, "epoch", (n) => n + 1) }) },
-    { what: "an offset of an earlier epoch", verdict: "foreign_epoch", auth: ({ pid, offset }) => ({ pid, offset: altered(offset, "epoch", (n) => n - 1) }) },
-    { what: "an offset of Node's", verdict: "malformed", auth: ({ pid }) => ({ pid, offset: "Q87QPC5" }) },
-    { what: "an offset in the future", verdict: "future_offset", auth: ({ pid, offset }) => ({ pid, offset: altered(offset, "lsn", (n) => n + 1_000_000) }) },
-    { what: "the farthest offset there can be", verdict: "future_offset", auth: ({ pid, offset }) => ({ pid, offset: altered(offset, "lsn", () => 2 ** 51 - 1) }) },
-    { what: "an offset that is none any more", verdict: "malformed", auth: ({ pid, offset }) => ({ pid, offset: altered(offset, "lsn", () => 2 ** 51) }) },
-    { what: "an offset that was guessed", verdict: "unknown_offset", auth: ({ pid, offset }) => ({ pid, offset: altered(offset, "fingerprint", (n) => n ^ 1) }) },
-    { what: "an offset from before the session", verdict: "old_offset", auth: ({ pid, older }) => ({ pid, offset: older }) },
-    { what: "a truncated offset", verdict: "malformed", auth: ({ pid, offset }) => ({ pid, offset: offset.slice(0, -1) }) },
-    { what: "an offset and more", verdict: "malformed", auth: ({ pid, offset }) => ({ pid, offset: `${offset}-` }) },
-    { what: "an absurdly long offset", verdict: "malformed", auth: ({ pid }) => ({ pid, offset: "A".repeat(10_000) }) },
-    { what: "an offset of other characters", verdict: "malformed", auth: ({ pid }) => ({ pid, offset: "\u0000".repeat(21) }) },
-    { what: "an offset of 21 bytes that are no characters", verdict: "malformed", auth: ({ pid }) => ({ pid, offset: "é".repeat(10) + "A" }) },
-    { what: "an empty offset", verdict: "malformed", auth: ({ pid }) => ({ pid, offset: "" }) },
-    { what: "a number for an offset", verdict: "malformed", auth: ({ pid }) => ({ pid, offset: 42 }) },
-    { what: "a list for an offset", verdict: "malformed", auth: ({ pid, offset }) => ({ pid, offset: [offset] }) },
-    { what: "an object for an offset", verdict: "malformed", auth: ({ pid, offset }) => ({ pid, offset: { offset } }) },
-    { what: "a guessed id", verdict: "unknown_pid", auth: ({ offset }) => ({ pid: "AAAAAAAAAAAAAAAAAAAA", offset }) },
-    { what: "the public id", verdict: "unknown_pid", auth: ({ id, offset }) => ({ pid: id, offset }) },
-    { what: "a truncated id", verdict: "malformed", auth: ({ pid, offset }) => ({ pid: pid.slice(0, -1), offset }) },
-    { what: "an id and more", verdict: "malformed", auth: ({ pid, offset }) => ({ pid: `${pid}A`, offset }) },
-    { what: "an absurdly long id", verdict: "malformed", auth: ({ offset }) => ({ pid: "A".repeat(10_000), offset }) },
-    { what: "an id that objects have", verdict: "malformed", auth: ({ offset }) => ({ pid: "__proto__", offset }) },
-    { what: "a number for an id", verdict: "malformed", auth: ({ offset }) => ({ pid: 42, offset }) },
-    { what: "an object for an id", verdict: "malformed", auth: ({ pid, offset }) => ({ pid: { pid }, offset }) },
-    { what: "another namespace", verdict: "other_namespace", namespace: "/other", auth: ({ pid, offset }) => ({ pid, offset }) },
-    { what: "an offset alone", verdict: null, auth: ({ offset }) => ({ offset }) },
-    { what: "nothing", verdict: null, auth: () => ({}) },
+    ["an offset in the future", "future_offset", withOffset((offset) => altered(offset, "lsn", (n) => n + 1_000_000))],
+    ["the farthest offset there can be", "future_offset", withOffset((offset) => altered(offset, "lsn", () => 2 ** 51 - 1))],
+    ["an offset beyond that", "malformed", withOffset((offset) => altered(offset, "lsn", () => 2 ** 51))],
+    ["a guessed offset", "unknown_offset", withOffset((offset) => altered(offset, "fingerprint", (n) => n ^ 1))],
+    ["an offset of Node's", "malformed", withOffset(() => "Q87QPC5")],
+    ["a truncated offset", "malformed", withOffset((offset) => offset.slice(0, -1))],
+    ["an offset and more", "malformed", withOffset((offset) => `${offset}-`)],
+    ["an absurdly long offset", "malformed", withOffset(() => "A".repeat(10_000))],
+    ["an offset of other characters", "malformed", withOffset(() => "\u0000".repeat(21))],
+    ["an offset of 21 bytes that are fewer characters", "malformed", withOffset(() => `${"é".repeat(10)}A`)],
+    ["an empty offset", "malformed", withOffset(() => "")],
+    ["a number for an offset", "malformed", withOffset(() => 42)],
+    ["a list for an offset", "malformed", withOffset((offset) => [offset])],
+    ["an object for an offset", "malformed", withOffset((offset) => ({ offset }))],
+    ["a guessed id", "unknown_pid", withId(() => NO_PID)],
+    ["the public id", "unknown_pid", withId((_, id) => id)],
+    ["a truncated id", "malformed", withId((pid) => pid.slice(0, -1))],
+    ["an id and more", "malformed", withId((pid) => `${pid}A`)],
+    ["an absurdly long id", "malformed", withId(() => "A".repeat(10_000))],
+    ["an id that objects have", "malformed", withId(() => "__proto__")],
+    ["a number for an id", "malformed", withId(() => 42)],
+    ["an object for an id", "malformed", withId((pid) => ({ pid }))],
+    [
+      "a session of another journal",
+      "foreign_epoch",
+      ({ offset }) => ({ pid: NO_PID, offset: altered(offset, "epoch", (n) => n - 1) }),
+    ],
+    ["the session in another namespace", "other_namespace", ({ pid, offset }) => ({ pid, offset }), "/other"],
+    ["an offset alone", null, ({ offset }) => ({ offset })],
+    ["nothing", null, () => ({})],
   ];
 
-  for (const { what, verdict, namespace, auth } of CLAIMS) {
+  for (const [what, verdict, auth, namespace] of CLAIMS) {
     test(`${what} gives a fresh session, and takes nothing from the reader`, async () => {
-      const early = await stage(hub, { transports: ["websocket"] });
       const scene = await stage(hub, { transports: ["websocket"] });
       const { witness: publisher, socket, room, news, id, pid } = scene;
-      const known = auth({ pid, id, offset: socket._lastOffset, older: early.socket._lastOffset });
+      const known = auth({ pid, id, offset: socket._lastOffset });
 
       const tryIt = async () => {
         const before = await verdicts(hub);
@@ -212,6 +218,25 @@ describe("what is claimed wrongly", () => {
     assert.equal((await verdicts(hub)).old_offset, before.old_offset + 1);
     assert.equal(socket.connected, true);
   });
+
+  // The stock client keeps the last offset of the session before until it hears of something.
+  const EARLIER = {
+    "an earlier session": (offset) => offset,
+    "an earlier journal": (offset) => altered(offset, "epoch", (n) => n - 1),
+  };
+  for (const [which, change] of Object.entries(EARLIER)) {
+    test(`an offset of ${which} is none of this one, which goes on from its beginning`, async () => {
+      const early = await stage(hub, { transports: ["websocket"] });
+      const scene = await stage(hub, { transports: ["websocket"], heard: [] });
+      const { witness: publisher, socket, room, news, id } = scene;
+      socket._lastOffset = change(early.socket._lastOffset);
+      await cut(scene);
+      await publish(publisher, room, "missed");
+      await restore(scene);
+      assert.deepEqual([socket.recovered, socket.id], [true, id]);
+      assert.deepEqual(await news.count(1), [["missed"]]);
+    });
+  }
 
   test("credentials beyond their bound are refused, with what else is in them", async () => {
     const socket = client(hub, { transports: ["websocket"], auth: { pid: "A".repeat(20_000) } });
