@@ -4,7 +4,7 @@
  */
 
 import { allow, allows, byId, make } from "./element.js";
-import { tell } from "./log.js";
+import { secondsBetween, tell } from "./log.js";
 
 /** How long the second connection may take, in milliseconds; then the tab goes offline without it. */
 const STAND_IN_MS = 4_000;
@@ -14,22 +14,25 @@ const SETTLE_MS = 3_000;
 const ROWS_MAX = 50;
 
 /** @typedef {import("./emits.js").Message} Message */
-/** @typedef {{ message: Message, fate: "missed" | "recovered" | "lost" }} Missed */
+/** @typedef {{ message: Message, from: string, fate: "missed" | "recovered" | "lost" }} Missed */
 
 export class Away {
   /** @type {Map<string, Missed>} by the message's id */
   #missed = new Map();
   /** @type {import("../client/index.js").Socket | undefined} */
   #standIn;
-  /** Whether the switch says that this tab is off. */
+  /** Whether this tab is off by its own doing. */
   #offline = false;
   /** Whether what it misses is counted: from then until it is back, however long that takes. */
   #counting = false;
   /** Whether what comes now was missed before: from the return until all of it has come. */
   #replaying = false;
-  #published = 0;
-  /** When this tab went, by the steady clock. */
-  #since = 0;
+  /** How many the second connection has published, of each kind. */
+  #published = { event: 0, volatile: 0 };
+  /** When this tab went. */
+  #since = new Date();
+  /** Whether it was connected before. */
+  #returns = false;
 
   /**
    * @param {import("../client/index.js").Socket} socket
@@ -52,31 +55,39 @@ export class Away {
     return this.#offline;
   }
 
-  /** The connection is there, or gone: only one that is there can be cut. */
-  enable() {
+  /** The connection is there, or gone. */
+  turn() {
+    this.#enable();
+    this.#show();
+    if (this.socket.connected || this.#offline) return;
+    byId("away-outcome").textContent = "No connection: what this tab misses meanwhile shows on its return.";
+  }
+
+  /** Only a connection that is there can be cut. */
+  #enable() {
     allow("offline", this.#offline || this.socket.connected);
+    byId("offline").textContent = this.#offline ? "Come back online" : "Go offline";
   }
 
   async #goOffline() {
     const { socket } = this;
-    const control = byId("offline");
     allow("offline", false);
     this.#missed.clear();
-    this.#published = 0;
+    this.#published = { event: 0, volatile: 0 };
     this.#show();
     const standIn = this.connect();
     this.#standIn = standIn;
     standIn.on("message", (/** @type {Message} */ message) => this.#witness(message));
     const ready = await this.#settleIn(standIn);
     // It may have been lost without our doing meanwhile.
-    this.enable();
+    this.#enable();
     if (!socket.connected) return;
 
     this.#offline = this.#counting = true;
-    this.#since = performance.now();
+    this.#since = new Date();
     socket.io.reconnection(false).engine.close(); // gone, without a word
 
-    control.setAttribute("aria-checked", "true");
+    this.#enable();
     for (const id of ["while-plain", "while-volatile"]) byId(id).disabled = !ready;
     byId("away-outcome").textContent = "This tab is offline. Publish something: it is missed, and counted.";
     tell("This tab cut its connection. What is published from now on, it misses.", "bad");
@@ -103,8 +114,7 @@ export class Away {
   #comeBack() {
     const { socket } = this;
     this.#offline = false;
-    this.enable();
-    byId("offline").setAttribute("aria-checked", "false");
+    this.#enable();
     for (const id of ["while-plain", "while-volatile"]) byId(id).disabled = true;
     byId("away-outcome").textContent = "Coming back.";
     tell("This tab asks for its connection back.");
@@ -118,8 +128,8 @@ export class Away {
     const room = this.rooms.target;
     const standIn = this.#standIn;
     if (!standIn || !room) return;
-    this.#published += 1;
-    const text = `${volatile ? "volatile" : "event"} ${this.#published}`;
+    const kind = volatile ? "volatile" : "event";
+    const text = `${kind} ${(this.#published[kind] += 1)}`;
     const message = { id: crypto.randomUUID?.() ?? `${Math.random()}`, from: standIn.id, room, text, volatile };
     const answer = await standIn.timeout(STAND_IN_MS).emitWithAck("publish", volatile ? { room, volatile } : room, "message", message).catch((/** @type {any} */ error) => ({ error }));
     if (answer.error) tell(`“${text}” was not published: ${answer.error.message}.`, "bad");
@@ -131,9 +141,10 @@ export class Away {
    */
   #witness(message) {
     if (!this.#counting || this.#missed.has(message.id)) return;
-    this.#note(message, "missed");
+    const from = message.from === this.#standIn?.id ? "this page’s second connection" : this.rooms.nameOf(message.from);
+    this.#note(message, from, "missed");
     const keeper = message.volatile ? "being volatile, it is kept by nobody" : `it is kept by ${this.#keeper}`;
-    tell(`“${message.text}” was published in ${message.room}. This tab missed it; ${keeper}.`);
+    tell(`“${message.text}” was published in ${message.room} by ${from}. This tab missed it; ${keeper}.`);
     const [plain, volatile] = [this.#count(false), this.#count(true)];
     byId("away-outcome").textContent = `Missed so far: ${events(plain, "event", `kept by ${this.#keeper}`)}, ${events(volatile, "volatile event", "kept by nobody")}.`;
   }
@@ -144,10 +155,11 @@ export class Away {
   }
 
   /**
-   * This tab is connected again, for whichever reason it was not.
+   * This tab is connected, for the first time or again, for whichever reason it was not.
+   * @param {Date} at
    * @returns {Promise<{ recovered: number, lost: number }>} of what was missed
    */
-  async settle() {
+  async settle(at) {
     const { socket } = this;
     const { recovered } = socket;
     if (!this.#counting) this.#missed.clear();
@@ -157,13 +169,25 @@ export class Away {
     for (const missed of this.#missed.values()) if (missed.fate === "missed") missed.fate = "lost";
     const came = [...this.#missed.values()].filter(({ fate }) => fate === "recovered").length;
     const lost = this.#missed.size - came;
-    this.#show();
-    if (this.#counting) this.#sum(recovered, came);
-    else if (came) byId("away-outcome").textContent = `${events(came, "missed event")} came on return, marked recovered.`;
+    if (this.#counting) this.#sum(at, recovered, came);
+    else byId("away-outcome").textContent = this.#verdict(recovered, came);
     this.#counting = false;
+    this.#returns = true;
+    this.#show();
     this.#standIn?.disconnect();
     this.#standIn = undefined;
     return { recovered: came, lost };
+  }
+
+  /**
+   * Of what nobody has counted.
+   * @param {boolean} recovered
+   * @param {number} came
+   */
+  #verdict(recovered, came) {
+    if (!this.#returns) return "Nothing missed so far.";
+    if (!recovered) return "The server could not recover this connection: what was published meanwhile is lost to this tab.";
+    return came ? `${events(came, "missed event")} came on return, marked recovered.` : "Nothing that the server keeps was missed.";
   }
 
   /** Events keep their order: once this tab hears what it now says to itself, it has heard what it missed. */
@@ -180,19 +204,20 @@ export class Away {
   }
 
   /**
+   * @param {Date} at
    * @param {boolean} recovered
    * @param {number} came
    */
-  #sum(recovered, came) {
-    const seconds = Math.round((performance.now() - this.#since) / 1000);
+  #sum(at, recovered, came) {
     const [plain, volatile] = [this.#count(false), this.#count(true)];
-    const parts = [`Back after ${seconds} s.`];
-    if (!plain && !volatile) parts.push("Nothing was published meanwhile.");
-    if (plain && recovered) parts.push(`${came} of ${events(plain, "missed event")} came on return, marked recovered.`);
-    if (plain && !recovered) parts.push(`The server could not recover this connection, and says so: ${events(plain, "event")} lost.`);
-    if (volatile) parts.push(`${events(volatile, "volatile event")} lost for good.`);
-    byId("away-outcome").textContent = parts.join(" ");
-    tell(parts.join(" "), recovered ? "good" : "bad");
+    /** @type {[sentence: string, kind: "good" | "bad" | "note"][]} */
+    const parts = [];
+    if (!plain && !volatile) parts.push(["Nothing was published meanwhile.", "note"]);
+    if (plain && recovered) parts.push([`${came} of ${events(plain, "missed event")} came on return, marked recovered.`, came < plain ? "bad" : "good"]);
+    if (plain && !recovered) parts.push([`The server could not recover this connection, and says so: ${events(plain, "event")} lost.`, "bad"]);
+    if (volatile) parts.push([`${events(volatile, "volatile event")} lost for good.`, "bad"]);
+    byId("away-outcome").textContent = [`Back after ${secondsBetween(this.#since, at)} s.`, ...parts.map(([sentence]) => sentence)].join(" ");
+    for (const [sentence, kind] of parts) tell(sentence, kind);
   }
 
   /**
@@ -203,16 +228,17 @@ export class Away {
   hear(message) {
     const missed = this.#missed.get(message.id);
     if (!this.#replaying && !missed) return false;
-    this.#note(message, "recovered");
+    this.#note(message, missed?.from ?? this.rooms.nameOf(message.from), "recovered");
     return true;
   }
 
   /**
    * @param {Message} message
+   * @param {string} from
    * @param {Missed["fate"]} fate
    */
-  #note(message, fate) {
-    this.#missed.set(message.id, { message, fate });
+  #note(message, from, fate) {
+    this.#missed.set(message.id, { message, from, fate });
     if (this.#missed.size > ROWS_MAX) this.#missed.delete(/** @type {string} */ (this.#missed.keys().next().value));
     this.#show();
   }
@@ -225,10 +251,11 @@ export class Away {
   #show() {
     for (const [id, volatile] of /** @type {[string, boolean][]} */ ([["kept", false], ["volatile", true]])) {
       const rows = [...this.#missed.values()].filter(({ message }) => message.volatile === volatile);
+      byId(id).dataset.empty = this.socket.connected || this.#counting ? "none missed" : "not known without a connection";
       byId(id).replaceChildren(
-        ...rows.map(({ message, fate }) => {
+        ...rows.map(({ message, from, fate }) => {
           const verdict = fate === "missed" ? `missed, kept by ${volatile ? "nobody" : this.#keeper}` : fate;
-          return make("li", { "data-fate": fate }, make("q", {}, message.text), make("span", {}, verdict));
+          return make("li", { "data-fate": fate }, make("q", {}, message.text), make("span", {}, verdict), make("small", {}, `from ${from}`));
         }),
       );
     }

@@ -1,18 +1,21 @@
 /** How the connection stands: in the head of the page, and in the stages from its loss to its return. */
 
 import { allow, allows, badge, byId } from "./element.js";
-import { tell } from "./log.js";
+import { secondsBetween, stamp, tell } from "./log.js";
 import { personOf } from "./names.js";
 import { whyItEnded, whyNotConnected } from "./sentences.js";
 
 /** How often a wait is shown anew, in milliseconds. */
 const TICK_MS = 250;
 
-const clock = () => new Date().toTimeString().slice(0, 8);
+/** What is written under a stage that was not reached. */
+const NOT_REACHED = "–";
 
 export class Connection {
-  /** When it was lost, by the steady clock; nothing while it stands. */
-  #lostAt = 0;
+  /** When it was lost. */
+  #lostAt = new Date();
+  /** Whether this tab itself is all that is known to have ended it. */
+  #own = false;
   #idBefore = "";
   #everConnected = false;
   /** When the next attempt is due, by the steady clock. */
@@ -26,7 +29,7 @@ export class Connection {
   /**
    * @param {import("../client/index.js").Socket} socket
    * @param {string} url of the server, as it is told to people
-   * @param {{ isOffline: () => boolean, back: () => Promise<{ recovered: number, lost: number }> }} page
+   * @param {{ isOffline: () => boolean, back: (at: Date) => Promise<{ recovered: number, lost: number }> }} page
    */
   constructor(socket, url, page) {
     this.socket = socket;
@@ -49,8 +52,13 @@ export class Connection {
     this.#track(engine.transport.name, `opened over ${engine.transport.name}`);
     engine.once("upgrade", (/** @type {{ name: string }} */ transport) => {
       const ms = Math.max(1, Math.round(performance.now() - begun));
-      this.#track(transport.name, `upgraded after ${ms} ms, at ${clock()}`);
-      tell(`The connection moved from polling to ${transport.name}, ${ms} ms after it was opened. Nothing was lost on the way.`);
+      this.#track(transport.name, `upgraded after ${ms} ms, at ${stamp(new Date())}`);
+      const say = () => {
+        if (engine === this.socket.io.engine) tell(`The connection moved from polling to ${transport.name}, ${ms} ms after it was opened. Nothing was lost on the way.`);
+      };
+      // The server may still have to say that we are connected: that comes first.
+      if (this.socket.connected) say();
+      else this.socket.once("connect", say);
     });
   }
 
@@ -66,6 +74,7 @@ export class Connection {
   /** @param {boolean} recovered */
   async #back(recovered) {
     const { socket } = this;
+    const at = new Date();
     const id = /** @type {string} */ (socket.id);
     this.#state("connected", "Connected", `to ${this.url}`);
     byId("me").replaceChildren(badge(personOf(id), "this tab"));
@@ -74,16 +83,22 @@ export class Connection {
     this.#everConnected = true;
     if (this.#attempt) this.#stage("retrying", `attempt ${this.#attempt}`);
     this.#dueAt = this.#attempt = 0;
+    const seconds = secondsBetween(this.#lostAt, at);
+    if (first || this.#own) {
+      this.#stage("retrying", NOT_REACHED);
+      this.#stage("connected", `since ${stamp(at)}`);
+      this.#now("connected");
+    } else {
+      this.#stage("back", `${stamp(at)}\nafter ${seconds} s`);
+      this.#now("back");
+    }
     if (first) {
-      this.#stage("connected", `since ${clock()}`);
       tell(`Connected to ${this.url}. Others see this tab as ${personOf(id).name}.`, "good");
       this.#idBefore = id;
-      await this.page.back();
+      await this.page.back(at);
       return;
     }
-    const seconds = Math.max(1, Math.round((performance.now() - this.#lostAt) / 1000));
-    this.#stage("back", `${clock()}, after ${seconds} s`);
-    this.#now("back");
+    const own = this.#own;
     const same = id === this.#idBefore;
     this.#idBefore = id;
     tell(
@@ -92,24 +107,29 @@ export class Connection {
         : `Back after ${seconds} s, as a new connection: the server does not know what this tab was, or missed. It is ${personOf(id).name} now, and joins its rooms again.`,
       recovered ? "good" : "bad",
     );
+    if (own) {
+      await this.page.back(at);
+      return;
+    }
     byId("survivor-id").textContent = same ? "kept" : "a new one";
     byId("survivor-rooms").textContent = recovered ? "kept by the server" : "joined again by this page";
     byId("survivor-emits").textContent = this.#waited ? `${this.#waited} kept in this tab, sent now` : "nothing";
-    const missed = await this.page.back();
-    const lost = missed.lost ? `, ${missed.lost} lost` : "";
-    byId("survivor-missed").textContent = recovered ? `${missed.recovered || "nothing"}${missed.recovered ? " came now" : ""}${lost}` : "lost, and said so";
+    const { recovered: came, lost } = await this.page.back(at);
+    byId("survivor-missed").textContent = recovered ? `${came || "nothing"}${came ? " came now" : ""}${lost ? `, ${lost} lost` : ""}` : "lost, and said so";
   }
 
   /** @param {string} reason */
   #gone(reason) {
-    this.#lostAt = performance.now();
+    this.#lostAt = new Date();
+    this.#own = this.page.isOffline();
     this.#track("", "no connection");
-    for (const stage of ["retrying", "back"]) this.#stage(stage, "–");
-    for (const id of ["survivor-id", "survivor-rooms", "survivor-missed", "survivor-emits"]) byId(id).textContent = "–";
-    this.#stage("gone", `${clock()}`);
-    this.#now("gone");
+    for (const stage of ["gone", "retrying", "back"]) this.#stage(stage, NOT_REACHED);
+    for (const id of ["survivor-id", "survivor-rooms", "survivor-missed", "survivor-emits"]) byId(id).textContent = NOT_REACHED;
+    if (!this.#own) this.#stage("gone", stamp(this.#lostAt));
+    this.#now(this.#own ? "" : "gone");
     const why = whyItEnded(reason);
-    if (this.page.isOffline()) {
+    if (this.#own) {
+      this.#stage("connected", "cut by this tab");
       this.#state("away", "Offline", "This page cut its own connection.");
       return;
     }
@@ -126,6 +146,9 @@ export class Connection {
     if (this.socket.connected || this.page.isOffline()) return;
     if (why !== this.#why) tell(why, "bad");
     this.#why = why;
+    // This tab wants to come back and cannot: it is no longer its own doing.
+    if (this.#own) this.#stage("gone", stamp(this.#lostAt));
+    this.#own = false;
     this.#track("", "no connection");
     this.#state("failed", refused ? "Refused" : "Not connected", why);
     if (refused) this.#given();
@@ -136,8 +159,8 @@ export class Connection {
   #retrying(attempt) {
     this.#attempt = attempt;
     this.#dueAt = 0;
+    this.#stage("retrying", `attempt ${attempt}\nnow`);
     this.#now("retrying");
-    this.#stage("retrying", `attempt ${attempt}, now`);
   }
 
   /** It comes back by itself. */
@@ -159,7 +182,7 @@ export class Connection {
   #tick() {
     if (!this.#dueAt || this.socket.connected) return;
     const seconds = Math.max(1, Math.ceil((this.#dueAt - performance.now()) / 1000));
-    this.#stage("retrying", `attempt ${this.#attempt + 1} within ${seconds} s`);
+    this.#stage("retrying", `attempt ${this.#attempt + 1}\nwithin ${seconds} s`);
     if (!this.#everConnected) this.#now("retrying");
   }
 
@@ -191,9 +214,14 @@ export class Connection {
     if (element && element.textContent !== note) element.textContent = note;
   }
 
-  /** @param {string} stage */
+  /** @param {string} stage what stands before it, and was reached, is past */
   #now(stage) {
-    for (const item of document.querySelectorAll("[data-stage]")) item.toggleAttribute("data-now", item.getAttribute("data-stage") === stage);
+    const items = [...document.querySelectorAll("[data-stage]")];
+    const now = items.findIndex((item) => item.getAttribute("data-stage") === stage);
+    for (const [at, item] of items.entries()) {
+      item.toggleAttribute("data-now", at === now);
+      item.toggleAttribute("data-past", at < now && item.lastElementChild?.textContent !== NOT_REACHED);
+    }
   }
 }
 

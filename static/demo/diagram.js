@@ -6,7 +6,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 
 /** How many of the others are drawn; the rest is a number. */
-const OTHERS_MAX = 3;
+const OTHERS_MAX = 2;
 
 /** How long a dot travels, in milliseconds. */
 const HOP_MS = 420;
@@ -26,38 +26,38 @@ const HEIGHT = 48;
 
 /** @type {Layout} from left to right */
 const WIDE = {
-  viewBox: "0 0 440 162",
-  me: { x: 2, y: 57, width: 124 },
-  server: { x: 174, y: 57, width: 92 },
-  others: (count) => [[57], [25, 89], [1, 57, 113]][count - 1].map((y) => ({ x: 314, y, width: 124 })),
+  viewBox: "0 0 440 108",
+  me: { x: 2, y: 30, width: 124 },
+  server: { x: 170, y: 30, width: 92 },
+  others: (count) => [[30], [1, 59]][count - 1].map((y) => ({ x: 306, y, width: 132 })),
 };
 
 /** @type {Layout} from top to bottom, where the screen is narrow */
 const HIGH = {
-  viewBox: "0 0 304 220",
+  viewBox: "0 0 304 206",
   me: { x: 90, y: 1, width: 124 },
-  server: { x: 106, y: 86, width: 92 },
-  others: (count) => [[90], [22, 158], [1, 103, 205]][count - 1].map((x) => ({ x, y: 171, width: count > 2 ? 98 : 124 })),
+  server: { x: 106, y: 79, width: 92 },
+  others: (count) => [[86], [16, 156]][count - 1].map((x) => ({ x, y: 157, width: 132 })),
 };
 
 /** The two ways between this tab and the server do not lie on each other. */
 const LANE = 7;
 
 /** @typedef {"me" | "server" | string} Place this tab, the server, or another's socket id */
-/** @typedef {"idle" | "heard" | "silent" | "sent" | "lost"} Mood */
+/** @typedef {"idle" | "heard" | "silent" | "sent" | "waits" | "lost"} Mood */
 
 const narrow = matchMedia("(max-width: 34rem)");
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class Diagram {
-  /** @type {Map<Place, { group: SVGElement, caption: SVGElement, x: number, y: number, width: number }>} */
+  /** @type {Map<Place, { group: SVGElement, title: SVGElement, caption: SVGElement, x: number, y: number, width: number }>} */
   #nodes = new Map();
   /** @type {Promise<void>} */
   #last = Promise.resolve();
   #waiting = 0;
   #lines;
   #dots;
-  /** @type {{ id: string, name: string, hue: number, label?: string, note?: string }[]} */
+  /** @type {{ id: string, name: string, label?: string, note?: string }[]} */
   #people = [];
   #layout = WIDE;
 
@@ -75,7 +75,7 @@ export class Diagram {
     narrow.addEventListener("change", () => this.#draw());
   }
 
-  /** @param {{ id: string, name: string, hue: number, label?: string, note?: string }[]} people who else is there */
+  /** @param {{ id: string, name: string, label?: string, note?: string }[]} people who else is there */
   others(people) {
     if (JSON.stringify(people) === JSON.stringify(this.#people)) return;
     this.#people = people;
@@ -100,17 +100,17 @@ export class Diagram {
     this.#place("server", this.#layout.server, "Server", "hub");
     this.#line("me", "server");
     this.#line("server", "me");
+    this.#park();
     const people = this.#people;
     const shown = people.slice(0, people.length > OTHERS_MAX ? OTHERS_MAX - 1 : OTHERS_MAX);
-    const boxes = shown.map(({ id, name, hue, label, note }) => ({ id, name: label ?? name, hue, caption: note ?? this.options.idle }));
+    const boxes = shown.map(({ id, name, label, note }) => ({ id, name: label ?? name, caption: note ?? this.options.idle }));
     const rest = people.length - shown.length;
-    if (rest > 0) boxes.push({ id: "rest", name: `${rest} more`, hue: 0, caption: this.options.idle });
+    if (rest > 0) boxes.push({ id: "rest", name: `${rest} more`, caption: this.options.idle });
     const ghost = !boxes.length;
-    if (ghost) boxes.push({ id: "rest", name: "No other tab yet", hue: 0, caption: "open a second one" });
+    if (ghost) boxes.push({ id: "rest", name: "No other tab yet", caption: "open a second one" });
     const places = this.#layout.others(boxes.length);
-    for (const [at, { id, name, hue, caption }] of boxes.entries()) {
-      const { group } = this.#place(id, places[at], name, ghost ? "ghost" : "other");
-      group.style.setProperty("--hue", `${hue}`);
+    for (const [at, { id, name, caption }] of boxes.entries()) {
+      this.#place(id, places[at], name, ghost ? "ghost" : "other");
       this.say(id, caption, "idle");
       if (this.options.connects && !ghost) this.#line("server", id);
     }
@@ -131,7 +131,17 @@ export class Diagram {
     const node = this.#nodes.get(place) ?? this.#nodes.get("rest");
     if (!node) return;
     node.caption.textContent = caption;
+    node.title.setAttribute("y", caption ? "20" : "29");
     node.group.dataset.mood = mood;
+  }
+
+  /** @param {boolean} yes whether this tab has no way to the server, nor a way to know of the others */
+  cut(yes) {
+    this.calm();
+    this.svg.toggleAttribute("data-cut", yes);
+    if (!yes) return;
+    this.say("server", "out of reach", "lost");
+    for (const place of this.places) this.say(place, "not known", "silent");
   }
 
   /** Forgets what was heard. */
@@ -180,14 +190,21 @@ export class Diagram {
    */
   #place(id, { x, y, width }, name, kind) {
     const group = create("g", { class: `node ${kind}`, transform: `translate(${x} ${y})`, "data-mood": "idle" });
-    const title = create("text", { x: width / 2, y: 20, class: "name" });
+    const title = create("text", { x: width / 2, y: 29, class: "name" });
     const caption = create("text", { x: width / 2, y: 37, class: "caption" });
     title.textContent = name;
     group.append(create("rect", { width, height: HEIGHT, rx: 9 }), title, caption);
     this.svg.append(group);
-    const node = { group, caption, x, y, width };
+    const node = { group, title, caption, x, y, width };
     this.#nodes.set(id, node);
     return node;
+  }
+
+  /** The dot that has not left this tab: seen while something waits there. */
+  #park() {
+    const { group, x, y } = /** @type {any} */ (this.#nodes.get("me"));
+    const [[cx, cy]] = this.#ends("me", "server");
+    group.append(create("circle", { cx: cx - x, cy: cy - y, r: 6, class: "dot parked" }));
   }
 
   /**

@@ -2,7 +2,7 @@
 
 import { Diagram } from "./diagram.js";
 import { byId } from "./element.js";
-import { tell } from "./log.js";
+import { secondsBetween, tell } from "./log.js";
 
 /** How much of what was said fits into a box of the drawing. */
 const CAPTION_LENGTH = 11;
@@ -40,8 +40,26 @@ export class Emits {
     });
   }
 
+  /** The connection is gone, or there: drawn after what is under way. */
+  turn() {
+    const { connected } = this.socket;
+    for (const diagram of [this.toServer, this.toRoom]) diagram.send([], () => diagram.cut(!connected));
+  }
+
+  /**
+   * Without a connection, what this tab says stays in it.
+   * @param {Diagram} diagram
+   */
+  #wait(diagram) {
+    diagram.send([], () => {
+      diagram.cut(true);
+      diagram.say("me", "waiting to send", "waits");
+    });
+  }
+
   /** Members have come or gone. */
   members() {
+    if (!this.socket.connected) return;
     this.toServer.others(this.rooms.others());
     this.toRoom.others(this.rooms.others(this.rooms.target));
   }
@@ -51,12 +69,20 @@ export class Emits {
     const { socket, toServer } = this;
     toServer.calm();
     toServer.say("me", `says ${short(text)}`, "sent");
+    const asked = new Date();
+    let begun = performance.now();
+    let waited = "";
+    // What waits is sent as soon as there is a connection.
+    const sent = () => {
+      begun = performance.now();
+      waited = `It waited ${secondsBetween(asked, new Date())} s in this tab; then the server`;
+    };
+    socket.once("connect", sent);
     if (!socket.connected) {
       byId("client-outcome").textContent = `${quote(text)} waits in this tab: it is sent when the connection is back.`;
       tell(`This tab emitted ${quote(text)}. There is no connection: it waits here until there is one.`);
-      toServer.say("server", "away", "lost");
+      this.#wait(toServer);
     }
-    const begun = performance.now();
     try {
       const answer = await socket.emitWithAck("echo", text);
       const ms = Math.max(1, Math.round(performance.now() - begun));
@@ -68,11 +94,13 @@ export class Emits {
         for (const place of toServer.places) toServer.say(place, "heard nothing", "silent");
         byId("client-outcome").textContent = `The server heard ${quote(answer)} and answered this tab. ${silent}`;
       });
-      tell(`This tab emitted ${quote(text)}. The server heard it and answered after ${ms} ms. ${silent}`);
+      tell(`This tab emitted ${quote(text)}. ${waited || "The server"} heard it and answered after ${ms} ms. ${silent}`);
     } catch (/** @type {any} */ error) {
       byId("client-outcome").textContent = `No answer to ${quote(text)}: ${error.message}.`;
       tell(`No answer to ${quote(text)}: ${error.message}.`, "bad");
       toServer.say("me", "no answer", "lost");
+    } finally {
+      socket.off("connect", sent);
     }
   }
 
@@ -88,6 +116,7 @@ export class Emits {
     if (!socket.connected) {
       byId("server-outcome").textContent = `${quote(text)} waits in this tab: it is published when the connection is back.`;
       tell(`This tab asked for ${quote(text)} to be published. There is no connection: it waits here until there is one.`);
+      this.#wait(this.toRoom);
     }
     try {
       const answer = await socket.emitWithAck("publish", room, "message", message);

@@ -4,6 +4,16 @@ import { byId, make } from "./element.js";
 
 const LINES_MAX = 200;
 
+/** @param {Date} at */
+export const stamp = (at) => at.toTimeString().slice(0, 8);
+
+/**
+ * As whoever reads their stamps would count.
+ * @param {Date} from
+ * @param {Date} to
+ */
+export const secondsBetween = (from, to) => Math.max(0, Math.floor(to.getTime() / 1000) - Math.floor(from.getTime() / 1000));
+
 /**
  * @param {string} sentence
  * @param {"good" | "bad" | "note"} [kind]
@@ -11,7 +21,7 @@ const LINES_MAX = 200;
 export function tell(sentence, kind = "note") {
   const log = byId("log");
   const now = new Date();
-  const time = make("time", { datetime: now.toISOString() }, now.toTimeString().slice(0, 8));
+  const time = make("time", { datetime: now.toISOString() }, stamp(now));
   const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
   const lines = log.firstElementChild;
   lines.append(make("li", { class: kind }, time, make("span", {}, sentence)));

@@ -28,15 +28,21 @@ const away = new Away(socket, rooms, () => io(server, { ...options, forceNew: tr
 
 new Connection(socket, server ?? location.origin, {
   isOffline: () => away.offline,
-  async back() {
-    if (!socket.recovered) await rooms.rejoin();
-    const missed = await away.settle();
+  async back(at) {
+    if (socket.recovered) rooms.resume();
+    else await rooms.rejoin();
+    const missed = await away.settle(at);
     await rooms.ask();
     return missed;
   },
 });
 
-for (const event of ["connect", "disconnect"]) socket.on(event, () => away.enable());
+for (const event of ["connect", "disconnect"]) {
+  socket.on(event, () => {
+    away.turn();
+    emits.turn();
+  });
+}
 socket.on("disconnect", () => rooms.forget());
 
 const hear = (/** @type {import("./emits.js").Message} */ message) => {

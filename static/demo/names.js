@@ -1,15 +1,18 @@
 /** Names for sockets, drawn from their ids: every tab calls the same socket the same, and nobody has to be asked. Pure. */
 
-/** @type {[string, number][]} words for hues, so that colour is never all that tells two apart */
+/**
+ * @type {[string, number][]} words for hues, so that colour is never all that tells two apart; none is red, amber or
+ *   green, which say how something went
+ */
 const COLOURS = [
-  ["Red", 5],
-  ["Amber", 38],
-  ["Olive", 75],
-  ["Green", 140],
-  ["Teal", 180],
-  ["Blue", 215],
-  ["Violet", 265],
-  ["Rose", 330],
+  ["Cyan", 190],
+  ["Sky", 204],
+  ["Blue", 222],
+  ["Indigo", 242],
+  ["Violet", 264],
+  ["Purple", 284],
+  ["Magenta", 302],
+  ["Pink", 320],
 ];
 
 const ANIMALS = [

@@ -84,6 +84,12 @@ export class Rooms {
   forget() {
     for (const room of this.names) this.#members.set(room, []);
     this.#show();
+    byId("rooms-outcome").textContent = "Without a connection this tab hears nothing of its rooms.";
+  }
+
+  /** After a connection that the server knows: this tab is where it was. */
+  resume() {
+    byId("rooms-outcome").textContent = "This tab is still in its rooms, and hears again what is published there.";
   }
 
   /** After a connection that the server does not know: what was joined is joined again. */

@@ -55,6 +55,8 @@ describe("the demo page", () => {
     await says(one, "#server-outcome", new RegExp(`This tab and ${second} heard “news”. This tab had published it.`));
     await says(two, "#server-outcome", new RegExp(`This tab and ${first} heard “news”. ${first} had published it.`));
     for (const tab of [one, two]) assert.equal(await tab.locator("#server-diagram [data-mood=heard]").count(), 2);
+    await one.click("#emit-form button");
+    await says(one, "#client-outcome", /The server heard/);
     await picture(one, "wide-two-emits");
     await isCalm(one, two);
   });
@@ -95,7 +97,7 @@ describe("the demo page", () => {
     await says(one, "#upgraded", /^upgraded after \d+ ms, at \d\d:\d\d:\d\d$/);
     assert.ok(await one.locator("#websocket[data-on]").isVisible());
     assert.equal(await one.locator("#polling[data-on]").count(), 0);
-    await says(one, "#log", /The connection moved from polling to websocket/);
+    await says(one, "#log", /^\S+Connected to .*The connection moved from polling to websocket/);
     await isCalm(one);
   });
 
@@ -135,9 +137,9 @@ describe("the demo page", () => {
     await says(one, "#client-outcome", /The server heard/);
     await one.focus("#offline");
     await one.keyboard.press("Space");
-    await one.waitForSelector("#offline[aria-checked=true]");
+    await says(one, "#offline", /^Come back online$/);
     await one.keyboard.press("Space");
-    await one.waitForSelector("#offline[aria-checked=false]");
+    await says(one, "#offline", /^Go offline$/);
     await one.waitForSelector("body[data-connected]");
     await isCalm(one);
   });
@@ -149,7 +151,7 @@ describe("the demo page", () => {
     await one.click("#emit-form button");
     await says(one, "#client-outcome", /heard nothing/);
     await one.setViewportSize({ width: 390, height: 800 });
-    await one.waitForSelector("#client-diagram[viewBox='0 0 304 220']");
+    await one.waitForSelector("#client-diagram[viewBox='0 0 304 206']");
     assert.match(await one.locator("#client-diagram").textContent(), new RegExp(`got its answerServerheard it${other}heard nothing`));
     assert.deepEqual(one.errors, []);
   });
@@ -178,10 +180,10 @@ describe("the demo page", () => {
       return Promise.all(scripts.map(async (script) => (await fetch(script)).text()));
     });
     // Beside the types and the deadlines, which the page leaves out.
-    const plain = sources.join("\n").replaceAll(/\/\*\*.*?\*\/ |\.timeout\(\w+\)|this\.#?/g, "");
+    const plain = sources.join("\n").replaceAll(/\/\*\*.*?\*\/ |\.timeout\(\w+\)|this\.#?|\s/g, "");
     assert.ok(shown.length >= 5);
-    for (const line of shown.join("\n").split("\n")) {
-      const [call] = /socket\b.*\)/.exec(line);
+    for (const statement of shown.join("\n").replaceAll(/\/\/.*|\s/g, "").split(";").filter(Boolean)) {
+      const [call] = /socket\b.*\)/.exec(statement);
       assert.ok(plain.includes(call), call);
     }
   });

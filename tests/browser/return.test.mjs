@@ -26,7 +26,7 @@ describe("a tab that was away", () => {
   };
   const cut = async (tab) => {
     await tab.click("#offline");
-    await tab.waitForSelector("#offline[aria-checked=true]");
+    await says(tab, "#offline", /^Come back online$/);
     await tab.waitForSelector("body:not([data-connected])");
   };
   const publish = async (tab, text) => {
@@ -52,12 +52,18 @@ describe("a tab that was away", () => {
     await says(one, "#away-outcome", /Missed so far: 2 events kept by the server, 1 volatile event kept by nobody\./);
     assert.equal(await one.locator("#kept [data-fate=missed]").count(), 2);
     assert.doesNotMatch(await one.locator("#server-outcome").textContent(), /for everybody/);
+    await says(one, "#log", /“event 1” was published in lobby by this page’s second connection\. This tab missed it/);
     await picture(one, "away-missing");
 
     await one.click("#offline");
     await says(one, "#away-outcome", /Back after \d+ s\. 2 of 2 missed events came on return, marked recovered\. 1 volatile event lost for good\./);
-    assert.deepEqual(await one.locator("#kept [data-fate=recovered]").allTextContents(), ["for everybodyrecovered", "event 1recovered"]);
-    assert.deepEqual(await one.locator("#volatile [data-fate=lost]").allTextContents(), ["volatile 2lost"]);
+    assert.deepEqual(await one.locator("#kept [data-fate=recovered]").allTextContents(), [
+      `for everybodyrecoveredfrom ${other}`,
+      "event 1recoveredfrom this page’s second connection",
+    ]);
+    assert.deepEqual(await one.locator("#volatile [data-fate=lost]").allTextContents(), ["volatile 1lostfrom this page’s second connection"]);
+    await one.locator("#log .bad", { hasText: /1 volatile event lost for good/ }).waitFor();
+    assert.doesNotMatch((await one.locator("#log .good").allTextContents()).join(), /lost/);
     await says(one, "#log", /Recovered: “event 1”, which this page’s second connection had published in lobby/);
     await says(one, "#log", /Recovered: “for everybody”, which .* had published in lobby while this tab was away/);
     assert.equal(await nameOf(one), name);
@@ -68,6 +74,78 @@ describe("a tab that was away", () => {
     assert.equal(await one.locator("#kept li").count(), 2);
     await one.waitForFunction(() => !/second connection/.test(document.querySelector("#rooms").textContent));
     await isCalm(one, two);
+  });
+
+  test("what it did itself is not taken for the server's end", async () => {
+    hub = await start("memory");
+    const [one] = await open(1);
+    const stage = (name) => one.locator(`[data-stage=${name}] span`).textContent();
+    const untouched = async () => assert.deepEqual(await Promise.all(["gone", "retrying", "back"].map(stage)), ["–", "–", "–"]);
+    await one.waitForSelector("[data-stage=connected][data-now]");
+    await cut(one);
+    await untouched();
+    await one.click("#offline");
+    await says(one, "#away-outcome", /Back after \d+ s\. Nothing was published meanwhile\./);
+    await untouched();
+    await one.waitForSelector("[data-stage=connected][data-now]");
+    assert.deepEqual(await one.locator("#survivors dd").allTextContents(), ["–", "–", "–", "–"]);
+    await isCalm(one);
+  });
+
+  test("it came back to no server: that is shown as the server's", async () => {
+    hub = await start("disk");
+    const [one] = await open(1);
+    await cut(one);
+    await hub.kill();
+    await one.click("#offline");
+    await says(one, "[data-stage=gone]", /\d\d:\d\d:\d\d/);
+    hub = await start("disk", hub.port);
+    await says(one, "[data-stage=back]", /after \d+ s/);
+    await saysOnlyNetwork(one);
+  });
+
+  test("without a connection it claims nothing of its rooms, of what it missed, or of who hears", async () => {
+    hub = await start("disk");
+    const [one, two] = await open(2);
+    await says(one, "#server-diagram", new RegExp(await nameOf(two)));
+    await publish(one, "before");
+    await says(one, "#rooms-outcome", /hears what is published there/);
+    await says(one, "#away-outcome", /Nothing missed so far/);
+    await hub.kill();
+    await says(one, "#rooms-outcome", /Without a connection this tab hears nothing/);
+    await says(one, "#away-outcome", /No connection: what this tab misses meanwhile shows on its return/);
+    assert.equal(await one.locator("#kept").getAttribute("data-empty"), "not known without a connection");
+    for (const drawing of ["#client-diagram", "#server-diagram"]) {
+      await says(one, drawing, /Serverout of reach.*not known/);
+      assert.equal(await one.locator(`${drawing} [data-mood=heard]`).count(), 0);
+    }
+    for (const [form, drawing] of [["#emit-form", "#client-diagram"], ["#publish-form", "#server-diagram"]]) {
+      assert.ok(await one.locator(`${drawing} .parked`).isHidden());
+      await one.click(`${form} button`);
+      await one.waitForSelector(`${drawing} [data-mood=waits] .parked`);
+    }
+    hub = await start("disk", hub.port);
+    await says(one, "#rooms-outcome", /This tab is still in its rooms, and hears again/);
+    await says(one, "#away-outcome", /Nothing that the server keeps was missed|came on return/);
+    assert.equal(await one.locator("#kept").getAttribute("data-empty"), "none missed");
+    await says(one, "#log", /It waited \d+ s in this tab; then the server heard it and answered after \d+ ms/);
+    await saysOnlyNetwork(one);
+  });
+
+  test("its one button says what it will do, and does nothing while there is no server", async () => {
+    hub = await start("disk");
+    const [one] = await open(1);
+    const button = one.getByRole("button", { name: "Go offline" });
+    assert.ok(await button.isEnabled());
+    await hub.kill();
+    await says(one, "#detail", /Nobody answers/);
+    await says(one, "#offline", /^Go offline$/);
+    assert.ok(await button.isDisabled());
+    hub = await start("disk", hub.port);
+    await one.waitForSelector("#offline[aria-disabled=false]");
+    await cut(one);
+    assert.ok(await one.getByRole("button", { name: "Come back online" }).isEnabled());
+    await saysOnlyNetwork(one);
   });
 
   test("a server that keeps nothing is called one", async () => {

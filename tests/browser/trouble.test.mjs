@@ -57,7 +57,7 @@ describe("the demo page in trouble", () => {
     closing.pop()();
     const page = await open({ server });
     await says(page, "#detail", /Nobody answers at http:.*: is the server running\?/);
-    await says(page, "[data-stage=retrying]", /attempt \d+ within \d s/);
+    await says(page, "[data-stage=retrying]", /attempt \d+\swithin \d s/);
     await says(page, "#log", /Nobody answers/);
     await saysOnlyNetwork(page);
   });
