@@ -6,11 +6,11 @@
 
 use super::Hub;
 use super::history::{Missed, now_unix_ms};
-use crate::ids::{Lsn, NamespacePath, Offset, PrivateId, SlotKey, SocketId, WorkerId};
+use crate::ids::{Lsn, NamespacePath, Offset, SlotKey, SocketId, WorkerId};
 use crate::log::recovery::NotRecovered;
 use crate::log::{Entry, SessionEntry};
 use crate::messages::fanout::{FanoutCommand, FoundSession, Outcome, Replay, Takes};
-use crate::messages::hub::{Claim, Connect, ReplyTo};
+use crate::messages::hub::{Claim, Connect, Origin, ReplyTo};
 use crate::state::rooms::Place;
 
 /// A socket that wants to know what it missed. At most one for each socket.
@@ -44,18 +44,19 @@ impl Hub {
     }
 
     pub(super) fn apply_connect(&mut self, worker: WorkerId, connect: Connect, offset: Option<Offset>) {
-        let Connect { from, socket, member, namespace, pid, reply, claim } = connect;
-        let granted = claim.and_then(|(claim, reply)| Some((self.grant(claim, socket, &namespace)?, reply)));
-        self.evict(&socket);
-        let recovered = granted.is_some();
-        let (takes, reply, rooms) = match granted {
-            Some((session, reply)) => {
-                let after = session.position;
-                let rooms: Vec<_> = session.rooms_now().cloned().collect();
+        let Connect { from, socket, member, namespace, origin, reply } = connect;
+        let (takes, rooms) = match origin {
+            Origin::Bare | Origin::New(_) => (self.begin(origin, socket, &namespace, offset), Vec::new()),
+            Origin::Claimed(claim) => {
+                let Some(session) = self.grant(claim, socket, &namespace) else {
+                    self.links.tell(worker, FanoutCommand::Detach { member, told: None });
+                    return self.links.answer(worker, from, Outcome::ClaimLost);
+                };
+                self.evict(&socket);
+                let (after, rooms) = (session.position, session.rooms_now().cloned().collect());
                 self.journal(offset, || Entry::Session(session));
-                (Takes::Journal(after), reply, rooms)
+                (Takes::Journal(after), rooms)
             }
-            None => (self.begin(pid, socket, &namespace, offset), reply, Vec::new()),
         };
         let everybody = self.rooms.connect(socket, &namespace, Place { worker, slot: from.slot, member });
         self.links.tell(worker, FanoutCommand::Attach { member, everybody, reply, offset, takes });
@@ -65,10 +66,11 @@ impl Hub {
                 self.links.tell(worker, FanoutCommand::Join { member, room: joined.room });
             }
         }
+        let recovered = matches!(takes, Takes::Journal(_));
         self.links.answer(worker, from, Outcome::Connected { offset, recovered });
     }
 
-    /// The session that a client goes on with, if it may.
+    /// The session that a client goes on with, if it still may.
     fn grant(&mut self, claim: Claim, socket: SocketId, namespace: &NamespacePath) -> Option<SessionEntry> {
         let resumed = match &self.history {
             Some(history) => history.claim(claim, namespace),
@@ -87,17 +89,11 @@ impl Hub {
     }
 
     /// A socket begins that goes on with nothing.
-    fn begin(
-        &mut self,
-        pid: Option<PrivateId>,
-        socket: SocketId,
-        namespace: &NamespacePath,
-        offset: Option<Offset>,
-    ) -> Takes {
+    fn begin(&mut self, origin: Origin, socket: SocketId, namespace: &NamespacePath, offset: Option<Offset>) -> Takes {
         if self.history.is_none() {
             return Takes::Live { recoverable: false };
         }
-        let Some(pid) = pid else { return Takes::Bare };
+        let Origin::New(pid) = origin else { return Takes::Bare };
         let (namespace, at_unix_ms) = (namespace.clone(), now_unix_ms());
         self.journal(offset, || Entry::Connect { pid, socket, namespace, at_unix_ms });
         Takes::Live { recoverable: true }

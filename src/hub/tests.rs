@@ -17,7 +17,9 @@ use crate::log::memory::MemoryJournal;
 use crate::log::{Chunk, Entry, Journal, JournalError, Queue, QueueError, Record};
 use crate::messages::abort::tests::{aborts, is_to_panic};
 use crate::messages::fanout::{FanoutBatch, FanoutCommand, Outcome, Refusal, Replay};
-use crate::messages::hub::{AckWanted, Broadcast, Claim, Connect, Grade, HubBatch, HubCommand, HubControl, ReplyTo};
+use crate::messages::hub::{
+    AckWanted, Broadcast, Claim, Connect, Grade, HubBatch, HubCommand, HubControl, Origin, ReplyTo,
+};
 use crate::protocol::draft::Draft;
 use crate::protocol::encoded::Encoded;
 use crate::protocol::socketio::Parser;
@@ -77,6 +79,7 @@ fn words(outcome: Outcome) -> String {
     match outcome {
         Outcome::Connected { recovered: true, .. } => "recovered".into(),
         Outcome::Connected { .. } => "connected".into(),
+        Outcome::ClaimLost => "claim lost".into(),
         Outcome::Joined { members, .. } => format!("joined {members}"),
         Outcome::Left => "left".into(),
         Outcome::Emitted { .. } => "emitted".into(),
@@ -135,8 +138,8 @@ impl Rig {
     fn connect(&mut self, n: u8) {
         let (from, socket) = (self.from(), socket(n));
         let (member, namespace) = (MemberKey(n.into()), NamespacePath::root());
-        let (pid, reply) = (Some(PrivateId::from_random([n; 15])), Encoded::text("40"));
-        let connect = Connect { from, socket, member, namespace, pid, reply, claim: None };
+        let (origin, reply) = (Origin::New(PrivateId::from_random([n; 15])), Encoded::text("40"));
+        let connect = Connect { from, socket, member, namespace, origin, reply };
         self.tell(HubCommand::Connect(Box::new(connect)));
     }
 
@@ -363,7 +366,7 @@ fn a_dead_worker_takes_its_sockets_along() {
         assert!(rig.hub.try_send(batch(HubCommand::Register { fanout: doomed.clone().recipient() })).is_ok());
         let (from, member) = (rig.from(), MemberKey(9));
         let (namespace, reply) = (NamespacePath::root(), Encoded::text("40"));
-        let connect = Box::new(Connect { from, socket: socket(9), member, namespace, pid: None, reply, claim: None });
+        let connect = Box::new(Connect { from, socket: socket(9), member, namespace, origin: Origin::Bare, reply });
         assert!(rig.hub.try_send(batch(HubCommand::Connect(connect))).is_ok());
         rig.connect(1);
         rig.heard().await;

@@ -76,6 +76,8 @@ pub(crate) enum Outcome {
         /// Whether it is the socket that it was before its connection was lost: nothing that was for it is missing.
         recovered: bool,
     },
+    /// What the socket claims is lost since it was looked up. It is not connected.
+    ClaimLost,
     /// The socket is in the room.
     Joined {
         /// Members now, over all workers.

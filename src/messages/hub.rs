@@ -109,6 +109,17 @@ pub(crate) struct Claim {
     pub offset: Option<Offset>,
 }
 
+/// As what a socket connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// As a new one, which cannot be recovered.
+    Bare,
+    /// As a new one, which may come back under this id.
+    New(PrivateId),
+    /// As the one that it was. When that is not there any more, nothing happens, and `ClaimLost` is the answer.
+    Claimed(Claim),
+}
+
 /// A socket that is to be connected.
 #[derive(Debug)]
 pub(crate) struct Connect {
@@ -120,12 +131,10 @@ pub(crate) struct Connect {
     pub member: MemberKey,
     /// Where it connects.
     pub namespace: NamespacePath,
-    /// Set when it can be recovered.
-    pub pid: Option<PrivateId>,
+    /// As what.
+    pub origin: Origin,
     /// The CONNECT reply, which goes out before any event.
     pub reply: Encoded,
-    /// What its client claims, and the reply if it is granted.
-    pub claim: Option<(Claim, Encoded)>,
 }
 
 /// One thing for the hub to do. Sent by sessions, the desk and fanouts through their worker's port.
@@ -144,7 +153,8 @@ pub(crate) enum HubCommand {
         /// What it claims.
         claim: Claim,
     },
-    /// A session connects a socket. Answered by `Connected`, behind the `Attach` that carries the CONNECT reply.
+    /// A session connects a socket. Answered by `Connected`, behind the `Attach` that carries the CONNECT reply, or by
+    /// `ClaimLost`.
     Connect(Box<Connect>),
     /// What the application keeps with a socket has changed. Answered by `Passed`.
     Data {

@@ -93,7 +93,7 @@ impl SocketInfo {
     pub(crate) fn anew(&self, id: SocketId) -> Self {
         let (namespace, auth) = (self.namespace.clone(), self.auth.clone());
         let socket = Self::new(id, namespace, self.link.clone(), self.handshake.clone(), auth, self.is_recoverable());
-        socket.put_data(self.data());
+        socket.set_data(self.data());
         socket
     }
 

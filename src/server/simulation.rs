@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 
 use crate::hub::history::History;
 use crate::hub::{Hub, Stores};
-use crate::ids::{Epoch, Lsn, MemberKey, NamespacePath, Offset, PrivateId, RoomName, SlotKey, SocketId, WorkerId};
+use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, RoomName, SlotKey, SocketId, WorkerId};
 use crate::limits::Limits;
 use crate::log::Journal;
 use crate::log::contract::scratch::Scratch;
@@ -26,7 +26,7 @@ use crate::log::folder::BootId;
 use crate::log::memory::MemoryJournal;
 use crate::messages::fanout::Outcome;
 use crate::messages::handshake::{Arrival, Handshake};
-use crate::messages::hub::{AckWanted, Broadcast, Claim, Connect, Grade, HubBatch, HubCommand, ReplyTo};
+use crate::messages::hub::{AckWanted, Broadcast, Claim, Connect, Grade, HubBatch, HubCommand, Origin, ReplyTo};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Drained, FrameSink, Goodbye};
 use crate::messages::socket::SocketInfo;
@@ -111,10 +111,21 @@ fn any_step() -> impl Strategy<Value = Step> {
 struct Line {
     allowed: Cell<usize>,
     taken: RefCell<VecDeque<String>>,
-    /// Set by the answer to its connect: whether it was recovered.
-    connected: Cell<Option<bool>>,
+    /// The answer to its connect.
+    answer: Cell<Option<Outcome>>,
     /// Its worker wants it closed.
     ended: Cell<bool>,
+}
+
+impl Line {
+    async fn answered(&self) -> Outcome {
+        loop {
+            match self.answer.take() {
+                Some(outcome) => return outcome,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    }
 }
 
 struct Sink(Rc<Line>);
@@ -147,8 +158,10 @@ impl Handler<SessionCommand> for Ear {
 
     fn handle(&mut self, command: SessionCommand, _: &mut Context<Self>) {
         match command {
-            SessionCommand::Answered { outcome: Outcome::Connected { recovered, .. }, .. } => {
-                self.0.connected.set(Some(recovered));
+            SessionCommand::Answered {
+                outcome: outcome @ (Outcome::Connected { .. } | Outcome::ClaimLost), ..
+            } => {
+                self.0.answer.set(Some(outcome));
             }
             SessionCommand::OutboxFull(_) | SessionCommand::Evicted | SessionCommand::DrainerLost(_) => {
                 self.0.ended.set(true);
@@ -250,72 +263,46 @@ impl World {
     }
 
     async fn come(&mut self, life: &Life, who: usize, worker: usize) {
-        let (fresh_pid, fresh_socket) = (PrivateId::from_random(self.draw()), SocketId::from_random(self.draw()));
         let line = Rc::new(Line::default());
-        let ear = Ear(line.clone()).start();
-        let slot = life.workers[worker].open_slot(SessionLink::new(ear.recipient()));
+        let slot = life.workers[worker].open_slot(SessionLink::new(Ear(line.clone()).start().recipient()));
         life.workers[worker].set_drainer(slot, Box::new(Sink(line.clone())));
-        let from = self.from(slot);
-        let client = &mut self.clients[who];
-        // As a session does: with a claim the socket is the one that it was, else a new one.
+        let client = &self.clients[who];
         let claim = client.has_session.then_some(Claim { pid: client.pid, offset: client.offset });
-        if claim.is_none() {
-            client.socket = fresh_socket;
+        if let Some(claim) = claim {
+            self.connect(life, who, worker, slot, Origin::Claimed(claim));
         }
-        let info = SocketInfo::new(
-            client.socket,
-            NamespacePath::root(),
-            SessionLink::new(Ear(Rc::default()).start().recipient()),
-            Arc::new(Handshake::new(
-                "",
-                std::iter::empty(),
-                Arrival { at: UNIX_EPOCH, address: None, secure: false },
-                0,
-            )),
-            None,
-            true,
-        );
-        let member = life.workers[worker].add_member(Arc::new(info), slot);
-        let connect = self.connect_command(who, from, member, fresh_pid, claim);
-        self.tell(life, worker, connect);
         let old = self.clients[who].connection.replace(Connection { worker, slot, line: line.clone(), is_cut: false });
         if let Some(old) = old {
             // Its session ends when it likes; here, at once.
+            let socket = self.clients[who].socket;
+            self.tell(life, old.worker, HubCommand::Disconnect { slot: old.slot, socket, forever: false, rooms: None });
             life.workers[old.worker].close_slot(old.slot);
         }
-        while line.connected.get().is_none() {
-            tokio::task::yield_now().await;
+        if claim.is_some() && matches!(line.answered().await, Outcome::Connected { recovered: true, .. }) {
+            return;
         }
+        // As a session does: it is another socket, and is told so. Nothing from before is owed.
+        let pid = PrivateId::from_random(self.draw());
+        let socket = SocketId::from_random(self.draw());
         let client = &mut self.clients[who];
-        client.has_session = true;
-        if line.connected.get() != Some(true) {
-            // It is told, so nothing from before is owed.
-            client.pid = fresh_pid;
-            client.offset = None;
-            client.rooms.clear();
-            client.owed.clear();
-            client.may_see.clear();
-        }
+        (client.pid, client.socket, client.has_session, client.offset) = (pid, socket, true, None);
+        client.rooms.clear();
+        client.owed.clear();
+        client.may_see.clear();
+        self.connect(life, who, worker, slot, Origin::New(pid));
+        line.answered().await;
     }
 
-    fn connect_command(
-        &self,
-        who: usize,
-        from: ReplyTo,
-        member: MemberKey,
-        fresh: PrivateId,
-        claim: Option<Claim>,
-    ) -> HubCommand {
-        let socket = self.clients[who].socket;
-        HubCommand::Connect(Box::new(Connect {
-            from,
-            socket,
-            member,
-            namespace: NamespacePath::root(),
-            pid: Some(fresh),
-            reply: Encoded::text("40"),
-            claim: claim.map(|claim| (claim, Encoded::text("40"))),
-        }))
+    fn connect(&mut self, life: &Life, who: usize, worker: usize, slot: SlotKey, origin: Origin) {
+        let (socket, namespace) = (self.clients[who].socket, NamespacePath::root());
+        let nobody = SessionLink::new(Ear(Rc::default()).start().recipient());
+        let arrival = Arrival { at: UNIX_EPOCH, address: None, secure: false };
+        let handshake = Arc::new(Handshake::new("", std::iter::empty(), arrival, 0));
+        let info = SocketInfo::new(socket, namespace.clone(), nobody, handshake, None, true);
+        let member = life.workers[worker].add_member(Arc::new(info), slot);
+        let (from, reply) = (self.from(slot), Encoded::text("40"));
+        let connect = Connect { from, socket, member, namespace, origin, reply };
+        self.tell(life, worker, HubCommand::Connect(Box::new(connect)));
     }
 
     /// What the client's peer has taken is what it was owed.

@@ -13,7 +13,7 @@ use crate::api::socket::Socket;
 use crate::ids::{NamespacePath, PrivateId, SocketId};
 use crate::log::recovery::NotRecovered;
 use crate::messages::fanout::{FoundSession, Outcome};
-use crate::messages::hub::{Claim, Connect, HubCommand, OwnPacket};
+use crate::messages::hub::{Claim, Connect, HubCommand, Origin, OwnPacket};
 use crate::messages::socket::SocketInfo;
 use crate::protocol::draft::{connect_error, connect_reply};
 use crate::protocol::encoded::Encoded;
@@ -161,14 +161,19 @@ impl Session {
         }
     }
 
-    /// Whom to admit: where middleware declined that `socket` goes on as who it was, a new one, which bears nothing of the other.
+    /// Whom to admit: where middleware declined that `socket` goes on as who it was, a new one.
     fn without_declined_claim(&mut self, socket: SocketId) -> Result<SocketId, &'static str> {
+        match self.presence(socket) {
+            Some(presence) if presence.claim.is_some() && !presence.socket.info().is_recoverable() => self.anew(socket),
+            _ => Ok(socket),
+        }
+    }
+
+    /// Lets the client of `socket` connect as a new socket, which bears nothing of the other but the data that middleware left it.
+    fn anew(&mut self, socket: SocketId) -> Result<SocketId, &'static str> {
         let core = self.core.clone();
         let Some(presence) = self.presence_mut(socket) else { return Ok(socket) };
         let info = presence.socket.info();
-        if presence.claim.is_none() || info.is_recoverable() {
-            return Ok(socket);
-        }
         let id = random().map(SocketId::from_random).map_err(|_| NO_RANDOM_BYTES)?;
         let (info, namespace) = (info.anew(id), info.namespace.clone());
         presence.claim = None;
@@ -190,12 +195,12 @@ impl Session {
         let info = presence.socket.info().clone();
         let is_recoverable = self.core.recovery && info.is_recoverable();
         let (parser, namespace) = (self.core.parser, info.namespace.clone());
-        let reply = |pid: PrivateId| connect_reply(parser, &namespace, &id.to_string(), Some(&pid.to_string()));
-        let claim = presence.claim.as_deref().filter(|_| is_recoverable).map(|claim| (*claim, reply(claim.pid)));
-        let (pid, reply) = match is_recoverable {
-            true => (Some(pid), reply(pid)),
-            false => (None, connect_reply(parser, &namespace, &id.to_string(), None)),
+        let (origin, pid) = match presence.claim.as_deref() {
+            _ if !is_recoverable => (Origin::Bare, None),
+            Some(claim) => (Origin::Claimed(*claim), Some(claim.pid)),
+            None => (Origin::New(pid), Some(pid)),
         };
+        let reply = connect_reply(parser, &namespace, &id.to_string(), pid.map(|pid| pid.to_string()).as_deref());
         let (worker, slot) = (self.registration.worker.clone(), self.registration.slot);
         if presence.layers.observes_outgoing() {
             worker.observe(slot);
@@ -204,7 +209,7 @@ impl Session {
         let now = Instant::now();
         self.gate.submit(now, reply.frame().len(), Waiter::Connect(id), move |from| {
             let member = worker.add_member(info, slot);
-            HubCommand::Connect(Box::new(Connect { from, socket: id, member, namespace, pid, reply, claim }))
+            HubCommand::Connect(Box::new(Connect { from, socket: id, member, namespace, origin, reply }))
         });
         // Behind it: middleware may have given it some data.
         self.keep_data(id, now);
@@ -253,9 +258,19 @@ impl Session {
                 }
                 None => self.state.opened(socket),
             },
+            Outcome::ClaimLost => return self.on_claim_lost(socket, ctx),
             outcome => self.close(DisconnectReason::ForcedServerClose, &format!("hub refused: {outcome:?}"), ctx),
         }
         self.keep_data(socket, now);
+    }
+
+    /// Who was to go on where it was went for good, or fell out of the journal, while middleware ran.
+    fn on_claim_lost(&mut self, socket: SocketId, ctx: &mut Context<Self>) {
+        self.registration.forget(socket);
+        match self.anew(socket) {
+            Ok(id) => self.admit(id, ctx),
+            Err(detail) => self.close(DisconnectReason::ForcedServerClose, detail, ctx),
+        }
     }
 }
 

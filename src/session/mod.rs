@@ -115,11 +115,8 @@ struct Presence {
 impl Presence {
     /// The hub knows it now. Gives the handler to run.
     fn connected(&mut self, recovered: bool) -> Option<Handling<()>> {
+        self.claim = None;
         let info = self.socket.info();
-        if self.claim.take().is_some() && !recovered {
-            // What middleware saw with it stays, and is kept with the new session.
-            info.set_data(info.data());
-        }
         info.set_recovered(recovered);
         info.set_connected(true);
         self.layers.connection().cloned()

@@ -1,8 +1,12 @@
 //! Recovery on: events bear tokens, and tokens only grow. Recovery off: no event bears one.
 
-use stentor::{Args, Event, Offset, Recovery, Server};
+use std::sync::Arc;
 
-use crate::support::{Client, Hub, Packet, Transport, on_every_transport};
+use serde_json::{Value, json};
+use stentor::{Args, ConnectError, Event, Offset, Recovery, Server};
+use tokio::sync::Notify;
+
+use crate::support::{Client, Hub, Packet, Transport, on_every_transport, report};
 
 /// A hub whose `emit` emits to the client in every way there is.
 fn hub(recovery: Recovery) -> Hub {
@@ -156,5 +160,58 @@ fn members_of_a_room_see_the_same_token() {
         let here = token(&mut one, r#"42["everybody","two",2,""#);
         assert_eq!(token(&mut other, r#"42["everybody","two",2,""#), here);
         drop((one, other));
+    });
+}
+
+#[test]
+fn who_is_gone_for_good_while_it_is_let_in_again_is_another_socket_that_keeps_what_middleware_gave_it() {
+    let (tell, told) = report();
+    let go = Arc::new(Notify::new());
+    let hub = Hub::start(
+        |builder| builder.recovery(Recovery::memory()),
+        |io| {
+            let go = go.clone();
+            io.of("/")
+                .with(move |socket| {
+                    let (go, tell) = (go.clone(), tell.clone());
+                    async move {
+                        if socket.recovered() {
+                            tell.say(socket.id().to_string());
+                            go.notified().await;
+                            socket.set_data(&"from middleware").map_err(|_| ConnectError::new("no data"))?;
+                        }
+                        Ok(())
+                    }
+                })
+                .on("me", |socket, event: Event<()>| async move {
+                    let data: Option<String> = socket.data()?;
+                    event.ack.send((socket.id().to_string(), data, socket.recovered()))?;
+                    Ok(())
+                });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut before = hub.open(transport);
+        let first = before.connect("");
+        let mut after = hub.open(transport);
+        after.send(&format!(r#"40{}"#, json!({ "pid": first["pid"] })));
+        assert_eq!(told.next(), first["sid"].as_str().unwrap(), "middleware sees who it was");
+        // Its DISCONNECT over the old connection was on its way all the time.
+        before.send("41");
+        before.settle();
+        go.notify_one();
+        let reply: Value = serde_json::from_str(&after.recv_text()[2..]).unwrap();
+        assert_ne!(reply["sid"], first["sid"]);
+        assert_ne!(reply["pid"], first["pid"]);
+        after.send(r#"421["me"]"#);
+        let sid = reply["sid"].as_str().unwrap();
+        after.expect(&format!(r#"431["{sid}","from middleware",false]"#));
+        // What middleware gave it is kept with the new one.
+        after.send("1");
+        go.notify_one();
+        let mut again = hub.open(transport);
+        let back = again.connect_with("", &json!({ "pid": reply["pid"] }).to_string());
+        assert_eq!((&back["sid"], &back["pid"]), (&reply["sid"], &reply["pid"]));
+        assert_eq!(told.next(), sid);
     });
 }
