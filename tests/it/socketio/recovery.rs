@@ -178,7 +178,7 @@ fn who_is_gone_for_good_while_it_is_let_in_again_is_another_socket_that_keeps_wh
                         if socket.recovered() {
                             tell.say(socket.id().to_string());
                             go.notified().await;
-                            socket.set_data(&"from middleware").map_err(|_| ConnectError::new("no data"))?;
+                            socket.set_data("from middleware").map_err(|_| ConnectError::new("no data"))?;
                         }
                         Ok(())
                     }
