@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-rust test-node test-browser test-python interop chromium lint clients
-.PHONY: test-torture torture torture-planted compare-recovery bench fuzz clean
+.PHONY: test-torture torture torture-planted compare-recovery bench peers fuzz clean
 
 CLIENTS := tests/clients
 NODE_STAMP := $(CLIENTS)/node_modules/.stamp
@@ -12,6 +12,9 @@ BROWSER_STAMP := $(BROWSER)/node_modules/.stamp
 CHROMIUM ?= /usr/bin/chromium
 TORTURE := tests/torture
 TORTURE_STAMP := $(TORTURE)/node_modules/.stamp
+PEERS := benches/peers
+PEERS_STAMP := $(PEERS)/node_modules/.stamp
+OXIDE := $(PEERS)/oxide
 VENV := $(CLIENTS)/python/.venv
 PYTHON_STAMP := $(VENV)/.stamp
 PORT ?= 3000
@@ -73,8 +76,8 @@ lint: ## formatting, clippy and documentation, warnings are errors
 clients: $(NODE_STAMP) $(BROWSER_STAMP) $(TORTURE_STAMP) $(PYTHON_STAMP) ## install the clients that the tests use, from their lock files
 	@echo "clients: ready in $(CLIENTS)/node_modules, $(BROWSER)/node_modules, $(TORTURE)/node_modules and $(VENV)"
 
-$(NODE_STAMP) $(BROWSER_STAMP) $(TORTURE_STAMP): %/node_modules/.stamp: %/package.json %/package-lock.json
-	@echo "clients: installing from npm into $*/node_modules"
+$(NODE_STAMP) $(BROWSER_STAMP) $(TORTURE_STAMP) $(PEERS_STAMP): %/node_modules/.stamp: %/package.json %/package-lock.json
+	@echo "npm: installing into $*/node_modules"
 	@cd $* && npm ci --no-audit --no-fund
 	@touch $@
 
@@ -105,6 +108,15 @@ bench: ## the load bench against the release build
 	cargo build --release
 	cargo bench --bench load
 
+peers: $(PEERS_STAMP) $(OXIDE)/target/oxide ## install and build the servers that the bench compares with
+	@echo "peers: ready in $(PEERS)"
+
+# One build folder for both: only the allocator and the last crate differ.
+$(OXIDE)/target/oxide: $(OXIDE)/Cargo.toml $(OXIDE)/Cargo.lock $(OXIDE)/src/main.rs
+	@echo "peers: building socketioxide, with mimalloc and without"
+	@cd $(OXIDE) && cargo build --release --locked --features mimalloc && cp target/release/oxide target/oxide-mimalloc
+	@cd $(OXIDE) && cargo build --release --locked && cp target/release/oxide target/oxide
+
 fuzz: ## every decoder under the fuzzer, MAX_TIME=60 seconds each (installs cargo-fuzz); see fuzz/README.md
 	@command -v cargo-fuzz > /dev/null || { echo "fuzz: installing cargo-fuzz into cargo's bin folder"; cargo install --locked cargo-fuzz; }
 	@for target in $(FUZZ_TARGETS); do \
@@ -117,5 +129,6 @@ fuzz: ## every decoder under the fuzzer, MAX_TIME=60 seconds each (installs carg
 
 clean: ## remove everything that was built or installed
 	cargo clean
+	rm -rf $(PEERS)/node_modules $(OXIDE)/target
 	rm -rf fuzz/target fuzz/found fuzz/artifacts
 	rm -rf $(CLIENTS)/node_modules $(BROWSER)/node_modules $(TORTURE)/node_modules screenshots $(VENV) $(CLIENTS)/python/__pycache__

@@ -24,7 +24,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
 
 fn measure_with(in_flight: u32, options: &Options, report: &mut Report) -> Result<(), Failure> {
     process::allow_descriptors(CONNECTIONS)?;
-    let server = Server::under_test(options, &[])?;
+    let server = Server::under_test(options, process::PING_INTERVAL)?;
     let mut fleet = Fleet::open(server.address, CONNECTIONS, |_| None)?;
     let mut load = Echo::default();
 

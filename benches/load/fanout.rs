@@ -30,7 +30,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
 fn measure_with(publishers: usize, options: &Options, report: &mut Report) -> Result<(), Failure> {
     let members = options.members;
     process::allow_descriptors(members + publishers)?;
-    let server = Server::under_test(options, &[])?;
+    let server = Server::under_test(options, process::PING_INTERVAL)?;
     let room = move |index| (index < members).then(|| "hall".to_owned());
     let mut fleet = Fleet::open(server.address, members + publishers, room)?;
     let mut load = Fanout::new(members, publishers, options.window);

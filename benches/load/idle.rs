@@ -11,7 +11,7 @@ use crate::report::{self, Report, line, micros_each, rounded, title};
 
 const ROOM_MEMBERS: usize = 100;
 /// Short, so that three of them fit into a run; the cost of a ping does not depend on it.
-const PING_INTERVAL: &str = "5s";
+const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// A running server may have a longer one than anybody wants to wait for.
 const PING_INTERVAL_MAX: Duration = Duration::from_secs(10);
 const INTERVALS: u32 = 3;
@@ -23,7 +23,7 @@ const HEARTBEAT_MICROS_BUDGET: f64 = 10.0;
 pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Failure> {
     let connections = options.connections;
     process::allow_descriptors(connections)?;
-    let server = Server::under_test(options, &["--ping-interval", PING_INTERVAL])?;
+    let server = Server::under_test(options, PING_INTERVAL)?;
     let (empty, cpu) = (server.memory()?, server.cpu()?);
     let rooms = connections.div_ceil(ROOM_MEMBERS);
     let mut fleet = Fleet::open(server.address, connections, move |index| Some(format!("room-{}", index % rooms)))?;

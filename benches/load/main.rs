@@ -9,11 +9,12 @@
 //! or out of order. A figure over its budget is marked and does not fail the run: a timing is a bench, never a test.
 //!
 //! - `options`: the command line.
-//! - `process`: the server under test, from start to kill, and what /proc says about it.
+//! - `contender`: the servers that can be measured. `process`: the one under test, from start to kill, and what /proc says about it.
 //! - `wire`: bytes of the handshake and of websocket frames. `connection`: one client. `fleet`: all of them and the poll.
 //! - `fanout`, `echo`, `idle`, `resume`: the loads. `payload`: what their events carry. `report`: their figures beside the budgets.
 
 mod connection;
+mod contender;
 mod echo;
 mod fanout;
 mod fleet;

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::Failure;
+use crate::contender::Contender;
 
-const USAGE: &str = "usage: cargo bench --bench load -- [fanout|echo|idle|resume|all]… [--recovery off|memory|disk] [--workers 1] \
+const USAGE: &str = "usage: cargo bench --bench load -- [fanout|echo|idle|resume|all]… \
+[--server stentor|stentor-disk|node|bun|bare|oxide|oxide-mimalloc] [--recovery off|memory|disk] [--workers 1] \
 [--seconds 8] [--window 1] [--connections 10000] [--members 1000] [--url 127.0.0.1:PORT --pid PID]
 The server is $STENTOR_BIN, or `stentor` in the target directory of this bench. One that already runs is not pinned here: \
 start it under `taskset -c 0`, for idle with a ping interval of 10 s or less.";
@@ -46,6 +48,7 @@ pub(crate) struct Running {
 
 pub(crate) struct Options {
     pub(crate) loads: Vec<Load>,
+    pub(crate) server: Contender,
     pub(crate) recovery: Recovery,
     pub(crate) workers: usize,
     /// Length of each measured interval, after a warm-up that is not counted.
@@ -64,6 +67,7 @@ impl Options {
     pub(crate) fn parse(arguments: &[String]) -> Result<Self, Failure> {
         let mut options = Self {
             loads: Vec::new(),
+            server: Contender::Stentor,
             recovery: Recovery::Off,
             workers: 1,
             measured: Duration::from_secs(8),
@@ -90,6 +94,10 @@ impl Options {
                 "idle" => options.add(&[Load::Idle]),
                 "resume" => options.add(&[Load::Resume]),
                 "all" => options.add(&[Load::Fanout, Load::Echo, Load::Idle]),
+                "--server" => {
+                    let given = value("a server of the table in benches/load/contender.rs")?;
+                    options.server = Contender::named(&given.1).ok_or_else(|| refusal(&given))?;
+                }
                 "--recovery" => {
                     options.recovery = match value("off, memory or disk")? {
                         (_, word, _) if word == "off" => Recovery::Off,
@@ -125,6 +133,9 @@ impl Options {
         if options.loads.is_empty() {
             options.add(&[Load::Fanout, Load::Echo, Load::Idle]);
         }
+        if options.server == Contender::StentorDisk {
+            options.recovery = Recovery::Disk;
+        }
         options.running = match (address, pid) {
             (Some(address), Some(pid)) => Some(Running { address, pid: pid as i32 }),
             (None, None) => None,
@@ -137,7 +148,10 @@ impl Options {
     pub(crate) fn setting(&self) -> String {
         match self.running {
             Some(running) => format!("recovery {}, process {}", self.recovery.word(), running.pid),
-            None => format!("recovery {}, workers {}", self.recovery.word(), self.workers),
+            None if self.server.is_stentor() => {
+                format!("stentor, recovery {}, workers {}", self.recovery.word(), self.workers)
+            }
+            None => self.server.word().to_owned(),
         }
     }
 

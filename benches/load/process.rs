@@ -16,6 +16,8 @@ use crate::options::Options;
 
 const SERVER_CPU: usize = 0;
 const GENERATOR_CPU: usize = 1;
+/// Socket.IO's default.
+pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(25);
 const START_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The server under test. Dropping it kills what it started, also on the way out of an error.
@@ -45,35 +47,27 @@ pub(crate) struct Memory {
 }
 
 impl Server {
-    /// A fresh server for one measurement, with `extra` on its command line; or the running one, if that was asked for. A
-    /// process that somebody else started is only looked at: not pinned, not killed.
-    pub(crate) fn under_test(options: &Options, extra: &[&str]) -> Result<Self, Failure> {
+    /// A fresh server for one measurement; or the running one, if that was asked for. A process that somebody else started is
+    /// only looked at: not pinned, not killed.
+    pub(crate) fn under_test(options: &Options, ping_interval: Duration) -> Result<Self, Failure> {
         let mut server = match options.running {
             Some(running) => Self { address: running.address, pid: running.pid, child: None, data: PathBuf::new() },
-            None => Self::spawn(options, extra)?,
+            None => Self::spawn(options, ping_interval)?,
         };
         pin(GENERATOR_CPU);
         server.wait_until_it_accepts()?;
         Ok(server)
     }
 
-    fn spawn(options: &Options, extra: &[&str]) -> Result<Self, Failure> {
-        let binary = binary()?;
+    fn spawn(options: &Options, ping_interval: Duration) -> Result<Self, Failure> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let data = std::env::temp_dir().join(format!("stentor-load-{port}"));
-        let mut command = Command::new(&binary);
-        command
-            .args(["serve", "--host", "127.0.0.1", "--log-level", "warn", "--recovery", options.recovery.word()])
-            .args(["--port", &port.to_string(), "--workers", &options.workers.to_string()])
-            .arg("--data-dir")
-            .arg(&data)
-            .args(extra)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
+        let mut command = options.server.command(options, port, ping_interval, &data)?;
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         die_with_parent(&mut command);
         // A child inherits the affinity of the thread that forks it, so that no thread of it ever ran elsewhere.
         pin(SERVER_CPU);
-        let child = command.spawn().map_err(|error| format!("cannot start {}: {error}", binary.display()))?;
+        let child = command.spawn().map_err(|error| format!("cannot start {:?}: {error}", command.get_program()))?;
         let pid = i32::try_from(child.id())?;
         Ok(Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), pid, child: Some(child), data })
     }
@@ -160,22 +154,6 @@ pub(crate) fn allow_descriptors(connections: usize) -> Result<(), Failure> {
         .into()),
         _ => Ok(()),
     }
-}
-
-fn binary() -> Result<PathBuf, Failure> {
-    let path = match std::env::var_os("STENTOR_BIN") {
-        Some(path) => PathBuf::from(path),
-        None => {
-            // The bench is target/release/deps/load-…, the server target/release/stentor.
-            let bench = std::env::current_exe()?;
-            bench.ancestors().nth(2).unwrap_or(&bench).join("stentor")
-        }
-    };
-    if path.is_file() {
-        return Ok(path);
-    }
-    let path = path.display();
-    Err(format!("no server at {path}: build it with `cargo build --release`, or name it in STENTOR_BIN").into())
 }
 
 /// A generator that is killed must not leave a server behind: it would keep CPU 0 busy under the next measurement.

@@ -30,7 +30,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     }
     let count = options.connections;
     process::allow_descriptors(count + 1)?;
-    let server = Server::under_test(options, &["--recovery-window", "10m"])?;
+    let server = Server::under_test(options, process::PING_INTERVAL)?;
     let mut live = Fleet::open(server.address, 1, |_| Some("live".to_owned()))?;
     let mut probe = Probe::default();
     let mut fleet = Fleet::open(server.address, count, |_| Some("hall".to_owned()))?;

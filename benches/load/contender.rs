@@ -1,0 +1,107 @@
+//! The servers that can be measured: what each is called, and how it is started. `benches/peers` has the sources of those
+//! that are not ours, `make peers` builds them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::Failure;
+use crate::options::Options;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Contender {
+    Stentor,
+    /// With recovery from a journal on disk.
+    StentorDisk,
+    Node,
+    Bun,
+    Bare,
+    Oxide,
+    OxideMimalloc,
+}
+
+impl Contender {
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Stentor, Self::StentorDisk, Self::Node, Self::Bun, Self::Bare, Self::Oxide, Self::OxideMimalloc];
+
+    pub(crate) fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|contender| contender.word() == word)
+    }
+
+    /// The value of `--server`.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Stentor => "stentor",
+            Self::StentorDisk => "stentor-disk",
+            Self::Node => "node",
+            Self::Bun => "bun",
+            Self::Bare => "bare",
+            Self::Oxide => "oxide",
+            Self::OxideMimalloc => "oxide-mimalloc",
+        }
+    }
+
+    pub(crate) fn is_stentor(self) -> bool {
+        matches!(self, Self::Stentor | Self::StentorDisk)
+    }
+
+    /// The command that serves on `port` of 127.0.0.1, with `data` as the folder for whatever it keeps.
+    pub(crate) fn command(
+        self,
+        options: &Options,
+        port: u16,
+        ping_interval: Duration,
+        data: &Path,
+    ) -> Result<Command, Failure> {
+        let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
+        let bun = peers.join("node_modules/.bin/bun");
+        let mut command = match self {
+            Self::Stentor | Self::StentorDisk => {
+                let mut command =
+                    Command::new(existing(stentor()?, "`cargo build --release`, or name it in STENTOR_BIN")?);
+                command
+                    .args(["serve", "--host", "127.0.0.1", "--log-level", "warn"])
+                    .args(["--recovery", options.recovery.word(), "--recovery-window", "10m"])
+                    .args(["--port", &port.to_string(), "--workers", &options.workers.to_string()])
+                    .args(["--ping-interval", &format!("{}ms", ping_interval.as_millis())])
+                    .arg("--data-dir")
+                    .arg(data);
+                return Ok(command);
+            }
+            Self::Node => {
+                existing(peers.join("node_modules/socket.io"), "`make peers`")?;
+                let mut command = Command::new("node");
+                command.env("NODE_ENV", "production").arg(peers.join("node.mjs"));
+                command
+            }
+            Self::Bun | Self::Bare => {
+                let mut command = Command::new(existing(bun, "`make peers`")?);
+                command.env("NODE_ENV", "production").arg(peers.join(format!("{}.mjs", self.word())));
+                command
+            }
+            Self::Oxide | Self::OxideMimalloc => {
+                Command::new(existing(peers.join("oxide/target").join(self.word()), "`make peers`")?)
+            }
+        };
+        command.args([port.to_string(), ping_interval.as_millis().to_string()]);
+        Ok(command)
+    }
+}
+
+fn stentor() -> Result<PathBuf, Failure> {
+    Ok(match std::env::var_os("STENTOR_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => {
+            // The bench is target/release/deps/load-…, the server target/release/stentor.
+            let bench = std::env::current_exe()?;
+            bench.ancestors().nth(2).unwrap_or(&bench).join("stentor")
+        }
+    })
+}
+
+fn existing(path: PathBuf, remedy: &str) -> Result<PathBuf, Failure> {
+    match path.exists() {
+        true => Ok(path),
+        false => Err(format!("nothing at {}: build it with {remedy}", path.display()).into()),
+    }
+}
