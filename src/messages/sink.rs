@@ -5,6 +5,7 @@
 use std::io;
 use std::pin::Pin;
 
+use bytes::Bytes;
 use futures_core::Stream;
 
 use crate::protocol::encoded::Encoded;
@@ -84,6 +85,8 @@ pub(crate) struct Connection {
     pub sink: Box<dyn FrameSink>,
     /// The reading half. Ends after the first item that says so.
     pub incoming: Pin<Box<dyn Stream<Item = Incoming>>>,
+    /// What the peer must have before any packet: the transport's own answer, which then shares a write with the first of them.
+    pub answer: Bytes,
 }
 
 /// A connection that was accepted on some worker and travels to its session's.

@@ -189,16 +189,17 @@ impl Session {
             return;
         }
         let Some(presence) = self.presence(id) else { return };
-        let Ok(pid) = random().map(PrivateId::from_random) else {
-            return self.close(DisconnectReason::ForcedServerClose, NO_RANDOM_BYTES, ctx);
-        };
         let info = presence.socket.info().clone();
-        let is_recoverable = self.core.recovery && info.is_recoverable();
         let (parser, namespace) = (self.core.parser, info.namespace.clone());
         let (origin, pid) = match presence.claim.as_deref() {
-            _ if !is_recoverable => (Origin::Bare, None),
+            _ if !self.core.recovery || !info.is_recoverable() => (Origin::Bare, None),
             Some(claim) => (Origin::Claimed(*claim), Some(claim.pid)),
-            None => (Origin::New(pid), Some(pid)),
+            None => {
+                let Ok(pid) = random().map(PrivateId::from_random) else {
+                    return self.close(DisconnectReason::ForcedServerClose, NO_RANDOM_BYTES, ctx);
+                };
+                (Origin::New(pid), Some(pid))
+            }
         };
         let reply = connect_reply(parser, &namespace, &id.to_string(), pid.map(|pid| pid.to_string()).as_deref());
         let (worker, slot) = (self.registration.worker.clone(), self.registration.slot);

@@ -5,6 +5,7 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Instant;
 
 use actix::{AsyncContext, Context};
+use bytes::Bytes;
 use futures_core::Stream;
 use tokio::sync::oneshot;
 
@@ -82,8 +83,9 @@ impl Session {
     /// The session begins on a websocket.
     pub(super) fn take_first_websocket(&mut self, handover: Box<dyn Handover>, ctx: &mut Context<Self>) {
         match self.settle(handover, ctx) {
-            Some((number, sink)) => {
+            Some((number, sink, answer)) => {
                 self.transport = Transport::Websocket(number);
+                self.registration.worker.begin_with(self.registration.slot, answer);
                 self.registration.worker.set_drainer(self.registration.slot, sink);
             }
             None => self.on_connection_ended(DisconnectReason::TransportError, "socket could not be taken over", ctx),
@@ -98,22 +100,28 @@ impl Session {
             return;
         }
         match self.settle(handover, ctx) {
-            Some((number, sink)) => {
+            Some((number, sink, answer)) => {
+                debug_assert!(answer.is_empty(), "whoever asks for an upgrade has had its answer");
                 self.candidate = Some(Box::new(Candidate { number, sink, outbox: Outbox::default() }))
             }
             None => self.state.on_candidate_closed(),
         }
     }
 
-    fn settle(&mut self, handover: Box<dyn Handover>, ctx: &mut Context<Self>) -> Option<(u32, Box<dyn FrameSink>)> {
-        let Connection { sink, incoming } = handover
+    /// Number and writing half of a new connection, and what it must begin with.
+    fn settle(
+        &mut self,
+        handover: Box<dyn Handover>,
+        ctx: &mut Context<Self>,
+    ) -> Option<(u32, Box<dyn FrameSink>, Bytes)> {
+        let Connection { sink, incoming, answer } = handover
             .settle()
             .inspect_err(|error| log::warn!("socket not taken over sid={:?} error={error}", self.registration.id))
             .ok()?;
         self.connections += 1;
         let number = self.connections;
         ctx.add_stream(NumberedStream { number, incoming });
-        Some((number, sink))
+        Some((number, sink, answer))
     }
 
     /// Something came in over connection `number`.

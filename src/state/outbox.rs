@@ -35,10 +35,10 @@ const CONTROL_PACKETS_MAX: usize = 32;
 #[error("{CONTROL_PACKETS_MAX} control packets wait already")]
 pub(crate) struct ControlFull;
 
-/// Packets in the order in which they will leave: the one partly written, control packets, events.
+/// Packets in the order in which they will leave: what is partly written, control packets, events.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    /// What is left of the packet that a socket took only in part; nothing may stand before it.
+    /// What is left of a packet that a socket took only in part, or of what its connection begins with; nothing may stand before it.
     partial: Option<Bytes>,
     /// Pings, pongs, probes, noops, close: they precede queued events (Engine.IO v4, heartbeats and "close").
     control: VecDeque<Encoded>,
@@ -56,6 +56,12 @@ impl Outbox {
         self.events.extend(message.packets().cloned());
         self.event_bytes += wanted;
         Ok(())
+    }
+
+    /// Bytes with which a connection that has had nothing yet begins.
+    pub(crate) fn begin_with(&mut self, bytes: Bytes) {
+        debug_assert!(self.partial.is_none());
+        self.partial = Some(bytes).filter(|bytes| !bytes.is_empty());
     }
 
     /// Queues a packet ahead of all events.

@@ -127,7 +127,7 @@ impl Endpoint {
     }
 
     /// Whether the server is not closing.
-    pub(crate) fn accepting(&self) -> Result<(), Refusal> {
+    fn accepting(&self) -> Result<(), Refusal> {
         if self.accepting.load(Ordering::Relaxed) { Ok(()) } else { Err(Refusal::Closing) }
     }
 

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Recipient};
+use bytes::Bytes;
 
 use crate::ids::{MemberKey, SlotKey, SocketId, WorkerId};
 use crate::limits::Limits;
@@ -126,6 +127,11 @@ impl Worker {
         // Dropped outside the borrow: a drainer's end may wake others.
         let closed = self.slots.borrow_mut().close(slot);
         drop(closed);
+    }
+
+    /// What a connection that drains the outbox must begin with, in front of every packet.
+    pub(crate) fn begin_with(&self, slot: SlotKey, answer: Bytes) {
+        self.slots.borrow_mut().begin_with(slot, answer);
     }
 
     /// Gives the outbox a drainer, which takes what waits right away. Returns the drainer that it had.

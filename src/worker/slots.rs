@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::ids::{Lsn, MemberKey, Offset, SlotKey, SocketId};
 use crate::limits::Limits;
 use crate::messages::fanout::Replay;
@@ -188,6 +190,12 @@ impl Slots {
 
     pub(super) fn last_offset(&self, key: SlotKey) -> Option<Offset> {
         self.get(key).and_then(|slot| slot.last_offset)
+    }
+
+    pub(super) fn begin_with(&mut self, key: SlotKey, answer: Bytes) {
+        if let Some(slot) = self.get_mut(key) {
+            slot.outbox.begin_with(answer);
+        }
     }
 
     pub(super) fn set_drainer(&mut self, key: SlotKey, sink: Option<Box<dyn FrameSink>>) -> Option<Box<dyn FrameSink>> {

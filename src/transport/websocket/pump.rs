@@ -221,7 +221,7 @@ impl Handover for PumpHandover {
             ended: false,
         };
         let sink = PumpSink { shared, to_pump: Some(self.to_pump), reading: self.reading, bytes_max: self.bytes_max };
-        Ok(Connection { sink: Box::new(sink), incoming: Box::pin(incoming) })
+        Ok(Connection { sink: Box::new(sink), incoming: Box::pin(incoming), answer: Bytes::new() })
     }
 }
 
@@ -388,7 +388,7 @@ mod tests {
     fn ends() -> Ends {
         let limits = Limits { pump_bytes_max: BYTES_MAX, ..Limits::default() };
         let (pump, handover, to_session) = channels(&limits);
-        let Connection { sink, incoming } = Box::new(handover).settle().unwrap();
+        let Connection { sink, incoming, .. } = Box::new(handover).settle().unwrap();
         Ends { sink, incoming, pump, to_session }
     }
 

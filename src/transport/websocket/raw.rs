@@ -14,7 +14,7 @@ use actix_http::h1::{Codec, Message};
 use actix_http::header;
 use actix_http::ws::handshake;
 use actix_http::{Request, Response, StatusCode};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use socket2::SockRef;
 use tokio::io::{AsyncWriteExt, Interest};
@@ -56,14 +56,18 @@ pub(crate) async fn on_upgrade(
             return refuse(framed, refusal.upgrade_status(), refusal.message(), limits).await;
         }
     };
-    switch_protocols(&mut framed, response, limits).await?;
-    let handover = Box::new(RawHandover::new(framed, limits)?);
+    Pin::new(&mut framed).write(Message::Item((response, BodySize::None)))?;
     match admitted {
-        // The session may be on another worker: the socket moves there. If it has ended meanwhile, the socket is dropped.
-        Admitted::Session(link) => drop(link.post(SessionCommand::Websocket(handover))),
-        // The client may have taken its time to take the answer: a server that has closed meanwhile drops the socket as well.
-        Admitted::Newcomer(_) if endpoint.accepting().is_err() => {}
-        Admitted::Newcomer(newcomer) => drop(endpoint.open(newcomer, Opening::Websocket(handover))),
+        Admitted::Session(link) => {
+            flush(&mut framed, limits).await?;
+            // The session may be on another worker: the socket moves there. If it has ended meanwhile, the socket is dropped.
+            let handover = RawHandover::new(framed, Accepted::elsewhere, limits)?;
+            let _ = link.post(SessionCommand::Websocket(Box::new(handover)));
+        }
+        Admitted::Newcomer(newcomer) => {
+            let handover = RawHandover::new(framed, |socket| Ok(Accepted::Here(socket)), limits)?;
+            drop(endpoint.open(newcomer, Opening::Websocket(Box::new(handover))));
+        }
     }
     Ok(())
 }
@@ -80,12 +84,7 @@ async fn accept(endpoint: &Endpoint, request: &Request) -> Result<(Admitted, Res
     Ok((admitted, response.finish().drop_body()))
 }
 
-async fn switch_protocols(
-    framed: &mut Framed<TcpStream, Codec>,
-    response: Response<()>,
-    limits: &Limits,
-) -> io::Result<()> {
-    Pin::new(&mut *framed).write(Message::Item((response, BodySize::None)))?;
+async fn flush(framed: &mut Framed<TcpStream, Codec>, limits: &Limits) -> io::Result<()> {
     let flushed = std::future::poll_fn(|cx| Pin::new(&mut *framed).flush(cx));
     tokio::time::timeout(limits.upgrade_answer_timeout, flushed).await?
 }
@@ -111,9 +110,25 @@ async fn refuse(
     tokio::time::timeout(limits.upgrade_answer_timeout, written).await.unwrap_or(Ok(()))
 }
 
+/// A socket that is no longer HTTP's.
+enum Accepted {
+    /// Its session is on the thread that accepted it, and known to its reactor.
+    Here(TcpStream),
+    /// Its session may be anywhere.
+    Elsewhere(std::net::TcpStream),
+}
+
+impl Accepted {
+    fn elsewhere(socket: TcpStream) -> io::Result<Self> {
+        Ok(Self::Elsewhere(socket.into_std()?))
+    }
+}
+
 /// A socket between the worker that accepted it and the one that will drive it.
 struct RawHandover {
-    stream: std::net::TcpStream,
+    socket: Accepted,
+    /// The answer to the handshake, where it has not been written.
+    answer: Bytes,
     /// What the client had sent already.
     read_already: BytesMut,
     payload_bytes_max: usize,
@@ -122,10 +137,15 @@ struct RawHandover {
 }
 
 impl RawHandover {
-    fn new(framed: Framed<TcpStream, Codec>, limits: &Limits) -> io::Result<Self> {
+    fn new(
+        framed: Framed<TcpStream, Codec>,
+        accepted: impl FnOnce(TcpStream) -> io::Result<Accepted>,
+        limits: &Limits,
+    ) -> io::Result<Self> {
         let parts = framed.into_parts();
         Ok(Self {
-            stream: parts.io.into_std()?,
+            socket: accepted(parts.io)?,
+            answer: Bytes::copy_from_slice(&parts.write_buf),
             // A copy, since the parser's buffer has room for more than most sessions ever need.
             read_already: BytesMut::from(&parts.read_buf[..]),
             payload_bytes_max: limits.payload_bytes_max,
@@ -137,13 +157,17 @@ impl RawHandover {
 
 impl Handover for RawHandover {
     fn settle(self: Box<Self>) -> io::Result<Connection> {
-        let socket = SockRef::from(&self.stream);
+        let stream = match self.socket {
+            Accepted::Here(stream) => stream,
+            Accepted::Elsewhere(stream) => TcpStream::from_std(stream)?,
+        };
+        let socket = SockRef::from(&stream);
         // Small frames must not wait for the ack of earlier ones (40 ms, by Nagle's rule).
         socket.set_tcp_nodelay(true)?;
         // Linux doubles what it is told, for its own bookkeeping.
         socket.set_send_buffer_size(self.send_buffer_bytes / 2)?;
         let shared = Rc::new(RawSocket {
-            stream: TcpStream::from_std(self.stream)?,
+            stream,
             reader_waker: RefCell::default(),
             wants_write: Cell::new(false),
             paused: Cell::new(false),
@@ -153,7 +177,8 @@ impl Handover for RawHandover {
         let frames = FrameReader::new(self.read_already, self.payload_bytes_max, self.fragments_max);
         let inbound = Inbound::new(frames);
         let reader = RawReader { shared: shared.clone(), inbound, begun: false, ended: false, reads: 0 };
-        Ok(Connection { sink: Box::new(RawSink { shared }), incoming: Box::pin(reader) })
+        let (sink, incoming) = (Box::new(RawSink { shared }), Box::pin(reader));
+        Ok(Connection { sink, incoming, answer: self.answer })
     }
 }
 
