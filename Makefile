@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-rust test-node test-browser test-python interop chromium lint clients
-.PHONY: test-torture torture torture-planted compare-recovery bench peers fuzz clean
+.PHONY: test-torture torture torture-planted compare-recovery bench load compare compare-all peers fuzz clean
 
 CLIENTS := tests/clients
 NODE_STAMP := $(CLIENTS)/node_modules/.stamp
@@ -20,6 +20,8 @@ PYTHON_STAMP := $(VENV)/.stamp
 PORT ?= 3000
 MAX_TIME ?= 60
 CYCLES ?= 20
+LOAD ?= all
+REPETITIONS ?= 3
 SEED ?= $(shell date +%s)
 SERVER ?= stentor, disk
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
@@ -107,6 +109,18 @@ compare-recovery: $(TORTURE_STAMP) ## 1000 stock clients under drops of 2 s: thi
 bench: ## the load bench against the release build
 	cargo build --release
 	cargo bench --bench load
+
+load: $(PEERS_STAMP) $(OXIDE)/target/oxide ## one load against one server, LOAD="fanout --server node --rate 40" (--help lists what there is)
+	cargo build --release
+	cargo bench --bench load -- $(LOAD)
+
+compare: $(PEERS_STAMP) $(OXIDE)/target/oxide ## this hub and its peers under four loads, into benches/RESULTS.md (15 minutes)
+	cargo build --release
+	cargo bench --bench load -- compare --seconds 3 --repetitions $(REPETITIONS)
+
+compare-all: $(PEERS_STAMP) $(OXIDE)/target/oxide ## the same under all loads (40 minutes)
+	cargo build --release
+	cargo bench --bench load -- compare-all --seconds 3 --repetitions $(REPETITIONS)
 
 peers: $(PEERS_STAMP) $(OXIDE)/target/oxide ## install and build the servers that the bench compares with
 	@echo "peers: ready in $(PEERS)"

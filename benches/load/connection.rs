@@ -1,12 +1,12 @@
 //! One client: its socket, how far it has got, and the bytes that wait for the rest of a frame or for room to be sent.
 //!
-//! It brings itself from the upgrade to the room it was told to join, answers pings, and hands every later packet to the
-//! load. It does not know which load that is.
+//! It brings itself from the upgrade to the room it was told to join (and out of it again, when it only visits), answers
+//! pings, and hands every later packet to the load. It does not know which load that is.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -21,6 +21,9 @@ pub(crate) trait Workload {
 
     /// How many packets have been received so far. While it stands still, the load makes no progress.
     fn received(&self) -> u64;
+
+    /// Every turn: what is sent by the clock, and not in answer to a packet.
+    fn on_time(&mut self, _now: Instant, _outgoing: &mut Outgoing) {}
 }
 
 /// Frames that wait to be written at the end of the current read, in the order in which they were sent.
@@ -38,6 +41,8 @@ pub(crate) struct Shared {
     room_of: Box<dyn Fn(usize) -> Option<String>>,
     /// The credentials of a client that comes back: then it joins nothing.
     auth_of: Box<dyn Fn(usize) -> Option<String>>,
+    /// Connections leave their room again, disconnect and close.
+    pub(crate) only_visits: bool,
     /// The private id of each, where the server gives any.
     pub(crate) pids: Vec<String>,
     /// Clients that came back and are new to the server.
@@ -58,6 +63,9 @@ enum Phase {
     AwaitsConnect,
     AwaitsJoin,
     Settled,
+    AwaitsLeave,
+    AwaitsClose,
+    Gone,
 }
 
 pub(crate) struct Connection {
@@ -103,6 +111,7 @@ impl Shared {
             outgoing: Outgoing::default(),
             room_of: Box::new(room_of),
             auth_of: Box::new(auth_of),
+            only_visits: false,
             pids: Vec::new(),
             strangers: 0,
             settled: 0,
@@ -116,22 +125,8 @@ impl Shared {
 impl Connection {
     /// Starts to connect; the upgrade request leaves once the socket is writable.
     pub(crate) fn start(server: SocketAddr, index: usize) -> Result<Self, Failure> {
-        let socket = Socket::new(Domain::for_address(server), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_nonblocking(true)?;
-        socket.set_tcp_nodelay(true)?;
-        // Ends with a reset, not with minutes of TIME_WAIT that would use up the ports of the next run.
-        socket.set_linger(Some(Duration::ZERO))?;
-        if let Some(source) = source_address(server, index) {
-            socket.bind(&SocketAddr::from((source, 0)).into())?;
-        }
-        match socket.connect(&SockAddr::from(server)) {
-            Err(error) if error.raw_os_error() != Some(EINPROGRESS) => {
-                return Err(format!("connection {index} to {server}: {error}").into());
-            }
-            _ => {}
-        }
         Ok(Self {
-            stream: TcpStream::from_std(socket.into()),
+            stream: connect(server, index)?,
             phase: Phase::AwaitsUpgrade,
             rest: Vec::new(),
             unsent: wire::upgrade_request(&server.to_string(), index),
@@ -139,7 +134,7 @@ impl Connection {
     }
 
     pub(crate) fn is_settled(&self) -> bool {
-        self.phase == Phase::Settled
+        matches!(self.phase, Phase::Settled | Phase::Gone)
     }
 
     /// What this connection waits for, for the error of whoever has waited too long.
@@ -149,7 +144,9 @@ impl Connection {
             Phase::AwaitsOpen => "the Engine.IO open packet",
             Phase::AwaitsConnect => "the CONNECT reply",
             Phase::AwaitsJoin => "the ack of its join",
-            Phase::Settled => "nothing",
+            Phase::AwaitsLeave => "the ack of its leave",
+            Phase::AwaitsClose => "the close frame",
+            Phase::Settled | Phase::Gone => "nothing",
         }
     }
 
@@ -169,6 +166,7 @@ impl Connection {
             buffer[..kept].copy_from_slice(&self.rest);
             let read = self.stream.read(&mut buffer[kept..]);
             let (filled, more) = match read {
+                Ok(0) | Err(_) if self.phase == Phase::Gone => (kept, false),
                 Ok(0) => {
                     return Err("the server closed the connection without a close frame".into());
                 }
@@ -244,6 +242,11 @@ impl Connection {
                 Frame::Text(packet) => self.advance(at, packet, shared)?,
                 Frame::Ping(payload) => shared.outgoing.append(at, |out| wire::push_pong(out, payload)),
                 Frame::Pong => {}
+                Frame::Close(_) if self.phase == Phase::AwaitsClose => {
+                    self.phase = Phase::Gone;
+                    shared.settled += 1;
+                }
+                Frame::Close(payload) => return Err(wire::closed(payload)),
             }
         }
         Ok(used)
@@ -271,7 +274,18 @@ impl Connection {
                     None => Phase::Settled,
                 }
             }
-            Phase::AwaitsJoin if is_join_ack(packet) => Phase::Settled,
+            Phase::AwaitsJoin if is_ack(packet, b"430[{") => match (shared.room_of)(at) {
+                Some(room) if shared.only_visits => {
+                    shared.outgoing.send(at, format!(r#"421["leave","{room}"]"#).as_bytes());
+                    Phase::AwaitsLeave
+                }
+                _ => Phase::Settled,
+            },
+            Phase::AwaitsLeave if is_ack(packet, b"431[{") => {
+                shared.outgoing.send(at, b"41");
+                shared.outgoing.append(at, wire::push_close);
+                Phase::AwaitsClose
+            }
             _ => return Err(unexpected(packet, self.awaited())),
         };
         if self.phase == Phase::Settled {
@@ -281,6 +295,25 @@ impl Connection {
         }
         Ok(())
     }
+}
+
+/// Begins to connect. What is written before it has is refused as not connected.
+pub(crate) fn connect(server: SocketAddr, index: usize) -> Result<TcpStream, Failure> {
+    let socket = Socket::new(Domain::for_address(server), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    // Ends with a reset, not with minutes of TIME_WAIT that would use up the ports of the next run.
+    socket.set_linger(Some(Duration::ZERO))?;
+    if let Some(source) = source_address(server, index) {
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+    }
+    match socket.connect(&SockAddr::from(server)) {
+        Err(error) if error.raw_os_error() != Some(EINPROGRESS) => {
+            return Err(format!("connection {index} to {server}: {error}").into());
+        }
+        _ => {}
+    }
+    Ok(TcpStream::from_std(socket.into()))
 }
 
 pub(crate) fn unexpected(packet: &[u8], expected: &str) -> Failure {
@@ -302,9 +335,9 @@ fn source_address(server: SocketAddr, index: usize) -> Option<Ipv4Addr> {
 }
 
 /// JSON objects have no order: whoever answers may put the members first.
-fn is_join_ack(packet: &[u8]) -> bool {
+fn is_ack(packet: &[u8], start: &[u8]) -> bool {
     let names = |name: &[u8]| packet.windows(name.len()).any(|place| place == name);
-    packet.starts_with(b"430[{") && names(b"\"room\":") && !names(b"\"error\":")
+    packet.starts_with(start) && names(b"\"room\":") && !names(b"\"error\":")
 }
 
 fn pid(reply: &[u8]) -> Option<String> {

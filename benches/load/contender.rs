@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::Failure;
 use crate::options::Options;
+use crate::results::said;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Contender {
@@ -38,6 +39,35 @@ impl Contender {
             Self::Bare => "bare",
             Self::Oxide => "oxide",
             Self::OxideMimalloc => "oxide-mimalloc",
+        }
+    }
+
+    /// What it is, with the versions that are installed.
+    pub(crate) fn about(self) -> String {
+        let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
+        let npm = |package: &str| {
+            let file = peers.join("node_modules").join(package).join("package.json");
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            let version = text.split_once("\"version\": \"").and_then(|(_, rest)| rest.split('"').next());
+            format!("{package} {}", version.unwrap_or("?"))
+        };
+        let oxide = || {
+            let text = std::fs::read_to_string(peers.join("oxide/Cargo.lock")).unwrap_or_default();
+            let after =
+                text.split_once("name = \"socketioxide\"\nversion = \"").and_then(|(_, rest)| rest.split('"').next());
+            format!("socketioxide {}", after.unwrap_or("?"))
+        };
+        match self {
+            Self::Stentor => "this server, recovery off, one worker".to_owned(),
+            Self::StentorDisk => "this server, recovery from a journal on disk, one worker".to_owned(),
+            Self::Node => format!("{} on Node {}", npm("socket.io"), said("node", &["--version"])),
+            Self::Bun => format!("{}, {} on {}", npm("socket.io"), npm("@socket.io/bun-engine"), npm("bun")),
+            Self::Bare => format!(
+                "a websocket server on {} that speaks just enough, with its native publish: a ceiling",
+                npm("bun")
+            ),
+            Self::Oxide => format!("{}, one thread, glibc's allocator", oxide()),
+            Self::OxideMimalloc => format!("{}, one thread, mimalloc", oxide()),
         }
     }
 

@@ -13,11 +13,11 @@ use crate::process::{self, Server};
 use crate::report::{self, Report, Verdict, grouped, line, micros_each, rounded, title};
 
 const CONNECTIONS: usize = 64;
-const IN_FLIGHT: [u32; 2] = [1, 16];
 const WARM_UP: Duration = Duration::from_secs(2);
+
 pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Failure> {
-    for in_flight in IN_FLIGHT {
-        measure_with(in_flight, options, report)?;
+    for in_flight in &options.in_flight {
+        measure_with(*in_flight, options, report)?;
     }
     Ok(())
 }
@@ -26,7 +26,7 @@ fn measure_with(in_flight: u32, options: &Options, report: &mut Report) -> Resul
     process::allow_descriptors(CONNECTIONS)?;
     let server = Server::under_test(options, process::PING_INTERVAL)?;
     let mut fleet = Fleet::open(server.address, CONNECTIONS, |_| None)?;
-    let mut load = Echo::default();
+    let mut load = Echo { payload: options.payload, ..Echo::default() };
 
     fleet.send(|outgoing| load.open_windows(in_flight, outgoing))?;
     fleet.run(WARM_UP, &mut load)?;
@@ -37,13 +37,13 @@ fn measure_with(in_flight: u32, options: &Options, report: &mut Report) -> Resul
     fleet.drain(&mut load, |load| load.missing() == 0)?;
 
     let name = format!("echo {CONNECTIONS} × {in_flight} in flight");
-    let seconds = (end.at - start.at).as_secs_f64();
-    title(&name, format!("100-byte payload, {seconds:.1} s, {}", options.setting()));
+    let seconds = end.moment.since(&start.moment).as_secs_f64();
+    title(&name, format!("{}-byte payload, {seconds:.1} s, {}", options.payload, options.setting()));
     let per_second = acks as f64 / seconds;
     let per_read = acks as f64 / (end.reads - start.reads).max(1) as f64;
     line("acks", format!("{}/s, {} per read", grouped(per_second), rounded(per_read)));
-    report::cpu_line(cpu, acks, "ack", end.at - start.at);
-    report::generator_line(&start, &end, cpu);
+    report::cpu_line(cpu, acks, "ack", end.moment.since(&start.moment));
+    report.trust(&start.moment, &end.moment, cpu);
     report.verdict(&name, &load.verdict());
     report.figure(&name, "acks", per_second, "/s", None);
     report.figure(&name, "CPU per ack", micros_each(cpu.total(), acks), "µs", None);
@@ -53,6 +53,8 @@ fn measure_with(in_flight: u32, options: &Options, report: &mut Report) -> Resul
 
 #[derive(Default)]
 struct Echo {
+    /// Bytes of one.
+    payload: usize,
     clients: Vec<Client>,
     acks: u64,
     /// Acks that came before that of an older event.
@@ -91,7 +93,7 @@ impl Echo {
         self.scratch.extend_from_slice(b"42");
         push_number(&mut self.scratch, id);
         self.scratch.extend_from_slice(br#"["echo",""#);
-        self.scratch.extend_from_slice(&payload::write(at, id));
+        payload::push(&mut self.scratch, self.payload, at, id);
         self.scratch.extend_from_slice(br#""]"#);
         outgoing.send(at, &self.scratch);
     }
@@ -129,7 +131,7 @@ impl Workload for Echo {
             return Ok(());
         }
         self.acks += 1;
-        self.altered += u64::from(!is_echo(arguments, at, id));
+        self.altered += u64::from(!is_echo(arguments, self.payload, at, id));
         if !self.closing {
             self.emit(at, outgoing);
         }
@@ -142,18 +144,18 @@ impl Workload for Echo {
 }
 
 /// Id and arguments of an ack in the main namespace.
-fn read_ack(packet: &[u8]) -> Option<(u32, &[u8])> {
+pub(crate) fn read_ack(packet: &[u8]) -> Option<(u32, &[u8])> {
     let rest = packet.strip_prefix(b"43")?;
     let (id, arguments) = rest.split_at(rest.iter().position(|byte| *byte == b'[')?);
     Some((payload::read_digits(id)?, arguments))
 }
 
-fn is_echo(arguments: &[u8], at: usize, id: u32) -> bool {
-    let echoed = arguments.strip_prefix(b"[\"").and_then(payload::read);
+pub(crate) fn is_echo(arguments: &[u8], bytes: usize, at: usize, id: u32) -> bool {
+    let echoed = arguments.strip_prefix(b"[\"").and_then(|text| payload::read(text, bytes));
     echoed.is_some_and(|(from, sequence, rest)| (from, sequence, rest) == (at, id, b"\"]"))
 }
 
-fn push_number(out: &mut Vec<u8>, number: u32) {
+pub(crate) fn push_number(out: &mut Vec<u8>, number: u32) {
     if number >= 10 {
         push_number(out, number / 10);
     }

@@ -1,5 +1,6 @@
-//! One room of 1000 members (or `--members`); one publisher, then four, that are not in it; a closed loop. Every member must see every
-//! event once, each publisher's in order, and all members the publishers in one and the same interleaving.
+//! Rooms of members, and publishers that are in none: one room of 1000 and one publisher, then four, unless told otherwise.
+//! Each publisher goes round the rooms, in a closed loop or (`--rate`) by the clock. Every member must see every event of its
+//! room once, each publisher's in order, and all members of a room the publishers in one and the same interleaving.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -7,13 +8,16 @@ use std::time::{Duration, Instant};
 use crate::Failure;
 use crate::connection::{Outgoing, Workload, unexpected};
 use crate::fleet::Fleet;
+use crate::latency::Latencies;
 use crate::options::Options;
 use crate::payload;
 use crate::process::{self, Server};
 use crate::report::{self, Report, Verdict, grouped, line, micros_each, rounded, title};
 
-const PUBLISHERS: [usize; 2] = [1, 4];
 const WARM_UP: Duration = Duration::from_secs(2);
+/// Publishes of one publisher that may be under way in the open loop. Behind that many it waits, and what it owes is timed
+/// from when it was due.
+const OPEN_WINDOW: usize = 1024;
 /// design.md section 9: user CPU per delivery above the write itself.
 const USER_MICROS_BUDGET: f64 = 0.6;
 
@@ -21,51 +25,64 @@ const USER_MICROS_BUDGET: f64 = 0.6;
 const DELIVERY: &[u8] = br#"42["ev",""#;
 
 pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Failure> {
-    for publishers in PUBLISHERS {
-        measure_with(publishers, options, report)?;
+    for publishers in &options.publishers {
+        measure_with(*publishers, options, report)?;
     }
     Ok(())
 }
 
 fn measure_with(publishers: usize, options: &Options, report: &mut Report) -> Result<(), Failure> {
-    let members = options.members;
-    process::allow_descriptors(members + publishers)?;
+    let Options { rooms, members, payload, .. } = *options;
+    let audience = rooms * members;
+    process::allow_descriptors(audience + publishers)?;
     let server = Server::under_test(options, process::PING_INTERVAL)?;
-    let room = move |index| (index < members).then(|| "hall".to_owned());
-    let mut fleet = Fleet::open(server.address, members + publishers, room)?;
-    let mut load = Fanout::new(members, publishers, options.window);
+    let room = move |index| (index < audience).then(|| format!("hall-{}", index % rooms));
+    let mut fleet = Fleet::open(server.address, audience + publishers, room)?;
+    let mut load = Fanout::new(publishers, options);
 
-    fleet.send(|outgoing| load.open_windows(outgoing))?;
+    fleet.send(|outgoing| load.start(outgoing))?;
     fleet.run(WARM_UP, &mut load)?;
-    load.latencies.clear();
+    load.latencies.take();
     let (start, cpu, delivered) = (fleet.sample(), server.cpu()?, load.delivered);
     fleet.run(options.measured, &mut load)?;
     let (end, cpu, delivered) = (fleet.sample(), server.cpu()?.since(cpu), load.delivered - delivered);
-    let latencies = std::mem::take(&mut load.latencies);
+    let latencies = load.latencies.take();
     load.closing = true;
     fleet.drain(&mut load, Fanout::is_drained)?;
 
-    let name = format!("fanout 1 × {members}, {publishers} publisher(s)");
-    let seconds = (end.at - start.at).as_secs_f64();
-    let setting = options.setting();
-    title(&name, format!("100-byte payload, {} outstanding each, {seconds:.1} s, {setting}", options.window));
-    let per_second = delivered as f64 / seconds;
+    let interval = end.moment.since(&start.moment);
+    let pace = match options.rate {
+        Some(rate) => format!("{rate} publishes/s"),
+        None => format!("{} outstanding each", options.window),
+    };
+    let name = format!("fanout {rooms} × {members}, {payload} B, {publishers} publisher(s)");
+    title(&name, format!("{pace}, {:.1} s, {}", interval.as_secs_f64(), options.setting()));
+    let per_second = delivered as f64 / interval.as_secs_f64();
     let per_read = delivered as f64 / (end.reads - start.reads).max(1) as f64;
     line("deliveries", format!("{}/s, {} per read of a member", grouped(per_second), rounded(per_read)));
-    report::cpu_line(cpu, delivered, "delivery", end.at - start.at);
-    line("publish to last member", latency(latencies));
-    report::generator_line(&start, &end, cpu);
+    report::cpu_line(cpu, delivered, "delivery", interval);
+    report.trust(&start.moment, &end.moment, cpu);
     report.verdict(&name, &load.verdict());
     report.figure(&name, "deliveries", per_second, "/s", None);
     report.figure(&name, "CPU per delivery", micros_each(cpu.total(), delivered), "µs", None);
-    report.figure(&name, "user CPU per delivery", micros_each(cpu.user, delivered), "µs", Some(USER_MICROS_BUDGET));
+    let user = micros_each(cpu.user, delivered);
+    report.figure(&name, "user CPU per delivery", user, "µs", options.budget(USER_MICROS_BUDGET));
+    let subject = if options.rate.is_some() { "due to each member" } else { "publish to last member" };
+    report.latencies(&name, subject, &latencies);
     Ok(())
 }
 
 struct Fanout {
+    rooms: usize,
+    /// Of each room.
     members: usize,
+    payload: usize,
     publishers: Vec<Publisher>,
     window: u32,
+    /// In the open loop: when the next publish is due, and how long after it the one after that.
+    schedule: Option<(Instant, Duration)>,
+    /// Whose turn it is in the open loop.
+    next_publisher: usize,
     /// The next sequence number of each member and publisher, member by member.
     expected: Vec<u32>,
     /// A rolling hash of each member's deliveries in their order.
@@ -75,10 +92,14 @@ struct Fanout {
     delivered: u64,
     duplicates: u64,
     late: u64,
-    /// Microseconds from each publish to its last delivery.
-    latencies: Vec<u32>,
-    /// Set at the end: a complete publish is followed by none.
+    /// Events of another room.
+    strays: u64,
+    /// From each publish to its last delivery; in the open loop from when it was due, to each.
+    latencies: Latencies,
+    /// Set at the end: no more publishes.
     closing: bool,
+    /// Where a packet is put together.
+    scratch: Vec<u8>,
 }
 
 struct Publisher {
@@ -90,37 +111,59 @@ struct Publisher {
 }
 
 impl Fanout {
-    fn new(members: usize, publishers: usize, window: usize) -> Self {
+    fn new(publishers: usize, options: &Options) -> Self {
+        let Options { rooms, members, payload, .. } = *options;
+        let window = if options.rate.is_some() { OPEN_WINDOW } else { options.window };
         let publisher = |_| Publisher { published: 0, completed: 0, outstanding: vec![(0, Instant::now()); window] };
+        // A publisher's event n goes to room n + publisher, round and round.
+        let first = |member: usize, publisher: usize| (member % rooms + rooms - publisher % rooms) % rooms;
+        let audience = rooms * members;
         Self {
+            rooms,
             members,
+            payload,
             publishers: (0..publishers).map(publisher).collect(),
             window: window as u32,
-            expected: vec![0; members * publishers],
-            histories: vec![0; members],
+            schedule: options.rate.map(|rate| (Instant::now(), Duration::from_secs(1) / rate)),
+            next_publisher: 0,
+            expected: (0..audience * publishers).map(|at| first(at / publishers, at % publishers) as u32).collect(),
+            histories: vec![0; audience],
             skipped: HashSet::new(),
             delivered: 0,
             duplicates: 0,
             late: 0,
-            latencies: Vec::new(),
+            strays: 0,
+            latencies: Latencies::default(),
             closing: false,
+            scratch: Vec::new(),
         }
     }
 
-    fn open_windows(&mut self, outgoing: &mut Outgoing) {
+    /// Fills the windows of the closed loop, or begins to keep the schedule.
+    fn start(&mut self, outgoing: &mut Outgoing) {
+        let now = Instant::now();
+        if let Some((due, _)) = &mut self.schedule {
+            *due = now;
+            return;
+        }
         for publisher in 0..self.publishers.len() {
             for _ in 0..self.window {
-                self.publish(publisher, outgoing);
+                self.publish(publisher, now, outgoing);
             }
         }
     }
 
-    fn publish(&mut self, publisher: usize, outgoing: &mut Outgoing) {
+    fn publish(&mut self, publisher: usize, since: Instant, outgoing: &mut Outgoing) {
         let this = &mut self.publishers[publisher];
-        let payload = payload::write(publisher, this.published);
-        this.outstanding[(this.published % self.window) as usize] = (self.members as u32, Instant::now());
+        let sequence = this.published;
         this.published += 1;
-        outgoing.send(self.members + publisher, &[br#"42["publish","hall","ev",""#, &payload[..], br#""]"#].concat());
+        this.outstanding[(sequence % self.window) as usize] = (self.members as u32, since);
+        let room = (sequence as usize + publisher) % self.rooms;
+        self.scratch.clear();
+        self.scratch.extend_from_slice(format!(r#"42["publish","hall-{room}","ev",""#).as_bytes());
+        payload::push(&mut self.scratch, self.payload, publisher, sequence);
+        self.scratch.extend_from_slice(br#""]"#);
+        outgoing.send(self.histories.len() + publisher, &self.scratch);
     }
 
     /// One member has received one event, for the first time.
@@ -129,8 +172,11 @@ impl Fanout {
         let this = &mut self.publishers[publisher];
         let (missing, since) = &mut this.outstanding[(sequence % self.window) as usize];
         *missing -= 1;
+        // In the closed loop the last one tells how long the next had to wait; in the open loop each is somebody's.
+        if *missing == 0 || self.schedule.is_some() {
+            self.latencies.push(since.elapsed());
+        }
         if *missing == 0 {
-            self.latencies.push(since.elapsed().as_micros() as u32);
             self.slide_window(publisher, outgoing);
         }
     }
@@ -145,19 +191,22 @@ impl Fanout {
                 return;
             }
             this.completed += 1;
-            if !self.closing {
-                self.publish(publisher, outgoing);
+            if !self.closing && self.schedule.is_none() {
+                self.publish(publisher, Instant::now(), outgoing);
             }
         }
     }
 
-    /// A delivery out of its place: too early, late, or a second time.
+    /// A delivery out of its place: too early, late, a second time, or in the wrong room.
     #[cold]
     fn on_misplaced(&mut self, member: usize, publisher: usize, sequence: u32, outgoing: &mut Outgoing) {
         let expected = &mut self.expected[member * self.publishers.len() + publisher];
-        if sequence > *expected {
-            self.skipped.extend((*expected..sequence).map(|skipped| (member, publisher, skipped)));
-            *expected = sequence + 1;
+        if !sequence.abs_diff(*expected).is_multiple_of(self.rooms as u32) {
+            self.strays += 1;
+        } else if sequence > *expected {
+            let skipped = (*expected..sequence).step_by(self.rooms);
+            self.skipped.extend(skipped.map(|skipped| (member, publisher, skipped)));
+            *expected = sequence + self.rooms as u32;
             self.count(publisher, sequence, outgoing);
         } else if self.skipped.remove(&(member, publisher, sequence)) {
             self.late += 1;
@@ -173,14 +222,16 @@ impl Fanout {
 
     fn verdict(&self) -> Verdict {
         let published: u64 = self.publishers.iter().map(|publisher| u64::from(publisher.published)).sum();
-        let interleavings: HashSet<u64> = self.histories.iter().copied().collect();
+        let interleavings: HashSet<(usize, u64)> =
+            self.histories.iter().enumerate().map(|(member, history)| (member % self.rooms, *history)).collect();
         Verdict {
             checked: self.delivered + self.duplicates,
             faults: vec![
                 (published * self.members as u64 - self.delivered, "lost"),
                 (self.duplicates, "duplicate"),
                 (self.late, "out of order"),
-                (interleavings.len() as u64 - 1, "other interleavings"),
+                (self.strays, "in the wrong room"),
+                ((interleavings.len() - self.rooms) as u64, "other interleavings"),
             ],
         }
     }
@@ -188,8 +239,8 @@ impl Fanout {
 
 impl Workload for Fanout {
     fn on_packet(&mut self, at: usize, packet: &[u8], outgoing: &mut Outgoing) -> Result<(), Failure> {
-        let delivery = read_delivery(packet).filter(|(publisher, sequence)| {
-            at < self.members
+        let delivery = read_delivery(packet, self.payload).filter(|(publisher, sequence)| {
+            at < self.histories.len()
                 && self.publishers.get(*publisher).is_some_and(|publisher| *sequence < publisher.published)
         });
         let (publisher, sequence) = delivery.ok_or_else(|| unexpected(packet, "a delivery of what was published"))?;
@@ -202,7 +253,7 @@ impl Workload for Fanout {
             self.on_misplaced(at, publisher, sequence, outgoing);
             return Ok(());
         }
-        *expected += 1;
+        *expected += self.rooms as u32;
         self.count(publisher, sequence, outgoing);
         Ok(())
     }
@@ -210,19 +261,22 @@ impl Workload for Fanout {
     fn received(&self) -> u64 {
         self.delivered
     }
+
+    fn on_time(&mut self, now: Instant, outgoing: &mut Outgoing) {
+        while let Some((due, interval)) = self.schedule {
+            let publisher = &self.publishers[self.next_publisher];
+            if self.closing || due > now || publisher.published - publisher.completed == self.window {
+                return;
+            }
+            self.publish(self.next_publisher, due, outgoing);
+            self.next_publisher = (self.next_publisher + 1) % self.publishers.len();
+            self.schedule = Some((due + interval, interval));
+        }
+    }
 }
 
 /// Publisher and sequence number of a delivery.
-fn read_delivery(packet: &[u8]) -> Option<(usize, u32)> {
-    let (publisher, sequence, rest) = payload::read(packet.strip_prefix(DELIVERY)?)?;
+fn read_delivery(packet: &[u8], bytes: usize) -> Option<(usize, u32)> {
+    let (publisher, sequence, rest) = payload::read(packet.strip_prefix(DELIVERY)?, bytes)?;
     matches!(rest, [b'"', b']' | b',', ..]).then_some((publisher, sequence))
-}
-
-fn latency(mut micros: Vec<u32>) -> String {
-    micros.sort_unstable();
-    let millis = |share: f64| match micros.get((micros.len() as f64 * share) as usize) {
-        Some(micros) => rounded(f64::from(*micros) / 1000.0),
-        None => "-".to_owned(),
-    };
-    format!("p50 {} ms, p99 {} ms, of {} publishes", millis(0.5), millis(0.99), micros.len())
 }

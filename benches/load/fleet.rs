@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Interest, Token};
 
 use crate::Failure;
 use crate::connection::{Connection, Outgoing, Shared, Workload, unexpected};
+use crate::turns::{Moment, Turns};
 
 /// Connections that may be on their way from connect to settled at one time: enough to keep the server busy, too few to
 /// overflow its accept queue, where a lost SYN costs a second.
@@ -18,32 +19,17 @@ const STALL: Duration = Duration::from_secs(5);
 const DRAIN_MAX: Duration = Duration::from_secs(120);
 
 pub(crate) struct Fleet {
-    poll: Poll,
-    events: Events,
+    turns: Turns,
     connections: Vec<Connection>,
     shared: Shared,
-    /// When the last poll returned.
-    now: Instant,
-    /// Whether that poll found something to do.
-    is_busy: bool,
-    /// Wall time of all polls, and of what preceded them, that followed one with nothing to do.
-    idle: Duration,
 }
 
 /// Counters at one moment; figures are differences of two.
 #[derive(Clone, Copy)]
 pub(crate) struct Sample {
-    pub(crate) at: Instant,
+    pub(crate) moment: Moment,
     pub(crate) pings: u64,
     pub(crate) reads: u64,
-    idle: Duration,
-}
-
-impl Sample {
-    /// The share of the interval in which the generator had something to do. Near 1 it, and not the server, sets the pace.
-    pub(crate) fn busy_since(&self, before: &Self) -> f64 {
-        1.0 - (self.idle - before.idle).as_secs_f64() / (self.at - before.at).as_secs_f64()
-    }
 }
 
 impl Fleet {
@@ -53,24 +39,49 @@ impl Fleet {
         count: usize,
         room_of: impl Fn(usize) -> Option<String> + 'static,
     ) -> Result<Self, Failure> {
+        Self::open_at_once(server, count, HANDSHAKES_MAX, room_of)
+    }
+
+    /// The same, with `at_a_time` of them on their way.
+    pub(crate) fn open_at_once(
+        server: SocketAddr,
+        count: usize,
+        at_a_time: usize,
+        room_of: impl Fn(usize) -> Option<String> + 'static,
+    ) -> Result<Self, Failure> {
         let mut fleet = Self::new(Shared::new(room_of, |_| None))?;
+        fleet.settle(server, count, at_a_time)?;
+        Ok(fleet)
+    }
+
+    /// Connections that join, leave, disconnect and close, as many as may be on their way at one time. Gives how many.
+    pub(crate) fn visit(
+        server: SocketAddr,
+        room_of: impl Fn(usize) -> Option<String> + 'static,
+    ) -> Result<u64, Failure> {
+        let mut shared = Shared::new(room_of, |_| None);
+        shared.only_visits = true;
+        Self::new(shared)?.settle(server, HANDSHAKES_MAX, HANDSHAKES_MAX)?;
+        Ok(HANDSHAKES_MAX as u64)
+    }
+
+    fn settle(&mut self, server: SocketAddr, count: usize, at_a_time: usize) -> Result<(), Failure> {
         let patience = Duration::from_secs(20) + Duration::from_millis(3) * count as u32;
         let deadline = Instant::now() + patience;
-        while fleet.shared.settled < count {
-            fleet.start_some(server, count, HANDSHAKES_MAX)?;
-            fleet.turn(Some(Duration::from_millis(100)), &mut Silence)?;
+        while self.shared.settled < count {
+            self.start_some(server, count, at_a_time)?;
+            self.turn(Some(Duration::from_millis(100)), &mut Silence)?;
             if Instant::now() > deadline {
-                let stuck =
-                    fleet.connections.iter().position(|connection| !connection.is_settled()).unwrap_or_default();
+                let stuck = self.connections.iter().position(|connection| !connection.is_settled()).unwrap_or_default();
                 return Err(format!(
                     "waited {patience:?} for {count} connections, {} are settled; connection {stuck} waits for {}",
-                    fleet.shared.settled,
-                    fleet.connections[stuck].awaited()
+                    self.shared.settled,
+                    self.connections[stuck].awaited()
                 )
                 .into());
             }
         }
-        Ok(fleet)
+        Ok(())
     }
 
     /// Connections that come back with these credentials, as soon as they are started.
@@ -79,15 +90,7 @@ impl Fleet {
     }
 
     fn new(shared: Shared) -> Result<Self, Failure> {
-        Ok(Self {
-            poll: Poll::new()?,
-            events: Events::with_capacity(1024),
-            connections: Vec::new(),
-            shared,
-            now: Instant::now(),
-            is_busy: false,
-            idle: Duration::ZERO,
-        })
+        Ok(Self { turns: Turns::new()?, connections: Vec::new(), shared })
     }
 
     /// Starts connections until there are `count`, `at_a_time` of them on their way at most.
@@ -113,7 +116,7 @@ impl Fleet {
     }
 
     pub(crate) fn sample(&self) -> Sample {
-        Sample { at: Instant::now(), pings: self.shared.pings, reads: self.shared.reads, idle: self.idle }
+        Sample { moment: self.turns.moment(), pings: self.shared.pings, reads: self.shared.reads }
     }
 
     /// Lets a load send outside the answer to a packet.
@@ -160,12 +163,15 @@ impl Fleet {
         load: &mut L,
         mut done: impl FnMut(&L, Instant) -> bool,
     ) -> Result<(), Failure> {
-        self.now = Instant::now();
-        let end = self.now + time;
-        while self.now < end && !done(load, self.now) {
+        let end = Instant::now() + time;
+        loop {
             self.turn(Some(Duration::ZERO), load)?;
+            if self.turns.now >= end || done(load, self.turns.now) {
+                return Ok(());
+            }
+            load.on_time(self.turns.now, &mut self.shared.outgoing);
+            self.shared.outgoing.flush(&mut self.connections)?;
         }
-        Ok(())
     }
 
     /// Answers pings for `time`, and expects nothing else.
@@ -186,22 +192,14 @@ impl Fleet {
         let index = self.connections.len();
         let mut connection = Connection::start(server, index)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut connection.stream, Token(index), interest)?;
+        self.turns.registry().register(&mut connection.stream, Token(index), interest)?;
         self.connections.push(connection);
         Ok(())
     }
 
     pub(crate) fn turn(&mut self, wait: Option<Duration>, load: &mut impl Workload) -> Result<(), Failure> {
-        match self.poll.poll(&mut self.events, wait) {
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(()),
-            other => other?,
-        }
-        let now = Instant::now();
-        if !self.is_busy {
-            self.idle += now.duration_since(self.now);
-        }
-        (self.now, self.is_busy) = (now, !self.events.is_empty());
-        for event in &self.events {
+        self.turns.next(wait)?;
+        for event in &self.turns.events {
             let Token(at) = event.token();
             handle(event, &mut self.connections, &mut self.shared, load)
                 .map_err(|failure| format!("connection {at}: {failure}"))?;

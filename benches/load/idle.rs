@@ -1,7 +1,7 @@
 //! Many connections, each in a room of a hundred, that do nothing but answer pings: what one of them costs in memory and
 //! in heartbeats.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Failure;
 use crate::fleet::Fleet;
@@ -25,25 +25,30 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     process::allow_descriptors(connections)?;
     let server = Server::under_test(options, PING_INTERVAL)?;
     let (empty, cpu) = (server.memory()?, server.cpu()?);
+    let started = Instant::now();
     let rooms = connections.div_ceil(ROOM_MEMBERS);
     let mut fleet = Fleet::open(server.address, connections, move |index| Some(format!("room-{}", index % rooms)))?;
-    let opening = server.cpu()?.since(cpu);
+    let (opening, opened) = (server.cpu()?.since(cpu), started.elapsed());
     fleet.rest(QUIET)?;
     let settled = server.memory()?;
 
     let name = format!("idle {connections}");
     let setting = options.setting();
     title(&name, format!("{rooms} rooms of {ROOM_MEMBERS}, a browser's headers, {setting}"));
-    let budget = match options.recovery {
+    let budget = options.budget(match options.recovery {
         Recovery::Off => 2.1,
         Recovery::Memory | Recovery::Disk => 2.6,
-    };
+    });
     let resident = memory_line("memory once settled", empty, settled, connections);
     let count = connections as u64;
     line("connect and join", format!("{} µs CPU each", rounded(micros_each(opening.total(), count))));
-    report.figure(&name, "resident per connection", resident, "KiB", Some(budget));
+    report.figure(&name, "resident per connection", resident, "KiB", budget);
     report.figure(&name, "CPU per connect and join", micros_each(opening.total(), count), "µs", None);
 
+    if !options.heartbeat {
+        report.noise(opening, opened);
+        return Ok(());
+    }
     let interval = fleet.ping_interval();
     if interval > PING_INTERVAL_MAX {
         line(
@@ -62,11 +67,17 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     if pings < count * u64::from(INTERVALS - 1) {
         return Err(format!("expected about {} pings, got {pings}", count * u64::from(INTERVALS)).into());
     }
-    report::cpu_line(cpu, pings, "ping", end.at - start.at);
-    report::generator_line(&start, &end, cpu);
+    report::cpu_line(cpu, pings, "ping", end.moment.since(&start.moment));
+    report.trust(&start.moment, &end.moment, cpu);
     let resident = memory_line("memory after the pings", empty, server.memory()?, connections);
-    report.figure(&name, "resident per connection, pinged", resident, "KiB", Some(budget));
-    report.figure(&name, "CPU per ping", micros_each(cpu.total(), pings), "µs", Some(HEARTBEAT_MICROS_BUDGET));
+    report.figure(&name, "resident per connection, pinged", resident, "KiB", budget);
+    report.figure(
+        &name,
+        "CPU per ping",
+        micros_each(cpu.total(), pings),
+        "µs",
+        options.budget(HEARTBEAT_MICROS_BUDGET),
+    );
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench load -- fanout --recovery memory
+//! cargo bench --bench load -- echo --server node
 //! ```
 //!
 //! One thread, one poll, a few dozen bytes a connection: the generator shares the machine with the server, and what it
@@ -10,20 +11,32 @@
 //!
 //! - `options`: the command line.
 //! - `contender`: the servers that can be measured. `process`: the one under test, from start to kill, and what /proc says about it.
-//! - `wire`: bytes of the handshake and of websocket frames. `connection`: one client. `fleet`: all of them and the poll.
-//! - `fanout`, `echo`, `idle`, `resume`: the loads. `payload`: what their events carry. `report`: their figures beside the budgets.
+//! - `wire`: bytes of the handshake and of websocket frames. `http`: those of long polling. `connection`: one client. `fleet`:
+//!   all of them. `turns`: the poll.
+//! - `fanout`, `echo`, `polling`, `idle`, `churn`, `storm`, `resume`: the loads. `latency`: how long something
+//!   took. `payload`: what their events carry. `report`: their figures beside the budgets.
+//! - `compare`: all servers under all loads. `results`, `chart`: what is written of that.
 
+mod chart;
+mod churn;
+mod compare;
 mod connection;
 mod contender;
 mod echo;
 mod fanout;
 mod fleet;
+mod http;
 mod idle;
+mod latency;
 mod options;
 mod payload;
+mod polling;
 mod process;
 mod report;
+mod results;
 mod resume;
+mod storm;
+mod turns;
 mod wire;
 
 use std::process::ExitCode;
@@ -52,11 +65,17 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options, report: &mut Report) -> Result<(), Failure> {
+    if let Some(extent) = options.comparison {
+        return compare::run_all(extent, &Options { comparison: None, ..options.clone() });
+    }
     for load in &options.loads {
         match load {
             Load::Fanout => fanout::measure(options, report)?,
             Load::Echo => echo::measure(options, report)?,
+            Load::Polling => polling::measure(options, report)?,
             Load::Idle => idle::measure(options, report)?,
+            Load::Churn => churn::measure(options, report)?,
+            Load::Storm => storm::measure(options, report)?,
             Load::Resume => resume::measure(options, report)?,
         }
     }

@@ -5,18 +5,24 @@ use std::time::Duration;
 
 use crate::Failure;
 use crate::contender::Contender;
+use crate::payload;
 
-const USAGE: &str = "usage: cargo bench --bench load -- [fanout|echo|idle|resume|all]… \
+const USAGE: &str = "usage: cargo bench --bench load -- [fanout|echo|polling|idle|churn|storm|resume|all]… | compare | compare-all \
 [--server stentor|stentor-disk|node|bun|bare|oxide|oxide-mimalloc] [--recovery off|memory|disk] [--workers 1] \
-[--seconds 8] [--window 1] [--connections 10000] [--members 1000] [--url 127.0.0.1:PORT --pid PID]
+[--seconds 8] [--connections 10000] [--rooms 1] [--members 1000] [--publishers 1,4] [--payload 100] [--window 1] \
+[--rate PUBLISHES_PER_SECOND] [--in-flight 1,16] [--repetitions 3] [--url 127.0.0.1:PORT --pid PID]
 The server is $STENTOR_BIN, or `stentor` in the target directory of this bench. One that already runs is not pinned here: \
 start it under `taskset -c 0`, for idle with a ping interval of 10 s or less.";
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Load {
     Fanout,
     Echo,
+    /// Echo over long polling.
+    Polling,
     Idle,
+    Churn,
+    Storm,
     Resume,
 }
 
@@ -39,6 +45,12 @@ impl Recovery {
     }
 }
 
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Extent {
+    Quick,
+    Full,
+}
+
 /// A server that somebody else started, and that is left running.
 #[derive(Clone, Copy)]
 pub(crate) struct Running {
@@ -46,6 +58,7 @@ pub(crate) struct Running {
     pub(crate) pid: i32,
 }
 
+#[derive(Clone)]
 pub(crate) struct Options {
     pub(crate) loads: Vec<Load>,
     pub(crate) server: Contender,
@@ -58,8 +71,23 @@ pub(crate) struct Options {
     pub(crate) window: usize,
     /// How many connections the idle load opens, and how many come back in the resume load.
     pub(crate) connections: usize,
-    /// How many members the room of the fan-out has; one of them shows what a direct emit costs.
+    /// How many members each room of the fan-out has; one of them shows what a direct emit costs.
     pub(crate) members: usize,
+    pub(crate) rooms: usize,
+    /// How many publishers the fan-out has; one measurement for each number.
+    pub(crate) publishers: Vec<usize>,
+    /// Bytes of an event's argument.
+    pub(crate) payload: usize,
+    /// Publishes per second, of all publishers together: the open loop.
+    pub(crate) rate: Option<u32>,
+    /// Events of one connection of the echo that wait for their acks; one measurement for each number.
+    pub(crate) in_flight: Vec<u32>,
+    /// Whether the idle load also waits for pings.
+    pub(crate) heartbeat: bool,
+    /// Whether, and how much, servers are compared; then loads and server are the comparison's.
+    pub(crate) comparison: Option<Extent>,
+    /// How often the comparison measures the same.
+    pub(crate) repetitions: usize,
     pub(crate) running: Option<Running>,
 }
 
@@ -74,6 +102,14 @@ impl Options {
             window: 1,
             connections: 10_000,
             members: 1_000,
+            rooms: 1,
+            publishers: vec![1, 4],
+            payload: 100,
+            rate: None,
+            in_flight: vec![1, 16],
+            heartbeat: true,
+            comparison: None,
+            repetitions: 3,
             running: None,
         };
         let (mut address, mut pid) = (None, None);
@@ -92,8 +128,15 @@ impl Options {
                 "fanout" => options.add(&[Load::Fanout]),
                 "echo" => options.add(&[Load::Echo]),
                 "idle" => options.add(&[Load::Idle]),
+                "polling" => options.add(&[Load::Polling]),
+                "churn" => options.add(&[Load::Churn]),
+                "storm" => options.add(&[Load::Storm]),
                 "resume" => options.add(&[Load::Resume]),
-                "all" => options.add(&[Load::Fanout, Load::Echo, Load::Idle]),
+                "all" => {
+                    options.add(&[Load::Fanout, Load::Echo, Load::Polling, Load::Idle, Load::Churn, Load::Storm]);
+                }
+                "compare" => options.comparison = Some(Extent::Quick),
+                "compare-all" => options.comparison = Some(Extent::Full),
                 "--server" => {
                     let given = value("a server of the table in benches/load/contender.rs")?;
                     options.server = Contender::named(&given.1).ok_or_else(|| refusal(&given))?;
@@ -116,6 +159,21 @@ impl Options {
                     options.connections = in_range(&value("a number from 100 to 1000000")?, 100, 1_000_000)?;
                 }
                 "--members" => options.members = in_range(&value("a number from 1 to 10000")?, 1, 10_000)?,
+                "--rooms" => options.rooms = in_range(&value("a number from 1 to 1000")?, 1, 1_000)?,
+                "--publishers" => options.publishers = list(&value("numbers from 1 to 99, such as 1,4")?, 1, 99)?,
+                "--payload" => {
+                    let given = value("bytes from 10 to 60000")?;
+                    options.payload = in_range(&given, payload::DIGITS, payload::BYTES_MAX)?;
+                }
+                "--rate" => {
+                    options.rate =
+                        Some(in_range(&value("publishes per second from 1 to 1000000")?, 1, 1_000_000)? as u32);
+                }
+                "--in-flight" => {
+                    let given = value("numbers from 1 to 1024, such as 1,16")?;
+                    options.in_flight = list(&given, 1, 1024)?.into_iter().map(|number| number as u32).collect();
+                }
+                "--repetitions" => options.repetitions = in_range(&value("a number from 1 to 100")?, 1, 100)?,
                 "--url" => {
                     let given = value("an address such as 127.0.0.1:3000")?;
                     let bare = given.1.trim_start_matches("http://").trim_end_matches('/');
@@ -155,6 +213,11 @@ impl Options {
         }
     }
 
+    /// A budget is ours, not a peer's.
+    pub(crate) fn budget(&self, most: f64) -> Option<f64> {
+        self.server.is_stentor().then_some(most)
+    }
+
     fn add(&mut self, loads: &[Load]) {
         for load in loads {
             if !self.loads.contains(load) {
@@ -172,6 +235,10 @@ fn in_range(given: &Given, least: usize, most: usize) -> Result<usize, Failure> 
         Ok(number) if (least..=most).contains(&number) => Ok(number),
         _ => Err(refusal(given)),
     }
+}
+
+fn list((name, value, expected): &Given, least: usize, most: usize) -> Result<Vec<usize>, Failure> {
+    value.split(',').map(|one| in_range(&(name.clone(), one.to_owned(), expected.clone()), least, most)).collect()
 }
 
 fn refusal((name, value, expected): &Given) -> Failure {

@@ -1,23 +1,25 @@
-//! The 100-byte argument of every measured event: who sent it and its number, at fixed places, so that whoever receives
-//! it checks it whole without a JSON parser.
+//! The string argument of every measured event: who sent it and its number, at fixed places, and filler up to the length
+//! asked for, so that whoever receives it checks it whole without a JSON parser.
 
-const BYTES: usize = 100;
+/// As long as a frame can be, less what is around a payload.
+pub(crate) const BYTES_MAX: usize = 60_000;
 /// Two digits sender, eight digits sequence number.
 const SENDER: usize = 2;
-const DIGITS: usize = 10;
-const FILLER: [u8; BYTES - DIGITS] = [b'x'; BYTES - DIGITS];
+pub(crate) const DIGITS: usize = 10;
+static FILLER: [u8; BYTES_MAX] = [b'x'; BYTES_MAX];
 
-pub(crate) fn write(sender: usize, sequence: u32) -> [u8; BYTES] {
-    let mut payload = [b'x'; BYTES];
-    write_digits(&mut payload[..SENDER], sender as u32);
-    write_digits(&mut payload[SENDER..DIGITS], sequence);
-    payload
+/// Appends `bytes` bytes of payload.
+pub(crate) fn push(out: &mut Vec<u8>, bytes: usize, sender: usize, sequence: u32) {
+    let start = out.len();
+    out.extend_from_slice(&FILLER[..bytes]);
+    write_digits(&mut out[start..start + SENDER], sender as u32);
+    write_digits(&mut out[start + SENDER..start + DIGITS], sequence);
 }
 
-/// Sender and sequence number of the payload that `text` begins with, and what follows it.
-pub(crate) fn read(text: &[u8]) -> Option<(usize, u32, &[u8])> {
+/// Sender and sequence number of the payload of `bytes` bytes that `text` begins with, and what follows it.
+pub(crate) fn read(text: &[u8], bytes: usize) -> Option<(usize, u32, &[u8])> {
     let (digits, rest) = text.split_first_chunk::<DIGITS>()?;
-    let rest = rest.strip_prefix(&FILLER)?;
+    let rest = rest.strip_prefix(&FILLER[..bytes - DIGITS])?;
     let (sender, sequence) = digits.split_at(SENDER);
     Some((read_digits(sender)? as usize, read_digits(sequence)?, rest))
 }

@@ -3,24 +3,33 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use crate::fleet::Sample;
+use crate::latency::Quantiles;
 use crate::process::CpuTime;
+use crate::turns::Moment;
 
 /// Above this share of busy wall time the generator sets the pace.
 const SATURATED: f64 = 0.95;
 /// Above this share of a core, what others do at the same time is in the figures.
-const NOISY: f64 = 0.1;
+pub(crate) const NOISY: f64 = 0.1;
+pub(crate) const P50: &str = "p50";
+pub(crate) const P99: &str = "p99";
+pub(crate) const P999: &str = "p99.9";
 
 #[derive(Default)]
 pub(crate) struct Report {
     rows: Vec<Row>,
     broken: Vec<String>,
+    /// Whether the pace of some load was the generator's.
+    pub(crate) is_saturated: bool,
+    /// What everybody else on this machine used, as a share of a core; of several loads, the most.
+    pub(crate) others: f64,
 }
 
 struct Row {
     load: String,
     figure: &'static str,
-    value: String,
+    value: f64,
+    unit: String,
     budget: Option<(f64, bool)>,
 }
 
@@ -36,9 +45,48 @@ impl Report {
         self.rows.push(Row {
             load: load.to_owned(),
             figure,
-            value: format!("{} {unit}", rounded(value)),
+            value,
+            unit: unit.to_owned(),
             budget: budget.map(|budget| (budget, value <= budget)),
         });
+    }
+
+    /// Prints how long something took, and adds it to the summary.
+    pub(crate) fn latencies(&mut self, load: &str, subject: &str, quantiles: &Quantiles) {
+        line(subject, quantiles);
+        let figures = [(P50, quantiles.p50), (P99, quantiles.p99), (P999, quantiles.p999)];
+        for (name, value) in figures {
+            if let Some(value) = value {
+                self.figure(load, name, value, "ms", None);
+            }
+        }
+    }
+
+    /// The first figure of that name.
+    pub(crate) fn value(&self, figure: &str) -> Option<f64> {
+        self.rows.iter().find(|row| row.figure == figure).map(|row| row.value)
+    }
+
+    /// How far the figures can be trusted: whether the generator kept up, and whether the machine was theirs.
+    pub(crate) fn trust(&mut self, start: &Moment, end: &Moment, cpu: CpuTime) {
+        let busy = end.busy_since(start);
+        self.is_saturated |= busy > SATURATED;
+        let warning = if busy > SATURATED { ": SATURATED, the throughput is the generator's" } else { "" };
+        line("generator", format!("{:.0} % busy{warning}", 100.0 * busy));
+        self.noise(cpu, end.since(start));
+    }
+
+    /// The same, of a load in which the generator sleeps.
+    pub(crate) fn noise(&mut self, cpu: CpuTime, interval: Duration) {
+        let others = cpu.others.as_secs_f64() / interval.as_secs_f64();
+        self.others = self.others.max(others);
+        let warning = if others > NOISY { ": NOISY, measure again" } else { "" };
+        line("others on this machine", format!("{:.0} % of a core{warning}", 100.0 * others));
+    }
+
+    /// What was found wrong, load by load.
+    pub(crate) fn broken(&self) -> &[String] {
+        &self.broken
     }
 
     /// Prints a verdict and remembers a bad one for the exit code.
@@ -60,7 +108,7 @@ impl Report {
 
     pub(crate) fn print_summary(&self) {
         if !self.rows.is_empty() {
-            println!("\n{:<34} {:<34} {:>18}   budget", "load", "figure", "value");
+            println!("\n{:<44} {:<30} {:>16}   budget", "load", "figure", "value");
         }
         for row in &self.rows {
             let budget = match row.budget {
@@ -69,7 +117,8 @@ impl Report {
                 }
                 None => String::new(),
             };
-            println!("{:<34} {:<34} {:>18}   {budget}", row.load, row.figure, row.value);
+            let value = format!("{} {}", rounded(row.value), row.unit);
+            println!("{:<44} {:<30} {value:>16}   {budget}", row.load, row.figure);
         }
         for broken in &self.broken {
             println!("BROKEN {broken}");
@@ -98,16 +147,6 @@ pub(crate) fn cpu_line(cpu: CpuTime, operations: u64, each: &str, interval: Dura
             100.0 * cpu.total().as_secs_f64() / interval.as_secs_f64()
         ),
     );
-}
-
-/// How far the figures can be trusted: whether the generator kept up, and whether the machine was theirs.
-pub(crate) fn generator_line(start: &Sample, end: &Sample, cpu: CpuTime) {
-    let busy = end.busy_since(start);
-    let warning = if busy > SATURATED { ": SATURATED, the throughput is the generator's" } else { "" };
-    line("generator", format!("{:.0} % busy{warning}", 100.0 * busy));
-    let others = cpu.others.as_secs_f64() / (end.at - start.at).as_secs_f64();
-    let warning = if others > NOISY { ": NOISY, measure again" } else { "" };
-    line("others on this machine", format!("{:.0} % of a core{warning}", 100.0 * others));
 }
 
 pub(crate) fn micros_each(time: Duration, operations: u64) -> f64 {

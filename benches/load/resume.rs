@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::Failure;
 use crate::connection::{Outgoing, Workload, unexpected};
 use crate::fleet::Fleet;
+use crate::latency::{Latencies, Quantiles};
 use crate::options::{Options, Recovery};
 use crate::payload;
 use crate::process::{self, Server};
@@ -13,6 +14,7 @@ use crate::report::{Report, Verdict, grouped, line, micros_each, rounded, title}
 
 /// Events that each member misses.
 const MISSED: u32 = 20;
+const PAYLOAD: usize = 100;
 /// On their way back at a time.
 const STORM: usize = 2_000;
 /// How the undisturbed latency is measured.
@@ -24,8 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const TOKEN: usize = 21;
 
 pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Failure> {
-    if options.recovery == Recovery::Off {
-        println!("\nresume: not measured, it needs --recovery memory or disk");
+    if options.recovery == Recovery::Off || !options.server.is_stentor() {
+        println!("\nresume: not measured, it needs our server with --recovery memory or disk");
         return Ok(());
     }
     let count = options.connections;
@@ -64,7 +66,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
         }
     }
     let (took, cpu) = (begun.elapsed(), server.cpu()?.since(cpu));
-    let storm = probe.take();
+    let storm = probe.latencies.take();
 
     let name = format!("resume {count}");
     title(&name, format!("{MISSED} events of 100 bytes missed by each, all at once, {}", options.setting()));
@@ -83,8 +85,10 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
 }
 
 fn publish(live: &mut Fleet, sequence: u32) -> Result<(), Failure> {
-    let payload = payload::write(0, sequence);
-    live.send(|outgoing| outgoing.send(0, &[br#"429["publish","hall","ev",""#, &payload[..], br#""]"#].concat()))
+    let mut packet = br#"429["publish","hall","ev",""#.to_vec();
+    payload::push(&mut packet, PAYLOAD, 0, sequence);
+    packet.extend_from_slice(br#""]"#);
+    live.send(|outgoing| outgoing.send(0, &packet))
 }
 
 /// Those who come back.
@@ -100,7 +104,7 @@ struct Members {
 
 impl Workload for Members {
     fn on_packet(&mut self, at: usize, packet: &[u8], _: &mut Outgoing) -> Result<(), Failure> {
-        let delivery = packet.strip_prefix(br#"42["ev",""#).and_then(payload::read);
+        let delivery = packet.strip_prefix(br#"42["ev",""#).and_then(|text| payload::read(text, PAYLOAD));
         let (_, sequence, rest) = delivery.ok_or_else(|| unexpected(packet, "an event of the hall"))?;
         let token = rest.strip_prefix(br#"",""#).and_then(|rest| rest.get(..TOKEN));
         let token = token.ok_or_else(|| unexpected(packet, "a token"))?;
@@ -124,7 +128,8 @@ struct Probe {
     sent: Option<Instant>,
     next: Option<Instant>,
     acks: u32,
-    micros: Vec<u32>,
+    probes: u64,
+    latencies: Latencies,
 }
 
 impl Probe {
@@ -137,22 +142,12 @@ impl Probe {
         live.turn(Some(Duration::ZERO), self)
     }
 
-    fn run(&mut self, live: &mut Fleet, time: Duration) -> Result<String, Failure> {
+    fn run(&mut self, live: &mut Fleet, time: Duration) -> Result<Quantiles, Failure> {
         let end = Instant::now() + time;
         while Instant::now() < end {
             self.turn(live, true)?;
         }
-        Ok(self.take())
-    }
-
-    fn take(&mut self) -> String {
-        let mut micros = std::mem::take(&mut self.micros);
-        micros.sort_unstable();
-        let millis = |share: f64| {
-            let at = ((micros.len() as f64 * share) as usize).min(micros.len().saturating_sub(1));
-            rounded(f64::from(micros.get(at).copied().unwrap_or_default()) / 1000.0)
-        };
-        format!("p50 {} p99 {} max {} ms of {}", millis(0.5), millis(0.99), millis(1.0), micros.len())
+        Ok(self.latencies.take())
     }
 }
 
@@ -160,7 +155,8 @@ impl Workload for Probe {
     fn on_packet(&mut self, _: usize, packet: &[u8], _: &mut Outgoing) -> Result<(), Failure> {
         if packet.starts_with(br#"42["probe""#) {
             let sent = self.sent.take().ok_or_else(|| unexpected(packet, "one probe at a time"))?;
-            self.micros.push(sent.elapsed().as_micros() as u32);
+            self.latencies.push(sent.elapsed());
+            self.probes += 1;
         } else if packet.starts_with(b"439[") {
             self.acks += 1;
         } else {
@@ -170,6 +166,6 @@ impl Workload for Probe {
     }
 
     fn received(&self) -> u64 {
-        self.micros.len() as u64
+        self.probes
     }
 }

@@ -20,6 +20,8 @@ pub(crate) enum Frame<'a> {
     Text(&'a [u8]),
     Ping(&'a [u8]),
     Pong,
+    /// With its payload.
+    Close(&'a [u8]),
 }
 
 /// The upgrade request of connection `index`, with what a browser behind a login sends: the server keeps headers, so
@@ -85,16 +87,19 @@ pub(crate) fn next_frame(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, Fai
         TEXT => Frame::Text(payload),
         PING => Frame::Ping(payload),
         PONG => Frame::Pong,
-        CLOSE => {
-            let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
-            let reason = String::from_utf8_lossy(payload.get(2..).unwrap_or_default());
-            return Err(format!("the server closed the websocket: code {code:?}, reason {reason:?}").into());
-        }
+        CLOSE => Frame::Close(payload),
         other => {
             return Err(format!("expected an unfragmented text frame, got one that begins with {other:#04x}").into());
         }
     };
     Ok(Some((frame, start + length)))
+}
+
+/// A close frame that nobody asked for.
+pub(crate) fn closed(payload: &[u8]) -> Failure {
+    let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
+    let reason = String::from_utf8_lossy(payload.get(2..).unwrap_or_default());
+    format!("the server closed the websocket: code {code:?}, reason {reason:?}").into()
 }
 
 pub(crate) fn push_text(out: &mut Vec<u8>, text: &[u8]) {
@@ -103,6 +108,11 @@ pub(crate) fn push_text(out: &mut Vec<u8>, text: &[u8]) {
 
 pub(crate) fn push_pong(out: &mut Vec<u8>, payload: &[u8]) {
     push_frame(out, PONG, payload);
+}
+
+/// Code 1000, a normal end.
+pub(crate) fn push_close(out: &mut Vec<u8>) {
+    push_frame(out, CLOSE, &1000u16.to_be_bytes());
 }
 
 /// Masked, as a client must, with the key 0: it leaves the payload as it is, costs the generator nothing, and the server

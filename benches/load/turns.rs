@@ -1,0 +1,70 @@
+//! The poll under a load, and how much of its time it had nothing to do.
+
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Registry};
+
+use crate::Failure;
+
+pub(crate) struct Turns {
+    poll: Poll,
+    pub(crate) events: Events,
+    /// When the last poll returned.
+    pub(crate) now: Instant,
+    /// Whether that poll found something to do.
+    is_busy: bool,
+    /// Wall time of all polls, and of what preceded them, that followed one with nothing to do.
+    idle: Duration,
+}
+
+/// One moment; a figure is the difference of two.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) at: Instant,
+    idle: Duration,
+}
+
+impl Turns {
+    pub(crate) fn new() -> Result<Self, Failure> {
+        Ok(Self {
+            poll: Poll::new()?,
+            events: Events::with_capacity(1024),
+            now: Instant::now(),
+            is_busy: false,
+            idle: Duration::ZERO,
+        })
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        self.poll.registry()
+    }
+
+    /// Fills `events`.
+    pub(crate) fn next(&mut self, wait: Option<Duration>) -> Result<(), Failure> {
+        match self.poll.poll(&mut self.events, wait) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => self.events.clear(),
+            other => other?,
+        }
+        let now = Instant::now();
+        if !self.is_busy {
+            self.idle += now.duration_since(self.now);
+        }
+        (self.now, self.is_busy) = (now, !self.events.is_empty());
+        Ok(())
+    }
+
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { at: Instant::now(), idle: self.idle }
+    }
+}
+
+impl Moment {
+    /// The share of the interval in which the generator had something to do. Near 1 it, and not the server, sets the pace.
+    pub(crate) fn busy_since(&self, before: &Self) -> f64 {
+        1.0 - (self.idle - before.idle).as_secs_f64() / self.since(before).as_secs_f64()
+    }
+
+    pub(crate) fn since(&self, before: &Self) -> Duration {
+        self.at - before.at
+    }
+}
