@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytestring::ByteString;
@@ -128,12 +128,12 @@ impl Session {
         let event = Event::new(name.clone(), args, Ack::new(ack, &socket));
         if !presence.layers.is_direct() {
             let layers = presence.layers.clone();
-            return self.spawn(socket.id(), name, move || Box::pin(layers.run(socket, event)));
+            return self.run(socket.id(), name, move || Box::pin(layers.run(socket, event)));
         }
         let Some(handler) = presence.layers.event(&name).cloned() else {
             return log::debug!("event without handler sid={:?} event={name:?}", self.registration.id);
         };
-        self.spawn(socket.id(), name, move || handler(socket, event));
+        self.run(socket.id(), name, move || handler(socket, event));
     }
 
     /// An event was queued for a socket of this session, of which somebody watches what it is sent.
@@ -226,10 +226,30 @@ impl Session {
     /// Starts a handler in a task of its own. Tasks are first polled in the order in which they were spawned, so handlers
     /// start in arrival order. They run to completion also when the session has ended.
     fn spawn(&self, socket: SocketId, name: ByteString, start: impl FnOnce() -> Running + 'static) {
+        actix::spawn(self.supervised(socket, name, start));
+    }
+
+    /// Runs the handler of an event as far as it gets without waiting; only one that waits gets a task. Most never do, and cost no
+    /// turn of the executor.
+    fn run(&self, socket: SocketId, name: ByteString, start: impl FnOnce() -> Running + 'static) {
+        let mut handler = Box::pin(self.supervised(socket, name, start));
+        // A task polls it again at once, with a waker that wakes.
+        if handler.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            actix::spawn(handler);
+        }
+    }
+
+    /// A handler whose end is counted and whose failure is told.
+    fn supervised(
+        &self,
+        socket: SocketId,
+        name: ByteString,
+        start: impl FnOnce() -> Running + 'static,
+    ) -> impl Future<Output = ()> + 'static {
         let guard = self.running.begin(name.clone());
         let (server, link, id) = (self.core.identity(), self.link.clone(), self.registration.id);
         let worker = self.registration.worker.clone();
-        actix::spawn(async move {
+        async move {
             let _guard = guard;
             let begun = Instant::now();
             let running = pin!(CatchUnwind(pin!(async move { start().await })));
@@ -247,7 +267,7 @@ impl Session {
                     let _ = link.post(SessionCommand::HandlerPanicked { socket, handler: name.to_string() });
                 }
             }
-        });
+        }
     }
 }
 
