@@ -98,7 +98,9 @@ impl Report {
         let mark = if bad { "  <-- BROKEN" } else { "" };
         line("checked", format!("{} packets: {faults}{mark}", grouped(verdict.checked as f64)));
         if bad {
-            self.broken.push(format!("{load}: {faults}"));
+            let found = verdict.faults.iter().filter(|(count, _)| *count > 0);
+            let found: Vec<String> = found.map(|(count, kind)| format!("{} {kind}", grouped(*count as f64))).collect();
+            self.broken.push(format!("{load}: {}", found.join(", ")));
         }
     }
 
