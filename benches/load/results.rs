@@ -24,6 +24,14 @@ pub(crate) struct Run<'a> {
 
 pub(crate) fn write(run: &Run<'_>, cells: &[Cell], trials: &[&'static Trial]) -> Result<(), Failure> {
     let mut page = head(run)?;
+    let runs: usize = cells.iter().map(|cell| cell.measured.len()).sum();
+    let noisy: usize = cells.iter().map(Cell::noisy).sum();
+    if noisy > runs / 4 {
+        writeln!(
+            page,
+            "\n**Measured on a busy machine ({noisy} of {runs} runs): compare ratios, believe no throughput, measure again.**"
+        )?;
+    }
     page += "\n## What one operation costs the server\n\nMedian, (the run in which others used least of the machine), and \
              how many times what the bare Bun server takes. Less is better.\n\n";
     page += &table(
