@@ -96,6 +96,8 @@ pub(crate) enum SessionCommand {
     Request(Request),
     /// Handlers have finished and events are held. Sent by the last of them, once until the session has looked.
     HandlersFreed,
+    /// Many handlers have ended where they began. Sent by the session to itself, behind what they asked for.
+    Pause,
     /// Connection middleware has let a socket in, or refused it. Sent once for each socket that has to pass some.
     Admitted {
         /// Which socket.

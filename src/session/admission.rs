@@ -121,8 +121,7 @@ impl Session {
         let layers = Layers::new(handlers);
         match claimed {
             Ok(FoundSession { socket: before, data }) => {
-                self.state.gone(socket);
-                self.state.admitting(namespace.clone(), before);
+                self.renamed(socket, before, namespace.clone());
                 let info = self.info(before, namespace, auth, true).claimed(data);
                 self.lead_in(info, layers, Some(Box::new(claim)), ctx);
             }
@@ -178,9 +177,15 @@ impl Session {
         let (info, namespace) = (info.anew(id), info.namespace.clone());
         presence.claim = None;
         presence.socket = Socket::new(Arc::new(info), core);
-        self.state.gone(socket);
-        self.state.admitting(namespace, id);
+        self.renamed(socket, id, namespace);
         Ok(id)
+    }
+
+    /// A socket that is being admitted has another id now; so have the events that its client has sent already.
+    fn renamed(&mut self, from: SocketId, to: SocketId, namespace: NamespacePath) {
+        self.state.gone(from);
+        self.state.admitting(namespace, to);
+        self.inbox.rename(&from, &to);
     }
 
     /// Asks the hub for a socket, unless it has gone meanwhile.

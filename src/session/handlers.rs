@@ -28,13 +28,15 @@ use crate::state::session::ClientEvent;
 pub(super) struct RunningHandlers {
     link: SessionLink,
     count: Cell<usize>,
+    /// Those that ended where they began, since the session last had a pause.
+    at_once: Cell<usize>,
     watched: Cell<bool>,
     newest: RefCell<ByteString>,
 }
 
 impl RunningHandlers {
     pub(super) fn new(link: SessionLink) -> Self {
-        Self { link, count: Cell::new(0), watched: Cell::new(false), newest: RefCell::default() }
+        Self { link, count: Cell::new(0), at_once: Cell::new(0), watched: Cell::new(false), newest: RefCell::default() }
     }
 
     fn begin(self: &Rc<Self>, name: ByteString) -> RunningHandler {
@@ -113,7 +115,13 @@ impl Session {
     }
 
     fn may_start_any(&self) -> bool {
-        self.pending() < self.core.limits.handlers_pending_max && self.gate.has_credit()
+        let max = self.core.limits.handlers_pending_max;
+        self.pending() < max && self.running.at_once.get() < max && self.gate.has_credit()
+    }
+
+    /// As many handlers have ended at once as may, and what they asked for has been taken in.
+    pub(super) fn on_pause(&self) {
+        self.running.at_once.set(0);
     }
 
     /// Handlers that wait for this client's ack do not count: the ack could not come while the session does not read.
@@ -230,12 +238,17 @@ impl Session {
     }
 
     /// Runs the handler of an event as far as it gets without waiting; only one that waits gets a task. Most never do, and cost no
-    /// turn of the executor.
+    /// turn of the executor. As many of them in a row as may run beside each other; then what they asked for comes first.
     fn run(&self, socket: SocketId, name: ByteString, start: impl FnOnce() -> Running + 'static) {
         let mut handler = Box::pin(self.supervised(socket, name, start));
         // A task polls it again at once, with a waker that wakes.
         if handler.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             actix::spawn(handler);
+            return;
+        }
+        self.running.at_once.set(self.running.at_once.get() + 1);
+        if self.running.at_once.get() == self.core.limits.handlers_pending_max {
+            let _ = self.link.post(SessionCommand::Pause);
         }
     }
 

@@ -299,6 +299,7 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::Claimed { ticket, claimed } => self.on_claimed(ticket, claimed, ctx),
             // The end of this turn starts what may start now.
             SessionCommand::HandlersFreed => {}
+            SessionCommand::Pause => self.on_pause(),
             SessionCommand::Acked { ticket, socket, answer } => self.gate.acked(ticket, socket, answer),
             SessionCommand::Admitted { socket, refusal } => self.on_admitted(socket, refusal, ctx),
             SessionCommand::Opened { socket } => self.state.opened(socket),

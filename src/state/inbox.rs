@@ -46,6 +46,14 @@ impl<S: PartialEq, E> Inbox<S, E> {
         Some((socket, event))
     }
 
+    /// What is held for one socket is for another.
+    pub(crate) fn rename(&mut self, from: &S, to: &S)
+    where
+        S: Clone,
+    {
+        self.held.iter_mut().filter(|(held, ..)| held == from).for_each(|(held, ..)| *held = to.clone());
+    }
+
     /// Drops what is held for a socket that is gone.
     pub(crate) fn forget(&mut self, socket: &S) {
         self.held.retain(|(held, ..)| held != socket);
@@ -67,6 +75,16 @@ mod tests {
         assert_eq!(inbox.release(|_| true), Some(("slow", 1)));
         assert_eq!(inbox.release(|_| true), Some(("fast", 3)));
         assert_eq!(inbox.release(|_| true), None);
+    }
+
+    #[test]
+    fn what_is_held_for_a_socket_follows_it_to_its_new_name() {
+        let mut inbox = Inbox::new(8, 100);
+        inbox.hold("drawn", 1, 1);
+        inbox.hold("other", 1, 2);
+        inbox.rename(&"drawn", &"claimed");
+        assert_eq!(inbox.release(|socket| *socket == "claimed"), Some(("claimed", 1)));
+        assert_eq!(inbox.release(|socket| *socket == "other"), Some(("other", 2)));
     }
 
     #[test]

@@ -197,6 +197,21 @@ mod tests {
     }
 
     #[test]
+    fn what_a_connection_begins_with_stands_before_everything_and_is_never_dropped() {
+        for step in 1..=8 {
+            let mut outbox = Outbox::default();
+            outbox.push_control(Encoded::text("0")).unwrap();
+            outbox.begin_with(Bytes::from_static(b"101"));
+            assert_eq!(drained(&mut outbox, step), b"101\x81\x010", "{step} bytes a write");
+            outbox.begin_with(Bytes::from_static(b"101"));
+            outbox.push(&text("x"), 1000).unwrap();
+            outbox.consume(1);
+            assert_eq!(outbox.clear(), 1);
+            assert_eq!(drained(&mut outbox, step), b"01");
+        }
+    }
+
+    #[test]
     fn a_packet_partly_written_is_finished_before_a_control_packet() {
         let mut outbox = Outbox::default();
         outbox.push(&text("abc"), 1000).unwrap();

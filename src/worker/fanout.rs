@@ -228,6 +228,10 @@ impl Fanout {
     fn detach(&self, member: MemberKey) {
         let Some(gone) = self.worker.members.borrow_mut().remove(member) else { return };
         self.worker.slots.borrow_mut().stop_reading(gone.slot, member);
+        if !gone.is_attached() {
+            // Nobody has asked it anything; it may bear the id of one that was asked.
+            return;
+        }
         let socket = gone.socket.id;
         for (worker, to) in self.worker.collections.borrow_mut().gone(socket) {
             self.worker.send(HubCommand::Acked { worker, to, socket, answer: None });

@@ -22,6 +22,13 @@ pub(super) struct Member {
     rooms: Memberships<u32>,
 }
 
+impl Member {
+    /// Whether the hub has connected it: then it is in the room of everybody at least.
+    pub(super) fn is_attached(&self) -> bool {
+        self.rooms.len() != 0
+    }
+}
+
 /// The members on one worker. Rooms are indexed by the numbers that the hub gives them.
 #[derive(Debug, Default)]
 pub(super) struct Members {

@@ -448,3 +448,30 @@ fn a_disconnect_handler_can_tell_the_others() {
         hub.wait_for_sessions(0);
     });
 }
+
+#[test]
+fn what_more_handlers_than_may_run_ask_for_at_once_does_not_crowd_out_others() {
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            io.of("/").on("emit", |socket, event: Event<()>| async move {
+                let emitted = socket.everybody().emit("heard", ()).await;
+                event.ack.send(emitted.err().map(|error| error.to_string()))?;
+                Ok(())
+            });
+        },
+    );
+    // More acks than a session has room for requests.
+    const ECHOES: usize = 3_000;
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        let mut packets: Vec<_> = (0..ECHOES).map(|id| text(format!(r#"42{id}["echo",{id}]"#))).collect();
+        packets.push(text(format!(r#"42{ECHOES}["emit"]"#)));
+        client.send_all(&packets);
+        for id in 0..ECHOES {
+            client.expect(&format!("43{id}[{id}]"));
+        }
+        client.expect(r#"42["heard"]"#);
+        client.expect(&format!("43{ECHOES}[null]"));
+    });
+}

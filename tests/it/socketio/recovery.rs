@@ -176,7 +176,8 @@ fn who_is_gone_for_good_while_it_is_let_in_again_is_another_socket_that_keeps_wh
                     let (go, tell) = (go.clone(), tell.clone());
                     async move {
                         if socket.recovered() {
-                            tell.say(socket.id().to_string());
+                            let data: Option<String> = socket.data().map_err(|_| ConnectError::new("unreadable"))?;
+                            tell.say(format!("{} {data:?}", socket.id()));
                             go.notified().await;
                             socket.set_data("from middleware").map_err(|_| ConnectError::new("no data"))?;
                         }
@@ -194,8 +195,13 @@ fn who_is_gone_for_good_while_it_is_let_in_again_is_another_socket_that_keeps_wh
         let mut before = hub.open(transport);
         let first = before.connect("");
         let mut after = hub.open(transport);
-        after.send(&format!(r#"40{}"#, json!({ "pid": first["pid"] })));
-        assert_eq!(told.next(), first["sid"].as_str().unwrap(), "middleware sees who it was");
+        // It does not wait for the reply; what it says is heard by whoever it will be.
+        after.send_all(&[
+            Packet::Text(format!("40{}", json!({ "pid": first["pid"] }))),
+            Packet::Text(r#"420["me"]"#.into()),
+        ]);
+        let sid = first["sid"].as_str().unwrap();
+        assert_eq!(told.next(), format!("{sid} None"), "middleware sees who it was");
         // Its DISCONNECT over the old connection was on its way all the time.
         before.send("41");
         before.settle();
@@ -203,15 +209,14 @@ fn who_is_gone_for_good_while_it_is_let_in_again_is_another_socket_that_keeps_wh
         let reply: Value = serde_json::from_str(&after.recv_text()[2..]).unwrap();
         assert_ne!(reply["sid"], first["sid"]);
         assert_ne!(reply["pid"], first["pid"]);
-        after.send(r#"421["me"]"#);
         let sid = reply["sid"].as_str().unwrap();
-        after.expect(&format!(r#"431["{sid}","from middleware",false]"#));
+        after.expect(&format!(r#"430["{sid}","from middleware",false]"#));
         // What middleware gave it is kept with the new one.
         after.send("1");
         go.notify_one();
         let mut again = hub.open(transport);
         let back = again.connect_with("", &json!({ "pid": reply["pid"] }).to_string());
         assert_eq!((&back["sid"], &back["pid"]), (&reply["sid"], &reply["pid"]));
-        assert_eq!(told.next(), sid);
+        assert_eq!(told.next(), format!(r#"{sid} Some("from middleware")"#));
     });
 }
