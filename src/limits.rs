@@ -42,7 +42,8 @@ pub struct Limits {
     pub backlog: u32,
     /// For a client to send its request's head; then it is disconnected. Default 10 s.
     pub request_head_timeout: Duration,
-    /// For a client to take the answer to its upgrade. Default 5 s: it is a few hundred bytes.
+    /// For a client to take the answer to the upgrade of its session, or a refusal. Default 5 s: it is a few hundred bytes. The
+    /// answer that a new session begins with waits as its packets do.
     pub upgrade_answer_timeout: Duration,
 
     /// Largest POST body and largest websocket message accepted, in bytes. Default 1 000 000, Socket.IO's.
@@ -85,7 +86,8 @@ pub struct Limits {
     /// packet goes alone. Default 64 KiB: two of actix-http's writes, so that one is ready when the other is out.
     pub pump_bytes_max: usize,
 
-    /// Handlers of one session that may be running. Default 128: enough to overlap waits, few enough to hold in memory.
+    /// Handlers of one session that may be running, or that may end one after the other before what they asked for is taken in.
+    /// Default 128: enough to overlap waits, few enough to hold in memory.
     pub handlers_pending_max: usize,
     /// Events of one session held because handlers or credit ran out; past it the session stops reading. Default 256.
     pub held_events_max: usize,
