@@ -22,8 +22,10 @@ pub(crate) trait Workload {
     /// How many packets have been received so far. While it stands still, the load makes no progress.
     fn received(&self) -> u64;
 
-    /// Every turn: what is sent by the clock, and not in answer to a packet.
-    fn on_time(&mut self, _now: Instant, _outgoing: &mut Outgoing) {}
+    /// Every turn: what is sent by the clock, and not in answer to a packet. Tells whether there was something to do.
+    fn on_time(&mut self, _now: Instant, _outgoing: &mut Outgoing) -> Result<bool, Failure> {
+        Ok(false)
+    }
 }
 
 /// Frames that wait to be written at the end of the current read, in the order in which they were sent.
@@ -135,6 +137,11 @@ impl Connection {
 
     pub(crate) fn is_settled(&self) -> bool {
         matches!(self.phase, Phase::Settled | Phase::Gone)
+    }
+
+    /// Whether the server's window is closed: it reads more slowly than this connection writes.
+    pub(crate) fn is_jammed(&self) -> bool {
+        !self.unsent.is_empty()
     }
 
     /// What this connection waits for, for the error of whoever has waited too long.

@@ -90,7 +90,9 @@ impl Contender {
                 let mut command =
                     Command::new(existing(stentor()?, "`cargo build --release`, or name it in STENTOR_BIN")?);
                 command
-                    .args(["serve", "--host", "127.0.0.1", "--log-level", "warn"])
+                    // What a load changes, it changes in the environment.
+                    .env("STENTOR_LOG_LEVEL", "warn")
+                    .args(["serve", "--host", "127.0.0.1"])
                     .args(["--recovery", options.recovery.word(), "--recovery-window", "10m"])
                     .args(["--port", &port.to_string(), "--workers", &options.workers.to_string()])
                     .args(["--ping-interval", &format!("{}ms", ping_interval.as_millis())])

@@ -72,7 +72,8 @@ fn measure_with(publishers: usize, options: &Options, report: &mut Report) -> Re
     Ok(())
 }
 
-struct Fanout {
+/// The load itself, which others measure too.
+pub(crate) struct Fanout {
     rooms: usize,
     /// Of each room.
     members: usize,
@@ -89,15 +90,15 @@ struct Fanout {
     histories: Vec<u64>,
     /// (member, publisher, sequence number) that were skipped and may yet come late.
     skipped: HashSet<(usize, usize, u32)>,
-    delivered: u64,
+    pub(crate) delivered: u64,
     duplicates: u64,
     late: u64,
     /// Events of another room.
     strays: u64,
     /// From each publish to its last delivery; in the open loop from when it was due, to each.
-    latencies: Latencies,
+    pub(crate) latencies: Latencies,
     /// Set at the end: no more publishes.
-    closing: bool,
+    pub(crate) closing: bool,
     /// Where a packet is put together.
     scratch: Vec<u8>,
 }
@@ -111,7 +112,7 @@ struct Publisher {
 }
 
 impl Fanout {
-    fn new(publishers: usize, options: &Options) -> Self {
+    pub(crate) fn new(publishers: usize, options: &Options) -> Self {
         let Options { rooms, members, payload, .. } = *options;
         let window = if options.rate.is_some() { OPEN_WINDOW } else { options.window };
         let publisher = |_| Publisher { published: 0, completed: 0, outstanding: vec![(0, Instant::now()); window] };
@@ -140,7 +141,7 @@ impl Fanout {
     }
 
     /// Fills the windows of the closed loop, or begins to keep the schedule.
-    fn start(&mut self, outgoing: &mut Outgoing) {
+    pub(crate) fn start(&mut self, outgoing: &mut Outgoing) {
         let now = Instant::now();
         if let Some((due, _)) = &mut self.schedule {
             *due = now;
@@ -216,11 +217,11 @@ impl Fanout {
         }
     }
 
-    fn is_drained(&self) -> bool {
+    pub(crate) fn is_drained(&self) -> bool {
         self.publishers.iter().all(|publisher| publisher.completed == publisher.published)
     }
 
-    fn verdict(&self) -> Verdict {
+    pub(crate) fn verdict(&self) -> Verdict {
         let published: u64 = self.publishers.iter().map(|publisher| u64::from(publisher.published)).sum();
         let interleavings: HashSet<(usize, u64)> =
             self.histories.iter().enumerate().map(|(member, history)| (member % self.rooms, *history)).collect();
@@ -262,16 +263,19 @@ impl Workload for Fanout {
         self.delivered
     }
 
-    fn on_time(&mut self, now: Instant, outgoing: &mut Outgoing) {
+    fn on_time(&mut self, now: Instant, outgoing: &mut Outgoing) -> Result<bool, Failure> {
+        let mut worked = false;
         while let Some((due, interval)) = self.schedule {
             let publisher = &self.publishers[self.next_publisher];
             if self.closing || due > now || publisher.published - publisher.completed == self.window {
-                return;
+                break;
             }
+            worked = true;
             self.publish(self.next_publisher, due, outgoing);
             self.next_publisher = (self.next_publisher + 1) % self.publishers.len();
             self.schedule = Some((due + interval, interval));
         }
+        Ok(worked)
     }
 }
 

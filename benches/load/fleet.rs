@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
+use mio::net::TcpStream;
 use mio::{Interest, Token};
 
 use crate::Failure;
@@ -89,6 +90,11 @@ impl Fleet {
         Self::new(Shared::new(|_| None, auth_of))
     }
 
+    /// Nobody yet: connections that are started, and turned, by a load that waits for nothing.
+    pub(crate) fn gathering(room_of: impl Fn(usize) -> Option<String> + 'static) -> Result<Self, Failure> {
+        Self::new(Shared::new(room_of, |_| None))
+    }
+
     fn new(shared: Shared) -> Result<Self, Failure> {
         Ok(Self { turns: Turns::new()?, connections: Vec::new(), shared })
     }
@@ -104,6 +110,26 @@ impl Fleet {
     /// Ends all connections. Gives the private id of each.
     pub(crate) fn into_pids(self) -> Vec<String> {
         self.shared.pids
+    }
+
+    /// The bare socket of the newest connection, which is no longer of this fleet.
+    pub(crate) fn pop_stream(&mut self) -> Option<TcpStream> {
+        self.connections.pop().map(|connection| connection.stream)
+    }
+
+    /// How many connections have been told that they are in.
+    pub(crate) fn settled(&self) -> usize {
+        self.shared.settled
+    }
+
+    /// Whether the server reads more slowly than connection `at` writes.
+    pub(crate) fn is_jammed(&self, at: usize) -> bool {
+        self.connections[at].is_jammed()
+    }
+
+    /// Whether the last turn had something to do.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.turns.is_busy()
     }
 
     /// Connections that came back and are new to the server.
@@ -169,7 +195,9 @@ impl Fleet {
             if self.turns.now >= end || done(load, self.turns.now) {
                 return Ok(());
             }
-            load.on_time(self.turns.now, &mut self.shared.outgoing);
+            if load.on_time(self.turns.now, &mut self.shared.outgoing)? {
+                self.turns.count_as_busy();
+            }
             self.shared.outgoing.flush(&mut self.connections)?;
         }
     }

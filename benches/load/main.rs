@@ -13,12 +13,13 @@
 //! - `contender`: the servers that can be measured. `process`: the one under test, from start to kill, and what /proc says about it.
 //! - `wire`: bytes of the handshake and of websocket frames. `http`: those of long polling. `connection`: one client. `fleet`:
 //!   all of them. `turns`: the poll.
-//! - `fanout`, `echo`, `polling`, `idle`, `churn`, `storm`, `resume`: the loads. `latency`: how long something
+//! - `fanout`, `echo`, `polling`, `idle`, `churn`, `storm`, `resume`, `company`: the loads. `latency`: how long something
 //!   took. `payload`: what their events carry. `report`: their figures beside the budgets.
 //! - `compare`: all servers under all loads. `results`, `chart`: what is written of that.
 
 mod chart;
 mod churn;
+mod company;
 mod compare;
 mod connection;
 mod contender;
@@ -77,6 +78,7 @@ fn run(options: &Options, report: &mut Report) -> Result<(), Failure> {
             Load::Churn => churn::measure(options, report)?,
             Load::Storm => storm::measure(options, report)?,
             Load::Resume => resume::measure(options, report)?,
+            Load::Company => company::measure(options, report)?,
         }
     }
     Ok(())

@@ -7,7 +7,7 @@ use crate::Failure;
 use crate::contender::Contender;
 use crate::payload;
 
-const USAGE: &str = "usage: cargo bench --bench load -- [fanout|echo|polling|idle|churn|storm|resume|all]… | compare | compare-all \
+const USAGE: &str = "usage: cargo bench --bench load -- [fanout|echo|polling|idle|churn|storm|resume|company|all]… | compare | compare-all \
 [--server stentor|stentor-disk|node|bun|bare|oxide|oxide-mimalloc] [--recovery off|memory|disk] [--workers 1] \
 [--seconds 8] [--connections 10000] [--rooms 1] [--members 1000] [--publishers 1,4] [--payload 100] [--window 1] \
 [--rate PUBLISHES_PER_SECOND] [--in-flight 1,16] [--repetitions 3] [--url 127.0.0.1:PORT --pid PID]
@@ -24,6 +24,8 @@ pub(crate) enum Load {
     Churn,
     Storm,
     Resume,
+    /// Members of a room beside clients that read too slowly or ask for too much.
+    Company,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -132,6 +134,7 @@ impl Options {
                 "churn" => options.add(&[Load::Churn]),
                 "storm" => options.add(&[Load::Storm]),
                 "resume" => options.add(&[Load::Resume]),
+                "company" => options.add(&[Load::Company]),
                 "all" => {
                     options.add(&[Load::Fanout, Load::Echo, Load::Polling, Load::Idle, Load::Churn, Load::Storm]);
                 }

@@ -50,20 +50,30 @@ impl Server {
     /// A fresh server for one measurement; or the running one, if that was asked for. A process that somebody else started is
     /// only looked at: not pinned, not killed.
     pub(crate) fn under_test(options: &Options, ping_interval: Duration) -> Result<Self, Failure> {
+        Self::adjusted(options, ping_interval, |_| {})
+    }
+
+    /// The same, its command changed before it starts.
+    pub(crate) fn adjusted(
+        options: &Options,
+        ping_interval: Duration,
+        adjust: impl FnOnce(&mut Command),
+    ) -> Result<Self, Failure> {
         let mut server = match options.running {
             Some(running) => Self { address: running.address, pid: running.pid, child: None, data: PathBuf::new() },
-            None => Self::spawn(options, ping_interval)?,
+            None => Self::spawn(options, ping_interval, adjust)?,
         };
         pin(GENERATOR_CPU);
         server.wait_until_it_accepts()?;
         Ok(server)
     }
 
-    fn spawn(options: &Options, ping_interval: Duration) -> Result<Self, Failure> {
+    fn spawn(options: &Options, ping_interval: Duration, adjust: impl FnOnce(&mut Command)) -> Result<Self, Failure> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let data = std::env::temp_dir().join(format!("stentor-load-{port}"));
         let mut command = options.server.command(options, port, ping_interval, &data)?;
         command.stdin(Stdio::null()).stdout(Stdio::null());
+        adjust(&mut command);
         die_with_parent(&mut command);
         // A child inherits the affinity of the thread that forks it, so that no thread of it ever ran elsewhere.
         pin(SERVER_CPU);
@@ -99,6 +109,14 @@ impl Server {
         let (own_user, own_kernel) = process_time("/proc/self/stat")?;
         let others = machine_time()?.saturating_sub(user + kernel + own_user + own_kernel);
         Ok(CpuTime { user, kernel, others })
+    }
+
+    /// Resident KiB, read in microseconds: fit to be asked often.
+    pub(crate) fn resident_kib(&self) -> Result<u64, Failure> {
+        let path = format!("/proc/{}/statm", self.pid);
+        let pages = read_proc(&path)?.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+        let pages = pages.ok_or_else(|| format!("{path}: expected the resident pages in its second field"))?;
+        Ok(pages * (rustix::param::page_size() as u64 / 1024))
     }
 
     pub(crate) fn memory(&self) -> Result<Memory, Failure> {

@@ -11,7 +11,7 @@ pub(crate) struct Turns {
     pub(crate) events: Events,
     /// When the last poll returned.
     pub(crate) now: Instant,
-    /// Whether that poll found something to do.
+    /// Whether that poll, or the load behind it, found something to do.
     is_busy: bool,
     /// Wall time of all polls, and of what preceded them, that followed one with nothing to do.
     idle: Duration,
@@ -51,6 +51,16 @@ impl Turns {
         }
         (self.now, self.is_busy) = (now, !self.events.is_empty());
         Ok(())
+    }
+
+    /// There was something to do that the poll did not know of.
+    pub(crate) fn count_as_busy(&mut self) {
+        self.is_busy = true;
+    }
+
+    /// Whether the last poll found something to do.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.is_busy
     }
 
     pub(crate) fn moment(&self) -> Moment {

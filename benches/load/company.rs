@@ -1,0 +1,209 @@
+//! Bad company: a room whose members are undisturbed at first, and then in the company of clients that read too slowly or ask for too
+//! much, one kind after the other and all kinds together. What the members notice, what the server holds in memory, and what its log
+//! says of whom it put out. Every event must reach every undisturbed member once and in order, whoever else is there.
+
+mod pushers;
+mod readers;
+mod watch;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::Failure;
+use crate::connection::{Outgoing, Workload};
+use crate::fanout::Fanout;
+use crate::fleet::Fleet;
+use crate::options::Options;
+use crate::process::{self, Server};
+use crate::report::{Report, grouped, line, title};
+use pushers::{Flood, Pusher, Tourist};
+use readers::Reader;
+use watch::{Log, Resident};
+
+/// Publishes per second, unless told otherwise: with a thousand members about half a core.
+const RATE: u32 = 100;
+/// Short, so that a client that does not answer is found out within a measurement. They are the same with nobody in the company.
+const PING_INTERVAL: Duration = Duration::from_secs(4);
+const PING_TIMEOUT: &str = "2s";
+/// For the company to connect and to begin.
+const WARM_UP: Duration = Duration::from_secs(2);
+/// From the company's end to the reading of memory.
+const QUIET: Duration = Duration::from_secs(1);
+/// One in so many is bad.
+const BAD_EVERY: usize = 1_000;
+/// The bar: how much later the members may get their events.
+const RATIO_BUDGET: f64 = 2.0;
+/// The room of the members, as `fanout` calls it.
+const ROOM: &str = "hall-0";
+
+/// A bad client.
+trait Companion {
+    /// One turn, which waits for nothing. Tells whether there was something to do.
+    fn turn(&mut self, now: Instant) -> Result<bool, Failure>;
+
+    /// What it has done, for the report.
+    fn deeds(&self) -> String;
+
+    /// How often the server has put it out.
+    fn closings(&self) -> u64;
+
+    /// Events that reached it in a wrong order, or twice.
+    fn misplaced(&self) -> u64 {
+        0
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    NeverReads,
+    ReadsAByteASecond,
+    Floods,
+    /// And wants an ack of each event.
+    FloodsForAcks,
+    JoinsAndLeaves,
+}
+
+/// Each kind alone, and then all of them; one flood is as much as there is of the server. The last tells whether the machine was the
+/// same all the time.
+const PHASES: [(&str, &[Kind]); 8] = [
+    ("undisturbed", &[]),
+    ("never reads", &[Kind::NeverReads]),
+    ("a byte a second", &[Kind::ReadsAByteASecond]),
+    ("flood", &[Kind::Floods]),
+    ("flood with acks", &[Kind::FloodsForAcks]),
+    ("joins 10 000 rooms", &[Kind::JoinsAndLeaves]),
+    ("all together", &[Kind::NeverReads, Kind::ReadsAByteASecond, Kind::FloodsForAcks, Kind::JoinsAndLeaves]),
+    ("undisturbed again", &[]),
+];
+
+pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Failure> {
+    let options = Options { rooms: 1, rate: Some(options.rate.unwrap_or(RATE)), ..options.clone() };
+    let members = options.members;
+    let bad = members.div_ceil(BAD_EVERY);
+    // A bad reader and the one that feeds it are two connections, each with a poll.
+    process::allow_descriptors(members + 64 + 8 * bad)?;
+    let mut log = Log::new()?;
+    let output = log.output()?;
+    let server = Server::adjusted(&options, PING_INTERVAL, |command| {
+        command.env("STENTOR_LOG_LEVEL", "info").env("STENTOR_PING_TIMEOUT", PING_TIMEOUT).stderr(output);
+    })?;
+    let mut fleet = Fleet::open(server.address, members + 1, move |index| (index < members).then(|| ROOM.to_owned()))?;
+    let mut load = Beside {
+        fanout: Fanout::new(1, &options),
+        company: Vec::new(),
+        resident: Resident::new(&server),
+        misplaced: 0,
+    };
+    fleet.send(|outgoing| load.fanout.start(outgoing))?;
+
+    let mut undisturbed = None;
+    for (what, kinds) in PHASES {
+        let name = format!("company: {what}");
+        log.skip();
+        let before = load.resident.restart()?;
+        load.company = gather(kinds, bad, server.address, options.payload)?;
+        fleet.run(WARM_UP, &mut load)?;
+        load.fanout.latencies.take();
+        let (start, cpu) = (fleet.sample(), server.cpu()?);
+        fleet.run(options.measured, &mut load)?;
+        let (end, cpu) = (fleet.sample(), server.cpu()?.since(cpu));
+        let quantiles = load.fanout.latencies.take();
+        let (deeds, closings) = load.dismiss();
+        fleet.run(QUIET, &mut load)?;
+        let (peak, after) = (load.resident.peak(), load.resident.now()?);
+
+        let interval = end.moment.since(&start.moment);
+        let rate = options.rate.unwrap_or_default();
+        let setting = options.setting();
+        let seconds = interval.as_secs_f64();
+        title(&name, format!("{members} members, {rate} events/s of {} B, {seconds:.1} s, {setting}", options.payload));
+        for deed in deeds {
+            line("company", deed);
+        }
+        line("server CPU", format!("{:.0} % of a core", 100.0 * cpu.total().as_secs_f64() / seconds));
+        report.trust(&start.moment, &end.moment, cpu);
+        report.latencies(&name, "due to each member", &quantiles);
+        line("resident", format!("{} KiB before, {} at most, {} after", kib(before), kib(peak), kib(after)));
+        log.print(closings)?;
+        report.figure(&name, "server CPU", 100.0 * cpu.total().as_secs_f64() / seconds, "%", None);
+        report.figure(&name, "resident at most", peak as f64 / 1024.0, "MiB", None);
+        match (undisturbed, quantiles.p99) {
+            (Some(undisturbed), Some(p99)) => {
+                let budget = options.budget(RATIO_BUDGET);
+                report.figure(&name, "p99 to undisturbed", p99 / undisturbed, "×", budget);
+            }
+            _ => undisturbed = quantiles.p99,
+        }
+    }
+    load.fanout.closing = true;
+    fleet.drain(&mut load, |load| load.fanout.is_drained())?;
+    let mut verdict = load.fanout.verdict();
+    verdict.faults.push((load.misplaced, "misplaced in the flooded room"));
+    report.verdict("company", &verdict);
+    Ok(())
+}
+
+/// The bad clients of these kinds, `count` of each that reads too slowly. They connect in their turns.
+fn gather(
+    kinds: &[Kind],
+    count: usize,
+    server: SocketAddr,
+    payload: usize,
+) -> Result<Vec<Box<dyn Companion>>, Failure> {
+    let mut company: Vec<Box<dyn Companion>> = Vec::new();
+    for kind in kinds {
+        match kind {
+            Kind::NeverReads | Kind::ReadsAByteASecond => {
+                let reads = *kind == Kind::ReadsAByteASecond;
+                for number in 0..count {
+                    company.push(Box::new(Reader::new(server, reads, number)?));
+                }
+            }
+            Kind::Floods => company.push(Box::new(Pusher::new(server, Flood::new(payload, false))?)),
+            Kind::FloodsForAcks => company.push(Box::new(Pusher::new(server, Flood::new(payload, true))?)),
+            Kind::JoinsAndLeaves => company.push(Box::new(Pusher::new(server, Tourist::default())?)),
+        }
+    }
+    Ok(company)
+}
+
+/// The members and their publisher, and who else is there.
+struct Beside<'a> {
+    fanout: Fanout,
+    company: Vec<Box<dyn Companion>>,
+    resident: Resident<'a>,
+    misplaced: u64,
+}
+
+impl Beside<'_> {
+    /// The company ends, without a word. Gives what it has done, and how many of it the server has put out.
+    fn dismiss(&mut self) -> (Vec<String>, u64) {
+        let company = std::mem::take(&mut self.company);
+        self.misplaced += company.iter().map(|companion| companion.misplaced()).sum::<u64>();
+        let closings = company.iter().map(|companion| companion.closings()).sum();
+        (company.iter().map(|companion| companion.deeds()).collect(), closings)
+    }
+}
+
+impl Workload for Beside<'_> {
+    fn on_packet(&mut self, at: usize, packet: &[u8], outgoing: &mut Outgoing) -> Result<(), Failure> {
+        self.fanout.on_packet(at, packet, outgoing)
+    }
+
+    fn received(&self) -> u64 {
+        self.fanout.received()
+    }
+
+    fn on_time(&mut self, now: Instant, outgoing: &mut Outgoing) -> Result<bool, Failure> {
+        let mut worked = self.fanout.on_time(now, outgoing)?;
+        for companion in &mut self.company {
+            worked |= companion.turn(now)?;
+        }
+        self.resident.sample(now)?;
+        Ok(worked)
+    }
+}
+
+fn kib(kib: u64) -> String {
+    grouped(kib as f64)
+}

@@ -1,0 +1,244 @@
+//! A client that asks for more than its share: as fast as the server takes it, held up by the window of its connection alone. It
+//! publishes, or it joins ten thousand rooms and leaves them, over and over. It reads what it gets. Who is put out comes back.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::Companion;
+use crate::Failure;
+use crate::connection::{Outgoing, Workload};
+use crate::fleet::Fleet;
+use crate::payload;
+use crate::report::{grouped, rounded};
+
+/// Events between two turns of the generator: some kilobytes, so that nobody else waits for it.
+const BATCH: u32 = 32;
+/// Rooms of the one who tours them.
+const ROOMS: u32 = 10_000;
+
+/// What a pusher sends, and what it makes of the answers.
+pub(super) trait Pushing: Workload {
+    /// One of which pushes: the last.
+    const CONNECTIONS: usize;
+
+    /// The connection begins anew.
+    fn restart(&mut self);
+
+    /// Sends some of what is to be sent now. Tells whether there was something.
+    fn push(&mut self, from: usize, outgoing: &mut Outgoing) -> bool;
+
+    fn deeds(&self) -> String;
+
+    fn misplaced(&self) -> u64 {
+        0
+    }
+}
+
+pub(super) struct Pusher<P> {
+    server: SocketAddr,
+    pushing: P,
+    fleet: Fleet,
+    begun: Instant,
+    closings: u64,
+    /// What the server said the last time.
+    parting: String,
+}
+
+impl<P: Pushing> Pusher<P> {
+    pub(super) fn new(server: SocketAddr, pushing: P) -> Result<Self, Failure> {
+        let fleet = Self::gather()?;
+        Ok(Self { server, pushing, fleet, begun: Instant::now(), closings: 0, parting: String::new() })
+    }
+
+    /// Who does not push hears, in the room of the flood.
+    fn gather() -> Result<Fleet, Failure> {
+        Fleet::gathering(|index| (index + 1 < P::CONNECTIONS).then(|| FLOODED.to_owned()))
+    }
+
+    fn step(&mut self) -> Result<bool, Failure> {
+        self.fleet.start_some(self.server, P::CONNECTIONS, P::CONNECTIONS)?;
+        self.fleet.turn(Some(Duration::ZERO), &mut self.pushing)?;
+        let (from, mut worked) = (P::CONNECTIONS - 1, self.fleet.is_busy());
+        if self.fleet.settled() == P::CONNECTIONS && !self.fleet.is_jammed(from) {
+            self.fleet.send(|outgoing| worked |= self.pushing.push(from, outgoing))?;
+        }
+        Ok(worked)
+    }
+}
+
+impl<P: Pushing> Companion for Pusher<P> {
+    fn turn(&mut self, _now: Instant) -> Result<bool, Failure> {
+        match self.step() {
+            Err(failure) => {
+                self.closings += 1;
+                self.parting = failure.to_string();
+                self.pushing.restart();
+                self.fleet = Self::gather()?;
+                Ok(true)
+            }
+            worked => worked,
+        }
+    }
+
+    fn deeds(&self) -> String {
+        let end = match self.closings {
+            0 => "still connected".to_owned(),
+            closings => format!("put out {closings} times, at last: {}", self.parting),
+        };
+        format!("{} in {} s, {end}", self.pushing.deeds(), rounded(self.begun.elapsed().as_secs_f64()))
+    }
+
+    fn closings(&self) -> u64 {
+        self.closings
+    }
+
+    fn misplaced(&self) -> u64 {
+        self.pushing.misplaced()
+    }
+}
+
+const FLOODED: &str = "flood";
+
+/// Publishes to a room with one member.
+pub(super) struct Flood {
+    payload: usize,
+    wants_acks: bool,
+    published: u32,
+    /// The next that the member expects; and of all connections.
+    expected: u32,
+    delivered: u64,
+    acks: u64,
+    refused: u64,
+    misplaced: u64,
+    scratch: Vec<u8>,
+}
+
+impl Flood {
+    pub(super) fn new(payload: usize, wants_acks: bool) -> Self {
+        Self {
+            payload,
+            wants_acks,
+            published: 0,
+            expected: 0,
+            delivered: 0,
+            acks: 0,
+            refused: 0,
+            misplaced: 0,
+            scratch: Vec::new(),
+        }
+    }
+}
+
+impl Pushing for Flood {
+    const CONNECTIONS: usize = 2;
+
+    fn restart(&mut self) {
+        (self.published, self.expected) = (0, 0);
+    }
+
+    fn push(&mut self, from: usize, outgoing: &mut Outgoing) -> bool {
+        for _ in 0..BATCH {
+            self.scratch.clear();
+            let id = if self.wants_acks { "7" } else { "" };
+            self.scratch.extend_from_slice(format!(r#"42{id}["publish","{FLOODED}","ev",""#).as_bytes());
+            // As many as the digits hold; they begin again.
+            payload::push(&mut self.scratch, self.payload, 0, self.published % SEQUENCES);
+            self.scratch.extend_from_slice(br#""]"#);
+            outgoing.send(from, &self.scratch);
+            self.published += 1;
+        }
+        true
+    }
+
+    fn deeds(&self) -> String {
+        let acks = match (self.wants_acks, self.refused) {
+            (false, 0) => String::new(),
+            (false, refused) => format!(", {} complaints", grouped(refused as f64)),
+            (true, refused) => {
+                format!(", {} acks, {} of them refusals", grouped(self.acks as f64), grouped(refused as f64))
+            }
+        };
+        format!("flood: {} of its events delivered{acks}", grouped(self.delivered as f64))
+    }
+
+    fn misplaced(&self) -> u64 {
+        self.misplaced
+    }
+}
+
+/// What eight digits hold.
+const SEQUENCES: u32 = 100_000_000;
+
+impl Workload for Flood {
+    fn on_packet(&mut self, at: usize, packet: &[u8], _: &mut Outgoing) -> Result<(), Failure> {
+        if at == Self::CONNECTIONS - 1 {
+            let is_refusal = packet.windows(8).any(|place| place == br#""error":"#);
+            self.acks += 1;
+            self.refused += u64::from(is_refusal);
+            return Ok(());
+        }
+        let text = packet.strip_prefix(br#"42["ev",""#).and_then(|text| payload::read(text, self.payload));
+        match text {
+            Some((0, sequence, _)) if sequence == self.expected % SEQUENCES => self.expected += 1,
+            _ => self.misplaced += 1,
+        }
+        self.delivered += 1;
+        Ok(())
+    }
+
+    fn received(&self) -> u64 {
+        self.delivered
+    }
+}
+
+/// Joins ten thousand rooms, waits for the answers, and leaves them again.
+#[derive(Default)]
+pub(super) struct Tourist {
+    /// Joins and leaves that were sent.
+    sent: u32,
+    /// How many were answered, on this connection.
+    answered: u32,
+    /// On all connections.
+    answers: u64,
+    refused: u64,
+}
+
+impl Pushing for Tourist {
+    const CONNECTIONS: usize = 1;
+
+    fn restart(&mut self) {
+        (self.sent, self.answered) = (0, 0);
+    }
+
+    fn push(&mut self, from: usize, outgoing: &mut Outgoing) -> bool {
+        // Where one half of a tour ends the other begins, when all of it is answered.
+        if self.sent.is_multiple_of(ROOMS) && self.answered < self.sent {
+            return false;
+        }
+        for _ in 0..BATCH.min(ROOMS - self.sent % ROOMS) {
+            let verb = if (self.sent / ROOMS).is_multiple_of(2) { "join" } else { "leave" };
+            outgoing.send(from, format!(r#"421["{verb}","sight-{}"]"#, self.sent % ROOMS).as_bytes());
+            self.sent += 1;
+        }
+        true
+    }
+
+    fn deeds(&self) -> String {
+        let tours = self.answers as f64 / f64::from(2 * ROOMS);
+        let refused = grouped(self.refused as f64);
+        format!("tourist: {} tours of {ROOMS} joins and leaves, {refused} refused", rounded(tours))
+    }
+}
+
+impl Workload for Tourist {
+    fn on_packet(&mut self, _: usize, packet: &[u8], _: &mut Outgoing) -> Result<(), Failure> {
+        self.refused += u64::from(packet.windows(8).any(|place| place == br#""error":"#));
+        self.answered += 1;
+        self.answers += 1;
+        Ok(())
+    }
+
+    fn received(&self) -> u64 {
+        self.answers
+    }
+}

@@ -1,0 +1,166 @@
+//! A client that does not keep up: it joins the room of the others and a room of its own, and then it never reads again, or one byte
+//! a second. In the room of its own a feeder, which reads, publishes enough for the server to find out within seconds; the others'
+//! room would need minutes to fill what may wait for one client. Who is put out comes back.
+
+use std::io::{ErrorKind, Read};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+
+use super::{Companion, ROOM};
+use crate::Failure;
+use crate::connection::{Outgoing, Workload};
+use crate::fleet::Fleet;
+use crate::payload;
+use crate::report::{grouped, rounded};
+
+/// 2.5 MB/s.
+const FEED_BYTES: usize = 50_000;
+const FEED_EVERY: Duration = Duration::from_millis(20);
+/// Between two looks at whether the connection still is one.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+const BYTE_EVERY: Duration = Duration::from_secs(1);
+
+pub(super) struct Reader {
+    server: SocketAddr,
+    /// The room of its own.
+    room: String,
+    /// Whether it reads a byte a second.
+    reads: bool,
+    state: State,
+    feeder: Fleet,
+    next_meal: Instant,
+    fed: u64,
+    /// Bytes that it has read by and by.
+    read: u64,
+    /// How long each of its connections lasted.
+    lives: Vec<Duration>,
+}
+
+enum State {
+    /// On its way, reading like anybody.
+    Arriving(Box<Fleet>, Arrival),
+    Reading {
+        stream: TcpStream,
+        since: Instant,
+        next_look: Instant,
+        next_byte: Instant,
+    },
+}
+
+impl Reader {
+    pub(super) fn new(server: SocketAddr, reads: bool, number: usize) -> Result<Self, Failure> {
+        let kind = if reads { "slow" } else { "jammed" };
+        Ok(Self {
+            server,
+            room: format!("{kind}-{number}"),
+            reads,
+            state: State::arriving()?,
+            feeder: Fleet::gathering(|_| None)?,
+            next_meal: Instant::now(),
+            fed: 0,
+            read: 0,
+            lives: Vec::new(),
+        })
+    }
+
+    /// The feeder's turn.
+    fn feed(&mut self, now: Instant) -> Result<bool, Failure> {
+        self.feeder.start_some(self.server, 1, 1)?;
+        self.feeder.turn(Some(Duration::ZERO), &mut Arrival::default())?;
+        let is_hungry = matches!(self.state, State::Reading { .. }) && now >= self.next_meal;
+        if !is_hungry || self.feeder.settled() == 0 || self.feeder.is_jammed(0) {
+            return Ok(self.feeder.is_busy());
+        }
+        self.next_meal = now + FEED_EVERY;
+        let mut packet = format!(r#"42["publish","{}","ev",""#, self.room).into_bytes();
+        payload::push(&mut packet, FEED_BYTES, 0, 0);
+        packet.extend_from_slice(br#""]"#);
+        self.feeder.send(|outgoing| outgoing.send(0, &packet))?;
+        self.fed += FEED_BYTES as u64;
+        Ok(true)
+    }
+}
+
+impl State {
+    fn arriving() -> Result<Self, Failure> {
+        Ok(Self::Arriving(Box::new(Fleet::gathering(|_| None)?), Arrival::default()))
+    }
+}
+
+impl Companion for Reader {
+    fn turn(&mut self, now: Instant) -> Result<bool, Failure> {
+        let fed = self.feed(now)?;
+        match &mut self.state {
+            State::Arriving(fleet, arrival) => {
+                fleet.start_some(self.server, 1, 1)?;
+                fleet.turn(Some(Duration::ZERO), arrival)?;
+                if fleet.settled() == 1 && !std::mem::replace(&mut arrival.has_asked, true) {
+                    let joins = [ROOM, &self.room].map(|room| format!(r#"420["join","{room}"]"#));
+                    fleet.send(|outgoing| joins.iter().for_each(|join| outgoing.send(0, join.as_bytes())))?;
+                }
+                if arrival.answers == 2 {
+                    let stream = fleet.pop_stream().ok_or("expected the connection of a bad reader")?;
+                    self.state = State::Reading { stream, since: now, next_look: now, next_byte: now + BYTE_EVERY };
+                }
+                Ok(true)
+            }
+            State::Reading { stream, since, next_look, next_byte } => {
+                let mut has_ended = false;
+                if self.reads && now >= *next_byte {
+                    *next_byte = now + BYTE_EVERY;
+                    match stream.read(&mut [0]) {
+                        Ok(0) => has_ended = true,
+                        Ok(_) => self.read += 1,
+                        Err(error) => has_ended = error.kind() != ErrorKind::WouldBlock,
+                    }
+                }
+                if now >= *next_look {
+                    *next_look = now + LOOK_EVERY;
+                    has_ended |= stream.take_error()?.is_some();
+                }
+                if has_ended {
+                    self.lives.push(now.duration_since(*since));
+                    self.state = State::arriving()?;
+                }
+                Ok(fed || has_ended)
+            }
+        }
+    }
+
+    fn deeds(&self) -> String {
+        let reads = match self.reads {
+            true => format!("read {} bytes", self.read),
+            false => "read nothing".to_owned(),
+        };
+        let lives: Vec<String> = self.lives.iter().map(|life| rounded(life.as_secs_f64())).collect();
+        let end = match lives.is_empty() {
+            true => "still connected".to_owned(),
+            false => format!("put out {} times, after {} s", lives.len(), lives.join(", ")),
+        };
+        format!("{}: {reads} of {} KB that were for it, {end}", self.room, grouped(self.fed as f64 / 1000.0))
+    }
+
+    fn closings(&self) -> u64 {
+        self.lives.len() as u64
+    }
+}
+
+/// Counts the acks of the two joins, and lets everything else pass.
+#[derive(Default)]
+struct Arrival {
+    has_asked: bool,
+    answers: u32,
+}
+
+impl Workload for Arrival {
+    fn on_packet(&mut self, _: usize, packet: &[u8], _: &mut Outgoing) -> Result<(), Failure> {
+        self.answers += u32::from(packet.starts_with(b"430["));
+        Ok(())
+    }
+
+    fn received(&self) -> u64 {
+        u64::from(self.answers)
+    }
+}
