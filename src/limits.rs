@@ -40,6 +40,9 @@ pub struct Limits {
     pub allow_request_timeout: Duration,
     /// Connections that may wait to be accepted. Default 4 096: a reconnect storm is taken in by the kernel meanwhile.
     pub backlog: u32,
+    /// Connections at a time that speak HTTP: polls, handshakes, requests of pages; a websocket ceases to count once it is one.
+    /// Further ones wait in the backlog. Default 50 000: actix-http takes about 20 KiB for each, a gigabyte for all.
+    pub http_connections_max: usize,
     /// For a client to send its request's head; then it is disconnected. Default 10 s.
     pub request_head_timeout: Duration,
     /// For a client to take the answer to the upgrade of its session, or a refusal. Default 5 s: it is a few hundred bytes. The
@@ -201,6 +204,7 @@ impl Default for Limits {
             sessions_per_address_max: None,
             allow_request_timeout: Duration::from_secs(10),
             backlog: 4_096,
+            http_connections_max: 50_000,
             request_head_timeout: Duration::from_secs(10),
             upgrade_answer_timeout: Duration::from_secs(5),
             payload_bytes_max: 1_000_000,

@@ -248,7 +248,7 @@ impl Builder {
         let services = Services { core, directory: Arc::new(Directory::default()) };
         let accepting = Arc::new(AtomicBool::new(true));
         let endpoint = Endpoint { services, workers, door: Arc::new(door), accepting };
-        Ok(Server { endpoint, hub: hub.address, path: path.into(), root, metrics })
+        Ok(Server { endpoint, hub: hub.address, hub_thread: hub.thread, path: path.into(), root, metrics })
     }
 }
 

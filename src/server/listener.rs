@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use actix_http::{HttpService, KeepAlive, Request};
-use actix_server::ServerHandle;
 use actix_service::{fn_service, map_config};
 use actix_web::dev::AppConfig;
 use actix_web::web::{self, ServiceConfig};
@@ -14,6 +15,7 @@ use actix_web::{App, HttpRequest};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Server;
+use super::serving::Serving;
 use crate::transport::{polling, websocket::raw};
 
 type Configure = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
@@ -83,7 +85,11 @@ impl Listener {
         self
     }
 
-    /// Serves until the process is asked to end; then closes every session so that its client comes back.
+    /// Serves until the process is asked to end; then closes every session so that its client comes back. With
+    /// [signals disabled](Self::disable_signals), serves until it is dropped.
+    ///
+    /// One worker runs on the hub's own thread, which spares what is said between the two its wake-ups; several have threads of
+    /// their own. Connections are dealt out to them in turn.
     pub async fn run(self) -> io::Result<()> {
         let Self { server, socket, workers, configure, signals, drain } = self;
         let io = server.clone();
@@ -111,15 +117,15 @@ impl Listener {
                 .finish(map_config(app, |_| AppConfig::default()))
                 .tcp()
         };
-        let mut builder = actix_server::Server::build().disable_signals().shutdown_timeout(0);
-        if let Some(workers) = workers {
-            builder = builder.workers(workers);
-        }
-        let running = builder.listen("stentor", socket, factory)?.run();
+        let workers = workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
+        let port = (socket, limits.http_connections_max);
+        let serving = Serving::start(&server.hub_thread, workers, port, factory).await?;
         if signals {
-            actix::spawn(stop_on_signal(server, running.handle(), drain));
+            stop_on_signal(server, &serving, drain).await;
+            Ok(())
+        } else {
+            std::future::pending().await
         }
-        running.await
     }
 }
 
@@ -146,7 +152,7 @@ fn app(
     })
 }
 
-fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+pub(super) fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for connections of the last life to time out.
     socket.set_reuse_address(true)?;
@@ -156,7 +162,7 @@ fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-async fn stop_on_signal(server: Server, running: ServerHandle, drain: Duration) {
+async fn stop_on_signal(server: Server, serving: &Serving, drain: Duration) {
     let signal = wait_for_signal().await;
     log::info!("server stops signal={signal} sessions={} drain={drain:?}", server.sessions());
     if !drain.is_zero() {
@@ -166,9 +172,8 @@ async fn stop_on_signal(server: Server, running: ServerHandle, drain: Duration) 
             signal = wait_for_signal() => log::info!("server stops at once signal={signal}"),
         }
     }
-    running.pause().await;
+    serving.pause();
     server.close().await;
-    running.stop(false).await;
 }
 
 #[cfg(unix)]

@@ -10,6 +10,7 @@ mod listener;
 mod metrics;
 mod rate;
 mod replies;
+mod serving;
 #[cfg(test)]
 mod simulation;
 pub mod vocabulary;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use actix::ArbiterHandle;
 use bytestring::ByteString;
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -78,6 +80,7 @@ const CLOSE_LOOK: Duration = Duration::from_millis(5);
 pub struct Server {
     endpoint: Endpoint,
     hub: HubAddress,
+    hub_thread: ArbiterHandle,
     path: Arc<str>,
     root: Namespace,
     metrics: Arc<Metrics>,

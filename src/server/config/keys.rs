@@ -168,6 +168,8 @@ pub(super) const KEYS: &[Key] = keys! {
         "For closing all connections when asked to end, in waves, so that the clients do not come back all at once. Asked a second time, the hub ends at once.";
     TIMES backlog = limits.backlog, count("connections"),
         "Connections that may wait to be accepted.";
+    TIMES http_connections_max = limits.http_connections_max, count("connections"),
+        "Connections that may speak HTTP at a time; further ones wait to be accepted. Websockets do not count.";
 
     SIZES max_payload = max_payload, number("bytes", 1_000, 100_000_000),
         "Largest message a client may send, and largest answer to a poll.";
