@@ -47,6 +47,9 @@
 //! | 0 | `protocol/`, `ids.rs`, `limits.rs` | the wire, names, bounds |
 
 mod api;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub mod benching;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -67,6 +67,9 @@ const HOUSE: &[Row] = &[
           crates: &[] },
     Row { floor: 8, name: "fuzzing",   imports: &["protocol", "transport"],                            // properties of decoders
           crates: &["actix_web::http", "serde_json"] },
+    Row { floor: 8, name: "benching",  imports: &["protocol", "ids", "limits", "state", "log", "messages", "worker", "session",
+                                                  "transport", "server"],                              // a door for benches
+          crates: &["actix", "actix_http", "futures_core"] },
     Row { floor: 8, name: "main",      imports: &[],                                                   // stentor::… only
           crates: &["stentor", "clap", "env_logger", "mimalloc", "log", "actix::System"] },
 ];

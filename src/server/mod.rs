@@ -208,6 +208,12 @@ impl Server {
         self.bind(address)?.run().await
     }
 
+    /// Where clients are let in.
+    #[cfg(feature = "bench-internals")]
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
     /// From here on new handshakes are refused with 503.
     fn stop_accepting(&self) {
         self.endpoint.accepting.store(false, Ordering::Relaxed);

@@ -71,7 +71,7 @@ impl Endpoint {
     }
 
     /// Opens a session for somebody who was admitted.
-    fn open(&self, newcomer: Newcomer, opening: Opening) -> SessionLink {
+    pub(crate) fn open(&self, newcomer: Newcomer, opening: Opening) -> SessionLink {
         Session::open(self.worker(), self.services.core.clone(), newcomer, opening)
     }
 }

@@ -1,0 +1,136 @@
+//! A client in this process: a session's connection without a socket, so that what is measured is the hub alone.
+//!
+//! It comes in as a websocket does, by a request's head at the door, and its session is a session like any other. Its drainer takes
+//! everything at once and writes nowhere.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use actix::{Arbiter, ArbiterHandle};
+use actix_http::RequestHead;
+use bytes::Bytes;
+use bytestring::ByteString;
+use futures_core::Stream;
+
+use crate::messages::sink::{Connection, Drained, FrameSink, Goodbye, Handover, Incoming};
+use crate::protocol::engineio::packet::Packet;
+use crate::server::Server;
+use crate::session::Opening;
+use crate::state::outbox::Outbox;
+use crate::transport::{Admitted, Knock};
+
+/// What a client makes of what it gets.
+pub trait Client: Send + 'static {
+    /// A text packet came, its Engine.IO type digit included. What is put into `answers` is sent to the session, in order.
+    fn hear(&mut self, packet: &[u8], answers: &mut Vec<ByteString>);
+}
+
+/// Threads for `workers` workers of a server, as it starts them for a port of its own.
+pub fn threads(_server: &Server, workers: usize) -> Vec<ArbiterHandle> {
+    (0..workers).map(|_| Arbiter::new().handle()).collect()
+}
+
+/// Lets a client in on the current thread, whose worker its session then belongs to. `head` asks for a websocket.
+pub async fn connect(server: &Server, head: &RequestHead, client: impl Client) -> Result<(), String> {
+    let endpoint = server.endpoint();
+    match endpoint.admit(Knock { head, upgrade: true, encrypted: false }).await {
+        Ok(Admitted::Newcomer(newcomer)) => {
+            drop(endpoint.open(newcomer, Opening::Websocket(Box::new(Arriving { client }))));
+            Ok(())
+        }
+        Ok(Admitted::Session(_)) => Err("expected a head that opens a session, this one names a session".into()),
+        Err(refusal) => Err(format!("refused at the door: {refusal:?}")),
+    }
+}
+
+/// Bytes that a line takes beside what its session has: a socket's place in the figures.
+pub const fn line_bytes<C: Client>() -> usize {
+    // With the counts of the `Rc`, and the two boxes that hold it.
+    size_of::<Line<C>>() + 2 * size_of::<usize>() + size_of::<Sink<C>>() + size_of::<Reader<C>>()
+}
+
+struct Arriving<C> {
+    client: C,
+}
+
+impl<C: Client> Handover for Arriving<C> {
+    fn settle(self: Box<Self>) -> io::Result<Connection> {
+        let line = Rc::new(Line {
+            client: RefCell::new(self.client),
+            said: RefCell::default(),
+            reader: Cell::default(),
+            aborted: Cell::new(false),
+        });
+        let (sink, incoming) = (Box::new(Sink(line.clone())), Box::pin(Reader(line)));
+        Ok(Connection { sink, incoming, answer: Bytes::new() })
+    }
+}
+
+/// What both halves share.
+struct Line<C> {
+    client: RefCell<C>,
+    /// What the client has said and the session has not read.
+    said: RefCell<Vec<ByteString>>,
+    /// The session's task.
+    reader: Cell<Option<Waker>>,
+    aborted: Cell<bool>,
+}
+
+impl<C> Line<C> {
+    fn wake_reader(&self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+}
+
+struct Sink<C>(Rc<Line<C>>);
+
+impl<C: Client> FrameSink for Sink<C> {
+    fn drain(&mut self, outbox: &mut Outbox) -> Drained {
+        let mut said = self.0.said.borrow_mut();
+        let before = said.len();
+        let mut client = self.0.client.borrow_mut();
+        while let Some(packet) = outbox.pop() {
+            client.hear(packet.body(), &mut said);
+        }
+        if said.len() > before {
+            self.0.wake_reader();
+        }
+        Drained::All
+    }
+
+    fn say_goodbye(&mut self, _: Goodbye, _: &mut Outbox) {}
+
+    fn finish(&mut self) -> bool {
+        false
+    }
+
+    fn abort(&mut self) {
+        self.0.aborted.set(true);
+        self.0.wake_reader();
+    }
+}
+
+struct Reader<C>(Rc<Line<C>>);
+
+impl<C> Stream for Reader<C> {
+    type Item = Incoming;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
+        let line = &self.0;
+        if line.aborted.get() {
+            return Poll::Ready(None);
+        }
+        let said = line.said.take();
+        if said.is_empty() {
+            line.reader.set(Some(cx.waker().clone()));
+            return Poll::Pending;
+        }
+        let packets: Result<_, _> = said.into_iter().map(Packet::decode_text).collect();
+        Poll::Ready(Some(packets.map_or_else(|error| Incoming::Undecodable(error.to_string()), Incoming::Packets)))
+    }
+}
