@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-rust test-node test-browser test-python interop chromium lint clients
-.PHONY: test-torture torture torture-planted compare-recovery bench load compare compare-all peers fuzz clean
+.PHONY: test-torture torture torture-planted compare-recovery bench scale load compare compare-all peers fuzz clean
 
 CLIENTS := tests/clients
 NODE_STAMP := $(CLIENTS)/node_modules/.stamp
@@ -21,6 +21,7 @@ PORT ?= 3000
 MAX_TIME ?= 60
 CYCLES ?= 20
 LOAD ?= all
+SCALE ?= sessions workers
 REPETITIONS ?= 3
 SEED ?= $(shell date +%s)
 SERVER ?= stentor, disk
@@ -109,6 +110,9 @@ compare-recovery: $(TORTURE_STAMP) ## 1000 stock clients under drops of 2 s: thi
 bench: ## the load bench against the release build
 	cargo build --release
 	cargo bench --bench load
+
+scale: ## a million sessions in one process without sockets, and two workers against one, SCALE="sessions --sessions 100000" (minutes)
+	cargo bench --features bench-internals --bench scale -- $(SCALE)
 
 load: $(PEERS_STAMP) $(OXIDE)/target/oxide ## one load against one server, LOAD="fanout --server node --rate 40" (--help lists what there is)
 	cargo build --release

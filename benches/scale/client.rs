@@ -1,0 +1,146 @@
+//! Clients: one that listens and checks, one that publishes too; and what they have counted.
+//!
+//! An event's argument is a string: phase, number, filler. A phase is one measurement; in it, each member of the room must get the
+//! numbers from 0 on, each once and in order.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytestring::ByteString;
+use stentor::benching::line::Client;
+
+/// Bytes of an event's argument.
+pub(crate) const PAYLOAD_BYTES: usize = 100;
+const PHASE_DIGITS: usize = 4;
+const DIGITS: usize = 12;
+
+/// How the event that is measured stands on the wire, up to its argument.
+const NEWS: &[u8] = br#"42["news",""#;
+
+/// How it begins that publishers are told to begin.
+const GO: &[u8] = br#"42["go",""#;
+
+/// Counts of one thread's clients, written by that thread alone.
+#[derive(Default)]
+#[repr(align(128))]
+pub(crate) struct Tally {
+    /// Joined all of their rooms.
+    pub(crate) ready: Count,
+    pub(crate) pings: Count,
+    pub(crate) events: Count,
+    /// Clients that heard something, once for each phase.
+    pub(crate) listeners: Count,
+    /// Events that were not the next.
+    pub(crate) disorder: Count,
+    /// Packets that nobody expects.
+    pub(crate) strange: Count,
+}
+
+/// A counter with one writer.
+#[derive(Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self) {
+        self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The argument of an event.
+pub(crate) fn payload(phase: u16, number: u32) -> String {
+    format!("{phase:04}{number:08}{:x<1$}", "", PAYLOAD_BYTES - DIGITS)
+}
+
+/// Phase and number of an argument of which this is the beginning.
+fn read(text: &[u8]) -> Option<(u16, u32)> {
+    let (phase, rest) = text.split_at_checked(PHASE_DIGITS)?;
+    Some((digits(phase)? as u16, digits(rest.get(..DIGITS - PHASE_DIGITS)?)?))
+}
+
+fn digits(text: &[u8]) -> Option<u32> {
+    text.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u32::from(digit - b'0')))
+}
+
+/// Connects, answers pings, checks events. As small as it can be: there are a million.
+pub(crate) struct Listener {
+    tally: &'static Tally,
+    heard: u32,
+    phase: u16,
+}
+
+impl Listener {
+    pub(crate) fn new(tally: &'static Tally) -> Self {
+        Self { tally, heard: 0, phase: 0 }
+    }
+
+    /// The next event of a phase came, or should have been it.
+    fn check(&mut self, phase: u16, number: u32) {
+        if phase != self.phase {
+            (self.phase, self.heard) = (phase, 0);
+            self.tally.listeners.add();
+        }
+        if number != self.heard {
+            self.tally.disorder.add();
+        }
+        self.heard += 1;
+        self.tally.events.add();
+    }
+}
+
+impl Client for Listener {
+    fn hear(&mut self, packet: &[u8], answers: &mut Vec<ByteString>) {
+        if let Some((phase, number)) = packet.strip_prefix(NEWS).and_then(read) {
+            return self.check(phase, number);
+        }
+        match packet {
+            [b'0', ..] => answers.push(ByteString::from_static("40")),
+            b"2" => {
+                self.tally.pings.add();
+                answers.push(ByteString::from_static("3"));
+            }
+            [b'4', b'0', ..] => {}
+            _ => self.tally.strange.add(),
+        }
+    }
+}
+
+/// Listens, and when told to go keeps some events under way, until all are.
+pub(crate) struct Publisher {
+    listener: Listener,
+    room: String,
+    /// Events that it keeps under way.
+    window: u32,
+    sent: u32,
+    /// Of this phase.
+    wanted: u32,
+}
+
+impl Publisher {
+    pub(crate) fn new(tally: &'static Tally, room: String, window: u32) -> Self {
+        Self { listener: Listener::new(tally), room, window, sent: 0, wanted: 0 }
+    }
+
+    fn publish(&mut self, phase: u16, answers: &mut Vec<ByteString>) {
+        if self.sent < self.wanted {
+            answers.push(format!(r#"42["publish","{}","{}"]"#, self.room, payload(phase, self.sent)).into());
+            self.sent += 1;
+        }
+    }
+}
+
+impl Client for Publisher {
+    fn hear(&mut self, packet: &[u8], answers: &mut Vec<ByteString>) {
+        if let Some((phase, wanted)) = packet.strip_prefix(GO).and_then(read) {
+            (self.sent, self.wanted) = (0, wanted);
+            return (0..self.window).for_each(|_| self.publish(phase, answers));
+        }
+        if let Some((phase, number)) = packet.strip_prefix(NEWS).and_then(read) {
+            self.listener.check(phase, number);
+            return self.publish(phase, answers);
+        }
+        self.listener.hear(packet, answers);
+    }
+}

@@ -1,0 +1,292 @@
+//! A server of this process, its threads, and its clients.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use actix::ArbiterHandle;
+use actix_http::RequestHead;
+use actix_http::header::{HeaderMap, HeaderName, HeaderValue};
+use stentor::benching::line::{self, Client};
+use stentor::{EmitError, Event, Limits, Recovery, Server};
+use tokio::sync::oneshot;
+
+use crate::Failure;
+use crate::client::{self, Listener, Publisher, Tally};
+use crate::meter::{self, Spent, Times};
+
+/// Sessions of one thread that may be on their way in, so that a handshake is measured among others and not behind a queue.
+const ARRIVING_MAX: u64 = 1_024;
+
+/// Nothing has changed for so long that nothing will.
+const STALL: Duration = Duration::from_secs(30);
+
+/// Between two looks at the counts.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// The head of a request as a browser behind a login sends it; the hub keeps what it says.
+const HEADERS: [(&str, &str); 11] = [
+    ("host", "127.0.0.1:3000"),
+    ("connection", "Upgrade"),
+    ("pragma", "no-cache"),
+    ("cache-control", "no-cache"),
+    (
+        "user-agent",
+        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
+    ),
+    ("upgrade", "websocket"),
+    ("origin", "http://127.0.0.1:3000"),
+    ("sec-websocket-version", "13"),
+    ("accept-encoding", "gzip, deflate, br, zstd"),
+    ("accept-language", "de-AT,de;q=0.9,en-GB;q=0.8,en;q=0.7"),
+    (
+        "cookie",
+        "session=9e3779b97f4a7c150000000000000001; _ga=GA1.1.0000000001.1760000000; csrftoken=9E3779B97F4A7C15; theme=dark",
+    ),
+];
+
+thread_local! {
+    /// Of the clients of this thread.
+    static TALLY: Cell<Option<&'static Tally>> = const { Cell::new(None) };
+}
+
+/// Which rooms the client of a number joins.
+pub(crate) type Rooms = Arc<dyn Fn(usize) -> Vec<String> + Send + Sync>;
+
+/// An event on its way to the hub.
+type Emit = Pin<Box<dyn Future<Output = Result<(), EmitError>>>>;
+
+/// A server and its clients.
+pub(crate) struct Fleet {
+    pub(crate) io: Server,
+    pub(crate) workers: Vec<Worker>,
+    opened: usize,
+    phase: u16,
+}
+
+/// A thread of sessions.
+pub(crate) struct Worker {
+    thread: ArbiterHandle,
+    /// The kernel's name for it.
+    pub(crate) id: i32,
+    tally: &'static Tally,
+}
+
+/// All counts of a fleet, added up.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Counts {
+    pub(crate) ready: u64,
+    pub(crate) pings: u64,
+    pub(crate) events: u64,
+    pub(crate) listeners: u64,
+    disorder: u64,
+    strange: u64,
+}
+
+impl Fleet {
+    /// A server with that many workers and nobody there yet.
+    pub(crate) async fn start(
+        workers: usize,
+        recovery: Recovery,
+        ping_interval: Duration,
+        rooms: Rooms,
+    ) -> Result<Self, Failure> {
+        let limits = Limits { ping_interval, sessions_max: usize::MAX, ..Limits::default() };
+        let io = Server::builder().recovery(recovery).limits(limits).build()?;
+        io.of("/")
+            .on("publish", |socket, event: Event<(String, String)>| async move {
+                let (room, text) = event.data;
+                socket.namespace().to(room).emit("news", text).await?;
+                Ok(())
+            })
+            .on_connection(move |socket| {
+                let rooms = rooms.clone();
+                async move {
+                    let number = socket.handshake().query_value("n").and_then(|number| number.parse().ok());
+                    for room in rooms(number.unwrap_or_default()) {
+                        socket.join(room).await?;
+                    }
+                    TALLY.get().expect("sessions are on threads with a tally").ready.add();
+                    Ok(())
+                }
+            });
+        let mut threads = Vec::new();
+        for thread in line::threads(&io, workers) {
+            let tally: &'static Tally = Box::leak(Box::default());
+            let id = on(&thread, move || async move {
+                TALLY.set(Some(tally));
+                Ok(meter::thread())
+            });
+            let id = id.await?;
+            threads.push(Worker { thread, id, tally });
+        }
+        Ok(Self { io, workers: threads, opened: 0, phase: 0 })
+    }
+
+    pub(crate) fn sessions(&self) -> usize {
+        self.opened
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.workers.iter().map(|worker| worker.tally).fold(Counts::default(), |sum, tally| Counts {
+            ready: sum.ready + tally.ready.get(),
+            pings: sum.pings + tally.pings.get(),
+            events: sum.events + tally.events.get(),
+            listeners: sum.listeners + tally.listeners.get(),
+            disorder: sum.disorder + tally.disorder.get(),
+            strange: sum.strange + tally.strange.get(),
+        })
+    }
+
+    /// Opens listeners until there are `sessions`, spread over all threads; complete when each is in its rooms.
+    pub(crate) async fn grow(&mut self, sessions: usize) -> Result<(), Failure> {
+        self.open(sessions, |_, tally| Listener::new(tally)).await
+    }
+
+    /// Opens a publisher to each of the rooms, with so many events under way.
+    pub(crate) async fn publishers(&mut self, rooms: Vec<String>, window: u32) -> Result<(), Failure> {
+        let first = self.opened;
+        let publisher = move |number: usize, tally| Publisher::new(tally, rooms[number - first].clone(), window);
+        let sessions = first + 4;
+        self.open(sessions, publisher).await
+    }
+
+    async fn open<C: Client>(
+        &mut self,
+        sessions: usize,
+        client: impl Fn(usize, &'static Tally) -> C + Clone + Send + 'static,
+    ) -> Result<(), Failure> {
+        let mut opening = Vec::new();
+        for (nth, worker) in self.workers.iter().enumerate() {
+            let (io, tally, client) = (self.io.clone(), worker.tally, client.clone());
+            let numbers = (self.opened..sessions).skip(nth).step_by(self.workers.len());
+            opening.push(on(&worker.thread, move || async move {
+                let mut head = RequestHead::default();
+                head.headers = headers();
+                let mut to_be_ready = tally.ready.get();
+                for number in numbers {
+                    head.uri = format!("/socket.io/?EIO=4&transport=websocket&n={number}").parse()?;
+                    line::connect(&io, &head, client(number, tally)).await?;
+                    to_be_ready += 1;
+                    while to_be_ready - tally.ready.get() >= ARRIVING_MAX {
+                        tokio::time::sleep(LOOK).await;
+                    }
+                }
+                Ok(())
+            }));
+        }
+        for opened in opening {
+            opened.await?;
+        }
+        self.opened = sessions;
+        self.wait("sessions in their rooms", sessions as u64, |counts| counts.ready).await
+    }
+
+    /// Waits until a count has reached a number; fails when it stands still.
+    pub(crate) async fn wait(&self, what: &str, wanted: u64, count: impl Fn(&Counts) -> u64) -> Result<(), Failure> {
+        let (mut last, mut changed) = (count(&self.counts()), Instant::now());
+        while last < wanted {
+            tokio::time::sleep(LOOK).await;
+            let now = count(&self.counts());
+            if now != last {
+                (last, changed) = (now, Instant::now());
+            } else if changed.elapsed() > STALL {
+                return Err(format!("{what}: {last} of {wanted}, and no more for {STALL:?}").into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Emits so many events to a room from outside of all sessions, with so many under way, and waits until each member has had
+    /// each.
+    pub(crate) async fn broadcast(
+        &mut self,
+        room: &str,
+        members: usize,
+        broadcasts: usize,
+        window: usize,
+    ) -> Result<Measured, Failure> {
+        let phase = self.next_phase();
+        let (before, times, begun) = (self.counts(), Times::now()?, Instant::now());
+        let mut under_way: VecDeque<Emit> = VecDeque::new();
+        for number in 0..broadcasts {
+            if under_way.len() >= window
+                && let Some(emit) = under_way.pop_front()
+            {
+                emit.await?;
+            }
+            let mut emit: Emit = Box::pin(self.io.to(room).emit("news", client::payload(phase, number as u32)));
+            match std::future::poll_fn(|cx| Poll::Ready(emit.as_mut().poll(cx))).await {
+                Poll::Ready(done) => done?,
+                Poll::Pending => under_way.push_back(emit),
+            }
+        }
+        for emit in under_way {
+            emit.await?;
+        }
+        self.heard(&before, members, broadcasts).await?;
+        Ok(Measured { spent: Times::now()?.since(&times), took: begun.elapsed() })
+    }
+
+    /// Lets every publisher publish so many events, and waits until each member of its room has had each.
+    pub(crate) async fn publish(&mut self, rooms: usize, members: usize, events: usize) -> Result<Measured, Failure> {
+        let phase = self.next_phase();
+        let (before, times, begun) = (self.counts(), Times::now()?, Instant::now());
+        self.io.to("publishers").emit("go", client::payload(phase, events as u32)).await?;
+        self.heard(&before, rooms * members, events).await?;
+        Ok(Measured { spent: Times::now()?.since(&times), took: begun.elapsed() })
+    }
+
+    fn next_phase(&mut self) -> u16 {
+        self.phase += 1;
+        self.phase
+    }
+
+    /// Waits until `members` clients have heard `events` each, and checks that nothing else was heard.
+    async fn heard(&self, before: &Counts, members: usize, events: usize) -> Result<(), Failure> {
+        let wanted = (members * events) as u64;
+        self.wait("deliveries", before.events + wanted, |counts| counts.events).await?;
+        let after = self.counts();
+        let (heard, listeners) = (after.events - before.events, after.listeners - before.listeners);
+        let (disorder, strange) = (after.disorder - before.disorder, after.strange - before.strange);
+        if (heard, listeners, disorder, strange) != (wanted, members as u64, 0, 0) {
+            return Err(format!(
+                "expected {events} events to each of {members} members, {wanted} in all: {listeners} heard {heard}, \
+                 {disorder} of them out of order, and {strange} other packets"
+            )
+            .into());
+        }
+        Ok(())
+    }
+}
+
+/// What something took.
+pub(crate) struct Measured {
+    pub(crate) spent: Spent,
+    pub(crate) took: Duration,
+}
+
+fn headers() -> HeaderMap {
+    let pairs = HEADERS.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+    pairs.collect()
+}
+
+/// Runs something on a thread.
+fn on<T, F, Fut>(thread: &ArbiterHandle, task: F) -> impl Future<Output = Result<T, Failure>> + use<T, F, Fut>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = Result<T, Failure>> + 'static,
+{
+    let (done, outcome) = oneshot::channel();
+    thread.spawn_fn(move || {
+        actix::spawn(async move {
+            // Nobody waits for it any more only when the run has failed already.
+            let _ = done.send(task().await.map_err(|failure| failure.to_string()));
+        });
+    });
+    async move { Ok(outcome.await.map_err(|_| "a thread of sessions has ended")??) }
+}

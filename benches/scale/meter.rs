@@ -1,0 +1,97 @@
+//! What this process takes: CPU time of each thread, in nanoseconds as the scheduler counts them, and resident memory; and what
+//! others take of the machine meanwhile.
+
+use std::collections::HashMap;
+use std::fs;
+use std::time::Instant;
+
+use crate::Failure;
+
+/// CPU time of all threads at one moment.
+pub(crate) struct Times(HashMap<i32, u64>);
+
+impl Times {
+    pub(crate) fn now() -> Result<Self, Failure> {
+        let mut times = HashMap::new();
+        for task in fs::read_dir("/proc/self/task")? {
+            let path = task?.path().join("schedstat");
+            let thread = path.iter().rev().nth(1).and_then(|name| name.to_str()?.parse().ok());
+            // A thread that has ended meanwhile has no file.
+            let Ok(text) = fs::read_to_string(&path) else { continue };
+            let nanos = text.split_ascii_whitespace().next().and_then(|field| field.parse().ok());
+            let (Some(thread), Some(nanos)) = (thread, nanos) else {
+                return Err(format!("{}: expected nanoseconds on CPU, got {text:?}", path.display()).into());
+            };
+            times.insert(thread, nanos);
+        }
+        Ok(Self(times))
+    }
+
+    /// Nanoseconds of CPU since `before`.
+    pub(crate) fn since(&self, before: &Self) -> Spent {
+        let spent = self.0.iter().map(|(thread, nanos)| (*thread, nanos - before.0.get(thread).unwrap_or(&0)));
+        Spent(spent.collect())
+    }
+}
+
+/// Nanoseconds of CPU by thread.
+pub(crate) struct Spent(HashMap<i32, u64>);
+
+impl Spent {
+    pub(crate) fn of(&self, thread: i32) -> u64 {
+        self.0.get(&thread).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn all(&self) -> u64 {
+        self.0.values().sum()
+    }
+}
+
+/// The kernel's name for this thread.
+pub(crate) fn thread() -> i32 {
+    rustix::thread::gettid().as_raw_nonzero().get()
+}
+
+/// Bytes of memory that this process has resident.
+pub(crate) fn resident() -> Result<u64, Failure> {
+    let text = fs::read_to_string("/proc/self/statm")?;
+    let pages: u64 =
+        text.split_ascii_whitespace().nth(1).ok_or("/proc/self/statm: expected a second field")?.parse()?;
+    Ok(pages * rustix::param::page_size() as u64)
+}
+
+/// The most that it ever had, in bytes.
+pub(crate) fn peak() -> Result<u64, Failure> {
+    let text = fs::read_to_string("/proc/self/status")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib: u64 = line.ok_or("/proc/self/status: expected a line VmHWM")?.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib << 10)
+}
+
+/// Since when others are watched.
+pub(crate) struct Others {
+    since: Instant,
+    nanos: u64,
+}
+
+impl Others {
+    pub(crate) fn watch() -> Result<Self, Failure> {
+        Ok(Self { since: Instant::now(), nanos: Self::nanos()? })
+    }
+
+    /// Cores that others have kept busy.
+    pub(crate) fn cores(&self) -> Result<f64, Failure> {
+        Ok(Self::nanos()?.saturating_sub(self.nanos) as f64 / self.since.elapsed().as_nanos() as f64)
+    }
+
+    /// CPU time of everything else on this machine, and what its hypervisor gave to other machines.
+    fn nanos() -> Result<u64, Failure> {
+        let stat = fs::read_to_string("/proc/stat")?;
+        let total = stat.lines().next().unwrap_or_default().split_ascii_whitespace();
+        // The name of the line, then: user nice system idle iowait irq softirq steal.
+        let used = total.enumerate().filter(|(field, _)| matches!(field, 1..=3 | 6..=8));
+        let ticks: u64 = used.filter_map(|(_, field)| field.parse::<u64>().ok()).sum();
+        let own: u64 = Times::now()?.0.values().sum();
+        Ok((ticks * (1_000_000_000 / rustix::param::clock_ticks_per_second())).saturating_sub(own))
+    }
+}

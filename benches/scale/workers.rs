@@ -1,0 +1,95 @@
+//! Several workers against one: how many deliveries a second, in turns, with publishers that are never idle.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::Failure;
+use crate::fleet::{Fleet, Measured, Rooms};
+use crate::options::Options;
+use crate::table::Table;
+
+/// Rooms, each with a publisher.
+const ROOMS: usize = 4;
+
+/// In each room, the publisher among them.
+const MEMBERS: usize = 1_000;
+
+/// Events that each publisher keeps under way.
+const WINDOW: u32 = 16;
+
+pub(crate) async fn measure(options: &Options, table: &mut Table) -> Result<(), Failure> {
+    println!("{ROOMS} rooms of {MEMBERS}, a publisher in each with {WINDOW} events under way");
+    let mut one = fleet(1, options).await?;
+    let mut many = fleet(options.against, options).await?;
+    let events = events_for(&mut one, options.seconds).await?;
+    let (mut rates, mut last) = (Vec::new(), None);
+    for _ in 0..options.repetitions {
+        let (alone, together) =
+            (one.publish(ROOMS, MEMBERS, events).await?, many.publish(ROOMS, MEMBERS, events).await?);
+        let pair = [rate(&alone, events), rate(&together, events)];
+        println!("deliveries a second: {:.2} M with 1, {:.2} M with {}", pair[0] / 1e6, pair[1] / 1e6, options.against);
+        rates.push(pair);
+        last = Some((alone, together));
+    }
+    let median = |of: &dyn Fn(&[f64; 2]) -> f64| {
+        let mut sorted: Vec<f64> = rates.iter().map(of).collect();
+        sorted.sort_by(f64::total_cmp);
+        sorted[sorted.len() / 2]
+    };
+    table.add("deliveries, 1 worker", format!("{:.2} M a second", median(&|pair| pair[0]) / 1e6));
+    table.add(
+        format!("deliveries, {} workers", options.against),
+        format!("{:.2} M a second", median(&|pair| pair[1]) / 1e6),
+    );
+    table.add(
+        format!("{} workers against one", options.against),
+        format!("{:.2} times", median(&|pair| pair[1] / pair[0])),
+    );
+    if let Some((alone, together)) = last {
+        table.add("CPU, 1 worker", shares(&one, &alone, events));
+        table.add(format!("CPU, {} workers", options.against), shares(&many, &together, events));
+    }
+    Ok(())
+}
+
+async fn fleet(workers: usize, options: &Options) -> Result<Fleet, Failure> {
+    let listeners = ROOMS * (MEMBERS - 1);
+    let rooms: Rooms = Arc::new(move |number| {
+        let room = format!("room-{}", number % ROOMS);
+        if number < listeners { vec![room] } else { vec![room, "publishers".to_owned()] }
+    });
+    // Longer than this takes.
+    let ping_interval = Duration::from_secs(24 * 60 * 60);
+    let mut fleet = Fleet::start(workers, options.recovery.clone(), ping_interval, rooms).await?;
+    fleet.grow(listeners).await?;
+    // `listeners` is a multiple of `ROOMS`.
+    fleet.publishers((0..ROOMS).map(|room| format!("room-{room}")).collect(), WINDOW).await?;
+    Ok(fleet)
+}
+
+/// How many events of each publisher take about so long; they go on until then.
+async fn events_for(fleet: &mut Fleet, seconds: f64) -> Result<usize, Failure> {
+    let mut events = 64;
+    loop {
+        let took = fleet.publish(ROOMS, MEMBERS, events).await?.took.as_secs_f64();
+        if took > 0.2 {
+            return Ok((events as f64 * seconds / took) as usize);
+        }
+        events *= 2;
+    }
+}
+
+fn rate(measured: &Measured, events: usize) -> f64 {
+    (ROOMS * MEMBERS * events) as f64 / measured.took.as_secs_f64()
+}
+
+/// How busy each thread was, and what a delivery took of all of them.
+fn shares(fleet: &Fleet, measured: &Measured, events: usize) -> String {
+    let wall = measured.took.as_nanos() as f64;
+    let share = |nanos: u64| format!("{:.0} %", nanos as f64 / wall * 100.0);
+    let workers: Vec<_> = fleet.workers.iter().map(|worker| share(measured.spent.of(worker.id))).collect();
+    let here: u64 = fleet.workers.iter().map(|worker| measured.spent.of(worker.id)).sum();
+    let all = measured.spent.all();
+    let per_delivery = all as f64 / (ROOMS * MEMBERS * events) as f64;
+    format!("workers {}, hub and others {}; {per_delivery:.0} ns a delivery", workers.join(" + "), share(all - here))
+}
