@@ -162,6 +162,13 @@ pub enum DataError {
 /// Not itself an [`std::error::Error`], so that `?` converts every error into it.
 pub struct HandlerError(Box<dyn std::error::Error>);
 
+impl HandlerError {
+    /// Whether it only says that a socket has disconnected: the ordinary end of what was under way for it.
+    pub(crate) fn is_of_a_client_that_left(&self) -> bool {
+        matches!(self.0.downcast_ref(), Some(EmitError::Disconnected))
+    }
+}
+
 impl<E: std::error::Error + 'static> From<E> for HandlerError {
     fn from(error: E) -> Self {
         Self(Box::new(error))

@@ -99,9 +99,11 @@ impl Session {
         if too_much.is_none() == self.reading {
             return;
         }
-        if let Some(what) = too_much {
+        if let Some(what) = too_much
+            && let Some(skipped) = self.registration.worker.complaints().reading_stopped.is_due(Instant::now())
+        {
             log::warn!(
-                "session stops reading for a while, too many {what} sid={:?} running={} newest_handler={:?}",
+                "session stops reading for a while, too many {what} sid={:?} running={} newest_handler={:?} skipped={skipped}",
                 self.registration.id,
                 self.running.count.get(),
                 self.running.newest.borrow()
@@ -273,7 +275,11 @@ impl Session {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     metrics.handlers_failed.add(1);
-                    log::warn!("handler failed sid={id:?} handler={name:?} error={error}");
+                    if error.is_of_a_client_that_left() {
+                        log::debug!("handler failed, its client has left sid={id:?} handler={name:?} error={error}");
+                    } else if let Some(skipped) = worker.complaints().handler_failed.is_due(Instant::now()) {
+                        log::warn!("handler failed sid={id:?} handler={name:?} skipped={skipped} error={error}");
+                    }
                 }
                 Err(Panicked) => {
                     metrics.handlers_panicked.add(1);

@@ -6,6 +6,7 @@
 
 mod collecting;
 mod collections;
+mod complaints;
 pub(crate) mod desk;
 mod fanout;
 mod flusher;
@@ -36,6 +37,7 @@ use crate::protocol::encoded::Encoded;
 use crate::protocol::socketio::packet::Args;
 
 use self::collections::Collections;
+use self::complaints::Complaints;
 use self::fanout::Fanout;
 use self::flusher::{Alarm, Backlog};
 use self::members::Members;
@@ -61,6 +63,7 @@ pub(crate) struct Worker {
     alarm: Alarm,
     /// What is delivered and not yet written out.
     backlog: Backlog,
+    complaints: Complaints,
 }
 
 impl Worker {
@@ -79,6 +82,7 @@ impl Worker {
             port: RefCell::new(Port::new(id, hub, metrics.clone())),
             alarm: Alarm::default(),
             backlog: Backlog::new(limits.outbox_bytes_max),
+            complaints: Complaints::default(),
             limits,
             metrics,
         });
@@ -96,6 +100,11 @@ impl Worker {
     /// What this worker counts.
     pub(crate) fn metrics(&self) -> &Arc<WorkerMetrics> {
         &self.metrics
+    }
+
+    /// How often its sessions may warn of their clients.
+    pub(crate) fn complaints(&self) -> &Complaints {
+        &self.complaints
     }
 
     /// How long to wait for a deadline. Those far away are put off to the next of this worker's common instants, so that

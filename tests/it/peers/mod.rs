@@ -25,6 +25,7 @@
 //! | credentials of megabytes | `bodies::credentials_of_a_megabyte…`, `memory::packets_that_are_none…`, `memory::messages_over_the_limit…` |
 //! | rooms without end | `memory::one_socket_in_as_many_rooms…`, `socketio::rooms::a_socket_may_be_in_so_many_rooms…` |
 //! | peers that read nothing, or too late | `jams::…` |
+//! | logs filled by a flood; peers put out that no log names | `logged::…` |
 
 mod aborted;
 mod bodies;
@@ -33,5 +34,6 @@ mod frames;
 mod heads;
 mod hosted;
 mod jams;
+mod logged;
 mod memory;
 mod offers;
