@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-rust test-node test-browser test-python interop chromium lint clients
-.PHONY: test-torture torture torture-planted compare-recovery bench scale load compare compare-all peers fuzz clean
+.PHONY: test-torture torture torture-planted compare-recovery bench scale load profile perf compare compare-all peers fuzz clean
 
 CLIENTS := tests/clients
 NODE_STAMP := $(CLIENTS)/node_modules/.stamp
@@ -15,6 +15,7 @@ TORTURE_STAMP := $(TORTURE)/node_modules/.stamp
 PEERS := benches/peers
 PEERS_STAMP := $(PEERS)/node_modules/.stamp
 OXIDE := $(PEERS)/oxide
+PROFILE := target/profile
 VENV := $(CLIENTS)/python/.venv
 PYTHON_STAMP := $(VENV)/.stamp
 PORT ?= 3000
@@ -117,6 +118,27 @@ scale: ## a million sessions in one process without sockets, and two workers aga
 load: $(PEERS_STAMP) $(OXIDE)/target/oxide ## one load against one server, LOAD="fanout --server node --rate 40" (--help lists what there is)
 	cargo build --release
 	cargo bench --bench load -- $(LOAD)
+
+profile: LOAD = fanout --publishers 1
+profile: perf ## a flame graph of the server under a load, into target/profile/flame.svg; LOAD="echo --in-flight 16"
+	cargo build --release
+	@mkdir -p $(PROFILE)
+	cargo bench --bench load -- $(LOAD) --profile $(CURDIR)/$(PROFILE)/perf.data
+	@perf script --no-inline --fields comm,pid,tid,time,event,ip,sym,dso --input $(PROFILE)/perf.data 2> /dev/null \
+		| inferno-collapse-perf --kernel > $(PROFILE)/stacks.folded
+	@inferno-flamegraph --title "stentor under $(LOAD)" < $(PROFILE)/stacks.folded > $(PROFILE)/flame.svg
+	@awk -f benches/profile.awk $(PROFILE)/stacks.folded
+	@echo "profile: $(PROFILE)/flame.svg"
+
+perf: ## what a profile is made with, when missing: Debian's linux-perf (as root) and inferno
+	@if command -v perf > /dev/null; then echo "perf: there, $$(command -v perf)"; \
+	elif [ "$$(id -u)" -ne 0 ] || ! command -v apt-get > /dev/null; then \
+		echo "perf: not there; install it (Debian: apt-get install linux-perf)"; exit 1; \
+	else \
+		echo "perf: installing Debian's linux-perf with apt-get"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends linux-perf > /dev/null; \
+	fi
+	@command -v inferno-flamegraph > /dev/null || { echo "perf: installing inferno into cargo's bin folder"; cargo install --locked inferno; }
 
 compare: $(PEERS_STAMP) $(OXIDE)/target/oxide ## this hub and its peers under four loads, into benches/RESULTS.md (15 minutes)
 	cargo build --release

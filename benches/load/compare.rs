@@ -72,9 +72,9 @@ static TRIALS: [Trial; 13] = [
     Trial { heading: "connect + join + leave", cost: "CPU per visit", unit: MICROS, pace: Some("visits"),
         is_quick: false, load: Load::Churn, set: |_| {} },
     Trial { heading: "reconnect storm of 5000", cost: "CPU per return", unit: MICROS, pace: Some("returns"),
-        is_quick: false, load: Load::Storm, set: |options| options.connections = 5_000 },
+        is_quick: false, load: Load::Storm, set: |options| options.connections = Some(5_000) },
     Trial { heading: "idle connection, 10 000 of them", cost: "resident per connection", unit: "KiB resident", pace: None,
-        is_quick: true, load: Load::Idle, set: |options| (options.connections, options.heartbeat) = (10_000, false) },
+        is_quick: true, load: Load::Idle, set: |options| (options.connections, options.heartbeat) = (Some(10_000), false) },
 ];
 
 pub(crate) fn run_all(extent: Extent, options: &Options) -> Result<(), Failure> {

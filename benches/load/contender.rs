@@ -92,6 +92,7 @@ impl Contender {
                 command
                     // What a load changes, it changes in the environment.
                     .env("STENTOR_LOG_LEVEL", "warn")
+                    .env_remove("STENTOR_BIN")
                     .args(["serve", "--host", "127.0.0.1"])
                     .args(["--recovery", options.recovery.word(), "--recovery-window", "10m"])
                     .args(["--port", &port.to_string(), "--workers", &options.workers.to_string()])

@@ -10,6 +10,7 @@ use crate::fleet::Fleet;
 use crate::options::Options;
 use crate::payload;
 use crate::process::{self, Server};
+use crate::profile::Profile;
 use crate::report::{self, Report, Verdict, grouped, line, micros_each, rounded, title};
 
 const CONNECTIONS: usize = 64;
@@ -28,11 +29,13 @@ fn measure_with(in_flight: u32, options: &Options, report: &mut Report) -> Resul
     let mut fleet = Fleet::open(server.address, CONNECTIONS, |_| None)?;
     let mut load = Echo { payload: options.payload, ..Echo::default() };
 
+    let profile = Profile::begin(options, &server, WARM_UP)?;
     fleet.send(|outgoing| load.open_windows(in_flight, outgoing))?;
     fleet.run(WARM_UP, &mut load)?;
     let (start, cpu, acks) = (fleet.sample(), server.cpu()?, load.acks);
     fleet.run(options.measured, &mut load)?;
     let (end, cpu, acks) = (fleet.sample(), server.cpu()?.since(cpu), load.acks - acks);
+    profile.end()?;
     load.closing = true;
     fleet.drain(&mut load, |load| load.missing() == 0)?;
 

@@ -12,6 +12,7 @@ use crate::latency::Latencies;
 use crate::options::Options;
 use crate::payload;
 use crate::process::{self, Server};
+use crate::profile::Profile;
 use crate::report::{self, Report, Verdict, grouped, line, micros_each, rounded, title};
 
 const WARM_UP: Duration = Duration::from_secs(2);
@@ -20,6 +21,9 @@ const WARM_UP: Duration = Duration::from_secs(2);
 const OPEN_WINDOW: usize = 1024;
 /// design.md section 9: user CPU per delivery above the write itself.
 const USER_MICROS_BUDGET: f64 = 0.6;
+
+/// What a member expects of a publisher that does not come to its room.
+const NEVER: u32 = u32::MAX;
 
 /// A delivery up to the payload. What may follow its closing quote is the token that recovery adds.
 const DELIVERY: &[u8] = br#"42["ev",""#;
@@ -40,6 +44,7 @@ fn measure_with(publishers: usize, options: &Options, report: &mut Report) -> Re
     let mut fleet = Fleet::open(server.address, audience + publishers, room)?;
     let mut load = Fanout::new(publishers, options);
 
+    let profile = Profile::begin(options, &server, WARM_UP)?;
     fleet.send(|outgoing| load.start(outgoing))?;
     fleet.run(WARM_UP, &mut load)?;
     load.latencies.take();
@@ -47,6 +52,7 @@ fn measure_with(publishers: usize, options: &Options, report: &mut Report) -> Re
     fleet.run(options.measured, &mut load)?;
     let (end, cpu, delivered) = (fleet.sample(), server.cpu()?.since(cpu), load.delivered - delivered);
     let latencies = load.latencies.take();
+    profile.end()?;
     load.closing = true;
     fleet.drain(&mut load, Fanout::is_drained)?;
 
@@ -75,6 +81,8 @@ fn measure_with(publishers: usize, options: &Options, report: &mut Report) -> Re
 /// The load itself, which others measure too.
 pub(crate) struct Fanout {
     rooms: usize,
+    /// How many rooms each publisher goes round, beginning with that of its own number.
+    rounds: usize,
     /// Of each room.
     members: usize,
     payload: usize,
@@ -113,21 +121,35 @@ struct Publisher {
 
 impl Fanout {
     pub(crate) fn new(publishers: usize, options: &Options) -> Self {
+        let rooms = options.rooms;
+        Self::going_round(rooms, publishers, options)
+    }
+
+    /// Each publisher stays with the room of its own number.
+    pub(crate) fn apart(options: &Options) -> Self {
+        Self::going_round(1, options.rooms, options)
+    }
+
+    fn going_round(rounds: usize, publishers: usize, options: &Options) -> Self {
         let Options { rooms, members, payload, .. } = *options;
         let window = if options.rate.is_some() { OPEN_WINDOW } else { options.window };
         let publisher = |_| Publisher { published: 0, completed: 0, outstanding: vec![(0, Instant::now()); window] };
         // A publisher's event n goes to room n + publisher, round and round.
-        let first = |member: usize, publisher: usize| (member % rooms + rooms - publisher % rooms) % rooms;
+        let first = |member: usize, publisher: usize| match (member % rooms + rooms - publisher % rooms) % rooms {
+            round if round < rounds => round as u32,
+            _ => NEVER,
+        };
         let audience = rooms * members;
         Self {
             rooms,
+            rounds,
             members,
             payload,
             publishers: (0..publishers).map(publisher).collect(),
             window: window as u32,
             schedule: options.rate.map(|rate| (Instant::now(), Duration::from_secs(1) / rate)),
             next_publisher: 0,
-            expected: (0..audience * publishers).map(|at| first(at / publishers, at % publishers) as u32).collect(),
+            expected: (0..audience * publishers).map(|at| first(at / publishers, at % publishers)).collect(),
             histories: vec![0; audience],
             skipped: HashSet::new(),
             delivered: 0,
@@ -159,7 +181,7 @@ impl Fanout {
         let sequence = this.published;
         this.published += 1;
         this.outstanding[(sequence % self.window) as usize] = (self.members as u32, since);
-        let room = (sequence as usize + publisher) % self.rooms;
+        let room = (sequence as usize % self.rounds + publisher) % self.rooms;
         self.scratch.clear();
         self.scratch.extend_from_slice(format!(r#"42["publish","hall-{room}","ev",""#).as_bytes());
         payload::push(&mut self.scratch, self.payload, publisher, sequence);
@@ -202,12 +224,12 @@ impl Fanout {
     #[cold]
     fn on_misplaced(&mut self, member: usize, publisher: usize, sequence: u32, outgoing: &mut Outgoing) {
         let expected = &mut self.expected[member * self.publishers.len() + publisher];
-        if !sequence.abs_diff(*expected).is_multiple_of(self.rooms as u32) {
+        if *expected == NEVER || !sequence.abs_diff(*expected).is_multiple_of(self.rounds as u32) {
             self.strays += 1;
         } else if sequence > *expected {
-            let skipped = (*expected..sequence).step_by(self.rooms);
+            let skipped = (*expected..sequence).step_by(self.rounds);
             self.skipped.extend(skipped.map(|skipped| (member, publisher, skipped)));
-            *expected = sequence + self.rooms as u32;
+            *expected = sequence + self.rounds as u32;
             self.count(publisher, sequence, outgoing);
         } else if self.skipped.remove(&(member, publisher, sequence)) {
             self.late += 1;
@@ -254,7 +276,7 @@ impl Workload for Fanout {
             self.on_misplaced(at, publisher, sequence, outgoing);
             return Ok(());
         }
-        *expected += self.rooms as u32;
+        *expected += self.rounds as u32;
         self.count(publisher, sequence, outgoing);
         Ok(())
     }

@@ -50,8 +50,8 @@ impl Fleet {
         at_a_time: usize,
         room_of: impl Fn(usize) -> Option<String> + 'static,
     ) -> Result<Self, Failure> {
-        let mut fleet = Self::new(Shared::new(room_of, |_| None))?;
-        fleet.settle(server, count, at_a_time)?;
+        let mut fleet = Self::gathering(room_of)?;
+        fleet.settle(&[server], count, at_a_time)?;
         Ok(fleet)
     }
 
@@ -62,15 +62,20 @@ impl Fleet {
     ) -> Result<u64, Failure> {
         let mut shared = Shared::new(room_of, |_| None);
         shared.only_visits = true;
-        Self::new(shared)?.settle(server, HANDSHAKES_MAX, HANDSHAKES_MAX)?;
+        Self::new(shared)?.settle(&[server], HANDSHAKES_MAX, HANDSHAKES_MAX)?;
         Ok(HANDSHAKES_MAX as u64)
     }
 
-    fn settle(&mut self, server: SocketAddr, count: usize, at_a_time: usize) -> Result<(), Failure> {
+    /// Opens more, until there are `count`; connection `n` goes to server `n`, and round and round.
+    pub(crate) fn grow(&mut self, servers: &[SocketAddr], count: usize) -> Result<(), Failure> {
+        self.settle(servers, count, HANDSHAKES_MAX)
+    }
+
+    fn settle(&mut self, servers: &[SocketAddr], count: usize, at_a_time: usize) -> Result<(), Failure> {
         let patience = Duration::from_secs(20) + Duration::from_millis(3) * count as u32;
         let deadline = Instant::now() + patience;
         while self.shared.settled < count {
-            self.start_some(server, count, at_a_time)?;
+            self.start_among(servers, count, at_a_time)?;
             self.turn(Some(Duration::from_millis(100)), &mut Silence)?;
             if Instant::now() > deadline {
                 let stuck = self.connections.iter().position(|connection| !connection.is_settled()).unwrap_or_default();
@@ -101,8 +106,12 @@ impl Fleet {
 
     /// Starts connections until there are `count`, `at_a_time` of them on their way at most.
     pub(crate) fn start_some(&mut self, server: SocketAddr, count: usize, at_a_time: usize) -> Result<(), Failure> {
+        self.start_among(&[server], count, at_a_time)
+    }
+
+    fn start_among(&mut self, servers: &[SocketAddr], count: usize, at_a_time: usize) -> Result<(), Failure> {
         while self.connections.len() < count && self.connections.len() - self.shared.settled < at_a_time {
-            self.start_connection(server)?;
+            self.start_connection(servers[self.connections.len() % servers.len()])?;
         }
         Ok(())
     }

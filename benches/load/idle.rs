@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::Failure;
 use crate::fleet::Fleet;
-use crate::options::{Options, Recovery};
+use crate::options::{CONNECTIONS, Options, Recovery};
 use crate::process::{self, Memory, Server};
 use crate::report::{self, Report, line, micros_each, rounded, title};
 
@@ -21,7 +21,7 @@ const QUIET: Duration = Duration::from_secs(1);
 const HEARTBEAT_MICROS_BUDGET: f64 = 10.0;
 
 pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Failure> {
-    let connections = options.connections;
+    let connections = options.connections.unwrap_or(CONNECTIONS);
     process::allow_descriptors(connections)?;
     let server = Server::under_test(options, PING_INTERVAL)?;
     let (empty, cpu) = (server.memory()?, server.cpu()?);

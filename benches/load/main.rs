@@ -13,8 +13,8 @@
 //! - `contender`: the servers that can be measured. `process`: the one under test, from start to kill, and what /proc says about it.
 //! - `wire`: bytes of the handshake and of websocket frames. `http`: those of long polling. `connection`: one client. `fleet`:
 //!   all of them. `turns`: the poll.
-//! - `fanout`, `echo`, `polling`, `idle`, `churn`, `storm`, `resume`, `company`: the loads. `latency`: how long something
-//!   took. `payload`: what their events carry. `report`: their figures beside the budgets.
+//! - `fanout`, `echo`, `polling`, `idle`, `churn`, `storm`, `resume`, `company`, `slope`, `side_by_side`: the loads. `latency`: how long something
+//!   took. `profile`: where the server's time went. `payload`: what their events carry. `report`: their figures beside the budgets.
 //! - `compare`: all servers under all loads. `results`, `chart`: what is written of that.
 
 mod chart;
@@ -33,9 +33,12 @@ mod options;
 mod payload;
 mod polling;
 mod process;
+mod profile;
 mod report;
 mod results;
 mod resume;
+mod side_by_side;
+mod slope;
 mod storm;
 mod turns;
 mod wire;
@@ -79,6 +82,8 @@ fn run(options: &Options, report: &mut Report) -> Result<(), Failure> {
             Load::Storm => storm::measure(options, report)?,
             Load::Resume => resume::measure(options, report)?,
             Load::Company => company::measure(options, report)?,
+            Load::Slope => slope::measure(options, report)?,
+            Load::SideBySide => side_by_side::measure(options, report)?,
         }
     }
     Ok(())

@@ -1,18 +1,22 @@
 //! The command line of the load generator.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::Failure;
 use crate::contender::Contender;
 use crate::payload;
 
-const USAGE: &str = "usage: cargo bench --bench load -- [fanout|echo|polling|idle|churn|storm|resume|company|all]… | compare | compare-all \
+const USAGE: &str = "usage: cargo bench --bench load -- [fanout|echo|polling|idle|churn|storm|resume|company|slope|side-by-side|all]… | compare | compare-all \
 [--server stentor|stentor-disk|node|bun|bare|oxide|oxide-mimalloc] [--recovery off|memory|disk] [--workers 1] \
 [--seconds 8] [--connections 10000] [--rooms 1] [--members 1000] [--publishers 1,4] [--payload 100] [--window 1] \
-[--rate PUBLISHES_PER_SECOND] [--in-flight 1,16] [--repetitions 3] [--url 127.0.0.1:PORT --pid PID]
+[--rate PUBLISHES_PER_SECOND] [--in-flight 1,16] [--repetitions 3] [--profile FILE] [--url 127.0.0.1:PORT --pid PID]
 The server is $STENTOR_BIN, or `stentor` in the target directory of this bench. One that already runs is not pinned here: \
 start it under `taskset -c 0`, for idle with a ping interval of 10 s or less.";
+
+/// Connections of the loads that open many, unless told otherwise.
+pub(crate) const CONNECTIONS: usize = 10_000;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Load {
@@ -26,6 +30,10 @@ pub(crate) enum Load {
     Resume,
     /// Members of a room beside clients that read too slowly or ask for too much.
     Company,
+    /// Idle connections, more and more of them.
+    Slope,
+    /// Several server processes.
+    SideBySide,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -71,8 +79,9 @@ pub(crate) struct Options {
     /// Publishes each publisher keeps outstanding. The default of 1 is the lock-step in which batching is hardest: what
     /// shares a write then came from different publishers.
     pub(crate) window: usize,
-    /// How many connections the idle load opens, and how many come back in the resume load.
-    pub(crate) connections: usize,
+    /// How many connections are opened: in the idle load, the storm, the slope (at last) and side by side; how many come back in the
+    /// resume load. None is what each of them does by itself.
+    pub(crate) connections: Option<usize>,
     /// How many members each room of the fan-out has; one of them shows what a direct emit costs.
     pub(crate) members: usize,
     pub(crate) rooms: usize,
@@ -91,6 +100,8 @@ pub(crate) struct Options {
     /// How often the comparison measures the same.
     pub(crate) repetitions: usize,
     pub(crate) running: Option<Running>,
+    /// Where `perf` writes what it sees of the server during the measured interval of a fan-out or an echo.
+    pub(crate) profile: Option<PathBuf>,
 }
 
 impl Options {
@@ -102,7 +113,7 @@ impl Options {
             workers: 1,
             measured: Duration::from_secs(8),
             window: 1,
-            connections: 10_000,
+            connections: None,
             members: 1_000,
             rooms: 1,
             publishers: vec![1, 4],
@@ -113,6 +124,7 @@ impl Options {
             comparison: None,
             repetitions: 3,
             running: None,
+            profile: None,
         };
         let (mut address, mut pid) = (None, None);
         let mut rest = arguments.iter();
@@ -135,6 +147,8 @@ impl Options {
                 "storm" => options.add(&[Load::Storm]),
                 "resume" => options.add(&[Load::Resume]),
                 "company" => options.add(&[Load::Company]),
+                "slope" => options.add(&[Load::Slope]),
+                "side-by-side" => options.add(&[Load::SideBySide]),
                 "all" => {
                     options.add(&[Load::Fanout, Load::Echo, Load::Polling, Load::Idle, Load::Churn, Load::Storm]);
                 }
@@ -159,7 +173,8 @@ impl Options {
                 }
                 "--window" => options.window = in_range(&value("a number from 1 to 1024")?, 1, 1024)?,
                 "--connections" => {
-                    options.connections = in_range(&value("a number from 100 to 1000000")?, 100, 1_000_000)?;
+                    let given = value("a number from 100 to 1000000")?;
+                    options.connections = Some(in_range(&given, 100, 1_000_000)?);
                 }
                 "--members" => options.members = in_range(&value("a number from 1 to 10000")?, 1, 10_000)?,
                 "--rooms" => options.rooms = in_range(&value("a number from 1 to 1000")?, 1, 1_000)?,
@@ -177,6 +192,10 @@ impl Options {
                     options.in_flight = list(&given, 1, 1024)?.into_iter().map(|number| number as u32).collect();
                 }
                 "--repetitions" => options.repetitions = in_range(&value("a number from 1 to 100")?, 1, 100)?,
+                "--profile" => {
+                    let (_, path, _) = value("the file that perf is to write")?;
+                    options.profile = Some(PathBuf::from(path));
+                }
                 "--url" => {
                     let given = value("an address such as 127.0.0.1:3000")?;
                     let bare = given.1.trim_start_matches("http://").trim_end_matches('/');

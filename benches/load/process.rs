@@ -104,6 +104,10 @@ impl Server {
         Ok(())
     }
 
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
     pub(crate) fn cpu(&self) -> Result<CpuTime, Failure> {
         let (user, kernel) = process_time(&format!("/proc/{}/stat", self.pid))?;
         let (own_user, own_kernel) = process_time("/proc/self/stat")?;
@@ -175,7 +179,7 @@ pub(crate) fn allow_descriptors(connections: usize) -> Result<(), Failure> {
 }
 
 /// A generator that is killed must not leave a server behind: it would keep CPU 0 busy under the next measurement.
-fn die_with_parent(command: &mut Command) {
+pub(crate) fn die_with_parent(command: &mut Command) {
     let before_exec = || set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from);
     // SAFETY: the closure runs between fork and exec; it makes one system call, allocates nothing and takes no lock.
     #[expect(unsafe_code, reason = "std offers no safe way to set the parent-death signal of a child")]

@@ -7,7 +7,7 @@ use crate::Failure;
 use crate::connection::{Outgoing, Workload, unexpected};
 use crate::fleet::Fleet;
 use crate::latency::{Latencies, Quantiles};
-use crate::options::{Options, Recovery};
+use crate::options::{CONNECTIONS, Options, Recovery};
 use crate::payload;
 use crate::process::{self, Server};
 use crate::report::{Report, Verdict, grouped, line, micros_each, rounded, title};
@@ -30,7 +30,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
         println!("\nresume: not measured, it needs our server with --recovery memory or disk");
         return Ok(());
     }
-    let count = options.connections;
+    let count = options.connections.unwrap_or(CONNECTIONS);
     process::allow_descriptors(count + 1)?;
     let server = Server::under_test(options, process::PING_INTERVAL)?;
     let mut live = Fleet::open(server.address, 1, |_| Some("live".to_owned()))?;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::Failure;
 use crate::fleet::Fleet;
-use crate::options::Options;
+use crate::options::{CONNECTIONS, Options};
 use crate::process::{self, Server};
 use crate::report::{Report, grouped, line, micros_each, rounded, title};
 
@@ -14,7 +14,7 @@ const ROOM_MEMBERS: usize = 100;
 const STORM: usize = 1_000;
 
 pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Failure> {
-    let count = options.connections;
+    let count = options.connections.unwrap_or(CONNECTIONS);
     process::allow_descriptors(2 * count)?;
     let server = Server::under_test(options, process::PING_INTERVAL)?;
     let rooms = count.div_ceil(ROOM_MEMBERS);

@@ -1,0 +1,60 @@
+//! `perf` on the server, for exactly as long as a load is measured: warm-up and connects are not in the profile.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::Failure;
+use crate::options::Options;
+use crate::process::{Server, die_with_parent};
+use crate::report::line;
+
+/// Samples of each thread per second; not a round number, so as not to beat in time with anybody's timers.
+const FREQUENCY: &str = "997";
+/// Bytes of stack with each sample, from which the callers are read: frame pointers would end at libc, which has none.
+const CALL_GRAPH: &str = "dwarf,16384";
+/// For `perf` to attach to all threads, before the warm-up begins.
+const ATTACHED: Duration = Duration::from_millis(500);
+/// For `perf` to write what it has.
+const END_DEADLINE: Duration = Duration::from_secs(20);
+
+/// What is being recorded, if anything is.
+pub(crate) struct Profile(Option<(Child, PathBuf)>);
+
+impl Profile {
+    /// Begins to record when the `warm_up` is over, if the command line says where to. A later measurement replaces the record of an earlier one.
+    pub(crate) fn begin(options: &Options, server: &Server, warm_up: Duration) -> Result<Self, Failure> {
+        let Some(path) = options.profile.clone() else { return Ok(Self(None)) };
+        let mut command = Command::new("perf");
+        command.args(["record", "--quiet", "--freq", FREQUENCY, "--call-graph", CALL_GRAPH]);
+        command.args(["--delay", &(ATTACHED + warm_up).as_millis().to_string()]);
+        command.args(["--pid", &server.pid().to_string(), "--output"]).arg(&path).stdin(Stdio::null());
+        die_with_parent(&mut command);
+        let mut child =
+            command.spawn().map_err(|error| format!("cannot start perf: {error}; `make profile` gets it"))?;
+        std::thread::sleep(ATTACHED);
+        if let Some(status) = child.try_wait()? {
+            return Err(format!("perf ended before there was anything to see: {status}").into());
+        }
+        Ok(Self(Some((child, path))))
+    }
+
+    /// Ends the record.
+    pub(crate) fn end(self) -> Result<(), Failure> {
+        let Some((mut child, path)) = self.0 else { return Ok(()) };
+        // What a terminal sends at Ctrl-C: then perf writes its file in order, and its status tells of that signal.
+        kill_process(Pid::from_child(&child), Signal::INT)?;
+        let deadline = Instant::now() + END_DEADLINE;
+        while child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                child.kill()?;
+                return Err(format!("waited {END_DEADLINE:?} for perf to write {}", path.display()).into());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        line("profile", path.display());
+        Ok(())
+    }
+}

@@ -1,0 +1,27 @@
+# Reads folded stacks (`thread;frame;…;frame count`, frames of the kernel marked `_[k]`) and prints where the time was spent:
+# kernel or user, and the functions in which most of it was spent themselves, whoever called them.
+
+{
+    count = $NF
+    sub(/ [0-9]+$/, "")
+    depth = split($0, frames, ";")
+    self[frames[depth]] += count
+    total += count
+    if (frames[depth] ~ /_\[k\]$/) kernel += count
+}
+
+END {
+    if (total == 0) {
+        print "profile: no samples; was the server idle?"
+        exit 1
+    }
+    printf "\n%d samples: %.1f %% kernel, %.1f %% user\n\n", total, 100 * kernel / total, 100 * (total - kernel) / total
+    print "  self   function ([k] is the kernel)"
+    sorted = "sort -rn | head -20"
+    for (name in self) {
+        shown = name
+        sub(/_\[k\]$/, " [k]", shown)
+        printf "%5.1f %%  %s\n", 100 * self[name] / total, shown | sorted
+    }
+    close(sorted)
+}
