@@ -108,14 +108,15 @@ compare-recovery: $(TORTURE_STAMP) ## 1000 stock clients under drops of 2 s: thi
 	cargo build --release
 	@cd $(TORTURE) && STENTOR_BIN=../../target/release/stentor node compare.mjs --seed $(SEED)
 
-bench: ## the load bench against the release build
-	cargo build --release
-	cargo bench --bench load
+bench: ## the parts in process: codec, rooms, hub, journal (3 minutes)
+	cargo bench --features bench-internals --bench codec --bench rooms --bench hub --bench journal
+	@echo "bench: done. \`make load\` measures a server process over sockets, \`make scale\` a million sessions without"
 
-scale: ## a million sessions in one process without sockets, and two workers against one, SCALE="sessions --sessions 100000" (minutes)
+scale: ## a million sessions without sockets, and two workers against one, SCALE="sessions --sessions 100000" (4 GiB, minutes)
 	cargo bench --features bench-internals --bench scale -- $(SCALE)
 
-load: $(PEERS_STAMP) $(OXIDE)/target/oxide ## one load against one server, LOAD="fanout --server node --rate 40" (--help lists what there is)
+# What peers need is built for those who ask for one.
+load: $(if $(findstring --server,$(LOAD)),$(PEERS_STAMP) $(OXIDE)/target/oxide) ## one load against one server, LOAD="fanout --server node --rate 40" (--help lists what there is)
 	cargo build --release
 	cargo bench --bench load -- $(LOAD)
 

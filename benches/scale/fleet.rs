@@ -200,11 +200,11 @@ impl Fleet {
         Ok(())
     }
 
-    /// Emits so many events to a room from outside of all sessions, with so many under way, and waits until each member has had
-    /// each.
+    /// Emits so many events to each room, in turn, from outside of all sessions, with so many under way, and waits until each
+    /// member of each room has had each.
     pub(crate) async fn broadcast(
         &mut self,
-        room: &str,
+        rooms: &[String],
         members: usize,
         broadcasts: usize,
         window: usize,
@@ -212,7 +212,7 @@ impl Fleet {
         let phase = self.next_phase();
         let (before, times, begun) = (self.counts(), Times::now()?, Instant::now());
         let mut under_way: VecDeque<Emit> = VecDeque::new();
-        for number in 0..broadcasts {
+        for (number, room) in (0..broadcasts).flat_map(|number| rooms.iter().map(move |room| (number, room))) {
             if under_way.len() >= window
                 && let Some(emit) = under_way.pop_front()
             {
@@ -227,7 +227,7 @@ impl Fleet {
         for emit in under_way {
             emit.await?;
         }
-        self.heard(&before, members, broadcasts).await?;
+        self.heard(&before, rooms.len() * members, broadcasts).await?;
         Ok(Measured { spent: Times::now()?.since(&times), took: begun.elapsed() })
     }
 

@@ -102,8 +102,9 @@ async fn deliver(
     let broadcasts = (deliveries / members).max(5);
     let pings = fleet.counts().pings;
     // Once before, so that what the first one allocates is there.
-    fleet.broadcast(room, members, 2, window).await?;
-    let measured = fleet.broadcast(room, members, broadcasts, window).await?;
+    let room = [room.to_owned()];
+    fleet.broadcast(&room, members, 2, window).await?;
+    let measured = fleet.broadcast(&room, members, broadcasts, window).await?;
     let per_delivery = |nanos: u64| nanos as f64 / (members * broadcasts) as f64;
     let here: u64 = fleet.workers.iter().map(|worker| measured.spent.of(worker.id)).sum();
     let publisher = measured.spent.of(meter::thread());

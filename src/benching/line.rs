@@ -28,9 +28,12 @@ pub trait Client: Send + 'static {
     fn hear(&mut self, packet: &[u8], answers: &mut Vec<ByteString>);
 }
 
-/// Threads for `workers` workers of a server, as it starts them for a port of its own.
-pub fn threads(_server: &Server, workers: usize) -> Vec<ArbiterHandle> {
-    (0..workers).map(|_| Arbiter::new().handle()).collect()
+/// Threads for the workers of a server, as a port of its own has them: one lives with the hub, several do not.
+pub fn threads(server: &Server, workers: usize) -> Vec<ArbiterHandle> {
+    match workers {
+        1 => vec![server.hub_thread().clone()],
+        _ => (0..workers).map(|_| Arbiter::new().handle()).collect(),
+    }
 }
 
 /// Lets a client in on the current thread, whose worker its session then belongs to. `head` asks for a websocket.

@@ -459,8 +459,6 @@ fn jump(head: Lsn) -> Lsn {
 }
 
 #[cfg(test)]
-mod figures;
-#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod tests;

@@ -208,6 +208,12 @@ impl Server {
         self.bind(address)?.run().await
     }
 
+    /// Where the hub lives.
+    #[cfg(feature = "bench-internals")]
+    pub(crate) fn hub_thread(&self) -> &ArbiterHandle {
+        &self.hub_thread
+    }
+
     /// Where clients are let in.
     #[cfg(feature = "bench-internals")]
     pub(crate) fn endpoint(&self) -> &Endpoint {

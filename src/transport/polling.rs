@@ -82,10 +82,9 @@ async fn answer(endpoint: &Endpoint, request: &HttpRequest, payload: &mut Payloa
 }
 
 async fn poll(link: SessionLink, bytes_max: usize) -> Result<HttpResponse, Refusal> {
-    let (batch, mut batches) = oneshot::channel();
+    let (sink, mut batches) = PollSink::new(bytes_max);
     let (reply, replied) = oneshot::channel();
-    let sink = Box::new(PollSink { batch: Some(batch), bytes_max });
-    link.post(SessionCommand::Drain { sink, reply }).map_err(|_| Refusal::UnknownSession)?;
+    link.post(SessionCommand::Drain { sink: Box::new(sink), reply }).map_err(|_| Refusal::UnknownSession)?;
     replied.await.map_err(|_| Refusal::UnknownSession)??;
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CONTENT_TYPE, CONTENT_TYPE)).insert_header((header::CACHE_CONTROL, "no-store"));
@@ -96,9 +95,17 @@ async fn poll(link: SessionLink, bytes_max: usize) -> Result<HttpResponse, Refus
 }
 
 /// Takes one batch out of an outbox for one GET.
-struct PollSink {
+pub(crate) struct PollSink {
     batch: Option<oneshot::Sender<Vec<u8>>>,
     bytes_max: usize,
+}
+
+impl PollSink {
+    /// With where its batch comes out.
+    pub(crate) fn new(bytes_max: usize) -> (Self, oneshot::Receiver<Vec<u8>>) {
+        let (batch, batches) = oneshot::channel();
+        (Self { batch: Some(batch), bytes_max }, batches)
+    }
 }
 
 impl FrameSink for PollSink {

@@ -11,11 +11,11 @@ use crate::state::memberships::Memberships;
 
 /// One socket.
 #[derive(Debug)]
-pub(super) struct Member {
-    pub(super) socket: Arc<SocketInfo>,
-    pub(super) slot: SlotKey,
+pub(crate) struct Member {
+    pub(crate) socket: Arc<SocketInfo>,
+    pub(crate) slot: SlotKey,
     /// From where its events come.
-    pub(super) takes: Takes,
+    pub(crate) takes: Takes,
     /// The last selection that has seen this member, so that overlapping rooms count once.
     seen: u32,
     /// Its rooms, and where in each it stands.
@@ -24,14 +24,14 @@ pub(super) struct Member {
 
 impl Member {
     /// Whether the hub has connected it: then it is in the room of everybody at least.
-    pub(super) fn is_attached(&self) -> bool {
+    pub(crate) fn is_attached(&self) -> bool {
         self.rooms.len() != 0
     }
 }
 
 /// The members on one worker. Rooms are indexed by the numbers that the hub gives them.
 #[derive(Debug, Default)]
-pub(super) struct Members {
+pub(crate) struct Members {
     members: Slab<Member>,
     rooms: Vec<Vec<MemberKey>>,
     selection: u32,
@@ -39,24 +39,24 @@ pub(super) struct Members {
 
 /// A selection of members: of any of the rooms, or named; but not of the excepted rooms, and not excluded.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Selection<'a> {
-    pub(super) rooms: &'a [RoomId],
-    pub(super) except: &'a [RoomId],
-    pub(super) named: &'a [MemberKey],
-    pub(super) exclude: &'a [MemberKey],
+pub(crate) struct Selection<'a> {
+    pub(crate) rooms: &'a [RoomId],
+    pub(crate) except: &'a [RoomId],
+    pub(crate) named: &'a [MemberKey],
+    pub(crate) exclude: &'a [MemberKey],
 }
 
 impl Members {
-    pub(super) fn add(&mut self, socket: Arc<SocketInfo>, slot: SlotKey) -> MemberKey {
+    pub(crate) fn add(&mut self, socket: Arc<SocketInfo>, slot: SlotKey) -> MemberKey {
         let takes = Takes::Live { recoverable: false };
         MemberKey(self.members.insert(Member { socket, slot, takes, seen: 0, rooms: Memberships::default() }) as u32)
     }
 
-    pub(super) fn get_mut(&mut self, member: MemberKey) -> Option<&mut Member> {
+    pub(crate) fn get_mut(&mut self, member: MemberKey) -> Option<&mut Member> {
         self.members.get_mut(member.0 as usize)
     }
 
-    pub(super) fn join(&mut self, key: MemberKey, room: RoomId) {
+    pub(crate) fn join(&mut self, key: MemberKey, room: RoomId) {
         let Some(member) = self.members.get_mut(key.0 as usize) else { return };
         let index = room.0 as usize;
         if self.rooms.len() <= index {
@@ -66,14 +66,14 @@ impl Members {
         self.rooms[index].push(key);
     }
 
-    pub(super) fn leave(&mut self, key: MemberKey, room: RoomId) {
+    pub(crate) fn leave(&mut self, key: MemberKey, room: RoomId) {
         let Some(member) = self.members.get_mut(key.0 as usize) else { return };
         if let Some(at) = member.rooms.remove(room) {
             self.take_out(room, at);
         }
     }
 
-    pub(super) fn remove(&mut self, key: MemberKey) -> Option<Member> {
+    pub(crate) fn remove(&mut self, key: MemberKey) -> Option<Member> {
         let member = self.members.try_remove(key.0 as usize)?;
         for (room, at) in member.rooms.iter() {
             self.take_out(room, *at);
@@ -82,7 +82,7 @@ impl Members {
     }
 
     /// Calls `visit` with each selected member, once.
-    pub(super) fn select(&mut self, selection: Selection<'_>, mut visit: impl FnMut(MemberKey, &mut Member)) {
+    pub(crate) fn select(&mut self, selection: Selection<'_>, mut visit: impl FnMut(MemberKey, &mut Member)) {
         let Selection { rooms, except, named, exclude } = selection;
         if let ([room], [], []) = (rooms, except, named) {
             // One room, nobody excepted: no member can come twice.

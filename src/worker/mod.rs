@@ -12,7 +12,7 @@ mod fanout;
 mod flusher;
 pub(crate) mod gate;
 pub(crate) mod local;
-mod members;
+pub(crate) mod members;
 mod port;
 mod slots;
 #[cfg(test)]

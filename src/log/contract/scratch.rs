@@ -10,18 +10,10 @@ pub(crate) struct Scratch(pub(crate) PathBuf);
 impl Scratch {
     /// In memory, where there is a place for that: nothing here can see what an fsync does.
     pub(crate) fn new() -> Self {
-        let memory = PathBuf::from("/dev/shm");
-        Self::at(if memory.is_dir() { memory } else { std::env::temp_dir() })
-    }
-
-    /// Where files usually are.
-    pub(crate) fn on_disk() -> Self {
-        Self::at(std::env::temp_dir())
-    }
-
-    fn at(place: PathBuf) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let memory = PathBuf::from("/dev/shm");
+        let place = if memory.is_dir() { memory } else { std::env::temp_dir() };
         let path = place.join(format!("stentor-journal-{}-{number}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         Self(path)

@@ -1,0 +1,82 @@
+//! The wire: events out, events in, the answer to a poll, the frames of a websocket.
+
+use bytes::{Bytes, BytesMut};
+use bytestring::ByteString;
+
+use crate::ids::{Epoch, Fingerprint, Lsn, NamespacePath, Offset};
+use crate::limits::Limits;
+use crate::messages::sink::FrameSink;
+use crate::protocol::draft::Draft;
+use crate::protocol::encoded::Message;
+use crate::protocol::engineio::packet::Packet;
+use crate::protocol::socketio::Parser;
+use crate::protocol::socketio::text::{Decoded, decode};
+use crate::state::outbox::Outbox;
+use crate::transport::polling::PollSink;
+use crate::transport::websocket::frames::FrameReader;
+
+/// An event ready to leave.
+pub struct Event(Message);
+
+/// Encodes an event; `arguments` is JSON. With a token, its hole is kept and filled.
+pub fn encode(name: &str, arguments: &str, token: bool) -> Event {
+    let draft = Draft::event(Parser::Json, NamespacePath::root(), name, arguments, Vec::new(), token);
+    let offset = Offset { epoch: Epoch::new(1, 1), lsn: Lsn(1), fingerprint: Fingerprint::new(1) };
+    Event(draft.seal(None, token.then_some(&offset)))
+}
+
+/// Decodes what a client said in one text frame; whether it was a whole packet of Socket.IO.
+pub fn is_packet(text: ByteString) -> bool {
+    let Ok(Packet::Message(text)) = Packet::decode_text(text) else { return false };
+    matches!(decode(text), Ok(Decoded::Complete(_)))
+}
+
+/// Puts events into an outbox and drains it into the answer to one poll.
+pub fn poll(events: &[Event]) -> Vec<u8> {
+    let mut outbox = Outbox::default();
+    for Event(message) in events {
+        // No bound, so it finds room.
+        let _ = outbox.push(message, usize::MAX);
+    }
+    let (mut sink, mut batch) = PollSink::new(Limits::default().poll_bytes_max);
+    sink.drain(&mut outbox);
+    batch.try_recv().unwrap_or_default()
+}
+
+/// The reading half of one websocket.
+pub struct Frames(FrameReader);
+
+impl Frames {
+    /// Of a connection that has said nothing yet.
+    pub fn new() -> Self {
+        let limits = Limits::default();
+        Self(FrameReader::new(BytesMut::new(), limits.payload_bytes_max, limits.fragments_max))
+    }
+
+    /// Decodes what came with one read; how many packets that were.
+    pub fn read(&mut self, chunk: &[u8]) -> usize {
+        self.0.read(chunk).packets.len()
+    }
+}
+
+impl Default for Frames {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A client's text frame, masked.
+pub fn client_frame(text: &str) -> Bytes {
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+    let mut frame = vec![0x81];
+    match u8::try_from(text.len()) {
+        Ok(short @ 0..126) => frame.push(0x80 | short),
+        _ => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&(text.len() as u16).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&MASK);
+    frame.extend(text.bytes().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame.into()
+}

@@ -1,0 +1,72 @@
+//! Both journals, as the hub uses them: turns of events, each ended by a flush; and reads.
+
+use std::path::Path;
+
+use smallvec::smallvec;
+
+use crate::ids::{Epoch, Fingerprint, Lsn, NamespacePath, RoomName};
+use crate::limits::Limits;
+use crate::log::file::{FileJournal, FileOptions};
+use crate::log::folder::BootId;
+use crate::log::memory::MemoryJournal;
+use crate::log::{Entry, EventEntry, Record};
+use crate::protocol::encoded::{Encoded, Message};
+
+/// A journal with the bounds of a server's default.
+pub struct Journal {
+    inner: Box<dyn crate::log::Journal>,
+}
+
+impl Journal {
+    /// One in memory, empty.
+    pub fn memory() -> Self {
+        let limits = Limits::default();
+        let (records_max, bytes_max) = (limits.journal_records_max, limits.journal_bytes_max);
+        Self { inner: Box::new(MemoryJournal::new(Epoch::new(1, 1), Lsn(0), records_max, bytes_max)) }
+    }
+
+    /// The one in this folder, which is made if it is not there.
+    pub fn file(folder: &Path) -> Result<Self, String> {
+        let options = FileOptions::new(Epoch::new(1, 1), BootId::new(1), &Limits::default());
+        let journal = FileJournal::open(folder, options).map_err(|error| error.to_string())?;
+        Ok(Self { inner: Box::new(journal) })
+    }
+
+    /// The newest position.
+    pub fn head(&self) -> u64 {
+        self.inner.head().0
+    }
+
+    /// Appends an event so many times, and makes them safe.
+    pub fn turn(&mut self, event: &Sample, times: u64) -> Result<(), String> {
+        for _ in 0..times {
+            let lsn = self.inner.head().next();
+            self.inner.append(Record { lsn, ..event.0.clone() }).map_err(|error| error.to_string())?;
+        }
+        self.inner.flush().map_err(|error| error.to_string())
+    }
+
+    /// Reads what lies behind a position, as one client that catches up is served; how many records that are.
+    pub fn read(&self, after: u64, records_max: usize) -> Result<usize, String> {
+        let chunk = self.inner.read(Lsn(after), records_max, Limits::default().replay_bytes);
+        chunk.map(|chunk| chunk.records.len()).map_err(|error| error.to_string())
+    }
+
+    /// Ends it in order, with an fsync if it is one on disk.
+    pub fn close(mut self) -> Result<(), String> {
+        self.inner.close().map_err(|error| error.to_string())
+    }
+}
+
+/// An event as the hub journals it.
+pub struct Sample(Record);
+
+impl Sample {
+    /// With a payload of so many bytes, for one room.
+    pub fn new(bytes: usize) -> Self {
+        let message = Message::from(Encoded::text(&format!(r#"42["e","{}"]"#, "x".repeat(bytes))));
+        let rooms = RoomName::parse("lobby").map_or_else(|_| smallvec![], |room| smallvec![room]);
+        let event = EventEntry { namespace: NamespacePath::root(), rooms, except: smallvec![], exclude: None, message };
+        Self(Record { lsn: Lsn(0), fingerprint: Fingerprint::new(1), entry: Entry::Event(event) })
+    }
+}
