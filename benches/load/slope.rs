@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::Failure;
 use crate::fleet::Fleet;
 use crate::options::Options;
-use crate::process::{self, CpuTime, Server};
+use crate::process::{self, Server};
 use crate::report::{Report, grouped, line, micros_each, rounded, title};
 
 /// The steps below the last.
@@ -22,7 +22,7 @@ const INTERVALS: u32 = 2;
 struct Step {
     connections: usize,
     resident_kib: u64,
-    cpu: CpuTime,
+    ran: Duration,
     interval: Duration,
 }
 
@@ -42,15 +42,15 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
         // The first pings follow the connects, which came in a rush.
         let ping_interval = fleet.ping_interval();
         fleet.answer_pings(ping_interval)?;
-        let (start, cpu) = (fleet.sample(), server.cpu()?);
+        let (start, ran) = (fleet.sample(), server.run_time()?);
         fleet.answer_pings(ping_interval * INTERVALS)?;
-        let (end, cpu) = (fleet.sample(), server.cpu()?.since(cpu));
+        let (end, ran) = (fleet.sample(), server.run_time()?.saturating_sub(ran));
         let pings = end.pings - start.pings;
         if pings < connections as u64 * u64::from(INTERVALS - 1) {
             return Err(format!("expected about {} pings, got {pings}", connections * INTERVALS as usize).into());
         }
         let step =
-            Step { connections, resident_kib: server.resident_kib()?, cpu, interval: end.moment.since(&start.moment) };
+            Step { connections, resident_kib: server.resident_kib()?, ran, interval: end.moment.since(&start.moment) };
         let each = (step.resident_kib - empty) as f64 / connections as f64;
         line(
             &grouped(connections as f64),
@@ -58,21 +58,21 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
                 "{} MiB, {} KiB; {} µs, {} %; {:.0} % busy",
                 rounded(step.resident_kib as f64 / 1024.0),
                 rounded(each),
-                rounded(micros_each(cpu.total(), pings)),
-                rounded(100.0 * cpu.total().as_secs_f64() / step.interval.as_secs_f64()),
+                rounded(micros_each(ran, pings)),
+                rounded(100.0 * ran.as_secs_f64() / step.interval.as_secs_f64()),
                 100.0 * end.moment.busy_since(&start.moment)
             ),
         );
         let name = format!("slope, {connections} connections");
         report.figure(&name, "resident per connection", each, "KiB", None);
-        report.figure(&name, "CPU per ping", micros_each(cpu.total(), pings), "µs", None);
+        report.figure(&name, "CPU per ping", micros_each(ran, pings), "µs", None);
         steps.push(step);
     }
     report.trust(&begin.moment, &fleet.sample().moment, server.cpu()?.since(cpu_before));
     if let [first, .., last] = &steps[..] {
         let further = (last.connections - first.connections) as f64;
         let bytes = (last.resident_kib as f64 - first.resident_kib as f64) * 1024.0 / further;
-        let heartbeats = |step: &Step| step.cpu.total().as_secs_f64() * 1e6 / step.interval.as_secs_f64();
+        let heartbeats = |step: &Step| step.ran.as_secs_f64() * 1e6 / step.interval.as_secs_f64();
         let micros = (heartbeats(last) - heartbeats(first)) / further * PING_INTERVAL.as_secs_f64();
         line("a further connection", format!("{} bytes, {} µs per ping", grouped(bytes), rounded(micros)));
         report.figure("slope", "resident per further connection", bytes, "bytes", None);
