@@ -123,7 +123,7 @@ load: $(if $(findstring --server,$(LOAD)),$(PEERS_STAMP) $(OXIDE)/target/oxide) 
 profile: LOAD = fanout --publishers 1
 profile: perf ## a flame graph of the server under a load, into target/profile/flame.svg; LOAD="echo --in-flight 16"
 	cargo build --release
-	@mkdir -p $(PROFILE)
+	@mkdir -p $(PROFILE) && rm -f $(PROFILE)/perf.data
 	cargo bench --bench load -- $(LOAD) --profile $(CURDIR)/$(PROFILE)/perf.data
 	@perf script --no-inline --fields comm,pid,tid,time,event,ip,sym,dso --input $(PROFILE)/perf.data 2> /dev/null \
 		| inferno-collapse-perf --kernel > $(PROFILE)/stacks.folded

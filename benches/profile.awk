@@ -5,9 +5,12 @@
     count = $NF
     sub(/ [0-9]+$/, "")
     depth = split($0, frames, ";")
-    self[frames[depth]] += count
+    leaf = frames[depth]
+    # The kernel lends the vdso to the process, where it runs as user code.
+    if (leaf ~ /^__vdso_/) sub(/_\[k\]$/, "", leaf)
+    self[leaf] += count
     total += count
-    if (frames[depth] ~ /_\[k\]$/) kernel += count
+    if (leaf ~ /_\[k\]$/) kernel += count
 }
 
 END {

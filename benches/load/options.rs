@@ -216,6 +216,9 @@ impl Options {
         if options.server == Contender::StentorDisk {
             options.recovery = Recovery::Disk;
         }
+        if options.profile.is_some() && !options.loads.iter().all(|load| matches!(load, Load::Fanout | Load::Echo)) {
+            return Err("--profile: expected fanout or echo, which measure one thing at a time".into());
+        }
         options.running = match (address, pid) {
             (Some(address), Some(pid)) => Some(Running { address, pid: pid as i32 }),
             (None, None) => None,

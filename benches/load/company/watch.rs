@@ -72,9 +72,9 @@ impl Log {
         self.read = self.text().len();
     }
 
-    /// Prints how many lines of each kind came since, with the first of each. A log that says nothing of clients that were put out
-    /// is marked.
-    pub(super) fn print(&mut self, closings: u64) -> Result<(), Failure> {
+    /// Prints how many lines of each kind came since, with the first of each. A log that says nothing at all where so many clients were
+    /// put out is marked.
+    pub(super) fn print(&mut self, closings: u64) {
         let text = self.text();
         let mut kinds: BTreeMap<String, (u64, &str)> = BTreeMap::new();
         for entry in text.get(self.read..).unwrap_or_default().lines() {
@@ -89,7 +89,6 @@ impl Log {
             line("", format!("such as {example}"));
         }
         self.read = text.len();
-        Ok(())
     }
 
     fn text(&self) -> String {
