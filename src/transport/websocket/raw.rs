@@ -1,7 +1,7 @@
 //! The raw websocket: the session owns the socket. The reading half is a stream, the writing half a sink of the flusher.
 
 use std::cell::{Cell, RefCell};
-use std::io;
+use std::io::{self, Read};
 use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -195,6 +195,22 @@ struct RawSocket {
 }
 
 impl RawSocket {
+    /// Reads what is there. Less than there was room for is all that there is: the socket then counts as drained at once, and is
+    /// not asked in vain. (Where readiness is told at each arrival, which `tokio::io::AsyncRead` relies on in the same way.)
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut read = Err(io::ErrorKind::WouldBlock.into());
+        let drained = self.stream.try_io(Interest::READABLE, || {
+            let bytes = (&*SockRef::from(&self.stream)).read(buffer)?;
+            let is_all = bytes > 0 && bytes < buffer.len() && cfg!(any(target_os = "linux", target_os = "android"));
+            read = Ok(bytes);
+            if is_all { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match (read, drained) {
+            (Err(_), Err(error)) => Err(error),
+            (read, _) => read,
+        }
+    }
+
     fn wake_reader(&self) {
         if let Some(waker) = self.reader_waker.borrow().as_ref() {
             waker.wake_by_ref();
@@ -274,7 +290,7 @@ thread_local! {
 impl RawReader {
     /// Reads once, and gives the first thing to tell of what came. `None`: nothing is there.
     fn read(&mut self) -> Option<Option<Incoming>> {
-        SCRATCH.with_borrow_mut(|scratch| match self.shared.stream.try_read(scratch) {
+        SCRATCH.with_borrow_mut(|scratch| match self.shared.try_read(scratch) {
             // Without a close frame: the process was killed, or the tab closed in a hurry.
             Ok(0) => Some(self.last(Incoming::Closed)),
             Ok(bytes) => Some(self.inbound.take(&scratch[..bytes], &self.shared.verdict)),
