@@ -1,18 +1,79 @@
-//! What a client said when it connected, kept small: one buffer, no map.
+//! What a client said when it connected, kept small: no map, and once what many clients say alike.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// The request that opened a session: its query, its headers, whence and when it came.
 ///
-/// Kept in one packed buffer of at most [`Limits::handshake_bytes_max`](crate::Limits::handshake_bytes_max); headers that
-/// do not fit are not kept.
+/// Of url and headers at most [`Limits::handshake_bytes_max`](crate::Limits::handshake_bytes_max) are kept; headers that do not
+/// fit are not, nor is `sec-websocket-key`, which means nothing once the websocket is open. Sessions of one worker whose clients
+/// are alike (same browser, same page) share what their browsers all send.
 #[derive(Debug)]
 pub struct Handshake {
     /// First line path and query, then `name:value` lines. A header value cannot hold a line feed.
-    packed: Box<str>,
+    own: Box<str>,
+    /// Lines of [`ALIKE`], one copy for all clients of this thread that say the same.
+    alike: Arc<str>,
     arrival: Arrival,
+}
+
+/// Headers that depend on the browser and the page, and not on the client: two thirds of what a browser sends.
+const ALIKE: &[&str] = &[
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "cache-control",
+    "connection",
+    "dnt",
+    "host",
+    "origin",
+    "pragma",
+    "referer",
+    "sec-ch-ua",
+    "sec-ch-ua-mobile",
+    "sec-ch-ua-platform",
+    "sec-fetch-dest",
+    "sec-fetch-mode",
+    "sec-fetch-site",
+    "sec-websocket-extensions",
+    "sec-websocket-protocol",
+    "sec-websocket-version",
+    "upgrade",
+    "user-agent",
+];
+
+/// Texts below which nobody looks for those that are no longer in use.
+const SHARED_MIN: usize = 64;
+
+thread_local! {
+    static SHARED: RefCell<Shared> = RefCell::default();
+}
+
+/// Texts that sessions share. Holds at most twice as many as were in use when it last looked, and a few.
+#[derive(Default)]
+struct Shared {
+    texts: HashSet<Arc<str>>,
+    look_at: usize,
+}
+
+impl Shared {
+    fn get(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return known.clone();
+        }
+        if self.texts.len() >= self.look_at.max(SHARED_MIN) {
+            self.texts.retain(|text| Arc::strong_count(text) > 1);
+            self.texts.shrink_to(SHARED_MIN);
+            self.look_at = 2 * self.texts.len();
+        }
+        let shared = Arc::<str>::from(text);
+        self.texts.insert(shared.clone());
+        shared
+    }
 }
 
 /// Whence and when a request came.
@@ -34,21 +95,24 @@ impl Handshake {
         arrival: Arrival,
         bytes_max: usize,
     ) -> Self {
-        let mut packed = String::new();
-        packed.push_str(&url[..url.floor_char_boundary(bytes_max.saturating_sub(1))]);
-        packed.push('\n');
-        for (name, value) in headers {
-            if packed.len() + name.len() + value.len() + 2 <= bytes_max {
-                packed.extend([name, ":", value, "\n"]);
+        let mut own = String::new();
+        let mut alike = String::new();
+        own.push_str(&url[..url.floor_char_boundary(bytes_max.saturating_sub(1))]);
+        own.push('\n');
+        for (name, value) in headers.filter(|(name, _)| *name != "sec-websocket-key") {
+            if own.len() + alike.len() + name.len() + value.len() + 2 <= bytes_max {
+                let kept = if ALIKE.contains(&name) { &mut alike } else { &mut own };
+                kept.extend([name, ":", value, "\n"]);
             }
         }
+        let alike = SHARED.with_borrow_mut(|shared| shared.get(&alike));
         // A copy of just that size: shrinking in place would keep the larger block.
-        Self { packed: Box::from(packed.as_str()), arrival }
+        Self { own: Box::from(own.as_str()), alike, arrival }
     }
 
     /// Path and raw query of the first request.
     pub fn url(&self) -> &str {
-        self.packed.lines().next().unwrap_or("")
+        self.own.lines().next().unwrap_or("")
     }
 
     /// The raw query string of the first request.
@@ -63,7 +127,7 @@ impl Handshake {
 
     /// The headers kept, names in lower case.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.packed.lines().skip(1).filter_map(|line| line.split_once(':'))
+        self.own.lines().skip(1).chain(self.alike.lines()).filter_map(|line| line.split_once(':'))
     }
 
     /// The first header of this name.
@@ -120,9 +184,34 @@ mod tests {
     fn what_is_over_the_bound_is_not_kept() {
         for bytes_max in [0, 1, 2, 1023, 1024] {
             let handshake = Handshake::new(&"ü".repeat(900), [("a", "b")].into_iter(), ARRIVAL, bytes_max);
-            assert!(handshake.packed.len() <= bytes_max.max(1), "{} of {bytes_max}", handshake.packed.len());
+            let kept = handshake.own.len() + handshake.alike.len();
+            assert!(kept <= bytes_max.max(1), "{kept} of {bytes_max}");
         }
         let handshake = Handshake::new("", [("big", "x".repeat(2000).as_str()), ("a", "b")].into_iter(), ARRIVAL, 1024);
         assert_eq!(handshake.headers().collect::<Vec<_>>(), [("a", "b")]);
+    }
+
+    fn of(agent: &str, cookie: &str) -> Handshake {
+        let headers = [("user-agent", agent), ("sec-websocket-key", "a nonce"), ("cookie", cookie)];
+        Handshake::new("/", headers.into_iter(), ARRIVAL, 1024)
+    }
+
+    #[test]
+    fn clients_that_are_alike_share_what_they_say_alike() {
+        let (first, second, other) = (of("fox", "x=1"), of("fox", "x=2"), of("lynx", "x=1"));
+        assert!(Arc::ptr_eq(&first.alike, &second.alike) && !Arc::ptr_eq(&first.alike, &other.alike));
+        assert_eq!(second.headers().collect::<Vec<_>>(), [("cookie", "x=2"), ("user-agent", "fox")]);
+        assert_eq!(other.header("user-agent"), Some("lynx"));
+    }
+
+    #[test]
+    fn what_nobody_says_any_more_is_not_kept_for_ever() {
+        let kept = of("kept", "");
+        for agent in 0..10 * SHARED_MIN {
+            of(&agent.to_string(), "");
+        }
+        let shared = SHARED.with_borrow(|shared| shared.texts.len());
+        assert!(shared <= 2 * SHARED_MIN, "{shared}");
+        assert!(Arc::ptr_eq(&kept.alike, &of("kept", "").alike));
     }
 }
