@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytestring::ByteString;
 use thiserror::Error;
 
 /// Bytes of randomness in a session, socket or private id: 120 bits, 20 characters of base64url.
@@ -138,16 +137,19 @@ impl fmt::Debug for PrivateId {
 
 /// The path of a namespace: begins with `/`, holds no `,`, at most 256 bytes.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct NamespacePath(ByteString);
+pub(crate) struct NamespacePath(
+    /// None for `/`, where most sockets are. A copy otherwise: as it came it shares the memory of everything read together with it.
+    Option<Arc<str>>,
+);
 
 impl NamespacePath {
     /// The namespace `/`, which needs no path on the wire.
     pub(crate) const fn root() -> Self {
-        Self(ByteString::from_static("/"))
+        Self(None)
     }
 
     /// Checks and takes a path.
-    pub(crate) fn parse(path: ByteString) -> Result<Self, IdError> {
+    pub(crate) fn parse(path: &str) -> Result<Self, IdError> {
         if !path.starts_with('/') {
             return Err(IdError::NamespaceWithoutSlash(path.chars().take(64).collect()));
         }
@@ -157,23 +159,23 @@ impl NamespacePath {
         if path.len() > NAMESPACE_BYTES_MAX {
             return Err(IdError::NamespaceTooLong { bytes: path.len() });
         }
-        Ok(Self(path))
+        Ok(Self((path != "/").then(|| Arc::from(path))))
     }
 
     /// Whether this is `/`.
     pub(crate) fn is_root(&self) -> bool {
-        self.0.len() == 1
+        self.0.is_none()
     }
 
     /// The path as text.
     pub(crate) fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_deref().unwrap_or("/")
     }
 }
 
 impl fmt::Display for NamespacePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
@@ -397,8 +399,9 @@ mod tests {
 
     #[test]
     fn a_namespace_begins_with_a_slash_and_holds_no_comma() {
-        let parse = |path: &str| NamespacePath::parse(ByteString::from(path));
-        assert!(parse("/chat").is_ok());
+        let parse = NamespacePath::parse;
+        assert!(parse("/chat").is_ok_and(|path| path.as_str() == "/chat" && !path.is_root()));
+        assert_eq!(parse("/"), Ok(NamespacePath::root()));
         assert!(matches!(parse("chat"), Err(IdError::NamespaceWithoutSlash(_))));
         assert!(matches!(parse("/a,b"), Err(IdError::NamespaceWithComma(_))));
         assert!(matches!(parse(&format!("/{}", "x".repeat(256))), Err(IdError::NamespaceTooLong { bytes: 257 })));

@@ -28,7 +28,7 @@ pub(crate) struct Core {
     /// The form of its packets.
     pub(crate) parser: Parser,
     /// The server's bounds.
-    pub(crate) limits: Limits,
+    pub(crate) limits: Arc<Limits>,
     /// Which namespaces there are, and their handlers.
     pub(crate) registry: Registry,
     /// What happens to rooms, said by the hub while somebody watches.
@@ -44,7 +44,15 @@ impl Core {
         limits: Limits,
         room_changes: broadcast::Sender<RoomChange>,
     ) -> Self {
-        Self { desk, recovery, recovery_on_request, parser, limits, registry: Registry::default(), room_changes }
+        Self {
+            desk,
+            recovery,
+            recovery_on_request,
+            parser,
+            limits: limits.into(),
+            registry: Registry::default(),
+            room_changes,
+        }
     }
 
     /// Tells servers in one process apart.

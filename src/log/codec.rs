@@ -13,7 +13,6 @@
 //! whatever it does not know, and allocates nothing on the word of a length alone.
 
 use bytes::Bytes;
-use bytestring::ByteString;
 use smallvec::SmallVec;
 use thiserror::Error;
 
@@ -299,9 +298,7 @@ impl<'a> Rest<'a> {
     fn namespace(&mut self) -> Result<NamespacePath, CodecError> {
         match self.name()? {
             "/" => Ok(NamespacePath::root()),
-            path => {
-                NamespacePath::parse(ByteString::from(path)).map_err(|_| CodecError::Content("no path of a namespace"))
-            }
+            path => NamespacePath::parse(path).map_err(|_| CodecError::Content("no path of a namespace")),
         }
     }
 

@@ -279,10 +279,9 @@ fn whole(parser: Parser, kind: Kind, namespace: &NamespacePath, data: &str) -> E
 mod tests {
     use super::*;
     use crate::ids::{Epoch, Fingerprint, Lsn};
-    use bytestring::ByteString;
 
     fn chat() -> NamespacePath {
-        NamespacePath::parse(ByteString::from_static("/chat")).unwrap()
+        NamespacePath::parse("/chat").unwrap()
     }
 
     fn token() -> Offset {

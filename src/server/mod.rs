@@ -22,7 +22,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::ArbiterHandle;
-use bytestring::ByteString;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -98,7 +97,7 @@ impl Server {
     ///
     /// If `path` does not begin with `/`, holds a comma, or is longer than 256 bytes: a mistake in the program.
     pub fn of(&self, path: &str) -> Namespace {
-        match NamespacePath::parse(ByteString::from(path)) {
+        match NamespacePath::parse(path) {
             Ok(path) => Namespace::new(self.endpoint.services.core.clone(), path),
             Err(error) => panic!("Server::of({path:?}): {error}"),
         }
@@ -130,7 +129,7 @@ impl Server {
 
     /// A namespace that is there already, or whose path a pattern matches. Unlike [`Server::of`] this brings none into being.
     pub fn find(&self, path: &str) -> Option<Namespace> {
-        let path = NamespacePath::parse(ByteString::from(path)).ok()?;
+        let path = NamespacePath::parse(path).ok()?;
         let core = &self.endpoint.services.core;
         core.registry.knows(&path).then(|| Namespace::existing(core.clone(), path))
     }

@@ -53,8 +53,7 @@ impl Session {
         let Ok(id) = random().map(SocketId::from_random) else {
             return self.close(DisconnectReason::ForcedServerClose, NO_RANDOM_BYTES, ctx);
         };
-        // Path and credentials as they came share their whole packet's memory; these copies stay as long as the socket.
-        let namespace = NamespacePath::parse(namespace.as_str().to_owned().into()).unwrap_or(namespace);
+        // As they came they share their whole packet's memory; this copy stays as long as the socket.
         let auth: Option<Box<str>> = auth.map(|auth| Box::from(&*auth));
         let layers = Layers::new(handlers);
         self.state.admitting(namespace.clone(), id);

@@ -161,7 +161,7 @@ impl Session {
         self.registration.withdraw_sockets(forever);
         self.gate.close();
         self.forget_calls(|_| true);
-        for (_, done) in self.congested.drain(..) {
+        for (_, done) in self.congested.take() {
             // These are in the outbox: the client may have got them.
             done.fail(RequestError::Unanswered);
         }

@@ -88,11 +88,12 @@ impl Session {
 
     /// Stops reading while more has been taken in than may be, and resumes when it is less again.
     pub(super) fn regulate_reading(&mut self) {
+        let limits = &self.core.limits;
         let too_much = match () {
-            () if self.inbox.is_full() => Some("events held"),
+            () if self.inbox.is_full(limits.held_events_max, limits.held_bytes_max) => Some("events held"),
             () if self.gate.is_full() => Some("commands that wait for credit"),
             // Event handlers stop at the bound; past it there are those of clients that come and go.
-            () if self.pending() > self.core.limits.handlers_pending_max => Some("handlers running"),
+            () if self.pending() > limits.handlers_pending_max => Some("handlers running"),
             () => None,
         };
         self.running.watched.set(too_much.is_some() || !self.inbox.is_empty());

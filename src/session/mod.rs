@@ -12,7 +12,6 @@ mod registration;
 mod requests;
 mod transports;
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -37,6 +36,7 @@ use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
 use crate::state::acks::Acks;
 use crate::state::inbox::Inbox;
+use crate::state::rare_queue::RareQueue;
 use crate::state::session::{ClientEvent, SessionState};
 use crate::worker::Worker;
 use crate::worker::gate::Gate;
@@ -134,7 +134,7 @@ pub(crate) struct Session {
     acks: Acks<Call>,
     /// Emits that are done but for their client, which is behind; each completes when it has caught up, or at its time. As many as
     /// may wait for credit.
-    congested: VecDeque<(Instant, Done)>,
+    congested: RareQueue<(Instant, Done)>,
     presences: SmallVec<[Presence; 1]>,
     inbox: Inbox<SocketId, ClientEvent>,
     running: Rc<RunningHandlers>,
@@ -157,16 +157,15 @@ impl Session {
         let Newcomer { id, handshake, place } = newcomer;
         let context = Context::new();
         let link = SessionLink::new(context.address().recipient());
-        let limits = &core.limits;
         let carrier = opening.carrier();
         let registration = Registration::new(id, worker.clone(), place, link.clone(), carrier);
         let session = Self {
-            state: SessionState::new(core.parser, limits, Instant::now()),
+            state: SessionState::new(core.parser, core.limits.clone(), Instant::now()),
             gate: Gate::new(worker, registration.slot),
             acks: Acks::default(),
-            congested: VecDeque::new(),
+            congested: RareQueue::default(),
             presences: SmallVec::new(),
-            inbox: Inbox::new(limits.held_events_max, limits.held_bytes_max),
+            inbox: Inbox::default(),
             running: Rc::new(RunningHandlers::new(link.clone())),
             transport: Transport::Polling,
             candidate: None,

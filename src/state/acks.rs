@@ -1,72 +1,88 @@
 //! Acks that the server waits for: which id, whose waiter, until when.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// The acks one session waits for. Ids are `4n+3`, so that an id alone tells that a session, not the hub, asked.
 #[derive(Debug)]
 pub(crate) struct Acks<W> {
     next: u64,
-    waiting: HashMap<u64, (Instant, W)>,
+    /// Boxed, and there only while somebody waits.
+    open: Option<Box<Open<W>>>,
+}
+
+#[derive(Debug)]
+struct Open<W> {
+    waiting: BTreeMap<u64, (Instant, W)>,
     /// Not later than the first deadline; exact again after each look at what is overdue.
-    earliest: Option<Instant>,
+    earliest: Instant,
 }
 
 impl<W> Default for Acks<W> {
     fn default() -> Self {
-        Self { next: 3, waiting: HashMap::new(), earliest: None }
+        Self { next: 3, open: None }
     }
 }
 
 impl<W> Acks<W> {
     /// Draws an id for `waiter`, who gives up at `deadline`; gives the waiter back when `limit` are waiting already.
     pub(crate) fn expect(&mut self, waiter: W, deadline: Instant, limit: usize) -> Result<u64, W> {
-        if self.waiting.len() >= limit {
+        if self.len() >= limit {
             return Err(waiter);
         }
         let id = self.next;
         self.next += 4;
-        self.waiting.insert(id, (deadline, waiter));
-        self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
+        let fresh = || Box::new(Open { waiting: BTreeMap::new(), earliest: deadline });
+        let open = self.open.get_or_insert_with(fresh);
+        open.waiting.insert(id, (deadline, waiter));
+        open.earliest = open.earliest.min(deadline);
         Ok(id)
     }
 
     /// The client answered `id`. Late, unknown and repeated answers find nobody, and that is all; so do answers to a
     /// waiter who is not `meant`, which stays.
     pub(crate) fn resolve(&mut self, id: u64, meant: impl Fn(&W) -> bool) -> Option<W> {
-        self.waiting.get(&id).filter(|(_, waiter)| meant(waiter))?;
-        let (_, waiter) = self.waiting.remove(&id)?;
-        if self.waiting.is_empty() {
-            self.waiting = HashMap::new();
-            self.earliest = None;
+        let waiting = &mut self.open.as_mut()?.waiting;
+        waiting.get(&id).filter(|(_, waiter)| meant(waiter))?;
+        let (_, waiter) = waiting.remove(&id)?;
+        if waiting.is_empty() {
+            self.open = None;
         }
         Some(waiter)
     }
 
     /// Takes the waiters for which `test` holds: their client has gone.
     pub(crate) fn forget(&mut self, test: impl Fn(&W) -> bool) -> Vec<W> {
-        self.waiting.extract_if(|_, (_, waiter)| test(waiter)).map(|(_, (_, waiter))| waiter).collect()
+        self.take(|_, waiter| test(waiter))
     }
 
     /// How many acks are waited for.
     pub(crate) fn len(&self) -> usize {
-        self.waiting.len()
+        self.open.as_ref().map_or(0, |open| open.waiting.len())
     }
 
     /// When [`Acks::expire`] is next worth a call.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.earliest
+        Some(self.open.as_ref()?.earliest)
     }
 
     /// Takes the waiters whose time is over.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<W> {
-        if self.earliest.is_none_or(|earliest| earliest > now) {
+        if self.deadline().is_none_or(|earliest| earliest > now) {
             return Vec::new();
         }
-        let overdue = self.waiting.extract_if(|_, (deadline, _)| *deadline <= now);
-        let overdue = overdue.map(|(_, (_, waiter))| waiter).collect();
-        self.earliest = self.waiting.values().map(|(deadline, _)| *deadline).min();
-        overdue
+        self.take(|deadline, _| deadline <= now)
+    }
+
+    fn take(&mut self, which: impl Fn(Instant, &W) -> bool) -> Vec<W> {
+        let Some(open) = &mut self.open else { return Vec::new() };
+        let taken = open.waiting.extract_if(.., |_, (deadline, waiter)| which(*deadline, waiter));
+        let taken = taken.map(|(_, (_, waiter))| waiter).collect();
+        match open.waiting.values().map(|(deadline, _)| *deadline).min() {
+            Some(earliest) => open.earliest = earliest,
+            None => self.open = None,
+        }
+        taken
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Commands are numbered by *tickets*. The hub answers every ticket; answers may come out of turn.
 
-use std::collections::VecDeque;
+use super::rare_queue::RareQueue;
+use crate::limits::Limits;
 
 /// Number of one command of one sender, increasing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,26 +17,20 @@ struct UnderWay {
 }
 
 /// One sender's account.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Credit {
-    commands_max: usize,
-    bytes_max: usize,
     next: u64,
     bytes: usize,
     /// In ticket order; answered ones leave from the front, so the front is the oldest unanswered command.
-    under_way: VecDeque<UnderWay>,
+    under_way: RareQueue<UnderWay>,
     unanswered: usize,
 }
 
 impl Credit {
-    /// An account that allows this many commands and bytes at a time.
-    pub(crate) fn new(commands_max: usize, bytes_max: usize) -> Self {
-        Self { commands_max, bytes_max, next: 0, bytes: 0, under_way: VecDeque::new(), unanswered: 0 }
-    }
-
     /// Whether a command of `bytes` may go now. One of any size may go while nothing is under way.
-    pub(crate) fn allows(&self, bytes: usize) -> bool {
-        self.unanswered == 0 || (self.unanswered < self.commands_max && self.bytes + bytes <= self.bytes_max)
+    pub(crate) fn allows(&self, bytes: usize, limits: &Limits) -> bool {
+        let (commands_max, bytes_max) = (limits.credit_commands, limits.credit_bytes);
+        self.unanswered == 0 || (self.unanswered < commands_max && self.bytes + bytes <= bytes_max)
     }
 
     /// Books a command of `bytes` and numbers it.
@@ -61,9 +56,6 @@ impl Credit {
         while self.under_way.front().is_some_and(|entry| entry.answered) {
             self.under_way.pop_front();
         }
-        if self.under_way.is_empty() {
-            self.under_way = VecDeque::new();
-        }
     }
 
     /// Whether every command is answered.
@@ -76,22 +68,26 @@ impl Credit {
 mod tests {
     use super::*;
 
+    fn limits(credit_commands: usize, credit_bytes: usize) -> Limits {
+        Limits { credit_commands, credit_bytes, ..Limits::default() }
+    }
+
     #[test]
     fn commands_and_bytes_are_bounded() {
-        let mut credit = Credit::new(2, 100);
-        assert!(credit.allows(1000), "anything may go alone");
+        let (mut credit, limits) = (Credit::default(), limits(2, 100));
+        assert!(credit.allows(1000, &limits), "anything may go alone");
         let first = credit.spend(60);
-        assert!(credit.allows(40));
-        assert!(!credit.allows(41));
+        assert!(credit.allows(40, &limits));
+        assert!(!credit.allows(41, &limits));
         credit.spend(10);
-        assert!(!credit.allows(0), "two commands are under way");
+        assert!(!credit.allows(0, &limits), "two commands are under way");
         credit.answered(first);
-        assert!(credit.allows(90));
+        assert!(credit.allows(90, &limits));
     }
 
     #[test]
     fn answers_may_come_out_of_turn() {
-        let mut credit = Credit::new(8, 100);
+        let mut credit = Credit::default();
         let tickets: Vec<_> = (0..3).map(|_| credit.spend(10)).collect();
         for ticket in [tickets[1], tickets[2], tickets[0]] {
             assert!(!credit.is_settled());
@@ -103,13 +99,13 @@ mod tests {
 
     #[test]
     fn a_repeated_or_foreign_answer_changes_nothing() {
-        let mut credit = Credit::new(8, 100);
+        let (mut credit, limits) = (Credit::default(), limits(8, 100));
         let ticket = credit.spend(5);
         credit.spend(5);
         credit.answered(Ticket(99));
         credit.answered(ticket);
         credit.answered(ticket);
         assert!(!credit.is_settled());
-        assert!(credit.allows(95) && !credit.allows(96));
+        assert!(credit.allows(95, &limits) && !credit.allows(96, &limits));
     }
 }

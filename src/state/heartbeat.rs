@@ -1,6 +1,8 @@
 //! The server's heartbeat: a ping after each interval, a pong within the timeout, or the session has ended.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use crate::limits::Limits;
 
 /// What [`Heartbeat::on_timeout`] asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,44 +24,42 @@ enum Phase {
 /// One session's heartbeat.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
-    interval: Duration,
-    timeout: Duration,
     phase: Phase,
 }
 
 impl Heartbeat {
     /// Starts resting: the first ping leaves after one interval, not at once.
-    pub(crate) fn new(interval: Duration, timeout: Duration, now: Instant) -> Self {
-        Self { interval, timeout, phase: Phase::Resting { ping_at: now + interval } }
+    pub(crate) fn new(limits: &Limits, now: Instant) -> Self {
+        Self { phase: Phase::Resting { ping_at: now + limits.ping_interval } }
     }
 
     /// A pong came. One that nobody waits for changes nothing: a flood of pongs must not put off the ping.
-    pub(crate) fn on_pong(&mut self, now: Instant) {
+    pub(crate) fn on_pong(&mut self, now: Instant, limits: &Limits) {
         if let Phase::Awaiting { .. } = self.phase {
-            self.phase = Phase::Resting { ping_at: now + self.interval };
+            self.phase = Phase::Resting { ping_at: now + limits.ping_interval };
         }
     }
 
     /// Another packet came. It is no pong, but it refreshes the deadline, once.
-    pub(crate) fn on_other_packet(&mut self, now: Instant) {
+    pub(crate) fn on_other_packet(&mut self, now: Instant, limits: &Limits) {
         if let Phase::Awaiting { pong_by, refreshed: refreshed @ false } = &mut self.phase {
-            *pong_by = now + self.timeout;
+            *pong_by = now + limits.ping_timeout;
             *refreshed = true;
         }
     }
 
     /// The transport changed. A ping may have been lost with the old one, so an outstanding pong gets a fresh deadline
     /// instead of none at all (the zombie of socket.io after an upgrade).
-    pub(crate) fn on_upgrade(&mut self, now: Instant) {
+    pub(crate) fn on_upgrade(&mut self, now: Instant, limits: &Limits) {
         if let Phase::Awaiting { pong_by, .. } = &mut self.phase {
-            *pong_by = now + self.timeout;
+            *pong_by = now + limits.ping_timeout;
         }
     }
 
     /// The session does not read at present: nothing that the client sends could count, so the deadline stands still.
-    pub(crate) fn on_not_reading(&mut self, now: Instant) {
+    pub(crate) fn on_not_reading(&mut self, now: Instant, limits: &Limits) {
         if let Phase::Awaiting { pong_by, .. } = &mut self.phase {
-            *pong_by = now + self.timeout;
+            *pong_by = now + limits.ping_timeout;
         }
     }
 
@@ -72,10 +72,10 @@ impl Heartbeat {
     }
 
     /// What is due at `now`.
-    pub(crate) fn on_timeout(&mut self, now: Instant) -> Beat {
+    pub(crate) fn on_timeout(&mut self, now: Instant, limits: &Limits) -> Beat {
         match self.phase {
             Phase::Resting { ping_at } if ping_at <= now => {
-                self.phase = Phase::Awaiting { pong_by: now + self.timeout, refreshed: false };
+                self.phase = Phase::Awaiting { pong_by: now + limits.ping_timeout, refreshed: false };
                 Beat::Ping
             }
             Phase::Awaiting { pong_by, .. } if pong_by <= now => Beat::Dead,
@@ -86,56 +86,62 @@ impl Heartbeat {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const INTERVAL: Duration = Duration::from_secs(25);
     const TIMEOUT: Duration = Duration::from_secs(20);
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn limits() -> Limits {
+        Limits { ping_interval: INTERVAL, ping_timeout: TIMEOUT, ..Limits::default() }
+    }
+
     fn awaiting() -> (Heartbeat, Instant) {
         let start = Instant::now();
-        let mut heartbeat = Heartbeat::new(INTERVAL, TIMEOUT, start);
-        assert_eq!(heartbeat.on_timeout(start), Beat::Quiet);
-        assert_eq!(heartbeat.on_timeout(start + INTERVAL), Beat::Ping);
+        let mut heartbeat = Heartbeat::new(&limits(), start);
+        assert_eq!(heartbeat.on_timeout(start, &limits()), Beat::Quiet);
+        assert_eq!(heartbeat.on_timeout(start + INTERVAL, &limits()), Beat::Ping);
         (heartbeat, start + INTERVAL)
     }
 
     #[test]
     fn a_pong_starts_the_next_interval() {
         let (mut heartbeat, now) = awaiting();
-        heartbeat.on_pong(now + SECOND);
+        heartbeat.on_pong(now + SECOND, &limits());
         assert_eq!(heartbeat.deadline(), now + SECOND + INTERVAL);
     }
 
     #[test]
     fn no_pong_in_time_is_death() {
         let (mut heartbeat, now) = awaiting();
-        assert_eq!(heartbeat.on_timeout(now + TIMEOUT - SECOND), Beat::Quiet);
-        assert_eq!(heartbeat.on_timeout(now + TIMEOUT), Beat::Dead);
+        assert_eq!(heartbeat.on_timeout(now + TIMEOUT - SECOND, &limits()), Beat::Quiet);
+        assert_eq!(heartbeat.on_timeout(now + TIMEOUT, &limits()), Beat::Dead);
     }
 
     #[test]
     fn another_packet_refreshes_the_deadline_only_once() {
         let (mut heartbeat, now) = awaiting();
-        heartbeat.on_other_packet(now + 10 * SECOND);
+        heartbeat.on_other_packet(now + 10 * SECOND, &limits());
         assert_eq!(heartbeat.deadline(), now + 10 * SECOND + TIMEOUT);
-        heartbeat.on_other_packet(now + 15 * SECOND);
+        heartbeat.on_other_packet(now + 15 * SECOND, &limits());
         assert_eq!(heartbeat.deadline(), now + 10 * SECOND + TIMEOUT);
     }
 
     #[test]
     fn a_ping_outstanding_at_an_upgrade_still_times_out() {
         let (mut heartbeat, now) = awaiting();
-        heartbeat.on_upgrade(now + 5 * SECOND);
-        assert_eq!(heartbeat.on_timeout(now + TIMEOUT), Beat::Quiet, "its deadline was armed anew");
-        assert_eq!(heartbeat.on_timeout(now + 5 * SECOND + TIMEOUT), Beat::Dead);
+        heartbeat.on_upgrade(now + 5 * SECOND, &limits());
+        assert_eq!(heartbeat.on_timeout(now + TIMEOUT, &limits()), Beat::Quiet, "its deadline was armed anew");
+        assert_eq!(heartbeat.on_timeout(now + 5 * SECOND + TIMEOUT, &limits()), Beat::Dead);
     }
 
     #[test]
     fn unasked_pongs_do_not_put_off_the_ping() {
         let start = Instant::now();
-        let mut heartbeat = Heartbeat::new(INTERVAL, TIMEOUT, start);
-        heartbeat.on_pong(start + 20 * SECOND);
-        assert_eq!(heartbeat.on_timeout(start + INTERVAL), Beat::Ping);
+        let mut heartbeat = Heartbeat::new(&limits(), start);
+        heartbeat.on_pong(start + 20 * SECOND, &limits());
+        assert_eq!(heartbeat.on_timeout(start + INTERVAL, &limits()), Beat::Ping);
     }
 }

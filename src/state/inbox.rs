@@ -2,32 +2,31 @@
 //!
 //! Within one socket, events leave in the order in which they came.
 
-use std::collections::VecDeque;
+use super::rare_queue::RareQueue;
 
 /// Held events of one session, each with the socket it is for and its size.
 #[derive(Debug)]
 pub(crate) struct Inbox<S, E> {
-    events_max: usize,
-    bytes_max: usize,
     bytes: usize,
-    held: VecDeque<(S, usize, E)>,
+    held: RareQueue<(S, usize, E)>,
 }
 
-impl<S: PartialEq, E> Inbox<S, E> {
-    /// An empty inbox that calls itself full from either bound on.
-    pub(crate) fn new(events_max: usize, bytes_max: usize) -> Self {
-        Self { events_max, bytes_max, bytes: 0, held: VecDeque::new() }
+impl<S, E> Default for Inbox<S, E> {
+    fn default() -> Self {
+        Self { bytes: 0, held: RareQueue::default() }
     }
+}
 
+impl<S: PartialEq + 'static, E: 'static> Inbox<S, E> {
     /// Holds an event. Never refuses: what was already read must not be lost; [`Inbox::is_full`] stops the reading.
     pub(crate) fn hold(&mut self, socket: S, bytes: usize, event: E) {
         self.bytes += bytes;
         self.held.push_back((socket, bytes, event));
     }
 
-    /// Whether the session should stop reading.
-    pub(crate) fn is_full(&self) -> bool {
-        self.held.len() >= self.events_max || self.bytes >= self.bytes_max
+    /// Whether the session should stop reading: from either bound on.
+    pub(crate) fn is_full(&self, events_max: usize, bytes_max: usize) -> bool {
+        self.held.len() >= events_max || self.bytes >= bytes_max
     }
 
     /// Whether nothing is held.
@@ -40,9 +39,6 @@ impl<S: PartialEq, E> Inbox<S, E> {
         let position = self.held.iter().position(|(socket, ..)| ready(socket))?;
         let (socket, bytes, event) = self.held.remove(position)?;
         self.bytes -= bytes;
-        if self.held.is_empty() {
-            self.held = VecDeque::new();
-        }
         Some((socket, event))
     }
 
@@ -51,7 +47,7 @@ impl<S: PartialEq, E> Inbox<S, E> {
     where
         S: Clone,
     {
-        self.held.iter_mut().filter(|(held, ..)| held == from).for_each(|(held, ..)| *held = to.clone());
+        self.held.iter_mut().filter(|(held, ..)| held == from).for_each(|(held, ..)| held.clone_from(to));
     }
 
     /// Drops what is held for a socket that is gone.
@@ -67,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_ready_socket_is_not_held_up_by_one_that_is_not() {
-        let mut inbox = Inbox::new(8, 100);
+        let mut inbox = Inbox::default();
         inbox.hold("slow", 1, 1);
         inbox.hold("fast", 1, 2);
         inbox.hold("fast", 1, 3);
@@ -79,7 +75,7 @@ mod tests {
 
     #[test]
     fn what_is_held_for_a_socket_follows_it_to_its_new_name() {
-        let mut inbox = Inbox::new(8, 100);
+        let mut inbox = Inbox::default();
         inbox.hold("drawn", 1, 1);
         inbox.hold("other", 1, 2);
         inbox.rename(&"drawn", &"claimed");
@@ -89,14 +85,14 @@ mod tests {
 
     #[test]
     fn either_bound_makes_it_full() {
-        let mut inbox = Inbox::new(2, 100);
+        let mut inbox = Inbox::default();
         inbox.hold((), 99, ());
-        assert!(!inbox.is_full());
+        assert!(!inbox.is_full(2, 100));
         inbox.hold((), 0, ());
-        assert!(inbox.is_full());
+        assert!(inbox.is_full(2, 100));
         inbox.forget(&());
-        assert!(inbox.is_empty() && !inbox.is_full());
+        assert!(inbox.is_empty() && !inbox.is_full(2, 100));
         inbox.hold((), 100, ());
-        assert!(inbox.is_full());
+        assert!(inbox.is_full(2, 100));
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod inbox;
 pub(crate) mod memberships;
 pub(crate) mod outbox;
 pub(crate) mod pipeline;
+pub(crate) mod rare_queue;
 pub(crate) mod rooms;
 pub(crate) mod session;
 pub(crate) mod upgrade;

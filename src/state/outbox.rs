@@ -9,6 +9,7 @@ use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
 use thiserror::Error;
 
+use super::rare_queue::RareQueue;
 use crate::protocol::encoded::{Encoded, Message};
 
 /// What a waiting packet costs beside its bytes, which are shared.
@@ -39,9 +40,10 @@ pub(crate) struct ControlFull;
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     /// What is left of a packet that a socket took only in part, or of what its connection begins with; nothing may stand before it.
-    partial: Option<Bytes>,
+    /// Boxed, since it is rare.
+    partial: Option<Box<Bytes>>,
     /// Pings, pongs, probes, noops, close: they precede queued events (Engine.IO v4, heartbeats and "close").
-    control: VecDeque<Encoded>,
+    control: RareQueue<Encoded>,
     events: VecDeque<Encoded>,
     event_bytes: usize,
 }
@@ -61,7 +63,7 @@ impl Outbox {
     /// Bytes with which a connection that has had nothing yet begins.
     pub(crate) fn begin_with(&mut self, bytes: Bytes) {
         debug_assert!(self.partial.is_none());
-        self.partial = Some(bytes).filter(|bytes| !bytes.is_empty());
+        self.partial = (!bytes.is_empty()).then(|| Box::new(bytes));
     }
 
     /// Queues a packet ahead of all events.
@@ -111,9 +113,6 @@ impl Outbox {
     /// Takes the next packet whole. Only for drainers that never take a packet in part.
     pub(crate) fn pop(&mut self) -> Option<Encoded> {
         let Some(packet) = self.control.pop_front() else { return self.pop_event() };
-        if self.control.is_empty() {
-            self.control = VecDeque::new();
-        }
         Some(packet)
     }
 
@@ -125,7 +124,7 @@ impl Outbox {
     /// Lays the next frames, `count` at most, side by side for one vectored write.
     pub(crate) fn gather(&self, count: usize) -> SmallVec<[IoSlice<'_>; 8]> {
         let partial = self.partial.iter().map(|rest| &rest[..]);
-        let whole = self.control.iter().chain(&self.events).map(|packet| &packet.frame()[..]);
+        let whole = self.control.iter().chain(self.events.iter()).map(|packet| &packet.frame()[..]);
         partial.chain(whole).take(count).map(IoSlice::new).collect()
     }
 
@@ -144,7 +143,7 @@ impl Outbox {
             let mut rest = packet.frame().clone();
             if written < rest.len() {
                 rest.advance(written);
-                self.partial = Some(rest);
+                self.partial = Some(Box::new(rest));
                 break;
             }
             written -= rest.len();

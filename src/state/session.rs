@@ -2,7 +2,8 @@
 //!
 //! It decides; the session actor does. It knows nothing of rooms, handlers or sockets of the operating system.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -119,31 +120,27 @@ pub(crate) struct SessionState {
     /// A binary packet that awaits attachments, and until when. Boxed, since it is rare and large.
     partial: Option<Box<(PartialPacket, Instant)>>,
     presences: SmallVec<[Presence; 1]>,
-    connect_timeout: Duration,
-    attachments_timeout: Duration,
-    connection_handler_timeout: Duration,
+    limits: Arc<Limits>,
 }
 
 impl SessionState {
     /// A session whose handshake happened at `now`.
-    pub(crate) fn new(parser: Parser, limits: &Limits, now: Instant) -> Self {
+    pub(crate) fn new(parser: Parser, limits: Arc<Limits>, now: Instant) -> Self {
         Self {
             parser,
-            heartbeat: Heartbeat::new(limits.ping_interval, limits.ping_timeout, now),
-            upgrade: Upgrade::new(limits.upgrade_timeout, limits.upgrade_noop_interval),
+            heartbeat: Heartbeat::new(&limits, now),
+            upgrade: Upgrade::default(),
             connect_by: Some(now + limits.connect_timeout),
             partial: None,
             presences: SmallVec::new(),
-            connect_timeout: limits.connect_timeout,
-            attachments_timeout: limits.attachments_timeout,
-            connection_handler_timeout: limits.connection_handler_timeout,
+            limits,
         }
     }
 
     /// A packet came over the session's transport.
     pub(crate) fn on_packet(&mut self, packet: EnginePacket, now: Instant, effects: &mut Vec<Effect>) {
         match packet {
-            EnginePacket::Pong(_) => return self.heartbeat.on_pong(now),
+            EnginePacket::Pong(_) => return self.heartbeat.on_pong(now, &self.limits),
             EnginePacket::Message(text) => self.on_text(text, now, effects),
             EnginePacket::Binary(data) => self.on_binary(data, effects),
             EnginePacket::Close => {
@@ -154,7 +151,7 @@ impl SessionState {
             // Without meaning from a client here; engine.io ignores them as well.
             EnginePacket::Open(_) | EnginePacket::Upgrade | EnginePacket::Noop => {}
         }
-        self.heartbeat.on_other_packet(now);
+        self.heartbeat.on_other_packet(now, &self.limits);
     }
 
     /// What came over the transport was no packet.
@@ -164,19 +161,19 @@ impl SessionState {
 
     /// Nothing is being read at present, so the pong deadline stands still.
     pub(crate) fn on_not_reading(&mut self, now: Instant) {
-        self.heartbeat.on_not_reading(now);
+        self.heartbeat.on_not_reading(now, &self.limits);
     }
 
     /// A websocket opened for this session. Returns whether it may be the candidate.
     pub(crate) fn on_candidate(&mut self, now: Instant) -> bool {
-        self.upgrade.on_candidate(now)
+        self.upgrade.on_candidate(now, &self.limits)
     }
 
     /// A packet came over the candidate.
     pub(crate) fn on_candidate_packet(&mut self, packet: &EnginePacket, now: Instant, effects: &mut Vec<Effect>) {
         let step = self.upgrade.on_packet(packet, now);
         if step == Step::Promote {
-            self.heartbeat.on_upgrade(now);
+            self.heartbeat.on_upgrade(now, &self.limits);
         }
         self.apply(step, effects);
     }
@@ -215,7 +212,7 @@ impl SessionState {
 
     /// The hub connected the socket; its connection handler starts now.
     pub(crate) fn opening(&mut self, socket: SocketId, now: Instant) {
-        let release_at = now + self.connection_handler_timeout;
+        let release_at = now + self.limits.connection_handler_timeout;
         if let Some(presence) = self.presence_mut(socket) {
             presence.phase = Phase::Opening { release_at };
         }
@@ -266,7 +263,7 @@ impl SessionState {
 
     /// What is due at `now`.
     pub(crate) fn on_timeout(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        match self.heartbeat.on_timeout(now) {
+        match self.heartbeat.on_timeout(now, &self.limits) {
             Beat::Quiet => {}
             Beat::Ping => effects.push(Effect::Control(Encoded::text("2"))),
             Beat::Dead => effects.push(close(DisconnectReason::PingTimeout, "no pong within the ping timeout")),
@@ -274,7 +271,7 @@ impl SessionState {
         if self.connect_by.is_some_and(|by| by <= now) {
             // Who is being looked at is not late; who was refused, and does not try again, is.
             let admitting = self.presences.iter().any(|presence| presence.phase == Phase::Admitting);
-            self.connect_by = admitting.then(|| now + self.connect_timeout);
+            self.connect_by = admitting.then(|| now + self.limits.connect_timeout);
             if !admitting {
                 effects.push(close(DisconnectReason::TransportClose, "no CONNECT within the connect timeout"));
             }
@@ -283,7 +280,7 @@ impl SessionState {
             self.partial = None;
             effects.push(close(DisconnectReason::ParseError, "attachments of a binary packet did not come in time"));
         }
-        let step = self.upgrade.on_timeout(now);
+        let step = self.upgrade.on_timeout(now, &self.limits);
         self.apply(step, effects);
         for presence in &mut self.presences {
             if matches!(presence.phase, Phase::Opening { release_at } if release_at <= now) {
@@ -341,7 +338,7 @@ impl SessionState {
         match decoded {
             Decoded::Complete(packet) => self.on_socketio(packet, effects),
             Decoded::Partial(partial) => {
-                self.partial = Some(Box::new((partial, now + self.attachments_timeout)));
+                self.partial = Some(Box::new((partial, now + self.limits.attachments_timeout)));
             }
         }
     }
@@ -390,6 +387,7 @@ fn illegal(what: &str, namespace: &NamespacePath) -> Effect {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
 
@@ -399,7 +397,7 @@ mod tests {
 
     fn joined() -> (SessionState, Instant) {
         let now = Instant::now();
-        let mut state = SessionState::new(Parser::Json, &Limits::default(), now);
+        let mut state = SessionState::new(Parser::Json, Arc::default(), now);
         state.admitting(NamespacePath::root(), socket());
         assert!(state.connecting(socket()));
         state.opening(socket(), now);
@@ -502,7 +500,7 @@ mod tests {
     #[test]
     fn a_session_without_connect_is_closed() {
         let now = Instant::now();
-        let mut state = SessionState::new(Parser::Json, &Limits::default(), now);
+        let mut state = SessionState::new(Parser::Json, Arc::default(), now);
         let mut got = Vec::new();
         // A pong keeps the heartbeat content meanwhile.
         state.on_timeout(now + Duration::from_secs(25), &mut got);
@@ -515,7 +513,7 @@ mod tests {
     #[test]
     fn an_overdue_connection_handler_lets_events_go() {
         let now = Instant::now();
-        let mut state = SessionState::new(Parser::Json, &Limits::default(), now);
+        let mut state = SessionState::new(Parser::Json, Arc::default(), now);
         state.admitting(NamespacePath::root(), socket());
         assert!(state.connecting(socket()));
         state.opening(socket(), now);

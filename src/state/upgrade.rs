@@ -1,7 +1,8 @@
 //! The upgrade from polling: a websocket candidate is probed, freed of the pending poll, and promoted; or dropped.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use crate::limits::Limits;
 use crate::protocol::engineio::packet::Packet;
 
 /// What a step of the upgrade asks for.
@@ -19,59 +20,48 @@ pub(crate) enum Step {
     Drop,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Phase {
-    Absent,
-    Opened { drop_at: Instant },
-    Probed { drop_at: Instant, noop_at: Instant },
+#[derive(Debug)]
+struct Candidate {
+    drop_at: Instant,
+    /// Set once it has probed.
+    noop_at: Option<Instant>,
 }
 
 /// One session's upgrade.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Upgrade {
-    timeout: Duration,
-    noop_interval: Duration,
-    phase: Phase,
+    /// Boxed, since most sessions have none for most of their life.
+    candidate: Option<Box<Candidate>>,
 }
 
 impl Upgrade {
-    /// No candidate yet.
-    pub(crate) fn new(timeout: Duration, noop_interval: Duration) -> Self {
-        Self { timeout, noop_interval, phase: Phase::Absent }
-    }
-
-    /// Whether a candidate is being probed.
-    pub(crate) fn is_under_way(&self) -> bool {
-        !matches!(self.phase, Phase::Absent)
-    }
-
     /// Whether the client may be about to go over to the candidate.
     pub(crate) fn is_probed(&self) -> bool {
-        matches!(self.phase, Phase::Probed { .. })
+        self.candidate.as_ref().is_some_and(|candidate| candidate.noop_at.is_some())
     }
 
     /// A websocket for this session opened. Returns whether it may be the candidate: a second one is closed at once.
-    pub(crate) fn on_candidate(&mut self, now: Instant) -> bool {
-        let free = !self.is_under_way();
+    pub(crate) fn on_candidate(&mut self, now: Instant, limits: &Limits) -> bool {
+        let free = self.candidate.is_none();
         if free {
-            self.phase = Phase::Opened { drop_at: now + self.timeout };
+            self.candidate = Some(Box::new(Candidate { drop_at: now + limits.upgrade_timeout, noop_at: None }));
         }
         free
     }
 
     /// The candidate sent a packet. Anything but `2probe`, then `5`, ends the attempt.
     pub(crate) fn on_packet(&mut self, packet: &Packet, now: Instant) -> Step {
-        match (self.phase, packet) {
-            (Phase::Opened { drop_at }, Packet::Ping(data)) if data == "probe" => {
-                self.phase = Phase::Probed { drop_at, noop_at: now };
+        match (&mut self.candidate, packet) {
+            (Some(candidate), Packet::Ping(data)) if candidate.noop_at.is_none() && data == "probe" => {
+                candidate.noop_at = Some(now);
                 Step::AnswerProbe
             }
-            (Phase::Probed { .. }, Packet::Upgrade) => {
-                self.phase = Phase::Absent;
+            (Some(candidate), Packet::Upgrade) if candidate.noop_at.is_some() => {
+                self.candidate = None;
                 Step::Promote
             }
             _ => {
-                self.phase = Phase::Absent;
+                self.candidate = None;
                 Step::Drop
             }
         }
@@ -79,27 +69,25 @@ impl Upgrade {
 
     /// The candidate closed by itself.
     pub(crate) fn on_candidate_closed(&mut self) {
-        self.phase = Phase::Absent;
+        self.candidate = None;
     }
 
     /// When [`Upgrade::on_timeout`] is next worth a call.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        match self.phase {
-            Phase::Absent => None,
-            Phase::Opened { drop_at } => Some(drop_at),
-            Phase::Probed { drop_at, noop_at } => Some(drop_at.min(noop_at)),
-        }
+        let Candidate { drop_at, noop_at } = self.candidate.as_deref()?;
+        Some(noop_at.map_or(*drop_at, |noop_at| noop_at.min(*drop_at)))
     }
 
     /// What is due at `now`.
-    pub(crate) fn on_timeout(&mut self, now: Instant) -> Step {
-        match &mut self.phase {
-            Phase::Opened { drop_at } | Phase::Probed { drop_at, .. } if *drop_at <= now => {
-                self.phase = Phase::Absent;
-                Step::Drop
-            }
-            Phase::Probed { noop_at, .. } if *noop_at <= now => {
-                *noop_at = now + self.noop_interval;
+    pub(crate) fn on_timeout(&mut self, now: Instant, limits: &Limits) -> Step {
+        let Some(candidate) = &mut self.candidate else { return Step::Wait };
+        if candidate.drop_at <= now {
+            self.candidate = None;
+            return Step::Drop;
+        }
+        match &mut candidate.noop_at {
+            Some(noop_at) if *noop_at <= now => {
+                *noop_at = now + limits.upgrade_noop_interval;
                 Step::Noop
             }
             _ => Step::Wait,
@@ -109,10 +97,16 @@ impl Upgrade {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const TIMEOUT: Duration = Duration::from_secs(10);
     const NOOP: Duration = Duration::from_millis(100);
+
+    fn limits() -> Limits {
+        Limits { upgrade_timeout: TIMEOUT, upgrade_noop_interval: NOOP, ..Limits::default() }
+    }
 
     fn probe() -> Packet {
         Packet::Ping("probe".into())
@@ -120,8 +114,8 @@ mod tests {
 
     fn candidate() -> (Upgrade, Instant) {
         let now = Instant::now();
-        let mut upgrade = Upgrade::new(TIMEOUT, NOOP);
-        assert!(upgrade.on_candidate(now));
+        let mut upgrade = Upgrade::default();
+        assert!(upgrade.on_candidate(now, &limits()));
         (upgrade, now)
     }
 
@@ -130,13 +124,13 @@ mod tests {
         let (mut upgrade, now) = candidate();
         assert_eq!(upgrade.on_packet(&probe(), now), Step::AnswerProbe);
         assert_eq!(upgrade.on_packet(&Packet::Upgrade, now), Step::Promote);
-        assert!(!upgrade.is_under_way());
+        assert!(upgrade.candidate.is_none());
     }
 
     #[test]
     fn a_second_candidate_is_refused_and_the_first_lives() {
         let (mut upgrade, now) = candidate();
-        assert!(!upgrade.on_candidate(now));
+        assert!(!upgrade.on_candidate(now, &limits()));
         assert_eq!(upgrade.on_packet(&probe(), now), Step::AnswerProbe);
     }
 
@@ -154,12 +148,12 @@ mod tests {
     #[test]
     fn noops_leave_every_interval_until_the_timeout() {
         let (mut upgrade, now) = candidate();
-        assert_eq!(upgrade.on_timeout(now), Step::Wait);
+        assert_eq!(upgrade.on_timeout(now, &limits()), Step::Wait);
         upgrade.on_packet(&probe(), now);
-        assert_eq!(upgrade.on_timeout(now), Step::Noop);
-        assert_eq!(upgrade.on_timeout(now), Step::Wait);
-        assert_eq!(upgrade.on_timeout(now + NOOP), Step::Noop);
-        assert_eq!(upgrade.on_timeout(now + TIMEOUT), Step::Drop);
-        assert!(!upgrade.is_under_way());
+        assert_eq!(upgrade.on_timeout(now, &limits()), Step::Noop);
+        assert_eq!(upgrade.on_timeout(now, &limits()), Step::Wait);
+        assert_eq!(upgrade.on_timeout(now + NOOP, &limits()), Step::Noop);
+        assert_eq!(upgrade.on_timeout(now + TIMEOUT, &limits()), Step::Drop);
+        assert!(upgrade.candidate.is_none());
     }
 }

@@ -4,7 +4,6 @@
 //! for the sender's own client goes straight into the outbox only while nothing is under way at the hub; otherwise it
 //! takes the same way as everything before and behind it, through the hub.
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,6 +20,7 @@ use crate::messages::request::{Done, Joined, Receipt, RequestError, RoomPage, an
 use crate::messages::socket::SocketInfo;
 use crate::protocol::socketio::packet::Args;
 use crate::state::credit::{Credit, Ticket};
+use crate::state::rare_queue::RareQueue;
 
 /// Who is told how a command ended.
 #[derive(Debug)]
@@ -118,23 +118,32 @@ pub(crate) struct Gate {
     slot: SlotKey,
     credit: Credit,
     /// In order; the first has no credit yet.
-    waiting: VecDeque<Waiting>,
+    waiting: RareQueue<Waiting>,
     /// In ticket order.
-    answering: VecDeque<Answering>,
+    answering: RareQueue<Answering>,
     /// Of those, emits whose acks are collected.
     collecting: usize,
 }
 
 impl Gate {
     pub(crate) fn new(worker: Rc<Worker>, slot: SlotKey) -> Self {
-        let limits = worker.limits();
-        let credit = Credit::new(limits.credit_commands, limits.credit_bytes);
-        Self { worker, slot, credit, waiting: VecDeque::new(), answering: VecDeque::new(), collecting: 0 }
+        Self {
+            worker,
+            slot,
+            credit: Credit::default(),
+            waiting: RareQueue::default(),
+            answering: RareQueue::default(),
+            collecting: 0,
+        }
     }
 
     /// Whether nothing waits for credit: events of the client may start handlers.
     pub(crate) fn has_credit(&self) -> bool {
-        self.waiting.is_empty() && self.credit.allows(0)
+        self.waiting.is_empty() && self.allows(0)
+    }
+
+    fn allows(&self, bytes: usize) -> bool {
+        self.credit.allows(bytes, self.worker.limits())
     }
 
     /// Whether as many commands wait for credit as may. Some cannot be refused (what answers a client's CONNECTs and
@@ -151,7 +160,7 @@ impl Gate {
         waiter: Waiter,
         command: impl FnOnce(ReplyTo) -> HubCommand + 'static,
     ) {
-        if self.waiting.is_empty() && self.credit.allows(bytes) {
+        if self.waiting.is_empty() && self.allows(bytes) {
             return self.spend(now, bytes, waiter, command);
         }
         let limits = self.worker.limits();
@@ -193,10 +202,6 @@ impl Gate {
     fn credited(&mut self, now: Instant, ticket: Ticket) {
         self.credit.answered(ticket);
         self.advance(now);
-        if self.is_settled() && self.answering.is_empty() {
-            // An idle sender keeps no queues.
-            (self.waiting, self.answering) = Default::default();
-        }
     }
 
     /// The hub listed rooms.
@@ -222,12 +227,12 @@ impl Gate {
     /// A part of an answer to a question came.
     pub(crate) fn fetched(&mut self, ticket: Ticket, part: Vec<Arc<SocketInfo>>) {
         let Some(at) = self.position(ticket) else { return };
-        match &mut self.answering[at].waiter {
-            Waiter::Fetch { missing, sockets, .. } => {
+        match self.waiter(at) {
+            Some(Waiter::Fetch { missing, sockets, .. }) => {
                 sockets.extend(part);
                 *missing = missing.map(|parts| parts.saturating_sub(1));
             }
-            Waiter::Collect(collecting) => collecting.got(part.iter().map(|socket| socket.id)),
+            Some(Waiter::Collect(collecting)) => collecting.got(part.iter().map(|socket| socket.id)),
             _ => {}
         }
         self.finish_question(at);
@@ -236,8 +241,9 @@ impl Gate {
     /// A client answered an event whose acks are collected, or has gone.
     pub(crate) fn acked(&mut self, ticket: Ticket, socket: SocketId, args: Option<Args>) {
         let Some(at) = self.position(ticket) else { return };
-        if let Waiter::Collect(collecting) = &mut self.answering[at].waiter {
-            collecting.answered(socket, args, self.worker.limits().answers_bytes_max);
+        let bytes_max = self.worker.limits().answers_bytes_max;
+        if let Some(Waiter::Collect(collecting)) = self.waiter(at) {
+            collecting.answered(socket, args, bytes_max);
         }
         self.finish_question(at);
     }
@@ -260,7 +266,7 @@ impl Gate {
     /// The sender has ended. Events that wait still go, since others are to hear them, and so does what needs no credit, or the
     /// hub would keep sockets that have left. Whatever else waits has failed.
     pub(crate) fn close(&mut self) {
-        for waiting in std::mem::take(&mut self.waiting) {
+        for waiting in self.waiting.take() {
             match waiting {
                 Waiting::Command { bytes, command, waiter: Waiter::Emit(done), .. } => {
                     let ticket = self.credit.spend(bytes);
@@ -272,7 +278,7 @@ impl Gate {
             }
         }
         self.collecting = 0;
-        for Answering { waiter, .. } in self.answering.drain(..) {
+        for Answering { waiter, .. } in self.answering.take() {
             // An emit that is with the hub goes out, or has gone. Whatever else was asked concerns a socket that is gone.
             match waiter {
                 Waiter::Collect(collecting) if collecting.is_emitted() => collecting.finish(),
@@ -315,7 +321,7 @@ impl Gate {
     /// Lets go what may go now.
     fn advance(&mut self, now: Instant) {
         while let Some(first) = self.waiting.front() {
-            if matches!(first, Waiting::Command { bytes, .. } if !self.credit.allows(*bytes)) {
+            if matches!(first, Waiting::Command { bytes, .. } if !self.allows(*bytes)) {
                 break;
             }
             match self.waiting.pop_front() {
@@ -348,6 +354,10 @@ impl Gate {
         self.answering.binary_search_by_key(&ticket, |answering| answering.ticket).ok()
     }
 
+    fn waiter(&mut self, at: usize) -> Option<&mut Waiter> {
+        self.answering.get_mut(at).map(|answering| &mut answering.waiter)
+    }
+
     fn take_answering(&mut self, at: usize) -> Option<Answering> {
         let answering = self.answering.remove(at)?;
         self.collecting -= usize::from(matches!(answering.waiter, Waiter::Collect(_)));
@@ -357,13 +367,13 @@ impl Gate {
     fn resolve(&mut self, ticket: Ticket, outcome: Outcome) -> Option<(SocketId, Outcome)> {
         let at = self.position(ticket)?;
         if let Outcome::Asked { parts } = outcome {
-            match &mut self.answering[at].waiter {
-                Waiter::Fetch { missing, sockets, .. } => {
+            match self.waiter(at) {
+                Some(Waiter::Fetch { missing, sockets, .. }) => {
                     // Every part passes through the hub behind the answer, so none has come yet.
                     debug_assert!(sockets.is_empty());
                     *missing = Some(parts);
                 }
-                Waiter::Collect(collecting) => collecting.expect(parts),
+                Some(Waiter::Collect(collecting)) => collecting.expect(parts),
                 waiter => log::error!("hub answered {waiter:?} with {outcome:?}"),
             }
             self.finish_question(at);

@@ -1,7 +1,6 @@
 //! Records to try journals with: one of each kind, and any.
 
 use bytes::Bytes;
-use bytestring::ByteString;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use smallvec::SmallVec;
@@ -39,7 +38,7 @@ fn socket(n: u8) -> SocketId {
 }
 
 fn chat() -> NamespacePath {
-    NamespacePath::parse(ByteString::from_static("/chat")).unwrap()
+    NamespacePath::parse("/chat").unwrap()
 }
 
 /// One record of every kind, with and without what is optional.

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use bytestring::ByteString;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -449,7 +448,7 @@ impl World {
 }
 
 fn namespace(chat: bool) -> NamespacePath {
-    if chat { NamespacePath::parse(ByteString::from_static("/chat")).unwrap() } else { NamespacePath::root() }
+    if chat { NamespacePath::parse("/chat").unwrap() } else { NamespacePath::root() }
 }
 
 proptest! {

@@ -1,6 +1,5 @@
 //! Facts about who may resume what.
 
-use bytestring::ByteString;
 use proptest::prelude::*;
 
 use super::*;
@@ -144,7 +143,7 @@ fn owed_is_what_was_for_its_rooms_while_it_was_in_them() {
     let except_own = [RoomName::from(socket(1))].into_iter().collect();
     hub.apply(Entry::Event(EventEntry { except: except_own, ..event(&["a"], PLAIN) }));
     hub.apply(Entry::Event(EventEntry { exclude: Some(socket(1)), ..event(&["a"], PLAIN) }));
-    let chat = NamespacePath::parse(ByteString::from_static("/chat")).unwrap();
+    let chat = NamespacePath::parse("/chat").unwrap();
     hub.apply(Entry::Event(EventEntry { namespace: chat, ..event(&["a"], PLAIN) }));
     hub.leave(1, "a");
     hub.emit(&["a"]);
@@ -190,7 +189,7 @@ fn every_bad_claim_has_its_reason() {
     assert_eq!(refusal(claim, facts, 121_001), Some(NotRecovered::Expired));
     assert_eq!(refusal(claim, facts, 0), None, "a clock that steps back expires nobody");
     assert_eq!(refusal(Claim { pid: pid(2), ..claim }, facts, 0), Some(NotRecovered::UnknownPid));
-    let chat = NamespacePath::parse(ByteString::from_static("/chat")).unwrap();
+    let chat = NamespacePath::parse("/chat").unwrap();
     assert_eq!(refusal(Claim { namespace: &chat, ..claim }, facts, 0), Some(NotRecovered::OtherNamespace));
     let at = |offset| Claim { offset: Some(offset), ..claim };
     let foreign = Offset { epoch: Epoch::new(1, 2), ..good };

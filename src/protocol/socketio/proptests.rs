@@ -84,10 +84,7 @@ fn any_object() -> impl Strategy<Value = ByteString> {
 
 fn any_namespace() -> impl Strategy<Value = NamespacePath> {
     let path = "/[a-z0-9/-]{1,20}";
-    prop_oneof![
-        Just(NamespacePath::root()),
-        path.prop_map(|path| NamespacePath::parse(path.into()).expect("a namespace")),
-    ]
+    prop_oneof![Just(NamespacePath::root()), path.prop_map(|path| NamespacePath::parse(&path).expect("a namespace")),]
 }
 
 /// Arguments of arbitrary JSON, with a placeholder for each attachment, in shuffled places.

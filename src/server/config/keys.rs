@@ -232,7 +232,7 @@ fn is_path(text: &str) -> bool {
 }
 
 fn is_namespace(text: &str) -> bool {
-    NamespacePath::parse(text.to_owned().into()).is_ok()
+    NamespacePath::parse(text).is_ok()
 }
 
 fn is_api_key(text: &str) -> bool {

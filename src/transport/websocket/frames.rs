@@ -41,8 +41,8 @@ pub(super) fn close_frame(found: Option<Box<Found>>, goodbye: Goodbye) -> Encode
 /// The reading half, once it has bytes: what the session is told of them, in order.
 pub(super) struct Inbound {
     frames: FrameReader,
-    /// What comes after the packets already told.
-    queued: Option<Incoming>,
+    /// What comes after the packets already told. Boxed, since it is rare.
+    queued: Option<Box<Incoming>>,
     /// A close frame came, or something wrong: what follows is forgotten until the peer has closed its side.
     deaf: bool,
 }
@@ -54,7 +54,7 @@ impl Inbound {
 
     /// What is still to be told of the bytes taken before. Ask until there is nothing, then bring the next.
     pub(super) fn queued(&mut self) -> Option<Incoming> {
-        self.queued.take()
+        self.queued.take().map(|queued| *queued)
     }
 
     /// The first thing to tell of a chunk of bytes. Where that is the end, the verdict says so.
@@ -73,7 +73,7 @@ impl Inbound {
             verdict.set(Some(Box::new(Found { code, why })));
             incoming
         });
-        self.queued = end.or_else(|| decoded.pong.map(Incoming::Control));
+        self.queued = end.or_else(|| decoded.pong.map(Incoming::Control)).map(Box::new);
         if decoded.packets.is_empty() { self.queued() } else { Some(Incoming::Packets(decoded.packets)) }
     }
 }
@@ -121,7 +121,8 @@ struct Fragments {
 #[derive(Debug)]
 pub(crate) struct FrameReader {
     buffer: BytesMut,
-    fragments: Option<Fragments>,
+    /// Boxed, since browsers send none.
+    fragments: Option<Box<Fragments>>,
     message_bytes_max: usize,
     fragments_max: usize,
 }
@@ -183,7 +184,7 @@ impl FrameReader {
                 if finished {
                     push(binary, data.freeze(), decoded);
                 } else {
-                    self.fragments = Some(Fragments { binary, data, count: 1 });
+                    self.fragments = Some(Box::new(Fragments { binary, data, count: 1 }));
                 }
             }
             (OpCode::Continue, true) => self.take_fragment(finished, &data, decoded),

@@ -35,7 +35,7 @@ const FRAMES_PER_WRITE: usize = 64;
 const READ_BYTES: usize = 64 << 10;
 
 /// Reads before other work of the thread gets its turn.
-const READS_PER_TURN: usize = 16;
+const READS_PER_TURN: u8 = 16;
 
 /// Answers every upgrade request of the port. Those that are not for `path` are refused.
 pub(crate) async fn on_upgrade(
@@ -280,7 +280,7 @@ struct RawReader {
     begun: bool,
     ended: bool,
     /// Reads since other work of the thread had its turn.
-    reads: usize,
+    reads: u8,
 }
 
 thread_local! {

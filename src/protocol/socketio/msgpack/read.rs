@@ -68,8 +68,8 @@ impl Envelope {
                 Item::Str(b"type") => envelope.kind = reader.next()?.unsigned(),
                 Item::Str(b"nsp") => {
                     let Item::Str(path) = reader.next()? else { return Err(wrong("nsp", "a string")) };
-                    let path = ByteString::from(reader.utf8(path)?);
-                    envelope.namespace = Some(NamespacePath::parse(path).map_err(DecodeError::IllegalNamespace)?);
+                    envelope.namespace =
+                        Some(NamespacePath::parse(reader.utf8(path)?).map_err(DecodeError::IllegalNamespace)?);
                 }
                 Item::Str(b"id") => {
                     envelope.id = match reader.next()? {
