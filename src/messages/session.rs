@@ -98,6 +98,8 @@ pub(crate) enum SessionCommand {
     HandlersFreed,
     /// Many handlers have ended where they began. Sent by the session to itself, behind what they asked for.
     Pause,
+    /// A deadline is over, or was. Sent by the worker, which keeps the far ones.
+    Wake,
     /// Connection middleware has let a socket in, or refused it. Sent once for each socket that has to pass some.
     Admitted {
         /// Which socket.

@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix::{Actor, AsyncContext, Context, Handler, SpawnHandle, StreamHandler};
+use actix::{Actor, AsyncContext, Context, Handler, StreamHandler};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
@@ -148,7 +148,8 @@ pub(crate) struct Session {
     /// The POST whose answer waits until the session reads again.
     held_post: Option<oneshot::Sender<Result<(), TransportRefusal>>>,
     ending: Ending,
-    timer: Option<(Instant, SpawnHandle)>,
+    /// When it is to be woken; it may be woken besides.
+    armed: Option<Instant>,
 }
 
 impl Session {
@@ -173,7 +174,7 @@ impl Session {
             reading: true,
             held_post: None,
             ending: Ending::Open,
-            timer: None,
+            armed: None,
             handshake: Arc::new(handshake),
             link: link.clone(),
             registration,
@@ -210,7 +211,7 @@ impl Session {
         self.presences.iter_mut().find(|presence| presence.socket.id() == socket)
     }
 
-    /// The end of every turn: what may start now starts, and the timer stands at the next deadline.
+    /// The end of every turn: what may start now starts, and it will be woken at the next deadline.
     fn end_turn(&mut self, ctx: &mut Context<Self>) {
         if !self.inbox.is_empty() {
             self.release_events();
@@ -232,23 +233,25 @@ impl Session {
                     .fold(self.state.deadline(), Instant::min)
             }
         };
-        if self.timer.as_ref().is_some_and(|(armed, _)| *armed <= deadline) {
+        if self.armed.is_some_and(|armed| armed <= deadline) {
             return;
         }
-        if let Some((_, timer)) = self.timer.take() {
-            ctx.cancel_future(timer);
+        self.armed = Some(deadline);
+        if let Some(wait) = self.registration.worker.wake_at(self.registration.slot, deadline) {
+            ctx.run_later(wait, |session, ctx| {
+                session.on_wake(ctx);
+                session.end_turn(ctx);
+            });
         }
-        let wait = self.registration.worker.aligned(deadline);
-        let timer = ctx.run_later(wait, |session, ctx| {
-            session.timer = None;
-            session.on_timer(ctx);
-            session.end_turn(ctx);
-        });
-        self.timer = Some((deadline, timer));
     }
 
-    fn on_timer(&mut self, ctx: &mut Context<Self>) {
+    /// Its deadline is over, or one that it had before it got a nearer one.
+    fn on_wake(&mut self, ctx: &mut Context<Self>) {
         let now = Instant::now();
+        if self.armed.is_none_or(|armed| armed > now) {
+            return;
+        }
+        self.armed = None;
         if self.on_linger_timer(now, ctx) {
             return;
         }
@@ -299,6 +302,7 @@ impl Handler<SessionCommand> for Session {
             // The end of this turn starts what may start now.
             SessionCommand::HandlersFreed => {}
             SessionCommand::Pause => self.on_pause(),
+            SessionCommand::Wake => self.on_wake(ctx),
             SessionCommand::Acked { ticket, socket, answer } => self.gate.acked(ticket, socket, answer),
             SessionCommand::Admitted { socket, refusal } => self.on_admitted(socket, refusal, ctx),
             SessionCommand::Opened { socket } => self.state.opened(socket),

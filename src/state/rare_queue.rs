@@ -5,6 +5,7 @@ use std::ops::Deref;
 
 /// First in, first out. Read as a [`VecDeque`]; gives its memory back when it has become empty.
 #[derive(Debug)]
+#[expect(clippy::box_collection, reason = "a queue is four times the size, and every session has room for several")]
 pub(crate) struct RareQueue<T>(Option<Box<VecDeque<T>>>);
 
 impl<T> Default for RareQueue<T> {

@@ -52,7 +52,7 @@ impl Alarm {
         self.ring();
     }
 
-    async fn rung(&self) {
+    pub(super) async fn rung(&self) {
         poll_fn(|cx| {
             if self.rung.replace(false) {
                 return Poll::Ready(());

@@ -17,11 +17,12 @@ mod port;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod wakeups;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use actix::{Actor, Recipient};
 use bytes::Bytes;
@@ -43,12 +44,7 @@ use self::flusher::{Alarm, Backlog};
 use self::members::Members;
 use self::port::Port;
 use self::slots::{Slots, Wanted};
-
-/// Deadlines nearer than this are kept to the millisecond.
-const ALIGNED_FROM: Duration = Duration::from_secs(1);
-
-/// Farther ones are kept to this, late rather than early (to the microsecond).
-const ALIGNED_TO: Duration = Duration::from_millis(100);
+use self::wakeups::Wakeups;
 
 /// A worker thread's shared state. Lives on that thread only.
 pub(crate) struct Worker {
@@ -64,6 +60,9 @@ pub(crate) struct Worker {
     /// What is delivered and not yet written out.
     backlog: Backlog,
     complaints: Complaints,
+    wakeups: RefCell<Wakeups>,
+    /// Rung when somebody is to be woken sooner than all others.
+    sooner: Alarm,
 }
 
 impl Worker {
@@ -83,12 +82,15 @@ impl Worker {
             alarm: Alarm::default(),
             backlog: Backlog::new(limits.outbox_bytes_max),
             complaints: Complaints::default(),
+            wakeups: RefCell::default(),
+            sooner: Alarm::default(),
             limits,
             metrics,
         });
         let fanout = Fanout::new(worker.clone()).start();
         worker.send(HubCommand::Register { fanout: fanout.recipient() });
         actix::spawn(flusher::run(worker.clone()));
+        actix::spawn(wakeups::run(worker.clone()));
         worker
     }
 
@@ -105,19 +107,6 @@ impl Worker {
     /// How often its sessions may warn of their clients.
     pub(crate) fn complaints(&self) -> &Complaints {
         &self.complaints
-    }
-
-    /// How long to wait for a deadline. Those far away are put off to the next of this worker's common instants, so that
-    /// sessions wake together: their pings then share one turn of the thread, and so do the pongs.
-    pub(crate) fn aligned(&self, deadline: Instant) -> Duration {
-        let now = Instant::now();
-        let wait = deadline.saturating_duration_since(now);
-        if wait < ALIGNED_FROM {
-            return wait;
-        }
-        let since_start = deadline.duration_since(self.started).as_micros() as u64;
-        let step = ALIGNED_TO.as_micros() as u64;
-        self.started + Duration::from_micros(since_start.div_ceil(step) * step) - now
     }
 
     /// Queues a command for the hub, behind all earlier ones of this worker; it leaves at the end of this turn.

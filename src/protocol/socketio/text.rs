@@ -210,7 +210,7 @@ mod tests {
     }
 
     fn path(path: &'static str) -> NamespacePath {
-        NamespacePath::parse(&path).expect("a namespace")
+        NamespacePath::parse(path).expect("a namespace")
     }
 
     fn event(namespace: &'static str, name: &'static str, ack: Option<u64>, args: &[&str]) -> Packet {

@@ -43,7 +43,7 @@ fn written(json: &str) -> Vec<u8> {
 }
 
 fn path(path: &'static str) -> NamespacePath {
-    NamespacePath::parse(&path).unwrap()
+    NamespacePath::parse(path).unwrap()
 }
 
 #[test]
