@@ -141,6 +141,11 @@ impl Fleet {
         })
     }
 
+    /// Nanoseconds of CPU on the threads of sessions. The hub's part is among them where it has the one worker on its thread.
+    pub(crate) fn on_workers(&self, spent: &Spent) -> u64 {
+        self.workers.iter().map(|worker| spent.of(worker.id).ran).sum()
+    }
+
     /// Opens listeners until there are `sessions`, spread over all threads; complete when each is in its rooms.
     pub(crate) async fn grow(&mut self, sessions: usize) -> Result<(), Failure> {
         self.open(sessions, |_, tally| Listener::new(tally)).await
@@ -264,6 +269,7 @@ impl Fleet {
 }
 
 /// What something took.
+#[derive(Default)]
 pub(crate) struct Measured {
     pub(crate) spent: Spent,
     pub(crate) took: Duration,

@@ -8,7 +8,16 @@ use std::time::Instant;
 use crate::Failure;
 
 /// CPU time of all threads at one moment.
-pub(crate) struct Times(HashMap<i32, u64>);
+pub(crate) struct Times(HashMap<i32, Share>);
+
+/// Of one thread, in nanoseconds.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Share {
+    /// On a CPU.
+    pub(crate) ran: u64,
+    /// Ready to run, while others had the CPUs.
+    pub(crate) waited: u64,
+}
 
 impl Times {
     pub(crate) fn now() -> Result<Self, Failure> {
@@ -18,32 +27,44 @@ impl Times {
             let thread = path.iter().rev().nth(1).and_then(|name| name.to_str()?.parse().ok());
             // A thread that has ended meanwhile has no file.
             let Ok(text) = fs::read_to_string(&path) else { continue };
-            let nanos = text.split_ascii_whitespace().next().and_then(|field| field.parse().ok());
-            let (Some(thread), Some(nanos)) = (thread, nanos) else {
-                return Err(format!("{}: expected nanoseconds on CPU, got {text:?}", path.display()).into());
+            let mut fields = text.split_ascii_whitespace().map_while(|field| field.parse().ok());
+            let (Some(thread), Some(ran), Some(waited)) = (thread, fields.next(), fields.next()) else {
+                return Err(format!("{}: expected nanoseconds on CPU and waiting, got {text:?}", path.display()).into());
             };
-            times.insert(thread, nanos);
+            times.insert(thread, Share { ran, waited });
         }
         Ok(Self(times))
     }
 
-    /// Nanoseconds of CPU since `before`.
+    /// What each thread took since `before`.
     pub(crate) fn since(&self, before: &Self) -> Spent {
-        let spent = self.0.iter().map(|(thread, nanos)| (*thread, nanos - before.0.get(thread).unwrap_or(&0)));
+        let spent = self.0.iter().map(|(thread, share)| {
+            let earlier = before.0.get(thread).copied().unwrap_or_default();
+            (*thread, Share { ran: share.ran - earlier.ran, waited: share.waited - earlier.waited })
+        });
         Spent(spent.collect())
     }
 }
 
-/// Nanoseconds of CPU by thread.
-pub(crate) struct Spent(HashMap<i32, u64>);
+/// What each thread took of some time.
+#[derive(Default)]
+pub(crate) struct Spent(HashMap<i32, Share>);
 
 impl Spent {
-    pub(crate) fn of(&self, thread: i32) -> u64 {
+    pub(crate) fn of(&self, thread: i32) -> Share {
         self.0.get(&thread).copied().unwrap_or_default()
     }
 
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (thread, share) in &other.0 {
+            let sum = self.0.entry(*thread).or_default();
+            (sum.ran, sum.waited) = (sum.ran + share.ran, sum.waited + share.waited);
+        }
+    }
+
+    /// Nanoseconds on CPU, of all threads.
     pub(crate) fn all(&self) -> u64 {
-        self.0.values().sum()
+        self.0.values().map(|share| share.ran).sum()
     }
 }
 
@@ -91,7 +112,7 @@ impl Others {
         // The name of the line, then: user nice system idle iowait irq softirq steal.
         let used = total.enumerate().filter(|(field, _)| matches!(field, 1..=3 | 6..=8));
         let ticks: u64 = used.filter_map(|(_, field)| field.parse::<u64>().ok()).sum();
-        let own: u64 = Times::now()?.0.values().sum();
+        let own: u64 = Times::now()?.0.values().map(|share| share.ran).sum();
         Ok((ticks * (1_000_000_000 / rustix::param::clock_ticks_per_second())).saturating_sub(own))
     }
 }

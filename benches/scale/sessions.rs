@@ -77,13 +77,12 @@ async fn grow(fleet: &mut Fleet, sessions: usize, table: &mut Table) -> Result<(
             ),
         );
         last = resident;
-        let sessions_here: u64 = fleet.workers.iter().map(|worker| spent.of(worker.id)).sum();
         table.add(
             format!("{step:>8} sessions, connect and join"),
             format!(
                 "{:.2} us of CPU each ({:.2} on their workers), {:.0} a second",
                 spent.all() as f64 / opened / 1e3,
-                sessions_here as f64 / opened / 1e3,
+                fleet.on_workers(&spent) as f64 / opened / 1e3,
                 opened / took.as_secs_f64(),
             ),
         );
@@ -106,18 +105,17 @@ async fn deliver(
     fleet.broadcast(&room, members, 2, window).await?;
     let measured = fleet.broadcast(&room, members, broadcasts, window).await?;
     let per_delivery = |nanos: u64| nanos as f64 / (members * broadcasts) as f64;
-    let here: u64 = fleet.workers.iter().map(|worker| measured.spent.of(worker.id)).sum();
-    let publisher = measured.spent.of(meter::thread());
-    let hub = measured.spent.all() - here - publisher;
+    let (here, publisher) = (fleet.on_workers(&measured.spent), measured.spent.of(meter::thread()).ran);
+    let elsewhere = measured.spent.all() - here - publisher;
     let per_broadcast = |nanos: u64| nanos as f64 / broadcasts as f64 / 1e3;
     table.add(
         format!("{members:>8} members"),
         format!(
-            "{:.0} ns of CPU a delivery ({:.0} on workers; a broadcast {:.1} us on the hub's thread, {:.1} on the publisher's), \
+            "{:.0} ns of CPU a delivery ({:.0} on workers); beside workers {:.1} us a broadcast, and {:.1} for its publisher; \
              {broadcasts} broadcasts in {:.2} s",
-            per_delivery(measured.spent.all()),
+            per_delivery(measured.spent.all() - publisher),
             per_delivery(here),
-            per_broadcast(hub),
+            per_broadcast(elsewhere),
             per_broadcast(publisher),
             measured.took.as_secs_f64(),
         ),

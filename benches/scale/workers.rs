@@ -22,14 +22,12 @@ pub(crate) async fn measure(options: &Options, table: &mut Table) -> Result<(), 
     let mut one = fleet(1, options).await?;
     let mut many = fleet(options.against, options).await?;
     let events = events_for(&mut one, options.seconds).await?;
-    let (mut rates, mut last) = (Vec::new(), None);
+    let mut rates = Vec::new();
+    let (mut alone, mut together) = (Measured::default(), Measured::default());
     for _ in 0..options.repetitions {
-        let (alone, together) =
-            (one.publish(ROOMS, MEMBERS, events).await?, many.publish(ROOMS, MEMBERS, events).await?);
-        let pair = [rate(&alone, events), rate(&together, events)];
+        let pair = [turn(&mut one, events, &mut alone).await?, turn(&mut many, events, &mut together).await?];
         println!("deliveries a second: {:.2} M with 1, {:.2} M with {}", pair[0] / 1e6, pair[1] / 1e6, options.against);
         rates.push(pair);
-        last = Some((alone, together));
     }
     let median = |of: &dyn Fn(&[f64; 2]) -> f64| {
         let mut sorted: Vec<f64> = rates.iter().map(of).collect();
@@ -45,10 +43,9 @@ pub(crate) async fn measure(options: &Options, table: &mut Table) -> Result<(), 
         format!("{} workers against one", options.against),
         format!("{:.2} times", median(&|pair| pair[1] / pair[0])),
     );
-    if let Some((alone, together)) = last {
-        table.add("CPU, 1 worker", shares(&one, &alone, events));
-        table.add(format!("CPU, {} workers", options.against), shares(&many, &together, events));
-    }
+    let events = events * options.repetitions;
+    table.add("time, 1 worker", shares(&one, &alone, events));
+    table.add(format!("time, {} workers", options.against), shares(&many, &together, events));
     Ok(())
 }
 
@@ -79,17 +76,26 @@ async fn events_for(fleet: &mut Fleet, seconds: f64) -> Result<usize, Failure> {
     }
 }
 
-fn rate(measured: &Measured, events: usize) -> f64 {
-    (ROOMS * MEMBERS * events) as f64 / measured.took.as_secs_f64()
+/// One turn, and how many deliveries a second it made.
+async fn turn(fleet: &mut Fleet, events: usize, sum: &mut Measured) -> Result<f64, Failure> {
+    let measured = fleet.publish(ROOMS, MEMBERS, events).await?;
+    sum.spent.add(&measured.spent);
+    sum.took += measured.took;
+    Ok((ROOMS * MEMBERS * events) as f64 / measured.took.as_secs_f64())
 }
 
-/// How busy each thread was, and what a delivery took of all of them.
+/// What each thread did of the time, and what a delivery took of all of them. A worker that neither ran nor waited for a CPU had
+/// nothing to do.
 fn shares(fleet: &Fleet, measured: &Measured, events: usize) -> String {
-    let wall = measured.took.as_nanos() as f64;
-    let share = |nanos: u64| format!("{:.0} %", nanos as f64 / wall * 100.0);
-    let workers: Vec<_> = fleet.workers.iter().map(|worker| share(measured.spent.of(worker.id))).collect();
-    let here: u64 = fleet.workers.iter().map(|worker| measured.spent.of(worker.id)).sum();
+    let percent = |nanos: u64| format!("{:.0} %", nanos as f64 / measured.took.as_nanos() as f64 * 100.0);
+    let workers: Vec<_> = fleet
+        .workers
+        .iter()
+        .map(|worker| measured.spent.of(worker.id))
+        .map(|share| format!("ran {}, waited for a CPU {}", percent(share.ran), percent(share.waited)))
+        .collect();
     let all = measured.spent.all();
+    let beside = percent(all - fleet.on_workers(&measured.spent));
     let per_delivery = all as f64 / (ROOMS * MEMBERS * events) as f64;
-    format!("workers {}, hub and others {}; {per_delivery:.0} ns a delivery", workers.join(" + "), share(all - here))
+    format!("{}; beside workers {beside}; {per_delivery:.0} ns a delivery", workers.join("; "))
 }
