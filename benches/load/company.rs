@@ -82,45 +82,86 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     let bad = members.div_ceil(BAD_EVERY);
     // A bad reader and the one that feeds it are two connections, each with a poll.
     process::allow_descriptors(members + 64 + 8 * bad)?;
-    let mut log = Log::new()?;
+    let log = Log::new()?;
     let output = log.output()?;
     let server = Server::adjusted(&options, PING_INTERVAL, |command| {
         command.env("STENTOR_LOG_LEVEL", "info").env("STENTOR_PING_TIMEOUT", PING_TIMEOUT).stderr(output);
     })?;
-    let mut fleet = Fleet::open(server.address, members + 1, move |index| (index < members).then(|| ROOM.to_owned()))?;
-    let mut load = Beside {
+    let fleet = Fleet::open(server.address, members + 1, move |index| (index < members).then(|| ROOM.to_owned()))?;
+    let load = Beside {
         fanout: Fanout::new(1, &options),
         company: Vec::new(),
         resident: Resident::new(&server),
         misplaced: 0,
     };
-    fleet.send(|outgoing| load.fanout.start(outgoing))?;
+    let mut scene = Scene { options: &options, server: &server, fleet, load, log };
+    scene.fleet.send(|outgoing| scene.load.fanout.start(outgoing))?;
 
-    let mut undisturbed = None;
+    let mut p99s = Vec::new();
     for (what, kinds) in PHASES {
-        let name = format!("company: {what}");
+        let company = gather(kinds, bad, server.address, options.payload)?;
+        let p99 = scene.play(what, company, report)?;
+        p99s.push((what, kinds.is_empty(), p99));
+    }
+    // The better of the two, lest a bad moment at the beginning makes everything behind it look good.
+    let undisturbed = p99s.iter().filter(|(_, is_undisturbed, _)| *is_undisturbed);
+    let undisturbed = undisturbed.filter_map(|(_, _, p99)| *p99).fold(f64::INFINITY, f64::min);
+    for (what, _, p99) in p99s {
+        if let Some(p99) = p99 {
+            let budget = options.budget(RATIO_BUDGET);
+            report.figure(&format!("company: {what}"), "p99 to undisturbed", p99 / undisturbed, "×", budget);
+        }
+    }
+    let Scene { mut fleet, mut load, .. } = scene;
+    load.fanout.closing = true;
+    fleet.drain(&mut load, |load| load.fanout.is_drained())?;
+    let mut verdict = load.fanout.verdict();
+    verdict.faults.push((load.misplaced, "misplaced in the flooded room"));
+    report.verdict("company", &verdict);
+    Ok(())
+}
+
+/// The server, the members, and where it is seen how they fare.
+struct Scene<'a> {
+    options: &'a Options,
+    server: &'a Server,
+    fleet: Fleet,
+    load: Beside<'a>,
+    log: Log,
+}
+
+impl Scene<'_> {
+    /// The members in this company, from its arrival to its end. Gives their p99.
+    fn play(
+        &mut self,
+        what: &str,
+        company: Vec<Box<dyn Companion>>,
+        report: &mut Report,
+    ) -> Result<Option<f64>, Failure> {
+        let Self { options, server, fleet, load, log } = self;
         log.skip();
         let before = load.resident.restart()?;
-        load.company = gather(kinds, bad, server.address, options.payload)?;
-        fleet.run(WARM_UP, &mut load)?;
+        load.company = company;
+        fleet.run(WARM_UP, load)?;
         load.fanout.latencies.take();
         let (start, cpu) = (fleet.sample(), server.cpu()?);
-        fleet.run(options.measured, &mut load)?;
+        fleet.run(options.measured, load)?;
         let (end, cpu) = (fleet.sample(), server.cpu()?.since(cpu));
         let quantiles = load.fanout.latencies.take();
         let (deeds, closings) = load.dismiss();
-        fleet.run(QUIET, &mut load)?;
+        fleet.run(QUIET, load)?;
         let (peak, after) = (load.resident.peak(), load.resident.now()?);
 
-        let interval = end.moment.since(&start.moment);
-        let rate = options.rate.unwrap_or_default();
-        let setting = options.setting();
-        let seconds = interval.as_secs_f64();
-        title(&name, format!("{members} members, {rate} events/s of {} B, {seconds:.1} s, {setting}", options.payload));
+        let Options { members, payload, .. } = **options;
+        let (rate, setting) = (options.rate.unwrap_or_default(), options.setting());
+        let seconds = end.moment.since(&start.moment).as_secs_f64();
+        let share = 100.0 * cpu.total().as_secs_f64() / seconds;
+        let name = format!("company: {what}");
+        title(&name, format!("{members} members, {rate} events/s of {payload} B, {seconds:.1} s, {setting}"));
         for deed in deeds {
             line("company", deed);
         }
-        line("server CPU", format!("{:.0} % of a core", 100.0 * cpu.total().as_secs_f64() / seconds));
+        line("server CPU", format!("{share:.0} % of a core"));
         report.trust(&start.moment, &end.moment, cpu);
         report.latencies(&name, "due to each member", &quantiles);
         line("resident", format!("{} KiB before, {} at most, {} after", kib(before), kib(peak), kib(after)));
@@ -129,22 +170,10 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
             Some(_) => line("log", "not seen: somebody else started the server"),
             None => log.print(if options.server.is_stentor() { closings } else { 0 }),
         }
-        report.figure(&name, "server CPU", 100.0 * cpu.total().as_secs_f64() / seconds, "%", None);
+        report.figure(&name, "server CPU", share, "%", None);
         report.figure(&name, "resident at most", peak as f64 / 1024.0, "MiB", None);
-        match (undisturbed, quantiles.p99) {
-            (Some(undisturbed), Some(p99)) => {
-                let budget = options.budget(RATIO_BUDGET);
-                report.figure(&name, "p99 to undisturbed", p99 / undisturbed, "×", budget);
-            }
-            _ => undisturbed = quantiles.p99,
-        }
+        Ok(quantiles.p99)
     }
-    load.fanout.closing = true;
-    fleet.drain(&mut load, |load| load.fanout.is_drained())?;
-    let mut verdict = load.fanout.verdict();
-    verdict.faults.push((load.misplaced, "misplaced in the flooded room"));
-    report.verdict("company", &verdict);
-    Ok(())
 }
 
 /// The bad clients of these kinds, `count` of each that reads too slowly. They connect in their turns.
