@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use actix::ArbiterHandle;
 use actix_http::RequestHead;
-use actix_http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_http::header::{COOKIE, HeaderMap, HeaderName, HeaderValue};
 use stentor::benching::line::{self, Client};
 use stentor::{EmitError, Event, Limits, Recovery, Server};
 use tokio::sync::oneshot;
@@ -27,8 +27,8 @@ const STALL: Duration = Duration::from_secs(30);
 /// Between two looks at the counts.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// The head of a request as a browser behind a login sends it; the hub keeps what it says.
-const HEADERS: [(&str, &str); 11] = [
+/// The head of a request as a browser behind a login sends it, but for its cookies; the hub keeps what it says.
+const HEADERS: [(&str, &str); 10] = [
     ("host", "127.0.0.1:3000"),
     ("connection", "Upgrade"),
     ("pragma", "no-cache"),
@@ -42,10 +42,6 @@ const HEADERS: [(&str, &str); 11] = [
     ("sec-websocket-version", "13"),
     ("accept-encoding", "gzip, deflate, br, zstd"),
     ("accept-language", "de-AT,de;q=0.9,en-GB;q=0.8,en;q=0.7"),
-    (
-        "cookie",
-        "session=9e3779b97f4a7c150000000000000001; _ga=GA1.1.0000000001.1760000000; csrftoken=9E3779B97F4A7C15; theme=dark",
-    ),
 ];
 
 thread_local! {
@@ -174,6 +170,7 @@ impl Fleet {
                 let mut to_be_ready = tally.ready.get();
                 for number in numbers {
                     head.uri = format!("/socket.io/?EIO=4&transport=websocket&n={number}").parse()?;
+                    head.headers.insert(COOKIE, cookies(number).parse()?);
                     line::connect(&io, &head, client(number, tally)).await?;
                     to_be_ready += 1;
                     while to_be_ready - tally.ready.get() >= ARRIVING_MAX {
@@ -273,6 +270,15 @@ impl Fleet {
 pub(crate) struct Measured {
     pub(crate) spent: Spent,
     pub(crate) took: Duration,
+}
+
+/// They differ from session to session, so that nothing is gained by sharing them.
+fn cookies(number: usize) -> String {
+    let session = (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    format!(
+        "session={session:016x}{number:016x}; _ga=GA1.1.{number:010}.1760000000; \
+         csrftoken={session:016X}{session:016x}; theme=dark; consent=analytics%3Afalse%2Cads%3Afalse"
+    )
 }
 
 fn headers() -> HeaderMap {
