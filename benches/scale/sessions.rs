@@ -43,7 +43,14 @@ pub(crate) async fn measure(options: &Options, table: &mut Table) -> Result<(), 
     heartbeat(&fleet, begun + ping_interval, table).await?;
     table.add("peak memory", format!("{:.2} GiB", meter::peak()? as f64 / (1u64 << 30) as f64));
     if fleet.io.sessions() != sessions {
-        return Err(format!("expected {sessions} sessions at the end, found {}", fleet.io.sessions()).into());
+        let metrics = fleet.io.metrics();
+        let closed: Vec<_> = metrics.lines().filter(|line| line.starts_with("stentor_sessions_closed_total")).collect();
+        return Err(format!(
+            "expected {sessions} sessions at the end, found {}: {}",
+            fleet.io.sessions(),
+            closed.join(", ")
+        )
+        .into());
     }
     Ok(())
 }
