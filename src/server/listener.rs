@@ -102,7 +102,7 @@ impl Listener {
             let (endpoint, path, configure) = (io.endpoint.clone(), io.path.clone(), configure.clone());
             let app = app(io.clone(), configure);
             HttpService::build()
-                // A poll's head leaves before its batch: the batch must not wait for the head's ack.
+                // A poll's head leaves before its batch: the batch must not wait for the head's ack. Nor may a websocket's small frames.
                 .tcp_nodelay(true)
                 .keep_alive(keep_alive)
                 .client_request_timeout(request_head_timeout)

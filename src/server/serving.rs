@@ -21,7 +21,28 @@ use tokio::task::JoinSet;
 const ACCEPT_RETRY: Duration = Duration::from_millis(500);
 
 /// A connection on its way to its worker, and its place among those that speak HTTP. There are as many as there are places.
-type Dealt = (std::net::TcpStream, OwnedSemaphorePermit);
+type Dealt = (Taken, OwnedSemaphorePermit);
+
+/// A connection that was taken in.
+enum Taken {
+    /// For the thread that took it in, whose reactor knows it.
+    Here(TcpStream),
+    /// For another.
+    Elsewhere(std::net::TcpStream),
+}
+
+impl Taken {
+    fn of(stream: TcpStream, line: usize) -> io::Result<Self> {
+        if line == 0 { Ok(Self::Here(stream)) } else { stream.into_std().map(Self::Elsewhere) }
+    }
+
+    fn settle(self) -> io::Result<TcpStream> {
+        match self {
+            Self::Here(stream) => Ok(stream),
+            Self::Elsewhere(stream) => TcpStream::from_std(stream),
+        }
+    }
+}
 
 /// A port that is served, until this is dropped.
 pub(super) struct Serving {
@@ -89,33 +110,33 @@ impl Drop for Serving {
     }
 }
 
-/// Takes connections in until it is to pause, no more than there are places for; further ones wait in the kernel.
+/// Takes connections in until it is to pause, no more than there are places for; further ones wait in the kernel. Runs on the
+/// thread of the first line.
 async fn accept(
     listener: tokio::net::TcpListener,
     lines: Vec<mpsc::UnboundedSender<Dealt>>,
     places: Arc<Semaphore>,
     mut phase: watch::Receiver<bool>,
 ) {
-    let mut next = lines.iter().cycle();
-    loop {
+    let mut lines = lines.iter().enumerate().cycle();
+    while let Some((at, line)) = lines.next() {
         let taken = async {
             let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
             let (stream, _) = listener.accept().await?;
-            io::Result::Ok((stream.into_std()?, place))
+            io::Result::Ok((Taken::of(stream, at)?, place))
         };
         let taken = tokio::select! {
             taken = taken => taken,
             // Also when the port is given up.
             _ = phase.wait_for(|accepting| !accepting) => return,
         };
-        match (taken, next.next()) {
-            (Ok(dealt), Some(line)) => drop(line.send(dealt)),
-            (Err(error), _) if is_of_one_connection(&error) => log::debug!("connection not taken in error={error}"),
-            (Err(error), _) => {
+        match taken {
+            Ok(dealt) => drop(line.send(dealt)),
+            Err(error) if is_of_one_connection(&error) => log::debug!("connection not taken in error={error}"),
+            Err(error) => {
                 log::warn!("no connections are taken in for {ACCEPT_RETRY:?} error={error}");
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
-            (Ok(_), None) => return,
         }
     }
 }
@@ -137,7 +158,7 @@ where
     loop {
         tokio::select! {
             Some((stream, place)) = dealt.recv() => {
-                let stream = match TcpStream::from_std(stream) {
+                let stream = match stream.settle() {
                     Ok(stream) => stream,
                     Err(error) => {
                         log::warn!("connection not served error={error}");

@@ -161,11 +161,9 @@ impl Handover for RawHandover {
             Accepted::Here(stream) => stream,
             Accepted::Elsewhere(stream) => TcpStream::from_std(stream)?,
         };
-        let socket = SockRef::from(&stream);
-        // Small frames must not wait for the ack of earlier ones (40 ms, by Nagle's rule).
-        socket.set_tcp_nodelay(true)?;
+        // Small frames do not wait for the ack of earlier ones (40 ms, by Nagle's rule): the listener has seen to that.
         // Linux doubles what it is told, for its own bookkeeping.
-        socket.set_send_buffer_size(self.send_buffer_bytes / 2)?;
+        SockRef::from(&stream).set_send_buffer_size(self.send_buffer_bytes / 2)?;
         let shared = Rc::new(RawSocket {
             stream,
             reader_waker: RefCell::default(),
