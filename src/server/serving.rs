@@ -89,7 +89,7 @@ impl Serving {
             let (listener, outcome) = listener.map_or_else(|error| (None, Err(error)), |it| (Some(it), Ok(())));
             let _ = begun.send(outcome);
             if let Some(listener) = listener {
-                drop(actix::spawn(accept(listener, lines, places, phase)));
+                drop(actix::spawn(accept(phase, listener, lines, places)));
             }
         });
         beginning.await.unwrap_or_else(|_| Err(io::Error::other("the server's thread has ended")))?;
@@ -113,13 +113,13 @@ impl Drop for Serving {
 /// Takes connections in until it is to pause, no more than there are places for; further ones wait in the kernel. Runs on the
 /// thread of the first line.
 async fn accept(
+    // Dropped last: who sees that nobody looks at the phase any more finds the port closed.
+    mut phase: watch::Receiver<bool>,
     listener: tokio::net::TcpListener,
     lines: Vec<mpsc::UnboundedSender<Dealt>>,
     places: Arc<Semaphore>,
-    mut phase: watch::Receiver<bool>,
 ) {
-    let mut lines = lines.iter().enumerate().cycle();
-    while let Some((at, line)) = lines.next() {
+    for (at, line) in lines.iter().enumerate().cycle() {
         let taken = async {
             let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
             let (stream, _) = listener.accept().await?;

@@ -1,8 +1,11 @@
 //! The server's heartbeat: a ping after each interval, a pong within the timeout, or the session has ended.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::limits::Limits;
+
+/// By no more than this are deadlines looked at late, unless the process was stopped, or starved.
+const LATE: Duration = Duration::from_secs(1);
 
 /// What [`Heartbeat::on_timeout`] asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +81,11 @@ impl Heartbeat {
                 self.phase = Phase::Awaiting { pong_by: now + limits.ping_timeout, refreshed: false };
                 Beat::Ping
             }
+            // So late, it is we who stood still: the pong may lie unread, or the ping unwritten.
+            Phase::Awaiting { pong_by, refreshed } if pong_by + LATE <= now => {
+                self.phase = Phase::Awaiting { pong_by: now + limits.ping_timeout, refreshed };
+                Beat::Quiet
+            }
             Phase::Awaiting { pong_by, .. } if pong_by <= now => Beat::Dead,
             _ => Beat::Quiet,
         }
@@ -86,8 +94,6 @@ impl Heartbeat {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const INTERVAL: Duration = Duration::from_secs(25);
@@ -135,6 +141,16 @@ mod tests {
         heartbeat.on_upgrade(now + 5 * SECOND, &limits());
         assert_eq!(heartbeat.on_timeout(now + TIMEOUT, &limits()), Beat::Quiet, "its deadline was armed anew");
         assert_eq!(heartbeat.on_timeout(now + 5 * SECOND + TIMEOUT, &limits()), Beat::Dead);
+    }
+
+    #[test]
+    fn a_deadline_that_we_slept_through_is_not_held_against_the_client() {
+        // A worker that got no CPU for longer than the ping timeout put out hundreds of thousands of healthy clients at once.
+        let (mut heartbeat, now) = awaiting();
+        let awake = now + 2 * TIMEOUT;
+        assert_eq!(heartbeat.on_timeout(awake, &limits()), Beat::Quiet);
+        assert_eq!(heartbeat.on_timeout(awake + TIMEOUT - SECOND, &limits()), Beat::Quiet);
+        assert_eq!(heartbeat.on_timeout(awake + TIMEOUT, &limits()), Beat::Dead, "it had its time");
     }
 
     #[test]

@@ -134,7 +134,7 @@ fn more_namespaces_than_allowed_are_refused_and_the_transport_stays() {
 
 #[test]
 fn without_a_connect_in_time_the_session_ends() {
-    let hub = Hub::limited(|limits| limits.connect_timeout = Duration::from_millis(100), |_| {});
+    let hub = Hub::limited(|limits| limits.connect_timeout = Duration::from_secs(1), |_| {});
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
         let ended = client.ends();
