@@ -41,7 +41,7 @@ pub struct Limits {
     /// Connections that may wait to be accepted. Default 4 096: a reconnect storm is taken in by the kernel meanwhile.
     pub backlog: u32,
     /// Connections at a time that speak HTTP: polls, handshakes, requests of pages; a websocket ceases to count once it is one.
-    /// Further ones wait in the backlog. Default 50 000: actix-http takes about 20 KiB for each, a gigabyte for all.
+    /// Further ones wait in the backlog. At least one. Default 50 000: actix-http takes about 20 KiB for each, a gigabyte for all.
     pub http_connections_max: usize,
     /// For a client to send its request's head; then it is disconnected. Default 10 s.
     pub request_head_timeout: Duration,

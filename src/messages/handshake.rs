@@ -32,7 +32,6 @@ const ALIKE: &[&str] = &[
     "host",
     "origin",
     "pragma",
-    "referer",
     "sec-ch-ua",
     "sec-ch-ua-mobile",
     "sec-ch-ua-platform",
@@ -46,29 +45,31 @@ const ALIKE: &[&str] = &[
     "user-agent",
 ];
 
-/// Texts below which nobody looks for those that are no longer in use.
+/// At least so many handshakes lie between two looks for texts that are no longer in use.
 const SHARED_MIN: usize = 64;
 
 thread_local! {
     static SHARED: RefCell<Shared> = RefCell::default();
 }
 
-/// Texts that sessions share. Holds at most twice as many as were in use when it last looked, and a few.
+/// Texts that sessions share. One that is no longer in use goes after as many further handshakes as there are texts, or a few more.
 #[derive(Default)]
 struct Shared {
     texts: HashSet<Arc<str>>,
-    look_at: usize,
+    /// Handshakes before it looks again.
+    until_look: usize,
 }
 
 impl Shared {
     fn get(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.texts.get(text) {
-            return known.clone();
-        }
-        if self.texts.len() >= self.look_at.max(SHARED_MIN) {
+        if self.until_look == 0 {
             self.texts.retain(|text| Arc::strong_count(text) > 1);
             self.texts.shrink_to(SHARED_MIN);
-            self.look_at = 2 * self.texts.len();
+            self.until_look = self.texts.len().max(SHARED_MIN);
+        }
+        self.until_look -= 1;
+        if let Some(known) = self.texts.get(text) {
+            return known.clone();
         }
         let shared = Arc::<str>::from(text);
         self.texts.insert(shared.clone());
@@ -96,15 +97,24 @@ impl Handshake {
         bytes_max: usize,
     ) -> Self {
         let mut own = String::new();
-        let mut alike = String::new();
+        let mut alike = Vec::new();
         own.push_str(&url[..url.floor_char_boundary(bytes_max.saturating_sub(1))]);
         own.push('\n');
+        let mut bytes = own.len();
         for (name, value) in headers.filter(|(name, _)| *name != "sec-websocket-key") {
-            if own.len() + alike.len() + name.len() + value.len() + 2 <= bytes_max {
-                let kept = if ALIKE.contains(&name) { &mut alike } else { &mut own };
-                kept.extend([name, ":", value, "\n"]);
+            let line = [name, ":", value, "\n"];
+            if bytes + line.map(str::len).iter().sum::<usize>() > bytes_max {
+                continue;
+            }
+            bytes += line.map(str::len).iter().sum::<usize>();
+            match ALIKE.iter().position(|known| *known == name) {
+                Some(at) => alike.push((at, line)),
+                None => own.extend(line),
             }
         }
+        // In one order, whatever order they came in: actix-http's differs from request to request.
+        alike.sort_by_key(|(at, _)| *at);
+        let alike: String = alike.into_iter().flat_map(|(_, line)| line).collect();
         let alike = SHARED.with_borrow_mut(|shared| shared.get(&alike));
         // A copy of just that size: shrinking in place would keep the larger block.
         Self { own: Box::from(own.as_str()), alike, arrival }
@@ -202,6 +212,10 @@ mod tests {
         assert!(Arc::ptr_eq(&first.alike, &second.alike) && !Arc::ptr_eq(&first.alike, &other.alike));
         assert_eq!(second.headers().collect::<Vec<_>>(), [("cookie", "x=2"), ("user-agent", "fox")]);
         assert_eq!(other.header("user-agent"), Some("lynx"));
+        let headers = [("accept", "*/*"), ("user-agent", "fox"), ("origin", "http://a")];
+        let there = Handshake::new("/", headers.into_iter(), ARRIVAL, 1024);
+        let back = Handshake::new("/", headers.into_iter().rev(), ARRIVAL, 1024);
+        assert!(Arc::ptr_eq(&there.alike, &back.alike), "{} {}", there.alike, back.alike);
     }
 
     #[test]
@@ -210,8 +224,12 @@ mod tests {
         for agent in 0..10 * SHARED_MIN {
             of(&agent.to_string(), "");
         }
-        let shared = SHARED.with_borrow(|shared| shared.texts.len());
-        assert!(shared <= 2 * SHARED_MIN, "{shared}");
+        let shared = || SHARED.with_borrow(|shared| shared.texts.len());
+        assert!(shared() <= 2 * SHARED_MIN, "{}", shared());
+        for _ in 0..4 * SHARED_MIN {
+            of("kept", "");
+        }
+        assert_eq!(shared(), 1, "those that come are all alike");
         assert!(Arc::ptr_eq(&kept.alike, &of("kept", "").alike));
     }
 }

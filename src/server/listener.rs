@@ -86,7 +86,8 @@ impl Listener {
     }
 
     /// Serves until the process is asked to end; then closes every session so that its client comes back. With
-    /// [signals disabled](Self::disable_signals), serves until it is dropped.
+    /// [signals disabled](Self::disable_signals), serves until it is dropped; what speaks HTTP then ends, and
+    /// [`Server::close`](super::Server::close), called before, ends the sessions.
     ///
     /// One worker runs on the hub's own thread, which spares what is said between the two its wake-ups; several have threads of
     /// their own. Connections are dealt out to them in turn.

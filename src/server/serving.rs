@@ -77,12 +77,15 @@ impl Serving {
         let mut lines = Vec::new();
         for thread in &handles {
             let (line, dealt) = mpsc::unbounded_channel();
+            let (ready, readiness) = oneshot::channel();
             let (service, phase) = (service.clone(), phase.clone());
             lines.push(line);
-            thread.spawn_fn(move || drop(actix::spawn(work(service(), dealt, phase))));
+            thread.spawn_fn(move || drop(actix::spawn(work(service(), ready, dealt, phase))));
+            // Fails also when what sets the service up panics.
+            readiness.await.map_err(|_| io::Error::other("HTTP could not be set up on a worker"))?;
         }
         let (begun, beginning) = oneshot::channel();
-        let places = Arc::new(Semaphore::new(places));
+        let places = Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS)));
         handles[0].spawn(async move {
             // The listener belongs to the reactor of the thread that it was made on.
             let listener = tokio::net::TcpListener::from_std(port);
@@ -131,11 +134,18 @@ async fn accept(
             _ = phase.wait_for(|accepting| !accepting) => return,
         };
         match taken {
-            Ok(dealt) => drop(line.send(dealt)),
+            Ok(dealt) => {
+                if line.send(dealt).is_err() {
+                    log::error!("connection closed, its worker is gone");
+                }
+            }
             Err(error) if is_of_one_connection(&error) => log::debug!("connection not taken in error={error}"),
             Err(error) => {
                 log::warn!("no connections are taken in for {ACCEPT_RETRY:?} error={error}");
-                tokio::time::sleep(ACCEPT_RETRY).await;
+                let paused = phase.wait_for(|accepting| !accepting);
+                if tokio::time::timeout(ACCEPT_RETRY, paused).await.is_ok() {
+                    return;
+                }
             }
         }
     }
@@ -148,12 +158,16 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 /// Serves what is dealt to this thread, until the port is given up; what is open then ends.
-async fn work<F>(service: F, mut dealt: mpsc::UnboundedReceiver<Dealt>, mut phase: watch::Receiver<bool>)
-where
+async fn work<F>(
+    service: F,
+    ready: oneshot::Sender<()>,
+    mut dealt: mpsc::UnboundedReceiver<Dealt>,
+    mut phase: watch::Receiver<bool>,
+) where
     F: ServiceFactory<TcpStream, Config = (), InitError = (), Service: 'static, Error: Debug>,
 {
-    let Ok(service) = service.new_service(()).await else { return log::error!("HTTP could not be set up") };
-    let service = Rc::new(service);
+    let Ok(service) = service.new_service(()).await.map(Rc::new) else { return };
+    let _ = ready.send(());
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -250,6 +264,22 @@ mod tests {
             assert_eq!(threads[..2], threads[2..]);
             assert_ne!(threads[0], threads[1]);
             assert!(!threads.contains(&thread_of_hub), "{threads:?} {thread_of_hub:?}");
+        });
+    }
+
+    #[test]
+    fn a_service_that_cannot_be_set_up_is_an_error_at_once() {
+        System::new().block_on(async {
+            for workers in [1, 2] {
+                let hub = Arbiter::new().handle();
+                let port = || listen("127.0.0.1:0".parse().expect("an address"), 16).expect("a free port");
+                let broken = || {
+                    actix_service::fn_factory(|| async {
+                        Err::<actix_service::boxed::BoxService<TcpStream, (), io::Error>, ()>(())
+                    })
+                };
+                assert!(Serving::start(&hub, workers, (port(), MANY), broken).await.is_err());
+            }
         });
     }
 

@@ -57,8 +57,12 @@ impl Session {
     pub(super) fn close(&mut self, reason: DisconnectReason, detail: &str, ctx: &mut Context<Self>) {
         // A peer that let a ping go unanswered reads nothing: a close frame would only queue up behind the jam.
         let jammed = reason == DisconnectReason::PingTimeout && self.transport != Transport::Polling;
-        if jammed && self.registration.worker.is_behind(self.registration.slot) {
-            log::warn!("client takes nothing sid={:?} detail=\"{detail}\"", self.registration.id);
+        let worker = &self.registration.worker;
+        if jammed
+            && worker.is_behind(self.registration.slot)
+            && let Some(skipped) = worker.complaints().taking_nothing.is_due(Instant::now())
+        {
+            log::warn!("client takes nothing sid={:?} skipped={skipped} detail=\"{detail}\"", self.registration.id);
         }
         let parting = if jammed { Parting::Reset } else { Parting::Saying(Goodbye::Ended(reason)) };
         self.end(reason, detail, parting, ctx);

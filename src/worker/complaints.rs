@@ -12,11 +12,17 @@ pub(crate) struct Complaints {
     pub(crate) reading_stopped: Complaint,
     /// A handler failed. More of them, since each may be another defect of the application.
     pub(crate) handler_failed: Complaint,
+    /// A client takes nothing and is put out. One cut in the network may do that to thousands at once.
+    pub(crate) taking_nothing: Complaint,
 }
 
 impl Default for Complaints {
     fn default() -> Self {
-        Self { reading_stopped: Complaint::new(1), handler_failed: Complaint::new(10) }
+        Self {
+            reading_stopped: Complaint::new(1),
+            handler_failed: Complaint::new(10),
+            taking_nothing: Complaint::new(10),
+        }
     }
 }
 
