@@ -64,7 +64,9 @@ export async function watchedPage(context) {
     globalThis.shifts = [];
     // What follows a click or a key at once is expected by whoever did it.
     const note = (/** @type {any} */ { value, sources, hadRecentInput }) =>
-      hadRecentInput || globalThis.shifts.push(`${value}: ${sources.map(({ node }) => node?.outerHTML?.slice(0, 80))}`);
+      hadRecentInput || globalThis.shifts.push(`${value}: ${sources.map(moved)}`);
+    const moved = (/** @type {any} */ { node, previousRect: from, currentRect: to }) =>
+      `${node?.outerHTML?.slice(0, 80)} from ${from.x},${from.y} ${from.width}×${from.height} to ${to.x},${to.y} ${to.width}×${to.height}`;
     new PerformanceObserver((list) => list.getEntries().forEach(note)).observe({ type: "layout-shift", buffered: true });
   });
   return Object.assign(page, { errors });
