@@ -81,6 +81,29 @@ describe("the demo page in trouble", () => {
     await isCalm(page);
   });
 
+  test("a page that comes in pieces", async () => {
+    // Code stood at the bottom of its card, and moved when a card beside it came later and was taller.
+    let rest;
+    const slow = await stranger(async (request, response) => {
+      const answer = await fetch(hub.url + request.url);
+      const body = Buffer.from(await answer.arrayBuffer());
+      const cut = request.url === "/" ? body.indexOf('<section class="card" aria-labelledby="restart-title">') : body.length;
+      response.writeHead(answer.status, { "content-type": answer.headers.get("content-type") }).write(body.subarray(0, cut));
+      rest = () => response.end(body.subarray(cut));
+      if (cut === body.length) rest();
+    });
+    context = await browser.newContext({ viewport: WIDE, permissions: ["local-network-access"] });
+    const page = await watchedPage(context);
+    await page.goto(slow, { waitUntil: "commit" });
+    const finish = rest;
+    await page.locator("#rooms-title").waitFor();
+    await page.evaluate(() => new Promise((painted) => requestAnimationFrame(() => requestAnimationFrame(painted))));
+    finish();
+    await page.locator("#restart-title").waitFor();
+    await page.evaluate(() => new Promise((painted) => requestAnimationFrame(() => requestAnimationFrame(painted))));
+    assert.deepEqual(await page.evaluate(() => globalThis.shifts), [], "layout shifts");
+  });
+
   test("a server that speaks no Socket.IO", async () => {
     const server = await stranger((_, response) => response.writeHead(200, ANYBODY).end("<html>Hello</html>"));
     const page = await open({ server });
