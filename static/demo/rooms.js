@@ -10,8 +10,8 @@ const ASK_MS = 2_000;
 const ANSWER_MS = 5_000;
 
 const ROOMS_MAX = 6;
-/** How many members of a room are named. */
-const NAMED_MAX = 4;
+/** A member a line; where there are more, the last line tells how many. */
+const LINES_MAX = 3;
 
 /** Where the rooms are kept while the page is loaded anew. */
 const STORED = "stentor rooms";
@@ -180,12 +180,13 @@ export class Rooms {
   #row(room, members) {
     const me = this.socket.id;
     const sorted = [...members].sort((a, b) => Number(b === me) - Number(a === me) || (a < b ? -1 : 1));
-    const people = sorted.slice(0, NAMED_MAX).map((id) => badge({ ...personOf(id), name: this.nameOf(id) }, id === me ? "this tab" : ""));
+    const named = members.length > LINES_MAX ? LINES_MAX - 1 : members.length;
+    const people = sorted.slice(0, named).map((id) => badge({ ...personOf(id), name: this.nameOf(id) }, id === me ? "this tab" : ""));
     if (!members.length) people.push(make("span", {}, "not known without a connection"));
-    const more = members.length > NAMED_MAX ? [`and ${members.length - NAMED_MAX} more`] : [];
+    if (members.length > named) people.push(make("span", {}, `and ${members.length - named} more`));
     const leave = make("button", { type: "button", "aria-label": `Leave ${room}` }, "Leave");
     leave.addEventListener("click", () => this.leave(room));
-    const row = make("li", {}, make("b", {}, room), make("span", { class: "members" }, ...people, ...more), leave);
+    const row = make("li", {}, make("b", {}, room), make("span", { class: "members" }, ...people), leave);
     row.dataset.room = room;
     row.dataset.members = `${me} ${sorted}`;
     return row;

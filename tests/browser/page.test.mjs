@@ -82,6 +82,17 @@ describe("the demo page", () => {
     await isCalm(one);
   });
 
+  test("nothing moves when members come", async () => {
+    const [one] = await open(1);
+    const height = () => one.locator("#rooms li").evaluate((row) => row.offsetHeight);
+    await says(one, "#rooms", /this tab/);
+    const alone = await height();
+    await one.locator("#rooms .members").evaluate((members) => {
+      for (let n = 0; n < 5; n += 1) members.append(members.firstChild.cloneNode(true));
+    });
+    assert.equal(await height(), alone);
+  });
+
   test("all of it comes compressed", async () => {
     const [one] = await open(1);
     const sizes = await one.evaluate(() =>
