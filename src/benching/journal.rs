@@ -67,6 +67,6 @@ impl Sample {
         let message = Message::from(Encoded::text(&format!(r#"42["e","{}"]"#, "x".repeat(bytes))));
         let rooms = RoomName::parse("lobby").map_or_else(|_| smallvec![], |room| smallvec![room]);
         let event = EventEntry { namespace: NamespacePath::root(), rooms, except: smallvec![], exclude: None, message };
-        Self(Record { lsn: Lsn(0), fingerprint: Fingerprint::new(1), entry: Entry::Event(event) })
+        Self(Record { lsn: Lsn(0), fingerprint: Fingerprint::new(1), entry: Entry::Event(event.into()) })
     }
 }

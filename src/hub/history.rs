@@ -188,7 +188,7 @@ impl History {
             }
             let Some(session) = self.sessions.at_risk(self.journal.at_risk()) else { return };
             let offset = self.next();
-            self.append(offset, Entry::Session(session));
+            self.append(offset, Entry::Session(Box::new(session)));
         }
     }
 
@@ -232,7 +232,7 @@ impl History {
                     if bytes > bytes_max && !missed.events.is_empty() {
                         break 'looking;
                     }
-                    missed.events.push((Offset { epoch: self.applied.epoch, lsn, fingerprint }, event.message));
+                    missed.events.push((Offset { epoch: self.applied.epoch, lsn, fingerprint }, event.message.clone()));
                 }
                 missed.upto = lsn;
             }

@@ -54,7 +54,7 @@ impl Hub {
                 };
                 self.evict(&socket);
                 let (after, rooms) = (session.position, session.rooms_now().cloned().collect());
-                self.journal(offset, || Entry::Session(session));
+                self.journal(offset, || Entry::Session(Box::new(session)));
                 (Takes::Journal(after), rooms)
             }
         };

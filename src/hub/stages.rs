@@ -260,6 +260,8 @@ impl Hub {
         match self.rooms.join(&socket, &room, self.limits.rooms_per_socket_max) {
             Ok(joined) if joined.fresh => {
                 self.tell_joined(&socket, &room, joined.members);
+                // The record stays in memory for a while, one for each member: not with a copy of the name each.
+                let room = self.rooms.name_of(joined.room).cloned().unwrap_or(room);
                 self.journal_of(socket, offset, || log::Entry::Join { socket, room });
                 let member = joined.place.member;
                 self.links.tell(joined.place.worker, FanoutCommand::Join { member, room: joined.room });
@@ -379,13 +381,14 @@ impl Entry {
 }
 
 fn event_entry(namespace: &NamespacePath, target: &Target, message: &Message) -> log::Entry {
-    log::Entry::Event(EventEntry {
+    let event = EventEntry {
         namespace: namespace.clone(),
         rooms: target.rooms.clone(),
         except: target.except.clone(),
         exclude: target.exclude,
         message: message.clone(),
-    })
+    };
+    log::Entry::Event(event.into())
 }
 
 fn on(worker: WorkerId, places: &[Place]) -> SmallVec<[MemberKey; 1]> {

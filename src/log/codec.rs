@@ -214,7 +214,7 @@ fn read_body(lsn: Lsn, mut rest: Rest<'_>) -> Result<Record, CodecError> {
     let [a, b, c] = rest.array()?;
     let fingerprint = Fingerprint::new(u32::from_le_bytes([a, b, c, 0]));
     let entry = match kind {
-        EVENT => Entry::Event(rest.event()?),
+        EVENT => Entry::Event(rest.event()?.into()),
         CONNECT => Entry::Connect {
             pid: rest.pid()?,
             socket: rest.socket()?,
@@ -225,7 +225,7 @@ fn read_body(lsn: Lsn, mut rest: Rest<'_>) -> Result<Record, CodecError> {
         LEAVE => Entry::Leave { socket: rest.socket()?, room: rest.room()? },
         DATA => Entry::Data { socket: rest.socket()?, data: rest.data()? },
         DISCONNECT => Entry::Disconnect { socket: rest.socket()?, forever: rest.flag()?, at_unix_ms: rest.u64()? },
-        SESSION => Entry::Session(rest.session()?),
+        SESSION => Entry::Session(rest.session()?.into()),
         _ => return Err(CodecError::Content("an unknown kind of entry")),
     };
     if !rest.0.is_empty() {

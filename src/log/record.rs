@@ -1,5 +1,7 @@
 //! The records of the journal: what happened, and for whom. Values only; how they look on disk is the codec's business.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use crate::ids::{Fingerprint, Lsn, NamespacePath, PrivateId, RoomName, SocketId};
@@ -17,12 +19,13 @@ pub(crate) struct Record {
     pub entry: Entry,
 }
 
-/// What a record says. Every record says for whom it is.
+/// What a record says. Every record says for whom it is. The large kinds stand elsewhere: most records that are kept in memory on a
+/// server of many sockets say who connected and joined.
 #[derive(Debug, Clone)]
 #[cfg_attr(test, derive(PartialEq, Eq))]
 pub(crate) enum Entry {
-    /// An event was emitted.
-    Event(EventEntry),
+    /// An event was emitted. Shared with whoever reads it.
+    Event(Arc<EventEntry>),
     /// A recoverable socket connected.
     Connect {
         /// Its private id.
@@ -65,7 +68,7 @@ pub(crate) enum Entry {
         at_unix_ms: u64,
     },
     /// All that is known of a session: it was recovered, or its last record was about to go.
-    Session(SessionEntry),
+    Session(Box<SessionEntry>),
 }
 
 /// An event, and for whom it was.
@@ -131,13 +134,26 @@ impl Record {
     /// Bytes that this record holds in memory, about; what bounds in memory count.
     pub(crate) fn byte_len(&self) -> usize {
         let entry = match &self.entry {
-            Entry::Event(event) => event.message.byte_len(),
+            Entry::Event(event) => size_of::<EventEntry>() + event.message.byte_len(),
             Entry::Session(session) => {
-                session.rooms.len() * size_of::<RoomSpan>() + session.data.as_ref().map_or(0, |data| data.len())
+                size_of::<SessionEntry>()
+                    + session.rooms.len() * size_of::<RoomSpan>()
+                    + session.data.as_ref().map_or(0, |data| data.len())
             }
             Entry::Data { data, .. } => data.as_ref().map_or(0, |data| data.len()),
             Entry::Connect { .. } | Entry::Join { .. } | Entry::Leave { .. } | Entry::Disconnect { .. } => 0,
         };
         size_of::<Self>() + entry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_small() {
+        // Two of them come with each socket.
+        assert!(size_of::<Record>() <= 72, "{} bytes", size_of::<Record>());
     }
 }

@@ -231,7 +231,7 @@ enum Packet<'a> {
 fn shown(entry: &Entry) -> Shown<'_> {
     match entry {
         Entry::Event(event) => {
-            let EventEntry { namespace, rooms, except, exclude, message } = event;
+            let EventEntry { namespace, rooms, except, exclude, message } = &**event;
             Shown::Event {
                 namespace: namespace.as_str(),
                 rooms: rooms.iter().map(|room| room.as_str()).collect(),
@@ -324,10 +324,10 @@ mod tests {
         let entries = [
             Entry::Connect { pid, socket, namespace: namespace.clone(), at_unix_ms: 4 },
             Entry::Join { socket, room },
-            Entry::Event(event),
+            Entry::Event(event.into()),
             Entry::Connect { pid, socket: other, namespace, at_unix_ms: 4 },
             Entry::Disconnect { socket: other, forever: true, at_unix_ms: 4 },
-            Entry::Session(session),
+            Entry::Session(session.into()),
         ];
         for (lsn, entry) in (1..).zip(entries) {
             journal.append(Record { lsn: Lsn(lsn), fingerprint: Fingerprint::new(0), entry }).unwrap();

@@ -171,6 +171,11 @@ impl Rooms {
         Some(Joined { place, room, members: self.rooms[room.0 as usize].members(), fresh: true })
     }
 
+    /// The name of a room, shared by all who know it.
+    pub(crate) fn name_of(&self, room: RoomId) -> Option<&RoomName> {
+        self.rooms.get(room.0 as usize)?.name.as_ref()
+    }
+
     /// Where a socket lives.
     pub(crate) fn place_of(&self, socket: &SocketId) -> Option<Place> {
         self.sockets.get(socket).map(|entry| entry.place)

@@ -32,7 +32,7 @@ fn emit(history: &mut History) {
         exclude: None,
         message: draft.seal(None, None),
     };
-    history.journal(offset, Entry::Event(event));
+    history.journal(offset, Entry::Event(event.into()));
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub(in crate::log) fn fingerprint(lsn: u64) -> Fingerprint {
 /// An event of about `bytes` bytes.
 pub(in crate::log) fn event(lsn: u64, bytes: usize) -> Record {
     let message = Message::from(Encoded::text(&format!(r#"42["e","{}"]"#, "x".repeat(bytes))));
-    record(lsn, Entry::Event(addressed(&["lobby"], message)))
+    record(lsn, Entry::Event(addressed(&["lobby"], message).into()))
 }
 
 fn addressed(rooms: &[&str], message: Message) -> EventEntry {
@@ -67,8 +67,8 @@ pub(in crate::log) fn every_kind() -> Vec<Record> {
     };
     let bare = SessionEntry { rooms: Vec::new(), data: None, connected: false, ..session.clone() };
     let entries = [
-        Entry::Event(addressed(&[], Encoded::text(r#"42["e","----"]"#).into())),
-        Entry::Event(binary),
+        Entry::Event(addressed(&[], Encoded::text(r#"42["e","----"]"#).into()).into()),
+        Entry::Event(binary.into()),
         Entry::Connect { pid: PrivateId::from_random([5; 15]), socket: socket(2), namespace: chat(), at_unix_ms: 1 },
         Entry::Join { socket: socket(2), room: room("lobby") },
         Entry::Leave { socket: socket(2), room: room("lobby") },
@@ -76,8 +76,8 @@ pub(in crate::log) fn every_kind() -> Vec<Record> {
         Entry::Data { socket: socket(2), data: None },
         Entry::Disconnect { socket: socket(2), forever: true, at_unix_ms: 2 },
         Entry::Disconnect { socket: socket(2), forever: false, at_unix_ms: 0 },
-        Entry::Session(session),
-        Entry::Session(bare),
+        Entry::Session(session.into()),
+        Entry::Session(bare.into()),
     ];
     (1..).zip(entries).map(|(lsn, entry)| record(lsn, entry)).collect()
 }
@@ -112,8 +112,8 @@ pub(in crate::log) fn any_entry() -> impl Strategy<Value = Entry> {
     });
     let socket = || id().prop_map(SocketId::from_random);
     prop_oneof![
-        4 => event.prop_map(Entry::Event),
-        1 => session.prop_map(Entry::Session),
+        4 => event.prop_map(|event| Entry::Event(event.into())),
+        1 => session.prop_map(|session| Entry::Session(session.into())),
         1 => (id(), socket(), namespace(), any::<u64>()).prop_map(|(pid, socket, namespace, at_unix_ms)| {
             Entry::Connect { pid: PrivateId::from_random(pid), socket, namespace, at_unix_ms }
         }),

@@ -10,6 +10,7 @@
 mod model;
 mod places;
 mod session;
+mod stays;
 #[cfg(test)]
 mod tests;
 
@@ -164,7 +165,8 @@ impl Owed<'_> {
 #[derive(Debug)]
 pub(crate) struct Recovery {
     bounds: Bounds,
-    sessions: HashMap<PrivateId, Session>,
+    /// Each by itself, so that places of the table that stand empty are small.
+    sessions: HashMap<PrivateId, Box<Session>>,
     by_socket: HashMap<SocketId, PrivateId>,
     /// Those that can be resumed, by the newest record that tells all of each.
     by_record: BTreeMap<Lsn, PrivateId>,
@@ -196,6 +198,12 @@ impl Recovery {
             Entry::Event(event) => {
                 let wants_ack = wants_ack(&event.message);
                 self.places.push(&event.namespace, &event.rooms, lsn, wants_ack);
+                for socket in event.rooms.iter().filter_map(|room| SocketId::parse(room.as_str()).ok()) {
+                    let known = self.session(&socket).filter(|(session, _)| session.namespace == event.namespace);
+                    if let Some((session, _)) = known {
+                        session.push(lsn, wants_ack);
+                    }
+                }
             }
             Entry::Connect { pid, socket, namespace, at_unix_ms } => {
                 self.insert(Session::connected(*pid, *socket, namespace.clone(), *at_unix_ms, lsn));
@@ -248,14 +256,15 @@ impl Recovery {
         if !session.connected && self.is_over(session.at_unix_ms, now_unix_ms) {
             return Err(NotRecovered::Expired);
         }
-        let from = offset.map_or(session.position, |offset| offset.lsn);
+        let position = session.position();
+        let from = offset.map_or(position, |offset| offset.lsn);
         if from > facts.head {
             return Err(NotRecovered::FutureOffset);
         }
         if offset.is_some() && !facts.knows {
             return Err(NotRecovered::UnknownOffset);
         }
-        if from < session.position {
+        if from < position {
             return Err(NotRecovered::OldOffset);
         }
         if session.was_asked(from, &self.places) {
@@ -346,7 +355,7 @@ impl Recovery {
         if !session.connected {
             self.away.insert((session.at_unix_ms, session.pid));
         }
-        self.sessions.insert(session.pid, session);
+        self.sessions.insert(session.pid, Box::new(session));
     }
 
     fn forget(&mut self, pid: &PrivateId) {
@@ -409,7 +418,7 @@ impl Recovery {
         self.by_record.remove(&session.record);
         session.connected = entry.connected;
         session.at_unix_ms = entry.at_unix_ms;
-        session.position = session.position.max(entry.position);
+        session.resumed_from(entry.position);
         session.record = lsn;
         session.forget_stays(self.trimmed_to, &mut self.places);
         if !session.connected {

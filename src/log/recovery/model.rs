@@ -155,7 +155,7 @@ impl World {
         // As the contract of the journal has it: at least half of the ring is behind what is at risk.
         while let Some(at_risk) = self.lsns.len().checked_sub(RECORDS_MAX / 2 + 1).map(|at| self.lsns[at]) {
             let Some(entry) = self.recovery.at_risk(at_risk) else { break };
-            self.append_only(Entry::Session(entry));
+            self.append_only(Entry::Session(entry.into()));
         }
         offset
     }
@@ -275,7 +275,7 @@ impl World {
         // A volatile event is not journalled, and bears the newest token there is.
         let offset = match kind {
             Kind::Volatile => self.newest(),
-            Kind::Plain | Kind::Asking => self.append(Entry::Event(event)),
+            Kind::Plain | Kind::Asking => self.append(Entry::Event(event.into())),
         };
         for client in &mut self.clients {
             let named = rooms.is_empty() || rooms.iter().any(|room| client.rooms.contains(room));
@@ -392,7 +392,7 @@ impl World {
         let rooms: BTreeSet<_> = resumed.rooms_now().cloned().chain([client.socket.into()]).collect();
         assert_eq!(rooms, client.rooms);
         let socket = client.socket;
-        self.append(Entry::Session(resumed));
+        self.append(Entry::Session(resumed.into()));
         self.clients[who].away = None;
         let trimmed_to = self.journal.trimmed_to();
         if !self.recovery.is_whole(&socket, from, trimmed_to) {

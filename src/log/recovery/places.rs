@@ -54,18 +54,19 @@ impl Trail {
     }
 }
 
-/// One room, or everybody in a namespace.
+/// Where events went: one room, one socket, or everybody in a namespace.
 #[derive(Debug, Default)]
 pub(super) struct Place {
-    /// Sessions that know it; without any it is forgotten.
-    sessions: usize,
+    /// Stays that are remembered of a room, sessions of a namespace; without any it is forgotten.
+    holders: usize,
     events: Trail,
     /// Those events that wanted an ack.
     asking: Trail,
 }
 
 impl Place {
-    fn push(&mut self, lsn: Lsn, wants_ack: bool) {
+    /// An event at `lsn` was for it.
+    pub(super) fn push(&mut self, lsn: Lsn, wants_ack: bool) {
         self.events.push(lsn);
         if wants_ack {
             self.asking.push(lsn);
@@ -95,7 +96,7 @@ struct Namespace {
     rooms: HashMap<RoomName, Place>,
 }
 
-/// All places that some session knows. As many as sessions have rooms, which is what bounds them.
+/// All rooms and namespaces that some session knows. As many as sessions have rooms, which is what bounds them.
 #[derive(Debug, Default)]
 pub(super) struct Places {
     namespaces: HashMap<NamespacePath, Namespace>,
@@ -104,30 +105,33 @@ pub(super) struct Places {
 impl Places {
     /// A session begins in a namespace.
     pub(super) fn enter(&mut self, namespace: &NamespacePath) {
-        self.namespaces.entry(namespace.clone()).or_default().everybody.sessions += 1;
+        self.namespaces.entry(namespace.clone()).or_default().everybody.holders += 1;
     }
 
     /// A session is forgotten; it has released its rooms.
     pub(super) fn exit(&mut self, namespace: &NamespacePath) {
         let Some(known) = self.namespaces.get_mut(namespace) else { return };
-        known.everybody.sessions = known.everybody.sessions.saturating_sub(1);
-        if known.everybody.sessions == 0 {
+        known.everybody.holders = known.everybody.holders.saturating_sub(1);
+        if known.everybody.holders == 0 {
             self.namespaces.remove(namespace);
         }
     }
 
-    /// A session that has entered the namespace comes to know a room.
-    pub(super) fn hold(&mut self, namespace: &NamespacePath, room: &RoomName) {
-        let Some(known) = self.namespaces.get_mut(namespace) else { return };
-        known.rooms.entry(room.clone()).or_default().sessions += 1;
+    /// A session that has entered the namespace stays in a room. Gives the name that all who know the room share.
+    pub(super) fn hold(&mut self, namespace: &NamespacePath, room: &RoomName) -> RoomName {
+        let Some(known) = self.namespaces.get_mut(namespace) else { return room.clone() };
+        let entry = known.rooms.entry(room.clone());
+        let shared = entry.key().clone();
+        entry.or_default().holders += 1;
+        shared
     }
 
-    /// A session knows a room no longer.
+    /// A stay is not remembered any more.
     pub(super) fn release(&mut self, namespace: &NamespacePath, room: &RoomName) {
         let Some(known) = self.namespaces.get_mut(namespace) else { return };
         let Some(place) = known.rooms.get_mut(room) else { return };
-        place.sessions = place.sessions.saturating_sub(1);
-        if place.sessions == 0 {
+        place.holders = place.holders.saturating_sub(1);
+        if place.holders == 0 {
             known.rooms.remove(room);
         }
     }

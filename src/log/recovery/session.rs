@@ -2,39 +2,20 @@
 //!
 //! It decides nothing about time and keeps no events.
 
-use std::collections::HashMap;
-
-use smallvec::SmallVec;
-
 use super::places::{Place, Places};
+use super::stays::{Stay, Stays};
 use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, RoomName, SocketId};
 use crate::log::{EventEntry, RoomSpan, SessionEntry};
 
-/// From a join to a leave.
-#[derive(Debug, Clone, Copy)]
-struct Stay {
-    joined: Lsn,
-    left: Option<Lsn>,
-}
-
-impl Stay {
-    /// Where it ends: beyond every position while it lasts.
-    fn end(&self) -> Lsn {
-        self.left.unwrap_or(Lsn(Lsn::END))
-    }
-}
-
-/// One recoverable session.
+/// One recoverable session. There is one for every socket that is connected: each of its bytes is multiplied by all of them.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) pid: PrivateId,
     pub(super) socket: SocketId,
     pub(super) namespace: NamespacePath,
-    /// The room that bears its socket's id; it is in there for as long as it lives.
-    own: RoomName,
-    rooms: HashMap<RoomName, SmallVec<[Stay; 1]>>,
-    /// Of all rooms together.
-    stays: usize,
+    stays: Stays,
+    /// Events for its socket alone, once there was one: what is sent to the room that bears the socket's id.
+    own: Option<Box<Place>>,
     pub(super) data: Option<Box<str>>,
     pub(super) connected: bool,
     /// Since when it is connected, or not.
@@ -42,9 +23,9 @@ pub(super) struct Session {
     /// It stayed in more rooms, one after another, than are remembered, and cannot be resumed.
     pub(super) has_lost_count: bool,
     /// Everything up to here has reached its client, or was never for it: it connected here, or was resumed from here.
-    pub(super) position: Lsn,
-    /// Where it began, if that is known.
-    began: Option<Lsn>,
+    position: Lsn,
+    /// Its position is where it began.
+    is_at_its_beginning: bool,
     /// The newest record from which it can be known without any before.
     pub(super) record: Lsn,
     /// The newest event that may have been for it, of those that `places` does not tell.
@@ -66,15 +47,14 @@ impl Session {
             pid,
             socket,
             namespace,
-            own: RoomName::from(socket),
-            rooms: HashMap::new(),
-            stays: 0,
+            stays: Stays::default(),
+            own: None,
             data: None,
             connected: true,
             at_unix_ms,
             has_lost_count: false,
             position: lsn,
-            began: Some(lsn),
+            is_at_its_beginning: true,
             record: lsn,
             touched: Lsn(0),
             asked: Lsn(0),
@@ -86,86 +66,92 @@ impl Session {
         let mut session =
             Self::connected(entry.pid, entry.socket, entry.namespace.clone(), entry.at_unix_ms, entry.position);
         for RoomSpan { room, joined, left } in &entry.rooms {
-            session.rooms.entry(room.clone()).or_default().push(Stay { joined: *joined, left: *left });
+            session.stays.push(room.clone(), Stay { joined: *joined, left: left.unwrap_or(Stay::LASTS) });
         }
-        session.stays = entry.rooms.len();
         session.data = entry.data.clone();
         session.connected = entry.connected;
-        (session.began, session.record) = (None, lsn);
+        (session.is_at_its_beginning, session.record) = (false, lsn);
         (session.touched, session.asked) = (entry.touched, entry.asked);
         session
     }
 
+    /// Everything up to here has reached its client, or was never for it.
+    pub(super) fn position(&self) -> Lsn {
+        self.position
+    }
+
+    /// Its client has come back, and had seen everything up to `position`.
+    pub(super) fn resumed_from(&mut self, position: Lsn) {
+        if position > self.position {
+            (self.position, self.is_at_its_beginning) = (position, false);
+        }
+    }
+
     /// Whether its client saw this token before the session began, and none since.
     pub(super) fn began_after(&self, offset: &Offset, epoch: Epoch) -> bool {
-        self.began == Some(self.position) && (offset.epoch != epoch || offset.lsn < self.position)
+        self.is_at_its_beginning && (offset.epoch != epoch || offset.lsn < self.position)
     }
 
     /// Makes its places known.
     pub(super) fn enter(&self, places: &mut Places) {
         places.enter(&self.namespace);
-        for room in self.rooms.keys().chain([&self.own]) {
+        for (room, _) in self.stays.iter() {
             places.hold(&self.namespace, room);
         }
     }
 
     /// Forgets its rooms, and the places that only it knew.
     pub(super) fn exit(&mut self, places: &mut Places) {
-        for room in std::mem::take(&mut self.rooms).keys().chain([&self.own]) {
+        for (room, _) in std::mem::take(&mut self.stays).iter() {
             places.release(&self.namespace, room);
         }
-        self.stays = 0;
+        self.own = None;
         places.exit(&self.namespace);
+    }
+
+    /// An event at `lsn` was for its socket alone.
+    pub(super) fn push(&mut self, lsn: Lsn, wants_ack: bool) {
+        self.own.get_or_insert_default().push(lsn, wants_ack);
+    }
+
+    /// Whether this is the room that bears its socket's id; it is in there for as long as it lives.
+    fn owns(&self, room: &RoomName) -> bool {
+        SocketId::parse(room.as_str()) == Ok(self.socket)
     }
 
     /// It is in `room` from `lsn` on.
     pub(super) fn join(&mut self, room: &RoomName, lsn: Lsn, places: &mut Places) {
-        if *room != self.own {
-            let stays = self.rooms.entry(room.clone()).or_insert_with(|| {
-                places.hold(&self.namespace, room);
-                SmallVec::new()
-            });
-            if stays.last().is_none_or(|stay| stay.left.is_some()) {
-                stays.push(Stay { joined: lsn, left: None });
-                self.stays += 1;
-            }
+        if !self.owns(room) && self.stays.newest(room).is_none_or(|stay| stay.left != Stay::LASTS) {
+            let room = places.hold(&self.namespace, room);
+            self.stays.push(room, Stay { joined: lsn, left: Stay::LASTS });
         }
     }
 
     /// Stays that are remembered, of all rooms.
     pub(super) fn stays(&self) -> usize {
-        self.stays
+        self.stays.len()
     }
 
     /// It is not in `room` from `lsn` on.
     pub(super) fn leave(&mut self, room: &RoomName, lsn: Lsn) {
-        let last = self.rooms.get_mut(room).and_then(|stays| stays.last_mut());
-        if let Some(stay) = last.filter(|stay| stay.left.is_none()) {
-            stay.left = Some(lsn);
-        }
+        self.stays.end(room, lsn);
     }
 
     /// Forgets stays that ended by `trimmed_to` or by its position: no resume that succeeds begins before. What happened in them is
     /// remembered as one position, so that a resume from before is refused.
     pub(super) fn forget_stays(&mut self, trimmed_to: Lsn, places: &mut Places) {
         let over = trimmed_to.max(self.position);
-        let Self { rooms, namespace, touched, asked, stays: count, .. } = self;
-        rooms.retain(|room, stays| {
-            stays.retain(|stay| {
-                if stay.end() > over {
-                    return true;
-                }
-                if let Some(place) = places.room(namespace, room) {
-                    *touched = place.newest_event(stay.joined, stay.end()).max(*touched);
-                    *asked = place.newest_asking(stay.joined, stay.end()).max(*asked);
-                }
-                *count -= 1;
-                false
-            });
-            if stays.is_empty() {
-                places.release(namespace, room);
+        let Self { stays, namespace, touched, asked, .. } = self;
+        stays.retain(|room, Stay { joined, left }| {
+            if left > over {
+                return true;
             }
-            !stays.is_empty()
+            if let Some(place) = places.room(namespace, room) {
+                *touched = place.newest_event(joined, left).max(*touched);
+                *asked = place.newest_asking(joined, left).max(*asked);
+            }
+            places.release(namespace, room);
+            false
         });
     }
 
@@ -178,12 +164,9 @@ impl Session {
             asking = asking.max(place.newest_asking(after, until));
         };
         look(places.everybody(&self.namespace), after, until);
-        look(places.room(&self.namespace, &self.own), after, until);
-        for (room, stays) in &self.rooms {
-            let place = places.room(&self.namespace, room);
-            for stay in stays {
-                look(place, after.max(stay.joined), until.min(stay.end()));
-            }
+        look(self.own.as_deref(), after, until);
+        for (room, Stay { joined, left }) in self.stays.iter() {
+            look(places.room(&self.namespace, room), after.max(joined), until.min(left));
         }
         (event, asking)
     }
@@ -195,11 +178,10 @@ impl Session {
             return Some(after.next());
         }
         let look = |place: Option<&Place>, after: Lsn, until: Lsn| place?.oldest_event(after, until);
-        let own = look(places.room(&self.namespace, &self.own), after, Lsn(Lsn::END));
+        let own = look(self.own.as_deref(), after, Lsn(Lsn::END));
         let everybody = look(places.everybody(&self.namespace), after, Lsn(Lsn::END));
-        let rooms = self.rooms.iter().flat_map(|(room, stays)| {
-            let place = places.room(&self.namespace, room);
-            stays.iter().filter_map(move |stay| look(place, after.max(stay.joined), stay.end()))
+        let rooms = self.stays.iter().filter_map(|(room, Stay { joined, left })| {
+            look(places.room(&self.namespace, room), after.max(joined), left)
         });
         rooms.chain(own).chain(everybody).min()
     }
@@ -216,13 +198,7 @@ impl Session {
 
     /// Whether the event at `lsn` is for it.
     pub(super) fn is_owed(&self, lsn: Lsn, event: &EventEntry) -> bool {
-        let is_in = |room: &RoomName| {
-            *room == self.own
-                || self
-                    .rooms
-                    .get(room)
-                    .is_some_and(|stays| stays.iter().any(|stay| stay.joined < lsn && lsn < stay.end()))
-        };
+        let is_in = |room: &RoomName| self.stays.include(room, lsn) || self.owns(room);
         lsn > self.position
             && event.namespace == self.namespace
             && event.exclude != Some(self.socket)
@@ -233,10 +209,12 @@ impl Session {
     /// Everything there is to know of it, to be written as one record.
     pub(super) fn to_entry(&self, places: &Places) -> SessionEntry {
         let (event, asking) = self.newest(self.position, Lsn(Lsn::END), places);
-        let spans = self.rooms.iter().flat_map(|(room, stays)| {
-            stays.iter().map(|stay| RoomSpan { room: room.clone(), joined: stay.joined, left: stay.left })
-        });
-        let mut rooms: Vec<_> = spans.collect();
+        let span = |(room, Stay { joined, left }): (&RoomName, Stay)| RoomSpan {
+            room: room.clone(),
+            joined,
+            left: (left != Stay::LASTS).then_some(left),
+        };
+        let mut rooms: Vec<_> = self.stays.iter().map(span).collect();
         rooms.sort_unstable_by(|a, b| (&a.room, a.joined).cmp(&(&b.room, b.joined)));
         SessionEntry {
             pid: self.pid,

@@ -10,6 +10,12 @@ const EPOCH: Epoch = Epoch::new(1, 1);
 const BOUNDS: Bounds = Bounds { window: Duration::from_secs(120), sessions_max: 3, stays_max: 4 };
 const PLAIN: &str = r#"42["e","token"]"#;
 
+#[test]
+fn a_session_is_small() {
+    // One comes with each socket; the allocator's next smaller class is 128.
+    assert!(size_of::<Session>() <= 160, "{} bytes", size_of::<Session>());
+}
+
 fn pid(n: u8) -> PrivateId {
     PrivateId::from_random([n; 15])
 }
@@ -68,7 +74,7 @@ impl Hub {
     }
 
     fn emit(&mut self, rooms: &[&str]) -> Lsn {
-        self.apply(Entry::Event(event(rooms, PLAIN)))
+        self.apply(Entry::Event(event(rooms, PLAIN).into()))
     }
 
     fn lose(&mut self, n: u8, at_unix_ms: u64) -> Lsn {
@@ -139,19 +145,19 @@ fn owed_is_what_was_for_its_rooms_while_it_was_in_them() {
     let own = hub.emit(&[&socket(1).to_string()]);
     hub.emit(&[&socket(2).to_string()]);
     let everybody = hub.emit(&[]);
-    hub.apply(Entry::Event(EventEntry { except: [room("a")].into_iter().collect(), ..event(&[], PLAIN) }));
+    hub.apply(Entry::Event(EventEntry { except: [room("a")].into_iter().collect(), ..event(&[], PLAIN) }.into()));
     let except_own = [RoomName::from(socket(1))].into_iter().collect();
-    hub.apply(Entry::Event(EventEntry { except: except_own, ..event(&["a"], PLAIN) }));
-    hub.apply(Entry::Event(EventEntry { exclude: Some(socket(1)), ..event(&["a"], PLAIN) }));
+    hub.apply(Entry::Event(EventEntry { except: except_own, ..event(&["a"], PLAIN) }.into()));
+    hub.apply(Entry::Event(EventEntry { exclude: Some(socket(1)), ..event(&["a"], PLAIN) }.into()));
     let chat = NamespacePath::parse("/chat").unwrap();
-    hub.apply(Entry::Event(EventEntry { namespace: chat, ..event(&["a"], PLAIN) }));
+    hub.apply(Entry::Event(EventEntry { namespace: chat, ..event(&["a"], PLAIN) }.into()));
     hub.leave(1, "a");
     hub.emit(&["a"]);
     hub.join(1, "a");
     let again = hub.emit(&["a"]);
     assert_eq!(hub.owed(1, start), [inside.0, own.0, everybody.0, again.0]);
     let entry = hub.claim(1, Some(own)).unwrap();
-    hub.apply(Entry::Session(entry));
+    hub.apply(Entry::Session(entry.into()));
     assert_eq!(
         hub.owed(1, own),
         [everybody.0, again.0],
@@ -165,7 +171,7 @@ fn the_newest_claim_evicts_the_older_twin_and_takes_its_place() {
     let start = hub.connect(1);
     let seen = hub.emit(&[]);
     let resumed = hub.claim(1, Some(seen)).unwrap();
-    let second = hub.apply(Entry::Session(resumed));
+    let second = hub.apply(Entry::Session(resumed.into()));
     assert_eq!(hub.refusal(1, start), Some(NotRecovered::OldOffset));
     assert!(hub.claim(1, Some(second)).is_ok());
     assert_eq!((hub.recovery.len(), hub.claim(1, None).unwrap().position), (1, seen));
@@ -178,7 +184,7 @@ fn every_bad_claim_has_its_reason() {
     hub.connect(1);
     let start = hub.emit(&[]);
     let resumed = hub.claim(1, Some(start)).unwrap();
-    hub.apply(Entry::Session(resumed));
+    hub.apply(Entry::Session(resumed.into()));
     hub.lose(1, 1_000);
     let namespace = NamespacePath::root();
     let good = Offset { epoch: EPOCH, lsn: start, fingerprint: Fingerprint::new(0) };
@@ -216,7 +222,7 @@ fn a_token_from_before_the_session_is_no_token_of_it() {
         assert_eq!(hub.owed(1, start), [missed.0]);
     }
     let resumed = hub.claim(1, Some(missed)).unwrap();
-    hub.apply(Entry::Session(resumed));
+    hub.apply(Entry::Session(resumed.into()));
     assert_eq!(hub.refusal(1, before), Some(NotRecovered::OldOffset), "it has seen another since");
 }
 
@@ -264,7 +270,7 @@ fn what_was_trimmed_in_a_room_it_left_since_is_not_forgotten() {
     let entry = hub.recovery.at_risk(hub.head()).unwrap();
     assert_eq!((entry.rooms.len(), entry.touched), (0, inside), "the stay is gone, not what happened in it");
     assert_eq!((hub.refusal(1, start), hub.refusal(1, inside)), (Some(NotRecovered::Trimmed), None));
-    hub.apply(Entry::Session(entry));
+    hub.apply(Entry::Session(entry.into()));
     hub.restart();
     assert_eq!((hub.refusal(1, start), hub.refusal(1, inside)), (Some(NotRecovered::Trimmed), None));
 }
@@ -274,9 +280,9 @@ fn an_event_that_wanted_an_ack_cannot_be_had_again_also_after_a_start() {
     let mut hub = Hub::new();
     let start = hub.connect(1);
     hub.join(1, "a");
-    hub.apply(Entry::Event(event(&["b"], r#"427["e"]"#)));
+    hub.apply(Entry::Event(event(&["b"], r#"427["e"]"#).into()));
     assert_eq!(hub.refusal(1, start), None, "it was for others");
-    let asking = hub.apply(Entry::Event(event(&["a"], r#"427["e"]"#)));
+    let asking = hub.apply(Entry::Event(event(&["a"], r#"427["e"]"#).into()));
     let after = hub.emit(&["a"]);
     for _ in 0..2 {
         assert_eq!(hub.refusal(1, start), Some(NotRecovered::AckMissed));
@@ -284,7 +290,7 @@ fn an_event_that_wanted_an_ack_cannot_be_had_again_also_after_a_start() {
         hub.trim();
         let entry = hub.recovery.at_risk(hub.head()).unwrap();
         assert_eq!(entry.asked, asking);
-        hub.apply(Entry::Session(entry));
+        hub.apply(Entry::Session(entry.into()));
         hub.restart();
     }
 }
@@ -317,7 +323,7 @@ fn those_at_risk_are_written_again_once_oldest_first() {
     let mut written = Vec::new();
     while let Some(entry) = hub.recovery.at_risk(risk) {
         written.push((entry.socket, entry.position));
-        hub.apply(Entry::Session(entry));
+        hub.apply(Entry::Session(entry.into()));
     }
     assert_eq!(written, [(socket(1), first), (socket(2), first.next())]);
 }
@@ -330,7 +336,7 @@ fn a_session_is_whole_after_a_start_from_its_carried_record_alone() {
     let seen = hub.emit(&["a"]);
     hub.trim();
     let entry = hub.recovery.at_risk(hub.head()).unwrap();
-    hub.apply(Entry::Session(entry));
+    hub.apply(Entry::Session(entry.into()));
     let missed = hub.emit(&["a"]);
     hub.restart();
     assert_eq!(hub.recovery.connected().collect::<Vec<_>>(), [socket(1)], "its connection ended with the process");

@@ -1,0 +1,212 @@
+//! In which rooms one session was, and when: a list while they are few, as they nearly always are, and a tree beyond.
+//!
+//! Refuses to be the fastest of either: it is small for many sessions, and not linear for one that stays in 65 536 rooms.
+
+use std::collections::BTreeMap;
+
+use crate::ids::{Lsn, RoomName};
+
+/// Stays up to which a list is searched. A tree has room for eleven as soon as it has one.
+const FEW: usize = 32;
+
+/// In one room, from a join to a leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stay {
+    pub(super) joined: Lsn,
+    /// [`LASTS`](Self::LASTS) until it is over.
+    pub(super) left: Lsn,
+}
+
+impl Stay {
+    /// Beyond every position.
+    pub(super) const LASTS: Lsn = Lsn(Lsn::END);
+
+    /// Whether an event at `lsn` fell into it.
+    pub(super) fn includes(&self, lsn: Lsn) -> bool {
+        self.joined < lsn && lsn < self.left
+    }
+}
+
+/// One session's stays.
+#[derive(Debug)]
+pub(super) enum Stays {
+    /// As they began.
+    Few(Vec<(RoomName, Stay)>),
+    /// By room and beginning: when each ended.
+    Many(BTreeMap<(RoomName, Lsn), Lsn>),
+}
+
+impl Default for Stays {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
+}
+
+impl Stays {
+    /// How many, of all rooms.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Few(list) => list.len(),
+            Self::Many(tree) => tree.len(),
+        }
+    }
+
+    /// All of them; those of one room in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&RoomName, Stay)> {
+        let (list, tree) = match self {
+            Self::Few(list) => (Some(list), None),
+            Self::Many(tree) => (None, Some(tree)),
+        };
+        let list = list.into_iter().flatten().map(|(room, stay)| (room, *stay));
+        list.chain(
+            tree.into_iter().flatten().map(|((room, joined), left)| (room, Stay { joined: *joined, left: *left })),
+        )
+    }
+
+    /// The newest of a room.
+    pub(super) fn newest(&self, room: &RoomName) -> Option<Stay> {
+        match self {
+            Self::Few(list) => list.iter().rev().find(|(known, _)| known == room).map(|(_, stay)| *stay),
+            Self::Many(tree) => {
+                let ((_, joined), left) =
+                    tree.range((room.clone(), Lsn(0))..=(room.clone(), Stay::LASTS)).next_back()?;
+                Some(Stay { joined: *joined, left: *left })
+            }
+        }
+    }
+
+    /// Whether an event at `lsn` fell into one of a room.
+    pub(super) fn include(&self, room: &RoomName, lsn: Lsn) -> bool {
+        match self {
+            Self::Few(list) => list.iter().any(|(known, stay)| known == room && stay.includes(lsn)),
+            Self::Many(tree) => {
+                // They do not overlap: only the last that began before can have lasted until then.
+                let began = tree.range((room.clone(), Lsn(0))..(room.clone(), lsn)).next_back();
+                began.is_some_and(|(_, left)| lsn < *left)
+            }
+        }
+    }
+
+    /// One that begins behind all others of its room.
+    pub(super) fn push(&mut self, room: RoomName, stay: Stay) {
+        match self {
+            Self::Few(list) if list.len() < FEW => {
+                // Most sessions are in one room, and a vector of one would make place for four.
+                if list.is_empty() {
+                    list.reserve_exact(1);
+                }
+                list.push((room, stay));
+            }
+            Self::Few(list) => {
+                let tree =
+                    list.drain(..).chain([(room, stay)]).map(|(room, Stay { joined, left })| ((room, joined), left));
+                *self = Self::Many(tree.collect());
+            }
+            Self::Many(tree) => drop(tree.insert((room, stay.joined), stay.left)),
+        }
+    }
+
+    /// The newest of a room ends at `lsn`, if it lasts.
+    pub(super) fn end(&mut self, room: &RoomName, lsn: Lsn) {
+        let newest = match self {
+            Self::Few(list) => list.iter_mut().rev().find(|(known, _)| known == room).map(|(_, stay)| &mut stay.left),
+            Self::Many(tree) => {
+                let of_room = tree.range_mut((room.clone(), Lsn(0))..=(room.clone(), Stay::LASTS));
+                of_room.map(|(_, left)| left).next_back()
+            }
+        };
+        if let Some(left) = newest.filter(|left| **left == Stay::LASTS) {
+            *left = lsn;
+        }
+    }
+
+    /// Forgets those that `keep` does not want.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&RoomName, Stay) -> bool) {
+        match self {
+            Self::Few(list) => list.retain(|(room, stay)| keep(room, *stay)),
+            Self::Many(tree) => {
+                tree.retain(|(room, joined), left| keep(room, Stay { joined: *joined, left: *left }));
+                // Half of what made it a tree, so that a session that goes in and out of one room does not rebuild it each time.
+                if tree.len() <= FEW / 2 {
+                    let mut list: Vec<_> = std::mem::take(tree)
+                        .into_iter()
+                        .map(|((room, joined), left)| (room, Stay { joined, left }))
+                        .collect();
+                    list.shrink_to_fit();
+                    *self = Self::Few(list);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Join(u8),
+        Leave(u8),
+        Forget(u8),
+    }
+
+    fn room(number: u8) -> RoomName {
+        RoomName::parse(&format!("room {number}")).unwrap()
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => (0..60u8).prop_map(Step::Join),
+            2 => (0..60u8).prop_map(Step::Leave),
+            1 => (0..60u8).prop_map(Step::Forget),
+        ];
+        proptest::collection::vec(step, 0..150)
+    }
+
+    proptest! {
+        #[test]
+        fn they_are_a_list_at_every_size(steps in steps()) {
+            let (mut stays, mut model) = (Stays::default(), Vec::<(RoomName, Stay)>::new());
+            for (at, step) in (1..).zip(steps) {
+                match step {
+                    Step::Join(n) => {
+                        let newest = model.iter().rev().find(|(known, _)| *known == room(n)).map(|(_, stay)| *stay);
+                        prop_assert_eq!(stays.newest(&room(n)), newest);
+                        if newest.is_none_or(|stay| stay.left != Stay::LASTS) {
+                            let stay = Stay { joined: Lsn(at), left: Stay::LASTS };
+                            stays.push(room(n), stay);
+                            model.push((room(n), stay));
+                        }
+                    }
+                    Step::Leave(n) => {
+                        stays.end(&room(n), Lsn(at));
+                        for (known, stay) in &mut model {
+                            if *known == room(n) && stay.left == Stay::LASTS {
+                                stay.left = Lsn(at);
+                            }
+                        }
+                    }
+                    Step::Forget(n) => {
+                        stays.retain(|known, _| *known >= room(n));
+                        model.retain(|(known, _)| *known >= room(n));
+                    }
+                }
+                prop_assert_eq!(stays.len(), model.len());
+            }
+            for n in 0..60 {
+                for lsn in (0..160).step_by(3).map(Lsn) {
+                    let is_in = model.iter().any(|(known, stay)| *known == room(n) && stay.includes(lsn));
+                    prop_assert_eq!(stays.include(&room(n), lsn), is_in);
+                }
+            }
+            let sorted = |mut all: Vec<(RoomName, Stay)>| {
+                all.sort_unstable_by(|a, b| (&a.0, a.1.joined).cmp(&(&b.0, b.1.joined)));
+                all
+            };
+            prop_assert_eq!(sorted(stays.iter().map(|(room, stay)| (room.clone(), stay)).collect()), sorted(model));
+        }
+    }
+}
