@@ -141,7 +141,9 @@ impl Record {
                     + session.data.as_ref().map_or(0, |data| data.len())
             }
             Entry::Data { data, .. } => data.as_ref().map_or(0, |data| data.len()),
-            Entry::Connect { .. } | Entry::Join { .. } | Entry::Leave { .. } | Entry::Disconnect { .. } => 0,
+            // Counted as if nobody shared it.
+            Entry::Join { room, .. } | Entry::Leave { room, .. } => room.as_str().len(),
+            Entry::Connect { .. } | Entry::Disconnect { .. } => 0,
         };
         size_of::<Self>() + entry
     }

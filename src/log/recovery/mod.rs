@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use self::places::Places;
 use self::session::Session;
-use super::{Entry, EventEntry, Journal, Record, SessionEntry};
+use super::{Entry, EventEntry, Journal, Record, RoomSpan, SessionEntry};
 use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, RoomName, SocketId};
 use crate::protocol::encoded::Message;
 use crate::protocol::socketio::packet::Packet;
@@ -206,7 +206,7 @@ impl Recovery {
                 }
             }
             Entry::Connect { pid, socket, namespace, at_unix_ms } => {
-                self.insert(Session::connected(*pid, *socket, namespace.clone(), *at_unix_ms, lsn));
+                self.insert(Session::connected(*pid, *socket, namespace.clone(), *at_unix_ms, lsn), &[]);
             }
             Entry::Join { socket, room } => self.join(socket, room, lsn),
             Entry::Leave { socket, room } => {
@@ -340,7 +340,7 @@ impl Recovery {
         (!session.has_lost_count).then_some((session, &mut self.places))
     }
 
-    fn insert(&mut self, session: Session) {
+    fn insert(&mut self, mut session: Session, rooms: &[RoomSpan]) {
         self.forget(&session.pid);
         if let Some(pid) = self.by_socket.get(&session.socket).copied() {
             self.forget(&pid);
@@ -349,7 +349,7 @@ impl Recovery {
             let Some((_, longest_away)) = self.away.first().copied() else { return };
             self.forget(&longest_away);
         }
-        session.enter(&mut self.places);
+        session.enter(rooms, &mut self.places);
         self.by_socket.insert(session.socket, session.pid);
         self.by_record.insert(session.record, session.pid);
         if !session.connected {
@@ -409,7 +409,7 @@ impl Recovery {
 
     fn carry(&mut self, entry: &SessionEntry, lsn: Lsn) {
         let known = self.sessions.get_mut(&entry.pid).filter(|session| session.socket == entry.socket);
-        let Some(session) = known else { return self.insert(Session::carried(entry, lsn)) };
+        let Some(session) = known else { return self.insert(Session::carried(entry, lsn), &entry.rooms) };
         if session.has_lost_count {
             return;
         }

@@ -57,8 +57,6 @@ impl Trail {
 /// Where events went: one room, one socket, or everybody in a namespace.
 #[derive(Debug, Default)]
 pub(super) struct Place {
-    /// Stays that are remembered of a room, sessions of a namespace; without any it is forgotten.
-    holders: usize,
     events: Trail,
     /// Those events that wanted an ack.
     asking: Trail,
@@ -92,8 +90,17 @@ impl Place {
 /// The places of one namespace.
 #[derive(Debug, Default)]
 struct Namespace {
+    /// Sessions in it; without any it is forgotten.
+    sessions: usize,
     everybody: Place,
-    rooms: HashMap<RoomName, Place>,
+    rooms: HashMap<RoomName, Held>,
+}
+
+/// A room, as long as a stay in it is remembered.
+#[derive(Debug, Default)]
+struct Held {
+    stays: usize,
+    place: Place,
 }
 
 /// All rooms and namespaces that some session knows. As many as sessions have rooms, which is what bounds them.
@@ -105,33 +112,34 @@ pub(super) struct Places {
 impl Places {
     /// A session begins in a namespace.
     pub(super) fn enter(&mut self, namespace: &NamespacePath) {
-        self.namespaces.entry(namespace.clone()).or_default().everybody.holders += 1;
+        self.namespaces.entry(namespace.clone()).or_default().sessions += 1;
     }
 
     /// A session is forgotten; it has released its rooms.
     pub(super) fn exit(&mut self, namespace: &NamespacePath) {
         let Some(known) = self.namespaces.get_mut(namespace) else { return };
-        known.everybody.holders = known.everybody.holders.saturating_sub(1);
-        if known.everybody.holders == 0 {
+        known.sessions = known.sessions.saturating_sub(1);
+        if known.sessions == 0 {
             self.namespaces.remove(namespace);
         }
     }
 
     /// A session that has entered the namespace stays in a room. Gives the name that all who know the room share.
+    #[must_use]
     pub(super) fn hold(&mut self, namespace: &NamespacePath, room: &RoomName) -> RoomName {
         let Some(known) = self.namespaces.get_mut(namespace) else { return room.clone() };
         let entry = known.rooms.entry(room.clone());
         let shared = entry.key().clone();
-        entry.or_default().holders += 1;
+        entry.or_default().stays += 1;
         shared
     }
 
     /// A stay is not remembered any more.
     pub(super) fn release(&mut self, namespace: &NamespacePath, room: &RoomName) {
         let Some(known) = self.namespaces.get_mut(namespace) else { return };
-        let Some(place) = known.rooms.get_mut(room) else { return };
-        place.holders = place.holders.saturating_sub(1);
-        if place.holders == 0 {
+        let Some(held) = known.rooms.get_mut(room) else { return };
+        held.stays = held.stays.saturating_sub(1);
+        if held.stays == 0 {
             known.rooms.remove(room);
         }
     }
@@ -143,8 +151,8 @@ impl Places {
             known.everybody.push(lsn, wants_ack);
         }
         for room in rooms {
-            if let Some(place) = known.rooms.get_mut(room) {
-                place.push(lsn, wants_ack);
+            if let Some(held) = known.rooms.get_mut(room) {
+                held.place.push(lsn, wants_ack);
             }
         }
     }
@@ -156,7 +164,7 @@ impl Places {
 
     /// A room of a namespace.
     pub(super) fn room(&self, namespace: &NamespacePath, room: &RoomName) -> Option<&Place> {
-        self.namespaces.get(namespace)?.rooms.get(room)
+        Some(&self.namespaces.get(namespace)?.rooms.get(room)?.place)
     }
 
     /// Places known: namespaces and rooms.

@@ -61,13 +61,10 @@ impl Session {
         }
     }
 
-    /// A session of which nothing is known but what its record at `lsn` says.
+    /// A session of which nothing is known but what its record at `lsn` says. Its rooms come with [`enter`](Self::enter).
     pub(super) fn carried(entry: &SessionEntry, lsn: Lsn) -> Self {
         let mut session =
             Self::connected(entry.pid, entry.socket, entry.namespace.clone(), entry.at_unix_ms, entry.position);
-        for RoomSpan { room, joined, left } in &entry.rooms {
-            session.stays.push(room.clone(), Stay { joined: *joined, left: left.unwrap_or(Stay::LASTS) });
-        }
         session.data = entry.data.clone();
         session.connected = entry.connected;
         (session.is_at_its_beginning, session.record) = (false, lsn);
@@ -92,11 +89,12 @@ impl Session {
         self.is_at_its_beginning && (offset.epoch != epoch || offset.lsn < self.position)
     }
 
-    /// Makes its places known.
-    pub(super) fn enter(&self, places: &mut Places) {
+    /// Makes its places known: its namespace, and the rooms in which it was.
+    pub(super) fn enter(&mut self, rooms: &[RoomSpan], places: &mut Places) {
         places.enter(&self.namespace);
-        for (room, _) in self.stays.iter() {
-            places.hold(&self.namespace, room);
+        for RoomSpan { room, joined, left } in rooms {
+            let stay = Stay { joined: *joined, left: left.unwrap_or(Stay::LASTS) };
+            self.stays.push(places.hold(&self.namespace, room), stay);
         }
     }
 

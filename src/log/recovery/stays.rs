@@ -30,7 +30,7 @@ impl Stay {
 /// One session's stays.
 #[derive(Debug)]
 pub(super) enum Stays {
-    /// As they began.
+    /// Those of one room as they began.
     Few(Vec<(RoomName, Stay)>),
     /// By room and beginning: when each ended.
     Many(BTreeMap<(RoomName, Lsn), Lsn>),
@@ -159,11 +159,27 @@ mod tests {
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
-            4 => (0..60u8).prop_map(Step::Join),
-            2 => (0..60u8).prop_map(Step::Leave),
+            60 => (0..60u8).prop_map(Step::Join),
+            30 => (0..60u8).prop_map(Step::Leave),
             1 => (0..60u8).prop_map(Step::Forget),
         ];
         proptest::collection::vec(step, 0..150)
+    }
+
+    #[test]
+    fn many_are_a_tree_until_they_are_few_again() {
+        let mut stays = Stays::default();
+        let lasting = |lsn| Stay { joined: Lsn(lsn), left: Stay::LASTS };
+        (0..40).for_each(|n| stays.push(room(n), lasting(1)));
+        assert!(matches!(stays, Stays::Many(_)));
+        stays.end(&room(7), Lsn(5));
+        stays.push(room(7), lasting(8));
+        assert_eq!(stays.newest(&room(7)), Some(lasting(8)));
+        let heard: Vec<_> = (0..12).filter(|lsn| stays.include(&room(7), Lsn(*lsn))).collect();
+        assert_eq!(heard, [2, 3, 4, 9, 10, 11]);
+        stays.retain(|known, _| (0..10).any(|n| *known == room(n)));
+        assert!(matches!(stays, Stays::Few(_)));
+        assert_eq!((stays.len(), stays.newest(&room(7))), (11, Some(lasting(8))));
     }
 
     proptest! {
