@@ -28,7 +28,7 @@ impl Ack {
         let Some((id, socket)) = self.wanted else { return Ok(()) };
         let core = socket.core();
         let args = core.encode(&data)?;
-        let message = Draft::ack(core.parser, socket.path().clone(), id, args.json(), args.attachments.clone());
+        let message = Draft::ack(core.parser, socket.path().clone(), id, args.json(), args.attachments.to_vec());
         let request = Request::Acknowledge { socket: socket.id(), message };
         socket.link().request(request).map_err(|_| EmitError::Disconnected)
     }

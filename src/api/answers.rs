@@ -20,7 +20,7 @@ impl<R: FromArgs> Answers<R> {
         let mut missing: Vec<_> = collected.missing.into_iter().map(|(socket, why)| (socket, why.into())).collect();
         let mut answers = Vec::with_capacity(collected.answers.len());
         for (socket, args) in collected.answers {
-            match R::from_args(&args) {
+            match R::from_args(args) {
                 Ok(answer) => answers.push((socket, answer)),
                 Err(error) => missing.push((socket, AckError::Data(error))),
             }

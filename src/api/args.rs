@@ -2,6 +2,7 @@
 //!
 //! No arity macros: serde itself tells a tuple from everything else.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
@@ -18,37 +19,37 @@ use crate::protocol::socketio::packet::Args;
 /// A tuple takes the arguments one by one and ignores further ones; any other type takes the first argument.
 pub trait FromArgs: Sized {
     /// Reads the arguments.
-    fn from_args(args: &Args) -> Result<Self, Error>;
+    fn from_args(args: Args) -> Result<Self, Error>;
 }
 
 impl FromArgs for Args {
-    fn from_args(args: &Args) -> Result<Self, Error> {
-        Ok(args.clone())
+    fn from_args(args: Args) -> Result<Self, Error> {
+        Ok(args)
     }
 }
 
 impl<T: DeserializeOwned> FromArgs for T {
-    fn from_args(args: &Args) -> Result<Self, Error> {
-        T::deserialize(ArgsDeserializer(args))
+    fn from_args(args: Args) -> Result<Self, Error> {
+        T::deserialize(ArgsDeserializer(&args))
     }
 }
 
 /// A type that can be sent as the arguments of an event: any [`Serialize`] type, or [`Args`] as they came.
 pub trait ToArgs {
     /// Writes the arguments.
-    fn to_args(&self) -> Result<OutgoingArgs, Error>;
+    fn to_args(&self) -> Result<OutgoingArgs<'_>, Error>;
 }
 
 /// Arguments as JSON, joined by commas, with their attachments.
 #[derive(Debug)]
-pub struct OutgoingArgs {
-    json: String,
+pub struct OutgoingArgs<'a> {
+    json: Cow<'a, str>,
     inside: Range<usize>,
     /// Binary data that placeholders in the JSON refer to.
-    pub(crate) attachments: Vec<Bytes>,
+    pub(crate) attachments: &'a [Bytes],
 }
 
-impl OutgoingArgs {
+impl OutgoingArgs<'_> {
     /// The arguments joined by commas.
     pub(crate) fn json(&self) -> &str {
         &self.json[self.inside.clone()]
@@ -56,27 +57,27 @@ impl OutgoingArgs {
 }
 
 impl ToArgs for Args {
-    fn to_args(&self) -> Result<OutgoingArgs, Error> {
-        let json = self.json().to_owned();
-        Ok(OutgoingArgs { inside: 0..json.len(), json, attachments: self.attachments().to_vec() })
+    fn to_args(&self) -> Result<OutgoingArgs<'_>, Error> {
+        let json = self.json();
+        Ok(OutgoingArgs { inside: 0..json.len(), json: json.into(), attachments: self.attachments() })
     }
 }
 
 impl ToArgs for &Args {
-    fn to_args(&self) -> Result<OutgoingArgs, Error> {
+    fn to_args(&self) -> Result<OutgoingArgs<'_>, Error> {
         (**self).to_args()
     }
 }
 
 impl<T: Serialize> ToArgs for T {
-    fn to_args(&self) -> Result<OutgoingArgs, Error> {
+    fn to_args(&self) -> Result<OutgoingArgs<'_>, Error> {
         let json = serde_json::to_string(self)?;
         let inside = match self.serialize(ShapeProbe) {
             Err(Shape::Tuple) => 1..json.len() - 1,
             Err(Shape::Unit) => 0..0,
             Err(Shape::One) | Ok(()) => 0..json.len(),
         };
-        Ok(OutgoingArgs { json, inside, attachments: Vec::new() })
+        Ok(OutgoingArgs { json: json.into(), inside, attachments: &[] })
     }
 }
 
@@ -293,20 +294,20 @@ mod tests {
 
     #[test]
     fn arguments_are_read_by_the_shape_of_the_type() {
-        assert_eq!(Chat::from_args(&args(&[r#"{"text":"hi"}"#])).unwrap(), Chat { text: "hi".into() });
-        assert_eq!(<(u8, String)>::from_args(&args(&["1", r#""a""#, "null"])).unwrap(), (1, "a".into()));
-        assert_eq!(Vec::<u8>::from_args(&args(&["[1,2]"])).unwrap(), [1, 2]);
-        assert_eq!(Option::<u8>::from_args(&args(&[])).unwrap(), None);
-        assert_eq!(Option::<u8>::from_args(&args(&["7"])).unwrap(), Some(7));
-        assert_eq!(Level::from_args(&args(&[r#""Low""#])).unwrap(), Level::Low);
-        <()>::from_args(&args(&[])).unwrap();
-        assert_eq!(Args::from_args(&args(&["1"])).unwrap(), args(&["1"]));
+        assert_eq!(Chat::from_args(args(&[r#"{"text":"hi"}"#])).unwrap(), Chat { text: "hi".into() });
+        assert_eq!(<(u8, String)>::from_args(args(&["1", r#""a""#, "null"])).unwrap(), (1, "a".into()));
+        assert_eq!(Vec::<u8>::from_args(args(&["[1,2]"])).unwrap(), [1, 2]);
+        assert_eq!(Option::<u8>::from_args(args(&[])).unwrap(), None);
+        assert_eq!(Option::<u8>::from_args(args(&["7"])).unwrap(), Some(7));
+        assert_eq!(Level::from_args(args(&[r#""Low""#])).unwrap(), Level::Low);
+        <()>::from_args(args(&[])).unwrap();
+        assert_eq!(Args::from_args(args(&["1"])).unwrap(), args(&["1"]));
     }
 
     #[test]
     fn missing_or_wrong_arguments_are_errors() {
-        assert!(u8::from_args(&args(&[])).unwrap_err().to_string().contains("argument 1 is missing"));
-        assert!(<(u8, u8)>::from_args(&args(&["1"])).is_err());
-        assert!(u8::from_args(&args(&[r#""a""#])).is_err());
+        assert!(u8::from_args(args(&[])).unwrap_err().to_string().contains("argument 1 is missing"));
+        assert!(<(u8, u8)>::from_args(args(&["1"])).is_err());
+        assert!(u8::from_args(args(&[r#""a""#])).is_err());
     }
 }

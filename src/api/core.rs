@@ -80,11 +80,11 @@ impl Core {
         }
         let args = self.encode(data)?;
         let hole = token_hole && self.recovery;
-        Ok(Draft::event(self.parser, namespace.clone(), name, args.json(), args.attachments.clone(), hole))
+        Ok(Draft::event(self.parser, namespace.clone(), name, args.json(), args.attachments.to_vec(), hole))
     }
 
     /// Writes arguments, with no more attachments than a client accepts: the JavaScript parser refuses a packet with more.
-    pub(crate) fn encode(&self, data: &impl ToArgs) -> Result<OutgoingArgs, EmitError> {
+    pub(crate) fn encode<'a>(&self, data: &'a impl ToArgs) -> Result<OutgoingArgs<'a>, EmitError> {
         let args = data.to_args()?;
         let (count, limit) = (args.attachments.len(), self.parser.attachments_max());
         if count > limit {

@@ -186,7 +186,7 @@ where
     F: Fn(Socket, Event<T>) -> R + Send + Sync + 'static,
     R: Future<Output = Result<(), HandlerError>> + 'static,
 {
-    Arc::new(move |socket, event: Event<Args>| match T::from_args(&event.data) {
+    Arc::new(move |socket, event: Event<Args>| match T::from_args(event.data) {
         Ok(data) => Box::pin(handler(socket, Event::new(event.name, data, event.ack))),
         Err(error) => Box::pin(std::future::ready(Err(error.into()))),
     })

@@ -210,7 +210,7 @@ impl Socket {
             Err(RequestError::ClientGone) => return Err(AckError::Gone),
             Err(error) => return Err(AckError::Emit(error.into())),
         };
-        R::from_args(&args).map_err(AckError::Data)
+        R::from_args(args).map_err(AckError::Data)
     }
 
     /// Joins a room. When this returns, the socket gets what is emitted to the room from here on.

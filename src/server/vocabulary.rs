@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::rate::{self, Rate};
 use super::replies::{Failure, Published, Refused};
+use crate::api::ack::Ack;
 use crate::api::args::ToArgs;
 use crate::api::error::HandlerError;
 use crate::api::event::Event;
@@ -30,7 +31,7 @@ pub fn install(namespace: Namespace, events_per_second: Option<NonZeroU32>) -> N
         .on_unhandled(move |socket, event: Event<Args>| async move {
             let message = format!("event {:?} is not one of join, leave, publish, members, echo", &*event.name);
             let failure = spend(&socket, limit).err().unwrap_or(Failure { code: "unknown_event", message });
-            answer(&socket, event, Err::<(), _>(failure)).await
+            answer(&socket, event.ack, Err::<(), _>(failure)).await
         })
         .on_disconnect(move |socket, _| async move {
             if limit.is_some() {
@@ -53,10 +54,10 @@ where
 {
     namespace.on(name, move |socket, event: Event<Args>| async move {
         let done = match spend(&socket, limit) {
-            Ok(()) => handler(socket.clone(), event.data.clone()).await,
+            Ok(()) => handler(socket.clone(), event.data).await,
             Err(failure) => Err(failure),
         };
-        answer(&socket, event, done).await
+        answer(&socket, event.ack, done).await
     })
 }
 
@@ -168,10 +169,10 @@ fn refuse_durable(options: Option<&str>) -> Result<(), Failure> {
 }
 
 /// Answers in the ack; a failure that nobody asked to hear of goes out as an event.
-async fn answer<T: ToArgs>(socket: &Socket, event: Event<Args>, done: Result<T, Failure>) -> Result<(), HandlerError> {
+async fn answer<T: ToArgs>(socket: &Socket, ack: Ack, done: Result<T, Failure>) -> Result<(), HandlerError> {
     match done {
-        Ok(reply) => event.ack.send(reply)?,
-        Err(error) if event.ack.is_wanted() => event.ack.send(Refused { error })?,
+        Ok(reply) => ack.send(reply)?,
+        Err(error) if ack.is_wanted() => ack.send(Refused { error })?,
         // A client that floods must not be answered with a flood.
         Err(error) if error.code == RATE_LIMITED && !rate::may_complain(socket.id(), Instant::now()) => {}
         Err(error) => socket.emit("stentor:error", Refused { error }).await?,

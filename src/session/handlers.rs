@@ -2,10 +2,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
 use tokio::sync::oneshot;
@@ -14,15 +14,16 @@ use super::admission::refusal_packet;
 use super::{Presence, Session};
 use crate::api::ack::Ack;
 use crate::api::current::InSession;
-use crate::api::error::ConnectError;
+use crate::api::error::{ConnectError, HandlerError};
 use crate::api::event::{Event, Leaving};
 use crate::api::handler::{Handler, Running};
-use crate::ids::{RoomName, SocketId};
+use crate::ids::{RoomName, SessionId, SocketId};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::protocol::encoded::Message;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Packet;
 use crate::state::session::ClientEvent;
+use crate::worker::Worker;
 
 /// How many handlers of a session run, and whether the session wants to know when one ends.
 pub(super) struct RunningHandlers {
@@ -236,56 +237,78 @@ impl Session {
 
     /// Starts a handler in a task of its own. Tasks are first polled in the order in which they were spawned, so handlers
     /// start in arrival order. They run to completion also when the session has ended.
-    fn spawn(&self, socket: SocketId, name: ByteString, start: impl FnOnce() -> Running + 'static) {
-        actix::spawn(self.supervised(socket, name, start));
+    fn spawn(&self, socket: SocketId, name: ByteString, start: impl FnOnce() -> Running + Unpin + 'static) {
+        let (supervisor, handler) = self.supervised(socket, name, start);
+        actix::spawn(async move {
+            let begun = Instant::now();
+            supervisor.ended(handler.await, begun.elapsed());
+        });
     }
 
     /// Runs the handler of an event as far as it gets without waiting; only one that waits gets a task. Most never do, and cost no
     /// turn of the executor. As many of them in a row as may run beside each other; then what they asked for comes first.
-    fn run(&self, socket: SocketId, name: ByteString, start: impl FnOnce() -> Running + 'static) {
-        let mut handler = Box::pin(self.supervised(socket, name, start));
-        // A task polls it again at once, with a waker that wakes.
-        if handler.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            actix::spawn(handler);
+    fn run(&self, socket: SocketId, name: ByteString, start: impl FnOnce() -> Running + Unpin + 'static) {
+        let (supervisor, mut handler) = self.supervised(socket, name, start);
+        let begun = Instant::now();
+        let Poll::Ready(outcome) = Pin::new(&mut handler).poll(&mut Context::from_waker(Waker::noop())) else {
+            // A task polls it again at once, with a waker that wakes.
+            actix::spawn(async move { supervisor.ended(handler.await, begun.elapsed()) });
             return;
-        }
+        };
+        supervisor.ended(outcome, begun.elapsed());
         self.running.at_once.set(self.running.at_once.get() + 1);
         if self.running.at_once.get() == self.core.limits.handlers_pending_max {
             let _ = self.link.post(SessionCommand::Pause);
         }
     }
 
-    /// A handler whose end is counted and whose failure is told.
-    fn supervised(
+    /// A handler, and who is to be told how it ended.
+    fn supervised<F: FnOnce() -> Running + Unpin>(
         &self,
         socket: SocketId,
         name: ByteString,
-        start: impl FnOnce() -> Running + 'static,
-    ) -> impl Future<Output = ()> + 'static {
-        let guard = self.running.begin(name.clone());
-        let (server, link, id) = (self.core.identity(), self.link.clone(), self.registration.id);
-        let worker = self.registration.worker.clone();
-        async move {
-            let _guard = guard;
-            let begun = Instant::now();
-            let running = pin!(CatchUnwind(pin!(async move { start().await })));
-            let outcome = InSession::new(server, link.clone(), running).await;
-            let metrics = worker.metrics();
-            metrics.handled(begun.elapsed());
-            match outcome {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    metrics.handlers_failed.add(1);
-                    if error.is_of_a_client_that_left() {
-                        log::debug!("handler failed, its client has left sid={id:?} handler={name:?} error={error}");
-                    } else if let Some(skipped) = worker.complaints().handler_failed.is_due(Instant::now()) {
-                        log::warn!("handler failed sid={id:?} handler={name:?} skipped={skipped} error={error}");
-                    }
+        start: F,
+    ) -> (Supervisor, InSession<Guarded<F>>) {
+        let supervisor = Supervisor {
+            _running: self.running.begin(name.clone()),
+            worker: self.registration.worker.clone(),
+            link: self.link.clone(),
+            session: self.registration.id,
+            socket,
+            name,
+        };
+        (supervisor, InSession::new(self.core.identity(), self.link.clone(), Guarded::Not(Some(start))))
+    }
+}
+
+/// Counts a handler until it has ended, and tells how.
+struct Supervisor {
+    _running: RunningHandler,
+    worker: Rc<Worker>,
+    link: SessionLink,
+    session: SessionId,
+    socket: SocketId,
+    name: ByteString,
+}
+
+impl Supervisor {
+    fn ended(self, outcome: Result<Result<(), HandlerError>, Panicked>, took: Duration) {
+        let Self { worker, link, session, socket, name, .. } = &self;
+        let metrics = worker.metrics();
+        metrics.handled(took);
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                metrics.handlers_failed.add(1);
+                if error.is_of_a_client_that_left() {
+                    log::debug!("handler failed, its client has left sid={session:?} handler={name:?} error={error}");
+                } else if let Some(skipped) = worker.complaints().handler_failed.is_due(Instant::now()) {
+                    log::warn!("handler failed sid={session:?} handler={name:?} skipped={skipped} error={error}");
                 }
-                Err(Panicked) => {
-                    metrics.handlers_panicked.add(1);
-                    let _ = link.post(SessionCommand::HandlerPanicked { socket, handler: name.to_string() });
-                }
+            }
+            Err(Panicked) => {
+                metrics.handlers_panicked.add(1);
+                let _ = link.post(SessionCommand::HandlerPanicked { socket: *socket, handler: name.to_string() });
             }
         }
     }
@@ -293,16 +316,28 @@ impl Session {
 
 struct Panicked;
 
-/// A handler whose panic is a value.
-struct CatchUnwind<F>(F);
+/// A handler that starts when it is first polled, and whose panic is a value.
+enum Guarded<F> {
+    /// Not yet. None once it has been tried.
+    Not(Option<F>),
+    Running(Running),
+}
 
-impl<F: Future + Unpin> Future for CatchUnwind<F> {
-    type Output = Result<F::Output, Panicked>;
+impl<F: FnOnce() -> Running + Unpin> Future for Guarded<F> {
+    type Output = Result<Result<(), HandlerError>, Panicked>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut self.0).poll(cx))) {
-            Ok(poll) => poll.map(Ok),
-            Err(_) => Poll::Ready(Err(Panicked)),
-        }
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            if let Self::Not(start) = &mut *self
+                && let Some(start) = start.take()
+            {
+                *self = Self::Running(start());
+            }
+            match &mut *self {
+                Self::Running(running) => running.as_mut().poll(cx).map(Ok),
+                Self::Not(_) => Poll::Ready(Err(Panicked)),
+            }
+        }));
+        polled.unwrap_or(Poll::Ready(Err(Panicked)))
     }
 }

@@ -8,7 +8,7 @@ use serde::Deserializer;
 use serde::de::{SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::packet::{Span, span};
+use super::packet::{Spans, span};
 use super::{DecodeError, NESTING_MAX};
 
 /// The elements of an array, as places in its text.
@@ -19,7 +19,7 @@ pub(super) struct Elements<'t> {
     /// The text from the first remaining element to the last.
     pub(super) rest: &'t str,
     /// The remaining elements, relative to `rest`.
-    pub(super) spans: Vec<Span>,
+    pub(super) spans: Spans,
 }
 
 /// Which elements of an array are arguments.
@@ -203,11 +203,11 @@ mod tests {
         let found = elements("[ \"a\" , 1,\n {\"é\":[2 ]} ] ", Head::Name).expect("an array");
         assert_eq!(found.head, Some("\"a\""));
         assert_eq!(found.rest, "1,\n {\"é\":[2 ]}");
-        assert_eq!(found.spans, [(0, 1), (4, 15)]);
+        assert_eq!(found.spans[..], [(0, 1), (4, 15)]);
 
         let found = elements("[7,8]", Head::None).expect("an array");
         assert_eq!((found.head, found.rest), (None, "7,8"));
-        assert_eq!(found.spans, [(0, 1), (2, 3)]);
+        assert_eq!(found.spans[..], [(0, 1), (2, 3)]);
 
         let found = elements("[]", Head::Name).expect("an array");
         assert_eq!((found.head, found.rest), (None, ""));

@@ -4,11 +4,15 @@
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use smallvec::SmallVec;
 
 use crate::ids::NamespacePath;
 
 /// Where an argument starts and ends, in bytes from the start of the arguments' text.
 pub(super) type Span = (u32, u32);
+
+/// Those of nearly every packet need no memory of their own.
+pub(super) type Spans = SmallVec<[Span; 2]>;
 
 /// The arguments of an event or an ack: JSON passed through as text, never parsed and printed again, plus the binary
 /// attachments that its placeholders stand for.
@@ -19,14 +23,14 @@ pub struct Args {
     /// The arguments and what stands between them, without brackets and without the event's name.
     text: ByteString,
     /// One for each argument, ascending, within `text`. Each is one JSON value without whitespace around it.
-    spans: Vec<Span>,
+    spans: Spans,
     /// All attachments of the packet; a placeholder's `num` is an index into them.
     attachments: Vec<Bytes>,
 }
 
 impl Args {
     /// Arguments without attachments; `spans` must be as the field says.
-    pub(super) fn new(text: ByteString, spans: Vec<Span>) -> Self {
+    pub(super) fn new(text: ByteString, spans: Spans) -> Self {
         Self { text, spans, attachments: Vec::new() }
     }
 
@@ -36,7 +40,7 @@ impl Args {
     /// on the wire. Text beyond 4 GiB is not addressable: `get` does not find the arguments there.
     pub fn from_elements<I: IntoIterator<Item = String>>(elements: I) -> Self {
         let mut text = String::new();
-        let mut spans = Vec::new();
+        let mut spans = Spans::new();
         for element in elements {
             if !spans.is_empty() {
                 text.push(',');
@@ -113,7 +117,7 @@ impl Args {
 
     /// The first `n` arguments, sharing text and attachments with these.
     pub(crate) fn first(&self, n: usize) -> Self {
-        let spans = self.spans.get(..n).unwrap_or(&self.spans).to_vec();
+        let spans = Spans::from(self.spans.get(..n).unwrap_or(&self.spans));
         let end = spans.last().map_or(0, |last| last.1);
         let text = self.text.slice_ref(self.text.get(..end as usize).unwrap_or_default());
         Self::new(text, spans).with_attachments(self.attachments.clone())

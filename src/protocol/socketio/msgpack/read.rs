@@ -7,7 +7,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::super::event_name::event_name;
-use super::super::packet::{Args, Packet, span};
+use super::super::packet::{Args, Packet, Spans, span};
 use super::super::{DecodeError, NESTING_MAX};
 use super::ATTACHMENTS_MAX;
 use crate::ids::NamespacePath;
@@ -142,7 +142,7 @@ impl Transcript<'_> {
     /// Appends the next `count` values, which become the arguments, and gives all text with them.
     fn arguments(mut self, count: u32) -> Result<(ByteString, Args), DecodeError> {
         let start = self.json.len();
-        let mut spans = Vec::new();
+        let mut spans = Spans::new();
         for _ in 0..count {
             if !spans.is_empty() {
                 self.json.push(',');
