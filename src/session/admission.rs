@@ -242,12 +242,12 @@ impl Session {
         self.presences.remove(at);
         self.state.gone(socket);
         self.inbox.forget(&socket);
-        self.gate.push(Instant::now(), OwnPacket::Sealed(packet.into()));
+        self.gate.push(Instant::now, OwnPacket::Sealed(packet.into()));
     }
 
     fn refuse_connect(&mut self, namespace: &NamespacePath, error: &ConnectError) {
         log::debug!("connect refused sid={:?} namespace={namespace} error=\"{error}\"", self.registration.id);
-        self.gate.push(Instant::now(), OwnPacket::Sealed(refusal_packet(self.core.parser, namespace, error).into()));
+        self.gate.push(Instant::now, OwnPacket::Sealed(refusal_packet(self.core.parser, namespace, error).into()));
     }
 
     /// The hub answered a command of this session.

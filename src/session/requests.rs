@@ -20,6 +20,12 @@ impl Session {
         if self.is_ending() {
             return self.pass_on(request);
         }
+        if let Request::Acknowledge { socket, message } = request {
+            if self.has(socket) {
+                self.gate.push(Instant::now, OwnPacket::Sealed(message));
+            }
+            return;
+        }
         let now = Instant::now();
         match request {
             Request::Broadcast { target, draft, grade, done } => {
@@ -65,9 +71,6 @@ impl Session {
                 }
             }
             Request::Register { socket, registration } => self.register(socket, registration),
-            Request::Acknowledge { socket, message } if self.has(socket) => {
-                self.gate.push(now, OwnPacket::Sealed(message));
-            }
             Request::Join { socket, room, done } if self.has(socket) => {
                 self.gate.submit(now, room.as_str().len(), Waiter::Join(done), move |from| HubCommand::Join {
                     from,
@@ -132,7 +135,7 @@ impl Session {
                 .gate
                 .submit(now, packet.byte_len(), Waiter::Emit(done), move |from| HubCommand::Pass { from, packet });
         }
-        self.gate.push(now, packet);
+        self.gate.push(|| now, packet);
         if self.registration.worker.is_congested(self.registration.slot) {
             self.congested.push_back((now + self.core.limits.credit_timeout, done));
         } else {
@@ -152,7 +155,7 @@ impl Session {
     /// An emit that wants an ack takes the same ways as one that does not.
     fn call(&mut self, socket: SocketId, (draft, grade): (Draft, Grade), id: u64, now: Instant) {
         if !self.core.recovery && grade != Grade::Volatile {
-            return self.gate.push(now, OwnPacket::Sealed(draft.seal(Some(id), None)));
+            return self.gate.push(|| now, OwnPacket::Sealed(draft.seal(Some(id), None)));
         }
         let target = Target::socket(socket);
         // Nobody waits for the hub here: the answer that counts is the client's, and that one has its own deadline.
@@ -181,7 +184,7 @@ impl Session {
         for socket in sockets {
             if let Some(presence) = self.presence(socket) {
                 let packet = disconnect(self.core.parser, presence.socket.path());
-                self.gate.push(now, OwnPacket::Sealed(packet.into()));
+                self.gate.push(|| now, OwnPacket::Sealed(packet.into()));
                 self.detach(socket, DisconnectReason::ServerNamespaceDisconnect);
             }
         }

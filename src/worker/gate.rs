@@ -183,12 +183,14 @@ impl Gate {
     }
 
     /// Puts a packet into the sender's own outbox, behind everything submitted before.
-    pub(crate) fn push(&mut self, now: Instant, packet: OwnPacket) {
+    ///
+    /// `now` is asked for what has to wait, and not for an ack that can go at once: there may be one for each event.
+    pub(crate) fn push(&mut self, now: impl FnOnce() -> Instant, packet: OwnPacket) {
         if self.is_settled() {
             return self.worker.push(self.slot, packet);
         }
         let bytes = packet.byte_len();
-        self.submit(now, bytes, Waiter::Nobody, move |from| HubCommand::Pass { from, packet });
+        self.submit(now(), bytes, Waiter::Nobody, move |from| HubCommand::Pass { from, packet });
     }
 
     /// The hub answered. Returns the socket that is now connected, or refused, if that was the question.

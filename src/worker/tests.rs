@@ -286,7 +286,7 @@ fn a_gate_that_closes_still_says_which_sockets_have_gone() {
         let socket = SocketId::from_random([1; 15]);
         let packet = || OwnPacket::Sealed(Encoded::text("x").into());
         gate.submit(now, 1, Waiter::Nobody, move |from| HubCommand::Pass { from, packet: packet() });
-        gate.push(now, packet());
+        gate.push(|| now, packet());
         let slot = rig.slot;
         gate.submit_free(HubCommand::Disconnect { slot, socket, forever: false, rooms: None });
         assert_eq!(rig.heard().await, ["pass"], "the second packet has no credit, and the rest keeps its place");
