@@ -14,7 +14,7 @@ thread_local! {
 }
 
 /// A session, and the server to which it belongs.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Current {
     server: usize,
     link: SessionLink,
@@ -27,14 +27,15 @@ pub(crate) fn session(server: usize) -> Option<SessionLink> {
 
 /// A future that has a current session whenever it is polled.
 pub(crate) struct InSession<F> {
-    current: Current,
+    /// None while it is polled.
+    current: Option<Current>,
     future: F,
 }
 
 impl<F: Future + Unpin> InSession<F> {
     /// Wraps `future` for a session of a server.
     pub(crate) fn new(server: usize, link: SessionLink, future: F) -> Self {
-        Self { current: Current { server, link }, future }
+        Self { current: Some(Current { server, link }), future }
     }
 }
 
@@ -42,17 +43,21 @@ impl<F: Future + Unpin> Future for InSession<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let before = CURRENT.replace(Some(self.current.clone()));
-        let _restore = Restore(before);
-        Pin::new(&mut self.future).poll(cx)
+        let Self { current, future } = &mut *self;
+        let before = CURRENT.replace(current.take());
+        let _restore = Restore { before, current };
+        Pin::new(future).poll(cx)
     }
 }
 
 /// Also when the handler panics.
-struct Restore(Option<Current>);
+struct Restore<'a> {
+    before: Option<Current>,
+    current: &'a mut Option<Current>,
+}
 
-impl Drop for Restore {
+impl Drop for Restore<'_> {
     fn drop(&mut self) {
-        CURRENT.set(self.0.take());
+        *self.current = CURRENT.replace(self.before.take());
     }
 }

@@ -270,9 +270,8 @@ impl Session {
         start: F,
     ) -> (Supervisor, InSession<Guarded<F>>) {
         let supervisor = Supervisor {
-            _running: self.running.begin(name.clone()),
+            running: self.running.begin(name.clone()),
             worker: self.registration.worker.clone(),
-            link: self.link.clone(),
             session: self.registration.id,
             socket,
             name,
@@ -283,9 +282,8 @@ impl Session {
 
 /// Counts a handler until it has ended, and tells how.
 struct Supervisor {
-    _running: RunningHandler,
+    running: RunningHandler,
     worker: Rc<Worker>,
-    link: SessionLink,
     session: SessionId,
     socket: SocketId,
     name: ByteString,
@@ -293,7 +291,7 @@ struct Supervisor {
 
 impl Supervisor {
     fn ended(self, outcome: Result<Result<(), HandlerError>, Panicked>, took: Duration) {
-        let Self { worker, link, session, socket, name, .. } = &self;
+        let Self { running, worker, session, socket, name } = &self;
         let metrics = worker.metrics();
         metrics.handled(took);
         match outcome {
@@ -308,7 +306,8 @@ impl Supervisor {
             }
             Err(Panicked) => {
                 metrics.handlers_panicked.add(1);
-                let _ = link.post(SessionCommand::HandlerPanicked { socket: *socket, handler: name.to_string() });
+                let panicked = SessionCommand::HandlerPanicked { socket: *socket, handler: name.to_string() };
+                let _ = running.0.link.post(panicked);
             }
         }
     }
