@@ -34,7 +34,8 @@ impl<T: DeserializeOwned> FromArgs for T {
     }
 }
 
-/// A type that can be sent as the arguments of an event: any [`Serialize`] type, or [`Args`] as they came.
+/// A type that can be sent as the arguments of an event: any [`Serialize`] type, or [`Args`] as they came. One of your own hands on
+/// what it holds, `self.args.to_args()`, or what it makes, `(1, "a").to_args().map(OutgoingArgs::into_owned)`.
 pub trait ToArgs {
     /// Writes the arguments.
     fn to_args(&self) -> Result<OutgoingArgs<'_>, Error>;
@@ -46,10 +47,19 @@ pub struct OutgoingArgs<'a> {
     json: Cow<'a, str>,
     inside: Range<usize>,
     /// Binary data that placeholders in the JSON refer to.
-    pub(crate) attachments: &'a [Bytes],
+    pub(crate) attachments: Cow<'a, [Bytes]>,
 }
 
 impl OutgoingArgs<'_> {
+    /// The same in memory of its own: what a `to_args` can return that has made the values it sends.
+    pub fn into_owned(self) -> OutgoingArgs<'static> {
+        OutgoingArgs {
+            json: self.json.into_owned().into(),
+            inside: self.inside,
+            attachments: self.attachments.into_owned().into(),
+        }
+    }
+
     /// The arguments joined by commas.
     pub(crate) fn json(&self) -> &str {
         &self.json[self.inside.clone()]
@@ -59,7 +69,7 @@ impl OutgoingArgs<'_> {
 impl ToArgs for Args {
     fn to_args(&self) -> Result<OutgoingArgs<'_>, Error> {
         let json = self.json();
-        Ok(OutgoingArgs { inside: 0..json.len(), json: json.into(), attachments: self.attachments() })
+        Ok(OutgoingArgs { inside: 0..json.len(), json: json.into(), attachments: self.attachments().into() })
     }
 }
 
@@ -77,7 +87,7 @@ impl<T: Serialize> ToArgs for T {
             Err(Shape::Unit) => 0..0,
             Err(Shape::One) | Ok(()) => 0..json.len(),
         };
-        Ok(OutgoingArgs { json: json.into(), inside, attachments: &[] })
+        Ok(OutgoingArgs { json: json.into(), inside, attachments: Cow::default() })
     }
 }
 
@@ -302,6 +312,24 @@ mod tests {
         assert_eq!(Level::from_args(args(&[r#""Low""#])).unwrap(), Level::Low);
         <()>::from_args(args(&[])).unwrap();
         assert_eq!(Args::from_args(args(&["1"])).unwrap(), args(&["1"]));
+    }
+
+    #[test]
+    fn a_type_of_ones_own_hands_on_what_it_holds_or_makes() {
+        struct Held(Args);
+        impl ToArgs for Held {
+            fn to_args(&self) -> Result<OutgoingArgs<'_>, Error> {
+                self.0.to_args()
+            }
+        }
+        struct Made(u8);
+        impl ToArgs for Made {
+            fn to_args(&self) -> Result<OutgoingArgs<'_>, Error> {
+                (self.0, "made").to_args().map(OutgoingArgs::into_owned)
+            }
+        }
+        assert_eq!(written(Held(args(&["1", "{}"]))), "1,{}");
+        assert_eq!(written(Made(7)), r#"7,"made""#);
     }
 
     #[test]

@@ -61,3 +61,60 @@ impl Drop for Restore<'_> {
         *self.current = CURRENT.replace(self.before.take());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::task::Waker;
+
+    use super::*;
+    use crate::messages::socket::tests::socket;
+
+    fn in_session<F: Future + Unpin>(server: usize, future: F) -> InSession<F> {
+        InSession::new(server, socket(1).link.clone(), future)
+    }
+
+    fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+        Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn current() -> Option<usize> {
+        (1..=2).find(|server| session(*server).is_some())
+    }
+
+    #[test]
+    fn the_innermost_that_is_polled_is_current() {
+        let seen = RefCell::new(Vec::new());
+        let look = || seen.borrow_mut().push(current());
+        let mut outer = in_session(
+            1,
+            poll_fn(|_| {
+                look();
+                let mut inner = in_session(
+                    2,
+                    poll_fn(|_| {
+                        look();
+                        Poll::Ready(())
+                    }),
+                );
+                let _ = poll(&mut inner);
+                look();
+                Poll::<()>::Pending
+            }),
+        );
+        for _ in 0..2 {
+            assert!(poll(&mut outer).is_pending());
+            look();
+        }
+        let each = [Some(1), Some(2), Some(1), None];
+        assert_eq!(*seen.borrow(), [each, each].concat());
+    }
+
+    #[test]
+    fn who_panics_is_not_current_any_more() {
+        let mut bad = in_session(1, poll_fn(|_| -> Poll<()> { panic!("as a handler may") }));
+        catch_unwind(AssertUnwindSafe(|| poll(&mut bad))).unwrap_err();
+        assert_eq!(current(), None);
+    }
+}

@@ -131,17 +131,18 @@ pub(crate) struct RoomSpan {
 }
 
 impl Record {
-    /// Bytes that this record holds in memory, about; what bounds in memory count.
+    /// Bytes that this record holds in memory, about, names counted as if nobody shared them; what bounds in memory count.
     pub(crate) fn byte_len(&self) -> usize {
         let entry = match &self.entry {
-            Entry::Event(event) => size_of::<EventEntry>() + event.message.byte_len(),
+            Entry::Event(event) => {
+                let names = event.rooms.iter().chain(&event.except).map(|room| room.as_str().len());
+                size_of::<EventEntry>() + names.sum::<usize>() + event.message.byte_len()
+            }
             Entry::Session(session) => {
-                size_of::<SessionEntry>()
-                    + session.rooms.len() * size_of::<RoomSpan>()
-                    + session.data.as_ref().map_or(0, |data| data.len())
+                let rooms = session.rooms.iter().map(|span| size_of::<RoomSpan>() + span.room.as_str().len());
+                size_of::<SessionEntry>() + rooms.sum::<usize>() + session.data.as_ref().map_or(0, |data| data.len())
             }
             Entry::Data { data, .. } => data.as_ref().map_or(0, |data| data.len()),
-            // Counted as if nobody shared it.
             Entry::Join { room, .. } | Entry::Leave { room, .. } => room.as_str().len(),
             Entry::Connect { .. } | Entry::Disconnect { .. } => 0,
         };

@@ -1,6 +1,7 @@
 //! Starting the application's handlers, in arrival order, and holding events that may not start yet.
 
 use std::cell::{Cell, RefCell};
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -276,7 +277,7 @@ impl Session {
             socket,
             name,
         };
-        (supervisor, InSession::new(self.core.identity(), self.link.clone(), Guarded::Not(Some(start))))
+        (supervisor, InSession::new(self.core.identity(), self.link.clone(), Guarded::Waiting(start)))
     }
 }
 
@@ -315,11 +316,11 @@ impl Supervisor {
 
 struct Panicked;
 
-/// A handler that starts when it is first polled, and whose panic is a value.
+/// A handler that starts when it is first polled, and whose panic is a value; also that of a drop at its end.
 enum Guarded<F> {
-    /// Not yet. None once it has been tried.
-    Not(Option<F>),
+    Waiting(F),
     Running(Running),
+    Over,
 }
 
 impl<F: FnOnce() -> Running + Unpin> Future for Guarded<F> {
@@ -327,15 +328,16 @@ impl<F: FnOnce() -> Running + Unpin> Future for Guarded<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = catch_unwind(AssertUnwindSafe(|| {
-            if let Self::Not(start) = &mut *self
-                && let Some(start) = start.take()
-            {
-                *self = Self::Running(start());
+            let mut running = match mem::replace(&mut *self, Self::Over) {
+                Self::Waiting(start) => start(),
+                Self::Running(running) => running,
+                Self::Over => return Poll::Ready(Err(Panicked)),
+            };
+            let polled = running.as_mut().poll(cx);
+            if polled.is_pending() {
+                *self = Self::Running(running);
             }
-            match &mut *self {
-                Self::Running(running) => running.as_mut().poll(cx).map(Ok),
-                Self::Not(_) => Poll::Ready(Err(Panicked)),
-            }
+            polled.map(Ok)
         }));
         polled.unwrap_or(Poll::Ready(Err(Panicked)))
     }

@@ -20,6 +20,7 @@ impl Session {
         if self.is_ending() {
             return self.pass_on(request);
         }
+        // Before all others, and without the clock: there may be one for each event.
         if let Request::Acknowledge { socket, message } = request {
             if self.has(socket) {
                 self.gate.push(Instant::now, OwnPacket::Sealed(message));

@@ -183,8 +183,7 @@ impl Gate {
     }
 
     /// Puts a packet into the sender's own outbox, behind everything submitted before.
-    ///
-    /// `now` is asked for what has to wait, and not for an ack that can go at once: there may be one for each event.
+    /// `now` is asked only if it cannot go straight there.
     pub(crate) fn push(&mut self, now: impl FnOnce() -> Instant, packet: OwnPacket) {
         if self.is_settled() {
             return self.worker.push(self.slot, packet);

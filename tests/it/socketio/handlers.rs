@@ -1,7 +1,8 @@
 //! Handlers: when they start, in which order, and whom their panics hurt.
 
-use std::future::Ready;
+use std::future::{Ready, poll_fn};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use stentor::{Event, HandlerError, Socket};
@@ -244,6 +245,26 @@ fn a_post_that_fills_the_held_events_is_answered_once_there_is_room_again() {
     assert_eq!(posts.post(&target, "3").told(), (200, "ok"));
 }
 
+/// A future that is ready after so many polls, and keeps until then what panics when it is dropped.
+fn dropped_with_a_panic(mut waits: u32) -> impl Future<Output = Result<(), HandlerError>> {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("a handler that panics as it is dropped");
+        }
+    }
+    let bomb = Bomb;
+    poll_fn(move |cx| {
+        let Bomb = &bomb;
+        if waits == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        waits -= 1;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+}
+
 #[test]
 fn a_handler_that_panics_puts_its_socket_out_and_nothing_else() {
     let (tell, told) = report();
@@ -259,12 +280,14 @@ fn a_handler_that_panics_puts_its_socket_out_and_nothing_else() {
                 .on("panic later", |socket, _: Event<()>| async move {
                     socket.join("room").await?;
                     panic!("a handler that panics while it runs");
-                });
+                })
+                .on("panic when dropped", |_, _: Event<()>| dropped_with_a_panic(0))
+                .on("panic when dropped later", |_, _: Event<()>| dropped_with_a_panic(1));
         },
     );
     let mut other = hub.join(Transport::Websocket);
     on_every_transport(|transport| {
-        for event in ["panic at once", "panic later"] {
+        for event in ["panic at once", "panic later", "panic when dropped", "panic when dropped later"] {
             let mut client = hub.join(transport);
             client.send(&format!(r#"42["{event}"]"#));
             assert_eq!(told.next(), "server namespace disconnect", "{event}");
