@@ -27,7 +27,7 @@ pub fn encode(name: &str, arguments: &str, token: bool) -> Event {
 
 /// Decodes what a client said in one text frame; whether it was a whole packet of Socket.IO.
 pub fn is_packet(text: ByteString) -> bool {
-    let Ok(Packet::Message(text)) = Packet::decode_text(text) else { return false };
+    let Ok(Packet::Message(text)) = Packet::decode(text) else { return false };
     matches!(decode(text), Ok(Decoded::Complete(_)))
 }
 

@@ -133,7 +133,7 @@ impl<C> Stream for Reader<C> {
             line.reader.set(Some(cx.waker().clone()));
             return Poll::Pending;
         }
-        let packets: Result<_, _> = said.into_iter().map(Packet::decode_text).collect();
+        let packets: Result<_, _> = said.into_iter().map(Packet::decode).collect();
         Poll::Ready(Some(packets.map_or_else(|error| Incoming::Undecodable(error.to_string()), Incoming::Packets)))
     }
 }

@@ -9,6 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
 use thiserror::Error;
 
+use crate::protocol::engineio::packet::encode_binary;
 use crate::protocol::socketio::msgpack;
 use crate::protocol::socketio::packet::Packet;
 use crate::protocol::socketio::text::{self, Decoded};
@@ -120,6 +121,16 @@ impl Encoded {
     /// Whether this is a binary message.
     pub(crate) fn is_binary(&self) -> bool {
         self.frame[0] == OPCODE_BINARY
+    }
+
+    /// The same packet as text: a binary message becomes `b` and base64.
+    pub(crate) fn as_base64(&self) -> Self {
+        if !self.is_binary() {
+            return self.clone();
+        }
+        let mut text = Vec::new();
+        encode_binary(self.body(), &mut text);
+        Self::framed(OPCODE_TEXT, &text)
     }
 }
 

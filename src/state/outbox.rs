@@ -121,6 +121,15 @@ impl Outbox {
         self.control.front().or_else(|| self.events.front())
     }
 
+    /// Turns waiting binary packets into text, for a client that asked for base64. What has left in part stays as it is.
+    pub(crate) fn encode_base64(&mut self) {
+        for packet in self.events.iter_mut().filter(|packet| packet.is_binary()) {
+            let text = packet.as_base64();
+            self.event_bytes += text.frame().len() - packet.frame().len();
+            *packet = text;
+        }
+    }
+
     /// Lays the next frames, `count` at most, side by side for one vectored write.
     pub(crate) fn gather(&self, count: usize) -> SmallVec<[IoSlice<'_>; 8]> {
         let partial = self.partial.iter().map(|rest| &rest[..]);

@@ -3,6 +3,8 @@
 //! Refuses to decide what a packet means: whether a ping says `probe`, or a client may send an `open` at all, is the
 //! session's business.
 
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -28,18 +30,20 @@ pub(crate) enum Packet {
     Upgrade,
     /// `6`: nothing, so that a pending poll ends while an upgrade is under way.
     Noop,
-    /// Binary for the layer above: a binary frame on websocket, `b` and base64 in a payload.
+    /// Binary for the layer above: a binary frame on websocket, `b` and base64 in a text.
     Binary(Bytes),
 }
 
 impl Packet {
-    /// Decodes the text frame of a websocket: a type digit and data, without copying.
+    /// Decodes the text frame of a websocket, or one element of a polling payload: a type digit and data, without copying, or
+    /// `b` and base64, which is binary (on a websocket from clients with the option `forceBase64`).
     ///
-    /// `b…` is an unknown type here: on a websocket, binary comes in binary frames.
+    /// Base64 is read as Node reads it, with or without padding and in either alphabet; other characters are an error,
+    /// where Node skips them and hands on garbage.
     ///
     /// # Errors
-    /// [`DecodeError::Empty`] and [`DecodeError::UnknownType`].
-    pub(crate) fn decode_text(text: ByteString) -> Result<Self, DecodeError> {
+    /// [`DecodeError::Empty`], [`DecodeError::UnknownType`] and [`DecodeError::Base64`].
+    pub(crate) fn decode(text: ByteString) -> Result<Self, DecodeError> {
         let mut rest = text.chars();
         let kind = rest.next().ok_or(DecodeError::Empty)?;
         let data = || text.slice_ref(rest.as_str());
@@ -53,23 +57,8 @@ impl Packet {
             '4' => Ok(Self::Message(data())),
             '5' => Ok(Self::Upgrade),
             '6' => Ok(Self::Noop),
+            'b' => decode_base64(rest.as_str()).map(|data| Self::Binary(data.into())).map_err(DecodeError::Base64),
             found => Err(DecodeError::UnknownType { found }),
-        }
-    }
-
-    /// Decodes one element of a polling payload: as [`Packet::decode_text`], and `b` followed by base64 is binary.
-    ///
-    /// The base64 must be the standard alphabet with its padding, as every encoder of the protocol writes it; Node's
-    /// own decoder would skip over anything else and hand on garbage.
-    ///
-    /// # Errors
-    /// [`DecodeError::Empty`], [`DecodeError::UnknownType`] and [`DecodeError::Base64`].
-    pub(crate) fn decode_polled(text: ByteString) -> Result<Self, DecodeError> {
-        match text.strip_prefix('b') {
-            Some(base64) => {
-                BASE64_STANDARD.decode(base64).map(|data| Self::Binary(data.into())).map_err(DecodeError::Base64)
-            }
-            None => Self::decode_text(text),
         }
     }
 
@@ -82,7 +71,7 @@ impl Packet {
         }
     }
 
-    /// Appends the packet as one element of a polling payload; the inverse of [`Packet::decode_polled`].
+    /// Appends the packet as one element of a polling payload; the inverse of [`Packet::decode`].
     #[cfg(any(test, fuzzing))]
     pub(crate) fn encode_polled(&self, out: &mut Vec<u8>) {
         let (kind, data): (u8, &[u8]) = match self {
@@ -100,8 +89,23 @@ impl Packet {
     }
 }
 
-/// Appends binary as it stands in a payload.
-pub(super) fn encode_binary(data: &[u8], out: &mut Vec<u8>) {
+/// The standard alphabet; padding and spare bits do not matter.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+fn decode_base64(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
+    if text.contains(['-', '_']) {
+        return LENIENT.decode(text.replace('-', "+").replace('_', "/"));
+    }
+    LENIENT.decode(text)
+}
+
+/// Appends binary as it stands in a text.
+pub(in crate::protocol) fn encode_binary(data: &[u8], out: &mut Vec<u8>) {
     out.push(b'b');
     out.extend_from_slice(BASE64_STANDARD.encode(data).as_bytes());
 }
@@ -113,11 +117,7 @@ pub(super) mod tests {
     use super::*;
 
     fn text(text: &'static str) -> Result<Packet, DecodeError> {
-        Packet::decode_text(ByteString::from_static(text))
-    }
-
-    fn polled(text: &'static str) -> Result<Packet, DecodeError> {
-        Packet::decode_polled(ByteString::from_static(text))
+        Packet::decode(ByteString::from_static(text))
     }
 
     #[test]
@@ -142,28 +142,31 @@ pub(super) mod tests {
     #[test]
     fn an_empty_text_is_no_packet() {
         assert_eq!(text(""), Err(DecodeError::Empty));
-        assert_eq!(polled(""), Err(DecodeError::Empty));
     }
 
     #[test]
     fn other_characters_are_unknown_types() {
         assert_eq!(text("7"), Err(DecodeError::UnknownType { found: '7' }));
         assert_eq!(text("é"), Err(DecodeError::UnknownType { found: 'é' }));
-        assert_eq!(polled("😀4"), Err(DecodeError::UnknownType { found: '😀' }));
+        assert_eq!(text("😀4"), Err(DecodeError::UnknownType { found: '😀' }));
     }
 
     #[test]
-    fn base64_is_binary_in_a_payload_only() {
-        assert_eq!(polled("bAQID/w=="), Ok(Packet::Binary(Bytes::from_static(&[1, 2, 3, 255]))));
-        assert_eq!(polled("b"), Ok(Packet::Binary(Bytes::new())));
-        assert_eq!(text("bAQID"), Err(DecodeError::UnknownType { found: 'b' }));
+    fn base64_is_binary() {
+        assert_eq!(text("bAQID/w=="), Ok(Packet::Binary(Bytes::from_static(&[1, 2, 3, 255]))));
+        assert_eq!(text("b"), Ok(Packet::Binary(Bytes::new())));
+        // As Node reads it: no padding, too much of it, spare bits set, the other alphabet.
+        for (lenient, bytes) in [("bAQI", &[1, 2][..]), ("bAQI=", &[1, 2]), ("bAQJ=", &[1, 2]), ("b-_8=", &[251, 255])]
+        {
+            assert_eq!(text(lenient), Ok(Packet::Binary(Bytes::from_static(bytes))), "{lenient}");
+        }
     }
 
     #[test]
     fn bad_base64_is_an_error() {
-        // Cut short, padding alone, the url-safe alphabet, a space, not ASCII, wrong padding, spare bits set.
-        for bad in ["bAQI", "b=", "bAQ-_", "bAQ ID", "bé", "bAQIDAQ=", "bAQJ="] {
-            let decoded = polled(bad);
+        // Padding alone, cut short within a byte, a space, not ASCII, text behind the padding.
+        for bad in ["b=", "bA", "bAQ ID", "bé", "bAQ==ID"] {
+            let decoded = text(bad);
             assert!(matches!(decoded, Err(DecodeError::Base64(_))), "{bad}: {decoded:?}");
         }
     }
@@ -172,7 +175,7 @@ pub(super) mod tests {
     fn message_data_is_not_copied() {
         let whole = ByteString::from("4hello".to_owned());
         let start = whole.as_ptr();
-        let Ok(Packet::Message(data)) = Packet::decode_text(whole) else {
+        let Ok(Packet::Message(data)) = Packet::decode(whole) else {
             panic!("not a message");
         };
         assert_eq!(data.as_ptr(), start.wrapping_add(1));
@@ -198,17 +201,13 @@ pub(super) mod tests {
             let mut out = Vec::new();
             packet.encode_polled(&mut out);
             let text = ByteString::try_from(out).expect("utf-8");
-            prop_assert_eq!(Packet::decode_polled(text.clone()), Ok(packet.clone()));
-            if !matches!(packet, Packet::Binary(_)) {
-                prop_assert_eq!(Packet::decode_text(text), Ok(packet));
-            }
+            prop_assert_eq!(Packet::decode(text), Ok(packet));
         }
 
         #[test]
         fn arbitrary_text_never_panics(text in any::<String>()) {
-            let _ = Packet::decode_text(text.clone().into());
-            let _ = Packet::decode_polled(text.clone().into());
-            let _ = Packet::decode_polled(format!("b{text}").into());
+            let _ = Packet::decode(text.clone().into());
+            let _ = Packet::decode(format!("b{text}").into());
         }
     }
 }

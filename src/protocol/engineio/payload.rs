@@ -18,14 +18,14 @@ pub(crate) const SEPARATOR: u8 = 0x1e;
 ///
 /// # Errors
 /// [`DecodeError::TooManyPackets`] before anything is decoded, so that a body of separators costs nothing;
-/// [`DecodeError::Empty`] for an empty body or element; whatever [`Packet::decode_polled`] says of an element.
+/// [`DecodeError::Empty`] for an empty body or element; whatever [`Packet::decode`] says of an element.
 pub(crate) fn decode_payload(body: ByteString, max_packets: usize) -> Result<Vec<Packet>, DecodeError> {
     let separators = body.bytes().filter(|byte| *byte == SEPARATOR).count();
     let count = separators + 1;
     if count > max_packets {
         return Err(DecodeError::TooManyPackets { count, limit: max_packets });
     }
-    body.split(char::from(SEPARATOR)).map(|element| Packet::decode_polled(body.slice_ref(element))).collect()
+    body.split(char::from(SEPARATOR)).map(|element| Packet::decode(body.slice_ref(element))).collect()
 }
 
 /// Joins encoded packets into the body that answers a poll.

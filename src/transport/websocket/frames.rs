@@ -94,7 +94,7 @@ pub(crate) struct Decoded {
 pub(crate) enum End {
     /// The peer sent a close frame; the answer bears the same code.
     Closed {
-        /// The peer's code, or 1000 where it gave none that may be sent back.
+        /// The peer's code, or 1000 where it gave none.
         code: u16,
     },
     /// What came is no packet.
@@ -190,7 +190,7 @@ impl FrameReader {
             (OpCode::Continue, true) => self.take_fragment(finished, &data, decoded),
             (OpCode::Ping, _) => decoded.pong = Some(Encoded::websocket_pong(&data)),
             (OpCode::Pong, _) => {}
-            (OpCode::Close, _) => decoded.end = Some(End::Closed { code: close_code(&data) }),
+            (OpCode::Close, _) => decoded.end = Some(closed(&data)),
             _ => decoded.end = Some(protocol_error("fragment out of turn")),
         }
     }
@@ -216,21 +216,28 @@ fn push(binary: bool, data: Bytes, decoded: &mut Decoded) {
     }
     let packet = ByteString::try_from(data)
         .map_err(|_| End::Undecodable { code: INVALID_DATA, detail: "text frame is not UTF-8".into() })
-        .and_then(|text| Packet::decode_text(text).map_err(|error| protocol_error(&error.to_string())));
+        .and_then(|text| Packet::decode(text).map_err(|error| protocol_error(&error.to_string())));
     match packet {
         Ok(packet) => decoded.packets.push(packet),
         Err(end) => decoded.end = Some(end),
     }
 }
 
-/// The code of a close frame's payload, as far as it may be echoed (RFC 6455, 7.4).
-fn close_code(payload: &[u8]) -> u16 {
-    match payload {
-        [high, low, ..] => match u16::from_be_bytes([*high, *low]) {
-            code @ (1000..=1003 | 1007..=1014 | 3000..=4999) => code,
-            _ => PROTOCOL_ERROR,
+/// What the payload of a close frame says (RFC 6455, 5.5.1 and 7.4).
+fn closed(payload: &[u8]) -> End {
+    let Some((code, reason)) = payload.split_first_chunk() else {
+        return if payload.is_empty() {
+            End::Closed { code: NORMAL }
+        } else {
+            protocol_error("close payload of one byte")
+        };
+    };
+    match u16::from_be_bytes(*code) {
+        code @ (1000..=1003 | 1007..=1014 | 3000..=4999) => match std::str::from_utf8(reason) {
+            Ok(_) => End::Closed { code },
+            Err(_) => End::Undecodable { code: INVALID_DATA, detail: "close reason is not UTF-8".into() },
         },
-        _ => NORMAL,
+        code => protocol_error(&format!("close code {code} may not be sent")),
     }
 }
 

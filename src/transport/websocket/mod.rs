@@ -1,5 +1,6 @@
 //! Websockets. Two ways to a session: a raw socket that the session owns, and (inside a host application) a pump.
 
 pub(crate) mod frames;
+mod negotiation;
 pub(crate) mod pump;
 pub(crate) mod raw;

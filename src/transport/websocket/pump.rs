@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Waker, ready};
 use actix::{Actor, ActorContext, AsyncContext, StreamHandler};
 use actix_http::ws::{CloseReason, Message, OpCode, ProtocolError, verify_handshake};
 use actix_web::error::PayloadError;
-use actix_web::http::header::{ContentType, SET_COOKIE};
+use actix_web::http::header::{ContentType, SEC_WEBSOCKET_PROTOCOL, SET_COOKIE};
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use actix_web_actors::ws::{WebsocketContext, WsResponseBuilder};
@@ -30,6 +30,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 
 use super::super::{Admitted, Endpoint, Knock, Refusal};
 use super::frames::{FrameReader, Inbound, Verdict, close_frame};
+use super::negotiation::{subprotocol, wants_base64};
 use crate::limits::Limits;
 use crate::messages::session::SessionCommand;
 use crate::messages::sink::{Connection, Drained, FrameSink, Goodbye, Handover, Incoming};
@@ -57,9 +58,13 @@ async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) ->
     let admitted = endpoint.admit(Knock { head: request.head(), upgrade: true, encrypted }).await?;
     // Stricter than actix-web-actors is; the same as for a raw websocket.
     verify_handshake(request.head()).map_err(|_| Refusal::BadRequest)?;
-    let (outgoing, handover, to_session) = channels(&endpoint.services.core.limits);
+    let base64 = wants_base64(request.uri().query());
+    let (outgoing, handover, to_session) = channels(&endpoint.services.core.limits, base64);
     let pump = Pump { outgoing: Some(outgoing) };
     let mut response = WsResponseBuilder::new(pump, request, NoBytes).start().map_err(|_| Refusal::BadRequest)?;
+    if let Some(protocol) = subprotocol(request.headers()) {
+        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
     actix::spawn(read(payload, to_session));
     let handover = Box::new(handover);
     match admitted {
@@ -76,14 +81,14 @@ async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) ->
 }
 
 /// The pump's ends of what lies between it and the session, around the session's.
-fn channels(limits: &Limits) -> (Outgoing, PumpHandover, mpsc::Sender<Bytes>) {
+fn channels(limits: &Limits, base64: bool) -> (Outgoing, PumpHandover, mpsc::Sender<Bytes>) {
     let bytes_max = u32::try_from(limits.pump_bytes_max).unwrap_or(u32::MAX).max(1);
     let room = Arc::new(Semaphore::new(bytes_max as usize));
     let (to_pump, packets) = mpsc::unbounded_channel();
     let (to_session, chunks) = mpsc::channel(CHUNKS_WAITING);
     let frames = FrameReader::new(BytesMut::new(), limits.payload_bytes_max, limits.fragments_max);
     let reading = to_session.downgrade();
-    let handover = PumpHandover { to_pump, room: room.clone(), bytes_max, reading, chunks, frames };
+    let handover = PumpHandover { to_pump, room: room.clone(), bytes_max, reading, chunks, frames, base64 };
     (Outgoing { packets, room, gave: false }, handover, to_session)
 }
 
@@ -202,6 +207,8 @@ struct PumpHandover {
     reading: mpsc::WeakSender<Bytes>,
     chunks: mpsc::Receiver<Bytes>,
     frames: FrameReader,
+    /// Whether the client wants binary packets as text.
+    base64: bool,
 }
 
 impl Handover for PumpHandover {
@@ -220,7 +227,13 @@ impl Handover for PumpHandover {
             waiting: None,
             ended: false,
         };
-        let sink = PumpSink { shared, to_pump: Some(self.to_pump), reading: self.reading, bytes_max: self.bytes_max };
+        let sink = PumpSink {
+            shared,
+            to_pump: Some(self.to_pump),
+            reading: self.reading,
+            bytes_max: self.bytes_max,
+            base64: self.base64,
+        };
         Ok(Connection { sink: Box::new(sink), incoming: Box::pin(incoming), answer: Bytes::new() })
     }
 }
@@ -252,6 +265,7 @@ struct PumpSink {
     /// The sender of what comes in: gone when the client is.
     reading: mpsc::WeakSender<Bytes>,
     bytes_max: u32,
+    base64: bool,
 }
 
 impl PumpSink {
@@ -266,6 +280,9 @@ impl FrameSink for PumpSink {
     fn drain(&mut self, outbox: &mut Outbox) -> Drained {
         let gone = || Drained::Lost("the host application has ended the connection".into());
         let Some(to_pump) = &self.to_pump else { return gone() };
+        if self.base64 {
+            outbox.encode_base64();
+        }
         while let Some(packet) = outbox.peek() {
             let cost = self.cost(packet);
             let room = match self.shared.room.clone().try_acquire_many_owned(cost) {
@@ -387,7 +404,7 @@ mod tests {
 
     fn ends() -> Ends {
         let limits = Limits { pump_bytes_max: BYTES_MAX, ..Limits::default() };
-        let (pump, handover, to_session) = channels(&limits);
+        let (pump, handover, to_session) = channels(&limits, false);
         let Connection { sink, incoming, .. } = Box::new(handover).settle().unwrap();
         Ends { sink, incoming, pump, to_session }
     }

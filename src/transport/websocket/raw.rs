@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 
 use super::super::{Admitted, Endpoint, Knock, Refusal};
 use super::frames::{FrameReader, Inbound, Verdict, close_frame};
+use super::negotiation::{subprotocol, wants_base64};
 use crate::limits::Limits;
 use crate::messages::session::SessionCommand;
 use crate::messages::sink::{Connection, Drained, FrameSink, Goodbye, Handover, Incoming};
@@ -56,16 +57,17 @@ pub(crate) async fn on_upgrade(
             return refuse(framed, refusal.upgrade_status(), refusal.message(), limits).await;
         }
     };
+    let base64 = wants_base64(request.uri().query());
     Pin::new(&mut framed).write(Message::Item((response, BodySize::None)))?;
     match admitted {
         Admitted::Session(link) => {
             flush(&mut framed, limits).await?;
             // The session may be on another worker: the socket moves there. If it has ended meanwhile, the socket is dropped.
-            let handover = RawHandover::new(framed, Accepted::elsewhere, limits)?;
+            let handover = RawHandover::new(framed, Accepted::elsewhere, base64, limits)?;
             let _ = link.post(SessionCommand::Websocket(Box::new(handover)));
         }
         Admitted::Newcomer(newcomer) => {
-            let handover = RawHandover::new(framed, |socket| Ok(Accepted::Here(socket)), limits)?;
+            let handover = RawHandover::new(framed, |socket| Ok(Accepted::Here(socket)), base64, limits)?;
             drop(endpoint.open(newcomer, Opening::Websocket(Box::new(handover))));
         }
     }
@@ -76,6 +78,9 @@ pub(crate) async fn on_upgrade(
 async fn accept(endpoint: &Endpoint, request: &Request) -> Result<(Admitted, Response<()>), Refusal> {
     let admitted = endpoint.admit(Knock { head: request.head(), upgrade: true, encrypted: false }).await?;
     let mut response = handshake(request.head()).map_err(|_| Refusal::BadRequest)?;
+    if let Some(protocol) = subprotocol(&request.head().headers) {
+        response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, protocol));
+    }
     if let Admitted::Newcomer(newcomer) = &admitted
         && let Some(cookie) = endpoint.door.cookie(newcomer)
     {
@@ -131,6 +136,8 @@ struct RawHandover {
     answer: Bytes,
     /// What the client had sent already.
     read_already: BytesMut,
+    /// Whether the client wants binary packets as text.
+    base64: bool,
     payload_bytes_max: usize,
     fragments_max: usize,
     send_buffer_bytes: usize,
@@ -140,6 +147,7 @@ impl RawHandover {
     fn new(
         framed: Framed<TcpStream, Codec>,
         accepted: impl FnOnce(TcpStream) -> io::Result<Accepted>,
+        base64: bool,
         limits: &Limits,
     ) -> io::Result<Self> {
         let parts = framed.into_parts();
@@ -148,6 +156,7 @@ impl RawHandover {
             answer: Bytes::copy_from_slice(&parts.write_buf),
             // A copy, since the parser's buffer has room for more than most sessions ever need.
             read_already: BytesMut::from(&parts.read_buf[..]),
+            base64,
             payload_bytes_max: limits.payload_bytes_max,
             fragments_max: limits.fragments_max,
             send_buffer_bytes: limits.send_buffer_bytes,
@@ -175,7 +184,7 @@ impl Handover for RawHandover {
         let frames = FrameReader::new(self.read_already, self.payload_bytes_max, self.fragments_max);
         let inbound = Inbound::new(frames);
         let reader = RawReader { shared: shared.clone(), inbound, begun: false, ended: false, reads: 0 };
-        let (sink, incoming) = (Box::new(RawSink { shared }), Box::pin(reader));
+        let (sink, incoming) = (Box::new(RawSink { shared, base64: self.base64 }), Box::pin(reader));
         Ok(Connection { sink, incoming, answer: self.answer })
     }
 }
@@ -218,10 +227,14 @@ impl RawSocket {
 
 struct RawSink {
     shared: Rc<RawSocket>,
+    base64: bool,
 }
 
 impl FrameSink for RawSink {
     fn drain(&mut self, outbox: &mut Outbox) -> Drained {
+        if self.base64 {
+            outbox.encode_base64();
+        }
         while !outbox.is_empty() {
             let written = match outbox.gather(FRAMES_PER_WRITE).as_slice() {
                 // One frame, the common case, goes by the cheaper call.

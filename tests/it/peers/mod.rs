@@ -29,6 +29,7 @@
 
 mod aborted;
 mod bodies;
+mod closes;
 mod floods;
 mod frames;
 mod heads;

@@ -1,6 +1,6 @@
-//! What a client offers beside the websocket itself: extensions and protocols. None is taken, and none does harm.
+//! What a client offers beside the websocket itself: no extension is accepted, the first subprotocol is, and none does harm.
 
-use crate::support::{Frame, Http, Hub, Websocket, frame};
+use crate::support::{Client, Frame, Http, Hub, Transport, Websocket, frame};
 
 const TARGET: &str = "/socket.io/?EIO=4&transport=websocket";
 
@@ -67,18 +67,54 @@ fn hostile_offers_do_no_harm() {
 }
 
 #[test]
-fn an_offered_protocol_is_not_taken() {
+fn the_first_offered_protocol_is_echoed() {
     let hub = hub();
-    let mut http: Http = hub.http();
-    let headers = [
-        ("Connection", "Upgrade"),
-        ("Upgrade", "websocket"),
-        ("Sec-WebSocket-Version", "13"),
-        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
-        ("Sec-WebSocket-Protocol", "soap, wamp"),
-    ];
-    http.begin("GET", TARGET, &headers, None);
-    let head = http.head();
-    assert_eq!((head.status, head.header("sec-websocket-protocol")), (101, None), "{head:?}");
-    assert!(matches!(Websocket::after(http).recv(), Frame::Whole(0x81, open) if open.starts_with(b"0{")));
+    for address in [hub.address, hub.host.address] {
+        for (offers, expected) in [
+            (&["soap"][..], Some("soap")),
+            (&["soap, wamp"], Some("soap")),
+            (&["soap,wamp"], Some("soap")),
+            (&["soap", "wamp"], Some("soap")),
+            (&["\tsoap , wamp"], Some("soap")),
+            (&["v1.json-x!#$%&'*+^_`|~"], Some("v1.json-x!#$%&'*+^_`|~")),
+            (&[], None),
+            // No list of tokens: none is chosen, and the client decides whether it goes on.
+            (&[","], None),
+            (&["so ap"], None),
+            (&["(soap)"], None),
+        ] {
+            let mut http = Http::connect(address);
+            let mut headers = vec![
+                ("Connection", "Upgrade"),
+                ("Upgrade", "websocket"),
+                ("Sec-WebSocket-Version", "13"),
+                ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ];
+            headers.extend(offers.iter().map(|offer| ("Sec-WebSocket-Protocol", *offer)));
+            http.begin("GET", TARGET, &headers, None);
+            let head = http.head();
+            assert_eq!((head.status, head.header("sec-websocket-protocol")), (101, expected), "{offers:?}: {head:?}");
+            assert!(matches!(Websocket::after(http).recv(), Frame::Whole(0x81, open) if open.starts_with(b"0{")));
+        }
+    }
+}
+
+#[test]
+fn the_candidate_of_an_upgrade_gets_its_protocol() {
+    let hub = hub();
+    for transport in [Transport::Upgraded, Transport::PumpUpgraded] {
+        let address = if transport.is_hosted() { hub.host.address } else { hub.address };
+        let client = Client::open(address, Transport::Polling);
+        let headers = [
+            ("Connection", "Upgrade"),
+            ("Upgrade", "websocket"),
+            ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("Sec-WebSocket-Protocol", "wamp, soap"),
+        ];
+        let mut http = Http::connect(address);
+        http.begin("GET", &client.upgrades(), &headers, None);
+        let head = http.head();
+        assert_eq!((head.status, head.header("sec-websocket-protocol")), (101, Some("wamp")), "{head:?}");
+    }
 }

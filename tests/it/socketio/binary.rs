@@ -2,7 +2,7 @@
 
 use stentor::{Args, Event};
 
-use crate::support::{Client, Hub, Packet, on_every_transport, report};
+use crate::support::{Client, Hub, Packet, Transport, Websocket, on_every_transport, report};
 
 /// A hub whose `back` emits what it got.
 fn hub() -> Hub {
@@ -137,6 +137,72 @@ fn attachments_of_two_events_do_not_mix() {
         for n in 0..50 {
             client.expect(&format!(r#"451-["here",{n},{{"_placeholder":true,"num":0}}]"#));
             client.expect_binary(&[n as u8]);
+        }
+    });
+}
+
+/// What the stock client's option `forceBase64` does: `b64=1` in the query, and `b…` in text frames.
+#[test]
+fn a_websocket_with_b64_speaks_base64_in_both_directions() {
+    let hub = hub();
+    for address in [hub.address, hub.host.address] {
+        for upgraded in [false, true] {
+            let mut websocket = if upgraded {
+                let client = Client::open(address, Transport::Polling);
+                let mut candidate = Websocket::open(address, &format!("{}&b64=1", client.upgrades()));
+                candidate.send("2probe");
+                assert_eq!(candidate.text(), "3probe");
+                candidate.send("5");
+                candidate
+            } else {
+                let mut websocket = Websocket::open(address, "/socket.io/?EIO=4&transport=websocket&b64=1");
+                assert!(websocket.text().starts_with('0'));
+                websocket
+            };
+            websocket.send("40");
+            assert!(websocket.text().starts_with("40{"));
+            for _ in 0..3 {
+                websocket.send(r#"451-7["echo",{"_placeholder":true,"num":0}]"#);
+                websocket.send("bAQID/w==");
+                assert_eq!(websocket.text(), r#"461-7[{"_placeholder":true,"num":0}]"#);
+                assert_eq!(websocket.text(), "bAQID/w==");
+                websocket.send(r#"42["back","text"]"#);
+                assert_eq!(websocket.text(), r#"42["here","text"]"#);
+            }
+            websocket.send("1");
+        }
+    }
+    hub.is_unharmed();
+}
+
+#[test]
+fn base64_in_a_text_frame_is_binary_also_without_b64() {
+    let hub = hub();
+    for transport in Transport::WEBSOCKETS {
+        let mut client = hub.join(transport);
+        client.send(r#"452-7["echo",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#);
+        client.send("bAQID");
+        client.send_all(&[Packet::Binary(vec![4])]);
+        client.expect(r#"462-7[{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#);
+        client.expect_binary(&[1, 2, 3]);
+        client.expect_binary(&[4]);
+    }
+}
+
+/// As Node reads it: without padding, in either alphabet.
+#[test]
+fn base64_without_padding_or_in_the_url_safe_alphabet_is_read() {
+    let hub = hub();
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        for (text, bytes) in [("bAQIDBA", &[1, 2, 3, 4][..]), ("b__8", &[255, 255]), ("b//8=", &[255, 255]), ("b", &[])]
+        {
+            client.send_all(&[
+                Packet::Text(r#"451-7["echo",{"_placeholder":true,"num":0}]"#.into()),
+                Packet::Text(text.into()),
+            ]);
+            client.expect(r#"461-7[{"_placeholder":true,"num":0}]"#);
+            client.expect_binary(bytes);
         }
     });
 }
