@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-rust test-node test-browser test-python interop chromium lint clients
-.PHONY: test-torture torture torture-planted compare-recovery bench scale load profile perf compare compare-all peers fuzz clean
+.PHONY: test-torture torture torture-planted test-hostile hostile compare-recovery bench scale load profile perf compare compare-all peers fuzz clean
 
 CLIENTS := tests/clients
 NODE_STAMP := $(CLIENTS)/node_modules/.stamp
@@ -12,6 +12,7 @@ BROWSER_STAMP := $(BROWSER)/node_modules/.stamp
 CHROMIUM ?= /usr/bin/chromium
 TORTURE := tests/torture
 TORTURE_STAMP := $(TORTURE)/node_modules/.stamp
+HOSTILE := tests/hostile
 PEERS := benches/peers
 PEERS_STAMP := $(PEERS)/node_modules/.stamp
 OXIDE := $(PEERS)/oxide
@@ -26,6 +27,7 @@ SCALE ?= sessions workers
 REPETITIONS ?= 3
 SEED ?= $(shell date +%s)
 SERVER ?= stentor, disk
+ONLY ?=
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
 help: ## list the targets
@@ -99,6 +101,15 @@ torture: $(TORTURE_STAMP) ## kill -9 and a bad network under stock clients, CYCL
 	@cargo build --bin stentor
 	@cd $(TORTURE) && npm test --silent \
 		&& node run.mjs --cycles $(CYCLES) --seed $(SEED) --server "$(SERVER)" --recovered-min 0.9
+
+test-hostile: ## small versions of the hostile scenarios against the unoptimised binary (under 2 minutes)
+	@cargo build --bin stentor
+	@cd $(HOSTILE) && node run.mjs --ci --server $(CURDIR)/target/debug/stentor
+
+hostile: ## attacks and faults, a scenario each: prober, memory, restart, cause named; then all in one life of 512 MB, ONLY=name
+	cargo build --release
+	@cd $(HOSTILE) && node run.mjs --server $(CURDIR)/target/release/stentor --only "$(ONLY)"
+	@cd $(HOSTILE) && node run.mjs --server $(CURDIR)/target/release/stentor --only "$(ONLY)" --one-life
 
 torture-planted: $(TORTURE_STAMP) ## the same with a journal that skips one record in a thousand: passes if that was seen
 	@RUSTFLAGS="--cfg stentor_planted_bug" cargo build --bin stentor --target-dir target/planted

@@ -1,0 +1,73 @@
+/**
+ * An innocent client: it publishes to a room of its own and waits for the ack, some 190 times a
+ * second on an idle server. Its rate before, during and after an attack is what the verdicts are
+ * made of.
+ */
+
+import { Client, sleep } from "./wire.mjs";
+
+/** Between an ack and the next publish. */
+const PAUSE_MS = 5;
+
+export class Prober {
+  acks = 0;
+  /** Connections that the server ended. */
+  cuts = 0;
+
+  #port;
+  #isRunning = true;
+  #client = null;
+  #done = null;
+  #latencies = [];
+
+  constructor(port) {
+    this.#port = port;
+  }
+
+  async start() {
+    await this.#connect();
+    this.#done = this.#run();
+  }
+
+  async #connect() {
+    this.#client = await Client.open(this.#port, { from: "127.0.0.1" });
+    await this.#client.ask("join", "prober");
+  }
+
+  async #run() {
+    while (this.#isRunning) {
+      try {
+        if (this.#client.isClosed) await this.#connect();
+        const begin = performance.now();
+        const answer = await this.#client.ask("publish", "prober", "tick", this.acks);
+        if (!answer?.error) this.acks += 1;
+        this.#latencies.push(performance.now() - begin);
+      } catch {
+        if (this.#client.isClosed) this.cuts += 1;
+        await sleep(100);
+      }
+      await sleep(PAUSE_MS);
+    }
+  }
+
+  /**
+   * Starts a measurement; the function that it returns ends it: acks a second, and quantiles of the
+   * milliseconds to an ack.
+   */
+  measure() {
+    const [begin, acks] = [performance.now(), this.acks];
+    this.#latencies = [];
+    return () => {
+      const rate = (this.acks - acks) / ((performance.now() - begin) / 1_000);
+      const sorted = this.#latencies.toSorted((a, b) => a - b);
+      const quantile = (q) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? Infinity;
+      return { rate, p50: quantile(0.5), p99: quantile(0.99), max: quantile(1) };
+    };
+  }
+
+  async stop() {
+    this.#isRunning = false;
+    this.#client?.end();
+    await this.#done;
+  }
+}

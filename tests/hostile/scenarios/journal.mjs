@@ -1,0 +1,106 @@
+/**
+ * Those who return: a storm of them, and what a publisher may do to the events that they are
+ * waiting for.
+ */
+
+import { Client, each, sleep } from "../wire.mjs";
+
+const MIB = 1 << 20;
+const ring = (segments, bytes) => ({ "--journal-segments-max": segments, "--journal-segment-bytes": bytes });
+
+async function publish(port, room, { events, bytes, joins = false }) {
+  const publisher = await Client.open(port);
+  if (joins) await publisher.ask("join", room);
+  const payload = "x".repeat(bytes);
+  let accepted = 0;
+  for (let count = 0; count < events; count++) accepted += !(await publisher.ask("publish", room, "news", payload)).error;
+  publisher.end();
+  return accepted;
+}
+
+/**
+ * A client that has joined `room`, knows its newest position, and has gone. Gives what it resumes
+ * with.
+ */
+async function away(port, room) {
+  const client = await Client.open(port);
+  await client.ask("join", room);
+  client.end();
+  return { pid: client.pid, offset: client.offset };
+}
+
+/**
+ * `clients` that missed `events` × `bytes` each send their CONNECT at the same time and read all of
+ * it.
+ */
+async function returning(port, { clients, events, bytes }, begin) {
+  const sessions = [];
+  await each(clients, 32, async () => void sessions.push(await away(port, "hall")));
+  await publish(port, "hall", { events, bytes });
+  await each(clients, 64, async (index) => {
+    sessions[index].client = await Client.open(port, { connects: false }).catch(() => null);
+  });
+  begin();
+  let [resumed, whole] = [0, 0];
+  await each(clients, clients, async (index) => {
+    const { client, pid, offset } = sessions[index];
+    try {
+      await client.connect({ pid, offset });
+      resumed += client.pid === pid;
+      client.countOnly();
+      while (client.bytesRead < events * bytes && !client.isClosed) await sleep(20);
+      whole += client.bytesRead >= events * bytes;
+    } catch {
+      // Refused.
+    }
+    client?.end();
+  });
+  return { resumed, whole };
+}
+
+/** One publisher fills the ring while a client is away for a moment and has missed one event. */
+async function overwrite(port, { room, joins, events, bytes }) {
+  const auth = await away(port, "hall");
+  await publish(port, "hall", { events: 1, bytes: 10 });
+  const accepted = await publish(port, room, { events, bytes, joins });
+  const client = await Client.open(port, { auth });
+  return { isRecovered: client.pid === auth.pid, accepted };
+}
+
+const recovered = ({ findings, report }) => findings.check("recovered", report?.isRecovered, JSON.stringify(report));
+
+export default [
+  {
+    name: "returning-storm",
+    line: 9,
+    about: "1 500 clients with 15 MB pending come back at the same time",
+    full: { clients: 1_500, events: 16, bytes: 950_000, budget: 512 * MIB },
+    ci: { clients: 40, events: 6, bytes: 500_000, budget: 256 * MIB },
+    life: { clients: 600, events: 12, bytes: 500_000 },
+    attack: returning,
+    attackMs: 60_000,
+    judge({ findings, report, size }) {
+      findings.check("delivered", report?.whole === size.clients, `${JSON.stringify(report)} of ${size.clients}`);
+    },
+  },
+  {
+    name: "publish-to-nobody",
+    line: 10,
+    about: "more than the ring holds is published to a room without members",
+    full: { room: "empty", events: 300, bytes: 950_000, budget: 256 * MIB },
+    ci: { room: "empty", events: 12, bytes: 500_000, flags: ring(2, 2 * MIB) },
+    life: { room: "empty", events: 300, bytes: 950_000 },
+    attack: overwrite,
+    judge: recovered,
+  },
+  {
+    name: "publish-to-itself",
+    line: 10,
+    about: "the same to a room whose only member is the publisher",
+    full: { room: "own", joins: true, events: 300, bytes: 950_000, budget: 256 * MIB },
+    ci: { room: "own", joins: true, events: 12, bytes: 500_000, flags: ring(2, 2 * MIB) },
+    life: { room: "own", joins: true, events: 300, bytes: 950_000 },
+    attack: overwrite,
+    judge: recovered,
+  },
+];

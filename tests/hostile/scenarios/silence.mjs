@@ -1,0 +1,97 @@
+/**
+ * Connections that hold a place without being served: silent ones, slow ones, and ones that do not
+ * read.
+ */
+
+import { dial, sleep } from "../wire.mjs";
+
+const MIB = 1 << 20;
+
+/** Between two bytes of a slow connection, and before a closed one comes again. */
+const DRIP_MS = 250;
+
+const head = (port, line) => `${line} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n`;
+const chunked = (port, path) => `${head(port, `POST ${path}`)}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n`;
+
+/** How a connection begins, and what it adds again and again. */
+const KINDS = {
+  "silent after a request": { begins: (port) => `${head(port, "GET /healthz")}\r\nG` },
+  "slow head": { begins: (port) => `${head(port, "GET /healthz")}X-`, adds: "a" },
+  "slow second head": { begins: (port) => `${head(port, "GET /healthz")}\r\n${head(port, "GET /healthz")}X-`, adds: "a" },
+  "slow body to /": { begins: (port) => chunked(port, "/"), adds: "1\r\na\r\n" },
+  "slow body to /healthz": { begins: (port) => chunked(port, "/healthz"), adds: "1\r\na\r\n" },
+  "slow body to the API": { begins: (port) => chunked(port, "/api/v1/publish"), adds: "1\r\na\r\n" },
+  "slow handshake body": { begins: (port) => chunked(port, "/socket.io/?EIO=4&transport=polling"), adds: "1\r\na\r\n" },
+  "unread answers": { begins: (port) => `${head(port, "GET /style.css")}\r\n`.repeat(200), isUnread: true },
+};
+
+/** From the first connection until all places can be taken. */
+const ARRIVAL_MS = 1_000;
+
+/** Holds `count` connections of these kinds for `ms`; each that the server ends comes again. */
+async function hold(port, { count, kinds, ms }, begin) {
+  const end = performance.now() + ARRIVAL_MS + ms;
+  setTimeout(begin, ARRIVAL_MS);
+  let ended = 0;
+  const occupy = async (kind) => {
+    while (performance.now() < end) {
+      try {
+        const socket = await dial(port);
+        if (kind.isUnread) socket.pause();
+        else socket.on("data", () => {});
+        socket.write(kind.begins(port));
+        while (!socket.destroyed && performance.now() < end) {
+          await sleep(DRIP_MS);
+          if (kind.adds) socket.write(kind.adds);
+        }
+        ended += 1;
+      } catch {
+        await sleep(DRIP_MS);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: count }, (_, index) => occupy(KINDS[kinds[index % kinds.length]])));
+  return { ended };
+}
+
+const slow = Object.keys(KINDS).filter((kind) => kind !== "silent after a request" && kind !== "unread answers");
+
+const common = { attack: hold, watchesHealth: true, line: 3 };
+const at20 = { "--http-connections-max": 20 };
+
+export default [
+  {
+    ...common,
+    name: "silent-connections",
+    about: "one whole request, one byte, silence: 24 connections at a limit of 20",
+    flags: at20,
+    full: { count: 24, kinds: ["silent after a request"], ms: 15_000, budget: 128 * MIB },
+    ci: { count: 24, kinds: ["silent after a request"], ms: 4_000, budget: 128 * MIB },
+    named: { log: /WARN.*(address|peer|client)=/, metric: /http|request/ },
+  },
+  {
+    ...common,
+    name: "silent-at-1024",
+    about: "the same, 1 020 connections at 1 024 descriptors",
+    full: { nofile: 1_024, count: 1_020, kinds: ["silent after a request"], ms: 15_000, budget: 256 * MIB },
+    life: { count: 1_020, kinds: ["silent after a request"], ms: 10_000 },
+  },
+  {
+    ...common,
+    name: "slow-requests",
+    about: "heads and bodies a byte at a time, also where nobody wants a body",
+    flags: at20,
+    full: { count: 30, kinds: slow, ms: 15_000, budget: 128 * MIB },
+    ci: { count: 30, kinds: slow, ms: 4_000, budget: 128 * MIB },
+    life: { count: 900, kinds: slow, ms: 10_000 },
+  },
+  {
+    ...common,
+    name: "unread-answers",
+    about: "200 pipelined requests a connection, of which no answer is read",
+    flags: at20,
+    full: { count: 24, kinds: ["unread answers"], ms: 15_000, budget: 128 * MIB },
+    ci: { count: 24, kinds: ["unread answers"], ms: 4_000, budget: 128 * MIB },
+    life: { count: 400, kinds: ["unread answers"], ms: 10_000 },
+  },
+];

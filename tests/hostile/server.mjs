@@ -1,0 +1,159 @@
+/**
+ * A server process under limits of the system, what it holds in memory, what it logs, and what it
+ * counts.
+ */
+
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import net from "node:net";
+import os from "node:os";
+import path from "node:path";
+import { request, sleep } from "./wire.mjs";
+
+/** Time for a start, in milliseconds; far above the verdict about it. */
+const START_MS = 15_000;
+
+const servers = new Set();
+process.on("exit", () => servers.forEach((server) => server.abandon()));
+
+export class Server {
+  /** The most KiB resident since `restartPeak`. */
+  peakKib = 0;
+
+  binary;
+  #options;
+  #known;
+  #process = null;
+  #sampler = null;
+
+  /**
+   * @param {{ flags?: object, nofile?: number, addressSpace?: number, env?: object, unreadStderr?: boolean }} options
+   * `addressSpace` in bytes. Flags that the binary does not know are left out, so that older ones
+   * can be tested too.
+   */
+  constructor(binary, options = {}) {
+    this.binary = path.resolve(binary);
+    this.#options = options;
+    this.folder = mkdtempSync(path.join(os.tmpdir(), "stentor-hostile-"));
+    this.data = path.join(this.folder, "data");
+    this.#known = new Set(execFileSync(this.binary, ["serve", "--help"], { encoding: "utf8" }).match(/--[a-z-]+/g));
+    servers.add(this);
+  }
+
+  get pid() {
+    return this.#process?.pid;
+  }
+
+  get isRunning() {
+    return this.#process !== null && this.#process.exitCode === null && this.#process.signalCode === null;
+  }
+
+  /**
+   * Starts it on the port of its first start. Gives the milliseconds until `/healthz` answers;
+   * fails if it never does.
+   */
+  async start(changes = {}) {
+    const { flags, nofile, addressSpace, env, unreadStderr } = { ...this.#options, ...changes };
+    this.port ??= await freePort();
+    const all = { "--port": this.port, "--data-dir": this.data, "--log-level": "info", ...flags, ...changes.flags };
+    const args = Object.entries(all).filter(([name, value]) => this.#known.has(name) && value !== undefined);
+    const limits = [nofile && `ulimit -n ${nofile};`, addressSpace && `ulimit -v ${addressSpace >> 10};`].filter(Boolean).join(" ");
+    const log = openSync(this.#logPath, "a");
+    const begin = performance.now();
+    this.#process = spawn("sh", ["-c", `${limits} exec "$0" "$@"`, this.binary, "serve", ...args.flat().map(String)], {
+      stdio: ["ignore", log, unreadStderr ? "pipe" : log],
+      env: { ...process.env, ...env },
+    });
+    if (unreadStderr) this.#process.stderr.pause();
+    closeSync(log);
+    this.#sampler ??= setInterval(() => this.#sample(), 50);
+    while (performance.now() - begin < START_MS) {
+      if (!this.isRunning) throw new Error(`server exited with ${this.#process.exitCode ?? this.#process.signalCode}`);
+      const { status } = await request(this.port, "/healthz", { ms: 2_000 });
+      if (status === 200) return performance.now() - begin;
+      await sleep(10);
+    }
+    throw new Error(`server does not answer after ${START_MS} ms`);
+  }
+
+  get #logPath() {
+    return path.join(this.folder, "log");
+  }
+
+  /** What was logged behind `from` bytes. */
+  log(from = 0) {
+    return readFileSync(this.#logPath).subarray(from).toString();
+  }
+
+  get logBytes() {
+    return this.log().length;
+  }
+
+  #sample() {
+    this.peakKib = Math.max(this.peakKib, this.residentKib());
+  }
+
+  /** KiB resident now; 0 if the process has ended. */
+  residentKib() {
+    try {
+      return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${this.pid}/status`, "utf8"))?.[1] ?? 0);
+    } catch {
+      return 0;
+    }
+  }
+
+  restartPeak() {
+    this.peakKib = this.residentKib();
+  }
+
+  /** Counters and gauges by name and labels. Empty if the server does not answer. */
+  async metrics() {
+    const { body } = await request(this.port, "/metrics", { ms: 5_000 });
+    return new Map([...body.matchAll(/^([a-z_]+(?:\{[^}]*\})?) ([0-9.]+)$/gm)].map(([, name, value]) => [name, Number(value)]));
+  }
+
+  /**
+   * Sends the signal and waits for the end, for `ms` at most. Gives the milliseconds it took,
+   * Infinity if it had to be killed.
+   */
+  async end(signal = "SIGKILL", ms = 60_000) {
+    if (!this.isRunning) return 0;
+    const begin = performance.now();
+    const exit = once(this.#process, "exit");
+    this.#process.kill(signal);
+    const timer = new Promise((resolve) => setTimeout(resolve, ms, "late").unref());
+    if ((await Promise.race([exit, timer])) === "late") {
+      this.#process.kill("SIGKILL");
+      await exit;
+      return Infinity;
+    }
+    return performance.now() - begin;
+  }
+
+  get exitCode() {
+    return this.#process?.exitCode;
+  }
+
+  /** Ends it for good and removes its data. */
+  async remove() {
+    await this.end();
+    this.abandon();
+  }
+
+  abandon() {
+    clearInterval(this.#sampler);
+    this.#process?.kill("SIGKILL");
+    rmSync(this.folder, { recursive: true, force: true, maxRetries: 3 });
+    servers.delete(this);
+  }
+}
+
+async function freePort() {
+  const server = net.createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address();
+  server.close();
+  await once(server, "close");
+  return port;
+}
