@@ -49,12 +49,13 @@ export class Emitter {
   }
 
   /**
-   * Calls the listeners of this side, in the order in which they came.
+   * Calls the listeners of this side, in the order in which they came. What one of them throws does not keep the others, nor
+   * the caller, from their work.
    * @param {string} event
    * @param {...any} args
    */
   emitReserved(event, ...args) {
-    for (const listener of this.listeners(event)) listener.apply(this, args);
+    for (const listener of this.listeners(event)) call(listener, this, ...args);
     return this;
   }
 
@@ -108,6 +109,23 @@ export class Emitter {
   /** @param {string} [event] */
   removeAllListeners(event) {
     return this.off(event);
+  }
+}
+
+/**
+ * Calls code of the application. What it throws is reported as an uncaught exception, in a turn of its own: it is not the
+ * library's error, and must not interrupt the library's bookkeeping.
+ * @param {Function | undefined} code
+ * @param {any} self
+ * @param {...any} args
+ */
+export function call(code, self, ...args) {
+  try {
+    code?.apply(self, args);
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
   }
 }
 

@@ -22,6 +22,9 @@ const TRANSPORTS = { polling: Polling, websocket: WebSocketTransport };
 /** Separator and type, what a payload adds to the data of a packet. */
 const PACKET_OVERHEAD_BYTES = 2;
 
+/** How long after "beforeunload" a page that is still there counts as kept, in milliseconds. */
+const STAY_MS = 1_000;
+
 /** How many characters of an answer that makes no sense are repeated in the error. */
 const EXCERPT_LENGTH = 80;
 
@@ -87,7 +90,13 @@ export class Engine extends Emitter {
       this.#undo.push(() => offline.delete(lost));
     }
     if (opts.closeOnBeforeunload && typeof addEventListener === "function") {
-      const leave = () => this.transport?.off().close();
+      const leave = () => {
+        // Without an event, for a page that goes. What is emitted from now on waits for the next connection.
+        this.readyState = "closing";
+        this.transport?.off().close();
+        // A page that is still there was kept: by a prompt, or since the address was that of a download.
+        setTimeout(() => this.#onClose("transport close", { description: "the page was about to be left" }), STAY_MS);
+      };
       addEventListener("beforeunload", leave);
       this.#undo.push(() => removeEventListener("beforeunload", leave));
     }

@@ -7,7 +7,7 @@
  */
 
 import { Backoff } from "./backoff.js";
-import { Emitter, subscribe } from "./emitter.js";
+import { call, Emitter, subscribe } from "./emitter.js";
 import { Engine } from "./engine.js";
 import * as parser from "./parsers/socketio.js";
 import { Socket } from "./socket.js";
@@ -47,7 +47,7 @@ export class Manager extends Emitter {
   engine;
   /** @type {"closed" | "opening" | "open"} */
   _readyState = "closed";
-  /** Whether an attempt to come back is under way or awaited. */
+  /** True while an attempt to come back is pending or in progress; false as soon as it has a result. */
   _reconnecting = false;
   skipReconnect = false;
   backoff = new Backoff();
@@ -83,7 +83,6 @@ export class Manager extends Emitter {
   reconnection(value) {
     if (value === undefined) return this._reconnection;
     this._reconnection = !!value;
-    if (!value) this.skipReconnect = true;
     return this;
   }
 
@@ -122,9 +121,14 @@ export class Manager extends Emitter {
     return this;
   }
 
-  /** @param {(error?: any) => void} [fn] told how it went; without it a first failure begins the attempts to come back */
+  /**
+   * Opens the connection now; a wait for the next attempt ends with it.
+   * @param {(error?: any) => void} [fn] called with the result; without it a first failure starts the reconnection
+   */
   open(fn) {
     if (this._readyState !== "closed") return this;
+    this.#cleanUp();
+    const returning = this._reconnecting;
     const engine = new Engine(this.uri, this.opts);
     this.engine = engine;
     this._readyState = "opening";
@@ -133,14 +137,19 @@ export class Manager extends Emitter {
       this.#cleanUp();
       this._readyState = "closed";
       this.emitReserved("error", error);
-      if (fn) fn(error);
-      else if (this._reconnection && this.backoff.attempts === 0) this.#reconnect();
+      this._reconnecting = false;
+      call(fn, this, error);
+      if (returning || !fn) this.#reconnect();
+      if (returning) this.emitReserved("reconnect_error", error);
     };
     this.#undo.push(
       subscribe(engine, "error", failed),
+      subscribe(engine, "close", (reason) => failed(new Error(`closed before it was open: ${reason}`))),
       subscribe(engine, "open", () => {
+        const attempt = this.backoff.attempts;
         this.#onOpen(engine);
-        fn?.();
+        call(fn, this);
+        if (returning) this.emitReserved("reconnect", attempt);
       }),
     );
     if (this._timeout !== undefined && this._timeout !== false) {
@@ -190,15 +199,17 @@ export class Manager extends Emitter {
   #onOpen(engine) {
     this.#cleanUp();
     this._readyState = "open";
-    this.emitReserved("open");
+    this._reconnecting = false;
+    this.backoff.reset();
+    // Before "open", whose listeners may end the connection.
     this.#undo.push(
       subscribe(engine, "ping", () => this.emitReserved("ping")),
       subscribe(engine, "data", (data) => this.#onData(data)),
       subscribe(engine, "error", (error) => this.emitReserved("error", error)),
       subscribe(engine, "close", (reason, details) => this.#onClose(reason, details)),
-      // In a turn of its own: what a listener of the application throws is not an error of the connection.
-      subscribe(this.decoder, "decoded", (packet) => queueMicrotask(() => this.emitReserved("packet", packet))),
+      subscribe(this.decoder, "decoded", (packet) => this.emitReserved("packet", packet)),
     );
+    this.emitReserved("open");
   }
 
   /** @param {any} data */
@@ -220,11 +231,13 @@ export class Manager extends Emitter {
     this.backoff.reset();
     this._readyState = "closed";
     this.emitReserved("close", reason, details);
-    if (this._reconnection) this.#reconnect();
+    this.#reconnect();
   }
 
   #reconnect() {
-    if (this._reconnecting || this.skipReconnect) return;
+    if (!this._reconnection || this.skipReconnect) return;
+    // A listener may have opened it already.
+    if (this._reconnecting || this._readyState !== "closed") return;
     if (this.backoff.attempts >= (this._reconnectionAttempts ?? Infinity)) {
       this.backoff.reset();
       this.emitReserved("reconnect_failed");
@@ -232,21 +245,10 @@ export class Manager extends Emitter {
     }
     this._reconnecting = true;
     this.#later(this.backoff.duration(), () => {
-      if (this.skipReconnect) return;
-      this.emitReserved("reconnect_attempt", this.backoff.attempts);
+      if (this._reconnection) this.emitReserved("reconnect_attempt", this.backoff.attempts);
       // A listener may have ended it.
-      if (this.skipReconnect) return;
-      this.open((error) => {
-        this._reconnecting = false;
-        if (error) {
-          this.#reconnect();
-          this.emitReserved("reconnect_error", error);
-          return;
-        }
-        const attempt = this.backoff.attempts;
-        this.backoff.reset();
-        this.emitReserved("reconnect", attempt);
-      });
+      if (!this._reconnection) this._reconnecting = false;
+      else if (this._reconnecting) this.open();
     });
   }
 

@@ -4,7 +4,7 @@
  * Events of its own, beside those of the application: "connect", "connect_error" (error), "disconnect" (reason, details).
  */
 
-import { Emitter, subscribe } from "./emitter.js";
+import { call, Emitter, subscribe } from "./emitter.js";
 import { PacketType, RESERVED_EVENTS } from "./parsers/socketio.js";
 
 /** @typedef {import("./emitter.js").Listener} Listener */
@@ -51,6 +51,12 @@ export class Socket extends Emitter {
   #anyOutgoingListeners = [];
   /** @type {(() => void)[] | undefined} there while we want to be connected */
   #undo;
+  /**
+   * The connection to the namespace, from the request for credentials to its end. Callbacks given to the application are bound
+   * to the one that they were given in. `asked`: CONNECT has been sent.
+   * @type {{ asked: boolean } | undefined}
+   */
+  #connection;
 
   /**
    * @param {import("./manager.js").Manager} io
@@ -212,12 +218,16 @@ export class Socket extends Emitter {
       packet.id = this.#ids++;
       this.#expect(packet.id, data.pop(), flags.timeout ?? this.opts.ackTimeout);
     }
-    const { engine } = this.io;
-    if (flags.volatile && !engine?.transport?.writable) return;
-    // A connection that is closing takes nothing more, though its end has not been told yet.
-    if (this.connected && engine?.readyState === "open" && !engine._hasPingExpired()) this.#sendEvent(packet);
+    if (flags.volatile && !this.io.engine?.transport?.writable) return;
+    if (this.#isWritable) this.#sendEvent(packet);
     // What the queue holds it sends again itself.
     else if (!flags.fromQueue) this.sendBuffer.push(packet);
+  }
+
+  /** A connection that is closing takes nothing more, though its end has not been told yet. */
+  get #isWritable() {
+    const { engine } = this.io;
+    return this.connected && engine?.readyState === "open" && !engine._hasPingExpired();
   }
 
   /**
@@ -233,7 +243,7 @@ export class Socket extends Emitter {
     const timer = setTimeout(() => {
       this.#acks.delete(id);
       this.sendBuffer = this.sendBuffer.filter((packet) => packet.id !== id);
-      ack.call(this, new Error("operation has timed out"));
+      call(ack, this, new Error("operation has timed out"));
     }, timeout);
     /** @type {Ack} */
     const inTime = (...args) => {
@@ -259,8 +269,7 @@ export class Socket extends Emitter {
       packet.pending = false;
       if (!error || packet.tryCount > (this.opts.retries ?? 0)) {
         this.#queue.shift();
-        if (error) ack?.(error);
-        else ack?.(null, ...answer);
+        call(ack, this, error ?? null, ...answer);
       }
       this.#drainQueue();
     };
@@ -276,13 +285,35 @@ export class Socket extends Emitter {
     if (!this.connected || !packet || (packet.pending && !force)) return;
     packet.pending = true;
     packet.tryCount++;
-    this.#emit([...packet.args], packet.flags);
+    try {
+      this.#emit([...packet.args], packet.flags);
+    } catch (error) {
+      // It cannot be encoded now or later: those behind it continue.
+      this.#queue.shift();
+      this.#drainQueue();
+      throw error;
+    }
   }
 
   /** @param {any} packet */
   #sendEvent(packet) {
-    for (const listener of [...this.#anyOutgoingListeners]) listener.apply(this, packet.data);
+    for (const listener of [...this.#anyOutgoingListeners]) call(listener, this, ...packet.data);
     this.#packet(packet);
+  }
+
+  /**
+   * The caller of emit() is not there any more: an error goes to its ack, if that takes one.
+   * @param {any} packet
+   */
+  #sendBuffered(packet) {
+    try {
+      this.#sendEvent(packet);
+    } catch (error) {
+      const ack = this.#acks.get(packet.id);
+      this.#acks.delete(packet.id);
+      if (!ack?.withError) throw error;
+      ack.call(this, error);
+    }
   }
 
   /** @param {any} packet */
@@ -292,11 +323,17 @@ export class Socket extends Emitter {
   }
 
   #onOpen() {
+    if (this.#connection?.asked) return;
+    const connection = { asked: false };
+    this.#connection = connection;
     const recovery = this._pid && { pid: this._pid, offset: this._lastOffset };
     const send = (/** @type {any} */ auth) => {
+      // A second answer, or one that comes after the end of this connection, does not count.
+      if (connection !== this.#connection || connection.asked) return;
+      connection.asked = true;
       this.#packet({ type: PacketType.CONNECT, data: recovery ? { ...recovery, ...auth } : auth });
     };
-    if (typeof this.auth === "function") this.auth(send);
+    if (typeof this.auth === "function") call(this.auth, this, send);
     else send(this.auth);
   }
 
@@ -322,6 +359,8 @@ export class Socket extends Emitter {
 
   /** @param {any} data */
   #onConnect(data) {
+    // The answer to a CONNECT that was taken back.
+    if (!this.#connection?.asked) return;
     if (!data?.sid) {
       this.emitReserved("connect_error", new Error("the server accepted without an id: it may be Socket.IO v2, which is not compatible"));
       return;
@@ -330,10 +369,11 @@ export class Socket extends Emitter {
     this.recovered = !!data.pid && this._pid === data.pid;
     this._pid = data.pid;
     this.connected = true;
-    for (const args of this.receiveBuffer.splice(0)) this.#hear(args);
-    for (const packet of this.sendBuffer.splice(0)) this.#sendEvent(packet);
-    this.#drainQueue(true);
-    this.emitReserved("connect");
+    // Each of these calls listeners, and any of them may end the connection.
+    for (let args; (args = this.receiveBuffer.shift()); ) this.#hear(args);
+    while (this.#isWritable && this.sendBuffer.length) call(this.#sendBuffered, this, this.sendBuffer.shift());
+    call(this.#drainQueue, this, true);
+    if (this.connected) this.emitReserved("connect");
   }
 
   /**
@@ -342,9 +382,11 @@ export class Socket extends Emitter {
    */
   #onEvent(args, id) {
     if (id != null) {
+      const connection = this.#connection;
       let sent = false;
       args.push((/** @type {any[]} */ ...data) => {
-        if (sent) return;
+        // On another connection the id means another event.
+        if (sent || connection !== this.#connection) return;
         sent = true;
         this.#packet({ type: PacketType.ACK, id, data });
       });
@@ -355,11 +397,11 @@ export class Socket extends Emitter {
 
   /** @param {any[]} args */
   #hear(args) {
-    for (const listener of [...this.#anyListeners]) listener.apply(this, args);
+    // A server that keeps state appends to each event where it stands. Noted first: a listener may end the connection.
+    if (this._pid && typeof args.at(-1) === "string") this._lastOffset = args.at(-1);
+    for (const listener of [...this.#anyListeners]) call(listener, this, ...args);
     const [event, ...rest] = args;
     super.emit(event, ...rest);
-    // A server that keeps state appends to each event where it stands.
-    if (this._pid && typeof args.at(-1) === "string") this._lastOffset = args.at(-1);
   }
 
   /**
@@ -370,8 +412,8 @@ export class Socket extends Emitter {
     const ack = this.#acks.get(/** @type {number} */ (id));
     if (!ack) return;
     this.#acks.delete(/** @type {number} */ (id));
-    if (ack.withError) ack.call(this, null, ...data);
-    else ack.apply(this, data);
+    if (ack.withError) call(ack, this, null, ...data);
+    else call(ack, this, ...data);
   }
 
   /**
@@ -381,19 +423,22 @@ export class Socket extends Emitter {
   #onClose(reason, details) {
     this.connected = false;
     this.id = undefined;
+    this.#connection = undefined;
+    // Not heard, and not counted as heard: a server that keeps state sends them again.
+    this.receiveBuffer = [];
     this.emitReserved("disconnect", reason, details);
     // What waits to be sent can still be answered.
     const waiting = new Set(this.sendBuffer.map(({ id }) => id));
     for (const [id, ack] of [...this.#acks]) {
       if (waiting.has(id)) continue;
       this.#acks.delete(id);
-      if (ack.withError) ack.call(this, new Error("socket has been disconnected"));
+      if (ack.withError) call(ack, this, new Error("socket has been disconnected"));
     }
   }
 
   #destroy() {
     this.#undo?.forEach((undo) => undo());
-    this.#undo = undefined;
+    this.#undo = this.#connection = undefined;
     this.io._destroy();
   }
 }

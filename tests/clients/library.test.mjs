@@ -293,7 +293,7 @@ describe("a connection that cannot be", () => {
   });
 
   test("a server that falls silent is noticed", async () => {
-    const payloads = ['0{"sid":"s","pingInterval":50,"pingTimeout":50}', '40{"sid":"s"}'];
+    const payloads = ['0{"sid":"s","pingInterval":500,"pingTimeout":500}', '40{"sid":"s"}'];
     answer = ({ method }, response) => {
       if (method === "POST") response.end("ok");
       else if (payloads.length) response.end(payloads.shift());

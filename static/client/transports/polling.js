@@ -44,7 +44,13 @@ export class Polling extends Transport {
   /** @param {import("../parsers/engineio.js").Packet[]} packets */
   async send(packets) {
     this.writable = false;
-    if ((await this.#request(await encodePayload(packets))) !== undefined) this.onDrain();
+    let payload;
+    try {
+      payload = await encodePayload(packets);
+    } catch (/** @type {any} */ error) {
+      return this.onError(`post error: ${error.message}`, error);
+    }
+    if ((await this.#request(payload)) !== undefined) this.onDrain();
   }
 
   close() {
@@ -69,11 +75,7 @@ export class Polling extends Transport {
     if (payload === undefined) return;
     for (const packet of decodePayload(payload)) {
       if (packet.type === "open" && this.readyState === "opening") this.onOpen();
-      if (packet.type === "close") {
-        // After the listeners of what stood before it in this payload, which hear in turns of their own.
-        queueMicrotask(() => this.onClose({ description: "transport closed by the server" }));
-        return;
-      }
+      if (packet.type === "close") return this.onClose({ description: "transport closed by the server" });
       this.emitReserved("packet", packet);
     }
     this.#polling = false;

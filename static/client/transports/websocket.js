@@ -33,7 +33,12 @@ export class WebSocketTransport extends Transport {
   async send(packets) {
     this.writable = false;
     for (const packet of packets) {
-      const frame = this.opts.forceBase64 ? await encodeText(packet) : encodeFrame(packet);
+      let frame;
+      try {
+        frame = this.opts.forceBase64 ? await encodeText(packet) : encodeFrame(packet);
+      } catch (/** @type {any} */ error) {
+        return this.onError(`websocket error: ${error.message}`, error);
+      }
       try {
         // Only constructors that were given (Node) read the second argument.
         this.ws.send(frame, { compress: packet.options?.compress !== false });
