@@ -4,6 +4,7 @@
 
 mod pushers;
 mod readers;
+mod scripted;
 mod watch;
 
 use std::net::SocketAddr;
@@ -13,11 +14,12 @@ use crate::Failure;
 use crate::connection::{Outgoing, Workload};
 use crate::fanout::Fanout;
 use crate::fleet::Fleet;
-use crate::options::Options;
+use crate::options::{Options, Recovery};
 use crate::process::{self, Server};
 use crate::report::{Report, grouped, line, title};
 use pushers::{Flood, Pusher, Tourist};
 use readers::Reader;
+use scripted::{Script, Scripted};
 use watch::{Log, Resident};
 
 /// Publishes per second, unless told otherwise: with a thousand members about half a core.
@@ -61,19 +63,40 @@ enum Kind {
     /// And wants an ack of each event.
     FloodsForAcks,
     JoinsAndLeaves,
+    Scripted(Script),
 }
 
 /// Each kind alone, and then all of them; one flood is as much as there is of the server. The last tells whether the machine was the
 /// same all the time.
-const PHASES: [(&str, &[Kind]); 8] = [
+const PHASES: [(&str, &[Kind]); 14] = [
     ("undisturbed", &[]),
     ("never reads", &[Kind::NeverReads]),
     ("a byte a second", &[Kind::ReadsAByteASecond]),
     ("flood", &[Kind::Floods]),
     ("flood with acks", &[Kind::FloodsForAcks]),
     ("joins 10 000 rooms", &[Kind::JoinsAndLeaves]),
-    ("all together", &[Kind::NeverReads, Kind::ReadsAByteASecond, Kind::FloodsForAcks, Kind::JoinsAndLeaves]),
+    ("stays in many rooms", &[Kind::Scripted(Script::JoinsRooms)]),
+    ("resumes again and again", &[Kind::Scripted(Script::Resumes)]),
+    ("publishes and leaves", &[Kind::Scripted(Script::NeverReadsEchoes), Kind::Scripted(Script::PublishesAndLeaves)]),
+    ("never reads echoes", &[Kind::Scripted(Script::NeverReadsEchoes)]),
+    ("messages left open", &[Kind::Scripted(Script::LeavesMessagesOpen)]),
+    ("slow heads", &[Kind::Scripted(Script::SlowHeads)]),
+    ("all together", &ALL),
     ("undisturbed again", &[]),
+];
+
+/// One flood is enough, and those who publish and leave publish to those who never read their echoes.
+const ALL: [Kind; 10] = [
+    Kind::NeverReads,
+    Kind::ReadsAByteASecond,
+    Kind::FloodsForAcks,
+    Kind::JoinsAndLeaves,
+    Kind::Scripted(Script::JoinsRooms),
+    Kind::Scripted(Script::Resumes),
+    Kind::Scripted(Script::PublishesAndLeaves),
+    Kind::Scripted(Script::NeverReadsEchoes),
+    Kind::Scripted(Script::LeavesMessagesOpen),
+    Kind::Scripted(Script::SlowHeads),
 ];
 
 pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Failure> {
@@ -81,7 +104,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     let members = options.members;
     let bad = members.div_ceil(BAD_EVERY);
     // A bad reader and the one that feeds it are two connections, each with a poll.
-    process::allow_descriptors(members + 64 + 8 * bad)?;
+    process::allow_descriptors(members + 256 + 8 * bad)?;
     let log = Log::new()?;
     let output = log.output()?;
     let server = Server::adjusted(&options, PING_INTERVAL, |command| {
@@ -99,6 +122,9 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
 
     let mut p99s = Vec::new();
     for (what, kinds) in PHASES {
+        if kinds == [Kind::Scripted(Script::Resumes)] && options.recovery == Recovery::Off {
+            continue;
+        }
         let company = gather(kinds, bad, server.address, options.payload)?;
         let p99 = scene.play(what, company, report)?;
         p99s.push((what, kinds.is_empty(), p99));
@@ -195,6 +221,7 @@ fn gather(
             Kind::Floods => company.push(Box::new(Pusher::new(server, Flood::new(payload, false))?)),
             Kind::FloodsForAcks => company.push(Box::new(Pusher::new(server, Flood::new(payload, true))?)),
             Kind::JoinsAndLeaves => company.push(Box::new(Pusher::new(server, Tourist::default())?)),
+            Kind::Scripted(script) => company.push(Box::new(Scripted::new(server, *script))),
         }
     }
     Ok(company)

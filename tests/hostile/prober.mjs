@@ -15,13 +15,15 @@ export class Prober {
   cuts = 0;
 
   #port;
+  #pauseMs;
   #isRunning = true;
   #client = null;
   #done = null;
   #latencies = [];
 
-  constructor(port) {
+  constructor(port, pauseMs = PAUSE_MS) {
     this.#port = port;
+    this.#pauseMs = pauseMs;
   }
 
   async start() {
@@ -46,7 +48,7 @@ export class Prober {
         if (this.#client.isClosed) this.cuts += 1;
         await sleep(100);
       }
-      await sleep(PAUSE_MS);
+      await sleep(this.#pauseMs);
     }
   }
 

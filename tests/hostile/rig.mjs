@@ -95,7 +95,7 @@ export async function runLife(binary, scenarios, { nofile, budget, flags }, prin
 }
 
 async function attackAndProbe(server, scenario, size, kind, findings) {
-  const prober = new Prober(server.port);
+  const prober = new Prober(server.port, scenario.pauseMs);
   await prober.start();
   try {
     const calm = await during(prober, CALM_MS[kind]);

@@ -21,7 +21,7 @@ import strangers from "./strangers.mjs";
  *   name: string, line: number, about: string, open?: string,
  *   flags?: object, full?: object, ci?: object, life?: object, start?: object,
  *   attack?: (port: number, size: object, begin: () => void) => Promise<object | void>,
- *   attackMs?: number,
+ *   attackMs?: number, pauseMs?: number,
  *   watchesHealth?: boolean, restarts?: boolean, named?: { log?: RegExp, metric?: RegExp },
  *   judge?: (state: object) => Promise<void> | void, verify?: (state: object) => Promise<void>,
  *   obstacle?: () => string | null,
