@@ -43,15 +43,25 @@ pub struct Limits {
     /// Connections at a time that speak HTTP: polls, handshakes, requests of pages; a websocket ceases to count once it is one.
     /// Further ones wait in the backlog. At least one. Default 50 000: actix-http takes about 20 KiB for each, a gigabyte for all.
     pub http_connections_max: usize,
-    /// For a client to send its request's head; then it is disconnected. Default 10 s.
+    /// Connections beyond those, one request each, for health, metrics, the HTTP API and upgrades to websocket; every other
+    /// request on them gets 503. Default 16: operators ask one at a time, and two seconds end each of them.
+    pub http_reserve: usize,
+    /// For a client to send a request's head, from its first byte on (from the connection's begin, if it is the first); then
+    /// it is disconnected. Default 10 s.
     pub request_head_timeout: Duration,
+    /// For a connection to wait for a further request; then it is closed. Default 75 s: more than the 60 s for which nginx and
+    /// AWS's load balancer keep theirs, so that they never use one that is about to be closed.
+    pub http_keep_alive: Duration,
+    /// For a client to take a response, from the moment at which it takes no more of it; then it is disconnected. Default 30 s,
+    /// as for a body.
+    pub response_timeout: Duration,
     /// For a client to take the answer to the upgrade of its session, or a refusal. Default 5 s: it is a few hundred bytes. The
     /// answer that a new session begins with waits as its packets do.
     pub upgrade_answer_timeout: Duration,
 
     /// Largest POST body and largest websocket message accepted, in bytes. Default 1 000 000, Socket.IO's.
     pub payload_bytes_max: usize,
-    /// For a POST's body to come in whole. Default 30 s: a phone on a bad line needs seconds, a slow-loris minutes.
+    /// For a request's body to come in whole. Default 30 s: a phone on a bad line needs seconds, a slow-loris minutes.
     pub body_timeout: Duration,
     /// Packets in one POST. Default 10 000: the smallest packets fill a default body with about 300 000, an abuse.
     pub payload_packets_max: usize,
@@ -167,7 +177,7 @@ impl Limits {
         self
     }
 
-    fn durations(&mut self) -> [&mut Duration; 17] {
+    fn durations(&mut self) -> [&mut Duration; 19] {
         [
             &mut self.ping_interval,
             &mut self.ping_timeout,
@@ -178,6 +188,8 @@ impl Limits {
             &mut self.close_linger,
             &mut self.allow_request_timeout,
             &mut self.request_head_timeout,
+            &mut self.http_keep_alive,
+            &mut self.response_timeout,
             &mut self.upgrade_answer_timeout,
             &mut self.body_timeout,
             &mut self.admission_timeout,
@@ -205,7 +217,10 @@ impl Default for Limits {
             allow_request_timeout: Duration::from_secs(10),
             backlog: 4_096,
             http_connections_max: 50_000,
+            http_reserve: 16,
             request_head_timeout: Duration::from_secs(10),
+            http_keep_alive: Duration::from_secs(75),
+            response_timeout: Duration::from_secs(30),
             upgrade_answer_timeout: Duration::from_secs(5),
             payload_bytes_max: 1_000_000,
             body_timeout: Duration::from_secs(30),
@@ -268,7 +283,7 @@ mod tests {
         let mut limits = Limits::default();
         assert_eq!(limits.durations().len(), fields.count());
         limits.durations().into_iter().for_each(|duration| *duration = Duration::MAX);
-        assert_eq!(limits.bounded().durations().map(|duration| *duration), [DURATION_MAX; 17]);
+        assert_eq!(limits.bounded().durations().map(|duration| *duration), [DURATION_MAX; 19]);
         assert_eq!(Limits::default().bounded(), Limits::default());
     }
 }

@@ -10,6 +10,7 @@ use thiserror::Error;
 use tokio::sync::broadcast;
 
 use super::Server;
+use super::http_permits::HttpPermits;
 use crate::api::core::Core;
 use crate::api::namespace::Namespace;
 use crate::hub::history::History;
@@ -28,6 +29,7 @@ use crate::session::Services;
 use crate::session::directory::Directory;
 use crate::transport::cookie::{Cookie, CookieError};
 use crate::transport::cors::{Cors, CorsError};
+use crate::transport::hosts::Hosts;
 use crate::transport::proxies::Proxies;
 use crate::transport::{AllowRequest, Door, Endpoint};
 use crate::worker::desk::Desk;
@@ -91,8 +93,12 @@ impl Recovery {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// Build it inside an actix system: under `#[actix_web::main]`, or in `actix::System::new().block_on(…)`.
-    #[error("no actix system runs on this thread")]
+    /// Build it inside an actix system: under `#[actix_web::main]`, or in `actix::System::new().block_on(…)`. `#[tokio::main]`
+    /// starts none.
+    #[error(
+        "no actix system runs on this thread; #[tokio::main] starts none: use #[actix_web::main], or \
+         actix::System::new().block_on(…), and build the server inside"
+    )]
     NoSystem,
     /// The path must begin with a slash, and not end with one.
     #[error("path {0:?} does not begin with \"/\", or ends with it")]
@@ -106,6 +112,9 @@ pub enum BuildError {
     /// Write addresses, or networks with the length of their prefix.
     #[error("trusted proxy {0:?}: expected an address or a network such as \"10.0.0.0/8\"")]
     Proxy(String),
+    /// Write a host's name or address without scheme and port, or `*`.
+    #[error("allowed host {0:?}: expected a name or an address without a port, such as \"hub.example.org\"")]
+    Host(String),
     /// The system gives no random bytes.
     #[error("the system gives no random bytes: {0}")]
     Random(#[from] getrandom::Error),
@@ -129,6 +138,7 @@ pub struct Builder {
     limits: Limits,
     door: Door,
     trusted_proxies: Vec<String>,
+    allowed_hosts: Option<Vec<String>>,
 }
 
 impl Default for Builder {
@@ -140,6 +150,7 @@ impl Default for Builder {
             limits: Limits::default(),
             door: Door::default(),
             trusted_proxies: Vec::new(),
+            allowed_hosts: None,
         }
     }
 }
@@ -178,6 +189,27 @@ impl Builder {
     #[must_use]
     pub fn cors(mut self, cors: Cors) -> Self {
         self.door.cors = Some(cors);
+        self
+    }
+
+    /// The hosts that requests may name, without ports, beside the names of the loopback (`localhost` and names below it,
+    /// `127.0.0.0/8`, `[::1]`); `*` is any host. Others are refused with 421. It keeps away pages of other sites whose name was
+    /// made to point at this machine (DNS rebinding).
+    ///
+    /// By default a [`Listener`](crate::Listener) on a loopback address admits the names of the loopback alone, and every other
+    /// one any host; in an application of one's own ([`Server::routes`]) any host is admitted.
+    #[must_use]
+    pub fn allowed_hosts(mut self, hosts: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.allowed_hosts = Some(hosts.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Refuses websockets that name the origin of another site, which browsers do at each that a page opens, unless
+    /// [`Builder::cors`] admits it. The server's own site is that of the request's Host, or of the X-Forwarded-Host of a trusted
+    /// proxy. Clients that are no browsers name no origin, and pass. Off by default, as in engine.io.
+    #[must_use]
+    pub fn guard_origins(mut self) -> Self {
+        self.door.guards_origins = true;
         self
     }
 
@@ -232,23 +264,33 @@ impl Builder {
         if !self.path.starts_with('/') || self.path.ends_with('/') {
             return Err(BuildError::Path(self.path));
         }
-        let Self { path, recovery, parser, limits, mut door, trusted_proxies } = self;
+        let Self { path, recovery, parser, limits, mut door, trusted_proxies, allowed_hosts } = self;
         let limits = limits.bounded();
         door.cors.as_ref().map_or(Ok(()), Cors::check)?;
         door.cookie.as_ref().map_or(Ok(()), Cookie::check)?;
         door.proxies = Proxies::parse(trusted_proxies).map_err(BuildError::Proxy)?;
+        door.hosts = allowed_hosts.map(Hosts::parse).transpose().map_err(BuildError::Host)?;
         let recoverable = (recovery.kept != Kept::Nowhere, recovery.on_request);
         let metrics = Arc::<Metrics>::default();
         let (room_changes, _) = broadcast::channel(limits.room_events_max.max(1));
         let hub = start_hub(&limits, &recovery.kept, metrics.clone(), room_changes.clone())?;
         let workers = Arc::new(Workers::new(hub.commands.clone(), limits.clone(), metrics.clone()));
         let desk = open_desk(&hub, &workers, &limits, &metrics)?;
+        let http_permits = HttpPermits::new(limits.http_connections_max, limits.http_reserve);
         let core = Arc::new(Core::new(desk, recoverable, parser, limits, room_changes));
         let root = Namespace::new(core.clone(), NamespacePath::root());
         let services = Services { core, directory: Arc::new(Directory::default()) };
         let accepting = Arc::new(AtomicBool::new(true));
         let endpoint = Endpoint { services, workers, door: Arc::new(door), accepting };
-        Ok(Server { endpoint, hub: hub.address, hub_thread: hub.thread, path: path.into(), root, metrics })
+        Ok(Server {
+            endpoint,
+            hub: hub.address,
+            hub_thread: hub.thread,
+            path: path.into(),
+            root,
+            metrics,
+            http_permits,
+        })
     }
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use actix_web::HttpRequest;
 use actix_web::dev::Extensions;
+use actix_web::http::ConnectionType;
+use actix_web::http::header::{HeaderMap, UPGRADE};
 use actix_web::web::{self, Payload, ServiceConfig};
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -62,10 +64,15 @@ impl Server {
                 let endpoint = endpoint.clone();
                 async move {
                     warn_if_unprepared(&request);
-                    if request.head().upgrade() {
+                    if !request.head().upgrade() {
+                        polling::handle(endpoint, request, payload).await
+                    } else if asks_for_websocket(request.headers()) {
                         pump::handle(endpoint, request, payload).await
                     } else {
-                        polling::handle(endpoint, request, payload).await
+                        // Another upgrade, such as h2c, is ignored. actix-http keeps no connection of one.
+                        let mut response = polling::handle(endpoint, request, payload).await;
+                        response.head_mut().set_connection_type(ConnectionType::Close);
+                        response
                     }
                 }
             };
@@ -93,6 +100,11 @@ pub fn on_connect(connection: &dyn Any, data: &mut Extensions) {
         Ok(()) => drop(data.insert(Prepared)),
         Err(error) => log::debug!("connection not prepared error={error}"),
     }
+}
+
+fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    let mut asked = headers.get_all(UPGRADE).filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    asked.any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
 }
 
 fn warn_if_unprepared(request: &HttpRequest) {

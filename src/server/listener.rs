@@ -3,20 +3,26 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::num::NonZero;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use actix_http::{HttpService, KeepAlive, Request};
-use actix_service::{fn_service, map_config};
-use actix_web::dev::AppConfig;
+use actix_codec::Framed;
+use actix_http::h1::Codec;
+use actix_http::{HttpService, KeepAlive, Protocol, Request, StatusCode};
+use actix_service::{Service, ServiceFactoryExt, fn_service, map_config};
+use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpRequest};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 use super::Server;
+use super::http_connection::{Deadlines, HttpStream};
+use super::http_requests::{self, HOST_REFUSAL, RequestRules};
 use super::serving::Serving;
-use crate::transport::{polling, websocket::raw};
+use crate::transport::hosts::Hosts;
+use crate::transport::{Endpoint, polling, websocket::raw};
 
 type Configure = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
 
@@ -93,68 +99,113 @@ impl Listener {
     /// their own. Connections are dealt out to them in turn.
     pub async fn run(self) -> io::Result<()> {
         let Self { server, socket, workers, configure, signals, drain } = self;
-        let io = server.clone();
-        // A polling client may have nothing to say from one ping to the next; a connection closed under its POST would cost
-        // it the session.
         let limits = &server.endpoint.services.core.limits;
+        let deadlines = Deadlines::new(limits);
         let (request_head_timeout, close_linger) = (limits.request_head_timeout, limits.close_linger);
-        let keep_alive = KeepAlive::Timeout(limits.ping_interval + limits.ping_timeout);
+        let hosts = server.endpoint.door.hosts.clone().unwrap_or_else(|| default_hosts(&socket));
+        let io = server.clone();
         let factory = move || {
             let (endpoint, path, configure) = (io.endpoint.clone(), io.path.clone(), configure.clone());
-            let app = app(io.clone(), configure);
-            HttpService::build()
-                // A poll's head leaves before its batch: the batch must not wait for the head's ack. Nor may a websocket's small frames.
-                .tcp_nodelay(true)
-                .keep_alive(keep_alive)
+            let rules = RequestRules::new(io.http_permits.clone(), hosts.clone(), endpoint.door.cors.clone());
+            let rules = Rc::new(rules);
+            let app = app(io.clone(), configure, rules.clone());
+            let http = HttpService::build()
+                // Connections are ended by their own deadlines; this one answers the first head that is late.
+                .keep_alive(KeepAlive::Os)
                 .client_request_timeout(request_head_timeout)
                 // A request that is refused unread: closed at once, the client would see a reset and not the answer.
                 .client_disconnect_timeout(close_linger)
                 // A client that closes its side has gone: its pending poll must end, and not wait for a batch.
                 .h1_allow_half_closed(false)
-                .upgrade(fn_service(move |request: (Request, _)| {
-                    let (endpoint, path) = (endpoint.clone(), path.clone());
-                    async move { raw::on_upgrade(endpoint, &path, request).await.map_err(actix_web::Error::from) }
+                .on_connect_ext(|stream: &HttpStream, data| drop(data.insert(stream.connection().clone())))
+                .upgrade(fn_service(move |request| {
+                    let upgrading = upgrade(endpoint.clone(), path.clone(), rules.clone(), request);
+                    async move { upgrading.await.map_err(actix_web::Error::from) }
                 }))
-                .finish(map_config(app, |_| AppConfig::default()))
-                .tcp()
+                .finish(map_config(app, |_| AppConfig::default()));
+            fn_service(|stream: HttpStream| async move {
+                // A poll's head leaves before its batch: the batch must not wait for the head's ack. Nor may a websocket's
+                // small frames.
+                if let Err(error) = stream.get_ref().set_nodelay(true) {
+                    log::debug!("connection not set to TCP_NODELAY error={error}");
+                }
+                let peer = stream.get_ref().peer_addr().ok();
+                Ok((stream, Protocol::Http1, peer))
+            })
+            .and_then(http)
         };
         let workers = workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
-        let port = (socket, limits.http_connections_max);
-        let serving = Serving::start(&server.hub_thread, workers, port, factory).await?;
-        if signals {
-            stop_on_signal(server, &serving, drain).await;
-            Ok(())
-        } else {
-            std::future::pending().await
-        }
+        let port = (socket, server.http_permits.clone(), deadlines);
+        let mut serving = Serving::start(&server.hub_thread, workers, port, factory).await?;
+        let signal = async { if signals { wait_for_signal().await } else { std::future::pending().await } };
+        let signal = tokio::select! {
+            signal = signal => signal,
+            failure = serving.failed() => return Err(failure),
+        };
+        stop(server, &serving, signal, drain).await;
+        Ok(())
     }
+}
+
+/// The hosts that requests may name where the application has not said: on a loopback address its names alone.
+fn default_hosts(socket: &TcpListener) -> Hosts {
+    match socket.local_addr() {
+        Ok(address) if address.ip().to_canonical().is_loopback() => Hosts::LOOPBACK,
+        _ => Hosts::Any,
+    }
+}
+
+/// Answers a request that asks to become a websocket.
+async fn upgrade(
+    endpoint: Endpoint,
+    path: Arc<str>,
+    rules: Rc<RequestRules>,
+    (request, framed): (Request, Framed<HttpStream, Codec>),
+) -> io::Result<()> {
+    let framed = framed.into_map_io(HttpStream::into_upgraded);
+    if !rules.admits_host(request.head()) {
+        return raw::refuse_upgrade(&endpoint, framed, StatusCode::MISDIRECTED_REQUEST, HOST_REFUSAL).await;
+    }
+    raw::on_upgrade(endpoint, &path, (request, framed)).await
 }
 
 /// The HTTP application beside the raw websockets.
 fn app(
     io: Server,
     configure: Vec<Configure>,
+    rules: Rc<RequestRules>,
 ) -> App<
     impl actix_service::ServiceFactory<
         actix_web::dev::ServiceRequest,
         Config = (),
-        Response = actix_web::dev::ServiceResponse,
+        Response = ServiceResponse<http_requests::Response>,
         Error = actix_web::Error,
         InitError = (),
     >,
 > {
-    App::new().configure(move |config| {
+    let app = App::new().configure(move |config| {
         let paths = [io.path.to_string(), format!("{}/", io.path)];
         let handler = move |request: HttpRequest, payload| polling::handle(io.endpoint.clone(), request, payload);
         config.service(web::resource(paths.to_vec()).route(web::to(handler)));
         for configure in &configure {
             configure(config);
         }
+    });
+    app.wrap_fn(move |request, service| {
+        let (request, admission) = rules.admit(request);
+        let answer = request.map(|request| service.call(request));
+        async move {
+            let response = match answer {
+                Ok(answer) => answer.await?,
+                Err(refused) => refused,
+            };
+            Ok(admission.finish(response))
+        }
     })
 }
 
 pub(super) fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
     // A restart must not wait for connections of the last life to time out.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
@@ -163,8 +214,7 @@ pub(super) fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListene
     Ok(socket.into())
 }
 
-async fn stop_on_signal(server: Server, serving: &Serving, drain: Duration) {
-    let signal = wait_for_signal().await;
+async fn stop(server: Server, serving: &Serving, signal: &str, drain: Duration) {
     log::info!("server stops signal={signal} sessions={} drain={drain:?}", server.sessions());
     if !drain.is_zero() {
         // Connections are still taken meanwhile: a load balancer is to see that this server is not ready.

@@ -5,6 +5,9 @@ pub mod config;
 pub mod demo;
 mod embedding;
 pub mod http;
+mod http_connection;
+mod http_permits;
+mod http_requests;
 pub mod journal_tool;
 mod listener;
 mod metrics;
@@ -19,12 +22,13 @@ use std::io;
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::ArbiterHandle;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+use self::http_permits::HttpPermits;
 use crate::api::answers::Answers;
 use crate::api::args::{FromArgs, ToArgs};
 use crate::api::broadcast::Broadcast;
@@ -55,6 +59,12 @@ pub enum NotAccepting {
     /// It has as many sessions as [`Limits::sessions_max`](crate::Limits::sessions_max) allows.
     #[error("server has as many sessions as it may have")]
     Full,
+    /// As many connections speak HTTP as [`Limits::http_connections_max`](crate::Limits::http_connections_max) allows.
+    #[error("server has as many HTTP connections as http_connections_max allows")]
+    HttpFull,
+    /// The system refuses further connections, mostly since no descriptor is left.
+    #[error("connections cannot be accepted; see the log")]
+    AcceptFails,
 }
 
 /// Sessions in each wave, at least one, and the time between two waves, so that all waves take about this long.
@@ -83,6 +93,7 @@ pub struct Server {
     path: Arc<str>,
     root: Namespace,
     metrics: Arc<Metrics>,
+    http_permits: HttpPermits,
 }
 
 impl Server {
@@ -149,6 +160,8 @@ impl Server {
     /// Whether a new session would be let in now: what a load balancer wants to know.
     pub fn accepting(&self) -> Result<(), NotAccepting> {
         match self.endpoint.room() {
+            Ok(()) if self.http_permits.is_accept_failing(Instant::now()) => Err(NotAccepting::AcceptFails),
+            Ok(()) if self.http_permits.is_full() => Err(NotAccepting::HttpFull),
             Ok(()) => Ok(()),
             Err(Refusal::Closing) => Err(NotAccepting::Closing),
             Err(_) => Err(NotAccepting::Full),

@@ -3,25 +3,38 @@
 //! One worker lives on the hub's own thread: a command and its answer then cross no thread, and wake none. What a connection
 //! says is not known here.
 
-use std::fmt::Debug;
 use std::future::poll_fn;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{Arbiter, ArbiterHandle};
+use actix_http::error::DispatchError;
 use actix_service::{Service, ServiceFactory};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+
+use super::http_connection::{Deadlines, Expired, HttpConnection, HttpConnections, HttpStream};
+use super::http_permits::{HttpPermit, HttpPermits};
+use crate::worker::complaints::Complaint;
 
 /// Before connections are taken again when the system has refused one: no descriptor is left, mostly.
 const ACCEPT_RETRY: Duration = Duration::from_millis(500);
 
-/// A connection on its way to its worker, and its place among those that speak HTTP. There are as many as there are places.
-type Dealt = (Taken, OwnedSemaphorePermit);
+/// A connection on its way to its worker. There are as many as there are permits.
+type Dealt = (Taken, HttpPermit);
+
+/// The way to a worker.
+struct Line {
+    dealt: mpsc::UnboundedSender<Dealt>,
+    /// Whether it is the thread that accepts.
+    is_here: bool,
+}
+
+/// Warnings a second of each kind, for each worker: clients can cause any number.
+const WARNINGS_PER_SECOND: u32 = 1;
 
 /// A connection that was taken in.
 enum Taken {
@@ -32,14 +45,18 @@ enum Taken {
 }
 
 impl Taken {
-    fn of(stream: TcpStream, line: usize) -> io::Result<Self> {
-        if line == 0 { Ok(Self::Here(stream)) } else { stream.into_std().map(Self::Elsewhere) }
-    }
-
     fn settle(self) -> io::Result<TcpStream> {
         match self {
             Self::Here(stream) => Ok(stream),
             Self::Elsewhere(stream) => TcpStream::from_std(stream),
+        }
+    }
+
+    /// For any thread.
+    fn elsewhere(self) -> io::Result<Self> {
+        match self {
+            Self::Here(stream) => stream.into_std().map(Self::Elsewhere),
+            elsewhere @ Self::Elsewhere(_) => Ok(elsewhere),
         }
     }
 }
@@ -50,6 +67,8 @@ pub(super) struct Serving {
     accepting: watch::Sender<bool>,
     /// Of this port alone, with everything on them.
     threads: Vec<Arbiter>,
+    /// Ends when connections can no longer be taken in.
+    failed: oneshot::Receiver<()>,
 }
 
 impl Serving {
@@ -58,15 +77,23 @@ impl Serving {
     pub(super) async fn start<S, F>(
         hub: &ArbiterHandle,
         workers: usize,
-        (port, places): (TcpListener, usize),
+        (port, permits, deadlines): (TcpListener, HttpPermits, Deadlines),
         service: S,
     ) -> io::Result<Self>
     where
         S: Fn() -> F + Clone + Send + 'static,
-        F: ServiceFactory<TcpStream, Config = (), InitError = (), Service: 'static, Error: Debug> + 'static,
+        F: ServiceFactory<
+                HttpStream,
+                Config = (),
+                Response = (),
+                InitError = (),
+                Service: 'static,
+                Error = DispatchError,
+            > + 'static,
     {
         let (accepting, phase) = watch::channel(true);
-        let mut serving = Self { accepting, threads: Vec::new() };
+        let (failure, failed) = oneshot::channel();
+        let mut serving = Self { accepting, threads: Vec::new(), failed };
         if workers > 1 {
             serving.threads = (0..workers).map(|_| Arbiter::try_new()).collect::<io::Result<_>>()?;
         }
@@ -76,23 +103,25 @@ impl Serving {
         }
         let mut lines = Vec::new();
         for thread in &handles {
-            let (line, dealt) = mpsc::unbounded_channel();
+            let (sender, dealt) = mpsc::unbounded_channel();
             let (ready, readiness) = oneshot::channel();
-            let (service, phase) = (service.clone(), phase.clone());
-            lines.push(line);
-            thread.spawn_fn(move || drop(actix::spawn(work(service(), ready, dealt, phase))));
+            let (service, phase, permits) = (service.clone(), phase.clone(), permits.clone());
+            lines.push(Line { dealt: sender, is_here: lines.is_empty() });
+            thread.spawn_fn(move || {
+                let worker = PortWorker { permits, deadlines, connections: HttpConnections::default() };
+                drop(actix::spawn(worker.work(service(), ready, dealt, phase)));
+            });
             // Fails also when what sets the service up panics.
             readiness.await.map_err(|_| io::Error::other("HTTP could not be set up on a worker"))?;
         }
         let (begun, beginning) = oneshot::channel();
-        let places = Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS)));
         handles[0].spawn(async move {
             // The listener belongs to the reactor of the thread that it was made on.
             let listener = tokio::net::TcpListener::from_std(port);
             let (listener, outcome) = listener.map_or_else(|error| (None, Err(error)), |it| (Some(it), Ok(())));
             let _ = begun.send(outcome);
             if let Some(listener) = listener {
-                drop(actix::spawn(accept(phase, listener, lines, places)));
+                drop(actix::spawn(accept(phase, listener, lines, permits, failure)));
             }
         });
         beginning.await.unwrap_or_else(|_| Err(io::Error::other("the server's thread has ended")))?;
@@ -102,6 +131,16 @@ impl Serving {
     /// Takes no more connections in; those that are there go on.
     pub(super) fn pause(&self) {
         self.accepting.send_replace(false);
+    }
+
+    /// Waits until connections can no longer be taken in though they should be: every worker has ended.
+    pub(super) async fn failed(&mut self) -> io::Error {
+        let _ = (&mut self.failed).await;
+        if !*self.accepting.borrow() {
+            // It was asked to pause.
+            std::future::pending::<()>().await;
+        }
+        io::Error::other("no worker is left to serve connections")
     }
 }
 
@@ -113,35 +152,37 @@ impl Drop for Serving {
     }
 }
 
-/// Takes connections in until it is to pause, no more than there are places for; further ones wait in the kernel. Runs on the
-/// thread of the first line.
+/// Takes connections in until it is to pause, no more than there are permits for; further ones wait in the kernel. Runs on the
+/// thread of the first line. Ends also when no worker is left.
 async fn accept(
     // Dropped last: who sees that nobody looks at the phase any more finds the port closed.
     mut phase: watch::Receiver<bool>,
     listener: tokio::net::TcpListener,
-    lines: Vec<mpsc::UnboundedSender<Dealt>>,
-    places: Arc<Semaphore>,
+    mut lines: Vec<Line>,
+    permits: HttpPermits,
+    _failure: oneshot::Sender<()>,
 ) {
-    for (at, line) in lines.iter().enumerate().cycle() {
+    let mut next = 0;
+    while !lines.is_empty() {
         let taken = async {
-            let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+            permits.available().await;
             let (stream, _) = listener.accept().await?;
-            io::Result::Ok((Taken::of(stream, at)?, place))
+            // Until one is free again: the one that was seen may have been given to another connection.
+            let permit = permits.acquire().await.ok_or(io::ErrorKind::Other)?;
+            io::Result::Ok((stream, permit))
         };
         let taken = tokio::select! {
             taken = taken => taken,
             // Also when the port is given up.
             _ = phase.wait_for(|accepting| !accepting) => return,
         };
-        match taken {
-            Ok(dealt) => {
-                if line.send(dealt).is_err() {
-                    log::error!("connection closed, its worker is gone");
-                }
-            }
-            Err(error) if is_of_one_connection(&error) => log::debug!("connection not taken in error={error}"),
+        let dealt = taken.and_then(|(stream, permit)| deal((stream, permit), &mut lines, &mut next));
+        match dealt {
+            Ok(()) => {}
+            Err(error) if is_of_one_connection(&error) => log::debug!("connection not accepted error={error}"),
             Err(error) => {
-                log::warn!("no connections are taken in for {ACCEPT_RETRY:?} error={error}");
+                permits.accept_failed(Instant::now());
+                log::warn!("accept failed, pausing for {ACCEPT_RETRY:?} error={error}");
                 let paused = phase.wait_for(|accepting| !accepting);
                 if tokio::time::timeout(ACCEPT_RETRY, paused).await.is_ok() {
                     return;
@@ -149,6 +190,30 @@ async fn accept(
             }
         }
     }
+    log::error!("no worker is left, the port is closed");
+}
+
+/// Hands a connection to the worker whose turn it is, or to the next one that lives.
+fn deal((stream, permit): (TcpStream, HttpPermit), lines: &mut Vec<Line>, next: &mut usize) -> io::Result<()> {
+    let mut dealt = (Taken::Here(stream), permit);
+    while !lines.is_empty() {
+        let at = *next % lines.len();
+        if !lines[at].is_here {
+            dealt.0 = dealt.0.elsewhere()?;
+        }
+        match lines[at].dealt.send(dealt) {
+            Ok(()) => {
+                *next = at + 1;
+                return Ok(());
+            }
+            Err(refused) => {
+                dealt = refused.0;
+                lines.remove(at);
+                log::error!("worker has ended, its connections go to the others left={}", lines.len());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether the next connection may fare better right away.
@@ -157,42 +222,127 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// Serves what is dealt to this thread, until the port is given up; what is open then ends.
-async fn work<F>(
-    service: F,
-    ready: oneshot::Sender<()>,
-    mut dealt: mpsc::UnboundedReceiver<Dealt>,
-    mut phase: watch::Receiver<bool>,
-) where
-    F: ServiceFactory<TcpStream, Config = (), InitError = (), Service: 'static, Error: Debug>,
-{
-    let Ok(service) = service.new_service(()).await.map(Rc::new) else { return };
-    let _ = ready.send(());
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            Some((stream, place)) = dealt.recv() => {
-                let stream = match stream.settle() {
-                    Ok(stream) => stream,
-                    Err(error) => {
-                        log::warn!("connection not served error={error}");
-                        continue;
-                    }
-                };
-                let service = service.clone();
-                connections.spawn_local(async move {
-                    let served = match poll_fn(|cx| service.poll_ready(cx)).await {
-                        Ok(()) => service.call(stream).await,
-                        Err(error) => Err(error),
+/// What one thread of a port needs.
+struct PortWorker {
+    permits: HttpPermits,
+    deadlines: Deadlines,
+    connections: HttpConnections,
+}
+
+impl PortWorker {
+    /// Serves what is dealt to this thread, until the port is given up; what is open then ends.
+    async fn work<F>(
+        self,
+        service: F,
+        ready: oneshot::Sender<()>,
+        mut dealt: mpsc::UnboundedReceiver<Dealt>,
+        mut phase: watch::Receiver<bool>,
+    ) where
+        F: ServiceFactory<
+                HttpStream,
+                Config = (),
+                Response = (),
+                InitError = (),
+                Service: 'static,
+                Error = DispatchError,
+            >,
+    {
+        let Ok(service) = service.new_service(()).await.map(Rc::new) else { return };
+        let _ = ready.send(());
+        let warnings = Rc::new(Warnings::default());
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                Some((stream, permit)) = dealt.recv() => {
+                    let stream = match stream.settle() {
+                        Ok(stream) => stream,
+                        Err(error) => {
+                            log::warn!("connection not served error={error}");
+                            continue;
+                        }
                     };
-                    if let Err(error) = served {
-                        log::debug!("connection ended error={error:?}");
-                    }
-                    drop(place);
-                });
+                    let (service, warnings) = (service.clone(), warnings.clone());
+                    let peer = stream.peer_addr().ok();
+                    let connection = Rc::new(HttpConnection::new(self.deadlines, self.permit(permit), Instant::now()));
+                    let registered = self.connections.register(connection.clone());
+                    connections.spawn_local(async move {
+                        let stream = HttpStream::new(stream, connection.clone());
+                        let served = connection.serve(async {
+                            poll_fn(|cx| service.poll_ready(cx)).await?;
+                            service.call(stream).await
+                        });
+                        match served.await {
+                            Ok(Ok(())) => {}
+                            Ok(Err(error)) => warnings.ended(peer, &error),
+                            Err(expired) => warnings.expired(peer, expired),
+                        }
+                        drop(registered);
+                    });
+                }
+                Some(_) = connections.join_next() => {}
+                Err(_) = phase.wait_for(|_| false) => return,
             }
-            Some(_) = connections.join_next() => {}
-            Err(_) = phase.wait_for(|_| false) => return,
+        }
+    }
+
+    /// The permit of a new connection: for one of the reserve an ordinary one, if one is free or can be made free here.
+    fn permit(&self, permit: HttpPermit) -> HttpPermit {
+        if !permit.is_of_reserve {
+            return permit;
+        }
+        let ordinary = self.permits.try_ordinary();
+        ordinary.or_else(|| self.connections.evict_longest_waiting(Instant::now())).unwrap_or(permit)
+    }
+}
+
+/// Rate-limited warnings of connections that ended badly.
+struct Warnings {
+    malformed: Complaint,
+    late: Complaint,
+}
+
+impl Default for Warnings {
+    fn default() -> Self {
+        Self { malformed: Complaint::new(WARNINGS_PER_SECOND), late: Complaint::new(WARNINGS_PER_SECOND) }
+    }
+}
+
+impl Warnings {
+    fn ended(&self, peer: Option<SocketAddr>, error: &DispatchError) {
+        let DispatchError::Parse(error) = error else {
+            log::debug!("connection ended error={error:?}");
+            return;
+        };
+        if let Some(skipped) = self.malformed.is_due(Instant::now()) {
+            log::warn!("request malformed address={} error={error} skipped={skipped}", Shown(peer));
+        }
+    }
+
+    fn expired(&self, peer: Option<SocketAddr>, expired: Expired) {
+        let late = match expired {
+            Expired::Idle => {
+                log::debug!("connection closed, it was idle address={}", Shown(peer));
+                return;
+            }
+            Expired::Head => "request head",
+            Expired::Body => "request body",
+            Expired::Response => "reading of the response",
+            Expired::Reserve => "request on a connection of the reserve",
+        };
+        if let Some(skipped) = self.late.is_due(Instant::now()) {
+            log::warn!("connection closed, {late} timed out address={} skipped={skipped}", Shown(peer));
+        }
+    }
+}
+
+/// A peer's address, which is not known if the peer has gone.
+struct Shown(Option<SocketAddr>);
+
+impl std::fmt::Display for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("unknown"),
         }
     }
 }
@@ -207,32 +357,38 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::limits::Limits;
     use crate::server::listener::listen;
 
     /// Connections that no test runs out of.
     const MANY: usize = 8;
 
+    fn deadlines() -> Deadlines {
+        Deadlines::new(&Limits::default())
+    }
+
     /// Serves a port: every connection says a byte, tells the test its thread, and ends when its client has.
     async fn serve(
         hub: &ArbiterHandle,
         workers: usize,
-        places: usize,
+        ordinary: usize,
     ) -> (Serving, SocketAddr, mpsc::UnboundedReceiver<ThreadId>) {
         let port = listen("127.0.0.1:0".parse().expect("an address"), 16).expect("a free port");
         let address = port.local_addr().expect("an address");
         let (served, serves) = mpsc::unbounded_channel();
         let service = move || {
             let served = served.clone();
-            fn_service(move |mut stream: TcpStream| {
+            fn_service(move |mut stream: HttpStream| {
                 let told = served.send(thread::current().id());
                 async move {
                     told.map_err(io::Error::other)?;
                     stream.write_all(b"!").await?;
-                    stream.read_to_end(&mut Vec::new()).await
+                    stream.read_to_end(&mut Vec::new()).await.map_err(DispatchError::Io).map(drop)
                 }
             })
         };
-        let serving = Serving::start(hub, workers, (port, places), service).await.expect("it begins");
+        let serving = Serving::start(hub, workers, (port, HttpPermits::new(ordinary, 0), deadlines()), service);
+        let serving = serving.await.expect("it begins");
         (serving, address, serves)
     }
 
@@ -272,14 +428,38 @@ mod tests {
         System::new().block_on(async {
             for workers in [1, 2] {
                 let hub = Arbiter::new().handle();
-                let port = || listen("127.0.0.1:0".parse().expect("an address"), 16).expect("a free port");
+                let port = listen("127.0.0.1:0".parse().expect("an address"), 16).expect("a free port");
                 let broken = || {
                     actix_service::fn_factory(|| async {
-                        Err::<actix_service::boxed::BoxService<TcpStream, (), io::Error>, ()>(())
+                        Err::<actix_service::boxed::BoxService<HttpStream, (), DispatchError>, ()>(())
                     })
                 };
-                assert!(Serving::start(&hub, workers, (port(), MANY), broken).await.is_err());
+                let port = (port, HttpPermits::new(MANY, 0), deadlines());
+                assert!(Serving::start(&hub, workers, port, broken).await.is_err());
             }
+        });
+    }
+
+    #[test]
+    fn connections_of_a_dead_worker_go_to_living_ones() {
+        System::new().block_on(async {
+            let hub = Arbiter::new().handle();
+            let (mut serving, address, mut serves) = serve(&hub, 3, MANY).await;
+            let mut threads = Vec::new();
+            for stopped in 0..3 {
+                threads.clear();
+                for _ in 0..6 {
+                    served(address).await;
+                    threads.extend(serves.recv().await);
+                }
+                let living: std::collections::HashSet<_> = threads.iter().collect();
+                assert_eq!(living.len(), 3 - stopped, "{threads:?}");
+                // The last one first: the thread of the first one accepts.
+                let worker = serving.threads.pop().expect("a thread");
+                worker.stop();
+                worker.join().expect("it ends");
+            }
+            assert_eq!(serving.failed().await.to_string(), "no worker is left to serve connections");
         });
     }
 

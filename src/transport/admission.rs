@@ -19,6 +19,12 @@ use crate::messages::handshake::{Arrival, Handshake};
 use crate::messages::session::SessionLink;
 use crate::session::Newcomer;
 
+/// Inside an application; a port of the server's own refuses before.
+const HOST_REFUSAL: &str = "Host not allowed; add it to Builder::allowed_hosts";
+
+/// Says why to whoever opens the page, and what to do.
+const ORIGIN_REFUSAL: &str = "Origin not allowed; add it to cors_origins (STENTOR_CORS_ORIGINS, Builder::cors)";
+
 /// A request at the door.
 #[derive(Clone, Copy)]
 pub(crate) struct Knock<'a> {
@@ -72,8 +78,13 @@ impl Endpoint {
     /// Checks a request in the order of engine.io: transport, session, method, version, application.
     pub(crate) async fn admit(&self, knock: Knock<'_>) -> Result<Admitted, Refusal> {
         let head = knock.head;
-        if knock.upgrade && self.door.cors.as_ref().is_some_and(|cors| !cors.admits_websocket(&head.headers)) {
-            return Err(Refusal::Forbidden("Origin not allowed".into()));
+        if self.door.hosts.as_ref().is_some_and(|hosts| hosts.admit(&head.headers).is_err()) {
+            return Err(Refusal::Forbidden(HOST_REFUSAL.into()));
+        }
+        if knock.upgrade && !self.door.admits_origin(head) {
+            let refusal = Refusal::Forbidden(ORIGIN_REFUSAL.into());
+            self.door.refusals.warn_of_origin(&refusal, head);
+            return Err(refusal);
         }
         match route(head.uri.query().unwrap_or(""), &head.method, knock.upgrade)? {
             Route::Session(id) => self.find(&id).map(Admitted::Session),

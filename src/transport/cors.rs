@@ -157,6 +157,11 @@ impl Cors {
         !self.guards_websockets || !request.contains_key(header::ORIGIN) || self.allowed(request).is_some()
     }
 
+    /// Whether a page of the origin that these headers name may use the server.
+    pub(super) fn admits_origin(&self, request: &HeaderMap) -> bool {
+        self.allowed(request).is_some()
+    }
+
     /// What the browser is told of its page's origin; nothing if it is not allowed.
     fn allowed(&self, request: &HeaderMap) -> Option<HeaderValue> {
         if matches!(self.origins, Origins::Any) {
@@ -173,7 +178,7 @@ impl Cors {
     }
 
     /// Adds to an answer what the browser of this request is to know.
-    pub(super) fn tell(&self, request: &HeaderMap, answer: &mut HeaderMap) {
+    pub(crate) fn tell(&self, request: &HeaderMap, answer: &mut HeaderMap) {
         self.tell_allowed(self.allowed(request), answer);
     }
 

@@ -3,6 +3,8 @@
 pub(crate) mod admission;
 pub(crate) mod cookie;
 pub(crate) mod cors;
+pub(crate) mod hosts;
+mod origins;
 pub(crate) mod polling;
 pub(crate) mod proxies;
 mod refusal;
@@ -16,6 +18,7 @@ use actix_web::http::header::HeaderValue;
 
 use self::cookie::Cookie;
 use self::cors::Cors;
+use self::hosts::Hosts;
 use self::proxies::Proxies;
 use crate::messages::session::SessionLink;
 use crate::session::{Newcomer, Opening, Services, Session};
@@ -46,6 +49,10 @@ pub(crate) struct Door {
     pub(crate) cors: Option<Cors>,
     /// What the answer to a handshake sets.
     pub(crate) cookie: Option<Cookie>,
+    /// Whether websockets that name the origin of another site are refused, unless `cors` admits it.
+    pub(crate) guards_origins: bool,
+    /// Under which names the server may be reached. `None`: it depends on the address that is listened on.
+    pub(crate) hosts: Option<Hosts>,
     /// Who is believed about addresses.
     pub(crate) proxies: Proxies,
     /// Whom the application lets in. `None`: everybody.

@@ -4,8 +4,10 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use actix_http::RequestHead;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderValue, ORIGIN};
 use serde::Serialize;
 
 use crate::messages::session::TransportRefusal;
@@ -141,6 +143,16 @@ impl RefusalLog {
         if self.is_due(SystemTime::now()) {
             let address = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
             log::warn!("handshake refused reason=\"{}\" address={address}", refusal.message());
+        }
+    }
+
+    /// Of a request that names an origin.
+    pub(super) fn warn_of_origin(&self, refusal: &Refusal, head: &RequestHead) {
+        if self.is_due(SystemTime::now()) {
+            let origin = head.headers.get(ORIGIN).map_or(&b""[..], HeaderValue::as_bytes);
+            let origin = String::from_utf8_lossy(origin);
+            let address = head.peer_addr.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
+            log::warn!("websocket refused reason=\"{}\" origin={origin:?} address={address}", refusal.message());
         }
     }
 

@@ -38,7 +38,8 @@ pub(crate) struct Complaint {
 }
 
 impl Complaint {
-    fn new(per_second: u32) -> Self {
+    /// This many are logged a second.
+    pub(crate) fn new(per_second: u32) -> Self {
         Self { per_second, since: Cell::new(None), logged: Cell::new(0), skipped: Cell::new(0) }
     }
 

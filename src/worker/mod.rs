@@ -6,7 +6,7 @@
 
 mod collecting;
 mod collections;
-mod complaints;
+pub(crate) mod complaints;
 pub(crate) mod desk;
 mod fanout;
 mod flusher;

@@ -28,11 +28,11 @@ impl Api {
         }
     }
 
-    /// Whether it bears the key and is a GET.
+    /// Whether it bears the key and is a GET, or a HEAD.
     pub(super) fn admit_get(&self, request: &HttpRequest) -> Result<(), Failure> {
         self.admit(request)?;
         match *request.method() {
-            Method::GET => Ok(()),
+            Method::GET | Method::HEAD => Ok(()),
             ref other => Err(Failure::new("method_not_allowed", format!("expected GET, got {other}"))),
         }
     }

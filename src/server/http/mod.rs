@@ -10,7 +10,7 @@ mod status;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, Route, guard};
 use serde::Serialize;
 
 use super::Server;
@@ -32,9 +32,9 @@ pub fn routes(io: Server, key: Option<Secret>) -> impl Fn(&mut ServiceConfig) + 
     move |config| {
         let (ready, metrics) = (api.io.clone(), api.io.clone());
         config
-            .route("/healthz", web::get().to(status::healthz))
-            .route("/readyz", web::get().to(move || std::future::ready(status::readyz(&ready))))
-            .route("/metrics", web::get().to(move || std::future::ready(status::metrics(&metrics))))
+            .route("/healthz", get_or_head().to(status::healthz))
+            .route("/readyz", get_or_head().to(move || std::future::ready(status::readyz(&ready))))
+            .route("/metrics", get_or_head().to(move || std::future::ready(status::metrics(&metrics))))
             .service(
                 web::scope("/api")
                     .app_data(web::Data::new(api.clone()))
@@ -45,6 +45,11 @@ pub fn routes(io: Server, key: Option<Secret>) -> impl Fn(&mut ServiceConfig) + 
                     .default_service(web::to(nothing)),
             );
     }
+}
+
+/// What GET answers is answered to HEAD as well, without the body.
+fn get_or_head() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
 async fn nothing(api: web::Data<Api>, request: HttpRequest) -> HttpResponse {

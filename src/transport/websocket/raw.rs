@@ -94,6 +94,16 @@ async fn flush(framed: &mut Framed<TcpStream, Codec>, limits: &Limits) -> io::Re
     tokio::time::timeout(limits.upgrade_answer_timeout, flushed).await?
 }
 
+/// Refuses an upgrade of the port as engine.io does, whatever its path.
+pub(crate) async fn refuse_upgrade(
+    endpoint: &Endpoint,
+    framed: Framed<TcpStream, Codec>,
+    status: StatusCode,
+    message: &str,
+) -> io::Result<()> {
+    refuse(framed, status, message, &endpoint.services.core.limits).await
+}
+
 /// Refuses as engine.io does: a bare response with the message as body, and the socket closed.
 async fn refuse(
     framed: Framed<TcpStream, Codec>,

@@ -4,6 +4,8 @@ mod api;
 mod binary;
 mod metrics;
 mod page;
+mod protocol;
 mod rate;
+mod slow;
 mod status;
 mod vocabulary;

@@ -91,7 +91,7 @@ impl Http {
 
     /// Sends a request's head. Without a length, the caller names the transfer encoding, or there is no body.
     pub(crate) fn begin(&mut self, method: &str, target: &str, headers: &[(&str, &str)], length: Option<usize>) {
-        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: hub\r\n");
+        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n");
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
         }

@@ -55,7 +55,7 @@ impl Hub {
     where
         C: Fn(&mut ServiceConfig) + Send + Sync + 'static,
     {
-        Self::run(1, Server::builder(), |io, listener| listener.configure(http(io)), |_| {})
+        Self::run(1, any_host(), |io, listener| listener.configure(http(io)), |_| {})
     }
 
     /// On this many workers.
@@ -64,7 +64,7 @@ impl Hub {
         build: impl FnOnce(Builder) -> Builder,
         register: impl FnOnce(&Server),
     ) -> Self {
-        Self::run(workers, build(Server::builder()), |_, listener| listener, register)
+        Self::run(workers, build(any_host()), |_, listener| listener, register)
     }
 
     fn run(
@@ -143,6 +143,11 @@ impl Drop for Hub {
         eventually("the hub's thread ends", || thread.is_finished());
         assert!(thread.join().is_ok(), "the hub's thread panicked");
     }
+}
+
+/// Tests send any Host; those about it set the hosts that they want.
+fn any_host() -> Builder {
+    Server::builder().allowed_hosts(["*"])
 }
 
 fn serve(

@@ -1,0 +1,123 @@
+//! Permits of a server's HTTP connections: the ordinary ones, a reserve for operators, and whether accepting works.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How long a failed accept counts. Accepting is tried again twice in this time.
+const FAILURE_COUNTS: Duration = Duration::from_secs(1);
+
+/// Connections that speak HTTP, over all ports of one server.
+#[derive(Clone)]
+pub(super) struct HttpPermits {
+    ordinary: Arc<Semaphore>,
+    /// For health, metrics and the HTTP API while all ordinary permits are taken, and for websockets on their way.
+    reserve: Arc<Semaphore>,
+    accept: Arc<AcceptFailures>,
+}
+
+/// A connection's permit, given back when dropped.
+pub(super) struct HttpPermit {
+    /// Whether it is of the reserve: for one request of an operator, or an upgrade.
+    pub(super) is_of_reserve: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl HttpPermit {
+    fn ordinary(permit: OwnedSemaphorePermit) -> Self {
+        Self { is_of_reserve: false, _permit: permit }
+    }
+
+    fn reserve(permit: OwnedSemaphorePermit) -> Self {
+        Self { is_of_reserve: true, _permit: permit }
+    }
+}
+
+struct AcceptFailures {
+    base: Instant,
+    /// Milliseconds from `base` to the last failure, plus one; 0 is none.
+    last: AtomicU64,
+}
+
+impl HttpPermits {
+    /// At least one ordinary permit; the reserve comes on top.
+    pub(super) fn new(ordinary: usize, reserve: usize) -> Self {
+        let accept = AcceptFailures { base: Instant::now(), last: AtomicU64::new(0) };
+        Self {
+            ordinary: Arc::new(Semaphore::new(ordinary.clamp(1, Semaphore::MAX_PERMITS))),
+            reserve: Arc::new(Semaphore::new(reserve.min(Semaphore::MAX_PERMITS))),
+            accept: Arc::new(accept),
+        }
+    }
+
+    /// Waits until a permit can be had. It is not taken: a connection may never come.
+    pub(super) async fn available(&self) {
+        tokio::select! {
+            _ = self.ordinary.acquire() => {}
+            _ = self.reserve.acquire() => {}
+        }
+    }
+
+    /// A permit for a connection that has been accepted.
+    pub(super) async fn acquire(&self) -> Option<HttpPermit> {
+        tokio::select! {
+            biased;
+            permit = self.ordinary.clone().acquire_owned() => permit.ok().map(HttpPermit::ordinary),
+            permit = self.reserve.clone().acquire_owned() => permit.ok().map(HttpPermit::reserve),
+        }
+    }
+
+    /// An ordinary permit, if one is free now.
+    pub(super) fn try_ordinary(&self) -> Option<HttpPermit> {
+        self.ordinary.clone().try_acquire_owned().ok().map(HttpPermit::ordinary)
+    }
+
+    /// Whether all ordinary permits are taken.
+    pub(super) fn is_full(&self) -> bool {
+        self.ordinary.available_permits() == 0
+    }
+
+    /// Notes that the system refused a connection.
+    pub(super) fn accept_failed(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.accept.base).as_millis();
+        self.accept.last.store(u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// Whether the system refuses connections at present.
+    pub(super) fn is_accept_failing(&self, now: Instant) -> bool {
+        let last = self.accept.last.load(Ordering::Relaxed);
+        last > 0 && now < self.accept.base + Duration::from_millis(last) + FAILURE_COUNTS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserve_is_used_once_ordinary_permits_are_taken() {
+        actix::System::new().block_on(async {
+            let permits = HttpPermits::new(1, 1);
+            assert!(!permits.is_full());
+            let ordinary = permits.acquire().await;
+            assert!(ordinary.as_ref().is_some_and(|permit| !permit.is_of_reserve) && permits.is_full());
+            permits.available().await;
+            let reserve = permits.acquire().await;
+            assert!(reserve.is_some_and(|permit| permit.is_of_reserve) && permits.try_ordinary().is_none());
+            drop(ordinary);
+            assert!(permits.try_ordinary().is_some() && !permits.is_full());
+        });
+    }
+
+    #[test]
+    fn a_failed_accept_counts_for_a_second() {
+        let permits = HttpPermits::new(1, 0);
+        let now = Instant::now();
+        assert!(!permits.is_accept_failing(now));
+        permits.accept_failed(now);
+        assert!(permits.is_accept_failing(now) && permits.is_accept_failing(now + FAILURE_COUNTS / 2));
+        assert!(!permits.is_accept_failing(now + 2 * FAILURE_COUNTS));
+    }
+}

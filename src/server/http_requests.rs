@@ -1,0 +1,184 @@
+//! What every request of a server's own port passes: the check of its Host, the reserve's rules, its connection's state.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use actix_http::error::PayloadError;
+use actix_http::{BoxedPayloadStream, Payload, RequestHead};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::RETRY_AFTER;
+use actix_web::http::{ConnectionType, StatusCode};
+use actix_web::web::Bytes;
+use actix_web::{HttpMessage, HttpResponse};
+use futures_core::Stream;
+
+use super::http_connection::HttpConnection;
+use super::http_permits::HttpPermits;
+use super::replies::{Failure, Refused};
+use crate::transport::cors::Cors;
+use crate::transport::hosts::Hosts;
+use crate::worker::complaints::Complaint;
+
+/// Paths that connections of the reserve are there for, by their beginnings.
+const OPERATORS: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/api/"];
+
+/// Files that pages of allowed origins may import.
+const CLIENT: &str = "/client/";
+
+/// Rules for the requests of one thread.
+pub(super) struct RequestRules {
+    pub(super) permits: HttpPermits,
+    pub(super) hosts: Hosts,
+    pub(super) cors: Option<Cors>,
+    refused_hosts: Complaint,
+}
+
+impl RequestRules {
+    pub(super) fn new(permits: HttpPermits, hosts: Hosts, cors: Option<Cors>) -> Self {
+        Self { permits, hosts, cors, refused_hosts: Complaint::new(1) }
+    }
+
+    /// Whether the request names a host that is served here. A refusal is logged, once a second at most.
+    pub(super) fn admits_host(&self, head: &RequestHead) -> bool {
+        let Err(host) = self.hosts.admit(&head.headers) else { return true };
+        if let Some(skipped) = self.refused_hosts.is_due(Instant::now()) {
+            let address = head.peer_addr.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
+            log::warn!(
+                "request refused, its Host is not in allowed_hosts host={host:?} address={address} skipped={skipped}"
+            );
+        }
+        false
+    }
+
+    /// Takes a request in, or answers one that breaks a rule. Then [`Admission::finish`] has the last word about the answer.
+    pub(super) fn admit(
+        self: &Rc<Self>,
+        mut request: ServiceRequest,
+    ) -> (Result<ServiceRequest, ServiceResponse>, Admission) {
+        let connection = request.conn_data::<Rc<HttpConnection>>().cloned();
+        let exchange = connection.map(|connection| Exchange::begin(connection, &mut request));
+        let is_of_reserve = exchange.as_ref().is_some_and(|exchange| self.is_of_reserve(&exchange.0));
+        let refusal = if !self.admits_host(request.head()) {
+            Some(host_refusal())
+        } else if is_of_reserve && !OPERATORS.iter().any(|path| request.path().starts_with(path)) {
+            Some(no_permit())
+        } else {
+            None
+        };
+        let closes = is_of_reserve || request.head().upgrade();
+        let admission = Admission { rules: self.clone(), exchange, closes };
+        match refusal {
+            Some(refusal) => (Err(request.into_response(refusal)), admission),
+            None => (Ok(request), admission),
+        }
+    }
+
+    fn is_of_reserve(&self, connection: &HttpConnection) -> bool {
+        if !connection.is_of_reserve() {
+            return false;
+        }
+        let ordinary = self.permits.try_ordinary();
+        ordinary.map(|permit| connection.promote(permit)).is_none()
+    }
+}
+
+/// A request that was taken in.
+pub(super) struct Admission {
+    rules: Rc<RequestRules>,
+    /// `None` on a connection that is not watched.
+    exchange: Option<Exchange>,
+    /// Whether the connection ends with the answer.
+    closes: bool,
+}
+
+impl Admission {
+    /// Completes the answer.
+    pub(super) fn finish(self, mut response: ServiceResponse) -> ServiceResponse<Response> {
+        let Self { rules, exchange, closes } = self;
+        if closes {
+            // An upgrade to anything but a websocket is ignored, and actix-http keeps no such connection.
+            response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+        }
+        if let Some(cors) = rules.cors.as_ref().filter(|_| response.request().path().starts_with(CLIENT)) {
+            let request = response.request().clone();
+            cors.tell(request.headers(), response.headers_mut());
+        }
+        response.map_body(|_, body| Response { body, _exchange: exchange })
+    }
+}
+
+/// The body of the refusal of a Host.
+pub(super) const HOST_REFUSAL: &str = "{\"error\":{\"code\":\"host_not_allowed\",\"message\":\"this Host is not served here; \
+                                       add it to allowed_hosts (STENTOR_ALLOWED_HOSTS, Builder::allowed_hosts)\"}}";
+
+fn host_refusal() -> HttpResponse {
+    HttpResponse::build(StatusCode::MISDIRECTED_REQUEST).content_type("application/json").body(HOST_REFUSAL)
+}
+
+fn no_permit() -> HttpResponse {
+    let message = "as many HTTP connections are open as http_connections_max allows; try again";
+    HttpResponse::ServiceUnavailable()
+        .insert_header((RETRY_AFTER, "1"))
+        .json(Refused { error: Failure::new("overloaded", message) })
+}
+
+/// A request and its response, on their connection; the request has ended when this is dropped.
+struct Exchange(Rc<HttpConnection>);
+
+impl Exchange {
+    fn begin(connection: Rc<HttpConnection>, request: &mut ServiceRequest) -> Self {
+        let payload = request.take_payload();
+        let has_body = !matches!(payload, Payload::None);
+        connection.begin_request(has_body);
+        if has_body {
+            let body: BoxedPayloadStream = Box::pin(Body { payload, connection: connection.clone() });
+            request.set_payload(Payload::Stream { payload: body });
+        }
+        Self(connection)
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.0.end_request();
+    }
+}
+
+/// A request's body, which tells its connection when it has come in whole.
+struct Body {
+    payload: Payload,
+    connection: Rc<HttpConnection>,
+}
+
+impl Stream for Body {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = Pin::new(&mut self.payload).poll_next(cx);
+        if matches!(next, Poll::Ready(None)) {
+            self.connection.end_body();
+        }
+        next
+    }
+}
+
+/// A response's body, with which its request ends.
+pub(super) struct Response {
+    body: BoxBody,
+    _exchange: Option<Exchange>,
+}
+
+impl MessageBody for Response {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(cx)
+    }
+}

@@ -1,0 +1,99 @@
+//! Pages of other sites at the door of websockets, which browsers do not guard by CORS.
+
+use actix_http::RequestHead;
+use actix_web::http::header::{self, HeaderMap, HeaderName};
+
+use super::Door;
+use super::hosts::split_port;
+
+impl Door {
+    /// Whether a websocket with this head may be: it names no origin, its own host's, or one that CORS admits. All of them may
+    /// where origins are not guarded.
+    pub(super) fn admits_origin(&self, head: &RequestHead) -> bool {
+        if self.cors.as_ref().is_some_and(|cors| !cors.admits_websocket(&head.headers)) {
+            return false;
+        }
+        if !self.guards_origins {
+            return true;
+        }
+        let Some(origin) = head.headers.get(header::ORIGIN) else { return true };
+        let is_own = origin.to_str().is_ok_and(|origin| self.is_own(origin, head));
+        is_own || self.cors.as_ref().is_some_and(|cors| cors.admits_origin(&head.headers))
+    }
+
+    /// Whether the origin is of the host that the request names, or that a trusted proxy says it named.
+    fn is_own(&self, origin: &str, head: &RequestHead) -> bool {
+        let Some((scheme, authority)) = origin.split_once("://") else { return false };
+        let is_of = |host: Option<&str>| host.is_some_and(|host| is_same(scheme, authority, host));
+        if is_of(first(&head.headers, header::HOST)) {
+            return true;
+        }
+        let is_proxied = head.peer_addr.is_some_and(|peer| self.proxies.trusts(peer.ip().to_canonical()));
+        is_proxied && is_of(first(&head.headers, header::X_FORWARDED_HOST))
+    }
+}
+
+fn first(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()?.split(',').next().map(str::trim)
+}
+
+/// Whether an origin's authority and a Host mean the same. A proxy may leave the port out: then the names decide.
+fn is_same(scheme: &str, authority: &str, host: &str) -> bool {
+    let default = if scheme.eq_ignore_ascii_case("https") { "443" } else { "80" };
+    let ((name, port), (own, own_port)) = (split_port(authority), split_port(host));
+    name.eq_ignore_ascii_case(own) && own_port.is_none_or(|own_port| own_port == port.unwrap_or(default))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::cors::Cors;
+    use crate::transport::proxies::Proxies;
+    use actix_web::http::header::HeaderValue;
+
+    fn admits(door: &Door, peer: &str, headers: &[(&'static str, &'static str)]) -> bool {
+        let mut head = RequestHead::default();
+        head.peer_addr = Some(peer.parse().unwrap());
+        for (name, value) in headers {
+            head.headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        door.admits_origin(&head)
+    }
+
+    #[test]
+    fn own_and_listed_origins_are_admitted_and_no_origin_is_no_browser() {
+        let cors = Some(Cors::origins(["https://page.example"]));
+        let door = Door { guards_origins: true, cors, ..Door::default() };
+        for (origin, host, admitted) in [
+            ("http://127.0.0.1:3000", "127.0.0.1:3000", true),
+            ("http://[::1]:3000", "[::1]:3000", true),
+            ("https://hub.example", "Hub.example", true),
+            ("https://hub.example", "hub.example:443", true),
+            ("http://hub.example", "hub.example:80", true),
+            ("https://hub.example:8443", "hub.example", true),
+            ("https://page.example", "hub.example", true),
+            ("http://127.0.0.1:3001", "127.0.0.1:3000", false),
+            ("http://hub.example", "hub.example:443", false),
+            ("http://evil.example", "127.0.0.1:3000", false),
+            ("https://hub.example.evil.example", "hub.example", false),
+            ("https://hub.example@evil.example", "hub.example", false),
+            ("null", "hub.example", false),
+            ("", "hub.example", false),
+        ] {
+            let is_admitted = admits(&door, "192.0.2.1:1", &[("origin", origin), ("host", host)]);
+            assert_eq!(is_admitted, admitted, "{origin} at {host}");
+        }
+        assert!(admits(&door, "192.0.2.1:1", &[("host", "hub.example")]));
+        assert!(admits(&Door::default(), "192.0.2.1:1", &[("origin", "http://evil.example"), ("host", "hub.example")]));
+    }
+
+    #[test]
+    fn a_forwarded_host_counts_if_a_trusted_proxy_wrote_it() {
+        let proxies = Proxies::parse(["10.0.0.0/8"]).unwrap();
+        let door = Door { guards_origins: true, proxies, ..Door::default() };
+        let headers =
+            [("origin", "https://hub.example"), ("host", "backend:3000"), ("x-forwarded-host", "hub.example")];
+        assert!(admits(&door, "10.1.1.1:1", &headers));
+        assert!(!admits(&door, "192.0.2.1:1", &headers));
+    }
+}

@@ -1,0 +1,214 @@
+//! Clients that hold HTTP connections without using them: each ends at a deadline, and operators are served meanwhile.
+
+use std::time::Duration;
+
+use stentor::{Limits, NotAccepting};
+
+use crate::support::{DEADLINE, Frame, Http, Hub, Transport, Websocket, eventually, pour};
+
+const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: hub\r\n\r\n";
+const HALF: Duration = Duration::from_millis(500);
+
+/// A hub with one HTTP connection, whose end is seen by the next one's beginning.
+fn hub(change: impl FnOnce(&mut Limits)) -> Hub {
+    let small = |limits: &mut Limits| {
+        limits.http_connections_max = 1;
+        limits.close_linger = Duration::from_millis(100);
+        change(limits);
+    };
+    Hub::limited(small, |_| {})
+}
+
+fn is_closed(hub: &Hub) {
+    eventually("the connection is closed", || hub.io.accepting().is_ok());
+}
+
+fn is_held(hub: &Hub) {
+    eventually("the connection is served", || hub.io.accepting() == Err(NotAccepting::HttpFull));
+}
+
+#[test]
+fn a_head_that_begins_after_a_request_must_end_in_time() {
+    let hub = hub(|limits| (limits.request_head_timeout, limits.http_keep_alive) = (HALF, 4 * HALF));
+    for begun in [&b"G"[..], b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nX-A: "] {
+        let mut http = hub.http();
+        http.write(HEALTH);
+        assert_eq!(http.response().told(), (200, "ok"));
+        http.write(begun);
+        assert_eq!(http.rest(), b"");
+        is_closed(&hub);
+        // Together with the request before it: it then counts as a connection that is idle.
+        let mut http = hub.http();
+        http.write(&[HEALTH, begun].concat());
+        assert_eq!(http.response().told(), (200, "ok"));
+        assert_eq!(http.rest(), b"");
+        is_closed(&hub);
+    }
+}
+
+#[test]
+fn a_head_that_drips_after_a_request_must_end_in_time() {
+    let hub = hub(|limits| limits.request_head_timeout = HALF);
+    let mut http = hub.http();
+    http.write(HEALTH);
+    assert_eq!(http.response().told(), (200, "ok"));
+    let mut drip = http.writer();
+    drip.write(b"GET / HTTP/1.1\r\nX-Drip: ");
+    let dripping = std::thread::spawn(move || {
+        let slowly = |byte: &[u8]| {
+            std::thread::sleep(Duration::from_millis(5));
+            drip.try_write(byte)
+        };
+        pour(slowly, b"x", 100_000)
+    });
+    assert_eq!(http.rest(), b"");
+    assert!(dripping.join().unwrap() < 100_000);
+}
+
+#[test]
+fn a_connection_without_a_further_request_ends_after_keep_alive() {
+    let hub = hub(|limits| limits.http_keep_alive = HALF);
+    let mut http = hub.http();
+    assert_eq!(http.get("/healthz").told(), (200, "ok"));
+    assert_eq!(http.rest(), b"");
+    is_closed(&hub);
+}
+
+#[test]
+fn short_pings_do_not_close_busy_connections() {
+    let hub = Hub::limited(
+        |limits| (limits.ping_interval, limits.ping_timeout) = (Duration::from_millis(100), Duration::from_secs(5)),
+        |_| {},
+    );
+    let mut http = hub.http();
+    for _ in 0..5 {
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(http.get("/healthz").told(), (200, "ok"));
+    }
+}
+
+#[test]
+fn bodies_that_nobody_reads_must_end_in_time() {
+    let hub = hub(|limits| limits.body_timeout = HALF);
+    for target in ["/", "/healthz", "/api/v1/publish", "/api/v1/nothing", "/nothing"] {
+        for begun in ["", "5\r\nhello\r\n", "5;ext=", "0\r\nX-Trailer: "] {
+            let mut http = hub.http();
+            http.begin("POST", target, &[("Transfer-Encoding", "chunked")], None);
+            http.write(begun.as_bytes());
+            is_held(&hub);
+            is_closed(&hub);
+            http.rest();
+        }
+    }
+}
+
+#[test]
+fn a_body_that_drips_must_end_in_time() {
+    let hub = hub(|limits| limits.body_timeout = HALF);
+    for (target, bytes) in [("/", &b"1\r\nx\r\n"[..]), ("/api/v1/publish", b"1;a=b\r\nx\r\n")] {
+        let mut http = hub.http();
+        http.begin("POST", target, &[("Transfer-Encoding", "chunked")], None);
+        let mut drip = http.writer();
+        let dripping = std::thread::spawn(move || {
+            let slowly = |bytes: &[u8]| {
+                std::thread::sleep(Duration::from_millis(5));
+                drip.try_write(bytes)
+            };
+            pour(slowly, bytes, 1_000_000)
+        });
+        http.rest();
+        assert!(dripping.join().unwrap() < 1_000_000, "{target}");
+        is_closed(&hub);
+    }
+}
+
+#[test]
+fn a_response_that_is_not_read_ends_its_connection() {
+    let hub = hub(|limits| limits.response_timeout = HALF);
+    let mut http = hub.http();
+    let requests = b"GET /metrics HTTP/1.1\r\nHost: hub\r\n\r\n".repeat(100);
+    // Until the server reads no further request, since its answers are not read.
+    pour(|bytes| http.try_write(bytes), &requests, 8 << 20);
+    is_closed(&hub);
+    hub.http().get("/healthz");
+    drop(http);
+}
+
+#[test]
+fn a_poll_waits_longer_than_every_deadline_of_http() {
+    let hub = Hub::limited(
+        |limits| {
+            let each = [&mut limits.request_head_timeout, &mut limits.http_keep_alive, &mut limits.response_timeout];
+            each.map(|limit| *limit = Duration::from_millis(100));
+            (limits.body_timeout, limits.close_linger) = (Duration::from_millis(100), Duration::from_millis(100));
+            limits.ping_interval = Duration::from_secs(1);
+        },
+        |_| {},
+    );
+    let mut client = hub.join(Transport::Polling);
+    client.is_silent = true;
+    client.expect("2");
+}
+
+#[test]
+fn operators_are_served_while_all_connections_are_held() {
+    let hub = Hub::limited(|limits| limits.http_connections_max = 20, |_| {});
+    let mut held: Vec<_> = (0..20)
+        .map(|_| {
+            let mut http = hub.http();
+            http.write(HEALTH);
+            assert_eq!(http.response().told(), (200, "ok"));
+            // In the head of the next request, for as long as it may.
+            http.write(b"G");
+            http
+        })
+        .collect();
+    is_held(&hub);
+    let once = |target: &str, headers: &[(&str, &str)]| hub.http().request("GET", target, headers, b"");
+    for _ in 0..20 {
+        let health = once("/healthz", &[]);
+        assert_eq!(health.told(), (200, "ok"));
+        assert!(once("/metrics", &[]).head.status == 200);
+    }
+    let rooms = once("/api/v1/rooms", &[("Authorization", "Bearer 0123456789abcdef")]);
+    assert_eq!(rooms.head.status, 200, "{rooms:?}");
+    // Newcomers get in as soon as one has held its connection for a second.
+    eventually("a newcomer is served", || once("/socket.io/?EIO=4&transport=polling", &[]).head.status == 200);
+    let closed = held.iter_mut().filter_map(|http| http.has_answer().then_some(())).count();
+    assert!((1..20).contains(&closed), "{closed} were closed");
+}
+
+#[test]
+fn what_finds_no_connection_left_is_told_so() {
+    let hub = Hub::limited(|limits| limits.http_connections_max = 1, |_| {});
+    let mut client = hub.join(Transport::Websocket);
+    // A poll waits for as long as its session lets it, and is not closed in favour of others.
+    let mut waiting = hub.http();
+    let open = waiting.get("/socket.io/?EIO=4&transport=polling").body;
+    let target = format!("/socket.io/?EIO=4&transport=polling&sid={}", open.split('"').nth(3).unwrap());
+    waiting.begin("GET", &target, &[], None);
+    is_held(&hub);
+    eventually("the reserve refuses", || {
+        let refused = hub.http().get("/");
+        refused.head.status == 503
+            && refused.head.header("connection") == Some("close")
+            && refused.body.contains("http_connections_max")
+    });
+    assert_eq!(hub.http().get("/healthz").told(), (200, "ok"));
+    let ready = hub.http().get("/readyz");
+    assert_eq!(ready.told(), (503, "server has as many HTTP connections as http_connections_max allows"));
+    let mut websocket = Websocket::ask(hub.http(), "/socket.io/?EIO=4&transport=websocket", &[]).expect("a websocket");
+    assert!(matches!(websocket.recv(), Frame::Whole(0x81, _)));
+    client.echoes();
+}
+
+#[test]
+fn silent_connections_do_not_keep_the_reserve() {
+    let hub = Hub::limited(|limits| (limits.http_connections_max, limits.http_reserve) = (1, 2), |_| {});
+    let silent: Vec<Http> = (0..6).map(|_| hub.http()).collect();
+    let mut operator = hub.http();
+    operator.begin("GET", "/healthz", &[], None);
+    // Within the deadline of every answer here; the silent ones alone would hold it up for longer.
+    assert_eq!(operator.response().told(), (200, "ok"), "{DEADLINE:?}");
+    drop(silent);
+}
