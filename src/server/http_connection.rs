@@ -163,7 +163,7 @@ impl HttpConnection {
     fn waits_since(&self) -> Option<Instant> {
         match self.phase.get() {
             Phase::First(since) | Phase::Idle(since) | Phase::Head(since) => Some(since),
-            Phase::Serving { body, .. } => body.or(self.blocked.get()),
+            Phase::Serving { body, .. } => body.or_else(|| self.blocked.get()),
             Phase::Upgraded => None,
         }
     }

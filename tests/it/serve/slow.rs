@@ -139,7 +139,7 @@ fn a_poll_waits_longer_than_every_deadline_of_http() {
     let hub = Hub::limited(
         |limits| {
             let each = [&mut limits.request_head_timeout, &mut limits.http_keep_alive, &mut limits.response_timeout];
-            each.map(|limit| *limit = Duration::from_millis(100));
+            each.into_iter().for_each(|limit| *limit = Duration::from_millis(100));
             (limits.body_timeout, limits.close_linger) = (Duration::from_millis(100), Duration::from_millis(100));
             limits.ping_interval = Duration::from_secs(1);
         },
