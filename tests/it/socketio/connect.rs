@@ -192,7 +192,7 @@ fn a_handler_sees_what_the_client_said_when_it_connected() {
         },
     );
     hub.join(Transport::Polling);
-    assert_eq!(told.take(2), [r#""EIO=4&transport=polling" Some("hub")"#, "true"]);
+    assert_eq!(told.take(2), [r#""EIO=4&transport=polling" Some("localhost")"#, "true"]);
     hub.join(Transport::Websocket);
-    assert_eq!(told.take(2), [r#""EIO=4&transport=websocket" Some("hub")"#, "true"]);
+    assert_eq!(told.take(2), [r#""EIO=4&transport=websocket" Some("localhost")"#, "true"]);
 }
