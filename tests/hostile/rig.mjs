@@ -114,8 +114,9 @@ async function attackAndProbe(server, scenario, size, kind, findings) {
     }
     const after = await during(prober, AFTER_MS[kind]);
     findings.check("alive", server.isRunning, server.isRunning ? "running" : "the server has ended");
-    rate(findings, "during", calm, attacked, RATE_SHARE[kind]);
-    rate(findings, "after", calm, after, RATE_SHARE[kind]);
+    const share = size.rateShare ?? RATE_SHARE[kind];
+    rate(findings, "during", calm, attacked, share);
+    rate(findings, "after", calm, after, share);
     findings.check("connected", prober.cuts === 0, `prober lost ${prober.cuts} connections`);
     const peak = server.peakKib * 1024;
     if (size.budget) findings.check("memory", peak <= size.budget, `${mib(peak)} of ${mib(size.budget)} MiB`);

@@ -16,6 +16,7 @@ const START_MS = 15_000;
 
 const servers = new Set();
 process.on("exit", () => servers.forEach((server) => server.abandon()));
+for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(1));
 
 export class Server {
   /** The most KiB resident since `restartPeak`. */

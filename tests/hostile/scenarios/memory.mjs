@@ -92,7 +92,7 @@ export default [
     line: 5,
     about: "170 connections ask for 4 echoes of 900 kB and never read; 1 GB of address space",
     full: { addressSpace: 1_000 * MIB, count: 170, echoes: 4, bytes: 900_000, holdMs: 3_000, budget: 512 * MIB },
-    ci: { count: 30, echoes: 4, bytes: 900_000, holdMs: 1_000, budget: 96 * MIB, flags: { "--memory-max": 64 * MIB } },
+    ci: { count: 30, echoes: 4, bytes: 900_000, holdMs: 1_000, budget: 96 * MIB, flags: { "--memory-max": 64 * MIB }, rateShare: 0 },
     life: { count: 170, echoes: 4, bytes: 900_000, holdMs: 2_000 },
     attack: unreadEchoes,
   },

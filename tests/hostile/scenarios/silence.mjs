@@ -94,7 +94,6 @@ export default [
     about: "100 pipelined requests a connection, of which no answer is read",
     flags: at20,
     full: { count: 24, kinds: ["unread answers"], ms: 15_000, budget: 128 * MIB },
-    ci: { count: 24, kinds: ["unread answers"], ms: 4_000, budget: 128 * MIB },
     life: { count: 400, kinds: ["unread answers"], ms: 10_000 },
   },
 ];
