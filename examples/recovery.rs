@@ -59,9 +59,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// Who comes in, and what awaits them.
 fn admission(io: &Server, registry: &SharedRegistry) -> Namespace {
     let (door, registry) = (io.clone(), registry.clone());
-    vocabulary::install(io.of("/"), None)
-        .with(move |socket| let_in(door.clone(), registry.clone(), socket))
-        .on_connection(|socket| async move {
+    vocabulary::install(io.of("/")).with(move |socket| let_in(door.clone(), registry.clone(), socket)).on_connection(
+        |socket| async move {
             // Id, rooms and data of a recovered socket are back, and what it missed is on its way. Only who is new is put
             // into rooms and told how things stand.
             if !socket.recovered() {
@@ -69,7 +68,8 @@ fn admission(io: &Server, registry: &SharedRegistry) -> Namespace {
                 socket.emit("welcome", json!({"id": socket.id().to_string()})).await?;
             }
             Ok(())
-        })
+        },
+    )
 }
 
 /// Asks of those who come back what it asks of those who are new: a client is recovered, and sent what it missed, only after

@@ -3,6 +3,7 @@
 //! A queue, buffer, map or retry without a bound is a defect. What somebody may want to set is a field here; what nobody should need
 //! to is a constant beside what it bounds, with its reason.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Longest duration of a limit. JavaScript's timers count 31 bits of milliseconds, nearly 25 days, and clients make one of two of
@@ -35,6 +36,23 @@ pub struct Limits {
     /// Sessions at a time of one client's address, as trusted proxies tell it; of IPv6, of one /64, which is what a household
     /// has. Further handshakes get 429. Default `None`, any number: a school or a carrier may stand behind one address.
     pub sessions_per_address_max: Option<usize>,
+    /// Events, CONNECTs and DISCONNECTs per second of one session, over all its namespaces, in bursts of twice that. What exceeds
+    /// it is refused: an event's ack is `{"error":{"code":"rate_limited","message"}}`, without an ack the client gets the event
+    /// `stentor:error` once a second; a CONNECT gets the CONNECT_ERROR `rate_limited`. A client that goes on is not read for as
+    /// long as its refusals exceed this rate, five seconds at a time. Default `None`, no limit.
+    pub events_per_second: Option<NonZeroU32>,
+    /// Bytes per second of one session's packets, in bursts of twice that; a larger packet passes alone, and what follows waits the
+    /// longer. Exceeding events are treated as with [`events_per_second`](Self::events_per_second). Default `None`, no limit.
+    pub bytes_per_second: Option<NonZeroU32>,
+    /// The same as [`events_per_second`](Self::events_per_second) for all sessions of one client address together (of IPv6, of one
+    /// /64), also one after another. Default `None`, ten times the session's: an office may stand behind one address.
+    pub address_events_per_second: Option<NonZeroU32>,
+    /// The same as [`bytes_per_second`](Self::bytes_per_second) for all sessions of one client address together. Default
+    /// `None`, ten times the session's.
+    pub address_bytes_per_second: Option<NonZeroU32>,
+    /// Client addresses whose rates are known at a time; those that have sent nothing for two seconds are forgotten. Further ones
+    /// are limited by session only. Default 100 000: about 20 MiB.
+    pub rate_addresses_max: usize,
     /// For the application to decide on a handshake; then it gets 503. Default 10 s: a look into a database takes
     /// milliseconds, and clients wait 20 s.
     pub allow_request_timeout: Duration,
@@ -214,6 +232,11 @@ impl Default for Limits {
             close_linger: Duration::from_secs(1),
             sessions_max: 1_000_000,
             sessions_per_address_max: None,
+            events_per_second: None,
+            bytes_per_second: None,
+            address_events_per_second: None,
+            address_bytes_per_second: None,
+            rate_addresses_max: 100_000,
             allow_request_timeout: Duration::from_secs(10),
             backlog: 4_096,
             http_connections_max: 50_000,

@@ -149,7 +149,7 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
         error => error.into(),
     })?;
     for namespace in ["/"].into_iter().chain(config.namespaces.iter().map(String::as_str)) {
-        vocabulary::install(io.of(namespace), config.events_per_second);
+        vocabulary::install(io.of(namespace));
     }
     let mut listener = io.bind((config.host, config.port))?.drain(config.drain);
     listener = listener.configure(http::routes(io.clone(), config.api_key.clone())).configure(demo::page);

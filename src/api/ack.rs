@@ -4,7 +4,6 @@ use super::args::ToArgs;
 use super::error::EmitError;
 use super::socket::Socket;
 use crate::messages::request::Request;
-use crate::protocol::draft::Draft;
 
 /// Answers one event of a client, at most once: sending consumes it. Dropped, the event stays without an answer.
 #[derive(Debug)]
@@ -26,9 +25,7 @@ impl Ack {
     /// if the socket has left its namespace meanwhile.
     pub fn send<T: ToArgs>(self, data: T) -> Result<(), EmitError> {
         let Some((id, socket)) = self.wanted else { return Ok(()) };
-        let core = socket.core();
-        let args = core.encode(&data)?;
-        let message = Draft::ack(core.parser, socket.path().clone(), id, args.json(), args.attachments.to_vec());
+        let message = socket.core().answer(socket.path(), id, &data)?;
         let request = Request::Acknowledge { socket: socket.id(), message };
         socket.link().request(request).map_err(|_| EmitError::Disconnected)
     }

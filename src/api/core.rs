@@ -14,6 +14,7 @@ use crate::messages::request::{Request, RequestError};
 use crate::messages::room_change::RoomChange;
 use crate::messages::session::{OfferError, SessionLink};
 use crate::protocol::draft::Draft;
+use crate::protocol::encoded::Message;
 use crate::protocol::socketio::{Parser, RESERVED_EVENTS};
 
 /// The shared part of a server's handles.
@@ -81,6 +82,12 @@ impl Core {
         let args = self.encode(data)?;
         let hole = token_hole && self.recovery;
         Ok(Draft::event(self.parser, namespace.clone(), name, args.json(), args.attachments.to_vec(), hole))
+    }
+
+    /// Encodes the answer to the client's ack `id`.
+    pub(crate) fn answer(&self, namespace: &NamespacePath, id: u64, data: &impl ToArgs) -> Result<Message, EmitError> {
+        let args = self.encode(data)?;
+        Ok(Draft::ack(self.parser, namespace.clone(), id, args.json(), args.attachments.to_vec()))
     }
 
     /// Writes arguments, with no more attachments than a client accepts: the JavaScript parser refuses a packet with more.

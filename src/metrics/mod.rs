@@ -78,6 +78,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) bytes_received: Counter,
     /// Events that clients emitted.
     pub(crate) events_received: Counter,
+    /// Events, CONNECTs and DISCONNECTs that exceeded a rate.
+    pub(crate) rate_limited: Counter,
     /// Packets taken by each drain that took any; the sum is that of all packets sent.
     pub(crate) flush_packets: Histogram<{ FLUSH_BATCHES.len() }>,
     /// Bytes of those packets as a websocket frames them.

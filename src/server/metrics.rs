@@ -84,6 +84,7 @@ impl Page<'_> {
         self.counter("received_packets", "Engine.IO packets from clients", |worker| &worker.packets_received)?;
         self.counter("received_bytes", "Bytes of their data, without framing", |worker| &worker.bytes_received)?;
         self.counter("received_events", "Events emitted by clients", |worker| &worker.events_received)?;
+        self.counter("rate_limited", "Events and CONNECTs that exceeded a rate", |worker| &worker.rate_limited)?;
         let sent = self.workers.iter().map(|worker| worker.flush_packets.sum()).sum();
         self.constant("sent_packets", "Packets taken out of outboxes", sent)?;
         self.counter("sent_bytes", "Bytes of their websocket frames", |worker| &worker.bytes_sent)?;

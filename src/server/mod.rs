@@ -11,7 +11,6 @@ mod http_requests;
 pub mod journal_tool;
 mod listener;
 mod metrics;
-mod rate;
 mod replies;
 mod serving;
 #[cfg(test)]

@@ -5,6 +5,8 @@ use serde::Serialize;
 use crate::api::error::{EmitError, RoomError};
 use crate::messages::request::Receipt;
 
+pub(super) use crate::api::refusal::{Failure, Refused};
+
 /// An event was published.
 #[derive(Debug, Serialize)]
 pub(super) struct Published {
@@ -17,21 +19,6 @@ impl From<Receipt> for Published {
     fn from(receipt: Receipt) -> Self {
         Self { level: "accepted", offset: receipt.offset.map(|offset| offset.to_string()), duplicate: false }
     }
-}
-
-/// The answer to what was not done.
-#[derive(Debug, Serialize)]
-pub(super) struct Refused {
-    pub(super) error: Failure,
-}
-
-/// Why something was not done.
-#[derive(Debug, Serialize)]
-pub(super) struct Failure {
-    /// For programs; one vocabulary everywhere.
-    pub(super) code: &'static str,
-    /// For people.
-    pub(super) message: String,
 }
 
 impl From<RoomError> for Failure {
@@ -60,11 +47,5 @@ impl From<EmitError> for Failure {
             EmitError::NotDurable => "not_durable",
         };
         Self { code, message: error.to_string() }
-    }
-}
-
-impl Failure {
-    pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
     }
 }

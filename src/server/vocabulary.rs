@@ -2,12 +2,8 @@
 //!
 //! Errors come back in the ack as `{"error":{"code","message"}}`; without an ack, as the event `stentor:error`.
 
-use std::num::NonZeroU32;
-use std::time::Instant;
-
 use serde::Serialize;
 
-use super::rate::{self, Rate};
 use super::replies::{Failure, Published, Refused};
 use crate::api::ack::Ack;
 use crate::api::args::ToArgs;
@@ -17,35 +13,23 @@ use crate::api::namespace::Namespace;
 use crate::api::socket::Socket;
 use crate::protocol::socketio::packet::Args;
 
-/// Registers `join`, `leave`, `publish`, `members` and `echo`, and refuses every other event. With a limit, each socket may
-/// emit so many events per second, in bursts of twice that; more are answered `rate_limited`. The limit takes the namespace's
-/// disconnect handler for itself.
-pub fn install(namespace: Namespace, events_per_second: Option<NonZeroU32>) -> Namespace {
-    let limit = events_per_second.map(Rate::new);
-    let namespace = on(namespace, "join", limit, |socket, args| async move { join(&socket, &args).await });
-    let namespace = on(namespace, "leave", limit, |socket, args| async move { leave(&socket, &args).await });
-    let namespace = on(namespace, "publish", limit, |socket, args| async move { publish(&socket, &args).await });
-    let namespace = on(namespace, "members", limit, |socket, args| async move { members(&socket, &args).await });
-    let namespace = on(namespace, "echo", limit, |_, args| async move { Ok(args) });
-    namespace
-        .on_unhandled(move |socket, event: Event<Args>| async move {
-            let message = format!("event {:?} is not one of join, leave, publish, members, echo", &*event.name);
-            let failure = spend(&socket, limit).err().unwrap_or(Failure { code: "unknown_event", message });
-            answer(&socket, event.ack, Err::<(), _>(failure)).await
-        })
-        .on_disconnect(move |socket, _| async move {
-            if limit.is_some() {
-                rate::forget(socket.id());
-            }
-            Ok(())
-        })
+/// Registers `join`, `leave`, `publish`, `members` and `echo`, and refuses every other event.
+pub fn install(namespace: Namespace) -> Namespace {
+    let namespace = on(namespace, "join", |socket, args| async move { join(&socket, &args).await });
+    let namespace = on(namespace, "leave", |socket, args| async move { leave(&socket, &args).await });
+    let namespace = on(namespace, "publish", |socket, args| async move { publish(&socket, &args).await });
+    let namespace = on(namespace, "members", |socket, args| async move { members(&socket, &args).await });
+    let namespace = on(namespace, "echo", |_, args| async move { Ok(args) });
+    namespace.on_unhandled(move |socket, event: Event<Args>| async move {
+        let message = format!("event {:?} is not one of join, leave, publish, members, echo", &*event.name);
+        answer(&socket, event.ack, Err::<(), _>(Failure::new("unknown_event", message))).await
+    })
 }
 
 /// Registers one event: what it does gives its ack.
 fn on<T, R>(
     namespace: Namespace,
     name: &'static str,
-    limit: Option<Rate>,
     handler: impl Fn(Socket, Args) -> R + Copy + Send + Sync + 'static,
 ) -> Namespace
 where
@@ -53,28 +37,10 @@ where
     R: Future<Output = Result<T, Failure>> + 'static,
 {
     namespace.on(name, move |socket, event: Event<Args>| async move {
-        let done = match spend(&socket, limit) {
-            Ok(()) => handler(socket.clone(), event.data).await,
-            Err(failure) => Err(failure),
-        };
+        let done = handler(socket.clone(), event.data).await;
         answer(&socket, event.ack, done).await
     })
 }
-
-/// Takes an event off what the socket may emit now.
-fn spend(socket: &Socket, limit: Option<Rate>) -> Result<(), Failure> {
-    let Some(limit) = limit else { return Ok(()) };
-    match rate::spend(socket.id(), limit, Instant::now()) {
-        true => Ok(()),
-        false => {
-            let message = format!("more than {} events per second; slow down", limit.per_second());
-            Err(Failure { code: RATE_LIMITED, message })
-        }
-    }
-}
-
-/// The code of an event over the limit.
-const RATE_LIMITED: &str = "rate_limited";
 
 #[derive(Serialize)]
 struct JoinReply {
@@ -173,8 +139,6 @@ async fn answer<T: ToArgs>(socket: &Socket, ack: Ack, done: Result<T, Failure>) 
     match done {
         Ok(reply) => ack.send(reply)?,
         Err(error) if ack.is_wanted() => ack.send(Refused { error })?,
-        // A client that floods must not be answered with a flood.
-        Err(error) if error.code == RATE_LIMITED && !rate::may_complain(socket.id(), Instant::now()) => {}
         Err(error) => socket.emit("stentor:error", Refused { error }).await?,
     }
     Ok(())

@@ -245,7 +245,7 @@ impl Session {
         self.gate.push(Instant::now, OwnPacket::Sealed(packet.into()));
     }
 
-    fn refuse_connect(&mut self, namespace: &NamespacePath, error: &ConnectError) {
+    pub(super) fn refuse_connect(&mut self, namespace: &NamespacePath, error: &ConnectError) {
         log::debug!("connect refused sid={:?} namespace={namespace} error=\"{error}\"", self.registration.id);
         self.gate.push(Instant::now, OwnPacket::Sealed(refusal_packet(self.core.parser, namespace, error).into()));
     }

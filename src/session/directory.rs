@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -10,6 +11,10 @@ use dashmap::mapref::entry::Entry;
 use crate::ids::SessionId;
 use crate::limits::Limits;
 use crate::messages::session::SessionLink;
+use crate::state::rate::{Meter, Rates};
+
+/// Meters are swept at the earliest after so many new ones.
+const SWEEP_MIN: usize = 1_024;
 
 /// Where each session is. Entries are made and removed by the sessions themselves.
 #[derive(Debug, Default)]
@@ -19,6 +24,11 @@ pub(crate) struct Directory {
     places: AtomicUsize,
     /// Of them, how many went to one address. Holds no zeros.
     neighbours: DashMap<Neighbourhood, usize>,
+    /// What all sessions of an address may send, while addresses are limited. A meter that is full again is as good as none and
+    /// is removed by a sweep.
+    meters: DashMap<Neighbourhood, Meter>,
+    /// New meters before the next sweep, which reads all of them.
+    until_sweep: AtomicUsize,
 }
 
 /// Whose sessions are counted together. A household has a /64 of IPv6, and may use any address of it.
@@ -65,6 +75,29 @@ impl Directory {
         self.sessions.len()
     }
 
+    /// Reads and changes the meter of a client address; it stays while sessions of the address come and go. `None` if
+    /// there are already [`Limits::rate_addresses_max`] meters: then only the session's own limits count.
+    pub(crate) fn with_meter<T>(
+        &self,
+        (address, rates): (IpAddr, Rates),
+        now: Instant,
+        meters_max: usize,
+        change: impl FnOnce(&mut Meter) -> T,
+    ) -> Option<T> {
+        let neighbourhood = Neighbourhood::from(address);
+        if let Some(mut meter) = self.meters.get_mut(&neighbourhood) {
+            return Some(change(&mut meter));
+        }
+        if self.until_sweep.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err() {
+            self.meters.retain(|_, meter| !meter.is_full(now));
+            self.until_sweep.store(self.meters.len().max(SWEEP_MIN), Ordering::Relaxed);
+        }
+        if self.meters.len() >= meters_max {
+            return None;
+        }
+        Some(change(&mut self.meters.entry(neighbourhood).or_insert_with(|| Meter::new(rates, now))))
+    }
+
     /// Takes a place for one more session, of this address.
     pub(crate) fn reserve(self: &Arc<Self>, address: Option<IpAddr>, limits: &Limits) -> Result<Place, NoPlace> {
         // Dropped on refusal, which undoes what was counted so far.
@@ -93,6 +126,11 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// The directory that gave the place.
+    pub(super) fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
     /// Enters the session into the directory.
     pub(super) fn enter(&self, id: SessionId, link: SessionLink) {
         self.directory.sessions.insert(id, link);
@@ -118,7 +156,12 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
     use super::*;
+    use crate::state::rate::Cost;
 
     fn reserve(directory: &Arc<Directory>, address: &str, max: usize) -> Result<Place, NoPlace> {
         let limits = Limits { sessions_per_address_max: Some(max), sessions_max: 5, ..Limits::default() };
@@ -156,5 +199,35 @@ mod tests {
         assert_eq!(reserve(&directory, "192.0.2.1", 0).unwrap_err(), NoPlace::ForAddress);
         assert!(directory.neighbours.is_empty());
         assert_eq!(directory.places.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_meter_is_shared_by_a_prefix_and_goes_when_it_is_full_again() {
+        let (directory, start) = (Directory::default(), Instant::now());
+        let rates = Rates { events: NonZeroU32::new(1), bytes: None };
+        let admits = |address: &str, now: Instant| {
+            directory.with_meter((address.parse().unwrap(), rates), now, usize::MAX, |meter| {
+                let admits = meter.admits(Cost::Event, now);
+                meter.take(Cost::Event);
+                admits
+            })
+        };
+        assert_eq!(["2001:db8::1", "2001:db8::2"].map(|address| admits(address, start)), [Some(true); 2]);
+        assert_eq!(admits("2001:db8::3", start), Some(false));
+        assert_eq!(admits("2001:db8:0:1::1", start), Some(true));
+
+        let later = start + Duration::from_secs(60);
+        (0..=SWEEP_MIN as u32 + 1).for_each(|n| drop(admits(&Ipv4Addr::from_bits(n).to_string(), later)));
+        assert!(directory.meters.len() <= SWEEP_MIN + 2, "{}", directory.meters.len());
+        assert!(!directory.meters.contains_key(&"2001:db8::1".parse::<IpAddr>().unwrap().into()));
+    }
+
+    #[test]
+    fn there_are_no_more_meters_than_the_limit() {
+        let (directory, now) = (Directory::default(), Instant::now());
+        let rates = Rates { events: NonZeroU32::new(1), bytes: None };
+        let with = |n: u32| directory.with_meter((Ipv4Addr::from_bits(n).into(), rates), now, 2, |_| ());
+        assert_eq!([1, 2, 3, 1].map(with), [Some(()), Some(()), None, Some(())]);
+        assert_eq!(directory.meters.len(), 2);
     }
 }

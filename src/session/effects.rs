@@ -18,8 +18,9 @@ impl Session {
         let metrics = self.registration.worker.metrics();
         metrics.packets_received.add(1);
         metrics.bytes_received.add(packet.data_len() as u64);
-        let mut effects = Vec::new();
-        self.state.on_packet(packet, Instant::now(), &mut effects);
+        let (mut effects, now) = (Vec::new(), Instant::now());
+        self.charge_bytes(packet.data_len(), now);
+        self.state.on_packet(packet, now, &mut effects);
         self.apply(effects, ctx);
     }
 
@@ -31,8 +32,14 @@ impl Session {
                 Effect::Candidate(packet) => self.send_to_candidate(packet),
                 Effect::Promote => self.promote_candidate(),
                 Effect::DropCandidate => self.drop_candidate("probe failed or timed out"),
-                Effect::Connect { namespace, auth } => self.connect(namespace, auth, ctx),
-                Effect::Event { socket, event } => self.on_event(socket, event),
+                Effect::Connect { namespace, auth } => match self.charge_event() {
+                    Ok(()) => self.connect(namespace, auth, ctx),
+                    Err(message) => self.refuse_fast_connect(&namespace, message),
+                },
+                Effect::Event { socket, event } => match self.charge_event() {
+                    Ok(()) => self.on_event(socket, event),
+                    Err(message) => self.refuse_fast_event(socket, &event, message),
+                },
                 Effect::Ack { socket, id, args } => {
                     // The owner is read off the id: the hub's are 4n+2, this session's 4n+3.
                     if id % 4 == 2 {
@@ -42,6 +49,8 @@ impl Session {
                     }
                 }
                 Effect::Leave(socket) => {
+                    // Not refused, but a client that does little else is slowed down.
+                    let _ = self.charge_event();
                     self.detach(socket, DisconnectReason::ClientNamespaceDisconnect);
                 }
                 Effect::ReleaseHeld(socket) => log::warn!(

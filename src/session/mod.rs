@@ -8,6 +8,7 @@ mod closing;
 pub(crate) mod directory;
 mod effects;
 mod handlers;
+mod rates;
 mod registration;
 mod requests;
 mod transports;
@@ -44,6 +45,7 @@ use crate::worker::gate::Gate;
 use self::closing::Ending;
 use self::directory::{Directory, Place};
 use self::handlers::RunningHandlers;
+use self::rates::RateLimiter;
 use self::registration::Registration;
 use self::transports::Candidate;
 
@@ -148,6 +150,8 @@ pub(crate) struct Session {
     /// The POST whose answer waits until the session reads again.
     held_post: Option<oneshot::Sender<Result<(), TransportRefusal>>>,
     ending: Ending,
+    /// `None` where nothing is limited.
+    rates: Option<Box<RateLimiter>>,
     /// When it is to be woken; it may be woken besides.
     armed: Option<Instant>,
 }
@@ -159,6 +163,7 @@ impl Session {
         let context = Context::new();
         let link = SessionLink::new(context.address().recipient());
         let carrier = opening.carrier();
+        let rates = RateLimiter::new(&core.limits, handshake.address(), place.directory(), Instant::now());
         let registration = Registration::new(id, worker.clone(), place, link.clone(), carrier);
         let session = Self {
             state: SessionState::new(core.parser, core.limits.clone(), Instant::now()),
@@ -174,6 +179,7 @@ impl Session {
             reading: true,
             held_post: None,
             ending: Ending::Open,
+            rates,
             armed: None,
             handshake: Arc::new(handshake),
             link: link.clone(),
@@ -226,12 +232,15 @@ impl Session {
             Ending::Lingering { until, .. } => until,
             Ending::Over => return,
             Ending::Settling { until, .. } => until,
-            Ending::Open => {
-                [self.gate.deadline(), self.acks.deadline(), self.congested.front().map(|(until, _)| *until)]
-                    .into_iter()
-                    .flatten()
-                    .fold(self.state.deadline(), Instant::min)
-            }
+            Ending::Open => [
+                self.gate.deadline(),
+                self.acks.deadline(),
+                self.congested.front().map(|(until, _)| *until),
+                self.paused_until(),
+            ]
+            .into_iter()
+            .flatten()
+            .fold(self.state.deadline(), Instant::min),
         };
         if self.armed.is_some_and(|armed| armed <= deadline) {
             return;

@@ -10,6 +10,7 @@ pub(crate) mod memberships;
 pub(crate) mod outbox;
 pub(crate) mod pipeline;
 pub(crate) mod rare_queue;
+pub(crate) mod rate;
 pub(crate) mod rooms;
 pub(crate) mod session;
 pub(crate) mod upgrade;

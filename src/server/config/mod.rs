@@ -10,7 +10,6 @@ mod value;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -111,8 +110,6 @@ pub struct Config {
     pub cookie_same_site: String,
     /// How long to take for closing connections at the end.
     pub drain: Duration,
-    /// Events of one socket; `None` is no limit.
-    pub events_per_second: Option<NonZeroU32>,
     /// Largest message in either direction of a request, in bytes.
     pub max_payload: usize,
     /// The other bounds.
@@ -141,7 +138,6 @@ impl Default for Config {
             cookie_secure: false,
             cookie_same_site: "lax".into(),
             drain: Duration::from_secs(1),
-            events_per_second: None,
             max_payload: limits.payload_bytes_max,
             limits,
         }

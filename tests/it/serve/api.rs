@@ -18,7 +18,7 @@ fn hub() -> Hub {
         },
         |io| {
             for namespace in ["/", "/other"] {
-                vocabulary::install(io.of(namespace), None);
+                vocabulary::install(io.of(namespace));
             }
         },
     )

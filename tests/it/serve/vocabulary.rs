@@ -8,7 +8,7 @@ fn hub() -> Hub {
     Hub::start(
         |builder| builder.recovery(Recovery::memory()),
         |io| {
-            vocabulary::install(io.of("/"), None);
+            vocabulary::install(io.of("/"));
         },
     )
 }

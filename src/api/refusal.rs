@@ -1,0 +1,30 @@
+//! What is answered to an event, or a request, that is not carried out.
+
+use serde::Serialize;
+
+/// The answer: `{"error":{"code","message"}}`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Refused {
+    pub(crate) error: Failure,
+}
+
+impl Refused {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { error: Failure::new(code, message) }
+    }
+}
+
+/// Why something was not done.
+#[derive(Debug, Serialize)]
+pub(crate) struct Failure {
+    /// For programs; one vocabulary everywhere.
+    pub(crate) code: &'static str,
+    /// For people.
+    pub(crate) message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}

@@ -1,0 +1,156 @@
+//! How much a client may send: what exceeds the limits is refused, and a session that goes on is not read for a while.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Session;
+use super::directory::Directory;
+use crate::api::error::ConnectError;
+use crate::api::refusal::Refused;
+use crate::ids::{NamespacePath, SocketId};
+use crate::limits::Limits;
+use crate::messages::hub::OwnPacket;
+use crate::state::rate::{Cost, Meter, Rates};
+use crate::state::session::ClientEvent;
+
+/// Between two `stentor:error` events about events that want no ack.
+const NOTICE_EVERY: Duration = Duration::from_secs(1);
+
+/// The code of what exceeds a limit.
+const RATE_LIMITED: &str = "rate_limited";
+
+/// What one session may send. Kept through all of its namespaces; its address's meter also through reconnections.
+pub(super) struct RateLimiter {
+    meter: Meter,
+    /// `None` where addresses are not limited, or the address is unknown.
+    address: Option<(IpAddr, Rates)>,
+    directory: Arc<Directory>,
+    /// The limit that the packet in hand has exceeded by its bytes.
+    exceeded: Option<String>,
+    paused_until: Option<Instant>,
+    noticed: Option<Instant>,
+}
+
+impl RateLimiter {
+    /// The limiter of a session from this address, if anything is limited.
+    pub(super) fn new(
+        limits: &Limits,
+        address: Option<IpAddr>,
+        directory: &Arc<Directory>,
+        now: Instant,
+    ) -> Option<Box<Self>> {
+        let session = Rates { events: limits.events_per_second, bytes: limits.bytes_per_second };
+        let of_address = Rates { events: limits.address_events_per_second, bytes: limits.address_bytes_per_second };
+        let of_address = of_address.or_tenfold(session);
+        (session.are_limited() || of_address.are_limited()).then(|| {
+            Box::new(Self {
+                meter: Meter::new(session, now),
+                address: address.filter(|_| of_address.are_limited()).map(|address| (address, of_address)),
+                directory: directory.clone(),
+                exceeded: None,
+                paused_until: None,
+                noticed: None,
+            })
+        })
+    }
+
+    /// Charges what the client did. `Err` says which limit is exceeded: then nothing but the refusal has been charged.
+    fn charge(&mut self, cost: Cost, now: Instant, limits: &Limits) -> Result<(), String> {
+        let own_admits = self.meter.admits(cost, now);
+        let of_address = self.address.and_then(|of_address| {
+            self.directory.with_meter(of_address, now, limits.rate_addresses_max, |meter| {
+                let admits = meter.admits(cost, now);
+                match admits {
+                    true if own_admits => meter.take(cost),
+                    true => {}
+                    false => self.paused_until = later(self.paused_until, now, meter.refuse(cost)),
+                }
+                admits
+            })
+        });
+        if !own_admits {
+            self.paused_until = later(self.paused_until, now, self.meter.refuse(cost));
+        } else if of_address != Some(false) {
+            self.meter.take(cost);
+            return Ok(());
+        }
+        let of_address = self.address.filter(|_| own_admits).map(|(_, rates)| rates);
+        let rates = of_address.unwrap_or(Rates { events: limits.events_per_second, bytes: limits.bytes_per_second });
+        let (rate, what) = match cost {
+            Cost::Event => (rates.events, "events"),
+            Cost::Bytes(_) => (rates.bytes, "bytes"),
+        };
+        let of = if of_address.is_some() { " from one address" } else { "" };
+        Err(format!("more than {} {what} per second{of}; slow down", rate.map_or(0, |rate| rate.get())))
+    }
+
+    /// Whether the client may now get a notice that it exceeds a limit.
+    fn may_notify(&mut self, now: Instant) -> bool {
+        let may = self.noticed.is_none_or(|last| now.saturating_duration_since(last) >= NOTICE_EVERY);
+        self.noticed = if may { Some(now) } else { self.noticed };
+        may
+    }
+}
+
+/// The later end of two pauses, where the second one has a length.
+fn later(until: Option<Instant>, now: Instant, pause: Duration) -> Option<Instant> {
+    until.max((!pause.is_zero()).then(|| now + pause))
+}
+
+impl Session {
+    /// Charges the bytes of a packet.
+    pub(super) fn charge_bytes(&mut self, bytes: usize, now: Instant) {
+        if let Some(rates) = &mut self.rates {
+            rates.exceeded = rates.charge(Cost::Bytes(bytes), now, &self.core.limits).err();
+        }
+    }
+
+    /// Charges an event, a CONNECT or a DISCONNECT of the packet whose bytes were charged last.
+    pub(super) fn charge_event(&mut self) -> Result<(), String> {
+        let Some(rates) = &mut self.rates else { return Ok(()) };
+        let charged = rates.charge(Cost::Event, Instant::now(), &self.core.limits);
+        let charged = rates.exceeded.take().map_or(charged, Err);
+        if charged.is_err() {
+            self.registration.worker.metrics().rate_limited.add(1);
+        }
+        charged
+    }
+
+    /// Until when the session is not read because of its rates.
+    pub(super) fn paused_until(&self) -> Option<Instant> {
+        self.rates.as_ref()?.paused_until
+    }
+
+    /// Whether the session is not read now because of its rates.
+    pub(super) fn is_paused(&mut self) -> bool {
+        let Some(rates) = &mut self.rates else { return false };
+        rates.paused_until = rates.paused_until.filter(|until| *until > Instant::now());
+        rates.paused_until.is_some()
+    }
+
+    /// Refuses a CONNECT that exceeds a limit. It may be tried again.
+    pub(super) fn refuse_fast_connect(&mut self, namespace: &NamespacePath, message: String) {
+        let data = serde_json::json!({ "code": RATE_LIMITED, "message": message, "temporary": true });
+        self.refuse_connect(namespace, &ConnectError::new(RATE_LIMITED).with_data(data));
+    }
+
+    /// Refuses an event that exceeds a limit: in its ack or, once a second, by the event `stentor:error`.
+    pub(super) fn refuse_fast_event(&mut self, socket: SocketId, event: &ClientEvent, message: String) {
+        if event.ack.is_none() && !self.rates.as_mut().is_some_and(|rates| rates.may_notify(Instant::now())) {
+            return;
+        }
+        let Some(presence) = self.presence(socket) else { return };
+        let (core, info, refused) = (&self.core, presence.socket.info(), Refused::new(RATE_LIMITED, message));
+        let packet = match event.ack {
+            Some(id) => core.answer(&info.namespace, id, &refused).map(OwnPacket::Sealed),
+            None => core
+                .draft(&info.namespace, "stentor:error", &refused, info.is_recoverable())
+                .map(|draft| OwnPacket::Unnumbered { draft, volatile: false }),
+        };
+        // Two texts are always JSON.
+        if let Ok(packet) = packet {
+            self.gate.push(Instant::now, packet);
+        }
+    }
+}
