@@ -16,7 +16,9 @@ use crate::protocol::socketio::packet::Args;
 
 /// A type that the arguments of an event can be read as: any [`DeserializeOwned`] type, or [`Args`] as they came.
 ///
-/// A tuple takes the arguments one by one and ignores further ones; any other type takes the first argument.
+/// A tuple takes the arguments one by one and ignores further ones; any other type takes the first argument. An argument that is
+/// missing is read as `null`, as which JavaScript's `undefined` travels: an `Option` is then `None`, also in a tuple. A lone surrogate,
+/// which JavaScript's strings can hold and Rust's cannot, is read as U+FFFD; [`Args`] keep it.
 pub trait FromArgs: Sized {
     /// Reads the arguments.
     fn from_args(args: Args) -> Result<Self, Error>;
@@ -30,7 +32,7 @@ impl FromArgs for Args {
 
 impl<T: DeserializeOwned> FromArgs for T {
     fn from_args(args: Args) -> Result<Self, Error> {
-        T::deserialize(ArgsDeserializer(&args))
+        T::deserialize(ArgsDeserializer(&args.well_formed()))
     }
 }
 
@@ -196,43 +198,34 @@ impl Serializer for ShapeProbe {
 /// Offers the arguments to a type: in sequence to a tuple, the first one to anything else.
 struct ArgsDeserializer<'a>(&'a Args);
 
-impl<'a> ArgsDeserializer<'a> {
-    fn first(&self) -> Result<serde_json::Deserializer<serde_json::de::StrRead<'a>>, Error> {
-        let first = self.0.get(0).ok_or_else(|| serde::de::Error::custom("argument 1 is missing"))?;
-        Ok(serde_json::Deserializer::from_str(first))
-    }
+/// Passes each method on to the first argument, or to [`MissingArg`].
+macro_rules! first_argument {
+    ($($method:ident($($argument:ident: $type:ty),*);)*) => {
+        $(fn $method<V: Visitor<'de>>(self, $($argument: $type,)* visitor: V) -> Result<V::Value, Error> {
+            match self.0.get(0) {
+                Some(text) => serde_json::Deserializer::from_str(text).$method($($argument,)* visitor),
+                None => MissingArg(0).$method($($argument,)* visitor),
+            }
+        })*
+    };
 }
 
 impl<'de> Deserializer<'de> for ArgsDeserializer<'de> {
     type Error = Error;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.first()?.deserialize_any(visitor)
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if self.0.is_empty() { visitor.visit_none() } else { self.first()?.deserialize_option(visitor) }
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        self.first()?.deserialize_enum(name, variants, visitor)
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Error> {
-        self.first()?.deserialize_newtype_struct(name, visitor)
+    first_argument! {
+        deserialize_any();
+        deserialize_option();
+        deserialize_enum(name: &'static str, variants: &'static [&'static str]);
+        deserialize_newtype_struct(name: &'static str);
     }
 
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         visitor.visit_unit()
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_seq(EachArg { args: self.0, next: 0 })
+    fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_seq(EachArg { args: self.0, next: 0, length })
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(
@@ -249,19 +242,48 @@ impl<'de> Deserializer<'de> for ArgsDeserializer<'de> {
         identifier ignored_any
     }
 }
-
+/// The arguments one by one, and as many missing ones behind them as the type has elements.
 struct EachArg<'a> {
     args: &'a Args,
     next: usize,
+    length: usize,
 }
 
 impl<'de> SeqAccess<'de> for EachArg<'de> {
     type Error = Error;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
-        let Some(text) = self.args.get(self.next) else { return Ok(None) };
+        let at = self.next;
         self.next += 1;
-        seed.deserialize(&mut serde_json::Deserializer::from_str(text)).map(Some)
+        match self.args.get(at) {
+            Some(text) => seed.deserialize(&mut serde_json::Deserializer::from_str(text)).map(Some),
+            None if at < self.length => seed.deserialize(MissingArg(at)).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+/// The argument at this index, which did not come: reads like `null`, and is an error for a type that takes none.
+struct MissingArg(usize);
+
+impl<'de> Deserializer<'de> for MissingArg {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_unit().map_err(|_: Error| serde::de::Error::custom(format!("argument {} is missing", self.0 + 1)))
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_none()
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
+        tuple_struct map struct enum identifier ignored_any
     }
 }
 
@@ -332,10 +354,44 @@ mod tests {
         assert_eq!(written(Made(7)), r#"7,"made""#);
     }
 
+    // JavaScript's `undefined` travels as null, or not at all at the end of the arguments.
+    #[test]
+    fn null_and_a_missing_argument_are_not_given() {
+        type Optional = (u8, Option<String>, Option<Wrapped>);
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Wrapped(Option<u8>);
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Given(u8, #[serde(default)] Option<u8>);
+        for given in [&["1"][..], &["1", "null"], &["1", "null", "null"], &["1", "null", "null", "7"]] {
+            assert_eq!(Optional::from_args(args(given)).unwrap(), (1, None, None), "{given:?}");
+            assert_eq!(Given::from_args(args(&given[..given.len().min(2)])).unwrap(), Given(1, None), "{given:?}");
+        }
+        assert_eq!(
+            Optional::from_args(args(&["1", r#""a""#, "2"])).unwrap(),
+            (1, Some("a".into()), Some(Wrapped(Some(2))))
+        );
+        assert_eq!(<(Option<u8>, u8)>::from_args(args(&["null", "2"])).unwrap(), (None, 2));
+        assert_eq!(Option::<u8>::from_args(args(&["null"])).unwrap(), None);
+        assert_eq!(Wrapped::from_args(args(&[])).unwrap(), Wrapped(None));
+        assert_eq!(serde_json::Value::from_args(args(&[])).unwrap(), serde_json::Value::Null);
+        assert_eq!(<(u8, ())>::from_args(args(&["1"])).unwrap(), (1, ()));
+    }
+
+    #[test]
+    fn lone_surrogates_are_read_as_replacement_characters() {
+        let sent = args(&[r#""a\ud83d""#, r#"{"text":"\udc00","\ud800":1}"#]);
+        assert_eq!(String::from_args(sent.clone()).unwrap(), "a\u{fffd}");
+        let expected = serde_json::json!({"text": "\u{fffd}", "\u{fffd}": 1});
+        assert_eq!(<(String, serde_json::Value)>::from_args(sent.clone()).unwrap(), ("a\u{fffd}".into(), expected));
+        assert_eq!(Chat::from_args(sent.skip(1)).unwrap(), Chat { text: "\u{fffd}".into() });
+        assert_eq!(Args::from_args(sent.clone()).unwrap(), sent, "raw arguments pass unchanged");
+    }
+
     #[test]
     fn missing_or_wrong_arguments_are_errors() {
         assert!(u8::from_args(args(&[])).unwrap_err().to_string().contains("argument 1 is missing"));
-        assert!(<(u8, u8)>::from_args(args(&["1"])).is_err());
+        let missing = <(u8, u8)>::from_args(args(&["1"])).unwrap_err();
+        assert_eq!(missing.to_string(), "argument 2 is missing");
         assert!(u8::from_args(args(&[r#""a""#])).is_err());
     }
 }

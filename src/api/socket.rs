@@ -23,6 +23,7 @@ use crate::messages::request::{Done, Joined, Listing, Registration, Request, Req
 use crate::messages::session::SessionLink;
 use crate::messages::socket::SocketInfo;
 use crate::protocol::reason::DisconnectReason;
+use crate::protocol::socketio::json::well_formed;
 use crate::protocol::socketio::packet::Args;
 use crate::state::rooms::Target;
 
@@ -96,9 +97,10 @@ impl Socket {
         &self.info.handshake
     }
 
-    /// What the client sent with its CONNECT (`auth` in JavaScript), read as a `T`; nothing reads like `null`.
+    /// What the client sent with its CONNECT (`auth` in JavaScript), read as a `T`; nothing reads like `null`, a lone
+    /// surrogate like U+FFFD.
     pub fn auth<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_str(self.info.auth.as_deref().unwrap_or("null"))
+        serde_json::from_str(&well_formed(self.info.auth.as_deref().unwrap_or("null")))
     }
 
     /// Whether the socket is connected: from its CONNECT reply to its end, so not yet in connection middleware.
@@ -125,7 +127,7 @@ impl Socket {
     /// What the application keeps with this socket, read as a `T`; nothing reads like `null`. Every handle of the socket
     /// sees the same data, on any thread, also after the client has gone.
     pub fn data<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_str(self.info.data().as_deref().unwrap_or("null"))
+        serde_json::from_str(&well_formed(self.info.data().as_deref().unwrap_or("null")))
     }
 
     /// Keeps data with this socket, instead of what was kept: any type with a JSON form, of

@@ -13,7 +13,7 @@ use crate::protocol::reason::DisconnectReason;
 pub(crate) use self::cells::{Counter, Gauge, Histogram};
 
 /// Reasons for which a claim is refused.
-pub(crate) const NOT_RECOVERED: usize = 10;
+pub(crate) const NOT_RECOVERED: usize = 11;
 
 /// Kinds of refusal that transports tell apart.
 pub(crate) const REFUSALS: usize = 10;
@@ -70,6 +70,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) sessions_closed: [Counter; DisconnectReason::ALL.len()],
     /// Requests refused by transports; what each place means is theirs to say.
     pub(crate) requests_refused: [Counter; REFUSALS],
+    /// Requests to the HTTP API without its key, or with a wrong one.
+    pub(crate) api_keys_refused: Counter,
     /// Messages over the limit that clients sent, by [`Carrier`].
     pub(crate) oversized: [Counter; Carrier::ALL.len()],
 

@@ -74,6 +74,9 @@ impl Page<'_> {
         });
         let refused: Vec<_> = refused.collect();
         self.family("requests_refused", "Requests refused, by Engine.IO's code and in words", &refused)?;
+        self.counter("api_keys_refused", "Requests to the HTTP API with a wrong key, or without one", |worker| {
+            &worker.api_keys_refused
+        })?;
         let help = "Messages from clients that were over the limit";
         self.counters("oversized_messages", help, ("transport", Carrier::ALL.map(Carrier::as_str)), |worker, at| {
             &worker.oversized[at]

@@ -49,3 +49,16 @@ impl From<EmitError> for Failure {
         Self { code, message: error.to_string() }
     }
 }
+
+/// How the names of events begin that the server alone emits.
+const RESERVED_PREFIX: &str = "stentor:";
+
+/// Refuses to publish an event under a name by which clients know the server's own: anybody could forge one.
+pub(super) fn check_event_name(name: &str) -> Result<(), Failure> {
+    if name.starts_with(RESERVED_PREFIX) {
+        let message =
+            format!("event name {name:?} is reserved: names that begin with {RESERVED_PREFIX:?} are the server's");
+        return Err(Failure::new("bad_event", message));
+    }
+    Ok(())
+}

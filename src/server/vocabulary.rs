@@ -3,14 +3,16 @@
 //! Errors come back in the ack as `{"error":{"code","message"}}`; without an ack, as the event `stentor:error`.
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::replies::{Failure, Published, Refused};
+use super::replies::{Failure, Published, Refused, check_event_name};
 use crate::api::ack::Ack;
 use crate::api::args::ToArgs;
 use crate::api::error::HandlerError;
 use crate::api::event::Event;
 use crate::api::namespace::Namespace;
 use crate::api::socket::Socket;
+use crate::protocol::socketio::json::well_formed;
 use crate::protocol::socketio::packet::Args;
 
 /// Registers `join`, `leave`, `publish`, `members` and `echo`, and refuses every other event.
@@ -62,7 +64,7 @@ struct MembersReply {
 
 async fn join(socket: &Socket, args: &Args) -> Result<JoinReply, Failure> {
     let room = text(args, 0, "join", "room")?;
-    refuse_durable(args.get(1))?;
+    refuse_durable(args)?;
     let joined = socket.join(&room).await?;
     Ok(JoinReply { room, members: joined.members, offset: joined.offset.map(|offset| offset.to_string()) })
 }
@@ -76,8 +78,9 @@ async fn leave(socket: &Socket, args: &Args) -> Result<LeaveReply, Failure> {
 async fn publish(socket: &Socket, args: &Args) -> Result<Published, Failure> {
     let Addressed { room, volatile } = addressed(args)?;
     let name = text(args, 1, "publish", "event")?;
+    check_event_name(&name)?;
     let broadcast = socket.everybody().to(room);
-    let broadcast = if volatile { broadcast.volatile() } else { broadcast };
+    let broadcast = if volatile == Some(true) { broadcast.volatile() } else { broadcast };
     let receipt = broadcast.emit_confirmed(&name, args.skip(2)).await?;
     Ok(receipt.into())
 }
@@ -87,18 +90,19 @@ async fn publish(socket: &Socket, args: &Args) -> Result<Published, Failure> {
 #[serde(deny_unknown_fields)]
 struct Addressed {
     room: String,
-    #[serde(default)]
-    volatile: bool,
+    volatile: Option<bool>,
 }
 
 /// The first argument of `publish`.
 fn addressed(args: &Args) -> Result<Addressed, Failure> {
     match args.get(0) {
-        Some(object) if object.trim_start().starts_with('{') => serde_json::from_str(object).map_err(|error| {
-            let expected = "expected a room or an object such as {\"room\": \"lobby\", \"volatile\": true}";
-            Failure::new("bad_request", format!("publish: argument 1: {error}; {expected}"))
-        }),
-        _ => Ok(Addressed { room: text(args, 0, "publish", "room")?, volatile: false }),
+        Some(object) if object.trim_start().starts_with('{') => {
+            serde_json::from_str(&well_formed(object)).map_err(|error| {
+                let expected = "expected a room or an object such as {\"room\": \"lobby\", \"volatile\": true}";
+                Failure::new("bad_request", format!("publish: argument 1: {error}; {expected}"))
+            })
+        }
+        _ => Ok(Addressed { room: text(args, 0, "publish", "room")?, volatile: None }),
     }
 }
 
@@ -108,29 +112,35 @@ async fn members(socket: &Socket, args: &Args) -> Result<MembersReply, Failure> 
     Ok(MembersReply { members: members.iter().map(ToString::to_string).collect() })
 }
 
+/// The argument at `index`; `None` where it is `null` or does not come.
+fn argument<T: DeserializeOwned>(args: &Args, index: usize) -> Result<Option<T>, serde_json::Error> {
+    args.get(index).map_or(Ok(None), |json| serde_json::from_str(&well_formed(json)))
+}
+
 /// The argument at `index`, which must be a string.
 fn text(args: &Args, index: usize, event: &str, what: &str) -> Result<String, Failure> {
     let position = index + 1;
-    let message = match args.get(index).map(serde_json::from_str::<String>) {
-        Some(Ok(text)) => return Ok(text),
-        Some(Err(_)) => format!("{event}: argument {position} ({what}) is not a string"),
-        None => format!("{event}: argument {position} ({what}) is missing, expected a string"),
+    let message = match argument(args, index) {
+        Ok(Some(text)) => return Ok(text),
+        Ok(None) => format!("{event}: argument {position} ({what}) is missing, expected a string"),
+        Err(_) => format!("{event}: argument {position} ({what}) is not a string"),
     };
-    Err(Failure { code: "bad_request", message })
+    Err(Failure::new("bad_request", message))
 }
 
 /// Options of `join`: an object. A durable subscription is refused rather than silently not kept.
-fn refuse_durable(options: Option<&str>) -> Result<(), Failure> {
+fn refuse_durable(args: &Args) -> Result<(), Failure> {
     #[derive(serde::Deserialize)]
     struct Options {
-        #[serde(default)]
-        durable: bool,
+        durable: Option<bool>,
     }
-    let failure = |message: &str| Err(Failure { code: "bad_request", message: message.into() });
-    match options.map(serde_json::from_str::<Options>) {
-        None | Some(Ok(Options { durable: false })) => Ok(()),
-        Some(Ok(Options { durable: true })) => failure("join: durable subscriptions need a queue, which is not set up"),
-        Some(Err(_)) => failure("join: argument 2 (options) is not an object such as {\"durable\": false}"),
+    let failure = |message: &str| Err(Failure::new("bad_request", message));
+    match argument(args, 1) {
+        Ok(Some(Options { durable: Some(true) })) => {
+            failure("join: durable subscriptions need a queue, which is not set up")
+        }
+        Ok(_) => Ok(()),
+        Err(_) => failure("join: argument 2 (options) is not an object such as {\"durable\": false}"),
     }
 }
 

@@ -13,10 +13,10 @@ pub(crate) struct Proxies(Vec<Network>);
 
 /// What is known of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Client {
-    pub(super) address: IpAddr,
+pub(crate) struct Client {
+    pub(crate) address: IpAddr,
     /// Whether a trusted proxy says that the client encrypts.
-    pub(super) secure: bool,
+    pub(crate) secure: bool,
 }
 
 /// A range of addresses. IPv4 is its part of IPv6, so that one comparison serves both.
@@ -65,7 +65,7 @@ impl Proxies {
     ///
     /// Proxies write `X-Forwarded-For` or `Forwarded`, rarely both, and pass on what a client wrote into the other. So
     /// where both are there and differ, neither is believed.
-    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
+    pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
         let peer = peer.to_canonical();
         let unknown = Client { address: peer, secure: false };
         if !self.trusts(peer) {

@@ -14,6 +14,8 @@ pub(crate) struct Complaints {
     pub(crate) handler_failed: Complaint,
     /// A client takes nothing and is put out. One cut in the network may do that to thousands at once.
     pub(crate) taking_nothing: Complaint,
+    /// A request to the HTTP API bears no key, or a wrong one.
+    pub(crate) api_key_refused: Complaint,
 }
 
 impl Default for Complaints {
@@ -22,6 +24,7 @@ impl Default for Complaints {
             reading_stopped: Complaint::new(1),
             handler_failed: Complaint::new(10),
             taking_nothing: Complaint::new(10),
+            api_key_refused: Complaint::new(1),
         }
     }
 }

@@ -146,17 +146,18 @@ fn who_reads_what_is_gone_is_told() {
         let journal = MemoryJournal::new(Epoch::new(1, 1), Lsn(0), 4, usize::MAX);
         let mut rig = Rig::new(Limits::default(), Stores { history: history(journal), ..Stores::default() });
         rig.connect(1);
+        rig.join(1, "a");
         rig.tell(gone(1));
         rig.come_back(1, None);
         for _ in 0..4 {
             rig.emit(&socket(1).to_string(), "one", Grade::Plain);
         }
         rig.heard().await;
-        rig.read(1, Lsn(3));
+        rig.read(1, Lsn(4));
         assert_eq!(rig.heard().await.len(), 1, "nothing of it is gone yet");
         rig.emit(&socket(1).to_string(), "one more", Grade::Plain);
         rig.heard().await;
-        rig.read(1, Lsn(3));
+        rig.read(1, Lsn(4));
         assert_eq!(rig.heard().await, ["fell behind 101"]);
     });
 }
@@ -212,11 +213,12 @@ fn a_journal_that_fails_costs_recovery_and_nothing_else() {
         assert_eq!(rig.heard().await, ["not claimed: session is unknown"]);
         // Who connects from now on can come back as before.
         rig.connect(2);
+        rig.join(2, "b");
         rig.tell(gone(2));
         rig.emit(&socket(2).to_string(), "missed", Grade::Plain);
         rig.come_back(2, None);
         let heard = rig.heard().await;
-        assert_eq!(heard.last().map(String::as_str), Some("answer 9 recovered"), "{heard:?}");
+        assert_eq!(heard.last().map(String::as_str), Some("answer 10 recovered"), "{heard:?}");
         rig.read(2, Lsn(6));
         assert_eq!(rig.heard().await, [r#"replay 102 42["missed"] live"#]);
     });
@@ -301,13 +303,14 @@ fn a_question_of_a_twin_that_was_put_out_is_not_asked_of_the_one_that_came_back(
     run(async {
         let mut rig = Rig::recovering(Limits::default());
         rig.connect(1);
+        rig.join(1, "a");
         rig.come_back(1, None);
         rig.heard().await;
         let draft = Draft::event(Parser::Json, NamespacePath::root(), "question", "", Vec::new(), false);
         let (from, target, grade) = (rig.from(), Target::socket(socket(1)), Grade::Plain);
         let ack = AckWanted::OfOne(3);
         rig.tell(HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack })));
-        assert_eq!(rig.heard().await, ["answer 3 refused NotConnected"]);
+        assert_eq!(rig.heard().await, ["answer 4 refused NotConnected"]);
     });
 }
 
@@ -355,6 +358,7 @@ fn what_is_for_others_is_looked_through_in_few_reads() {
         let stores = Stores { history: history(Counted(journal, reads.clone())), ..Stores::default() };
         let mut rig = Rig::new(limits, stores);
         rig.connect(1);
+        rig.join(1, "a");
         rig.tell(gone(1));
         rig.emit(&socket(1).to_string(), &"x".repeat(60), Grade::Plain);
         for _ in 0..1_000 {

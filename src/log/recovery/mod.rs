@@ -107,11 +107,15 @@ pub(crate) enum NotRecovered {
     /// forward over a start, only the newest event is.
     #[error("an event it may have missed is gone from the journal")]
     Trimmed,
+    /// It is in no room and its client has seen no event of it: perhaps its first `join` was lost with the connection, so that it would
+    /// go on in no room, unnoticed.
+    #[error("session is in no room and has received no event")]
+    NothingToRecover,
 }
 
 impl NotRecovered {
     /// Every reason, in the order of their declaration.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::ForeignEpoch,
         Self::UnknownPid,
         Self::OtherNamespace,
@@ -122,6 +126,7 @@ impl NotRecovered {
         Self::OldOffset,
         Self::AckMissed,
         Self::Trimmed,
+        Self::NothingToRecover,
     ];
 
     /// The label of its metric.
@@ -137,6 +142,7 @@ impl NotRecovered {
             Self::OldOffset => "old_offset",
             Self::AckMissed => "ack_missed",
             Self::Trimmed => "trimmed",
+            Self::NothingToRecover => "nothing_to_recover",
         }
     }
 }
@@ -272,6 +278,9 @@ impl Recovery {
         }
         if session.missed(from, facts.trimmed_to, &self.places) {
             return Err(NotRecovered::Trimmed);
+        }
+        if offset.is_none() && !session.is_in_rooms() {
+            return Err(NotRecovered::NothingToRecover);
         }
         let entry = session.to_entry(&self.places);
         Ok(SessionEntry { connected: true, at_unix_ms: now_unix_ms, position: from, ..entry })

@@ -365,13 +365,22 @@ impl World {
         let must_refuse = gone || lost || from < client.start;
         let nothing_named_it = client.named <= from;
         let nothing_gone = from >= trimmed_to && behind().all(|(_, asking)| !asking);
+        // Its client has seen no token of it, and it is in no room but its own.
+        let has_nothing = from == client.start && client.start == client.began && client.rooms.len() == 1;
+        let has_nothing = has_nothing && claim.offset.is_none_or(|offset| offset.epoch != EPOCH || offset.lsn < from);
         match verdict {
             Ok(resumed) => {
+                assert!(!has_nothing, "a session without rooms and events is new");
                 assert!(!must_refuse, "a silent gap behind {from:?}: {:?}, trimmed to {trimmed_to:?}", client.owed);
                 self.take_over(who, from, resumed);
             }
             // Where it began is not known behind a start.
             Err(NotRecovered::ForeignEpoch) => {}
+            Err(NotRecovered::NothingToRecover) => {
+                assert!(has_nothing, "{:?} from {:?}", client.rooms, claim.offset);
+                self.disconnect(who, true);
+                self.connect(who);
+            }
             Err(why) => {
                 // An excepted client may be refused for an event that wanted an ack: it is not known who was excepted.
                 let for_others = why == NotRecovered::AckMissed && client.named > from;

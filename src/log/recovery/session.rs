@@ -125,6 +125,11 @@ impl Session {
         }
     }
 
+    /// Whether it is in a room now, beside its own.
+    pub(super) fn is_in_rooms(&self) -> bool {
+        self.stays.iter().any(|(_, stay)| stay.left == Stay::LASTS)
+    }
+
     /// Stays that are remembered, of all rooms.
     pub(super) fn stays(&self) -> usize {
         self.stays.len()

@@ -169,6 +169,7 @@ fn owed_is_what_was_for_its_rooms_while_it_was_in_them() {
 fn the_newest_claim_evicts_the_older_twin_and_takes_its_place() {
     let mut hub = Hub::new();
     let start = hub.connect(1);
+    hub.join(1, "a");
     let seen = hub.emit(&[]);
     let resumed = hub.claim(1, Some(seen)).unwrap();
     let second = hub.apply(Entry::Session(resumed.into()));
@@ -206,12 +207,39 @@ fn every_bad_claim_has_its_reason() {
     assert_eq!(refusal(claim, Facts { knows: false, ..facts }, 0), Some(NotRecovered::UnknownOffset));
 }
 
+// A client whose first `join` was lost with its connection came back as recovered, in no room, and heard nothing any more.
+#[test]
+fn a_session_without_rooms_and_events_has_nothing_to_recover() {
+    let mut hub = Hub::new();
+    let before = hub.emit(&[]);
+    hub.connect(1);
+    hub.lose(1, 0);
+    assert_eq!(hub.claim(1, None).err(), Some(NotRecovered::NothingToRecover));
+    assert_eq!(hub.refusal(1, before), Some(NotRecovered::NothingToRecover), "a token of its session before");
+
+    hub.connect(2);
+    hub.join(2, "a");
+    hub.lose(2, 0);
+    assert!(hub.claim(2, None).is_ok(), "in a room");
+
+    hub.connect(3);
+    hub.join(3, "a");
+    hub.leave(3, "a");
+    assert_eq!(hub.claim(3, None).err(), Some(NotRecovered::NothingToRecover), "in no room any more");
+
+    hub.connect(4);
+    let seen = hub.emit(&[]);
+    hub.lose(4, 0);
+    assert!(hub.claim(4, Some(seen)).is_ok(), "an event was received");
+}
+
 #[test]
 fn a_token_from_before_the_session_is_no_token_of_it() {
     // The stock client keeps its last token when it gets a new session, so one that was told nothing new could not be resumed.
     let mut hub = Hub::new();
     let before = hub.emit(&[]);
     let start = hub.connect(1);
+    hub.join(1, "a");
     hub.lose(1, 0);
     let missed = hub.emit(&[]);
     let at = |epoch, lsn| Offset { epoch, lsn, fingerprint: Fingerprint::new(9) };

@@ -55,6 +55,7 @@ mod tests {
         assert_eq!(name(r#""chat message""#), Ok("chat message".into()));
         assert_eq!(name(r#""a\"\u00e9\ud83d\ude00""#), Ok("a\"é😀".into()));
         assert_eq!(name("\"\""), Ok("".into()));
+        assert_eq!(name(r#""a\ud83d""#), Ok("a\u{fffd}".into()));
     }
 
     #[test]
@@ -77,7 +78,7 @@ mod tests {
 
     #[test]
     fn what_is_neither_string_nor_number_is_no_name() {
-        for raw in ["null", "true", "{}", "[\"a\"]", r#""\ud800""#, "1e999", "-1e999"] {
+        for raw in ["null", "true", "{}", "[\"a\"]", "1e999", "-1e999"] {
             assert_eq!(name(raw), Err(DecodeError::IllegalEventName), "{raw}");
         }
     }

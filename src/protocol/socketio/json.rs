@@ -4,6 +4,8 @@
 //! Refuses to build values. serde_json validates, without recursion and without storing anything; positions come out
 //! of the same pass.
 
+use std::borrow::Cow;
+
 use serde::Deserializer;
 use serde::de::{SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -43,27 +45,38 @@ pub(super) fn value(text: &str) -> Result<&str, DecodeError> {
     serde_json::from_str::<&RawValue>(text).map(RawValue::get).map_err(invalid)
 }
 
-/// The string that a JSON text spells, with its escapes resolved; none if it is not a string of valid Unicode.
+/// The string that a JSON text spells, with its escapes resolved and lone surrogates as in [`well_formed`]; none if it is
+/// not a string.
 pub(super) fn unescape(text: &str) -> Option<String> {
-    serde_json::from_str(text).ok()
+    serde_json::from_str(&well_formed(text)).ok()
 }
 
-/// The string that a JSON text spells, as [`unescape`]; U+FFFD stands for what is no valid Unicode.
-pub(super) fn unescape_lossy(text: &str) -> String {
-    struct Lossy;
-    impl Visitor<'_> for Lossy {
-        type Value = String;
-
-        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            formatter.write_str("a string")
-        }
-
-        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
-            Ok(String::from_utf8_lossy(bytes).into_owned())
-        }
+/// The same JSON text with U+FFFD in the place of each lone surrogate (`\ud800`), and of the same length. JavaScript's strings can
+/// hold them, for instance a text that was cut within an emoji; Rust's cannot. To be applied wherever JSON of a client is
+/// read into Rust values; JSON that is passed through keeps them.
+pub(crate) fn well_formed(text: &str) -> Cow<'_, str> {
+    let mut mended = Cow::Borrowed(text);
+    let mut at = 0;
+    while let Some(backslash) = text.get(at..).and_then(|rest| rest.find('\\')) {
+        at += backslash;
+        at += match escaped_unit(text, at) {
+            // Any other escape.
+            None => 2,
+            Some(0xd800..=0xdbff) if matches!(escaped_unit(text, at + 6), Some(0xdc00..=0xdfff)) => 12,
+            Some(0xd800..=0xdfff) => {
+                mended.to_mut().replace_range(at + 2..at + 6, "fffd");
+                6
+            }
+            Some(_) => 6,
+        };
     }
-    // Asked for bytes, serde_json gives lone surrogates as three bytes each that are not UTF-8.
-    serde_json::Deserializer::from_str(text).deserialize_bytes(Lossy).unwrap_or_default()
+    mended
+}
+
+/// The UTF-16 unit of the escape `\uXXXX` at this place, if there is one.
+fn escaped_unit(text: &str, at: usize) -> Option<u16> {
+    let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;
+    u16::from_str_radix(digits, 16).ok()
 }
 
 /// Refuses text that nests deeper than [`NESTING_MAX`]. Comes before validation, so that depth costs no memory: on
@@ -244,6 +257,26 @@ mod tests {
         // JSON.stringify writes them and JSON.parse reads them; only Rust strings cannot hold them.
         let found = elements(r#"["\ud800"]"#, Head::None).expect("an array");
         assert_eq!(found.rest, r#""\ud800""#);
+    }
+
+    #[test]
+    fn a_lone_surrogate_is_read_as_one_replacement_character() {
+        for (text, expected) in [
+            (r#""\ud800""#, "\u{fffd}"),
+            (r#""a\uDC00b""#, "a\u{fffd}b"),
+            (r#""\ud83d\ude00\ud83d""#, "😀\u{fffd}"),
+            (r#""\ud83d\ud83d\ude00""#, "\u{fffd}😀"),
+            (r#""\ude00\ud83d""#, "\u{fffd}\u{fffd}"),
+            (r#""\\ud800\u00e9""#, "\\ud800é"),
+            (r#""\ud800\\udc00""#, "\u{fffd}\\udc00"),
+            (r#""\ud800é\n""#, "\u{fffd}é\n"),
+        ] {
+            assert_eq!(unescape(text).as_deref(), Some(expected), "{text}");
+            assert_eq!(well_formed(text).len(), text.len(), "{text}");
+        }
+        for passed in ["", "\\", "\\u", "\\ud8", "\\ud80é", r#"{"a":"\n\u0041"}"#] {
+            assert!(matches!(well_formed(passed), Cow::Borrowed(text) if text == passed), "{passed}");
+        }
     }
 
     #[test]

@@ -2,10 +2,13 @@
 //!
 //! Refuses to parse arguments: they are validated once, as JSON, and from then on are text.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use bytestring::ByteString;
 use smallvec::SmallVec;
 
+use super::json::well_formed;
 use crate::ids::NamespacePath;
 
 /// Where an argument starts and ends, in bytes from the start of the arguments' text.
@@ -101,6 +104,15 @@ impl Args {
         };
         let spans = kept.iter().map(|(start, end)| (start - base, end - base)).collect();
         Self::new(text, spans).with_attachments(self.attachments.clone())
+    }
+
+    /// The same arguments with U+FFFD in the place of lone surrogates, as Rust's strings need it.
+    pub(crate) fn well_formed(self) -> Self {
+        // Of the same length, so the spans still hold.
+        match well_formed(&self.text) {
+            Cow::Borrowed(_) => self,
+            Cow::Owned(text) => Self { text: text.into(), ..self },
+        }
     }
 
     /// The same arguments in memory of their own. Those of a packet share its memory, and with it that of everything that

@@ -5,6 +5,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::json::well_formed;
 use crate::ids::{Offset, PrivateId};
 
 /// The part of a CONNECT's credentials that is about recovery.
@@ -41,7 +42,8 @@ impl Resume {
             recovery: Option<&'a RawValue>,
         }
         // What is no such object says nothing about recovery, and is the application's to judge.
-        let Some(auth) = auth.and_then(|auth| serde_json::from_str::<Auth<'_>>(auth).ok()) else {
+        let auth = auth.map(well_formed);
+        let Some(auth) = auth.as_ref().and_then(|auth| serde_json::from_str::<Auth<'_>>(auth).ok()) else {
             return Self::default();
         };
         let wants = auth.recovery.and_then(|wants| serde_json::from_str(wants.get()).ok());
@@ -79,6 +81,8 @@ mod tests {
         }
         assert_eq!(Resume::read(None), Resume::default());
         assert_eq!(claim(&format!(r#"{{"token":{{"a":1}},"pid":"{pid}"}}"#)), Claimed::Session(pid, None));
+        let surrogate = format!(r#"{{"\ud800":"\udc00","pid":"{pid}"}}"#);
+        assert_eq!(claim(&surrogate), Claimed::Session(pid, None), "what else it says is not minded");
         let both = format!(r#"{{"pid":"{pid}","offset":"{offset}"}}"#);
         assert_eq!(claim(&both), Claimed::Session(pid, Some(offset)));
         let long = "x".repeat(100_000);

@@ -1,6 +1,6 @@
 //! Who may use the API, and how a request's body gets in.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::http::Method;
 use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH};
@@ -21,11 +21,32 @@ impl Api {
         };
         let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let given = given.and_then(|value| value.split_once(' '));
-        match given {
-            Some((scheme, guess)) if scheme.eq_ignore_ascii_case("bearer") && key.matches(guess.trim()) => Ok(()),
-            Some(_) => Err(Failure::new("unauthorized", "the API key is wrong")),
-            None => Err(Failure::new("unauthorized", "expected the header \"Authorization: Bearer <API key>\"")),
-        }
+        let reason = match given {
+            Some((scheme, guess)) if scheme.eq_ignore_ascii_case("bearer") && key.matches(guess.trim()) => {
+                return Ok(());
+            }
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("bearer") => "the API key is wrong",
+            Some(_) => "the Authorization header is of another scheme than Bearer",
+            None => "the API key is missing",
+        };
+        self.note_refused_key(request, reason);
+        let expected =
+            "expected the header \"Authorization: Bearer <API key>\" with the key that the server was started with";
+        Err(Failure::new("unauthorized", format!("{reason}, {expected} (STENTOR_API_KEY, api_key or --api-key)")))
+    }
+
+    /// Counts and, rationed, logs a request without the right key.
+    fn note_refused_key(&self, request: &HttpRequest, reason: &str) {
+        let endpoint = &self.io.endpoint;
+        let worker = endpoint.workers.here();
+        worker.metrics().api_keys_refused.add(1);
+        let Some(skipped) = worker.complaints().api_key_refused.is_due(Instant::now()) else { return };
+        let client = request.peer_addr().map(|peer| endpoint.door.proxies.client(peer.ip(), request.headers()));
+        let address = client.map_or_else(|| "unknown".to_owned(), |client| client.address.to_string());
+        log::warn!(
+            "API request refused reason=\"{reason}\" address={address} path={:?} skipped={skipped}",
+            request.path().chars().take(100).collect::<String>()
+        );
     }
 
     /// Whether it bears the key and is a GET, or a HEAD.

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::super::Server;
-use super::super::replies::{Failure, Published, Refused};
+use super::super::replies::{Failure, Published, Refused, check_event_name};
 use super::{Api, answer};
 use crate::limits::Limits;
-use crate::protocol::socketio::json::check_nesting;
+use crate::protocol::socketio::json::{check_nesting, well_formed};
 use crate::protocol::socketio::packet::Args;
 
 /// `POST /api/v1/publish`
@@ -96,7 +97,7 @@ impl Publish {
         let rooms: Option<Vec<String>> = field(&mut fields, "rooms", "an array of strings")?;
         let except: Option<OneOrMany> = field(&mut fields, "except", "a string or an array of strings")?;
         let event: Option<String> = field(&mut fields, "event", "a string")?;
-        let args: Option<&RawValue> = field(&mut fields, "args", "an array")?;
+        let args = fields.remove("args").filter(|args| args.get() != "null");
         if let Some(unknown) = fields.keys().next() {
             return Err(bad(format!("unknown field {unknown:?}, expected {FIELDS}")));
         }
@@ -113,6 +114,7 @@ impl Publish {
             return Err(bad(format!("{} rooms exceed limit of {limit}", rooms.len() + except.len())));
         }
         let event = event.ok_or_else(|| bad("event is missing, expected a string"))?;
+        check_event_name(&event)?;
         let args = args.map_or_else(|| Ok(Args::default()), read_args)?;
         Ok(Self { namespace: namespace.unwrap_or_else(|| "/".into()), rooms, except, event, args })
     }
@@ -135,13 +137,13 @@ impl OneOrMany {
 }
 
 /// Takes a field out; `null` is as good as none.
-fn field<'t, T: Deserialize<'t>>(
-    fields: &mut BTreeMap<String, &'t RawValue>,
+fn field<T: DeserializeOwned>(
+    fields: &mut BTreeMap<String, &RawValue>,
     name: &str,
     expected: &str,
 ) -> Result<Option<T>, Failure> {
     let Some(value) = fields.remove(name) else { return Ok(None) };
-    serde_json::from_str(value.get())
+    serde_json::from_str(&well_formed(value.get()))
         .map_err(|_| bad(format!("{name}: expected {expected}, got {}", excerpt(value.get()))))
 }
 
@@ -182,6 +184,9 @@ mod tests {
             (publish.namespace.as_str(), publish.rooms, publish.except),
             ("/", vec!["a".into(), "b".into()], vec!["c".into()])
         );
+        let publish = read(r#"{"room":"\ud800","except":["\udc00"],"event":"a\ud83d","args":["\ud800"]}"#).unwrap();
+        assert_eq!((publish.rooms, publish.except), (vec!["\u{fffd}".into()], vec!["\u{fffd}".into()]));
+        assert_eq!((publish.event.as_str(), publish.args.json()), ("a\u{fffd}", r#""\ud800""#));
         let publish = read(r#"{"namespace":"/n","room":"a","event":"e","args":null,"except":["b","c"]}"#).unwrap();
         assert_eq!((publish.namespace.as_str(), publish.args.len(), publish.except.len()), ("/n", 0, 2));
     }

@@ -120,9 +120,9 @@ fn without_the_key_nothing_is_told_or_done() {
     let basic = format!("Basic {API_KEY}");
     for (target, headers, part) in [
         ("/api/v1/publish", vec![], "expected the header"),
-        ("/api/v1/publish", vec![("Authorization", wrong.as_str())], "wrong"),
+        ("/api/v1/publish", vec![("Authorization", wrong.as_str())], "wrong, expected the header"),
         ("/api/v1/publish", vec![("Authorization", longer.as_str())], "wrong"),
-        ("/api/v1/publish", vec![("Authorization", basic.as_str())], "wrong"),
+        ("/api/v1/publish", vec![("Authorization", basic.as_str())], "another scheme than Bearer"),
         ("/api/v1/publish", vec![("Authorization", "Bearer")], "expected the header"),
         ("/api/v1/publish/batch", vec![], "expected the header"),
         ("/api/v1/rooms", vec![], "expected the header"),
@@ -136,6 +136,26 @@ fn without_the_key_nothing_is_told_or_done() {
         refused((response.head.status, body), 401, "unauthorized", part);
     }
     member.echoes();
+    assert_eq!(hub.counted("stentor_api_keys_refused_total"), 9);
+}
+
+#[test]
+fn a_wrong_api_key_is_logged_with_the_address_once_a_second() {
+    let serving = Process::run(stentor(&["serve"]).env("STENTOR_API_KEY", API_KEY));
+    for _ in 0..20 {
+        serving.http().request("GET", "/api/v1/rooms", &[("Authorization", "Bearer x")], b"");
+    }
+    serving
+        .logs("API request refused reason=\"the API key is wrong\" address=127.0.0.1 path=\"/api/v1/rooms\" skipped=0");
+    assert_eq!(serving.counted("stentor_api_keys_refused_total"), 20);
+}
+
+#[test]
+fn names_that_the_server_uses_are_not_published_over_http() {
+    let hub = hub();
+    for name in ["stentor:error", "connect"] {
+        refused(publish(&hub, &json!({"room": "a", "event": name})), 400, "bad_event", "is reserved");
+    }
 }
 
 #[test]

@@ -56,3 +56,67 @@ fn publish_says_what_is_wrong_with_such_an_object() {
         assert!(answer.contains(&wrong.replace('"', "\\\"")), "{argument}: {answer}");
     }
 }
+
+// Any client could forge `stentor:error` to others.
+#[test]
+fn names_that_the_server_uses_are_not_published() {
+    let hub = hub();
+    on_every_transport(|transport| {
+        let mut member = hub.join(transport);
+        member.send(r#"421["join","lobby"]"#);
+        member.recv_text();
+        let mut client = hub.join(transport);
+        for name in ["stentor:error", "stentor:", "stentor:\u{fffd}", "\\u0073tentor:error", "connect", "disconnecting"]
+        {
+            client.send(&format!(r#"421["publish","lobby","{name}",1]"#));
+            let answer = client.recv_text();
+            assert!(answer.starts_with(r#"431[{"error":{"code":"bad_event","#), "{name}: {answer}");
+        }
+        member.echoes();
+        client.send(r#"421["publish","lobby","stentor",1]"#);
+        assert!(client.recv_text().starts_with(r#"431[{"level""#));
+    });
+}
+
+// `emit("join", "lobby", undefined, callback)`: undefined travels as null.
+#[test]
+fn null_is_an_argument_that_is_not_given() {
+    let hub = hub();
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        for (event, expected) in [
+            (r#""join","lobby",null"#, r#"{"room":"lobby","members":"#),
+            (r#""join","lobby",{"durable":null}"#, r#"{"room":"lobby","members":"#),
+            (r#""members","lobby",null"#, r#"{"members":["#),
+            (r#""publish",{"room":"nobody","volatile":null},"news""#, r#"{"level":"accepted""#),
+            (r#""leave","lobby",null"#, r#"{"room":"lobby"}"#),
+            (r#""join",null"#, r#"{"error":{"code":"bad_request","message":"join: argument 1 (room) is missing"#),
+            (
+                r#""publish","nobody",null"#,
+                r#"{"error":{"code":"bad_request","message":"publish: argument 2 (event) is"#,
+            ),
+        ] {
+            client.send(&format!("421[{event}]"));
+            let answer = client.recv_text();
+            assert!(answer.starts_with(&format!("431[{expected}")), "{event}: {answer}");
+        }
+    });
+}
+
+// A text that was cut within an emoji. Such an event never ran, and was never answered.
+#[test]
+fn lone_surrogates_are_replaced_where_text_is_read() {
+    let hub = hub();
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send(r#"421["join","a\ud83d"]"#);
+        assert!(client.recv_text().starts_with("431[{\"room\":\"a\u{fffd}\""));
+        client.send(r#"422["publish",{"room":"a\udc00"},"new\ud83ds","\ud83d"]"#);
+        let told = client.recv_text();
+        // Raw arguments pass as they came.
+        assert!(told.starts_with("42[\"new\u{fffd}s\",\"\\ud83d\","), "{told}");
+        client.recv_text();
+        client.send(r#"423["echo\ud83d"]"#);
+        assert!(client.recv_text().contains("unknown_event"));
+    });
+}

@@ -184,6 +184,11 @@ fn who_is_gone_for_good_while_it_is_let_in_again_is_another_socket_that_keeps_wh
                         Ok(())
                     }
                 })
+                .on_connection(|socket| async move {
+                    // A session in no room has nothing to recover before its first event.
+                    socket.join("a").await?;
+                    Ok(())
+                })
                 .on("me", |socket, event: Event<()>| async move {
                     let data: Option<String> = socket.data()?;
                     event.ack.send((socket.id().to_string(), data, socket.recovered()))?;

@@ -15,7 +15,8 @@
 //! | any other extension | `[type, binary]`, as notepack.io reads it |
 //! | integers | their digits, all of them; JavaScript reads the nearest double, in JSON as well |
 //! | a key that is an integer | its digits; any other key that is no string is an error |
-//! | a string that is not UTF-8 | an error: clients do not write it |
+//! | a lone surrogate, as the three bytes that UTF-8 would have for it | U+FFFD |
+//! | any other string that is not UTF-8 | an error: clients do not write it |
 //! | a map with the key `_placeholder` | an error: in the arguments it would stand for an attachment |
 //! | binary in the credentials of a CONNECT | an error: they have no attachments |
 //!

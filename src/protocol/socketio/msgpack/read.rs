@@ -69,7 +69,7 @@ impl Envelope {
                 Item::Str(b"nsp") => {
                     let Item::Str(path) = reader.next()? else { return Err(wrong("nsp", "a string")) };
                     envelope.namespace =
-                        Some(NamespacePath::parse(reader.utf8(path)?).map_err(DecodeError::IllegalNamespace)?);
+                        Some(NamespacePath::parse(&reader.utf8(path)?).map_err(DecodeError::IllegalNamespace)?);
                 }
                 Item::Str(b"id") => {
                     envelope.id = match reader.next()? {
@@ -180,7 +180,7 @@ impl Transcript<'_> {
             Item::Float(_) => self.json.push_str("null"),
             Item::Str(bytes) => {
                 let text = self.reader.utf8(bytes)?;
-                push_string(&mut self.json, text);
+                push_string(&mut self.json, &text);
             }
             Item::Bin(bytes) => self.binary(bytes)?,
             Item::Date(milliseconds) => match iso8601(milliseconds) {
@@ -217,7 +217,7 @@ impl Transcript<'_> {
             let key: Cow<'_, str> = match self.reader.next()? {
                 // In the arguments it would stand for an attachment, a few bytes of the peer for as many as it likes.
                 Item::Str(b"_placeholder") => return Err(self.reader.invalid(r#"a map with the key "_placeholder""#)),
-                Item::Str(bytes) => self.reader.utf8(bytes)?.into(),
+                Item::Str(bytes) => self.reader.utf8(bytes)?,
                 Item::Unsigned(value) => value.to_string().into(),
                 Item::Negative(value) => value.to_string().into(),
                 _ => return Err(self.reader.invalid("a key that is neither a string nor an integer")),
@@ -439,8 +439,21 @@ impl<'m> Reader<'m> {
         Ok(self.take(bytes)?.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)))
     }
 
-    fn utf8<'b>(&self, bytes: &'b [u8]) -> Result<&'b str, DecodeError> {
-        std::str::from_utf8(bytes).map_err(|_| self.invalid("a string that is not UTF-8"))
+    /// Text, with U+FFFD in the place of lone surrogates, as where JSON is read.
+    fn utf8<'b>(&self, bytes: &'b [u8]) -> Result<Cow<'b, str>, DecodeError> {
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            return Ok(text.into());
+        }
+        let mut mended = bytes.to_vec();
+        let mut at = 0;
+        while at + 3 <= mended.len() {
+            if matches!(mended[at..at + 3], [0xed, 0xa0..=0xbf, 0x80..=0xbf]) {
+                mended[at..at + 3].copy_from_slice("\u{fffd}".as_bytes());
+                at += 2;
+            }
+            at += 1;
+        }
+        String::from_utf8(mended).map(Cow::Owned).map_err(|_| self.invalid("a string that is not UTF-8"))
     }
 
     fn invalid(&self, found: &'static str) -> DecodeError {

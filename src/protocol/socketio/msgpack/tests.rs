@@ -226,6 +226,18 @@ fn what_is_no_msgpack_is_an_error() {
 }
 
 #[test]
+fn a_lone_surrogate_is_read_as_one_replacement_character() {
+    for (argument, expected) in [
+        (&b"\xa4a\xed\xa0\x80"[..], "\"a\u{fffd}\""),
+        (b"\xa7\xed\xb0\x80b\xed\xa0\x80", "\"\u{fffd}b\u{fffd}\""),
+        (b"\x81\xa3\xed\xa0\x80\x01", "{\"\u{fffd}\":1}"),
+    ] {
+        let Ok(Packet::Event { args, .. }) = decode(&event(1, argument)) else { panic!("{argument:?}") };
+        assert_eq!(args.json(), expected);
+    }
+}
+
+#[test]
 fn an_announced_length_allocates_nothing() {
     for argument in [
         &b"\xdd\xff\xff\xff\xff\xc0"[..],

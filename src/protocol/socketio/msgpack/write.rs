@@ -95,7 +95,7 @@ fn pass_over<'t, S: Iterator>(tokens: &mut impl Iterator<Item = Token<'t>>, mut 
 fn put_json_string(buffer: &mut BytesMut, text: &str) {
     match text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
         Some(inner) if !inner.contains('\\') => put_str(buffer, inner),
-        _ => put_str(buffer, &json::unescape_lossy(text)),
+        _ => put_str(buffer, &json::unescape(text).unwrap_or_default()),
     }
 }
 
