@@ -138,7 +138,7 @@ fn bytes_of_attachments_count() {
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         let header = Packet::Text(r#"451-1["echo",{"_placeholder":true,"num":0}]"#.into());
-        client.send_all(&[header, Packet::Binary(vec![7; 60_000].into())]);
+        client.send_all(&[header, Packet::Binary(vec![7; 60_000])]);
         assert!(client.recv_text().starts_with("461-1["));
         client.expect_binary(&[7; 60_000]);
         client.send(r#"422["echo",1]"#);
