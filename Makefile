@@ -1,7 +1,8 @@
 # What one does with this repository. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-rust test-node test-browser test-python interop chromium lint clients
+.PHONY: help run test test-rust test-node test-browser test-python interop lint clients
+.PHONY: node npm-clients npm-browser npm-torture venv python chromium fonts
 .PHONY: test-torture torture torture-planted test-hostile hostile compare-recovery bench scale load profile perf compare compare-all peers fuzz clean
 
 CLIENTS := tests/clients
@@ -43,33 +44,65 @@ test: test-rust test-node test-browser test-python test-torture ## all tests: Ru
 test-rust: ## cargo test
 	@cargo test && echo "cargo test: passed" || { echo "cargo test: FAILED"; exit 1; }
 
-test-node: $(NODE_STAMP) ## the JavaScript client (builds binary and example first)
+test-node: node npm-clients ## the JavaScript client (builds binary and example first)
 	@cargo build --bin stentor --example tour --example recovery
 	@cd $(CLIENTS) && npm test --silent && echo "node:test: passed" || { echo "node:test: FAILED"; exit 1; }
 
-test-browser: $(NODE_STAMP) $(BROWSER_STAMP) chromium ## client library and demo page in Chromium (installs Debian's when missing)
+test-browser: node npm-clients npm-browser chromium fonts ## client library and demo page in Chromium (installs Debian's when missing)
 	@cargo build --bin stentor --example tour
 	@cd $(BROWSER) && CHROMIUM=$(CHROMIUM) npm test --silent && echo "browser: passed" || { echo "browser: FAILED"; exit 1; }
 
-test-python: $(PYTHON_STAMP) ## the Python client (builds the binary first)
+test-python: python ## the Python client (builds the binary first)
 	@cargo build --bin stentor
 	@cd $(CLIENTS)/python && .venv/bin/python -m unittest -v \
 		&& echo "unittest: passed" || { echo "unittest: FAILED"; exit 1; }
 
-interop: $(NODE_STAMP) $(BROWSER_STAMP) chromium ## the table of clients, servers and transports in README.md, from what the tests find
+interop: node npm-clients npm-browser chromium ## the table of clients, servers and transports in README.md, from what the tests find
 	@cargo build --bin stentor --example tour
 	@cd $(CLIENTS) && npm run --silent interop
 	@cd $(BROWSER) && CHROMIUM=$(CHROMIUM) npm run --silent interop
 	@node $(CLIENTS)/interop.mjs
 
-chromium: ## Debian's Chromium and a font for its screenshots, when missing (as root)
-	@if [ -x $(CHROMIUM) ]; then echo "chromium: there, $(CHROMIUM)"; \
-	elif [ "$$(id -u)" -ne 0 ] || ! command -v apt-get > /dev/null; then \
-		echo "chromium: not at $(CHROMIUM); install it (Debian: apt-get install chromium fonts-inter), or say CHROMIUM=<path>"; exit 1; \
+# What tests need beside Rust: each a target of its own, looked at every time, installed when missing. CONTRIBUTING.md lists them.
+
+# $(call debian,<target>,<packages>): installs them as root, or says how.
+debian = if [ "$$(id -u)" -ne 0 ] || ! command -v apt-get > /dev/null; then \
+		echo "$(1): missing; install it (Debian: apt-get install $(2))"; exit 1; \
 	else \
-		echo "chromium: installing Debian's chromium and fonts-inter with apt-get"; \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium fonts-inter > /dev/null; \
+		echo "$(1): installing $(2) with apt-get"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(2) > /dev/null; \
 	fi
+
+node: ## Node 20 or newer, and npm (npm: Debian's, when missing, as root)
+	@command -v node > /dev/null || { echo "node: missing; install Node 20 or newer"; exit 1; }
+	@node -e 'process.exit(Number(parseInt(process.versions.node) < 20))' || { echo "node: $$(node --version) is too old, expected 20 or newer"; exit 1; }
+	@if command -v npm > /dev/null; then echo "node: found $$(node --version), npm $$(npm --version)"; else $(call debian,npm,npm); fi
+
+npm-clients: node $(NODE_STAMP) ## npm packages of tests/clients, from their lock file
+	@echo "npm: $(CLIENTS)/node_modules is up to date"
+
+npm-browser: node $(BROWSER_STAMP) ## npm packages of tests/browser, from their lock file
+	@echo "npm: $(BROWSER)/node_modules is up to date"
+
+npm-torture: node $(TORTURE_STAMP) ## npm packages of tests/torture, from their lock file
+	@echo "npm: $(TORTURE)/node_modules is up to date"
+
+venv: ## Python's venv module (Debian's, when missing, as root)
+	@if python3 -c 'import venv, ensurepip' 2> /dev/null; then echo "venv: found $$(python3 --version)"; \
+	else $(call debian,venv,python3 python3-venv); fi
+
+python: venv $(PYTHON_STAMP) ## the Python client in a virtual environment, from its lock file
+	@echo "python: $(VENV) is up to date"
+
+chromium: ## Debian's Chromium, when missing (as root)
+	@if [ -x $(CHROMIUM) ]; then echo "chromium: found $(CHROMIUM)"; \
+	elif [ "$(CHROMIUM)" != /usr/bin/chromium ]; then echo "chromium: $(CHROMIUM) is missing"; exit 1; \
+	else $(call debian,chromium,chromium); fi
+
+fonts: ## the fonts with which the layout is tested, when missing (as root)
+	@if [ -d /usr/share/fonts/truetype/dejavu ] && [ -d /usr/share/fonts/opentype/inter ] \
+		&& [ -d /usr/share/fonts/truetype/liberation ] && [ -d /usr/share/fonts/truetype/open-sans ]; then echo "fonts: found"; \
+	else $(call debian,fonts,fonts-dejavu-core fonts-inter fonts-liberation fonts-open-sans); fi
 
 # Private items are documented too: the inner modules are where the documentation of a hub is, and only then are the links
 # between them checked.
@@ -79,15 +112,15 @@ lint: ## formatting, clippy and documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib --document-private-items
 	@echo "lint: passed"
 
-clients: $(NODE_STAMP) $(BROWSER_STAMP) $(TORTURE_STAMP) $(PYTHON_STAMP) ## install the clients that the tests use, from their lock files
+clients: npm-clients npm-browser npm-torture python ## install the clients that the tests use, from their lock files
 	@echo "clients: ready in $(CLIENTS)/node_modules, $(BROWSER)/node_modules, $(TORTURE)/node_modules and $(VENV)"
 
-$(NODE_STAMP) $(BROWSER_STAMP) $(TORTURE_STAMP) $(PEERS_STAMP): %/node_modules/.stamp: %/package.json %/package-lock.json
+$(NODE_STAMP) $(BROWSER_STAMP) $(TORTURE_STAMP) $(PEERS_STAMP): %/node_modules/.stamp: %/package.json %/package-lock.json | node
 	@echo "npm: installing into $*/node_modules"
 	@cd $* && npm ci --no-audit --no-fund
 	@touch $@
 
-$(PYTHON_STAMP): $(CLIENTS)/python/requirements.txt
+$(PYTHON_STAMP): $(CLIENTS)/python/requirements.txt | venv
 	@echo "clients: installing the Python client into $(VENV)"
 	@python3 -m venv --clear $(VENV)
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
@@ -97,7 +130,7 @@ test-torture: ## 20 cycles of the torture, half of them with small bounds
 	@$(MAKE) --no-print-directory torture CYCLES=10
 	@$(MAKE) --no-print-directory torture CYCLES=10 SERVER="stentor, disk, small"
 
-torture: $(TORTURE_STAMP) ## kill -9 and a bad network under stock clients, CYCLES=20 SEED=now SERVER="stentor, disk"
+torture: npm-torture ## kill -9 and a bad network under stock clients, CYCLES=20 SEED=now SERVER="stentor, disk"
 	@cargo build --bin stentor
 	@cd $(TORTURE) && npm test --silent \
 		&& node run.mjs --cycles $(CYCLES) --seed $(SEED) --server "$(SERVER)" --recovered-min 0.9
@@ -111,11 +144,11 @@ hostile: ## attacks and faults, a scenario each: prober, memory, restart, cause 
 	@cd $(HOSTILE) && node run.mjs --server $(CURDIR)/target/release/stentor --only "$(ONLY)"
 	@cd $(HOSTILE) && node run.mjs --server $(CURDIR)/target/release/stentor --only "$(ONLY)" --one-life
 
-torture-planted: $(TORTURE_STAMP) ## the same with a journal that skips one record in a thousand: passes if that was seen
+torture-planted: npm-torture ## the same with a journal that skips one record in a thousand: passes if that was seen
 	@RUSTFLAGS="--cfg stentor_planted_bug" cargo build --bin stentor --target-dir target/planted
 	@cd $(TORTURE) && STENTOR_BIN=../../target/planted/debug/stentor node run.mjs --cycles 200 --seed $(SEED) --planted
 
-compare-recovery: $(TORTURE_STAMP) ## 1000 stock clients under drops of 2 s: this hub and Node's, with and without recovery (minutes)
+compare-recovery: npm-torture ## 1000 stock clients under drops of 2 s: this hub and Node's, with and without recovery (minutes)
 	cargo build --release
 	@cd $(TORTURE) && STENTOR_BIN=../../target/release/stentor node compare.mjs --seed $(SEED)
 

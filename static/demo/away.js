@@ -4,6 +4,7 @@
  */
 
 import { allow, allows, byId, make } from "./element.js";
+import { isOwn } from "./emits.js";
 import { secondsBetween, tell } from "./log.js";
 
 /** How long the second connection may take, in milliseconds; then the tab goes offline without it. */
@@ -140,7 +141,7 @@ export class Away {
    * @param {Message} message
    */
   #witness(message) {
-    if (!this.#counting || this.#missed.has(message.id)) return;
+    if (!this.#counting || isOwn(message) || this.#missed.has(message.id)) return;
     const from = message.from === this.#standIn?.id ? "this page’s second connection" : this.rooms.nameOf(message.from);
     this.#note(message, from, "missed");
     const keeper = message.volatile ? "being volatile, it is kept by nobody" : `it is kept by ${this.#keeper}`;
@@ -226,6 +227,7 @@ export class Away {
    * @returns {boolean} whether it is one that was missed
    */
   hear(message) {
+    if (isOwn(message)) return false;
     const missed = this.#missed.get(message.id);
     if (!this.#replaying && !missed) return false;
     this.#note(message, missed?.from ?? this.rooms.nameOf(message.from), "recovered");
@@ -255,7 +257,7 @@ export class Away {
       byId(id).replaceChildren(
         ...rows.map(({ message, from, fate }) => {
           const verdict = fate === "missed" ? `missed, kept by ${volatile ? "nobody" : this.#keeper}` : fate;
-          return make("li", { "data-fate": fate }, make("q", {}, message.text), make("span", {}, verdict), make("small", {}, `from ${from}`));
+          return make("li", { "data-fate": fate }, make("q", {}, message.text), make("span", {}, verdict), " ", make("small", {}, `from ${from}`));
         }),
       );
     }

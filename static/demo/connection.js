@@ -112,8 +112,8 @@ export class Connection {
       return;
     }
     byId("survivor-id").textContent = same ? "kept" : "a new one";
-    byId("survivor-rooms").textContent = recovered ? "kept by the server" : "joined again by this page";
-    byId("survivor-emits").textContent = this.#waited ? `${this.#waited} kept in this tab, sent now` : "nothing";
+    byId("survivor-rooms").textContent = recovered ? "kept by the server" : "joined again";
+    byId("survivor-emits").textContent = this.#waited ? `${this.#waited} kept here, sent now` : "nothing";
     const { recovered: came, lost } = await this.page.back(at);
     byId("survivor-missed").textContent = recovered ? `${came || "nothing"}${came ? " came now" : ""}${lost ? `, ${lost} lost` : ""}` : "lost, and said so";
   }

@@ -4,6 +4,18 @@ import { Diagram } from "./diagram.js";
 import { byId } from "./element.js";
 import { secondsBetween, tell } from "./log.js";
 
+/** Names this tab in what it publishes, whichever connection carries it. */
+const TAB = crypto.randomUUID?.() ?? `${Math.random()}`;
+
+/**
+ * @param {Message} message
+ * @returns {boolean} whether this tab itself published it
+ */
+export const isOwn = (message) => message.tab === TAB;
+
+const CALM = { client: "Press Emit and see who hears it.", server: "Press Publish and see who hears it." };
+const AWAY = "The server is out of reach: what this tab emits waits here.";
+
 /** How much of what was said fits into a box of the drawing. */
 const CAPTION_LENGTH = 11;
 
@@ -11,6 +23,7 @@ const CAPTION_LENGTH = 11;
  * @typedef {object} Message as this page publishes it
  * @property {string} id
  * @property {string} from the id of the socket that published it
+ * @property {string} [tab] the tab that did
  * @property {string} room
  * @property {string} text
  * @property {boolean} volatile
@@ -21,6 +34,11 @@ const quote = (text) => `“${text}”`;
 const short = (/** @type {string} */ text) => quote(text.length > CAPTION_LENGTH ? `${text.slice(0, CAPTION_LENGTH - 1)}…` : text);
 
 export class Emits {
+  /** The last id of this tab's socket. */
+  #id = "";
+  /** How many wait in this tab, of each kind. */
+  #waiting = { client: 0, server: 0 };
+
   /**
    * @param {import("../client/index.js").Socket} socket
    * @param {import("./rooms.js").Rooms} rooms
@@ -42,15 +60,29 @@ export class Emits {
 
   /** The connection is gone, or there: drawn after what is under way. */
   turn() {
-    const { connected } = this.socket;
-    for (const diagram of [this.toServer, this.toRoom]) diagram.send([], () => diagram.cut(!connected));
+    const { connected, id } = this.socket;
+    this.#id = id ?? this.#id;
+    for (const kind of /** @type {const} */ (["client", "server"])) {
+      const diagram = kind === "client" ? this.toServer : this.toRoom;
+      diagram.send([], () => {
+        diagram.cut(!connected);
+        const outcome = byId(`${kind}-outcome`);
+        // What was heard before says nothing of now.
+        if (!connected && !this.#waiting[kind]) outcome.textContent = AWAY;
+        else if (connected && outcome.textContent === AWAY) outcome.textContent = CALM[kind];
+      });
+    }
   }
 
   /**
    * Without a connection, what this tab says stays in it.
-   * @param {Diagram} diagram
+   * @param {"client" | "server"} kind
+   * @param {string} sentence
    */
-  #wait(diagram) {
+  #wait(kind, sentence) {
+    const diagram = kind === "client" ? this.toServer : this.toRoom;
+    this.#waiting[kind] += 1;
+    byId(`${kind}-outcome`).textContent = sentence;
     diagram.send([], () => {
       diagram.cut(true);
       diagram.say("me", "waiting to send", "waits");
@@ -78,10 +110,10 @@ export class Emits {
       waited = `It waited ${secondsBetween(asked, new Date())} s in this tab; then the server`;
     };
     socket.once("connect", sent);
-    if (!socket.connected) {
-      byId("client-outcome").textContent = `${quote(text)} waits in this tab: it is sent when the connection is back.`;
+    const waits = !socket.connected;
+    if (waits) {
       tell(`This tab emitted ${quote(text)}. There is no connection: it waits here until there is one.`);
-      this.#wait(toServer);
+      this.#wait("client", `${quote(text)} waits in this tab: it is sent when the connection is back.`);
     }
     try {
       const answer = await socket.emitWithAck("echo", text);
@@ -101,6 +133,7 @@ export class Emits {
       toServer.say("me", "no answer", "lost");
     } finally {
       socket.off("connect", sent);
+      if (waits) this.#waiting.client -= 1;
     }
   }
 
@@ -112,18 +145,27 @@ export class Emits {
       byId("server-outcome").textContent = "This tab is in no room: join one below.";
       return;
     }
-    const message = { id: crypto.randomUUID?.() ?? `${Math.random()}`, from: socket.id ?? "", room, text, volatile: false };
-    if (!socket.connected) {
-      byId("server-outcome").textContent = `${quote(text)} waits in this tab: it is published when the connection is back.`;
+    const message = { id: crypto.randomUUID?.() ?? `${Math.random()}`, from: socket.id ?? this.#id, tab: TAB, room, text, volatile: false };
+    const asked = new Date();
+    const waits = !socket.connected;
+    if (waits) {
       tell(`This tab asked for ${quote(text)} to be published. There is no connection: it waits here until there is one.`);
-      this.#wait(this.toRoom);
+      this.#wait("server", `${quote(text)} waits in this tab: it is published when the connection is back.`);
     }
     try {
       const answer = await socket.emitWithAck("publish", room, "message", message);
       if (answer.error) throw new Error(answer.error.message);
+      if (!waits) return;
+      const seconds = secondsBetween(asked, new Date());
+      this.toRoom.send([], () => {
+        byId("server-outcome").textContent = `${quote(text)} waited ${seconds} s in this tab; then the server published it.`;
+      });
+      tell(`${quote(text)} waited ${seconds} s in this tab; then the server published it.`);
     } catch (/** @type {any} */ error) {
       byId("server-outcome").textContent = `${quote(text)} was not published: ${error.message}.`;
       tell(`${quote(text)} was not published: ${error.message}.`, "bad");
+    } finally {
+      if (waits) this.#waiting.server -= 1;
     }
   }
 
@@ -134,7 +176,7 @@ export class Emits {
    */
   hear(message, recovered) {
     const { toRoom } = this;
-    const own = message.from === this.socket.id;
+    const own = isOwn(message);
     const who = own ? "this tab" : this.rooms.nameOf(message.from);
     tell(
       recovered

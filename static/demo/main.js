@@ -29,8 +29,7 @@ const away = new Away(socket, rooms, () => io(server, { ...options, forceNew: tr
 new Connection(socket, server ?? location.origin, {
   isOffline: () => away.offline,
   async back(at) {
-    if (socket.recovered) rooms.resume();
-    else await rooms.rejoin();
+    await (socket.recovered ? rooms.resume() : rooms.rejoin());
     const missed = await away.settle(at);
     await rooms.ask();
     return missed;

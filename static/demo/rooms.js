@@ -21,6 +21,8 @@ export class Rooms {
   #members = new Map();
   /** @type {Map<string, string>} the second connection of a tab → that tab */
   #standIns = new Map();
+  /** @type {Set<string>} rooms whose join the server has yet to answer, on this connection or one that it goes on from */
+  #unanswered = new Set();
   /** Whether the server keeps events for who is away: it then says where in them a joining tab stands. */
   keeps = false;
 
@@ -32,6 +34,7 @@ export class Rooms {
     this.socket = socket;
     this.changed = changed;
     for (const room of stored()) this.#members.set(room, []);
+    this.#unanswered = new Set(this.names);
     byId("join-form").addEventListener("submit", (/** @type {Event} */ event) => {
       event.preventDefault();
       this.join(byId("join-room").value.trim());
@@ -87,14 +90,20 @@ export class Rooms {
     byId("rooms-outcome").textContent = "Without a connection this tab hears nothing of its rooms.";
   }
 
-  /** After a connection that the server knows: this tab is where it was. */
-  resume() {
+  /** After a connection that the server knows: this tab is where it was, but for what it had not yet joined. */
+  async resume() {
     byId("rooms-outcome").textContent = "This tab is still in its rooms, and hears again what is published there.";
+    await this.#enterUnanswered();
   }
 
   /** After a connection that the server does not know: what was joined is joined again. */
   async rejoin() {
-    await Promise.all(this.names.map((room) => this.join(room, true)));
+    for (const room of this.names) this.#unanswered.add(room);
+    await this.#enterUnanswered();
+  }
+
+  async #enterUnanswered() {
+    await Promise.all([...this.#unanswered].map((room) => this.join(room, true)));
   }
 
   /**
@@ -105,7 +114,7 @@ export class Rooms {
     if (!room) return;
     if (!again && this.#members.has(room)) return this.#say(`This tab is in ${room} already.`);
     if (!again && this.#members.size >= ROOMS_MAX) return this.#say(`This page shows ${ROOMS_MAX} rooms at most: leave one first.`);
-    const answer = await answered(this.socket.timeout(ANSWER_MS).emitWithAck("join", room));
+    const answer = await this.#enter(room);
     if (answer.error) return this.#say(`Could not join ${room}: ${answer.error.message}.`, "bad");
     if (!this.#members.has(room)) this.#members.set(room, [/** @type {string} */ (this.socket.id)]);
     this.keeps = typeof answer.offset === "string";
@@ -115,11 +124,27 @@ export class Rooms {
     await this.ask();
   }
 
+  /**
+   * Asks to join until the server answers. Without a connection the next one does it.
+   * @param {string} room
+   * @returns {Promise<any>} the answer
+   */
+  async #enter(room) {
+    this.#unanswered.add(room);
+    for (;;) {
+      const answer = await answered(this.socket.timeout(ANSWER_MS).emitWithAck("join", room));
+      const lost = answer.error instanceof Error;
+      if (!lost) this.#unanswered.delete(room);
+      if (!lost || !this.socket.connected) return answer;
+    }
+  }
+
   /** @param {string} room */
   async leave(room) {
     const answer = await answered(this.socket.timeout(ANSWER_MS).emitWithAck("leave", room));
     if (answer.error) return this.#say(`Could not leave ${room}: ${answer.error.message}.`, "bad");
     this.#members.delete(room);
+    this.#unanswered.delete(room);
     this.#say(`This tab has left ${room}, and hears nothing of it from now on.`);
     this.#show();
     this.announce(room);

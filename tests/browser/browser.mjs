@@ -1,6 +1,10 @@
 /** Debian's Chromium without a window, and pages in it. */
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import { chromium } from "playwright-core";
 
@@ -14,9 +18,17 @@ export const REPOSITORY = path.resolve(import.meta.dirname, "../..");
 /** The path under which a page finds the files of this repository, whichever server it comes from. */
 const PREFIX = "/repository/";
 
-export async function launch() {
+/** @param {string} [fonts] the only folder whose fonts the browser finds; without it those of this machine */
+export async function launch(fonts) {
   // Containers run as root and without the privileges that the sandbox needs; pages come from this repository alone.
-  return chromium.launch({ executablePath: EXECUTABLE, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+  const options = { executablePath: EXECUTABLE, args: ["--no-sandbox", "--disable-dev-shm-usage"] };
+  if (!fonts) return chromium.launch(options);
+  const folder = mkdtempSync(path.join(tmpdir(), "stentor-fonts-"));
+  const file = path.join(folder, "fonts.conf");
+  writeFileSync(file, `<fontconfig><dir>${fonts}</dir><cachedir>${folder}</cachedir></fontconfig>`);
+  const browser = await chromium.launch({ ...options, env: { ...process.env, FONTCONFIG_FILE: file } });
+  browser.once("disconnected", () => rmSync(folder, { recursive: true, force: true }));
+  return browser;
 }
 
 /**
@@ -70,6 +82,48 @@ export async function watchedPage(context) {
     new PerformanceObserver((list) => list.getEntries().forEach(note)).observe({ type: "layout-shift", buffered: true });
   });
   return Object.assign(page, { errors });
+}
+
+/**
+ * Loads the demo page of `hub` line by line, painted after each.
+ * @param {import("playwright-core").Browser} browser
+ * @param {{ url: string }} hub
+ * @param {number} width in pixels
+ * @returns {Promise<string[]>} its layout shifts
+ */
+export async function shiftsLineByLine(browser, hub, width) {
+  let answered;
+  const asked = new Promise((resolve) => (answered = resolve));
+  const slow = createServer(async (request, response) => {
+    // A poll may outlive the page, or the hub.
+    const answer = await fetch(hub.url + request.url).catch(() => null);
+    if (!answer) return response.destroy();
+    const body = Buffer.from(await answer.arrayBuffer().catch(() => []));
+    response.writeHead(answer.status, { "content-type": answer.headers.get("content-type") });
+    if (request.url === "/") answered({ response, lines: body.toString().split(/(?<=\n)/) });
+    else response.end(body);
+  }).listen(0, "127.0.0.1");
+  await once(slow, "listening");
+  const context = await browser.newContext({ viewport: { ...WIDE, width }, permissions: ["local-network-access"] });
+  try {
+    const page = await watchedPage(context);
+    const loaded = page.goto(`http://127.0.0.1:${slow.address().port}`);
+    const { response, lines } = await asked;
+    const head = lines.findIndex((line) => line.includes("<body"));
+    response.write(lines.splice(0, head + 1).join(""));
+    await page.locator("body").waitFor({ state: "attached" });
+    for (const line of lines) {
+      response.write(line);
+      await page.evaluate(() => new Promise((painted) => requestAnimationFrame(() => requestAnimationFrame(painted))));
+    }
+    response.end();
+    await loaded;
+    return await page.evaluate(() => globalThis.shifts);
+  } finally {
+    await context.close();
+    slow.closeAllConnections();
+    slow.close();
+  }
 }
 
 /** High enough for all of the page: a picture of more than the window would resize it, and shift its layout. */

@@ -183,6 +183,52 @@ describe("the demo page", () => {
     await isCalm(one);
   });
 
+  test("the server answers a publish as its code on the page says", async () => {
+    const [one] = await open(1);
+    const code = (await one.locator("pre[data-language=server]").allTextContents()).join("\n");
+    const shown = [...code.matchAll(/"(\w+)":/g)].map(([, key]) => key);
+    const answer = await one.evaluate(async () => {
+      const { io } = await import("/client/index.js");
+      return io({ forceNew: true }).emitWithAck("publish", "lobby", "code", 1);
+    });
+    assert.deepEqual(Object.keys(answer), shown);
+  });
+
+  for (const width of [360, 1180, 1366]) {
+    test(`what is written fits: ${width} pixels wide`, async () => {
+      const [one, two] = await open(2, { viewport: { width, height: 740 } });
+      const field = one.locator("#publish-text");
+      assert.ok(await field.evaluate(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth), "the publish field shows its default");
+      await one.click("#offline");
+      await says(one, "#offline", /^Come back online$/);
+      const words = "four and twenty letters…";
+      await two.fill("#publish-text", words);
+      await two.click("#publish-form button");
+      const text = one.locator("#kept q");
+      await text.waitFor();
+      const lines = await text.evaluate((q) => q.getClientRects().length && q.offsetHeight / parseFloat(getComputedStyle(q).lineHeight));
+      assert.equal(Math.round(lines), 1, "24 letters of a missed event fit into a line");
+    });
+  }
+
+  test("on a phone state and log are at hand, and every target is large enough", async () => {
+    const [one] = await open(1, { viewport: { width: 360, height: 740 } });
+    const small = await one.evaluate(() =>
+      [...document.querySelectorAll("a:not(.skip), button, input, select, summary")]
+        .map((target) => [target.outerHTML.slice(0, 60), target.getBoundingClientRect().height])
+        .filter(([, height]) => height && height < 40),
+    );
+    assert.deepEqual(small, []);
+    assert.equal(await one.locator("pre:visible").count(), 0, "no code between the actions");
+    await one.evaluate(() => scrollTo(0, document.body.scrollHeight));
+    await one.waitForFunction(() => document.querySelector(".state").getBoundingClientRect().top === 0);
+    await one.click(".to-log");
+    await one.waitForFunction(() => document.getElementById("log-title").getBoundingClientRect().top < innerHeight / 2);
+    await one.click(".code summary >> nth=0");
+    assert.equal(await one.locator("pre:visible").count(), 2);
+    await isCalm(one);
+  });
+
   test("the code beside an action is the page's own", async () => {
     const [one] = await open(1);
     const shown = await one.locator("pre[data-language=client]").allTextContents();

@@ -58,10 +58,10 @@ describe("a tab that was away", () => {
     await one.click("#offline");
     await says(one, "#away-outcome", /Back after \d+ s\. 2 of 2 missed events came on return, marked recovered\. 1 volatile event lost for good\./);
     assert.deepEqual(await one.locator("#kept [data-fate=recovered]").allTextContents(), [
-      `for everybodyrecoveredfrom ${other}`,
-      "event 1recoveredfrom this page’s second connection",
+      `for everybodyrecovered from ${other}`,
+      "event 1recovered from this page’s second connection",
     ]);
-    assert.deepEqual(await one.locator("#volatile [data-fate=lost]").allTextContents(), ["volatile 1lostfrom this page’s second connection"]);
+    assert.deepEqual(await one.locator("#volatile [data-fate=lost]").allTextContents(), ["volatile 1lost from this page’s second connection"]);
     await one.locator("#log .bad", { hasText: /1 volatile event lost for good/ }).waitFor();
     assert.doesNotMatch((await one.locator("#log .good").allTextContents()).join(), /lost/);
     await says(one, "#log", /Recovered: “event 1”, which this page’s second connection had published in lobby/);
@@ -132,6 +132,39 @@ describe("a tab that was away", () => {
     await saysOnlyNetwork(one);
   });
 
+  test("what it published itself while away is its own, and its outcome ends", async () => {
+    hub = await start("memory");
+    const [one, two] = await open(2);
+    await says(one, "#server-diagram", new RegExp(await nameOf(two)));
+    await publish(one, "before");
+    await cut(one);
+    await says(one, "#server-outcome", /out of reach/);
+    assert.doesNotMatch(await one.locator("#client-outcome, #server-outcome").allTextContents().then(String), /heard/);
+    await one.fill("#publish-text", "my own");
+    await one.click("#publish-form button");
+    await says(one, "#server-outcome", /“my own” waits in this tab/);
+    await one.click("#offline");
+    await says(one, "#server-outcome", /“my own” waited \d+ s in this tab; then the server published it|heard “my own”\. This tab had published it/);
+    await says(one, "#away-outcome", /Nothing was published meanwhile/);
+    await says(one, "#log", /“my own” to everybody in lobby; this tab had asked it to/);
+    await says(two, "#server-outcome", new RegExp(`heard “my own”\\. ${await nameOf(one)} had published it`));
+    assert.equal(await one.locator("#kept li").count(), 0);
+    for (const tab of [one, two]) assert.doesNotMatch(await tab.locator("#log").textContent(), /without a connection/);
+    await isCalm(one, two);
+  });
+
+  test("a join that was lost on the way is repeated, though the connection is recovered", async () => {
+    hub = await start("memory");
+    const [one] = await open(1);
+    await cut(one);
+    await one.fill("#join-room", "attic");
+    await one.click("#join-form button");
+    await says(one, "#rooms-outcome", /Could not join attic/);
+    await one.click("#offline");
+    await says(one, "#away-outcome", /Back after/);
+    await says(one, "#rooms [data-room=attic]", /this tab/);
+  });
+
   test("its one button says what it will do, and does nothing while there is no server", async () => {
     hub = await start("disk");
     const [one] = await open(1);
@@ -181,7 +214,7 @@ describe("a tab that was away", () => {
     assert.equal(await nameOf(one), name);
     assert.deepEqual(
       await one.locator("#survivors dd").allTextContents(),
-      ["kept", "kept by the server", "nothing", "1 kept in this tab, sent now"],
+      ["kept", "kept by the server", "nothing", "1 kept here, sent now"],
     );
     await picture(one, "server-back");
     await says(two, "#state", /Connected/);
@@ -199,7 +232,7 @@ describe("a tab that was away", () => {
     await says(one, "#detail", /Nobody answers/);
     hub = await start("memory", hub.port);
     await says(one, "#survivor-id", /a new one/);
-    await says(one, "#survivor-rooms", /joined again by this page/);
+    await says(one, "#survivor-rooms", /joined again/);
     assert.notEqual(await nameOf(one), name);
     await says(one, "#rooms .members", /this tab/);
     await publish(one, "heard again");

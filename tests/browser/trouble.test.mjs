@@ -6,7 +6,7 @@ import { createServer } from "node:http";
 import { after, afterEach, before, describe, test } from "node:test";
 import { Server } from "../clients/node_modules/socket.io/wrapper.mjs";
 import { startHub } from "../clients/harness.mjs";
-import { isCalm, launch, openTab, picture, says, saysOnlyNetwork, watchedPage, WIDE } from "./browser.mjs";
+import { isCalm, launch, openTab, picture, says, saysOnlyNetwork, shiftsLineByLine, watchedPage, WIDE } from "./browser.mjs";
 
 describe("the demo page in trouble", () => {
   let browser;
@@ -83,29 +83,7 @@ describe("the demo page in trouble", () => {
 
   for (const width of [WIDE.width, 900, 640, 320]) {
     test(`a page that comes line by line: ${width} pixels wide`, async () => {
-      let answered;
-      const asked = new Promise((resolve) => (answered = resolve));
-      const slow = await stranger(async (request, response) => {
-        const answer = await fetch(hub.url + request.url);
-        const body = Buffer.from(await answer.arrayBuffer());
-        response.writeHead(answer.status, { "content-type": answer.headers.get("content-type") });
-        if (request.url === "/") answered({ response, lines: body.toString().split(/(?<=\n)/) });
-        else response.end(body);
-      });
-      context = await browser.newContext({ viewport: { ...WIDE, width }, permissions: ["local-network-access"] });
-      const page = await watchedPage(context);
-      const loaded = page.goto(slow);
-      const { response, lines } = await asked;
-      const head = lines.findIndex((line) => line.includes("<body"));
-      response.write(lines.splice(0, head + 1).join(""));
-      await page.locator("body").waitFor({ state: "attached" });
-      for (const line of lines) {
-        response.write(line);
-        await page.evaluate(() => new Promise((painted) => requestAnimationFrame(() => requestAnimationFrame(painted))));
-      }
-      response.end();
-      await loaded;
-      assert.deepEqual(await page.evaluate(() => globalThis.shifts), [], "layout shifts");
+      assert.deepEqual(await shiftsLineByLine(browser, hub, width), [], "layout shifts");
     });
   }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use stentor::{Args, Event, HandlerError, Namespace, Recovery, Server, Socket, demo};
 
 use crate::support::Hub;
@@ -117,7 +117,7 @@ fn the_server_code_on_the_page_is_code() {
             lines += 1;
         }
     }
-    assert_eq!(lines, 18);
+    assert_eq!(lines, 22);
 }
 
 /// The server code that the page shows beside each action, so that it compiles.
@@ -130,8 +130,12 @@ async fn shown(main: Namespace, io: Server, socket: Socket, room: String, messag
         });
     let published = |io: Server, event: Event<(String, String, Value)>| async move {
         let (room, name, message) = event.data;
-        io.to(room).emit(&name, message).await?;
-        event.ack.send("published")?;
+        let receipt = io.to(room)
+            .emit_confirmed(&name, message).await?;
+        let offset = receipt.offset.map(|at| at.to_string());
+        event.ack.send(json!({
+            "level": "accepted", "offset": offset, "duplicate": false
+        }))?;
         Ok::<_, HandlerError>(())
     };
     let _ = published;

@@ -1,0 +1,55 @@
+/** The layout of the demo page does not depend on the fonts of the machine: with each of these alone, nothing moves. */
+
+import assert from "node:assert/strict";
+import { readdirSync } from "node:fs";
+import { after, afterEach, before, describe, test } from "node:test";
+import { startHub } from "../clients/harness.mjs";
+import { isCalm, launch, openTab, picture, says, saysOnlyNetwork, shiftsLineByLine, WIDE } from "./browser.mjs";
+
+/** Where Debian's packages put them (`make fonts`): narrow ones, wide ones, and what every machine has. */
+const FONTS = {
+  DejaVu: "/usr/share/fonts/truetype/dejavu",
+  Inter: "/usr/share/fonts/opentype/inter",
+  Liberation: "/usr/share/fonts/truetype/liberation",
+  "Open Sans": "/usr/share/fonts/truetype/open-sans",
+};
+const WIDTHS = [1180, 360];
+
+for (const [name, folder] of Object.entries(FONTS)) {
+  describe(`with no font but ${name}`, () => {
+    let browser;
+    let hub;
+    let context;
+    before(async () => {
+      assert.ok(readdirSync(folder).length, `no fonts in ${folder}: make fonts`);
+      browser = await launch(folder);
+    });
+    afterEach(async () => {
+      await context?.close();
+      await hub?.stop();
+    });
+    after(() => browser?.close());
+
+    for (const width of WIDTHS) {
+      test(`nothing moves through loss and return, ${width} pixels wide`, async () => {
+        hub = await startHub({ recovery: "off" });
+        assert.deepEqual(await shiftsLineByLine(browser, hub, width), [], "layout shifts while loading");
+        context = await browser.newContext({ viewport: { ...WIDE, width } });
+        const one = await openTab(context, hub.url);
+        await one.click("#emit-form button");
+        await says(one, "#client-outcome", /The server heard/);
+        await one.click("#publish-form button");
+        await says(one, "#server-outcome", /This tab had published it/);
+        await isCalm(one);
+        await hub.kill();
+        await says(one, "#detail", /Nobody answers/);
+        await one.click("#emit-form button");
+        hub = await startHub({ recovery: "off", port: hub.port });
+        await says(one, "[data-stage=back]", /after \d+ s/);
+        await says(one, "#client-outcome", /The server heard/);
+        await saysOnlyNetwork(one);
+        await picture(one, `font-${name}-${width}`);
+      });
+    }
+  });
+}
