@@ -141,7 +141,8 @@ pub struct Limits {
     pub credit_timeout: Duration,
     /// For the hub to answer what a handler waits for. Default 10 s; the hub answers in microseconds unless it is pressed.
     pub hub_answer_timeout: Duration,
-    /// Bytes handed to one worker and not yet written out, above which the hub delays answers. Default 8 MiB.
+    /// Bytes handed to one worker and not yet written out, above which events wait in the hub, and their senders for the answer.
+    /// From a quarter of it on those wait that have caused much of it. Default 8 MiB: some milliseconds of a worker.
     pub worker_bytes_max: usize,
     /// Batches that may wait in the hub's or a fanout's mailbox. Default 4 096; a full one makes the sender keep its batch.
     pub mailbox_batches: usize,
@@ -173,7 +174,7 @@ pub struct Limits {
     /// more than a quarter of its outbox.
     pub replay_bytes: usize,
     /// Records that the hub looks at for clients that catch up before it goes on with live events; a large one counts once more for
-    /// each KiB. Default 4 096: about half a millisecond.
+    /// each KiB. Default 1 024: less than 0.3 ms.
     pub replay_records_per_turn: usize,
     /// Records of the journal in memory: all of them, or the newest of a journal on disk. Default 65 536.
     pub journal_records_max: usize,
@@ -284,7 +285,7 @@ impl Default for Limits {
             recovery_sessions_max: 1_000_000,
             recovery_left_rooms_max: 4_096,
             replay_bytes: 256 << 10,
-            replay_records_per_turn: 4_096,
+            replay_records_per_turn: 1_024,
             journal_records_max: 65_536,
             journal_bytes_max: 64 << 20,
             journal_segments_max: 8,

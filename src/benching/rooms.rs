@@ -11,7 +11,7 @@ use crate::messages::handshake::{Arrival, Handshake};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::socket::SocketInfo;
 use crate::state::rooms::{Place, Rooms, Target};
-use crate::worker::members::{Members, Selection};
+use crate::worker::members::{Cursor, Members, Selection};
 
 fn id(number: usize) -> SocketId {
     let mut bytes = [0; 15];
@@ -120,7 +120,7 @@ impl Index {
         let exclude = [self.keys[sender]];
         let mut selected = 0;
         let selection = Selection { rooms: &rooms, except: &[], named: &[], exclude: &exclude };
-        self.members.select(selection, |_, _| selected += 1);
+        self.members.select(selection, &mut Cursor::default(), usize::MAX, |_, _| selected += 1);
         selected
     }
 }

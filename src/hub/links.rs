@@ -1,4 +1,5 @@
-//! The hub's lines to its workers: one batch a turn, and the account of what each worker has not written out yet.
+//! The hub's lines to its workers: one batch a turn, the account of what each worker has not written out yet, and the sockets there
+//! that wait to read from the journal.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,13 +8,15 @@ use actix::Recipient;
 use actix::dev::SendError;
 use smallvec::SmallVec;
 
-use crate::ids::{Offset, WorkerId};
+use super::replaying::{REPLAY_BYTES_MAX, Reader};
+use crate::ids::{Lsn, Offset, SlotKey, SocketId, WorkerId};
 use crate::messages::fanout::{Delivery, FanoutBatch, FanoutCommand, Outcome, Replay};
 use crate::messages::hub::ReplyTo;
 use crate::messages::socket::SocketInfo;
 use crate::protocol::encoded::Message;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::outbox::PACKET_OVERHEAD_BYTES;
+use crate::state::schedule::Load;
 
 struct Link {
     fanout: Recipient<FanoutBatch>,
@@ -21,6 +24,17 @@ struct Link {
     batch: Vec<FanoutCommand>,
     /// Bytes delivered and not yet reported as consumed.
     unwritten: usize,
+    /// The same of what is replayed, which holds nobody up.
+    replaying: usize,
+    /// Sockets that want to read; each is here once at most.
+    readers: VecDeque<Reader>,
+}
+
+impl Link {
+    /// Whether a socket waits that may be given a chunk.
+    fn may_replay(&self) -> bool {
+        !self.readers.is_empty() && self.replaying < REPLAY_BYTES_MAX
+    }
 }
 
 /// What [`Links::flush`] met.
@@ -36,14 +50,13 @@ pub(super) struct Flushed {
 pub(super) struct Links {
     links: Vec<Option<Link>>,
     unwritten_max: usize,
-    /// Answers to publishers, held while a worker is behind: their credit dries up, and in the end their TCP windows.
-    /// Bounded by that credit.
-    held: VecDeque<(WorkerId, ReplyTo, Outcome)>,
+    /// The worker whose reader was served last: they are served in turn.
+    served: usize,
 }
 
 impl Links {
     pub(super) fn new(unwritten_max: usize) -> Self {
-        Self { links: Vec::new(), unwritten_max, held: VecDeque::new() }
+        Self { links: Vec::new(), unwritten_max, served: 0 }
     }
 
     pub(super) fn register(&mut self, worker: WorkerId, fanout: Recipient<FanoutBatch>) {
@@ -51,7 +64,8 @@ impl Links {
         if self.links.len() <= index {
             self.links.resize_with(index + 1, || None);
         }
-        self.links[index] = Some(Link { fanout, batch: Vec::new(), unwritten: 0 });
+        let (batch, readers) = (Vec::new(), VecDeque::new());
+        self.links[index] = Some(Link { fanout, batch, unwritten: 0, replaying: 0, readers });
     }
 
     pub(super) fn workers(&self) -> impl Iterator<Item = WorkerId> + use<> {
@@ -73,40 +87,55 @@ impl Links {
         }
     }
 
-    /// Gives a socket what it has missed, booked like what is delivered.
+    /// A socket wants to read what comes behind a position.
+    pub(super) fn read(&mut self, worker: WorkerId, slot: SlotKey, socket: SocketId, after: Lsn) {
+        if let Some(link) = self.link(worker) {
+            link.readers.push_back(Reader { slot, socket, after });
+        }
+    }
+
+    /// Takes the next socket that may be given a chunk, of one worker after the other.
+    pub(super) fn next_reader(&mut self) -> Option<(WorkerId, Reader)> {
+        for _ in 0..self.links.len() {
+            self.served = (self.served + 1) % self.links.len();
+            if let Some(link) = &mut self.links[self.served]
+                && link.may_replay()
+            {
+                let worker = WorkerId(u16::try_from(self.served).ok()?);
+                return link.readers.pop_front().map(|reader| (worker, reader));
+            }
+        }
+        None
+    }
+
+    /// Whether [`Links::next_reader`] has one to give.
+    pub(super) fn has_readers(&self) -> bool {
+        self.links.iter().flatten().any(Link::may_replay)
+    }
+
+    /// Gives a socket what it has missed, booked like what is delivered but apart from it.
     pub(super) fn replay(&mut self, worker: WorkerId, mut replay: Replay) {
         if let Some(link) = self.link(worker) {
             let cost = |(_, message): &(Offset, Message)| message.byte_len() + PACKET_OVERHEAD_BYTES;
             replay.weight = replay.events.iter().map(cost).sum();
-            link.unwritten += replay.weight;
+            link.replaying += replay.weight;
             link.batch.push(FanoutCommand::Replay(Box::new(replay)));
         }
     }
 
-    /// Answers what costs no worker anything.
     pub(super) fn answer(&mut self, worker: WorkerId, to: ReplyTo, outcome: Outcome) {
         self.tell(worker, FanoutCommand::Answer { to, outcome });
-    }
-
-    /// Answers a publisher, now or when no worker is behind any more.
-    pub(super) fn answer_publisher(&mut self, worker: WorkerId, to: ReplyTo, outcome: Outcome) {
-        if self.held.is_empty() && !self.is_pressed() {
-            self.answer(worker, to, outcome);
-        } else {
-            self.held.push_back((worker, to, outcome));
-        }
     }
 
     pub(super) fn fetched(&mut self, worker: WorkerId, to: ReplyTo, sockets: Vec<Arc<SocketInfo>>) {
         self.tell(worker, FanoutCommand::Fetched { slot: to.slot, ticket: to.ticket, sockets });
     }
 
-    pub(super) fn consumed(&mut self, worker: WorkerId, bytes: usize) {
+    /// A worker has written out so many bytes of what was delivered, and of what was replayed.
+    pub(super) fn consumed(&mut self, worker: WorkerId, bytes: usize, replayed: usize) {
         if let Some(link) = self.link(worker) {
             link.unwritten = link.unwritten.saturating_sub(bytes);
-        }
-        if !self.is_pressed() {
-            self.release_held();
+            link.replaying = link.replaying.saturating_sub(replayed);
         }
     }
 
@@ -114,11 +143,6 @@ impl Links {
         for worker in self.workers() {
             self.tell(worker, FanoutCommand::CloseAll(reason));
         }
-    }
-
-    /// Answers to publishers that wait.
-    pub(super) fn answers_held(&self) -> usize {
-        self.held.len()
     }
 
     /// Bytes delivered to all workers and not yet reported as consumed.
@@ -146,20 +170,17 @@ impl Links {
                 }
             }
         }
-        if !flushed.dead.is_empty() && !self.is_pressed() {
-            self.release_held();
-        }
         flushed
     }
 
-    fn release_held(&mut self) {
-        while let Some((worker, to, outcome)) = self.held.pop_front() {
-            self.answer(worker, to, outcome);
+    /// What lies before the worker that is furthest behind. From a quarter of `worker_bytes_max` on it is pressed: the rest is for
+    /// senders that have caused little of it.
+    pub(super) fn load(&self) -> Load {
+        match self.links.iter().flatten().map(|link| link.unwritten).max().unwrap_or(0) {
+            unwritten if unwritten > self.unwritten_max => Load::Full,
+            unwritten if unwritten > self.unwritten_max / 4 => Load::Pressed,
+            _ => Load::Light,
         }
-    }
-
-    fn is_pressed(&self) -> bool {
-        self.links.iter().flatten().any(|link| link.unwritten > self.unwritten_max)
     }
 
     fn link(&mut self, worker: WorkerId) -> Option<&mut Link> {

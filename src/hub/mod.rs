@@ -1,21 +1,22 @@
 //! The one central actor: which rooms exist, which workers have members, and *the order*.
 //!
-//! Its mailbox order is the order of connects, joins, leaves and broadcasts that everybody observes. It never waits: not
-//! for a worker, not for a session, not for the disk.
+//! The order in which it carries commands out (`intake`) is the order of connects, joins, leaves and broadcasts that all observe. It
+//! never waits: not for a worker, not for a session, not for the disk.
 
 pub(crate) mod history;
+mod intake;
 mod links;
+mod replaying;
 mod returning;
 mod stages;
 #[cfg(test)]
 mod tests;
 mod watching;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+use std::vec;
 
-use actix::fut::{ActorFutureExt, wrap_future};
 use actix::{Actor, AsyncContext, Context, Handler, Recipient};
 use tokio::sync::broadcast;
 
@@ -23,24 +24,21 @@ use crate::ids::WorkerId;
 use crate::limits::Limits;
 use crate::log::Queue;
 use crate::messages::abort::AbortOnUnwind;
-use crate::messages::fanout::FanoutCommand;
 use crate::messages::hub::{HubBatch, HubCommand, HubControl};
 use crate::messages::room_change::RoomChange;
 use crate::metrics::Metrics;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::pipeline::Pipeline;
 use crate::state::rooms::Rooms;
+use crate::state::schedule::Schedule;
 
 use self::history::History;
+use self::intake::Sender;
 use self::links::Links;
-use self::returning::Reader;
 use self::stages::Entry;
 
 /// Before a batch is offered again to a worker whose mailbox was full.
 const WORKER_RETRY: Duration = Duration::from_millis(1);
-
-/// Commands between two looks at other work of this thread, which is the desk's: about a millisecond of them.
-const COMMANDS_PER_TURN: usize = 1_024;
 
 /// The central actor.
 pub(crate) struct Hub {
@@ -50,11 +48,17 @@ pub(crate) struct Hub {
     pipeline: Pipeline<Entry>,
     /// Set while recovery is on.
     history: Option<History>,
-    /// Sockets that catch up and want more; each is here once at most.
-    readers: VecDeque<Reader>,
     /// Bytes read for one of them at a time: no more than an outbox that asks has room for.
     replay_bytes: usize,
-    /// Whether a turn is due for those who could not be served in the last one.
+    /// Commands that wait for their senders' turn.
+    schedule: Schedule<Sender, HubCommand>,
+    /// What is left of the batch in hand, and the worker that sent it. The next message is handled only when this is empty.
+    taken_in: (WorkerId, vec::IntoIter<HubCommand>),
+    /// Work done in this turn, in bytes.
+    work: usize,
+    /// Bytes given to workers in this turn, all members counted.
+    weight: usize,
+    /// Whether a turn is due for those that wait.
     serving: bool,
     /// Set where durable events are kept.
     queue: Option<Box<dyn Queue>>,
@@ -64,8 +68,6 @@ pub(crate) struct Hub {
     /// For those who watch rooms.
     room_changes: broadcast::Sender<RoomChange>,
     retrying: bool,
-    /// Commands taken since others of this thread had their turn.
-    taken: usize,
     metrics: Arc<Metrics>,
 }
 
@@ -87,8 +89,11 @@ impl Hub {
             rooms: Rooms::default(),
             pipeline: Pipeline::default(),
             history,
-            readers: VecDeque::new(),
             replay_bytes: limits.replay_bytes.min(limits.outbox_bytes_max / 4).max(1),
+            schedule: Schedule::default(),
+            taken_in: (WorkerId(0), Vec::new().into_iter()),
+            work: 0,
+            weight: 0,
             serving: false,
             queue,
             links: Links::new(limits.worker_bytes_max),
@@ -96,20 +101,18 @@ impl Hub {
             collections: 0,
             room_changes,
             retrying: false,
-            taken: 0,
             metrics,
         }
     }
 
+    /// Stage 1 of a command.
     fn take(&mut self, worker: WorkerId, command: HubCommand) {
         match command {
-            HubCommand::Register { fanout } => self.links.register(worker, fanout),
             HubCommand::Claim { from, namespace, claim } => self.take_claim(worker, from, &namespace, claim),
             HubCommand::Connect(connect) => {
                 let offset = self.number();
                 self.pass(Entry::Connect { worker, connect, offset });
             }
-            HubCommand::Read { slot, socket, after } => self.readers.push_back(Reader { worker, slot, socket, after }),
             HubCommand::Data { from, socket, data } => {
                 let offset = self.number();
                 self.pass(Entry::Data { worker, from, socket, data, offset });
@@ -135,11 +138,7 @@ impl Hub {
                 self.pass(Entry::Fetch { worker, from, namespace, target });
             }
             HubCommand::List { from, listing } => self.pass(Entry::List { worker, from, listing }),
-            HubCommand::Fetched { worker, to, sockets } => self.links.fetched(worker, to, sockets),
-            HubCommand::Acked { worker, to, socket, answer } => {
-                self.links.tell(worker, FanoutCommand::Acked { to, socket, answer })
-            }
-            HubCommand::Consumed { bytes } => self.links.consumed(worker, bytes),
+            report => self.take_report(worker, report),
         }
     }
 
@@ -148,20 +147,12 @@ impl Hub {
         let metrics = &self.metrics.hub;
         metrics.rooms.set(self.rooms.rooms());
         metrics.sockets.set(self.rooms.sockets());
-        metrics.answers_held.set(self.links.answers_held());
+        metrics.answers_held.set(self.schedule.queued());
         metrics.unwritten_bytes.set(self.links.unwritten());
     }
 
     /// Sends what this turn has for the workers, and clears up after workers that have died.
     fn end_turn(&mut self, ctx: &mut Context<Self>) {
-        if self.serve_readers() && !self.serving {
-            self.serving = true;
-            ctx.spawn(wrap_future(tokio::task::yield_now()).map(|(), hub: &mut Self, ctx| {
-                let _guard = AbortOnUnwind("hub");
-                hub.serving = false;
-                hub.end_turn(ctx);
-            }));
-        }
         if let Some(history) = &mut self.history {
             // Before anything of this turn is revealed.
             history.flush();
@@ -169,12 +160,15 @@ impl Hub {
         self.count();
         let outcome = self.links.flush();
         for worker in outcome.dead {
+            self.schedule.remove(|sender| sender.worker == worker);
             log::warn!("worker is gone, its sockets are taken out worker={}", worker.0);
             for (socket, slot) in self.rooms.sockets_of(worker) {
                 let offset = self.number();
                 self.pass(Entry::Disconnect { worker, slot, socket, forever: false, rooms: None, offset });
             }
         }
+        self.settle_accounts();
+        self.serve_soon(ctx);
         if outcome.full && !self.retrying {
             self.retrying = true;
             ctx.run_later(WORKER_RETRY, |hub, ctx| {
@@ -199,16 +193,9 @@ impl Handler<HubBatch> for Hub {
 
     fn handle(&mut self, batch: HubBatch, ctx: &mut Context<Self>) {
         let _guard = AbortOnUnwind("hub");
-        self.taken += batch.commands.len();
         self.metrics.hub.commands_taken.add(batch.commands.len() as u64);
-        for command in batch.commands {
-            self.take(batch.worker, command);
-        }
-        self.end_turn(ctx);
-        if self.taken >= COMMANDS_PER_TURN {
-            self.taken = 0;
-            ctx.wait(wrap_future(tokio::task::yield_now()));
-        }
+        self.taken_in = (batch.worker, batch.commands.into_iter());
+        self.take_in(ctx);
     }
 }
 

@@ -5,22 +5,14 @@
 //! was dropped by the worker, every one behind it is delivered as it comes.
 
 use super::Hub;
-use super::history::{Missed, now_unix_ms};
-use crate::ids::{Lsn, NamespacePath, Offset, SlotKey, SocketId, WorkerId};
+use super::history::now_unix_ms;
+use super::intake::ROOM_WORK;
+use crate::ids::{NamespacePath, Offset, SlotKey, SocketId, WorkerId};
 use crate::log::recovery::NotRecovered;
 use crate::log::{Entry, SessionEntry};
-use crate::messages::fanout::{FanoutCommand, FoundSession, Outcome, Replay, Takes};
+use crate::messages::fanout::{FanoutCommand, FoundSession, Outcome, Takes};
 use crate::messages::hub::{Claim, Connect, Origin, ReplyTo};
 use crate::state::rooms::Place;
-
-/// A socket that wants to know what it missed. At most one for each socket.
-#[derive(Debug)]
-pub(super) struct Reader {
-    pub(super) worker: WorkerId,
-    pub(super) slot: SlotKey,
-    pub(super) socket: SocketId,
-    pub(super) after: Lsn,
-}
 
 impl Hub {
     /// A client claims a session; whether it gets it is decided when it has been let in.
@@ -29,6 +21,9 @@ impl Hub {
             Some(history) => history.claim(claim, namespace),
             None => Err(NotRecovered::ForeignEpoch),
         };
+        if let Ok(session) = &claimed {
+            self.work += session.rooms_now().count() * ROOM_WORK;
+        }
         let claimed = claimed.map(|session| FoundSession { socket: session.socket, data: session.data });
         if let Err(why) = &claimed {
             self.refuse_claim(claim, *why);
@@ -58,6 +53,8 @@ impl Hub {
                 (Takes::Journal(after), rooms)
             }
         };
+        // Looked up, journalled and entered.
+        self.work += 3 * rooms.len() * ROOM_WORK;
         let everybody = self.rooms.connect(socket, &namespace, Place { worker, slot: from.slot, member });
         self.links.tell(worker, FanoutCommand::Attach { member, everybody, reply, offset, takes });
         for room in rooms {
@@ -112,29 +109,5 @@ impl Hub {
     /// Whether a session speaks for a socket: a twin that was evicted does not.
     pub(super) fn is_of(&self, socket: &SocketId, worker: WorkerId, slot: SlotKey) -> bool {
         self.rooms.place_of(socket).is_some_and(|place| place.worker == worker && place.slot == slot)
-    }
-
-    /// Answers those who catch up, as many as this turn allows. Returns whether some still wait.
-    pub(super) fn serve_readers(&mut self) -> bool {
-        let mut left = self.limits.replay_records_per_turn.max(1);
-        while left > 0
-            && let Some(reader) = self.readers.pop_front()
-        {
-            self.serve(&reader, &mut left);
-        }
-        !self.readers.is_empty()
-    }
-
-    fn serve(&mut self, reader: &Reader, left: &mut usize) {
-        let Reader { worker, slot, socket, after } = reader;
-        let Some(place) = self.rooms.place_of(socket).filter(|_| self.is_of(socket, *worker, *slot)) else { return };
-        let Some(history) = &self.history else { return };
-        let member = place.member;
-        match history.read(socket, *after, self.replay_bytes, left) {
-            Some(Missed { events, upto, is_all }) => {
-                self.links.replay(*worker, Replay { member, events, upto, is_all, weight: 0 });
-            }
-            None => self.links.tell(*worker, FanoutCommand::FellBehind { member }),
-        }
     }
 }

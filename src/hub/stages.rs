@@ -8,15 +8,19 @@ use tokio::sync::oneshot;
 
 use super::Hub;
 use super::history::now_unix_ms;
+use super::intake::ROOM_WORK;
 use crate::ids::{MemberKey, NamespacePath, Offset, RoomName, SlotKey, SocketId, WorkerId};
 use crate::log::{self, EventEntry, Record};
-use crate::messages::fanout::{Collect, Delivery, FanoutCommand, Outcome, Refusal};
+use crate::messages::fanout::{Collect, Delivery, FanoutCommand, FetchSockets, Outcome, Refusal};
 use crate::messages::hub::{AckWanted, Broadcast, Connect, Grade, OwnPacket, ReplyTo};
 use crate::messages::request::{Listing, ROOMS_PER_PAGE, RoomPage};
 use crate::protocol::draft::Draft;
 use crate::protocol::encoded::Message;
 use crate::state::outbox::PACKET_OVERHEAD_BYTES;
 use crate::state::rooms::{Absent, Place, Target};
+
+/// Work of a worker for each member that it lists.
+const LISTED_WORK: usize = 64;
 
 /// What stage 2 applies.
 pub(super) enum Entry {
@@ -211,7 +215,7 @@ impl Hub {
                     true => Outcome::Refused(Refusal::NotConnected),
                     false => self.apply_event(&namespace, &target, packet, volatile, collect),
                 };
-                self.links.answer_publisher(worker, from, outcome);
+                self.links.answer(worker, from, outcome);
             }
             Entry::Pass { worker, from, packet } => {
                 self.links.tell(worker, FanoutCommand::Pass { slot: from.slot, packet });
@@ -226,6 +230,7 @@ impl Hub {
                         RoomPage { rooms, next }
                     }
                 };
+                self.work += page.rooms.len() * ROOM_WORK;
                 self.links.tell(worker, FanoutCommand::Listed { to: from, page });
             }
         }
@@ -244,6 +249,7 @@ impl Hub {
         for (room, members) in &rooms {
             self.tell_left(&socket, room, members - 1);
         }
+        self.work += self.rooms.count_of(&socket) * ROOM_WORK;
         let Some(Place { worker, member, .. }) = self.rooms.disconnect(&socket) else { return };
         if self.remembers(&socket) {
             self.journal(offset, || log::Entry::Disconnect { socket, forever, at_unix_ms: now_unix_ms() });
@@ -299,6 +305,7 @@ impl Hub {
             }
         };
         let route = self.rooms.route(namespace, target);
+        self.work += (target.rooms.len() + target.except.len()) * ROOM_WORK + message.byte_len();
         let cost = message.byte_len() + PACKET_OVERHEAD_BYTES;
         let mut parts = 0;
         for worker in self.links.workers() {
@@ -316,6 +323,7 @@ impl Hub {
                     weight: reach * cost,
                     collect,
                 };
+                self.weight += delivery.weight;
                 self.links.deliver(worker, delivery);
             }
         }
@@ -327,10 +335,11 @@ impl Hub {
 
     fn apply_fetch(&mut self, asker: WorkerId, from: ReplyTo, namespace: &NamespacePath, target: &Target) {
         let route = self.rooms.route(namespace, target);
+        self.work += (target.rooms.len() + target.except.len()) * ROOM_WORK;
         let reached: SmallVec<[WorkerId; 4]> =
             self.links.workers().filter(|worker| self.rooms.reach(&route, *worker) > 0).collect();
         for worker in &reached {
-            let command = FanoutCommand::Fetch {
+            let fetch = FetchSockets {
                 worker: asker,
                 to: from,
                 rooms: route.rooms.clone(),
@@ -338,7 +347,8 @@ impl Hub {
                 members: on(*worker, &route.sockets),
                 exclude: on(*worker, &route.exclude),
             };
-            self.links.tell(*worker, command);
+            self.weight += self.rooms.reach(&route, *worker) * LISTED_WORK;
+            self.links.tell(*worker, FanoutCommand::Fetch(Box::new(fetch)));
         }
         self.links.answer(asker, from, Outcome::Asked { parts: reached.len() });
     }

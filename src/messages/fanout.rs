@@ -20,7 +20,7 @@ use crate::protocol::socketio::packet::Args;
 use crate::state::credit::Ticket;
 
 /// What one turn of the hub means for one worker, in the hub's order. Bounded by credit: above `worker_bytes_max`
-/// unwritten bytes the hub delays answers.
+/// unwritten bytes events wait in the hub.
 pub(crate) struct FanoutBatch {
     /// In order.
     pub commands: Vec<FanoutCommand>,
@@ -51,6 +51,23 @@ pub(crate) struct Delivery {
     pub weight: usize,
     /// Set when whoever gets it is to answer.
     pub collect: Option<Collect>,
+}
+
+/// A list of members on this worker, which a session (or the desk) asked for.
+#[derive(Debug)]
+pub(crate) struct FetchSockets {
+    /// The worker of the sender that asked.
+    pub worker: WorkerId,
+    /// Where the list goes.
+    pub to: ReplyTo,
+    /// Members of any of these.
+    pub rooms: SmallVec<[RoomId; 2]>,
+    /// But not of these.
+    pub except: SmallVec<[RoomId; 2]>,
+    /// And these by name.
+    pub members: SmallVec<[MemberKey; 1]>,
+    /// But not these.
+    pub exclude: SmallVec<[MemberKey; 1]>,
 }
 
 /// Where the acks of an event go that wants acks of many.
@@ -232,20 +249,7 @@ pub(crate) enum FanoutCommand {
         outcome: Outcome,
     },
     /// List members, and send them back through the port.
-    Fetch {
-        /// The worker of the one who asked.
-        worker: WorkerId,
-        /// The one who asked, and what.
-        to: ReplyTo,
-        /// Members of any of these.
-        rooms: SmallVec<[RoomId; 2]>,
-        /// But not of these.
-        except: SmallVec<[RoomId; 2]>,
-        /// And these by name.
-        members: SmallVec<[MemberKey; 1]>,
-        /// But not these.
-        exclude: SmallVec<[MemberKey; 1]>,
-    },
+    Fetch(Box<FetchSockets>),
     /// A part of what a session (or the desk) on this worker asked for.
     Fetched {
         /// Whose.

@@ -250,10 +250,12 @@ pub(crate) enum HubCommand {
         /// Its answer; `None` if it has gone instead.
         answer: Option<Args>,
     },
-    /// This worker has written out so many delivered bytes since it last said so.
+    /// This worker has written out so many bytes since it last said so.
     Consumed {
-        /// How many.
+        /// Of events, all members counted.
         bytes: usize,
+        /// Of replays.
+        replayed: usize,
     },
 }
 

@@ -167,7 +167,7 @@ pub(crate) struct HubMetrics {
     pub(crate) commands_taken: Counter,
     /// Events taken for delivery.
     pub(crate) events: Counter,
-    /// Answers to publishers that wait until workers have caught up.
+    /// Commands that wait for their senders' turn, or for workers to catch up.
     pub(crate) answers_held: Gauge,
     /// Bytes handed to workers and not yet reported as written out.
     pub(crate) unwritten_bytes: Gauge,

@@ -124,7 +124,7 @@ impl Page<'_> {
         self.constant("hub_events", "Events emitted by the server, each once", hub.events.get())?;
         let queued = sent.saturating_sub(taken) as i64;
         self.gauge("hub_queue_commands", "Commands sent to the hub and not yet taken", queued)?;
-        self.gauge("hub_answers_held", "Answers to publishers held back", hub.answers_held.get())?;
+        self.gauge("hub_answers_held", "Commands that wait for their turn", hub.answers_held.get())?;
         self.gauge("hub_unwritten_bytes", "Bytes handed to workers and not written out", hub.unwritten_bytes.get())?;
         let verdicts = NotRecovered::ALL.iter().zip(&hub.not_recovered).map(|(why, count)| (why.as_str(), count.get()));
         let malformed = self.sum(|worker| &worker.claims_malformed);

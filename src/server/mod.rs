@@ -201,7 +201,7 @@ impl Server {
     /// | `stentor_hub_commands_total` | counter | commands | the hub has taken |
     /// | `stentor_hub_events_total` | counter | events | of those: emitted by the server, each once |
     /// | `stentor_hub_queue_commands` | gauge | commands | sent to the hub and not yet taken |
-    /// | `stentor_hub_answers_held` | gauge | answers | to publishers, until workers have caught up |
+    /// | `stentor_hub_answers_held` | gauge | commands | not carried out yet: their senders caused much, or workers are behind |
     /// | `stentor_hub_unwritten_bytes` | gauge | bytes | handed to workers and not yet written out |
     /// | `stentor_credit_waits_total` | counter | commands | waited because their sender had too many under way |
     /// | `stentor_credit_refusals_total` | counter | commands | refused as overloaded after such a wait |

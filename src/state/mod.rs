@@ -12,5 +12,6 @@ pub(crate) mod pipeline;
 pub(crate) mod rare_queue;
 pub(crate) mod rate;
 pub(crate) mod rooms;
+pub(crate) mod schedule;
 pub(crate) mod session;
 pub(crate) mod upgrade;

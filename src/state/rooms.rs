@@ -238,6 +238,11 @@ impl Rooms {
             + route.sockets.iter().filter(|place| place.worker == worker).count()
     }
 
+    /// How many rooms a socket is in; without everybody's.
+    pub(crate) fn count_of(&self, socket: &SocketId) -> usize {
+        self.sockets.get(socket).map_or(0, |entry| entry.rooms.len())
+    }
+
     /// The rooms of a socket, each with its members; without everybody's.
     pub(crate) fn rooms_of(&self, socket: &SocketId) -> Vec<(RoomName, usize)> {
         let rooms = self.sockets.get(socket).into_iter().flat_map(|entry| entry.rooms.iter());

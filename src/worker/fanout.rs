@@ -9,11 +9,11 @@ use actix::fut::{ActorFutureExt, wrap_future};
 use actix::{Actor, AsyncContext, Context, Handler};
 
 use super::Worker;
-use super::members::{Member, Selection};
+use super::members::{Cursor, Member, Members, Selection};
 use super::slots::{Pushed, Slots};
 use crate::ids::{MemberKey, SlotKey};
 use crate::messages::abort::AbortOnUnwind;
-use crate::messages::fanout::{Collect, Delivery, FanoutBatch, FanoutCommand, Replay, Takes};
+use crate::messages::fanout::{Collect, Delivery, FanoutBatch, FanoutCommand, FetchSockets, Replay, Takes};
 use crate::messages::hub::HubCommand;
 use crate::messages::session::SessionCommand;
 use crate::messages::socket::SocketInfo;
@@ -24,26 +24,64 @@ use crate::state::outbox::PACKET_OVERHEAD_BYTES;
 /// Bytes delivered, all members counted, between two looks at other work of this thread: about a millisecond of it.
 const TURN_BYTES: usize = 1 << 20;
 
+/// Members looked at between two such looks, at least: those that a large event reaches are few at 1 MiB.
+const TURN_MEMBERS_MIN: usize = 256;
+
+/// The same at most: the first touch of a member that is not in a cache takes half a microsecond.
+const TURN_MEMBERS_MAX: usize = 4_096;
+
 /// One actor per worker.
 pub(super) struct Fanout {
     worker: Rc<Worker>,
     /// What is left of the batch in hand. The next batch is taken only when this is empty.
     commands: vec::IntoIter<FanoutCommand>,
+    /// A command for many members, in the middle of them. No other command is applied before it is done.
+    in_hand: Option<Box<ToMembers>>,
     /// Bytes delivered in this turn.
     delivered: usize,
 }
 
+/// A command for the members of rooms, and how far it has come.
+struct ToMembers {
+    work: Work,
+    cursor: Cursor,
+    /// Members that got the event.
+    delivered: u64,
+    /// Those that are listed, or are to answer.
+    sockets: Vec<Arc<SocketInfo>>,
+    /// The event without its token, made when the first wants it so.
+    bare: Option<Message>,
+}
+
+/// What is done for each member.
+enum Work {
+    Deliver(Box<Delivery>),
+    List(Box<FetchSockets>),
+}
+
+impl ToMembers {
+    fn new(work: Work) -> Self {
+        Self { work, cursor: Cursor::default(), delivered: 0, sockets: Vec::new(), bare: None }
+    }
+}
+
 impl Fanout {
     pub(super) fn new(worker: Rc<Worker>) -> Self {
-        Self { worker, commands: Vec::new().into_iter(), delivered: 0 }
+        Self { worker, commands: Vec::new().into_iter(), in_hand: None, delivered: 0 }
     }
 
     /// Applies the batch in hand, as much of it as this turn may.
     fn go_on(&mut self, ctx: &mut Context<Self>) {
         let _guard = AbortOnUnwind("fanout");
-        while let Some(command) = self.commands.next() {
-            self.apply(command);
-            if self.delivered >= TURN_BYTES || self.worker.backlog.is_full() {
+        loop {
+            match self.in_hand.take() {
+                Some(to_members) => self.go_through(*to_members),
+                None => match self.commands.next() {
+                    Some(command) => self.apply(command),
+                    None => break,
+                },
+            }
+            if self.in_hand.is_some() || self.delivered >= TURN_BYTES || self.worker.backlog.is_full() {
                 self.delivered = 0;
                 self.step_back(ctx);
                 break;
@@ -110,16 +148,12 @@ impl Fanout {
             }
             FanoutCommand::Join { member, room } => self.worker.members.borrow_mut().join(member, room),
             FanoutCommand::Leave { member, room } => self.worker.members.borrow_mut().leave(member, room),
-            FanoutCommand::Deliver(delivery) => self.deliver(&delivery),
+            FanoutCommand::Deliver(delivery) => self.deliver(delivery),
             FanoutCommand::Pass { slot, packet } => self.worker.push(slot, packet),
             FanoutCommand::Answer { to, outcome } => {
                 self.tell(to.slot, SessionCommand::Answered { ticket: to.ticket, outcome });
             }
-            FanoutCommand::Fetch { worker, to, rooms, except, members, exclude } => {
-                let selection = Selection { rooms: &rooms, except: &except, named: &members, exclude: &exclude };
-                let sockets = self.list(selection);
-                self.worker.send(HubCommand::Fetched { worker, to, sockets });
-            }
+            FanoutCommand::Fetch(fetch) => self.go_through(ToMembers::new(Work::List(fetch))),
             FanoutCommand::Fetched { slot, ticket, sockets } => {
                 self.tell(slot, SessionCommand::Fetched { ticket, sockets });
             }
@@ -137,32 +171,61 @@ impl Fanout {
         }
     }
 
-    fn deliver(&mut self, delivery: &Delivery) {
-        let selection = Selection {
-            rooms: &delivery.rooms,
-            except: &delivery.except,
-            named: &delivery.members,
-            exclude: &delivery.exclude,
+    fn deliver(&mut self, delivery: Box<Delivery>) {
+        self.worker.backlog.add(delivery.message.byte_len() + PACKET_OVERHEAD_BYTES);
+        self.go_through(ToMembers::new(Work::Deliver(delivery)));
+    }
+
+    /// Goes on with a command for many members, for as many as this turn may reach.
+    fn go_through(&mut self, mut to_members: ToMembers) {
+        let worker = self.worker.clone();
+        let mut members = worker.members.borrow_mut();
+        let is_done = match &to_members.work {
+            Work::Deliver(_) => self.deliver_some(&mut to_members, &mut members),
+            Work::List(_) => list_some(&mut to_members, &mut members),
         };
-        let mut collected = delivery.collect.map(|_| Vec::new());
-        let mut delivered = 0;
-        // Made when the first wants it.
-        let mut bare = None;
+        if !is_done {
+            self.in_hand = Some(Box::new(to_members));
+            return;
+        }
+        drop(members);
+        let ToMembers { work, sockets, .. } = to_members;
+        match work {
+            Work::Deliver(delivery) => {
+                if let Some(collect) = delivery.collect {
+                    self.collect(collect, sockets);
+                }
+            }
+            Work::List(fetch) => {
+                let FetchSockets { worker, to, .. } = *fetch;
+                self.worker.send(HubCommand::Fetched { worker, to, sockets });
+            }
+        }
+    }
+
+    fn deliver_some(&mut self, to_members: &mut ToMembers, members: &mut Members) -> bool {
+        let ToMembers { work: Work::Deliver(delivery), cursor, delivered, sockets, bare } = to_members else {
+            return true;
+        };
+        let cost = delivery.message.byte_len() + PACKET_OVERHEAD_BYTES;
+        let most = (TURN_BYTES / cost).clamp(TURN_MEMBERS_MIN, TURN_MEMBERS_MAX);
         let mut slots = self.worker.slots.borrow_mut();
-        self.worker.members.borrow_mut().select(selection, |key, member| {
-            if self.deliver_to(&mut slots, delivery, &mut bare, key, member) {
-                delivered += 1;
-                if let Some(sockets) = &mut collected {
+        let before = *delivered;
+        let is_done = members.select(delivery.selection(), cursor, most, |key, member| {
+            if self.deliver_to(&mut slots, delivery, bare, key, member) {
+                *delivered += 1;
+                if delivery.collect.is_some() {
                     sockets.push(member.socket.clone());
                 }
             }
         });
-        if let (Some(collect), Some(sockets)) = (delivery.collect, collected) {
-            self.collect(collect, sockets);
-        }
-        self.delivered += delivery.weight;
-        self.worker.backlog.add(delivery.message.byte_len() + PACKET_OVERHEAD_BYTES, delivery.weight);
-        self.worker.metrics.deliveries.add(delivered);
+        self.worker.metrics.deliveries.add(*delivered - before);
+        // As much as the hub has booked: it does not know who gets the event twice, or is excepted.
+        let weight = if is_done { delivery.weight } else { delivery.weight.min(most * cost) };
+        delivery.weight -= weight;
+        self.delivered += weight;
+        self.worker.backlog.delivered(weight);
+        is_done
     }
 
     /// Whether a member gets the event, now or when it has caught up.
@@ -212,7 +275,7 @@ impl Fanout {
     /// A socket gets some of what it missed. The last of it comes in front of everything that it has not missed.
     fn replay(&mut self, replay: &Replay) {
         self.delivered += replay.weight;
-        self.worker.backlog.add(replay.weight, replay.weight);
+        self.worker.backlog.replayed(replay.weight);
         let mut members = self.worker.members.borrow_mut();
         let Some(member) = members.get_mut(replay.member) else { return };
         self.worker.slots.borrow_mut().replay(member.slot, replay);
@@ -238,17 +301,30 @@ impl Fanout {
         }
     }
 
-    fn list(&self, selection: Selection<'_>) -> Vec<Arc<SocketInfo>> {
-        let mut sockets = Vec::new();
-        self.worker.members.borrow_mut().select(selection, |_, member| sockets.push(member.socket.clone()));
-        sockets
-    }
-
     /// Deliveries are in the outboxes when they are applied, so an answer told now cannot overtake one.
     fn tell(&self, slot: SlotKey, command: SessionCommand) {
         if let Some(link) = self.worker.slots.borrow().link(slot) {
             let _ = link.post(command);
         }
+    }
+}
+
+fn list_some(to_members: &mut ToMembers, members: &mut Members) -> bool {
+    let ToMembers { work: Work::List(fetch), cursor, sockets, .. } = to_members else { return true };
+    members.select(fetch.selection(), cursor, TURN_MEMBERS_MAX, |_, member| sockets.push(member.socket.clone()))
+}
+
+impl Delivery {
+    fn selection(&self) -> Selection<'_> {
+        let Self { rooms, except, members, exclude, .. } = self;
+        Selection { rooms, except, named: members, exclude }
+    }
+}
+
+impl FetchSockets {
+    fn selection(&self) -> Selection<'_> {
+        let Self { rooms, except, members, exclude, .. } = self;
+        Selection { rooms, except, named: members, exclude }
     }
 }
 

@@ -75,21 +75,42 @@ pub(super) struct Backlog {
     fresh_max: usize,
     /// Rung by the flusher when it begins a round.
     relief: Alarm,
-    /// Bytes, all members counted, that the hub has not been told of.
-    unreported: Cell<usize>,
+    /// What the hub has not been told of.
+    unreported: Cell<Written>,
+}
+
+/// Bytes that have been written out, or wait in the outbox of a peer that is slow on its own account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Written {
+    /// Of events, all members counted.
+    bytes: usize,
+    /// Of replays.
+    replayed: usize,
 }
 
 impl Backlog {
     /// A quarter of an outbox may come between two rounds, so that a peer that takes all it is given stays below half.
     pub(super) fn new(outbox_bytes_max: usize) -> Self {
         let fresh_max = outbox_bytes_max / 4;
-        Self { fresh: Cell::new(0), fresh_max, relief: Alarm::default(), unreported: Cell::new(0) }
+        Self { fresh: Cell::new(0), fresh_max, relief: Alarm::default(), unreported: Cell::default() }
     }
 
-    /// A message of `bytes` was delivered, `weight` with all its members counted.
-    pub(super) fn add(&self, bytes: usize, weight: usize) {
+    /// A message of `bytes` begins to be delivered.
+    pub(super) fn add(&self, bytes: usize) {
         self.fresh.set(self.fresh.get() + bytes);
-        self.unreported.set(self.unreported.get() + weight);
+    }
+
+    /// Of events, `weight` bytes were delivered, all members counted.
+    pub(super) fn delivered(&self, weight: usize) {
+        let Written { bytes, replayed } = self.unreported.get();
+        self.unreported.set(Written { bytes: bytes + weight, replayed });
+    }
+
+    /// So many bytes were replayed.
+    pub(super) fn replayed(&self, weight: usize) {
+        let Written { bytes, replayed } = self.unreported.get();
+        self.unreported.set(Written { bytes, replayed: replayed + weight });
+        self.add(weight);
     }
 
     /// Whether the flusher should have its turn before more is delivered.
@@ -105,19 +126,21 @@ impl Backlog {
     }
 
     /// The flusher begins a round. Returns what will have been written, or be waiting for a slow peer, at its end.
-    fn begin_round(&self) -> usize {
+    fn begin_round(&self) -> Written {
         self.fresh.set(0);
         self.relief.ring();
         self.unreported.get()
     }
 
-    /// Takes `bytes` to report to the hub, if it is enough to be worth a report.
-    fn take_report(&self, bytes: usize, enough: usize) -> Option<usize> {
-        if bytes < enough.max(1) {
+    /// Takes what was written to report it to the hub, if it is enough to be worth a report.
+    fn take_report(&self, written: Written, enough: usize) -> Option<Written> {
+        if written.bytes.max(written.replayed) < enough.max(1) {
             return None;
         }
-        self.unreported.set(self.unreported.get() - bytes);
-        Some(bytes)
+        let all = self.unreported.get();
+        let left = Written { bytes: all.bytes - written.bytes, replayed: all.replayed - written.replayed };
+        self.unreported.set(left);
+        Some(written)
     }
 }
 
@@ -197,11 +220,11 @@ fn write_some(worker: &Worker, left: usize) -> usize {
 }
 
 /// Everything `delivered` has been written, or waits in the outbox of a peer that is slow on its own account.
-fn report_consumed(worker: &Worker, delivered: usize) {
+fn report_consumed(worker: &Worker, delivered: Written) {
     let _guard = AbortOnUnwind("flusher");
     let enough = REPORT_BYTES.min(worker.limits.worker_bytes_max / 4);
-    if let Some(bytes) = worker.backlog.take_report(delivered, enough) {
-        worker.port.borrow_mut().push(HubCommand::Consumed { bytes });
+    if let Some(Written { bytes, replayed }) = worker.backlog.take_report(delivered, enough) {
+        worker.port.borrow_mut().push(HubCommand::Consumed { bytes, replayed });
         worker.alarm.ring();
     }
 }

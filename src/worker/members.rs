@@ -46,6 +46,15 @@ pub(crate) struct Selection<'a> {
     pub(crate) exclude: &'a [MemberKey],
 }
 
+/// How far a selection has come. Rooms change only between selections, so a place in their lists keeps its meaning.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cursor {
+    /// Lists that are done: first those whose members are not selected, then those whose members are.
+    lists: usize,
+    /// Members of the next list that are done.
+    members: usize,
+}
+
 impl Members {
     pub(crate) fn add(&mut self, socket: Arc<SocketInfo>, slot: SlotKey) -> MemberKey {
         let takes = Takes::Live { recoverable: false };
@@ -81,37 +90,57 @@ impl Members {
         Some(member)
     }
 
-    /// Calls `visit` with each selected member, once.
-    pub(crate) fn select(&mut self, selection: Selection<'_>, mut visit: impl FnMut(MemberKey, &mut Member)) {
+    /// Calls `visit` with each selected member, once; looks at `most` members and goes on behind `cursor` when it is called again.
+    /// Returns whether that were all.
+    pub(crate) fn select(
+        &mut self,
+        selection: Selection<'_>,
+        cursor: &mut Cursor,
+        most: usize,
+        mut visit: impl FnMut(MemberKey, &mut Member),
+    ) -> bool {
         let Selection { rooms, except, named, exclude } = selection;
         if let ([room], [], []) = (rooms, except, named) {
             // One room, nobody excepted: no member can come twice.
-            for key in self.rooms.get(room.0 as usize).into_iter().flatten() {
+            let room = self.rooms.get(room.0 as usize).map_or(&[][..], Vec::as_slice);
+            let end = room.len().min(cursor.members.saturating_add(most));
+            for key in room.get(cursor.members..end).into_iter().flatten() {
                 if !exclude.contains(key) {
                     visit(*key, &mut self.members[key.0 as usize]);
                 }
             }
-            return;
+            cursor.members = end;
+            return end == room.len();
         }
-        self.begin_selection();
-        let in_rooms = |rooms: &[RoomId], all: &[Vec<MemberKey>]| -> Vec<MemberKey> {
-            rooms.iter().filter_map(|room| all.get(room.0 as usize)).flatten().copied().collect()
-        };
-        for key in in_rooms(except, &self.rooms).iter().chain(exclude) {
-            self.see(*key);
+        if (cursor.lists, cursor.members) == (0, 0) {
+            self.begin_selection();
         }
-        for key in in_rooms(rooms, &self.rooms).iter().chain(named) {
-            if self.see(*key) {
-                visit(*key, &mut self.members[key.0 as usize]);
+        let mut left = most;
+        while cursor.lists < except.len() + rooms.len() + 2 {
+            let is_taken = cursor.lists > except.len();
+            let (of_rooms, last, at) = match is_taken {
+                false => (except, exclude, cursor.lists),
+                true => (rooms, named, cursor.lists - except.len() - 1),
+            };
+            let list = match of_rooms.get(at) {
+                Some(room) => self.rooms.get(room.0 as usize).map_or(&[][..], Vec::as_slice),
+                None => last,
+            };
+            let end = list.len().min(cursor.members.saturating_add(left));
+            for key in list.get(cursor.members..end).into_iter().flatten() {
+                let Some(member) = self.members.get_mut(key.0 as usize) else { continue };
+                if std::mem::replace(&mut member.seen, self.selection) != self.selection && is_taken {
+                    visit(*key, member);
+                }
             }
+            left = left.saturating_sub(end.saturating_sub(cursor.members));
+            cursor.members = end;
+            if end < list.len() {
+                return false;
+            }
+            *cursor = Cursor { lists: cursor.lists + 1, members: 0 };
         }
-    }
-
-    /// Marks a member as seen; false if it was already, or is gone.
-    fn see(&mut self, key: MemberKey) -> bool {
-        let selection = self.selection;
-        let Some(member) = self.members.get_mut(key.0 as usize) else { return false };
-        std::mem::replace(&mut member.seen, selection) != selection
+        true
     }
 
     fn begin_selection(&mut self) {
@@ -155,7 +184,12 @@ mod tests {
 
     fn slots(members: &mut Members, selection: Selection<'_>) -> Vec<u32> {
         let mut slots = Vec::new();
-        members.select(selection, |_, member| slots.push(member.slot.index));
+        // One at a time is as good as all in one.
+        let mut cursor = Cursor::default();
+        while !members.select(selection, &mut cursor, 1, |_, member| slots.push(member.slot.index)) {}
+        let mut all = Vec::new();
+        assert!(members.select(selection, &mut Cursor::default(), usize::MAX, |_, member| all.push(member.slot.index)));
+        assert_eq!(slots, all);
         slots.sort_unstable();
         slots
     }

@@ -44,7 +44,8 @@ impl Handler<HubBatch> for Listener {
         for command in batch.commands {
             match command {
                 HubCommand::Register { fanout } => *self.fanout.borrow_mut() = Some(fanout),
-                HubCommand::Consumed { bytes } => self.log.borrow_mut().push(format!("consumed {bytes}")),
+                HubCommand::Consumed { bytes, replayed: 0 } => self.log.borrow_mut().push(format!("consumed {bytes}")),
+                HubCommand::Consumed { replayed, .. } => self.log.borrow_mut().push(format!("replayed {replayed}")),
                 HubCommand::Pass { .. } => self.log.borrow_mut().push("pass".into()),
                 HubCommand::Read { after, .. } => self.log.borrow_mut().push(format!("read {}", after.0)),
                 HubCommand::Disconnect { .. } => self.log.borrow_mut().push("disconnect".into()),
@@ -251,6 +252,37 @@ fn a_flood_does_not_fill_the_outbox_of_a_peer_that_takes_all_it_is_given() {
         let written: usize =
             heard.iter().filter(|line| line.starts_with("write")).map(|line| line.matches("x ").count() + 1).sum();
         assert_eq!(written, 512);
+    });
+}
+
+#[test]
+fn others_of_the_thread_have_their_turn_within_a_delivery_to_a_large_room() {
+    // A broadcast to a million members was one turn of its worker.
+    run(async {
+        let rig = Rig::new(Limits::default()).await;
+        let link = rig.worker.slots.borrow().link(rig.slot).unwrap().clone();
+        let join = |room| {
+            let member = rig.worker.add_member(socket(2), rig.worker.open_slot(link.clone()));
+            FanoutCommand::Join { member, room: RoomId(room) }
+        };
+        rig.tell((0..9_000).map(|n| join(3 + n % 2)).collect());
+        rig.heard().await;
+        let delivered = || rig.worker.metrics.deliveries.get();
+        let mut both = deliver(3, "to both rooms", false, 9_000 * 100);
+        if let FanoutCommand::Deliver(delivery) = &mut both {
+            delivery.rooms.push(RoomId(4));
+        }
+        rig.tell(vec![both, rig.answer(7), deliver(3, "behind it", false, 4_500 * 100), rig.answer(8)]);
+        let (mut seen, mut heard) = (Vec::new(), Vec::new());
+        while !heard.contains(&"answered 8".to_owned()) {
+            tokio::task::yield_now().await;
+            heard.extend(rig.log.take());
+            seen.push((delivered(), heard.contains(&"answered 7".to_owned())));
+        }
+        assert!(seen.iter().any(|(count, _)| (1..9_000).contains(count)), "all in one turn: {seen:?}");
+        assert!(seen.iter().all(|(count, answered)| !answered || *count >= 9_000), "answered in the middle: {seen:?}");
+        assert_eq!(delivered(), 9_000 + 4_500, "each member once");
+        assert_eq!(heard.iter().filter(|said| said.starts_with("consumed")).count(), heard.len() - 2);
     });
 }
 

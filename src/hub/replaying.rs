@@ -1,0 +1,46 @@
+//! Sockets that read from the journal: who waits for a chunk, and what a turn reads for them.
+//!
+//! Replays have a lane of their own: a worker has no more than `REPLAY_BYTES_MAX` of them before it, and they hold up neither
+//! events nor the answers to them. Who reads waits here, a chunk for each in turn.
+
+use super::Hub;
+use super::history::Missed;
+use crate::ids::{Lsn, SlotKey, SocketId, WorkerId};
+use crate::messages::fanout::{FanoutCommand, Replay};
+
+/// Replayed bytes that one worker may have before it. 512 KiB: two chunks, so that one is read while the other is written, and
+/// what comes live waits behind a fraction of a millisecond of work.
+pub(super) const REPLAY_BYTES_MAX: usize = 512 << 10;
+
+/// A socket that wants to know what it missed. At most one for each socket.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) slot: SlotKey,
+    pub(super) socket: SocketId,
+    pub(super) after: Lsn,
+}
+
+impl Hub {
+    /// Answers those who catch up, as many as this turn and their workers allow.
+    pub(super) fn serve_readers(&mut self) {
+        let mut left = self.limits.replay_records_per_turn.max(1);
+        while left > 0
+            && let Some((worker, reader)) = self.links.next_reader()
+        {
+            self.serve(worker, &reader, &mut left);
+        }
+    }
+
+    fn serve(&mut self, worker: WorkerId, reader: &Reader, left: &mut usize) {
+        let Reader { slot, socket, after } = reader;
+        let Some(place) = self.rooms.place_of(socket).filter(|_| self.is_of(socket, worker, *slot)) else { return };
+        let Some(history) = &self.history else { return };
+        let member = place.member;
+        match history.read(socket, *after, self.replay_bytes, left) {
+            Some(Missed { events, upto, is_all }) => {
+                self.links.replay(worker, Replay { member, events, upto, is_all, weight: 0 });
+            }
+            None => self.links.tell(worker, FanoutCommand::FellBehind { member }),
+        }
+    }
+}
