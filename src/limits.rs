@@ -137,6 +137,10 @@ pub struct Limits {
     /// Commands that may wait for credit in one session, and emits that may wait for its client to read. Default 1 024; then
     /// `emit` fails at once with `Overloaded`.
     pub credit_waiting_max: usize,
+    /// Bytes of commands that wait for credit on one worker and whose sessions have ended, about 100 for each command beside what it
+    /// carries; beyond, they fail with `Overloaded`. Default 4 MiB: what some sessions may have waiting. They are sent at the pace of
+    /// the credit that the sessions had.
+    pub departed_bytes_max: usize,
     /// For a command to get credit; then it fails with `Overloaded`. Default 10 s.
     pub credit_timeout: Duration,
     /// For the hub to answer what a handler waits for. Default 10 s; the hub answers in microseconds unless it is pressed.
@@ -271,6 +275,7 @@ impl Default for Limits {
             credit_commands: 64,
             credit_bytes: 1 << 20,
             credit_waiting_max: 1_024,
+            departed_bytes_max: 4 << 20,
             credit_timeout: Duration::from_secs(10),
             hub_answer_timeout: Duration::from_secs(10),
             worker_bytes_max: 8 << 20,

@@ -129,14 +129,6 @@ pub(crate) enum Done {
 }
 
 impl Done {
-    /// Answers that it was taken; `error` to whom that is not enough.
-    pub(crate) fn succeed_or(self, error: RequestError) {
-        match self {
-            Self::WhenTaken(done) => answer(done, Ok(())),
-            Self::WhenNumbered(done) => answer(done, Err(error)),
-        }
-    }
-
     /// Answers that it failed.
     pub(crate) fn fail(self, error: RequestError) {
         match self {

@@ -80,6 +80,9 @@ impl Session {
     }
 
     pub(super) fn close_if_settled(&mut self, ctx: &mut Context<Self>) {
+        if self.ending == Ending::Over && self.gate.is_done() {
+            return self.leave(ctx);
+        }
         if let Ending::Settling { reason, until } = self.ending
             && (self.gate.is_settled() || until <= Instant::now())
         {
@@ -163,7 +166,7 @@ impl Session {
             }
         }
         self.registration.withdraw_sockets(forever);
-        self.gate.close();
+        self.gate.retire(Instant::now());
         self.forget_calls(|_| true);
         for (_, done) in self.congested.take() {
             // These are in the outbox: the client may have got them.
@@ -218,8 +221,15 @@ impl Session {
         self.stop(ctx);
     }
 
+    /// Ends the actor as soon as its gate is done: others are to hear what it has asked for, and its handlers are to be answered.
     pub(super) fn stop(&mut self, ctx: &mut Context<Self>) {
         self.ending = Ending::Over;
+        if self.gate.is_done() {
+            self.leave(ctx);
+        }
+    }
+
+    fn leave(&self, ctx: &mut Context<Self>) {
         // Behind what handlers have asked by now: that is still to be passed on.
         ctx.spawn(wrap_future(async {}).map(|(), _, ctx: &mut Context<Self>| ctx.stop()));
     }

@@ -230,7 +230,10 @@ impl Session {
     fn arm(&mut self, ctx: &mut Context<Self>) {
         let deadline = match self.ending {
             Ending::Lingering { until, .. } => until,
-            Ending::Over => return,
+            Ending::Over => match self.gate.deadline() {
+                Some(deadline) => deadline,
+                None => return,
+            },
             Ending::Settling { until, .. } => until,
             Ending::Open => [
                 self.gate.deadline(),
@@ -262,7 +265,7 @@ impl Session {
         }
         self.armed = None;
         if self.on_linger_timer(now, ctx) {
-            return;
+            return self.gate.on_timeout(now);
         }
         if !self.reading {
             // The pong deadline stands still, so it does not tell that the client has gone.

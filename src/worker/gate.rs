@@ -73,6 +73,11 @@ impl Waiter {
         !matches!(self, Self::Nobody | Self::Connect(_) | Self::Claim(_))
     }
 
+    /// Whether it matters to others, or to code that goes on, when the sender has ended.
+    fn outlives_sender(&self) -> bool {
+        matches!(self, Self::Emit(_) | Self::Collect(_) | Self::List(_) | Self::Fetch { .. })
+    }
+
     fn fail(self, error: RequestError) {
         match self {
             Self::Nobody | Self::Connect(_) | Self::Claim(_) => {}
@@ -101,9 +106,35 @@ enum Waiting {
         bytes: usize,
         command: Command,
         waiter: Waiter,
+        /// Set when its sender has ended.
+        _booked: Option<Departed>,
     },
     /// A command that needs no credit but must keep its place.
     Free(HubCommand),
+}
+
+/// The account of a command that waits for credit and whose sender has ended; closed by being dropped.
+struct Departed {
+    worker: Rc<Worker>,
+    bytes: usize,
+}
+
+impl Departed {
+    /// None if too much waits of such senders already.
+    fn book(worker: &Rc<Worker>, bytes: usize) -> Option<Self> {
+        let bytes = bytes + size_of::<Waiting>();
+        let all = worker.departed_bytes.get() + bytes;
+        (all <= worker.limits.departed_bytes_max).then(|| {
+            worker.departed_bytes.set(all);
+            Self { worker: worker.clone(), bytes }
+        })
+    }
+}
+
+impl Drop for Departed {
+    fn drop(&mut self) {
+        self.worker.departed_bytes.set(self.worker.departed_bytes.get() - self.bytes);
+    }
 }
 
 struct Answering {
@@ -123,6 +154,8 @@ pub(crate) struct Gate {
     answering: RareQueue<Answering>,
     /// Of those, emits whose acks are collected.
     collecting: usize,
+    /// Whether the sender has ended.
+    is_retired: bool,
 }
 
 impl Gate {
@@ -134,6 +167,7 @@ impl Gate {
             waiting: RareQueue::default(),
             answering: RareQueue::default(),
             collecting: 0,
+            is_retired: false,
         }
     }
 
@@ -170,7 +204,7 @@ impl Gate {
         }
         self.worker.metrics().credit_waits.add(1);
         let give_up = now + limits.credit_timeout;
-        self.waiting.push_back(Waiting::Command { give_up, bytes, command: Box::new(command), waiter });
+        self.waiting.push_back(Waiting::Command { give_up, bytes, command: Box::new(command), waiter, _booked: None });
     }
 
     /// Sends a command that needs no credit, behind everything submitted before.
@@ -264,27 +298,55 @@ impl Gate {
         self.waiting.is_empty() && self.credit.is_settled()
     }
 
-    /// The sender has ended. Events that wait still go, since others are to hear them, and so does what needs no credit, or the
-    /// hub would keep sockets that have left. Whatever else waits has failed.
-    pub(crate) fn close(&mut self) {
+    /// The sender has ended. What others are to hear, and what was asked of the hub, still goes at the pace of this credit; what
+    /// needs none goes now, and what concerned only the sender has failed. Emits that wait beyond `departed_bytes_max` fail as those
+    /// of an overloaded hub.
+    pub(crate) fn retire(&mut self, now: Instant) {
+        self.is_retired = true;
         for waiting in self.waiting.take() {
             match waiting {
-                Waiting::Command { bytes, command, waiter: Waiter::Emit(done), .. } => {
-                    let ticket = self.credit.spend(bytes);
-                    self.worker.send(command(ReplyTo { slot: self.slot, ticket }));
-                    done.succeed_or(RequestError::Unanswered);
-                }
+                // Or the hub would keep sockets that have left.
+                Waiting::Free(command) => self.worker.send(command),
+                Waiting::Command { waiter, .. } if !waiter.outlives_sender() => waiter.fail(RequestError::Disconnected),
+                Waiting::Command { give_up, bytes, command, waiter, .. } => match Departed::book(&self.worker, bytes) {
+                    Some(booked) => {
+                        let _booked = Some(booked);
+                        self.waiting.push_back(Waiting::Command { give_up, bytes, command, waiter, _booked });
+                    }
+                    None => {
+                        self.worker.metrics().credit_refusals.add(1);
+                        waiter.fail(RequestError::Overloaded);
+                    }
+                },
+            }
+        }
+        let until = now + self.worker.limits().hub_answer_timeout;
+        for Answering { ticket, give_up, waiter } in self.answering.take() {
+            match waiter.outlives_sender() {
+                true => self.answering.push_back(Answering { ticket, give_up: give_up.min(until), waiter }),
+                false => waiter.fail(RequestError::Disconnected),
+            }
+        }
+        self.advance(now);
+    }
+
+    /// Whether nothing waits here for anything: a sender that has ended may go.
+    pub(crate) fn is_done(&self) -> bool {
+        self.waiting.is_empty() && self.answering.is_empty()
+    }
+
+    /// Nobody drives the gate any more. What needs no credit still goes, or the hub would keep sockets that have left.
+    fn close(&mut self) {
+        for waiting in self.waiting.take() {
+            match waiting {
                 Waiting::Command { waiter, .. } => waiter.fail(RequestError::Disconnected),
                 Waiting::Free(command) => self.worker.send(command),
             }
         }
-        self.collecting = 0;
         for Answering { waiter, .. } in self.answering.take() {
-            // An emit that is with the hub goes out, or has gone. Whatever else was asked concerns a socket that is gone.
             match waiter {
                 Waiter::Collect(collecting) if collecting.is_emitted() => collecting.finish(),
-                Waiter::Emit(_) | Waiter::Collect(_) => waiter.fail(RequestError::Unanswered),
-                _ => waiter.fail(RequestError::Disconnected),
+                waiter => waiter.fail(RequestError::Unanswered),
             }
         }
     }
@@ -341,7 +403,7 @@ impl Gate {
             Waiter::Emit(Done::WhenTaken(done)) => answer(done, Ok(())),
             waiter => {
                 let patience = match &waiter {
-                    Waiter::Collect(collecting) => collecting.timeout,
+                    Waiter::Collect(collecting) if !self.is_retired => collecting.timeout,
                     _ => self.worker.limits().hub_answer_timeout,
                 };
                 let give_up = now + patience;

@@ -19,7 +19,7 @@ mod slots;
 mod tests;
 mod wakeups;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -59,6 +59,8 @@ pub(crate) struct Worker {
     alarm: Alarm,
     /// What is delivered and not yet written out.
     backlog: Backlog,
+    /// Bytes of commands that wait for credit and whose senders have ended.
+    departed_bytes: Cell<usize>,
     complaints: Complaints,
     wakeups: RefCell<Wakeups>,
     /// Rung when somebody is to be woken sooner than all others.
@@ -81,6 +83,7 @@ impl Worker {
             port: RefCell::new(Port::new(id, hub, metrics.clone())),
             alarm: Alarm::default(),
             backlog: Backlog::new(limits.outbox_bytes_max),
+            departed_bytes: Cell::new(0),
             complaints: Complaints::default(),
             wakeups: RefCell::default(),
             sooner: Alarm::default(),

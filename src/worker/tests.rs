@@ -12,18 +12,19 @@ use smallvec::SmallVec;
 
 use super::Worker;
 use super::gate::{Gate, Waiter};
-use crate::ids::{MemberKey, RoomId, SlotKey, SocketId, WorkerId};
+use crate::ids::{MemberKey, NamespacePath, RoomId, RoomName, SlotKey, SocketId, WorkerId};
 use crate::limits::Limits;
 use crate::messages::abort::tests::{aborts, is_to_panic};
 use crate::messages::fanout::{Delivery, FanoutBatch, FanoutCommand, Outcome};
 use crate::messages::hub::{HubBatch, HubCommand, OwnPacket, ReplyTo};
-use crate::messages::request::{Done, RequestError};
+use crate::messages::request::{Done, Listing, Receipt, RequestError};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Drained, FrameSink, Goodbye};
 use crate::messages::socket::tests::socket;
 use crate::protocol::encoded::Encoded;
 use crate::state::credit::Ticket;
 use crate::state::outbox::Outbox;
+use crate::state::rooms::Target;
 
 type Log = Rc<RefCell<Vec<String>>>;
 
@@ -328,22 +329,58 @@ fn a_gate_that_closes_still_says_which_sockets_have_gone() {
 }
 
 #[test]
-fn emits_of_a_session_that_ends_still_go_and_nobody_is_told_that_they_did_not() {
+fn emits_of_a_session_that_has_ended_go_at_the_pace_of_its_credit() {
+    // All that waited went at once: 20 clients that had left made 86 million deliveries.
     run(async {
-        let rig = Rig::new(Limits { credit_commands: 1, ..Limits::default() }).await;
+        let rig = Rig::new(Limits { credit_commands: 1, departed_bytes_max: 1_000, ..Limits::default() }).await;
         let mut gate = Gate::new(rig.worker.clone(), rig.slot);
         let now = std::time::Instant::now();
-        let mut emit = || {
+        let emit = |gate: &mut Gate| {
             let (done, told) = tokio::sync::oneshot::channel();
             let packet = OwnPacket::Sealed(Encoded::text("x").into());
-            gate.submit(now, 1, Waiter::Emit(Done::WhenNumbered(done)), |from| HubCommand::Pass { from, packet });
+            gate.submit(now, 100, Waiter::Emit(Done::WhenNumbered(done)), |from| HubCommand::Pass { from, packet });
             told
         };
-        let (under_way, waiting) = (emit(), emit());
-        drop(gate);
-        assert_eq!(under_way.await, Ok(Err(RequestError::Unanswered)));
-        assert_eq!(waiting.await, Ok(Err(RequestError::Unanswered)));
-        assert_eq!(rig.heard().await, ["pass", "pass"]);
+        let mut told: Vec<_> = (0..10).map(|_| emit(&mut gate)).collect();
+        let (done, left) = tokio::sync::oneshot::channel();
+        let room = RoomName::parse("a").unwrap();
+        gate.submit(now, 1, Waiter::Leave(done), move |from| HubCommand::Leave { from, socket: socket(1).id, room });
+        gate.retire(now);
+        assert_eq!(left.await, Ok(Err(RequestError::Disconnected)), "that concerned nobody else");
+        assert_eq!(rig.heard().await, ["pass"]);
+        assert_eq!(told.pop().unwrap().await, Ok(Err(RequestError::Overloaded)), "more waits than may");
+        for ticket in 0..9 {
+            if gate.is_done() {
+                break;
+            }
+            gate.answered(now, Ticket(ticket), Outcome::Emitted { offset: None });
+            assert_eq!(told.remove(0).await, Ok(Ok(Receipt { offset: None })));
+            assert!(gate.is_done() || rig.heard().await == ["pass"]);
+        }
+        assert!(gate.is_done());
+        assert_eq!(rig.worker.departed_bytes.get(), 0);
+    });
+}
+
+#[test]
+fn a_question_in_flight_is_answered_when_its_session_has_ended() {
+    // It failed, and with it what a handler of a client that left wanted to know.
+    run(async {
+        let rig = Rig::new(Limits::default()).await;
+        let mut gate = Gate::new(rig.worker.clone(), rig.slot);
+        let now = std::time::Instant::now();
+        let (asker, fetched) = tokio::sync::oneshot::channel();
+        super::desk::fetch(&mut gate, now, NamespacePath::root(), Target::default(), asker);
+        let (asker, listed) = tokio::sync::oneshot::channel();
+        super::desk::list(&mut gate, now, Listing::InNamespace { namespace: NamespacePath::root(), from: 0 }, asker);
+        gate.retire(now);
+        gate.answered(now, Ticket(0), Outcome::Asked { parts: 1 });
+        gate.fetched(Ticket(0), vec![socket(1)]);
+        assert_eq!(fetched.await.unwrap().unwrap().len(), 1);
+        assert!(!gate.is_done());
+        gate.on_timeout(now + Limits::default().hub_answer_timeout);
+        assert_eq!(listed.await, Ok(Err(RequestError::Unanswered)));
+        assert!(gate.is_done());
     });
 }
 

@@ -8,6 +8,7 @@ mod disconnect;
 mod handlers;
 mod illegal;
 mod known;
+mod leaving;
 mod listeners;
 mod many;
 mod msgpack;
