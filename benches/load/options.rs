@@ -11,7 +11,7 @@ use crate::payload;
 const USAGE: &str = "usage: cargo bench --bench load -- [fanout|echo|polling|idle|churn|storm|resume|company|slope|side-by-side|all]… | compare | compare-all \
 [--server stentor|stentor-disk|node|bun|bare|oxide|oxide-mimalloc] [--recovery off|memory|disk] [--workers 1] \
 [--seconds 8] [--connections 10000] [--rooms 1] [--members 1000] [--publishers 1,4] [--payload 100] [--window 1] \
-[--rate PUBLISHES_PER_SECOND] [--in-flight 1,16] [--repetitions 3] [--profile FILE] [--url 127.0.0.1:PORT --pid PID]
+[--pending BYTES_OF_EACH_THAT_RETURNS] [--rate PUBLISHES_PER_SECOND] [--in-flight 1,16] [--repetitions 3] [--profile FILE] [--url 127.0.0.1:PORT --pid PID]
 The server is $STENTOR_BIN, or `stentor` in the target directory of this bench. One that already runs is not pinned here: \
 start it under `taskset -c 0`, for idle with a ping interval of 10 s or less.";
 
@@ -89,6 +89,8 @@ pub(crate) struct Options {
     pub(crate) publishers: Vec<usize>,
     /// Bytes of an event's argument.
     pub(crate) payload: usize,
+    /// Bytes of events that each client misses which comes back.
+    pub(crate) pending: usize,
     /// Publishes per second, of all publishers together: the open loop.
     pub(crate) rate: Option<u32>,
     /// Events of one connection of the echo that wait for their acks; one measurement for each number.
@@ -118,6 +120,7 @@ impl Options {
             rooms: 1,
             publishers: vec![1, 4],
             payload: 100,
+            pending: 2_000,
             rate: None,
             in_flight: vec![1, 16],
             heartbeat: true,
@@ -179,6 +182,7 @@ impl Options {
                 "--members" => options.members = in_range(&value("a number from 1 to 10000")?, 1, 10_000)?,
                 "--rooms" => options.rooms = in_range(&value("a number from 1 to 1000")?, 1, 1_000)?,
                 "--publishers" => options.publishers = list(&value("numbers from 1 to 99, such as 1,4")?, 1, 99)?,
+                "--pending" => options.pending = in_range(&value("bytes, up to 100000000")?, 1, 100_000_000)?,
                 "--payload" => {
                     let given = value("bytes from 10 to 60000")?;
                     options.payload = in_range(&given, payload::DIGITS, payload::BYTES_MAX)?;

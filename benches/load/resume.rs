@@ -12,9 +12,6 @@ use crate::payload;
 use crate::process::{self, Server};
 use crate::report::{Report, Verdict, grouped, line, micros_each, rounded, title};
 
-/// Events that each member misses.
-const MISSED: u32 = 20;
-const PAYLOAD: usize = 100;
 /// On their way back at a time.
 const STORM: usize = 2_000;
 /// How the undisturbed latency is measured.
@@ -31,15 +28,19 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
         return Ok(());
     }
     let count = options.connections.unwrap_or(CONNECTIONS);
+    let payload = options.payload;
+    // Events that each member misses.
+    let missed = u32::try_from(options.pending.div_ceil(payload))?;
     process::allow_descriptors(count + 1)?;
     let server = Server::under_test(options, process::PING_INTERVAL)?;
     let mut live = Fleet::open(server.address, 1, |_| Some("live".to_owned()))?;
     let mut probe = Probe::default();
     let mut fleet = Fleet::open(server.address, count, |_| Some("hall".to_owned()))?;
-    let mut members = Members { seen: vec![0; count], tokens: vec![String::new(); count], ..Members::default() };
+    let mut members =
+        Members { seen: vec![0; count], tokens: vec![String::new(); count], payload, ..Members::default() };
 
     // The first event gives everybody a token.
-    publish(&mut live, 0)?;
+    publish(&mut live, payload, 0)?;
     while members.received < count as u64 {
         fleet.turn(Some(Duration::ZERO), &mut members)?;
         probe.turn(&mut live, false)?;
@@ -48,15 +49,21 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     let pids = fleet.into_pids();
     let tokens = std::mem::take(&mut members.tokens);
     members.tokens = vec![String::new(); count];
-    (1..=MISSED).try_for_each(|sequence| publish(&mut live, sequence))?;
-    while probe.acks < MISSED + 1 {
+    for sequence in 1..=missed {
+        publish(&mut live, payload, sequence)?;
+        // A window of them, so that none waits longer than a command may.
+        while probe.acks + 32 < sequence {
+            probe.turn(&mut live, false)?;
+        }
+    }
+    while probe.acks < missed + 1 {
         probe.turn(&mut live, false)?;
     }
 
     let auth = move |at: usize| Some(format!(r#"{{"pid":"{}","offset":"{}"}}"#, pids[at], tokens[at]));
     let mut fleet = Fleet::returning(auth)?;
     let (begun, cpu) = (Instant::now(), server.cpu()?);
-    let all = (count as u64) * u64::from(MISSED + 1);
+    let all = (count as u64) * u64::from(missed + 1);
     while members.received < all {
         fleet.start_some(server.address, count, STORM)?;
         fleet.turn(Some(Duration::ZERO), &mut members)?;
@@ -69,7 +76,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     let storm = probe.latencies.take();
 
     let name = format!("resume {count}");
-    title(&name, format!("{MISSED} events of 100 bytes missed by each, all at once, {}", options.setting()));
+    title(&name, format!("{missed} events of {payload} bytes missed by each, all at once, {}", options.setting()));
     line(
         "until the last has it all",
         format!("{} s, {} resumes/s", rounded(took.as_secs_f64()), grouped(count as f64 / took.as_secs_f64())),
@@ -80,13 +87,16 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     let faults = vec![(lost, "lost"), (members.misplaced, "misplaced or twice"), (fleet.strangers(), "not recovered")];
     report.verdict(&name, &Verdict { checked: members.received, faults });
     report.figure(&name, "CPU per resume", micros_each(cpu.total(), count as u64), "µs", None);
+    if let Some(p99) = storm.p99 {
+        report.figure(&name, "publish to delivery meanwhile, p99", p99, "ms", None);
+    }
     report.figure(&name, "until the last has it all", took.as_secs_f64(), "s", None);
     Ok(())
 }
 
-fn publish(live: &mut Fleet, sequence: u32) -> Result<(), Failure> {
+fn publish(live: &mut Fleet, bytes: usize, sequence: u32) -> Result<(), Failure> {
     let mut packet = br#"429["publish","hall","ev",""#.to_vec();
-    payload::push(&mut packet, PAYLOAD, 0, sequence);
+    payload::push(&mut packet, bytes, 0, sequence);
     packet.extend_from_slice(br#""]"#);
     live.send(|outgoing| outgoing.send(0, &packet))
 }
@@ -100,11 +110,13 @@ struct Members {
     tokens: Vec<String>,
     received: u64,
     misplaced: u64,
+    /// Bytes of an event's argument.
+    payload: usize,
 }
 
 impl Workload for Members {
     fn on_packet(&mut self, at: usize, packet: &[u8], _: &mut Outgoing) -> Result<(), Failure> {
-        let delivery = packet.strip_prefix(br#"42["ev",""#).and_then(|text| payload::read(text, PAYLOAD));
+        let delivery = packet.strip_prefix(br#"42["ev",""#).and_then(|text| payload::read(text, self.payload));
         let (_, sequence, rest) = delivery.ok_or_else(|| unexpected(packet, "an event of the hall"))?;
         let token = rest.strip_prefix(br#"",""#).and_then(|rest| rest.get(..TOKEN));
         let token = token.ok_or_else(|| unexpected(packet, "a token"))?;
