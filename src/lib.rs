@@ -74,6 +74,7 @@ pub use crate::api::direct::Direct;
 pub use crate::api::error::{AckError, ConnectError, DataError, EmitError, HandlerError, RoomError};
 pub use crate::api::event::{Event, Leaving};
 pub use crate::api::namespace::{Namespace, NamespacePattern, RoomSummary};
+pub use crate::api::recovery_clients::RecoveryClients;
 pub use crate::api::room_events::{Missed, RoomEvent, RoomEvents};
 pub use crate::api::socket::Socket;
 pub use crate::ids::{Epoch, Fingerprint, IdError, Lsn, Offset, SocketId};

@@ -1,9 +1,13 @@
 //! The answer to an event that a client emitted with an ack id.
 
 use super::args::ToArgs;
-use super::error::EmitError;
+use super::error::{EmitError, EventError};
+use super::refusal::Refused;
 use super::socket::Socket;
 use crate::messages::request::Request;
+
+/// Characters of an error in an answer.
+const ERROR_CHARS_MAX: usize = 200;
 
 /// Answers one event of a client, at most once: sending consumes it. Dropped, the event stays without an answer.
 #[derive(Debug)]
@@ -19,6 +23,15 @@ impl Ack {
     /// Whether the client wants an answer.
     pub fn is_wanted(&self) -> bool {
         self.wanted.is_some()
+    }
+
+    /// Says why the event was not handled, if it wants an answer and the application wants such answers.
+    pub(crate) fn refuse(self, error: &EventError) {
+        if self.wanted.as_ref().is_some_and(|(_, socket)| socket.core().ack_errors) {
+            // The text of an error may quote what the client sent.
+            let message: String = error.to_string().chars().take(ERROR_CHARS_MAX).collect();
+            let _ = self.send(Refused::new(error.code(), message));
+        }
     }
 
     /// Sends the answer, behind everything that was emitted to this socket before. Nothing happens if none is wanted, or

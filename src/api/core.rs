@@ -7,6 +7,7 @@ use tokio::sync::{broadcast, oneshot};
 use super::args::{OutgoingArgs, ToArgs};
 use super::current;
 use super::error::EmitError;
+use super::recovery_clients::RecoveryClients;
 use super::registry::Registry;
 use crate::ids::NamespacePath;
 use crate::limits::Limits;
@@ -24,8 +25,10 @@ pub(crate) struct Core {
     pub(crate) desk: SessionLink,
     /// Whether events are numbered and bear tokens.
     pub(crate) recovery: bool,
-    /// Whether clients are recoverable only if they ask for it.
-    pub(crate) recovery_on_request: bool,
+    /// Which clients are recoverable where their namespace does not say otherwise.
+    pub(crate) recovery_clients: RecoveryClients,
+    /// Whether an event that is not handled is answered in its ack.
+    pub(crate) ack_errors: bool,
     /// The form of its packets.
     pub(crate) parser: Parser,
     /// The server's bounds.
@@ -40,7 +43,8 @@ impl Core {
     /// The core of a server whose desk is already open.
     pub(crate) fn new(
         desk: SessionLink,
-        (recovery, recovery_on_request): (bool, bool),
+        (recovery, recovery_clients): (bool, RecoveryClients),
+        ack_errors: bool,
         parser: Parser,
         limits: Limits,
         room_changes: broadcast::Sender<RoomChange>,
@@ -48,7 +52,8 @@ impl Core {
         Self {
             desk,
             recovery,
-            recovery_on_request,
+            recovery_clients,
+            ack_errors,
             parser,
             limits: limits.into(),
             registry: Registry::default(),

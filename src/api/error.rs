@@ -15,6 +15,10 @@ pub enum EmitError {
     /// The socket, or the server, is gone. Nothing was emitted; do not retry on this socket.
     #[error("socket is disconnected")]
     Disconnected,
+    /// The socket is not connected yet: connection middleware still decides about it. Nothing was emitted; emit in
+    /// [`on_connection`](crate::Namespace::on_connection), which runs before the socket's events.
+    #[error("socket is not connected yet: emit to it in on_connection, not in connection middleware")]
+    NotYetConnected,
     /// The hub is busier than its limits allow. Nothing was emitted; slow down and try again.
     #[error("hub is overloaded")]
     Overloaded,
@@ -51,6 +55,7 @@ impl From<RequestError> for EmitError {
     fn from(error: RequestError) -> Self {
         match error {
             RequestError::Disconnected => Self::Disconnected,
+            RequestError::NotYetConnected => Self::NotYetConnected,
             RequestError::Overloaded | RequestError::TooManyRooms | RequestError::ForeignRoom => Self::Overloaded,
             RequestError::Unanswered | RequestError::ClientGone => Self::Unanswered,
             RequestError::NotDurable => Self::NotDurable,
@@ -111,6 +116,12 @@ pub enum RoomError {
     /// The socket is gone.
     #[error("socket is disconnected")]
     Disconnected,
+    /// The socket is not connected yet: connection middleware still decides about it. Join in
+    /// [`on_connection`](crate::Namespace::on_connection), which runs before the socket's events.
+    #[error(
+        "socket is not connected yet: join, leave and ask for rooms in on_connection, not in connection middleware"
+    )]
+    NotYetConnected,
     /// The hub is busier than its limits allow; try again later.
     #[error("hub is overloaded")]
     Overloaded,
@@ -132,10 +143,32 @@ impl From<RequestError> for RoomError {
     fn from(error: RequestError) -> Self {
         match error {
             RequestError::Disconnected | RequestError::ClientGone => Self::Disconnected,
+            RequestError::NotYetConnected => Self::NotYetConnected,
             RequestError::Overloaded | RequestError::NotDurable | RequestError::TooLarge => Self::Overloaded,
             RequestError::Unanswered => Self::Unanswered,
             RequestError::TooManyRooms => Self::TooManyRooms,
             RequestError::ForeignRoom => Self::ForeignRoom,
+        }
+    }
+}
+
+/// Why no handler ran for an event of a client.
+#[derive(Debug, Error)]
+pub(crate) enum EventError {
+    /// None is registered.
+    #[error("event has no handler")]
+    NoHandler,
+    /// They are not of the handler's type.
+    #[error("arguments do not fit: {0}")]
+    Arguments(serde_json::Error),
+}
+
+impl EventError {
+    /// The code of the answer.
+    pub(crate) const fn code(&self) -> &'static str {
+        match self {
+            Self::NoHandler => "unknown_event",
+            Self::Arguments(_) => "bad_request",
         }
     }
 }

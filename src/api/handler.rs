@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::args::FromArgs;
-use super::error::{ConnectError, HandlerError};
+use super::error::{ConnectError, EventError, HandlerError};
 use super::event::{Event, Leaving};
+use super::recovery_clients::RecoveryClients;
 use super::socket::Socket;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
@@ -62,8 +63,8 @@ impl EventHandler {
 /// Everything registered in one place: for a namespace, for a pattern of namespaces, or for one socket.
 #[derive(Clone, Default)]
 pub(crate) struct Handlers {
-    /// Whether clients are recoverable only if they ask for it.
-    pub(crate) recovery_on_request: bool,
+    /// Which clients are recoverable, if that is not as for the whole server.
+    pub(crate) recovery_clients: Option<RecoveryClients>,
     pub(crate) admissions: Vec<Admission>,
     pub(crate) filters: Vec<Filter>,
     pub(crate) incoming: Vec<Observer>,
@@ -125,9 +126,9 @@ impl Layers {
         self.both(|handlers| &handlers.outgoing).next().is_some()
     }
 
-    /// Whether clients are recoverable only if they ask for it.
-    pub(crate) fn recovery_on_request(&self) -> bool {
-        self.namespace.recovery_on_request
+    /// Which clients are recoverable, if that is not as for the whole server.
+    pub(crate) fn recovery_clients(&self) -> Option<RecoveryClients> {
+        self.namespace.recovery_clients
     }
 
     /// Whether a socket must pass something before it is connected.
@@ -169,7 +170,10 @@ impl Layers {
         }
         match self.event(&event.name).cloned() {
             Some(handler) => handler(socket, event).await,
-            None => Ok(()),
+            None => {
+                event.ack.refuse(&EventError::NoHandler);
+                Err(EventError::NoHandler.into())
+            }
         }
     }
 
@@ -188,7 +192,11 @@ where
 {
     Arc::new(move |socket, event: Event<Args>| match T::from_args(event.data) {
         Ok(data) => Box::pin(handler(socket, Event::new(event.name, data, event.ack))),
-        Err(error) => Box::pin(std::future::ready(Err(error.into()))),
+        Err(error) => {
+            let error = EventError::Arguments(error);
+            event.ack.refuse(&error);
+            Box::pin(std::future::ready(Err(error.into())))
+        }
     })
 }
 
@@ -327,11 +335,10 @@ macro_rules! connection_registration {
             $self
         }
 
-        /// Makes recovery something that clients ask for, with `auth: { recovery: true }` or `?recovery=1`: to those who do not, events
-        /// look as they do without recovery. For namespaces of clients that take an offset token at the end of an event's
-        /// arguments for one of them, as handlers with a fixed number of arguments do in most languages but JavaScript.
-        pub fn recovery_on_request($self: $receiver) -> $output {
-            $self.register(|handlers| handlers.recovery_on_request = true);
+        /// Sets which clients are recoverable here, in the place of what [`Recovery::clients`](crate::Recovery::clients) says for the whole
+        /// server.
+        pub fn recovery_clients($self: $receiver, clients: RecoveryClients) -> $output {
+            $self.register(move |handlers| handlers.recovery_clients = Some(clients));
             $self
         }
 

@@ -13,6 +13,7 @@ pub(crate) mod event;
 pub(crate) mod handler;
 pub(crate) mod namespace;
 pub(crate) mod operators;
+pub(crate) mod recovery_clients;
 pub(crate) mod refusal;
 pub(crate) mod registry;
 pub(crate) mod room_events;

@@ -12,6 +12,7 @@ use super::handler::{
     Admission, EventHandler, Filter, Handlers, Observer, connection_registration, erase, erase_event, registration,
 };
 use super::operators::emitter;
+use super::recovery_clients::RecoveryClients;
 use super::registry::Matches;
 use super::room_events::RoomEvents;
 use super::socket::Socket;

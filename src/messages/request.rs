@@ -22,6 +22,9 @@ pub enum RequestError {
     /// The socket is gone; nothing was done.
     #[error("socket is disconnected")]
     Disconnected,
+    /// The socket is not connected yet; nothing was done.
+    #[error("socket is not connected yet")]
+    NotYetConnected,
     /// No credit before the deadline, or too many requests waiting; nothing was done. Try again later.
     #[error("hub is overloaded")]
     Overloaded,

@@ -13,6 +13,7 @@ use super::Server;
 use super::http_permits::HttpPermits;
 use crate::api::core::Core;
 use crate::api::namespace::Namespace;
+use crate::api::recovery_clients::RecoveryClients;
 use crate::hub::history::History;
 use crate::hub::{Hub, HubAddress, Stores};
 use crate::ids::{Epoch, Lsn, NamespacePath};
@@ -40,14 +41,15 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whether, and where, events are kept for clients that come back.
 ///
-/// With recovery on, every event without ack id bears an offset token as its last argument, and CONNECT replies a `pid`; a client
+/// With recovery on, every event without ack id bears an offset token as its last argument, and CONNECT replies a `pid`, for
+/// clients that are recoverable (see [`RecoveryClients`]); a client
 /// of `socket.io-client` 4.6 or later that loses its connection comes back with both, within [`Limits::recovery_window`], and is
 /// the socket that it was, with its id, rooms and data, and with every event that it missed, volatile ones excepted. Where one of those
 /// cannot be had any more, it is a new socket and its `recovered` is false.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recovery {
     kept: Kept,
-    on_request: bool,
+    clients: RecoveryClients,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -61,13 +63,13 @@ enum Kept {
 impl Recovery {
     /// Nothing is numbered, events bear no token.
     pub const fn off() -> Self {
-        Self { kept: Kept::Nowhere, on_request: false }
+        Self { kept: Kept::Nowhere, clients: RecoveryClients::Auto }
     }
 
     /// Events are numbered and kept in memory, bounded by [`Limits::journal_records_max`] and
     /// [`Limits::journal_bytes_max`]; gone with the process.
     pub const fn memory() -> Self {
-        Self { kept: Kept::Memory, on_request: false }
+        Self { kept: Kept::Memory, clients: RecoveryClients::Auto }
     }
 
     /// Events are numbered and kept in files of this folder, which is made if it is not there, bounded by
@@ -77,14 +79,13 @@ impl Recovery {
     /// machine has lost power nobody can say what is missing, so what was kept is discarded, and all clients are told. One
     /// server at a time may use the folder.
     pub fn disk(folder: impl Into<PathBuf>) -> Self {
-        Self { kept: Kept::Folder(folder.into()), on_request: false }
+        Self { kept: Kept::Folder(folder.into()), clients: RecoveryClients::Auto }
     }
 
-    /// The same for clients that ask for it alone, with `auth: { recovery: true }` or `?recovery=1`. To all others events look as
-    /// they do without recovery.
+    /// Which clients are recoverable; [`RecoveryClients::Auto`] by default. To all others events look as they do without recovery.
     #[must_use]
-    pub fn on_request(mut self) -> Self {
-        self.on_request = true;
+    pub fn clients(mut self, clients: RecoveryClients) -> Self {
+        self.clients = clients;
         self
     }
 }
@@ -136,6 +137,7 @@ pub struct Builder {
     recovery: Recovery,
     parser: Parser,
     limits: Limits,
+    ack_errors: bool,
     door: Door,
     trusted_proxies: Vec<String>,
     allowed_hosts: Option<Vec<String>>,
@@ -148,6 +150,7 @@ impl Default for Builder {
             recovery: Recovery::off(),
             parser: Parser::default(),
             limits: Limits::default(),
+            ack_errors: false,
             door: Door::default(),
             trusted_proxies: Vec::new(),
             allowed_hosts: None,
@@ -174,6 +177,15 @@ impl Builder {
     #[must_use]
     pub fn parser(mut self, parser: Parser) -> Self {
         self.parser = parser;
+        self
+    }
+
+    /// Whether an event that wants an ack is answered where it has no handler, or its arguments are not of the handler's type: with
+    /// `{"error":{"code","message"}}`, where `code` is `unknown_event` or `bad_request`. By default it is not, as with Node; the log
+    /// names event and reason in either case.
+    #[must_use]
+    pub fn ack_errors(mut self, ack_errors: bool) -> Self {
+        self.ack_errors = ack_errors;
         self
     }
 
@@ -264,20 +276,20 @@ impl Builder {
         if !self.path.starts_with('/') || self.path.ends_with('/') {
             return Err(BuildError::Path(self.path));
         }
-        let Self { path, recovery, parser, limits, mut door, trusted_proxies, allowed_hosts } = self;
+        let Self { path, recovery, parser, limits, ack_errors, mut door, trusted_proxies, allowed_hosts } = self;
         let limits = limits.bounded();
         door.cors.as_ref().map_or(Ok(()), Cors::check)?;
         door.cookie.as_ref().map_or(Ok(()), Cookie::check)?;
         door.proxies = Proxies::parse(trusted_proxies).map_err(BuildError::Proxy)?;
         door.hosts = allowed_hosts.map(Hosts::parse).transpose().map_err(BuildError::Host)?;
-        let recoverable = (recovery.kept != Kept::Nowhere, recovery.on_request);
+        let recoverable = (recovery.kept != Kept::Nowhere, recovery.clients);
         let metrics = Arc::<Metrics>::default();
         let (room_changes, _) = broadcast::channel(limits.room_events_max.max(1));
         let hub = start_hub(&limits, &recovery.kept, metrics.clone(), room_changes.clone())?;
         let workers = Arc::new(Workers::new(hub.commands.clone(), limits.clone(), metrics.clone()));
         let desk = open_desk(&hub, &workers, &limits, &metrics)?;
         let http_permits = HttpPermits::new(limits.http_connections_max, limits.http_reserve);
-        let core = Arc::new(Core::new(desk, recoverable, parser, limits, room_changes));
+        let core = Arc::new(Core::new(desk, recoverable, ack_errors, parser, limits, room_changes));
         let root = Namespace::new(core.clone(), NamespacePath::root());
         let services = Services { core, directory: Arc::new(Directory::default()) };
         let accepting = Arc::new(AtomicBool::new(true));

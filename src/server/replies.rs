@@ -26,7 +26,7 @@ impl From<RoomError> for Failure {
         let code = match error {
             RoomError::Name(_) | RoomError::ForeignRoom => "bad_room",
             RoomError::TooManyRooms => "too_many_rooms",
-            RoomError::Disconnected => "disconnected",
+            RoomError::Disconnected | RoomError::NotYetConnected => "disconnected",
             RoomError::Overloaded | RoomError::Unanswered => "overloaded",
         };
         Self { code, message: error.to_string() }
@@ -41,7 +41,7 @@ impl From<EmitError> for Failure {
             | EmitError::Data(_)
             | EmitError::TooManyAttachments { .. }
             | EmitError::TooLarge => "bad_event",
-            EmitError::Disconnected => "disconnected",
+            EmitError::Disconnected | EmitError::NotYetConnected => "disconnected",
             EmitError::Overloaded => "overloaded",
             EmitError::Unanswered => "indeterminate",
             EmitError::NotDurable => "not_durable",

@@ -85,9 +85,11 @@ impl Session {
             Some("1" | "true") => Some(true),
             _ => None,
         });
-        let by_default = !self.core.recovery_on_request && !layers.recovery_on_request();
+        let clients = layers.recovery_clients().unwrap_or(self.core.recovery_clients);
         // Who comes back with an id of ours has not declined before.
-        if !self.core.recovery || !asked.unwrap_or(by_default || claim != Claimed::Nothing) {
+        if !self.core.recovery
+            || !asked.unwrap_or_else(|| claim != Claimed::Nothing || clients.includes(&self.handshake))
+        {
             return Claiming::Declined;
         }
         match claim {

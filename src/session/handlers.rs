@@ -15,7 +15,7 @@ use super::admission::refusal_packet;
 use super::{Presence, Session};
 use crate::api::ack::Ack;
 use crate::api::current::InSession;
-use crate::api::error::{ConnectError, HandlerError};
+use crate::api::error::{ConnectError, EventError, HandlerError};
 use crate::api::event::{Event, Leaving};
 use crate::api::handler::{Handler, Running};
 use crate::ids::{RoomName, SessionId, SocketId};
@@ -146,7 +146,12 @@ impl Session {
             return self.run(socket.id(), name, move || Box::pin(layers.run(socket, event)));
         }
         let Some(handler) = presence.layers.event(&name).cloned() else {
-            return log::debug!("event without handler sid={:?} event={name:?}", self.registration.id);
+            event.ack.refuse(&EventError::NoHandler);
+            if let Some(skipped) = self.registration.worker.complaints().event_unhandled.is_due(Instant::now()) {
+                let (session, name) = (self.registration.id, excerpt(&name));
+                log::warn!("event has no handler sid={session:?} event={name:?} skipped={skipped}");
+            }
+            return;
         };
         self.run(socket.id(), name, move || handler(socket, event));
     }
@@ -304,6 +309,7 @@ impl Supervisor {
                 if error.is_of_a_client_that_left() {
                     log::debug!("handler failed, its client has left sid={session:?} handler={name:?} error={error}");
                 } else if let Some(skipped) = worker.complaints().handler_failed.is_due(Instant::now()) {
+                    let (name, error) = (excerpt(name), excerpt(&error.to_string()));
                     log::warn!("handler failed sid={session:?} handler={name:?} skipped={skipped} error={error}");
                 }
             }
@@ -314,6 +320,11 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// The beginning of a text that a client chose, or that quotes one, for the log.
+fn excerpt(text: &str) -> String {
+    text.chars().take(200).collect()
 }
 
 struct Panicked;

@@ -8,7 +8,7 @@ use super::{Call, Session};
 use crate::api::error::ConnectError;
 use crate::ids::SocketId;
 use crate::messages::hub::{AckWanted, Broadcast, Grade, HubCommand, OwnPacket};
-use crate::messages::request::{Done, Receipt, Registration, Request, RequestError, answer};
+use crate::messages::request::{Done, Listing, Receipt, Registration, Request, RequestError, answer};
 use crate::protocol::draft::{Draft, disconnect};
 use crate::protocol::reason::DisconnectReason;
 use crate::state::rooms::Target;
@@ -38,6 +38,9 @@ impl Session {
             Request::Fetch { namespace, target, answer } => {
                 desk::fetch(&mut self.gate, now, namespace, target, answer);
             }
+            Request::List { listing: Listing::OfSocket(socket), answer: asker } if self.is_yet_to_connect(socket) => {
+                answer(asker, Err(RequestError::NotYetConnected));
+            }
             Request::List { listing, answer } => desk::list(&mut self.gate, now, listing, answer),
             request => self.on_socket_request(request, now),
         }
@@ -58,6 +61,18 @@ impl Session {
     /// Requests that name one of the session's sockets. One that is gone drops the request, which tells its sender.
     fn on_socket_request(&mut self, request: Request, now: Instant) {
         match request {
+            Request::Direct { socket, done, .. } if self.is_yet_to_connect(socket) => {
+                done.fail(RequestError::NotYetConnected);
+            }
+            Request::Call { socket, answer: asker, .. } if self.is_yet_to_connect(socket) => {
+                answer(asker, Err(RequestError::NotYetConnected));
+            }
+            Request::Join { socket, done, .. } if self.is_yet_to_connect(socket) => {
+                answer(done, Err(RequestError::NotYetConnected));
+            }
+            Request::Leave { socket, done, .. } if self.is_yet_to_connect(socket) => {
+                answer(done, Err(RequestError::NotYetConnected));
+            }
             Request::Direct { socket, draft, grade, done } if self.has(socket) => {
                 self.emit_direct(socket, draft, grade, done, now);
             }
@@ -103,6 +118,11 @@ impl Session {
         if presence.layers.observes_outgoing() {
             self.registration.worker.observe(self.registration.slot);
         }
+    }
+
+    /// Whether connection middleware runs for the socket, or the hub has not answered its CONNECT.
+    fn is_yet_to_connect(&self, socket: SocketId) -> bool {
+        !self.has(socket) && self.presence(socket).is_some()
     }
 
     /// Whether the socket can be emitted to: its client has, or is about to get, the CONNECT reply.

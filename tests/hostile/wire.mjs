@@ -98,7 +98,7 @@ export class Client {
   async #handshake(port, from, headers, ms) {
     this.#socket = await dial(port, { from });
     this.#socket.on("close", () => this.#close());
-    const lines = Object.entries({ Host: `127.0.0.1:${port}`, ...headers }).map(([name, value]) => `${name}: ${value}\r\n`);
+    const lines = Object.entries({ Host: `127.0.0.1:${port}`, "User-Agent": "node-XMLHttpRequest", ...headers }).map(([name, value]) => `${name}: ${value}\r\n`);
     this.#socket.write(
       "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
         `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n${lines.join("")}\r\n`,

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::value::{Field, Form, Value};
 use super::{Config, RecoveryMode};
+use crate::api::recovery_clients::RecoveryClients;
 use crate::ids::NamespacePath;
 use crate::protocol::socketio::Parser;
 use crate::transport::cookie::{Cookie, SameSite};
@@ -109,6 +110,8 @@ pub(super) const KEYS: &[Key] = keys! {
         "Folder of what is kept with recovery = \"disk\"; made if it is not there. One hub at a time may use it.";
     BASICS recovery_window = limits.recovery_window, DURATION,
         "For a client whose connection broke to come back and get what it missed.";
+    BASICS recovery_clients = recovery_clients, Form::Text { expected: "\"auto\", \"all\" or \"ask\"", check: |text| RecoveryClients::named(text).is_some() },
+        "Which clients are recoverable, and get an offset token as the last argument of events: \"auto\", those recognised as JavaScript's (browsers, Node), and those that ask with auth: {recovery: true} or ?recovery=1; \"all\" that do not decline with false or 0; \"ask\", only those that ask.";
     BASICS parser = parser, Form::Text { expected: "\"json\" or \"msgpack\"", check: |text| Parser::named(text).is_some() },
         "How packets travel, for all clients: as \"json\", or as \"msgpack\", for clients with socket.io-msgpack-parser, which the demo page is not.";
     BASICS log_level = log_level, Form::Text { expected: "error, warn, info, debug, trace, off, or a filter such as \"stentor=debug\"", check: is_log_filter },
@@ -214,8 +217,6 @@ pub(super) const KEYS: &[Key] = keys! {
         "What may wait to be written by one worker before publishers are slowed down.";
     PRESSURE mailbox_batches = limits.mailbox_batches, count("batches"),
         "Batches that may wait between two threads.";
-    PRESSURE recovery_on_request = recovery_on_request, Form::Switch,
-        "Whether clients can be recovered only if they ask for it, with auth: {recovery: true} or ?recovery=1. Events of the others bear no offset token as last argument.";
     PRESSURE recovery_sessions_max = limits.recovery_sessions_max, count("sessions"),
         "Clients that can be recovered, connected ones included.";
     PRESSURE recovery_left_rooms_max = limits.recovery_left_rooms_max, count("rooms"),

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Builder, Recovery, Server};
+use crate::api::recovery_clients::RecoveryClients;
 use crate::limits::Limits;
 use crate::protocol::socketio::Parser;
 use crate::transport::cookie::{Cookie, SameSite};
@@ -88,8 +89,8 @@ pub struct Config {
     pub recovery: RecoveryMode,
     /// Folder of what is kept on disk.
     pub data_dir: PathBuf,
-    /// Whether clients are recoverable only if they ask for it.
-    pub recovery_on_request: bool,
+    /// Which clients are recoverable.
+    pub recovery_clients: RecoveryClients,
     /// How packets travel.
     pub parser: Parser,
     /// What is logged.
@@ -127,7 +128,7 @@ impl Default for Config {
             namespaces: Vec::new(),
             recovery: RecoveryMode::Disk,
             data_dir: "stentor-data".into(),
-            recovery_on_request: false,
+            recovery_clients: RecoveryClients::Auto,
             parser: Parser::Json,
             log_level: "info".into(),
             api_key: None,
@@ -154,7 +155,7 @@ impl Config {
             RecoveryMode::Memory => Recovery::memory(),
             RecoveryMode::Disk => Recovery::disk(&self.data_dir),
         };
-        let recovery = if self.recovery_on_request { recovery.on_request() } else { recovery };
+        let recovery = recovery.clients(self.recovery_clients);
         let builder = Server::builder().path(&self.path).recovery(recovery).parser(self.parser).limits(limits);
         let mut builder = builder.trusted_proxies(self.trusted_proxies.clone());
         if let Some(name) = &self.cookie {

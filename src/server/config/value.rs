@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{RecoveryMode, Secret};
+use crate::api::recovery_clients::RecoveryClients;
 use crate::limits::DURATION_MAX;
 use crate::protocol::socketio::Parser;
 
@@ -174,6 +175,7 @@ field! {
     String: Value::Text(text) => Some(text), text => Value::Text(text.clone());
     IpAddr: Value::Text(text) => text.parse().ok(), address => Value::Text(address.to_string());
     RecoveryMode: Value::Text(text) => RecoveryMode::parse(&text), mode => Value::Text(mode.as_str().into());
+    RecoveryClients: Value::Text(text) => RecoveryClients::named(&text), clients => Value::Text(clients.name().into());
     Parser: Value::Text(text) => Parser::named(&text), parser => Value::Text(parser.name().into());
     Option<Secret>: Value::Text(text) => Some(Some(Secret::new(text))),
         secret => secret.as_ref().map_or(Value::None, |_| Value::Text("********".into()));

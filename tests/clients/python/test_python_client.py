@@ -1,6 +1,6 @@
-"""The stock Python client against the real binary, on every transport: with recovery off, and on where the client declines it.
+"""The stock Python client against the real binary, on every transport: with recovery off, and on, where it says nothing about it or declines.
 
-It declines because handlers of python-socketio have a fixed arity, and the offset token would be one more argument.
+Handlers of python-socketio have a fixed arity, so that an offset token would be one argument too many.
 Nothing sleeps for a fixed time: every wait has a deadline and names the fact that did not come.
 
 Two habits of this client (python-socketio 5.18, python-engineio 4.15) shape what can be asserted. It handles each incoming
@@ -56,11 +56,17 @@ class Hub:
         self.url = f"http://127.0.0.1:{self.port}"
         self.output = tempfile.TemporaryFile()
         self.data = tempfile.TemporaryDirectory()
-        self.process = subprocess.Popen(
-            [BINARY, "serve", "--port", str(self.port), "--recovery", recovery, "--data-dir", self.data.name + "/kept"] + HEARTBEAT,
-            stdout=self.output,
-            stderr=subprocess.STDOUT,
-        )
+        self.flags = ["--port", str(self.port), "--recovery", recovery, "--data-dir", self.data.name + "/kept"] + HEARTBEAT
+        self.start()
+
+    def restart(self):
+        """Kills the process and starts another one in its place."""
+        self.process.kill()
+        self.process.wait()
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen([BINARY, "serve"] + self.flags, stdout=self.output, stderr=subprocess.STDOUT)
         try:
             eventually(f"listener on port {self.port}", self._accepts, START_S)
         except AssertionError as error:
@@ -184,6 +190,37 @@ class OverPolling(OnEveryTransport, unittest.TestCase):
 
 class AfterAnUpgrade(OnEveryTransport, unittest.TestCase):
     transports = ["polling", "websocket"]
+
+
+class Returning:
+    """With recovery on, and nothing said about it: fixed arity holds, also after the connection was lost."""
+
+    def test_handlers_of_fixed_arity_run_after_a_reconnection(self):
+        heard, connected = queue.Queue(), queue.Queue()
+        client = socketio.Client(request_timeout=FACT_S, reconnection_delay=0.1, reconnection_delay_max=0.5)
+        self.addCleanup(client.disconnect)
+        client.on("connect", lambda: connected.put(True))
+        client.on("news", lambda text: heard.put(text))
+        client.connect(self.hub.url, transports=self.transports, wait_timeout=FACT_S)
+        for text in ("before", "after"):
+            connected.get(timeout=GONE_S)
+            self.ask(client, "join", "returning")
+            self.ask(client, "publish", "returning", "news", text)
+            self.assertEqual(heard.get(timeout=FACT_S), text)
+            if text == "before":
+                self.hub.restart()
+
+
+class OverWebsocketUndeclared(Returning, OverWebsocket):
+    recovery = "disk"
+
+
+class OverPollingUndeclared(Returning, OverPolling):
+    recovery = "disk"
+
+
+class AfterAnUpgradeUndeclared(Returning, AfterAnUpgrade):
+    recovery = "disk"
 
 
 class OverWebsocketDeclining(OverWebsocket):

@@ -320,3 +320,29 @@ fn a_socket_that_is_put_out_while_the_hub_connects_it_is_nowhere() {
     });
     hub.wait_for_sessions(0);
 }
+
+// It said "socket is disconnected".
+#[test]
+fn what_is_too_early_in_middleware_says_where_it_belongs() {
+    let hub = Hub::start(
+        |builder| builder.recovery(stentor::Recovery::memory()),
+        |io| {
+            io.of("/").with(|socket| async move {
+                let early = [
+                    socket.join("a").await.unwrap_err().to_string(),
+                    socket.leave("a").await.unwrap_err().to_string(),
+                    socket.rooms().await.unwrap_err().to_string(),
+                    socket.emit("e", ()).await.unwrap_err().to_string(),
+                    socket.volatile().emit("e", ()).await.unwrap_err().to_string(),
+                    socket.emit_with_ack::<(), _>("e", ()).await.unwrap_err().to_string(),
+                ];
+                let says = early.iter().all(|text| text.contains("on_connection, not in connection middleware"));
+                socket.set_data(early).map_err(|_| ConnectError::new("no data"))?;
+                if says { Ok(()) } else { Err(ConnectError::new(format!("{:?}", socket.data::<Vec<String>>()))) }
+            });
+        },
+    );
+    on_every_transport(|transport| {
+        hub.join(transport).echoes();
+    });
+}

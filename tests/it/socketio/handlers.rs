@@ -498,3 +498,39 @@ fn what_more_handlers_than_may_run_ask_for_at_once_does_not_crowd_out_others() {
         client.expect(&format!("43{ECHOES}[null]"));
     });
 }
+
+#[test]
+fn an_event_that_is_not_handled_is_answered_when_the_application_says_so() {
+    for ack_errors in [true, false] {
+        let hub = Hub::start(
+            |builder| builder.ack_errors(ack_errors),
+            |io| {
+                io.of("/").on("number", |_, event: Event<u8>| async move {
+                    event.ack.send(event.data)?;
+                    Ok(())
+                });
+                // Where events take the long way, past middleware.
+                io.of("/long").with_events(|_, event| async move { Ok(Some(event)) });
+            },
+        );
+        on_every_transport(|transport| {
+            let mut client = hub.join(transport);
+            client.connect("/long,");
+            client.send(r#"421["number","seven"]"#);
+            client.send(r#"422["nobody"]"#);
+            client.send(r#"42/long,3["nobody"]"#);
+            client.send(r#"42["nobody"]"#);
+            if ack_errors {
+                let answer = client.recv_text();
+                let expected =
+                    r#"431[{"error":{"code":"bad_request","message":"arguments do not fit: invalid type: string"#;
+                assert!(answer.starts_with(expected), "{answer}");
+                let unknown = r#"[{"error":{"code":"unknown_event","message":"event has no handler"}}]"#;
+                client.expect(&format!("432{unknown}"));
+                client.expect(&format!("43/long,3{unknown}"));
+            }
+            client.send(r#"424["number",7]"#);
+            client.expect("434[7]");
+        });
+    }
+}

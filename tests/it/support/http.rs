@@ -91,7 +91,11 @@ impl Http {
 
     /// Sends a request's head. Without a length, the caller names the transfer encoding, or there is no body.
     pub(crate) fn begin(&mut self, method: &str, target: &str, headers: &[(&str, &str)], length: Option<usize>) {
+        // As the stock client in Node, which is recoverable by default.
         let mut head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n");
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("user-agent")) {
+            head += "User-Agent: node-XMLHttpRequest\r\n";
+        }
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
         }
