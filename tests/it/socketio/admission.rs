@@ -162,8 +162,8 @@ fn a_socket_in_middleware_can_neither_join_nor_be_emitted_to() {
             io.of("/").with(move |socket| {
                 let tell = tell.clone();
                 async move {
-                    let joined = matches!(socket.join("room").await, Err(RoomError::Disconnected));
-                    let emitted = matches!(socket.emit("early", ()).await, Err(EmitError::Disconnected));
+                    let joined = matches!(socket.join("room").await, Err(RoomError::NotYetConnected));
+                    let emitted = matches!(socket.emit("early", ()).await, Err(EmitError::NotYetConnected));
                     tell.say(format!("{joined} {emitted}"));
                     Ok(())
                 }
