@@ -160,6 +160,7 @@ export const NONE = Object.fromEntries(
     "old_offset",
     "ack_missed",
     "trimmed",
+    "nothing_to_recover",
   ].map((verdict) => [verdict, 0]),
 );
 
