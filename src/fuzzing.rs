@@ -15,7 +15,7 @@ use crate::protocol::socketio::packet::{Args, Packet};
 use crate::protocol::socketio::text::{Decoded, decode};
 use crate::protocol::socketio::{Parser, msgpack as msgpack_packet};
 use crate::transport::admission::{Route, route};
-use crate::transport::websocket::frames::{End, FrameReader};
+use crate::transport::websocket::frames::{End, FrameReader, MessageBounds};
 
 /// Between a text and its attachments in an input: a byte that text does not have.
 const CUT: u8 = 0xff;
@@ -160,7 +160,7 @@ struct Conversation {
 }
 
 fn read_frames<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Conversation {
-    let mut reader = FrameReader::new(BytesMut::new(), 1_000, 4);
+    let mut reader = FrameReader::new(BytesMut::new(), MessageBounds::of_each(1_000, 4));
     let mut heard = Conversation::default();
     for chunk in chunks {
         let decoded = reader.read(chunk);

@@ -10,6 +10,12 @@ use std::time::Duration;
 /// these: of ping interval and ping timeout.
 pub(crate) const DURATION_MAX: Duration = Duration::from_secs(12 * 24 * 60 * 60);
 
+/// What an idle session takes with recovery, as `make load` finds it, and as much again for what it has said.
+const SESSION_BYTES: usize = 5 << 10;
+
+/// What actix-http takes for each connection.
+const HTTP_CONNECTION_BYTES: usize = 20 << 10;
+
 /// The bounds and deadlines of one server. Defaults equal Socket.IO's where it has one.
 ///
 /// Durations above twelve days are taken as twelve days, so [`Duration::MAX`] may stand for "never".
@@ -25,11 +31,33 @@ pub struct Limits {
     pub upgrade_timeout: Duration,
     /// Between the noops that free a pending poll while a candidate is probed. Default 100 ms, Socket.IO's.
     pub upgrade_noop_interval: Duration,
+    /// For a client to take anything of what waits for it; then its session ends, though it may answer pings. Default `None`:
+    /// ping interval and ping timeout together, as for one that answers none. Looked at with each ping, so up to a ping interval
+    /// late.
+    pub stall_timeout: Option<Duration>,
+    /// From the first byte of a websocket message to its last; then the connection is closed. Default 30 s, as for the body of
+    /// a POST.
+    pub message_timeout: Duration,
     /// From a binary packet's header to its last attachment; then "parse error". Default 10 s: attachments follow at once.
     pub attachments_timeout: Duration,
     /// For a closing connection to take its last bytes; then it is reset. Default 1 s: a healthy peer needs milliseconds.
     pub close_linger: Duration,
 
+    /// Bytes of memory that all clients together may make the server take; the budgets below and, where they are higher,
+    /// `sessions_max`, `http_connections_max` and `journal_bytes_max` follow from it. Default `None`: half of the memory that
+    /// this process may have (of the machine, of its cgroup, or its address space, whichever is smallest).
+    pub memory_bytes_max: Option<usize>,
+    /// Bytes that may wait in all outboxes whose clients take nothing at present. Above half of it an outbox holds little of
+    /// what the journal has as well; above it the largest outboxes are emptied and their sessions end. Default `None`: a quarter
+    /// of the memory. A packet that waits for many clients counts for each.
+    pub outboxes_bytes_max: Option<usize>,
+    /// Bytes that all clients have sent and the application has not taken: messages and bodies that are not complete, events
+    /// held, commands that wait, acks collected, credentials. Past it who sends more is refused; who holds more than 64 KiB is
+    /// from three quarters on. Default `None`: an eighth of the memory.
+    pub incoming_bytes_max: Option<usize>,
+    /// Bytes of all rooms, names and memberships; past it joins fail with `Overloaded`, for a socket in more than 32 rooms from
+    /// three quarters on. Default `None`: an eighth of the memory.
+    pub rooms_bytes_max: Option<usize>,
     /// Sessions at a time, over all transports; further handshakes get 503. Default 1 000 000: more than one process can
     /// have sockets for, so that memory is what counts; set it to what the machine has room for (about 3 KiB each, and the kernel's socket).
     pub sessions_max: usize,
@@ -104,8 +132,11 @@ pub struct Limits {
     pub publish_rooms_max: usize,
     /// Rooms or sockets in one answer of the HTTP API. Default 1 000; the next page has the others.
     pub page_entries_max: usize,
-    /// Rooms one socket may be in. Default 65 536: bounded, and above what a legitimate client was seen to use.
+    /// Rooms one socket may be in. Default 1 024: each costs up to 0.5 KiB, written again as the journal turns; other hubs allow
+    /// 100 to 1 000.
     pub rooms_per_socket_max: usize,
+    /// Bytes of the names of those rooms. Default 64 KiB: 64 for each of 1 024.
+    pub room_bytes_per_socket_max: usize,
 
     /// Bytes that may wait in one session's outbox, packet overhead included; past it the session is closed.
     /// Default 4 MiB: half a second of a full worker; a reader that is further behind is not keeping up.
@@ -197,11 +228,30 @@ impl Limits {
         for duration in self.durations() {
             *duration = (*duration).min(DURATION_MAX);
         }
+        self.stall_timeout = self.stall_timeout.map(|timeout| timeout.min(DURATION_MAX));
         self
     }
 
-    fn durations(&mut self) -> [&mut Duration; 19] {
+    /// The same with every bound that is a share of memory filled in, for a process that may have `available` bytes.
+    pub(crate) fn within(mut self, available: usize) -> Self {
+        let memory = *self.memory_bytes_max.get_or_insert(available / 2);
+        self.outboxes_bytes_max.get_or_insert(memory / 4);
+        self.incoming_bytes_max.get_or_insert(memory / 8);
+        self.rooms_bytes_max.get_or_insert(memory / 8);
+        self.sessions_max = self.sessions_max.min((memory / 2 / SESSION_BYTES).max(1));
+        self.http_connections_max = self.http_connections_max.min((memory / 8 / HTTP_CONNECTION_BYTES).max(1));
+        self.journal_bytes_max = self.journal_bytes_max.min(memory / 8);
+        self
+    }
+
+    /// For a client to take anything of what waits for it.
+    pub(crate) fn stalls_after(&self) -> Duration {
+        self.stall_timeout.unwrap_or(self.ping_interval + self.ping_timeout)
+    }
+
+    fn durations(&mut self) -> [&mut Duration; 20] {
         [
+            &mut self.message_timeout,
             &mut self.ping_interval,
             &mut self.ping_timeout,
             &mut self.connect_timeout,
@@ -233,8 +283,14 @@ impl Default for Limits {
             connect_timeout: Duration::from_secs(45),
             upgrade_timeout: Duration::from_secs(10),
             upgrade_noop_interval: Duration::from_millis(100),
+            stall_timeout: None,
+            message_timeout: Duration::from_secs(30),
             attachments_timeout: Duration::from_secs(10),
             close_linger: Duration::from_secs(1),
+            memory_bytes_max: None,
+            outboxes_bytes_max: None,
+            incoming_bytes_max: None,
+            rooms_bytes_max: None,
             sessions_max: 1_000_000,
             sessions_per_address_max: None,
             events_per_second: None,
@@ -263,7 +319,8 @@ impl Default for Limits {
             publish_batch_max: 1_000,
             publish_rooms_max: 1_024,
             page_entries_max: 1_000,
-            rooms_per_socket_max: 65_536,
+            rooms_per_socket_max: 1_024,
+            room_bytes_per_socket_max: 64 << 10,
             outbox_bytes_max: 4 << 20,
             send_buffer_bytes: 256 << 10,
             pump_bytes_max: 64 << 10,
@@ -312,7 +369,27 @@ mod tests {
         let mut limits = Limits::default();
         assert_eq!(limits.durations().len(), fields.count());
         limits.durations().into_iter().for_each(|duration| *duration = Duration::MAX);
-        assert_eq!(limits.bounded().durations().map(|duration| *duration), [DURATION_MAX; 19]);
+        assert_eq!(limits.bounded().durations().map(|duration| *duration), [DURATION_MAX; 20]);
         assert_eq!(Limits::default().bounded(), Limits::default());
+    }
+
+    #[test]
+    fn bounds_that_are_not_set_follow_from_memory() {
+        let small = Limits::default().within(512 << 20);
+        assert_eq!(small.memory_bytes_max, Some(256 << 20));
+        assert_eq!((small.outboxes_bytes_max, small.incoming_bytes_max), (Some(64 << 20), Some(32 << 20)));
+        assert_eq!((small.rooms_bytes_max, small.journal_bytes_max), (Some(32 << 20), 32 << 20));
+        assert_eq!((small.sessions_max, small.http_connections_max), (26_214, 1_638));
+        let large = Limits::default().within(64 << 30);
+        assert_eq!((large.sessions_max, large.journal_bytes_max), (1_000_000, 64 << 20));
+    }
+
+    #[test]
+    fn a_bound_that_is_set_is_kept() {
+        let set =
+            Limits { memory_bytes_max: Some(1 << 30), rooms_bytes_max: Some(7), sessions_max: 9, ..Limits::default() };
+        let limits = set.within(512 << 20);
+        assert_eq!((limits.rooms_bytes_max, limits.sessions_max), (Some(7), 9));
+        assert_eq!(limits.outboxes_bytes_max, Some(256 << 20));
     }
 }

@@ -131,8 +131,10 @@ pub enum RoomError {
     /// The room's name is invalid.
     #[error(transparent)]
     Name(#[from] IdError),
-    /// The socket is in as many rooms as one may be; leave some.
-    #[error("socket is in as many rooms as it may be")]
+    /// The socket is in as many rooms as one may be, by number or by the bytes of their names; leave some, or allow more by
+    /// [`Limits::rooms_per_socket_max`](crate::Limits::rooms_per_socket_max) and
+    /// [`Limits::room_bytes_per_socket_max`](crate::Limits::room_bytes_per_socket_max).
+    #[error("socket is in as many rooms as rooms_per_socket_max and room_bytes_per_socket_max allow")]
     TooManyRooms,
     /// The name is the id of another connected socket, whose own room nobody else may join; choose another name.
     #[error("room is another socket's own")]

@@ -49,8 +49,7 @@ pub struct Frames(FrameReader);
 impl Frames {
     /// Of a connection that has said nothing yet.
     pub fn new() -> Self {
-        let limits = Limits::default();
-        Self(FrameReader::new(BytesMut::new(), limits.payload_bytes_max, limits.fragments_max))
+        Self(FrameReader::new(BytesMut::new(), std::sync::Arc::default()))
     }
 
     /// Decodes what came with one read; how many packets that were.

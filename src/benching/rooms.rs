@@ -10,7 +10,7 @@ use crate::limits::Limits;
 use crate::messages::handshake::{Arrival, Handshake};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::socket::SocketInfo;
-use crate::state::rooms::{Place, Rooms, Target};
+use crate::state::rooms::{Bounds, Place, Rooms, Target};
 use crate::worker::members::{Cursor, Members, Selection};
 
 fn id(number: usize) -> SocketId {
@@ -51,7 +51,7 @@ impl Table {
 
     /// Puts a socket into a room; how many are in it then.
     pub fn join(&mut self, socket: usize, room: usize) -> usize {
-        let joined = self.rooms.join(&id(socket), &self.names[room], Limits::default().rooms_per_socket_max);
+        let joined = self.rooms.join(&id(socket), &self.names[room], Bounds::from(&Limits::default()));
         joined.map_or(0, |joined| joined.members)
     }
 

@@ -28,6 +28,7 @@ use crate::messages::hub::{HubBatch, HubCommand, HubControl};
 use crate::messages::room_change::RoomChange;
 use crate::metrics::Metrics;
 use crate::protocol::reason::DisconnectReason;
+use crate::state::budget::{Budgets, Part};
 use crate::state::pipeline::Pipeline;
 use crate::state::rooms::Rooms;
 use crate::state::schedule::Schedule;
@@ -69,6 +70,9 @@ pub(crate) struct Hub {
     room_changes: broadcast::Sender<RoomChange>,
     retrying: bool,
     metrics: Arc<Metrics>,
+    budgets: Arc<Budgets>,
+    /// What the budget of rooms was last charged.
+    published: Part,
 }
 
 /// What a hub keeps, beside its rooms.
@@ -80,11 +84,13 @@ pub(crate) struct Stores {
     pub(crate) queue: Option<Box<dyn Queue>>,
     /// What the hub counts, beside what its workers count.
     pub(crate) metrics: Arc<Metrics>,
+    /// What all clients of the server share.
+    pub(crate) budgets: Arc<Budgets>,
 }
 
 impl Hub {
     pub(crate) fn new(limits: Limits, stores: Stores, room_changes: broadcast::Sender<RoomChange>) -> Self {
-        let Stores { history, queue, metrics } = stores;
+        let Stores { history, queue, metrics, budgets } = stores;
         Self {
             rooms: Rooms::default(),
             pipeline: Pipeline::default(),
@@ -102,6 +108,8 @@ impl Hub {
             room_changes,
             retrying: false,
             metrics,
+            budgets,
+            published: Part::default(),
         }
     }
 
@@ -143,12 +151,14 @@ impl Hub {
     }
 
     /// Shows what there is at the end of a turn.
-    fn count(&self) {
+    fn count(&mut self) {
         let metrics = &self.metrics.hub;
         metrics.rooms.set(self.rooms.rooms());
         metrics.sockets.set(self.rooms.sockets());
         metrics.answers_held.set(self.schedule.queued());
         metrics.unwritten_bytes.set(self.links.unwritten());
+        let now = Part { bytes: self.rooms.bytes(), holders: 0 };
+        self.budgets.rooms.replace(std::mem::replace(&mut self.published, now), now);
     }
 
     /// Sends what this turn has for the workers, and clears up after workers that have died.

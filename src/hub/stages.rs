@@ -17,7 +17,7 @@ use crate::messages::request::{Listing, ROOMS_PER_PAGE, RoomPage};
 use crate::protocol::draft::Draft;
 use crate::protocol::encoded::Message;
 use crate::state::outbox::PACKET_OVERHEAD_BYTES;
-use crate::state::rooms::{Absent, Place, Target};
+use crate::state::rooms::{Absent, Bounds, Place, Target};
 
 /// Work of a worker for each member that it lists.
 const LISTED_WORK: usize = 64;
@@ -263,7 +263,7 @@ impl Hub {
         if SocketId::parse(room.as_str()).is_ok_and(|owner| owner != socket && self.remembers(&owner)) {
             return Outcome::Refused(Refusal::ForeignRoom);
         }
-        match self.rooms.join(&socket, &room, self.limits.rooms_per_socket_max) {
+        match self.rooms.join(&socket, &room, Bounds::from(&self.limits)) {
             Ok(joined) if joined.fresh => {
                 self.tell_joined(&socket, &room, joined.members);
                 // The record stays in memory for a while, one for each member: not with a copy of the name each.
@@ -278,6 +278,10 @@ impl Hub {
                 Outcome::Joined { members: joined.members, offset }
             }
             Err(Absent::Full) => Outcome::Refused(Refusal::TooManyRooms),
+            Err(Absent::Spent) => {
+                self.metrics.hub.joins_refused.add(1);
+                Outcome::Refused(Refusal::Overloaded)
+            }
             Err(Absent::Foreign) => Outcome::Refused(Refusal::ForeignRoom),
             Err(Absent::Socket | Absent::Room) => Outcome::Refused(Refusal::NotConnected),
         }

@@ -88,6 +88,14 @@ pub(crate) enum SessionCommand {
     DrainerLost(String),
     /// The outbox was full; what waited in it is dropped already. Sent by the worker, once.
     OutboxFull(String),
+    /// The outboxes of all clients were over their budget, and this one was among the largest; what waited in it is dropped already.
+    /// Sent by the worker, once.
+    OutboxCut {
+        /// The facts.
+        detail: String,
+        /// False if a packet was dropped of which a part had left: nothing can follow it on this connection.
+        can_be_told: bool,
+    },
     /// The outbox is down to where emits may complete again. Sent by the worker, once each time it was asked for.
     OutboxLow,
     /// The outbox of a closing session has been written out. Sent by the worker, once.

@@ -71,6 +71,9 @@ pub(crate) enum Incoming {
     Undecodable(String),
     /// The peer went over a limit and was told so; nothing more comes.
     TooLarge(String),
+    /// The peer's message was refused, since it took too long or its memory is not to be had, and the peer was told so; nothing
+    /// more comes.
+    Refused(String),
     /// The peer asks to close in order, and awaits the answer.
     Leaving,
     /// The peer has closed its side; nothing more comes.

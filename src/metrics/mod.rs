@@ -16,7 +16,7 @@ pub(crate) use self::cells::{Counter, Gauge, Histogram};
 pub(crate) const NOT_RECOVERED: usize = 11;
 
 /// Kinds of refusal that transports tell apart.
-pub(crate) const REFUSALS: usize = 10;
+pub(crate) const REFUSALS: usize = 11;
 
 /// Upper bounds of the buckets of handler times: from what a handler without waits needs to what its client gives up on.
 pub(crate) const HANDLER_TIMES: [Duration; 9] = [
@@ -101,6 +101,12 @@ pub(crate) struct WorkerMetrics {
     pub(crate) claims_malformed: Counter,
     /// Events that found the outbox full, which ends the session, and those that waited in it.
     pub(crate) dropped_overflow: Counter,
+    /// Outboxes emptied, and their sessions ended, because all outboxes together were over their budget.
+    pub(crate) outboxes_cut: Counter,
+    /// Messages and bodies refused because what clients have sent was over its budget.
+    pub(crate) incoming_refused: Counter,
+    /// Sessions ended because their clients took nothing.
+    pub(crate) stalled: Counter,
 
     /// Handlers that returned, by how long they ran, in microseconds.
     pub(crate) handler_micros: Histogram<{ HANDLER_TIMES.len() }>,
@@ -163,6 +169,8 @@ pub(crate) struct HubMetrics {
     pub(crate) rooms: Gauge,
     /// Sockets connected to namespaces.
     pub(crate) sockets: Gauge,
+    /// Joins refused because rooms were over their budget.
+    pub(crate) joins_refused: Counter,
     /// Commands taken off the queue.
     pub(crate) commands_taken: Counter,
     /// Events taken for delivery.

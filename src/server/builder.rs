@@ -9,8 +9,8 @@ use actix::{Actor, Arbiter, System};
 use thiserror::Error;
 use tokio::sync::broadcast;
 
-use super::Server;
 use super::http_permits::HttpPermits;
+use super::{Server, memory};
 use crate::api::core::Core;
 use crate::api::namespace::Namespace;
 use crate::api::recovery_clients::RecoveryClients;
@@ -28,10 +28,12 @@ use crate::metrics::Metrics;
 use crate::protocol::socketio::Parser;
 use crate::session::Services;
 use crate::session::directory::Directory;
+use crate::state::budget::Budgets;
 use crate::transport::cookie::{Cookie, CookieError};
 use crate::transport::cors::{Cors, CorsError};
 use crate::transport::hosts::Hosts;
 use crate::transport::proxies::Proxies;
+use crate::transport::websocket::frames::MessageBounds;
 use crate::transport::{AllowRequest, Door, Endpoint};
 use crate::worker::desk::Desk;
 use crate::worker::local::Workers;
@@ -277,7 +279,10 @@ impl Builder {
             return Err(BuildError::Path(self.path));
         }
         let Self { path, recovery, parser, limits, ack_errors, mut door, trusted_proxies, allowed_hosts } = self;
-        let limits = limits.bounded();
+        let limits = limits.bounded().within(memory::available());
+        log_budgets(&limits);
+        let budgets = Arc::new(Budgets::new(&limits));
+        door.messages = Arc::new(MessageBounds::new(&limits, budgets.incoming.clone()));
         door.cors.as_ref().map_or(Ok(()), Cors::check)?;
         door.cookie.as_ref().map_or(Ok(()), Cookie::check)?;
         door.proxies = Proxies::parse(trusted_proxies).map_err(BuildError::Proxy)?;
@@ -285,8 +290,8 @@ impl Builder {
         let recoverable = (recovery.kept != Kept::Nowhere, recovery.clients);
         let metrics = Arc::<Metrics>::default();
         let (room_changes, _) = broadcast::channel(limits.room_events_max.max(1));
-        let hub = start_hub(&limits, &recovery.kept, metrics.clone(), room_changes.clone())?;
-        let workers = Arc::new(Workers::new(hub.commands.clone(), limits.clone(), metrics.clone()));
+        let hub = start_hub(&limits, &recovery.kept, (metrics.clone(), budgets.clone()), room_changes.clone())?;
+        let workers = Arc::new(Workers::new(hub.commands.clone(), limits.clone(), budgets, metrics.clone()));
         let desk = open_desk(&hub, &workers, &limits, &metrics)?;
         let http_permits = HttpPermits::new(limits.http_connections_max, limits.http_reserve);
         let core = Arc::new(Core::new(desk, recoverable, ack_errors, parser, limits, room_changes));
@@ -306,6 +311,21 @@ impl Builder {
     }
 }
 
+/// Says which bounds follow from memory, so that an operator sees what is in force.
+fn log_budgets(limits: &Limits) {
+    let bytes = |bound: Option<usize>| bound.unwrap_or_default();
+    ::log::info!(
+        "memory budgets memory={} outboxes={} incoming={} rooms={} journal={} sessions={} http_connections={}",
+        bytes(limits.memory_bytes_max),
+        bytes(limits.outboxes_bytes_max),
+        bytes(limits.incoming_bytes_max),
+        bytes(limits.rooms_bytes_max),
+        limits.journal_bytes_max,
+        limits.sessions_max,
+        limits.http_connections_max
+    );
+}
+
 struct StartedHub {
     thread: actix::ArbiterHandle,
     address: HubAddress,
@@ -315,7 +335,7 @@ struct StartedHub {
 fn start_hub(
     limits: &Limits,
     kept: &Kept,
-    metrics: Arc<Metrics>,
+    (metrics, budgets): (Arc<Metrics>, Arc<Budgets>),
     room_changes: broadcast::Sender<RoomChange>,
 ) -> Result<StartedHub, BuildError> {
     let history = open_journal(limits, kept)?.map(|(journal, seed)| {
@@ -326,7 +346,7 @@ fn start_hub(
     if let Some(history) = history.as_ref().filter(|history| history.sessions() > 0) {
         ::log::info!("sessions can be recovered count={}", history.sessions());
     }
-    let stores = Stores { history, queue: None, metrics };
+    let stores = Stores { history, queue: None, metrics, budgets };
     let thread = Arbiter::new().handle();
     let limits = limits.clone();
     let hub = Hub::start_in_arbiter(&thread, move |_| Hub::new(limits, stores, room_changes));
@@ -377,7 +397,8 @@ fn open_desk(
     let (sender, opened) = mpsc::channel();
     let (id, commands, limits, metrics) =
         (workers.next_id(), hub.commands.clone(), limits.clone(), metrics.new_worker());
-    let spawned = hub.thread.spawn_fn(move || drop(sender.send(Desk::open(id, commands, limits, metrics))));
+    let budgets = workers.budgets().clone();
+    let spawned = hub.thread.spawn_fn(move || drop(sender.send(Desk::open(id, commands, limits, budgets, metrics))));
     if !spawned {
         return Err(BuildError::Hub);
     }

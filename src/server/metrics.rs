@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 use crate::log::recovery::NotRecovered;
 use crate::metrics::{Carrier, Counter, FLUSH_BATCHES, HANDLER_TIMES, Histogram, Metrics, WorkerMetrics};
 use crate::protocol::reason::DisconnectReason;
+use crate::state::budget::Budgets;
 use crate::transport::Refusal;
 
 /// The content type of [`Server::metrics`](crate::Server::metrics).
@@ -21,9 +22,9 @@ pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.
 const MICROS_PER_SECOND: f64 = 1e6;
 
 /// A scrape.
-pub(super) fn text(metrics: Arc<Metrics>) -> String {
+pub(super) fn text(metrics: Arc<Metrics>, budgets: Arc<Budgets>) -> String {
     let mut registry = Registry::with_prefix("stentor");
-    registry.register_collector(Box::new(Scrape(metrics)));
+    registry.register_collector(Box::new(Scrape(metrics, budgets)));
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = text::encode(&mut text, &registry);
@@ -31,7 +32,7 @@ pub(super) fn text(metrics: Arc<Metrics>) -> String {
 }
 
 #[derive(Debug)]
-struct Scrape(Arc<Metrics>);
+struct Scrape(Arc<Metrics>, Arc<Budgets>);
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -39,6 +40,7 @@ impl Collector for Scrape {
         page.sessions()?;
         page.traffic()?;
         page.handlers()?;
+        page.budgets(&self.1)?;
         page.hub(&self.0)
     }
 }
@@ -100,6 +102,15 @@ impl Page<'_> {
         self.counters("dropped_events", "Events dropped, once for each recipient", reasons, |worker, at| {
             [&worker.dropped_volatile, &worker.dropped_overflow][at]
         })?;
+        self.counter("outboxes_cut", "Sessions ended because outboxes were over their budget", |worker| {
+            &worker.outboxes_cut
+        })?;
+        self.counter("stalled_sessions", "Sessions ended because their clients took nothing", |worker| {
+            &worker.stalled
+        })?;
+        self.counter("incoming_refused", "Messages refused because their budget was spent", |worker| {
+            &worker.incoming_refused
+        })?;
         let bounds = FLUSH_BATCHES.map(|packets| packets as f64);
         self.histogram("flush_packets", "Packets in one write", bounds, 1.0, |worker| &worker.flush_packets)
     }
@@ -113,10 +124,20 @@ impl Page<'_> {
         })
     }
 
+    fn budgets(&mut self, budgets: &Budgets) -> fmt::Result {
+        let all = [("outboxes", &budgets.outboxes), ("incoming", &*budgets.incoming), ("rooms", &budgets.rooms)];
+        let taken = all.map(|(name, budget)| ([("budget", name)], budget.bytes() as i64));
+        self.gauges("budget_bytes", "Bytes that clients hold of each budget of memory", &taken)?;
+        let most =
+            all.map(|(name, budget)| ([("budget", name)], i64::try_from(budget.bytes_max()).unwrap_or(i64::MAX)));
+        self.gauges("budget_bytes_max", "Bound of each budget of memory", &most)
+    }
+
     fn hub(&mut self, metrics: &Metrics) -> fmt::Result {
         let hub = &metrics.hub;
         self.gauge("sockets", "Sockets connected to namespaces", hub.sockets.get())?;
         self.gauge("rooms", "Rooms with members, sockets' own rooms not counted", hub.rooms.get())?;
+        self.constant("joins_refused", "Joins refused because the budget of rooms was spent", hub.joins_refused.get())?;
         // Taken is read before sent, so that what moves meanwhile does not make the difference negative.
         let taken = hub.commands_taken.get();
         let sent = self.sum(|worker| &worker.commands_sent);

@@ -10,6 +10,7 @@ mod http_permits;
 mod http_requests;
 pub mod journal_tool;
 mod listener;
+mod memory;
 mod metrics;
 mod replies;
 mod serving;
@@ -206,7 +207,7 @@ impl Server {
     /// | `stentor_credit_waits_total` | counter | commands | waited because their sender had too many under way |
     /// | `stentor_credit_refusals_total` | counter | commands | refused as overloaded after such a wait |
     pub fn metrics(&self) -> String {
-        metrics::text(self.metrics.clone())
+        metrics::text(self.metrics.clone(), self.endpoint.workers.budgets().clone())
     }
 
     /// Binds an address, to serve this server there and nothing else.

@@ -246,7 +246,8 @@ impl World {
         let stores = Stores { history: Some(history), ..Stores::default() };
         let (room_changes, _) = tokio::sync::broadcast::channel(1);
         let hub = Hub::new(limits.clone(), stores, room_changes).start();
-        let start = |id| Worker::start(WorkerId(id), hub.clone().recipient(), limits.clone(), Arc::default());
+        let start =
+            |id| Worker::start(WorkerId(id), hub.clone().recipient(), limits.clone(), Arc::default(), Arc::default());
         let workers = (0..2).map(start).collect();
         Life { hub, workers }
     }

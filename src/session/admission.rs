@@ -50,6 +50,12 @@ impl Session {
         if auth.as_ref().is_some_and(|auth| auth.len() > self.core.limits.auth_bytes_max) {
             return self.refuse_connect(&namespace, &ConnectError::new("Auth is too large"));
         }
+        let auth_bytes = auth.as_ref().map_or(0, |auth| auth.len());
+        if !self.charge_for_held(auth_bytes) {
+            self.registration.worker.metrics().incoming_refused.add(1);
+            return self.refuse_connect(&namespace, &ConnectError::new("Server has no memory for it now"));
+        }
+        self.auth_bytes += auth_bytes as u32;
         let Ok(id) = random().map(SocketId::from_random) else {
             return self.close(DisconnectReason::ForcedServerClose, NO_RANDOM_BYTES, ctx);
         };
@@ -242,6 +248,7 @@ impl Session {
         // Gone, or refused already because its middleware was late.
         let Some(at) = self.presences.iter().position(|presence| presence.socket.id() == socket) else { return };
         self.presences.remove(at);
+        self.recount_auth();
         self.state.gone(socket);
         self.inbox.forget(&socket);
         self.gate.push(Instant::now, OwnPacket::Sealed(packet.into()));

@@ -104,6 +104,27 @@ impl Session {
         self.end(DisconnectReason::TransportError, detail, Parting::Saying(Goodbye::OutboxFull), ctx);
     }
 
+    /// The outboxes of all clients are over their budget, and this client's was among the largest.
+    pub(super) fn on_outbox_cut(&mut self, detail: &str, can_be_told: bool, ctx: &mut Context<Self>) {
+        let worker = &self.registration.worker;
+        if let Some(skipped) = worker.complaints().outbox_cut.is_due(Instant::now()) {
+            log::warn!("outbox cut sid={:?} skipped={skipped} detail=\"{detail}\"", self.registration.id);
+        }
+        let parting = if can_be_told { Parting::Saying(Goodbye::OutboxFull) } else { Parting::Reset };
+        self.end(DisconnectReason::TransportError, detail, parting, ctx);
+    }
+
+    /// The client answers pings and takes nothing of what waits for it.
+    pub(super) fn on_stalled(&mut self, now: Instant, ctx: &mut Context<Self>) {
+        let worker = &self.registration.worker;
+        worker.metrics().stalled.add(1);
+        let detail = format!("client took nothing for {:?}", self.core.limits.stalls_after());
+        if let Some(skipped) = worker.complaints().taking_nothing.is_due(now) {
+            log::warn!("client takes nothing sid={:?} skipped={skipped} detail=\"{detail}\"", self.registration.id);
+        }
+        self.end(DisconnectReason::TransportError, &detail, Parting::Reset, ctx);
+    }
+
     /// The drainer broke: nothing more can be said.
     pub(super) fn on_drainer_lost(&mut self, detail: String, ctx: &mut Context<Self>) {
         self.end(DisconnectReason::TransportError, &detail, Parting::Reset, ctx);

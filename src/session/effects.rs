@@ -77,6 +77,7 @@ impl Session {
             return false;
         };
         let presence = self.presences.remove(at);
+        self.recount_auth();
         let was_connected = self.state.is_connected(socket);
         presence.socket.info().set_connected(false);
         self.state.gone(socket);

@@ -23,8 +23,12 @@ use crate::messages::session::{SessionCommand, SessionLink};
 use crate::protocol::encoded::Message;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Packet;
+use crate::state::budget::Charge;
 use crate::state::session::ClientEvent;
 use crate::worker::Worker;
+
+/// Bytes of one client that no budget is charged for: less than an idle session takes.
+const FREE_BYTES: usize = 1 << 10;
 
 /// How many handlers of a session run, and whether the session wants to know when one ends.
 pub(super) struct RunningHandlers {
@@ -91,6 +95,7 @@ impl Session {
     /// Stops reading while more has been taken in than may be, and resumes when it is less again.
     pub(super) fn regulate_reading(&mut self) {
         let is_paused = self.is_paused();
+        let is_charged = self.charge_for_held(0);
         let limits = &self.core.limits;
         let too_much = match () {
             () if is_paused => Some("packets above its rate"),
@@ -98,6 +103,7 @@ impl Session {
             () if self.gate.is_full() => Some("commands that wait for credit"),
             // Event handlers stop at the bound; past it there are those of clients that come and go.
             () if self.pending() > limits.handlers_pending_max => Some("handlers running"),
+            () if !is_charged => Some("bytes held by all clients"),
             () => None,
         };
         self.running.watched.set(too_much.is_some() || !self.inbox.is_empty());
@@ -115,6 +121,28 @@ impl Session {
             );
         }
         self.set_reading(too_much.is_none());
+    }
+
+    /// Charges the budget of what clients send for what is held of this one, with `more`. Returns false if the budget is spent.
+    pub(super) fn charge_for_held(&mut self, more: usize) -> bool {
+        let auth_bytes = self.auth_bytes as usize;
+        let bytes = self.inbox.bytes() + self.gate.waiting_bytes() + self.state.partial_bytes() + auth_bytes + more;
+        if bytes <= FREE_BYTES && self.charge.is_none() {
+            return true;
+        }
+        let budget = &self.registration.worker.budgets().incoming;
+        let charge = self.charge.get_or_insert_with(|| Box::new(Charge::new(budget.clone())));
+        let is_charged = charge.set(bytes).is_ok();
+        if bytes <= FREE_BYTES {
+            self.charge = None;
+        }
+        is_charged
+    }
+
+    /// A socket is gone, and with it what came with its CONNECT.
+    pub(super) fn recount_auth(&mut self) {
+        let auth = self.presences.iter().filter_map(|presence| presence.socket.info().auth.as_ref());
+        self.auth_bytes = auth.map(|auth| auth.len() as u32).sum();
     }
 
     fn may_start(&self, socket: SocketId) -> bool {

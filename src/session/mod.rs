@@ -36,6 +36,7 @@ use crate::protocol::engineio::open::Open;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
 use crate::state::acks::Acks;
+use crate::state::budget::Charge;
 use crate::state::inbox::Inbox;
 use crate::state::rare_queue::RareQueue;
 use crate::state::session::{ClientEvent, SessionState};
@@ -139,6 +140,10 @@ pub(crate) struct Session {
     congested: RareQueue<(Instant, Done)>,
     presences: SmallVec<[Presence; 1]>,
     inbox: Inbox<SocketId, ClientEvent>,
+    /// For what is held of what the client sent. Boxed, since most sessions hold nothing.
+    charge: Option<Box<Charge>>,
+    /// Bytes of what came with its CONNECTs, which stay as long as their sockets.
+    auth_bytes: u32,
     running: Rc<RunningHandlers>,
     transport: Transport,
     /// Boxed, since most sessions never have one.
@@ -172,6 +177,8 @@ impl Session {
             congested: RareQueue::default(),
             presences: SmallVec::new(),
             inbox: Inbox::default(),
+            charge: None,
+            auth_bytes: 0,
             running: Rc::new(RunningHandlers::new(link.clone())),
             transport: Transport::Polling,
             candidate: None,
@@ -274,6 +281,9 @@ impl Session {
             }
             self.state.on_not_reading(now);
         }
+        if self.registration.worker.is_stalled(self.registration.slot, now) {
+            return self.on_stalled(now, ctx);
+        }
         self.gate.on_timeout(now);
         self.complete_congested(|until| until <= now);
         for call in self.acks.expire(now) {
@@ -326,6 +336,7 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::TransportFailed(detail) => self.on_transport_failed(detail, ctx),
             SessionCommand::DrainerLost(detail) => self.on_drainer_lost(detail, ctx),
             SessionCommand::OutboxFull(detail) => self.on_outbox_full(&detail, ctx),
+            SessionCommand::OutboxCut { detail, can_be_told } => self.on_outbox_cut(&detail, can_be_told, ctx),
             SessionCommand::OutboxLow => self.complete_congested(|_| true),
             SessionCommand::Evicted => {
                 self.close(DisconnectReason::ForcedServerClose, "its client came back over another connection", ctx);

@@ -153,6 +153,13 @@ impl Session {
                 self.registration.worker.metrics().oversized[Carrier::Websocket as usize].add(1);
                 self.close(DisconnectReason::TransportError, &detail, ctx);
             }
+            Incoming::Refused(detail) => {
+                self.registration.worker.metrics().incoming_refused.add(1);
+                if let Some(skipped) = self.registration.worker.complaints().message_refused.is_due(Instant::now()) {
+                    log::warn!("message refused sid={:?} skipped={skipped} detail=\"{detail}\"", self.registration.id);
+                }
+                self.close(DisconnectReason::TransportError, &detail, ctx);
+            }
             Incoming::Leaving => self.close(DisconnectReason::TransportClose, "close frame from the client", ctx),
             Incoming::Closed => {
                 self.on_connection_ended(DisconnectReason::TransportClose, "closed by the client", ctx);
@@ -184,7 +191,10 @@ impl Session {
             }
             Incoming::Control(packet) => self.send_to_candidate(packet),
             Incoming::Writable => self.flush_candidate(),
-            Incoming::Undecodable(detail) | Incoming::TooLarge(detail) | Incoming::Broken(detail) => {
+            Incoming::Undecodable(detail)
+            | Incoming::TooLarge(detail)
+            | Incoming::Refused(detail)
+            | Incoming::Broken(detail) => {
                 self.drop_candidate(&detail);
             }
             Incoming::Leaving | Incoming::Closed => self.drop_candidate("closed by the client"),

@@ -29,6 +29,11 @@ impl<S: PartialEq + 'static, E: 'static> Inbox<S, E> {
         self.held.len() >= events_max || self.bytes >= bytes_max
     }
 
+    /// Bytes of the events held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether nothing is held.
     pub(crate) fn is_empty(&self) -> bool {
         self.held.is_empty()

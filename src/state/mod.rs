@@ -3,6 +3,7 @@
 //! **Invariant**: no clock, no randomness, no logging, no async, no actix. Time arrives as `now`.
 
 pub(crate) mod acks;
+pub(crate) mod budget;
 pub(crate) mod credit;
 pub(crate) mod heartbeat;
 pub(crate) mod inbox;

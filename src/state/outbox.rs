@@ -36,12 +36,20 @@ const CONTROL_PACKETS_MAX: usize = 32;
 #[error("{CONTROL_PACKETS_MAX} control packets wait already")]
 pub(crate) struct ControlFull;
 
+/// A packet that has left in part.
+#[derive(Debug)]
+struct Partial {
+    rest: Bytes,
+    /// Bytes of the whole packet, which stay in memory until the last of them has left.
+    frame_bytes: usize,
+}
+
 /// Packets in the order in which they will leave: what is partly written, control packets, events.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     /// What is left of a packet that a socket took only in part, or of what its connection begins with; nothing may stand before it.
     /// Boxed, since it is rare.
-    partial: Option<Box<Bytes>>,
+    partial: Option<Box<Partial>>,
     /// Pings, pongs, probes, noops, close: they precede queued events (Engine.IO v4, heartbeats and "close").
     control: RareQueue<Encoded>,
     events: VecDeque<Encoded>,
@@ -63,7 +71,8 @@ impl Outbox {
     /// Bytes with which a connection that has had nothing yet begins.
     pub(crate) fn begin_with(&mut self, bytes: Bytes) {
         debug_assert!(self.partial.is_none());
-        self.partial = (!bytes.is_empty()).then(|| Box::new(bytes));
+        let frame_bytes = bytes.len();
+        self.partial = (frame_bytes > 0).then(|| Box::new(Partial { rest: bytes, frame_bytes }));
     }
 
     /// Queues a packet ahead of all events.
@@ -110,6 +119,24 @@ impl Outbox {
         self.event_bytes
     }
 
+    /// Bytes of memory of waiting events and of a packet that has left in part. Frames that other outboxes share count whole.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.event_bytes + self.partial.as_ref().map_or(0, |partial| partial.frame_bytes)
+    }
+
+    /// Bytes still to leave.
+    pub(crate) fn unsent_bytes(&self) -> usize {
+        self.waiting().1 + self.partial.as_ref().map_or(0, |partial| partial.rest.len())
+    }
+
+    /// Drops everything, the rest of a packet that has left in part included: nothing can follow on this connection. Returns how many events
+    /// that were.
+    pub(crate) fn abandon(&mut self) -> usize {
+        let dropped = self.events.len();
+        *self = Self::default();
+        dropped
+    }
+
     /// Takes the next packet whole. Only for drainers that never take a packet in part.
     pub(crate) fn pop(&mut self) -> Option<Encoded> {
         let Some(packet) = self.control.pop_front() else { return self.pop_event() };
@@ -132,14 +159,14 @@ impl Outbox {
 
     /// Lays the next frames, `count` at most, side by side for one vectored write.
     pub(crate) fn gather(&self, count: usize) -> SmallVec<[IoSlice<'_>; 8]> {
-        let partial = self.partial.iter().map(|rest| &rest[..]);
+        let partial = self.partial.iter().map(|partial| &partial.rest[..]);
         let whole = self.control.iter().chain(self.events.iter()).map(|packet| &packet.frame()[..]);
         partial.chain(whole).take(count).map(IoSlice::new).collect()
     }
 
     /// Forgets `written` bytes of what [`Outbox::gather`] laid out.
     pub(crate) fn consume(&mut self, mut written: usize) {
-        if let Some(rest) = &mut self.partial {
+        if let Some(Partial { rest, .. }) = self.partial.as_deref_mut() {
             if written < rest.len() {
                 rest.advance(written);
                 return;
@@ -150,12 +177,13 @@ impl Outbox {
         while written > 0 {
             let Some(packet) = self.pop() else { break };
             let mut rest = packet.frame().clone();
-            if written < rest.len() {
+            let frame_bytes = rest.len();
+            if written < frame_bytes {
                 rest.advance(written);
-                self.partial = Some(Box::new(rest));
+                self.partial = Some(Box::new(Partial { rest, frame_bytes }));
                 break;
             }
-            written -= rest.len();
+            written -= frame_bytes;
         }
     }
 
@@ -261,6 +289,22 @@ mod tests {
         assert_eq!(outbox.event_bytes(), 0);
         outbox.push_last(Encoded::text("1"));
         assert_eq!(drained(&mut outbox, 100), b"bc\x81\x011");
+    }
+
+    #[test]
+    fn a_packet_in_part_counts_whole_until_it_has_left() {
+        let mut outbox = Outbox::default();
+        for body in ["abc", "def"] {
+            outbox.push(&text(body), 1000).unwrap();
+        }
+        outbox.consume(3);
+        assert_eq!(outbox.memory_bytes(), 5 + 5 + PACKET_OVERHEAD_BYTES);
+        assert_eq!(outbox.unsent_bytes(), 2 + 5);
+        outbox.consume(2);
+        assert_eq!(outbox.memory_bytes(), 5 + PACKET_OVERHEAD_BYTES);
+        outbox.consume(1);
+        assert_eq!(outbox.abandon(), 0);
+        assert!(outbox.is_empty() && outbox.memory_bytes() == 0);
     }
 
     #[test]

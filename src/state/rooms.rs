@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::memberships::Memberships;
 use crate::ids::{MemberKey, NamespacePath, RoomId, RoomName, SlotKey, SocketId, WorkerId};
+use crate::limits::Limits;
 
 /// Where a socket lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub(crate) struct Place {
 struct Entry {
     place: Place,
     namespace: u32,
+    /// Bytes of the names of its rooms.
+    name_bytes: u32,
     /// Without everybody's.
     rooms: Memberships<()>,
 }
@@ -48,6 +51,36 @@ struct Namespace {
     path: NamespacePath,
     everybody: RoomId,
     rooms: HashMap<RoomName, RoomId>,
+}
+
+/// What one more membership takes at most, in the hub, in its worker and in what recovery knows of the session.
+const MEMBERSHIP_BYTES: usize = 160;
+
+/// What one more room takes beside the bytes of its name: tables of the hub and of a worker, and its activity in the journal.
+const ROOM_BYTES: usize = 320;
+
+/// Rooms in which a socket may be until the budget of all rooms is spent; one in more is refused from three quarters on.
+const FEW_ROOMS: usize = 32;
+
+/// How many rooms there may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Rooms of one socket.
+    pub rooms_max: usize,
+    /// Bytes of their names.
+    pub name_bytes_max: usize,
+    /// Bytes of all rooms of all sockets.
+    pub bytes_max: usize,
+}
+
+impl From<&Limits> for Bounds {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            rooms_max: limits.rooms_per_socket_max,
+            name_bytes_max: limits.room_bytes_per_socket_max,
+            bytes_max: limits.rooms_bytes_max.unwrap_or(usize::MAX),
+        }
+    }
 }
 
 /// Whom a broadcast is for.
@@ -114,6 +147,8 @@ pub(crate) enum Absent {
     Room,
     /// The socket is in as many rooms as it may be.
     Full,
+    /// The budget of all rooms is spent.
+    Spent,
     /// The name is the id of another socket: whoever joined would hear what is meant for that one alone.
     Foreign,
 }
@@ -125,6 +160,10 @@ pub(crate) struct Rooms {
     rooms: Slab<Room>,
     namespaces: Slab<Namespace>,
     by_path: HashMap<NamespacePath, u32>,
+    /// What all of them take.
+    bytes: usize,
+    /// With fewer rooms than this the table of rooms is shortened.
+    shorten_below: usize,
 }
 
 impl Rooms {
@@ -132,21 +171,29 @@ impl Rooms {
     pub(crate) fn connect(&mut self, socket: SocketId, namespace: &NamespacePath, place: Place) -> RoomId {
         let number = self.namespace(namespace);
         let everybody = self.namespaces[number as usize].everybody;
-        self.sockets.insert(socket, Entry { place, namespace: number, rooms: Memberships::default() });
+        self.sockets.insert(socket, Entry { place, namespace: number, name_bytes: 0, rooms: Memberships::default() });
         self.count_up(everybody, place.worker);
         everybody
     }
 
     /// Puts a socket into a room, which comes to be if it was not there.
-    pub(crate) fn join(&mut self, socket: &SocketId, name: &RoomName, rooms_max: usize) -> Result<Joined, Absent> {
+    pub(crate) fn join(&mut self, socket: &SocketId, name: &RoomName, bounds: Bounds) -> Result<Joined, Absent> {
         let owner = SocketId::parse(name.as_str()).ok().filter(|id| id != socket);
         if owner.is_some_and(|id| self.sockets.contains_key(&id)) {
             return Err(Absent::Foreign);
         }
         let entry = self.sockets.get(socket).ok_or(Absent::Socket)?;
         let known = self.namespaces[entry.namespace as usize].rooms.get(name);
-        if entry.rooms.len() >= rooms_max && !known.is_some_and(|room| entry.rooms.contains(*room)) {
-            return Err(Absent::Full);
+        if !known.is_some_and(|room| entry.rooms.contains(*room)) {
+            let name_bytes = entry.name_bytes as usize + name.as_str().len();
+            if entry.rooms.len() >= bounds.rooms_max || name_bytes > bounds.name_bytes_max {
+                return Err(Absent::Full);
+            }
+            let share = if entry.rooms.len() >= FEW_ROOMS { bounds.bytes_max / 4 } else { 0 };
+            let room = if known.is_some() { 0 } else { room_bytes(name) };
+            if self.bytes + MEMBERSHIP_BYTES + room > bounds.bytes_max - share {
+                return Err(Absent::Spent);
+            }
         }
         self.enter(socket, name).ok_or(Absent::Socket)
     }
@@ -163,10 +210,14 @@ impl Rooms {
         let room = known.unwrap_or_else(|| {
             let room = Room { namespace: entry.namespace, name: Some(name.clone()), per_worker: SmallVec::new() };
             let room = RoomId(self.rooms.insert(room) as u32);
+            self.shorten_below = self.shorten_below.max(self.rooms.len() / 8);
+            self.bytes += room_bytes(name);
             namespace.rooms.insert(name.clone(), room);
             room
         });
         entry.rooms.insert(room, ());
+        entry.name_bytes += name.as_str().len() as u32;
+        self.bytes += MEMBERSHIP_BYTES;
         self.count_up(room, place.worker);
         Some(Joined { place, room, members: self.rooms[room.0 as usize].members(), fresh: true })
     }
@@ -192,6 +243,8 @@ impl Rooms {
         let namespace = &self.namespaces[entry.namespace as usize];
         let room = *namespace.rooms.get(name).ok_or(Absent::Room)?;
         entry.rooms.remove(room).ok_or(Absent::Room)?;
+        entry.name_bytes -= name.as_str().len() as u32;
+        self.bytes -= MEMBERSHIP_BYTES;
         let place = entry.place;
         let members = self.rooms[room.0 as usize].members() - 1;
         self.count_down(room, place.worker);
@@ -204,6 +257,7 @@ impl Rooms {
         for (room, ()) in entry.rooms.iter() {
             self.count_down(room, entry.place.worker);
         }
+        self.bytes -= entry.rooms.len() * MEMBERSHIP_BYTES;
         // Everybody's goes last: the namespace ends with it.
         self.count_down(self.namespaces[entry.namespace as usize].everybody, entry.place.worker);
         Some(entry.place)
@@ -270,6 +324,11 @@ impl Rooms {
         Some((room.namespace, room.name.clone()?, room.members()))
     }
 
+    /// What all rooms, their names and memberships take, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Rooms with members; those of everybody in a namespace and those of single sockets do not count.
     pub(crate) fn rooms(&self) -> usize {
         self.rooms.len() - self.namespaces.len()
@@ -328,9 +387,19 @@ impl Rooms {
             return;
         }
         let entry = self.rooms.remove(room.0 as usize);
+        if self.rooms.len() < self.shorten_below {
+            // Rooms of low numbers come first again; one of a high number that lives on keeps the table long.
+            self.rooms.shrink_to_fit();
+            self.shorten_below = self.rooms.len() / 2;
+        }
         match entry.name {
             Some(name) => {
-                self.namespaces[entry.namespace as usize].rooms.remove(&name);
+                self.bytes -= room_bytes(&name);
+                let rooms = &mut self.namespaces[entry.namespace as usize].rooms;
+                rooms.remove(&name);
+                if rooms.len() < rooms.capacity() / 8 {
+                    rooms.shrink_to(rooms.len() * 2);
+                }
             }
             None => {
                 let namespace = self.namespaces.remove(entry.namespace as usize);
@@ -338,6 +407,10 @@ impl Rooms {
             }
         }
     }
+}
+
+fn room_bytes(name: &RoomName) -> usize {
+    ROOM_BYTES + name.as_str().len()
 }
 
 #[cfg(test)]
@@ -360,6 +433,10 @@ mod tests {
         Target { rooms: names.iter().map(|name| room(name)).collect(), ..Target::default() }
     }
 
+    fn up_to(rooms_max: usize) -> Bounds {
+        Bounds { rooms_max, name_bytes_max: 100, bytes_max: usize::MAX }
+    }
+
     fn two_sockets() -> Rooms {
         let mut rooms = Rooms::default();
         rooms.connect(socket(1), &NamespacePath::root(), place(0, 10));
@@ -371,10 +448,10 @@ mod tests {
     fn a_room_lives_from_its_first_member_to_its_last() {
         let mut rooms = two_sockets();
         assert!(rooms.route(&NamespacePath::root(), &to(&["a"])).rooms.is_empty());
-        let joined = rooms.join(&socket(1), &room("a"), 9).unwrap();
+        let joined = rooms.join(&socket(1), &room("a"), up_to(9)).unwrap();
         assert!(joined.fresh);
-        assert_eq!(rooms.join(&socket(2), &room("a"), 9).unwrap().members, 2);
-        assert!(!rooms.join(&socket(2), &room("a"), 9).unwrap().fresh);
+        assert_eq!(rooms.join(&socket(2), &room("a"), up_to(9)).unwrap().members, 2);
+        assert!(!rooms.join(&socket(2), &room("a"), up_to(9)).unwrap().fresh);
         let route = rooms.route(&NamespacePath::root(), &to(&["a"]));
         assert_eq!((rooms.reach(&route, WorkerId(0)), rooms.reach(&route, WorkerId(1))), (1, 1));
         assert_eq!(
@@ -402,7 +479,7 @@ mod tests {
         let mut rooms = Rooms::default();
         rooms.connect(socket(1), &NamespacePath::root(), place(0, 1));
         for name in ["a", "b", "c"] {
-            rooms.join(&socket(1), &room(name), 9).unwrap();
+            rooms.join(&socket(1), &room(name), up_to(9)).unwrap();
         }
         rooms.leave(&socket(1), &room("a")).unwrap();
         assert_eq!(rooms.disconnect(&socket(1)), Some(place(0, 1)));
@@ -421,17 +498,58 @@ mod tests {
     #[test]
     fn another_sockets_own_room_cannot_be_joined() {
         let mut rooms = two_sockets();
-        assert_eq!(rooms.join(&socket(1), &socket(2).into(), 9), Err(Absent::Foreign));
-        assert!(rooms.join(&socket(1), &socket(1).into(), 9).is_ok());
-        assert!(rooms.join(&socket(1), &socket(7).into(), 9).is_ok(), "nobody's id is a name like any other");
+        assert_eq!(rooms.join(&socket(1), &socket(2).into(), up_to(9)), Err(Absent::Foreign));
+        assert!(rooms.join(&socket(1), &socket(1).into(), up_to(9)).is_ok());
+        assert!(rooms.join(&socket(1), &socket(7).into(), up_to(9)).is_ok(), "nobody's id is a name like any other");
     }
 
     #[test]
     fn a_socket_may_be_in_a_bounded_number_of_rooms() {
         let mut rooms = two_sockets();
-        rooms.join(&socket(1), &room("a"), 1).unwrap();
-        assert_eq!(rooms.join(&socket(1), &room("b"), 1), Err(Absent::Full));
-        assert!(!rooms.join(&socket(1), &room("a"), 1).unwrap().fresh);
-        assert_eq!(rooms.join(&socket(9), &room("a"), 1), Err(Absent::Socket));
+        rooms.join(&socket(1), &room("a"), up_to(1)).unwrap();
+        assert_eq!(rooms.join(&socket(1), &room("b"), up_to(1)), Err(Absent::Full));
+        assert!(!rooms.join(&socket(1), &room("a"), up_to(1)).unwrap().fresh);
+        assert_eq!(rooms.join(&socket(9), &room("a"), up_to(1)), Err(Absent::Socket));
+    }
+
+    #[test]
+    fn names_of_one_sockets_rooms_have_so_many_bytes() {
+        let mut rooms = two_sockets();
+        let bounds = Bounds { name_bytes_max: 5, ..up_to(9) };
+        rooms.join(&socket(1), &room("abc"), bounds).unwrap();
+        assert_eq!(rooms.join(&socket(1), &room("def"), bounds), Err(Absent::Full));
+        assert!(!rooms.join(&socket(1), &room("abc"), bounds).unwrap().fresh);
+        rooms.join(&socket(2), &room("def"), bounds).unwrap();
+        rooms.leave(&socket(1), &room("abc")).unwrap();
+        rooms.join(&socket(1), &room("def"), bounds).unwrap();
+    }
+
+    #[test]
+    fn a_socket_in_many_rooms_is_refused_before_one_in_few() {
+        let mut rooms = two_sockets();
+        let bounds = Bounds { bytes_max: 200 * (MEMBERSHIP_BYTES + ROOM_BYTES), ..up_to(1_000) };
+        let bounds = Bounds { name_bytes_max: 10_000, ..bounds };
+        let mut join = |who: u8, number: usize| rooms.join(&socket(who), &room(&number.to_string()), bounds);
+        let many = (0..).take_while(|number| join(1, *number).is_ok()).count();
+        assert!((140..=150).contains(&many), "{many} rooms: three quarters");
+        let few = (1_000..).take_while(|number| join(2, *number).is_ok()).count();
+        assert_eq!(few, FEW_ROOMS);
+        assert_eq!(join(1, 2_000), Err(Absent::Spent));
+        assert!(!join(1, 0).unwrap().fresh, "what it has it keeps");
+    }
+
+    #[test]
+    fn rooms_take_no_memory_when_everybody_has_gone() {
+        let mut rooms = two_sockets();
+        for number in 0..10_000 {
+            rooms.enter(&socket(1), &room(&number.to_string()));
+            rooms.enter(&socket(2), &room(&(number / 2).to_string()));
+        }
+        assert!(rooms.bytes() > 10_000 * ROOM_BYTES);
+        rooms.disconnect(&socket(1));
+        rooms.leave(&socket(2), &room("7")).unwrap();
+        rooms.disconnect(&socket(2));
+        assert_eq!(rooms.bytes(), 0);
+        assert!(rooms.rooms.capacity() < 100, "room for {}", rooms.rooms.capacity());
     }
 }

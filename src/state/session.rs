@@ -124,6 +124,11 @@ pub(crate) struct SessionState {
 }
 
 impl SessionState {
+    /// Bytes of a binary packet that awaits attachments.
+    pub(crate) fn partial_bytes(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.0.received_bytes())
+    }
+
     /// A session whose handshake happened at `now`.
     pub(crate) fn new(parser: Parser, limits: Arc<Limits>, now: Instant) -> Self {
         Self {

@@ -20,6 +20,7 @@ use self::cookie::Cookie;
 use self::cors::Cors;
 use self::hosts::Hosts;
 use self::proxies::Proxies;
+use self::websocket::frames::MessageBounds;
 use crate::messages::session::SessionLink;
 use crate::session::{Newcomer, Opening, Services, Session};
 use crate::worker::Worker;
@@ -57,6 +58,8 @@ pub(crate) struct Door {
     pub(crate) proxies: Proxies,
     /// Whom the application lets in. `None`: everybody.
     pub(crate) allow_request: Option<AllowRequest>,
+    /// What bounds the messages of websockets.
+    pub(crate) messages: Arc<MessageBounds>,
     refusals: Arc<RefusalLog>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::{ConnectionType, Method, Version, header};
@@ -20,6 +20,7 @@ use crate::protocol::encoded::Encoded;
 use crate::protocol::engineio::payload::{PayloadWriter, decode_payload};
 use crate::protocol::reason::DisconnectReason;
 use crate::session::Opening;
+use crate::state::budget::{Charge, Spent};
 use crate::state::outbox::Outbox;
 
 /// The close packet.
@@ -227,13 +228,24 @@ async fn post(
         // The claim is dropped undone, which ends the session.
         return Err(Refusal::BadRequest);
     }
-    let body = match read_body(payload, limits.payload_bytes_max, limits.body_timeout).await {
+    let worker = endpoint.worker();
+    // Until its packets are taken in.
+    let mut charge = Charge::new(worker.budgets().incoming.clone());
+    let body = match read_body(payload, limits.payload_bytes_max, limits.body_timeout, &mut charge).await {
         Ok(body) => body,
         Err(BodyError::TooLarge) => {
             claim.done();
-            endpoint.worker().metrics().oversized[Carrier::Polling as usize].add(1);
+            worker.metrics().oversized[Carrier::Polling as usize].add(1);
             log::debug!("POST refused, its body exceeds the limit of {} bytes", limits.payload_bytes_max);
             return Ok(HttpResponse::PayloadTooLarge().insert_header(header::ContentType::plaintext()).finish());
+        }
+        Err(BodyError::Spent(spent)) => {
+            claim.done();
+            worker.metrics().incoming_refused.add(1);
+            if let Some(skipped) = worker.complaints().message_refused.is_due(Instant::now()) {
+                log::warn!("POST refused, bodies are over their budget skipped={skipped} detail=\"{spent}\"");
+            }
+            return Err(Refusal::Spent);
         }
         Err(BodyError::Broken) => return Err(Refusal::BadRequest),
     };
@@ -255,10 +267,16 @@ async fn post(
 
 enum BodyError {
     TooLarge,
+    Spent(Spent),
     Broken,
 }
 
-async fn read_body(payload: &mut Payload, bytes_max: usize, timeout: Duration) -> Result<Bytes, BodyError> {
+async fn read_body(
+    payload: &mut Payload,
+    bytes_max: usize,
+    timeout: Duration,
+    charge: &mut Charge,
+) -> Result<Bytes, BodyError> {
     let read = async {
         let mut body = BytesMut::new();
         while let Some(chunk) = std::future::poll_fn(|cx| Pin::new(&mut *payload).poll_next(cx)).await {
@@ -267,6 +285,7 @@ async fn read_body(payload: &mut Payload, bytes_max: usize, timeout: Duration) -
                 return Err(BodyError::TooLarge);
             }
             body.extend_from_slice(&chunk);
+            charge.set(body.capacity()).map_err(BodyError::Spent)?;
         }
         Ok(body.freeze())
     };

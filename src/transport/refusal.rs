@@ -32,6 +32,8 @@ pub(crate) enum Refusal {
     Closing,
     /// The client's address has as many sessions as one may have.
     AddressFull,
+    /// The memory for the request's body is not to be had. Clients try again.
+    Spent,
 }
 
 impl Refusal {
@@ -47,6 +49,7 @@ impl Refusal {
         (4, "closing"),
         (4, "undecided"),
         (4, "address_full"),
+        (4, "spent"),
     ];
 
     /// Its place in [`Refusal::KINDS`].
@@ -62,6 +65,7 @@ impl Refusal {
             Self::Closing => 7,
             Self::Undecided => 8,
             Self::AddressFull => 9,
+            Self::Spent => 10,
         }
     }
 
@@ -82,13 +86,14 @@ impl Refusal {
             Self::Full => "Too many sessions",
             Self::Closing => "Server is closing",
             Self::AddressFull => "Too many sessions from this address",
+            Self::Spent => "Server has no memory for the body now",
         }
     }
 
     fn status(&self) -> StatusCode {
         match self {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::Undecided | Self::Full | Self::Closing => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Undecided | Self::Full | Self::Closing | Self::Spent => StatusCode::SERVICE_UNAVAILABLE,
             Self::AddressFull => StatusCode::TOO_MANY_REQUESTS,
             _ => StatusCode::BAD_REQUEST,
         }

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use crate::ids::SocketId;
 use crate::messages::request::{Collected, Missing, RequestError, answer};
 use crate::protocol::socketio::packet::Args;
+use crate::state::budget::Charge;
 
 /// The acks of one emit so far.
 #[derive(Debug)]
@@ -22,10 +23,15 @@ pub(crate) struct Collecting {
     awaiting: HashSet<SocketId>,
     collected: Collected,
     bytes: usize,
+    charge: Charge,
 }
 
 impl Collecting {
-    pub(super) fn new(asker: oneshot::Sender<Result<Collected, RequestError>>, timeout: Duration) -> Self {
+    pub(super) fn new(
+        asker: oneshot::Sender<Result<Collected, RequestError>>,
+        timeout: Duration,
+        charge: Charge,
+    ) -> Self {
         Self {
             asker,
             timeout,
@@ -34,6 +40,7 @@ impl Collecting {
             awaiting: HashSet::new(),
             collected: Collected::default(),
             bytes: 0,
+            charge,
         }
     }
 
@@ -54,7 +61,10 @@ impl Collecting {
             return;
         }
         match args {
-            Some(args) if self.bytes + args.memory_len() <= bytes_max => {
+            Some(args)
+                if self.bytes + args.memory_len() <= bytes_max
+                    && self.charge.set(self.bytes + args.memory_len()).is_ok() =>
+            {
                 self.bytes += args.memory_len();
                 self.collected.answers.push((socket, args));
             }

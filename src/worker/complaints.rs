@@ -18,6 +18,10 @@ pub(crate) struct Complaints {
     pub(crate) taking_nothing: Complaint,
     /// A request to the HTTP API bears no key, or a wrong one.
     pub(crate) api_key_refused: Complaint,
+    /// An outbox is emptied because all of them are over their budget. One scan may do that to thousands.
+    pub(crate) outbox_cut: Complaint,
+    /// A message takes too long, or the memory for it is not to be had.
+    pub(crate) message_refused: Complaint,
 }
 
 impl Default for Complaints {
@@ -28,6 +32,8 @@ impl Default for Complaints {
             event_unhandled: Complaint::new(1),
             taking_nothing: Complaint::new(10),
             api_key_refused: Complaint::new(1),
+            outbox_cut: Complaint::new(10),
+            message_refused: Complaint::new(10),
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::socket::SocketInfo;
 use crate::metrics::WorkerMetrics;
 use crate::protocol::draft::Draft;
+use crate::state::budget::Budgets;
 use crate::state::rooms::Target;
 
 /// Takes requests that no session takes.
@@ -35,10 +36,11 @@ impl Desk {
         id: WorkerId,
         hub: actix::Recipient<HubBatch>,
         limits: Limits,
+        budgets: Arc<Budgets>,
         metrics: Arc<WorkerMetrics>,
     ) -> SessionLink {
         let mailbox = limits.mailbox_batches;
-        let worker = Worker::start(id, hub, limits, metrics);
+        let worker = Worker::start(id, hub, limits, budgets, metrics);
         let mut opened = None;
         Self::create(|ctx| {
             ctx.set_mailbox_capacity(mailbox);
@@ -109,7 +111,7 @@ pub(crate) fn collect(
         return answer(asker, Err(RequestError::Overloaded));
     }
     let (bytes, timeout) = (draft.byte_len(), timeout.min(ACK_WAIT_MAX));
-    let waiter = Waiter::Collect(Box::new(Collecting::new(asker, timeout)));
+    let waiter = Waiter::Collect(Box::new(Collecting::new(asker, timeout, gate.charge())));
     gate.submit(now, bytes, waiter, move |from| {
         let ack = AckWanted::OfMany(timeout);
         HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack }))
@@ -192,8 +194,9 @@ mod tests {
         }
         System::new().block_on(async {
             let hub = Deaf.start().recipient();
-            let worker = Worker::start(WorkerId(0), hub.clone(), Limits::default(), Arc::default());
-            let slot = worker.open_slot(Desk::open(WorkerId(1), hub, Limits::default(), Arc::default()));
+            let worker = Worker::start(WorkerId(0), hub.clone(), Limits::default(), Arc::default(), Arc::default());
+            let slot =
+                worker.open_slot(Desk::open(WorkerId(1), hub, Limits::default(), Arc::default(), Arc::default()));
             let desk = Desk { gate: Gate::new(worker.clone(), slot), timer: None }.start();
             turns().await;
             // Borrowed for ever, which is what a defect could do.

@@ -87,6 +87,7 @@ impl Fanout {
                 break;
             }
         }
+        self.worker.slots.borrow_mut().settle();
         self.worker.send_wanted();
         self.worker.alarm.delivered();
     }

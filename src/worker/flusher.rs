@@ -168,6 +168,7 @@ pub(super) async fn run(worker: Rc<Worker>) {
 async fn flush_rounds(worker: &Worker) {
     loop {
         let delivered = worker.backlog.begin_round();
+        worker.slots.borrow_mut().held.begin_round();
         let mut left = worker.slots.borrow().dirty_len();
         loop {
             left = flush_some(worker, left);
@@ -222,6 +223,7 @@ fn write_some(worker: &Worker, left: usize) -> usize {
 /// Everything `delivered` has been written, or waits in the outbox of a peer that is slow on its own account.
 fn report_consumed(worker: &Worker, delivered: Written) {
     let _guard = AbortOnUnwind("flusher");
+    worker.slots.borrow_mut().settle();
     let enough = REPORT_BYTES.min(worker.limits.worker_bytes_max / 4);
     if let Some(Written { bytes, replayed }) = worker.backlog.take_report(delivered, enough) {
         worker.port.borrow_mut().push(HubCommand::Consumed { bytes, replayed });

@@ -19,6 +19,7 @@ use crate::messages::hub::{Claim, HubCommand, OwnPacket, ReplyTo};
 use crate::messages::request::{Done, Joined, Receipt, RequestError, RoomPage, answer};
 use crate::messages::socket::SocketInfo;
 use crate::protocol::socketio::packet::Args;
+use crate::state::budget::Charge;
 use crate::state::credit::{Credit, Ticket};
 use crate::state::rare_queue::RareQueue;
 
@@ -281,6 +282,20 @@ impl Gate {
             collecting.answered(socket, args, bytes_max);
         }
         self.finish_question(at);
+    }
+
+    /// Of the budget of what clients send, nothing yet.
+    pub(super) fn charge(&self) -> Charge {
+        Charge::new(self.worker.budgets().incoming.clone())
+    }
+
+    /// Bytes of commands that wait for credit.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        let bytes = |waiting: &Waiting| match waiting {
+            Waiting::Command { bytes, .. } => *bytes,
+            Waiting::Free(_) => 0,
+        };
+        self.waiting.iter().map(bytes).sum()
     }
 
     /// The server's bounds.

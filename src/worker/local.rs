@@ -12,6 +12,7 @@ use crate::ids::WorkerId;
 use crate::limits::Limits;
 use crate::messages::hub::HubBatch;
 use crate::metrics::Metrics;
+use crate::state::budget::Budgets;
 
 thread_local! {
     /// The workers of this thread: one for each server that it serves, mostly one.
@@ -27,14 +28,20 @@ pub(crate) struct Workers {
     server: u64,
     hub: Recipient<HubBatch>,
     limits: Limits,
+    budgets: Arc<Budgets>,
     metrics: Arc<Metrics>,
     next: AtomicU16,
 }
 
 impl Workers {
-    pub(crate) fn new(hub: Recipient<HubBatch>, limits: Limits, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(hub: Recipient<HubBatch>, limits: Limits, budgets: Arc<Budgets>, metrics: Arc<Metrics>) -> Self {
         let server = SERVERS.fetch_add(1, Ordering::Relaxed);
-        Self { server, hub, limits, metrics, next: AtomicU16::new(0) }
+        Self { server, hub, limits, budgets, metrics, next: AtomicU16::new(0) }
+    }
+
+    /// What all clients of the server share.
+    pub(crate) fn budgets(&self) -> &Arc<Budgets> {
+        &self.budgets
     }
 
     /// The next worker's number, for one that is not found by thread.
@@ -49,7 +56,8 @@ impl Workers {
         });
         known.unwrap_or_else(|| {
             let metrics = self.metrics.new_worker();
-            let worker = Worker::start(self.next_id(), self.hub.clone(), self.limits.clone(), metrics);
+            let (hub, limits, budgets) = (self.hub.clone(), self.limits.clone(), self.budgets.clone());
+            let worker = Worker::start(self.next_id(), hub, limits, budgets, metrics);
             WORKERS.with_borrow_mut(|workers| workers.push((self.server, worker.clone())));
             worker
         })

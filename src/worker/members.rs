@@ -163,6 +163,12 @@ impl Members {
         }
         if list.is_empty() {
             *list = Vec::new();
+            while self.rooms.last().is_some_and(Vec::is_empty) {
+                self.rooms.pop();
+            }
+            if self.rooms.len() < self.rooms.capacity() / 8 {
+                self.rooms.shrink_to(self.rooms.len() * 2);
+            }
         }
     }
 }
@@ -174,6 +180,19 @@ mod tests {
 
     fn slot(index: u32) -> SlotKey {
         SlotKey { index, generation: 0 }
+    }
+
+    #[test]
+    fn rooms_take_no_memory_when_everybody_has_left() {
+        let mut members = Members::default();
+        let keys = [1, 2].map(|n| members.add(socket(n), slot(n.into())));
+        for room in 0..10_000 {
+            keys.iter().for_each(|key| members.join(*key, RoomId(room)));
+        }
+        members.remove(keys[0]);
+        (1..10_000).for_each(|room| members.leave(keys[1], RoomId(room)));
+        assert_eq!(members.rooms.len(), 1);
+        assert!(members.rooms.capacity() < 100, "room for {}", members.rooms.capacity());
     }
 
     fn three() -> (Members, Vec<MemberKey>) {

@@ -36,6 +36,7 @@ use crate::messages::socket::SocketInfo;
 use crate::metrics::WorkerMetrics;
 use crate::protocol::encoded::Encoded;
 use crate::protocol::socketio::packet::Args;
+use crate::state::budget::Budgets;
 
 use self::collections::Collections;
 use self::complaints::Complaints;
@@ -49,6 +50,7 @@ use self::wakeups::Wakeups;
 /// A worker thread's shared state. Lives on that thread only.
 pub(crate) struct Worker {
     limits: Limits,
+    budgets: Arc<Budgets>,
     metrics: Arc<WorkerMetrics>,
     started: Instant,
     slots: RefCell<Slots>,
@@ -73,11 +75,12 @@ impl Worker {
         id: WorkerId,
         hub: Recipient<HubBatch>,
         limits: Limits,
+        budgets: Arc<Budgets>,
         metrics: Arc<WorkerMetrics>,
     ) -> Rc<Self> {
         let worker = Rc::new(Self {
             started: Instant::now(),
-            slots: RefCell::new(Slots::new(&limits, metrics.clone())),
+            slots: RefCell::new(Slots::new(&limits, budgets.clone(), metrics.clone())),
             members: RefCell::default(),
             collections: RefCell::default(),
             port: RefCell::new(Port::new(id, hub, metrics.clone())),
@@ -88,6 +91,7 @@ impl Worker {
             wakeups: RefCell::default(),
             sooner: Alarm::default(),
             limits,
+            budgets,
             metrics,
         });
         let fanout = Fanout::new(worker.clone()).start();
@@ -100,6 +104,11 @@ impl Worker {
     /// The server's bounds.
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// What all clients of the server share.
+    pub(crate) fn budgets(&self) -> &Budgets {
+        &self.budgets
     }
 
     /// What this worker counts.
@@ -172,6 +181,11 @@ impl Worker {
         self.slots.borrow_mut().set_reading(slot, reading);
     }
 
+    /// Whether the client has taken nothing of what waits for [`Limits::stall_timeout`]. Its session asks with each ping.
+    pub(crate) fn is_stalled(&self, slot: SlotKey, now: Instant) -> bool {
+        self.slots.borrow_mut().is_stalled(slot, now)
+    }
+
     /// Whether the drainer's peer has closed its side; for sessions that do not read at present.
     pub(crate) fn is_peer_gone(&self, slot: SlotKey) -> bool {
         self.slots.borrow().is_peer_gone(slot)
@@ -181,6 +195,7 @@ impl Worker {
     /// ([`OutboxFull`](crate::messages::session::SessionCommand)).
     pub(crate) fn push(&self, slot: SlotKey, packet: OwnPacket) {
         let mut slots = self.slots.borrow_mut();
+        let bytes = packet.byte_len();
         match packet {
             OwnPacket::Sealed(message) => slots.push(slot, &message, None, false),
             OwnPacket::Unnumbered { draft, volatile } => {
@@ -188,6 +203,7 @@ impl Worker {
                 slots.push(slot, &draft.seal(None, token.as_ref()), None, volatile)
             }
         };
+        slots.push_fresh(slot, bytes);
         self.alarm.ring();
     }
 

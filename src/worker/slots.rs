@@ -1,7 +1,10 @@
 //! The outbox slab: all outboxes of a worker, each with its drainer, and the list of those that want to be flushed.
 
-use std::collections::VecDeque;
+mod held;
+
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -12,7 +15,10 @@ use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Drained, FrameSink, Goodbye};
 use crate::metrics::WorkerMetrics;
 use crate::protocol::encoded::{Encoded, Message};
+use crate::state::budget::Budgets;
 use crate::state::outbox::{Outbox, OutboxFull};
+
+use self::held::{Held, SHORT_BYTES};
 
 /// How a slot stands towards its session's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +68,8 @@ pub(super) struct Slot {
     last_offset: Option<Offset>,
     queued: bool,
     blocked: bool,
+    /// Bytes have left since its session last looked.
+    moved: bool,
     /// The session holds emits back until the outbox is low.
     tell_when_low: bool,
     /// Those of its sockets that read from the journal. Boxed, since it is rare.
@@ -81,6 +89,11 @@ impl Slot {
 
     fn is_ready(&self) -> bool {
         self.sink.is_some() && !self.blocked
+    }
+
+    /// Bytes that count against the budget: all while its client takes nothing. What a ready drainer is about to take does not.
+    fn held_bytes(&self) -> usize {
+        if self.is_ready() { 0 } else { self.outbox.memory_bytes() }
     }
 
     /// Emits that are held back may complete, if there are any and nothing of this session waits elsewhere.
@@ -111,19 +124,27 @@ pub(super) struct Slots {
     urgent: VecDeque<SlotKey>,
     /// What its readers want next.
     wanted: Vec<Wanted>,
+    /// What the budget is charged for.
+    pub(super) held: Held,
+    /// Sessions whose outbox was not empty when they looked, each with when bytes had last left by then.
+    stalled: HashMap<SlotKey, Instant>,
+    stall_timeout: Duration,
     outbox_bytes_max: usize,
     observed_events_max: usize,
     metrics: Arc<WorkerMetrics>,
 }
 
 impl Slots {
-    pub(super) fn new(limits: &Limits, metrics: Arc<WorkerMetrics>) -> Self {
+    pub(super) fn new(limits: &Limits, budgets: Arc<Budgets>, metrics: Arc<WorkerMetrics>) -> Self {
         Self {
             places: Vec::new(),
             vacant: Vec::new(),
             dirty: VecDeque::new(),
             urgent: VecDeque::new(),
             wanted: Vec::new(),
+            held: Held::new(budgets),
+            stalled: HashMap::new(),
+            stall_timeout: limits.stalls_after(),
             outbox_bytes_max: limits.outbox_bytes_max,
             observed_events_max: limits.observed_events_max,
             metrics,
@@ -149,6 +170,7 @@ impl Slots {
             last_offset: None,
             queued: false,
             blocked: false,
+            moved: false,
             tell_when_low: false,
             readers: None,
             observed: None,
@@ -166,6 +188,10 @@ impl Slots {
     pub(super) fn close(&mut self, key: SlotKey) -> Option<Slot> {
         let place = self.places.get_mut(key.index as usize).filter(|place| place.generation == key.generation)?;
         let slot = place.slot.take()?;
+        self.held.change(slot.held_bytes(), 0);
+        if !self.stalled.is_empty() {
+            self.stalled.remove(&key);
+        }
         self.metrics.catching_up.add(-(slot.readers.as_ref().map_or(0, |readers| readers.len()) as i64));
         place.generation = place.generation.wrapping_add(1);
         self.vacant.push(key.index);
@@ -193,20 +219,19 @@ impl Slots {
     }
 
     pub(super) fn begin_with(&mut self, key: SlotKey, answer: Bytes) {
-        if let Some(slot) = self.get_mut(key) {
-            slot.outbox.begin_with(answer);
-        }
+        self.with(key, |slot| slot.outbox.begin_with(answer));
     }
 
     pub(super) fn set_drainer(&mut self, key: SlotKey, sink: Option<Box<dyn FrameSink>>) -> Option<Box<dyn FrameSink>> {
-        let slot = self.get_mut(key)?;
-        slot.blocked = false;
-        std::mem::replace(&mut slot.sink, sink)
+        let replaced = self.with(key, |slot| {
+            slot.blocked = false;
+            std::mem::replace(&mut slot.sink, sink)
+        });
+        replaced.flatten()
     }
 
     pub(super) fn unblock(&mut self, key: SlotKey) {
-        if let Some(slot) = self.get_mut(key) {
-            slot.blocked = false;
+        if self.with(key, |slot| slot.blocked = false).is_some() {
             self.enqueue(key);
         }
     }
@@ -224,9 +249,11 @@ impl Slots {
             Ok(pushed) => pushed == Pushed::Queued,
             Err(full) => {
                 // Its client would get none of it in time, and others want the memory.
-                let Some(slot) = self.get_mut(key) else { return false };
-                let dropped = slot.outbox.clear();
-                slot.notify(Ending::Over, SessionCommand::OutboxFull(full.to_string()));
+                let dropped = self.with(key, |slot| {
+                    slot.notify(Ending::Over, SessionCommand::OutboxFull(full.to_string()));
+                    slot.outbox.clear()
+                });
+                let dropped = dropped.unwrap_or_default();
                 self.metrics.dropped_overflow.add(1 + dropped as u64);
                 false
             }
@@ -235,7 +262,9 @@ impl Slots {
 
     /// Queues an event that can be read from the journal as well. Half of the outbox is kept for what cannot.
     pub(super) fn push_journalled(&mut self, key: SlotKey, message: &Message, offset: Offset) -> Pushed {
-        self.try_push(key, message, Some(offset), false, self.half()).unwrap_or(Pushed::NoRoom)
+        let is_short = self.held.is_short && self.get(key).is_some_and(|slot| !slot.is_ready());
+        let room = if is_short { self.half().min(SHORT_BYTES) } else { self.half() };
+        self.try_push(key, message, Some(offset), false, room).unwrap_or(Pushed::NoRoom)
     }
 
     /// A socket of this session reads from the journal from here on, behind `after`.
@@ -288,8 +317,11 @@ impl Slots {
 
     /// Lets a reader ask for its next chunk if the outbox has room for it: one at a time, since each is given as much as has room.
     fn ask_for_more(&mut self, key: SlotKey) {
-        let low = self.low();
-        let Some(slot) = self.get_mut(key).filter(|slot| slot.outbox.event_bytes() <= low) else { return };
+        let (low, is_short) = (self.low(), self.held.is_short);
+        let has_room = |slot: &&mut Slot| {
+            slot.outbox.event_bytes() <= low && (!is_short || slot.is_ready() || slot.outbox.is_empty())
+        };
+        let Some(slot) = self.get_mut(key).filter(has_room) else { return };
         let Some(readers) = slot.readers.as_mut().filter(|readers| !readers.iter().any(|reader| reader.asked)) else {
             return;
         };
@@ -316,7 +348,9 @@ impl Slots {
             self.metrics.dropped_volatile.add(1);
             return Ok(Pushed::Dropped);
         }
+        let before = slot.held_bytes();
         slot.outbox.push(message, limit)?;
+        let held = (before, slot.held_bytes());
         // A reader of another namespace may be behind.
         slot.last_offset = slot.last_offset.max(offset);
         if let Some(unseen) = slot.observed.as_mut().filter(|unseen| **unseen < observed_max)
@@ -324,6 +358,7 @@ impl Slots {
         {
             *unseen += 1;
         }
+        self.held.change(held.0, held.1);
         self.enqueue(key);
         Ok(Pushed::Queued)
     }
@@ -358,11 +393,13 @@ impl Slots {
     }
 
     pub(super) fn say_goodbye(&mut self, key: SlotKey, goodbye: Goodbye) -> bool {
-        let Some(slot) = self.get_mut(key) else { return false };
-        let Some(sink) = slot.sink.as_mut() else { return false };
-        sink.say_goodbye(goodbye, &mut slot.outbox);
-        slot.ending = Ending::Goodbye;
-        true
+        let said = self.with(key, |slot| {
+            let Some(sink) = slot.sink.as_mut() else { return false };
+            sink.say_goodbye(goodbye, &mut slot.outbox);
+            slot.ending = Ending::Goodbye;
+            true
+        });
+        said.unwrap_or_default()
     }
 
     pub(super) fn is_congested(&mut self, key: SlotKey) -> bool {
@@ -381,10 +418,10 @@ impl Slots {
     }
 
     pub(super) fn leave_last_word(&mut self, key: SlotKey, word: Encoded) {
-        if let Some(slot) = self.get_mut(key) {
+        self.with(key, |slot| {
             slot.outbox.push_last(word);
             slot.ending = Ending::Goodbye;
-        }
+        });
     }
 
     pub(super) fn is_drained(&self, key: SlotKey) -> bool {
@@ -411,9 +448,11 @@ impl Slots {
             return;
         }
         let Some(sink) = slot.sink.as_mut() else { return };
-        let (packets, bytes) = slot.outbox.waiting();
+        // Ready, so that it holds nothing of the budget.
+        let ((packets, bytes), unsent) = (slot.outbox.waiting(), slot.outbox.unsent_bytes());
         let drained = sink.drain(&mut slot.outbox);
         let (packets_left, bytes_left) = slot.outbox.waiting();
+        slot.moved |= slot.outbox.unsent_bytes() < unsent;
         slot.tell_if_low(low);
         match drained {
             Drained::Blocked => slot.blocked = true,
@@ -427,13 +466,24 @@ impl Slots {
             Drained::All => {}
             Drained::Finished => slot.sink = None,
         }
-        let reads = slot.readers.is_some();
+        let (reads, held) = (slot.readers.is_some(), slot.held_bytes());
+        self.held.change(0, held);
         if packets_left < packets {
             self.metrics.flushed(packets - packets_left, bytes - bytes_left);
         }
         if reads {
             self.ask_for_more(key);
         }
+    }
+
+    /// Changes a slot, and what the budget is charged for it.
+    fn with<R>(&mut self, key: SlotKey, change: impl FnOnce(&mut Slot) -> R) -> Option<R> {
+        let slot = self.get_mut(key)?;
+        let before = slot.held_bytes();
+        let result = change(slot);
+        let held = slot.held_bytes();
+        self.held.change(before, held);
+        Some(result)
     }
 
     fn enqueue(&mut self, key: SlotKey) {

@@ -1,5 +1,6 @@
 //! A worker alone, with a hub that only listens: what reaches an outbox, in which order, and the guards.
 
+mod budget;
 mod reading;
 
 use std::cell::{Cell, RefCell};
@@ -22,6 +23,7 @@ use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Drained, FrameSink, Goodbye};
 use crate::messages::socket::tests::socket;
 use crate::protocol::encoded::Encoded;
+use crate::state::budget::Budgets;
 use crate::state::credit::Ticket;
 use crate::state::outbox::Outbox;
 use crate::state::rooms::Target;
@@ -65,6 +67,7 @@ impl Handler<SessionCommand> for Listener {
             SessionCommand::DrainerLost(why) => format!("lost: {why}"),
             SessionCommand::Evicted => "evicted".into(),
             SessionCommand::OutboxFull(why) => format!("full: {why}"),
+            SessionCommand::OutboxCut { can_be_told, .. } => format!("cut, told: {can_be_told}"),
             _ => return,
         };
         self.log.borrow_mut().push(words);
@@ -124,9 +127,14 @@ struct Rig {
 
 impl Rig {
     async fn new(limits: Limits) -> Self {
+        let budgets = Arc::new(Budgets::new(&limits));
+        Self::sharing(limits, budgets).await
+    }
+
+    async fn sharing(limits: Limits, budgets: Arc<Budgets>) -> Self {
         let (log, fanout) = (Log::default(), Rc::default());
         let listener = Listener { log: log.clone(), fanout: Rc::clone(&fanout) }.start();
-        let worker = Worker::start(WorkerId(0), listener.clone().recipient(), limits, Arc::default());
+        let worker = Worker::start(WorkerId(0), listener.clone().recipient(), limits, budgets, Arc::default());
         let slot = worker.open_slot(SessionLink::new(listener.recipient()));
         let member = worker.add_member(socket(1), slot);
         turns().await;

@@ -85,6 +85,9 @@ impl Worker {
             // One that has gone meanwhile needs no waking.
             let _ = link.post(SessionCommand::Wake);
         }
+        drop(slots);
+        // Other workers may have left it to this one to free some of the budget.
+        self.slots.borrow_mut().settle();
     }
 }
 

@@ -25,6 +25,11 @@ pub(crate) struct PartialPacket {
 }
 
 impl PartialPacket {
+    /// Bytes of the attachments so far.
+    pub(crate) fn received_bytes(&self) -> usize {
+        self.received.iter().map(Bytes::len).sum()
+    }
+
     /// A packet that has announced this many attachments, at least one. Placeholders are checked here and not, as in
     /// the reference parser, when the last attachment is in: an illegal packet need not be waited for.
     pub(super) fn new(packet: Packet, announced: usize) -> Result<Self, DecodeError> {

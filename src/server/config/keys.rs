@@ -158,6 +158,8 @@ pub(super) const KEYS: &[Key] = keys! {
         "Namespaces one connection may join.";
     ACCESS rooms_per_socket_max = limits.rooms_per_socket_max, count("rooms"),
         "Rooms a client may be in, in each namespace.";
+    ACCESS room_bytes_per_socket_max = limits.room_bytes_per_socket_max, bytes(256),
+        "Size of the names of those rooms.";
 
     TIMES ping_interval = limits.ping_interval, DURATION,
         "Between the server's pings.";
@@ -171,6 +173,10 @@ pub(super) const KEYS: &[Key] = keys! {
         "For a client to send a request's head.";
     TIMES body_timeout = limits.body_timeout, DURATION,
         "For a client to send a request's body.";
+    TIMES message_timeout = limits.message_timeout, DURATION,
+        "For a client to send a websocket message that it has begun.";
+    TIMES stall_timeout = limits.stall_timeout, DURATION,
+        "For a client to take anything of what waits for it, though it may answer pings; then it is disconnected. Ping interval and timeout together if not set.";
     TIMES attachments_timeout = limits.attachments_timeout, DURATION,
         "For the attachments of a binary event to follow it.";
     TIMES close_linger = limits.close_linger, DURATION,
@@ -193,6 +199,14 @@ pub(super) const KEYS: &[Key] = keys! {
     SIZES handshake_bytes_max = limits.handshake_bytes_max, bytes(0),
         "How much of a connection's query and headers is kept.";
 
+    PRESSURE memory_max = limits.memory_bytes_max, bytes(0),
+        "Memory that all clients together may take; the budgets follow from it. 0 is half of what this process may have: of the machine, of its cgroup or of its address space.";
+    PRESSURE outboxes_bytes_max = limits.outboxes_bytes_max, bytes(0),
+        "What may wait for all clients that do not read; past it those with most are disconnected. 0 is a quarter of memory_max.";
+    PRESSURE incoming_bytes_max = limits.incoming_bytes_max, bytes(0),
+        "What all clients have sent and nobody has taken: incomplete messages and requests, events held, credentials; past it more is refused. 0 is an eighth of memory_max.";
+    PRESSURE rooms_bytes_max = limits.rooms_bytes_max, bytes(0),
+        "Size of all rooms and memberships; past it joins are refused as overloaded. 0 is an eighth of memory_max.";
     PRESSURE outbox_bytes_max = limits.outbox_bytes_max, bytes(1_000),
         "What may wait for one client to read it; past it the client is disconnected.";
     PRESSURE send_buffer_bytes = limits.send_buffer_bytes, number("bytes", 4_096, 1 << 30),

@@ -159,6 +159,7 @@ macro_rules! field {
 
 field! {
     Duration: Value::Duration(time) => Some(time), time => Value::Duration(*time);
+    Option<Duration>: Value::Duration(time) => Some(Some(time)), time => time.map_or(Value::None, Value::Duration);
     u16: Value::Number(number) => number.try_into().ok(), number => Value::Number(u64::from(*number));
     u32: Value::Number(number) => number.try_into().ok(), number => Value::Number(u64::from(*number));
     usize: Value::Number(number) => number.try_into().ok(), number => Value::Number(*number as u64);

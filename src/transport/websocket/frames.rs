@@ -4,15 +4,22 @@
 //! the bytes come from whoever has it.
 
 use std::cell::Cell;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use actix_http::ws::{OpCode, Parser};
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
+use tokio::time::Sleep;
 
+use crate::limits::Limits;
 use crate::messages::sink::{Goodbye, Incoming};
 use crate::protocol::encoded::Encoded;
 use crate::protocol::engineio::packet::Packet;
 use crate::protocol::reason::DisconnectReason;
+use crate::state::budget::{Budget, Charge};
 
 /// What the reading half found out, for the close frame to say. Boxed, since most connections live without.
 pub(super) type Verdict = Cell<Option<Box<Found>>>;
@@ -69,12 +76,33 @@ impl Inbound {
                 End::Closed { code } => (code, None, Incoming::Leaving),
                 End::Undecodable { code, detail } => (code, None, Incoming::Undecodable(detail)),
                 End::TooLarge { code, detail } => (code, Some(detail.clone()), Incoming::TooLarge(detail)),
+                End::Spent { detail } => (TRY_AGAIN_LATER, Some(detail.clone()), Incoming::Refused(detail)),
             };
             verdict.set(Some(Box::new(Found { code, why })));
             incoming
         });
         self.queued = end.or_else(|| decoded.pong.map(Incoming::Control)).map(Box::new);
         if decoded.packets.is_empty() { self.queued() } else { Some(Incoming::Packets(decoded.packets)) }
+    }
+
+    /// Gives the end of a connection whose message has begun and takes too long. To be asked when nothing is there to be read.
+    pub(super) fn poll_overdue(&mut self, cx: &mut Context<'_>, verdict: &Verdict) -> Poll<Incoming> {
+        let timeout = self.frames.bounds.message_timeout;
+        let Some(begun) = self.frames.begun().filter(|_| !self.deaf) else { return Poll::Pending };
+        let deadline = begun.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        ready!(deadline.as_mut().poll(cx));
+        self.deaf = true;
+        self.frames.abandon();
+        let detail = format!("message was not complete within {timeout:?}");
+        verdict.set(Some(Box::new(Found { code: POLICY_VIOLATION, why: Some(detail.clone()) })));
+        Poll::Ready(Incoming::Refused(detail))
+    }
+
+    /// The session does not read, so that it is not the client that takes long.
+    pub(super) fn pause(&mut self) {
+        if let Some(begun) = &mut self.frames.begun {
+            begun.deadline = None;
+        }
     }
 }
 
@@ -101,6 +129,8 @@ pub(crate) enum End {
     Undecodable { code: u16, detail: String },
     /// A message is over the limit.
     TooLarge { code: u16, detail: String },
+    /// The memory for a message is not to be had.
+    Spent { detail: String },
 }
 
 const NORMAL: u16 = 1000;
@@ -109,6 +139,10 @@ const PROTOCOL_ERROR: u16 = 1002;
 const INVALID_DATA: u16 = 1007;
 const POLICY_VIOLATION: u16 = 1008;
 const TOO_LARGE: u16 = 1009;
+const TRY_AGAIN_LATER: u16 = 1013;
+
+/// Bytes of an incomplete message that no budget is charged for: less than an idle session takes.
+const FREE_BYTES: usize = 1 << 10;
 
 #[derive(Debug)]
 struct Fragments {
@@ -117,25 +151,70 @@ struct Fragments {
     count: usize,
 }
 
+/// What bounds the messages of all connections of a server.
+#[derive(Debug)]
+pub(crate) struct MessageBounds {
+    message_bytes_max: usize,
+    fragments_max: usize,
+    message_timeout: Duration,
+    /// Charged for incomplete messages.
+    budget: Arc<Budget>,
+}
+
+impl MessageBounds {
+    pub(crate) fn new(limits: &Limits, budget: Arc<Budget>) -> Self {
+        Self {
+            message_bytes_max: limits.payload_bytes_max,
+            fragments_max: limits.fragments_max,
+            message_timeout: limits.message_timeout,
+            budget,
+        }
+    }
+
+    /// Bounds of each message, and none of the sum.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn of_each(message_bytes_max: usize, fragments_max: usize) -> Arc<Self> {
+        let limits = Limits { payload_bytes_max: message_bytes_max, fragments_max, ..Limits::default() };
+        Arc::new(Self::new(&limits, Arc::new(Budget::new(usize::MAX))))
+    }
+}
+
+/// Those of the default limits, with a budget that has no bound.
+impl Default for MessageBounds {
+    fn default() -> Self {
+        Self::new(&Limits::default(), Arc::new(Budget::new(usize::MAX)))
+    }
+}
+
+/// A message that has begun.
+#[derive(Debug)]
+struct Begun {
+    charge: Charge,
+    /// When it must be complete; set while the client is awaited.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
 /// Decodes one connection's bytes. Keeps only what is incomplete.
 #[derive(Debug)]
 pub(crate) struct FrameReader {
     buffer: BytesMut,
     /// Boxed, since browsers send none.
     fragments: Option<Box<Fragments>>,
-    message_bytes_max: usize,
-    fragments_max: usize,
+    bounds: Arc<MessageBounds>,
+    /// Boxed, since a connection that is idle has none.
+    begun: Option<Box<Begun>>,
 }
 
 impl FrameReader {
-    pub(crate) fn new(read_already: BytesMut, message_bytes_max: usize, fragments_max: usize) -> Self {
-        Self { buffer: read_already, fragments: None, message_bytes_max, fragments_max }
+    pub(crate) fn new(read_already: BytesMut, bounds: Arc<MessageBounds>) -> Self {
+        Self { buffer: read_already, fragments: None, bounds, begun: None }
     }
 
     /// Takes in `chunk` and decodes what is complete.
     pub(crate) fn read(&mut self, chunk: &[u8]) -> Decoded {
         self.buffer.extend_from_slice(chunk);
         let mut decoded = Decoded::default();
+        let before = self.buffer.len();
         while decoded.end.is_none() {
             match self.next_frame() {
                 Ok(Some((finished, opcode, data))) => self.take(finished, opcode, data, &mut decoded),
@@ -143,11 +222,53 @@ impl FrameReader {
                 Err(end) => decoded.end = Some(end),
             }
         }
-        if self.buffer.is_empty() {
-            // A connection that is idle keeps no buffer.
-            self.buffer = BytesMut::new();
-        }
+        let has_split = self.buffer.len() < before;
+        self.keep_what_is_incomplete(has_split, &mut decoded);
         decoded
+    }
+
+    fn keep_what_is_incomplete(&mut self, has_split: bool, decoded: &mut Decoded) {
+        let is_incomplete = !self.buffer.is_empty() || self.fragments.is_some();
+        if decoded.end.is_some() || !is_incomplete {
+            // A connection that is idle keeps no buffer.
+            return self.abandon();
+        }
+        if has_split {
+            // As it stands it shares the memory of everything that was read together with it.
+            self.buffer = BytesMut::from(&self.buffer[..]);
+        }
+        if !decoded.packets.is_empty()
+            && let Some(begun) = &mut self.begun
+        {
+            begun.deadline = None;
+        }
+        let bytes = self.buffer.capacity() + self.fragments.as_ref().map_or(0, |fragments| fragments.data.capacity());
+        if bytes <= FREE_BYTES && self.begun.is_none() {
+            return;
+        }
+        let charged = self.begun().map_or(Ok(()), |begun| begun.charge.set(bytes));
+        if let Err(spent) = charged {
+            self.abandon();
+            decoded.end = Some(End::Spent { detail: format!("messages are over their budget: {spent}") });
+        }
+    }
+
+    /// The message that has begun and is not complete.
+    fn begun(&mut self) -> Option<&mut Begun> {
+        if self.buffer.is_empty() && self.fragments.is_none() {
+            return None;
+        }
+        let budget = &self.bounds.budget;
+        let begun =
+            self.begun.get_or_insert_with(|| Box::new(Begun { charge: Charge::new(budget.clone()), deadline: None }));
+        Some(begun)
+    }
+
+    /// Forgets what is incomplete.
+    fn abandon(&mut self) {
+        self.buffer = BytesMut::new();
+        self.fragments = None;
+        self.begun = None;
     }
 
     fn next_frame(&mut self) -> Result<Option<(bool, OpCode, BytesMut)>, End> {
@@ -158,8 +279,8 @@ impl FrameReader {
         let fragments = self.fragments.as_ref().filter(|_| !header.control);
         let before = fragments.map_or(0, |fragments| fragments.data.len());
         let bytes = usize::try_from(header.payload_bytes).unwrap_or(usize::MAX).saturating_add(before);
-        if bytes > self.message_bytes_max {
-            let detail = format!("message of {bytes} bytes exceeds limit of {}", self.message_bytes_max);
+        if bytes > self.bounds.message_bytes_max {
+            let detail = format!("message of {bytes} bytes exceeds limit of {}", self.bounds.message_bytes_max);
             return Err(End::TooLarge { code: TOO_LARGE, detail });
         }
         let complete = self.buffer.len() as u64 >= header.header_bytes as u64 + header.payload_bytes;
@@ -170,7 +291,7 @@ impl FrameReader {
         if !complete {
             return Ok(None);
         }
-        match Parser::parse(&mut self.buffer, true, self.message_bytes_max) {
+        match Parser::parse(&mut self.buffer, true, self.bounds.message_bytes_max) {
             Ok(Some((finished, opcode, data))) => Ok(Some((finished, opcode, data.unwrap_or_default()))),
             Ok(None) => Ok(None),
             Err(error) => Err(protocol_error(&error.to_string())),
@@ -184,6 +305,8 @@ impl FrameReader {
                 if finished {
                     push(binary, data.freeze(), decoded);
                 } else {
+                    // A copy, for the same reason as the rest of a read.
+                    let data = BytesMut::from(&data[..]);
                     self.fragments = Some(Box::new(Fragments { binary, data, count: 1 }));
                 }
             }
@@ -201,8 +324,8 @@ impl FrameReader {
         fragments.count += 1;
         if finished {
             push(fragments.binary, fragments.data.freeze(), decoded);
-        } else if fragments.count >= self.fragments_max {
-            let detail = format!("message of more than {} fragments", self.fragments_max);
+        } else if fragments.count >= self.bounds.fragments_max {
+            let detail = format!("message of more than {} fragments", self.bounds.fragments_max);
             decoded.end = Some(End::TooLarge { code: TOO_LARGE, detail });
         } else {
             self.fragments = Some(fragments);
@@ -295,7 +418,64 @@ mod tests {
     }
 
     fn reader() -> FrameReader {
-        FrameReader::new(BytesMut::new(), 1000, 4)
+        FrameReader::new(BytesMut::new(), MessageBounds::of_each(1000, 4))
+    }
+
+    #[test]
+    fn incomplete_messages_are_charged_and_refused_when_their_budget_is_spent() {
+        let limits = Limits { payload_bytes_max: 1 << 20, ..Limits::default() };
+        let budget = Arc::new(Budget::new(100_000));
+        let bounds = Arc::new(MessageBounds::new(&limits, budget.clone()));
+        let new = || FrameReader::new(BytesMut::new(), bounds.clone());
+        let mut begun = vec![0x82, 0xff, 0, 0, 0, 0, 0, 0, 0x9c, 0x40, 1, 2, 3, 4];
+        begun.resize(35_000, 7);
+        let (mut first, mut second, mut small) = (new(), new(), new());
+        assert_eq!(first.read(&begun).end, None);
+        assert!(budget.bytes() >= 35_000);
+        assert_eq!(second.read(&begun).end, None);
+        let third = new().read(&[begun.as_slice(), &[7; 4_000]].concat());
+        assert!(matches!(third.end, Some(End::Spent { .. })), "{third:?}");
+        assert_eq!(small.read(&frame(0x81, b"4a")).packets, [message("a")]);
+
+        first.read(&[7; 5_014]);
+        let held = budget.bytes();
+        assert!((35_000..50_000).contains(&held), "a complete message is not charged any more: {held}");
+        drop(second);
+        assert_eq!(budget.bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_incomplete_shares_no_memory_with_what_was_read_before() {
+        let bounds = MessageBounds::of_each(1 << 20, 4);
+        let mut reader = FrameReader::new(BytesMut::new(), bounds);
+        let pings = frame(0x89, &[1; 100]).repeat(500);
+        reader.read(&[pings.as_slice(), &[0x81]].concat());
+        assert!(reader.buffer.capacity() < 100 && reader.begun.is_none());
+        reader.read(&frame(0x81, &[b'4'; 1_000])[1..1_001]);
+        assert_eq!(reader.buffer.len(), 1_001);
+    }
+
+    #[test]
+    fn a_message_that_takes_too_long_ends_its_connection_and_a_late_one_does_not() {
+        actix::System::new().block_on(async {
+            let limits = Limits { message_timeout: Duration::from_millis(20), ..Limits::default() };
+            let bounds = Arc::new(MessageBounds::new(&limits, Arc::new(Budget::new(usize::MAX))));
+            let (mut inbound, verdict) = (Inbound::new(FrameReader::new(BytesMut::new(), bounds)), Verdict::default());
+            let wire = frame(0x81, b"4abc");
+            for _ in 0..2 {
+                let mut cx = Context::from_waker(std::task::Waker::noop());
+                assert!(inbound.poll_overdue(&mut cx, &verdict).is_pending(), "nothing has begun");
+                assert!(inbound.take(&wire[..3], &verdict).is_none());
+                assert!(inbound.poll_overdue(&mut cx, &verdict).is_pending());
+                assert!(matches!(inbound.take(&wire[3..], &verdict), Some(Incoming::Packets(_))));
+            }
+            assert!(inbound.take(&wire[..3], &verdict).is_none());
+            let end = std::future::poll_fn(|cx| inbound.poll_overdue(cx, &verdict)).await;
+            assert!(matches!(end, Incoming::Refused(_)), "{end:?}");
+            let close = close_frame(verdict.take(), Goodbye::Ended(DisconnectReason::TransportError));
+            assert_eq!(close.body()[..2], POLICY_VIOLATION.to_be_bytes());
+            assert!(inbound.take(&wire, &verdict).is_none(), "nothing more is taken");
+        });
     }
 
     fn message(text: &'static str) -> Packet {

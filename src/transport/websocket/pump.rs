@@ -29,7 +29,7 @@ use futures_core::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 
 use super::super::{Admitted, Endpoint, Knock, Refusal};
-use super::frames::{FrameReader, Inbound, Verdict, close_frame};
+use super::frames::{FrameReader, Inbound, MessageBounds, Verdict, close_frame};
 use super::negotiation::{subprotocol, wants_base64};
 use crate::limits::Limits;
 use crate::messages::session::SessionCommand;
@@ -59,7 +59,8 @@ async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) ->
     // Stricter than actix-web-actors is; the same as for a raw websocket.
     verify_handshake(request.head()).map_err(|_| Refusal::BadRequest)?;
     let base64 = wants_base64(request.uri().query());
-    let (outgoing, handover, to_session) = channels(&endpoint.services.core.limits, base64);
+    let bounds = endpoint.door.messages.clone();
+    let (outgoing, handover, to_session) = channels(&endpoint.services.core.limits, bounds, base64);
     let pump = Pump { outgoing: Some(outgoing) };
     let mut response = WsResponseBuilder::new(pump, request, NoBytes).start().map_err(|_| Refusal::BadRequest)?;
     if let Some(protocol) = subprotocol(request.headers()) {
@@ -81,12 +82,16 @@ async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) ->
 }
 
 /// The pump's ends of what lies between it and the session, around the session's.
-fn channels(limits: &Limits, base64: bool) -> (Outgoing, PumpHandover, mpsc::Sender<Bytes>) {
+fn channels(
+    limits: &Limits,
+    bounds: Arc<MessageBounds>,
+    base64: bool,
+) -> (Outgoing, PumpHandover, mpsc::Sender<Bytes>) {
     let bytes_max = u32::try_from(limits.pump_bytes_max).unwrap_or(u32::MAX).max(1);
     let room = Arc::new(Semaphore::new(bytes_max as usize));
     let (to_pump, packets) = mpsc::unbounded_channel();
     let (to_session, chunks) = mpsc::channel(CHUNKS_WAITING);
-    let frames = FrameReader::new(BytesMut::new(), limits.payload_bytes_max, limits.fragments_max);
+    let frames = FrameReader::new(BytesMut::new(), bounds);
     let reading = to_session.downgrade();
     let handover = PumpHandover { to_pump, room: room.clone(), bytes_max, reading, chunks, frames, base64 };
     (Outgoing { packets, room, gave: false }, handover, to_session)
@@ -373,7 +378,10 @@ impl Stream for PumpReader {
             return Poll::Ready(Some(writable));
         }
         while !this.shared.paused.get() {
-            let Some(chunk) = ready!(this.chunks.poll_recv(cx)) else {
+            let Poll::Ready(chunk) = this.chunks.poll_recv(cx) else {
+                return this.inbound.poll_overdue(cx, &this.shared.verdict).map(Some);
+            };
+            let Some(chunk) = chunk else {
                 this.ended = true;
                 return Poll::Ready(Some(Incoming::Closed));
             };
@@ -381,6 +389,7 @@ impl Stream for PumpReader {
                 return Poll::Ready(Some(incoming));
             }
         }
+        this.inbound.pause();
         Poll::Pending
     }
 }
@@ -404,7 +413,7 @@ mod tests {
 
     fn ends() -> Ends {
         let limits = Limits { pump_bytes_max: BYTES_MAX, ..Limits::default() };
-        let (pump, handover, to_session) = channels(&limits, false);
+        let (pump, handover, to_session) = channels(&limits, Arc::default(), false);
         let Connection { sink, incoming, .. } = Box::new(handover).settle().unwrap();
         Ends { sink, incoming, pump, to_session }
     }

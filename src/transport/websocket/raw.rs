@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
 use super::super::{Admitted, Endpoint, Knock, Refusal};
-use super::frames::{FrameReader, Inbound, Verdict, close_frame};
+use super::frames::{FrameReader, Inbound, MessageBounds, Verdict, close_frame};
 use super::negotiation::{subprotocol, wants_base64};
 use crate::limits::Limits;
 use crate::messages::session::SessionCommand;
@@ -63,11 +64,11 @@ pub(crate) async fn on_upgrade(
         Admitted::Session(link) => {
             flush(&mut framed, limits).await?;
             // The session may be on another worker: the socket moves there. If it has ended meanwhile, the socket is dropped.
-            let handover = RawHandover::new(framed, Accepted::elsewhere, base64, limits)?;
+            let handover = RawHandover::new(framed, Accepted::elsewhere, base64, &endpoint)?;
             let _ = link.post(SessionCommand::Websocket(Box::new(handover)));
         }
         Admitted::Newcomer(newcomer) => {
-            let handover = RawHandover::new(framed, |socket| Ok(Accepted::Here(socket)), base64, limits)?;
+            let handover = RawHandover::new(framed, |socket| Ok(Accepted::Here(socket)), base64, &endpoint)?;
             drop(endpoint.open(newcomer, Opening::Websocket(Box::new(handover))));
         }
     }
@@ -148,8 +149,7 @@ struct RawHandover {
     read_already: BytesMut,
     /// Whether the client wants binary packets as text.
     base64: bool,
-    payload_bytes_max: usize,
-    fragments_max: usize,
+    bounds: Arc<MessageBounds>,
     send_buffer_bytes: usize,
 }
 
@@ -158,7 +158,7 @@ impl RawHandover {
         framed: Framed<TcpStream, Codec>,
         accepted: impl FnOnce(TcpStream) -> io::Result<Accepted>,
         base64: bool,
-        limits: &Limits,
+        endpoint: &Endpoint,
     ) -> io::Result<Self> {
         let parts = framed.into_parts();
         Ok(Self {
@@ -167,9 +167,8 @@ impl RawHandover {
             // A copy, since the parser's buffer has room for more than most sessions ever need.
             read_already: BytesMut::from(&parts.read_buf[..]),
             base64,
-            payload_bytes_max: limits.payload_bytes_max,
-            fragments_max: limits.fragments_max,
-            send_buffer_bytes: limits.send_buffer_bytes,
+            bounds: endpoint.door.messages.clone(),
+            send_buffer_bytes: endpoint.services.core.limits.send_buffer_bytes,
         })
     }
 }
@@ -191,7 +190,7 @@ impl Handover for RawHandover {
             aborted: Cell::new(false),
             verdict: Cell::default(),
         });
-        let frames = FrameReader::new(self.read_already, self.payload_bytes_max, self.fragments_max);
+        let frames = FrameReader::new(self.read_already, self.bounds);
         let inbound = Inbound::new(frames);
         let reader = RawReader { shared: shared.clone(), inbound, begun: false, ended: false, reads: 0 };
         let (sink, incoming) = (Box::new(RawSink { shared, base64: self.base64 }), Box::pin(reader));
@@ -356,6 +355,7 @@ impl Stream for RawReader {
             return Poll::Ready(writable);
         }
         if this.shared.paused.get() {
+            this.inbound.pause();
             return Poll::Pending;
         }
         if !std::mem::replace(&mut this.begun, true)
@@ -371,7 +371,7 @@ impl Stream for RawReader {
                 None => {
                     if this.shared.stream.poll_read_ready(cx).is_pending() {
                         this.reads = 0;
-                        return Poll::Pending;
+                        return this.inbound.poll_overdue(cx, &this.shared.verdict).map(Some);
                     }
                 }
             }

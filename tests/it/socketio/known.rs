@@ -153,8 +153,8 @@ fn rooms_are_listed_with_their_members_on_all_workers() {
 
 #[test]
 fn a_namespace_with_more_rooms_than_one_look_takes_is_listed_whole() {
-    let hub = Hub::start(
-        |builder| builder,
+    let hub = Hub::limited(
+        |limits| limits.rooms_per_socket_max = 3_000,
         |io| {
             let server = io.clone();
             io.of("/").on("fill", move |socket, event: Event<usize>| {

@@ -334,3 +334,15 @@ fn a_socket_may_be_in_so_many_rooms_and_no_more() {
         client.expect("431[1]");
     });
 }
+
+#[test]
+fn names_of_a_sockets_rooms_have_so_many_bytes() {
+    on_every_transport(|transport| {
+        let hub = Hub::limited(|limits| limits.room_bytes_per_socket_max = 5, register);
+        let (mut client, _) = member(&hub, transport, &["1", "234"]);
+        client.send(r#"421["join","56"]"#);
+        client.echoes();
+        client.send(r#"421["join","5"]"#);
+        client.expect("431[1]");
+    });
+}

@@ -1,0 +1,168 @@
+//! The budget of all outboxes: who is cut when it is spent, who is not, and that it is given back.
+
+use super::*;
+use std::time::Instant;
+
+use crate::ids::{Epoch, Fingerprint, Lsn, Offset};
+use crate::messages::fanout::Takes;
+use crate::protocol::encoded::Message;
+
+const BUDGET: usize = 1 << 20;
+
+fn limits() -> Limits {
+    Limits { outboxes_bytes_max: Some(BUDGET), ..Limits::default() }
+}
+
+fn packet(bytes: usize) -> Message {
+    Encoded::text(&"x".repeat(bytes)).into()
+}
+
+/// Takes nothing, or a part of the first packet.
+struct Jammed {
+    takes: usize,
+}
+
+impl FrameSink for Jammed {
+    fn drain(&mut self, outbox: &mut Outbox) -> Drained {
+        outbox.consume(std::mem::take(&mut self.takes));
+        Drained::Blocked
+    }
+    fn say_goodbye(&mut self, _: Goodbye, _: &mut Outbox) {}
+    fn finish(&mut self) -> bool {
+        false
+    }
+    fn abort(&mut self) {}
+}
+
+impl Rig {
+    /// Further sessions, each with a log of its own.
+    fn others<const N: usize>(&self) -> [(SlotKey, Log); N] {
+        std::array::from_fn(|_| {
+            let log = Log::default();
+            let listener = Listener { log: log.clone(), fanout: Rc::default() }.start();
+            (self.worker.open_slot(SessionLink::new(listener.recipient())), log)
+        })
+    }
+
+    fn push(&self, slot: SlotKey, bytes: usize) {
+        self.worker.push(slot, OwnPacket::Sealed(packet(bytes)));
+    }
+
+    fn outboxes(&self) -> usize {
+        self.worker.budgets().outboxes.bytes()
+    }
+}
+
+#[test]
+fn largest_outboxes_are_cut_until_an_eighth_is_free() {
+    run(async {
+        let rig = Rig::new(limits()).await;
+        let others: [_; 4] = rig.others();
+        let sizes = [900_000, 1_000, 120_000, 100_000];
+        for ((slot, _), bytes) in others.iter().zip(sizes) {
+            rig.push(*slot, bytes);
+        }
+        turns().await;
+        let heard = others.each_ref().map(|(_, log)| log.take().concat());
+        assert_eq!(heard, ["cut, told: true", "", "", ""]);
+        assert!((221_000..230_000).contains(&rig.outboxes()), "{}", rig.outboxes());
+        for (slot, _) in others {
+            rig.worker.close_slot(slot);
+        }
+        rig.push(rig.slot, 1);
+        turns().await;
+        rig.worker.close_slot(rig.slot);
+        rig.worker.slots.borrow_mut().settle();
+        assert_eq!(rig.outboxes(), 0, "everybody has gone");
+    });
+}
+
+#[test]
+fn a_client_that_takes_what_it_is_given_holds_nothing() {
+    run(async {
+        let rig = Rig::new(limits()).await;
+        rig.drain_into_log(false);
+        rig.push(rig.slot, 3 * BUDGET);
+        let heard = rig.heard().await;
+        assert!(heard.len() == 1 && heard[0].starts_with("write x"), "{} lines", heard.len());
+        assert_eq!(rig.outboxes(), 0);
+    });
+}
+
+#[test]
+fn a_large_packet_that_has_left_in_part_is_dropped_with_its_connection() {
+    run(async {
+        let rig = Rig::new(limits()).await;
+        let [(slot, log)] = rig.others();
+        rig.worker.set_drainer(slot, Box::new(Jammed { takes: 10 }));
+        rig.push(slot, 900_000);
+        turns().await;
+        assert!(rig.outboxes() > 900_000, "a packet in part counts whole");
+        rig.push(slot, 900_000);
+        turns().await;
+        assert_eq!(log.take(), ["cut, told: false"]);
+        assert_eq!(rig.outboxes(), 0);
+    });
+}
+
+#[test]
+fn small_outboxes_are_left_to_the_worker_that_has_the_large_ones() {
+    run(async {
+        let budgets = Arc::new(Budgets::new(&limits()));
+        let rig = Rig::sharing(limits(), budgets.clone()).await;
+        let here: [_; 8] = rig.others();
+        // Another worker's.
+        let large = crate::state::budget::Part { bytes: BUDGET, holders: 2 };
+        budgets.outboxes.replace(Default::default(), large);
+        here.iter().for_each(|(slot, _)| rig.push(*slot, 10_000));
+        turns().await;
+        assert!(here.iter().all(|(_, log)| log.borrow().is_empty()));
+        assert!(budgets.outboxes.bytes() > BUDGET);
+    });
+}
+
+#[test]
+fn journalled_events_wait_in_the_journal_while_the_budget_is_half_spent() {
+    run(async {
+        let rig = Rig::new(limits()).await;
+        let [(large, _)] = rig.others();
+        rig.push(large, BUDGET * 5 / 8);
+        turns().await;
+        let offset = |lsn| Offset { epoch: Epoch::new(1, 1), lsn: Lsn(lsn), fingerprint: Fingerprint::new(7) };
+        rig.tell(vec![rig.join(3)]);
+        turns().await;
+        rig.worker.members.borrow_mut().get_mut(rig.member).unwrap().takes = Takes::Live { recoverable: true };
+        let deliveries = (1..=4).map(|lsn| {
+            let FanoutCommand::Deliver(mut delivery) = deliver(3, &"x".repeat(6_000), false, 1) else { unreachable!() };
+            delivery.offset = Some(offset(lsn));
+            FanoutCommand::Deliver(delivery)
+        });
+        rig.tell(deliveries.collect());
+        assert_eq!(rig.heard().await, [""; 0], "the third has no room, and is asked for when the outbox is low");
+        assert!(rig.outboxes() < BUDGET * 5 / 8 + (16 << 10) + 1_000, "{}", rig.outboxes());
+        rig.drain_into_log(false);
+        let heard = rig.heard().await;
+        assert!(heard.contains(&"read 2".to_owned()), "{:?}", heard.iter().map(|line| &line[..6]).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn an_outbox_that_nothing_leaves_is_stalled_and_one_that_moves_is_not() {
+    run(async {
+        let rig = Rig::new(Limits { stall_timeout: Some(Duration::from_secs(45)), ..Limits::default() }).await;
+        let start = Instant::now();
+        let stalled = |seconds| rig.worker.is_stalled(rig.slot, start + Duration::from_secs(seconds));
+        assert!(!stalled(0));
+        rig.push(rig.slot, 100);
+        assert!(!stalled(100), "seen for the first time");
+        assert!(!stalled(144));
+        assert!(stalled(145));
+        rig.worker.set_drainer(rig.slot, Box::new(Jammed { takes: 10 }));
+        assert!(!stalled(146), "ten bytes have left");
+        assert!(!stalled(190));
+        assert!(stalled(191));
+        rig.worker.set_drainer(rig.slot, Box::new(Jammed { takes: 1_000 }));
+        assert!(!stalled(192) && !stalled(400), "nothing waits");
+        assert!(rig.worker.slots.borrow().is_nobody_stalled());
+    });
+}
