@@ -202,6 +202,14 @@ pub struct Limits {
     /// Sessions known for recovery at a time, those away included; a further one takes the place of the one away longest.
     /// Default 1 000 000, as many as there may be connections.
     pub recovery_sessions_max: usize,
+    /// Bytes of all sessions known for recovery: 128 each, 64 for each room it is in or has left, and those of room names and
+    /// data. Default 256 MiB: a million sessions in one room each. With a journal on disk at most a quarter of the ring less one
+    /// segment, because each is written again as the ring turns. Beyond, sessions are given up: those above 1 KiB, the largest
+    /// first, then those away for longest, then the newest.
+    pub recovery_bytes_max: usize,
+    /// The same of one session; a larger one cannot be recovered. Default 256 KiB: a thousand rooms with names of 192 bytes. At
+    /// most a quarter of the bytes of all.
+    pub recovery_session_bytes_max: usize,
     /// Rooms that one socket has left and that still count for what it missed, beside those it is in. Default 4 096: who leaves
     /// more of them than that within what the journal holds cannot be recovered.
     pub recovery_left_rooms_max: usize,
@@ -217,8 +225,8 @@ pub struct Limits {
     pub journal_bytes_max: usize,
     /// Segment files of a journal on disk, which is a ring; at least 2. Default 8: a full ring drops an eighth at a time.
     pub journal_segments_max: usize,
-    /// Bytes of each segment, and so the largest record. Default 32 MiB: the ring is 256 MiB, two minutes of 2 MB/s; it must be
-    /// several times what all sessions take (about 200 bytes each, and 20 a room), because they are written again as it turns.
+    /// Bytes of each segment, and so the largest record. Default 32 MiB: the ring is 256 MiB, two minutes of 2 MB/s, and carries
+    /// 56 MiB of sessions (`recovery_bytes_max`), 290 000 in one room each.
     pub journal_segment_bytes: usize,
 }
 
@@ -345,6 +353,8 @@ impl Default for Limits {
             room_events_max: 1_024,
             recovery_window: Duration::from_secs(120),
             recovery_sessions_max: 1_000_000,
+            recovery_bytes_max: 256 << 20,
+            recovery_session_bytes_max: 256 << 10,
             recovery_left_rooms_max: 4_096,
             replay_bytes: 256 << 10,
             replay_records_per_turn: 1_024,

@@ -4,30 +4,30 @@
 //! sessions are known by, at run time and after a restart alike. It refuses to lose anything silently: when the journal fails, it
 //! begins anew, so that whoever comes back is told.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod carrying;
+mod clock;
+mod reading;
+#[cfg(test)]
+mod tests;
 
-use crate::ids::{Epoch, Fingerprint, Lsn, NamespacePath, Offset, SocketId};
+use std::sync::Arc;
+
+use self::carrying::Carrying;
+use self::clock::Clock;
+pub(super) use self::reading::Missed;
+use crate::ids::{Epoch, Fingerprint, Lsn, NamespacePath, Offset, RoomName, SocketId};
 use crate::limits::Limits;
 use crate::log::memory::MemoryJournal;
-use crate::log::recovery::{self, Bounds, Facts, NotRecovered, Recovery};
-use crate::log::{Entry, Journal, JournalError, Record, SessionEntry};
+use crate::log::recovery::{self, Bounds, Facts, NotRecovered, Recovery, Resumable};
+use crate::log::{Entry, Journal, JournalError, Record};
 use crate::messages::hub::Claim;
 use crate::metrics::Metrics;
-use crate::protocol::encoded::Message;
 
-/// Records read at a time, here and at a start.
+/// Records read at a time for a client.
 const CHUNK_RECORDS: usize = 256;
 
-/// Bytes read at a time for a client, whoever they were for.
-const CHUNK_BYTES: usize = 256 << 10;
-
-/// A record larger than this counts as several of those that may be looked at in a turn.
-const RECORD_BYTES: usize = 1 << 10;
-
-/// Sessions written again behind one record: a fraction of a millisecond, and more bytes than nearly every record has, so that a
-/// segment's sessions are out of it in time.
-const CARRIED_AT_A_TIME: usize = 256;
+/// Records read at a time at a start.
+const START_CHUNK_RECORDS: usize = 16_384;
 
 /// Bytes read at a time at a start.
 const START_CHUNK_BYTES: usize = 4 << 20;
@@ -51,18 +51,9 @@ pub(crate) struct History {
     applied: Offset,
     /// xorshift64*: fingerprints must not be guessed by counting, more is not asked of them.
     random: u64,
+    clock: Clock,
+    carrying: Carrying,
     metrics: Arc<Metrics>,
-}
-
-/// What was found for one socket.
-#[derive(Debug)]
-pub(super) struct Missed {
-    /// In order.
-    pub(super) events: Vec<(Offset, Message)>,
-    /// As far as was looked.
-    pub(super) upto: Lsn,
-    /// Nothing is left.
-    pub(super) is_all: bool,
 }
 
 impl History {
@@ -73,11 +64,18 @@ impl History {
         limits: &Limits,
         metrics: Arc<Metrics>,
     ) -> Result<Self, JournalError> {
-        let bounds = Bounds {
-            window: limits.recovery_window,
-            sessions_max: limits.recovery_sessions_max,
-            stays_max: limits.rooms_per_socket_max.saturating_add(limits.recovery_left_rooms_max),
-        };
+        Self::open_at(journal, seed, limits, metrics, Clock::start())
+    }
+
+    fn open_at(
+        journal: Box<dyn Journal>,
+        seed: u64,
+        limits: &Limits,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+    ) -> Result<Self, JournalError> {
+        let bounds = bounds(limits, journal.ring_bytes());
+        metrics.hub.recovery_session_bytes_max.set(bounds.bytes_max);
         let start = Offset { epoch: journal.epoch(), lsn: journal.trimmed_to(), fingerprint: Fingerprint::new(0) };
         let mut history = Self {
             sessions: Recovery::new(bounds),
@@ -86,18 +84,21 @@ impl History {
             given: journal.head(),
             applied: start,
             random: seed | 1,
+            clock,
+            carrying: Carrying::new(journal.used_bytes()),
             journal,
             metrics,
         };
         history.take_up()?;
-        history.flush();
+        history.flush(true);
         Ok(history)
     }
 
+    /// Reads the journal once. Nothing is written again here: that is earned by what is appended later.
     fn take_up(&mut self) -> Result<(), JournalError> {
         self.sessions.trimmed(self.journal.trimmed_to());
         loop {
-            let chunk = self.journal.read(self.applied.lsn, CHUNK_RECORDS, START_CHUNK_BYTES)?;
+            let chunk = self.journal.read(self.applied.lsn, START_CHUNK_RECORDS, START_CHUNK_BYTES)?;
             for record in &chunk.records {
                 self.sessions.apply(record);
                 self.applied = Offset { lsn: record.lsn, fingerprint: record.fingerprint, ..self.applied };
@@ -106,14 +107,21 @@ impl History {
                 break;
             }
         }
-        let lost: Vec<_> = self.sessions.connected().collect();
-        let at_unix_ms = now_unix_ms();
-        for socket in lost {
-            let offset = self.next();
-            self.journal(offset, Entry::Disconnect { socket, forever: false, at_unix_ms });
+        let at_unix_ms = self.now_unix_ms();
+        if self.sessions.knows_other_life(at_unix_ms) {
+            self.note(Entry::ProcessEnded { at_unix_ms });
         }
-        self.sessions.expire(at_unix_ms);
         Ok(())
+    }
+
+    /// The time by which recovery windows are counted, in milliseconds since 1970.
+    pub(super) fn now_unix_ms(&self) -> u64 {
+        self.clock.now_unix_ms()
+    }
+
+    /// What sessions count for together, and how much that may be, in bytes.
+    pub(crate) fn session_bytes(&self) -> (usize, usize) {
+        self.sessions.bytes()
     }
 
     /// Sessions that clients may go on with.
@@ -150,10 +158,17 @@ impl History {
         self.sessions.remembers(socket)
     }
 
+    /// Whether an event for these rooms can be for a client that comes back. If not, it need not be journalled.
+    pub(super) fn concerns(&self, namespace: &NamespacePath, rooms: &[RoomName]) -> bool {
+        self.sessions.concerns(namespace, rooms)
+    }
+
     /// Journals what is about to be revealed. Returns false if it is too large to be kept; then nothing may be revealed.
     pub(super) fn journal(&mut self, offset: Offset, entry: Entry) -> bool {
         let is_kept = self.append(offset, entry);
-        self.carry_forward();
+        let is_newest = self.given == offset.lsn;
+        self.keep_within_bounds(is_newest);
+        self.carry_forward(is_newest);
         is_kept
     }
 
@@ -178,79 +193,25 @@ impl History {
         true
     }
 
-    /// Writes sessions again whose only records are about to go, some behind each record. Numbers that are given and not applied yet
-    /// come first, so this may have to wait for the last of them; there is a whole segment of time. A ring too small for all sessions
-    /// turns for ever, which is why there is an end to it here: who is not written again in time is unknown to the next start.
-    fn carry_forward(&mut self) {
-        for _ in 0..CARRIED_AT_A_TIME {
-            if self.given != self.applied.lsn {
-                return;
-            }
-            let Some(session) = self.sessions.at_risk(self.journal.at_risk()) else { return };
-            let offset = self.next();
-            self.append(offset, Entry::Session(Box::new(session)));
-        }
-    }
-
     /// What a claim would get now.
-    pub(super) fn claim(&self, claim: Claim, namespace: &NamespacePath) -> Result<SessionEntry, NotRecovered> {
+    pub(super) fn claim(&self, claim: Claim, namespace: &NamespacePath) -> Result<Resumable<'_>, NotRecovered> {
         let Claim { pid, offset } = claim;
         let facts = Facts::of(&*self.journal, offset.as_ref());
-        self.sessions.resume(&recovery::Claim { pid, namespace, offset }, &facts, now_unix_ms())
+        self.sessions.judge(&recovery::Claim { pid, namespace, offset }, &facts, self.now_unix_ms())
     }
 
-    /// Looks for what a socket missed behind `after`, at no more records than are `left` in this turn. None if something of it may be
-    /// gone.
-    pub(super) fn read(&self, socket: &SocketId, after: Lsn, bytes_max: usize, left: &mut usize) -> Option<Missed> {
-        let owed = self.sessions.owed(socket)?;
-        let mut missed = Missed { events: Vec::new(), upto: after, is_all: false };
-        let mut bytes = 0;
-        'looking: while *left > 0 {
-            let Some(next) = owed.next(missed.upto) else {
-                (missed.upto, missed.is_all) = (self.applied.lsn, true);
-                break;
-            };
-            // What lies between is for others. Not as much as has room: what is not for the socket takes none.
-            let after = next.before().max(missed.upto);
-            let chunk = match self.journal.read(after, CHUNK_RECORDS.min(*left), CHUNK_BYTES) {
-                Ok(chunk) => chunk,
-                Err(error) => {
-                    log::error!("journal not read, a client is told that it missed something error={error}");
-                    return None;
-                }
-            };
-            if chunk.trimmed && !self.sessions.is_whole(socket, missed.upto, self.journal.trimmed_to()) {
-                return None;
-            }
-            for record in chunk.records {
-                *left = left.saturating_sub(1 + record.byte_len() / RECORD_BYTES);
-                let Record { lsn, fingerprint, entry } = record;
-                if let Entry::Event(event) = entry
-                    && owed.includes(lsn, &event)
-                {
-                    bytes += event.message.byte_len();
-                    if bytes > bytes_max && !missed.events.is_empty() {
-                        break 'looking;
-                    }
-                    missed.events.push((Offset { epoch: self.applied.epoch, lsn, fingerprint }, event.message.clone()));
-                }
-                missed.upto = lsn;
-            }
-            if !chunk.more {
-                missed.is_all = true;
-                break;
-            }
+    /// The end of a turn: what it journalled is as safe as it will be, and may be revealed. `may_number` says that every number that
+    /// was given has been applied or dropped.
+    pub(super) fn flush(&mut self, may_number: bool) {
+        let now_unix_ms = self.now_unix_ms();
+        if may_number && let Some(expired) = self.sessions.expired(now_unix_ms) {
+            self.note(expired);
         }
-        Some(missed)
-    }
-
-    /// The end of a turn: what it journalled is as safe as it will be, and may be revealed.
-    pub(super) fn flush(&mut self) {
         if let Err(error) = self.journal.flush() {
             self.begin_anew(&error);
         }
-        self.sessions.expire(now_unix_ms());
         self.metrics.hub.recovery_sessions.set(self.sessions.len());
+        self.report_bytes(now_unix_ms);
     }
 
     /// Ends the journal in order. What still comes is kept in memory.
@@ -269,17 +230,26 @@ impl History {
     }
 
     fn replace(&mut self) {
-        let epoch = Epoch::new((now_unix_ms() / 1_000) as u32, self.draw() as u16);
+        let epoch = Epoch::new((self.now_unix_ms() / 1_000) as u32, self.draw() as u16);
         let Ring { records_max, bytes_max } = self.ring;
         self.applied = Offset { epoch, lsn: self.given, fingerprint: Fingerprint::new(0) };
         self.journal = Box::new(MemoryJournal::new(epoch, self.given, records_max, bytes_max));
+        self.carrying = Carrying::new(self.journal.used_bytes());
         self.sessions = Recovery::new(self.bounds);
         self.sessions.trimmed(self.given);
     }
 }
 
-/// The wall clock: windows go on through a restart.
-pub(super) fn now_unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+/// How much is remembered of sessions, where a journal keeps each record for so many bytes.
+fn bounds(limits: &Limits, ring_bytes: Option<u64>) -> Bounds {
+    let carried = ring_bytes.map_or(usize::MAX, |bytes| usize::try_from(bytes / 4).unwrap_or(usize::MAX));
+    let bytes_max = limits.recovery_bytes_max.min(carried);
+    Bounds {
+        window: limits.recovery_window,
+        sessions_max: limits.recovery_sessions_max,
+        bytes_max,
+        // Where the ring is tiny, so that one session is a small part of it.
+        session_bytes_max: limits.recovery_session_bytes_max.min(bytes_max / 4),
+        stays_max: limits.rooms_per_socket_max.saturating_add(limits.recovery_left_rooms_max),
+    }
 }

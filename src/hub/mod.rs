@@ -165,7 +165,7 @@ impl Hub {
     fn end_turn(&mut self, ctx: &mut Context<Self>) {
         if let Some(history) = &mut self.history {
             // Before anything of this turn is revealed.
-            history.flush();
+            history.flush(self.pipeline.is_empty());
         }
         self.count();
         let outcome = self.links.flush();

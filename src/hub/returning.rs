@@ -5,11 +5,10 @@
 //! was dropped by the worker, every one behind it is delivered as it comes.
 
 use super::Hub;
-use super::history::now_unix_ms;
 use super::intake::ROOM_WORK;
-use crate::ids::{NamespacePath, Offset, SlotKey, SocketId, WorkerId};
+use crate::ids::{Lsn, NamespacePath, Offset, RoomName, SlotKey, SocketId, WorkerId};
+use crate::log::Entry;
 use crate::log::recovery::NotRecovered;
-use crate::log::{Entry, SessionEntry};
 use crate::messages::fanout::{FanoutCommand, FoundSession, Outcome, Takes};
 use crate::messages::hub::{Claim, Connect, Origin, ReplyTo};
 use crate::state::rooms::Place;
@@ -21,10 +20,10 @@ impl Hub {
             Some(history) => history.claim(claim, namespace),
             None => Err(NotRecovered::ForeignEpoch),
         };
-        if let Ok(session) = &claimed {
-            self.work += session.rooms_now().count() * ROOM_WORK;
-        }
-        let claimed = claimed.map(|session| FoundSession { socket: session.socket, data: session.data });
+        let work = claimed.as_ref().map_or(0, |session| session.rooms_now().count() * ROOM_WORK);
+        let claimed =
+            claimed.map(|session| FoundSession { socket: session.socket(), data: session.data().map(Box::from) });
+        self.work += work;
         if let Err(why) = &claimed {
             self.refuse_claim(claim, *why);
         }
@@ -43,13 +42,13 @@ impl Hub {
         let (takes, rooms) = match origin {
             Origin::Bare | Origin::New(_) => (self.begin(origin, socket, &namespace, offset), Vec::new()),
             Origin::Claimed(claim) => {
-                let Some(session) = self.grant(claim, socket, &namespace) else {
+                let Some((after, rooms)) = self.grant(claim, socket, &namespace) else {
                     self.links.tell(worker, FanoutCommand::Detach { member, told: None });
                     return self.links.answer(worker, from, Outcome::ClaimLost);
                 };
                 self.evict(&socket);
-                let (after, rooms) = (session.position, session.rooms_now().cloned().collect());
-                self.journal(offset, || Entry::Session(Box::new(session)));
+                let at_unix_ms = self.now_unix_ms();
+                self.journal(offset, || Entry::Resumed { socket, position: after, at_unix_ms });
                 (Takes::Journal(after), rooms)
             }
         };
@@ -67,16 +66,16 @@ impl Hub {
         self.links.answer(worker, from, Outcome::Connected { offset, recovered });
     }
 
-    /// The session that a client goes on with, if it still may.
-    fn grant(&mut self, claim: Claim, socket: SocketId, namespace: &NamespacePath) -> Option<SessionEntry> {
+    /// The position and the rooms from which a client goes on, if it still may.
+    fn grant(&self, claim: Claim, socket: SocketId, namespace: &NamespacePath) -> Option<(Lsn, Vec<RoomName>)> {
         let resumed = match &self.history {
             Some(history) => history.claim(claim, namespace),
             None => Err(NotRecovered::ForeignEpoch),
         };
         match resumed {
-            Ok(session) if session.socket == socket => {
+            Ok(session) if session.socket() == socket => {
                 self.metrics.hub.recovered.add(1);
-                Some(session)
+                Some((session.position, session.rooms_now().cloned().collect()))
             }
             other => {
                 self.refuse_claim(claim, other.err().unwrap_or(NotRecovered::UnknownPid));
@@ -91,19 +90,25 @@ impl Hub {
             return Takes::Live { recoverable: false };
         }
         let Origin::New(pid) = origin else { return Takes::Bare };
-        let (namespace, at_unix_ms) = (namespace.clone(), now_unix_ms());
+        let (namespace, at_unix_ms) = (namespace.clone(), self.now_unix_ms());
         self.journal(offset, || Entry::Connect { pid, socket, namespace, at_unix_ms });
         Takes::Live { recoverable: true }
     }
 
     /// A connection of this socket that has not been seen to end, is over; what still comes from it is not heard.
     fn evict(&mut self, socket: &SocketId) {
-        for (room, members) in self.rooms.rooms_of(socket) {
+        let rooms = if self.is_watched() { self.rooms.rooms_of(socket) } else { Vec::new() };
+        for (room, members) in rooms {
             self.tell_left(socket, &room, members - 1);
         }
         if let Some(Place { worker, member, .. }) = self.rooms.disconnect(socket) {
             self.links.tell(worker, FanoutCommand::Evict { member });
         }
+    }
+
+    /// The time by which recovery windows are counted; 0 while recovery is off.
+    pub(super) fn now_unix_ms(&self) -> u64 {
+        self.history.as_ref().map_or(0, |history| history.now_unix_ms())
     }
 
     /// Whether a session speaks for a socket: a twin that was evicted does not.

@@ -7,7 +7,6 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::Hub;
-use super::history::now_unix_ms;
 use super::intake::ROOM_WORK;
 use crate::ids::{MemberKey, NamespacePath, Offset, RoomName, SlotKey, SocketId, WorkerId};
 use crate::log::{self, EventEntry, Record};
@@ -252,7 +251,8 @@ impl Hub {
         self.work += self.rooms.count_of(&socket) * ROOM_WORK;
         let Some(Place { worker, member, .. }) = self.rooms.disconnect(&socket) else { return };
         if self.remembers(&socket) {
-            self.journal(offset, || log::Entry::Disconnect { socket, forever, at_unix_ms: now_unix_ms() });
+            let at_unix_ms = self.now_unix_ms();
+            self.journal(offset, || log::Entry::Disconnect { socket, forever, at_unix_ms });
         }
         let told = asker.map(|asker| (asker, rooms.into_iter().map(|(room, _)| room).collect()));
         self.links.tell(worker, FanoutCommand::Detach { member, told });
@@ -296,6 +296,10 @@ impl Hub {
         collect: Option<Collect>,
     ) -> Outcome {
         let (message, offset) = match packet {
+            // Its receivers are of those that cannot come back, so nobody ever asks for it again.
+            EventPacket::Numbered(message, offset) if !self.concerns_known(namespace, target) => {
+                (message, Some(offset))
+            }
             EventPacket::Numbered(message, offset) => {
                 // Revealed only after the journal has it.
                 if !self.journal(Some(offset), || event_entry(namespace, target, &message)) {
@@ -361,6 +365,11 @@ impl Hub {
     pub(super) fn journal(&mut self, offset: Option<Offset>, entry: impl FnOnce() -> log::Entry) -> bool {
         let (Some(history), Some(offset)) = (&mut self.history, offset) else { return true };
         history.journal(offset, entry())
+    }
+
+    /// Whether an event can be for a socket that may come back.
+    fn concerns_known(&self, namespace: &NamespacePath, target: &Target) -> bool {
+        self.history.as_ref().is_some_and(|history| history.concerns(namespace, &target.rooms))
     }
 
     fn remembers(&self, socket: &SocketId) -> bool {

@@ -1,6 +1,5 @@
 //! The hub alone, with a worker that only listens: the pipeline, the numbers, the credit, the guard.
 
-mod carrying;
 mod returning;
 
 use std::sync::{Arc, mpsc};
@@ -405,7 +404,7 @@ fn recoverable_entries_are_journalled_in_the_order_of_their_numbers() {
                 Entry::Join { .. } => "join",
                 Entry::Leave { .. } => "leave",
                 Entry::Disconnect { .. } => "disconnect",
-                Entry::Data { .. } | Entry::Session(_) => "other",
+                _ => "other",
             };
             let _ = appended.send((record.lsn, kind));
         });

@@ -2,7 +2,7 @@
 //!
 //! | bytes | | |
 //! |---|---|---|
-//! | 1 | version | of this table, 1 |
+//! | 1 | version | of this table: 2; records of version 1, which lacks the kinds from 8 on, are read too |
 //! | 4 | length | of the body |
 //! | 8 | LSN | |
 //! | 4 | checksum | of the body, CRC-32 |
@@ -16,12 +16,12 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use thiserror::Error;
 
-use super::{Entry, EventEntry, Record, RoomSpan, SessionEntry};
+use super::{Entry, EventEntry, GivenUp, Record, RoomSpan, SessionEntry};
 use crate::ids::{Fingerprint, Lsn, NamespacePath, PrivateId, RANDOM_ID_BYTES, RoomName, SocketId};
 use crate::protocol::encoded::{Encoded, Message};
 
-/// Of this form. Another version is another program's.
-pub(super) const VERSION: u8 = 1;
+/// The version that is written. A later one is a newer program's.
+pub(super) const VERSION: u8 = 2;
 
 /// What stands before each body.
 pub(super) const HEADER_BYTES: usize = 21;
@@ -33,6 +33,10 @@ const LEAVE: u8 = 4;
 const DATA: u8 = 5;
 const DISCONNECT: u8 = 6;
 const SESSION: u8 = 7;
+const RESUMED: u8 = 8;
+const PROCESS_ENDED: u8 = 9;
+const GIVEN_UP: u8 = 10;
+const EXPIRED: u8 = 11;
 
 /// Why bytes are not a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -88,7 +92,7 @@ pub(super) fn decode_header(bytes: &[u8]) -> Result<Header, CodecError> {
     if rest.u32()? != crc32fast::hash(&bytes[..17]) {
         return Err(CodecError::HeaderSum);
     }
-    if version != VERSION {
+    if version > VERSION {
         return Err(CodecError::Version(version));
     }
     if lsn >= Lsn::END {
@@ -119,6 +123,10 @@ fn put_body(record: &Record, into: &mut Vec<u8>) {
         Entry::Data { .. } => DATA,
         Entry::Disconnect { .. } => DISCONNECT,
         Entry::Session(_) => SESSION,
+        Entry::Resumed { .. } => RESUMED,
+        Entry::ProcessEnded { .. } => PROCESS_ENDED,
+        Entry::GivenUp { .. } => GIVEN_UP,
+        Entry::Expired { .. } => EXPIRED,
     };
     into.push(kind);
     into.extend_from_slice(&record.fingerprint.to_bits().to_le_bytes()[..3]);
@@ -144,6 +152,21 @@ fn put_body(record: &Record, into: &mut Vec<u8>) {
             into.extend_from_slice(&at_unix_ms.to_le_bytes());
         }
         Entry::Session(session) => put_session(session, into),
+        Entry::Resumed { socket, position, at_unix_ms } => {
+            into.extend_from_slice(socket.as_bytes());
+            into.extend_from_slice(&position.0.to_le_bytes());
+            into.extend_from_slice(&at_unix_ms.to_le_bytes());
+        }
+        Entry::GivenUp { socket, why } => {
+            into.extend_from_slice(socket.as_bytes());
+            into.push(match why {
+                GivenUp::TooLarge => 0,
+                GivenUp::NoRoom => 1,
+            });
+        }
+        Entry::ProcessEnded { at_unix_ms: unix_ms } | Entry::Expired { until_unix_ms: unix_ms } => {
+            into.extend_from_slice(&unix_ms.to_le_bytes());
+        }
     }
 }
 
@@ -226,6 +249,13 @@ fn read_body(lsn: Lsn, mut rest: Rest<'_>) -> Result<Record, CodecError> {
         DATA => Entry::Data { socket: rest.socket()?, data: rest.data()? },
         DISCONNECT => Entry::Disconnect { socket: rest.socket()?, forever: rest.flag()?, at_unix_ms: rest.u64()? },
         SESSION => Entry::Session(rest.session()?.into()),
+        RESUMED => Entry::Resumed { socket: rest.socket()?, position: rest.lsn()?, at_unix_ms: rest.u64()? },
+        PROCESS_ENDED => Entry::ProcessEnded { at_unix_ms: rest.u64()? },
+        GIVEN_UP => Entry::GivenUp {
+            socket: rest.socket()?,
+            why: if rest.flag()? { GivenUp::NoRoom } else { GivenUp::TooLarge },
+        },
+        EXPIRED => Entry::Expired { until_unix_ms: rest.u64()? },
         _ => return Err(CodecError::Content("an unknown kind of entry")),
     };
     if !rest.0.is_empty() {
@@ -397,7 +427,7 @@ mod tests {
         let entry = Entry::Join { socket: SocketId::from_random([9; 15]), room };
         let bytes = encoded(&Record { lsn: Lsn(258), fingerprint: Fingerprint::new(0x0003_0201), entry });
         let body = [&[JOIN, 1, 2, 3][..], &[9; 15], &[2, 0], b"ab"].concat();
-        assert_eq!(bytes[..13], [1, 23, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes[..13], [VERSION, 23, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0]);
         assert_eq!(bytes[HEADER_BYTES..], body);
     }
 
@@ -423,9 +453,9 @@ mod tests {
     fn what_is_unknown_is_refused() {
         let bytes = encoded(&every_kind()[0]);
         let mut newer = bytes[..17].to_vec();
-        newer[0] = 2;
+        newer[0] = VERSION + 1;
         newer.extend_from_slice(&crc32fast::hash(&newer.clone()).to_le_bytes());
-        assert_eq!(decode(&newer), Err(CodecError::Version(2)));
+        assert_eq!(decode(&newer), Err(CodecError::Version(VERSION + 1)));
         let refused = |body: &[u8]| decode(&with_body(&bytes, body)).unwrap_err();
         assert_eq!(refused(&[99, 0, 0, 0]), CodecError::Content("an unknown kind of entry"));
         assert_eq!(refused(b""), CodecError::Content("less than its kind needs"));
@@ -435,6 +465,16 @@ mod tests {
         assert_eq!(refused(&join(&[1, 0, b'a', 0])), CodecError::Content("more than its kind has"));
         let disconnect = [&[DISCONNECT, 1, 2, 3][..], &[9; 15], &[2], &[0; 8]].concat();
         assert_eq!(refused(&disconnect), CodecError::Content("a flag that is neither set nor unset"));
+    }
+
+    #[test]
+    fn records_of_the_version_before_are_read() {
+        let record = &every_kind()[0];
+        let mut older = encoded(record);
+        older[0] = 1;
+        let sum = crc32fast::hash(&older[..17]);
+        older[17..HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
+        assert_eq!(decode(&older).as_ref(), Ok(record));
     }
 
     #[test]
@@ -454,7 +494,7 @@ mod tests {
         }
 
         #[test]
-        fn any_body_is_a_record_or_an_error(kind in 0u8..9, body: Vec<u8>) {
+        fn any_body_is_a_record_or_an_error(kind in 0u8..13, body: Vec<u8>) {
             let bytes = encoded(&every_kind()[0]);
             let _ = decode(&with_body(&bytes, &[&[kind, 0, 0, 0][..], &body].concat()));
             let _ = decode(&body);

@@ -25,6 +25,9 @@ const JUMP: u64 = 1 << 20;
 /// Bytes of one turn after which they are written before it ends.
 const PENDING_BYTES_MAX: usize = 1 << 20;
 
+/// Between two entries of a segment's index, at most, but for a larger record: how much is read to find one record.
+const INDEX_BYTES: u64 = 64 << 10;
+
 /// How a journal is opened.
 #[derive(Debug, Clone)]
 pub(crate) struct FileOptions {
@@ -53,6 +56,11 @@ impl FileOptions {
             records_max: limits.journal_records_max,
             bytes_max: limits.journal_bytes_max,
         }
+    }
+
+    /// Between two entries of a segment's index.
+    fn index_bytes(&self) -> u64 {
+        (self.segment_bytes as u64 / 64).min(INDEX_BYTES)
     }
 }
 
@@ -125,7 +133,7 @@ impl FileJournal {
             }
         }
         if segments.is_empty() {
-            let segment = Segment::create(path, epoch, sequence, head);
+            let segment = Segment::create(path, epoch, sequence, head, options.index_bytes());
             let failed = |error| OpenError::at(&path.join(folder::segment_name(sequence)), error);
             segments.push_back(segment.map_err(failed)?);
         }
@@ -148,6 +156,11 @@ impl FileJournal {
     /// The newest record that is in a file.
     fn written(&self) -> Lsn {
         self.segments.back().map_or(self.head, |newest| newest.last)
+    }
+
+    /// Bytes of the ring before a segment, counted as if each segment were full.
+    fn begin_of(&self, segment: &Segment) -> u64 {
+        segment.sequence.saturating_mul(self.options.segment_bytes as u64)
     }
 
     fn check_open(&self) -> Result<(), JournalError> {
@@ -184,7 +197,8 @@ impl FileJournal {
     fn begin_segment(&mut self) -> io::Result<()> {
         // Not the head: after a start, there is nothing between the two.
         let (after, sequence) = (self.written(), self.newest().sequence + 1);
-        let segment = Segment::create(&self.folder.path, self.header.epoch, sequence, after)?;
+        let index_bytes = self.options.index_bytes();
+        let segment = Segment::create(&self.folder.path, self.header.epoch, sequence, after, index_bytes)?;
         self.segments.push_back(segment);
         self.drop_oldest()
     }
@@ -305,10 +319,19 @@ impl Journal for FileJournal {
     }
 
     fn at_risk(&self) -> Lsn {
-        match self.segments.get(1) {
-            Some(second) if self.segments.len() >= self.options.segments_max => second.after,
-            _ => self.trimmed_to(),
-        }
+        let distance = self.ring_bytes().unwrap_or(0) / 8 * 3;
+        let Some(target) = self.used_bytes().checked_sub(distance) else { return self.trimmed_to() };
+        let next = self.segments.partition_point(|segment| self.begin_of(segment) <= target);
+        let reached = next.checked_sub(1).and_then(|at| self.segments.get(at));
+        reached.map_or_else(|| self.trimmed_to(), |segment| segment.before(target - self.begin_of(segment)))
+    }
+
+    fn ring_bytes(&self) -> Option<u64> {
+        Some((self.options.segments_max as u64 - 1).saturating_mul(self.options.segment_bytes as u64))
+    }
+
+    fn used_bytes(&self) -> u64 {
+        self.segments.back().map_or(0, |newest| self.begin_of(newest) + newest.bytes + self.pending.len() as u64)
     }
 
     fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> Result<Chunk, JournalError> {
@@ -381,14 +404,14 @@ fn find(path: &Path, left: Option<&Header>, options: &FileOptions) -> Result<Fou
         State::Open if options.boot.is_none() || left.boot != options.boot => {
             "it was not closed before the machine was started again".to_owned()
         }
-        State::Open | State::Closed => match read_log(&files, left, &mut found) {
+        State::Open | State::Closed => match read_log(&files, left, options, &mut found) {
             Ok(()) => return Ok(found),
             Err(Obstacle::Refuse(error)) => return Err(error),
             Err(Obstacle::Discard(reason)) => reason,
         },
     };
     let newest = files.iter().rev().find_map(|(sequence, path)| {
-        let mut segment = Segment::open(path.clone(), *sequence, false).ok()?;
+        let mut segment = Segment::open(path.clone(), *sequence, options.index_bytes(), false).ok()?;
         let _ = segment.scan(|_| {});
         Some(segment.last)
     });
@@ -404,13 +427,13 @@ fn find(path: &Path, left: Option<&Header>, options: &FileOptions) -> Result<Fou
 }
 
 /// Reads a log that may go on.
-fn read_log(files: &[(u64, PathBuf)], left: &Header, found: &mut Found) -> Result<(), Obstacle> {
+fn read_log(files: &[(u64, PathBuf)], left: &Header, options: &FileOptions, found: &mut Found) -> Result<(), Obstacle> {
     let was_closed = left.state == State::Closed;
     let (mut records, mut cut) = (0, 0);
     for (position, (sequence, path)) in files.iter().enumerate() {
         // A killed process was writing at one place: the end of the newest segment.
         let may_be_short = !was_closed && position + 1 == files.len();
-        let mut segment = match Segment::open(path.clone(), *sequence, true) {
+        let mut segment = match Segment::open(path.clone(), *sequence, options.index_bytes(), true) {
             Err(Fault::Short(_)) if may_be_short => break,
             opened => opened.map_err(|fault| obstacle(path, fault))?,
         };

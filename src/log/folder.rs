@@ -5,7 +5,7 @@
 //! | bytes | | |
 //! |---|---|---|
 //! | 8 | `stentorJ` | |
-//! | 4 | format | of the folder, 1 |
+//! | 4 | format | of the folder, 2; 1 differs in its records only, and is read |
 //! | 8 | epoch | |
 //! | 16 | boot | id of the machine's boot in which it was opened, 0 if unknown |
 //! | 1 | state | 0 open, 1 closed, 2 failed |
@@ -21,11 +21,12 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::codec;
 use super::segment::Fault;
 use crate::ids::{Epoch, Lsn};
 
-/// Of everything in the folder. Another one is another program's.
-pub(super) const FORMAT: u32 = 1;
+/// The format of everything in the folder, and of the records in it. A later one is a newer program's.
+pub(super) const FORMAT: u32 = codec::VERSION as u32;
 
 const MAGIC: [u8; 8] = *b"stentorJ";
 const HEADER: &str = "journal.header";

@@ -23,7 +23,7 @@ impl Inspection {
         let Some(header) = Header::read(path)? else { return Err(OpenError::Absent { path: path.to_owned() }) };
         let mut segments = Vec::new();
         for (sequence, path) in folder::segments(path)? {
-            match Segment::open(path.clone(), sequence, false) {
+            match Segment::open(path.clone(), sequence, u64::MAX, false) {
                 Ok(segment) if segment.epoch == header.epoch => segments.push(segment),
                 // Left behind by a log that was discarded.
                 Ok(_) => {}

@@ -22,7 +22,7 @@ use thiserror::Error;
 
 pub(crate) use self::chunk::Chunk;
 pub use self::folder::OpenError;
-pub(crate) use self::record::{Entry, EventEntry, Record, RoomSpan, SessionEntry};
+pub(crate) use self::record::{Entry, EventEntry, GivenUp, Record, RoomSpan, SessionEntry};
 use crate::ids::{Epoch, Lsn, Offset};
 
 /// Why the journal did not do what it was asked for.
@@ -104,10 +104,22 @@ pub(crate) trait Journal: Send {
     /// turn is revealed. After an error, what was not written is gone.
     fn flush(&mut self) -> Result<(), JournalError>;
 
-    /// Records up to here are the next to go, and the next start will miss them. The hub looks after every append, and
-    /// writes again, at the head, each session whose newest record is not beyond: it has at least one segment for that
-    /// before anything is lost. Always 0 if the log ends with its process.
+    /// Records up to here lie at least three eighths of [`ring_bytes`](Self::ring_bytes) behind the head, also in a ring that is
+    /// not full yet. The hub writes each session again whose newest whole record is not beyond (`hub/history.rs`). Always 0
+    /// if the log ends with its process.
     fn at_risk(&self) -> Lsn;
+
+    /// Bytes that are written behind a record before it is dropped, at least; none if the log ends with its process, so
+    /// that no session need be written again.
+    fn ring_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// Bytes of the ring that were used up to the head, with those left free at the ends of segments. Only differences
+    /// count.
+    fn used_bytes(&self) -> u64 {
+        0
+    }
 
     /// Reads behind `after`: at most `records_max` records and, past the first, at most `bytes_max` bytes.
     fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> Result<Chunk, JournalError>;

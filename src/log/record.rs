@@ -67,8 +67,43 @@ pub(crate) enum Entry {
         /// When, by the wall clock: its window counts on through a restart.
         at_unix_ms: u64,
     },
-    /// All that is known of a session: it was recovered, or its last record was about to go.
+    /// All that is known of a session, written again before its last such record leaves the ring.
     Session(Box<SessionEntry>),
+    /// A client resumed its session.
+    Resumed {
+        /// The session's socket.
+        socket: SocketId,
+        /// Everything up to here has reached the client, or was never for it.
+        position: Lsn,
+        /// Time of the resume, by the wall clock.
+        at_unix_ms: u64,
+    },
+    /// A process took up the journal of one that ended: every session that was connected lost its connection.
+    ProcessEnded {
+        /// Time of the start, by the wall clock. Times of earlier records that lie behind it count as this one.
+        at_unix_ms: u64,
+    },
+    /// A session cannot be resumed any more; its client is told so when it comes back.
+    GivenUp {
+        /// The session's socket.
+        socket: SocketId,
+        /// The reason.
+        why: GivenUp,
+    },
+    /// Every session whose connection was lost by then is forgotten.
+    Expired {
+        /// The newest loss among them, by the wall clock.
+        until_unix_ms: u64,
+    },
+}
+
+/// Why a session was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GivenUp {
+    /// It was in more rooms, or its rooms and data have more bytes, than one session may have.
+    TooLarge,
+    /// All sessions together have more bytes than the journal can carry.
+    NoRoom,
 }
 
 /// An event, and for whom it was.
@@ -112,13 +147,6 @@ pub(crate) struct SessionEntry {
     pub asked: Lsn,
 }
 
-impl SessionEntry {
-    /// The rooms it is in, without its own.
-    pub(crate) fn rooms_now(&self) -> impl Iterator<Item = &RoomName> {
-        self.rooms.iter().filter(|span| span.left.is_none()).map(|span| &span.room)
-    }
-}
-
 /// A stay in a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RoomSpan {
@@ -144,7 +172,12 @@ impl Record {
             }
             Entry::Data { data, .. } => data.as_ref().map_or(0, |data| data.len()),
             Entry::Join { room, .. } | Entry::Leave { room, .. } => room.as_str().len(),
-            Entry::Connect { .. } | Entry::Disconnect { .. } => 0,
+            Entry::Connect { .. }
+            | Entry::Disconnect { .. }
+            | Entry::Resumed { .. }
+            | Entry::ProcessEnded { .. }
+            | Entry::GivenUp { .. }
+            | Entry::Expired { .. } => 0,
         };
         size_of::<Self>() + entry
     }

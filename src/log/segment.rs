@@ -3,7 +3,7 @@
 //! | bytes | | |
 //! |---|---|---|
 //! | 8 | `stentorS` | |
-//! | 4 | format | of the folder, 1 |
+//! | 4 | format | of the folder, 1 or 2 |
 //! | 8 | epoch | of the log it belongs to |
 //! | 8 | sequence | its place in the ring; also its name |
 //! | 8 | after | every record in it lies behind this LSN |
@@ -25,9 +25,6 @@ const MAGIC: [u8; 8] = *b"stentorS";
 
 /// What stands before the first record.
 pub(super) const HEADER_BYTES: usize = 40;
-
-/// Between two entries of the index, at most, but for a larger record: how much is read to find one record.
-const INDEX_BYTES: u64 = 64 << 10;
 
 /// Read at a time.
 const BLOCK_BYTES: usize = 64 << 10;
@@ -81,11 +78,13 @@ pub(super) struct Segment {
     pub(super) bytes: u64,
     /// Where some of the records begin.
     index: Vec<(Lsn, u64)>,
+    /// Between two of those, at least.
+    index_bytes: u64,
 }
 
 impl Segment {
     /// Begins a segment.
-    pub(super) fn create(folder: &Path, epoch: Epoch, sequence: u64, after: Lsn) -> io::Result<Self> {
+    pub(super) fn create(folder: &Path, epoch: Epoch, sequence: u64, after: Lsn, index_bytes: u64) -> io::Result<Self> {
         let path = folder.join(folder::segment_name(sequence));
         let mut options = OpenOptions::new();
         options.read(true).append(true).create_new(true);
@@ -100,11 +99,11 @@ impl Segment {
         header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
         file.write_all(&header)?;
         let bytes = HEADER_BYTES as u64;
-        Ok(Self { path, file, epoch, sequence, after, last: after, bytes, index: Vec::new() })
+        Ok(Self { path, file, epoch, sequence, after, last: after, bytes, index: Vec::new(), index_bytes })
     }
 
     /// Opens a segment and reads its header; to write behind its records, [`scan`](Self::scan) them first.
-    pub(super) fn open(path: PathBuf, sequence: u64, writing: bool) -> Result<Self, Fault> {
+    pub(super) fn open(path: PathBuf, sequence: u64, index_bytes: u64, writing: bool) -> Result<Self, Fault> {
         let file = OpenOptions::new().read(true).append(writing).open(&path)?;
         let mut header = Vec::new();
         (&file).take(HEADER_BYTES as u64).read_to_end(&mut header)?;
@@ -125,7 +124,7 @@ impl Segment {
         }
         let (epoch, after) = (Epoch::from_bits(folder::u64_at(header, 12)), Lsn(folder::u64_at(header, 28)));
         let bytes = HEADER_BYTES as u64;
-        Ok(Self { path, file, epoch, sequence, after, last: after, bytes, index: Vec::new() })
+        Ok(Self { path, file, epoch, sequence, after, last: after, bytes, index: Vec::new(), index_bytes })
     }
 
     /// Reads all records of a segment that was just opened.
@@ -137,7 +136,7 @@ impl Segment {
             match records.next(self.after) {
                 Ok(Some(record)) => {
                     last = record.lsn;
-                    if is_due(&found, bytes) {
+                    if is_due(&found, bytes, self.index_bytes) {
                         found.push((last, bytes));
                     }
                     bytes = records.at;
@@ -162,7 +161,7 @@ impl Segment {
 
     /// Says that the record `lsn` will begin at byte `at`.
     pub(super) fn note(&mut self, lsn: Lsn, at: u64) {
-        if is_due(&self.index, at) {
+        if is_due(&self.index, at, self.index_bytes) {
             self.index.push((lsn, at));
         }
     }
@@ -194,6 +193,14 @@ impl Segment {
         Records::new(&self.file, at, self.bytes)
     }
 
+    /// The newest position of which the index tells that it and all before it begin before byte `at`.
+    pub(super) fn before(&self, at: u64) -> Lsn {
+        match self.index.partition_point(|(_, begin)| *begin <= at) {
+            0 => self.after,
+            next => self.index[next - 1].0.before().max(self.after),
+        }
+    }
+
     /// All its records, as far as there are any by now.
     pub(super) fn records(&self) -> Records<'_> {
         Records::new(&self.file, HEADER_BYTES as u64, u64::MAX)
@@ -206,8 +213,8 @@ impl Segment {
     }
 }
 
-fn is_due(index: &[(Lsn, u64)], at: u64) -> bool {
-    at >= index.last().map_or(HEADER_BYTES as u64, |(_, at)| *at) + INDEX_BYTES
+fn is_due(index: &[(Lsn, u64)], at: u64, index_bytes: u64) -> bool {
+    at >= index.last().map_or(HEADER_BYTES as u64, |(_, at)| *at) + index_bytes
 }
 
 /// Reads records one behind the other.

@@ -13,7 +13,7 @@ use crate::protocol::reason::DisconnectReason;
 pub(crate) use self::cells::{Counter, Gauge, Histogram};
 
 /// Reasons for which a claim is refused.
-pub(crate) const NOT_RECOVERED: usize = 11;
+pub(crate) const NOT_RECOVERED: usize = 12;
 
 /// Kinds of refusal that transports tell apart.
 pub(crate) const REFUSALS: usize = 11;
@@ -185,6 +185,11 @@ pub(crate) struct HubMetrics {
     pub(crate) not_recovered: [Counter; NOT_RECOVERED],
     /// Sessions known for recovery.
     pub(crate) recovery_sessions: Gauge,
+    /// Bytes that those sessions count for, and may count for.
+    pub(crate) recovery_session_bytes: Gauge,
+    pub(crate) recovery_session_bytes_max: Gauge,
+    /// Sessions given up because they were too large, or had no room beside the others.
+    pub(crate) given_up: Counter,
     /// Records written to the journal.
     pub(crate) journalled: Counter,
     /// Journals given up because of an error.

@@ -343,8 +343,13 @@ fn start_hub(
             .map_err(|error| BuildError::JournalRead(error.to_string()))
     });
     let history = history.transpose()?;
-    if let Some(history) = history.as_ref().filter(|history| history.sessions() > 0) {
-        ::log::info!("sessions can be recovered count={}", history.sessions());
+    if let Some(history) = &history {
+        let (bytes, bytes_max) = history.session_bytes();
+        ::log::info!(
+            "recovery starts sessions={} bytes={bytes} bytes_max={bytes_max} sessions_max={} (of 200 bytes)",
+            history.sessions(),
+            (bytes_max / 200).min(limits.recovery_sessions_max)
+        );
     }
     let stores = Stores { history, queue: None, metrics, budgets };
     let thread = Arbiter::new().handle();

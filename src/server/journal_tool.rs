@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::ids::{Fingerprint, Lsn, Offset};
 use crate::log::inspect::Inspection;
-use crate::log::{Entry, EventEntry, JournalError, OpenError, Record, RoomSpan, SessionEntry};
+use crate::log::{Entry, EventEntry, GivenUp, JournalError, OpenError, Record, RoomSpan, SessionEntry};
 use crate::protocol::encoded::Encoded;
 
 /// Characters of a token that are the epoch's.
@@ -107,7 +107,11 @@ fn stats(journal: &Inspection, out: &mut impl Write) -> Result<(), JournalToolEr
             Entry::Session(session) => drop(sessions.insert(session.socket, session.connected)),
             Entry::Disconnect { socket, forever: true, .. } => drop(sessions.remove(&socket)),
             Entry::Disconnect { socket, forever: false, .. } => drop(sessions.insert(socket, false)),
-            Entry::Event(_) | Entry::Join { .. } | Entry::Leave { .. } | Entry::Data { .. } => {}
+            Entry::Resumed { socket, .. } => drop(sessions.entry(socket).and_modify(|connected| *connected = true)),
+            Entry::ProcessEnded { .. } => sessions.values_mut().for_each(|connected| *connected = false),
+            Entry::GivenUp { socket, .. } => drop(sessions.remove(&socket)),
+            Entry::Event(_) | Entry::Join { .. } | Entry::Leave { .. } | Entry::Data { .. } | Entry::Expired { .. } => {
+            }
         }
     }
     let (segments, bytes) = journal.files().fold((0, 0), |(count, sum), (_, bytes)| (count + 1, sum + bytes));
@@ -119,7 +123,7 @@ fn stats(journal: &Inspection, out: &mut impl Write) -> Result<(), JournalToolEr
     writeln!(out, "bytes       {bytes}")?;
     writeln!(out, "records     {records}")?;
     for (kind, count) in kinds {
-        writeln!(out, "  {kind:<10}  {count}")?;
+        writeln!(out, "  {kind:<13}  {count}")?;
     }
     writeln!(out, "sessions    {} that may be recovered, windows aside; {connected} connected", sessions.len())?;
     damage.map_or(Ok(()), |error| Err(error.into()))
@@ -149,7 +153,19 @@ fn dump(journal: &Inspection, from: u64, limit: u64, out: &mut impl Write) -> Re
     Ok(())
 }
 
-const KINDS: [&str; 7] = ["event", "connect", "join", "leave", "data", "disconnect", "session"];
+const KINDS: [&str; 11] = [
+    "event",
+    "connect",
+    "join",
+    "leave",
+    "data",
+    "disconnect",
+    "session",
+    "resumed",
+    "process_ended",
+    "given_up",
+    "expired",
+];
 
 fn kind(entry: &Entry) -> &'static str {
     match entry {
@@ -160,6 +176,10 @@ fn kind(entry: &Entry) -> &'static str {
         Entry::Data { .. } => "data",
         Entry::Disconnect { .. } => "disconnect",
         Entry::Session(_) => "session",
+        Entry::Resumed { .. } => "resumed",
+        Entry::ProcessEnded { .. } => "process_ended",
+        Entry::GivenUp { .. } => "given_up",
+        Entry::Expired { .. } => "expired",
     }
 }
 
@@ -201,6 +221,21 @@ enum Shown<'a> {
         socket: String,
         forever: bool,
         at_unix_ms: u64,
+    },
+    Resumed {
+        socket: String,
+        position: u64,
+        at_unix_ms: u64,
+    },
+    ProcessEnded {
+        at_unix_ms: u64,
+    },
+    GivenUp {
+        socket: String,
+        reason: &'static str,
+    },
+    Expired {
+        until_unix_ms: u64,
     },
     Session {
         pid: String,
@@ -255,6 +290,18 @@ fn shown(entry: &Entry) -> Shown<'_> {
             Shown::Disconnect { socket: socket.to_string(), forever: *forever, at_unix_ms: *at_unix_ms }
         }
         Entry::Session(session) => shown_session(session),
+        Entry::Resumed { socket, position, at_unix_ms } => {
+            Shown::Resumed { socket: socket.to_string(), position: position.0, at_unix_ms: *at_unix_ms }
+        }
+        Entry::ProcessEnded { at_unix_ms } => Shown::ProcessEnded { at_unix_ms: *at_unix_ms },
+        Entry::GivenUp { socket, why } => Shown::GivenUp {
+            socket: socket.to_string(),
+            reason: match why {
+                GivenUp::TooLarge => "too_large",
+                GivenUp::NoRoom => "no_room",
+            },
+        },
+        Entry::Expired { until_unix_ms } => Shown::Expired { until_unix_ms: *until_unix_ms },
     }
 }
 
@@ -399,7 +446,7 @@ mod tests {
             (line("segments"), line("records"), line("connect"), line("event")),
             ("1".into(), "6".into(), "2".into(), "1".into())
         );
-        assert!(stats.contains("  disconnect  1\n"), "{stats}");
+        assert_eq!(line("disconnect"), "1");
         assert_eq!(line("sessions"), "1 that may be recovered, windows aside; 0 connected");
         assert!(line("state").starts_with("open"), "{stats}");
         drop(open);

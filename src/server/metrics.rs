@@ -153,6 +153,10 @@ impl Page<'_> {
         let verdicts: Vec<_> = verdicts.map(|(verdict, count)| ([("verdict", verdict)], count)).collect();
         self.family("recoveries", "Clients that came back, by what became of it", &verdicts)?;
         self.gauge("recovery_sessions", "Sessions known for recovery", hub.recovery_sessions.get())?;
+        let (bytes, bytes_max) = (&hub.recovery_session_bytes, &hub.recovery_session_bytes_max);
+        self.gauge("recovery_session_bytes", "Bytes that sessions known for recovery count for", bytes.get())?;
+        self.gauge("recovery_session_bytes_max", "Bytes that they may count for", bytes_max.get())?;
+        self.constant("recovery_given_up", "Sessions given up for lack of room or for their size", hub.given_up.get())?;
         self.constant("journal_records", "Records written to the journal", hub.journalled.get())?;
         self.constant("journal_failures", "Journals given up because of an error", hub.journals_failed.get())?;
         self.counter("credit_waits", "Commands that waited for credit", |worker| &worker.credit_waits)?;

@@ -192,6 +192,9 @@ impl Server {
     /// | `stentor_catching_up_sockets` | gauge | sockets | read from the journal now |
     /// | `stentor_recoveries_total{verdict}` | counter | sockets | came back: `recovered`, or why not |
     /// | `stentor_recovery_sessions` | gauge | sessions | known for recovery, connected or away |
+    /// | `stentor_recovery_session_bytes` | gauge | bytes | that they count for; see [`Limits::recovery_bytes_max`](crate::Limits::recovery_bytes_max) |
+    /// | `stentor_recovery_session_bytes_max` | gauge | bytes | that they may count for |
+    /// | `stentor_recovery_given_up_total` | counter | sessions | given up: too large, or no room beside the others |
     /// | `stentor_journal_records_total` | counter | records | written to the journal |
     /// | `stentor_journal_failures_total` | counter | journals | given up because of an error; recovery began anew |
     /// | `stentor_flush_packets` | histogram | packets | in one write |

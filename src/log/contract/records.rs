@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use smallvec::SmallVec;
 
 use crate::ids::{Fingerprint, Lsn, NamespacePath, PrivateId, RoomName, SocketId};
-use crate::log::{Entry, EventEntry, Record, RoomSpan, SessionEntry};
+use crate::log::{Entry, EventEntry, GivenUp, Record, RoomSpan, SessionEntry};
 use crate::protocol::encoded::{Encoded, Message};
 
 pub(in crate::log) fn record(lsn: u64, entry: Entry) -> Record {
@@ -78,6 +78,11 @@ pub(in crate::log) fn every_kind() -> Vec<Record> {
         Entry::Disconnect { socket: socket(2), forever: false, at_unix_ms: 0 },
         Entry::Session(session.into()),
         Entry::Session(bare.into()),
+        Entry::Resumed { socket: socket(2), position: Lsn(3), at_unix_ms: 4 },
+        Entry::ProcessEnded { at_unix_ms: 5 },
+        Entry::GivenUp { socket: socket(2), why: GivenUp::TooLarge },
+        Entry::GivenUp { socket: socket(2), why: GivenUp::NoRoom },
+        Entry::Expired { until_unix_ms: 6 },
     ];
     (1..).zip(entries).map(|(lsn, entry)| record(lsn, entry)).collect()
 }
@@ -122,6 +127,15 @@ pub(in crate::log) fn any_entry() -> impl Strategy<Value = Entry> {
         1 => (socket(), data()).prop_map(|(socket, data)| Entry::Data { socket, data }),
         1 => (socket(), any::<bool>(), any::<u64>())
             .prop_map(|(socket, forever, at_unix_ms)| Entry::Disconnect { socket, forever, at_unix_ms }),
+        1 => (socket(), lsn(), any::<u64>())
+            .prop_map(|(socket, position, at_unix_ms)| Entry::Resumed { socket, position, at_unix_ms }),
+        1 => (any::<bool>(), any::<u64>()).prop_map(|(ended, unix_ms)| match ended {
+            true => Entry::ProcessEnded { at_unix_ms: unix_ms },
+            false => Entry::Expired { until_unix_ms: unix_ms },
+        }),
+        1 => (socket(), any::<bool>()).prop_map(|(socket, no_room)| {
+            Entry::GivenUp { socket, why: if no_room { GivenUp::NoRoom } else { GivenUp::TooLarge } }
+        }),
     ]
 }
 

@@ -65,7 +65,7 @@ fn what_is_wrong_with_a_folder_is_said() {
                 drop(open(scratch));
                 write_at(&scratch.0.join("journal.header"), &[9], 8);
             },
-            "/journal.header: format 9 is newer than 1, which this program knows; run the newer program, or move the folder \
+            "/journal.header: format 9 is newer than 2, which this program knows; run the newer program, or move the folder \
              away and lose what it holds",
         ),
         (
@@ -85,7 +85,7 @@ fn what_is_wrong_with_a_folder_is_said() {
                 let path = segments(&scratch.0).unwrap().remove(0).1;
                 write_at(&path, &bytes, segment::HEADER_BYTES as u64);
             },
-            "/segment-0000000001: format 2 is newer than 1, which this program knows; run the newer program, or move the \
+            "/segment-0000000001: format 3 is newer than 2, which this program knows; run the newer program, or move the \
              folder away and lose what it holds",
         ),
         (
@@ -109,7 +109,7 @@ fn what_is_wrong_with_a_folder_is_said() {
 fn newer_record() -> Vec<u8> {
     let mut bytes = Vec::new();
     codec::encode(&event(1, 20), &mut bytes);
-    bytes[0] = 2;
+    bytes[0] = codec::VERSION + 1;
     let sum = crc32fast::hash(&bytes[..17]);
     bytes[17..21].copy_from_slice(&sum.to_le_bytes());
     bytes

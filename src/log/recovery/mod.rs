@@ -6,6 +6,8 @@
 //! It is fed records in hub order, as they are journalled or as they are read back at a start: both give the same state. Sans-IO:
 //! it reads no journal and no clock, writes nothing, and replays nothing.
 
+mod ack_wanted;
+mod budget;
 #[cfg(test)]
 mod model;
 mod places;
@@ -13,18 +15,18 @@ mod session;
 mod stays;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use thiserror::Error;
-
+use self::ack_wanted::wants_ack;
+use self::budget::Budget;
 use self::places::Places;
 use self::session::Session;
-use super::{Entry, EventEntry, Journal, Record, RoomSpan, SessionEntry};
-use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, RoomName, SocketId};
-use crate::protocol::encoded::Message;
-use crate::protocol::socketio::packet::Packet;
+pub(crate) use self::verdict::{Claim, Facts, NotRecovered, Resumable};
+use super::{Entry, EventEntry, GivenUp, Record, RoomSpan, SessionEntry};
+use crate::ids::{Lsn, NamespacePath, PrivateId, RoomName, SocketId};
 
 /// How much is remembered.
 #[derive(Debug, Clone, Copy)]
@@ -34,117 +36,14 @@ pub(crate) struct Bounds {
     /// Sessions known at a time. A further one takes the place of the one that has been away longest; if none is away, it will
     /// not be resumable.
     pub sessions_max: usize,
+    /// Bytes of all sessions: 128 each, 64 for each stay in a room, and those of namespaces, room names and data. Beyond, sessions are
+    /// given up: those above 1 KiB, the largest first, then those away for longest, then the newest.
+    pub bytes_max: usize,
+    /// Bytes of one session; a larger one will not be resumable.
+    pub session_bytes_max: usize,
     /// Stays in rooms that are known of one session: those that last, and those that ended behind what is trimmed. One that
     /// needs more will not be resumable.
     pub stays_max: usize,
-}
-
-/// Who wants to resume what, from where.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Claim<'a> {
-    /// Names the session, and proves that it is its client's.
-    pub pid: PrivateId,
-    /// Where the client connects.
-    pub namespace: &'a NamespacePath,
-    /// The last token that it saw; none if it never saw one.
-    pub offset: Option<Offset>,
-}
-
-/// What the journal says about a claim.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Facts {
-    /// The life of the journal.
-    pub epoch: Epoch,
-    /// The newest position.
-    pub head: Lsn,
-    /// Every record up to here is gone.
-    pub trimmed_to: Lsn,
-    /// Whether the claim's offset, if it has one, is a position of the journal.
-    pub knows: bool,
-}
-
-impl Facts {
-    /// Asks `journal`.
-    pub(crate) fn of(journal: &dyn Journal, offset: Option<&Offset>) -> Self {
-        let knows = offset.is_none_or(|offset| journal.knows(offset));
-        Self { epoch: journal.epoch(), head: journal.head(), trimmed_to: journal.trimmed_to(), knows }
-    }
-}
-
-/// Why a client gets a fresh session instead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
-pub(crate) enum NotRecovered {
-    /// The token is of another log: an earlier one that ended with its process or its machine, or another server's.
-    #[error("offset is of another epoch")]
-    ForeignEpoch,
-    /// Never known here, or forgotten: its window has passed, too many are away, or it was disconnected from the namespace by either
-    /// side or broke the protocol.
-    #[error("session is unknown")]
-    UnknownPid,
-    /// It connects to another namespace than the session's.
-    #[error("session is of another namespace")]
-    OtherNamespace,
-    /// It stayed in more rooms, one after another, than are remembered of one session.
-    #[error("session was in too many rooms")]
-    TooManyStays,
-    /// It was away for longer than the window.
-    #[error("session expired")]
-    Expired,
-    /// The position has not been given away yet.
-    #[error("offset is in the future")]
-    FutureOffset,
-    /// No record bears this token.
-    #[error("offset is of no record")]
-    UnknownOffset,
-    /// The position is older than the session, or than where it was resumed from before.
-    #[error("offset is older than the session")]
-    OldOffset,
-    /// An event behind the position wanted an ack. Whether the client saw it is not known, as such events bear no token.
-    #[error("an event that wanted an ack was sent meanwhile")]
-    AckMissed,
-    /// An event of its namespace or rooms behind the position is gone from the journal, or may be: of each room only the
-    /// longest silences are known, it is not known who was excepted, and of what happened before a session was carried
-    /// forward over a start, only the newest event is.
-    #[error("an event it may have missed is gone from the journal")]
-    Trimmed,
-    /// It is in no room and its client has seen no event of it: perhaps its first `join` was lost with the connection, so that it would
-    /// go on in no room, unnoticed.
-    #[error("session is in no room and has received no event")]
-    NothingToRecover,
-}
-
-impl NotRecovered {
-    /// Every reason, in the order of their declaration.
-    pub(crate) const ALL: [Self; 11] = [
-        Self::ForeignEpoch,
-        Self::UnknownPid,
-        Self::OtherNamespace,
-        Self::TooManyStays,
-        Self::Expired,
-        Self::FutureOffset,
-        Self::UnknownOffset,
-        Self::OldOffset,
-        Self::AckMissed,
-        Self::Trimmed,
-        Self::NothingToRecover,
-    ];
-
-    /// The label of its metric.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::ForeignEpoch => "foreign_epoch",
-            Self::UnknownPid => "unknown_pid",
-            Self::OtherNamespace => "other_namespace",
-            Self::TooManyStays => "too_many_stays",
-            Self::Expired => "expired",
-            Self::FutureOffset => "future_offset",
-            Self::UnknownOffset => "unknown_offset",
-            Self::OldOffset => "old_offset",
-            Self::AckMissed => "ack_missed",
-            Self::Trimmed => "trimmed",
-            Self::NothingToRecover => "nothing_to_recover",
-        }
-    }
 }
 
 /// What is owed to one session.
@@ -179,6 +78,7 @@ pub(crate) struct Recovery {
     /// Those without a connection, by when they lost it.
     away: BTreeSet<(u64, PrivateId)>,
     places: Places,
+    budget: Budget,
     /// As far as the journal was known to be trimmed.
     trimmed_to: Lsn,
 }
@@ -193,6 +93,7 @@ impl Recovery {
             by_record: BTreeMap::new(),
             away: BTreeSet::new(),
             places: Places::default(),
+            budget: Budget::default(),
             trimmed_to: Lsn(0),
         }
     }
@@ -220,13 +121,17 @@ impl Recovery {
                     session.leave(room, lsn);
                 }
             }
-            Entry::Data { socket, data } => {
-                if let Some((session, _)) = self.session(socket) {
-                    session.data.clone_from(data);
-                }
-            }
+            Entry::Data { socket, data } => self.change(socket, |session, _| session.set_data(data.clone())),
             Entry::Disconnect { socket, forever, at_unix_ms } => self.disconnect(socket, *forever, *at_unix_ms),
             Entry::Session(entry) => self.carry(entry, lsn),
+            Entry::Resumed { socket, position, at_unix_ms } => self.resumed(socket, *position, *at_unix_ms),
+            Entry::ProcessEnded { at_unix_ms } => self.end_process(*at_unix_ms),
+            Entry::GivenUp { socket, why } => self.give_up(socket, *why),
+            Entry::Expired { until_unix_ms } => {
+                while let Some((_, pid)) = self.away.first().copied().filter(|(since, _)| since <= until_unix_ms) {
+                    self.forget(&pid);
+                }
+            }
         }
     }
 
@@ -235,15 +140,14 @@ impl Recovery {
         self.trimmed_to = self.trimmed_to.max(to);
     }
 
-    /// Judges a claim. Changes nothing: gives the session as it goes on. Journal that, and apply the record, before anything is revealed.
-    /// It holds the socket's id, its rooms, and its data; what is owed lies behind its `position`. If its older connection has not
-    /// been seen to end, let nothing of that one reach the journal any more.
-    pub(crate) fn resume(
+    /// Judges a claim. Changes nothing, and copies nothing. To grant it, journal a [`Resumed`](Entry::Resumed) and apply that record
+    /// before anything is revealed; if the older connection has not been seen to end, let nothing of that one reach the journal any more.
+    pub(crate) fn judge(
         &self,
         claim: &Claim<'_>,
         facts: &Facts,
         now_unix_ms: u64,
-    ) -> Result<SessionEntry, NotRecovered> {
+    ) -> Result<Resumable<'_>, NotRecovered> {
         let Claim { pid, namespace, offset } = claim;
         let session = self.sessions.get(pid);
         // A client that got a new session keeps the last token of the one before until it sees another: of this one it has seen none,
@@ -256,40 +160,46 @@ impl Recovery {
         if session.namespace != **namespace {
             return Err(NotRecovered::OtherNamespace);
         }
-        if session.has_lost_count {
-            return Err(NotRecovered::TooManyStays);
+        if let Some(why) = session.given_up {
+            return Err(why.into());
         }
         if !session.connected && self.is_over(session.at_unix_ms, now_unix_ms) {
             return Err(NotRecovered::Expired);
         }
-        let position = session.position();
-        let from = offset.map_or(position, |offset| offset.lsn);
-        if from > facts.head {
+        let position = offset.map_or_else(|| session.position(), |offset| offset.lsn);
+        if position > facts.head {
             return Err(NotRecovered::FutureOffset);
         }
         if offset.is_some() && !facts.knows {
             return Err(NotRecovered::UnknownOffset);
         }
-        if from < position {
+        if position < session.position() {
             return Err(NotRecovered::OldOffset);
         }
-        if session.was_asked(from, &self.places) {
-            return Err(NotRecovered::AckMissed);
+        if let Some(why) = session.refusal(position, facts.trimmed_to, &self.places) {
+            return Err(why);
         }
-        if session.missed(from, facts.trimmed_to, &self.places) {
-            return Err(NotRecovered::Trimmed);
-        }
-        if offset.is_none() && !session.is_in_rooms() {
+        if offset.is_none() && session.rooms_now().next().is_none() {
             return Err(NotRecovered::NothingToRecover);
         }
-        let entry = session.to_entry(&self.places);
-        Ok(SessionEntry { connected: true, at_unix_ms: now_unix_ms, position: from, ..entry })
+        Ok(Resumable { position, session })
+    }
+
+    /// Whether an event for these rooms, all in one namespace, can be for a session that is known; no room means everybody there.
+    /// What cannot need not be journalled: each session that is forgotten is so by a record.
+    pub(crate) fn concerns(&self, namespace: &NamespacePath, rooms: &[RoomName]) -> bool {
+        self.places.know(namespace, rooms)
+            || rooms.iter().any(|room| {
+                let known = SocketId::parse(room.as_str()).ok().and_then(|socket| self.by_socket.get(&socket));
+                let known = known.and_then(|pid| self.sessions.get(pid));
+                known.is_some_and(|known| known.given_up.is_none() && known.namespace == *namespace)
+            })
     }
 
     /// What is owed to a socket; none if its session is not known, or cannot be resumed.
     pub(crate) fn owed(&self, socket: &SocketId) -> Option<Owed<'_>> {
         let session = self.by_socket.get(socket).and_then(|pid| self.sessions.get(pid))?;
-        (!session.has_lost_count).then_some(Owed { session, places: &self.places })
+        session.given_up.is_none().then_some(Owed { session, places: &self.places })
     }
 
     /// Whether a session is known of a socket, one that cannot be resumed too: it is known until its window has passed.
@@ -304,39 +214,44 @@ impl Recovery {
         self.owed(socket).is_some_and(|Owed { session, .. }| !session.missed(cursor, trimmed_to, &self.places))
     }
 
-    /// A session that must be written again, because its newest record is not behind `at_risk`; none if there is none. Journal it,
-    /// apply the record, and ask again.
-    pub(crate) fn at_risk(&mut self, at_risk: Lsn) -> Option<SessionEntry> {
+    /// A session that is to be written again: the one whose newest whole record is the oldest, if that is not behind `at_risk` and the
+    /// session has no more than `bytes_max` bytes. Journal it, apply the record, and ask again.
+    pub(crate) fn at_risk(&mut self, at_risk: Lsn, bytes_max: usize) -> Option<SessionEntry> {
         let (record, pid) = self.by_record.first_key_value()?;
-        if *record > at_risk {
+        if *record > at_risk || self.sessions.get(pid)?.bytes() > bytes_max {
             return None;
         }
-        let session = self.sessions.get_mut(pid)?;
-        session.forget_stays(self.trimmed_to, &mut self.places);
-        Some(session.to_entry(&self.places))
+        let pid = *pid;
+        self.forget_stays(&pid);
+        Some(self.sessions.get(&pid)?.to_entry(&self.places))
     }
 
-    /// The sockets that have a connection. After a start these are the ones whose connections ended with the process: journal and
-    /// apply a `Disconnect` for each, and their windows begin.
-    pub(crate) fn connected(&self) -> impl Iterator<Item = SocketId> + '_ {
-        self.sessions.values().filter(|session| session.connected).map(|session| session.socket)
+    /// Whether some session's newest whole record is not behind `at_risk`.
+    pub(crate) fn has_at_risk(&self, at_risk: Lsn) -> bool {
+        self.by_record.first_key_value().is_some_and(|(record, _)| *record <= at_risk)
     }
 
-    /// Forgets sessions that have been away for longer than the window. Returns how many.
-    pub(crate) fn expire(&mut self, now_unix_ms: u64) -> usize {
-        let before = self.sessions.len();
-        while let Some((at_unix_ms, pid)) = self.away.first().copied() {
-            if !self.is_over(at_unix_ms, now_unix_ms) {
-                break;
-            }
-            self.forget(&pid);
-        }
-        before - self.sessions.len()
+    /// Whether the record of a start changes anything: a session seems connected, or lost its connection in the future.
+    pub(crate) fn knows_other_life(&self, now_unix_ms: u64) -> bool {
+        self.sessions.values().any(|session| session.connected || session.at_unix_ms > now_unix_ms)
+    }
+
+    /// The record by which those are forgotten that have been away for longer than the window; none if there are none.
+    pub(crate) fn expired(&self, now_unix_ms: u64) -> Option<Entry> {
+        let (first, _) = self.away.first()?;
+        let window = u64::try_from(self.bounds.window.as_millis()).unwrap_or(u64::MAX);
+        let until_unix_ms = now_unix_ms.checked_sub(window)?.checked_sub(1)?;
+        (*first <= until_unix_ms).then_some(Entry::Expired { until_unix_ms })
     }
 
     /// Sessions known, those that cannot be resumed among them until their window has passed.
     pub(crate) fn len(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// What all sessions count for, and how much that may be.
+    pub(crate) fn bytes(&self) -> (usize, usize) {
+        (self.budget.bytes(), self.bounds.bytes_max)
     }
 
     fn is_over(&self, at_unix_ms: u64, now_unix_ms: u64) -> bool {
@@ -346,7 +261,16 @@ impl Recovery {
     /// A session that can be resumed, with the places.
     fn session(&mut self, socket: &SocketId) -> Option<(&mut Session, &mut Places)> {
         let session = self.sessions.get_mut(self.by_socket.get(socket)?)?;
-        (!session.has_lost_count).then_some((session, &mut self.places))
+        session.given_up.is_none().then_some((session, &mut self.places))
+    }
+
+    /// Changes a session that can be resumed, and what it counts for.
+    fn change(&mut self, socket: &SocketId, change: impl FnOnce(&mut Session, &mut Places)) {
+        let Some((session, places)) = self.session(socket) else { return };
+        let before = session.bytes();
+        change(session, places);
+        let (pid, after) = (session.pid, session.bytes());
+        self.budget.change(pid, before, after);
     }
 
     fn insert(&mut self, mut session: Session, rooms: &[RoomSpan]) {
@@ -354,11 +278,8 @@ impl Recovery {
         if let Some(pid) = self.by_socket.get(&session.socket).copied() {
             self.forget(&pid);
         }
-        while self.sessions.len() >= self.bounds.sessions_max {
-            let Some((_, longest_away)) = self.away.first().copied() else { return };
-            self.forget(&longest_away);
-        }
         session.enter(rooms, &mut self.places);
+        self.budget.change(session.pid, 0, session.bytes());
         self.by_socket.insert(session.socket, session.pid);
         self.by_record.insert(session.record, session.pid);
         if !session.connected {
@@ -371,86 +292,90 @@ impl Recovery {
         let Some(mut session) = self.sessions.remove(pid) else { return };
         self.by_socket.remove(&session.socket);
         self.away.remove(&(session.at_unix_ms, *pid));
-        if !session.has_lost_count {
+        self.budget.change(*pid, session.bytes(), 0);
+        if session.given_up.is_none() {
             self.by_record.remove(&session.record);
             session.exit(&mut self.places);
         }
     }
 
+    /// Forgets stays of a session that no resume can reach any more.
+    fn forget_stays(&mut self, pid: &PrivateId) {
+        let Some(session) = self.sessions.get_mut(pid) else { return };
+        let before = session.bytes();
+        session.forget_stays(self.trimmed_to, &mut self.places);
+        self.budget.change(*pid, before, session.bytes());
+    }
+
     /// From here on only the reason is known of it.
-    fn lose_count(&mut self, socket: &SocketId) {
-        let Some((session, places)) = self.session(socket) else { return };
-        session.has_lost_count = true;
-        session.data = None;
-        session.exit(places);
-        let record = session.record;
-        self.by_record.remove(&record);
+    fn give_up(&mut self, socket: &SocketId, why: GivenUp) {
+        self.change(socket, |session, places| {
+            session.given_up = Some(why);
+            session.exit(places);
+        });
+        let known = self.by_socket.get(socket).and_then(|pid| self.sessions.get(pid));
+        if let Some(session) = known.filter(|session| session.given_up.is_some()) {
+            self.by_record.remove(&session.record);
+        }
     }
 
     fn join(&mut self, socket: &SocketId, room: &RoomName, lsn: Lsn) {
-        let (stays_max, trimmed_to) = (self.bounds.stays_max, self.trimmed_to);
-        let Some((session, places)) = self.session(socket) else { return };
-        session.join(room, lsn, places);
+        self.change(socket, |session, places| session.join(room, lsn, places));
+        let stays_max = self.bounds.stays_max;
+        let Some((session, _)) = self.session(socket) else { return };
         if session.stays() > stays_max {
-            session.forget_stays(trimmed_to, places);
-            if session.stays() > stays_max {
-                self.lose_count(socket);
-            }
+            let pid = session.pid;
+            self.budget.overflowing = Some(pid);
         }
     }
 
     fn disconnect(&mut self, socket: &SocketId, forever: bool, at_unix_ms: u64) {
-        if forever {
+        let Some(pid) = self.by_socket.get(socket).copied() else { return };
+        match forever {
             // At once: a client may come and go as often as it likes, and takes nobody's place.
-            if let Some(pid) = self.by_socket.get(socket).copied() {
-                self.forget(&pid);
-            }
-            return;
+            true => self.forget(&pid),
+            false => self.set_connected(&pid, false, at_unix_ms),
         }
-        let Some(session) = self.by_socket.get(socket).and_then(|pid| self.sessions.get_mut(pid)) else { return };
+    }
+
+    fn set_connected(&mut self, pid: &PrivateId, connected: bool, at_unix_ms: u64) {
+        let Some(session) = self.sessions.get_mut(pid) else { return };
         if !session.connected {
-            self.away.remove(&(session.at_unix_ms, session.pid));
+            self.away.remove(&(session.at_unix_ms, *pid));
         }
-        session.connected = false;
-        session.at_unix_ms = at_unix_ms;
-        self.away.insert((at_unix_ms, session.pid));
+        (session.connected, session.at_unix_ms) = (connected, at_unix_ms);
+        if !connected {
+            self.away.insert((at_unix_ms, *pid));
+        }
+    }
+
+    fn resumed(&mut self, socket: &SocketId, position: Lsn, at_unix_ms: u64) {
+        let Some((session, _)) = self.session(socket) else { return };
+        session.resumed_from(position);
+        let pid = session.pid;
+        self.set_connected(&pid, true, at_unix_ms);
+        self.forget_stays(&pid);
+    }
+
+    fn end_process(&mut self, at_unix_ms: u64) {
+        let concerned = self.sessions.values().filter(|known| known.connected || known.at_unix_ms > at_unix_ms);
+        for pid in concerned.map(|known| known.pid).collect::<Vec<_>>() {
+            self.set_connected(&pid, false, at_unix_ms);
+        }
     }
 
     fn carry(&mut self, entry: &SessionEntry, lsn: Lsn) {
         let known = self.sessions.get_mut(&entry.pid).filter(|session| session.socket == entry.socket);
         let Some(session) = known else { return self.insert(Session::carried(entry, lsn), &entry.rooms) };
-        if session.has_lost_count {
+        if session.given_up.is_some() {
             return;
         }
         // Who was known before this record knows more than it says.
-        self.away.remove(&(session.at_unix_ms, session.pid));
         self.by_record.remove(&session.record);
-        session.connected = entry.connected;
-        session.at_unix_ms = entry.at_unix_ms;
-        session.resumed_from(entry.position);
         session.record = lsn;
-        session.forget_stays(self.trimmed_to, &mut self.places);
-        if !session.connected {
-            self.away.insert((session.at_unix_ms, session.pid));
-        }
-        self.by_record.insert(lsn, session.pid);
+        session.resumed_from(entry.position);
+        self.by_record.insert(lsn, entry.pid);
+        self.set_connected(&entry.pid, entry.connected, entry.at_unix_ms);
+        self.forget_stays(&entry.pid);
     }
-}
-
-/// Whether a packet wants an ack: its id stands before the arguments.
-fn wants_ack(message: &Message) -> bool {
-    let Some(head) = message.packets().next() else { return false };
-    if head.is_binary() {
-        return matches!(message.read_back(), Some(Packet::Event { ack: Some(_), .. }));
-    }
-    // `42/chat,7["e"]`, `451-/chat,7["e"]`: the arguments begin with the first bracket behind the namespace's comma.
-    let body = head.body();
-    let path = body.iter().position(|byte| matches!(byte, b'/' | b'['));
-    let end = match path {
-        Some(at) if body[at] == b'/' => body[at..].iter().position(|byte| *byte == b',').map(|comma| at + comma + 1),
-        _ => {
-            body.iter().position(|byte| *byte == b'-').filter(|at| path.is_some_and(|path| *at < path)).map(|at| at + 1)
-        }
-    };
-    body.get(end.unwrap_or(2)).is_some_and(u8::is_ascii_digit)
 }

@@ -9,7 +9,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ids::Fingerprint;
+use crate::ids::{Epoch, Fingerprint, Offset};
+use crate::log::Journal;
 use crate::log::memory::MemoryJournal;
 use crate::protocol::encoded::Encoded;
 
@@ -20,6 +21,8 @@ const CHATS: usize = 2;
 const RECORDS_MAX: usize = 32;
 const WINDOW_MS: u64 = 1_000;
 const EPOCH: Epoch = Epoch::new(1, 1);
+/// Room for three sessions in one room each, or so.
+const SCARCE_BYTES: usize = 640;
 
 /// One of two rooms, or, less often, a client's own.
 type Name = prop::sample::Index;
@@ -127,6 +130,8 @@ struct Client {
 }
 
 struct World {
+    /// Whether sessions may have to be given up.
+    is_scarce: bool,
     journal: MemoryJournal,
     recovery: Recovery,
     clients: Vec<Client>,
@@ -136,25 +141,41 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(is_scarce: bool) -> Self {
         let journal = MemoryJournal::new(EPOCH, Lsn(0), RECORDS_MAX, usize::MAX);
-        let recovery = Self::knowing_nobody();
-        let mut world =
-            Self { journal, recovery, clients: Vec::new(), lsns: VecDeque::new(), random: 0, now: 1_000_000 };
+        let recovery = Self::knowing_nobody(is_scarce);
+        let mut world = Self {
+            is_scarce,
+            journal,
+            recovery,
+            clients: Vec::new(),
+            lsns: VecDeque::new(),
+            random: 0,
+            now: 1_000_000,
+        };
         (0..CLIENTS).for_each(|who| world.connect(who));
         world
     }
 
-    fn knowing_nobody() -> Recovery {
-        // Neither bound of sizes is met: who is refused for them is told so, and has tests of its own.
-        Recovery::new(Bounds { window: Duration::from_millis(WINDOW_MS), sessions_max: 1_000, stays_max: 1_000 })
+    fn knowing_nobody(is_scarce: bool) -> Recovery {
+        Recovery::new(Bounds {
+            window: Duration::from_millis(WINDOW_MS),
+            sessions_max: 1_000,
+            bytes_max: if is_scarce { SCARCE_BYTES } else { usize::MAX },
+            session_bytes_max: if is_scarce { SCARCE_BYTES / 2 } else { usize::MAX },
+            stays_max: 1_000,
+        })
     }
 
     fn append(&mut self, entry: Entry) -> Offset {
         let offset = self.append_only(entry);
+        while let Some(entry) = self.recovery.next_to_give_up() {
+            assert!(self.is_scarce, "given up without need: {entry:?}");
+            self.append_only(entry);
+        }
         // As the contract of the journal has it: at least half of the ring is behind what is at risk.
         while let Some(at_risk) = self.lsns.len().checked_sub(RECORDS_MAX / 2 + 1).map(|at| self.lsns[at]) {
-            let Some(entry) = self.recovery.at_risk(at_risk) else { break };
+            let Some(entry) = self.recovery.at_risk(at_risk, usize::MAX) else { break };
             self.append_only(Entry::Session(entry.into()));
         }
         offset
@@ -241,16 +262,22 @@ impl World {
                 self.emit(namespace(chat), rooms, except, exclude, kind);
             }
             Step::Noise(events) => {
-                for at in 0..events {
-                    let noise = vec![RoomName::parse("noise").unwrap()];
-                    self.emit(namespace(at % 2 == 0), noise, Vec::new(), None, Kind::Plain);
+                for _ in 0..events {
+                    let message = Encoded::text(r#"42["e","token"]"#).into();
+                    let (namespace, rooms) = (NamespacePath::root(), vec![RoomName::parse("noise").unwrap()].into());
+                    let event = EventEntry { namespace, rooms, except: vec![].into(), exclude: None, message };
+                    self.append(Entry::Event(event.into()));
                 }
             }
             Step::Cut(who) => self.clients[who].hears = false,
             Step::Disconnect(who, forever) => self.disconnect(who, forever),
             Step::Resume(who, token) => self.resume(who, token),
             Step::Wait(ms) => self.now += ms,
-            Step::Expire => drop(self.recovery.expire(self.now)),
+            Step::Expire => {
+                if let Some(expired) = self.recovery.expired(self.now) {
+                    self.append_only(expired);
+                }
+            }
             Step::Restart => self.restart(),
         }
     }
@@ -275,6 +302,10 @@ impl World {
         // A volatile event is not journalled, and bears the newest token there is.
         let offset = match kind {
             Kind::Volatile => self.newest(),
+            // As the hub does: it has a number, and is not journalled.
+            _ if !self.recovery.concerns(&namespace, &event.rooms) => {
+                Offset { epoch: EPOCH, lsn: self.journal.head().next(), fingerprint: Fingerprint::new(0) }
+            }
             Kind::Plain | Kind::Asking => self.append(Entry::Event(event.into())),
         };
         for client in &mut self.clients {
@@ -351,10 +382,13 @@ impl World {
             }
         };
         let facts = Facts::of(&self.journal, claim.offset.as_ref());
-        let verdict = self.recovery.resume(&claim, &facts, self.now);
+        let verdict = self.recovery.judge(&claim, &facts, self.now);
+        let verdict = verdict.map(Resumed::from);
         let gone = client.forever || client.away.is_some_and(|since| self.now - since > WINDOW_MS);
         if let Some(expected) = expected {
             let refused = verdict.unwrap_err();
+            let given_up = self.is_scarce && matches!(refused, NotRecovered::GivenUp | NotRecovered::TooManyStays);
+            let gone = gone || given_up || (self.is_scarce && refused == NotRecovered::UnknownPid);
             assert!(refused == expected || gone, "{refused:?} instead of {expected:?}");
             return;
         }
@@ -384,7 +418,10 @@ impl World {
             Err(why) => {
                 // An excepted client may be refused for an event that wanted an ack: it is not known who was excepted.
                 let for_others = why == NotRecovered::AckMissed && client.named > from;
-                let must_resume = !must_refuse && (nothing_named_it || (nothing_gone && !for_others));
+                let given_up =
+                    matches!(why, NotRecovered::GivenUp | NotRecovered::TooManyStays | NotRecovered::UnknownPid);
+                let may_refuse = must_refuse || (self.is_scarce && given_up);
+                let must_resume = !may_refuse && (nothing_named_it || (nothing_gone && !for_others));
                 assert!(!must_resume, "refused without need behind {from:?}: {why:?}, {:?}", client.owed);
                 // It is told, and begins anew.
                 self.disconnect(who, true);
@@ -394,19 +431,18 @@ impl World {
     }
 
     /// The client is back: it gets what it missed, once and in order, and then what is live.
-    fn take_over(&mut self, who: usize, from: Lsn, resumed: SessionEntry) {
+    fn take_over(&mut self, who: usize, from: Lsn, resumed: Resumed) {
         let client = &self.clients[who];
-        let session = &resumed;
-        assert_eq!((session.socket, session.position, &session.data), (client.socket, from, &client.data));
-        let rooms: BTreeSet<_> = resumed.rooms_now().cloned().chain([client.socket.into()]).collect();
+        let Resumed { socket, position, data, mut rooms } = resumed;
+        assert_eq!((socket, position, &data), (client.socket, from, &client.data));
+        rooms.insert(client.socket.into());
         assert_eq!(rooms, client.rooms);
-        let socket = client.socket;
-        self.append(Entry::Session(resumed.into()));
+        self.append(Entry::Resumed { socket, position, at_unix_ms: self.now });
         self.clients[who].away = None;
         let trimmed_to = self.journal.trimmed_to();
         if !self.recovery.is_whole(&socket, from, trimmed_to) {
-            // Its own record pushed out what it missed. It is told, and begins anew.
-            assert!(self.clients[who].named > from, "closed without need");
+            // Its own record, or what it led to, pushed out what it missed, or the session itself. It is told, and begins anew.
+            assert!(self.is_scarce || self.clients[who].named > from, "closed without need");
             self.disconnect(who, true);
             return self.connect(who);
         }
@@ -433,7 +469,7 @@ impl World {
 
     /// The process dies, and another one reads the journal.
     fn restart(&mut self) {
-        self.recovery = Self::knowing_nobody();
+        self.recovery = Self::knowing_nobody(self.is_scarce);
         self.recovery.trimmed(self.journal.trimmed_to());
         let mut cursor = Lsn(0);
         loop {
@@ -446,12 +482,36 @@ impl World {
                 break;
             }
         }
-        let mut ended: Vec<_> = self.recovery.connected().collect();
-        ended.sort_unstable();
+        let connected = self.recovery.sessions.values().filter(|session| session.connected);
+        let ended: BTreeSet<_> = connected.map(|session| session.socket).collect();
         let connected = self.clients.iter().filter(|client| client.away.is_none()).map(|client| client.socket);
-        assert_eq!(ended, connected.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
-        for who in 0..CLIENTS {
-            self.disconnect(who, false);
+        assert!(self.is_scarce || ended == connected.collect());
+        if self.recovery.knows_other_life(self.now) {
+            self.append_only(Entry::ProcessEnded { at_unix_ms: self.now });
+        }
+        for client in &mut self.clients {
+            client.hears = false;
+            client.away.get_or_insert(self.now);
+        }
+    }
+}
+
+/// What a client gets back.
+#[derive(Debug)]
+struct Resumed {
+    socket: SocketId,
+    position: Lsn,
+    data: Option<Box<str>>,
+    rooms: BTreeSet<RoomName>,
+}
+
+impl From<Resumable<'_>> for Resumed {
+    fn from(session: Resumable<'_>) -> Self {
+        Self {
+            socket: session.socket(),
+            position: session.position,
+            data: session.data().map(Box::from),
+            rooms: session.rooms_now().cloned().collect(),
         }
     }
 }
@@ -462,8 +522,11 @@ fn namespace(chat: bool) -> NamespacePath {
 
 proptest! {
     #[test]
-    fn who_is_resumed_gets_what_it_missed_once_in_order_and_who_is_not_is_told(steps in vec(any_step(), 40..41)) {
-        let mut world = World::new();
+    fn who_is_resumed_gets_what_it_missed_once_in_order_and_who_is_not_is_told(
+        steps in vec(any_step(), 40..41),
+        is_scarce in proptest::bool::weighted(0.3),
+    ) {
+        let mut world = World::new(is_scarce);
         for step in steps {
             world.step(step);
         }

@@ -157,6 +157,12 @@ impl Places {
         }
     }
 
+    /// Whether a session is or was in one of `rooms`, or in the namespace if none is named.
+    pub(super) fn know(&self, namespace: &NamespacePath, rooms: &[RoomName]) -> bool {
+        let known = self.namespaces.get(namespace);
+        known.is_some_and(|known| rooms.is_empty() || rooms.iter().any(|room| known.rooms.contains_key(room)))
+    }
+
     /// Everybody in a namespace.
     pub(super) fn everybody(&self, namespace: &NamespacePath) -> Option<&Place> {
         self.namespaces.get(namespace).map(|known| &known.everybody)

@@ -4,8 +4,19 @@
 
 use super::places::{Place, Places};
 use super::stays::{Stay, Stays};
+use super::verdict::NotRecovered;
 use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, RoomName, SocketId};
-use crate::log::{EventEntry, RoomSpan, SessionEntry};
+use crate::log::{EventEntry, GivenUp, RoomSpan, SessionEntry};
+
+/// What one session counts for without rooms and data: more than its record has on disk.
+const SESSION_BYTES: usize = 128;
+
+/// What one counts for that cannot be resumed any more, until its client has been told or its window has passed.
+const GIVEN_UP_BYTES: u32 = 64;
+
+/// What a stay in a room counts for beside the room's name: more than it has in a record, and about a third of what it has in memory
+/// where no other session knows the room.
+const STAY_BYTES: usize = 64;
 
 /// One recoverable session. There is one for every socket that is connected: each of its bytes is multiplied by all of them.
 #[derive(Debug)]
@@ -16,12 +27,14 @@ pub(super) struct Session {
     stays: Stays,
     /// Events for its socket alone, once there was one: what is sent to the room that bears the socket's id.
     own: Option<Box<Place>>,
-    pub(super) data: Option<Box<str>>,
+    data: Option<Box<str>>,
+    /// What it counts for: at least the bytes of its whole record.
+    bytes: u32,
     pub(super) connected: bool,
     /// Since when it is connected, or not.
     pub(super) at_unix_ms: u64,
-    /// It stayed in more rooms, one after another, than are remembered, and cannot be resumed.
-    pub(super) has_lost_count: bool,
+    /// Set once it cannot be resumed any more.
+    pub(super) given_up: Option<GivenUp>,
     /// Everything up to here has reached its client, or was never for it: it connected here, or was resumed from here.
     position: Lsn,
     /// Its position is where it began.
@@ -43,16 +56,18 @@ impl Session {
         at_unix_ms: u64,
         lsn: Lsn,
     ) -> Self {
+        let bytes = (SESSION_BYTES + namespace.as_str().len()) as u32;
         Self {
             pid,
             socket,
             namespace,
+            bytes,
             stays: Stays::default(),
             own: None,
             data: None,
             connected: true,
             at_unix_ms,
-            has_lost_count: false,
+            given_up: None,
             position: lsn,
             is_at_its_beginning: true,
             record: lsn,
@@ -65,11 +80,33 @@ impl Session {
     pub(super) fn carried(entry: &SessionEntry, lsn: Lsn) -> Self {
         let mut session =
             Self::connected(entry.pid, entry.socket, entry.namespace.clone(), entry.at_unix_ms, entry.position);
-        session.data = entry.data.clone();
+        session.set_data(entry.data.clone());
         session.connected = entry.connected;
         (session.is_at_its_beginning, session.record) = (false, lsn);
         (session.touched, session.asked) = (entry.touched, entry.asked);
         session
+    }
+
+    /// What it counts for: at least the bytes of its whole record.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes as usize
+    }
+
+    /// What the application keeps with it, as JSON.
+    pub(super) fn data(&self) -> Option<&str> {
+        self.data.as_deref()
+    }
+
+    /// The application keeps this with it from now on.
+    pub(super) fn set_data(&mut self, data: Option<Box<str>>) {
+        let len = |data: &Option<Box<str>>| data.as_ref().map_or(0, |data| data.len() as u32);
+        self.bytes = self.bytes - len(&self.data) + len(&data);
+        self.data = data;
+    }
+
+    /// The rooms it is in, without its own.
+    pub(super) fn rooms_now(&self) -> impl Iterator<Item = &RoomName> {
+        self.stays.iter().filter(|(_, stay)| stay.left == Stay::LASTS).map(|(room, _)| room)
     }
 
     /// Everything up to here has reached its client, or was never for it.
@@ -95,15 +132,16 @@ impl Session {
         for RoomSpan { room, joined, left } in rooms {
             let stay = Stay { joined: *joined, left: left.unwrap_or(Stay::LASTS) };
             self.stays.push(places.hold(&self.namespace, room), stay);
+            self.bytes += stay_bytes(room);
         }
     }
 
-    /// Forgets its rooms, and the places that only it knew.
+    /// Forgets its rooms and its data, and the places that only it knew.
     pub(super) fn exit(&mut self, places: &mut Places) {
         for (room, _) in std::mem::take(&mut self.stays).iter() {
             places.release(&self.namespace, room);
         }
-        self.own = None;
+        (self.own, self.data, self.bytes) = (None, None, GIVEN_UP_BYTES);
         places.exit(&self.namespace);
     }
 
@@ -120,14 +158,10 @@ impl Session {
     /// It is in `room` from `lsn` on.
     pub(super) fn join(&mut self, room: &RoomName, lsn: Lsn, places: &mut Places) {
         if !self.owns(room) && self.stays.newest(room).is_none_or(|stay| stay.left != Stay::LASTS) {
+            self.bytes += stay_bytes(room);
             let room = places.hold(&self.namespace, room);
             self.stays.push(room, Stay { joined: lsn, left: Stay::LASTS });
         }
-    }
-
-    /// Whether it is in a room now, beside its own.
-    pub(super) fn is_in_rooms(&self) -> bool {
-        self.stays.iter().any(|(_, stay)| stay.left == Stay::LASTS)
     }
 
     /// Stays that are remembered, of all rooms.
@@ -144,7 +178,7 @@ impl Session {
     /// remembered as one position, so that a resume from before is refused.
     pub(super) fn forget_stays(&mut self, trimmed_to: Lsn, places: &mut Places) {
         let over = trimmed_to.max(self.position);
-        let Self { stays, namespace, touched, asked, .. } = self;
+        let Self { stays, namespace, touched, asked, bytes, .. } = self;
         stays.retain(|room, Stay { joined, left }| {
             if left > over {
                 return true;
@@ -153,6 +187,7 @@ impl Session {
                 *touched = place.newest_event(joined, left).max(*touched);
                 *asked = place.newest_asking(joined, left).max(*asked);
             }
+            *bytes -= stay_bytes(room);
             places.release(namespace, room);
             false
         });
@@ -194,9 +229,14 @@ impl Session {
         after < trimmed_to && (after < self.touched || self.newest(after, trimmed_to, places).0 > after)
     }
 
-    /// Whether an event behind `after` wanted an ack of it.
-    pub(super) fn was_asked(&self, after: Lsn, places: &Places) -> bool {
-        after < self.asked || self.newest(after, Lsn(Lsn::END), places).1 > after
+    /// Why it cannot be resumed from `after`, if it cannot. Looks at each of its rooms once, and once more only where something is gone.
+    pub(super) fn refusal(&self, after: Lsn, trimmed_to: Lsn, places: &Places) -> Option<NotRecovered> {
+        let (event, asking) = self.newest(after, Lsn(Lsn::END), places);
+        if after < self.asked || asking > after {
+            return Some(NotRecovered::AckMissed);
+        }
+        let may_have_missed = after < self.touched || event > after;
+        (may_have_missed && self.missed(after, trimmed_to, places)).then_some(NotRecovered::Trimmed)
     }
 
     /// Whether the event at `lsn` is for it.
@@ -232,4 +272,8 @@ impl Session {
             asked: self.asked.max(asking),
         }
     }
+}
+
+fn stay_bytes(room: &RoomName) -> u32 {
+    (STAY_BYTES + room.as_str().len()) as u32
 }

@@ -3,11 +3,17 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::ids::Fingerprint;
-use crate::protocol::encoded::Encoded;
+use crate::ids::{Epoch, Fingerprint, Offset};
+use crate::protocol::encoded::{Encoded, Message};
 
 const EPOCH: Epoch = Epoch::new(1, 1);
-const BOUNDS: Bounds = Bounds { window: Duration::from_secs(120), sessions_max: 3, stays_max: 4 };
+const BOUNDS: Bounds = Bounds {
+    window: Duration::from_secs(120),
+    sessions_max: 3,
+    bytes_max: usize::MAX,
+    session_bytes_max: usize::MAX,
+    stays_max: 4,
+};
 const PLAIN: &str = r#"42["e","token"]"#;
 
 #[test]
@@ -55,10 +61,30 @@ impl Hub {
     }
 
     fn apply(&mut self, entry: Entry) -> Lsn {
+        let lsn = self.apply_only(entry);
+        while let Some(entry) = self.recovery.next_to_give_up() {
+            self.apply_only(entry);
+        }
+        lsn
+    }
+
+    fn apply_only(&mut self, entry: Entry) -> Lsn {
         let record = Record { lsn: self.head().next(), fingerprint: Fingerprint::new(0), entry };
         self.recovery.apply(&record);
         self.records.push(record);
         self.head()
+    }
+
+    fn at_risk(&mut self, at_risk: Lsn) -> Option<SessionEntry> {
+        self.recovery.at_risk(at_risk, usize::MAX)
+    }
+
+    fn resume(&mut self, n: u8, position: Lsn) -> Lsn {
+        self.apply(Entry::Resumed { socket: socket(n), position, at_unix_ms: 0 })
+    }
+
+    fn connected(&self) -> Vec<SocketId> {
+        self.recovery.sessions.values().filter(|session| session.connected).map(|session| session.socket).collect()
     }
 
     fn connect(&mut self, n: u8) -> Lsn {
@@ -91,10 +117,10 @@ impl Hub {
         Facts { epoch: EPOCH, head: self.head(), trimmed_to: self.trimmed_to, knows: true }
     }
 
-    fn claim(&self, n: u8, from: Option<Lsn>) -> Result<SessionEntry, NotRecovered> {
+    fn claim(&self, n: u8, from: Option<Lsn>) -> Result<Resumable<'_>, NotRecovered> {
         let offset = from.map(|lsn| Offset { epoch: EPOCH, lsn, fingerprint: Fingerprint::new(0) });
         let claim = Claim { pid: pid(n), namespace: &NamespacePath::root(), offset };
-        self.recovery.resume(&claim, &self.facts(), 0)
+        self.recovery.judge(&claim, &self.facts(), 0)
     }
 
     fn refusal(&self, n: u8, from: Lsn) -> Option<NotRecovered> {
@@ -129,9 +155,9 @@ fn a_session_that_saw_no_event_is_resumed_from_its_connect() {
     hub.lose(1, 0);
     let missed = hub.emit(&["a"]);
     let resumed = hub.claim(1, None).unwrap();
-    assert_eq!((resumed.socket, resumed.position), (socket(1), start));
+    assert_eq!((resumed.socket(), resumed.position), (socket(1), start));
     assert_eq!(resumed.rooms_now().cloned().collect::<Vec<_>>(), [room("a")]);
-    assert_eq!(resumed.data.as_deref(), Some("7"));
+    assert_eq!(resumed.data(), Some("7"));
     assert_eq!(hub.owed(1, start), [missed.0]);
 }
 
@@ -156,8 +182,8 @@ fn owed_is_what_was_for_its_rooms_while_it_was_in_them() {
     hub.join(1, "a");
     let again = hub.emit(&["a"]);
     assert_eq!(hub.owed(1, start), [inside.0, own.0, everybody.0, again.0]);
-    let entry = hub.claim(1, Some(own)).unwrap();
-    hub.apply(Entry::Session(entry.into()));
+    hub.claim(1, Some(own)).unwrap();
+    hub.resume(1, own);
     assert_eq!(
         hub.owed(1, own),
         [everybody.0, again.0],
@@ -171,8 +197,8 @@ fn the_newest_claim_evicts_the_older_twin_and_takes_its_place() {
     let start = hub.connect(1);
     hub.join(1, "a");
     let seen = hub.emit(&[]);
-    let resumed = hub.claim(1, Some(seen)).unwrap();
-    let second = hub.apply(Entry::Session(resumed.into()));
+    hub.claim(1, Some(seen)).unwrap();
+    let second = hub.resume(1, seen);
     assert_eq!(hub.refusal(1, start), Some(NotRecovered::OldOffset));
     assert!(hub.claim(1, Some(second)).is_ok());
     assert_eq!((hub.recovery.len(), hub.claim(1, None).unwrap().position), (1, seen));
@@ -184,14 +210,14 @@ fn every_bad_claim_has_its_reason() {
     hub.emit(&[]);
     hub.connect(1);
     let start = hub.emit(&[]);
-    let resumed = hub.claim(1, Some(start)).unwrap();
-    hub.apply(Entry::Session(resumed.into()));
+    hub.claim(1, Some(start)).unwrap();
+    hub.resume(1, start);
     hub.lose(1, 1_000);
     let namespace = NamespacePath::root();
     let good = Offset { epoch: EPOCH, lsn: start, fingerprint: Fingerprint::new(0) };
     let claim = Claim { pid: pid(1), namespace: &namespace, offset: Some(good) };
     let facts = hub.facts();
-    let refusal = |claim: Claim<'_>, facts: Facts, now| hub.recovery.resume(&claim, &facts, now).err();
+    let refusal = |claim: Claim<'_>, facts: Facts, now| hub.recovery.judge(&claim, &facts, now).err();
     assert_eq!(refusal(claim, facts, 121_000), None);
     assert_eq!(refusal(claim, facts, 121_001), Some(NotRecovered::Expired));
     assert_eq!(refusal(claim, facts, 0), None, "a clock that steps back expires nobody");
@@ -245,12 +271,12 @@ fn a_token_from_before_the_session_is_no_token_of_it() {
     let at = |epoch, lsn| Offset { epoch, lsn, fingerprint: Fingerprint::new(9) };
     for offset in [at(EPOCH, before), at(Epoch::new(0, 7), Lsn(1_000_000))] {
         let claim = Claim { pid: pid(1), namespace: &NamespacePath::root(), offset: Some(offset) };
-        let resumed = hub.recovery.resume(&claim, &Facts { knows: false, ..hub.facts() }, 0).unwrap();
+        let resumed = hub.recovery.judge(&claim, &Facts { knows: false, ..hub.facts() }, 0).unwrap();
         assert_eq!(resumed.position, start);
         assert_eq!(hub.owed(1, start), [missed.0]);
     }
-    let resumed = hub.claim(1, Some(missed)).unwrap();
-    hub.apply(Entry::Session(resumed.into()));
+    hub.claim(1, Some(missed)).unwrap();
+    hub.resume(1, missed);
     assert_eq!(hub.refusal(1, before), Some(NotRecovered::OldOffset), "it has seen another since");
 }
 
@@ -263,7 +289,7 @@ fn a_session_that_ended_for_good_is_forgotten() {
     hub.apply(Entry::Disconnect { socket: socket(1), forever: true, at_unix_ms: 0 });
     hub.join(1, "b");
     assert_eq!(hub.refusal(1, start), Some(NotRecovered::UnknownPid));
-    assert_eq!((hub.recovery.at_risk(hub.head()), hub.recovery.places.len(), hub.recovery.len()), (None, 0, 0));
+    assert_eq!((hub.at_risk(hub.head()), hub.recovery.places.len(), hub.recovery.len()), (None, 0, 0));
 }
 
 #[test]
@@ -295,7 +321,7 @@ fn what_was_trimmed_in_a_room_it_left_since_is_not_forgotten() {
     hub.leave(1, "a");
     hub.emit(&["a"]);
     hub.trim();
-    let entry = hub.recovery.at_risk(hub.head()).unwrap();
+    let entry = hub.at_risk(hub.head()).unwrap();
     assert_eq!((entry.rooms.len(), entry.touched), (0, inside), "the stay is gone, not what happened in it");
     assert_eq!((hub.refusal(1, start), hub.refusal(1, inside)), (Some(NotRecovered::Trimmed), None));
     hub.apply(Entry::Session(entry.into()));
@@ -316,7 +342,7 @@ fn an_event_that_wanted_an_ack_cannot_be_had_again_also_after_a_start() {
         assert_eq!(hub.refusal(1, start), Some(NotRecovered::AckMissed));
         assert_eq!(hub.refusal(1, after), None);
         hub.trim();
-        let entry = hub.recovery.at_risk(hub.head()).unwrap();
+        let entry = hub.at_risk(hub.head()).unwrap();
         assert_eq!(entry.asked, asking);
         hub.apply(Entry::Session(entry.into()));
         hub.restart();
@@ -347,9 +373,9 @@ fn those_at_risk_are_written_again_once_oldest_first() {
     hub.connect(2);
     let risk = hub.head();
     hub.connect(3);
-    assert_eq!(hub.recovery.at_risk(Lsn(0)), None);
+    assert_eq!(hub.at_risk(Lsn(0)), None);
     let mut written = Vec::new();
-    while let Some(entry) = hub.recovery.at_risk(risk) {
+    while let Some(entry) = hub.at_risk(risk) {
         written.push((entry.socket, entry.position));
         hub.apply(Entry::Session(entry.into()));
     }
@@ -363,11 +389,11 @@ fn a_session_is_whole_after_a_start_from_its_carried_record_alone() {
     hub.join(1, "a");
     let seen = hub.emit(&["a"]);
     hub.trim();
-    let entry = hub.recovery.at_risk(hub.head()).unwrap();
+    let entry = hub.at_risk(hub.head()).unwrap();
     hub.apply(Entry::Session(entry.into()));
     let missed = hub.emit(&["a"]);
     hub.restart();
-    assert_eq!(hub.recovery.connected().collect::<Vec<_>>(), [socket(1)], "its connection ended with the process");
+    assert_eq!(hub.connected(), [socket(1)], "its connection ended with the process");
     hub.lose(1, 0);
     assert_eq!(hub.claim(1, Some(seen)).unwrap().position, seen);
     assert_eq!(hub.owed(1, seen), [missed.0]);
@@ -412,7 +438,8 @@ fn stays_are_bounded_and_forgotten_when_no_resume_can_reach_them() {
     assert_eq!(hub.refusal(2, start), None);
     hub.lose(1, 0);
     hub.lose(2, 0);
-    hub.recovery.expire(u64::MAX);
+    let expired = hub.recovery.expired(u64::MAX).unwrap();
+    hub.apply(expired);
     assert_eq!((hub.recovery.len(), hub.recovery.places.len()), (0, 0));
     assert!(hub.recovery.by_record.is_empty() && hub.recovery.by_socket.is_empty() && hub.recovery.away.is_empty());
 }
@@ -427,7 +454,7 @@ proptest! {
             hub.apply(entry);
             prop_assert!(hub.recovery.len() <= BOUNDS.sessions_max);
         }
-        for socket in hub.recovery.connected().collect::<Vec<_>>() {
+        for socket in hub.connected() {
             hub.apply(Entry::Disconnect { socket, forever: false, at_unix_ms: 0 });
         }
         let sessions: Vec<_> = hub.recovery.sessions.keys().copied().collect();
@@ -435,5 +462,6 @@ proptest! {
         prop_assert_eq!(hub.recovery.places.len(), 0);
         prop_assert!(hub.recovery.by_record.is_empty() && hub.recovery.by_socket.is_empty());
         prop_assert!(hub.recovery.away.is_empty());
+        prop_assert_eq!(hub.recovery.bytes().0, 0);
     }
 }

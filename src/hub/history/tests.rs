@@ -1,0 +1,266 @@
+//! Sessions that are written again as the ring turns, and those that are given up.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::*;
+use crate::ids::{PrivateId, RoomName};
+use crate::log::EventEntry;
+use crate::log::contract::scratch::Scratch;
+use crate::log::file::{FileJournal, FileOptions};
+use crate::log::folder::BootId;
+use crate::protocol::draft::Draft;
+use crate::protocol::socketio::Parser;
+
+fn limits(segments_max: usize, segment_bytes: usize) -> Limits {
+    Limits { journal_segments_max: segments_max, journal_segment_bytes: segment_bytes, ..Limits::default() }
+}
+
+fn open_at(scratch: &Scratch, limits: &Limits, clock: Clock) -> History {
+    let options = FileOptions::new(Epoch::new(1, 1), BootId::new(7), limits);
+    let journal = FileJournal::open(&scratch.0, options).unwrap();
+    History::open_at(Box::new(journal), 7, limits, Arc::default(), clock).unwrap()
+}
+
+fn open(scratch: &Scratch, limits: &Limits) -> History {
+    open_at(scratch, limits, Clock::start())
+}
+
+fn id(n: u32) -> [u8; 15] {
+    let mut bytes = [0; 15];
+    bytes[..4].copy_from_slice(&n.to_le_bytes());
+    bytes
+}
+
+fn socket(n: u32) -> SocketId {
+    SocketId::from_random(id(n))
+}
+
+fn room(name: &str) -> RoomName {
+    RoomName::parse(name).unwrap()
+}
+
+impl History {
+    fn write(&mut self, entry: Entry) {
+        let offset = self.next();
+        assert!(self.journal(offset, entry));
+    }
+
+    fn connect(&mut self, n: u32) {
+        let (pid, at_unix_ms) = (PrivateId::from_random(id(n)), self.now_unix_ms());
+        self.write(Entry::Connect { pid, socket: socket(n), namespace: NamespacePath::root(), at_unix_ms });
+    }
+
+    fn join(&mut self, n: u32, name: &str) {
+        self.write(Entry::Join { socket: socket(n), room: room(name) });
+    }
+
+    fn set_data(&mut self, n: u32, value: u32) {
+        self.write(Entry::Data { socket: socket(n), data: Some(format!("{value:08}").into()) });
+    }
+
+    fn lose(&mut self, n: u32) {
+        let at_unix_ms = self.now_unix_ms();
+        self.write(Entry::Disconnect { socket: socket(n), forever: false, at_unix_ms });
+    }
+
+    fn emit(&mut self, bytes: usize) {
+        let body = format!("\"{}\"", "x".repeat(bytes));
+        let draft = Draft::event(Parser::Json, NamespacePath::root(), "e", &body, Vec::new(), false);
+        let event = EventEntry {
+            namespace: NamespacePath::root(),
+            rooms: SmallVec::from_elem(room("a"), 1),
+            except: SmallVec::new(),
+            exclude: None,
+            message: draft.seal(None, None),
+        };
+        self.write(Entry::Event(event.into()));
+    }
+
+    fn verdict(&self, n: u32) -> Result<(), NotRecovered> {
+        let claim = Claim { pid: PrivateId::from_random(id(n)), offset: None };
+        match self.claim(claim, &NamespacePath::root()) {
+            // Being known is all that is asked here.
+            Ok(_) | Err(NotRecovered::NothingToRecover) => Ok(()),
+            Err(why) => Err(why),
+        }
+    }
+}
+
+#[test]
+fn many_sessions_are_written_again_as_the_ring_turns() {
+    // Each was written from within the writing of the one before, and the thread ran out of stack.
+    let (scratch, limits) = (Scratch::new(), limits(4, 4 << 20));
+    let mut history = open(&scratch, &limits);
+    (0..20_000).for_each(|n| history.connect(n));
+    for turn in 0..20_000 {
+        history.emit(1_000);
+        if turn % 32 == 0 {
+            history.flush(true);
+        }
+    }
+    drop(history);
+    assert_eq!(open(&scratch, &limits).sessions(), 20_000);
+}
+
+#[test]
+fn a_full_population_survives_every_turn_of_the_ring() {
+    for (segments_max, segment_bytes, event_bytes) in [(4, 64 << 10, 100), (8, 64 << 10, 3_000), (3, 128 << 10, 20)] {
+        let (scratch, limits) = (Scratch::new(), limits(segments_max, segment_bytes));
+        let mut history = open(&scratch, &limits);
+        let (_, bytes_max) = history.session_bytes();
+        assert_eq!(bytes_max, (segments_max - 1) * segment_bytes / 4);
+        let mut count = 0;
+        while history.session_bytes().0 + 700 < bytes_max {
+            history.connect(count);
+            // Of one room to eight, as they come.
+            (0..count % 8).for_each(|n| history.join(count, &format!("room {n}")));
+            history.set_data(count, count);
+            count += 1;
+        }
+        for turn in 0..4 {
+            let (begin, mut appended) = (history.journal.used_bytes(), 0);
+            while history.journal.used_bytes() - begin < (segments_max * segment_bytes) as u64 {
+                let before = history.given;
+                history.emit(event_bytes);
+                appended += 21 + event_bytes as u64;
+                history.set_data((before.0 as u32).wrapping_mul(2_654_435_761) % count, before.0 as u32);
+                appended += 21 + 32;
+                history.flush(true);
+            }
+            let written = history.journal.used_bytes() - begin;
+            assert!(written <= 5 * appended, "{written} bytes for {appended} in turn {turn}");
+            // What a killed process leaves behind.
+            let left = Scratch::new();
+            std::fs::create_dir(&left.0).unwrap();
+            for file in std::fs::read_dir(&scratch.0).unwrap().map(Result::unwrap) {
+                std::fs::copy(file.path(), left.0.join(file.file_name())).unwrap();
+            }
+            let next = open(&left, &limits);
+            assert_eq!(next.sessions(), count as usize, "of {segments_max} x {segment_bytes} in turn {turn}");
+        }
+        assert_eq!(history.metrics.hub.given_up.get(), 0);
+    }
+}
+
+#[test]
+fn one_record_does_not_write_more_than_three_times_its_bytes() {
+    // It wrote 256 sessions behind each record, of up to 17 MB each, and the hub stood still for minutes.
+    let (scratch, limits) = (Scratch::new(), limits(8, 64 << 10));
+    let mut history = open(&scratch, &limits);
+    for n in 0..60 {
+        history.connect(n);
+        (0..20).for_each(|at| history.join(n, &format!("room {at}")));
+    }
+    for _ in 0..10_000 {
+        let before = history.journal.used_bytes();
+        history.emit(50);
+        let used = history.journal.used_bytes() - before;
+        // A session that has waited for its bytes goes whole.
+        assert!(used < 4 * 130 + 3_000, "{used} bytes");
+        history.flush(true);
+    }
+}
+
+#[test]
+fn a_start_writes_one_record_however_many_sessions_there_are() {
+    let (scratch, limits) = (Scratch::new(), limits(4, 64 << 10));
+    let mut history = open(&scratch, &limits);
+    (0..200).for_each(|n| history.connect(n));
+    (0..400).for_each(|_| history.emit(1_000));
+    history.flush(true);
+    let records = history.metrics.hub.journalled.get();
+    assert!(records > 600);
+    drop(history);
+    let history = open(&scratch, &limits);
+    assert_eq!((history.sessions(), history.metrics.hub.journalled.get()), (200, 1));
+    drop(history);
+    let history = open(&scratch, &limits);
+    assert_eq!(history.metrics.hub.journalled.get(), 0, "their connections had ended already");
+}
+
+#[test]
+fn the_largest_are_given_up_first_then_those_away_then_the_newest() {
+    let (scratch, limits) = (Scratch::new(), limits(4, 16 << 10));
+    let mut history = open(&scratch, &limits);
+    let (_, bytes_max) = history.session_bytes();
+    (0..10).for_each(|n| history.connect(n));
+    (0..16).for_each(|at| history.join(3, &format!("room {at}")));
+    for (n, at_unix_ms) in [(5, 1), (4, 2), (2, 3)] {
+        let at_unix_ms = history.now_unix_ms() + at_unix_ms;
+        history.write(Entry::Disconnect { socket: socket(n), forever: false, at_unix_ms });
+    }
+    assert_eq!((history.verdict(3), history.verdict(5)), (Ok(()), Ok(())));
+    let mut count = 10;
+    while history.verdict(3).is_ok() {
+        history.connect(count);
+        count += 1;
+    }
+    assert_eq!(history.verdict(3), Err(NotRecovered::GivenUp));
+    assert!(history.session_bytes().0 <= bytes_max && history.verdict(5).is_ok());
+    while history.verdict(5).is_ok() {
+        history.connect(count);
+        count += 1;
+    }
+    assert_eq!((history.verdict(5), history.verdict(2)), (Err(NotRecovered::GivenUp), Ok(())));
+    while history.verdict(count - 1).is_ok() {
+        history.connect(count);
+        count += 1;
+    }
+    assert_eq!(history.verdict(count - 1), Err(NotRecovered::GivenUp), "nobody is away");
+    assert!((6..10).all(|n| history.verdict(n).is_ok()), "those who were there before stay");
+    history.flush(true);
+    // The next start knows it too.
+    drop(history);
+    let history = open(&scratch, &limits);
+    assert_eq!(history.verdict(count - 1), Err(NotRecovered::GivenUp));
+    assert_eq!(history.verdict(7), Ok(()));
+}
+
+#[test]
+fn a_session_that_is_too_large_is_not_recovered() {
+    let (scratch, limits) = (Scratch::new(), limits(4, 64 << 10));
+    let limits = Limits { recovery_session_bytes_max: 600, ..limits };
+    let mut history = open(&scratch, &limits);
+    history.connect(1);
+    (0..7).for_each(|at| history.join(1, &at.to_string()));
+    assert_eq!(history.verdict(1), Ok(()));
+    history.join(1, "one more");
+    assert_eq!(history.verdict(1), Ok(()), "it is small still");
+    history.write(Entry::Data { socket: socket(1), data: Some("7".repeat(500).into()) });
+    assert_eq!(history.verdict(1), Err(NotRecovered::TooManyStays));
+}
+
+#[test]
+fn who_was_forgotten_stays_forgotten_though_the_clock_is_set_back() {
+    // Events for its rooms were not journalled any more.
+    let (scratch, limits) = (Scratch::new(), limits(4, 64 << 10));
+    let limits = Limits { recovery_window: Duration::ZERO, ..limits };
+    let mut history = open(&scratch, &limits);
+    history.connect(1);
+    history.lose(1);
+    while history.sessions() > 0 {
+        history.flush(true);
+    }
+    drop(history);
+    let history = open_at(&scratch, &limits, Clock::shifted(-3_600_000));
+    assert_eq!(history.sessions(), 0);
+}
+
+#[test]
+fn a_clock_that_was_ahead_keeps_nobody_beyond_the_window() {
+    let (scratch, limits) = (Scratch::new(), limits(4, 64 << 10));
+    let limits = Limits { recovery_window: Duration::from_millis(1), ..limits };
+    let mut history = open_at(&scratch, &limits, Clock::shifted(3_600_000));
+    history.connect(1);
+    history.lose(1);
+    history.flush(true);
+    let mut left = 1;
+    drop(history);
+    let mut history = open(&scratch, &limits);
+    while left > 0 {
+        history.flush(true);
+        left = history.sessions();
+    }
+}
