@@ -43,8 +43,12 @@ pub struct Limits {
     /// For a closing connection to take its last bytes; then it is reset. Default 1 s: a healthy peer needs milliseconds.
     pub close_linger: Duration,
 
+    /// For the journal to be on the disk when the server closes; then the process ends without, and the next boot of the machine
+    /// discards what the journal holds. Default 30 s: a quarter of a gigabyte on a slow disk. Below what a supervisor allows.
+    pub stop_timeout: Duration,
+
     /// Bytes of memory that all clients together may make the server take; the budgets below and, where they are higher,
-    /// `sessions_max`, `http_connections_max` and `journal_bytes_max` follow from it. Default `None`: half of the memory that
+    /// `sessions_max`, `http_connections_max`, `journal_bytes_max` and `recovery_bytes_max` follow from it. Default `None`: half of the memory that
     /// this process may have (of the machine, of its cgroup, or its address space, whichever is smallest).
     pub memory_bytes_max: Option<usize>,
     /// Bytes that may wait in all outboxes whose clients take nothing at present. Above half of it an outbox holds little of
@@ -249,6 +253,7 @@ impl Limits {
         self.sessions_max = self.sessions_max.min((memory / 2 / SESSION_BYTES).max(1));
         self.http_connections_max = self.http_connections_max.min((memory / 8 / HTTP_CONNECTION_BYTES).max(1));
         self.journal_bytes_max = self.journal_bytes_max.min(memory / 8);
+        self.recovery_bytes_max = self.recovery_bytes_max.min(memory / 8);
         self
     }
 
@@ -257,7 +262,7 @@ impl Limits {
         self.stall_timeout.unwrap_or(self.ping_interval + self.ping_timeout)
     }
 
-    fn durations(&mut self) -> [&mut Duration; 20] {
+    fn durations(&mut self) -> [&mut Duration; 21] {
         [
             &mut self.message_timeout,
             &mut self.ping_interval,
@@ -267,6 +272,7 @@ impl Limits {
             &mut self.upgrade_noop_interval,
             &mut self.attachments_timeout,
             &mut self.close_linger,
+            &mut self.stop_timeout,
             &mut self.allow_request_timeout,
             &mut self.request_head_timeout,
             &mut self.http_keep_alive,
@@ -295,6 +301,7 @@ impl Default for Limits {
             message_timeout: Duration::from_secs(30),
             attachments_timeout: Duration::from_secs(10),
             close_linger: Duration::from_secs(1),
+            stop_timeout: Duration::from_secs(30),
             memory_bytes_max: None,
             outboxes_bytes_max: None,
             incoming_bytes_max: None,
@@ -379,7 +386,7 @@ mod tests {
         let mut limits = Limits::default();
         assert_eq!(limits.durations().len(), fields.count());
         limits.durations().into_iter().for_each(|duration| *duration = Duration::MAX);
-        assert_eq!(limits.bounded().durations().map(|duration| *duration), [DURATION_MAX; 20]);
+        assert_eq!(limits.bounded().durations().map(|duration| *duration), [DURATION_MAX; 21]);
         assert_eq!(Limits::default().bounded(), Limits::default());
     }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command};
 use stentor::config::{self, Effective};
-use stentor::{BuildError, demo, http, journal, vocabulary};
+use stentor::{BuildError, Server, demo, http, journal, vocabulary};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -148,6 +148,16 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
         }
         error => error.into(),
     })?;
+    let outcome = serve_with(&io, effective).await;
+    if outcome.is_err() {
+        // So that the next start goes on with the journal, also after another boot.
+        io.close().await;
+    }
+    outcome
+}
+
+async fn serve_with(io: &Server, effective: &Effective) -> Result<(), Failure> {
+    let config = &effective.config;
     for namespace in ["/"].into_iter().chain(config.namespaces.iter().map(String::as_str)) {
         vocabulary::install(io.of(namespace));
     }

@@ -5,22 +5,23 @@
 //! what is missing after a surviving record, and a new epoch begins. So it does after damage, wherever in the log: it
 //! refuses to skip a record and go on.
 
-use std::collections::VecDeque;
-use std::fs;
-use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+mod found;
+mod sync;
 
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use self::found::Found;
+use self::sync::Syncer;
 use super::chunk::Filling;
-use super::codec;
 use super::folder::{self, BootId, Folder, Header, OpenError, State};
-use super::segment::{self, Fault, Segment};
+use super::segment::{self, Segment};
 use super::tail::Tail;
-use super::{Chunk, Journal, JournalError, Record};
+use super::{Chunk, Journal, JournalError, Record, codec, disk};
 use crate::ids::{Epoch, Lsn, Offset};
 use crate::limits::Limits;
-
-/// Numbers passed over where some may have been given away and lost.
-const JUMP: u64 = 1 << 20;
 
 /// Bytes of one turn after which they are written before it ends.
 const PENDING_BYTES_MAX: usize = 1 << 20;
@@ -96,49 +97,46 @@ pub(crate) struct FileJournal {
     /// Appended and not written yet, encoded; all of it is in the tail.
     pending: Vec<u8>,
     tail: Tail,
+    /// The file of the next segment, so that it does not need a descriptor when they have run out.
+    spare: Option<File>,
+    syncer: Syncer,
     /// Set once nothing is written any more: closed, or why not.
     ended: Option<JournalError>,
-}
-
-/// What a folder held.
-struct Found {
-    start: Start,
-    epoch: Epoch,
-    head: Lsn,
-    /// Of a segment that begins now.
-    sequence: u64,
-    segments: VecDeque<Segment>,
-    tail: Tail,
-}
-
-/// Why a log cannot go on, or may not be touched.
-enum Obstacle {
-    Discard(String),
-    Refuse(OpenError),
 }
 
 impl FileJournal {
     /// Opens the journal in the folder at `path`, and makes one where there is none.
     pub(crate) fn open(path: &Path, options: FileOptions) -> Result<Self, OpenError> {
         let options = FileOptions { segments_max: options.segments_max.max(2), ..options };
-        let folder = Folder::lock(path)?;
-        let left = Header::read(path)?;
-        let Found { start, epoch, head, sequence, mut segments, tail } = find(path, left.as_ref(), &options)?;
+        let mut folder = Folder::lock(path)?;
+        let Found { start, epoch, head, sequence, segments, tail } = found::find(path, &Header::read(path)?, &options)?;
         let header = Header { epoch, boot: options.boot, state: State::Open, floor: head, last: Lsn(0) };
         folder.write_header(&header)?;
         // What is not of this epoch may stand there since a start that was cut short.
         for (_, stray) in folder::segments(path)? {
             if segments.iter().all(|segment| segment.path != stray) {
-                fs::remove_file(&stray).map_err(|error| OpenError::at(&stray, error))?;
+                disk::remove(&stray).map_err(|error| OpenError::at(&stray, error))?;
             }
         }
-        if segments.is_empty() {
-            let segment = Segment::create(path, epoch, sequence, head, options.index_bytes());
-            let failed = |error| OpenError::at(&path.join(folder::segment_name(sequence)), error);
-            segments.push_back(segment.map_err(failed)?);
+        let is_empty = segments.is_empty();
+        let mut journal = Self {
+            folder,
+            header,
+            options,
+            start,
+            head,
+            segments,
+            pending: Vec::new(),
+            tail,
+            spare: None,
+            syncer: Syncer::default(),
+            ended: None,
+        };
+        let at_spare = |error| OpenError::at(&folder::spare(path), error);
+        if is_empty {
+            journal.begin(sequence, head).map_err(at_spare)?;
         }
-        let mut journal =
-            Self { folder, header, options, start, head, segments, pending: Vec::new(), tail, ended: None };
+        journal.spare = Some(Segment::make_spare(path).map_err(at_spare)?);
         journal.drop_oldest().map_err(|error| OpenError::at(path, error))?;
         Ok(journal)
     }
@@ -196,20 +194,25 @@ impl FileJournal {
 
     fn begin_segment(&mut self) -> io::Result<()> {
         // Not the head: after a start, there is nothing between the two.
-        let (after, sequence) = (self.written(), self.newest().sequence + 1);
-        let index_bytes = self.options.index_bytes();
-        let segment = Segment::create(&self.folder.path, self.header.epoch, sequence, after, index_bytes)?;
-        self.segments.push_back(segment);
+        let after = self.written();
+        let (sequence, file) = (self.newest().sequence, self.newest().file());
+        self.begin(sequence + 1, after)?;
+        self.syncer.begin(sequence, file);
         self.drop_oldest()
+    }
+
+    fn begin(&mut self, sequence: u64, after: Lsn) -> io::Result<()> {
+        let path = &self.folder.path;
+        let spare = self.spare.take().map_or_else(|| Segment::make_spare(path), Ok)?;
+        let index_bytes = self.options.index_bytes();
+        self.segments.push_back(Segment::begin(spare, path, self.header.epoch, sequence, after, index_bytes)?);
+        Ok(())
     }
 
     fn drop_oldest(&mut self) -> io::Result<()> {
         while self.segments.len() > self.options.segments_max {
             let Some(oldest) = self.segments.pop_front() else { break };
-            match fs::remove_file(&oldest.path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            disk::remove(&oldest.path)?;
         }
         Ok(())
     }
@@ -260,12 +263,20 @@ impl FileJournal {
 
     fn end(&mut self) -> Result<(), JournalError> {
         self.write_pending()?;
-        let synced = self.segments.iter().try_for_each(Segment::sync).and_then(|()| self.folder.sync());
-        synced.map_err(|error| self.fail(error))?;
+        self.sync().map_err(|error| self.fail(error))?;
         let header = Header { state: State::Closed, floor: self.head, last: self.written(), ..self.header };
         self.folder.try_write_header(&header).map_err(|error| self.fail(error))?;
         self.header = header;
         Ok(())
+    }
+
+    /// Waits until everything is on the disk; of full segments most is.
+    fn sync(&mut self) -> io::Result<()> {
+        let synced = self.syncer.finish()?;
+        for segment in self.segments.iter().filter(|segment| !synced.contains(&segment.sequence)) {
+            self.syncer.sync(&segment.file())?;
+        }
+        self.folder.sync()
     }
 
     /// What the death of the process leaves behind: of what is pending, `written` bytes.
@@ -284,9 +295,15 @@ impl FileJournal {
         self.pending.len()
     }
 
+    /// Lets every sync from here on be this one.
+    #[cfg(test)]
+    pub(super) fn sync_with(&mut self, sync: fn(&File) -> io::Result<()>) {
+        self.syncer = Syncer::new(sync);
+    }
+
     /// Lets every further write go to `file`.
     #[cfg(test)]
-    pub(super) fn write_to(&mut self, file: fs::File) {
+    pub(super) fn write_to(&mut self, file: File) {
         self.newest().replace_file(file);
     }
 }
@@ -315,7 +332,12 @@ impl Journal for FileJournal {
 
     fn flush(&mut self) -> Result<(), JournalError> {
         self.check_open()?;
-        self.write_pending()
+        self.write_pending()?;
+        if self.spare.is_none() {
+            // Perhaps in a later turn. What fails when it is needed is told then.
+            self.spare = Segment::make_spare(&self.folder.path).ok();
+        }
+        Ok(())
     }
 
     fn at_risk(&self) -> Lsn {
@@ -385,102 +407,8 @@ impl Drop for FileJournal {
     }
 }
 
-/// Reads what a folder holds and decides how to go on. Changes nothing but the end of the newest segment, which a killed
-/// process has left half written.
-fn find(path: &Path, left: Option<&Header>, options: &FileOptions) -> Result<Found, OpenError> {
-    let mut found = Found {
-        start: Start::New,
-        epoch: options.epoch,
-        head: Lsn(0),
-        sequence: 1,
-        segments: VecDeque::new(),
-        tail: Tail::new(Lsn(0), options.records_max, options.bytes_max),
-    };
-    let Some(left) = left else { return Ok(found) };
-    let files = folder::segments(path)?;
-    found.sequence = files.last().map_or(1, |(newest, _)| newest + 1);
-    let reason = match left.state {
-        State::Failed => "writing to it had failed".to_owned(),
-        State::Open if options.boot.is_none() || left.boot != options.boot => {
-            "it was not closed before the machine was started again".to_owned()
-        }
-        State::Open | State::Closed => match read_log(&files, left, options, &mut found) {
-            Ok(()) => return Ok(found),
-            Err(Obstacle::Refuse(error)) => return Err(error),
-            Err(Obstacle::Discard(reason)) => reason,
-        },
-    };
-    let newest = files.iter().rev().find_map(|(sequence, path)| {
-        let mut segment = Segment::open(path.clone(), *sequence, options.index_bytes(), false).ok()?;
-        let _ = segment.scan(|_| {});
-        Some(segment.last)
-    });
-    let is_taken = options.epoch == left.epoch;
-    Ok(Found {
-        start: Start::Discarded { reason },
-        epoch: if is_taken { Epoch::from_bits(options.epoch.to_bits() + 1) } else { options.epoch },
-        head: jump(newest.map_or(left.floor, |newest| newest.max(left.floor))),
-        segments: VecDeque::new(),
-        tail: Tail::new(Lsn(0), options.records_max, options.bytes_max),
-        ..found
-    })
-}
-
-/// Reads a log that may go on.
-fn read_log(files: &[(u64, PathBuf)], left: &Header, options: &FileOptions, found: &mut Found) -> Result<(), Obstacle> {
-    let was_closed = left.state == State::Closed;
-    let (mut records, mut cut) = (0, 0);
-    for (position, (sequence, path)) in files.iter().enumerate() {
-        // A killed process was writing at one place: the end of the newest segment.
-        let may_be_short = !was_closed && position + 1 == files.len();
-        let mut segment = match Segment::open(path.clone(), *sequence, options.index_bytes(), true) {
-            Err(Fault::Short(_)) if may_be_short => break,
-            opened => opened.map_err(|fault| obstacle(path, fault))?,
-        };
-        if segment.epoch != left.epoch {
-            continue;
-        }
-        if let Some(before) = found.segments.back()
-            && (before.sequence + 1, before.last) != (segment.sequence, segment.after)
-        {
-            return Err(Obstacle::Discard(format!("{} does not follow the segment before it", path.display())));
-        }
-        let scanned = segment.scan(|record| {
-            records += 1;
-            found.tail.push(record);
-            found.tail.trim();
-        });
-        match scanned {
-            Err(Fault::Short(_)) if may_be_short => {
-                cut = segment.cut().map_err(|error| Obstacle::Refuse(OpenError::at(path, error)))?;
-            }
-            scanned => scanned.map_err(|fault| obstacle(path, fault))?,
-        }
-        found.segments.push_back(segment);
-    }
-    let newest = found.segments.back().map(|newest| newest.last);
-    if was_closed && newest != Some(left.last) {
-        return Err(Obstacle::Discard(format!("its end is missing: record {} was the newest", left.last.0)));
-    }
-    let head = newest.map_or(left.floor, |newest| newest.max(left.floor));
-    found.head = if was_closed { head } else { jump(head) };
-    (found.epoch, found.start) = (left.epoch, Start::Continued { records, cut });
-    Ok(())
-}
-
-/// Damage is never passed over; a file that cannot be read, or not by this program, is not taken for damaged.
-fn obstacle(path: &Path, fault: Fault) -> Obstacle {
-    match fault {
-        Fault::Io(_) | Fault::Newer(_) => Obstacle::Refuse(OpenError::fault(path, fault)),
-        Fault::Short(_) | Fault::Damaged(..) => Obstacle::Discard(fault.in_use(path).to_string()),
-    }
-}
-
-/// Beyond every number that may have been given away behind `head`.
-fn jump(head: Lsn) -> Lsn {
-    Lsn((head.0 + JUMP).min(Lsn::END - 1))
-}
-
+#[cfg(test)]
+mod failing;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

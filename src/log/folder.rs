@@ -13,16 +13,17 @@
 //! | 8 | last | when closed: the newest record |
 //! | 4 | checksum | of the bytes before it, CRC-32 |
 //!
-//! It refuses whatever is not a journal's, and touches nothing then.
+//! In every format the last four bytes are the checksum of those before, so that a damaged format is not taken for a newer one. A
+//! header that is damaged or missing says nothing: what the folder holds is discarded. A folder with other files is left alone.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::codec;
 use super::segment::Fault;
+use super::{codec, disk};
 use crate::ids::{Epoch, Lsn};
 
 /// The format of everything in the folder, and of the records in it. A later one is a newer program's.
@@ -34,6 +35,7 @@ const HEADER_NEW: &str = "journal.header.new";
 const HEADER_BYTES: usize = 57;
 const LOCK: &str = "journal.lock";
 const SEGMENT: &str = "segment-";
+const SPARE: &str = "segment.next";
 
 /// Stands in new volumes.
 const LOST_AND_FOUND: &str = "lost+found";
@@ -209,30 +211,38 @@ impl Header {
         header
     }
 
-    /// Reads the header of the journal at `folder`; none if there is no such file.
-    pub(super) fn read(folder: &Path) -> Result<Option<Self>, OpenError> {
+    /// Reads the header of the journal at `folder`.
+    pub(super) fn read(folder: &Path) -> Result<Left, OpenError> {
         let path = folder.join(HEADER);
         let mut bytes = Vec::new();
-        match File::open(&path).and_then(|file| file.take(4_096).read_to_end(&mut bytes)) {
-            Ok(_) => Self::decode(&bytes).map(Some).map_err(|fault| OpenError::fault(&path, fault)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(OpenError::at(folder, error)),
+        let mut options = OpenOptions::new();
+        let read = disk::open(options.read(true), &path).and_then(|file| disk::read(&file, 0, 4_096, &mut bytes));
+        match read.map_err(Fault::Io).and_then(|()| Self::decode(&bytes)) {
+            Ok(header) => Ok(Left::Header(header)),
+            Err(Fault::Io(error)) if error.kind() == ErrorKind::NotFound => Ok(Left::Nothing),
+            Err(Fault::Io(error)) => Err(OpenError::at(folder, error)),
+            Err(fault @ Fault::Newer(_)) => Err(OpenError::fault(&path, fault)),
+            Err(Fault::Damaged(_, reason)) => Ok(Left::Damaged(format!("{HEADER} is damaged: {reason}"))),
+            Err(Fault::Short(_)) => Ok(Left::Damaged(format!("{HEADER} ends early"))),
         }
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Fault> {
         let damaged = |reason: String| Fault::Damaged(0, reason);
-        if bytes.len() >= 12 && bytes[..8] == MAGIC && u32_at(bytes, 8) > FORMAT {
+        let Some((said, sum)) = bytes.split_last_chunk::<4>().filter(|(said, _)| said.len() >= 12) else {
+            return Err(damaged(format!("it has {} bytes, expected {HEADER_BYTES}", bytes.len())));
+        };
+        if said[..8] != MAGIC {
+            return Err(damaged("it does not begin as a journal's header does".to_owned()));
+        }
+        if u32::from_le_bytes(*sum) != crc32fast::hash(said) {
+            return Err(damaged("its checksum is wrong".to_owned()));
+        }
+        if u32_at(bytes, 8) > FORMAT {
             return Err(Fault::Newer(u32_at(bytes, 8)));
         }
         if bytes.len() != HEADER_BYTES {
             return Err(damaged(format!("it has {} bytes, expected {HEADER_BYTES}", bytes.len())));
-        }
-        if bytes[..8] != MAGIC {
-            return Err(damaged("it does not begin as a journal's header does".to_owned()));
-        }
-        if u32_at(bytes, 53) != crc32fast::hash(&bytes[..53]) {
-            return Err(damaged("its checksum is wrong".to_owned()));
         }
         let boot = u128::from(u64_at(bytes, 20)) | u128::from(u64_at(bytes, 28)) << 64;
         let state = match bytes[36] {
@@ -251,11 +261,26 @@ impl Header {
     }
 }
 
-/// A folder that this process alone writes in.
+/// What a folder says of the log in it.
+#[derive(Debug)]
+pub(super) enum Left {
+    /// No header is there.
+    Nothing,
+    /// The header cannot be believed.
+    Damaged(String),
+    Header(Header),
+}
+
+/// A folder that this process alone writes in. What is needed to say that the log has failed is open from the beginning: descriptors may
+/// run out.
 #[derive(Debug)]
 pub(super) struct Folder {
     pub(super) path: PathBuf,
-    /// Unlocked when it is dropped.
+    /// The folder itself, where that can be opened; locked, so that a lock file that is removed opens the folder to nobody.
+    directory: Option<File>,
+    /// Set once the header has been written.
+    header: Option<File>,
+    /// Says who uses the folder; locked too, which is what programs before format 2 look at. Unlocked when it is dropped.
     _lock: File,
 }
 
@@ -264,76 +289,91 @@ impl Folder {
     pub(super) fn lock(path: &Path) -> Result<Self, OpenError> {
         create_folder(path).map_err(|error| OpenError::at(path, error))?;
         check_names(path)?;
+        // Elsewhere a folder cannot be opened.
+        let mut read = OpenOptions::new();
+        let directory = if cfg!(unix) { Some(disk::open(read.read(true), path)) } else { None };
+        let directory = directory.transpose().map_err(|error| OpenError::at(path, error))?;
         let lock_path = path.join(LOCK);
         let failed = |error| OpenError::at(&lock_path, error);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         for_owner_only(&mut options);
-        let mut lock = options.open(&lock_path).map_err(failed)?;
+        let mut lock = disk::open(&options, &lock_path).map_err(failed)?;
+        // A file system that locks no folders locks files.
+        let is_taken = |file: &File| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+        if directory.as_ref().is_some_and(is_taken) {
+            return Err(locked(path, lock));
+        }
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut by = String::new();
-                let _ = lock.take(64).read_to_string(&mut by);
-                let by = if by.is_empty() { "another process".to_owned() } else { by };
-                return Err(OpenError::Locked { path: path.to_owned(), by });
-            }
+            Err(TryLockError::WouldBlock) => return Err(locked(path, lock)),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         lock.set_len(0).and_then(|()| write!(lock, "process {}", std::process::id())).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), directory, header: None, _lock: lock })
     }
 
     /// Writes the header and waits until it is on the disk.
-    pub(super) fn write_header(&self, header: &Header) -> Result<(), OpenError> {
+    pub(super) fn write_header(&mut self, header: &Header) -> Result<(), OpenError> {
         let path = self.path.join(HEADER);
         self.try_write_header(header).map_err(|error| OpenError::at(&path, error))
     }
 
     /// A first header appears whole or not at all. Later ones are written in place, which a full disk allows too: they lie
     /// within one sector.
-    pub(super) fn try_write_header(&self, header: &Header) -> io::Result<()> {
+    pub(super) fn try_write_header(&mut self, header: &Header) -> io::Result<()> {
         let path = self.path.join(HEADER);
-        match OpenOptions::new().write(true).open(&path) {
-            Ok(mut file) => {
-                file.seek(SeekFrom::Start(0))?;
-                file.write_all(&header.encode())?;
-                file.sync_all()
+        let mut options = OpenOptions::new();
+        options.write(true);
+        let opened = self.header.take().map_or_else(|| disk::open(&options, &path), Ok);
+        match opened {
+            Ok(file) => {
+                let file = self.header.insert(file);
+                disk::write_over(file, &header.encode())?;
+                disk::sync(file)
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let new = self.path.join(HEADER_NEW);
-                let mut options = OpenOptions::new();
-                options.write(true).create(true).truncate(true);
-                for_owner_only(&mut options);
-                let mut file = options.open(&new)?;
-                file.write_all(&header.encode())?;
-                file.sync_all()?;
-                fs::rename(&new, &path)?;
+                for_owner_only(options.create(true).truncate(true));
+                let file = disk::open(&options, &new)?;
+                disk::write(&file, &header.encode())?;
+                disk::sync(&file)?;
+                disk::rename(&new, &path)?;
+                self.header = Some(file);
                 self.sync()
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Makes sure that nobody takes this log for whole: without header it is refused.
+    /// Makes sure that nobody takes this log for whole: without header it is discarded.
     pub(super) fn remove_header(&self) -> io::Result<()> {
-        fs::remove_file(self.path.join(HEADER))
+        disk::remove(&self.path.join(HEADER))
     }
 
     /// Waits until the names in the folder are on the disk.
     pub(super) fn sync(&self) -> io::Result<()> {
-        // Elsewhere a folder cannot be opened.
-        if cfg!(unix) { File::open(&self.path)?.sync_all() } else { Ok(()) }
+        self.directory.as_ref().map_or(Ok(()), disk::sync)
     }
+}
+
+fn locked(path: &Path, lock: File) -> OpenError {
+    let mut by = String::new();
+    let _ = lock.take(64).read_to_string(&mut by);
+    let by = if by.is_empty() { "another process".to_owned() } else { by };
+    OpenError::Locked { path: path.to_owned(), by }
+}
+
+/// Where the file of the next segment waits.
+pub(super) fn spare(folder: &Path) -> PathBuf {
+    folder.join(SPARE)
 }
 
 /// The segments in a folder, the oldest first.
 pub(super) fn segments(folder: &Path) -> Result<Vec<(u64, PathBuf)>, OpenError> {
     let mut segments = Vec::new();
     for name in names(folder)? {
-        if let Some(sequence) = name.strip_prefix(SEGMENT).and_then(|digits| digits.parse().ok())
-            && name == segment_name(sequence)
-        {
+        if let Some(sequence) = sequence(&name) {
             segments.push((sequence, folder.join(name)));
         }
     }
@@ -372,26 +412,27 @@ fn create_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A folder without header must be new: with other people's files in it, somebody named the wrong one.
+/// A folder without header must be a journal's or empty: with other people's files in it, somebody named the wrong one.
 fn check_names(path: &Path) -> Result<(), OpenError> {
     let names = names(path)?;
     if names.iter().any(|name| name == HEADER) {
         return Ok(());
     }
-    let known = [LOCK, HEADER_NEW, LOST_AND_FOUND];
-    match names.into_iter().find(|name| !known.contains(&name.as_str())) {
+    let known = [LOCK, HEADER_NEW, LOST_AND_FOUND, SPARE];
+    match names.into_iter().find(|name| !known.contains(&name.as_str()) && sequence(name).is_none()) {
         None => Ok(()),
-        Some(name) if name.starts_with(SEGMENT) => {
-            Err(OpenError::Damaged { path: path.join(HEADER), found: format!("it is missing, though {name} is there") })
-        }
         Some(found) => Err(OpenError::Foreign { path: path.to_owned(), found }),
     }
 }
 
+/// The number of a segment that bears this name.
+fn sequence(name: &str) -> Option<u64> {
+    let sequence = name.strip_prefix(SEGMENT)?.parse().ok()?;
+    (name == segment_name(sequence)).then_some(sequence)
+}
+
 fn names(path: &Path) -> Result<Vec<String>, OpenError> {
-    let failed = |error| OpenError::at(path, error);
-    let entries = fs::read_dir(path).map_err(failed)?;
-    entries.map(|entry| Ok(entry.map_err(failed)?.file_name().to_string_lossy().into_owned())).collect()
+    disk::names(path).map_err(|error| OpenError::at(path, error))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::folder::{self, Header, OpenError, State};
+use super::folder::{self, Header, Left, OpenError, State};
 use super::segment::{Fault, Records, Segment};
 use super::{JournalError, Record};
 use crate::ids::{Epoch, Lsn};
@@ -20,7 +20,11 @@ pub(crate) struct Inspection {
 impl Inspection {
     /// Opens what stands in the folder at `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
-        let Some(header) = Header::read(path)? else { return Err(OpenError::Absent { path: path.to_owned() }) };
+        let header = match Header::read(path)? {
+            Left::Header(header) => header,
+            Left::Nothing => return Err(OpenError::Absent { path: path.to_owned() }),
+            Left::Damaged(found) => return Err(OpenError::Damaged { path: path.to_owned(), found }),
+        };
         let mut segments = Vec::new();
         for (sequence, path) in folder::segments(path)? {
             match Segment::open(path.clone(), sequence, u64::MAX, false) {

@@ -6,6 +6,7 @@ mod chunk;
 mod codec;
 #[cfg(test)]
 pub(crate) mod contract;
+mod disk;
 pub(crate) mod file;
 pub(crate) mod folder;
 pub(crate) mod inspect;

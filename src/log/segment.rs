@@ -13,12 +13,13 @@
 //! told, and what that means is the journal's to say.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::codec::{self, CodecError};
 use super::folder::{self, FORMAT};
-use super::{JournalError, Record};
+use super::{JournalError, Record, disk};
 use crate::ids::{Epoch, Lsn};
 
 const MAGIC: [u8; 8] = *b"stentorS";
@@ -67,7 +68,7 @@ impl From<io::Error> for Fault {
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) path: PathBuf,
-    file: File,
+    file: Arc<File>,
     pub(super) epoch: Epoch,
     pub(super) sequence: u64,
     /// Every record in here lies behind.
@@ -83,13 +84,26 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// Begins a segment.
-    pub(super) fn create(folder: &Path, epoch: Epoch, sequence: u64, after: Lsn, index_bytes: u64) -> io::Result<Self> {
-        let path = folder.join(folder::segment_name(sequence));
+    /// Makes the file of a segment that will begin, so that it has a descriptor when it does.
+    pub(super) fn make_spare(folder: &Path) -> io::Result<File> {
         let mut options = OpenOptions::new();
-        options.read(true).append(true).create_new(true);
+        options.read(true).append(true).create(true);
         folder::for_owner_only(&mut options);
-        let mut file = options.open(&path)?;
+        let file = disk::open(&options, &folder::spare(folder))?;
+        // One that is left may hold what a killed process had begun.
+        disk::set_len(&file, 0)?;
+        Ok(file)
+    }
+
+    /// Begins a segment in a spare file. It appears with its whole header.
+    pub(super) fn begin(
+        spare: File,
+        folder: &Path,
+        epoch: Epoch,
+        sequence: u64,
+        after: Lsn,
+        index_bytes: u64,
+    ) -> io::Result<Self> {
         let mut header = Vec::with_capacity(HEADER_BYTES);
         header.extend_from_slice(&MAGIC);
         header.extend_from_slice(&FORMAT.to_le_bytes());
@@ -97,33 +111,36 @@ impl Segment {
             header.extend_from_slice(&number.to_le_bytes());
         }
         header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
-        file.write_all(&header)?;
-        let bytes = HEADER_BYTES as u64;
+        disk::write(&spare, &header)?;
+        let path = folder.join(folder::segment_name(sequence));
+        disk::rename(&folder::spare(folder), &path)?;
+        let (bytes, file) = (HEADER_BYTES as u64, Arc::new(spare));
         Ok(Self { path, file, epoch, sequence, after, last: after, bytes, index: Vec::new(), index_bytes })
     }
 
     /// Opens a segment and reads its header; to write behind its records, [`scan`](Self::scan) them first.
     pub(super) fn open(path: PathBuf, sequence: u64, index_bytes: u64, writing: bool) -> Result<Self, Fault> {
-        let file = OpenOptions::new().read(true).append(writing).open(&path)?;
+        let mut options = OpenOptions::new();
+        let file = disk::open(options.read(true).append(writing), &path)?;
         let mut header = Vec::new();
-        (&file).take(HEADER_BYTES as u64).read_to_end(&mut header)?;
+        disk::read(&file, 0, HEADER_BYTES as u64, &mut header)?;
         let damaged = |reason: &str| Fault::Damaged(0, reason.to_owned());
         let Some((header, [])) = header.split_first_chunk::<HEADER_BYTES>() else { return Err(Fault::Short(0)) };
         if header[..8] != MAGIC {
             return Err(damaged("it does not begin as a segment does"));
         }
+        if folder::u32_at(header, 36) != crc32fast::hash(&header[..36]) {
+            return Err(damaged("checksum of the segment's header is wrong"));
+        }
         let format = folder::u32_at(header, 8);
         if format > FORMAT {
             return Err(Fault::Newer(format));
-        }
-        if folder::u32_at(header, 36) != crc32fast::hash(&header[..36]) {
-            return Err(damaged("checksum of the segment's header is wrong"));
         }
         if folder::u64_at(header, 20) != sequence {
             return Err(damaged("its name is another segment's"));
         }
         let (epoch, after) = (Epoch::from_bits(folder::u64_at(header, 12)), Lsn(folder::u64_at(header, 28)));
-        let bytes = HEADER_BYTES as u64;
+        let (bytes, file) = (HEADER_BYTES as u64, Arc::new(file));
         Ok(Self { path, file, epoch, sequence, after, last: after, bytes, index: Vec::new(), index_bytes })
     }
 
@@ -154,7 +171,7 @@ impl Segment {
     pub(super) fn cut(&self) -> io::Result<u64> {
         let there = self.file.metadata()?.len();
         if there > self.bytes {
-            self.file.set_len(self.bytes)?;
+            disk::set_len(&self.file, self.bytes)?;
         }
         Ok(there.saturating_sub(self.bytes))
     }
@@ -168,7 +185,7 @@ impl Segment {
 
     /// Writes encoded records, of which `last` is the newest. After an error, some of `bytes` may stand in the file.
     pub(super) fn write(&mut self, bytes: &[u8], last: Lsn) -> io::Result<()> {
-        self.file.write_all(bytes)?;
+        disk::write(&self.file, bytes)?;
         self.bytes += bytes.len() as u64;
         self.last = last;
         Ok(())
@@ -179,9 +196,9 @@ impl Segment {
         self.file.metadata().map_or(self.bytes, |metadata| metadata.len())
     }
 
-    /// Waits until all of it is on the disk.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync_all()
+    /// Its file, for who waits until all of it is on the disk.
+    pub(super) fn file(&self) -> Arc<File> {
+        self.file.clone()
     }
 
     /// Its records behind `after`, as far as it was written by this program.
@@ -209,7 +226,7 @@ impl Segment {
     /// Stands in for the file, to see what a failing one does.
     #[cfg(test)]
     pub(super) fn replace_file(&mut self, file: File) {
-        self.file = file;
+        self.file = Arc::new(file);
     }
 }
 
@@ -273,9 +290,7 @@ impl<'a> Records<'a> {
             self.start = 0;
             let read_to = self.at + there as u64;
             let wanted = ((bytes - there).max(BLOCK_BYTES) as u64).min(self.end.saturating_sub(read_to));
-            let mut file = self.file;
-            file.seek(SeekFrom::Start(read_to))?;
-            file.take(wanted).read_to_end(&mut self.buffer)?;
+            disk::read(self.file, read_to, wanted, &mut self.buffer)?;
         }
         Ok(self.buffer.len() - self.start)
     }

@@ -75,6 +75,9 @@ fn drain_waves(sessions: usize, over: Duration) -> (usize, Duration) {
     (wave_sessions, over / u32::try_from(waves).unwrap_or(u32::MAX))
 }
 
+/// Between two lines about what a server that closes still waits for.
+const CLOSE_REPORT: Duration = Duration::from_secs(5);
+
 /// Longest a server waits for its sessions to part when it closes.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -218,9 +221,17 @@ impl Server {
         Listener::bind(self.clone(), address)
     }
 
-    /// Serves on an address until the process is asked to end (SIGINT, SIGTERM).
+    /// Serves on an address until the process is asked to end (SIGINT, SIGTERM). After an error too, the server is
+    /// [closed](Self::close), so that the next one goes on with its journal.
     pub async fn run(&self, address: impl ToSocketAddrs) -> io::Result<()> {
-        self.bind(address)?.run().await
+        let outcome = match self.bind(address) {
+            Ok(listener) => listener.run().await,
+            Err(error) => Err(error),
+        };
+        if outcome.is_err() {
+            self.close().await;
+        }
+        outcome
     }
 
     /// Where the hub lives.
@@ -259,7 +270,8 @@ impl Server {
     }
 
     /// Closes every session at transport level, without a DISCONNECT packet, so that clients come back. Completes when
-    /// all have parted, after half a second at the latest.
+    /// all have parted, after half a second at the latest, and the journal is on the disk, after
+    /// [`Limits::stop_timeout`](crate::Limits::stop_timeout) at the latest.
     pub async fn close(&self) {
         self.stop_accepting();
         if self.hub.control.try_send(HubControl::Shutdown).is_err() {
@@ -276,8 +288,24 @@ impl Server {
         }
         let (done, closed) = oneshot::channel();
         let asked = self.hub.control.try_send(HubControl::Close(done)).is_ok();
-        if !asked || tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
-            ::log::warn!("journal was not seen to close");
+        let stop_timeout = self.endpoint.services.core.limits.stop_timeout;
+        if !asked || !is_closed_within(closed, stop_timeout).await {
+            ::log::error!("journal not closed stop_timeout={stop_timeout:?}; the next boot of the machine discards it");
+        }
+    }
+}
+
+/// Waits for the journal, and says so every few seconds.
+async fn is_closed_within(mut closed: oneshot::Receiver<()>, stop_timeout: Duration) -> bool {
+    let start = tokio::time::Instant::now();
+    loop {
+        let left = stop_timeout.saturating_sub(start.elapsed());
+        match tokio::time::timeout(left.min(CLOSE_REPORT), &mut closed).await {
+            Ok(told) => return told.is_ok(),
+            Err(_) if start.elapsed() >= stop_timeout => return false,
+            Err(_) => {
+                ::log::info!("server waits for the disk to take the journal waited={:?}", start.elapsed());
+            }
         }
     }
 }
@@ -291,6 +319,24 @@ impl std::fmt::Debug for Server {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_close_waits_for_the_journal_as_long_as_it_may() {
+        // It waited for half a second, and a slow disk left the journal open.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (done, closed) = oneshot::channel();
+            tokio::spawn(async move {
+                tokio::time::sleep(CLOSE_TIMEOUT * 3 / 2).await;
+                let _ = done.send(());
+            });
+            assert!(is_closed_within(closed, Duration::from_secs(30)).await);
+            let (_slow, never_closed) = oneshot::channel();
+            assert!(!is_closed_within(never_closed, Duration::from_millis(1)).await);
+            let (_, hub_is_gone) = oneshot::channel();
+            assert!(!is_closed_within(hub_is_gone, Duration::from_secs(30)).await);
+        });
+    }
 
     #[test]
     fn waves_are_spread_over_the_whole_time_however_few_sessions_there_are() {

@@ -1,9 +1,12 @@
 //! What the file driver promises beyond the contract: what survives which death, and what it says of what it finds.
 
 use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
+use super::found::JUMP;
 use super::*;
 use crate::ids::Fingerprint;
 use crate::log::contract::records::{event, every_kind, fingerprint};
@@ -257,32 +260,99 @@ fn a_bit_that_flips_anywhere_begins_a_new_epoch() {
             let mut damaged = image.clone();
             damaged[at] ^= 1 << (at % 8);
             fs::write(path, &damaged).unwrap();
-            match FileJournal::open(&scratch.0, three_records_a_segment()) {
-                Ok(journal) => {
-                    assert_discarded(&journal, old);
-                    journal.kill(0);
-                }
-                // The number of the format itself: a newer program could have written it.
-                Err(OpenError::Newer { .. }) => assert!((8..12).contains(&at), "byte {at}"),
-                Err(error) => panic!("byte {at} of {}: {error}", path.display()),
-            }
+            let journal = FileJournal::open(&scratch.0, three_records_a_segment())
+                .unwrap_or_else(|error| panic!("byte {at} of {}: {error}", path.display()));
+            assert_discarded(&journal, old);
+            journal.kill(0);
         }
     }
 }
 
 #[test]
-fn a_flipped_bit_of_the_header_is_an_error() {
+fn a_header_that_is_damaged_or_missing_discards_the_journal() {
+    // It was an error at every start from then on. A flipped bit of the format was taken for a newer program's.
     let scratch = Scratch::new();
-    drop(open(&scratch));
+    let mut journal = open(&scratch);
+    append(&mut journal, 1..=3);
+    let old = offset(&journal, 3);
+    drop(journal);
+    let segment = files(&scratch).pop().unwrap();
     let path = scratch.0.join("journal.header");
-    let header = fs::read(&path).unwrap();
+    let (header, records) = (fs::read(&path).unwrap(), fs::read(&segment).unwrap());
+    let restore = |header: Option<&[u8]>| {
+        files(&scratch).iter().for_each(|file| fs::remove_file(file).unwrap());
+        fs::write(&segment, &records).unwrap();
+        match header {
+            Some(header) => fs::write(&path, header).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+    };
     for at in 0..header.len() {
         let mut damaged = header.clone();
         damaged[at] ^= 0x40;
-        fs::write(&path, damaged).unwrap();
-        let error = FileJournal::open(&scratch.0, options()).unwrap_err();
-        assert!(matches!(error, OpenError::Damaged { .. } | OpenError::Newer { .. }), "byte {at}: {error}");
+        restore(Some(&damaged));
+        assert_discarded(&open(&scratch), old);
+        restore(Some(&header[..at]));
+        assert_discarded(&open(&scratch), old);
     }
+    restore(Some(&[&header[..], b"more"].concat()));
+    assert_discarded(&open(&scratch), old);
+    restore(None);
+    let journal = open(&scratch);
+    assert_discarded(&journal, old);
+    let epoch = journal.epoch();
+    drop(journal);
+    assert_eq!(open(&scratch).epoch(), epoch, "once");
+}
+
+#[test]
+fn a_lock_file_that_is_removed_lets_no_second_server_in() {
+    let scratch = Scratch::new();
+    let journal = open(&scratch);
+    fs::remove_file(scratch.0.join("journal.lock")).unwrap();
+    let error = FileJournal::open(&scratch.0, options()).unwrap_err();
+    assert!(matches!(error, OpenError::Locked { .. }), "{error}");
+    drop(journal);
+    open(&scratch);
+}
+
+#[test]
+fn a_slow_disk_holds_up_the_close_and_nothing_else() {
+    // Everything was synced at the end, and the server did not wait for it: the next boot discarded the journal.
+    static DISK: Mutex<usize> = Mutex::new(0);
+    let synced = || DISK.lock().unwrap_or_else(PoisonError::into_inner);
+    let scratch = Scratch::new();
+    let mut journal = FileJournal::open(&scratch.0, three_records_a_segment()).unwrap();
+    journal.sync_with(|file| {
+        *DISK.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        file.sync_all()
+    });
+    let slow = synced();
+    append(&mut journal, 1..=30);
+    assert_eq!(*slow, 0, "no append waits for the disk");
+    drop(slow);
+    journal.close().unwrap();
+    assert!(*synced() >= 4, "{} of 4 segments", *synced());
+    drop(journal);
+    let journal = FileJournal::open(&scratch.0, FileOptions { boot: BootId::new(2), ..three_records_a_segment() });
+    assert!(matches!(journal.unwrap().start(), Start::Continued { .. }));
+}
+
+#[test]
+fn a_failed_sync_of_a_full_segment_is_no_clean_end() {
+    let scratch = Scratch::new();
+    let mut journal = FileJournal::open(&scratch.0, three_records_a_segment()).unwrap();
+    append(&mut journal, 1..=3);
+    let old = offset(&journal, 3);
+    journal.sync_with(|_| Err(ErrorKind::StorageFull.into()));
+    append(&mut journal, 4..=5);
+    journal.sync_with(File::sync_all);
+    append(&mut journal, 6..=6);
+    journal.sync_with(|_| Err(ErrorKind::StorageFull.into()));
+    append(&mut journal, 7..=7);
+    assert!(journal.close().is_err());
+    drop(journal);
+    assert_discarded(&FileJournal::open(&scratch.0, another_boot()).unwrap(), old);
 }
 
 #[test]

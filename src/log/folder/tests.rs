@@ -1,7 +1,8 @@
 //! What is said of folders that are no journal's, or somebody else's, or damaged.
 
+use std::io::{Seek, SeekFrom};
+
 use super::*;
-use crate::log::codec;
 use crate::log::contract::records::event;
 use crate::log::contract::scratch::Scratch;
 use crate::log::file::{FileJournal, FileOptions};
@@ -43,7 +44,7 @@ fn two_never_share_a_folder() {
 #[test]
 fn what_is_wrong_with_a_folder_is_said() {
     type Prepare = fn(&Scratch);
-    let cases: [(Prepare, &str); 7] = [
+    let cases: [(Prepare, &str); 5] = [
         (
             |scratch| {
                 fs::create_dir(&scratch.0).unwrap();
@@ -55,26 +56,13 @@ fn what_is_wrong_with_a_folder_is_said() {
         (
             |scratch| {
                 drop(open(scratch));
-                fs::write(scratch.0.join("journal.header"), "stentor").unwrap();
-            },
-            "/journal.header: it has 7 bytes, expected 57, at byte 0; restore it, or move the folder away and lose what it \
-             holds",
-        ),
-        (
-            |scratch| {
-                drop(open(scratch));
-                write_at(&scratch.0.join("journal.header"), &[9], 8);
+                // As it may look then: of another length, with its checksum at the end.
+                let mut header = [&MAGIC[..], &9u32.to_le_bytes(), b"something new"].concat();
+                header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
+                fs::write(scratch.0.join("journal.header"), header).unwrap();
             },
             "/journal.header: format 9 is newer than 2, which this program knows; run the newer program, or move the folder \
              away and lose what it holds",
-        ),
-        (
-            |scratch| {
-                drop(open(scratch));
-                fs::remove_file(scratch.0.join("journal.header")).unwrap();
-            },
-            "/journal.header: it is missing, though segment-0000000001 is there; restore it, or move the folder away and lose \
-             what it holds",
         ),
         (
             |scratch| {

@@ -183,6 +183,8 @@ pub(super) const KEYS: &[Key] = keys! {
         "For a closing connection to take its last bytes; then it is reset.";
     TIMES drain = drain, Form::Duration { may_be_zero: true },
         "For closing all connections when asked to end, in waves, so that the clients do not come back all at once. Asked a second time, the hub ends at once.";
+    TIMES stop_timeout = limits.stop_timeout, DURATION,
+        "For the journal to be written to the disk when the hub ends. A supervisor must allow this and drain together.";
     TIMES backlog = limits.backlog, count("connections"),
         "Connections that may wait to be accepted.";
     TIMES http_connections_max = limits.http_connections_max, count("connections"),
@@ -233,6 +235,10 @@ pub(super) const KEYS: &[Key] = keys! {
         "Batches that may wait between two threads.";
     PRESSURE recovery_sessions_max = limits.recovery_sessions_max, count("sessions"),
         "Clients that can be recovered, connected ones included.";
+    PRESSURE recovery_bytes_max = limits.recovery_bytes_max, bytes(1_000),
+        "Size of what is known of all clients for recovery: 128 bytes each, 64 for each room, names and data. On disk at most a quarter of journal_segments_max - 1 segments. Beyond, the largest clients are given up first.";
+    PRESSURE recovery_session_bytes_max = limits.recovery_session_bytes_max, bytes(1_000),
+        "The same of one client; a larger one cannot be recovered.";
     PRESSURE recovery_left_rooms_max = limits.recovery_left_rooms_max, count("rooms"),
         "Rooms that a client has left and that still count for what it missed.";
     PRESSURE replay_bytes = limits.replay_bytes, bytes(1_000),

@@ -74,6 +74,18 @@ fn two_hubs_do_not_share_a_folder() {
 }
 
 #[test]
+fn a_port_in_use_leaves_the_journal_closed() {
+    let (first, folder) =
+        (Process::start(&[]), std::env::temp_dir().join(format!("stentor-port-{}", std::process::id())));
+    let (port, data) = (first.address.port().to_string(), folder.to_str().unwrap());
+    let (ok, _, error) = output(&mut stentor(&["serve", "--port", &port, "--data-dir", data, "--recovery", "disk"]));
+    assert!(!ok && error.contains("cannot listen on"), "{error}");
+    let (ok, stats, _) = output(&mut stentor(&["journal", "stats", data]));
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(ok && stats.contains("state       closed"), "{stats}");
+}
+
+#[test]
 fn check_shows_sources_and_masks_secrets() {
     let mut command = stentor(&["config", "check", "--port", "7"]);
     let (ok, out, error) =

@@ -1,0 +1,45 @@
+//! File operations that fail when a test says so, on the test's thread.
+
+use std::cell::Cell;
+use std::io;
+
+thread_local! {
+    static LEFT: Cell<Option<usize>> = const { Cell::new(None) };
+    static CANNOT_OPEN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does something while no file can be opened.
+pub(in crate::log) fn without_descriptors<R>(act: impl FnOnce() -> R) -> R {
+    CANNOT_OPEN.set(true);
+    let outcome = act();
+    CANNOT_OPEN.set(false);
+    outcome
+}
+
+pub(super) fn open() -> io::Result<()> {
+    if CANNOT_OPEN.get() { Err(io::Error::other("too many open files")) } else { Ok(()) }
+}
+
+/// Lets so many operations pass; the one behind them fails.
+pub(in crate::log) fn fail_after(operations: usize) {
+    LEFT.set(Some(operations));
+}
+
+/// Fails nothing from here on. Returns whether an operation had failed.
+pub(in crate::log) fn disarm() -> bool {
+    LEFT.replace(None).is_none()
+}
+
+pub(super) fn step() -> io::Result<()> {
+    match LEFT.get() {
+        None => Ok(()),
+        Some(0) => {
+            LEFT.set(None);
+            Err(io::Error::other("planted"))
+        }
+        Some(left) => {
+            LEFT.set(Some(left - 1));
+            Ok(())
+        }
+    }
+}
