@@ -154,6 +154,7 @@ export const NONE = Object.fromEntries(
     "unknown_pid",
     "other_namespace",
     "too_many_stays",
+    "given_up",
     "expired",
     "future_offset",
     "unknown_offset",

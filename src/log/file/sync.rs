@@ -14,11 +14,14 @@ const WAITING_MAX: usize = 2;
 
 type Job = (u64, Arc<File>);
 
+/// The segments that the thread has synced, or why one was not.
+type Outcome = io::Result<Vec<u64>>;
+
 /// Waits for the disk on behalf of one journal.
 #[derive(Debug)]
 pub(super) struct Syncer {
     sync: fn(&File) -> io::Result<()>,
-    running: Option<(SyncSender<Job>, JoinHandle<io::Result<Vec<u64>>>)>,
+    running: Option<(SyncSender<Job>, JoinHandle<Outcome>)>,
 }
 
 impl Syncer {
@@ -42,7 +45,7 @@ impl Syncer {
     }
 
     /// Waits for what was begun. Gives the segments that are on the disk.
-    pub(super) fn finish(&mut self) -> io::Result<Vec<u64>> {
+    pub(super) fn finish(&mut self) -> Outcome {
         let Some((jobs, thread)) = self.running.take() else { return Ok(Vec::new()) };
         drop(jobs);
         thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that syncs has panicked")))
@@ -61,6 +64,6 @@ impl Default for Syncer {
 }
 
 /// The kernel tells of a failed write once, so the first error is the last word.
-fn run(taken: &Receiver<Job>, sync: fn(&File) -> io::Result<()>) -> io::Result<Vec<u64>> {
+fn run(taken: &Receiver<Job>, sync: fn(&File) -> io::Result<()>) -> Outcome {
     taken.iter().map(|(sequence, file)| sync(&file).map(|()| sequence)).collect()
 }
