@@ -6,6 +6,7 @@
 
 import { fork } from "node:child_process";
 import path from "node:path";
+import { makeCgroup } from "./cgroup.mjs";
 import { Prober } from "./prober.mjs";
 import { Server } from "./server.mjs";
 import { request, sleep } from "./wire.mjs";
@@ -70,9 +71,17 @@ export async function run(binary, scenario, kind) {
   return findings;
 }
 
-/** Runs all scenarios that have a size for it, one after the other, in one life of one server. */
-export async function runLife(binary, scenarios, { nofile, budget, flags }, print) {
-  const server = new Server(binary, { flags, nofile });
+/**
+ * Runs all scenarios that have a size for it, one after the other, in one life of one server on a
+ * machine of `budget` bytes and `nofile` descriptors: in a cgroup, or told so where that is not
+ * permitted.
+ */
+export async function runLife(binary, scenarios, { nofile, budget }, print) {
+  const cgroup = makeCgroup(budget);
+  // Half of the machine, which is what the server takes by itself.
+  const flags = cgroup ? {} : { "--memory-max": budget / 2 };
+  console.log(`one life: ${mib(budget)} MiB (${cgroup ? "a cgroup" : "by setting"}), ${nofile} descriptors`);
+  const server = new Server(binary, { flags, nofile, procs: cgroup?.procs });
   try {
     await server.start();
     for (const scenario of scenarios.filter(({ life, attack }) => life && attack)) {
@@ -91,6 +100,7 @@ export async function runLife(binary, scenarios, { nofile, budget, flags }, prin
     print({ name: "restart" }, findings);
   } finally {
     await server.remove();
+    cgroup?.remove();
   }
 }
 

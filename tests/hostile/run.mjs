@@ -23,7 +23,7 @@ const { values: options } = parseArgs({
 });
 
 /** The machine of `--one-life`. */
-const LIFE = { nofile: 1_024, budget: 512 << 20, flags: { "--memory-max": 512 << 20 } };
+const LIFE = { nofile: 1_024, budget: 512 << 20 };
 
 const chosen = scenarios.filter(({ name }) => name.includes(options.only));
 const results = { passed: 0, failed: 0, skipped: 0, open: 0 };

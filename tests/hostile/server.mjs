@@ -29,9 +29,10 @@ export class Server {
   #sampler = null;
 
   /**
-   * @param {{ flags?: object, nofile?: number, addressSpace?: number, env?: object, unreadStderr?: boolean }} options
-   * `addressSpace` in bytes. Flags that the binary does not know are left out, so that older ones
-   * can be tested too.
+   * @param {{ flags?: object, nofile?: number, addressSpace?: number, procs?: string, env?: object,
+   *   unreadStderr?: boolean }} options
+   * `addressSpace` in bytes; `procs` is the file of a cgroup. Flags that the binary does not know
+   * are left out, so that older ones can be tested too.
    */
   constructor(binary, options = {}) {
     this.binary = path.resolve(binary);
@@ -55,14 +56,18 @@ export class Server {
    * fails if it never does.
    */
   async start(changes = {}) {
-    const { flags, nofile, addressSpace, env, unreadStderr } = { ...this.#options, ...changes };
+    const { flags, nofile, addressSpace, procs, env, unreadStderr } = { ...this.#options, ...changes };
     this.port ??= await freePort();
     const all = { "--port": this.port, "--data-dir": this.data, "--log-level": "info", ...flags, ...changes.flags };
     const args = Object.entries(all).filter(([name, value]) => this.#known.has(name) && value !== undefined);
-    const limits = [nofile && `ulimit -n ${nofile};`, addressSpace && `ulimit -v ${addressSpace >> 10};`].filter(Boolean).join(" ");
+    const limits = [
+      nofile && `ulimit -n ${nofile};`,
+      addressSpace && `ulimit -v ${addressSpace >> 10};`,
+      procs && `echo $$ > ${procs};`,
+    ];
     const log = openSync(this.#logPath, "a");
     const begin = performance.now();
-    this.#process = spawn("sh", ["-c", `${limits} exec "$0" "$@"`, this.binary, "serve", ...args.flat().map(String)], {
+    this.#process = spawn("sh", ["-c", `${limits.filter(Boolean).join(" ")} exec "$0" "$@"`, this.binary, "serve", ...args.flat().map(String)], {
       stdio: ["ignore", log, unreadStderr ? "pipe" : log],
       env: { ...process.env, ...env },
     });

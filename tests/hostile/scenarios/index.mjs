@@ -13,10 +13,10 @@ import strangers from "./strangers.mjs";
 
 /**
  * A scenario. `full`, `ci` and `life` are its sizes, absent where it does not run so; `budget` of a
- * size bounds the resident bytes, `rateShare` is what the prober must keep of its rate if it differs
- * from the usual. `attack` runs in a process of its own; the prober is measured from its start, or
- * from `begin`. `judge` sees what was measured, `verify` has the server to itself. `open` says why a
- * scenario is known to fail.
+ * size bounds the resident bytes, `rateShare` is what the prober must keep of its rate if it
+ * differs from the usual. `attack` runs in a process of its own; the prober is measured from its
+ * start, or from `begin`. `judge` sees what was measured, `verify` has the server to itself. `open`
+ * says why a scenario is known to fail.
  *
  * @typedef {{
  *   name: string, line: number, about: string, open?: string,

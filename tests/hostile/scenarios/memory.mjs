@@ -95,6 +95,7 @@ export default [
     ci: { count: 30, echoes: 4, bytes: 900_000, holdMs: 1_000, budget: 96 * MIB, flags: { "--memory-max": 64 * MIB }, rateShare: 0 },
     life: { count: 170, echoes: 4, bytes: 900_000, holdMs: 2_000 },
     attack: unreadEchoes,
+    named: { log: /WARN.* sid=/, metric: /outboxes_cut|incoming_refused/ },
   },
   {
     name: "ponging-non-readers",
@@ -103,6 +104,7 @@ export default [
     flags: { "--ping-interval": "1s", "--ping-timeout": "1s" },
     full: { count: 60, echoes: 4, bytes: 900_000, holdMs: 30_000, pongs: true, budget: 512 * MIB },
     attack: unreadEchoes,
+    named: { log: /WARN.* client takes nothing sid=/, metric: /stalled_sessions|outboxes_cut/ },
     judge({ findings, server }) {
       const [now, peak] = [server.residentKib(), server.peakKib];
       findings.check("released", now < peak / 2, `${now >> 10} MiB held of ${peak >> 10}`);
@@ -124,6 +126,7 @@ export default [
     ci: { count: 100, bytes: 998_000, holdMs: 500, budget: 80 * MIB, flags: { "--memory-max": 64 * MIB } },
     life: { count: 600, bytes: 998_000, holdMs: 2_000 },
     attack: partialMessages,
+    named: { log: /WARN.* sid=/, metric: /incoming_refused/ },
   },
   {
     name: "partial-bodies",
@@ -133,6 +136,7 @@ export default [
     ci: { count: 100, bytes: 998_000, holdMs: 500, budget: 80 * MIB, flags: { "--memory-max": 64 * MIB } },
     life: { count: 400, bytes: 998_000, holdMs: 2_000 },
     attack: partialBodies,
+    named: { log: /WARN.* refused/, metric: /incoming_refused/ },
   },
   {
     name: "gone-senders",

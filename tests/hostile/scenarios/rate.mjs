@@ -18,6 +18,7 @@ const common = {
   ci: { ms: 1_000 },
   // The prober stays below the limit.
   pauseMs: 250,
+  named: { metric: /rate_limited/ },
 };
 
 /**

@@ -60,7 +60,7 @@ async function hold(port, { count, kinds, ms }, begin) {
 const slow = Object.keys(KINDS).filter((kind) => kind !== "silent after a request" && kind !== "unread answers");
 
 const common = { attack: hold, watchesHealth: true, line: 3 };
-const at20 = { "--http-connections-max": 20 };
+const at20 = { "--http-connections-max": 20, "--request-head-timeout": "2s" };
 
 export default [
   {
@@ -70,7 +70,7 @@ export default [
     flags: at20,
     full: { count: 24, kinds: ["silent after a request"], ms: 15_000, budget: 128 * MIB },
     ci: { count: 24, kinds: ["silent after a request"], ms: 4_000, budget: 128 * MIB },
-    named: { log: /WARN.*(address|peer|client)=/, metric: /http|request/ },
+    named: { log: /WARN.* timed out address=127\.0\.0\.2/, metric: /http_timeouts/ },
   },
   {
     ...common,
