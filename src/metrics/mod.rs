@@ -18,6 +18,9 @@ pub(crate) const NOT_RECOVERED: usize = 12;
 /// Kinds of refusal that transports tell apart.
 pub(crate) const REFUSALS: usize = 11;
 
+/// Reasons for which a port closes HTTP connections.
+pub(crate) const HTTP_CLOSED: usize = 7;
+
 /// Upper bounds of the buckets of handler times: from what a handler without waits needs to what its client gives up on.
 pub(crate) const HANDLER_TIMES: [Duration; 9] = [
     Duration::from_micros(20),
@@ -72,6 +75,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) requests_refused: [Counter; REFUSALS],
     /// Requests to the HTTP API without its key, or with a wrong one.
     pub(crate) api_keys_refused: Counter,
+    /// HTTP connections that a port closed by itself; what each place means is the port's to say.
+    pub(crate) http_closed: [Counter; HTTP_CLOSED],
     /// Messages over the limit that clients sent, by [`Carrier`].
     pub(crate) oversized: [Counter; Carrier::ALL.len()],
 

@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 
 use super::http_permits::HttpPermit;
 use crate::limits::Limits;
+use crate::metrics::HTTP_CLOSED;
 
 /// Longest life of a connection of the reserve: one request of an operator takes milliseconds.
 const RESERVE_LIFE: Duration = Duration::from_secs(2);
@@ -66,17 +67,23 @@ enum Phase {
     Upgraded,
 }
 
-/// Why a connection was closed by the server.
+/// Why a connection was closed by the server. The order is that of [`CLOSE_REASONS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expired {
-    /// Nothing came on a connection that was kept alive, or it was closed in favour of a newcomer.
+    /// Nothing came on a connection that was kept alive.
     Idle,
+    /// It waited for its client for longest when a newcomer needed its place.
+    Evicted,
     Head,
     Body,
     Response,
     /// A connection of the reserve that took too long.
     Reserve,
 }
+
+/// The variants of [`Expired`] as labels of a metric, and a request that cannot be read.
+pub(super) const CLOSE_REASONS: [&str; HTTP_CLOSED] =
+    ["idle", "evicted", "head", "body", "response", "reserve", "malformed"];
 
 /// The state of a connection, shared by its stream, its requests and its task.
 pub(super) struct HttpConnection {
@@ -182,7 +189,7 @@ impl HttpConnection {
         let mut alarm = std::pin::pin!(tokio::time::sleep_until(self.opened.into()));
         std::future::poll_fn(|cx| {
             if self.is_evicted.get() {
-                return Poll::Ready(Err(Expired::Idle));
+                return Poll::Ready(Err(Expired::Evicted));
             }
             if let Poll::Ready(output) = serving.as_mut().poll(cx) {
                 return Poll::Ready(Ok(output));

@@ -136,7 +136,8 @@ impl Listener {
         };
         let workers = workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
         let port = (socket, server.http_permits.clone(), deadlines);
-        let mut serving = Serving::start(&server.hub_thread, workers, port, factory).await?;
+        let mut serving =
+            Serving::start(&server.hub_thread, workers, port, server.metrics.new_worker(), factory).await?;
         let signal = async { if signals { wait_for_signal().await } else { std::future::pending().await } };
         let signal = tokio::select! {
             signal = signal => signal,

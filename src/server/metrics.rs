@@ -10,6 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use super::http_connection::CLOSE_REASONS;
 use crate::log::recovery::NotRecovered;
 use crate::metrics::{Carrier, Counter, FLUSH_BATCHES, HANDLER_TIMES, Histogram, Metrics, WorkerMetrics};
 use crate::protocol::reason::DisconnectReason;
@@ -78,6 +79,10 @@ impl Page<'_> {
         self.family("requests_refused", "Requests refused, by Engine.IO's code and in words", &refused)?;
         self.counter("api_keys_refused", "Requests to the HTTP API with a wrong key, or without one", |worker| {
             &worker.api_keys_refused
+        })?;
+        let help = "HTTP connections closed by the server";
+        self.counters("http_connections_closed", help, ("reason", CLOSE_REASONS), |worker, at| {
+            &worker.http_closed[at]
         })?;
         let help = "Messages from clients that were over the limit";
         self.counters("oversized_messages", help, ("transport", Carrier::ALL.map(Carrier::as_str)), |worker, at| {

@@ -182,6 +182,7 @@ impl Server {
     /// | `stentor_upgrades_total` | counter | sessions | went from polling to websocket |
     /// | `stentor_sessions_closed_total{reason}` | counter | sessions | by [`DisconnectReason`] |
     /// | `stentor_requests_refused_total{code,reason}` | counter | requests | by Engine.IO's code, and in words |
+    /// | `stentor_http_connections_closed_total{reason}` | counter | connections | idle, evicted for a newcomer, late, or malformed |
     /// | `stentor_oversized_messages_total{transport}` | counter | messages | from clients, over [`Limits::payload_bytes_max`](crate::Limits::payload_bytes_max) |
     /// | `stentor_received_packets_total` | counter | packets | Engine.IO packets from clients |
     /// | `stentor_received_bytes_total` | counter | bytes | their data, without framing |

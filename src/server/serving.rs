@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Arbiter, ArbiterHandle};
@@ -16,8 +17,9 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::http_connection::{Deadlines, Expired, HttpConnection, HttpConnections, HttpStream};
+use super::http_connection::{CLOSE_REASONS, Deadlines, Expired, HttpConnection, HttpConnections, HttpStream};
 use super::http_permits::{HttpPermit, HttpPermits};
+use crate::metrics::WorkerMetrics;
 use crate::worker::complaints::Complaint;
 
 /// Before connections are taken again when the system has refused one: no descriptor is left, mostly.
@@ -78,6 +80,7 @@ impl Serving {
         hub: &ArbiterHandle,
         workers: usize,
         (port, permits, deadlines): (TcpListener, HttpPermits, Deadlines),
+        metrics: Arc<WorkerMetrics>,
         service: S,
     ) -> io::Result<Self>
     where
@@ -105,10 +108,11 @@ impl Serving {
         for thread in &handles {
             let (sender, dealt) = mpsc::unbounded_channel();
             let (ready, readiness) = oneshot::channel();
-            let (service, phase, permits) = (service.clone(), phase.clone(), permits.clone());
+            let (service, phase) = (service.clone(), phase.clone());
+            let (permits, metrics) = (permits.clone(), metrics.clone());
             lines.push(Line { dealt: sender, is_here: lines.is_empty() });
             thread.spawn_fn(move || {
-                let worker = PortWorker { permits, deadlines, connections: HttpConnections::default() };
+                let worker = PortWorker { permits, deadlines, metrics, connections: HttpConnections::default() };
                 drop(actix::spawn(worker.work(service(), ready, dealt, phase)));
             });
             // Fails also when what sets the service up panics.
@@ -226,6 +230,8 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 struct PortWorker {
     permits: HttpPermits,
     deadlines: Deadlines,
+    /// Of the port, on all its threads.
+    metrics: Arc<WorkerMetrics>,
     connections: HttpConnections,
 }
 
@@ -249,7 +255,7 @@ impl PortWorker {
     {
         let Ok(service) = service.new_service(()).await.map(Rc::new) else { return };
         let _ = ready.send(());
-        let warnings = Rc::new(Warnings::default());
+        let warnings = Rc::new(Warnings::new(self.metrics.clone()));
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -295,42 +301,45 @@ impl PortWorker {
     }
 }
 
-/// Rate-limited warnings of connections that ended badly.
+/// Connections that the server closed: counted, and rate-limited warnings of those that ended badly.
 struct Warnings {
+    metrics: Arc<WorkerMetrics>,
     malformed: Complaint,
     late: Complaint,
 }
 
-impl Default for Warnings {
-    fn default() -> Self {
-        Self { malformed: Complaint::new(WARNINGS_PER_SECOND), late: Complaint::new(WARNINGS_PER_SECOND) }
-    }
-}
-
 impl Warnings {
+    fn new(metrics: Arc<WorkerMetrics>) -> Self {
+        Self { metrics, malformed: Complaint::new(WARNINGS_PER_SECOND), late: Complaint::new(WARNINGS_PER_SECOND) }
+    }
+
     fn ended(&self, peer: Option<SocketAddr>, error: &DispatchError) {
         let DispatchError::Parse(error) = error else {
             log::debug!("connection ended error={error:?}");
             return;
         };
+        // The last of them.
+        self.metrics.http_closed[CLOSE_REASONS.len() - 1].add(1);
         if let Some(skipped) = self.malformed.is_due(Instant::now()) {
             log::warn!("request malformed address={} error={error} skipped={skipped}", Shown(peer));
         }
     }
 
     fn expired(&self, peer: Option<SocketAddr>, expired: Expired) {
-        let late = match expired {
+        self.metrics.http_closed[expired as usize].add(1);
+        let why = match expired {
             Expired::Idle => {
                 log::debug!("connection closed, it was idle address={}", Shown(peer));
                 return;
             }
-            Expired::Head => "request head",
-            Expired::Body => "request body",
-            Expired::Response => "reading of the response",
-            Expired::Reserve => "request on a connection of the reserve",
+            Expired::Evicted => "a newcomer needed its place",
+            Expired::Head => "request head timed out",
+            Expired::Body => "request body timed out",
+            Expired::Response => "reading of the response timed out",
+            Expired::Reserve => "request on a connection of the reserve timed out",
         };
         if let Some(skipped) = self.late.is_due(Instant::now()) {
-            log::warn!("connection closed, {late} timed out address={} skipped={skipped}", Shown(peer));
+            log::warn!("connection closed, {why} address={} skipped={skipped}", Shown(peer));
         }
     }
 }
@@ -387,7 +396,8 @@ mod tests {
                 }
             })
         };
-        let serving = Serving::start(hub, workers, (port, HttpPermits::new(ordinary, 0), deadlines()), service);
+        let serving =
+            Serving::start(hub, workers, (port, HttpPermits::new(ordinary, 0), deadlines()), Arc::default(), service);
         let serving = serving.await.expect("it begins");
         (serving, address, serves)
     }
@@ -435,7 +445,7 @@ mod tests {
                     })
                 };
                 let port = (port, HttpPermits::new(MANY, 0), deadlines());
-                assert!(Serving::start(&hub, workers, port, broken).await.is_err());
+                assert!(Serving::start(&hub, workers, port, Arc::default(), broken).await.is_err());
             }
         });
     }

@@ -16,6 +16,9 @@ export const ATTACKER = "127.0.0.2";
 /** Time for one answer of the server, in milliseconds, unless the caller says otherwise. */
 const ANSWER_MS = 20_000;
 
+/** Between two pongs of a client that does not decode what it reads; a ping waits 20 seconds for one. */
+const PONG_EVERY_MS = 10_000;
+
 /** Bytes of a batch in `pour`. */
 const BATCH_BYTES = 256 << 10;
 
@@ -247,8 +250,10 @@ export class Client {
     this.#socket.removeAllListeners("data").on("data", () => {}).resume();
   }
 
-  /** Bytes are counted from now on, not decoded. */
+  /** Bytes are counted from now on, not decoded; pongs go out without a ping. */
   countOnly() {
+    const pongs = setInterval(() => this.send("3"), PONG_EVERY_MS);
+    this.#socket.once("close", () => clearInterval(pongs));
     this.#socket.removeAllListeners("data").on("data", (chunk) => (this.bytesRead += chunk.length));
   }
 

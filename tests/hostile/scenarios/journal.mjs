@@ -8,6 +8,9 @@ import { Client, each, sleep } from "../wire.mjs";
 const MIB = 1 << 20;
 const ring = (segments, bytes) => ({ "--journal-segments-max": segments, "--journal-segment-bytes": bytes });
 
+/** A 99th percentile of the prober that any busy machine shows. */
+const LIVE_MS = 10;
+
 async function publish(port, room, { events, bytes, joins = false }) {
   const publisher = await Client.open(port);
   if (joins) await publisher.ask("join", room);
@@ -79,7 +82,9 @@ export default [
     life: { clients: 600, events: 12, bytes: 500_000 },
     attack: returning,
     attackMs: 60_000,
-    judge({ findings, report, size }) {
+    judge({ findings, report, size, calm, attacked, after }) {
+      const usual = Math.max(calm.p99, after.p99, LIVE_MS);
+      findings.check("live", attacked.p99 <= 2 * usual, `p99 ${usual.toFixed(0)} → ${attacked.p99.toFixed(0)} ms`);
       findings.check("delivered", report?.whole === size.clients, `${JSON.stringify(report)} of ${size.clients}`);
     },
   },
