@@ -39,7 +39,7 @@ export default [
     ci: { count: 1_000, ms: 3_000, budget: 128 * MIB },
     life: { count: 20_000, ms: 5_000 },
     attack: malformed,
-    named: { log: /WARN.* malformed address=127\.0\.0\.2/ },
+    named: { log: /WARN.* malformed address=127\.0\.0\.2/, metric: /http_connections_closed_total\{reason="malformed"/ },
     judge({ findings, log, report }) {
       const lines = log.split("\n").length - 1;
       findings.check("lines", lines <= LINES_MAX, `${lines} lines logged of ${report?.sent} requests`);

@@ -70,7 +70,7 @@ export default [
     flags: at20,
     full: { count: 24, kinds: ["silent after a request"], ms: 15_000, budget: 128 * MIB },
     ci: { count: 24, kinds: ["silent after a request"], ms: 4_000, budget: 128 * MIB },
-    named: { log: /WARN.* timed out address=127\.0\.0\.2/, metric: /http_timeouts/ },
+    named: { log: /WARN.* connection closed, .* address=127\.0\.0\.2/, metric: /http_connections_closed_total\{reason="(evicted|head)"/ },
   },
   {
     ...common,
