@@ -38,7 +38,7 @@ run: ## build and start the hub with its demo page (PORT=3000)
 	@echo "run: the demo page will be at http://127.0.0.1:$(PORT)/"
 	cargo run --release -- serve --port $(PORT)
 
-test: test-rust test-node test-browser test-python test-torture ## all tests: Rust, then the JavaScript and Python clients and a browser against the binary, and the torture
+test: test-rust test-node test-browser test-python test-torture test-hostile ## all tests: Rust, then the JavaScript and Python clients and a browser against the binary, the torture and the hostile suite
 	@node $(CLIENTS)/interop.mjs --check
 
 test-rust: ## cargo test

@@ -16,7 +16,10 @@ export const ATTACKER = "127.0.0.2";
 /** Time for one answer of the server, in milliseconds, unless the caller says otherwise. */
 const ANSWER_MS = 20_000;
 
-/** Between two pongs of a client that does not decode what it reads; a ping waits 20 seconds for one. */
+/**
+ * Between two pongs of a client that does not decode what it reads; a ping waits 20 seconds for
+ * one.
+ */
 const PONG_EVERY_MS = 10_000;
 
 /** Bytes of a batch in `pour`. */

@@ -42,7 +42,6 @@ export default ["memory", "disk"].map((recovery) => ({
   about: `8 sockets in as many rooms as allowed resume their sessions again and again, recovery in ${recovery}`,
   flags: { "--recovery": recovery },
   full: { sockets: 8, rooms: 65_535, ms: 10_000, budget: 512 * MIB },
-  ci: recovery === "memory" && { sockets: 4, rooms: 8_000, ms: 2_000, budget: 256 * MIB },
   life: recovery === "disk" && { sockets: 8, rooms: 65_535, ms: 8_000 },
   attack: resumeAgain,
 }));

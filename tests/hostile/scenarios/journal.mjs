@@ -77,14 +77,14 @@ export default [
     name: "returning-storm",
     line: 9,
     about: "1 500 clients with 15 MB pending come back at the same time",
-    full: { clients: 1_500, events: 16, bytes: 950_000, budget: 512 * MIB },
+    full: { clients: 1_500, events: 16, bytes: 950_000, isLive: true, budget: 512 * MIB },
     ci: { clients: 40, events: 6, bytes: 500_000, budget: 256 * MIB },
     life: { clients: 600, events: 12, bytes: 500_000 },
     attack: returning,
     attackMs: 60_000,
     judge({ findings, report, size, calm, attacked, after }) {
       const usual = Math.max(calm.p99, after.p99, LIVE_MS);
-      findings.check("live", attacked.p99 <= 2 * usual, `p99 ${usual.toFixed(0)} → ${attacked.p99.toFixed(0)} ms`);
+      if (size.isLive) findings.check("live", attacked.p99 <= 2 * usual, `p99 ${usual.toFixed(0)} → ${attacked.p99.toFixed(0)} ms`);
       findings.check("delivered", report?.whole === size.clients, `${JSON.stringify(report)} of ${size.clients}`);
     },
   },
@@ -101,6 +101,7 @@ export default [
   {
     name: "publish-to-itself",
     line: 10,
+    open: "a publisher's share of the ring is not bounded",
     about: "the same to a room whose only member is the publisher",
     full: { room: "own", joins: true, events: 300, bytes: 950_000, budget: 256 * MIB },
     ci: { room: "own", joins: true, events: 12, bytes: 500_000, flags: ring(2, 2 * MIB) },

@@ -143,7 +143,6 @@ export default [
     line: 5,
     about: "704 kB of publishes by 20 senders that leave, to 5 000 members that do not read",
     full: { members: 5_000, senders: 20, bytes: 704_000 / 20, holdMs: 8_000, budget: 512 * MIB },
-    ci: { members: 500, senders: 10, bytes: 35_200, holdMs: 1_000, budget: 160 * MIB },
     life: { members: 600, senders: 20, bytes: 35_200, holdMs: 4_000 },
     attack: goneSenders,
     attackMs: 60_000,

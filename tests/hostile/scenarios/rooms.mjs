@@ -54,7 +54,7 @@ export default [
     life: { sockets: 12, rooms: 65_535, bytes: 256, holdMs: 2_000 },
     attack: fill,
     restarts: true,
-    named: { log: /WARN.* sid=/, metric: /joins_refused|recovery_given_up/ },
+    named: { log: /WARN.* sid=/ },
   },
   {
     name: "short-connections",
