@@ -1,12 +1,12 @@
 //! The `stentor` binary: command line → configuration → server. On the public API alone, so it is also an example.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command};
-use stentor::config::{self, Effective};
-use stentor::{BuildError, Server, demo, http, journal, vocabulary};
+use stentor::config::{self, Config, Effective};
+use stentor::{BuildError, Server, demo, http, journal, logging, process, vocabulary};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -69,11 +69,13 @@ fn command() -> Command {
 }
 
 fn main() -> ExitCode {
-    match run(&command().get_matches()) {
+    let done = run(&command().get_matches());
+    log::logger().flush();
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             for line in error.to_string().lines() {
-                eprintln!("stentor: {line}");
+                warn(&format!("stentor: {line}"));
             }
             ExitCode::FAILURE
         }
@@ -84,7 +86,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
     match matches.subcommand() {
         Some(("serve", flags)) => {
             let effective = config::load(flags)?;
-            env_logger::Builder::new().parse_filters(&effective.config.log_level).init();
+            begin_log(&effective.config.log_level)?;
             actix::System::new().block_on(serve(&effective))
         }
         Some(("config", matches)) => configuration(matches),
@@ -99,7 +101,7 @@ fn configuration(matches: &ArgMatches) -> Result<(), Failure> {
             let effective = config::load(flags)?;
             show(&effective)?;
             for name in &effective.unknown_variables {
-                eprintln!("stentor: {name} in the environment is no setting");
+                warn(&format!("stentor: unknown environment variable {name} (ignored)"));
             }
         }
         Some(("default", _)) => show(&config::default_file())?,
@@ -109,6 +111,26 @@ fn configuration(matches: &ArgMatches) -> Result<(), Failure> {
         _ => {}
     }
     Ok(())
+}
+
+/// The log goes to stderr through a thread of its own. Lines of actix-http itself are one for each bad request, without a limit;
+/// the server has its own, limited.
+fn begin_log(filters: &str) -> Result<(), Failure> {
+    let (pipe, flusher) = logging::to_stderr()?;
+    let is_coloured = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let logger = env_logger::Builder::new()
+        .filter_module("actix_http", log::LevelFilter::Off)
+        .parse_filters(filters)
+        .write_style(if is_coloured { env_logger::WriteStyle::Always } else { env_logger::WriteStyle::Never })
+        .target(env_logger::Target::Pipe(Box::new(pipe)))
+        .build();
+    let level = logger.filter();
+    Ok(logging::install(Box::new(logger), level, flusher)?)
+}
+
+/// Writes a line to stderr, if anybody has it open.
+fn warn(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 /// Writes to stdout. A reader that has seen enough (`| head`) is no failure.
@@ -140,15 +162,40 @@ fn notify(state: &str) {
 #[cfg(not(target_os = "linux"))]
 fn notify(_: &str) {}
 
+/// Raises the limit on open files, and lowers the bounds on connections to what it allows.
+fn fit_descriptors(config: &mut config::Config) {
+    let descriptors = match process::raise_descriptors() {
+        Ok(descriptors) => descriptors,
+        Err(error) => return log::warn!("limit on open files not raised error={error}"),
+    };
+    let workers =
+        config.workers.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
+    process::fit(&mut config.limits, descriptors.now, workers);
+    log::info!(
+        "limits open_files={} open_files_before={} sessions_max={} http_connections_max={}",
+        descriptors.now,
+        descriptors.before,
+        config.limits.sessions_max,
+        config.limits.http_connections_max
+    );
+}
+
 async fn serve(effective: &Effective) -> Result<(), Failure> {
-    let config = &effective.config;
+    process::outlive_terminal();
+    log::info!("configuration {}", effective.line());
+    for name in &effective.unknown_variables {
+        log::warn!("unknown environment variable {name} (ignored)");
+    }
+    let mut config = effective.config.clone();
+    fit_descriptors(&mut config);
+    let config = &config;
     let io = config.builder().build().map_err(|error| match error {
         BuildError::Journal(_) => {
             Failure::from(format!("{error}\nset data_dir (--data-dir), or recovery to \"memory\" or \"off\""))
         }
         error => error.into(),
     })?;
-    let outcome = serve_with(&io, effective).await;
+    let outcome = serve_with(&io, config).await;
     if outcome.is_err() {
         // So that the next start goes on with the journal, also after another boot.
         io.close().await;
@@ -156,8 +203,7 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
     outcome
 }
 
-async fn serve_with(io: &Server, effective: &Effective) -> Result<(), Failure> {
-    let config = &effective.config;
+async fn serve_with(io: &Server, config: &Config) -> Result<(), Failure> {
     for namespace in ["/"].into_iter().chain(config.namespaces.iter().map(String::as_str)) {
         vocabulary::install(io.of(namespace));
     }
@@ -166,11 +212,7 @@ async fn serve_with(io: &Server, effective: &Effective) -> Result<(), Failure> {
     if let Some(workers) = config.workers {
         listener = listener.workers(workers.into());
     }
-    log::info!("configuration {}", effective.line());
-    for name in &effective.unknown_variables {
-        log::warn!("variable is no setting name={name}");
-    }
-    println!("stentor listens on http://{}", listener.local_addr()?);
+    show(&format_args!("stentor listens on http://{}\n", listener.local_addr()?))?;
     notify("READY=1");
     listener.run().await?;
     Ok(())

@@ -61,7 +61,7 @@ const HOUSE: &[Row] = &[
                                                   "hub", "session", "transport"],
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
                     "actix_service", "actix_codec", "socket2", "rust_embed", "flate2", "clap", "humantime",
-                    "getrandom", "prometheus_client", "toml", "strsim"] },
+                    "getrandom", "prometheus_client", "toml", "strsim", "rustix"] },
     Row { floor: 8, name: "lib",       imports: &["protocol", "ids", "limits", "state", "log", "metrics", "messages", "api", "worker",
                                                   "hub", "session", "transport", "server"],            // declares, re-exports
           crates: &[] },
@@ -83,6 +83,7 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("actix_web_actors", &["transport/websocket/pump.rs"], "it is deprecated upstream, so one file depends on it"),
     ("prometheus_client", &["server/metrics.rs"],       "counters are plain atomics; only their text is Prometheus'"),
     ("toml",             &["server/config/"],        "a configuration file is the one thing that is TOML"),
+    ("rustix",           &["server/process.rs"],        "limits of the process are asked for in one place"),
     ("env_logger",       &["main.rs"],                  "a library does not choose where its log goes"),
 ];
 

@@ -8,6 +8,7 @@ impl Drop for AbortOnUnwind {
     fn drop(&mut self) {
         if std::thread::panicking() {
             log::error!("{} panicked; the process ends, since nothing works without it", self.0);
+            log::logger().flush();
             std::process::abort();
         }
     }

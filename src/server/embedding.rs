@@ -48,7 +48,8 @@ impl Server {
     ///   3.20 may miss shorter ones and wait for the client.) One that breaks off ends with "transport close" in every case.
     /// - A client that goes during a poll without a reset (FIN) is noticed at its ping timeout. With
     ///   [`HttpServer::h1_allow_half_closed`]`(false)` it is noticed at once.
-    /// - [`HttpServer::keep_alive`] should not be below the ping interval, or polling clients connect anew for every POST.
+    /// - [`HttpServer::keep_alive`] should be 75 s: longer than a proxy keeps its connections (60 s for nginx and AWS), and than
+    ///   the ping interval, or polling clients connect anew for every POST.
     ///
     /// Sessions live on the host's workers and end with them, without a word. So call [`Server::close`] before the `HttpServer`
     /// stops, best in the future that `HttpServer::shutdown_signal` takes; `examples/embedded.rs` does.

@@ -10,8 +10,10 @@ mod http_permits;
 mod http_requests;
 pub mod journal_tool;
 mod listener;
+pub mod logging;
 mod memory;
 mod metrics;
+pub mod process;
 mod replies;
 mod serving;
 #[cfg(test)]
@@ -316,6 +318,11 @@ impl std::fmt::Debug for Server {
         f.debug_struct("Server").field("path", &self.path).field("sessions", &self.sessions()).finish_non_exhaustive()
     }
 }
+
+/// The README's programs, which are compiled as tests of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
 
 #[cfg(test)]
 mod tests {

@@ -1,14 +1,16 @@
 //! The table of settings. Flags, environment, file, `explain` and `default` are all read off it, so they cannot drift apart.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
-use super::value::{Field, Form, Value};
+use super::value::{Field, Form, SHORTEST, Value};
 use super::{Config, RecoveryMode};
 use crate::api::recovery_clients::RecoveryClients;
 use crate::ids::NamespacePath;
 use crate::protocol::socketio::Parser;
 use crate::transport::cookie::{Cookie, SameSite};
 use crate::transport::cors::Cors;
+use crate::transport::hosts::Hosts;
 use crate::transport::proxies::Proxies;
 
 /// One setting.
@@ -23,10 +25,18 @@ pub(super) struct Key {
     /// Never printed.
     pub(super) is_secret: bool,
     pub(super) put: fn(&mut Config, Value) -> bool,
-    pub(super) show: fn(&Config) -> Value,
+    value: fn(&Config) -> Value,
 }
 
 impl Key {
+    /// Its value in a configuration.
+    pub(super) fn show(&self, config: &Config) -> Value {
+        match ((self.value)(config), self.form) {
+            (Value::Number(bytes), Form::Bytes { .. }) => Value::Bytes(bytes),
+            (value, _) => value,
+        }
+    }
+
     /// `--ping-interval`, without the dashes before it.
     pub(super) fn flag(&self) -> String {
         self.name.replace('_', "-")
@@ -70,10 +80,10 @@ const fn count(unit: &'static str) -> Form {
 }
 
 const fn bytes(least: u64) -> Form {
-    number("bytes", least, BYTES_MAX)
+    Form::Bytes { least, most: BYTES_MAX }
 }
 
-const DURATION: Form = Form::Duration { may_be_zero: false };
+const DURATION: Form = Form::Duration { least: SHORTEST };
 
 macro_rules! keys {
     ($($group:ident $name:ident $($secret:ident)? = $($field:ident).+, $form:expr, $meaning:expr;)*) => {
@@ -84,7 +94,7 @@ macro_rules! keys {
             form: $form,
             is_secret: keys!(@secret $($secret)?),
             put: |config, value| config.$($field).+.put(value),
-            show: |config| config.$($field).+.show(),
+            value: |config| config.$($field).+.show(),
         },)*]
     };
     (@secret secret) => { true };
@@ -95,111 +105,121 @@ macro_rules! keys {
 #[rustfmt::skip]
 pub(super) const KEYS: &[Key] = keys! {
     BASICS host = host, Form::Text { expected: "an address such as \"127.0.0.1\" or \"::\"", check: |text| text.parse::<IpAddr>().is_ok() },
-        "Address to listen on. \"0.0.0.0\" or \"::\" are all of this machine's.";
+        "Address to listen on: \"127.0.0.1\" is this machine alone, \"0.0.0.0\" or \"::\" every address of it.";
     BASICS port = port, number("", 0, 65_535),
-        "Port to listen on; 0 takes a free one and tells which.";
+        "Port to listen on; 0 takes a free one and prints which.";
     BASICS workers = workers, number("threads", 1, 1_024),
-        "Worker threads; one per core if not set.";
+        "Threads that serve connections; one per core if not set.";
     BASICS path = path, Form::Text { expected: "a path such as \"/socket.io\"", check: is_path },
         "Path that clients connect to.";
     BASICS namespaces = namespaces, Form::List { expected: "a list of namespaces such as \"/chat\"", check: is_namespace },
         "Namespaces served beside \"/\", with the same events.";
     BASICS recovery = recovery, Form::Text { expected: "\"off\", \"memory\" or \"disk\"", check: |text| RecoveryMode::parse(text).is_some() },
-        "Where events are kept for clients whose connection breaks: on \"disk\", also for when this process is killed; in \"memory\", gone with the process; \"off\", nowhere.";
+        "Where events are kept for clients whose connection breaks: on \"disk\", which outlives the process; in \"memory\", which ends with it; \"off\", nowhere.";
     BASICS data_dir = data_dir, Form::Text { expected: "a folder", check: |text| !text.is_empty() },
-        "Folder of what is kept with recovery = \"disk\"; made if it is not there. One hub at a time may use it.";
+        "Folder of the journal with recovery = \"disk\"; it is created if it does not exist. One server at a time may use it.";
     BASICS recovery_window = limits.recovery_window, DURATION,
-        "For a client whose connection broke to come back and get what it missed.";
+        "How long a disconnected client may resume its session and get what it missed.";
     BASICS recovery_clients = recovery_clients, Form::Text { expected: "\"auto\", \"all\" or \"ask\"", check: |text| RecoveryClients::named(text).is_some() },
         "Which clients are recoverable, and get an offset token as the last argument of events: \"auto\", those recognised as JavaScript's (browsers, Node), and those that ask with auth: {recovery: true} or ?recovery=1; \"all\" that do not decline with false or 0; \"ask\", only those that ask.";
     BASICS parser = parser, Form::Text { expected: "\"json\" or \"msgpack\"", check: |text| Parser::named(text).is_some() },
-        "How packets travel, for all clients: as \"json\", or as \"msgpack\", for clients with socket.io-msgpack-parser, which the demo page is not.";
+        "Encoding of packets, for all clients: \"json\", or \"msgpack\" for clients with socket.io-msgpack-parser, which the demo page does not have.";
     BASICS log_level = log_level, Form::Text { expected: "error, warn, info, debug, trace, off, or a filter such as \"stentor=debug\"", check: is_log_filter },
-        "What is logged, to stderr.";
+        "Lines that are written to stderr. actix_http's own are off unless named, such as \"info,actix_http=error\".";
 
     HTTP api_key secret = api_key, Form::Text { expected: "16 characters or more, without spaces", check: is_api_key },
-        "Key for /api/v1/, as \"Authorization: Bearer …\". Without one nobody may use it. On the command line others of this machine can read it: better in the environment or in the file.";
+        "Key of the HTTP API /api/v1/, sent as \"Authorization: Bearer …\"; the API is off without one. Other users of this machine can read command lines: prefer the environment or the file.";
     HTTP api_body_bytes_max = limits.api_body_bytes_max, bytes(1_000),
-        "Largest request.";
+        "Largest request body of the HTTP API.";
     HTTP publish_batch_max = limits.publish_batch_max, count("events"),
-        "Events in one request.";
+        "Events in one request to the HTTP API.";
     HTTP publish_rooms_max = limits.publish_rooms_max, count("rooms"),
-        "Rooms that one event names, excepted ones included.";
+        "Rooms that one event of the HTTP API may name, excepted ones included.";
     HTTP page_entries_max = limits.page_entries_max, count("entries"),
-        "Rooms or sockets in one answer.";
+        "Rooms or sockets in one answer of the HTTP API; the next page has the others.";
 
     ACCESS cors_origins = cors_origins, Form::List { expected: "a list of origins such as \"https://example.org\", or \"*\"", check: is_origin },
-        "Web pages of other origins that may connect, as browsers write origins; \"*\" are all.";
+        "Origins of other sites whose pages may connect, as browsers write origins; \"*\" is any origin. Pages of the server's own host always may.";
+    ACCESS origins_guard = origins_guard, Form::Switch,
+        "Websockets of pages are refused if true, unless their origin is the server's own host or in cors_origins. Clients that are no browsers send no origin, and pass.";
+    ACCESS allowed_hosts = allowed_hosts, Form::List { expected: "a list of names or addresses without ports such as \"hub.example.org\", or \"*\"", check: |text| Hosts::parse([text]).is_ok() },
+        "Hosts that requests may name, beside localhost, 127.0.0.0/8 and [::1]; \"*\" is any host. If not set: none besides on a loopback address, any host on others. Behind a proxy, the public name.";
     ACCESS cors_credentials = cors_credentials, Form::Switch,
-        "Whether pages of those origins may send cookies; not with \"*\".";
+        "Pages of cors_origins may send cookies if true; not with \"*\".";
     ACCESS trusted_proxies = trusted_proxies, Form::List { expected: "a list of addresses or networks such as \"127.0.0.1\" or \"10.0.0.0/8\"", check: |text| Proxies::parse([text]).is_ok() },
-        "Proxies in front of the server. What they say of clients' addresses, in X-Forwarded-For or Forwarded, is believed.";
+        "Proxies in front of the server, whose X-Forwarded-For, X-Forwarded-Host and Forwarded headers are believed.";
     ACCESS cookie = cookie, Form::Text { expected: "the name of a cookie, such as \"io\"", check: |text| Cookie::default().name(text).check().is_ok() },
-        "Name of a cookie with the session's id, for load balancers that learn it. None if not set.";
+        "Name of a cookie that holds the session's id, for load balancers that route by it; no cookie if not set.";
     ACCESS cookie_secure = cookie_secure, Form::Switch,
-        "Whether browsers send the cookie over encrypted connections alone.";
+        "Browsers send the cookie over encrypted connections only if true.";
     ACCESS cookie_same_site = cookie_same_site, Form::Text { expected: "\"strict\", \"lax\" or \"none\"", check: |text| same_site(text).is_some() },
-        "With which requests of other sites' pages browsers send the cookie; \"none\" wants cookie_secure.";
+        "SameSite attribute of the cookie; \"none\" requires cookie_secure.";
     ACCESS sessions_per_address_max = limits.sessions_per_address_max, number("connections", 0, u32::MAX as u64),
-        "Connections of one client address (of IPv6, of one /64) at a time; further ones get 429. 0 is no limit.";
+        "Sessions of one client address (for IPv6, of one /64) at a time; further ones get 429. 0 is no limit.";
     ACCESS sessions_max = limits.sessions_max, count("connections"),
-        "Connections at a time; further ones get 503. About 5 KiB of memory each.";
+        "Sessions at a time; further ones get 503. An idle one takes 3.3 KiB of memory with recovery, 2.7 without, and a socket. Lowered at start to what the open file limit allows.";
     ACCESS events_per_second = limits.events_per_second, number("events", 0, u32::MAX as u64),
         "Events (publish, join, …) and CONNECTs that one connection may send per second, over all its namespaces, in bursts of twice that; more are answered rate_limited, and a client that goes on is read more slowly. 0 is no limit.";
-    ACCESS bytes_per_second = limits.bytes_per_second, number("bytes", 0, u32::MAX as u64),
+    ACCESS bytes_per_second = limits.bytes_per_second, bytes(0),
         "Bytes that one connection may send per second, in bursts of twice that; more is treated as with events_per_second. 0 is no limit.";
     ACCESS address_events_per_second = limits.address_events_per_second, number("events", 0, u32::MAX as u64),
         "The same as events_per_second for all connections of one client address together (of IPv6, of one /64), also one after another. 0 is ten times events_per_second.";
-    ACCESS address_bytes_per_second = limits.address_bytes_per_second, number("bytes", 0, u32::MAX as u64),
+    ACCESS address_bytes_per_second = limits.address_bytes_per_second, bytes(0),
         "The same as bytes_per_second for all connections of one client address together. 0 is ten times bytes_per_second.";
     ACCESS rate_addresses_max = limits.rate_addresses_max, count("addresses"),
         "Client addresses whose rates are known at a time; further ones are limited by connection only.";
     ACCESS namespaces_per_session_max = limits.namespaces_per_session_max, count("namespaces"),
-        "Namespaces one connection may join.";
+        "Namespaces that one session may join.";
     ACCESS rooms_per_socket_max = limits.rooms_per_socket_max, count("rooms"),
-        "Rooms a client may be in, in each namespace.";
+        "Rooms that one client may be in, in each namespace.";
     ACCESS room_bytes_per_socket_max = limits.room_bytes_per_socket_max, bytes(256),
-        "Size of the names of those rooms.";
+        "Bytes of the names of the rooms that one client may be in, in each namespace.";
 
     TIMES ping_interval = limits.ping_interval, DURATION,
-        "Between the server's pings.";
+        "Time between two pings of the server to a client.";
     TIMES ping_timeout = limits.ping_timeout, DURATION,
-        "From a ping to its pong, before the connection counts as dead.";
+        "Time for a client to answer a ping; then its session ends.";
     TIMES connect_timeout = limits.connect_timeout, DURATION,
-        "From the handshake to the first namespace joined.";
+        "Time for a new session to join its first namespace; then it ends.";
     TIMES upgrade_timeout = limits.upgrade_timeout, DURATION,
-        "For the change from polling to websocket.";
+        "Time for an upgrade from polling to websocket; then the session stays with polling.";
     TIMES request_head_timeout = limits.request_head_timeout, DURATION,
-        "For a client to send a request's head.";
+        "Time for a client to send the head of an HTTP request, from its first byte; then the connection is closed.";
+    TIMES http_keep_alive = limits.http_keep_alive, Form::Duration { least: Duration::from_secs(1) },
+        "Time for which a connection without a request is kept open. Longer than a proxy keeps its own, which is 60 s for nginx and AWS.";
+    TIMES response_timeout = limits.response_timeout, DURATION,
+        "Time for a client to read a response once it takes no more of it; then the connection is closed.";
     TIMES body_timeout = limits.body_timeout, DURATION,
-        "For a client to send a request's body.";
+        "Time for a client to send the body of an HTTP request; then the connection is closed.";
     TIMES message_timeout = limits.message_timeout, DURATION,
-        "For a client to send a websocket message that it has begun.";
+        "Time for a client to complete a websocket message that it has begun; then the session ends.";
     TIMES stall_timeout = limits.stall_timeout, DURATION,
-        "For a client to take anything of what waits for it, though it may answer pings; then it is disconnected. Ping interval and timeout together if not set.";
+        "Time for which a client may take nothing of what waits for it, though it answers pings; then the session ends. ping_interval and ping_timeout together if not set.";
     TIMES attachments_timeout = limits.attachments_timeout, DURATION,
-        "For the attachments of a binary event to follow it.";
+        "Time for the attachments of a binary event to follow it; then the session ends.";
     TIMES close_linger = limits.close_linger, DURATION,
-        "For a closing connection to take its last bytes; then it is reset.";
-    TIMES drain = drain, Form::Duration { may_be_zero: true },
-        "For closing all connections when asked to end, in waves, so that the clients do not come back all at once. Asked a second time, the hub ends at once.";
+        "Time for a closing connection to take its last bytes; then it is reset.";
+    TIMES drain = drain, Form::Duration { least: Duration::ZERO },
+        "Time over which all sessions are closed when the process is asked to end, in waves, so that clients do not all return in the same moment. A second signal ends the server immediately.";
     TIMES stop_timeout = limits.stop_timeout, DURATION,
-        "For the journal to be written to the disk when the hub ends. A supervisor must allow this and drain together.";
+        "Time for the journal to be written to the disk when the server stops. A supervisor must allow this and drain together.";
     TIMES backlog = limits.backlog, count("connections"),
-        "Connections that may wait to be accepted.";
+        "Connections that may wait in the kernel to be accepted.";
     TIMES http_connections_max = limits.http_connections_max, count("connections"),
-        "Connections that may speak HTTP at a time; further ones wait to be accepted. Websockets do not count.";
+        "Connections that may speak HTTP at a time, websockets not counted; further ones get 503. Lowered at start to a quarter of what the open file limit allows.";
+    TIMES http_reserve = limits.http_reserve, number("connections", 0, 65_535),
+        "Connections beyond http_connections_max that serve health, metrics, the HTTP API and new websockets.";
 
-    SIZES max_payload = max_payload, number("bytes", 1_000, 100_000_000),
-        "Largest message a client may send, and largest answer to a poll.";
+    SIZES max_payload = max_payload, Form::Bytes { least: 1_000, most: 100_000_000 },
+        "Largest message that a client may send, and largest answer to a poll.";
     SIZES payload_packets_max = limits.payload_packets_max, count("packets"),
         "Packets in one request of a polling client.";
     SIZES fragments_max = limits.fragments_max, count("fragments"),
         "Fragments of one websocket message.";
     SIZES auth_bytes_max = limits.auth_bytes_max, bytes(0),
-        "Largest credentials a client may send when it joins a namespace.";
+        "Largest credentials that a client may send when it joins a namespace.";
     SIZES handshake_bytes_max = limits.handshake_bytes_max, bytes(0),
-        "How much of a connection's query and headers is kept.";
+        "Size of a connection's query and headers that is kept for the application.";
 
     PRESSURE memory_max = limits.memory_bytes_max, bytes(0),
         "Memory that all clients together may take; the budgets follow from it. 0 is half of what this process may have: of the machine, of its cgroup or of its address space.";
@@ -210,31 +230,31 @@ pub(super) const KEYS: &[Key] = keys! {
     PRESSURE rooms_bytes_max = limits.rooms_bytes_max, bytes(0),
         "Size of all rooms and memberships; past it joins are refused as overloaded. 0 is an eighth of memory_max.";
     PRESSURE outbox_bytes_max = limits.outbox_bytes_max, bytes(1_000),
-        "What may wait for one client to read it; past it the client is disconnected.";
-    PRESSURE send_buffer_bytes = limits.send_buffer_bytes, number("bytes", 4_096, 1 << 30),
+        "Size of what may wait for one client to read it; beyond it the client is disconnected.";
+    PRESSURE send_buffer_bytes = limits.send_buffer_bytes, Form::Bytes { least: 4_096, most: 1 << 30 },
         "Size of a websocket's send buffer in the kernel.";
     PRESSURE handlers_pending_max = limits.handlers_pending_max, count("events"),
-        "Events of one client that may be under way.";
+        "Events of one client that may be handled at a time.";
     PRESSURE held_events_max = limits.held_events_max, count("events"),
-        "Events of one client that wait for those; past it nothing more is read from it.";
+        "Events of one client that may wait for earlier ones to be handled; beyond it nothing more is read from the client.";
     PRESSURE held_bytes_max = limits.held_bytes_max, bytes(1_000),
-        "Size of those events.";
+        "Bytes of one client's events that may wait for earlier ones to be handled; beyond it nothing more is read from the client.";
     PRESSURE credit_commands = limits.credit_commands, count("commands"),
-        "Commands one client may have at the hub unanswered.";
+        "Commands that one client may have unanswered at the hub.";
     PRESSURE credit_bytes = limits.credit_bytes, bytes(1_000),
-        "Size of those commands.";
+        "Bytes of the commands that one client may have unanswered at the hub.";
     PRESSURE credit_waiting_max = limits.credit_waiting_max, count("commands"),
-        "Commands of one client that may wait for that.";
+        "Commands of one client that may wait until it has fewer unanswered at the hub; further ones fail as overloaded.";
     PRESSURE credit_timeout = limits.credit_timeout, DURATION,
-        "For a command to wait; then it fails as overloaded.";
+        "Time for a command to wait until its client has fewer unanswered at the hub; then it fails as overloaded.";
     PRESSURE hub_answer_timeout = limits.hub_answer_timeout, DURATION,
-        "For the hub to answer.";
+        "Time for the hub to answer a command.";
     PRESSURE worker_bytes_max = limits.worker_bytes_max, bytes(1_000),
-        "What may wait to be written by one worker before publishers are slowed down.";
+        "Bytes that may wait to be written by one worker before publishers are slowed down.";
     PRESSURE mailbox_batches = limits.mailbox_batches, count("batches"),
-        "Batches that may wait between two threads.";
+        "Batches of messages that may wait between two threads.";
     PRESSURE recovery_sessions_max = limits.recovery_sessions_max, count("sessions"),
-        "Clients that can be recovered, connected ones included.";
+        "Sessions that can be recovered, connected ones included.";
     PRESSURE recovery_bytes_max = limits.recovery_bytes_max, bytes(1_000),
         "Size of what is known of all clients for recovery: 128 bytes each, 64 for each room, names and data. On disk at most a quarter of journal_segments_max - 1 segments. Beyond, the largest clients are given up first.";
     PRESSURE recovery_session_bytes_max = limits.recovery_session_bytes_max, bytes(1_000),
@@ -242,17 +262,17 @@ pub(super) const KEYS: &[Key] = keys! {
     PRESSURE recovery_left_rooms_max = limits.recovery_left_rooms_max, count("rooms"),
         "Rooms that a client has left and that still count for what it missed.";
     PRESSURE replay_bytes = limits.replay_bytes, bytes(1_000),
-        "What is read for one client at a time that catches up.";
+        "Bytes that are read from the journal for one client at a time while it catches up.";
     PRESSURE replay_records_per_turn = limits.replay_records_per_turn, count("records"),
-        "Records looked at for clients that catch up, before live events have their turn.";
+        "Records of the journal that are read for clients that catch up before live events get their turn.";
     PRESSURE journal_records_max = limits.journal_records_max, count("records"),
-        "Records of the journal kept in memory: all of them with recovery = \"memory\", else the newest.";
+        "Records of the journal that are kept in memory: all of them with recovery = \"memory\", the newest ones with \"disk\".";
     PRESSURE journal_bytes_max = limits.journal_bytes_max, bytes(1_000),
-        "Size of those records.";
-    PRESSURE journal_segments_max = limits.journal_segments_max, count("files"),
-        "Files of the journal on disk; at least 2. The oldest is dropped when the newest is full.";
+        "Bytes of the journal's records that are kept in memory.";
+    PRESSURE journal_segments_max = limits.journal_segments_max, number("files", 2, u32::MAX as u64),
+        "Segment files of the journal on disk. The oldest is dropped when the newest is full.";
     PRESSURE journal_segment_bytes = limits.journal_segment_bytes, bytes(1 << 20),
-        "Size of each.";
+        "Size of one segment file of the journal, and so the largest event.";
 };
 
 fn is_path(text: &str) -> bool {
@@ -299,7 +319,7 @@ mod tests {
     fn every_default_is_a_value_that_its_key_takes() {
         let defaults = Config::default();
         for key in KEYS {
-            let value = (key.show)(&defaults);
+            let value = key.show(&defaults);
             if value == Value::None {
                 continue;
             }
@@ -310,7 +330,7 @@ mod tests {
             };
             assert_eq!(read.as_ref(), Some(&value), "{}", key.name);
             assert!((key.put)(&mut config, value.clone()), "{}", key.name);
-            assert_eq!((key.show)(&config), value, "{}", key.name);
+            assert_eq!(key.show(&config), value, "{}", key.name);
         }
     }
 

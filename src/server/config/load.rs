@@ -73,7 +73,7 @@ pub fn flags(command: Command) -> Command {
 }
 
 fn flag(key: &Key) -> Arg {
-    let default = match (key.show)(&Config::default()) {
+    let default = match key.show(&Config::default()) {
         Value::None => String::new(),
         Value::List(items) if items.is_empty() => String::new(),
         value => format!(" [default: {}]", value.to_string().trim_matches('"')),
@@ -299,7 +299,7 @@ mod tests {
             format!("{path}:7: unknown key \"limits\"; `stentor config default` lists all keys"),
             "path = \"io\": expected a path such as \"/socket.io\" (from STENTOR_PATH)".into(),
             "recovery = \"paper\": expected \"off\", \"memory\" or \"disk\" (from --recovery)".into(),
-            "max_payload = \"12\": expected a number of bytes from 1000 to 100000000 (from --max-payload)".into(),
+            "max_payload = \"12\": expected a size such as \"32MiB\", \"1GB\" or 1000000, from \"1kB\" to \"100MB\" (from --max-payload)".into(),
         ];
         let mut told: Vec<_> = error.lines().collect();
         told.sort_unstable();

@@ -99,6 +99,10 @@ pub struct Config {
     pub api_key: Option<Secret>,
     /// Origins whose pages may connect; `*` is any.
     pub cors_origins: Vec<String>,
+    /// Whether websockets of pages of other sites are refused.
+    pub origins_guard: bool,
+    /// Hosts that requests may name; `*` is any. Empty: it depends on the address.
+    pub allowed_hosts: Vec<String>,
     /// Whether those pages may send cookies.
     pub cors_credentials: bool,
     /// Addresses and networks of proxies that are believed about clients.
@@ -133,6 +137,8 @@ impl Default for Config {
             log_level: "info".into(),
             api_key: None,
             cors_origins: Vec::new(),
+            origins_guard: true,
+            allowed_hosts: Vec::new(),
             cors_credentials: false,
             trusted_proxies: Vec::new(),
             cookie: None,
@@ -158,6 +164,12 @@ impl Config {
         let recovery = recovery.clients(self.recovery_clients);
         let builder = Server::builder().path(&self.path).recovery(recovery).parser(self.parser).limits(limits);
         let mut builder = builder.trusted_proxies(self.trusted_proxies.clone());
+        if self.origins_guard {
+            builder = builder.guard_origins();
+        }
+        if !self.allowed_hosts.is_empty() {
+            builder = builder.allowed_hosts(self.allowed_hosts.clone());
+        }
         if let Some(name) = &self.cookie {
             let same_site = keys::same_site(&self.cookie_same_site).unwrap_or(SameSite::Lax);
             let cookie = Cookie::default().name(name).same_site(same_site);

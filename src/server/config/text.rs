@@ -19,20 +19,20 @@ impl fmt::Display for Source {
 }
 
 impl Effective {
-    /// All values on one line, for the log; secrets masked.
+    /// The values that differ from their defaults, on one line, for the log; secrets masked. `stentor config check` prints all.
     pub fn line(&self) -> String {
-        let mut line = String::new();
-        for key in KEYS {
-            let _ = write!(line, " {}={}", key.name, (key.show)(&self.config));
-        }
-        line.split_off(1)
+        let default = Config::default();
+        let is_secret_set = |key: &Key| key.is_secret && key.show(&self.config) != Value::None;
+        let differing = KEYS.iter().filter(|key| is_secret_set(key) || key.show(&self.config) != key.show(&default));
+        let values: Vec<_> = differing.map(|key| format!("{}={}", key.name, key.show(&self.config))).collect();
+        if values.is_empty() { "all default".into() } else { values.join(" ") }
     }
 }
 
 impl fmt::Display for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (key, source) in KEYS.iter().zip(&self.sources) {
-            match (key.show)(&self.config) {
+            match key.show(&self.config) {
                 Value::None => writeln!(f, "# {} is not set", key.name)?,
                 value => writeln!(f, "{} = {value}  # {source}", key.name)?,
             }
@@ -54,7 +54,7 @@ pub fn default_file() -> String {
             let _ = write!(file, "\n# --- {group} ---\n");
         }
         let _ = write!(file, "\n# {}\n# Form: {}.\n", key.meaning.replace(". ", ".\n# "), key.form);
-        let _ = match (key.show)(&Config::default()) {
+        let _ = match key.show(&Config::default()) {
             Value::None => writeln!(file, "# {} =", key.name),
             value => writeln!(file, "{} = {value}", key.name),
         };
@@ -85,7 +85,7 @@ fn explanation(key: &Key) -> String {
         key.name,
         key.meaning,
         key.form,
-        (key.show)(&Config::default()),
+        key.show(&Config::default()),
         key.flag(),
         key.variable(),
     )
@@ -100,15 +100,37 @@ mod tests {
         let file = default_file();
         let table = toml::de::DeTable::parse(&file).unwrap();
         for key in KEYS {
-            let has_default = (key.show)(&Config::default()) != Value::None;
+            let has_default = key.show(&Config::default()) != Value::None;
             assert_eq!(table.get_ref().contains_key(key.name), has_default, "{}", key.name);
             assert!(file.contains(&format!("{} =", key.name)), "{}", key.name);
         }
     }
 
     #[test]
+    fn the_line_of_the_log_names_what_differs_from_its_default() {
+        let mut effective = Effective { config: Config::default(), sources: Vec::new(), unknown_variables: Vec::new() };
+        assert_eq!(effective.line(), "all default");
+        effective.config.port = 80;
+        effective.config.limits.journal_segment_bytes = 64 << 20;
+        effective.config.api_key = Some(crate::server::config::Secret::new("0123456789abcdef"));
+        assert_eq!(effective.line(), "port=80 api_key=\"********\" journal_segment_bytes=\"64MiB\"");
+    }
+
+    #[test]
+    fn every_explanation_stands_alone() {
+        for key in KEYS {
+            let first = key.meaning.split([' ', ',', ';', ':']).next().unwrap();
+            let vague = ["For", "Between", "From", "Whether", "What", "With"];
+            assert!(!vague.contains(&first), "{}: {}", key.name, key.meaning);
+            let points = [" those ", " of each", " for that", "those events", "those commands"];
+            assert!(points.iter().all(|word| !key.meaning.contains(word)), "{}: {}", key.name, key.meaning);
+            assert!(key.meaning.ends_with('.') && key.meaning.len() > 25, "{}", key.name);
+        }
+    }
+
+    #[test]
     fn a_key_is_explained_however_it_is_spelled() {
-        let expected = "ping_interval\n  Between the server's pings.\n  form         a duration such as \"25s\", at most \"12days\"\n  \
+        let expected = "ping_interval\n  Time between two pings of the server to a client.\n  form         a duration such as \"25s\", at most \"12days\"\n  \
                         default      \"25s\"\n  flag         --ping-interval\n  environment  STENTOR_PING_INTERVAL\n";
         for name in ["ping_interval", "--ping-interval", "STENTOR_PING_INTERVAL"] {
             assert_eq!(explain(Some(name)).unwrap(), expected);

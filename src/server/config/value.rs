@@ -16,10 +16,12 @@ use crate::protocol::socketio::Parser;
 /// The form of a value: what is read, and what is said when it is not that.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Form {
-    /// `25s`, `1m 30s`.
-    Duration { may_be_zero: bool },
+    /// `25s`, `1m 30s`; not shorter than this.
+    Duration { least: Duration },
     /// A whole number.
     Number { unit: &'static str, least: u64, most: u64 },
+    /// A size in bytes, with a unit or without: `32MiB`, `1GB`, `1000000`.
+    Bytes { least: u64, most: u64 },
     /// Yes or no.
     Switch,
     /// One text.
@@ -34,18 +36,49 @@ pub(super) enum Value {
     None,
     Duration(Duration),
     Number(u64),
+    Bytes(u64),
     Switch(bool),
     Text(String),
     List(Vec<String>),
+}
+
+/// The shortest duration that is not zero.
+pub(super) const SHORTEST: Duration = Duration::from_nanos(1);
+
+/// Units of sizes, by their size.
+const UNITS: [(&str, u64); 8] = [
+    ("kB", 1_000),
+    ("KiB", 1 << 10),
+    ("MB", 1_000_000),
+    ("MiB", 1 << 20),
+    ("GB", 1_000_000_000),
+    ("GiB", 1 << 30),
+    ("TB", 1_000_000_000_000),
+    ("TiB", 1 << 40),
+];
+
+/// Reads `32MiB`, `1 GB`, `1000000`, `1000B`; case does not count.
+fn read_bytes(text: &str) -> Option<u64> {
+    let at = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
+    let (number, unit) = (text[..at].replace('_', "").parse::<u64>().ok()?, text[at..].trim());
+    if unit.is_empty() || unit.eq_ignore_ascii_case("b") {
+        return Some(number);
+    }
+    let (_, unit) = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
+    number.checked_mul(*unit)
 }
 
 impl Form {
     /// Reads a value as it stands on the command line or in the environment; a list is joined by commas.
     pub(super) fn read(self, text: &str) -> Option<Value> {
         match self {
-            Self::Duration { may_be_zero } => {
+            Self::Duration { least } => {
                 let time = humantime::parse_duration(text).ok()?;
-                ((may_be_zero || !time.is_zero()) && time <= DURATION_MAX).then_some(Value::Duration(time))
+                (least..=DURATION_MAX).contains(&time).then_some(Value::Duration(time))
+            }
+            Self::Bytes { least, most } => {
+                let bytes = read_bytes(text)?;
+                (least..=most).contains(&bytes).then_some(Value::Bytes(bytes))
             }
             Self::Number { least, most, .. } => {
                 let number = text.replace('_', "").parse().ok()?;
@@ -67,6 +100,7 @@ impl Form {
     pub(super) fn is_spelled(self, toml_type: &str) -> bool {
         match self {
             Self::Number { .. } => toml_type == "integer",
+            Self::Bytes { .. } => toml_type == "integer" || toml_type == "string",
             Self::Switch => toml_type == "boolean",
             Self::Duration { .. } | Self::Text { .. } => toml_type == "string",
             Self::List { .. } => toml_type == "array",
@@ -77,7 +111,7 @@ impl Form {
     pub(super) fn placeholder(self) -> &'static str {
         match self {
             Self::Duration { .. } => "DURATION",
-            Self::Number { unit: "bytes", .. } => "BYTES",
+            Self::Bytes { .. } => "SIZE",
             Self::Number { .. } => "NUMBER",
             Self::Switch => "BOOL",
             Self::Text { .. } => "TEXT",
@@ -89,10 +123,18 @@ impl Form {
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Duration { may_be_zero } => {
-                let zero = if *may_be_zero { "\"0s\" or " } else { "" };
+            Self::Duration { least } => {
+                let zero = if least.is_zero() { "\"0s\" or " } else { "" };
                 let most = humantime::format_duration(DURATION_MAX);
-                write!(f, "{zero}a duration such as \"25s\", at most \"{most}\"")
+                write!(f, "{zero}a duration such as \"25s\", ")?;
+                if *least > SHORTEST {
+                    write!(f, "at least \"{}\", ", humantime::format_duration(*least))?;
+                }
+                write!(f, "at most \"{most}\"")
+            }
+            Self::Bytes { least, most } => {
+                f.write_str("a size such as \"32MiB\", \"1GB\" or 1000000, ")?;
+                write!(f, "from {} to {}", Value::Bytes(*least), Value::Bytes(*most))
             }
             Self::Number { unit: "", least, most } => write!(f, "a number from {least} to {most}"),
             Self::Number { unit, least, most } if *most == u64::from(u32::MAX) => {
@@ -112,6 +154,10 @@ impl fmt::Display for Value {
             Self::None => f.write_str("(not set)"),
             Self::Duration(time) => write!(f, "\"{}\"", humantime::format_duration(*time)),
             Self::Number(number) => number.fmt(f),
+            Self::Bytes(bytes) => match UNITS.iter().rev().find(|(_, unit)| *bytes >= *unit && bytes % unit == 0) {
+                Some((name, unit)) => write!(f, "\"{}{name}\"", bytes / unit),
+                None => bytes.fmt(f),
+            },
             Self::Switch(on) => on.fmt(f),
             Self::Text(text) => quote(text, f),
             Self::List(items) => {
@@ -162,7 +208,7 @@ field! {
     Option<Duration>: Value::Duration(time) => Some(Some(time)), time => time.map_or(Value::None, Value::Duration);
     u16: Value::Number(number) => number.try_into().ok(), number => Value::Number(u64::from(*number));
     u32: Value::Number(number) => number.try_into().ok(), number => Value::Number(u64::from(*number));
-    usize: Value::Number(number) => number.try_into().ok(), number => Value::Number(*number as u64);
+    usize: Value::Number(number) | Value::Bytes(number) => number.try_into().ok(), number => Value::Number(*number as u64);
     Option<u16>: Value::Number(number) => number.try_into().ok().map(Some),
         number => number.map_or(Value::None, |number| Value::Number(u64::from(number)));
     Option<NonZeroU32>: Value::Number(number) => number.try_into().ok().map(NonZeroU32::new),
@@ -181,4 +227,32 @@ field! {
     Option<Secret>: Value::Text(text) => Some(Some(Secret::new(text))),
         secret => secret.as_ref().map_or(Value::None, |_| Value::Text("********".into()));
     Vec<String>: Value::List(items) => Some(items), items => Value::List(items.clone());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANY: Form = Form::Bytes { least: 1, most: u64::MAX };
+
+    #[test]
+    fn sizes_are_read_with_units_and_written_so_that_they_are_read_back() {
+        for (text, bytes, written) in [
+            ("32MiB", 32 << 20, "\"32MiB\""),
+            ("32 mib", 32 << 20, "\"32MiB\""),
+            ("1GB", 1_000_000_000, "\"1GB\""),
+            ("1_000_000", 1_000_000, "\"1MB\""),
+            ("1000B", 1_000, "\"1kB\""),
+            ("1024", 1_024, "\"1KiB\""),
+            ("999", 999, "999"),
+        ] {
+            let value = ANY.read(text);
+            assert_eq!(value, Some(Value::Bytes(bytes)), "{text}");
+            assert_eq!(Value::Bytes(bytes).to_string(), written);
+            assert_eq!(ANY.read(written.trim_matches('"')), value);
+        }
+        for wrong in ["", "MiB", "1.5MB", "-1", "1 XB", "18446744073709551615KiB", "1MB1"] {
+            assert_eq!(ANY.read(wrong), None, "{wrong}");
+        }
+    }
 }

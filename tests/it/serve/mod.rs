@@ -4,6 +4,7 @@ mod api;
 mod binary;
 mod metrics;
 mod page;
+mod process;
 mod protocol;
 mod rate;
 mod slow;
