@@ -160,11 +160,11 @@ pub(super) const KEYS: &[Key] = keys! {
         "Sessions at a time; further ones get 503. An idle one takes 3.3 KiB of memory with recovery, 2.7 without, and a socket. Lowered at start to what the open file limit allows.";
     ACCESS events_per_second = limits.events_per_second, number("events", 0, u32::MAX as u64),
         "Events (publish, join, …) and CONNECTs that one connection may send per second, over all its namespaces, in bursts of twice that; more are answered rate_limited, and a client that goes on is read more slowly. 0 is no limit.";
-    ACCESS bytes_per_second = limits.bytes_per_second, bytes(0),
+    ACCESS bytes_per_second = limits.bytes_per_second, Form::Bytes { least: 0, most: u32::MAX as u64 },
         "Bytes that one connection may send per second, in bursts of twice that; more is treated as with events_per_second. 0 is no limit.";
     ACCESS address_events_per_second = limits.address_events_per_second, number("events", 0, u32::MAX as u64),
         "The same as events_per_second for all connections of one client address together (of IPv6, of one /64), also one after another. 0 is ten times events_per_second.";
-    ACCESS address_bytes_per_second = limits.address_bytes_per_second, bytes(0),
+    ACCESS address_bytes_per_second = limits.address_bytes_per_second, Form::Bytes { least: 0, most: u32::MAX as u64 },
         "The same as bytes_per_second for all connections of one client address together. 0 is ten times bytes_per_second.";
     ACCESS rate_addresses_max = limits.rate_addresses_max, count("addresses"),
         "Client addresses whose rates are known at a time; further ones are limited by connection only.";

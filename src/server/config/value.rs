@@ -211,7 +211,7 @@ field! {
     usize: Value::Number(number) | Value::Bytes(number) => number.try_into().ok(), number => Value::Number(*number as u64);
     Option<u16>: Value::Number(number) => number.try_into().ok().map(Some),
         number => number.map_or(Value::None, |number| Value::Number(u64::from(number)));
-    Option<NonZeroU32>: Value::Number(number) => number.try_into().ok().map(NonZeroU32::new),
+    Option<NonZeroU32>: Value::Number(number) | Value::Bytes(number) => number.try_into().ok().map(NonZeroU32::new),
         number => Value::Number(number.map_or(0, |number| u64::from(number.get())));
     Option<usize>: Value::Number(number) => Some(usize::try_from(number).ok().filter(|number| *number > 0)),
         number => Value::Number(number.unwrap_or(0) as u64);

@@ -106,8 +106,7 @@ fn it_serves_the_page_the_vocabulary_and_its_namespaces_and_ends_in_order() {
     assert!(serving.http().get("/").body.contains("<title>Stentor</title>"));
     assert_eq!(serving.http().get("/hub/?EIO=4&transport=polling").head.status, 200);
     let log = serving.stop();
-    for part in ["configuration port=0 path=\"/hub/\"", "api_key=\"********\"", "namespaces=[\"/chat\", \"/news\"]"]
-    {
+    for part in ["configuration port=0 path=\"/hub/\"", "api_key=\"********\"", "namespaces=[\"/chat\", \"/news\"]"] {
         assert!(log.contains(part), "{part}: {log}");
     }
     assert!(!log.contains("0123456789abcdef"), "{log}");
