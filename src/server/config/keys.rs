@@ -121,7 +121,7 @@ pub(super) const KEYS: &[Key] = keys! {
     BASICS recovery_window = limits.recovery_window, DURATION,
         "How long a disconnected client may resume its session and get what it missed.";
     BASICS recovery_clients = recovery_clients, Form::Text { expected: "\"auto\", \"all\" or \"ask\"", check: |text| RecoveryClients::named(text).is_some() },
-        "Which clients are recoverable, and get an offset token as the last argument of events: \"auto\", those recognised as JavaScript's (browsers, Node), and those that ask with auth: {recovery: true} or ?recovery=1; \"all\" that do not decline with false or 0; \"ask\", only those that ask.";
+        "Clients that are recoverable, and get an offset token as the last argument of events: \"auto\", JavaScript's (recognised browsers and Node) and each that asks with auth: {recovery: true} or ?recovery=1; \"all\", each that does not decline with false or 0; \"ask\", only each that asks.";
     BASICS parser = parser, Form::Text { expected: "\"json\" or \"msgpack\"", check: |text| Parser::named(text).is_some() },
         "Encoding of packets, for all clients: \"json\", or \"msgpack\" for clients with socket.io-msgpack-parser, which the demo page does not have.";
     BASICS log_level = log_level, Form::Text { expected: "error, warn, info, debug, trace, off, or a filter such as \"stentor=debug\"", check: is_log_filter },
@@ -224,11 +224,11 @@ pub(super) const KEYS: &[Key] = keys! {
     PRESSURE memory_max = limits.memory_bytes_max, bytes(0),
         "Memory that all clients together may take; the budgets follow from it. 0 is half of what this process may have: of the machine, of its cgroup or of its address space.";
     PRESSURE outboxes_bytes_max = limits.outboxes_bytes_max, bytes(0),
-        "What may wait for all clients that do not read; past it those with most are disconnected. 0 is a quarter of memory_max.";
+        "Bytes that may wait for all clients together to be read; beyond it the clients with most are disconnected. 0 is a quarter of memory_max.";
     PRESSURE incoming_bytes_max = limits.incoming_bytes_max, bytes(0),
-        "What all clients have sent and nobody has taken: incomplete messages and requests, events held, credentials; past it more is refused. 0 is an eighth of memory_max.";
+        "Bytes that all clients together have sent and that are not handled yet: incomplete messages and requests, held events, credentials; beyond it more is refused. 0 is an eighth of memory_max.";
     PRESSURE rooms_bytes_max = limits.rooms_bytes_max, bytes(0),
-        "Size of all rooms and memberships; past it joins are refused as overloaded. 0 is an eighth of memory_max.";
+        "Size of all rooms and memberships; beyond it joins are refused as overloaded. 0 is an eighth of memory_max.";
     PRESSURE outbox_bytes_max = limits.outbox_bytes_max, bytes(1_000),
         "Size of what may wait for one client to read it; beyond it the client is disconnected.";
     PRESSURE send_buffer_bytes = limits.send_buffer_bytes, Form::Bytes { least: 4_096, most: 1 << 30 },
@@ -256,9 +256,9 @@ pub(super) const KEYS: &[Key] = keys! {
     PRESSURE recovery_sessions_max = limits.recovery_sessions_max, count("sessions"),
         "Sessions that can be recovered, connected ones included.";
     PRESSURE recovery_bytes_max = limits.recovery_bytes_max, bytes(1_000),
-        "Size of what is known of all clients for recovery: 128 bytes each, 64 for each room, names and data. On disk at most a quarter of journal_segments_max - 1 segments. Beyond, the largest clients are given up first.";
+        "Bytes of what is known of all clients for recovery: 128 bytes each, 64 for each room, names and data. On disk at most a quarter of journal_segments_max - 1 segments. Beyond, the largest clients are given up first.";
     PRESSURE recovery_session_bytes_max = limits.recovery_session_bytes_max, bytes(1_000),
-        "The same of one client; a larger one cannot be recovered.";
+        "Bytes of what is known of one client for recovery; a client with more cannot be recovered.";
     PRESSURE recovery_left_rooms_max = limits.recovery_left_rooms_max, count("rooms"),
         "Rooms that a client has left and that still count for what it missed.";
     PRESSURE replay_bytes = limits.replay_bytes, bytes(1_000),

@@ -213,7 +213,7 @@ field! {
         number => number.map_or(Value::None, |number| Value::Number(u64::from(number)));
     Option<NonZeroU32>: Value::Number(number) | Value::Bytes(number) => number.try_into().ok().map(NonZeroU32::new),
         number => Value::Number(number.map_or(0, |number| u64::from(number.get())));
-    Option<usize>: Value::Number(number) => Some(usize::try_from(number).ok().filter(|number| *number > 0)),
+    Option<usize>: Value::Number(number) | Value::Bytes(number) => Some(usize::try_from(number).ok().filter(|number| *number > 0)),
         number => Value::Number(number.unwrap_or(0) as u64);
     Option<String>: Value::Text(text) => Some(Some(text)),
         text => text.as_ref().map_or(Value::None, |text| Value::Text(text.clone()));
