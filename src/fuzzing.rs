@@ -43,7 +43,7 @@ pub fn socketio(data: &[u8]) {
 
 /// Decodes text and attachments; none if they are illegal, or no whole packet.
 fn decode_all(text: ByteString, attachments: Vec<Bytes>) -> Option<Packet> {
-    let mut decoded = decode(text).ok()?;
+    let mut decoded = decode(&text).ok()?;
     let mut attachments = attachments.into_iter();
     loop {
         match decoded {

@@ -162,6 +162,11 @@ impl NamespacePath {
         Ok(Self((path != "/").then(|| Arc::from(path))))
     }
 
+    /// The path by which a peer asked for a namespace that it is refused; it may be no legal one.
+    pub(crate) fn refused(path: &str) -> Self {
+        Self((path != "/").then(|| Arc::from(path)))
+    }
+
     /// Whether this is `/`.
     pub(crate) fn is_root(&self) -> bool {
         self.0.is_none()

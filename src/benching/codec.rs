@@ -28,7 +28,7 @@ pub fn encode(name: &str, arguments: &str, token: bool) -> Event {
 /// Decodes what a client said in one text frame; whether it was a whole packet of Socket.IO.
 pub fn is_packet(text: ByteString) -> bool {
     let Ok(Packet::Message(text)) = Packet::decode(text) else { return false };
-    matches!(decode(text), Ok(Decoded::Complete(_)))
+    matches!(decode(&text), Ok(Decoded::Complete(_)))
 }
 
 /// Puts events into an outbox and drains it into the answer to one poll.

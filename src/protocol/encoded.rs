@@ -187,7 +187,7 @@ impl Message {
             return msgpack::decode(&self.head.to_body()).ok();
         }
         let text = ByteString::try_from(self.head.to_body()).ok()?;
-        let mut decoded = text::decode(text.slice_ref(text.strip_prefix('4')?)).ok()?;
+        let mut decoded = text::decode(&text.slice_ref(text.strip_prefix('4')?)).ok()?;
         for attachment in self.packets().skip(1) {
             let Decoded::Partial(partial) = decoded else { return None };
             decoded = partial.push(attachment.to_body()).ok()?;

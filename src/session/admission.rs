@@ -18,7 +18,7 @@ use crate::messages::socket::SocketInfo;
 use crate::protocol::draft::{connect_error, connect_reply};
 use crate::protocol::encoded::Encoded;
 use crate::protocol::reason::DisconnectReason;
-use crate::protocol::socketio::Parser;
+use crate::protocol::socketio::{DecodeError, Parser};
 use crate::protocol::socketio::resume::{Claimed, Resume};
 use crate::state::credit::Ticket;
 use crate::worker::gate::{Claimant, Waiter};
@@ -40,6 +40,10 @@ impl Session {
     pub(super) fn connect(&mut self, namespace: NamespacePath, auth: Option<ByteString>, ctx: &mut Context<Self>) {
         if self.is_parting() {
             return;
+        }
+        // A client connects, disconnects and connects in one turn, and says only the two CONNECTs.
+        if let Some(former) = self.state.socket_in(&namespace) {
+            self.detach_replaced(former);
         }
         let Some(handlers) = self.core.registry.handlers(&namespace) else {
             return self.refuse_connect(&namespace, &ConnectError::new("Invalid namespace"));
@@ -254,8 +258,24 @@ impl Session {
         self.gate.push(Instant::now, OwnPacket::Sealed(packet.into()));
     }
 
+    /// A CONNECT whose namespace is known and which cannot be accepted.
+    pub(super) fn on_unreadable_connect(&mut self, namespace: &NamespacePath, error: &DecodeError) {
+        if self.is_parting() {
+            return;
+        }
+        if let Some(former) = self.state.socket_in(namespace) {
+            self.detach_replaced(former);
+        }
+        let error = match error {
+            DecodeError::IllegalNamespace(_) => "Invalid namespace".to_owned(),
+            error => error.to_string(),
+        };
+        self.refuse_connect(namespace, &ConnectError::new(error));
+    }
+
     pub(super) fn refuse_connect(&mut self, namespace: &NamespacePath, error: &ConnectError) {
-        log::debug!("connect refused sid={:?} namespace={namespace} error=\"{error}\"", self.registration.id);
+        let path: String = namespace.as_str().chars().take(64).collect();
+        log::debug!("connect refused sid={:?} namespace={path} error=\"{error}\"", self.registration.id);
         self.gate.push(Instant::now, OwnPacket::Sealed(refusal_packet(self.core.parser, namespace, error).into()));
     }
 

@@ -36,6 +36,8 @@ impl Session {
                     Ok(()) => self.connect(namespace, auth, ctx),
                     Err(message) => self.refuse_fast_connect(&namespace, message),
                 },
+                Effect::RefuseConnect { namespace, error } => self.on_unreadable_connect(&namespace, &error),
+                Effect::Dropped { detail, crossed } => self.on_dropped(&detail, crossed),
                 Effect::Event { socket, event } => match self.charge_event() {
                     Ok(()) => self.on_event(socket, event),
                     Err(message) => self.refuse_fast_event(socket, &event, message),
@@ -62,6 +64,15 @@ impl Session {
         }
     }
 
+    fn on_dropped(&self, detail: &str, crossed: bool) {
+        let sid = self.registration.id;
+        if crossed {
+            log::debug!("packet dropped sid={sid:?} detail=\"{detail}\"");
+        } else if let Some(skipped) = self.registration.worker.complaints().packet_dropped.is_due(Instant::now()) {
+            log::warn!("packet dropped sid={sid:?} skipped={skipped} detail=\"{detail}\"");
+        }
+    }
+
     /// These acks will not come any more.
     pub(super) fn forget_calls(&mut self, which: impl Fn(&Call) -> bool) {
         for call in self.acks.forget(which) {
@@ -71,6 +82,18 @@ impl Session {
 
     /// Takes a socket out of its namespace, here and at the hub, and tells the application why. Returns whether it was.
     pub(super) fn detach(&mut self, socket: SocketId, reason: DisconnectReason) -> bool {
+        self.detach_socket(socket, reason, reason.is_final())
+    }
+
+    /// Makes way for another CONNECT to the same namespace. A session that the former one was about to resume stays resumable,
+    /// unless its client has been answered: then it has been read on from where the other would begin.
+    pub(super) fn detach_replaced(&mut self, socket: SocketId) {
+        let is_resuming = self.presence(socket).is_some_and(|presence| presence.claim.is_some());
+        self.detach_socket(socket, DisconnectReason::ClientNamespaceDisconnect, !is_resuming);
+    }
+
+    /// `forever`: nobody can resume the session of this socket.
+    fn detach_socket(&mut self, socket: SocketId, reason: DisconnectReason, forever: bool) -> bool {
         let Some(at) = self.presences.iter().position(|presence| presence.socket.id() == socket) else {
             // One that is still being looked up.
             self.state.gone(socket);
@@ -84,7 +107,7 @@ impl Session {
         self.inbox.forget(&socket);
         self.forget_calls(|call| call.socket == socket);
         self.registration.forget(socket);
-        let (slot, forever) = (self.registration.slot, reason.is_final());
+        let slot = self.registration.slot;
         let rooms = was_connected.then(|| self.start_leaving_handlers(&presence, reason)).flatten();
         self.gate.submit_free(HubCommand::Disconnect { slot, socket, forever, rooms });
         true

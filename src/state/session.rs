@@ -18,8 +18,9 @@ use crate::protocol::engineio::packet::Packet as EnginePacket;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::binary::PartialPacket;
 use crate::protocol::socketio::packet::{Args, Packet};
+use crate::protocol::socketio::rejection::Rejection;
 use crate::protocol::socketio::text::{self, Decoded};
-use crate::protocol::socketio::{Parser, msgpack};
+use crate::protocol::socketio::{DecodeError, Parser, msgpack};
 
 /// An event that a client emitted.
 #[derive(Debug)]
@@ -59,6 +60,20 @@ pub(crate) enum Effect {
         namespace: NamespacePath,
         /// The raw JSON object of its credentials.
         auth: Option<ByteString>,
+    },
+    /// Refuse a namespace that a client asked for.
+    RefuseConnect {
+        /// Which.
+        namespace: NamespacePath,
+        /// Why, for the client.
+        error: DecodeError,
+    },
+    /// A packet was dropped; nothing else ends.
+    Dropped {
+        /// What was wrong, with the facts.
+        detail: String,
+        /// It crossed a DISCONNECT or a CONNECT_ERROR on its way, as far as can be told: no fault of the client's.
+        crossed: bool,
     },
     /// A client emitted an event.
     Event {
@@ -102,6 +117,15 @@ enum Phase {
     Open,
 }
 
+/// What attachments are awaited for.
+#[derive(Debug)]
+enum Awaiting {
+    /// A packet, to which they belong.
+    Packet(PartialPacket),
+    /// A packet that was dropped: so many are dropped as well.
+    Dropped(usize),
+}
+
 #[derive(Debug)]
 struct Presence {
     namespace: NamespacePath,
@@ -117,8 +141,8 @@ pub(crate) struct SessionState {
     upgrade: Upgrade,
     /// Set until the first CONNECT that is let in.
     connect_by: Option<Instant>,
-    /// A binary packet that awaits attachments, and until when. Boxed, since it is rare and large.
-    partial: Option<Box<(PartialPacket, Instant)>>,
+    /// What the next binary messages are for, and until when they may come. Boxed, since it is rare and large.
+    partial: Option<Box<(Awaiting, Instant)>>,
     presences: SmallVec<[Presence; 1]>,
     limits: Arc<Limits>,
 }
@@ -312,9 +336,23 @@ impl SessionState {
         if self.partial.is_some() {
             return self.on_undecodable("text packet while attachments are awaited".into(), effects);
         }
-        match text::decode(text) {
+        match text::decode(&text) {
             Ok(decoded) => self.on_decoded(decoded, now, effects),
-            Err(error) => self.on_undecodable(error.to_string(), effects),
+            Err(error) => {
+                let rejection = Rejection::of_text(&text, &error);
+                if let Rejection::Packet { attachments: count @ 1.. } = rejection {
+                    self.partial = Some(Box::new((Awaiting::Dropped(count), now + self.limits.attachments_timeout)));
+                }
+                self.on_rejected(rejection, error, effects);
+            }
+        }
+    }
+
+    fn on_rejected(&mut self, rejection: Rejection, error: DecodeError, effects: &mut Vec<Effect>) {
+        match rejection {
+            Rejection::Stream => self.on_undecodable(error.to_string(), effects),
+            Rejection::Packet { .. } => effects.push(Effect::Dropped { detail: error.to_string(), crossed: false }),
+            Rejection::Connect { namespace } => effects.push(Effect::RefuseConnect { namespace, error }),
         }
     }
 
@@ -322,18 +360,26 @@ impl SessionState {
         if self.parser == Parser::Msgpack {
             return match msgpack::decode(&data) {
                 Ok(packet) => self.on_socketio(packet, effects),
-                Err(error) => self.on_undecodable(error.to_string(), effects),
+                Err(error) => self.on_rejected(Rejection::of_msgpack(&data, &error), error, effects),
             };
         }
-        let Some((partial, by)) = self.partial.take().map(|partial| *partial) else {
+        let Some((awaiting, by)) = self.partial.take().map(|partial| *partial) else {
             return self.on_undecodable(
                 "binary packet while no attachment is awaited (the parser of this server is json)".into(),
                 effects,
             );
         };
+        // The first deadline stays: an attachment every few seconds would keep a packet unfinished for ever.
+        let partial = match awaiting {
+            Awaiting::Packet(partial) => partial,
+            Awaiting::Dropped(1) => return,
+            Awaiting::Dropped(count) => {
+                self.partial = Some(Box::new((Awaiting::Dropped(count - 1), by)));
+                return;
+            }
+        };
         match partial.push(data) {
-            // The first deadline stays: an attachment every few seconds would keep a packet unfinished for ever.
-            Ok(Decoded::Partial(partial)) => self.partial = Some(Box::new((partial, by))),
+            Ok(Decoded::Partial(partial)) => self.partial = Some(Box::new((Awaiting::Packet(partial), by))),
             Ok(Decoded::Complete(packet)) => self.on_socketio(packet, effects),
             Err(error) => self.on_undecodable(error.to_string(), effects),
         }
@@ -343,36 +389,35 @@ impl SessionState {
         match decoded {
             Decoded::Complete(packet) => self.on_socketio(packet, effects),
             Decoded::Partial(partial) => {
-                self.partial = Some(Box::new((partial, now + self.limits.attachments_timeout)));
+                self.partial = Some(Box::new((Awaiting::Packet(partial), now + self.limits.attachments_timeout)));
             }
         }
     }
 
     fn on_socketio(&mut self, packet: Packet, effects: &mut Vec<Effect>) {
         let effect = match packet {
-            Packet::Connect { namespace, auth } => match self.socket_in(&namespace) {
-                None => Effect::Connect { namespace, auth },
-                Some(_) => illegal("second CONNECT to", &namespace),
-            },
+            Packet::Connect { namespace, auth } => Effect::Connect { namespace, auth },
             Packet::Event { namespace, name, ack, args } => match self.socket_in(&namespace) {
                 Some(socket) => Effect::Event { socket, event: ClientEvent { name, ack, args } },
-                None => illegal("EVENT without CONNECT to", &namespace),
+                None => crossed("EVENT", &namespace),
             },
             Packet::Ack { namespace, id, args } => match self.socket_in(&namespace) {
                 Some(socket) => Effect::Ack { socket, id, args },
-                None => illegal("ACK without CONNECT to", &namespace),
+                None => crossed("ACK", &namespace),
             },
             Packet::Disconnect { namespace } => match self.socket_in(&namespace) {
                 Some(socket) => Effect::Leave(socket),
-                // The server put the socket out while the client was leaving: both are right.
-                None => return,
+                None => crossed("DISCONNECT", &namespace),
             },
-            Packet::ConnectError { namespace, .. } => illegal("CONNECT_ERROR from a client for", &namespace),
+            Packet::ConnectError { namespace, .. } => {
+                Effect::Dropped { detail: format!("CONNECT_ERROR from a client for {namespace}"), crossed: false }
+            }
         };
         effects.push(effect);
     }
 
-    fn socket_in(&self, namespace: &NamespacePath) -> Option<SocketId> {
+    /// The socket that the session has in a namespace, connected or on its way there.
+    pub(crate) fn socket_in(&self, namespace: &NamespacePath) -> Option<SocketId> {
         self.presences.iter().find(|presence| presence.namespace == *namespace).map(|presence| presence.socket)
     }
 
@@ -385,8 +430,9 @@ fn close(reason: DisconnectReason, detail: &str) -> Effect {
     Effect::Close { reason, detail: detail.into() }
 }
 
-fn illegal(what: &str, namespace: &NamespacePath) -> Effect {
-    Effect::Close { reason: DisconnectReason::ForcedServerClose, detail: format!("{what} namespace {namespace}") }
+/// A packet for a namespace without a socket: the server may have disconnected it, or refused it, meanwhile.
+fn crossed(packet: &str, namespace: &NamespacePath) -> Effect {
+    Effect::Dropped { detail: format!("{packet} for {namespace}, which is not connected"), crossed: true }
 }
 
 #[cfg(test)]
@@ -428,13 +474,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_illegal_closes_the_session() {
+    fn what_cannot_be_read_closes_the_session() {
         for (packet, expected) in [
-            (message("0"), DisconnectReason::ForcedServerClose),
-            (message("2/nope,[\"e\"]"), DisconnectReason::ForcedServerClose),
-            (message("3/nope,1[]"), DisconnectReason::ForcedServerClose),
-            (message("4{}"), DisconnectReason::ForcedServerClose),
             (message("2[1"), DisconnectReason::ParseError),
+            (message("2{}"), DisconnectReason::ParseError),
             (message(""), DisconnectReason::ParseError),
             (EnginePacket::Binary(Bytes::new()), DisconnectReason::ParseError),
             (EnginePacket::Ping("".into()), DisconnectReason::TransportError),
@@ -444,6 +487,28 @@ mod tests {
             let got = effects(&mut state, packet.clone(), now);
             assert_eq!(reason(&got), Some(expected), "{packet:?} gave {got:?}");
         }
+    }
+
+    #[test]
+    fn what_is_not_accepted_is_dropped_alone() {
+        let deep = format!("2[\"e\",{}{}]", "[".repeat(200), "]".repeat(200));
+        for text in ["2/nope,[\"e\"]", "3/nope,1[]", "1/nope,", "4{}", "2[\"connect\"]", "2[{}]", "2", "3[]", &deep] {
+            let (mut state, now) = joined();
+            let got = effects(&mut state, EnginePacket::Message(text.into()), now);
+            assert!(matches!(got.as_slice(), [Effect::Dropped { .. }]), "{text}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn a_dropped_packet_takes_its_attachments_along() {
+        let (mut state, now) = joined();
+        let binary = || EnginePacket::Binary(Bytes::from_static(b"x"));
+        assert!(matches!(effects(&mut state, message("512-[\"e\"]"), now)[..], [Effect::Dropped { .. }]));
+        for _ in 0..12 {
+            assert!(effects(&mut state, binary(), now).is_empty());
+        }
+        assert!(matches!(effects(&mut state, message("2[\"e\"]"), now)[..], [Effect::Event { .. }]));
+        assert_eq!(reason(&effects(&mut state, binary(), now)), Some(DisconnectReason::ParseError));
     }
 
     #[test]

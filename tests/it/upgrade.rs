@@ -460,7 +460,6 @@ fn a_close_frame_says_why() {
         (frame(0x88, &[3, 0xe9]), 1001, "transport close"),
         (text("2"), 1000, "transport error"),
         (text(r#"42["leave"]"#), 1000, "forced server close"),
-        (text("40"), 1000, "forced server close"),
         (text("42[1"), 1002, "parse error"),
         (frame(0xf1, b"3"), 1002, "parse error"),
         (frame(0x81, b"4\xff"), 1007, "parse error"),

@@ -199,14 +199,14 @@ mod tests {
     use super::*;
 
     fn partial(text: &str) -> PartialPacket {
-        match decode(ByteString::from(text)) {
+        match decode(&ByteString::from(text)) {
             Ok(Decoded::Partial(partial)) => partial,
             other => panic!("{text}: {other:?}"),
         }
     }
 
     fn event(json: &str, attachments: usize) -> Result<Decoded, DecodeError> {
-        decode(format!("5{attachments}-[\"a\",{json}]").into())
+        decode(&format!("5{attachments}-[\"a\",{json}]").into())
     }
 
     #[test]
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn a_placeholder_without_attachments_is_plain_data() {
         let text = r#"2["a",{"_placeholder":true,"num":99}]"#;
-        let decoded = decode(text.into());
+        let decoded = decode(&text.into());
         assert!(matches!(decoded, Ok(Decoded::Complete(_))), "{decoded:?}");
     }
 }

@@ -5,7 +5,8 @@ use thiserror::Error;
 use super::NESTING_MAX;
 use crate::ids::IdError;
 
-/// Why the message of a peer could not be read as Socket.IO. All of them are the peer's fault ("parse error").
+/// Why the message of a peer could not be read as Socket.IO. All of them are the peer's fault; what each ends is said by
+/// [`Rejection`](super::rejection::Rejection).
 ///
 /// Messages quote nothing of unbounded length that the peer has sent.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -71,6 +72,10 @@ pub(crate) enum DecodeError {
         /// What may stand there.
         expected: &'static str,
     },
+
+    /// The credentials of a CONNECT are neither an object nor absent.
+    #[error("auth must be an object or absent")]
+    WrongAuth,
 
     /// The data is not JSON.
     #[error("data is not valid JSON: {reason}")]

@@ -12,6 +12,7 @@ pub(crate) mod msgpack;
 pub(crate) mod packet;
 #[cfg(test)]
 mod proptests;
+pub(crate) mod rejection;
 pub(crate) mod resume;
 pub(crate) mod text;
 

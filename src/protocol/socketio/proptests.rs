@@ -48,7 +48,7 @@ fn encode(packet: &Packet) -> (String, Vec<Bytes>) {
 
 /// Decodes text and attachments to the end.
 fn decode_all(text: String, attachments: Vec<Bytes>) -> Result<Packet, DecodeError> {
-    let mut decoded = decode(text.into())?;
+    let mut decoded = decode(&text.into())?;
     for attachment in attachments {
         let Decoded::Partial(partial) = decoded else {
             panic!("an attachment too many");
@@ -124,7 +124,7 @@ pub(super) fn any_packet() -> impl Strategy<Value = Packet> {
 
 /// Decodes, and if that succeeds, pushes attachments until the packet is complete and checks what it promises.
 fn check(text: String) {
-    let Ok(mut decoded) = decode(text.into()) else {
+    let Ok(mut decoded) = decode(&text.into()) else {
         return;
     };
     while let Decoded::Partial(partial) = decoded {

@@ -234,22 +234,34 @@ fn one_socket_in_as_many_rooms_as_it_may_be_leaves_nothing_behind() {
 #[test]
 fn packets_that_are_none_leave_nothing_behind() {
     let mut process = Process::start(&[]);
-    let packets = [
+    let unreadable = [
+        format!("40{{\"a\":\"{}", "x".repeat(300_000)),
+        format!("45{}-[\"a\"]", "9".repeat(300_000)),
+        format!("42{{{}", "x".repeat(300_000)),
+    ];
+    let dropped = [
         format!(r#"42["a",{}"#, "[".repeat(300_000)),
         format!(r#"42["a",{}0{}]"#, "[".repeat(150_000), "]".repeat(150_000)),
-        format!("40{{\"a\":\"{}", "x".repeat(300_000)),
         format!("42{}[\"a\"]", "9".repeat(300_000)),
-        format!("45{}-[\"a\"]", "9".repeat(300_000)),
-        format!("40/{},", "n".repeat(300_000)),
+        format!("42/{},[\"a\"]", "n".repeat(300_000)),
         format!(r#"42[{{"{}":1}}]"#, "x".repeat(300_000)),
     ];
+    let refused = format!("/{},", "n".repeat(300_000));
     process.stays_flat(3, |process| {
         for transport in Transport::ALL {
-            for packet in &packets {
+            for packet in &unreadable {
                 let mut client = process.join(transport);
                 client.send(packet);
                 client.ends();
             }
+            let mut client = process.join(transport);
+            for packet in &dropped {
+                client.send(packet);
+            }
+            client.send(&format!("40{refused}"));
+            client.expect(&format!(r#"44{refused}{{"message":"Invalid namespace"}}"#));
+            client.send("1");
+            client.ends();
         }
         for body in ["\x1e".repeat(1_000_000), format!("b{}", "!".repeat(300_000)), format!("b{}", "A".repeat(300_001))]
         {
@@ -258,7 +270,8 @@ fn packets_that_are_none_leave_nothing_behind() {
         }
     });
     process.logs(r#"reason="parse error""#);
-    assert!(process.counted(r#"stentor_sessions_closed_total{reason="parse error"}"#) >= 120);
+    process.logs("packet dropped");
+    assert!(process.counted(r#"stentor_sessions_closed_total{reason="parse error"}"#) >= 54);
     process.is_unharmed();
 }
 

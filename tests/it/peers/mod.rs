@@ -8,8 +8,8 @@
 //! | weak ids, guessing of sids | `heads::ids_are_random…`, `heads::an_id_that_is_nearly_right…`, `bodies::sids_cannot_be_guessed…`, `memory::guesses_and_handshakes…` |
 //! | CORS for everybody by default | `cors::without_cors_no_header_speaks_of_origins` |
 //! | an event handler that fails, or panics | `socketio::handlers::a_handler_that_fails…`, `…that_panics…` |
-//! | giant attachment counts, zero-attachment packets, placeholders of another type, out of range, negative, fractions | `socketio::illegal::what_is_no_packet…`, `bodies::announced_attachments…`, `memory::packets_that_are_none…` |
-//! | event names that are objects, ack ids beyond u64, deep JSON | `socketio::illegal::what_is_no_packet…`, `bodies::json_that_nests_too_deep…`, `memory::packets_that_are_none…` |
+//! | giant attachment counts, zero-attachment packets, placeholders of another type, out of range, negative, fractions | `socketio::illegal::what_is_no_packet…`, `…are_dropped_with_their_packet`, `bodies::announced_attachments…`, `memory::packets_that_are_none…` |
+//! | event names that are objects, ack ids beyond u64, deep JSON | `socketio::illegal::…is_dropped…`, `bodies::json_that_nests_too_deep…`, `memory::packets_that_are_none…` |
 //! | bodies of 100 MB, with a length and in chunks | `bodies::a_body_of_a_hundred_megabytes…`, `bodies::a_chunked_body_without_end…`, `memory::bodies_of_a_hundred_megabytes…` |
 //! | payloads of separators alone, bad base64, octet-stream, two `sid=` | `bodies::a_payload_of_separators…`, `bodies::an_octet_stream…`, `http::what_is_no_payload…`, `http::refusals_are_400…` |
 //! | reserved bits, also in the handshake's own write | `frames::reserved_bits…` |

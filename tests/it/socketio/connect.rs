@@ -1,12 +1,14 @@
 //! CONNECT: what is answered, to whom, and what is refused.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
-use stentor::{Event, Recovery};
+use serde_json::{Value, json};
+use stentor::{ConnectError, Event, Recovery};
+use tokio::sync::Notify;
 
-use crate::support::{Ended, Hub, Transport, on_every_transport, report};
+use crate::support::{Ended, Hub, Packet, Transport, ends, on_every_transport, report};
 
 /// In the order of the alphabet.
 fn keys(value: &Value) -> Vec<&str> {
@@ -195,4 +197,106 @@ fn a_handler_sees_what_the_client_said_when_it_connected() {
     assert_eq!(told.take(2), [r#""EIO=4&transport=polling" Some("localhost")"#, "true"]);
     hub.join(Transport::Websocket);
     assert_eq!(told.take(2), [r#""EIO=4&transport=websocket" Some("localhost")"#, "true"]);
+}
+
+/// React's StrictMode: `connect(); disconnect(); connect()` in one turn says CONNECT twice, and no DISCONNECT between.
+#[test]
+fn a_second_connect_replaces_the_first_socket() {
+    let (tell, told) = report();
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            ends(io, &tell);
+            io.of("/other");
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.open(transport);
+        client.connect("/other,");
+        let first = client.connect("");
+        let second = client.connect_with("", r#"{"token":1}"#);
+        assert_ne!(first["sid"], second["sid"], "{transport:?}");
+        told.expect("client namespace disconnect", transport);
+        client.echoes();
+        // Together, before the first is answered.
+        client.send_all(&[Packet::Text("40".into()), Packet::Text("40".into())]);
+        let replies = [client.recv_text(), client.recv_text()];
+        assert!(replies.iter().all(|reply| reply.starts_with("40{")) && replies[0] != replies[1], "{replies:?}");
+        told.expect("client namespace disconnect", transport);
+        client.echoes();
+        client.send("1");
+        // The one between never got as far as a handler.
+        told.expect("transport close", transport);
+        assert_eq!(told.rest(), [""; 0]);
+    });
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_second_connect_during_middleware_is_the_one_that_is_answered() {
+    let go = Arc::new(Notify::new());
+    let (tell, told) = report();
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            ends(io, &tell);
+            let go = go.clone();
+            io.of("/").with(move |socket| {
+                let (go, tell) = (go.clone(), tell.clone());
+                async move {
+                    let auth: Value = socket.auth().unwrap_or_default();
+                    tell.say(auth["n"].to_string());
+                    go.notified().await;
+                    if auth["refuse"] == true { Err(ConnectError::new("no")) } else { Ok(()) }
+                }
+            });
+        },
+    );
+    on_every_transport(|transport| {
+        for first in [r#"40{"n":1}"#, r#"40{"n":1,"refuse":true}"#] {
+            let mut client = hub.open(transport);
+            client.send(first);
+            told.expect("1", transport);
+            client.send(r#"40{"n":2}"#);
+            told.expect("2", transport);
+            go.notify_one();
+            go.notify_one();
+            assert!(client.recv_text().starts_with("40{"), "{transport:?}");
+            client.echoes();
+            client.send("1");
+            told.expect("transport close", transport);
+        }
+    });
+    hub.wait_for_sessions(0);
+}
+
+#[test]
+fn a_second_connect_that_resumes_goes_on_with_the_session_of_the_first() {
+    let hub = Hub::start(|builder| builder.recovery(Recovery::memory()), |_| {});
+    on_every_transport(|transport| {
+        let mut before = hub.open(transport);
+        let old = before.connect("");
+        before.send("1");
+        let mut after = hub.open(transport);
+        let connect = Packet::Text(format!("40{}", json!({ "pid": old["pid"] })));
+        after.send_all(&[connect.clone(), connect.clone()]);
+        let mut reply = after.recv_text();
+        // Over some transports the first was looked up and answered before the second came.
+        let mut replies = vec![reply.clone()];
+        after.send(r#"4277["echo","there?"]"#);
+        loop {
+            reply = after.recv_text();
+            if reply.starts_with("43") {
+                break;
+            }
+            replies.push(reply.clone());
+        }
+        let last: Value = serde_json::from_str(&replies.last().unwrap()[2..]).unwrap();
+        assert_eq!((&last["sid"], &last["pid"]), (&old["sid"], &old["pid"]), "{transport:?}: {replies:?}");
+        // One that was answered has been read on from where the other would begin: it is a new one, and its client is told.
+        after.send_all(&[connect]);
+        let reply: Value = serde_json::from_str(&after.recv_text()[2..]).unwrap();
+        assert!(reply["sid"] != old["sid"] && reply["pid"] != old["pid"], "{transport:?}: {reply}");
+        after.echoes();
+    });
 }

@@ -250,7 +250,6 @@ fn what_is_no_msgpack_packet_is_a_parse_error() {
             b"\x83\xa4type\x09\xa4data\x91\xa1a\xa3nsp\xa1/",
             b"\x83\xa4type\x02\xa4data\xdd\xff\xff\xff\xff\xa1a\xa3nsp\xa1/",
             b"\x83\xa4type\x02\xa4data\x91\xa1a\xa3nsp\xa1/\x00",
-            &[&b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\x92\xa1a"[..], &[0x91; 100_000], &[0xc0]].concat(),
             // JSON, in a binary message.
             br#"2["a"]"#,
         ] {
@@ -259,6 +258,40 @@ fn what_is_no_msgpack_packet_is_a_parse_error() {
             told.expect("parse error", packet);
             ended(&mut client);
         }
+    });
+}
+
+#[test]
+fn a_msgpack_packet_that_is_not_accepted_is_dropped_or_refused_alone() {
+    let (hub, told) = hub(|builder| builder);
+    let deep = [&b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\x92\xa1a"[..], &[0x91; 100_000], &[0xc0]].concat();
+    on_every_transport(|transport| {
+        let mut client = join(&hub, &told, transport);
+        for packet in [
+            &deep[..],
+            // No name, a reserved one, a namespace that is not connected, an ack without an id, a placeholder, CONNECT_ERROR.
+            b"\x83\xa4type\x02\xa4data\x90\xa3nsp\xa1/",
+            b"\x83\xa4type\x02\xa4data\x91\xc0\xa3nsp\xa1/",
+            b"\x83\xa4type\x02\xa4data\x91\xa7connect\xa3nsp\xa1/",
+            b"\x83\xa4type\x02\xa4data\x91\xa1a\xa3nsp\xa2/x",
+            b"\x83\xa4type\x03\xa4data\x90\xa3nsp\xa1/",
+            b"\x83\xa4type\x02\xa4data\x92\xa1a\x81\xac_placeholder\xc3\xa3nsp\xa1/",
+            b"\x83\xa4type\x04\xa4data\x80\xa3nsp\xa1/",
+        ] {
+            send(&mut client, packet);
+        }
+        // A string for credentials, and a namespace without a slash.
+        for (packet, namespace) in [
+            (&b"\x83\xa4type\x00\xa4data\xa1x\xa3nsp\xa6/other"[..], &b"/other"[..]),
+            (b"\x82\xa4type\x00\xa3nsp\xa1x", b"x"),
+        ] {
+            send(&mut client, packet);
+            let reply = recv(&mut client);
+            assert!(reply.windows(namespace.len()).any(|window| window == namespace), "{reply:x?}");
+            assert!(reply.windows(9).any(|window| window == b"\xa7message\xa1" || window[..8] == b"\xa7message"[..]), "{reply:x?}");
+        }
+        send(&mut client, b"\x82\xa4type\x01\xa3nsp\xa1/");
+        told.expect("client namespace disconnect", transport);
     });
 }
 

@@ -17,7 +17,7 @@
 //! | a key that is an integer | its digits; any other key that is no string is an error |
 //! | a lone surrogate, as the three bytes that UTF-8 would have for it | U+FFFD |
 //! | any other string that is not UTF-8 | an error: clients do not write it |
-//! | a map with the key `_placeholder` | an error: in the arguments it would stand for an attachment |
+//! | a map with the key `_placeholder` | an error of that packet alone: in the arguments it would stand for an attachment |
 //! | binary in the credentials of a CONNECT | an error: they have no attachments |
 //!
 //! In the other direction JSON numbers become integers where they are written as such and fit into 64 bits, else
@@ -27,6 +27,7 @@
 mod read;
 mod write;
 
+pub(super) use read::connect_path;
 pub(crate) use read::decode;
 pub(crate) use write::{Values, put_array, put_map, put_str, put_unsigned};
 

@@ -26,14 +26,13 @@ pub(crate) fn decode(message: &Bytes) -> Result<Packet, DecodeError> {
         return Err(reader.invalid("more bytes than the packet has"));
     }
     let namespace = envelope.namespace.ok_or_else(|| wrong("nsp", "a string"))?;
-    let mut transcript =
+    let namespace = NamespacePath::parse(&namespace).map_err(DecodeError::IllegalNamespace)?;
+    let transcript =
         Transcript { reader: Reader { message, at: envelope.data_at }, json: String::new(), attachments: Vec::new() };
     match envelope.kind {
         Some(0) => Ok(Packet::Connect { namespace, auth: transcript.connect()? }),
-        Some(1) => match transcript.reader.data()? {
-            Item::Undefined => Ok(Packet::Disconnect { namespace }),
-            _ => Err(wrong("data of disconnect", "absent")),
-        },
+        // It has no data; what a client adds does not keep it in the namespace.
+        Some(1) => Ok(Packet::Disconnect { namespace }),
         Some(2) => {
             let (name, args) = transcript.event()?;
             Ok(Packet::Event { namespace, name, ack: envelope.id, args })
@@ -47,18 +46,25 @@ pub(crate) fn decode(message: &Bytes) -> Result<Packet, DecodeError> {
     }
 }
 
+/// The path that a CONNECT asks for; `None` for other packets.
+pub(in crate::protocol::socketio) fn connect_path(message: &Bytes) -> Option<Cow<'_, str>> {
+    let envelope = Envelope::read(&mut Reader { message, at: 0 }).ok()?;
+    envelope.namespace.filter(|_| envelope.kind == Some(0))
+}
+
 /// The map around a packet's data. Of a key given twice the last counts, and keys that are not known are passed over.
 #[derive(Debug, Default)]
-struct Envelope {
+struct Envelope<'m> {
     kind: Option<u64>,
-    namespace: Option<NamespacePath>,
+    /// As written: it may be no legal path.
+    namespace: Option<Cow<'m, str>>,
     id: Option<u64>,
     /// Where the data begins; at the end of the message if there is none.
     data_at: usize,
 }
 
-impl Envelope {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+impl<'m> Envelope<'m> {
+    fn read(reader: &mut Reader<'m>) -> Result<Self, DecodeError> {
         let Item::Map(pairs) = reader.next()? else {
             return Err(wrong("packet", "a msgpack map"));
         };
@@ -68,8 +74,7 @@ impl Envelope {
                 Item::Str(b"type") => envelope.kind = reader.next()?.unsigned(),
                 Item::Str(b"nsp") => {
                     let Item::Str(path) = reader.next()? else { return Err(wrong("nsp", "a string")) };
-                    envelope.namespace =
-                        Some(NamespacePath::parse(&reader.utf8(path)?).map_err(DecodeError::IllegalNamespace)?);
+                    envelope.namespace = Some(reader.utf8(path)?);
                 }
                 Item::Str(b"id") => {
                     envelope.id = match reader.next()? {
@@ -105,7 +110,7 @@ impl Transcript<'_> {
         match self.reader.data()? {
             Item::Undefined => Ok(None),
             item @ Item::Map(_) => self.whole(item).map(Some),
-            _ => Err(wrong("data of connect", "a map or absent")),
+            _ => Err(DecodeError::WrongAuth),
         }
     }
 
@@ -119,14 +124,18 @@ impl Transcript<'_> {
     fn whole(mut self, item: Item<'_>) -> Result<ByteString, DecodeError> {
         self.value(item, 1)?;
         if !self.attachments.is_empty() {
-            return Err(wrong("data of connect", "without binary"));
+            return Err(DecodeError::WrongAuth);
         }
         Ok(self.json.into())
     }
 
     fn event(mut self) -> Result<(ByteString, Args), DecodeError> {
         const EXPECTED: &str = "an array that begins with the event's name";
-        let Item::Array(count @ 1..) = self.reader.data()? else { return Err(wrong("data of event", EXPECTED)) };
+        let count = match self.reader.data()? {
+            Item::Array(count @ 1..) => count,
+            Item::Array(0) | Item::Undefined => return Err(DecodeError::IllegalEventName),
+            _ => return Err(wrong("data of event", EXPECTED)),
+        };
         let name = self.reader.next()?;
         self.value(name, 2)?;
         let name_bytes = self.json.len();
@@ -135,8 +144,11 @@ impl Transcript<'_> {
     }
 
     fn ack(mut self) -> Result<Args, DecodeError> {
-        let Item::Array(count) = self.reader.data()? else { return Err(wrong("data of ack", "an array")) };
-        self.arguments(count).map(|(_, args)| args)
+        match self.reader.data()? {
+            Item::Array(count) => self.arguments(count).map(|(_, args)| args),
+            Item::Undefined => Ok(Args::default()),
+            _ => Err(wrong("data of ack", "an array")),
+        }
     }
 
     /// Appends the next `count` values, which become the arguments, and gives all text with them.
@@ -216,7 +228,7 @@ impl Transcript<'_> {
         for _ in 0..pairs {
             let key: Cow<'_, str> = match self.reader.next()? {
                 // In the arguments it would stand for an attachment, a few bytes of the peer for as many as it likes.
-                Item::Str(b"_placeholder") => return Err(self.reader.invalid(r#"a map with the key "_placeholder""#)),
+                Item::Str(b"_placeholder") => return Err(DecodeError::IllegalPlaceholder { attachments: 0 }),
                 Item::Str(bytes) => self.reader.utf8(bytes)?,
                 Item::Unsigned(value) => value.to_string().into(),
                 Item::Negative(value) => value.to_string().into(),
