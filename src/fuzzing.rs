@@ -10,7 +10,7 @@ use bytestring::ByteString;
 use crate::protocol::draft::{Draft, connect_error, disconnect};
 use crate::protocol::encoded::Message;
 use crate::protocol::engineio;
-use crate::protocol::engineio::payload::{PayloadWriter, SEPARATOR, decode_payload};
+use crate::protocol::engineio::payload::{PayloadReader, PayloadWriter, SEPARATOR};
 use crate::protocol::socketio::packet::{Args, Packet};
 use crate::protocol::socketio::text::{Decoded, decode};
 use crate::protocol::socketio::{Parser, msgpack as msgpack_packet};
@@ -99,12 +99,10 @@ pub fn msgpack(data: &[u8]) {
 /// The body of a POST: as many packets as it separates, together not larger than it, and written again they are the
 /// same.
 pub fn engineio(data: &[u8]) {
-    const PACKETS_MAX: usize = 64;
     let Ok(body) = ByteString::try_from(data) else { return };
     let separators = data.iter().filter(|byte| **byte == SEPARATOR).count();
-    let Ok(packets) = decode_payload(body, PACKETS_MAX) else { return };
+    let Ok(packets) = PayloadReader::new(body).collect::<Result<Vec<_>, _>>() else { return };
     assert_eq!(packets.len(), separators + 1);
-    assert!(packets.len() <= PACKETS_MAX);
     assert!(packets.iter().map(engine_bytes).sum::<usize>() <= data.len());
     let mut writer = PayloadWriter::new();
     for packet in &packets {
@@ -118,7 +116,7 @@ pub fn engineio(data: &[u8]) {
         }
     }
     let written = ByteString::try_from(writer.finish()).expect("text");
-    assert_eq!(decode_payload(written, PACKETS_MAX), Ok(packets));
+    assert_eq!(PayloadReader::new(written).collect::<Result<Vec<_>, _>>(), Ok(packets));
 }
 
 fn engine_bytes(packet: &engineio::Packet) -> usize {

@@ -114,13 +114,15 @@ pub struct Limits {
     pub payload_bytes_max: usize,
     /// For a request's body to come in whole. Default 30 s: a phone on a bad line needs seconds, a slow-loris minutes.
     pub body_timeout: Duration,
-    /// Packets in one POST. Default 10 000: the smallest packets fill a default body with about 300 000, an abuse.
-    pub payload_packets_max: usize,
+    /// Packets of one POST, or of one read of a websocket, that a session takes in one turn; then others have theirs. Default 256:
+    /// some hundred microseconds. At least one. How many there may be in all is bounded by `payload_bytes_max` alone.
+    pub packets_per_turn: usize,
     /// Bytes of one poll's answer, not counting a single larger packet. Default 1 000 000, as for what clients send.
     pub poll_bytes_max: usize,
     /// Fragments of one websocket message. Default 1 024: browsers send one, tiny fragments are an attack on memory.
     pub fragments_max: usize,
-    /// Bytes of request headers kept for the application. Default 1 024: a browser sends 500 to 900; the rest is cut.
+    /// Bytes of the head of a handshake, which is kept for the application: request line and headers. A longer one is refused with
+    /// 431. Default 16 384, Node's; a browser sends 500 to 900, with large cookies a few thousand.
     pub handshake_bytes_max: usize,
     /// Namespaces one session may join. Default 64: clients multiplex a handful.
     pub namespaces_per_session_max: usize,
@@ -324,10 +326,10 @@ impl Default for Limits {
             upgrade_answer_timeout: Duration::from_secs(5),
             payload_bytes_max: 1_000_000,
             body_timeout: Duration::from_secs(30),
-            payload_packets_max: 10_000,
+            packets_per_turn: 256,
             poll_bytes_max: 1_000_000,
             fragments_max: 1_024,
-            handshake_bytes_max: 1_024,
+            handshake_bytes_max: 16_384,
             namespaces_per_session_max: 64,
             socket_data_bytes_max: 65_536,
             auth_bytes_max: 16_384,

@@ -92,7 +92,7 @@ impl Index {
     pub fn new(members: usize, rooms: usize) -> Self {
         let link = SessionLink::new(Context::<Nobody>::new().address().recipient());
         let arrival = Arrival { at: UNIX_EPOCH, address: None, secure: false };
-        let handshake = Arc::new(Handshake::new("", std::iter::empty(), arrival, 0));
+        let handshake = Arc::new(Handshake::new("", std::iter::empty(), arrival));
         let mut index = Self { members: Members::default(), keys: Vec::new() };
         for member in 0..members {
             let (root, link) = (NamespacePath::root(), link.clone());

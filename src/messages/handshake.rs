@@ -9,9 +9,12 @@ use std::time::SystemTime;
 
 /// The request that opened a session: its query, its headers, whence and when it came.
 ///
-/// Of url and headers at most [`Limits::handshake_bytes_max`](crate::Limits::handshake_bytes_max) are kept; headers that do not
-/// fit are not, nor is `sec-websocket-key`, which means nothing once the websocket is open. Sessions of one worker whose clients
+/// All of them are kept, but for `sec-websocket-key`, which means nothing once the websocket is open. A request whose head exceeds
+/// [`Limits::handshake_bytes_max`](crate::Limits::handshake_bytes_max) is refused with 431. Sessions of one worker whose clients
 /// are alike (same browser, same page) share what their browsers all send.
+///
+/// Text is what Node would read: each byte of a header's value is one character (ISO 8859-1), and several headers of a name are
+/// joined by `, ` (cookies by `; `), or the first counts where only one can be meant. [`Handshake::header_bytes`] has the bytes.
 #[derive(Debug)]
 pub struct Handshake {
     /// First line path and query, then `name:value` lines. A header value cannot hold a line feed.
@@ -22,6 +25,7 @@ pub struct Handshake {
 }
 
 /// Headers that depend on the browser and the page, and not on the client: two thirds of what a browser sends.
+/// In the order of the alphabet.
 const ALIKE: &[&str] = &[
     "accept",
     "accept-encoding",
@@ -42,6 +46,22 @@ const ALIKE: &[&str] = &[
     "sec-websocket-protocol",
     "sec-websocket-version",
     "upgrade",
+    "user-agent",
+];
+
+/// Headers of which Node reads the first and forgets the rest.
+const SINGLE: &[&str] = &[
+    "age",
+    "authorization",
+    "content-length",
+    "content-type",
+    "from",
+    "host",
+    "if-modified-since",
+    "if-unmodified-since",
+    "max-forwards",
+    "proxy-authorization",
+    "referer",
     "user-agent",
 ];
 
@@ -89,32 +109,29 @@ pub(crate) struct Arrival {
 }
 
 impl Handshake {
-    /// Packs what a transport read.
-    pub(crate) fn new<'a>(
-        url: &str,
-        headers: impl Iterator<Item = (&'a str, &'a str)>,
-        arrival: Arrival,
-        bytes_max: usize,
-    ) -> Self {
-        let mut own = String::new();
-        let mut alike = Vec::new();
-        own.push_str(&url[..url.floor_char_boundary(bytes_max.saturating_sub(1))]);
-        own.push('\n');
-        let mut bytes = own.len();
-        for (name, value) in headers.filter(|(name, _)| *name != "sec-websocket-key") {
-            let line = [name, ":", value, "\n"];
-            if bytes + line.map(str::len).iter().sum::<usize>() > bytes_max {
-                continue;
-            }
-            bytes += line.map(str::len).iter().sum::<usize>();
-            match ALIKE.iter().position(|known| *known == name) {
-                Some(at) => alike.push((at, line)),
-                None => own.extend(line),
-            }
-        }
+    /// Packs what a transport read. Values of one name must come in their order.
+    pub(crate) fn new<'a>(url: &str, headers: impl Iterator<Item = (&'a str, &'a [u8])>, arrival: Arrival) -> Self {
+        let mut headers: Vec<_> = headers.filter(|(name, _)| *name != "sec-websocket-key").collect();
         // In one order, whatever order they came in: actix-http's differs from request to request.
-        alike.sort_by_key(|(at, _)| *at);
-        let alike: String = alike.into_iter().flat_map(|(_, line)| line).collect();
+        headers.sort_by_key(|(name, _)| (ALIKE.binary_search(name).is_ok(), *name));
+        let (mut own, mut alike) = (String::from(url), String::new());
+        own.push('\n');
+        for values in headers.chunk_by(|(one, _), (other, _)| one == other) {
+            let name = values[0].0;
+            let lines = if ALIKE.binary_search(&name).is_ok() { &mut alike } else { &mut own };
+            lines.push_str(name);
+            lines.push(':');
+            for (nth, (_, value)) in values.iter().enumerate() {
+                match name {
+                    _ if nth == 0 => {}
+                    "cookie" => lines.push_str("; "),
+                    _ if SINGLE.contains(&name) => break,
+                    _ => lines.push_str(", "),
+                }
+                lines.extend(value.iter().map(|byte| char::from(*byte)));
+            }
+            lines.push('\n');
+        }
         let alike = SHARED.with_borrow_mut(|shared| shared.get(&alike));
         // A copy of just that size: shrinking in place would keep the larger block.
         Self { own: Box::from(own.as_str()), alike, arrival }
@@ -130,19 +147,35 @@ impl Handshake {
         self.url().split_once('?').map_or("", |(_, query)| query)
     }
 
-    /// The first value of this name in the query, decoded.
-    pub fn query_value(&self, name: &str) -> Option<Cow<'_, str>> {
-        form_urlencoded::parse(self.query().as_bytes()).find(|(known, _)| known == name).map(|(_, value)| value)
+    /// Names and values of the query in their order, decoded as Node decodes them: `+` is a space, a `%` that begins no escape is
+    /// itself, bytes that are not UTF-8 become U+FFFD. A name may come several times.
+    pub fn query_pairs(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+        form_urlencoded::parse(self.query().as_bytes())
     }
 
-    /// The headers kept, names in lower case.
+    /// The first value of this name in the query, decoded.
+    pub fn query_value(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.query_pairs().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    /// The headers, names in lower case, each once.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         self.own.lines().skip(1).chain(self.alike.lines()).filter_map(|line| line.split_once(':'))
     }
 
-    /// The first header of this name.
+    /// The value of the header of this name, of several the one that Node reads.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers().find(|(kept, _)| kept.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// The bytes of [`Handshake::header`], which may be UTF-8 or anything else: `name=José` in a cookie, for one.
+    pub fn header_bytes(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        let text = self.header(name)?;
+        if text.is_ascii() {
+            return Some(Cow::Borrowed(text.as_bytes()));
+        }
+        // Each character was a byte.
+        Some(text.chars().map(|char| u8::try_from(char).unwrap_or(b'?')).collect())
     }
 
     /// The client's address: the other end of the connection or, behind
@@ -168,10 +201,13 @@ mod tests {
 
     const ARRIVAL: Arrival = Arrival { at: SystemTime::UNIX_EPOCH, address: None, secure: false };
 
+    fn packed(url: &str, headers: &[(&'static str, &[u8])]) -> Handshake {
+        Handshake::new(url, headers.iter().copied(), ARRIVAL)
+    }
+
     #[test]
     fn query_and_headers_are_found_again() {
-        let headers = [("host", "a:1"), ("cookie", "x=1; y=2")];
-        let handshake = Handshake::new("/hub/?EIO=4&t=1", headers.into_iter(), ARRIVAL, 1024);
+        let handshake = packed("/hub/?EIO=4&t=1", &[("host", b"a:1"), ("cookie", b"x=1; y=2")]);
         assert_eq!(handshake.url(), "/hub/?EIO=4&t=1");
         assert_eq!(handshake.query(), "EIO=4&t=1");
         assert_eq!(handshake.header("Host"), Some("a:1"));
@@ -180,30 +216,83 @@ mod tests {
     }
 
     #[test]
-    fn values_of_the_query_are_decoded() {
-        let url = "/?EIO=4&room=caf%C3%A9+%26+bar&room=second&empty=&flag&broken=%zz%";
-        let handshake = Handshake::new(url, std::iter::empty(), ARRIVAL, 1024);
-        for (name, value) in [("EIO", "4"), ("room", "café & bar"), ("empty", ""), ("flag", ""), ("broken", "%zz%")] {
-            assert_eq!(handshake.query_value(name).as_deref(), Some(value), "{name}");
-        }
+    fn the_query_is_read_as_node_reads_it() {
+        let url = "/?EIO=4&room=caf%C3%A9+%26+bar&room=second&empty=&flag&&=none&broken=%zz%&bytes=%ff%41&EIO=3";
+        let handshake = packed(url, &[]);
+        let pairs: Vec<_> = handshake.query_pairs().map(|(name, value)| format!("{name}={value}")).collect();
+        // What `querystring.parse` of Node 22 gives, in this order.
+        let expected = [
+            "EIO=4",
+            "room=café & bar",
+            "room=second",
+            "empty=",
+            "flag=",
+            "=none",
+            "broken=%zz%",
+            "bytes=\u{fffd}A",
+            "EIO=3",
+        ];
+        assert_eq!(pairs, expected);
+        assert_eq!(handshake.query_value("room").as_deref(), Some("café & bar"));
         assert_eq!(handshake.query_value("absent"), None);
-        assert_eq!(Handshake::new("/", std::iter::empty(), ARRIVAL, 1024).query_value("EIO"), None);
+        assert_eq!(packed("/", &[]).query_value("EIO"), None);
     }
 
     #[test]
-    fn what_is_over_the_bound_is_not_kept() {
-        for bytes_max in [0, 1, 2, 1023, 1024] {
-            let handshake = Handshake::new(&"ü".repeat(900), [("a", "b")].into_iter(), ARRIVAL, bytes_max);
-            let kept = handshake.own.len() + handshake.alike.len();
-            assert!(kept <= bytes_max.max(1), "{kept} of {bytes_max}");
+    fn headers_are_kept_whole_in_any_order_of_arrival() {
+        let (cookie, token) = ("c=".to_owned() + &"x".repeat(8_000), "Bearer ".to_owned() + &"y".repeat(4_000));
+        let mut headers = [
+            ("accept", &b"*/*"[..]),
+            ("authorization", token.as_bytes()),
+            ("cookie", cookie.as_bytes()),
+            ("origin", b"https://a.example"),
+            ("user-agent", b"fox"),
+            ("x-forwarded-for", b"10.0.0.1"),
+        ];
+        let first: Vec<_> = packed("/", &headers).headers().map(|(name, value)| format!("{name}:{value}")).collect();
+        assert_eq!(first.len(), headers.len());
+        for _ in 0..headers.len() {
+            headers.rotate_left(1);
+            let handshake = packed("/", &headers);
+            assert_eq!(
+                (handshake.header("cookie"), handshake.header("authorization")),
+                (Some(&*cookie), Some(&*token))
+            );
+            let again: Vec<_> = handshake.headers().map(|(name, value)| format!("{name}:{value}")).collect();
+            assert_eq!(again, first);
         }
-        let handshake = Handshake::new("", [("big", "x".repeat(2000).as_str()), ("a", "b")].into_iter(), ARRIVAL, 1024);
-        assert_eq!(handshake.headers().collect::<Vec<_>>(), [("a", "b")]);
+    }
+
+    #[test]
+    fn bytes_beyond_ascii_are_kept_and_text_is_latin_1() {
+        let handshake = packed("/", &[("cookie", "name=José; session=good".as_bytes()), ("x-raw", b"\x80\xff")]);
+        assert_eq!(handshake.header("cookie"), Some("name=Jos\u{c3}\u{a9}; session=good"));
+        assert_eq!(handshake.header_bytes("Cookie").as_deref(), Some("name=José; session=good".as_bytes()));
+        assert_eq!(handshake.header("x-raw"), Some("\u{80}\u{ff}"));
+        assert_eq!(handshake.header_bytes("x-raw").as_deref(), Some(&b"\x80\xff"[..]));
+        assert_eq!(handshake.header_bytes("absent"), None);
+    }
+
+    #[test]
+    fn headers_of_one_name_are_joined_as_node_joins_them() {
+        let headers: [(&str, &[u8]); 6] = [
+            ("cookie", b"a=1"),
+            ("cookie", b"b=2"),
+            ("x-forwarded-for", b"10.0.0.1"),
+            ("x-forwarded-for", b"10.0.0.2"),
+            ("authorization", b"first"),
+            ("authorization", b"second"),
+        ];
+        let handshake = packed("/", &headers);
+        assert_eq!(handshake.header("cookie"), Some("a=1; b=2"));
+        assert_eq!(handshake.header("x-forwarded-for"), Some("10.0.0.1, 10.0.0.2"));
+        assert_eq!(handshake.header("authorization"), Some("first"));
+        assert!(ALIKE.is_sorted());
     }
 
     fn of(agent: &str, cookie: &str) -> Handshake {
         let headers = [("user-agent", agent), ("sec-websocket-key", "a nonce"), ("cookie", cookie)];
-        Handshake::new("/", headers.into_iter(), ARRIVAL, 1024)
+        Handshake::new("/", headers.into_iter().map(|(name, value)| (name, value.as_bytes())), ARRIVAL)
     }
 
     #[test]
@@ -212,9 +301,10 @@ mod tests {
         assert!(Arc::ptr_eq(&first.alike, &second.alike) && !Arc::ptr_eq(&first.alike, &other.alike));
         assert_eq!(second.headers().collect::<Vec<_>>(), [("cookie", "x=2"), ("user-agent", "fox")]);
         assert_eq!(other.header("user-agent"), Some("lynx"));
-        let headers = [("accept", "*/*"), ("user-agent", "fox"), ("origin", "http://a")];
-        let there = Handshake::new("/", headers.into_iter(), ARRIVAL, 1024);
-        let back = Handshake::new("/", headers.into_iter().rev(), ARRIVAL, 1024);
+        let mut headers = [("accept", &b"*/*"[..]), ("user-agent", b"fox"), ("origin", b"http://a")];
+        let there = packed("/", &headers);
+        headers.reverse();
+        let back = packed("/", &headers);
         assert!(Arc::ptr_eq(&there.alike, &back.alike), "{} {}", there.alike, back.alike);
     }
 

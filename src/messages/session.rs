@@ -15,7 +15,7 @@ use super::socket::SocketInfo;
 use crate::ids::SocketId;
 use crate::log::recovery::NotRecovered;
 use crate::protocol::encoded::{Encoded, Message as Packets};
-use crate::protocol::engineio::packet::Packet;
+use crate::protocol::engineio::payload::PayloadReader;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
 use crate::state::credit::Ticket;
@@ -46,10 +46,12 @@ pub(crate) enum SessionCommand {
     /// A POST brought packets, or what is no payload. One at a time; sent by the polling transport.
     Post {
         /// What was read.
-        packets: Result<Vec<Packet>, String>,
-        /// Answered once the session goes on reading.
+        packets: Result<PayloadReader, String>,
+        /// Answered once all of it is taken in, and the session goes on reading.
         reply: oneshot::Sender<Result<(), TransportRefusal>>,
     },
+    /// The next slice of a POST is due. Sent by the session to itself, behind other work of its worker.
+    ResumePost,
     /// A websocket was accepted for this session. Sent by the websocket transport.
     Websocket(Box<dyn Handover>),
     /// The client broke the rules of its transport, or dropped a poll. Sent by transports.

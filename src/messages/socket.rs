@@ -165,7 +165,7 @@ pub(crate) mod tests {
     pub(crate) fn socket(n: u8) -> Arc<SocketInfo> {
         let link = SessionLink::new(Context::<Nobody>::new().address().recipient());
         let arrival = Arrival { at: UNIX_EPOCH, address: None, secure: false };
-        let handshake = Arc::new(Handshake::new("", std::iter::empty(), arrival, 0));
+        let handshake = Arc::new(Handshake::new("", std::iter::empty(), arrival));
         Arc::new(SocketInfo::new(SocketId::from_random([n; 15]), NamespacePath::root(), link, handshake, None, true))
     }
 }

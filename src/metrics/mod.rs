@@ -16,7 +16,7 @@ pub(crate) use self::cells::{Counter, Gauge, Histogram};
 pub(crate) const NOT_RECOVERED: usize = 12;
 
 /// Kinds of refusal that transports tell apart.
-pub(crate) const REFUSALS: usize = 11;
+pub(crate) const REFUSALS: usize = 12;
 
 /// Reasons for which a port closes HTTP connections.
 pub(crate) const HTTP_CLOSED: usize = 7;

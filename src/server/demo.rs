@@ -15,6 +15,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use rust_embed::{EmbeddedFile, RustEmbed};
 
+use crate::transport::Endpoint;
+
 #[derive(RustEmbed)]
 #[folder = "static/"]
 struct Files;
@@ -45,6 +47,9 @@ async fn file(request: HttpRequest) -> HttpResponse {
         path => path,
     };
     let Some(file) = Files::get(path) else {
+        if let Some(endpoint) = request.app_data::<Endpoint>() {
+            endpoint.not_found(request.head());
+        }
         return HttpResponse::NotFound()
             .content_type("text/plain; charset=utf-8")
             .body(format!("nothing at /{path}\n"));

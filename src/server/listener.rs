@@ -14,7 +14,7 @@ use actix_http::{HttpService, KeepAlive, Protocol, Request, StatusCode};
 use actix_service::{Service, ServiceFactoryExt, fn_service, map_config};
 use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{App, HttpRequest};
+use actix_web::{App, HttpRequest, HttpResponse};
 use socket2::{Domain, Socket, Type};
 
 use super::Server;
@@ -186,8 +186,15 @@ fn app(
 > {
     let app = App::new().configure(move |config| {
         let paths = [io.path.to_string(), format!("{}/", io.path)];
+        let endpoint = io.endpoint.clone();
+        // For a default service of the host's, which comes in the place of this one.
+        config.app_data(endpoint.clone());
         let handler = move |request: HttpRequest, payload| polling::handle(io.endpoint.clone(), request, payload);
         config.service(web::resource(paths.to_vec()).route(web::to(handler)));
+        config.default_service(web::to(move |request: HttpRequest| {
+            endpoint.not_found(request.head());
+            async { HttpResponse::NotFound() }
+        }));
         for configure in &configure {
             configure(config);
         }

@@ -298,7 +298,7 @@ impl World {
         let (socket, namespace) = (self.clients[who].socket, NamespacePath::root());
         let nobody = SessionLink::new(Ear(Rc::default()).start().recipient());
         let arrival = Arrival { at: UNIX_EPOCH, address: None, secure: false };
-        let handshake = Arc::new(Handshake::new("", std::iter::empty(), arrival, 0));
+        let handshake = Arc::new(Handshake::new("", std::iter::empty(), arrival));
         let info = SocketInfo::new(socket, namespace.clone(), nobody, handshake, None, true);
         let member = life.workers[worker].add_member(Arc::new(info), slot);
         let (from, reply) = (self.from(slot), Encoded::text("40"));

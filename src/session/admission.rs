@@ -18,8 +18,8 @@ use crate::messages::socket::SocketInfo;
 use crate::protocol::draft::{connect_error, connect_reply};
 use crate::protocol::encoded::Encoded;
 use crate::protocol::reason::DisconnectReason;
-use crate::protocol::socketio::{DecodeError, Parser};
 use crate::protocol::socketio::resume::{Claimed, Resume};
+use crate::protocol::socketio::{DecodeError, Parser};
 use crate::state::credit::Ticket;
 use crate::worker::gate::{Claimant, Waiter};
 

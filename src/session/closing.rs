@@ -194,8 +194,8 @@ impl Session {
             done.fail(RequestError::Unanswered);
         }
         self.link.close();
-        if let Some(post) = self.held_post.take() {
-            answer(post, Err(TransportRefusal::Ended));
+        if let Some(post) = self.post.take() {
+            answer(post.reply, Err(TransportRefusal::Ended));
         }
         let (mut said, mut awaits_poll) = (false, false);
         if let Parting::Saying(goodbye) = parting {

@@ -28,7 +28,7 @@ use crate::ids::{RANDOM_ID_BYTES, SessionId, SocketId};
 use crate::messages::handshake::Handshake;
 use crate::messages::hub::Claim;
 use crate::messages::request::{Done, RequestError, answer};
-use crate::messages::session::{SessionCommand, SessionLink, TransportRefusal};
+use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Handover, Incoming};
 use crate::metrics::Carrier;
 use crate::protocol::encoded::Encoded;
@@ -48,7 +48,7 @@ use self::directory::{Directory, Place};
 use self::handlers::RunningHandlers;
 use self::rates::RateLimiter;
 use self::registration::Registration;
-use self::transports::Candidate;
+use self::transports::{Candidate, PendingPost};
 
 /// What every session of a server needs.
 #[derive(Clone)]
@@ -152,8 +152,8 @@ pub(crate) struct Session {
     connections: u32,
     /// False while more has been taken in than may be.
     reading: bool,
-    /// The POST whose answer waits until the session reads again.
-    held_post: Option<oneshot::Sender<Result<(), TransportRefusal>>>,
+    /// The POST that is being taken in, or whose answer waits until the session reads again. Boxed, since it is rare.
+    post: Option<Box<PendingPost>>,
     ending: Ending,
     /// `None` where nothing is limited.
     rates: Option<Box<RateLimiter>>,
@@ -184,7 +184,7 @@ impl Session {
             candidate: None,
             connections: 0,
             reading: true,
-            held_post: None,
+            post: None,
             ending: Ending::Open,
             rates,
             armed: None,
@@ -332,6 +332,7 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::HandlerPanicked { socket, handler } => self.on_panic(socket, &handler),
             SessionCommand::Drain { sink, reply } => self.on_drain(sink, reply, ctx),
             SessionCommand::Post { packets, reply } => self.on_post(packets, reply, ctx),
+            SessionCommand::ResumePost => self.take_post(ctx),
             SessionCommand::Websocket(handover) => self.on_websocket(handover, ctx),
             SessionCommand::TransportFailed(detail) => self.on_transport_failed(detail, ctx),
             SessionCommand::DrainerLost(detail) => self.on_drainer_lost(detail, ctx),

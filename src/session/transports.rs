@@ -11,11 +11,11 @@ use tokio::sync::oneshot;
 
 use super::{Numbered, Session, Transport};
 use crate::messages::request::answer;
-use crate::messages::session::TransportRefusal;
+use crate::messages::session::{SessionCommand, TransportRefusal};
 use crate::messages::sink::{Connection, Drained, FrameSink, Handover, Incoming};
 use crate::metrics::Carrier;
 use crate::protocol::encoded::Encoded;
-use crate::protocol::engineio::packet::Packet;
+use crate::protocol::engineio::payload::PayloadReader;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::outbox::Outbox;
 
@@ -24,6 +24,12 @@ pub(super) struct Candidate {
     number: u32,
     sink: Box<dyn FrameSink>,
     outbox: Outbox,
+}
+
+/// A POST that is being taken in.
+pub(super) struct PendingPost {
+    packets: PayloadReader,
+    pub(super) reply: Reply,
 }
 
 /// A connection's incoming half, bearing its number.
@@ -61,7 +67,7 @@ impl Session {
     }
 
     /// A POST brought packets.
-    pub(super) fn on_post(&mut self, packets: Result<Vec<Packet>, String>, reply: Reply, ctx: &mut Context<Self>) {
+    pub(super) fn on_post(&mut self, packets: Result<PayloadReader, String>, reply: Reply, ctx: &mut Context<Self>) {
         if self.is_ending() {
             return answer(reply, Err(TransportRefusal::Ended));
         }
@@ -69,14 +75,53 @@ impl Session {
             return answer(reply, Err(TransportRefusal::WrongTransport));
         }
         match packets {
-            Ok(packets) => packets.into_iter().for_each(|packet| self.on_packet(packet, ctx)),
-            Err(detail) => self.close(DisconnectReason::ParseError, &detail, ctx),
+            Ok(packets) => {
+                self.post = Some(Box::new(PendingPost { packets, reply }));
+                self.take_post(ctx);
+            }
+            Err(detail) => {
+                self.close(DisconnectReason::ParseError, &detail, ctx);
+                answer(reply, Ok(()));
+            }
         }
+    }
+
+    /// Takes in the next slice of a POST, unless the session does not read at present. The last one answers the POST.
+    pub(super) fn take_post(&mut self, ctx: &mut Context<Self>) {
         self.regulate_reading();
-        if self.reading || self.is_ending() {
-            answer(reply, Ok(()));
-        } else {
-            self.held_post = Some(reply);
+        if !self.reading {
+            return;
+        }
+        let Some(mut post) = self.post.take() else { return };
+        for _ in 0..self.core.limits.packets_per_turn.max(1) {
+            match post.packets.next() {
+                Some(Ok(packet)) => self.on_packet(packet, ctx),
+                Some(Err(error)) => self.close(DisconnectReason::ParseError, &error.to_string(), ctx),
+                None => {
+                    self.regulate_reading();
+                    if !self.reading {
+                        self.post = Some(post);
+                        return;
+                    }
+                    return answer(post.reply, Ok(()));
+                }
+            }
+            if self.is_ending() {
+                return answer(post.reply, Ok(()));
+            }
+        }
+        self.post = Some(post);
+        self.resume_post();
+    }
+
+    /// Goes on with a POST when other work of this thread has had its turn. (The mailbox alone would be read on in this one.)
+    fn resume_post(&self) {
+        if self.post.is_some() {
+            let link = self.link.clone();
+            actix::spawn(async move {
+                tokio::task::yield_now().await;
+                let _ = link.post(SessionCommand::ResumePost);
+            });
         }
     }
 
@@ -249,8 +294,8 @@ impl Session {
     pub(super) fn set_reading(&mut self, reading: bool) {
         self.reading = reading;
         self.registration.worker.set_reading(self.registration.slot, reading);
-        if reading && let Some(post) = self.held_post.take() {
-            answer(post, Ok(()));
+        if reading {
+            self.resume_post();
         }
     }
 }

@@ -37,10 +37,20 @@ pub(crate) struct Knock<'a> {
 }
 
 impl Knock<'_> {
-    fn pack(self, arrival: Arrival, bytes_max: usize) -> Handshake {
-        let url = self.head.uri.path_and_query().map_or("", PathAndQuery::as_str);
-        let headers = self.head.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-        Handshake::new(url, headers, arrival, bytes_max)
+    fn pack(self, arrival: Arrival) -> Handshake {
+        let headers = self.head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        Handshake::new(self.url(), headers, arrival)
+    }
+
+    fn url(&self) -> &str {
+        self.head.uri.path_and_query().map_or("", PathAndQuery::as_str)
+    }
+
+    /// Bytes of the head as it was written: the request line, and a line for each header.
+    fn head_bytes(&self) -> usize {
+        let line = self.head.method.as_str().len() + self.url().len() + "  HTTP/1.1\r\n".len();
+        let headers = self.head.headers.iter();
+        line + headers.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum::<usize>()
     }
 }
 
@@ -82,9 +92,7 @@ impl Endpoint {
             return Err(Refusal::Forbidden(HOST_REFUSAL.into()));
         }
         if knock.upgrade && !self.door.admits_origin(head) {
-            let refusal = Refusal::Forbidden(ORIGIN_REFUSAL.into());
-            self.door.refusals.warn_of_origin(&refusal, head);
-            return Err(refusal);
+            return Err(Refusal::Forbidden(ORIGIN_REFUSAL.into()));
         }
         match route(head.uri.query().unwrap_or(""), &head.method, knock.upgrade)? {
             Route::Session(id) => self.find(&id).map(Admitted::Session),
@@ -94,6 +102,10 @@ impl Endpoint {
 
     async fn admit_newcomer(&self, knock: Knock<'_>) -> Result<Newcomer, Refusal> {
         let limits = &self.services.core.limits;
+        let (bytes, limit) = (knock.head_bytes(), limits.handshake_bytes_max);
+        if bytes > limit {
+            return Err(Refusal::HeadTooLarge { bytes, limit });
+        }
         let client = knock.head.peer_addr.map(|peer| self.door.proxies.client(peer.ip(), &knock.head.headers));
         let arrival = Arrival {
             at: SystemTime::now(),
@@ -101,15 +113,11 @@ impl Endpoint {
             secure: knock.encrypted || client.is_some_and(|client| client.secure),
         };
         // Before the application is asked, so that those who wait for its word are counted, and bounded, as well.
-        let place = self.services.directory.reserve(arrival.address, limits).map_err(|none| {
-            let refusal = none.into();
-            self.door.refusals.warn(&refusal, arrival.address);
-            refusal
-        })?;
+        let place = self.services.directory.reserve(arrival.address, limits)?;
         self.ask_application(knock, arrival).await?;
         // Looked at last, since the application may have taken its time.
         self.accepting()?;
-        Newcomer::new(knock.pack(arrival, limits.handshake_bytes_max), place).map_err(|error| {
+        Newcomer::new(knock.pack(arrival), place).map_err(|error| {
             log::error!("session not opened, the system gives no random bytes error={error}");
             Refusal::BadRequest
         })
@@ -117,14 +125,10 @@ impl Endpoint {
 
     async fn ask_application(&self, knock: Knock<'_>, arrival: Arrival) -> Result<(), Refusal> {
         let Some(AllowRequest(allow)) = &self.door.allow_request else { return Ok(()) };
-        // It sees the whole head, also what will not be kept.
-        let decided = allow(knock.pack(arrival, usize::MAX));
+        let decided = allow(knock.pack(arrival));
         match tokio::time::timeout(self.services.core.limits.allow_request_timeout, decided).await {
             Ok(decision) => decision.map_err(Refusal::Forbidden),
-            Err(_) => {
-                self.door.refusals.warn(&Refusal::Undecided, arrival.address);
-                Err(Refusal::Undecided)
-            }
+            Err(_) => Err(Refusal::Undecided),
         }
     }
 
@@ -154,6 +158,11 @@ pub(crate) enum Route {
     Handshake,
     /// This session.
     Session(SessionId),
+}
+
+/// Whether a request names a session, be there one or not.
+pub(super) fn is_of_session(head: &RequestHead) -> bool {
+    form_urlencoded::parse(head.uri.query().unwrap_or("").as_bytes()).any(|(name, _)| name == "sid")
 }
 
 /// Reads what a request is for. Checks in the order of engine.io: transport, session, method, version.

@@ -14,7 +14,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use actix_web::http::header::HeaderValue;
+use actix_http::RequestHead;
+use actix_web::http::header::{self, HeaderValue};
 
 use self::cookie::Cookie;
 use self::cors::Cors;
@@ -26,9 +27,10 @@ use crate::session::{Newcomer, Opening, Services, Session};
 use crate::worker::Worker;
 use crate::worker::local::Workers;
 
+use self::admission::is_of_session;
 pub(crate) use self::admission::{Admitted, AllowRequest, Knock};
 pub(crate) use self::refusal::Refusal;
-use self::refusal::RefusalLog;
+use self::refusal::{Origin, RefusalLog};
 
 /// Where transports are let in: what they need of their server.
 #[derive(Clone)]
@@ -71,9 +73,32 @@ impl Door {
 }
 
 impl Endpoint {
-    /// A request was refused.
-    fn refused(&self, refusal: &Refusal) {
+    /// A request was refused. Gives what was wrong, where there is more to say than the refusal does.
+    fn refused(&self, refusal: &Refusal, head: &RequestHead) -> Option<String> {
         self.worker().metrics().requests_refused[refusal.kind()].add(1);
+        if is_of_session(head) {
+            // Clients come back with ids of sessions that have ended: nothing to look at. Without the query: the id in it is a
+            // bearer secret.
+            log::debug!("request refused method={} refusal={refusal:?}", head.method);
+            return None;
+        }
+        let detail = refusal.detail(head);
+        self.door.refusals.refused(refusal, detail.as_deref(), &self.origin(head));
+        detail
+    }
+
+    /// A request was for no path of this server.
+    pub(crate) fn not_found(&self, head: &RequestHead) {
+        if head.uri.query().is_some_and(|query| query.contains("EIO=")) {
+            self.door.refusals.wrong_path(head.uri.path(), &self.origin(head));
+        }
+    }
+
+    fn origin<'a>(&self, head: &'a RequestHead) -> Origin<'a> {
+        Origin {
+            address: head.peer_addr.map(|peer| self.door.proxies.client(peer.ip(), &head.headers).address),
+            origin: head.headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok()),
+        }
     }
 
     fn worker(&self) -> Rc<Worker> {

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::http::{ConnectionType, Method, Version, header};
+use actix_web::http::{Method, header};
 use actix_web::web::{Bytes, BytesMut, Payload};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use bytestring::ByteString;
@@ -17,7 +17,7 @@ use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Drained, FrameSink, Goodbye};
 use crate::metrics::Carrier;
 use crate::protocol::encoded::Encoded;
-use crate::protocol::engineio::payload::{PayloadWriter, decode_payload};
+use crate::protocol::engineio::payload::{PayloadReader, PayloadWriter};
 use crate::protocol::reason::DisconnectReason;
 use crate::session::Opening;
 use crate::state::budget::{Charge, Spent};
@@ -44,17 +44,9 @@ async fn respond(endpoint: &Endpoint, request: &HttpRequest, payload: &mut Paylo
         return preflight;
     }
     let mut response = answer(endpoint, request, payload).await.unwrap_or_else(|refusal| {
-        endpoint.refused(&refusal);
-        // Without the query: the id in it is a bearer secret.
-        log::debug!("request refused method={} refusal={refusal:?}", request.method());
-        refusal.response()
+        let detail = endpoint.refused(&refusal, request.head());
+        refusal.response(detail.as_deref())
     });
-    if request.version() < Version::HTTP_11 {
-        // It knows no chunks: a body whose length is not known yet ends where its connection does.
-        let head = response.head_mut();
-        head.no_chunking(true);
-        head.set_connection_type(ConnectionType::Close);
-    }
     // Refusals too, or the browser would hide from its page what was wrong.
     if let Some(cors) = cors {
         cors.tell(request.headers(), response.headers_mut());
@@ -82,17 +74,15 @@ async fn answer(endpoint: &Endpoint, request: &HttpRequest, payload: &mut Payloa
     }
 }
 
+/// Waits for a batch. Head and body leave together: there are clients that do not recover from a head without its body.
 async fn poll(link: SessionLink, bytes_max: usize) -> Result<HttpResponse, Refusal> {
-    let (sink, mut batches) = PollSink::new(bytes_max);
+    let (sink, batches) = PollSink::new(bytes_max);
     let (reply, replied) = oneshot::channel();
     link.post(SessionCommand::Drain { sink: Box::new(sink), reply }).map_err(|_| Refusal::UnknownSession)?;
     replied.await.map_err(|_| Refusal::UnknownSession)??;
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CONTENT_TYPE, CONTENT_TYPE)).insert_header((header::CACHE_CONTROL, "no-store"));
-    Ok(match batches.try_recv() {
-        Ok(batch) => response.body(batch),
-        Err(_) => response.body(BoxBody::new(PendingPoll { batches, link, taken: false })),
-    })
+    Ok(response.body(PendingPoll { batches, link: Some(link) }.await))
 }
 
 /// Takes one batch out of an outbox for one GET.
@@ -160,36 +150,29 @@ impl Drop for PollSink {
     }
 }
 
-/// The body of a GET that waits. It is answered at once, with headers alone: only while a body is being streamed does
-/// actix-http notice that the client went away. Dropped without a batch taken, it *is* the abort.
+/// The batch that a GET waits for. actix-http drops the handler of a request, and with it this, when it reads that the client has
+/// gone: by a reset always, by a FIN where half-closed connections are not allowed. Dropped without its batch, it *is* the abort.
 struct PendingPoll {
     batches: oneshot::Receiver<Vec<u8>>,
-    link: SessionLink,
-    taken: bool,
+    /// `None` once the batch was taken.
+    link: Option<SessionLink>,
 }
 
-impl MessageBody for PendingPoll {
-    type Error = std::convert::Infallible;
+impl Future for PendingPoll {
+    type Output = Vec<u8>;
 
-    fn size(&self) -> BodySize {
-        BodySize::Stream
-    }
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        if self.taken {
-            return Poll::Ready(None);
-        }
-        let Poll::Ready(batch) = Pin::new(&mut self.batches).poll(cx) else { return Poll::Pending };
-        self.taken = true;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Vec<u8>> {
+        let batch = std::task::ready!(Pin::new(&mut self.batches).poll(cx));
+        self.link = None;
         // The sender always sends: its drop does.
-        Poll::Ready(Some(Ok(batch.unwrap_or_else(|_| b"6".to_vec()).into())))
+        Poll::Ready(batch.unwrap_or_else(|_| b"6".to_vec()))
     }
 }
 
 impl Drop for PendingPoll {
     fn drop(&mut self) {
-        if !self.taken {
-            let _ = self.link.post(SessionCommand::TransportFailed("poll aborted by the client".into()));
+        if let Some(link) = self.link.take() {
+            let _ = link.post(SessionCommand::TransportFailed("poll aborted by the client".into()));
         }
     }
 }
@@ -249,9 +232,7 @@ async fn post(
         }
         Err(BodyError::Broken) => return Err(Refusal::BadRequest),
     };
-    let packets = ByteString::try_from(body)
-        .map_err(|_| "payload is not UTF-8".to_owned())
-        .and_then(|body| decode_payload(body, limits.payload_packets_max).map_err(|error| error.to_string()));
+    let packets = ByteString::try_from(body).map(PayloadReader::new).map_err(|_| "payload is not UTF-8".to_owned());
     let (reply, replied) = oneshot::channel();
     if link.post(SessionCommand::Post { packets, reply }).is_err() {
         claim.done();

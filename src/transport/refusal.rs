@@ -1,5 +1,7 @@
 //! Why a request is refused, in Engine.IO's words and numbers.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use actix_http::RequestHead;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderValue, ORIGIN};
+use log::Level;
 use serde::Serialize;
 
 use crate::messages::session::TransportRefusal;
@@ -34,6 +36,13 @@ pub(crate) enum Refusal {
     AddressFull,
     /// The memory for the request's body is not to be had. Clients try again.
     Spent,
+    /// The head of a handshake exceeds what is kept of it.
+    HeadTooLarge {
+        /// Its bytes.
+        bytes: usize,
+        /// How many there may be.
+        limit: usize,
+    },
 }
 
 impl Refusal {
@@ -50,6 +59,7 @@ impl Refusal {
         (4, "undecided"),
         (4, "address_full"),
         (4, "spent"),
+        (3, "head_too_large"),
     ];
 
     /// Its place in [`Refusal::KINDS`].
@@ -66,6 +76,7 @@ impl Refusal {
             Self::Undecided => 8,
             Self::AddressFull => 9,
             Self::Spent => 10,
+            Self::HeadTooLarge { .. } => 11,
         }
     }
 
@@ -87,6 +98,7 @@ impl Refusal {
             Self::Closing => "Server is closing",
             Self::AddressFull => "Too many sessions from this address",
             Self::Spent => "Server has no memory for the body now",
+            Self::HeadTooLarge { .. } => "Request head too large",
         }
     }
 
@@ -95,6 +107,7 @@ impl Refusal {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Undecided | Self::Full | Self::Closing | Self::Spent => StatusCode::SERVICE_UNAVAILABLE,
             Self::AddressFull => StatusCode::TOO_MANY_REQUESTS,
+            Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             _ => StatusCode::BAD_REQUEST,
         }
     }
@@ -107,14 +120,47 @@ impl Refusal {
         }
     }
 
-    /// The answer over HTTP: `{"code":…,"message":…}`.
-    pub(super) fn response(&self) -> HttpResponse {
+    /// The answer over HTTP: `{"code":…,"message":…}` as engine.io has it, and `detail` where there is more to say.
+    pub(super) fn response(&self, detail: Option<&str>) -> HttpResponse {
         #[derive(Serialize)]
         struct Body<'a> {
             code: u8,
             message: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            detail: Option<&'a str>,
         }
-        HttpResponse::build(self.status()).json(Body { code: self.code(), message: self.message() })
+        HttpResponse::build(self.status()).json(Body { code: self.code(), message: self.message(), detail })
+    }
+
+    /// What was wrong with a handshake, where the message does not say it.
+    pub(super) fn detail(&self, head: &RequestHead) -> Option<String> {
+        let given = |name: &str| {
+            let query = head.uri.query().unwrap_or("");
+            let value = form_urlencoded::parse(query.as_bytes()).find(|(known, _)| known == name);
+            value.map_or_else(|| format!("no {name}"), |(_, value)| format!("{name}={}", clipped(&value)))
+        };
+        match self {
+            Self::UnsupportedVersion => Some(format!(
+                "{}: this server speaks EIO=4, which Socket.IO clients from version 3 on do",
+                given("EIO")
+            )),
+            Self::UnknownTransport => Some(format!("{}: there are polling and websocket", given("transport"))),
+            Self::BadMethod => Some(format!("{}: a handshake is a GET", clipped(head.method.as_str()))),
+            Self::BadRequest if head.upgrade() => {
+                Some(format!("{}: the upgrade is no websocket handshake of version 13", given("transport")))
+            }
+            Self::BadRequest => Some(format!(
+                "{}: no upgrade to websocket was asked for, or a proxy has dropped the headers Upgrade and Connection",
+                given("transport")
+            )),
+            Self::HeadTooLarge { bytes, limit } => Some(format!("head of {bytes} bytes exceeds limit of {limit}")),
+            _ => None,
+        }
+    }
+
+    /// Whether the hub protects itself by it, and its operator may want to act.
+    fn is_protective(&self) -> bool {
+        matches!(self, Self::Undecided | Self::Full | Self::AddressFull)
     }
 }
 
@@ -136,34 +182,72 @@ impl From<TransportRefusal> for Refusal {
     }
 }
 
-/// Warns of refusals by which the hub protects itself, once a second at most: those who cause them could cause many.
-#[derive(Debug, Default)]
-pub(super) struct RefusalLog {
-    /// The second of the last warning.
-    last: AtomicU64,
+/// The beginning of what a peer has said, for a log or an answer.
+fn clipped(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(64) {
+        None => Cow::Borrowed(text),
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+    }
 }
 
+/// Logs refused handshakes, of each kind one a second at most: those who cause them could cause many.
+#[derive(Debug, Default)]
+pub(super) struct RefusalLog([Throttle; REFUSALS], Throttle);
+
 impl RefusalLog {
-    pub(super) fn warn(&self, refusal: &Refusal, address: Option<IpAddr>) {
-        if self.is_due(SystemTime::now()) {
-            let address = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
-            log::warn!("handshake refused reason=\"{}\" address={address}", refusal.message());
-        }
+    /// A handshake was refused.
+    pub(super) fn refused(&self, refusal: &Refusal, detail: Option<&str>, from: &Origin<'_>) {
+        let Some(skipped) = self.0[refusal.kind()].is_due(SystemTime::now()) else { return };
+        let level = if refusal.is_protective() { Level::Warn } else { Level::Info };
+        let (message, detail) = (refusal.message(), detail.unwrap_or(""));
+        log::log!(level, "handshake refused reason={message:?} detail={detail:?} {from} skipped={skipped}");
     }
 
-    /// Of a request that names an origin.
-    pub(super) fn warn_of_origin(&self, refusal: &Refusal, head: &RequestHead) {
-        if self.is_due(SystemTime::now()) {
-            let origin = head.headers.get(ORIGIN).map_or(&b""[..], HeaderValue::as_bytes);
-            let origin = String::from_utf8_lossy(origin);
-            let address = head.peer_addr.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
-            log::warn!("websocket refused reason=\"{}\" origin={origin:?} address={address}", refusal.message());
+    /// A client of Socket.IO asked for a path where there is none.
+    pub(super) fn wrong_path(&self, path: &str, from: &Origin<'_>) {
+        if let Some(skipped) = self.1.is_due(SystemTime::now()) {
+            log::info!("handshake refused reason=\"Not found\" path={:?} {from} skipped={skipped}", clipped(path));
         }
     }
+}
 
-    fn is_due(&self, now: SystemTime) -> bool {
+/// Whom a refused request came from.
+pub(super) struct Origin<'a> {
+    pub(super) address: Option<IpAddr>,
+    pub(super) origin: Option<&'a str>,
+}
+
+impl fmt::Display for Origin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => write!(f, "address={address}")?,
+            None => f.write_str("address=unknown")?,
+        }
+        match self.origin {
+            Some(origin) => write!(f, " origin={:?}", clipped(origin)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// One line a second. Shared by all workers.
+#[derive(Debug, Default)]
+struct Throttle {
+    /// The second of the last line.
+    last: AtomicU64,
+    /// Lines that were not written since.
+    skipped: AtomicU64,
+}
+
+impl Throttle {
+    /// Whether to write a line now; if so, how many were not written before it.
+    fn is_due(&self, now: SystemTime) -> Option<u64> {
         let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        self.last.swap(second, Ordering::Relaxed) != second
+        if self.last.swap(second, Ordering::Relaxed) == second {
+            self.skipped.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(self.skipped.swap(0, Ordering::Relaxed))
     }
 }
 
@@ -174,8 +258,8 @@ mod tests {
 
     #[test]
     fn refusals_are_logged_once_a_second() {
-        let log = RefusalLog::default();
-        let due = [1_000, 1_001, 1_999, 2_000, 2_500].map(|at| log.is_due(UNIX_EPOCH + Duration::from_millis(at)));
-        assert_eq!(due, [true, false, false, true, false]);
+        let throttle = Throttle::default();
+        let due = [1_000, 1_001, 1_999, 2_000, 2_500].map(|at| throttle.is_due(UNIX_EPOCH + Duration::from_millis(at)));
+        assert_eq!(due, [Some(0), None, None, Some(2), None]);
     }
 }

@@ -38,9 +38,9 @@ fn closing_answers_a_poll_that_waits_with_a_close_packet() {
     let client = hub.join(Transport::Polling);
     let target = client.polls();
     let (mut gets, _posts) = client.connections();
-    let head = gets.park(&target);
+    gets.park(&target);
     close(&hub);
-    assert_eq!(gets.body(&head), "1");
+    assert_eq!(gets.response().body, "1");
     assert_eq!(hub.io.sessions(), 0);
 }
 

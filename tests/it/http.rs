@@ -116,8 +116,10 @@ fn refusals_are_400_with_a_numeric_code_and_a_message() {
         ("POST", "EIO=3&transport=polling", 2, "Bad handshake method"),
     ] {
         let response = http.request(method, &format!("/socket.io/?{query}"), &[], b"");
-        let expected = format!(r#"{{"code":{code},"message":"{message}"}}"#);
-        assert_eq!(response.told(), (400, expected.as_str()), "{method} {query}");
+        // What engine.io says; of a handshake there may be a `detail` behind it.
+        let expected = format!(r#"{{"code":{code},"message":"{message}""#);
+        assert_eq!(response.head.status, 400, "{method} {query}");
+        assert!(response.body.starts_with(&expected), "{method} {query}: {}", response.body);
         assert_eq!(response.head.header("content-type"), Some("application/json"), "{method} {query}");
     }
     assert_eq!(hub.io.sessions(), 0, "a refused request opens no session");
@@ -179,14 +181,32 @@ fn clients_of_http_1_0_are_served() {
         let poll = format!("GET {target} HTTP/1.0\r\n\r\n");
         assert!(body(&asked_once(address, &poll)).starts_with(r#"40{"sid":"#));
 
-        // A poll that waits ends where its connection ends: this version knows no chunks.
+        // A poll that waits has a length as well: this version knows no chunks.
         for connection in ["", "Connection: keep-alive\r\n"] {
             let mut waits = Http::connect(address);
             waits.write(format!("GET {target} HTTP/1.0\r\n{connection}\r\n").as_bytes());
-            assert_eq!(waits.head().status, 200, "{connection}");
             assert_eq!(Http::connect(address).post(&target, r#"421["echo"]"#).told(), (200, "ok"));
-            assert_eq!(String::from_utf8(waits.rest()).unwrap(), "431[]", "{connection}");
+            assert_eq!(waits.response().told(), (200, "431[]"), "{connection}");
         }
+    }
+}
+
+/// python-socketio's AsyncClient (aiohttp) does not recover from a head whose body never comes.
+#[test]
+fn a_poll_that_waits_is_answered_with_head_and_body_together() {
+    let hub = Hub::plain();
+    for transport in [Transport::Polling, Transport::Pump] {
+        let address = if transport.is_hosted() { hub.host.address } else { hub.address };
+        let mut client = Client::open(address, Transport::Polling);
+        client.connect("");
+        let target = client.polls();
+        let (mut gets, mut posts) = client.connections();
+        // Nothing of an answer is there while it waits: `park` looks.
+        gets.park(&target);
+        assert_eq!(posts.post(&target, r#"421["echo"]"#).told(), (200, "ok"));
+        let head = gets.head();
+        assert_eq!(head.header("content-length"), Some("5"), "{head:?}");
+        assert_eq!(gets.body(&head), "431[]");
     }
 }
 
@@ -210,9 +230,8 @@ fn a_connection_may_be_for_one_request() {
 
     let mut waits = hub.http();
     waits.begin("GET", &target, &[("Connection", "close")], None);
-    let head = waits.head();
     assert_eq!(once("POST", &target, r#"421["echo"]"#), "ok");
-    assert_eq!(waits.body(&head), "431[]");
+    assert_eq!(waits.response().told(), (200, "431[]"));
     assert_eq!(waits.rest(), b"");
 }
 
@@ -282,10 +301,10 @@ fn a_second_get_is_refused_the_first_hears_a_close_and_the_session_ends() {
     let (hub, told) = hub();
     let (client, target) = joined(&hub);
     let (mut first, mut second) = client.connections();
-    let head = first.park(&target);
+    first.park(&target);
 
     assert_eq!(second.get(&target).head.status, 400);
-    assert_eq!(first.body(&head), "1");
+    assert_eq!(first.response().body, "1");
     assert_eq!(told.next(), "transport error");
     assert_eq!(first.get(&target).told(), (400, r#"{"code":1,"message":"Session ID unknown"}"#));
 }
@@ -295,12 +314,12 @@ fn a_second_post_is_refused_and_ends_the_session() {
     let (hub, told) = hub();
     let (client, target) = joined(&hub);
     let (mut gets, mut first) = client.connections();
-    let head = gets.park(&target);
+    gets.park(&target);
     first.begin("POST", &target, &[("Expect", "100-continue")], Some(4));
     assert_eq!(first.head().status, 100, "from here on the first POST is being read");
 
     assert_eq!(hub.http().post(&target, "3").head.status, 400);
-    assert_eq!(gets.body(&head), "1");
+    assert_eq!(gets.response().body, "1");
     assert_eq!(told.next(), "transport error");
     first.write(b"3\x1e3\x1e");
     assert_eq!(first.response().head.status, 400);
@@ -311,10 +330,10 @@ fn a_close_packet_frees_the_pending_poll_with_a_noop() {
     let (hub, told) = hub();
     let (client, target) = joined(&hub);
     let (mut gets, mut posts) = client.connections();
-    let head = gets.park(&target);
+    gets.park(&target);
 
     assert_eq!(posts.post(&target, "1").told(), (200, "ok"));
-    assert_eq!(gets.body(&head), "6");
+    assert_eq!(gets.response().body, "6");
     assert_eq!(told.next(), "transport close");
     assert_eq!(posts.post(&target, "3").told(), (400, r#"{"code":1,"message":"Session ID unknown"}"#));
 }
@@ -339,10 +358,10 @@ fn what_is_no_payload_is_a_parse_error_and_the_pending_poll_hears_a_close() {
     ] {
         let (client, target) = joined(&hub);
         let (mut gets, mut posts) = client.connections();
-        let head = gets.park(&target);
+        gets.park(&target);
         let response = posts.post(&target, body);
         assert!([200, 400].contains(&response.head.status), "{:?}: {response:?}", String::from_utf8_lossy(body));
-        assert_eq!(gets.body(&head), "1", "{:?}", String::from_utf8_lossy(body));
+        assert_eq!(gets.response().body, "1", "{:?}", String::from_utf8_lossy(body));
         assert_eq!(told.next(), "parse error", "{:?}", String::from_utf8_lossy(body));
     }
     hub.is_unharmed();

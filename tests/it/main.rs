@@ -9,6 +9,7 @@ mod closing;
 mod cors;
 mod door;
 mod embedding;
+mod handshakes;
 mod heartbeat;
 mod http;
 mod late;

@@ -239,11 +239,11 @@ fn a_poll_that_waits_is_freed_by_a_noop_once_the_candidate_has_probed() {
     let client = hub.join(Transport::Polling);
     let (target, upgrades) = (client.polls(), client.upgrades());
     let (mut gets, _posts) = client.connections();
-    let head = gets.park(&target);
+    gets.park(&target);
     let mut candidate = Websocket::open(hub.address, &upgrades);
     candidate.send("2probe");
     assert_eq!(candidate.text(), "3probe");
-    assert_eq!(gets.body(&head), "6");
+    assert_eq!(gets.response().body, "6");
 
     // A poll that comes between is freed as well, by the next noop.
     assert_eq!(gets.get(&target).told(), (200, "6"));
@@ -261,9 +261,9 @@ fn a_poll_that_still_waits_when_the_upgrade_completes_is_answered_with_a_noop() 
     let mut candidate = Websocket::open(hub.address, &upgrades);
     candidate.send("2probe");
     assert_eq!(candidate.text(), "3probe");
-    let head = gets.park(&target);
+    gets.begin("GET", &target, &[], None);
     candidate.send("5");
-    assert_eq!(gets.body(&head), "6");
+    assert_eq!(gets.response().body, "6");
     candidate.send(r#"421["echo"]"#);
     assert_eq!(candidate.text(), "431[]");
 }

@@ -19,13 +19,4 @@ pub(crate) enum DecodeError {
     /// What follows `b` in a payload is not standard, padded base64. Close the session.
     #[error("binary packet is not base64: {0}")]
     Base64(#[source] base64::DecodeError),
-
-    /// More packets in one payload than this server takes. None of them has been decoded; close the session.
-    #[error("payload of {count} packets exceeds limit of {limit}")]
-    TooManyPackets {
-        /// Packets in the payload.
-        count: usize,
-        /// Packets allowed.
-        limit: usize,
-    },
 }

@@ -212,14 +212,14 @@ pub(super) const KEYS: &[Key] = keys! {
 
     SIZES max_payload = max_payload, Form::Bytes { least: 1_000, most: 100_000_000 },
         "Largest message that a client may send, and largest answer to a poll.";
-    SIZES payload_packets_max = limits.payload_packets_max, count("packets"),
-        "Packets in one request of a polling client.";
+    SIZES packets_per_turn = limits.packets_per_turn, count("packets"),
+        "Packets of one client that are taken in one turn, before others have theirs.";
     SIZES fragments_max = limits.fragments_max, count("fragments"),
         "Fragments of one websocket message.";
     SIZES auth_bytes_max = limits.auth_bytes_max, bytes(0),
         "Largest credentials that a client may send when it joins a namespace.";
     SIZES handshake_bytes_max = limits.handshake_bytes_max, bytes(0),
-        "Size of a connection's query and headers that is kept for the application.";
+        "Bytes of a handshake's request line and headers, which are kept for the application; a longer head is refused with 431.";
 
     PRESSURE memory_max = limits.memory_bytes_max, bytes(0),
         "Memory that all clients together may take; the budgets follow from it. 0 is half of what this process may have: of the machine, of its cgroup or of its address space.";

@@ -49,9 +49,14 @@ pub(super) fn close_frame(found: Option<Box<Found>>, goodbye: Goodbye) -> Encode
 pub(super) struct Inbound {
     frames: FrameReader,
     /// What comes after the packets already told. Boxed, since it is rare.
-    queued: Option<Box<Incoming>>,
+    queued: Option<Box<Queued>>,
     /// A close frame came, or something wrong: what follows is forgotten until the peer has closed its side.
     deaf: bool,
+}
+
+struct Queued {
+    packets: std::vec::IntoIter<Packet>,
+    last: Option<Incoming>,
 }
 
 impl Inbound {
@@ -59,9 +64,20 @@ impl Inbound {
         Self { frames, queued: None, deaf: false }
     }
 
+    /// Whether packets are still to be told: the next slice, before which other work of the thread should have its turn.
+    pub(super) fn has_packets(&self) -> bool {
+        self.queued.as_ref().is_some_and(|queued| queued.packets.len() > 0)
+    }
+
     /// What is still to be told of the bytes taken before. Ask until there is nothing, then bring the next.
     pub(super) fn queued(&mut self) -> Option<Incoming> {
-        self.queued.take().map(|queued| *queued)
+        let queued = self.queued.as_mut()?;
+        let slice: Vec<_> = queued.packets.by_ref().take(self.frames.bounds.packets_per_turn).collect();
+        let last = if slice.is_empty() { queued.last.take() } else { None };
+        if queued.packets.len() == 0 && queued.last.is_none() {
+            self.queued = None;
+        }
+        if slice.is_empty() { last } else { Some(Incoming::Packets(slice)) }
     }
 
     /// The first thing to tell of a chunk of bytes. Where that is the end, the verdict says so.
@@ -81,8 +97,16 @@ impl Inbound {
             verdict.set(Some(Box::new(Found { code, why })));
             incoming
         });
-        self.queued = end.or_else(|| decoded.pong.map(Incoming::Control)).map(Box::new);
-        if decoded.packets.is_empty() { self.queued() } else { Some(Incoming::Packets(decoded.packets)) }
+        let last = end.or_else(|| decoded.pong.map(Incoming::Control));
+        if decoded.packets.is_empty() {
+            return last;
+        }
+        if decoded.packets.len() > self.frames.bounds.packets_per_turn {
+            self.queued = Some(Box::new(Queued { packets: decoded.packets.into_iter(), last }));
+            return self.queued();
+        }
+        self.queued = last.map(|last| Box::new(Queued { packets: Vec::new().into_iter(), last: Some(last) }));
+        Some(Incoming::Packets(decoded.packets))
     }
 
     /// Gives the end of a connection whose message has begun and takes too long. To be asked when nothing is there to be read.
@@ -157,6 +181,7 @@ pub(crate) struct MessageBounds {
     message_bytes_max: usize,
     fragments_max: usize,
     message_timeout: Duration,
+    packets_per_turn: usize,
     /// Charged for incomplete messages.
     budget: Arc<Budget>,
 }
@@ -167,6 +192,7 @@ impl MessageBounds {
             message_bytes_max: limits.payload_bytes_max,
             fragments_max: limits.fragments_max,
             message_timeout: limits.message_timeout,
+            packets_per_turn: limits.packets_per_turn.max(1),
             budget,
         }
     }

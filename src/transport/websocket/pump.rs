@@ -45,8 +45,7 @@ const CHUNKS_WAITING: usize = 1;
 /// Answers an upgrade request inside a host application.
 pub(crate) async fn handle(endpoint: Endpoint, request: HttpRequest, payload: Payload) -> HttpResponse {
     accept(&endpoint, &request, payload).await.unwrap_or_else(|refusal| {
-        endpoint.refused(&refusal);
-        log::debug!("upgrade refused refusal={refusal:?}");
+        endpoint.refused(&refusal, request.head());
         // As engine.io does: the message is the body, and the connection is closed.
         let mut response = HttpResponse::build(refusal.upgrade_status());
         response.force_close().content_type(ContentType::html()).body(refusal.message().to_owned())
@@ -93,7 +92,8 @@ fn channels(
     let (to_session, chunks) = mpsc::channel(CHUNKS_WAITING);
     let frames = FrameReader::new(BytesMut::new(), bounds);
     let reading = to_session.downgrade();
-    let handover = PumpHandover { to_pump, room: room.clone(), bytes_max, reading, chunks, frames, base64 };
+    let handover =
+        PumpHandover { to_pump, room: room.clone(), bytes_max, reading, chunks, frames, base64 };
     (Outgoing { packets, room, gave: false }, handover, to_session)
 }
 
@@ -231,6 +231,7 @@ impl Handover for PumpHandover {
             chunks: self.chunks,
             waiting: None,
             ended: false,
+            yielded: false,
         };
         let sink = PumpSink {
             shared,
@@ -346,6 +347,8 @@ struct PumpReader {
     /// Waits for room, on the sink's behalf.
     waiting: Option<Waiting>,
     ended: bool,
+    /// Whether other work had its turn since the last slice of packets.
+    yielded: bool,
 }
 
 impl PumpReader {
@@ -370,12 +373,19 @@ impl Stream for PumpReader {
         if this.ended || this.shared.room.is_closed() {
             return Poll::Ready(None);
         }
-        if let Some(queued) = this.inbound.queued() {
-            return Poll::Ready(Some(queued));
-        }
         this.shared.reader_waker.borrow_mut().get_or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());
         if let Poll::Ready(writable) = this.poll_writable(cx) {
             return Poll::Ready(Some(writable));
+        }
+        if !this.shared.paused.get() {
+            if this.inbound.has_packets() && !std::mem::replace(&mut this.yielded, true) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            this.yielded = false;
+            if let Some(queued) = this.inbound.queued() {
+                return Poll::Ready(Some(queued));
+            }
         }
         while !this.shared.paused.get() {
             let Poll::Ready(chunk) = this.chunks.poll_recv(cx) else {

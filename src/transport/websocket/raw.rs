@@ -48,13 +48,13 @@ pub(crate) async fn on_upgrade(
     let limits = &endpoint.services.core.limits;
     let requested = request.path();
     if requested.strip_suffix('/').unwrap_or(requested) != path {
+        endpoint.not_found(request.head());
         return refuse(framed, StatusCode::NOT_FOUND, "Not found", limits).await;
     }
     let (admitted, response) = match accept(&endpoint, &request).await {
         Ok(accepted) => accepted,
         Err(refusal) => {
-            endpoint.refused(&refusal);
-            log::debug!("upgrade refused refusal={refusal:?}");
+            endpoint.refused(&refusal, request.head());
             return refuse(framed, refusal.upgrade_status(), refusal.message(), limits).await;
         }
     };
@@ -192,7 +192,8 @@ impl Handover for RawHandover {
         });
         let frames = FrameReader::new(self.read_already, self.bounds);
         let inbound = Inbound::new(frames);
-        let reader = RawReader { shared: shared.clone(), inbound, begun: false, ended: false, reads: 0 };
+        let reader =
+            RawReader { shared: shared.clone(), inbound, begun: false, ended: false, yielded: false, reads: 0 };
         let (sink, incoming) = (Box::new(RawSink { shared, base64: self.base64 }), Box::pin(reader));
         Ok(Connection { sink, incoming, answer: self.answer })
     }
@@ -299,6 +300,8 @@ struct RawReader {
     /// Whether the bytes that came with the handshake were looked at.
     begun: bool,
     ended: bool,
+    /// Whether other work had its turn since the last slice of packets.
+    yielded: bool,
     /// Reads since other work of the thread had its turn.
     reads: u8,
 }
@@ -347,9 +350,6 @@ impl Stream for RawReader {
         if this.ended || this.shared.aborted.get() {
             return Poll::Ready(None);
         }
-        if let Some(queued) = this.inbound.queued() {
-            return Poll::Ready(Some(queued));
-        }
         this.shared.reader_waker.borrow_mut().get_or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());
         if let Poll::Ready(writable) = this.poll_writable(cx) {
             return Poll::Ready(writable);
@@ -357,6 +357,14 @@ impl Stream for RawReader {
         if this.shared.paused.get() {
             this.inbound.pause();
             return Poll::Pending;
+        }
+        if this.inbound.has_packets() && !std::mem::replace(&mut this.yielded, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        this.yielded = false;
+        if let Some(queued) = this.inbound.queued() {
+            return Poll::Ready(Some(queued));
         }
         if !std::mem::replace(&mut this.begun, true)
             && let Some(incoming) = this.inbound.take(&[], &this.shared.verdict)

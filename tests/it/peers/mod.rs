@@ -28,6 +28,7 @@
 //! | logs filled by a flood; peers put out that no log names | `logged::…` |
 
 mod aborted;
+mod batches;
 mod bodies;
 mod closes;
 mod floods;

@@ -56,7 +56,9 @@ fn a_packet_for_a_namespace_that_is_not_connected_is_dropped() {
     // Whether the namespace exists or not; the last ones with their attachments.
     let cases = [r#"42/other,["hi"]"#, r#"42/nope,1["hi"]"#, "43/other,1[]", "41/other,", "41/nope,"];
     let mut cases: Vec<_> = cases.map(|packet| vec![text(packet)]).into();
-    for header in [r#"451-/other,["hi",{"_placeholder":true,"num":0}]"#, r#"461-/other,1[{"_placeholder":true,"num":0}]"#] {
+    for header in
+        [r#"451-/other,["hi",{"_placeholder":true,"num":0}]"#, r#"461-/other,1[{"_placeholder":true,"num":0}]"#]
+    {
         cases.push(vec![text(header), binary()]);
     }
     are_dropped(&hub, &cases);
@@ -117,7 +119,10 @@ fn a_packet_for_a_namespace_that_was_refused_is_dropped() {
 #[test]
 fn a_connect_error_from_a_client_is_dropped() {
     let (hub, _told) = hub();
-    are_dropped(&hub, &[r#"44{"message":"no"}"#, r#"44/other,{"message":"no"}"#, r#"44"no""#].map(|packet| vec![text(packet)]));
+    are_dropped(
+        &hub,
+        &[r#"44{"message":"no"}"#, r#"44/other,{"message":"no"}"#, r#"44"no""#].map(|packet| vec![text(packet)]),
+    );
 }
 
 #[test]
@@ -125,7 +130,8 @@ fn an_event_with_an_illegal_name_is_dropped() {
     let (hub, _told) = hub();
     let reserved = ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
     let mut cases: Vec<_> = reserved.iter().map(|name| vec![text(&format!("421[\"{name}\",1]"))]).collect();
-    let nameless = ["42", "42[]", "42[{}]", "42[[\"a\"]]", "42[null]", "42[true]", "42[\"\\u0063onnect\"]", "42[1e999]"];
+    let nameless =
+        ["42", "42[]", "42[{}]", "42[[\"a\"]]", "42[null]", "42[true]", "42[\"\\u0063onnect\"]", "42[1e999]"];
     cases.extend(nameless.map(|packet| vec![text(packet)]));
     cases.push(vec![text(r#"452-["connect",{"_placeholder":true,"num":0}]"#), binary(), binary()]);
     are_dropped(&hub, &cases);

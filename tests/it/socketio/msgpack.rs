@@ -288,7 +288,10 @@ fn a_msgpack_packet_that_is_not_accepted_is_dropped_or_refused_alone() {
             send(&mut client, packet);
             let reply = recv(&mut client);
             assert!(reply.windows(namespace.len()).any(|window| window == namespace), "{reply:x?}");
-            assert!(reply.windows(9).any(|window| window == b"\xa7message\xa1" || window[..8] == b"\xa7message"[..]), "{reply:x?}");
+            assert!(
+                reply.windows(9).any(|window| window == b"\xa7message\xa1" || window[..8] == b"\xa7message"[..]),
+                "{reply:x?}"
+            );
         }
         send(&mut client, b"\x82\xa4type\x01\xa3nsp\xa1/");
         told.expect("client namespace disconnect", transport);

@@ -1,0 +1,164 @@
+//! What a handshake says, as the application reads it: whole, or refused with the reason.
+
+use stentor::Server;
+
+use crate::support::{Client, Http, Hub, Process, Tell, Told, Transport, Websocket, report};
+
+const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
+const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
+
+/// Chrome's usual ones.
+const CHROME: [(&str, &str); 12] = [
+    ("Accept", "*/*"),
+    ("Accept-Encoding", "gzip, deflate, br, zstd"),
+    ("Accept-Language", "de-DE,de;q=0.9,en-US;q=0.8,en;q=0.7"),
+    ("Cache-Control", "no-cache"),
+    ("Origin", "https://app.example.org"),
+    ("Pragma", "no-cache"),
+    ("Referer", "https://app.example.org/rooms/42"),
+    ("Sec-Ch-Ua", "\"Chromium\";v=\"142\", \"Google Chrome\";v=\"142\", \"Not_A Brand\";v=\"99\""),
+    ("Sec-Ch-Ua-Mobile", "?0"),
+    ("Sec-Ch-Ua-Platform", "\"Linux\""),
+    (
+        "User-Agent",
+        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36",
+    ),
+    ("X-Forwarded-For", "203.0.113.7"),
+];
+
+/// A hub that tells these headers of each client, as text and as bytes.
+fn hub(names: &'static [&'static str]) -> (Hub, Told) {
+    let (tell, told) = report();
+    (Hub::start(|builder| builder, |io| tells(io, &tell, names)), told)
+}
+
+fn tells(io: &Server, tell: &Tell, names: &'static [&'static str]) {
+    let tell = tell.clone();
+    io.of("/").on_connection(move |socket| {
+        for name in names {
+            let handshake = socket.handshake();
+            let bytes = handshake.header_bytes(name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+            tell.say(format!("{name}: {:?} {bytes:?}", handshake.header(name)));
+        }
+        async { Ok(()) }
+    });
+}
+
+/// Opens a session with these headers over both transports of both ports, and joins `/`.
+fn with_headers(hub: &Hub, headers: &[(&str, &str)], mut joined: impl FnMut()) {
+    for address in [hub.address, hub.host.address] {
+        let response = Http::connect(address).request("GET", POLLING, headers, b"");
+        let sid = response.body.split('"').nth(3).expect("a sid");
+        Http::connect(address).post(&format!("{POLLING}&sid={sid}"), "40");
+        joined();
+        let mut websocket = Websocket::ask(Http::connect(address), WEBSOCKET, headers).expect("an upgrade");
+        websocket.send("40");
+        joined();
+    }
+}
+
+#[test]
+fn headers_that_authenticate_are_always_kept_whole() {
+    let (hub, told) = hub(&["cookie", "authorization", "origin", "x-forwarded-for", "user-agent"]);
+    let cookie = format!("session={}", "c".repeat(439));
+    let authorization = format!("Bearer {}", "t".repeat(250));
+    let headers = [&CHROME[..], &[("Cookie", &*cookie), ("Authorization", &*authorization)]].concat();
+    let said = |name: &str, value: &str| format!("{name}: {:?} {:?}", Some(value), Some(value));
+    for _ in 0..10 {
+        with_headers(&hub, &headers, || {
+            assert_eq!(told.next(), said("cookie", &cookie));
+            assert_eq!(told.next(), said("authorization", &authorization));
+            assert_eq!(told.next(), said("origin", CHROME[4].1));
+            assert_eq!(told.next(), said("x-forwarded-for", CHROME[11].1));
+            assert_eq!(told.next(), said("user-agent", CHROME[10].1));
+        });
+    }
+}
+
+#[test]
+fn a_header_with_bytes_beyond_ascii_is_kept_as_bytes_and_as_latin_1() {
+    let (hub, told) = hub(&["cookie"]);
+    with_headers(&hub, &[("Cookie", "name=José; session=good")], || {
+        let text = "name=Jos\u{c3}\u{a9}; session=good";
+        assert_eq!(told.next(), format!("cookie: {:?} {:?}", Some(text), Some("name=José; session=good")));
+    });
+}
+
+#[test]
+fn a_long_head_is_kept_and_a_longer_one_is_refused_with_431() {
+    let (hub, told) = hub(&["cookie"]);
+    let long = "c".repeat(15_000);
+    with_headers(&hub, &[("Cookie", &long)], || {
+        assert_eq!(told.next(), format!("cookie: {:?} {:?}", Some(&long), Some(&long)));
+    });
+    let longer = "c".repeat(16_384);
+    for address in [hub.address, hub.host.address] {
+        let in_header = Http::connect(address).request("GET", POLLING, &[("Cookie", &longer)], b"");
+        let in_query = Http::connect(address).get(&format!("{POLLING}&token={longer}"));
+        for refused in [in_header, in_query] {
+            assert_eq!(refused.head.status, 431);
+            let expected = r#"{"code":3,"message":"Request head too large","detail":"head of 16"#;
+            assert!(refused.body.starts_with(expected), "{}", refused.body);
+            assert!(refused.body.ends_with(r#"bytes exceeds limit of 16384"}"#), "{}", refused.body);
+        }
+        let refused = Websocket::ask(Http::connect(address), WEBSOCKET, &[("Cookie", &longer)]).unwrap_err();
+        let refused = String::from_utf8(refused).unwrap();
+        assert!(refused.starts_with("HTTP/1.1 431 "), "{refused}");
+        assert!(refused.ends_with("Request head too large"), "{refused}");
+    }
+    // A session that is there is not refused for the head of a later request.
+    let client = Client::open(hub.address, Transport::Polling);
+    let target = client.polls();
+    let response = hub.http().request("POST", &target, &[("Cookie", &longer)], b"40");
+    assert_eq!(response.told(), (200, "ok"));
+}
+
+#[test]
+fn a_refused_handshake_says_what_was_wrong() {
+    let hub = Hub::plain();
+    for address in [hub.address, hub.host.address] {
+        for (method, query, detail) in [
+            (
+                "GET",
+                "EIO=3&transport=polling",
+                "EIO=3: this server speaks EIO=4, which Socket.IO clients from version 3 on do",
+            ),
+            (
+                "GET",
+                "transport=polling",
+                "no EIO: this server speaks EIO=4, which Socket.IO clients from version 3 on do",
+            ),
+            ("GET", "EIO=4&transport=pigeon", "transport=pigeon: there are polling and websocket"),
+            ("POST", "EIO=4&transport=polling", "POST: a handshake is a GET"),
+            (
+                "GET",
+                "EIO=4&transport=websocket",
+                "transport=websocket: no upgrade to websocket was asked for, or a proxy has dropped the headers Upgrade and \
+                 Connection",
+            ),
+        ] {
+            let response = Http::connect(address).request(method, &format!("/socket.io/?{query}"), &[], b"");
+            let expected = format!(r#","detail":"{detail}"}}"#);
+            assert!(response.body.ends_with(&expected), "{query}: {}", response.body);
+        }
+    }
+}
+
+#[test]
+fn refused_handshakes_are_logged_at_info_and_not_one_by_one() {
+    let process = Process::start(&["--log-level", "info"]);
+    for attempt in 0..50 {
+        let get = |target: &str| process.http().request("GET", target, &[("Origin", "https://a.example")], b"");
+        assert_eq!(get("/socket.io/?EIO=3&transport=polling").head.status, 400, "{attempt}");
+        assert_eq!(get("/other.io/?EIO=4&transport=polling").head.status, 404, "{attempt}");
+        assert_eq!(get("/socket.io/?EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAAAAAA").head.status, 400, "{attempt}");
+    }
+    let log = process.stop();
+    let lines = |words: &str| log.lines().filter(|line| line.contains(words)).count();
+    let version = lines(r#"handshake refused reason="Unsupported protocol version" detail="EIO=3:"#);
+    assert!((1..50).contains(&version), "{log}");
+    let path =
+        lines(r#"handshake refused reason="Not found" path="/other.io/" address=127.0.0.1 origin="https://a.example""#);
+    assert!((1..50).contains(&path), "{log}");
+    assert_eq!(lines("Session ID unknown"), 0, "{log}");
+}

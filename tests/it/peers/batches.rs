@@ -1,0 +1,99 @@
+//! Many small packets together, as a client sends what it buffered while it was offline: all are taken, in slices, so that the
+//! others of the worker are served meanwhile. What bounds them is their bytes, which clients are told.
+
+use std::sync::Arc;
+
+use stentor::Event;
+use tokio::sync::Semaphore;
+
+use crate::support::{Hub, Packet, Transport, eventually, on_every_transport, report};
+
+/// As many echoes as fit into a POST of 1 000 000 bytes.
+const MANY: usize = 60_000;
+
+fn echo(number: usize) -> String {
+    format!(r#"42{number}["echo"]"#)
+}
+
+#[test]
+fn a_post_of_sixty_thousand_packets_is_taken_in_slices() {
+    let hub = Hub::plain();
+    let mut other = hub.join(Transport::Websocket);
+    let client = hub.join(Transport::Polling);
+    let target = client.polls();
+    let (mut gets, mut posts) = client.connections();
+    gets.park(&target);
+    let body = (0..MANY).map(echo).collect::<Vec<_>>().join("\x1e");
+    posts.begin("POST", &target, &[("Content-Type", "text/plain;charset=UTF-8")], Some(body.len()));
+    posts.write(body.as_bytes());
+    let (mut heard, mut batches) = (0, 0);
+    while heard < MANY {
+        let batch = if batches == 0 { gets.response() } else { gets.get(&target) };
+        for packet in batch.body.split('\x1e').filter(|packet| !["2", "6"].contains(packet)) {
+            assert_eq!(packet, format!("43{heard}[]"));
+            heard += 1;
+        }
+        batches += 1;
+        other.echoes();
+    }
+    // Taken in one turn, all of it would have been in the first batch.
+    assert!(batches > 1, "all acks came at once");
+    assert_eq!(posts.response().told(), (200, "ok"));
+}
+
+#[test]
+fn sixty_thousand_packets_in_one_write_are_all_taken_in_order() {
+    let hub = Hub::plain();
+    for transport in Transport::WEBSOCKETS {
+        let mut client = hub.join(transport);
+        client.send_all(&(0..MANY).map(|number| Packet::Text(echo(number))).collect::<Vec<_>>());
+        for number in 0..MANY {
+            client.expect(&format!("43{number}[]"));
+        }
+        client.echoes();
+    }
+}
+
+#[test]
+fn packets_sent_together_wait_while_handlers_hang_and_none_is_lost() {
+    const EVENTS: usize = 2_000;
+    let (tell, told) = report();
+    let gate = Arc::new(Semaphore::new(0));
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            let gate = gate.clone();
+            io.of("/").on("wait", move |_, event: Event<usize>| {
+                let (gate, tell) = (gate.clone(), tell.clone());
+                async move {
+                    tell.say("begun");
+                    gate.acquire().await.expect("open").forget();
+                    event.ack.send(event.data)?;
+                    Ok(())
+                }
+            });
+        },
+    );
+    on_every_transport(|transport| {
+        let client = hub.join(transport);
+        let events: Vec<_> = (0..EVENTS).map(|n| Packet::Text(format!(r#"42{n}["wait",{n}]"#))).collect();
+        let sender = std::thread::spawn(move || {
+            let mut client = client;
+            client.send_all(&events);
+            client
+        });
+        let limit = stentor::Limits::default().handlers_pending_max;
+        assert_eq!(told.take(limit).len(), limit);
+        gate.add_permits(EVENTS);
+        let mut client = sender.join().unwrap();
+        let mut answered: Vec<String> = (0..EVENTS).map(|_| client.recv_text()).collect();
+        let mut expected: Vec<String> = (0..EVENTS).map(|n| format!("43{n}[{n}]")).collect();
+        answered.sort();
+        expected.sort();
+        assert!(answered == expected, "{transport:?}: {} of {EVENTS}", answered.len());
+        told.take(EVENTS - limit);
+        eventually("every permit is used", || gate.available_permits() == 0);
+        client.send("1");
+    });
+    hub.is_unharmed();
+}
