@@ -193,7 +193,7 @@ fn app(
         config.service(web::resource(paths.to_vec()).route(web::to(handler)));
         config.default_service(web::to(move |request: HttpRequest| {
             endpoint.not_found(request.head());
-            async { HttpResponse::NotFound() }
+            async { HttpResponse::NotFound().finish() }
         }));
         for configure in &configure {
             configure(config);
