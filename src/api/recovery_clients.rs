@@ -125,9 +125,9 @@ mod tests {
 
     fn handshake(&(_, agent, origin, extensions): &Sent) -> Handshake {
         let headers = [("user-agent", agent), ("origin", origin), ("sec-websocket-extensions", extensions)];
-        let headers = headers.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let headers = headers.into_iter().filter_map(|(name, value)| Some((name, value?.as_bytes())));
         let arrival = Arrival { at: SystemTime::UNIX_EPOCH, address: None, secure: false };
-        Handshake::new("/socket.io/?EIO=4", headers, arrival, 4_096)
+        Handshake::new("/socket.io/?EIO=4", headers, arrival)
     }
 
     #[test]

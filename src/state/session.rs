@@ -126,6 +126,16 @@ enum Awaiting {
     Dropped(usize),
 }
 
+impl Awaiting {
+    /// Bytes of attachments that are kept.
+    fn received_bytes(&self) -> usize {
+        match self {
+            Self::Packet(partial) => partial.received_bytes(),
+            Self::Dropped(_) => 0,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Presence {
     namespace: NamespacePath,

@@ -92,8 +92,7 @@ fn channels(
     let (to_session, chunks) = mpsc::channel(CHUNKS_WAITING);
     let frames = FrameReader::new(BytesMut::new(), bounds);
     let reading = to_session.downgrade();
-    let handover =
-        PumpHandover { to_pump, room: room.clone(), bytes_max, reading, chunks, frames, base64 };
+    let handover = PumpHandover { to_pump, room: room.clone(), bytes_max, reading, chunks, frames, base64 };
     (Outgoing { packets, room, gave: false }, handover, to_session)
 }
 

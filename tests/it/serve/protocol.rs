@@ -46,6 +46,7 @@ fn an_upgrade_to_another_protocol_is_ignored_and_the_end_announced() {
         assert!(polled.head.status == 200 && polled.body.starts_with("40{"), "{polled:?}");
         let mut http = Http::connect(address);
         http.begin("GET", &target, &H2C, None);
+        assert_eq!(Http::connect(address).post(&target, "40").told(), (200, "ok"));
         assert_eq!(http.head().header("connection"), Some("close"));
     }
     let health = hub.http().request("GET", "/healthz", &H2C, b"");

@@ -272,10 +272,21 @@ fn a_second_connect_during_middleware_is_the_one_that_is_answered() {
 
 #[test]
 fn a_second_connect_that_resumes_goes_on_with_the_session_of_the_first() {
-    let hub = Hub::start(|builder| builder.recovery(Recovery::memory()), |_| {});
+    let hub = Hub::start(
+        |builder| builder.recovery(Recovery::memory()),
+        |io| {
+            // A socket in no room has nothing to resume.
+            io.of("/").on_connection(|socket| async move {
+                socket.join("lobby").await?;
+                Ok(())
+            });
+        },
+    );
     on_every_transport(|transport| {
         let mut before = hub.open(transport);
         let old = before.connect("");
+        // Answered when the connection handler has returned.
+        before.echoes();
         before.send("1");
         let mut after = hub.open(transport);
         let connect = Packet::Text(format!("40{}", json!({ "pid": old["pid"] })));
