@@ -98,6 +98,7 @@ impl Endpoint {
         Origin {
             address: head.peer_addr.map(|peer| self.door.proxies.client(peer.ip(), &head.headers).address),
             origin: head.headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok()),
+            is_upgrade: head.upgrade(),
         }
     }
 

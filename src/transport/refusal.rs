@@ -200,7 +200,8 @@ impl RefusalLog {
         let Some(skipped) = self.0[refusal.kind()].is_due(SystemTime::now()) else { return };
         let level = if refusal.is_protective() { Level::Warn } else { Level::Info };
         let (message, detail) = (refusal.message(), detail.unwrap_or(""));
-        log::log!(level, "handshake refused reason={message:?} detail={detail:?} {from} skipped={skipped}");
+        let what = if from.is_upgrade { "websocket" } else { "handshake" };
+        log::log!(level, "{what} refused reason={message:?} detail={detail:?} {from} skipped={skipped}");
     }
 
     /// A client of Socket.IO asked for a path where there is none.
@@ -215,6 +216,7 @@ impl RefusalLog {
 pub(super) struct Origin<'a> {
     pub(super) address: Option<IpAddr>,
     pub(super) origin: Option<&'a str>,
+    pub(super) is_upgrade: bool,
 }
 
 impl fmt::Display for Origin<'_> {
