@@ -27,12 +27,8 @@ export async function openLine(hub) {
     far.on("error", () => near.destroy());
     far.on("close", () => (near.destroy(), pairs.delete(pair)));
     near.on("close", () => pair.lost || far.destroy());
-    // A hub begins its answer to a poll that waits, in chunks, at once, and ends it with an empty chunk.
-    near.on("data", (data) => ([pair.asked, pair.polls] = [/^GET .*polling.*sid=/.test(data), false]));
-    far.on("data", (data) => {
-      const ended = data.subarray(-5).toString() === "0\r\n\r\n";
-      pair.polls = pair.asked && !ended && (pair.polls || data.includes("transfer-encoding: chunked"));
-    });
+    near.on("data", (data) => (pair.polls = /^GET .*polling.*sid=/.test(data)));
+    far.on("data", () => (pair.polls = false));
     near.pipe(far).pipe(near);
   });
   server.listen(0, "127.0.0.1");
@@ -41,9 +37,10 @@ export async function openLine(hub) {
   const line = {
     url: `http://127.0.0.1:${server.address().port}`,
 
-    /** Resolves once a hub has a poll that waits. */
+    /** Resolves once a poll waits: it was sent on to the server, and no answer to it has come. */
     polled() {
-      return eventually("poll", async () => [...pairs].some(({ polls, lost }) => polls && !lost), (polls) => polls);
+      const waits = ({ polls, lost, far }) => polls && !lost && !far.connecting && far.writableLength === 0;
+      return eventually("poll", async () => [...pairs].some(waits), (polls) => polls);
     },
 
     /** Both sides see the end, and no client comes through until `restore`. */
