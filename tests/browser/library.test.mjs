@@ -52,10 +52,17 @@ describe("the client library in a page", () => {
     return hub;
   };
 
-  test("a page of another origin does not", async () => {
+  test("a page of an origin that is not allowed cannot import it", async () => {
     const hub = await start([]);
     const page = await openElsewhere(hub);
     assert.match(await page.evaluate(() => globalThis.library), /Failed to fetch/);
+  });
+
+  test("a page of an allowed origin imports it", async () => {
+    const hub = await start(["--cors-origins", "*"]);
+    const page = await openElsewhere(hub);
+    assert.equal(await page.evaluate(() => globalThis.library), "imported");
+    await page.waitForFunction(() => globalThis.connects === 1);
   });
 
   for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]]) {
