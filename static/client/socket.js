@@ -4,8 +4,10 @@
  * Events of its own, beside those of the application: "connect", "connect_error" (error), "disconnect" (reason, details).
  */
 
+import { Acks } from "./acks.js";
 import { call, Emitter, subscribe } from "./emitter.js";
 import { PacketType, RESERVED_EVENTS } from "./parsers/socketio.js";
+import { RetryQueue } from "./retries.js";
 
 /** @typedef {import("./emitter.js").Listener} Listener */
 
@@ -17,11 +19,6 @@ import { PacketType, RESERVED_EVENTS } from "./parsers/socketio.js";
  */
 
 /** @typedef {{ volatile?: boolean, timeout?: number, compress?: boolean, fromQueue?: boolean }} Flags */
-
-/**
- * Called with an error first when `withError` is set, and then also when the ack cannot come any more.
- * @typedef {Listener & { withError?: boolean }} Ack
- */
 
 export class Socket extends Emitter {
   /** @type {string | undefined} */
@@ -38,13 +35,10 @@ export class Socket extends Emitter {
   /** @type {string | undefined} the last event that we heard, for the same */
   _lastOffset;
 
-  /** @type {Map<number, Ack>} */
-  #acks = new Map();
-  #ids = 0;
+  #acks = new Acks(this);
+  #queue = new RetryQueue(this, (args, flags) => this.#emit(args, flags));
   /** @type {Flags} of the next emit */
   #flags = {};
-  /** @type {{ tryCount: number, pending: boolean, args: any[], flags: Flags }[]} with `retries`: sent one by one */
-  #queue = [];
   /** @type {Listener[]} */
   #anyListeners = [];
   /** @type {Listener[]} */
@@ -125,7 +119,7 @@ export class Socket extends Emitter {
     if (RESERVED_EVENTS.has(event)) throw new Error(`"${event}" is a reserved event name`);
     const flags = this.#flags;
     this.#flags = {};
-    if (this.opts.retries && !flags.fromQueue && !flags.volatile) this.#enqueue([event, ...args], flags);
+    if (this.opts.retries && !flags.fromQueue && !flags.volatile) this.#queue.push([event, ...args], flags);
     else this.#emit([event, ...args], flags);
     return this;
   }
@@ -214,10 +208,7 @@ export class Socket extends Emitter {
   #emit(data, flags) {
     /** @type {any} */
     const packet = { type: PacketType.EVENT, data, options: { compress: flags.compress !== false } };
-    if (typeof data.at(-1) === "function") {
-      packet.id = this.#ids++;
-      this.#expect(packet.id, data.pop(), flags.timeout ?? this.opts.ackTimeout);
-    }
+    if (typeof data.at(-1) === "function") packet.id = this.#acks.add(data.pop(), flags.timeout ?? this.opts.ackTimeout);
     if (flags.volatile && !this.io.engine?.transport?.writable) return;
     if (this.#isWritable) this.#sendEvent(packet);
     // What the queue holds it sends again itself.
@@ -228,71 +219,6 @@ export class Socket extends Emitter {
   get #isWritable() {
     const { engine } = this.io;
     return this.connected && engine?.readyState === "open" && !engine._hasPingExpired();
-  }
-
-  /**
-   * @param {number} id
-   * @param {Ack} ack
-   * @param {number} [timeout]
-   */
-  #expect(id, ack, timeout) {
-    if (timeout === undefined) {
-      this.#acks.set(id, ack);
-      return;
-    }
-    const timer = setTimeout(() => {
-      this.#acks.delete(id);
-      this.sendBuffer = this.sendBuffer.filter((packet) => packet.id !== id);
-      call(ack, this, new Error("operation has timed out"));
-    }, timeout);
-    /** @type {Ack} */
-    const inTime = (...args) => {
-      clearTimeout(timer);
-      ack.apply(this, args);
-    };
-    inTime.withError = true;
-    this.#acks.set(id, inTime);
-  }
-
-  /**
-   * @param {any[]} args
-   * @param {Flags} flags
-   */
-  #enqueue(args, flags) {
-    /** @type {Ack | undefined} */
-    const ack = typeof args.at(-1) === "function" ? args.pop() : undefined;
-    const packet = { tryCount: 0, pending: false, args, flags: { ...flags, fromQueue: true } };
-    /** @type {Ack} */
-    const answered = (error, ...answer) => {
-      // Of an attempt before the one that was answered.
-      if (packet !== this.#queue[0]) return;
-      packet.pending = false;
-      if (!error || packet.tryCount > (this.opts.retries ?? 0)) {
-        this.#queue.shift();
-        call(ack, this, error ?? null, ...answer);
-      }
-      this.#drainQueue();
-    };
-    answered.withError = true;
-    args.push(answered);
-    this.#queue.push(packet);
-    this.#drainQueue();
-  }
-
-  /** @param {boolean} [force] whether to send again what was sent over another connection */
-  #drainQueue(force = false) {
-    const [packet] = this.#queue;
-    if (!this.connected || !packet || (packet.pending && !force)) return;
-    packet.pending = true;
-    packet.tryCount++;
-    try {
-      this.#emit([...packet.args], packet.flags);
-    } catch (error) {
-      // It cannot be encoded now or later: those behind it continue.
-      this.#queue.shift();
-      this.#drainQueue();
-      throw error;
-    }
   }
 
   /** @param {any} packet */
@@ -309,8 +235,7 @@ export class Socket extends Emitter {
     try {
       this.#sendEvent(packet);
     } catch (error) {
-      const ack = this.#acks.get(packet.id);
-      this.#acks.delete(packet.id);
+      const ack = this.#acks.take(packet.id);
       if (!ack?.withError) throw error;
       ack.call(this, error);
     }
@@ -347,7 +272,7 @@ export class Socket extends Emitter {
         return this.#onEvent(data, id);
       case PacketType.ACK:
       case PacketType.BINARY_ACK:
-        return this.#onAck(data, id);
+        return this.#acks.answer(id, data);
       case PacketType.DISCONNECT:
         this.#destroy();
         return this.#onClose("io server disconnect");
@@ -372,7 +297,7 @@ export class Socket extends Emitter {
     // Each of these calls listeners, and any of them may end the connection.
     for (let args; (args = this.receiveBuffer.shift()); ) this.#hear(args);
     while (this.#isWritable && this.sendBuffer.length) call(this.#sendBuffered, this, this.sendBuffer.shift());
-    call(this.#drainQueue, this, true);
+    call(this.#queue.drain, this.#queue, true);
     if (this.connected) this.emitReserved("connect");
   }
 
@@ -405,18 +330,6 @@ export class Socket extends Emitter {
   }
 
   /**
-   * @param {any[]} data
-   * @param {number} [id]
-   */
-  #onAck(data, id) {
-    const ack = this.#acks.get(/** @type {number} */ (id));
-    if (!ack) return;
-    this.#acks.delete(/** @type {number} */ (id));
-    if (ack.withError) call(ack, this, null, ...data);
-    else call(ack, this, ...data);
-  }
-
-  /**
    * @param {string} reason
    * @param {any} [details]
    */
@@ -427,13 +340,7 @@ export class Socket extends Emitter {
     // Not heard, and not counted as heard: a server that keeps state sends them again.
     this.receiveBuffer = [];
     this.emitReserved("disconnect", reason, details);
-    // What waits to be sent can still be answered.
-    const waiting = new Set(this.sendBuffer.map(({ id }) => id));
-    for (const [id, ack] of [...this.#acks]) {
-      if (waiting.has(id)) continue;
-      this.#acks.delete(id);
-      if (ack.withError) call(ack, this, new Error("socket has been disconnected"));
-    }
+    this.#acks.lose();
   }
 
   #destroy() {
