@@ -135,11 +135,11 @@ torture: npm-torture ## kill -9 and a bad network under stock clients, CYCLES=20
 	@cd $(TORTURE) && npm test --silent \
 		&& node run.mjs --cycles $(CYCLES) --seed $(SEED) --server "$(SERVER)" --recovered-min 0.9
 
-test-hostile: ## small versions of the hostile scenarios against the unoptimised binary (under 2 minutes)
+test-hostile: node ## small versions of the hostile scenarios against the unoptimised binary (under 2 minutes)
 	@cargo build --bin stentor
 	@cd $(HOSTILE) && node run.mjs --ci --server $(CURDIR)/target/debug/stentor
 
-hostile: ## attacks and faults, a scenario each: prober, memory, restart, cause named; then all in one life of 512 MB, ONLY=name
+hostile: node ## attacks and faults, a scenario each: prober, memory, restart, cause named; then all in one life of 512 MB, ONLY=name
 	cargo build --release
 	@cd $(HOSTILE) && node run.mjs --server $(CURDIR)/target/release/stentor --only "$(ONLY)"
 	@cd $(HOSTILE) && node run.mjs --server $(CURDIR)/target/release/stentor --only "$(ONLY)" --one-life
