@@ -66,7 +66,7 @@ describe("the client library in a page", () => {
   });
 
   for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]]) {
-    test(`closeOnBeforeunload: a page that is kept connects again, ${transports.join(" then ")}`, async () => {
+    test(`closeOnBeforeunload: a kept page connects again, ${transports.join(" then ")}`, async () => {
       const hub = await start([]);
       const page = await openHere(hub, { closeOnBeforeunload: true, transports });
       assert.equal(await page.evaluate(() => globalThis.library), "imported");

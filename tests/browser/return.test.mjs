@@ -153,7 +153,7 @@ describe("a tab that was away", () => {
     await isCalm(one, two);
   });
 
-  test("a join that was lost on the way is repeated, though the connection is recovered", async () => {
+  test("a join lost on the way is repeated though the session is recovered", async () => {
     hub = await start("memory");
     const [one] = await open(1);
     await cut(one);

@@ -438,7 +438,7 @@ describe("what cannot be encoded", () => {
   });
 
   for (const options of [{ transports: ["polling"] }, { transports: ["websocket"], forceBase64: true }]) {
-    test(`a Blob that cannot be read ends the connection: ${JSON.stringify(options)}`, async () => {
+    test(`an unreadable Blob ends the connection: ${JSON.stringify(options)}`, async () => {
       class Unreadable extends Blob {
         async arrayBuffer() {
           throw new Error("file has gone");

@@ -16,7 +16,7 @@ for (const recovery of RECOVERIES) {
     });
 
     for (const { name, transports } of TRANSPORTS) {
-      test(`${name}: connect, disconnect and connect in one turn leaves one connected socket`, async () => {
+      test(`${name}: connect, disconnect, connect in one turn leaves one socket`, async () => {
         const other = await connect(hub, { transports });
         const closed = [];
         other.io.on("close", (reason) => closed.push(reason));

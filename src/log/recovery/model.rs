@@ -522,7 +522,7 @@ fn namespace(chat: bool) -> NamespacePath {
 
 proptest! {
     #[test]
-    fn who_is_resumed_gets_what_it_missed_once_in_order_and_who_is_not_is_told(
+    fn resumed_sockets_get_what_they_missed_once_others_are_notified(
         steps in vec(any_step(), 40..41),
         is_scarce in proptest::bool::weighted(0.3),
     ) {

@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_takes_too_long_ends_its_connection_and_a_late_one_does_not() {
+    fn a_message_that_takes_too_long_ends_its_connection_a_late_one_not() {
         actix::System::new().block_on(async {
             let limits = Limits { message_timeout: Duration::from_millis(20), ..Limits::default() };
             let bounds = Arc::new(MessageBounds::new(&limits, Arc::new(Budget::new(usize::MAX))));
