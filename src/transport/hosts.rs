@@ -35,7 +35,7 @@ impl Hosts {
             if !is_address && !is_name {
                 return Err(name.to_owned());
             }
-            named.push(unbracketed(name).to_ascii_lowercase());
+            named.push(normal(unbracketed(name)));
         }
         Ok(Self::Named(named))
     }
@@ -50,11 +50,17 @@ impl Hosts {
 
 fn is_among(named: &[String], host: &str) -> bool {
     let (name, _) = split_port(host);
-    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    let name = normal(name);
     if let Ok(address) = name.parse::<IpAddr>() {
-        return address.to_canonical().is_loopback() || named.contains(&name);
+        return address.is_loopback() || named.contains(&name);
     }
     name == "localhost" || name.ends_with(".localhost") || named.contains(&name)
+}
+
+/// The one spelling of a name or an address.
+fn normal(name: &str) -> String {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.parse::<IpAddr>().map_or_else(|_| name.to_ascii_lowercase(), |address| address.to_canonical().to_string())
 }
 
 fn unbracketed(text: &str) -> &str {
@@ -109,6 +115,8 @@ mod tests {
         for host in ["hub.example.org:8443", "HUB.example.org", "192.0.2.1:80", "[2001:db8::1]:80", "localhost"] {
             assert!(admits(&hosts, host), "{host}");
         }
+        let hosts_spelt_otherwise = Hosts::parse(["HUB.example.org.", "::ffff:192.0.2.1", "[2001:DB8:0:0::1]"]);
+        assert_eq!(hosts_spelt_otherwise.as_ref(), Ok(&hosts));
         assert!(!admits(&hosts, "example.org") && !admits(&hosts, "x.hub.example.org"));
         assert_eq!(Hosts::parse(["a.example", "*"]), Ok(Hosts::Any));
         for wrong in ["", "a.example:80", "http://a.example", "a b"] {
