@@ -121,7 +121,7 @@ fn a_connect_error_from_a_client_is_dropped() {
     let (hub, _told) = hub();
     are_dropped(
         &hub,
-        &[r#"44{"message":"no"}"#, r#"44/other,{"message":"no"}"#, r#"44"no""#].map(|packet| vec![text(packet)]),
+        &["44", r#"44{"message":"no"}"#, r#"44/other,{"message":"no"}"#, r#"44"no""#].map(|packet| vec![text(packet)]),
     );
 }
 
