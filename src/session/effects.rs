@@ -34,6 +34,11 @@ impl Session {
                 Effect::DropCandidate => self.drop_candidate("probe failed or timed out"),
                 Effect::Connect { namespace, auth } => match self.charge_event() {
                     Ok(()) => self.connect(namespace, auth, ctx),
+                    // The client sent it before it received the reply to the first CONNECT. That reply still arrives; a
+                    // CONNECT_ERROR after it would make the client drop a socket that stays connected here.
+                    Err(message) if self.state.socket_in(&namespace).is_some() => {
+                        self.on_dropped(&format!("second CONNECT, {message}"), false);
+                    }
                     Err(message) => self.refuse_fast_connect(&namespace, message),
                 },
                 Effect::RefuseConnect { namespace, error } => self.on_unreadable_connect(&namespace, &error),

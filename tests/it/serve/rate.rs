@@ -77,6 +77,24 @@ fn leaving_and_joining_again_does_not_refill_the_bucket() {
     });
 }
 
+// The client used to receive a CONNECT_ERROR after the reply: it dropped the socket, the server kept it.
+#[test]
+fn a_second_connect_over_the_limit_keeps_the_first_socket() {
+    let hub = session_limit(1);
+    on_every_transport(|transport| {
+        let mut client = hub.open(transport);
+        client.send_all(&(0..4).map(|_| Packet::Text("40".into())).collect::<Vec<_>>());
+        let ack = Packet::Text(r#"421["echo",1]"#.into());
+        client.send_all(&[ack]);
+        let mut answers = Vec::new();
+        while !answers.last().is_some_and(|answer: &String| answer.starts_with("431")) {
+            answers.push(client.recv_text());
+        }
+        assert!(answers.iter().all(|answer| !answer.starts_with("44")), "{answers:?}");
+        assert!(answers[0].starts_with("40{"), "{answers:?}");
+    });
+}
+
 #[test]
 fn namespaces_of_one_session_share_its_limit() {
     let hub = session_limit(1);
