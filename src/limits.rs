@@ -52,7 +52,8 @@ pub struct Limits {
     /// this process may have (of the machine, of its cgroup, or its address space, whichever is smallest).
     pub memory_bytes_max: Option<usize>,
     /// Bytes that may wait in all outboxes whose clients take nothing at present. Above half of it an outbox holds little of
-    /// what the journal has as well; above it the largest outboxes are emptied and their sessions end. Default `None`: a quarter
+    /// what the journal has as well; above it the largest outboxes are emptied and their sessions end. What is replayed to clients that catch up may take a quarter of
+    /// it more and ends nobody. Default `None`: a quarter
     /// of the memory. A packet that waits for many clients counts for each.
     pub outboxes_bytes_max: Option<usize>,
     /// Bytes that all clients have sent and the application has not taken: messages and bodies that are not complete, events

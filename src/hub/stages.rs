@@ -277,7 +277,10 @@ impl Hub {
                 let offset = self.history.as_ref().map(super::History::applied);
                 Outcome::Joined { members: joined.members, offset }
             }
-            Err(Absent::Full) => Outcome::Refused(Refusal::TooManyRooms),
+            Err(Absent::Full) => {
+                self.metrics.hub.joins_refused.add(1);
+                Outcome::Refused(Refusal::TooManyRooms)
+            }
             Err(Absent::Spent) => {
                 self.metrics.hub.joins_refused.add(1);
                 Outcome::Refused(Refusal::Overloaded)

@@ -142,7 +142,11 @@ impl Page<'_> {
         let hub = &metrics.hub;
         self.gauge("sockets", "Sockets connected to namespaces", hub.sockets.get())?;
         self.gauge("rooms", "Rooms with members, sockets' own rooms not counted", hub.rooms.get())?;
-        self.constant("joins_refused", "Joins refused because the budget of rooms was spent", hub.joins_refused.get())?;
+        self.constant(
+            "joins_refused",
+            "Joins refused because the socket was in as many rooms as it may be, or the budget of rooms was spent",
+            hub.joins_refused.get(),
+        )?;
         // Taken is read before sent, so that what moves meanwhile does not make the difference negative.
         let taken = hub.commands_taken.get();
         let sent = self.sum(|worker| &worker.commands_sent);

@@ -17,6 +17,8 @@ pub(crate) const SMALL_SHARE_BYTES: usize = 64 << 10;
 pub(crate) struct Budgets {
     /// What waits to be read by clients ([`Limits::outboxes_bytes_max`]).
     pub outboxes: Budget,
+    /// What was read from the journal for clients that catch up and waits to be read by them: a quarter as much again.
+    pub replays: Budget,
     /// What clients have sent and the application has not taken ([`Limits::incoming_bytes_max`]).
     pub incoming: Arc<Budget>,
     /// Rooms, their names and memberships ([`Limits::rooms_bytes_max`]).
@@ -29,6 +31,7 @@ impl Budgets {
         let budget = |bytes_max: Option<usize>| Budget::new(bytes_max.unwrap_or(usize::MAX));
         Self {
             outboxes: budget(limits.outboxes_bytes_max),
+            replays: budget(limits.outboxes_bytes_max.map(|bytes| bytes / 4)),
             incoming: budget(limits.incoming_bytes_max).into(),
             rooms: budget(limits.rooms_bytes_max),
         }

@@ -25,6 +25,9 @@ const STEP_BACKS_MAX: usize = 4;
 /// Before a command is offered again to a hub whose mailbox was full.
 const HUB_RETRY: Duration = Duration::from_millis(1);
 
+/// Between two looks at a budget of replays that is spent.
+const REPLAY_RETRY: Duration = Duration::from_millis(20);
+
 /// Bytes reported to the hub at a time, so that reports do not cost more than they tell.
 const REPORT_BYTES: usize = 64 << 10;
 
@@ -148,7 +151,7 @@ impl Backlog {
 pub(super) async fn run(worker: Rc<Worker>) {
     let mut seen = 0;
     loop {
-        worker.alarm.rung().await;
+        next_turn(&worker).await;
         flush_port(&worker).await;
         for _ in 0..STEP_BACKS_MAX {
             let deliveries = worker.alarm.deliveries.get();
@@ -161,6 +164,18 @@ pub(super) async fn run(worker: Rc<Worker>) {
         }
         flush_rounds(&worker).await;
     }
+}
+
+/// Waits until there is something to flush. While readers wait for the budget of replays, which other threads free without a word,
+/// looks at it now and then.
+async fn next_turn(worker: &Worker) {
+    while worker.has_hungry() {
+        if tokio::time::timeout(REPLAY_RETRY, worker.alarm.rung()).await.is_ok() {
+            return;
+        }
+        worker.send_wanted();
+    }
+    worker.alarm.rung().await;
 }
 
 /// Writes until nothing is left, one round after the other: what is dirty when a round begins is written in it, and then

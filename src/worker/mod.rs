@@ -160,6 +160,11 @@ impl Worker {
         }
     }
 
+    /// Whether readers wait until other clients have read what was replayed to them.
+    fn has_hungry(&self) -> bool {
+        self.slots.borrow().is_hungry()
+    }
+
     /// Takes the outbox's drainer away; packets wait for the next one.
     pub(crate) fn take_drainer(&self, slot: SlotKey) -> Option<Box<dyn FrameSink>> {
         self.slots.borrow_mut().set_drainer(slot, None)

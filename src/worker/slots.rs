@@ -18,7 +18,7 @@ use crate::protocol::encoded::{Encoded, Message};
 use crate::state::budget::Budgets;
 use crate::state::outbox::{Outbox, OutboxFull};
 
-use self::held::{Held, SHORT_BYTES};
+use self::held::{Held, HeldBytes, SHORT_BYTES};
 
 /// How a slot stands towards its session's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +37,18 @@ struct Reader {
     socket: SocketId,
     /// Everything up to here is in the outbox, or has left it.
     after: Lsn,
-    /// The hub has been asked for what comes next.
-    asked: bool,
+    next: Next,
+}
+
+/// How a reader stands towards what comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Its outbox has no room for it, or another socket of its session has its turn.
+    Later,
+    /// It is queued for a part of the budget of replays.
+    Queued,
+    /// The hub has been asked for it.
+    Asked,
 }
 
 /// What a socket wants to read from the journal.
@@ -75,6 +85,10 @@ pub(super) struct Slot {
     /// Those of its sockets that read from the journal. Boxed, since it is rare.
     #[expect(clippy::box_collection, reason = "a list is three times the size, and every session has room for it")]
     readers: Option<Box<Vec<Reader>>>,
+    /// Bytes in the outbox that were replayed, at most: the server chose to read them, so that they are not charged to its client.
+    replayed_bytes: u32,
+    /// In the queue of those that want to read.
+    is_hungry: bool,
     /// Set while the session is shown what is queued: how many of those it has not looked at yet.
     observed: Option<usize>,
     ending: Ending,
@@ -91,9 +105,14 @@ impl Slot {
         self.sink.is_some() && !self.blocked
     }
 
-    /// Bytes that count against the budget: all while its client takes nothing. What a ready drainer is about to take does not.
-    fn held_bytes(&self) -> usize {
-        if self.is_ready() { 0 } else { self.outbox.memory_bytes() }
+    /// Bytes that count against the budgets: all while its client takes nothing. What a ready drainer is about to take does not.
+    fn held(&self) -> HeldBytes {
+        if self.is_ready() {
+            return HeldBytes::default();
+        }
+        let all = self.outbox.memory_bytes();
+        let replayed = all.min(self.replayed_bytes as usize);
+        HeldBytes { own: all - replayed, replayed }
     }
 
     /// Emits that are held back may complete, if there are any and nothing of this session waits elsewhere.
@@ -122,8 +141,8 @@ pub(super) struct Slots {
     dirty: VecDeque<SlotKey>,
     /// Those with control packets; flushed first.
     urgent: VecDeque<SlotKey>,
-    /// What its readers want next.
-    wanted: Vec<Wanted>,
+    /// Sessions with a reader whose outbox has room for more, in the order in which they get it: each once, and closed ones.
+    hungry: VecDeque<SlotKey>,
     /// What the budget is charged for.
     pub(super) held: Held,
     /// Sessions whose outbox was not empty when they looked, each with when bytes had last left by then.
@@ -141,8 +160,8 @@ impl Slots {
             vacant: Vec::new(),
             dirty: VecDeque::new(),
             urgent: VecDeque::new(),
-            wanted: Vec::new(),
-            held: Held::new(budgets),
+            hungry: VecDeque::new(),
+            held: Held::new(budgets, limits.replay_bytes.max(limits.payload_bytes_max)),
             stalled: HashMap::new(),
             stall_timeout: limits.stalls_after(),
             outbox_bytes_max: limits.outbox_bytes_max,
@@ -173,6 +192,8 @@ impl Slots {
             moved: false,
             tell_when_low: false,
             readers: None,
+            replayed_bytes: 0,
+            is_hungry: false,
             observed: None,
             ending: Ending::Open,
         };
@@ -188,7 +209,9 @@ impl Slots {
     pub(super) fn close(&mut self, key: SlotKey) -> Option<Slot> {
         let place = self.places.get_mut(key.index as usize).filter(|place| place.generation == key.generation)?;
         let slot = place.slot.take()?;
-        self.held.change(slot.held_bytes(), 0);
+        self.held.change(slot.held(), HeldBytes::default());
+        self.held.asked -=
+            slot.readers.iter().flat_map(|readers| readers.iter()).filter(|reader| reader.next == Next::Asked).count();
         if !self.stalled.is_empty() {
             self.stalled.remove(&key);
         }
@@ -270,7 +293,7 @@ impl Slots {
     /// A socket of this session reads from the journal from here on, behind `after`.
     pub(super) fn read_behind(&mut self, key: SlotKey, member: MemberKey, socket: SocketId, after: Lsn) {
         let Some(slot) = self.get_mut(key) else { return };
-        slot.readers.get_or_insert_default().push(Reader { member, socket, after, asked: false });
+        slot.readers.get_or_insert_default().push(Reader { member, socket, after, next: Next::Later });
         self.metrics.catching_up.add(1);
         self.ask_for_more(key);
     }
@@ -281,7 +304,10 @@ impl Slots {
         let Some(at) = readers.iter().position(|reader| reader.member == replay.member) else { return };
         let reader = readers.remove(at);
         // Others of its session have their turn.
-        readers.push(Reader { after: replay.upto, asked: false, ..reader });
+        readers.push(Reader { after: replay.upto, next: Next::Later, ..reader });
+        self.held.asked -= usize::from(reader.next == Next::Asked);
+        let weight = u32::try_from(replay.weight).unwrap_or(u32::MAX);
+        self.with(key, |slot| slot.replayed_bytes = slot.replayed_bytes.saturating_add(weight));
         for (offset, message) in &replay.events {
             // No bound, so it finds room.
             let _ = self.try_push(key, message, Some(*offset), false, usize::MAX);
@@ -299,37 +325,64 @@ impl Slots {
         let low = self.low();
         let Some(slot) = self.get_mut(key) else { return };
         let Some(readers) = slot.readers.as_mut() else { return };
-        let before = readers.len();
+        let (before, asked) = (readers.len(), readers.iter().filter(|reader| reader.next == Next::Asked).count());
         readers.retain(|reader| reader.member != member);
         let gone = before - readers.len();
+        let asked = asked - readers.iter().filter(|reader| reader.next == Next::Asked).count();
         if readers.is_empty() {
             slot.readers = None;
             slot.tell_if_low(low);
         }
+        self.held.asked -= asked;
         self.metrics.catching_up.add(-(gone as i64));
         self.ask_for_more(key);
     }
 
-    /// What readers want, to be passed on to the hub.
+    /// What readers want, to be passed on to the hub: as much as the budget of replays has room for.
     pub(super) fn take_wanted(&mut self) -> Vec<Wanted> {
-        std::mem::take(&mut self.wanted)
+        let mut wanted = Vec::new();
+        while let Some(key) = self.hungry.front().copied()
+            && self.held.may_ask()
+        {
+            self.hungry.pop_front();
+            let Some(slot) = self.get_mut(key) else { continue };
+            slot.is_hungry = false;
+            let mut readers = slot.readers.iter_mut().flat_map(|readers| readers.iter_mut());
+            let Some(reader) = readers.find(|reader| reader.next == Next::Queued) else { continue };
+            reader.next = Next::Asked;
+            wanted.push(Wanted { slot: key, socket: reader.socket, after: reader.after });
+            self.held.asked += 1;
+        }
+        wanted
     }
 
-    /// Lets a reader ask for its next chunk if the outbox has room for it: one at a time, since each is given as much as has room.
+    /// Whether readers wait for the budget of replays.
+    pub(super) fn is_hungry(&self) -> bool {
+        !self.hungry.is_empty()
+    }
+
+    /// Queues a reader for its next chunk if the outbox has room for it: one at a time, since each is given as much as has room.
     fn ask_for_more(&mut self, key: SlotKey) {
         let (low, is_short) = (self.low(), self.held.is_short);
         let has_room = |slot: &&mut Slot| {
             slot.outbox.event_bytes() <= low && (!is_short || slot.is_ready() || slot.outbox.is_empty())
         };
         let Some(slot) = self.get_mut(key).filter(has_room) else { return };
-        let Some(readers) = slot.readers.as_mut().filter(|readers| !readers.iter().any(|reader| reader.asked)) else {
+        let Some(readers) = slot.readers.as_mut() else { return };
+        if readers.iter().any(|reader| reader.next != Next::Later) {
             return;
-        };
-        if let Some(next) = readers.first_mut() {
-            next.asked = true;
-            let wanted = Wanted { slot: key, socket: next.socket, after: next.after };
-            self.wanted.push(wanted);
         }
+        let Some(first) = readers.first_mut() else { return };
+        first.next = Next::Queued;
+        if std::mem::replace(&mut slot.is_hungry, true) {
+            return;
+        }
+        if self.hungry.len() >= 2 * self.places.len() {
+            // Of sessions that have been closed.
+            let hungry = std::mem::take(&mut self.hungry);
+            self.hungry = hungry.into_iter().filter(|key| self.get(*key).is_some()).collect();
+        }
+        self.hungry.push_back(key);
     }
 
     fn try_push(
@@ -348,9 +401,9 @@ impl Slots {
             self.metrics.dropped_volatile.add(1);
             return Ok(Pushed::Dropped);
         }
-        let before = slot.held_bytes();
+        let before = slot.held();
         slot.outbox.push(message, limit)?;
-        let held = (before, slot.held_bytes());
+        let held = (before, slot.held());
         // A reader of another namespace may be behind.
         slot.last_offset = slot.last_offset.max(offset);
         if let Some(unseen) = slot.observed.as_mut().filter(|unseen| **unseen < observed_max)
@@ -453,6 +506,7 @@ impl Slots {
         let drained = sink.drain(&mut slot.outbox);
         let (packets_left, bytes_left) = slot.outbox.waiting();
         slot.moved |= slot.outbox.unsent_bytes() < unsent;
+        slot.replayed_bytes = slot.replayed_bytes.min(u32::try_from(slot.outbox.memory_bytes()).unwrap_or(u32::MAX));
         slot.tell_if_low(low);
         match drained {
             Drained::Blocked => slot.blocked = true,
@@ -466,8 +520,8 @@ impl Slots {
             Drained::All => {}
             Drained::Finished => slot.sink = None,
         }
-        let (reads, held) = (slot.readers.is_some(), slot.held_bytes());
-        self.held.change(0, held);
+        let (reads, held) = (slot.readers.is_some(), slot.held());
+        self.held.change(HeldBytes::default(), held);
         if packets_left < packets {
             self.metrics.flushed(packets - packets_left, bytes - bytes_left);
         }
@@ -479,9 +533,9 @@ impl Slots {
     /// Changes a slot, and what the budget is charged for it.
     fn with<R>(&mut self, key: SlotKey, change: impl FnOnce(&mut Slot) -> R) -> Option<R> {
         let slot = self.get_mut(key)?;
-        let before = slot.held_bytes();
+        let before = slot.held();
         let result = change(slot);
-        let held = slot.held_bytes();
+        let held = slot.held();
         self.held.change(before, held);
         Some(result)
     }

@@ -14,6 +14,13 @@ pub(in crate::worker) struct Held {
     budgets: Arc<Budgets>,
     now: Part,
     published: Part,
+    /// Replayed bytes.
+    replayed_bytes: usize,
+    published_replays: Part,
+    /// Chunks that readers have asked for and not got yet.
+    pub(super) asked: usize,
+    /// What such a chunk counts for until it has come.
+    chunk_bytes: usize,
     /// Bytes that sessions pushed into their own outboxes since the flusher last began a round. Drainers may be about to take
     /// them, but nobody else shares their memory.
     fresh_bytes: usize,
@@ -23,6 +30,15 @@ pub(in crate::worker) struct Held {
     pub(super) is_short: bool,
     /// What was held when nothing could be freed, so that no slots are looked at again before more is held.
     fruitless_bytes: usize,
+}
+
+/// Bytes that one outbox holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct HeldBytes {
+    /// Charged to its client.
+    pub(super) own: usize,
+    /// Replayed, which the server paces by itself and never cuts a session for.
+    pub(super) replayed: usize,
 }
 
 /// What is to be freed.
@@ -39,9 +55,13 @@ pub(super) const SHORT_BYTES: usize = 16 << 10;
 const FRESH_BYTES: usize = 1 << 20;
 
 impl Held {
-    pub(super) fn new(budgets: Arc<Budgets>) -> Self {
+    pub(super) fn new(budgets: Arc<Budgets>, chunk_bytes: usize) -> Self {
         Self {
             budgets,
+            replayed_bytes: 0,
+            published_replays: Part::default(),
+            asked: 0,
+            chunk_bytes,
             now: Part::default(),
             published: Part::default(),
             fresh_bytes: 0,
@@ -52,9 +72,26 @@ impl Held {
     }
 
     /// An outbox held `before` bytes and holds `now`.
-    pub(super) fn change(&mut self, before: usize, now: usize) {
-        self.now.bytes = self.now.bytes + now - before;
-        self.now.holders = self.now.holders + usize::from(now > 0) - usize::from(before > 0);
+    pub(super) fn change(&mut self, before: HeldBytes, now: HeldBytes) {
+        self.now.bytes = self.now.bytes + now.own - before.own;
+        self.now.holders = self.now.holders + usize::from(now.own > 0) - usize::from(before.own > 0);
+        self.replayed_bytes = self.replayed_bytes + now.replayed - before.replayed;
+    }
+
+    /// Whether the budget of replays has room for a further chunk; one may always be under way.
+    pub(super) fn may_ask(&mut self) -> bool {
+        let bytes = self.replayed_bytes + self.asked * self.chunk_bytes;
+        self.publish_replays(bytes);
+        let all = self.budgets.replays.bytes();
+        all == 0 || all.saturating_add(self.chunk_bytes) <= self.budgets.replays.bytes_max()
+    }
+
+    fn publish_replays(&mut self, bytes: usize) {
+        let now = Part { bytes, holders: 0 };
+        if now != self.published_replays {
+            self.budgets.replays.replace(self.published_replays, now);
+            self.published_replays = now;
+        }
     }
 
     /// The flusher begins a round.
@@ -65,6 +102,7 @@ impl Held {
     /// Publishes what is held. Returns what is to be freed, if the budget is spent.
     pub(super) fn settle(&mut self) -> Option<Excess> {
         self.unpublished_bytes = 0;
+        self.publish_replays(self.replayed_bytes + self.asked * self.chunk_bytes);
         let budget = &self.budgets.outboxes;
         let now = Part { bytes: self.now.bytes + self.fresh_bytes, holders: self.now.holders };
         if now != self.published {
@@ -96,6 +134,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.budgets.outboxes.replace(self.published, Part::default());
+        self.budgets.replays.replace(self.published_replays, Part::default());
     }
 }
 
@@ -134,7 +173,7 @@ impl Slots {
     /// hold most until an eighth of it is free.
     pub(in crate::worker) fn settle(&mut self) {
         let Some(excess) = self.held.settle() else { return };
-        let most = |slot: &Slot| (slot.ending == Ending::Open).then(|| slot.held_bytes());
+        let most = |slot: &Slot| (slot.ending == Ending::Open).then(|| slot.held().own);
         let places = (0..).zip(&self.places);
         let mut largest: Vec<(usize, SlotKey)> = places
             .filter_map(|(index, place)| {

@@ -4,7 +4,7 @@ use super::*;
 use std::time::Instant;
 
 use crate::ids::{Epoch, Fingerprint, Lsn, Offset};
-use crate::messages::fanout::Takes;
+use crate::messages::fanout::{Replay, Takes};
 use crate::protocol::encoded::Message;
 
 const BUDGET: usize = 1 << 20;
@@ -143,6 +143,50 @@ fn journalled_events_wait_in_the_journal_while_the_budget_is_half_spent() {
         rig.drain_into_log(false);
         let heard = rig.heard().await;
         assert!(heard.contains(&"read 2".to_owned()), "{:?}", heard.iter().map(|line| &line[..6]).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn clients_that_catch_up_are_paced_by_the_budget_and_never_cut() {
+    // On a small server 600 clients that resumed were each sent half a megabyte, and most of them were cut for it.
+    const CHUNK: usize = 60_000;
+    const CLIENTS: usize = 24;
+    run(async {
+        let limits = Limits { replay_bytes: CHUNK, payload_bytes_max: CHUNK, ..limits() };
+        let rig = Rig::new(limits).await;
+        let clients: [_; CLIENTS] = rig.others();
+        let at = |lsn| Offset { epoch: Epoch::new(1, 1), lsn: Lsn(lsn), fingerprint: Fingerprint::new(7) };
+        let mut members = Vec::new();
+        for (index, (slot, _)) in clients.iter().enumerate() {
+            let member = rig.worker.add_member(socket(index as u8 + 2), *slot);
+            rig.worker.set_drainer(*slot, Box::new(Jammed { takes: 0 }));
+            let (takes, reply) = (Takes::Journal(Lsn(index as u64)), Encoded::text("40"));
+            let (everybody, offset) = (RoomId(3), Some(at(1)));
+            rig.tell(vec![FanoutCommand::Attach { member, everybody, reply, offset, takes }]);
+            members.push(member);
+        }
+        let mut served = Vec::new();
+        while served.len() < CLIENTS {
+            let asked: Vec<usize> =
+                rig.heard().await.iter().filter_map(|line| line.strip_prefix("read ")?.parse().ok()).collect();
+            assert!((1..=BUDGET / 4 / CHUNK).contains(&asked.len()), "{asked:?} asked after {served:?}");
+            for index in &asked {
+                let (events, upto) = (vec![(at(90), packet(CHUNK))], Lsn(90));
+                let replay = Replay { member: members[*index], events, upto, is_all: true, weight: CHUNK + 100 };
+                rig.tell(vec![FanoutCommand::Replay(Box::new(replay))]);
+            }
+            assert!(rig.heard().await.iter().all(|line| !line.starts_with("read")), "nobody has read yet");
+            for index in &asked {
+                rig.worker.set_drainer(clients[*index].0, Box::new(Jammed { takes: usize::MAX }));
+            }
+            served.extend(asked);
+        }
+        served.sort_unstable();
+        assert_eq!(served, (0..CLIENTS).collect::<Vec<_>>());
+        assert!(clients.iter().all(|(_, log)| log.borrow().is_empty()), "nobody is cut");
+        clients.iter().for_each(|(slot, _)| rig.worker.close_slot(*slot));
+        rig.worker.slots.borrow_mut().settle();
+        assert_eq!((rig.outboxes(), rig.worker.budgets().replays.bytes()), (0, 0));
     });
 }
 
