@@ -376,17 +376,20 @@ fn code_outside_of_sessions_has_no_share_of_the_journal() {
         rig.connect(1);
         // The desk is a worker of its own.
         let (said, heard) = mpsc::channel();
-        let tell = |rig: &Rig, command| {
-            let batch = HubBatch { worker: WorkerId(1), commands: vec![command] };
-            assert!(rig.hub.try_send(batch).is_ok());
-        };
-        tell(&rig, HubCommand::Register { fanout: Listener(said).start().recipient() });
+        let mut commands = vec![HubCommand::Register { fanout: Listener(said).start().recipient() }];
         for n in 0..20 {
             let draft = Draft::event(Parser::Json, NamespacePath::root(), "e", "", Vec::new(), false);
             let from = ReplyTo { slot: SLOT, ticket: Ticket(n) };
             let (target, grade) = (Target::default(), Grade::Plain);
-            tell(&rig, HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack: AckWanted::No })));
+            commands.push(HubCommand::Broadcast(Box::new(Broadcast {
+                from,
+                target,
+                draft,
+                grade,
+                ack: AckWanted::No,
+            })));
         }
+        assert!(rig.hub.try_send(HubBatch { worker: WorkerId(1), commands }).is_ok());
         let mut told = 0;
         while told < 20 {
             tokio::task::yield_now().await;

@@ -183,6 +183,13 @@ impl Entry {
     }
 }
 
+impl Record {
+    /// [`Entry::byte_len`] of what it holds.
+    pub(crate) fn byte_len(&self) -> usize {
+        self.entry.byte_len()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,12 +198,5 @@ mod tests {
     fn a_record_is_small() {
         // Two of them come with each socket.
         assert!(size_of::<Record>() <= 72, "{} bytes", size_of::<Record>());
-    }
-}
-
-impl Record {
-    /// [`Entry::byte_len`] of what it holds.
-    pub(crate) fn byte_len(&self) -> usize {
-        self.entry.byte_len()
     }
 }
