@@ -236,6 +236,10 @@ pub struct Limits {
     /// Bytes of each segment, and so the largest record. Default 32 MiB: the ring is 256 MiB, two minutes of 2 MB/s, and carries
     /// 56 MiB of sessions (`recovery_bytes_max`), 290 000 in one room each.
     pub journal_segment_bytes: usize,
+    /// Bytes that one session may have journalled before it waits, and twice as much in each `recovery_window`. What it sends then
+    /// waits in order, and nobody else does. Code outside of sessions has no such bound. Default `None`: an eighth of the journal, 1 MiB
+    /// at least, so that one client does not drop what others may still come back for.
+    pub journal_sender_bytes_max: Option<usize>,
 }
 
 impl Limits {
@@ -373,6 +377,7 @@ impl Default for Limits {
             journal_bytes_max: 64 << 20,
             journal_segments_max: 8,
             journal_segment_bytes: 32 << 20,
+            journal_sender_bytes_max: None,
         }
     }
 }

@@ -7,6 +7,8 @@
 use actix::fut::{ActorFutureExt, wrap_future};
 use actix::{AsyncContext, Context};
 
+use std::time::Duration;
+
 use super::Hub;
 use crate::ids::{SlotKey, WorkerId};
 use crate::messages::abort::AbortOnUnwind;
@@ -22,6 +24,12 @@ const COMMAND_WORK: usize = 1 << 10;
 
 /// Work for each room that a command names, enters or leaves: a look-up and a copy of the name.
 pub(super) const ROOM_WORK: usize = 256;
+
+/// Between two looks whether senders that wait for their share of the journal have some again.
+const RELEASE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Between two warnings that a sender waits for its share.
+const WARNING_INTERVAL_MS: u64 = 10_000;
 
 /// A command that costs less is not charged to its sender while nothing is queued: small commands alone make no backlog.
 const CHARGED_WORK: usize = QUANTUM / 4;
@@ -67,6 +75,9 @@ impl Hub {
     fn submit(&mut self, worker: WorkerId, command: HubCommand) {
         let Some(slot) = command.sender() else { return self.take_report(worker, command) };
         let sender = Sender { worker, slot };
+        if self.shares.waits(&sender) {
+            return self.shares.push(sender, command);
+        }
         let fans_out = command.fans_out();
         let load = if fans_out { self.links.load() } else { Load::Light };
         match self.schedule.admits(&sender, fans_out, load) {
@@ -76,13 +87,56 @@ impl Hub {
     }
 
     fn carry_out(&mut self, sender: Sender, command: HubCommand, load: Load) {
-        let (work, weight) = (self.work, self.weight);
+        let (work, weight, journalled) = (self.work, self.weight, self.journalled);
         self.work += COMMAND_WORK;
         self.take(sender.worker, command);
         let cost = self.work - work + self.weight - weight;
         if cost >= CHARGED_WORK || load > Load::Light || !self.schedule.is_idle() {
             self.schedule.charge(sender, cost);
         }
+        if self.journalled > journalled {
+            self.book_journalled(sender, self.journalled - journalled);
+        }
+    }
+
+    /// Books what a command put into the journal. A session whose share is spent waits with all that it sends; code outside of sessions
+    /// has no share.
+    fn book_journalled(&mut self, sender: Sender, bytes: u64) {
+        let Some(history) = &self.history else { return };
+        let now_ms = history.now_unix_ms();
+        if !self.links.has_sessions(sender.worker) || !self.shares.book(sender, bytes, now_ms) {
+            return;
+        }
+        let queue = self.schedule.withdraw(&sender);
+        self.shares.hold(sender, queue);
+        self.metrics.hub.journal_waits.add(1);
+        if now_ms >= self.warn_share_at_ms {
+            self.warn_share_at_ms = now_ms.saturating_add(WARNING_INTERVAL_MS);
+            let socket = self.rooms.socket_at(sender.worker, sender.slot).map(|socket| socket.to_string());
+            log::warn!(
+                "client waits, its share of the journal is spent socket={}; set journal_sender_bytes_max higher if it may publish more",
+                socket.as_deref().unwrap_or("gone")
+            );
+        }
+    }
+
+    /// Sees to it that senders that wait for their share are served when they have some again.
+    pub(super) fn release_later(&mut self, ctx: &mut Context<Self>) {
+        if !self.shares.has_waiting() || std::mem::replace(&mut self.releasing, true) {
+            return;
+        }
+        ctx.run_later(RELEASE_INTERVAL, |hub, ctx| {
+            let _guard = AbortOnUnwind("hub");
+            hub.releasing = false;
+            let now_ms = hub.now_unix_ms();
+            for (sender, queue) in hub.shares.release(now_ms) {
+                for command in queue {
+                    hub.schedule.push(sender, command);
+                }
+            }
+            hub.begin_turn();
+            hub.end_turn(ctx);
+        });
     }
 
     pub(super) fn take_report(&mut self, worker: WorkerId, command: HubCommand) {

@@ -26,6 +26,8 @@ struct Link {
     unwritten: usize,
     /// The same of what is replayed, which holds nobody up.
     replaying: usize,
+    /// Whether a session there has connected: the desk has none.
+    has_sessions: bool,
     /// Sockets that want to read; each is here once at most.
     readers: VecDeque<Reader>,
 }
@@ -65,7 +67,7 @@ impl Links {
             self.links.resize_with(index + 1, || None);
         }
         let (batch, readers) = (Vec::new(), VecDeque::new());
-        self.links[index] = Some(Link { fanout, batch, unwritten: 0, replaying: 0, readers });
+        self.links[index] = Some(Link { fanout, batch, unwritten: 0, replaying: 0, has_sessions: false, readers });
     }
 
     pub(super) fn workers(&self) -> impl Iterator<Item = WorkerId> + use<> {
@@ -85,6 +87,18 @@ impl Links {
             link.unwritten += delivery.weight;
             link.batch.push(FanoutCommand::Deliver(Box::new(delivery)));
         }
+    }
+
+    /// A session of this worker connects.
+    pub(super) fn note_sessions(&mut self, worker: WorkerId) {
+        if let Some(link) = self.link(worker) {
+            link.has_sessions = true;
+        }
+    }
+
+    /// Whether a worker has sessions, and so speaks for clients.
+    pub(super) fn has_sessions(&self, worker: WorkerId) -> bool {
+        self.links.get(usize::from(worker.0)).and_then(Option::as_ref).is_some_and(|link| link.has_sessions)
     }
 
     /// A socket wants to read what comes behind a position.

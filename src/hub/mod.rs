@@ -32,6 +32,7 @@ use crate::state::budget::{Budgets, Part};
 use crate::state::pipeline::Pipeline;
 use crate::state::rooms::Rooms;
 use crate::state::schedule::Schedule;
+use crate::state::shares::Shares;
 
 use self::history::History;
 use self::intake::Sender;
@@ -40,6 +41,9 @@ use self::stages::Entry;
 
 /// Before a batch is offered again to a worker whose mailbox was full.
 const WORKER_RETRY: Duration = Duration::from_millis(1);
+
+/// A sender's share of a small journal, in bytes: 1 MiB, so that one event of the largest size never spends it.
+const SHARE_BYTES_MIN: usize = 1 << 20;
 
 /// The central actor.
 pub(crate) struct Hub {
@@ -53,12 +57,20 @@ pub(crate) struct Hub {
     replay_bytes: usize,
     /// Commands that wait for their senders' turn.
     schedule: Schedule<Sender, HubCommand>,
+    /// What each session may have journalled, and the commands of those that wait for their share.
+    shares: Shares<Sender, HubCommand>,
     /// What is left of the batch in hand, and the worker that sent it. The next message is handled only when this is empty.
     taken_in: (WorkerId, vec::IntoIter<HubCommand>),
     /// Work done in this turn, in bytes.
     work: usize,
     /// Bytes given to workers in this turn, all members counted.
     weight: usize,
+    /// Bytes journalled for commands so far.
+    journalled: u64,
+    /// Whether a look at those that wait for their share is due.
+    releasing: bool,
+    /// Time of the next warning that one waits.
+    warn_share_at_ms: u64,
     /// Whether a turn is due for those that wait.
     serving: bool,
     /// Set where durable events are kept.
@@ -91,15 +103,21 @@ pub(crate) struct Stores {
 impl Hub {
     pub(crate) fn new(limits: Limits, stores: Stores, room_changes: broadcast::Sender<RoomChange>) -> Self {
         let Stores { history, queue, metrics, budgets } = stores;
+        let ring_bytes = history.as_ref().map_or(0, History::ring_bytes);
+        let share_bytes = limits.journal_sender_bytes_max.unwrap_or_else(|| (ring_bytes / 8).max(SHARE_BYTES_MIN));
         Self {
             rooms: Rooms::default(),
             pipeline: Pipeline::default(),
             history,
             replay_bytes: limits.replay_bytes.min(limits.outbox_bytes_max / 4).max(1),
             schedule: Schedule::default(),
+            shares: Shares::new(share_bytes, limits.recovery_window),
             taken_in: (WorkerId(0), Vec::new().into_iter()),
             work: 0,
             weight: 0,
+            journalled: 0,
+            releasing: false,
+            warn_share_at_ms: 0,
             serving: false,
             queue,
             links: Links::new(limits.worker_bytes_max),
@@ -118,6 +136,7 @@ impl Hub {
         match command {
             HubCommand::Claim { from, namespace, claim } => self.take_claim(worker, from, &namespace, claim),
             HubCommand::Connect(connect) => {
+                self.links.note_sessions(worker);
                 let offset = self.number();
                 self.pass(Entry::Connect { worker, connect, offset });
             }
@@ -155,7 +174,7 @@ impl Hub {
         let metrics = &self.metrics.hub;
         metrics.rooms.set(self.rooms.rooms());
         metrics.sockets.set(self.rooms.sockets());
-        metrics.answers_held.set(self.schedule.queued());
+        metrics.answers_held.set(self.schedule.queued() + self.shares.queued());
         metrics.unwritten_bytes.set(self.links.unwritten());
         let now = Part { bytes: self.rooms.bytes(), holders: 0 };
         self.budgets.rooms.replace(std::mem::replace(&mut self.published, now), now);
@@ -171,6 +190,7 @@ impl Hub {
         let outcome = self.links.flush();
         for worker in outcome.dead {
             self.schedule.remove(|sender| sender.worker == worker);
+            self.shares.remove(|sender| sender.worker == worker);
             log::warn!("worker is gone, its sockets are taken out worker={}", worker.0);
             for (socket, slot) in self.rooms.sockets_of(worker) {
                 let offset = self.number();
@@ -178,6 +198,7 @@ impl Hub {
             }
         }
         self.settle_accounts();
+        self.release_later(ctx);
         self.serve_soon(ctx);
         if outcome.full && !self.retrying {
             self.retrying = true;

@@ -367,7 +367,9 @@ impl Hub {
     /// Journals while recovery is on. Returns false if the record is too large for that.
     pub(super) fn journal(&mut self, offset: Option<Offset>, entry: impl FnOnce() -> log::Entry) -> bool {
         let (Some(history), Some(offset)) = (&mut self.history, offset) else { return true };
-        history.journal(offset, entry())
+        let entry = entry();
+        self.journalled += entry.byte_len() as u64;
+        history.journal(offset, entry)
     }
 
     /// Whether an event can be for a socket that may come back.

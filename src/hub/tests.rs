@@ -327,6 +327,80 @@ fn a_light_sender_passes_while_a_heavy_one_waits() {
     });
 }
 
+/// Hears until `expected` has been said.
+async fn heard_until(rig: &Rig, expected: &str) -> Vec<String> {
+    let mut told = Vec::new();
+    while !told.iter().any(|said| said == expected) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        told.extend(rig.heard().await);
+    }
+    told
+}
+
+#[test]
+fn who_has_spent_its_share_of_the_journal_waits_in_order_and_alone() {
+    // One publisher to a room of its own dropped everybody's events out of the journal.
+    run(async {
+        let limits = Limits {
+            journal_sender_bytes_max: Some(1_500),
+            recovery_window: Duration::from_secs(5),
+            ..Limits::default()
+        };
+        let mut rig = Rig::new(limits, Stores { history: history(journal()), ..Stores::default() });
+        rig.connect(1);
+        rig.join(1, "a");
+        rig.slot.index = 1;
+        let large = "x".repeat(700);
+        for _ in 0..4 {
+            rig.emit("a", &large, Grade::Plain);
+        }
+        rig.emit("nobody", "last", Grade::Plain);
+        rig.slot.index = 2;
+        rig.emit("a", "small", Grade::Plain);
+        let told = heard_until(&rig, "answer 8 emitted").await;
+        let answers = |told: &[String]| -> Vec<String> {
+            told.iter().filter(|said| said.ends_with("emitted")).cloned().collect()
+        };
+        assert_eq!(answers(&told), ["answer 3 emitted", "answer 4 emitted", "answer 8 emitted"]);
+        let told = heard_until(&rig, "answer 7 emitted").await;
+        assert_eq!(answers(&told), [5, 6, 7].map(|n| format!("answer {n} emitted")));
+    });
+}
+
+#[test]
+fn code_outside_of_sessions_has_no_share_of_the_journal() {
+    run(async {
+        let limits = Limits { journal_sender_bytes_max: Some(1), ..Limits::default() };
+        let mut rig = Rig::new(limits, Stores { history: history(journal()), ..Stores::default() });
+        rig.slot.index = 9;
+        rig.connect(1);
+        // The desk is a worker of its own.
+        let (said, heard) = mpsc::channel();
+        let mut commands = vec![HubCommand::Register { fanout: Listener(said).start().recipient() }];
+        for n in 0..20 {
+            let draft = Draft::event(Parser::Json, NamespacePath::root(), "e", "", Vec::new(), false);
+            let from = ReplyTo { slot: SLOT, ticket: Ticket(n) };
+            let (target, grade) = (Target::default(), Grade::Plain);
+            commands.push(HubCommand::Broadcast(Box::new(Broadcast {
+                from,
+                target,
+                draft,
+                grade,
+                ack: AckWanted::No,
+            })));
+        }
+        assert!(rig.hub.try_send(HubBatch { worker: WorkerId(1), commands }).is_ok());
+        let mut told = 0;
+        while told < 20 {
+            tokio::task::yield_now().await;
+            told += heard.try_iter().filter(|said| said.ends_with("emitted")).count();
+        }
+        rig.join(1, "a");
+        rig.emit("a", "waits", Grade::Plain);
+        assert!(!rig.heard().await.iter().any(|said| said.ends_with("emitted")), "a session has one");
+    });
+}
+
 #[test]
 fn a_reader_gets_chunks_beside_a_full_worker_and_holds_up_no_event() {
     // Replays counted as what is delivered: they held up the answers to everybody.

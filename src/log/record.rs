@@ -158,28 +158,35 @@ pub(crate) struct RoomSpan {
     pub left: Option<Lsn>,
 }
 
-impl Record {
-    /// Bytes that this record holds in memory, about, names counted as if nobody shared them; what bounds in memory count.
+impl Entry {
+    /// Bytes that a record of this holds in memory, about, names counted as if nobody shared them; what bounds in memory count.
     pub(crate) fn byte_len(&self) -> usize {
-        let entry = match &self.entry {
-            Entry::Event(event) => {
+        let entry = match self {
+            Self::Event(event) => {
                 let names = event.rooms.iter().chain(&event.except).map(|room| room.as_str().len());
                 size_of::<EventEntry>() + names.sum::<usize>() + event.message.byte_len()
             }
-            Entry::Session(session) => {
+            Self::Session(session) => {
                 let rooms = session.rooms.iter().map(|span| size_of::<RoomSpan>() + span.room.as_str().len());
                 size_of::<SessionEntry>() + rooms.sum::<usize>() + session.data.as_ref().map_or(0, |data| data.len())
             }
-            Entry::Data { data, .. } => data.as_ref().map_or(0, |data| data.len()),
-            Entry::Join { room, .. } | Entry::Leave { room, .. } => room.as_str().len(),
-            Entry::Connect { .. }
-            | Entry::Disconnect { .. }
-            | Entry::Resumed { .. }
-            | Entry::ProcessEnded { .. }
-            | Entry::GivenUp { .. }
-            | Entry::Expired { .. } => 0,
+            Self::Data { data, .. } => data.as_ref().map_or(0, |data| data.len()),
+            Self::Join { room, .. } | Self::Leave { room, .. } => room.as_str().len(),
+            Self::Connect { .. }
+            | Self::Disconnect { .. }
+            | Self::Resumed { .. }
+            | Self::ProcessEnded { .. }
+            | Self::GivenUp { .. }
+            | Self::Expired { .. } => 0,
         };
-        size_of::<Self>() + entry
+        size_of::<Record>() + entry
+    }
+}
+
+impl Record {
+    /// [`Entry::byte_len`] of what it holds.
+    pub(crate) fn byte_len(&self) -> usize {
+        self.entry.byte_len()
     }
 }
 

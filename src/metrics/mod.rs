@@ -197,6 +197,8 @@ pub(crate) struct HubMetrics {
     pub(crate) given_up: Counter,
     /// Records written to the journal.
     pub(crate) journalled: Counter,
+    /// Times that a session had to wait because its share of the journal was spent.
+    pub(crate) journal_waits: Counter,
     /// Journals given up because of an error.
     pub(crate) journals_failed: Counter,
 }

@@ -167,6 +167,11 @@ impl Page<'_> {
         self.gauge("recovery_session_bytes_max", "Bytes that they may count for", bytes_max.get())?;
         self.constant("recovery_given_up", "Sessions given up for lack of room or for their size", hub.given_up.get())?;
         self.constant("journal_records", "Records written to the journal", hub.journalled.get())?;
+        self.constant(
+            "journal_waits",
+            "Waits of clients whose share of the journal was spent",
+            hub.journal_waits.get(),
+        )?;
         self.constant("journal_failures", "Journals given up because of an error", hub.journals_failed.get())?;
         self.counter("credit_waits", "Commands that waited for credit", |worker| &worker.credit_waits)?;
         self.counter("credit_refusals", "Commands refused for want of credit", |worker| &worker.credit_refusals)

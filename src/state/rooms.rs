@@ -345,6 +345,12 @@ impl Rooms {
         here.map(|(id, entry)| (*id, entry.place.slot)).collect()
     }
 
+    /// A socket of a session. Looks at all sockets.
+    pub(crate) fn socket_at(&self, worker: WorkerId, slot: SlotKey) -> Option<SocketId> {
+        let at = |place: &Place| place.worker == worker && place.slot == slot;
+        self.sockets.iter().find(|(_, entry)| at(&entry.place)).map(|(id, _)| *id)
+    }
+
     /// A room name is a room, the own room of the socket of that id, or both.
     fn resolve(
         &self,

@@ -127,6 +127,18 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         self.flows = HashMap::new();
     }
 
+    /// Takes away what a sender has queued. Its account stays.
+    pub(crate) fn withdraw(&mut self, sender: &S) -> VecDeque<T> {
+        let queue = self.flows.get_mut(sender).map(|flow| std::mem::take(&mut flow.queue)).unwrap_or_default();
+        if !queue.is_empty() {
+            self.queued -= queue.len();
+            for list in [&mut self.fresh, &mut self.ready, &mut self.overdrawn] {
+                list.retain(|listed| listed != sender);
+            }
+        }
+        queue
+    }
+
     /// Drops what senders have queued, and their accounts.
     pub(crate) fn remove(&mut self, gone: impl Fn(&S) -> bool) {
         for list in [&mut self.fresh, &mut self.ready, &mut self.overdrawn] {
@@ -269,6 +281,27 @@ mod tests {
         assert_eq!(schedule.queued(), 0);
         schedule.forget();
         assert!(schedule.is_idle());
+    }
+
+    #[test]
+    fn what_is_withdrawn_can_be_queued_again_in_order() {
+        let mut schedule = Plain::default();
+        for n in 0..4 {
+            submit(&mut schedule, 1, (n, QUANTUM), Load::Light);
+            submit(&mut schedule, 2, (n, QUANTUM), Load::Light);
+        }
+        let queue = schedule.withdraw(&1);
+        assert_eq!(queue.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [1, 2, 3]);
+        assert!(schedule.queued() == 3 && schedule.withdraw(&3).is_empty());
+        for command in queue {
+            schedule.push(1, command);
+        }
+        let mut served: [Vec<u64>; 2] = Default::default();
+        while let Some((sender, command)) = schedule.next(Load::Light) {
+            schedule.charge(sender, command.1);
+            served[usize::from(sender - 1)].push(command.0);
+        }
+        assert_eq!(served, [[1, 2, 3], [1, 2, 3]]);
     }
 
     #[derive(Debug, Clone)]

@@ -273,6 +273,8 @@ pub(super) const KEYS: &[Key] = keys! {
         "Segment files of the journal on disk. The oldest is dropped when the newest is full.";
     PRESSURE journal_segment_bytes = limits.journal_segment_bytes, bytes(1 << 20),
         "Size of one segment file of the journal, and so the largest event.";
+    PRESSURE journal_sender_bytes_max = limits.journal_sender_bytes_max, bytes(0),
+        "Bytes that one client may have journalled before it waits, and twice as much in each recovery_window. 0 is an eighth of the journal, 1 MiB at least.";
 };
 
 fn is_path(text: &str) -> bool {
