@@ -117,7 +117,7 @@ fn the_server_code_on_the_page_is_code() {
             lines += 1;
         }
     }
-    assert_eq!(lines, 22);
+    assert_eq!(lines, 23);
 }
 
 /// The server code that the page shows beside each action, so that it compiles.
@@ -134,7 +134,8 @@ async fn shown(main: Namespace, io: Server, socket: Socket, room: String, messag
             .emit_confirmed(&name, message).await?;
         let offset = receipt.offset.map(|at| at.to_string());
         event.ack.send(json!({
-            "level": "accepted", "offset": offset, "duplicate": false
+            "level": "accepted",
+            "offset": offset, "duplicate": false
         }))?;
         Ok::<_, HandlerError>(())
     };
