@@ -7,7 +7,7 @@ use stentor::{Event, Limits};
 
 use crate::support::websocket::CLOSE;
 use crate::support::{
-    Client, Frame, Host, Http, Hub, Manners, Told, Transport, ends, eventually, frame, mount, report,
+    Client, Frame, Host, Http, Hub, Manners, Told, Transport, ends, eventually, frame, mount, pour, report,
 };
 
 /// A hub whose `flood` emits 8 MB at its client's pace, and says so when the client takes no more; whose `pour` emits as much
@@ -200,5 +200,6 @@ fn an_oversized_post_is_told_so_though_its_client_is_still_writing() {
     assert_eq!(http.head().status, 413);
     assert!(pouring.join().is_ok());
     client.echoes();
+    client.send("1");
     hub.is_unharmed();
 }
