@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .on_connect(stentor::on_connect)
             // A polling client's FIN ends its poll at once, and its connection lives from ping to ping.
             .h1_allow_half_closed(false)
-            .keep_alive(std::time::Duration::from_secs(45))
+            .keep_alive(std::time::Duration::from_secs(75))
             .bind(("127.0.0.1", 3000))?
             .run()
             .await?;

@@ -13,7 +13,8 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::Server;
-use crate::transport::{polling, websocket::pump};
+use crate::transport::polling;
+use crate::transport::websocket::pump::{self, HostSocket};
 
 /// Longest that a peer may leave bytes unacknowledged: Socket.IO's default ping interval and timeout together.
 const USER_TIMEOUT: Duration = Duration::from_secs(25 + 20);
@@ -43,9 +44,10 @@ impl Server {
     /// - A websocket costs about 20 KiB, since actix-http keeps its buffers.
     /// - A client that stops reading ends its session in time, as everywhere; its connection stays until the kernel's timeout,
     ///   which [`on_connect`] sets.
-    /// - A websocket that has said its last word is closed once its client has, or after
-    ///   [`HttpServer::client_disconnect_timeout`], 1 s by default. (Leave it at half a second or more, or at zero: actix-http
-    ///   3.20 may miss shorter ones and wait for the client.) One that breaks off ends with "transport close" in every case.
+    /// - A websocket ends when both sides have sent their close frame, for which [`on_connect`] keeps a second descriptor of each
+    ///   connection. On TLS connections, and without `on_connect`, actix-http 3.20 then waits for the client for
+    ///   [`HttpServer::client_disconnect_timeout`], 1 s by default, as it does after a refused POST. (Leave it at half a second or
+    ///   more, or at zero: shorter ones may be missed.)
     /// - A client that goes during a poll without a reset (FIN) is noticed at its ping timeout. With
     ///   [`HttpServer::h1_allow_half_closed`]`(false)` it is noticed at once.
     /// - [`HttpServer::keep_alive`] should be 75 s: longer than a proxy keeps its connections (60 s for nginx and AWS), and than
@@ -66,6 +68,7 @@ impl Server {
                 async move {
                     warn_if_unprepared(&request);
                     if !request.head().upgrade() {
+                        drop(request.conn_data::<HostSocket>().and_then(HostSocket::take));
                         polling::handle(endpoint, request, payload).await
                     } else if asks_for_websocket(request.headers()) {
                         pump::handle(endpoint, request, payload).await
@@ -88,7 +91,9 @@ impl Server {
 ///
 /// Sets TCP_NODELAY, without which packets wait for the acknowledgement of earlier ones (40 ms), and TCP_USER_TIMEOUT to 45 s,
 /// the default ping interval and timeout together: a peer that acknowledges nothing for so long is disconnected by the kernel,
-/// whatever is still to be written. Both hold for all connections of the `HttpServer`, the application's own included. On
+/// whatever is still to be written. Keeps a second descriptor of the connection until its first request to the routes, or its
+/// end, so that a websocket closes at once. All of it holds for all connections of the `HttpServer`, the application's own
+/// included: its limit of descriptors should be twice that of its connections. On
 /// systems without TCP_USER_TIMEOUT, and on TLS connections, whose socket cannot be seen from here, it does what it can. Without
 /// it, the first session through the routes logs a warning, once for the process.
 pub fn on_connect(connection: &dyn Any, data: &mut Extensions) {
@@ -97,6 +102,10 @@ pub fn on_connect(connection: &dyn Any, data: &mut Extensions) {
     let prepared = socket.set_tcp_nodelay(true);
     #[cfg(any(target_os = "android", target_os = "linux"))]
     let prepared = prepared.and_then(|()| socket.set_tcp_user_timeout(Some(USER_TIMEOUT)));
+    match socket.try_clone() {
+        Ok(second) => drop(data.insert(HostSocket::new(second))),
+        Err(error) => log::debug!("websocket will wait for its client when it closes error={error}"),
+    }
     match prepared {
         Ok(()) => drop(data.insert(Prepared)),
         Err(error) => log::debug!("connection not prepared error={error}"),

@@ -11,12 +11,14 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use actix::{Actor, ActorContext, AsyncContext, StreamHandler};
+use actix_http::body::{BodySize, BoxBody, MessageBody};
 use actix_http::ws::{CloseReason, Message, OpCode, ProtocolError, verify_handshake};
 use actix_web::error::PayloadError;
 use actix_web::http::header::{ContentType, SEC_WEBSOCKET_PROTOCOL, SET_COOKIE};
@@ -26,6 +28,7 @@ use actix_web_actors::ws::{WebsocketContext, WsResponseBuilder};
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use futures_core::Stream;
+use socket2::Socket;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 
 use super::super::{Admitted, Endpoint, Knock, Refusal};
@@ -77,7 +80,50 @@ async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) ->
             endpoint.open(newcomer, Opening::Websocket(handover));
         }
     }
-    Ok(response)
+    let socket = request.conn_data::<HostSocket>().and_then(HostSocket::take);
+    Ok(response.map_body(|_, body| PumpBody { body, socket }.boxed()))
+}
+
+/// A second descriptor of a host's connection, until its first request: a websocket ends the reading by it, see [`PumpBody`].
+pub(crate) struct HostSocket(Cell<Option<Socket>>);
+
+impl HostSocket {
+    pub(crate) fn new(socket: Socket) -> Self {
+        Self(Cell::new(Some(socket)))
+    }
+
+    pub(crate) fn take(&self) -> Option<Socket> {
+        self.0.take()
+    }
+}
+
+/// The response's body, with which a websocket ends. After a body, actix-http waits for the client's end where not all of the
+/// request has come, for `client_disconnect_timeout`; and the request of a websocket has no end of its own, while the client
+/// waits for the server's (RFC 6455, 7.1.1). So the reading is ended here: actix-http writes what it has, and closes.
+struct PumpBody {
+    body: BoxBody,
+    socket: Option<Socket>,
+}
+
+impl MessageBody for PumpBody {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(cx)
+    }
+}
+
+impl Drop for PumpBody {
+    fn drop(&mut self) {
+        if let Some(socket) = &self.socket {
+            // It fails where the connection has ended already.
+            let _ = socket.shutdown(Shutdown::Read);
+        }
+    }
 }
 
 /// The pump's ends of what lies between it and the session, around the session's.
@@ -222,6 +268,7 @@ impl Handover for PumpHandover {
             reader_waker: RefCell::default(),
             wanted: Cell::new(None),
             paused: Cell::new(false),
+            finished: Cell::new(false),
             verdict: Cell::default(),
         });
         let incoming = PumpReader {
@@ -238,6 +285,7 @@ impl Handover for PumpHandover {
             reading: self.reading,
             bytes_max: self.bytes_max,
             base64: self.base64,
+            client_ended: false,
         };
         Ok(Connection { sink: Box::new(sink), incoming: Box::pin(incoming), answer: Bytes::new() })
     }
@@ -252,6 +300,8 @@ struct Shared {
     /// The room that the next packet needs: the reading half waits for it on the sink's behalf.
     wanted: Cell<Option<u32>>,
     paused: Cell<bool>,
+    /// The last word is out: what the client still says can only be its end.
+    finished: Cell<bool>,
     verdict: Verdict,
 }
 
@@ -271,6 +321,8 @@ struct PumpSink {
     reading: mpsc::WeakSender<Bytes>,
     bytes_max: u32,
     base64: bool,
+    /// The last word answers the client's close frame, or a breach: nothing more comes.
+    client_ended: bool,
 }
 
 impl PumpSink {
@@ -318,20 +370,31 @@ impl FrameSink for PumpSink {
     }
 
     fn say_goodbye(&mut self, goodbye: Goodbye, outbox: &mut Outbox) {
-        outbox.push_last(close_frame(self.shared.verdict.take(), goodbye));
+        let verdict = self.shared.verdict.take();
+        self.client_ended = verdict.is_some();
+        outbox.push_last(close_frame(verdict, goodbye));
+        // The peer's close frame is awaited, whatever held the reading up.
+        self.set_reading(true);
     }
 
-    /// The pump writes what it has and ends the response; from there on the connection is the host's, which awaits the
-    /// peer's end for as long as it is told to (`HttpServer::client_disconnect_timeout`).
+    /// The pump writes what it has. Once the client has said its last word too, the response ends, and the connection with it
+    /// ([`PumpBody`]): ended before, it would be reset by what is under way from the client, and the close frame lost with it.
     fn finish(&mut self) -> bool {
-        self.to_pump = None;
-        false
+        let client_ended = self.client_ended || self.shared.verdict.take().is_some() || self.is_peer_gone();
+        if client_ended {
+            self.to_pump = None;
+        }
+        self.shared.finished.set(true);
+        !client_ended
     }
 
-    /// The socket is out of reach: the pump ends the response without another word. If the peer is jammed, that is when the
-    /// host next asks for bytes; the kernel ends such a connection by the timeout that `on_connect` has set.
+    /// The socket is out of reach: the pump ends the response without another word, but for a last one that is out already. If
+    /// the peer is jammed, that is when the host next asks for bytes; the kernel ends such a connection by the timeout that
+    /// `on_connect` has set.
     fn abort(&mut self) {
-        self.shared.room.close();
+        if !self.shared.finished.get() {
+            self.shared.room.close();
+        }
         self.to_pump = None;
         self.shared.wake_reader();
     }
@@ -362,13 +425,9 @@ impl PumpReader {
         self.waiting = None;
         Poll::Ready(Incoming::Writable)
     }
-}
 
-impl Stream for PumpReader {
-    type Item = Incoming;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
-        let this = &mut *self;
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
+        let this = self;
         if this.ended || this.shared.room.is_closed() {
             return Poll::Ready(None);
         }
@@ -403,12 +462,27 @@ impl Stream for PumpReader {
     }
 }
 
+impl Stream for PumpReader {
+    type Item = Incoming;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
+        let told = ready!(self.poll_incoming(cx));
+        // The connection is not awaited after that: it is the host's, and ends with the response.
+        let is_last = matches!(
+            told,
+            Some(Incoming::Leaving | Incoming::Undecodable(_) | Incoming::TooLarge(_) | Incoming::Refused(_))
+        );
+        Poll::Ready(if is_last && self.shared.finished.get() { Some(Incoming::Closed) } else { told })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::task::Wake;
 
     use super::*;
+    use crate::protocol::reason::DisconnectReason;
 
     /// Room for two packets of a hundred bytes.
     const BYTES_MAX: usize = 2 * (102 + PACKET_OVERHEAD_BYTES);
@@ -514,11 +588,38 @@ mod tests {
             if abort {
                 ends.sink.abort();
             } else {
-                assert!(!ends.sink.finish());
+                assert!(ends.sink.finish());
+                // It has waited for the client long enough.
+                ends.sink.abort();
                 assert_eq!((taken(&mut ends.pump), taken(&mut ends.pump)), (1, 2));
             }
             assert!(matches!(next(&mut ends.pump), Poll::Ready(None)), "abort: {abort}");
             assert!(matches!(ends.sink.drain(&mut outbox(&[1])), Drained::Lost(_)));
+        }
+    }
+
+    #[test]
+    fn the_response_ends_when_both_sides_have_said_their_last_word() {
+        let close = Bytes::from_static(b"\x88\x80\0\0\0\0");
+        let goodbye = Goodbye::Ended(DisconnectReason::TransportClose);
+        for client_first in [false, true] {
+            let mut ends = ends();
+            let mut outbox = Outbox::default();
+            if client_first {
+                ends.to_session.try_send(close.clone()).unwrap();
+                assert!(matches!(next(&mut ends.incoming), Poll::Ready(Some(Incoming::Leaving))));
+            }
+            ends.sink.say_goodbye(goodbye, &mut outbox);
+            assert_eq!(ends.sink.drain(&mut outbox), Drained::All);
+            assert_eq!(ends.sink.finish(), !client_first);
+            taken(&mut ends.pump);
+            if !client_first {
+                assert!(next(&mut ends.pump).is_pending());
+                ends.to_session.try_send(close.clone()).unwrap();
+                assert!(matches!(next(&mut ends.incoming), Poll::Ready(Some(Incoming::Closed))));
+                drop(ends.sink);
+            }
+            assert!(matches!(next(&mut ends.pump), Poll::Ready(None)), "client first: {client_first}");
         }
     }
 

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use stentor::{Event, Limits};
 
-use crate::support::{Client, Host, Http, Hub, Manners, Told, Transport, ends, eventually, mount, report};
+use crate::support::websocket::CLOSE;
+use crate::support::{
+    Client, Frame, Host, Http, Hub, Manners, Told, Transport, ends, eventually, frame, mount, pour, report,
+};
 
 /// A hub whose `flood` emits 8 MB at its client's pace, and says so when the client takes no more; whose `pour` emits as much
 /// at the hub's pace; whose `speak` says that it was heard.
@@ -36,6 +39,10 @@ fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
             for _ in 0..1_000 {
                 socket.everybody().to(socket.id().to_string()).emit("flood", &kilobytes).await?;
             }
+            Ok(())
+        });
+        io.of("/").on("put out", |socket, _: Event<()>| async move {
+            socket.disconnect(true);
             Ok(())
         });
         let heard = tell.clone();
@@ -146,5 +153,53 @@ fn a_poll_aborted_by_fin_ends_its_session_at_the_pong_deadline_where_the_host_ha
     parked(&hub.host).finish();
     // The poll took the ping, as far as the hub can see; nobody answered it.
     assert_eq!(told.next(), "ping timeout");
+    hub.is_unharmed();
+}
+
+#[test]
+fn a_websocket_ends_with_its_close_whatever_the_host_grants_to_clients() {
+    let (hub, told) = hub(|limits| limits.close_linger = Duration::from_secs(3_600));
+    for half_closed in [true, false] {
+        let patient = Manners { linger: Duration::from_secs(3_600), half_closed, ..Manners::default() };
+        let host = Host::start(patient, mount(&hub.io));
+        for transport in [Transport::Pump, Transport::PumpUpgraded] {
+            let open = || {
+                let mut client = Client::open(host.address, transport);
+                client.connect("");
+                client
+            };
+            let close = frame(CLOSE, &1_000_u16.to_be_bytes());
+
+            let mut leaving = open();
+            leaving.websocket().write(&close);
+            assert_eq!(leaving.websocket().closed(), (Some(1_000), Frame::Fin));
+            assert_eq!(told.next(), "transport close");
+
+            let mut put_out = open();
+            put_out.send(r#"42["put out"]"#);
+            while !matches!(put_out.websocket().recv(), Frame::Whole(CLOSE, _)) {}
+            put_out.websocket().write(&close);
+            assert_eq!(put_out.websocket().closed(), (None, Frame::Fin));
+            assert_eq!(told.next(), "server namespace disconnect");
+        }
+    }
+    hub.is_unharmed();
+}
+
+#[test]
+fn an_oversized_post_is_told_so_though_its_client_is_still_writing() {
+    let (hub, _told) = hub(|_| {});
+    // actix-web's default.
+    let host = Host::start(Manners { linger: Duration::from_secs(1), ..Manners::default() }, mount(&hub.io));
+    let mut client = Client::open(host.address, Transport::Polling);
+    client.connect("");
+    let mut http = Http::connect(host.address);
+    http.begin("POST", &client.polls(), &[], Some(100 << 20));
+    let mut rest = http.writer();
+    let pouring = std::thread::spawn(move || pour(|bytes| rest.try_write(bytes), &[b'4'; 1 << 16], 100 << 20));
+    assert_eq!(http.head().status, 413);
+    assert!(pouring.join().is_ok());
+    client.echoes();
+    client.send("1");
     hub.is_unharmed();
 }

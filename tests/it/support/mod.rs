@@ -6,7 +6,7 @@ mod http;
 mod hub;
 mod process;
 mod report;
-mod websocket;
+pub(crate) mod websocket;
 
 use std::time::{Duration, Instant};
 
