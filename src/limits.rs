@@ -237,8 +237,8 @@ pub struct Limits {
     /// 56 MiB of sessions (`recovery_bytes_max`), 290 000 in one room each.
     pub journal_segment_bytes: usize,
     /// Bytes that one session may have journalled before it waits, and twice as much in each `recovery_window`. What it sends then
-    /// waits in order, and nobody else does. Code outside of sessions has no such bound. Default `None`: an eighth of the journal, 1 MiB
-    /// at least, so that one client does not drop what others may still come back for.
+    /// waits in order, and nobody else does. Code outside of sessions has no such bound. Default `None`, no bound: what
+    /// handlers emit is the application's to bound. `stentor serve`, whose clients publish themselves, sets 28 MiB, an eighth of its journal.
     pub journal_sender_bytes_max: Option<usize>,
 }
 

@@ -124,11 +124,6 @@ impl History {
         self.sessions.bytes()
     }
 
-    /// Bytes of events that the journal keeps, about.
-    pub(super) fn ring_bytes(&self) -> usize {
-        self.journal.ring_bytes().map_or(self.ring.bytes_max, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
-    }
-
     /// Sessions that clients may go on with.
     pub(crate) fn sessions(&self) -> usize {
         self.sessions.len()

@@ -104,7 +104,8 @@ impl Hub {
     fn book_journalled(&mut self, sender: Sender, bytes: u64) {
         let Some(history) = &self.history else { return };
         let now_ms = history.now_unix_ms();
-        if !self.links.has_sessions(sender.worker) || !self.shares.book(sender, bytes, now_ms) {
+        let is_bounded = self.limits.journal_sender_bytes_max.is_some() && self.links.has_sessions(sender.worker);
+        if !is_bounded || !self.shares.book(sender, bytes, now_ms) {
             return;
         }
         let queue = self.schedule.withdraw(&sender);

@@ -42,9 +42,6 @@ use self::stages::Entry;
 /// Before a batch is offered again to a worker whose mailbox was full.
 const WORKER_RETRY: Duration = Duration::from_millis(1);
 
-/// A sender's share of a small journal, in bytes: 1 MiB, so that one event of the largest size never spends it.
-const SHARE_BYTES_MIN: usize = 1 << 20;
-
 /// The central actor.
 pub(crate) struct Hub {
     limits: Limits,
@@ -103,8 +100,7 @@ pub(crate) struct Stores {
 impl Hub {
     pub(crate) fn new(limits: Limits, stores: Stores, room_changes: broadcast::Sender<RoomChange>) -> Self {
         let Stores { history, queue, metrics, budgets } = stores;
-        let ring_bytes = history.as_ref().map_or(0, History::ring_bytes);
-        let share_bytes = limits.journal_sender_bytes_max.unwrap_or_else(|| (ring_bytes / 8).max(SHARE_BYTES_MIN));
+        let share_bytes = limits.journal_sender_bytes_max.unwrap_or(usize::MAX);
         Self {
             rooms: Rooms::default(),
             pipeline: Pipeline::default(),

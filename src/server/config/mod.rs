@@ -123,7 +123,8 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let limits = Limits::default();
+        // Clients publish themselves here: one of them must not turn the journal under all others.
+        let limits = Limits { journal_sender_bytes_max: Some(28 << 20), ..Limits::default() };
         Self {
             host: Ipv4Addr::LOCALHOST.into(),
             port: 3000,
