@@ -238,7 +238,7 @@ pub struct Limits {
     pub journal_segment_bytes: usize,
     /// Bytes that one session may have journalled before it waits, and twice as much in each `recovery_window`. What it sends then
     /// waits in order, and nobody else does. Code outside of sessions has no such bound. Default `None`, no bound: what
-    /// handlers emit is the application's to bound. `stentor serve`, whose clients publish themselves, sets 28 MiB, an eighth of its journal.
+    /// handlers emit is the application's to bound. `stentor serve`, whose clients publish themselves, sets an eighth of its journal.
     pub journal_sender_bytes_max: Option<usize>,
 }
 

@@ -274,7 +274,7 @@ pub(super) const KEYS: &[Key] = keys! {
     PRESSURE journal_segment_bytes = limits.journal_segment_bytes, bytes(1 << 20),
         "Size of one segment file of the journal, and so the largest event.";
     PRESSURE journal_sender_bytes_max = limits.journal_sender_bytes_max, bytes(0),
-        "Bytes that one client may have journalled before it waits, and twice as much in each recovery_window. 0 is no bound. The default is an eighth of a journal of the default size.";
+        "Bytes that one client may have journalled before it waits, and twice as much in each recovery_window. 0 is an eighth of the journal, 1 MiB at least.";
 };
 
 fn is_path(text: &str) -> bool {

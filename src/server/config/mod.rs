@@ -123,8 +123,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        // Clients publish themselves here: one of them must not turn the journal under all others.
-        let limits = Limits { journal_sender_bytes_max: Some(28 << 20), ..Limits::default() };
+        let limits = Limits::default();
         Self {
             host: Ipv4Addr::LOCALHOST.into(),
             port: 3000,
@@ -155,8 +154,10 @@ impl Default for Config {
 impl Config {
     /// The server that this configuration describes.
     pub fn builder(&self) -> Builder {
-        let limits =
+        let mut limits =
             Limits { payload_bytes_max: self.max_payload, poll_bytes_max: self.max_payload, ..self.limits.clone() };
+        // Clients publish themselves here: one of them must not turn the journal under all others.
+        limits.journal_sender_bytes_max.get_or_insert(self.journal_share());
         let recovery = match self.recovery {
             RecoveryMode::Off => Recovery::off(),
             RecoveryMode::Memory => Recovery::memory(),
@@ -182,6 +183,15 @@ impl Config {
             builder = builder.cors(if self.cors_credentials { cors.credentials() } else { cors });
         }
         builder
+    }
+
+    /// An eighth of what the journal holds, in bytes; 1 MiB at least, so that one event of the largest size never spends it.
+    fn journal_share(&self) -> usize {
+        let held = match self.recovery {
+            RecoveryMode::Memory => self.limits.journal_bytes_max,
+            _ => self.limits.journal_segments_max.saturating_sub(1).saturating_mul(self.limits.journal_segment_bytes),
+        };
+        (held / 8).max(1 << 20)
     }
 }
 

@@ -34,7 +34,6 @@ export default [
   {
     name: "malformed-requests",
     line: 8,
-    open: "actix_http logs each of them",
     about: "malformed requests, as many as the server takes",
     full: { count: 20_000, ms: 10_000, budget: 128 * MIB },
     ci: { count: 1_000, ms: 3_000, budget: 128 * MIB },
@@ -49,7 +48,6 @@ export default [
   {
     name: "unread-log",
     line: 8,
-    open: "the log is written by those who serve",
     about: "the same while nobody reads stderr; then SIGTERM",
     full: { count: 4_000, ms: 8_000, budget: 128 * MIB },
     ci: { count: 1_500, ms: 4_000, budget: 128 * MIB },

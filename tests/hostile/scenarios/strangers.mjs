@@ -15,7 +15,6 @@ export default [
   {
     name: "foreign-pages",
     line: 7,
-    open: "websockets of foreign origins are admitted until `serve` guards them by default",
     about: "a foreign Host (DNS rebinding) and a foreign Origin, on 127.0.0.1",
     full: {},
     ci: {},
