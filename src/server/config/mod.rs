@@ -157,7 +157,7 @@ impl Config {
         let mut limits =
             Limits { payload_bytes_max: self.max_payload, poll_bytes_max: self.max_payload, ..self.limits.clone() };
         // Clients publish themselves here: one of them must not turn the journal under all others.
-        limits.journal_sender_bytes_max.get_or_insert(self.journal_share());
+        limits.journal_sender_bytes_max.get_or_insert_with(|| self.journal_share());
         let recovery = match self.recovery {
             RecoveryMode::Off => Recovery::off(),
             RecoveryMode::Memory => Recovery::memory(),
