@@ -82,7 +82,7 @@ export default [
     full: { megabytes: 7, fsyncMs: 300 },
     ci: { megabytes: 3, fsyncMs: 300 },
     async verify({ server, size, findings }) {
-      const flags = { "--journal-segment-bytes": MIB, "--journal-segments-max": 8 };
+      const flags = { "--journal-sender-bytes-max": 1_024 * MIB, "--journal-segment-bytes": MIB, "--journal-segments-max": 8 };
       await server.start({ flags, env: { ...preload(), HOSTILE_FSYNC_MS: String(size.fsyncMs) } });
       await fillJournal(server.port, size.megabytes);
       const ms = await server.end("SIGTERM", 30_000);
