@@ -25,9 +25,9 @@ pub(crate) struct Core {
     pub(crate) desk: SessionLink,
     /// Whether events are numbered and bear tokens.
     pub(crate) recovery: bool,
-    /// Which clients are recoverable where their namespace does not say otherwise.
+    /// The clients that are recoverable where their namespace does not say otherwise.
     pub(crate) recovery_clients: RecoveryClients,
-    /// Whether an event that is not handled is answered in its ack.
+    /// True if an event that is not handled is answered in its ack.
     pub(crate) ack_errors: bool,
     /// The form of its packets.
     pub(crate) parser: Parser,

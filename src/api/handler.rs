@@ -63,7 +63,7 @@ impl EventHandler {
 /// Everything registered in one place: for a namespace, for a pattern of namespaces, or for one socket.
 #[derive(Clone, Default)]
 pub(crate) struct Handlers {
-    /// Which clients are recoverable, if that is not as for the whole server.
+    /// The clients that are recoverable, if that is not as for the whole server.
     pub(crate) recovery_clients: Option<RecoveryClients>,
     pub(crate) admissions: Vec<Admission>,
     pub(crate) filters: Vec<Filter>,
@@ -126,7 +126,7 @@ impl Layers {
         self.both(|handlers| &handlers.outgoing).next().is_some()
     }
 
-    /// Which clients are recoverable, if that is not as for the whole server.
+    /// The clients that are recoverable, if that is not as for the whole server.
     pub(crate) fn recovery_clients(&self) -> Option<RecoveryClients> {
         self.namespace.recovery_clients
     }
