@@ -346,9 +346,11 @@ describe("J: who was quiet for long is recovered", () => {
     });
   });
 
+  // One publisher may turn the whole ring here; by default its share of the journal is an eighth.
+  const WHOLE_RING = ["--journal-sender-bytes-max", String(1 << 30)];
   const RINGS = {
-    memory: ["--journal-records-max", "100"],
-    disk: ["--journal-segments-max", "2", "--journal-segment-bytes", String(1 << 20)],
+    memory: ["--journal-records-max", "100", ...WHOLE_RING],
+    disk: ["--journal-segments-max", "2", "--journal-segment-bytes", String(1 << 20), ...WHOLE_RING],
   };
   for (const [recovery, flags] of Object.entries(RINGS)) {
     describe(`a ring that has turned, ${recovery}`, () => {
