@@ -15,7 +15,7 @@ use std::sync::Arc;
 use self::carrying::Carrying;
 use self::clock::Clock;
 pub(super) use self::reading::Missed;
-use crate::ids::{Epoch, Fingerprint, Lsn, NamespacePath, Offset, RoomName, SocketId};
+use crate::ids::{Epoch, Fingerprint, Lsn, NamespacePath, Offset, PrivateId, RoomName, SocketId};
 use crate::limits::Limits;
 use crate::log::memory::MemoryJournal;
 use crate::log::recovery::{self, Bounds, Facts, NotRecovered, Recovery, Resumable};
@@ -191,6 +191,11 @@ impl History {
         self.applied = offset;
         self.sessions.trimmed(self.journal.trimmed_to());
         true
+    }
+
+    /// Rooms that are known of a session, those it has left among them.
+    pub(super) fn rooms_known(&self, pid: &PrivateId) -> Option<usize> {
+        self.sessions.stays_of(pid)
     }
 
     /// What a claim would get now.

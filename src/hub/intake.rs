@@ -7,13 +7,14 @@
 use actix::fut::{ActorFutureExt, wrap_future};
 use actix::{AsyncContext, Context};
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::Hub;
-use crate::ids::{SlotKey, WorkerId};
+use crate::ids::{PrivateId, SlotKey, WorkerId};
 use crate::messages::abort::AbortOnUnwind;
 use crate::messages::fanout::FanoutCommand;
-use crate::messages::hub::HubCommand;
+use crate::messages::hub::{HubCommand, Origin};
 use crate::state::schedule::{Load, QUANTUM};
 
 /// Work of one turn, in bytes; a byte of work is about a nanosecond. 1 MiB, so about a millisecond.
@@ -24,6 +25,9 @@ const COMMAND_WORK: usize = 1 << 10;
 
 /// Work for each room that a command names, enters or leaves: a look-up and a copy of the name.
 pub(super) const ROOM_WORK: usize = 256;
+
+/// Rooms from which on a resume costs its sender more than a quantum: each is looked up, judged, journalled and entered again.
+const MANY_ROOMS: usize = QUANTUM / (4 * ROOM_WORK);
 
 /// Between two looks whether senders that wait for their share of the journal have some again.
 const RELEASE_INTERVAL: Duration = Duration::from_millis(50);
@@ -64,6 +68,18 @@ impl HubCommand {
         }
     }
 
+    /// The session that a client wants to resume.
+    fn resumes(&self) -> Option<PrivateId> {
+        match self {
+            Self::Claim { claim, .. } => Some(claim.pid),
+            Self::Connect(connect) => match connect.origin {
+                Origin::Claimed(claim) => Some(claim.pid),
+                Origin::Bare | Origin::New(_) => None,
+            },
+            _ => None,
+        }
+    }
+
     /// Whether workers have work with it for each member of a room.
     fn fans_out(&self) -> bool {
         matches!(self, Self::Broadcast(_) | Self::Fetch { .. })
@@ -78,12 +94,27 @@ impl Hub {
         if self.shares.waits(&sender) {
             return self.shares.push(sender, command);
         }
+        if let Some(pid) = command.resumes()
+            && self.begin_resume(pid, sender)
+        {
+            return self.schedule.postpone(sender, command);
+        }
         let fans_out = command.fans_out();
         let load = if fans_out { self.links.load() } else { Load::Light };
         match self.schedule.admits(&sender, fans_out, load) {
             true => self.carry_out(sender, command, load),
             false => self.schedule.push(sender, command),
         }
+    }
+
+    /// Charges the sender of a resume for those of the same session before it, which came over other connections. Returns whether
+    /// its rooms are so many that others go first.
+    fn begin_resume(&mut self, pid: PrivateId, sender: Sender) -> bool {
+        let Some(rooms) = self.history.as_ref().and_then(|history| history.rooms_known(&pid)) else { return false };
+        if let Some(before) = self.resumed_by.insert(pid, sender) {
+            self.schedule.inherit(&before, sender);
+        }
+        rooms >= MANY_ROOMS
     }
 
     fn carry_out(&mut self, sender: Sender, command: HubCommand, load: Load) {
@@ -208,6 +239,7 @@ impl Hub {
     pub(super) fn settle_accounts(&mut self) {
         if !self.schedule.is_idle() && self.schedule.queued() == 0 && self.links.load() == Load::Light {
             self.schedule.forget();
+            self.resumed_by = HashMap::new();
         }
     }
 }

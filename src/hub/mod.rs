@@ -13,6 +13,7 @@ mod stages;
 mod tests;
 mod watching;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use std::vec;
@@ -20,7 +21,7 @@ use std::vec;
 use actix::{Actor, AsyncContext, Context, Handler, Recipient};
 use tokio::sync::broadcast;
 
-use crate::ids::WorkerId;
+use crate::ids::{PrivateId, WorkerId};
 use crate::limits::Limits;
 use crate::log::Queue;
 use crate::messages::abort::AbortOnUnwind;
@@ -54,6 +55,8 @@ pub(crate) struct Hub {
     replay_bytes: usize,
     /// Commands that wait for their senders' turn.
     schedule: Schedule<Sender, HubCommand>,
+    /// Who resumed each session last, since commands began to wait: a new connection goes on with what the one before has overdrawn.
+    resumed_by: HashMap<PrivateId, Sender>,
     /// What each session may have journalled, and the commands of those that wait for their share.
     shares: Shares<Sender, HubCommand>,
     /// What is left of the batch in hand, and the worker that sent it. The next message is handled only when this is empty.
@@ -107,6 +110,7 @@ impl Hub {
             history,
             replay_bytes: limits.replay_bytes.min(limits.outbox_bytes_max / 4).max(1),
             schedule: Schedule::default(),
+            resumed_by: HashMap::new(),
             shares: Shares::new(share_bytes, limits.recovery_window),
             taken_in: (WorkerId(0), Vec::new().into_iter()),
             work: 0,

@@ -16,18 +16,23 @@ use crate::state::rooms::Place;
 impl Hub {
     /// A client claims a session; whether it gets it is decided when it has been let in.
     pub(super) fn take_claim(&mut self, worker: WorkerId, to: ReplyTo, namespace: &NamespacePath, claim: Claim) {
+        self.charge_judging(claim);
         let claimed = match &self.history {
             Some(history) => history.claim(claim, namespace),
             None => Err(NotRecovered::ForeignEpoch),
         };
-        let work = claimed.as_ref().map_or(0, |session| session.rooms_now().count() * ROOM_WORK);
         let claimed =
             claimed.map(|session| FoundSession { socket: session.socket(), data: session.data().map(Box::from) });
-        self.work += work;
         if let Err(why) = &claimed {
             self.refuse_claim(claim, *why);
         }
         self.links.tell(worker, FanoutCommand::Claimed { to, claimed });
+    }
+
+    /// A claim is about to be judged, by each room of its session.
+    fn charge_judging(&mut self, claim: Claim) {
+        let rooms = self.history.as_ref().and_then(|history| history.rooms_known(&claim.pid));
+        self.work += rooms.unwrap_or(0) * ROOM_WORK;
     }
 
     fn refuse_claim(&self, claim: Claim, why: NotRecovered) {
@@ -42,6 +47,7 @@ impl Hub {
         let (takes, rooms) = match origin {
             Origin::Bare | Origin::New(_) => (self.begin(origin, socket, &namespace, offset), Vec::new()),
             Origin::Claimed(claim) => {
+                self.charge_judging(claim);
                 let Some((after, rooms)) = self.grant(claim, socket, &namespace) else {
                     self.links.tell(worker, FanoutCommand::Detach { member, told: None });
                     return self.links.answer(worker, from, Outcome::ClaimLost);
@@ -52,8 +58,8 @@ impl Hub {
                 (Takes::Journal(after), rooms)
             }
         };
-        // Looked up, journalled and entered.
-        self.work += 3 * rooms.len() * ROOM_WORK;
+        // Journalled and entered.
+        self.work += 2 * rooms.len() * ROOM_WORK;
         let everybody = self.rooms.connect(socket, &namespace, Place { worker, slot: from.slot, member });
         self.links.tell(worker, FanoutCommand::Attach { member, everybody, reply, offset, takes });
         for room in rooms {

@@ -283,7 +283,7 @@ impl Hub {
             }
             Err(Absent::Spent) => {
                 self.metrics.hub.joins_refused.add(1);
-                Outcome::Refused(Refusal::Overloaded)
+                Outcome::Refused(Refusal::RoomsSpent)
             }
             Err(Absent::Foreign) => Outcome::Refused(Refusal::ForeignRoom),
             Err(Absent::Socket | Absent::Room) => Outcome::Refused(Refusal::NotConnected),

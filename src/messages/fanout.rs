@@ -127,6 +127,8 @@ pub(crate) enum Refusal {
     NotConnected,
     /// The socket is in as many rooms as it may be.
     TooManyRooms,
+    /// The budget of all rooms is spent.
+    RoomsSpent,
     /// The room is another socket's own.
     ForeignRoom,
     /// Durable events need a queue, and this server has none.

@@ -12,7 +12,7 @@ use crate::api::handler::Layers;
 use crate::api::socket::Socket;
 use crate::ids::{NamespacePath, PrivateId, SocketId};
 use crate::log::recovery::NotRecovered;
-use crate::messages::fanout::{FoundSession, Outcome};
+use crate::messages::fanout::{FoundSession, Outcome, Refusal};
 use crate::messages::hub::{Claim, Connect, HubCommand, Origin, OwnPacket};
 use crate::messages::socket::SocketInfo;
 use crate::protocol::draft::{connect_error, connect_reply};
@@ -282,6 +282,9 @@ impl Session {
     /// The hub answered a command of this session.
     pub(super) fn on_answer(&mut self, ticket: Ticket, outcome: Outcome, ctx: &mut Context<Self>) {
         let now = Instant::now();
+        if let Outcome::Refused(refusal @ (Refusal::TooManyRooms | Refusal::RoomsSpent)) = outcome {
+            self.on_join_refused(refusal, now);
+        }
         let Some((socket, outcome)) = self.gate.answered(now, ticket, outcome) else { return };
         let Some(presence) = self.presence_mut(socket) else { return };
         match outcome {

@@ -94,11 +94,11 @@ impl Session {
 
     /// Stops reading while more has been taken in than may be, and resumes when it is less again.
     pub(super) fn regulate_reading(&mut self) {
-        let is_paused = self.is_paused();
+        let paused_for = self.paused_for();
         let is_charged = self.charge_for_held(0);
         let limits = &self.core.limits;
         let too_much = match () {
-            () if is_paused => Some("packets above its rate"),
+            () if paused_for.is_some() => paused_for,
             () if self.inbox.is_full(limits.held_events_max, limits.held_bytes_max) => Some("events held"),
             () if self.gate.is_full() => Some("commands that wait for credit"),
             // Event handlers stop at the bound; past it there are those of clients that come and go.

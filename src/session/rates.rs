@@ -1,6 +1,8 @@
-//! How much a client may send: what exceeds the limits is refused, and a session that goes on is not read for a while.
+//! How much a client may send: what exceeds the limits is refused, and a session that goes on is not read for a while. Neither is
+//! one whose joins are refused again and again.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,12 +12,17 @@ use crate::api::error::ConnectError;
 use crate::api::refusal::Refused;
 use crate::ids::{NamespacePath, SocketId};
 use crate::limits::Limits;
+use crate::messages::fanout::Refusal;
 use crate::messages::hub::OwnPacket;
 use crate::state::rate::{Cost, Meter, Rates};
 use crate::state::session::ClientEvent;
 
 /// Between two `stentor:error` events about events that want no ack.
 const NOTICE_EVERY: Duration = Duration::from_secs(1);
+
+/// Refused joins per second, in bursts of twice that, before the session is not read for a while. A client that has joined as many
+/// rooms as it may gains nothing by more of them, and each costs a look-up in the hub and an answer.
+const REFUSED_JOINS_PER_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
 
 /// The code of what exceeds a limit.
 const RATE_LIMITED: &str = "rate_limited";
@@ -24,11 +31,12 @@ const RATE_LIMITED: &str = "rate_limited";
 pub(super) struct RateLimiter {
     meter: Meter,
     /// `None` where addresses are not limited, or the address is unknown.
-    address: Option<(IpAddr, Rates)>,
-    directory: Arc<Directory>,
+    address: Option<(IpAddr, Rates, Arc<Directory>)>,
     /// The limit that the packet in hand has exceeded by its bytes.
     exceeded: Option<String>,
+    refused_joins: Meter,
     paused_until: Option<Instant>,
+    joins_paused_until: Option<Instant>,
     noticed: Option<Instant>,
 }
 
@@ -43,23 +51,34 @@ impl RateLimiter {
         let session = Rates { events: limits.events_per_second, bytes: limits.bytes_per_second };
         let of_address = Rates { events: limits.address_events_per_second, bytes: limits.address_bytes_per_second };
         let of_address = of_address.or_tenfold(session);
-        (session.are_limited() || of_address.are_limited()).then(|| {
-            Box::new(Self {
-                meter: Meter::new(session, now),
-                address: address.filter(|_| of_address.are_limited()).map(|address| (address, of_address)),
-                directory: directory.clone(),
-                exceeded: None,
-                paused_until: None,
-                noticed: None,
-            })
+        let is_limited = session.are_limited() || of_address.are_limited();
+        let address = address.filter(|_| of_address.are_limited()).map(|address| (address, of_address, directory.clone()));
+        is_limited.then(|| Self::with_rates(session, address, now))
+    }
+
+    /// The limiter of a session of which nothing is limited but the joins that are refused.
+    fn unlimited(now: Instant) -> Box<Self> {
+        Self::with_rates(Rates::default(), None, now)
+    }
+
+    fn with_rates(session: Rates, address: Option<(IpAddr, Rates, Arc<Directory>)>, now: Instant) -> Box<Self> {
+        let refused_joins = Rates { events: Some(REFUSED_JOINS_PER_SECOND), bytes: None };
+        Box::new(Self {
+            meter: Meter::new(session, now),
+            address,
+            exceeded: None,
+            refused_joins: Meter::new(refused_joins, now),
+            paused_until: None,
+            joins_paused_until: None,
+            noticed: None,
         })
     }
 
     /// Charges what the client did. `Err` says which limit is exceeded: then nothing but the refusal has been charged.
     fn charge(&mut self, cost: Cost, now: Instant, limits: &Limits) -> Result<(), String> {
         let own_admits = self.meter.admits(cost, now);
-        let of_address = self.address.and_then(|of_address| {
-            self.directory.with_meter(of_address, now, limits.rate_addresses_max, |meter| {
+        let of_address = self.address.as_ref().and_then(|(address, rates, directory)| {
+            directory.with_meter((*address, *rates), now, limits.rate_addresses_max, |meter| {
                 let admits = meter.admits(cost, now);
                 match admits {
                     true if own_admits => meter.take(cost),
@@ -75,7 +94,7 @@ impl RateLimiter {
             self.meter.take(cost);
             return Ok(());
         }
-        let of_address = self.address.filter(|_| own_admits).map(|(_, rates)| rates);
+        let of_address = self.address.as_ref().filter(|_| own_admits).map(|(_, rates, _)| *rates);
         let rates = of_address.unwrap_or(Rates { events: limits.events_per_second, bytes: limits.bytes_per_second });
         let (rate, what) = match cost {
             Cost::Event => (rates.events, "events"),
@@ -117,16 +136,36 @@ impl Session {
         charged
     }
 
-    /// Until when the session is not read because of its rates.
-    pub(super) fn paused_until(&self) -> Option<Instant> {
-        self.rates.as_ref()?.paused_until
+    /// The hub refused a join because the client has as many rooms as it may have.
+    pub(super) fn on_join_refused(&mut self, refusal: Refusal, now: Instant) {
+        let worker = &self.registration.worker;
+        if let Some(skipped) = worker.complaints().join_refused.is_due(now) {
+            let reason = match refusal {
+                Refusal::RoomsSpent => "all rooms together take rooms_bytes_max",
+                _ => "the socket has rooms_per_socket_max rooms or room_bytes_per_socket_max bytes of names",
+            };
+            log::warn!("join refused sid={:?} skipped={skipped} reason=\"{reason}\"", self.registration.id);
+        }
+        let rates = self.rates.get_or_insert_with(|| RateLimiter::unlimited(now));
+        rates.refused_joins.admits(Cost::Event, now);
+        let pause = rates.refused_joins.refuse(Cost::Event);
+        rates.joins_paused_until = later(rates.joins_paused_until, now, pause);
     }
 
-    /// Whether the session is not read now because of its rates.
-    pub(super) fn is_paused(&mut self) -> bool {
-        let Some(rates) = &mut self.rates else { return false };
-        rates.paused_until = rates.paused_until.filter(|until| *until > Instant::now());
-        rates.paused_until.is_some()
+    /// Until when the session is not read because of its rates.
+    pub(super) fn paused_until(&self) -> Option<Instant> {
+        self.rates.as_ref().and_then(|rates| rates.paused_until.max(rates.joins_paused_until))
+    }
+
+    /// Why the session is not read now, if that is because of its rates.
+    pub(super) fn paused_for(&mut self) -> Option<&'static str> {
+        let rates = self.rates.as_mut()?;
+        let now = Instant::now();
+        for until in [&mut rates.paused_until, &mut rates.joins_paused_until] {
+            *until = until.filter(|until| *until > now);
+        }
+        let above_rate = rates.paused_until.map(|_| "packets above its rate");
+        above_rate.or_else(|| rates.joins_paused_until.map(|_| "joins that are refused"))
     }
 
     /// Refuses a CONNECT that exceeds a limit. It may be tried again.

@@ -95,6 +95,24 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         self.queued += 1;
     }
 
+    /// Queues a command that is known to cost more than a quantum behind those of senders that have commands waiting.
+    pub(crate) fn postpone(&mut self, sender: S, command: T) {
+        let flow = self.flows.entry(sender).or_insert_with(Flow::new);
+        if flow.queue.is_empty() {
+            self.overdrawn.push_back(sender);
+        }
+        flow.queue.push_back(command);
+        self.queued += 1;
+    }
+
+    /// What `before` has overdrawn counts for `sender` as well.
+    pub(crate) fn inherit(&mut self, before: &S, sender: S) {
+        if let Some(left) = self.flows.get(before).map(|flow| flow.left).filter(|left| *left < QUANTUM as i64) {
+            let flow = self.flows.entry(sender).or_insert_with(Flow::new);
+            flow.left = flow.left.min(left);
+        }
+    }
+
     /// Books the cost of a command that was carried out.
     pub(crate) fn charge(&mut self, sender: S, cost: usize) {
         let flow = self.flows.entry(sender).or_insert_with(Flow::new);
@@ -184,7 +202,7 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
     fn begin_round(&mut self) {
         let quantum = QUANTUM as i64;
         let debts = self.overdrawn.iter().filter_map(|sender| self.flows.get(sender)).map(|flow| -flow.left);
-        let given = quantum * (debts.min().unwrap_or(0) / quantum + 1);
+        let given = quantum * (debts.min().unwrap_or(0).max(0) / quantum + 1);
         self.flows.retain(|_, flow| {
             flow.left = flow.left.saturating_add(given).min(quantum);
             flow.left < quantum || !flow.queue.is_empty()
@@ -214,6 +232,53 @@ mod tests {
             false => schedule.push(sender, command),
         }
         admitted
+    }
+
+    #[test]
+    fn a_postponed_command_waits_for_those_that_were_queued_before() {
+        let mut schedule = Plain::default();
+        submit(&mut schedule, 1, (0, 2 * QUANTUM), Load::Light);
+        submit(&mut schedule, 1, (1, QUANTUM), Load::Light);
+        schedule.postpone(2, (2, 20 * QUANTUM));
+        submit(&mut schedule, 2, (3, 1), Load::Light);
+        assert!(schedule.admits(&3, true, Load::Light));
+        schedule.push(3, (4, 1));
+        let mut order = Vec::new();
+        while let Some((sender, (number, cost))) = schedule.next(Load::Light) {
+            schedule.charge(sender, cost);
+            order.push(number);
+        }
+        assert_eq!(order, [4, 2, 1, 3], "one within its quantum first, and a sender's own in their order");
+        assert_eq!(schedule.queued(), 0);
+    }
+
+    #[test]
+    fn an_inherited_debt_is_paid_before_the_next_command() {
+        let mut schedule = Plain::default();
+        schedule.charge(1, 5 * QUANTUM);
+        schedule.inherit(&1, 2);
+        schedule.inherit(&7, 3);
+        assert!(!schedule.admits(&2, true, Load::Light) && schedule.admits(&3, true, Load::Light));
+        schedule.charge(2, QUANTUM);
+        schedule.inherit(&1, 2);
+        assert_eq!(schedule.flows[&2].left, -5 * QUANTUM as i64, "the larger debt stays");
+    }
+
+    #[test]
+    fn senders_that_wait_get_a_quantum_while_postponed_commands_keep_coming() {
+        let mut schedule = Plain::default();
+        schedule.charge(0, 20 * QUANTUM);
+        schedule.push(0, (0, 1));
+        for sender in 1..100 {
+            schedule.postpone(sender, (u64::from(sender), 12 * QUANTUM));
+            let (served, (_, cost)) = schedule.next(Load::Light).unwrap();
+            schedule.charge(served, cost);
+            if served == 0 {
+                assert!(sender <= 25, "after {sender} of them");
+                return;
+            }
+        }
+        panic!("it was never served");
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub(crate) struct Complaints {
     pub(crate) handler_failed: Complaint,
     /// A client emits an event that has no handler.
     pub(crate) event_unhandled: Complaint,
+    /// A client asks for more rooms than it may have.
+    pub(crate) join_refused: Complaint,
     /// A packet was dropped that the server does not accept.
     pub(crate) packet_dropped: Complaint,
     /// A client takes nothing and is put out. One cut in the network may do that to thousands at once.
@@ -32,6 +34,7 @@ impl Default for Complaints {
             reading_stopped: Complaint::new(1),
             handler_failed: Complaint::new(10),
             event_unhandled: Complaint::new(1),
+            join_refused: Complaint::new(1),
             packet_dropped: Complaint::new(1),
             taking_nothing: Complaint::new(10),
             api_key_refused: Complaint::new(1),

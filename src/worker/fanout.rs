@@ -279,7 +279,7 @@ impl Fanout {
         self.worker.backlog.replayed(replay.weight);
         let mut members = self.worker.members.borrow_mut();
         let Some(member) = members.get_mut(replay.member) else { return };
-        self.worker.slots.borrow_mut().replay(member.slot, replay);
+        self.worker.slots.borrow_mut().replay(member.slot, replay, Instant::now());
         if replay.is_all {
             member.takes = Takes::Live { recoverable: true };
         }

@@ -28,6 +28,9 @@ const HUB_RETRY: Duration = Duration::from_millis(1);
 /// Between two looks at a budget of replays that is spent.
 const REPLAY_RETRY: Duration = Duration::from_millis(20);
 
+/// Between two looks whether it is, where nobody of this thread waits for it.
+const LENT_RETRY: Duration = Duration::from_millis(500);
+
 /// Bytes reported to the hub at a time, so that reports do not cost more than they tell.
 const REPORT_BYTES: usize = 64 << 10;
 
@@ -167,10 +170,11 @@ pub(super) async fn run(worker: Rc<Worker>) {
 }
 
 /// Waits until there is something to flush. While readers wait for the budget of replays, which other threads free without a word,
-/// looks at it now and then.
+/// or hold a share of it, for which readers on other threads may wait, looks at it now and then.
 async fn next_turn(worker: &Worker) {
-    while worker.has_hungry() {
-        if tokio::time::timeout(REPLAY_RETRY, worker.alarm.rung()).await.is_ok() {
+    while worker.has_hungry() || worker.has_lent() {
+        let interval = if worker.has_hungry() { REPLAY_RETRY } else { LENT_RETRY };
+        if tokio::time::timeout(interval, worker.alarm.rung()).await.is_ok() {
             return;
         }
         worker.send_wanted();

@@ -507,7 +507,7 @@ fn error(refusal: Refusal) -> RequestError {
         Refusal::TooManyRooms => RequestError::TooManyRooms,
         Refusal::ForeignRoom => RequestError::ForeignRoom,
         Refusal::NoQueue | Refusal::DurableNeedsRoom => RequestError::NotDurable,
-        Refusal::Overloaded => RequestError::Overloaded,
+        Refusal::Overloaded | Refusal::RoomsSpent => RequestError::Overloaded,
         Refusal::TooLarge => RequestError::TooLarge,
     }
 }

@@ -154,7 +154,7 @@ impl Worker {
 
     /// Asks the hub for what readers want.
     fn send_wanted(&self) {
-        let wanted = self.slots.borrow_mut().take_wanted();
+        let wanted = self.slots.borrow_mut().take_wanted(Instant::now());
         for Wanted { slot, socket, after } in wanted {
             self.send(HubCommand::Read { slot, socket, after });
         }
@@ -163,6 +163,11 @@ impl Worker {
     /// Whether readers wait until other clients have read what was replayed to them.
     fn has_hungry(&self) -> bool {
         self.slots.borrow().is_hungry()
+    }
+
+    /// Whether clients have yet to take what was replayed to them.
+    fn has_lent(&self) -> bool {
+        self.slots.borrow().has_lent()
     }
 
     /// Takes the outbox's drainer away; packets wait for the next one.

@@ -143,6 +143,10 @@ pub(super) struct Slots {
     urgent: VecDeque<SlotKey>,
     /// Sessions with a reader whose outbox has room for more, in the order in which they get it: each once, and closed ones.
     hungry: VecDeque<SlotKey>,
+    /// Sessions to which a chunk was replayed while nothing of an earlier one was left, and when; also those that have taken it since.
+    lent: VecDeque<(SlotKey, Instant)>,
+    /// How long they may hold it while the budget of replays is spent.
+    pub(super) lent_for: Duration,
     /// What the budget is charged for.
     pub(super) held: Held,
     /// Sessions whose outbox was not empty when they looked, each with when bytes had last left by then.
@@ -161,6 +165,8 @@ impl Slots {
             dirty: VecDeque::new(),
             urgent: VecDeque::new(),
             hungry: VecDeque::new(),
+            lent: VecDeque::new(),
+            lent_for: held::LENT_FOR,
             held: Held::new(budgets, limits.replay_bytes.max(limits.payload_bytes_max)),
             stalled: HashMap::new(),
             stall_timeout: limits.stalls_after(),
@@ -299,7 +305,7 @@ impl Slots {
     }
 
     /// Queues what a reader asked for, whatever the bounds say: they were looked at when it asked. With `is_all` it reads no more.
-    pub(super) fn replay(&mut self, key: SlotKey, replay: &Replay) {
+    pub(super) fn replay(&mut self, key: SlotKey, replay: &Replay, now: Instant) {
         let Some(readers) = self.get_mut(key).and_then(|slot| slot.readers.as_mut()) else { return };
         let Some(at) = readers.iter().position(|reader| reader.member == replay.member) else { return };
         let reader = readers.remove(at);
@@ -307,7 +313,7 @@ impl Slots {
         readers.push(Reader { after: replay.upto, next: Next::Later, ..reader });
         self.held.asked -= usize::from(reader.next == Next::Asked);
         let weight = u32::try_from(replay.weight).unwrap_or(u32::MAX);
-        self.with(key, |slot| slot.replayed_bytes = slot.replayed_bytes.saturating_add(weight));
+        self.lend(key, weight, now);
         for (offset, message) in &replay.events {
             // No bound, so it finds room.
             let _ = self.try_push(key, message, Some(*offset), false, usize::MAX);
@@ -339,7 +345,8 @@ impl Slots {
     }
 
     /// What readers want, to be passed on to the hub: as much as the budget of replays has room for.
-    pub(super) fn take_wanted(&mut self) -> Vec<Wanted> {
+    pub(super) fn take_wanted(&mut self, now: Instant) -> Vec<Wanted> {
+        self.reclaim(now);
         let mut wanted = Vec::new();
         while let Some(key) = self.hungry.front().copied()
             && self.held.may_ask()

@@ -374,3 +374,77 @@ fn what_is_for_others_is_looked_through_in_few_reads() {
         assert!(reads.load(Ordering::Relaxed) < 10, "{reads:?} reads");
     });
 }
+
+#[test]
+fn resumes_in_many_rooms_wait_for_those_who_have_caused_little() {
+    // Each came over a connection of its own, with a quantum of its own, and 350 bytes cost the hub most of a millisecond.
+    run(async {
+        let journal = MemoryJournal::new(Epoch::new(1, 1), Lsn(0), 10_000, usize::MAX);
+        let mut rig = Rig::new(Limits::default(), Stores { history: history(journal), ..Stores::default() });
+        rig.connect(1);
+        rig.connect(2);
+        rig.join(2, "own");
+        for n in 0..200 {
+            rig.join(1, &format!("room {n}"));
+            rig.heard().await;
+        }
+        let mut commands = Vec::new();
+        for index in 10..30 {
+            let slot = SlotKey { index, generation: 0 };
+            let namespace = NamespacePath::root();
+            let claim = Claim { pid: pid(1), offset: None };
+            let from = ReplyTo { slot, ..rig.from() };
+            commands.push(HubCommand::Claim { from, namespace: namespace.clone(), claim });
+            let (from, reply) = (ReplyTo { slot, ..rig.from() }, Encoded::text("40"));
+            let (socket, member, origin) = (socket(1), MemberKey(index), Origin::Claimed(claim));
+            commands.push(HubCommand::Connect(Box::new(Connect { from, socket, member, namespace, origin, reply })));
+        }
+        assert!(rig.hub.try_send(HubBatch { worker: WORKER, commands }).is_ok());
+        rig.slot = SlotKey { index: 99, generation: 0 };
+        rig.emit("own", "innocent", Grade::Plain);
+        let mut told = Vec::new();
+        while told.iter().filter(|said: &&String| said.ends_with("recovered")).count() < 20 {
+            told.extend(rig.heard().await);
+        }
+        assert!(told[0].starts_with("deliver") && told[1].ends_with("emitted"), "{:?}", &told[..4]);
+    });
+}
+
+#[test]
+fn a_session_that_is_resumed_again_over_new_connections_has_one_account() {
+    run(async {
+        let journal = MemoryJournal::new(Epoch::new(1, 1), Lsn(0), 10_000, usize::MAX);
+        let mut rig = Rig::new(Limits::default(), Stores { history: history(journal), ..Stores::default() });
+        rig.connect(1);
+        for n in 0..200 {
+            rig.join(1, &format!("room {n}"));
+            rig.heard().await;
+        }
+        let mut commands = Vec::new();
+        for index in 10..30 {
+            let slot = SlotKey { index, generation: 0 };
+            let claim = Claim { pid: pid(1), offset: None };
+            let (from, reply) = (ReplyTo { slot, ..rig.from() }, Encoded::text("40"));
+            let (socket, member, origin) = (socket(1), MemberKey(index), Origin::Claimed(claim));
+            let namespace = NamespacePath::root();
+            commands.push(HubCommand::Connect(Box::new(Connect { from, socket, member, namespace, origin, reply })));
+        }
+        // A publisher that has caused as much as one of them.
+        for _ in 0..4 {
+            let body = format!("\"{}\"", "x".repeat(200 << 10));
+            let draft = Draft::event(Parser::Json, NamespacePath::root(), "e", &body, Vec::new(), false);
+            let from = ReplyTo { slot: SlotKey { index: 99, generation: 0 }, ..rig.from() };
+            let (target, grade, ack) = (Target::default(), Grade::Plain, AckWanted::No);
+            commands.push(HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack })));
+        }
+        assert!(rig.hub.try_send(HubBatch { worker: WORKER, commands }).is_ok());
+        let mut told = Vec::new();
+        while told.iter().filter(|said: &&String| said.ends_with("recovered")).count() < 20 {
+            let heard = rig.heard().await;
+            told.extend(heard.into_iter().filter(|said| said.ends_with("recovered") || said.ends_with("emitted")));
+            rig.tell(HubCommand::Consumed { bytes: usize::MAX, replayed: 0 });
+        }
+        let last = told.iter().rposition(|said| said.ends_with("emitted"));
+        assert!(last < Some(12), "its four events wait for few of the twenty: {told:?}");
+    });
+}

@@ -185,6 +185,11 @@ impl Recovery {
         Ok(Resumable { position, session })
     }
 
+    /// Stays in rooms that are known of a session: a claim to it looks at each.
+    pub(crate) fn stays_of(&self, pid: &PrivateId) -> Option<usize> {
+        self.sessions.get(pid).map(|session| session.stays())
+    }
+
     /// Whether an event for these rooms, all in one namespace, can be for a session that is known; no room means everybody there.
     /// What cannot need not be journalled: each session that is forgotten is so by a record.
     pub(crate) fn concerns(&self, namespace: &NamespacePath, rooms: &[RoomName]) -> bool {

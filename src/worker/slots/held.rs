@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Ending, Slot, Slots};
 use crate::ids::SlotKey;
@@ -50,6 +50,10 @@ pub(super) struct Excess {
 
 /// What an outbox may hold of events that the journal has as well while the budget is more than half spent.
 pub(super) const SHORT_BYTES: usize = 16 << 10;
+
+/// How long a client may hold a share of the budget of replays once that is spent. A chunk of 256 KiB takes a mobile client about as
+/// long; who needs longer is charged like anybody who is slow.
+pub(super) const LENT_FOR: Duration = Duration::from_secs(1);
 
 /// Bytes pushed directly after which the budget is looked at in the same turn.
 const FRESH_BYTES: usize = 1 << 20;
@@ -149,6 +153,43 @@ impl Slots {
         if self.held.unpublished_bytes >= FRESH_BYTES {
             self.settle();
         }
+    }
+
+    /// So many bytes are about to be replayed to a client.
+    pub(super) fn lend(&mut self, key: SlotKey, bytes: u32, now: Instant) {
+        let is_first = self.with(key, |slot| {
+            let before = slot.replayed_bytes;
+            slot.replayed_bytes = before.saturating_add(bytes);
+            before == 0 && bytes > 0
+        });
+        if is_first != Some(true) {
+            return;
+        }
+        if self.lent.len() >= 2 * self.places.len() {
+            let lent = std::mem::take(&mut self.lent);
+            let holds = |key: &SlotKey| self.get(*key).is_some_and(|slot| slot.replayed_bytes > 0);
+            self.lent = lent.into_iter().filter(|(key, _)| holds(key)).collect();
+        }
+        self.lent.push_back((key, now));
+    }
+
+    /// While the budget of replays is spent, what clients have not taken of chunks that were replayed to them [`LENT_FOR`] ago counts
+    /// as theirs from here on. So it leaves the budget to those that wait, and the largest of those that take nothing are cut when the
+    /// budget of outboxes is spent.
+    pub(super) fn reclaim(&mut self, now: Instant) {
+        while let Some((key, since)) = self.lent.front().copied() {
+            let holds = self.get(key).is_some_and(|slot| slot.replayed_bytes > 0);
+            if holds && (now.saturating_duration_since(since) < self.lent_for || self.held.may_ask()) {
+                return;
+            }
+            self.lent.pop_front();
+            self.with(key, |slot| slot.replayed_bytes = 0);
+        }
+    }
+
+    /// Whether clients hold what was replayed to them.
+    pub(in crate::worker) fn has_lent(&self) -> bool {
+        !self.lent.is_empty()
     }
 
     /// Whether nothing has left an outbox for too long that was never empty when this was asked: for its session, with each ping.

@@ -154,6 +154,7 @@ fn clients_that_catch_up_are_paced_by_the_budget_and_never_cut() {
     run(async {
         let limits = Limits { replay_bytes: CHUNK, payload_bytes_max: CHUNK, ..limits() };
         let rig = Rig::new(limits).await;
+        rig.worker.slots.borrow_mut().lent_for = Duration::MAX;
         let clients: [_; CLIENTS] = rig.others();
         let at = |lsn| Offset { epoch: Epoch::new(1, 1), lsn: Lsn(lsn), fingerprint: Fingerprint::new(7) };
         let mut members = Vec::new();
@@ -187,6 +188,49 @@ fn clients_that_catch_up_are_paced_by_the_budget_and_never_cut() {
         clients.iter().for_each(|(slot, _)| rig.worker.close_slot(*slot));
         rig.worker.slots.borrow_mut().settle();
         assert_eq!((rig.outboxes(), rig.worker.budgets().replays.bytes()), (0, 0));
+    });
+}
+
+#[test]
+fn a_client_that_takes_nothing_of_its_replay_holds_up_nobody() {
+    // Until they were found stalled, after 45 to 70 seconds, they kept the budget from all others.
+    const CHUNK: usize = 60_000;
+    const CLIENTS: usize = 24;
+    run(async {
+        let limits = Limits { replay_bytes: CHUNK, payload_bytes_max: CHUNK, outbox_bytes_max: 4 * CHUNK, ..limits() };
+        let rig = Rig::new(limits).await;
+        rig.worker.slots.borrow_mut().lent_for = Duration::ZERO;
+        let clients: [_; CLIENTS] = rig.others();
+        let at = |lsn| Offset { epoch: Epoch::new(1, 1), lsn: Lsn(lsn), fingerprint: Fingerprint::new(7) };
+        let mut members = Vec::new();
+        for (index, (slot, _)) in clients.iter().enumerate() {
+            let member = rig.worker.add_member(socket(index as u8 + 2), *slot);
+            rig.worker.set_drainer(*slot, Box::new(Jammed { takes: 0 }));
+            let (takes, reply) = (Takes::Journal(Lsn(index as u64)), Encoded::text("40"));
+            let (everybody, offset) = (RoomId(3), Some(at(1)));
+            rig.tell(vec![FanoutCommand::Attach { member, everybody, reply, offset, takes }]);
+            members.push(member);
+        }
+        let mut served = 0;
+        while served < CLIENTS {
+            let told = rig.heard().await;
+            let asked: Vec<usize> = told.iter().filter_map(|line| line.strip_prefix("read ")?.parse().ok()).collect();
+            assert!(!asked.is_empty(), "{served} of {CLIENTS} were served, the next one waits");
+            served += asked.len();
+            for index in asked {
+                let (events, upto) = (vec![(at(90), packet(CHUNK))], Lsn(90));
+                let replay = Replay { member: members[index], events, upto, is_all: false, weight: CHUNK + 100 };
+                rig.tell(vec![FanoutCommand::Replay(Box::new(replay))]);
+            }
+            assert!(rig.outboxes() + rig.worker.budgets().replays.bytes() <= BUDGET + BUDGET / 4);
+        }
+        turns().await;
+        let cut = clients.iter().filter(|(_, log)| log.borrow().iter().any(|line| line.starts_with("cut"))).count();
+        assert!((1..CLIENTS).contains(&cut), "{cut} sessions are cut, as the budget of outboxes is spent");
+        clients.iter().for_each(|(slot, _)| rig.worker.close_slot(*slot));
+        rig.worker.slots.borrow_mut().settle();
+        assert_eq!((rig.outboxes(), rig.worker.budgets().replays.bytes()), (0, 0));
+        assert!(!rig.worker.slots.borrow_mut().has_lent() || rig.worker.slots.borrow_mut().take_wanted(Instant::now()).is_empty());
     });
 }
 

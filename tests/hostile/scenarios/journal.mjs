@@ -48,20 +48,28 @@ async function returning(port, { clients, events, bytes }, begin) {
   });
   begin();
   let [resumed, whole] = [0, 0];
+  /** Why the others got less, and how many of them. */
+  const others = {};
+  const count = (why) => (others[why] = (others[why] ?? 0) + 1);
   await each(clients, clients, async (index) => {
     const { client, pid, offset } = sessions[index];
+    if (!client) return count("handshake refused");
     try {
       await client.connect({ pid, offset });
-      resumed += client.pid === pid;
+      const isResumed = client.pid === pid;
+      resumed += isResumed;
       client.countOnly();
-      while (client.bytesRead < events * bytes && !client.isClosed) await sleep(20);
-      whole += client.bytesRead >= events * bytes;
-    } catch {
-      // Refused.
+      while (isResumed && client.bytesRead < events * bytes && !client.isClosed) await sleep(20);
+      const isWhole = client.bytesRead >= events * bytes;
+      whole += isWhole;
+      if (!isResumed) count("recovered: false");
+      else if (!isWhole) count("closed before all was read");
+    } catch (error) {
+      count(error.message);
     }
-    client?.end();
+    client.end();
   });
-  return { resumed, whole };
+  return { resumed, whole, others };
 }
 
 /**

@@ -54,7 +54,7 @@ export default [
     life: { sockets: 12, rooms: 65_535, bytes: 256, holdMs: 2_000 },
     attack: fill,
     restarts: true,
-    named: { log: /WARN.* sid=/ },
+    named: { log: /WARN.* join refused sid=.* reason=/, metric: /joins_refused/ },
   },
   {
     name: "short-connections",

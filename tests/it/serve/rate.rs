@@ -198,3 +198,21 @@ fn a_client_that_goes_on_is_not_read_for_a_while() {
     drop(client);
     hub.is_unharmed();
 }
+
+// 12 clients that joined on and on past their rooms took two thirds of the machine from the others.
+#[test]
+fn a_client_whose_joins_are_refused_is_named_and_not_read_for_a_while() {
+    let mut hub = Process::start(&["--rooms-per-socket-max", "3"]);
+    let mut client = hub.join(Transport::Websocket);
+    let joins: Vec<_> = (0..150).map(|n| Packet::Text(format!(r#"42{n}["join","room {n}"]"#))).collect();
+    client.send_all(&joins);
+    hub.logs("join refused sid=");
+    hub.logs("session stops reading for a while, too many joins that are refused");
+    let answers: Vec<_> = joins.iter().map(|_| client.recv_text()).collect();
+    let refused = answers.iter().filter(|answer| answer.contains(r#""code":"too_many_rooms""#)).count();
+    assert_eq!(refused, 147, "{answers:?}");
+    assert_eq!(hub.counted("stentor_joins_refused_total"), 147);
+    client.echoes();
+    drop(client);
+    hub.is_unharmed();
+}
