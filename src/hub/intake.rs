@@ -15,6 +15,7 @@ use crate::ids::{PrivateId, SlotKey, WorkerId};
 use crate::messages::abort::AbortOnUnwind;
 use crate::messages::fanout::FanoutCommand;
 use crate::messages::hub::{HubCommand, Origin};
+use crate::state::rooms::ROOMS_PER_DEPARTURE;
 use crate::state::schedule::{Load, QUANTUM};
 
 /// Work of one turn, in bytes; a byte of work is about a nanosecond. 1 MiB, so about a millisecond.
@@ -94,10 +95,11 @@ impl Hub {
         if self.shares.waits(&sender) {
             return self.shares.push(sender, command);
         }
-        if let Some(pid) = command.resumes()
-            && self.begin_resume(pid, sender)
-        {
-            return self.schedule.postpone(sender, command);
+        if let Some(pid) = command.resumes() {
+            self.inherit(&pid, sender);
+            if self.rooms_known(&pid) >= MANY_ROOMS {
+                return self.schedule.postpone(sender, command);
+            }
         }
         let fans_out = command.fans_out();
         let load = if fans_out { self.links.load() } else { Load::Light };
@@ -107,19 +109,26 @@ impl Hub {
         }
     }
 
-    /// Charges the sender of a resume for those of the same session before it, which came over other connections. Returns whether
-    /// its rooms are so many that others go first.
-    fn begin_resume(&mut self, pid: PrivateId, sender: Sender) -> bool {
-        let Some(rooms) = self.history.as_ref().and_then(|history| history.rooms_known(&pid)) else { return false };
-        if let Some(before) = self.resumed_by.insert(pid, sender) {
-            self.schedule.inherit(&before, sender);
+    /// Charges the sender of a resume for the last one of the same session, which came over another connection.
+    fn inherit(&mut self, pid: &PrivateId, sender: Sender) {
+        if let Some(before) = self.resumed_by.get(pid).filter(|before| **before != sender) {
+            self.schedule.inherit(before, sender);
         }
-        rooms >= MANY_ROOMS
+    }
+
+    /// Rooms at which a resume of this session looks.
+    pub(super) fn rooms_known(&self, pid: &PrivateId) -> usize {
+        self.history.as_ref().and_then(|history| history.rooms_known(pid)).unwrap_or(0)
     }
 
     fn carry_out(&mut self, sender: Sender, command: HubCommand, load: Load) {
         let (work, weight, journalled) = (self.work, self.weight, self.journalled);
         self.work += COMMAND_WORK;
+        if let Some(pid) = command.resumes()
+            && self.rooms_known(&pid) > 0
+        {
+            self.resumed_by.insert(pid, sender);
+        }
         self.take(sender.worker, command);
         let cost = self.work - work + self.weight - weight;
         if cost >= CHARGED_WORK || load > Load::Light || !self.schedule.is_idle() {
@@ -212,7 +221,7 @@ impl Hub {
 
     /// Sees to it that what waits is served once the mailbox is empty, and the others of this thread have had their turn.
     pub(super) fn serve_soon(&mut self, ctx: &mut Context<Self>) {
-        let waits = self.schedule.has_next(self.links.load()) || self.links.has_readers();
+        let waits = self.schedule.has_next(self.links.load()) || self.links.has_readers() || self.rooms.has_departing();
         if !waits || std::mem::replace(&mut self.serving, true) {
             return;
         }
@@ -220,6 +229,7 @@ impl Hub {
             let _guard = AbortOnUnwind("hub");
             hub.serving = false;
             hub.begin_turn();
+            hub.count_out_departed();
             hub.serve_queued();
             hub.serve_readers();
             hub.end_turn(ctx);
@@ -231,7 +241,23 @@ impl Hub {
         while self.work < TURN_WORK {
             let load = self.links.load();
             let Some((sender, command)) = self.schedule.next(load) else { break };
+            if let Some(pid) = command.resumes() {
+                self.inherit(&pid, sender);
+                if self.schedule.is_overdrawn(&sender) {
+                    self.work += COMMAND_WORK;
+                    self.schedule.put_back(sender, command);
+                    continue;
+                }
+            }
             self.carry_out(sender, command, load);
+        }
+    }
+
+    /// Takes sockets that have gone out of further rooms, for half a turn at most.
+    fn count_out_departed(&mut self) {
+        while self.rooms.has_departing() && self.work < TURN_WORK / 2 {
+            self.rooms.depart();
+            self.work += ROOMS_PER_DEPARTURE * ROOM_WORK;
         }
     }
 
@@ -239,6 +265,8 @@ impl Hub {
     pub(super) fn settle_accounts(&mut self) {
         if !self.schedule.is_idle() && self.schedule.queued() == 0 && self.links.load() == Load::Light {
             self.schedule.forget();
+        }
+        if self.schedule.is_idle() && !self.resumed_by.is_empty() {
             self.resumed_by = HashMap::new();
         }
     }

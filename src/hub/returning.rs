@@ -31,8 +31,7 @@ impl Hub {
 
     /// A claim is about to be judged, by each room of its session.
     fn charge_judging(&mut self, claim: Claim) {
-        let rooms = self.history.as_ref().and_then(|history| history.rooms_known(&claim.pid));
-        self.work += rooms.unwrap_or(0) * ROOM_WORK;
+        self.work += self.rooms_known(&claim.pid) * ROOM_WORK;
     }
 
     fn refuse_claim(&self, claim: Claim, why: NotRecovered) {

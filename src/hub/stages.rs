@@ -16,7 +16,7 @@ use crate::messages::request::{Listing, ROOMS_PER_PAGE, RoomPage};
 use crate::protocol::draft::Draft;
 use crate::protocol::encoded::Message;
 use crate::state::outbox::PACKET_OVERHEAD_BYTES;
-use crate::state::rooms::{Absent, Bounds, Place, Target};
+use crate::state::rooms::{Absent, Bounds, Place, ROOMS_PER_DEPARTURE, Target};
 
 /// Work of a worker for each member that it lists.
 const LISTED_WORK: usize = 64;
@@ -248,7 +248,7 @@ impl Hub {
         for (room, members) in &rooms {
             self.tell_left(&socket, room, members - 1);
         }
-        self.work += self.rooms.count_of(&socket) * ROOM_WORK;
+        self.work += self.rooms.count_of(&socket).min(ROOMS_PER_DEPARTURE) * ROOM_WORK;
         let Some(Place { worker, member, .. }) = self.rooms.disconnect(&socket) else { return };
         if self.remembers(&socket) {
             let at_unix_ms = self.now_unix_ms();

@@ -1,8 +1,8 @@
 //! Hub, workers and journal together, without sessions and sockets: random lives of a few clients whose peers take packets when the
 //! program says so, against a reference that knows what each client should have seen.
 //!
-//! Whoever says `recovered`, or stays connected, sees every plain event of its rooms once and in order. Steps in all: 40 a case, half of
-//! them on disk with kills; `PROPTEST_CASES=25000` makes a million.
+//! Whoever says `recovered`, or stays connected, sees every plain event of its rooms once and in order. A third of them has so little room
+//! for sessions that some are given up. Steps in all: 40 a case, half of them on disk with kills; `PROPTEST_CASES=25000` makes a million.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
@@ -24,12 +24,14 @@ use crate::log::contract::scratch::Scratch;
 use crate::log::file::{FileJournal, FileOptions};
 use crate::log::folder::BootId;
 use crate::log::memory::MemoryJournal;
+use crate::log::recovery::NotRecovered;
 use crate::messages::fanout::Outcome;
 use crate::messages::handshake::{Arrival, Handshake};
 use crate::messages::hub::{AckWanted, Broadcast, Claim, Connect, Grade, HubBatch, HubCommand, Origin, ReplyTo};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Drained, FrameSink, Goodbye};
 use crate::messages::socket::SocketInfo;
+use crate::metrics::Metrics;
 use crate::protocol::draft::Draft;
 use crate::protocol::encoded::Encoded;
 use crate::protocol::socketio::Parser;
@@ -42,8 +44,9 @@ const CLIENTS: usize = 4;
 const ROOMS: [&str; 3] = ["a", "b", "c"];
 
 /// Small enough that clients are late and rings turn within forty steps.
-fn limits() -> Limits {
+fn limits(recovery_bytes_max: usize) -> Limits {
     Limits {
+        recovery_bytes_max,
         outbox_bytes_max: 2_000,
         replay_bytes: 300,
         replay_records_per_turn: 7,
@@ -203,6 +206,9 @@ struct Life {
 
 struct World {
     on_disk: Option<Scratch>,
+    /// Room for what recovery knows of sessions, in bytes.
+    recovery_bytes_max: usize,
+    metrics: Arc<Metrics>,
     clients: Vec<Client>,
     events: u64,
     drawn: u64,
@@ -210,7 +216,7 @@ struct World {
 }
 
 impl World {
-    fn new(on_disk: bool) -> Self {
+    fn new(on_disk: bool, recovery_bytes_max: usize) -> Self {
         let client = |n: usize| Client {
             pid: PrivateId::from_random([n as u8; 15]),
             socket: SocketId::from_random([n as u8; 15]),
@@ -222,7 +228,15 @@ impl World {
             may_see: BTreeSet::new(),
         };
         let clients = (0..CLIENTS).map(client).collect();
-        Self { on_disk: on_disk.then(Scratch::new), clients, events: 0, drawn: 100, tickets: 0 }
+        Self {
+            on_disk: on_disk.then(Scratch::new),
+            recovery_bytes_max,
+            metrics: Arc::default(),
+            clients,
+            events: 0,
+            drawn: 100,
+            tickets: 0,
+        }
     }
 
     /// Bytes for an id that nobody has.
@@ -234,7 +248,7 @@ impl World {
     }
 
     fn begin_life(&self) -> Life {
-        let limits = limits();
+        let limits = limits(self.recovery_bytes_max);
         let journal: Box<dyn Journal> = match &self.on_disk {
             None => Box::new(MemoryJournal::new(Epoch::new(1, 1), Lsn(0), limits.journal_records_max, usize::MAX)),
             Some(scratch) => {
@@ -242,8 +256,8 @@ impl World {
                 Box::new(FileJournal::open(&scratch.0, options).unwrap())
             }
         };
-        let history = History::open(journal, 7, &limits, Arc::default()).unwrap();
-        let stores = Stores { history: Some(history), ..Stores::default() };
+        let history = History::open(journal, 7, &limits, self.metrics.clone()).unwrap();
+        let stores = Stores { history: Some(history), metrics: self.metrics.clone(), ..Stores::default() };
         let (room_changes, _) = tokio::sync::broadcast::channel(1);
         let hub = Hub::new(limits.clone(), stores, room_changes).start();
         let start =
@@ -497,8 +511,7 @@ impl World {
     }
 }
 
-fn run(steps: &[Step], on_disk: bool) -> Result<(), TestCaseError> {
-    let mut world = World::new(on_disk);
+fn run(world: &mut World, steps: &[Step]) -> Result<(), TestCaseError> {
     let lives: Vec<_> = steps.split(|step| matches!(step, Step::Kill)).collect();
     for (nth, steps) in lives.iter().enumerate() {
         let is_last = nth + 1 == lives.len();
@@ -515,7 +528,27 @@ proptest! {
     fn who_is_recovered_or_stays_sees_every_event_once_and_in_order(
         steps in vec(any_step(), 40),
         on_disk: bool,
+        recovery_bytes_max in prop_oneof![2 => Just(Limits::default().recovery_bytes_max), 1 => 500usize..2_500],
     ) {
-        run(&steps, on_disk)?;
+        run(&mut World::new(on_disk, recovery_bytes_max), &steps)?;
+    }
+}
+
+#[test]
+fn sessions_without_room_are_given_up_and_receive_what_is_live() {
+    for on_disk in [false, true] {
+        let mut world = World::new(on_disk, 700);
+        let mut steps: Vec<_> = (0..CLIENTS).map(|who| Step::Come(who, who % 2)).collect();
+        steps.extend((0..CLIENTS).flat_map(|who| (0..ROOMS.len()).map(move |room| Step::Join(who, room))));
+        steps.extend((0..CLIENTS).map(|who| Step::Take(who, 1_000)));
+        steps.push(Step::Emit { rooms: vec![], except: vec![], exclude: None, volatile: false, times: 20 });
+        steps.extend([Step::Turns(20), Step::Drop(0), Step::Cut(1), Step::Come(1, 0), Step::Come(0, 1)]);
+        run(&mut world, &steps).unwrap();
+        assert!(world.metrics.hub.given_up.get() > 0);
+        let refused = |why: NotRecovered| {
+            let at = NotRecovered::ALL.iter().position(|known| *known == why).unwrap();
+            world.metrics.hub.not_recovered[at].get()
+        };
+        assert!(refused(NotRecovered::GivenUp) + refused(NotRecovered::TooManyStays) > 0);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Refuses to be the fastest of either: it is small for many sockets, and not linear for one that is in 65 536 rooms.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 
 use smallvec::SmallVec;
 
@@ -19,6 +19,31 @@ pub(crate) enum Memberships<V> {
     Few(SmallVec<[(RoomId, V); 2]>),
     /// By room.
     Many(Box<HashMap<RoomId, V>>),
+}
+
+/// Rooms that a socket was in.
+#[derive(Debug)]
+pub(crate) enum Taken<V> {
+    Few(smallvec::IntoIter<[(RoomId, V); 2]>),
+    Many(hash_map::IntoIter<RoomId, V>),
+}
+
+impl<V> Iterator for Taken<V> {
+    type Item = (RoomId, V);
+
+    fn next(&mut self) -> Option<(RoomId, V)> {
+        match self {
+            Self::Few(list) => list.next(),
+            Self::Many(index) => index.next(),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match self {
+            Self::Few(list) => list.size_hint(),
+            Self::Many(index) => index.size_hint(),
+        }
+    }
 }
 
 impl<V> Default for Memberships<V> {
@@ -82,6 +107,14 @@ impl<V> Memberships<V> {
             index.shrink_to(index.len() * 2);
         }
         Some(value)
+    }
+
+    /// Takes out all of them, in no order.
+    pub(crate) fn take(&mut self) -> Taken<V> {
+        match std::mem::take(self) {
+            Self::Few(list) => Taken::Few(list.into_iter()),
+            Self::Many(index) => Taken::Many(index.into_iter()),
+        }
     }
 
     /// All of them, in no order.

@@ -2,12 +2,12 @@
 //!
 //! Who the members are is the workers' knowledge; a broadcast needs only the workers that have any.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use slab::Slab;
 use smallvec::SmallVec;
 
-use super::memberships::Memberships;
+use super::memberships::{Memberships, Taken};
 use crate::ids::{MemberKey, NamespacePath, RoomId, RoomName, SlotKey, SocketId, WorkerId};
 use crate::limits::Limits;
 
@@ -153,6 +153,17 @@ pub(crate) enum Absent {
     Foreign,
 }
 
+/// A socket that has gone, and the rooms in which it is still counted.
+#[derive(Debug)]
+struct Departing {
+    worker: WorkerId,
+    rooms: Taken<()>,
+    everybody: RoomId,
+}
+
+/// Rooms that a socket leaves together with its end. Who is in more is counted out of the others later, in turns of as many.
+pub(crate) const ROOMS_PER_DEPARTURE: usize = 1_024;
+
 /// Sockets, rooms and namespaces of one hub.
 #[derive(Debug, Default)]
 pub(crate) struct Rooms {
@@ -160,6 +171,8 @@ pub(crate) struct Rooms {
     rooms: Slab<Room>,
     namespaces: Slab<Namespace>,
     by_path: HashMap<NamespacePath, u32>,
+    /// Sockets that have gone and are still counted in their rooms.
+    departing: VecDeque<Departing>,
     /// What all of them take.
     bytes: usize,
     /// With fewer rooms than this the table of rooms is shortened.
@@ -251,16 +264,43 @@ impl Rooms {
         Ok(Left { place, room, members })
     }
 
-    /// Takes a socket out of everything. Returns where it was.
+    /// Takes a socket out of everything. Returns where it was. Rooms beyond [`ROOMS_PER_DEPARTURE`] count it until
+    /// [`Rooms::depart`] has been called often enough.
     pub(crate) fn disconnect(&mut self, socket: &SocketId) -> Option<Place> {
-        let entry = self.sockets.remove(socket)?;
-        for (room, ()) in entry.rooms.iter() {
-            self.count_down(room, entry.place.worker);
+        let Entry { place, namespace, mut rooms, .. } = self.sockets.remove(socket)?;
+        let everybody = self.namespaces[namespace as usize].everybody;
+        let mut departing = Departing { worker: place.worker, rooms: rooms.take(), everybody };
+        if !self.count_out(&mut departing) {
+            self.departing.push_back(departing);
         }
-        self.bytes -= entry.rooms.len() * MEMBERSHIP_BYTES;
-        // Everybody's goes last: the namespace ends with it.
-        self.count_down(self.namespaces[entry.namespace as usize].everybody, entry.place.worker);
-        Some(entry.place)
+        Some(place)
+    }
+
+    /// Whether sockets that have gone are still counted in rooms.
+    pub(crate) fn has_departing(&self) -> bool {
+        !self.departing.is_empty()
+    }
+
+    /// Counts one of them out of [`ROOMS_PER_DEPARTURE`] rooms.
+    pub(crate) fn depart(&mut self) {
+        let Some(mut departing) = self.departing.pop_front() else { return };
+        if !self.count_out(&mut departing) {
+            self.departing.push_back(departing);
+        }
+    }
+
+    /// Returns whether the socket is out of all.
+    fn count_out(&mut self, departing: &mut Departing) -> bool {
+        for _ in 0..ROOMS_PER_DEPARTURE {
+            let Some((room, ())) = departing.rooms.next() else {
+                // Everybody's goes last: the namespace ends with it.
+                self.count_down(departing.everybody, departing.worker);
+                return true;
+            };
+            self.count_down(room, departing.worker);
+            self.bytes -= MEMBERSHIP_BYTES;
+        }
+        false
     }
 
     /// Resolves a target as of now. Rooms that do not exist have no members and drop out.
@@ -545,6 +585,40 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_in_many_rooms_is_counted_out_of_them_in_turns() {
+        let mut rooms = two_sockets();
+        let count = 2 * ROOMS_PER_DEPARTURE + 2;
+        for number in 0..count {
+            rooms.enter(&socket(1), &room(&number.to_string()));
+        }
+        rooms.enter(&socket(2), &room("0"));
+        assert_eq!(rooms.disconnect(&socket(1)), Some(place(0, 10)));
+        assert!(rooms.route(&NamespacePath::root(), &Target::socket(socket(1))).sockets.is_empty(), "it has gone");
+        let left = [rooms.rooms(), (rooms.depart(), rooms.rooms()).1, (rooms.depart(), rooms.rooms()).1];
+        assert!(left[0] > left[1] && left[1] > left[2] && left[2] == 1 && !rooms.has_departing(), "{left:?}");
+        // One that comes back meanwhile.
+        rooms.connect(socket(1), &NamespacePath::root(), place(0, 11));
+        for number in 0..count {
+            rooms.enter(&socket(1), &room(&number.to_string()));
+        }
+        rooms.disconnect(&socket(1));
+        rooms.connect(socket(1), &NamespacePath::root(), place(1, 12));
+        for number in 0..count {
+            rooms.enter(&socket(1), &room(&number.to_string()));
+        }
+        while rooms.has_departing() {
+            rooms.depart();
+        }
+        assert_eq!(rooms.rooms(), count);
+        rooms.disconnect(&socket(2));
+        rooms.disconnect(&socket(1));
+        while rooms.has_departing() {
+            rooms.depart();
+        }
+        assert!(rooms.rooms.is_empty() && rooms.namespaces.is_empty() && rooms.bytes() == 0);
+    }
+
+    #[test]
     fn rooms_take_no_memory_when_everybody_has_gone() {
         let mut rooms = two_sockets();
         for number in 0..10_000 {
@@ -555,6 +629,9 @@ mod tests {
         rooms.disconnect(&socket(1));
         rooms.leave(&socket(2), &room("7")).unwrap();
         rooms.disconnect(&socket(2));
+        while rooms.has_departing() {
+            rooms.depart();
+        }
         assert_eq!(rooms.bytes(), 0);
         assert!(rooms.rooms.capacity() < 100, "room for {}", rooms.rooms.capacity());
     }

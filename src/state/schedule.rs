@@ -105,6 +105,21 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         self.queued += 1;
     }
 
+    /// Whether a sender waits for the next round.
+    pub(crate) fn is_overdrawn(&self, sender: &S) -> bool {
+        self.flows.get(sender).is_some_and(Flow::is_overdrawn)
+    }
+
+    /// Queues a command again that was the next of its sender, which has overdrawn.
+    pub(crate) fn put_back(&mut self, sender: S, command: T) {
+        let flow = self.flows.entry(sender).or_insert_with(Flow::new);
+        if flow.queue.is_empty() {
+            self.overdrawn.push_back(sender);
+        }
+        flow.queue.push_front(command);
+        self.queued += 1;
+    }
+
     /// What `before` has overdrawn counts for `sender` as well.
     pub(crate) fn inherit(&mut self, before: &S, sender: S) {
         if let Some(left) = self.flows.get(before).map(|flow| flow.left).filter(|left| *left < QUANTUM as i64) {

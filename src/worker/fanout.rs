@@ -7,11 +7,12 @@ use std::vec;
 
 use actix::fut::{ActorFutureExt, wrap_future};
 use actix::{Actor, AsyncContext, Context, Handler};
+use tokio::sync::oneshot;
 
 use super::Worker;
-use super::members::{Cursor, Member, Members, Selection};
+use super::members::{Cursor, Leaving, Member, Members, Selection};
 use super::slots::{Pushed, Slots};
-use crate::ids::{MemberKey, SlotKey};
+use crate::ids::{MemberKey, RoomName, SlotKey};
 use crate::messages::abort::AbortOnUnwind;
 use crate::messages::fanout::{Collect, Delivery, FanoutBatch, FanoutCommand, FetchSockets, Replay, Takes};
 use crate::messages::hub::HubCommand;
@@ -19,6 +20,7 @@ use crate::messages::session::SessionCommand;
 use crate::messages::socket::SocketInfo;
 use crate::protocol::draft::without_token;
 use crate::protocol::encoded::Message;
+use crate::protocol::reason::DisconnectReason;
 use crate::state::outbox::PACKET_OVERHEAD_BYTES;
 
 /// Bytes delivered, all members counted, between two looks at other work of this thread: about a millisecond of it.
@@ -30,15 +32,33 @@ const TURN_MEMBERS_MIN: usize = 256;
 /// The same at most: the first touch of a member that is not in a cache takes half a microsecond.
 const TURN_MEMBERS_MAX: usize = 4_096;
 
+/// What a room that a member enters or leaves counts for among the bytes delivered.
+const ROOM_WORK: usize = 128;
+
 /// One actor per worker.
 pub(super) struct Fanout {
     worker: Rc<Worker>,
     /// What is left of the batch in hand. The next batch is taken only when this is empty.
     commands: vec::IntoIter<FanoutCommand>,
     /// A command for many members, in the middle of them. No other command is applied before it is done.
-    in_hand: Option<Box<ToMembers>>,
-    /// Bytes delivered in this turn.
+    in_hand: Option<InHand>,
+    /// Bytes delivered in this turn, and as many for other work.
     delivered: usize,
+}
+
+/// A command in the middle of its work.
+enum InHand {
+    ToMembers(Box<ToMembers>),
+    Detach(Box<Detach>),
+    /// Sessions in places from this one on are yet to be closed.
+    CloseAll(usize, DisconnectReason),
+}
+
+/// A member that leaves its rooms, and who is told of them afterwards.
+struct Detach {
+    member: Leaving,
+    told: Option<(oneshot::Sender<Vec<RoomName>>, Vec<RoomName>)>,
+    evicts: Option<SlotKey>,
 }
 
 /// A command for the members of rooms, and how far it has come.
@@ -75,7 +95,9 @@ impl Fanout {
         let _guard = AbortOnUnwind("fanout");
         loop {
             match self.in_hand.take() {
-                Some(to_members) => self.go_through(*to_members),
+                Some(InHand::ToMembers(to_members)) => self.go_through(*to_members),
+                Some(InHand::Detach(detach)) => self.detach_some(detach),
+                Some(InHand::CloseAll(from, reason)) => self.close_some(from, reason),
                 None => match self.commands.next() {
                     Some(command) => self.apply(command),
                     None => break,
@@ -135,20 +157,18 @@ impl Fanout {
                 }
             }
             FanoutCommand::Evict { member } => {
-                let slot = self.slot_of(member);
-                self.detach(member);
-                if let Some(slot) = slot {
-                    self.tell(slot, SessionCommand::Evicted);
-                }
+                let evicts = self.slot_of(member);
+                self.detach(member, None, evicts);
             }
-            FanoutCommand::Detach { member, told } => {
-                self.detach(member);
-                if let Some((asker, rooms)) = told {
-                    let _ = asker.send(rooms);
-                }
+            FanoutCommand::Detach { member, told } => self.detach(member, told, None),
+            FanoutCommand::Join { member, room } => {
+                self.delivered += ROOM_WORK;
+                self.worker.members.borrow_mut().join(member, room);
             }
-            FanoutCommand::Join { member, room } => self.worker.members.borrow_mut().join(member, room),
-            FanoutCommand::Leave { member, room } => self.worker.members.borrow_mut().leave(member, room),
+            FanoutCommand::Leave { member, room } => {
+                self.delivered += ROOM_WORK;
+                self.worker.members.borrow_mut().leave(member, room);
+            }
             FanoutCommand::Deliver(delivery) => self.deliver(delivery),
             FanoutCommand::Pass { slot, packet } => self.worker.push(slot, packet),
             FanoutCommand::Answer { to, outcome } => {
@@ -164,11 +184,7 @@ impl Fanout {
             FanoutCommand::Listed { to, page } => {
                 self.tell(to.slot, SessionCommand::Listed { ticket: to.ticket, page });
             }
-            FanoutCommand::CloseAll(reason) => {
-                for link in self.worker.slots.borrow().links() {
-                    let _ = link.post(SessionCommand::Close(reason));
-                }
-            }
+            FanoutCommand::CloseAll(reason) => self.close_some(0, reason),
         }
     }
 
@@ -186,7 +202,7 @@ impl Fanout {
             Work::List(_) => list_some(&mut to_members, &mut members),
         };
         if !is_done {
-            self.in_hand = Some(Box::new(to_members));
+            self.in_hand = Some(InHand::ToMembers(Box::new(to_members)));
             return;
         }
         drop(members);
@@ -289,17 +305,55 @@ impl Fanout {
         self.worker.members.borrow_mut().get_mut(member).map(|member| member.slot)
     }
 
-    fn detach(&self, member: MemberKey) {
-        let Some(gone) = self.worker.members.borrow_mut().remove(member) else { return };
-        self.worker.slots.borrow_mut().stop_reading(gone.slot, member);
-        if !gone.is_attached() {
-            // Nobody has asked it anything; it may bear the id of one that was asked.
+    fn detach(
+        &mut self,
+        member: MemberKey,
+        told: Option<(oneshot::Sender<Vec<RoomName>>, Vec<RoomName>)>,
+        evicts: Option<SlotKey>,
+    ) {
+        if let Some(slot) = self.slot_of(member) {
+            self.worker.slots.borrow_mut().stop_reading(slot, member);
+        }
+        let leaving = self.worker.members.borrow_mut().begin_removal(member);
+        match (leaving, told) {
+            (Some(member), told) => self.detach_some(Box::new(Detach { member, told, evicts })),
+            (None, Some((asker, rooms))) => drop(asker.send(rooms)),
+            (None, None) => {}
+        }
+    }
+
+    /// Goes on with a member that leaves its rooms, as many as in one turn.
+    fn detach_some(&mut self, mut detach: Box<Detach>) {
+        self.delivered += detach.member.rooms_left().min(TURN_MEMBERS_MAX) * ROOM_WORK;
+        let gone = self.worker.members.borrow_mut().continue_removal(&mut detach.member, TURN_MEMBERS_MAX);
+        let Some(gone) = gone else {
+            self.in_hand = Some(InHand::Detach(detach));
             return;
-        }
+        };
+        let Detach { member, told, evicts } = *detach;
         let socket = gone.socket.id;
-        for (worker, to) in self.worker.collections.borrow_mut().gone(socket) {
-            self.worker.send(HubCommand::Acked { worker, to, socket, answer: None });
+        // Nobody has asked one that was not attached; it may bear the id of one that was asked.
+        if member.was_attached {
+            for (worker, to) in self.worker.collections.borrow_mut().gone(socket) {
+                self.worker.send(HubCommand::Acked { worker, to, socket, answer: None });
+            }
         }
+        if let Some(slot) = evicts {
+            self.tell(slot, SessionCommand::Evicted);
+        }
+        if let Some((asker, rooms)) = told {
+            let _ = asker.send(rooms);
+        }
+    }
+
+    /// Closes the sessions in so many places from this one on as in one turn.
+    fn close_some(&mut self, from: usize, reason: DisconnectReason) {
+        let slots = self.worker.slots.borrow();
+        let Some(links) = slots.links_from(from, TURN_MEMBERS_MAX) else { return };
+        for link in links {
+            let _ = link.post(SessionCommand::Close(reason));
+        }
+        self.in_hand = Some(InHand::CloseAll(from + TURN_MEMBERS_MAX, reason));
     }
 
     /// Deliveries are in the outboxes when they are applied, so an answer told now cannot overtake one.

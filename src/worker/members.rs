@@ -7,7 +7,7 @@ use slab::Slab;
 use crate::ids::{MemberKey, RoomId, SlotKey};
 use crate::messages::fanout::Takes;
 use crate::messages::socket::SocketInfo;
-use crate::state::memberships::Memberships;
+use crate::state::memberships::{Memberships, Taken};
 
 /// One socket.
 #[derive(Debug)]
@@ -22,10 +22,19 @@ pub(crate) struct Member {
     rooms: Memberships<u32>,
 }
 
-impl Member {
-    /// Whether the hub has connected it: then it is in the room of everybody at least.
-    pub(crate) fn is_attached(&self) -> bool {
-        self.rooms.len() != 0
+/// A member that is taken out of its rooms.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    key: MemberKey,
+    /// Whether the hub had connected it: then it was in the room of everybody at least.
+    pub(crate) was_attached: bool,
+    rooms: Taken<u32>,
+}
+
+impl Leaving {
+    /// Rooms from which it is still to be taken.
+    pub(crate) fn rooms_left(&self) -> usize {
+        self.rooms.size_hint().0
     }
 }
 
@@ -82,12 +91,21 @@ impl Members {
         }
     }
 
-    pub(crate) fn remove(&mut self, key: MemberKey) -> Option<Member> {
-        let member = self.members.try_remove(key.0 as usize)?;
-        for (room, at) in member.rooms.iter() {
-            self.take_out(room, *at);
+    /// Begins to take a member out of its rooms. Until that is done, no room may change otherwise.
+    pub(crate) fn begin_removal(&mut self, key: MemberKey) -> Option<Leaving> {
+        let member = self.members.get_mut(key.0 as usize)?;
+        Some(Leaving { key, was_attached: member.rooms.len() != 0, rooms: member.rooms.take() })
+    }
+
+    /// Takes a member out of `most` more of its rooms. Returns it when it is out of all.
+    pub(crate) fn continue_removal(&mut self, leaving: &mut Leaving, most: usize) -> Option<Member> {
+        for _ in 0..most {
+            match leaving.rooms.next() {
+                Some((room, at)) => self.take_out(room, at),
+                None => return self.members.try_remove(leaving.key.0 as usize),
+            }
         }
-        Some(member)
+        None
     }
 
     /// Calls `visit` with each selected member, once; looks at `most` members and goes on behind `cursor` when it is called again.
@@ -177,6 +195,14 @@ impl Members {
 mod tests {
     use super::*;
     use crate::messages::socket::tests::socket;
+
+    impl Members {
+        /// A room at a time is as good as all in one.
+        fn remove(&mut self, key: MemberKey) {
+            let Some(mut leaving) = self.begin_removal(key) else { return };
+            while self.continue_removal(&mut leaving, 1).is_none() {}
+        }
+    }
 
     fn slot(index: u32) -> SlotKey {
         SlotKey { index, generation: 0 }

@@ -231,8 +231,10 @@ impl Slots {
         self.get(key).map(|slot| &slot.link)
     }
 
-    pub(super) fn links(&self) -> impl Iterator<Item = &SessionLink> {
-        self.places.iter().filter_map(|place| place.slot.as_ref()).map(|slot| &slot.link)
+    /// The sessions in `most` places from this one on; none behind the last.
+    pub(super) fn links_from(&self, from: usize, most: usize) -> Option<impl Iterator<Item = &SessionLink>> {
+        let places = self.places.get(from..).filter(|places| !places.is_empty())?;
+        Some(places.iter().take(most).filter_map(|place| place.slot.as_ref()).map(|slot| &slot.link))
     }
 
     pub(super) fn has_drainer(&self, key: SlotKey) -> bool {
