@@ -603,3 +603,34 @@ fn a_hub_that_panics_when_it_tries_again_ends_the_process() {
         std::future::pending::<()>().await;
     });
 }
+
+#[test]
+fn a_socket_in_very_many_rooms_leaves_them_behind_what_others_send() {
+    run(async {
+        let limits =
+            Limits { rooms_per_socket_max: 10_000, room_bytes_per_socket_max: usize::MAX, ..Limits::default() };
+        let metrics = Arc::<crate::metrics::Metrics>::default();
+        let mut rig = Rig::new(limits, Stores { metrics: metrics.clone(), ..Stores::default() });
+        rig.connect(1);
+        for n in 0..6_000 {
+            rig.join(1, &n.to_string());
+            rig.heard().await;
+        }
+        rig.slot.index = 1;
+        rig.connect(2);
+        rig.join(2, "a");
+        rig.heard().await;
+        rig.tell(gone(1));
+        rig.emit("a", "innocent", Grade::Plain);
+        let mut told = Vec::new();
+        while !told.iter().any(|said: &String| said.starts_with("deliver")) {
+            tokio::task::yield_now().await;
+            told.extend(rig.heard.try_iter());
+        }
+        assert_eq!(told[0], "detach 1");
+        assert!(metrics.hub.rooms.get() > 1, "some of its rooms are left");
+        while metrics.hub.rooms.get() > 1 {
+            tokio::task::yield_now().await;
+        }
+    });
+}

@@ -1,6 +1,7 @@
 //! A worker alone, with a hub that only listens: what reaches an outbox, in which order, and the guards.
 
 mod budget;
+mod ending;
 mod reading;
 
 use std::cell::{Cell, RefCell};

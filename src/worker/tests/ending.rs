@@ -1,0 +1,61 @@
+//! Members in very many rooms, and very many sessions: others of the thread have their turn while they end.
+
+use super::*;
+use crate::protocol::reason::DisconnectReason;
+
+/// Writes down that it is to be closed.
+struct Closed(Rc<Cell<usize>>);
+
+impl Actor for Closed {
+    type Context = Context<Self>;
+}
+
+impl Handler<SessionCommand> for Closed {
+    type Result = ();
+
+    fn handle(&mut self, command: SessionCommand, _: &mut Context<Self>) {
+        self.0.set(self.0.get() + usize::from(matches!(command, SessionCommand::Close(_))));
+    }
+}
+
+#[test]
+fn sessions_are_closed_in_turns_and_all_of_them() {
+    run(async {
+        let rig = Rig::new(Limits::default()).await;
+        let closed = Rc::<Cell<usize>>::default();
+        let link = SessionLink::new(Closed(closed.clone()).start().recipient());
+        let slots: Vec<_> = (0..10_000).map(|_| rig.worker.open_slot(link.clone())).collect();
+        slots.iter().step_by(2).for_each(|slot| rig.worker.close_slot(*slot));
+        rig.tell(vec![FanoutCommand::CloseAll(DisconnectReason::ServerShuttingDown), rig.answer(7)]);
+        let mut before = Vec::new();
+        while !rig.log.borrow().contains(&"answered 7".to_owned()) {
+            tokio::task::yield_now().await;
+            before.push(closed.get());
+        }
+        turns().await;
+        assert_eq!(closed.get(), 5_000);
+        assert!(before.iter().any(|closed| (1..5_000).contains(closed)), "{before:?}");
+    });
+}
+
+#[test]
+fn a_member_leaves_very_many_rooms_in_turns_and_before_what_comes_next() {
+    run(async {
+        let rig = Rig::new(Limits::default()).await;
+        rig.drain_into_log(false);
+        rig.tell((0..20_000).map(|room| rig.join(room)).collect());
+        let other = rig.worker.add_member(socket(2), rig.slot);
+        rig.tell(vec![FanoutCommand::Join { member: other, room: RoomId(9_999) }]);
+        let (asker, mut rooms) = tokio::sync::oneshot::channel();
+        let told = Some((asker, vec![RoomName::parse("a").unwrap()]));
+        rig.tell(vec![FanoutCommand::Detach { member: rig.member, told }, deliver(9_999, "next", false, 1)]);
+        let mut turns = 0;
+        while rooms.try_recv().is_err() {
+            assert!(rig.log.borrow().is_empty(), "no event comes in between");
+            tokio::task::yield_now().await;
+            turns += 1;
+        }
+        assert!(turns > 20_000 / 4_096, "{turns} turns");
+        assert_eq!(rig.heard().await, ["write next"], "for the member that is left");
+    });
+}
