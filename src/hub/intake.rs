@@ -97,7 +97,8 @@ impl Hub {
         }
         if let Some(pid) = command.resumes() {
             self.inherit(&pid, sender);
-            if self.rooms_known(&pid) >= MANY_ROOMS {
+            // While the load is not light, what is postponed waits until it is: too long for a client that reconnects.
+            if self.rooms_known(&pid) >= MANY_ROOMS && self.links.load() == Load::Light {
                 return self.schedule.postpone(sender, command);
             }
         }

@@ -74,6 +74,26 @@ fn who_comes_back_has_its_rooms_and_reads_what_it_missed_and_then_goes_live() {
 }
 
 #[test]
+fn a_resume_is_journalled_with_the_position_from_which_it_goes_on() {
+    // Without the record a client that came back expires as one that is away, and the next start does not know what it has seen.
+    run(async {
+        let (appended, journalled) = mpsc::channel();
+        let journal = super::Spied(journal(), move |record: &Record| {
+            if let Entry::Resumed { socket, position, .. } = record.entry {
+                let _ = appended.send((socket, position));
+            }
+        });
+        let mut rig = Rig::new(Limits::default(), Stores { history: history(journal), ..Stores::default() });
+        rig.connect(1);
+        rig.join(1, "a");
+        rig.tell(gone(1));
+        rig.come_back(1, None);
+        assert_eq!(rig.heard().await.last().map(String::as_str), Some("answer 3 recovered"));
+        assert_eq!(journalled.try_iter().collect::<Vec<_>>(), [(socket(1), Lsn(1))]);
+    });
+}
+
+#[test]
 fn a_twin_is_put_out_and_not_heard_any_more() {
     run(async {
         let mut rig = Rig::recovering(Limits::default());

@@ -73,6 +73,30 @@ async function returning(port, { clients, events, bytes }, begin) {
 }
 
 /**
+ * `idle` clients resume and read nothing; then `clients` resume that read all, for which they have
+ * `ms`.
+ */
+async function besideNonReaders(port, { idle, clients, events, bytes, ms }, begin) {
+  const sessions = [];
+  await each(idle + clients, 32, async () => void sessions.push(await away(port, "hall")));
+  await publish(port, "hall", { events, bytes });
+  await each(idle, 32, async (index) => {
+    const client = await Client.open(port, { auth: sessions[index] });
+    client.stopReading();
+  });
+  begin();
+  const started = performance.now();
+  let whole = 0;
+  await each(clients, clients, async (index) => {
+    const client = await Client.open(port, { auth: sessions[idle + index] });
+    client.countOnly();
+    while (client.bytesRead < events * bytes && !client.isClosed && performance.now() < started + ms) await sleep(20);
+    whole += client.bytesRead >= events * bytes;
+  });
+  return { whole, seconds: Math.round((performance.now() - started) / 1_000) };
+}
+
+/**
  * One publisher fills the ring while a client is away and has missed one event: until all is
  * published, or for `AWAY_MS`.
  */
@@ -101,6 +125,18 @@ export default [
       const usual = Math.max(calm.p99, after.p99, LIVE_MS);
       if (size.isLive) findings.check("live", attacked.p99 <= 2 * usual, `p99 ${usual.toFixed(0)} → ${attacked.p99.toFixed(0)} ms`);
       findings.check("delivered", report?.whole === size.clients, `${JSON.stringify(report)} of ${size.clients}`);
+    },
+  },
+  {
+    name: "resumed-non-readers",
+    line: 9,
+    about: "200 clients resume and read nothing, 50 others resume after them",
+    full: { idle: 200, clients: 50, events: 12, bytes: 500_000, ms: 20_000, budget: 256 * MIB, flags: { "--memory-max": 256 * MIB } },
+    life: { idle: 200, clients: 50, events: 12, bytes: 500_000, ms: 20_000 },
+    attack: besideNonReaders,
+    attackMs: 60_000,
+    judge({ findings, report, size }) {
+      findings.check("delivered", report?.whole === size.clients, `${JSON.stringify(report)} of ${size.clients} within ${size.ms / 1_000} s`);
     },
   },
   {
