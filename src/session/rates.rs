@@ -52,7 +52,8 @@ impl RateLimiter {
         let of_address = Rates { events: limits.address_events_per_second, bytes: limits.address_bytes_per_second };
         let of_address = of_address.or_tenfold(session);
         let is_limited = session.are_limited() || of_address.are_limited();
-        let address = address.filter(|_| of_address.are_limited()).map(|address| (address, of_address, directory.clone()));
+        let address =
+            address.filter(|_| of_address.are_limited()).map(|address| (address, of_address, directory.clone()));
         is_limited.then(|| Self::with_rates(session, address, now))
     }
 

@@ -230,7 +230,10 @@ fn a_client_that_takes_nothing_of_its_replay_holds_up_nobody() {
         clients.iter().for_each(|(slot, _)| rig.worker.close_slot(*slot));
         rig.worker.slots.borrow_mut().settle();
         assert_eq!((rig.outboxes(), rig.worker.budgets().replays.bytes()), (0, 0));
-        assert!(!rig.worker.slots.borrow_mut().has_lent() || rig.worker.slots.borrow_mut().take_wanted(Instant::now()).is_empty());
+        assert!(
+            !rig.worker.slots.borrow_mut().has_lent()
+                || rig.worker.slots.borrow_mut().take_wanted(Instant::now()).is_empty()
+        );
     });
 }
 
