@@ -135,10 +135,15 @@ export default [
     life: { clients: 600, events: 12, bytes: 500_000 },
     attack: returning,
     attackMs: 60_000 + PLACE_MS,
-    judge({ findings, report, size, calm, attacked, after }) {
+    judge({ findings, report, size, calm, attacked, after, log, before, metrics }) {
       const usual = Math.max(calm.p99, after.p99, LIVE_MS);
       if (size.isLive) findings.check("live", attacked.p99 <= 2 * usual, `p99 ${usual.toFixed(0)} → ${attacked.p99.toFixed(0)} ms`);
       findings.check("delivered", report?.whole === size.clients, `${JSON.stringify(report)} of ${size.clients}`);
+      if (!report?.refusals) return;
+      const name = 'stentor_requests_refused_total{code="4",reason="full"}';
+      findings.check("metric", metrics.get(name) > (before.get(name) ?? 0), `${name} ${metrics.get(name)}`);
+      const line = log.split("\n").find((line) => /refused reason="Too many sessions"/.test(line));
+      findings.check("log", line, line?.slice(0, 160) ?? "no line says: Too many sessions");
     },
   },
   {
