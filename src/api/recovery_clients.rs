@@ -107,7 +107,7 @@ mod tests {
         (
             "Swift, Starscream",
             None,
-            ORIGIN,
+            Some("ws://127.0.0.1:3000"),
             Some("permessage-deflate; client_max_window_bits; server_max_window_bits=15"),
         ),
         ("C++, websocketpp", Some("WebSocket++/0.8.2"), None, None),

@@ -39,7 +39,9 @@ fn first(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
 
 /// Whether an origin's authority and a Host mean the same. A proxy may leave the port out: then the names decide.
 fn is_same(scheme: &str, authority: &str, host: &str) -> bool {
-    let default = if scheme.eq_ignore_ascii_case("https") { "443" } else { "80" };
+    // Starscream, which socket.io-client-swift has, writes the websocket's scheme.
+    let is_secure = ["https", "wss"].iter().any(|secure| scheme.eq_ignore_ascii_case(secure));
+    let default = if is_secure { "443" } else { "80" };
     let ((name, port), (own, own_port)) = (split_port(authority), split_port(host));
     name.eq_ignore_ascii_case(own) && own_port.is_none_or(|own_port| own_port == port.unwrap_or(default))
 }
@@ -72,6 +74,10 @@ mod tests {
             ("http://hub.example", "hub.example:80", true),
             ("https://hub.example:8443", "hub.example", true),
             ("https://page.example", "hub.example", true),
+            ("ws://127.0.0.1:3000", "127.0.0.1:3000", true),
+            ("ws://hub.example", "hub.example:80", true),
+            ("wss://hub.example", "hub.example:443", true),
+            ("wss://hub.example", "hub.example:80", false),
             ("http://127.0.0.1:3001", "127.0.0.1:3000", false),
             ("http://hub.example", "hub.example:443", false),
             ("http://evil.example", "127.0.0.1:3000", false),

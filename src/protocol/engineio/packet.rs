@@ -38,8 +38,8 @@ impl Packet {
     /// Decodes the text frame of a websocket, or one element of a polling payload: a type digit and data, without copying, or
     /// `b` and base64, which is binary (on a websocket from clients with the option `forceBase64`).
     ///
-    /// Base64 is read as Node reads it, with or without padding and in either alphabet; other characters are an error,
-    /// where Node skips them and hands on garbage.
+    /// Base64 is read as Node reads it, with or without padding, in either alphabet, in one line or several; other characters
+    /// are an error, where Node skips them and hands on garbage.
     ///
     /// # Errors
     /// [`DecodeError::Empty`], [`DecodeError::UnknownType`] and [`DecodeError::Base64`].
@@ -98,10 +98,18 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 );
 
 fn decode_base64(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
-    if text.contains(['-', '_']) {
-        return LENIENT.decode(text.replace('-', "+").replace('_', "/"));
+    let is_plain = |byte: u8| byte != b'-' && byte != b'_' && !byte.is_ascii_whitespace();
+    if text.bytes().all(is_plain) {
+        return LENIENT.decode(text);
     }
-    LENIENT.decode(text)
+    // socket.io-client-java writes lines of 76 characters (MIME, RFC 2045), each with a line feed behind it.
+    let bytes = text.bytes().filter(|byte| !byte.is_ascii_whitespace());
+    let standard = bytes.map(|byte| match byte {
+        b'-' => b'+',
+        b'_' => b'/',
+        byte => byte,
+    });
+    LENIENT.decode(standard.collect::<Vec<u8>>())
 }
 
 /// Appends binary as it stands in a text.
@@ -160,12 +168,16 @@ pub(super) mod tests {
         {
             assert_eq!(text(lenient), Ok(Packet::Binary(Bytes::from_static(bytes))), "{lenient}");
         }
+        // In lines, as socket.io-client-java writes it: even a short one ends with a line feed.
+        for lines in ["bAQID/w==\n", "bAQI\nD/w==\n", "bAQI\r\nD/w==\r\n", "b AQ\tID/w=="] {
+            assert_eq!(text(lines), Ok(Packet::Binary(Bytes::from_static(&[1, 2, 3, 255]))), "{lines:?}");
+        }
     }
 
     #[test]
     fn bad_base64_is_an_error() {
-        // Padding alone, cut short within a byte, a space, not ASCII, text behind the padding.
-        for bad in ["b=", "bA", "bAQ ID", "bé", "bAQ==ID"] {
+        // Padding alone, cut short within a byte, not of the alphabet, not ASCII, text behind the padding.
+        for bad in ["b=", "bA", "bAQ!ID", "bé", "bAQ==ID", "bAQ==\nID"] {
             let decoded = text(bad);
             assert!(matches!(decoded, Err(DecodeError::Base64(_))), "{bad}: {decoded:?}");
         }

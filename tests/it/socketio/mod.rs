@@ -12,5 +12,6 @@ mod leaving;
 mod listeners;
 mod many;
 mod msgpack;
+mod other_clients;
 mod recovery;
 mod rooms;

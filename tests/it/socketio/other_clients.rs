@@ -1,0 +1,329 @@
+//! Clients in other languages, byte for byte: their heads, the order of their queries, their CONNECTs, their upgrades. Each was
+//! read in the source of the version that is named.
+
+use std::net::SocketAddr;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use stentor::{Args, Event, Recovery, Server};
+
+use crate::support::{Frame, Http, Hub, Websocket, frame};
+
+/// A client in another language.
+#[derive(Debug, Clone, Copy)]
+struct Dialect {
+    name: &'static str,
+    /// Queries and headers of its polls; none if it speaks websocket only. `{host}` stands for the server's address.
+    polling: Option<Polling>,
+    /// Query of a websocket, behind which it puts the session id of an upgrade.
+    websocket: &'static str,
+    /// Headers of a websocket's handshake.
+    upgrade: &'static str,
+    /// CONNECT to `/`, without and with credentials.
+    connects: &'static [&'static str],
+    /// CONNECT to `/chat`, without and with credentials.
+    chat: &'static [&'static str],
+    leaves_chat: &'static str,
+    /// What it sends over the websocket behind `5`, before anything of Socket.IO.
+    behind_upgrade: &'static [&'static str],
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Polling {
+    query: &'static str,
+    get: &'static str,
+    post: &'static str,
+    /// Base64 as it writes it.
+    base64: fn(&[u8]) -> String,
+}
+
+const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+const DIALECTS: [Dialect; 4] = [
+    // socket.io-client-java 2.1.2, engine.io-client-java 2.1.0, okhttp 3.12.12. The query is a `HashMap`; binary goes through
+    // Android's `Base64.DEFAULT`, which ends each line, and the last one, with a line feed.
+    Dialect {
+        name: "Java",
+        polling: Some(Polling {
+            query: "EIO=4&transport=polling",
+            get: "Accept: */*\r\nHost: {host}\r\nConnection: Keep-Alive\r\nAccept-Encoding: gzip\r\nUser-Agent: okhttp/3.12.12\r\n",
+            post: "Accept: */*\r\nContent-Type: text/plain;charset=UTF-8\r\nHost: {host}\r\nConnection: Keep-Alive\r\nAccept-Encoding: gzip\r\nUser-Agent: okhttp/3.12.12\r\n",
+            base64: base64_lines,
+        }),
+        websocket: "EIO=4&transport=websocket",
+        upgrade: "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nHost: {host}\r\nAccept-Encoding: gzip\r\nUser-Agent: okhttp/3.12.12\r\n",
+        connects: &["40", r#"40{"token":"t"}"#],
+        chat: &["40/chat,", r#"40/chat,{"token":"t"}"#],
+        leaves_chat: "41/chat,",
+        behind_upgrade: &[],
+    },
+    // socket.io-client-swift 16.1.1, Starscream 4.0.8, whose origin has the scheme of the websocket. A namespace is written out
+    // even if it is `/`. A noop that could not be posted any more follows the upgrade.
+    Dialect {
+        name: "Swift",
+        polling: Some(Polling {
+            query: "transport=polling&b64=1&EIO=4",
+            get: "Host: {host}\r\nAccept: */*\r\nAccept-Language: en-US,en;q=0.9\r\nConnection: keep-alive\r\nAccept-Encoding: gzip, deflate\r\nUser-Agent: App/1 CFNetwork/3826.500.131 Darwin/24.5.0\r\n",
+            post: "Host: {host}\r\nContent-Type: text/plain; charset=UTF-8\r\nAccept: */*\r\nAccept-Language: en-US,en;q=0.9\r\nConnection: keep-alive\r\nAccept-Encoding: gzip, deflate\r\nUser-Agent: App/1 CFNetwork/3826.500.131 Darwin/24.5.0\r\n",
+            base64: |data| BASE64_STANDARD.encode(data),
+        }),
+        websocket: "transport=websocket&EIO=4",
+        upgrade: "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: ws://{host}\r\nHost: {host}\r\n",
+        connects: &["40/,", r#"40/,{"token":"t"}"#],
+        chat: &["40/chat,", r#"40/chat,{"token":"t"}"#],
+        leaves_chat: "41/chat,",
+        behind_upgrade: &["6"],
+    },
+    // socket_io_client 3.1.6 on dart:io, which has no other transport than websocket. A GET says that it has no body.
+    Dialect {
+        name: "Dart",
+        polling: None,
+        websocket: "EIO=4&transport=websocket",
+        upgrade: "user-agent: Dart/3.8 (dart:io)\r\nconnection: Upgrade\r\ncache-control: no-cache\r\naccept-encoding: gzip\r\ncontent-length: 0\r\nsec-websocket-version: 13\r\nhost: {host}\r\nsec-websocket-extensions: permessage-deflate; client_max_window_bits\r\nupgrade: websocket\r\n",
+        connects: &["40", r#"40{"token":"t"}"#],
+        chat: &["40/chat,", r#"40/chat,{"token":"t"}"#],
+        leaves_chat: "41/chat,",
+        behind_upgrade: &[],
+    },
+    // socket.io-client-cpp 3.1.0 (main of 2025-05), websocketpp 0.8.2. A namespace without data has no comma behind it.
+    Dialect {
+        name: "C++",
+        polling: None,
+        websocket: "EIO=4&transport=websocket&t=1764354321",
+        upgrade: "Connection: Upgrade\r\nHost: {host}\r\nSec-WebSocket-Version: 13\r\nUpgrade: websocket\r\nUser-Agent: WebSocket++/0.8.2\r\n",
+        connects: &["40", r#"40{"token":"t"}"#],
+        chat: &["40/chat", r#"40/chat,{"token":"t"}"#],
+        leaves_chat: "41/chat",
+        behind_upgrade: &[],
+    },
+];
+
+/// Base64 in lines of 76 characters, each with a line feed behind it.
+fn base64_lines(data: &[u8]) -> String {
+    let whole = BASE64_STANDARD.encode(data);
+    whole.as_bytes().chunks(76).map(|line| format!("{}\n", str::from_utf8(line).unwrap())).collect()
+}
+
+/// A connection in a dialect.
+struct Speaker {
+    address: SocketAddr,
+    dialect: Dialect,
+    wire: Wire,
+}
+
+enum Wire {
+    Polling { sid: String, gets: Http, posts: Http, waiting: Vec<String> },
+    Websocket(Websocket),
+}
+
+impl Speaker {
+    fn websocket(address: SocketAddr, dialect: Dialect) -> Self {
+        let mut websocket = open_websocket(address, dialect, "");
+        let open = websocket.text();
+        assert!(open.starts_with(r#"0{"sid":""#), "{open}");
+        Self { address, dialect, wire: Wire::Websocket(websocket) }
+    }
+
+    fn polling(address: SocketAddr, dialect: Dialect) -> Self {
+        let (gets, posts) = (Http::connect(address), Http::connect(address));
+        let wire = Wire::Polling { sid: String::new(), gets, posts, waiting: Vec::new() };
+        let mut speaker = Self { address, dialect, wire };
+        let open = speaker.recv();
+        let open: serde_json::Value = serde_json::from_str(&open[1..]).expect("JSON");
+        assert_eq!(open["upgrades"], serde_json::json!(["websocket"]));
+        let Wire::Polling { sid, .. } = &mut speaker.wire else { unreachable!() };
+        *sid = open["sid"].as_str().expect("a sid").to_owned();
+        speaker
+    }
+
+    /// Upgrades while a poll waits, as all of them do.
+    fn upgrade(&mut self) {
+        let Wire::Polling { sid, gets, .. } = &mut self.wire else { panic!("a websocket") };
+        write_poll(gets, self.address, self.dialect.polling.unwrap(), sid);
+        gets.await_taken();
+        let mut candidate = open_websocket(self.address, self.dialect, &format!("&sid={sid}"));
+        candidate.send("2probe");
+        assert_eq!(candidate.text(), "3probe");
+        assert_eq!(gets.response().told(), (200, "6"));
+        candidate.send("5");
+        for packet in self.dialect.behind_upgrade {
+            candidate.send(packet);
+        }
+        self.wire = Wire::Websocket(candidate);
+    }
+
+    fn send(&mut self, packet: &str) {
+        match &mut self.wire {
+            Wire::Websocket(websocket) => websocket.send(packet),
+            Wire::Polling { sid, posts, .. } => {
+                let polling = self.dialect.polling.unwrap();
+                let headers = polling.post.replace("{host}", &self.address.to_string());
+                let head = format!("POST /socket.io/?{}&sid={sid} HTTP/1.1\r\n{headers}", polling.query);
+                posts.write(format!("{head}Content-Length: {}\r\n\r\n{packet}", packet.len()).as_bytes());
+                assert_eq!(posts.response().told(), (200, "ok"), "{packet}");
+            }
+        }
+    }
+
+    /// Sends a packet and its attachment.
+    fn send_binary(&mut self, packet: &str, attachment: &[u8]) {
+        if let Wire::Websocket(websocket) = &mut self.wire {
+            websocket.send(packet);
+            websocket.write(&frame(0x82, attachment));
+        } else {
+            let base64 = self.dialect.polling.unwrap().base64;
+            self.send(&format!("{packet}\u{1e}b{}", base64(attachment)));
+        }
+    }
+
+    fn recv(&mut self) -> String {
+        match &mut self.wire {
+            Wire::Websocket(websocket) => websocket.text(),
+            Wire::Polling { sid, gets, waiting, .. } => {
+                if waiting.is_empty() {
+                    write_poll(gets, self.address, self.dialect.polling.unwrap(), sid);
+                    let response = gets.response();
+                    assert_eq!(response.head.status, 200, "{response:?}");
+                    waiting.extend(response.body.split('\u{1e}').map(str::to_owned));
+                }
+                waiting.remove(0)
+            }
+        }
+    }
+
+    #[track_caller]
+    fn expect(&mut self, packet: &str) {
+        assert_eq!(self.recv(), packet, "{}", self.dialect.name);
+    }
+
+    #[track_caller]
+    fn expect_binary(&mut self, bytes: &[u8]) {
+        let Wire::Websocket(websocket) = &mut self.wire else {
+            return self.expect(&format!("b{}", BASE64_STANDARD.encode(bytes)));
+        };
+        assert_eq!(websocket.recv(), Frame::Whole(0x82, bytes.to_vec()));
+    }
+
+    /// All that an application does.
+    fn talk(&mut self, connect: &str, chat: &str) {
+        self.send(connect);
+        self.expect_reply("40{");
+        self.talk_in("");
+        self.send_binary(r#"451-1["echo",{"_placeholder":true,"num":0}]"#, &[7; 100]);
+        self.expect(r#"461-1[{"_placeholder":true,"num":0}]"#);
+        self.expect_binary(&[7; 100]);
+
+        self.send(chat);
+        self.expect_reply("40/chat,{");
+        self.talk_in("/chat,");
+        self.send(self.dialect.leaves_chat);
+        self.talk_in("");
+        self.send("1");
+    }
+
+    /// The reply to a CONNECT, which says nothing of recovery.
+    #[track_caller]
+    fn expect_reply(&mut self, prefix: &str) {
+        let reply = self.recv();
+        assert!(reply.starts_with(prefix) && !reply.contains("pid"), "{}: {reply}", self.dialect.name);
+    }
+
+    /// Acks both ways, and an event with just its arguments.
+    #[track_caller]
+    fn talk_in(&mut self, namespace: &str) {
+        self.send(&format!(r#"42{namespace}0["echo","hé"]"#));
+        self.expect(&format!(r#"43{namespace}0["hé"]"#));
+        self.send(&format!(r#"42{namespace}["news",1,{{"a":null}}]"#));
+        self.expect(&format!(r#"42{namespace}["news",1,{{"a":null}}]"#));
+        self.send(&format!(r#"42{namespace}["ask"]"#));
+        let question = self.recv();
+        let id = question.strip_prefix(&format!("42{namespace}")).and_then(|rest| rest.strip_suffix(r#"["question"]"#));
+        self.send(&format!(r#"43{namespace}{}["answer"]"#, id.expect("an ack id, and no token")));
+        self.expect(&format!(r#"42{namespace}["answered","answer"]"#));
+    }
+}
+
+fn open_websocket(address: SocketAddr, dialect: Dialect, sid: &str) -> Websocket {
+    let mut http = Http::connect(address);
+    let headers = dialect.upgrade.replace("{host}", &address.to_string());
+    http.write(format!("GET /socket.io/?{}{sid} HTTP/1.1\r\n{headers}{KEY}\r\n", dialect.websocket).as_bytes());
+    let head = http.head();
+    assert_eq!(head.status, 101, "{}: {head:?}", dialect.name);
+    Websocket::after(http)
+}
+
+fn write_poll(gets: &mut Http, address: SocketAddr, polling: Polling, sid: &str) {
+    let headers = polling.get.replace("{host}", &address.to_string());
+    let sid = if sid.is_empty() { String::new() } else { format!("&sid={sid}") };
+    gets.write(format!("GET /socket.io/?{}{sid} HTTP/1.1\r\n{headers}\r\n", polling.query).as_bytes());
+}
+
+/// A hub with recovery on, which offers tokens to those that it takes for JavaScript's, and guards origins.
+fn hub() -> Hub {
+    let build = |builder: stentor::Builder| builder.recovery(Recovery::memory()).guard_origins();
+    Hub::start(build, |io: &Server| {
+        for path in ["/", "/chat"] {
+            io.of(path)
+                .on("echo", |_, event: Event<Args>| async move {
+                    event.ack.send(&event.data)?;
+                    Ok(())
+                })
+                .on("news", |socket, event: Event<Args>| async move {
+                    socket.everybody().to(socket.id().to_string()).emit("news", event.data).await?;
+                    Ok(())
+                })
+                .on("ask", |socket, _: Event<()>| async move {
+                    let answer: String = socket.emit_with_ack("question", ()).await?;
+                    socket.emit("answered", answer).await?;
+                    Ok(())
+                });
+        }
+    })
+}
+
+/// States a fact for every dialect, at the hub's own port and inside a host.
+fn in_every_dialect(fact: impl Fn(SocketAddr, Dialect)) {
+    let hub = hub();
+    for dialect in DIALECTS {
+        for address in [hub.address, hub.host.address] {
+            fact(address, dialect);
+        }
+    }
+    hub.is_unharmed();
+}
+
+#[test]
+fn websockets_of_other_languages_talk_and_get_no_tokens() {
+    in_every_dialect(|address, dialect| {
+        for (connect, chat) in dialect.connects.iter().zip(dialect.chat) {
+            Speaker::websocket(address, dialect).talk(connect, chat);
+        }
+    });
+}
+
+#[test]
+fn polling_of_other_languages_talks_and_gets_no_tokens() {
+    in_every_dialect(|address, dialect| {
+        for (connect, chat) in dialect.connects.iter().zip(dialect.chat).filter(|_| dialect.polling.is_some()) {
+            Speaker::polling(address, dialect).talk(connect, chat);
+        }
+    });
+}
+
+#[test]
+fn upgrades_of_other_languages_talk_and_get_no_tokens() {
+    in_every_dialect(|address, dialect| {
+        for (connect, chat) in dialect.connects.iter().zip(dialect.chat).filter(|_| dialect.polling.is_some()) {
+            let mut speaker = Speaker::polling(address, dialect);
+            speaker.upgrade();
+            speaker.talk(connect, chat);
+
+            // The CONNECT goes out while the candidate opens: over polling, if it was faster.
+            let mut speaker = Speaker::polling(address, dialect);
+            speaker.send(connect);
+            speaker.expect_reply("40{");
+            speaker.upgrade();
+            speaker.talk_in("");
+        }
+    });
+}
