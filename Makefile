@@ -1,8 +1,8 @@
 # What one does with this repository. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-rust test-node test-browser test-python interop lint clients
-.PHONY: node npm-clients npm-browser npm-torture venv python chromium fonts
+.PHONY: help run test test-rust test-node test-browser test-python test-rust-client interop lint clients
+.PHONY: node npm-clients npm-browser npm-torture venv python chromium fonts openssl
 .PHONY: test-torture torture torture-planted test-hostile hostile compare-recovery bench scale load profile perf compare compare-all peers fuzz clean
 
 CLIENTS := tests/clients
@@ -20,6 +20,7 @@ OXIDE := $(PEERS)/oxide
 PROFILE := target/profile
 VENV := $(CLIENTS)/python/.venv
 PYTHON_STAMP := $(VENV)/.stamp
+RUST_CLIENT := $(CLIENTS)/rust
 PORT ?= 3000
 MAX_TIME ?= 60
 CYCLES ?= 20
@@ -38,7 +39,7 @@ run: ## build and start the hub with its demo page (PORT=3000)
 	@echo "run: the demo page will be at http://127.0.0.1:$(PORT)/"
 	cargo run --release -- serve --port $(PORT)
 
-test: test-rust test-node test-browser test-python test-torture test-hostile ## all tests: Rust, then the JavaScript and Python clients and a browser against the binary, the torture and the hostile suite
+test: test-rust test-node test-browser test-python test-rust-client test-torture test-hostile ## all tests: Rust, then the JavaScript, Python and Rust clients and a browser against the binary, the torture and the hostile suite
 	@node $(CLIENTS)/interop.mjs --check
 
 test-rust: ## cargo test
@@ -56,6 +57,10 @@ test-python: python ## the Python client (builds the binary first)
 	@cargo build --bin stentor
 	@cd $(CLIENTS)/python && .venv/bin/python -m unittest -v \
 		&& echo "unittest: passed" || { echo "unittest: FAILED"; exit 1; }
+
+test-rust-client: openssl ## the client rust_socketio (builds the binary first; the client takes a minute or two the first time)
+	@cargo build --bin stentor
+	@cd $(RUST_CLIENT) && cargo test --locked --quiet && echo "rust_socketio: passed" || { echo "rust_socketio: FAILED"; exit 1; }
 
 interop: node npm-clients npm-browser chromium ## the table of clients, servers and transports in README.md, from what the tests find
 	@cargo build --bin stentor --example tour
@@ -93,6 +98,10 @@ venv: ## Python's venv module (Debian's, when missing, as root)
 
 python: venv $(PYTHON_STAMP) ## the Python client in a virtual environment, from its lock file
 	@echo "python: $(VENV) is up to date"
+
+openssl: ## OpenSSL's headers, which rust_socketio is built with (Debian's, when missing, as root)
+	@if pkg-config --exists openssl 2> /dev/null; then echo "openssl: found $$(pkg-config --modversion openssl)"; \
+	else $(call debian,openssl,libssl-dev pkg-config); fi
 
 chromium: ## Debian's Chromium, when missing (as root)
 	@if [ -x $(CHROMIUM) ]; then echo "chromium: found $(CHROMIUM)"; \
@@ -215,5 +224,6 @@ fuzz: ## every decoder under the fuzzer, MAX_TIME=60 seconds each (installs carg
 clean: ## remove everything that was built or installed
 	cargo clean
 	rm -rf $(PEERS)/node_modules $(OXIDE)/target
+	rm -rf $(RUST_CLIENT)/target
 	rm -rf fuzz/target fuzz/found fuzz/artifacts
 	rm -rf $(CLIENTS)/node_modules $(BROWSER)/node_modules $(TORTURE)/node_modules screenshots $(VENV) $(CLIENTS)/python/__pycache__
