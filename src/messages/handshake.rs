@@ -153,9 +153,9 @@ impl Handshake {
         form_urlencoded::parse(self.query().as_bytes())
     }
 
-    /// The first value of this name in the query, decoded.
+    /// The last value of this name in the query, decoded; as `socket.handshake.query` has it in Node.
     pub fn query_value(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.query_pairs().find(|(known, _)| known == name).map(|(_, value)| value)
+        self.query_pairs().filter(|(known, _)| known == name).last().map(|(_, value)| value)
     }
 
     /// The headers, names in lower case, each once.
@@ -233,7 +233,7 @@ mod tests {
             "EIO=3",
         ];
         assert_eq!(pairs, expected);
-        assert_eq!(handshake.query_value("room").as_deref(), Some("café & bar"));
+        assert_eq!(handshake.query_value("room").as_deref(), Some("second"));
         assert_eq!(handshake.query_value("absent"), None);
         assert_eq!(packed("/", &[]).query_value("EIO"), None);
     }

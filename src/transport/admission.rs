@@ -168,42 +168,34 @@ pub(super) fn is_of_session(head: &RequestHead) -> bool {
 /// Reads what a request is for. Checks in the order of engine.io: transport, session, method, version.
 pub(crate) fn route(query: &str, method: &Method, upgrade: bool) -> Result<Route, Refusal> {
     let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
-    let websocket = match single(&pairs, "transport", Refusal::UnknownTransport)? {
+    let websocket = match last(&pairs, "transport") {
         Some("polling") => false,
         Some("websocket") => true,
         _ => return Err(Refusal::UnknownTransport),
     };
-    let version = single(&pairs, "EIO", Refusal::UnsupportedVersion);
-    let Some(sid) = single(&pairs, "sid", Refusal::UnknownSession)? else {
+    let version = last(&pairs, "EIO");
+    let Some(sid) = last(&pairs, "sid") else {
         if method != Method::GET {
             return Err(Refusal::BadMethod);
         }
         if websocket != upgrade {
             return Err(Refusal::BadRequest);
         }
-        return match version? {
+        return match version {
             Some("4") => Ok(Route::Handshake),
             _ => Err(Refusal::UnsupportedVersion),
         };
     };
     let id = SessionId::parse(sid).map_err(|_| Refusal::UnknownSession)?;
-    if websocket != upgrade || version.ok().flatten() != Some("4") {
+    if websocket != upgrade || version != Some("4") {
         return Err(Refusal::BadRequest);
     }
     Ok(Route::Session(id))
 }
 
-/// The one value of a key. A key given twice is as good as a wrong value.
-fn single<'a>(
-    pairs: &'a [(Cow<'_, str>, Cow<'_, str>)],
-    key: &str,
-    twice: Refusal,
-) -> Result<Option<&'a str>, Refusal> {
-    let mut values = pairs.iter().filter(|(name, _)| name == key).map(|(_, value)| &**value);
-    match (values.next(), values.next()) {
-        (value, None) => Ok(value),
-        (_, Some(_)) => Err(twice),
-    }
+/// The last value of a key, as engine.io reads it: clients append theirs to a query that applications have copied from elsewhere.
+fn last<'a>(pairs: &'a [(Cow<'_, str>, Cow<'_, str>)], key: &str) -> Option<&'a str> {
+    pairs.iter().rfind(|(name, _)| name == key).map(|(_, value)| &**value)
 }
 
 #[cfg(test)]
@@ -226,16 +218,20 @@ mod tests {
         assert_eq!(upgrade("transport=websocket&EIO=4"), Ok(Route::Handshake));
         assert_eq!(post(&with_sid("EIO=4&transport=polling")), session());
         assert_eq!(upgrade(&with_sid("EIO=4&transport=websocket")), session());
+        // python-socketio and rust_socketio append to the query of an address such as the second client's.
+        assert_eq!(get("EIO=4&transport=polling&EIO=4&transport=polling"), Ok(Route::Handshake));
+        assert_eq!(get("EIO=3&transport=websocket&transport=polling&EIO=4"), Ok(Route::Handshake));
+        assert_eq!(post(&with_sid("EIO=4&transport=polling&sid=a")), session());
 
         for (query, expected) in [
             ("", Refusal::UnknownTransport),
             ("EIO=4", Refusal::UnknownTransport),
             ("EIO=4&transport=constructor", Refusal::UnknownTransport),
             ("EIO=4&transport=__proto__", Refusal::UnknownTransport),
-            ("EIO=4&transport=polling&transport=polling", Refusal::UnknownTransport),
+            ("EIO=4&transport=polling&transport=", Refusal::UnknownTransport),
             ("transport=polling", Refusal::UnsupportedVersion),
             ("EIO=3&transport=polling", Refusal::UnsupportedVersion),
-            ("EIO=4&EIO=4&transport=polling", Refusal::UnsupportedVersion),
+            ("EIO=4&EIO=3&transport=polling", Refusal::UnsupportedVersion),
             ("EIO=4&transport=polling&sid=", Refusal::UnknownSession),
             ("EIO=4&transport=polling&sid=nope", Refusal::UnknownSession),
             ("EIO=4&transport=polling&sid=a&sid=b", Refusal::UnknownSession),

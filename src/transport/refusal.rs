@@ -136,7 +136,7 @@ impl Refusal {
     pub(super) fn detail(&self, head: &RequestHead) -> Option<String> {
         let given = |name: &str| {
             let query = head.uri.query().unwrap_or("");
-            let value = form_urlencoded::parse(query.as_bytes()).find(|(known, _)| known == name);
+            let value = form_urlencoded::parse(query.as_bytes()).filter(|(known, _)| known == name).last();
             value.map_or_else(|| format!("no {name}"), |(_, value)| format!("{name}={}", clipped(&value)))
         };
         match self {

@@ -44,6 +44,15 @@ class OnEveryTransport:
         self.assertTrue(client.get_sid())
         self.assertNotEqual(client.get_sid(), client.eio.sid)
 
+    def test_an_address_with_a_query_copied_from_elsewhere_connects(self):
+        # The client appends its own EIO and transport: the last ones count.
+        client = socketio.Client(reconnection=False, request_timeout=FACT_S)
+        self.addCleanup(client.disconnect)
+        url = f"{self.hub.url}/?EIO=3&transport=polling&EIO=4&transport=websocket"
+        client.connect(url, auth=self.auth, transports=self.transports, wait_timeout=FACT_S)
+        self.assertEqual(client.transport(), self.transports[-1])
+        self.assertEqual(self.ask(client, "echo", "one"), "one")
+
     def test_an_ack_carries_the_arguments_back(self):
         arguments = ("héraut 📯", 1, None, {"nested": [1, {"deep": True}]}, "x" * 200_000)
         client = self.connect()

@@ -209,7 +209,8 @@ impl Speaker {
         self.send(connect);
         self.expect_reply("40{");
         self.talk_in("");
-        self.send_binary(r#"451-1["echo",{"_placeholder":true,"num":0}]"#, &[7; 100]);
+        // Swift's dictionaries have no order.
+        self.send_binary(r#"451-1["echo",{"num":0,"_placeholder":true}]"#, &[7; 100]);
         self.expect(r#"461-1[{"_placeholder":true,"num":0}]"#);
         self.expect_binary(&[7; 100]);
 
