@@ -70,7 +70,8 @@ pub enum CorsError {
 }
 
 impl Cors {
-    /// Pages of exactly these origins, each written as browsers do: `https://example.org`, `http://localhost:5173`.
+    /// Pages of exactly these origins, each written as browsers do: `https://example.org`, `http://localhost:5173`, `capacitor://localhost`;
+    /// `file://` for websockets of local files.
     pub fn origins(origins: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self::new(Origins::Named(origins.into_iter().map(Into::into).collect()))
     }
@@ -224,8 +225,12 @@ impl Cors {
     }
 }
 
-/// Whether a browser could write this origin: a scheme, `://`, and a host, with neither path nor upper case.
+/// Whether a browser could write this origin: a scheme, `://`, and a host, with neither path nor upper case; or that of
+/// websockets of local files (Electron, Cordova), which has no host. `null` is what sandboxed pages of any site say.
 fn is_origin(text: &str) -> bool {
+    if text == "file://" {
+        return true;
+    }
     let Some((scheme, host)) = text.split_once("://") else { return false };
     let is_scheme = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte);
     let is_host = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase() && !b"/?#@*,".contains(&byte);
@@ -238,10 +243,14 @@ mod tests {
 
     #[test]
     fn origins_are_checked_as_browsers_write_them() {
-        for origin in ["https://a.org", "http://localhost:5173", "http://[::1]:3000", "capacitor://localhost"] {
+        for origin in
+            ["https://a.org", "http://localhost:5173", "http://[::1]:3000", "capacitor://localhost", "file://"]
+        {
             assert_eq!(Cors::origins([origin]).check(), Ok(()), "{origin}");
         }
-        for origin in ["", "*", "null", "a.org", "https://", "https://a.org/", "https://A.org", "https://*.a.org"] {
+        for origin in
+            ["", "*", "null", "file:///", "a.org", "https://", "https://a.org/", "https://A.org", "https://*.a.org"]
+        {
             assert_eq!(Cors::origins([origin]).check(), Err(CorsError::Origin(origin.into())), "{origin}");
         }
     }

@@ -155,7 +155,8 @@ fn split_digits(text: &str) -> (&str, &str) {
 
 fn connect(text: &ByteString, namespace: NamespacePath, data: &str) -> Result<Packet, DecodeError> {
     let auth = match data {
-        "" => None,
+        // A line feed behind it, as command-line clients send it, is no data.
+        _ if data.trim_ascii().is_empty() => None,
         _ if data.starts_with('{') => Some(text.slice_ref(json::value(data)?)),
         _ => return Err(DecodeError::WrongAuth),
     };
@@ -247,6 +248,8 @@ mod tests {
         assert_eq!(packet("0/chat,{}"), connect("/chat", Some("{}")));
         assert_eq!(packet("0/,{}"), connect("/", Some("{}")));
         assert_eq!(packet("012{}"), connect("/", Some("{}")));
+        assert_eq!(packet("0\n"), connect("/", None));
+        assert_eq!(packet("0/chat,\r\n"), connect("/chat", None));
         for bad in ["0[]", "0null", "0\"a\"", "0 {}", "0x", "0-1"] {
             assert_eq!(error(bad), DecodeError::WrongAuth, "{bad}");
         }

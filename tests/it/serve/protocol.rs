@@ -1,6 +1,6 @@
 //! HTTP as its clients expect it: HEAD, upgrades to other protocols, the Host.
 
-use crate::support::{Http, Hub, Transport, Websocket};
+use crate::support::{Http, Hub, Process, Transport, Websocket};
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
@@ -92,4 +92,15 @@ fn origins_of_other_sites_are_refused_where_they_are_guarded() {
         assert!(refused.contains("Origin not allowed; add it to cors_origins"), "{refused}");
     }
     hub.join(Transport::Websocket).echoes();
+}
+
+#[test]
+fn apps_that_are_pages_pass_where_their_origin_is_listed() {
+    let process = Process::start(&["--cors-origins", "capacitor://localhost,tauri://localhost,file://"]);
+    for (origin, is_admitted) in
+        [("capacitor://localhost", true), ("tauri://localhost", true), ("file://", true), ("null", false)]
+    {
+        let asked = Websocket::ask(process.http(), WEBSOCKET, &[("Origin", origin)]);
+        assert_eq!(asked.is_ok(), is_admitted, "{origin}");
+    }
 }

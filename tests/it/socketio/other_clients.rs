@@ -211,7 +211,7 @@ impl Speaker {
         self.talk_in("");
         // Swift's dictionaries have no order.
         self.send_binary(r#"451-1["echo",{"num":0,"_placeholder":true}]"#, &[7; 100]);
-        self.expect(r#"461-1[{"_placeholder":true,"num":0}]"#);
+        self.expect(r#"461-1[{"num":0,"_placeholder":true}]"#);
         self.expect_binary(&[7; 100]);
 
         self.send(chat);
