@@ -9,6 +9,7 @@ mod found;
 mod sync;
 
 use std::collections::VecDeque;
+#[cfg(test)]
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -17,7 +18,7 @@ use self::found::Found;
 use self::sync::Syncer;
 use super::chunk::Filling;
 use super::folder::{self, BootId, Folder, Header, OpenError, State};
-use super::segment::{self, Segment};
+use super::segment::{self, Segment, Spare};
 use super::tail::Tail;
 use super::{Chunk, Journal, JournalError, Record, codec, disk};
 use crate::ids::{Epoch, Lsn, Offset};
@@ -28,6 +29,9 @@ const PENDING_BYTES_MAX: usize = 1 << 20;
 
 /// Between two entries of a segment's index, at most, but for a larger record: how much is read to find one record.
 const INDEX_BYTES: u64 = 64 << 10;
+
+/// Spare files kept open ahead while the ring grows, at most; a full ring needs one. Each takes a descriptor.
+const SPARES_MAX: usize = 8;
 
 /// How a journal is opened.
 #[derive(Debug, Clone)]
@@ -97,8 +101,8 @@ pub(crate) struct FileJournal {
     /// Appended and not written yet, encoded; all of it is in the tail.
     pending: Vec<u8>,
     tail: Tail,
-    /// The file of the next segment, so that it does not need a descriptor when they have run out.
-    spare: Option<File>,
+    /// Files of the next segments. A ring that is full recycles its oldest file, so that it needs no further descriptor.
+    spares: Vec<Spare>,
     syncer: Syncer,
     /// Set once nothing is written any more: closed, or why not.
     ended: Option<JournalError>,
@@ -113,10 +117,10 @@ impl FileJournal {
         let header = Header { epoch, boot: options.boot, state: State::Open, floor: head, last: Lsn(0) };
         folder.write_header(&header)?;
         // What is not of this epoch may stand there since a start that was cut short.
-        for (_, stray) in folder::segments(path)? {
-            if segments.iter().all(|segment| segment.path != stray) {
-                disk::remove(&stray).map_err(|error| OpenError::at(&stray, error))?;
-            }
+        let strays = folder::segments(path)?.into_iter().map(|(_, path)| path);
+        let strays = strays.filter(|path| segments.iter().all(|segment| segment.path != *path));
+        for stray in strays.chain(folder::spares(path)?) {
+            disk::remove(&stray).map_err(|error| OpenError::at(&stray, error))?;
         }
         let is_empty = segments.is_empty();
         let mut journal = Self {
@@ -128,16 +132,18 @@ impl FileJournal {
             segments,
             pending: Vec::new(),
             tail,
-            spare: None,
+            spares: Vec::new(),
             syncer: Syncer::default(),
             ended: None,
         };
-        let at_spare = |error| OpenError::at(&folder::spare(path), error);
+        let failed = |error| OpenError::at(path, error);
         if is_empty {
-            journal.begin(sequence, head).map_err(at_spare)?;
+            journal.begin(sequence, head).map_err(failed)?;
         }
-        journal.spare = Some(Segment::make_spare(path).map_err(at_spare)?);
-        journal.drop_oldest().map_err(|error| OpenError::at(path, error))?;
+        journal.drop_oldest().map_err(failed)?;
+        while journal.spares.len() < journal.spares_wanted() {
+            journal.add_spare().map_err(failed)?;
+        }
         Ok(journal)
     }
 
@@ -203,7 +209,7 @@ impl FileJournal {
 
     fn begin(&mut self, sequence: u64, after: Lsn) -> io::Result<()> {
         let path = &self.folder.path;
-        let spare = self.spare.take().map_or_else(|| Segment::make_spare(path), Ok)?;
+        let spare = self.spares.pop().map_or_else(|| Spare::create(path, sequence), Ok)?;
         let index_bytes = self.options.index_bytes();
         self.segments.push_back(Segment::begin(spare, path, self.header.epoch, sequence, after, index_bytes)?);
         Ok(())
@@ -212,8 +218,24 @@ impl FileJournal {
     fn drop_oldest(&mut self) -> io::Result<()> {
         while self.segments.len() > self.options.segments_max {
             let Some(oldest) = self.segments.pop_front() else { break };
-            disk::remove(&oldest.path)?;
+            if self.spares.len() < self.spares_wanted() {
+                self.spares.push(oldest.recycle(&self.folder.path)?);
+            } else {
+                disk::remove(&oldest.path)?;
+            }
         }
+        Ok(())
+    }
+
+    /// Segments that the ring lacks, and one beside: a segment begins before the oldest is dropped.
+    fn spares_wanted(&self) -> usize {
+        let lacking = self.options.segments_max.saturating_sub(self.segments.len());
+        lacking.saturating_add(1).min(SPARES_MAX)
+    }
+
+    fn add_spare(&mut self) -> io::Result<()> {
+        let newest = self.spares.iter().map(|spare| spare.number).max().unwrap_or(0).max(self.newest().sequence);
+        self.spares.push(Spare::create(&self.folder.path, newest + 1)?);
         Ok(())
     }
 
@@ -333,9 +355,9 @@ impl Journal for FileJournal {
     fn flush(&mut self) -> Result<(), JournalError> {
         self.check_open()?;
         self.write_pending()?;
-        if self.spare.is_none() {
-            // Perhaps in a later turn. What fails when it is needed is told then.
-            self.spare = Segment::make_spare(&self.folder.path).ok();
+        if self.spares.len() < self.spares_wanted() {
+            // What fails here is tried again after the next turn, and counts when a segment has to begin.
+            let _ = self.add_spare();
         }
         Ok(())
     }

@@ -364,9 +364,19 @@ fn locked(path: &Path, lock: File) -> OpenError {
     OpenError::Locked { path: path.to_owned(), by }
 }
 
-/// Where the file of the next segment waits.
-pub(super) fn spare(folder: &Path) -> PathBuf {
-    folder.join(SPARE)
+/// The name of an empty file that waits to become a segment.
+pub(super) fn spare_name(number: u64) -> String {
+    format!("{SPARE}.{number:010}")
+}
+
+/// The files in a folder that waited to become segments.
+pub(super) fn spares(folder: &Path) -> Result<Vec<PathBuf>, OpenError> {
+    Ok(names(folder)?.into_iter().filter(|name| is_spare(name)).map(|name| folder.join(name)).collect())
+}
+
+/// Also without a number, as earlier programs named the one that they kept.
+fn is_spare(name: &str) -> bool {
+    name.starts_with(SPARE)
 }
 
 /// The segments in a folder, the oldest first.
@@ -418,8 +428,9 @@ fn check_names(path: &Path) -> Result<(), OpenError> {
     if names.iter().any(|name| name == HEADER) {
         return Ok(());
     }
-    let known = [LOCK, HEADER_NEW, LOST_AND_FOUND, SPARE];
-    match names.into_iter().find(|name| !known.contains(&name.as_str()) && sequence(name).is_none()) {
+    let is_known =
+        |name: &str| [LOCK, HEADER_NEW, LOST_AND_FOUND].contains(&name) || is_spare(name) || sequence(name).is_some();
+    match names.into_iter().find(|name| !is_known(name)) {
         None => Ok(()),
         Some(found) => Err(OpenError::Foreign { path: path.to_owned(), found }),
     }

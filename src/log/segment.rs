@@ -83,21 +83,30 @@ pub(super) struct Segment {
     index_bytes: u64,
 }
 
-impl Segment {
-    /// Makes the file of a segment that will begin, so that it has a descriptor when it does.
-    pub(super) fn make_spare(folder: &Path) -> io::Result<File> {
-        let mut options = OpenOptions::new();
-        options.read(true).append(true).create(true);
-        folder::for_owner_only(&mut options);
-        let file = disk::open(&options, &folder::spare(folder))?;
-        // One that is left may hold what a killed process had begun.
-        disk::set_len(&file, 0)?;
-        Ok(file)
-    }
+/// An empty file, open, in which a segment will begin: descriptors may have run out when it does.
+#[derive(Debug)]
+pub(super) struct Spare {
+    file: Arc<File>,
+    path: PathBuf,
+    /// Unique among spare files: the sequence of the segment that the file was, or a later one than any in use.
+    pub(super) number: u64,
+}
 
+impl Spare {
+    /// Creates the spare file of this number.
+    pub(super) fn create(folder: &Path, number: u64) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create_new(true);
+        folder::for_owner_only(&mut options);
+        let path = folder.join(folder::spare_name(number));
+        Ok(Self { file: Arc::new(disk::open(&options, &path)?), path, number })
+    }
+}
+
+impl Segment {
     /// Begins a segment in a spare file. It appears with its whole header.
     pub(super) fn begin(
-        spare: File,
+        spare: Spare,
         folder: &Path,
         epoch: Epoch,
         sequence: u64,
@@ -111,11 +120,20 @@ impl Segment {
             header.extend_from_slice(&number.to_le_bytes());
         }
         header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
-        disk::write(&spare, &header)?;
+        disk::write(&spare.file, &header)?;
         let path = folder.join(folder::segment_name(sequence));
-        disk::rename(&folder::spare(folder), &path)?;
-        let (bytes, file) = (HEADER_BYTES as u64, Arc::new(spare));
+        disk::rename(&spare.path, &path)?;
+        let (bytes, file) = (HEADER_BYTES as u64, spare.file);
         Ok(Self { path, file, epoch, sequence, after, last: after, bytes, index: Vec::new(), index_bytes })
+    }
+
+    /// Drops what the segment holds and makes its file a spare one, with the descriptor that it has.
+    pub(super) fn recycle(self, folder: &Path) -> io::Result<Spare> {
+        let path = folder.join(folder::spare_name(self.sequence));
+        // In this order: a segment that is cut short would be damage at the next start.
+        disk::rename(&self.path, &path)?;
+        disk::set_len(&self.file, 0)?;
+        Ok(Spare { file: self.file, path, number: self.sequence })
     }
 
     /// Opens a segment and reads its header; to write behind its records, [`scan`](Self::scan) them first.

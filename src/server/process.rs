@@ -4,8 +4,9 @@ use std::io;
 
 use crate::limits::Limits;
 
-/// Descriptors that are no client's: the journal, the log, the port, files of the system.
-const RESERVE: u64 = 64;
+/// Descriptors that are no client's: the journal's header and folder, the log, the port, files of the system. A segment of the
+/// journal takes one more.
+const RESERVE: u64 = 56;
 
 /// Descriptors of one thread's runtime.
 const PER_THREAD: u64 = 4;
@@ -43,7 +44,8 @@ pub fn raise_descriptors() -> io::Result<Descriptors> {
 pub fn fit(limits: &mut Limits, descriptors: u64, workers: usize) {
     // Also the hub's thread, and the first one.
     let threads = workers as u64 + 2;
-    let usable = descriptors.saturating_sub(RESERVE + PER_THREAD * threads + limits.http_reserve as u64);
+    let others = RESERVE + limits.journal_segments_max as u64 + PER_THREAD * threads + limits.http_reserve as u64;
+    let usable = descriptors.saturating_sub(others);
     let usable = usize::try_from(usable).unwrap_or(usize::MAX);
     limits.http_connections_max = limits.http_connections_max.min(usable / 4).max(1);
     limits.sessions_max = limits.sessions_max.min(usable - limits.http_connections_max.min(usable)).max(1);

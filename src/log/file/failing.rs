@@ -1,7 +1,5 @@
 //! Every file operation of a journal's life fails once, each in a life of its own.
 
-use std::io;
-
 use super::*;
 use crate::ids::Epoch;
 use crate::log::contract::records::event;
@@ -80,43 +78,68 @@ fn after_any_failed_file_operation_the_next_start_succeeds() {
     assert!(operations > 80, "{operations} operations");
 }
 
+/// Appends and flushes until so many more segments have begun.
+fn fill(journal: &mut FileJournal, segments: u64) -> Result<(), JournalError> {
+    let until = journal.newest().sequence + segments;
+    while journal.newest().sequence < until {
+        journal.append(event(journal.head().0 + 1, 20))?;
+        journal.flush()?;
+    }
+    Ok(())
+}
+
 #[test]
-fn descriptors_that_run_out_cost_nothing_until_they_are_needed() {
-    // The next segment found no descriptor, the header was removed for want of another, and no later start succeeded.
+fn a_journal_outlives_a_lasting_lack_of_descriptors() {
+    // The third segment found no descriptor, and the journal was given up.
+    for segments_max in [2, 3, SPARES_MAX] {
+        let scratch = Scratch::new();
+        let mut journal = FileJournal::open(&scratch.0, FileOptions { segments_max, ..options(1, 1) }).unwrap();
+        faults::without_descriptors(|| fill(&mut journal, 40).and_then(|()| journal.close())).unwrap();
+        let head = journal.head();
+        drop(journal);
+        let journal = FileJournal::open(&scratch.0, FileOptions { segments_max, ..options(2, 2) }).unwrap();
+        assert!(matches!(journal.start(), Start::Continued { .. }), "{:?}", journal.start());
+        let chunk = journal.read(journal.trimmed_to(), usize::MAX, usize::MAX).unwrap();
+        assert_eq!(chunk.records.last().map(|record| record.lsn), Some(head));
+        assert_eq!(folder::segments(&scratch.0).unwrap().len(), segments_max);
+    }
+}
+
+#[test]
+fn a_large_ring_grows_by_its_spare_files_without_descriptors() {
+    // The header was removed for want of a descriptor once, and no later start succeeded.
     let scratch = Scratch::new();
-    let mut journal = FileJournal::open(&scratch.0, options(1, 1)).unwrap();
-    let mut append = |lsns: std::ops::RangeInclusive<u64>| -> Result<(), JournalError> {
-        for lsn in lsns {
-            journal.append(event(lsn, 20))?;
-            journal.flush()?;
-        }
-        Ok(())
-    };
-    append(1..=2).unwrap();
-    let lost = faults::without_descriptors(|| append(3..=9));
-    assert!(matches!(lost, Err(JournalError::Io { .. })), "two segments later: {lost:?}");
+    let large = FileOptions { segments_max: 3 * SPARES_MAX, ..options(1, 1) };
+    let mut journal = FileJournal::open(&scratch.0, large.clone()).unwrap();
+    let spares = SPARES_MAX as u64;
+    faults::without_descriptors(|| fill(&mut journal, spares)).unwrap();
+    let lost = faults::without_descriptors(|| fill(&mut journal, 1));
+    assert!(matches!(lost, Err(JournalError::Io { .. })), "{lost:?}");
     drop(journal);
-    let journal = FileJournal::open(&scratch.0, options(2, 1)).unwrap();
+    let journal = FileJournal::open(&scratch.0, large).unwrap();
     assert!(matches!(journal.start(), Start::Discarded { .. }), "{:?}", journal.start());
     assert!(scratch.0.join("journal.header").exists());
 }
 
 #[test]
-fn a_spare_segment_is_made_again_once_there_are_descriptors() {
+fn spare_files_are_made_again_once_there_are_descriptors() {
     let scratch = Scratch::new();
-    let mut journal = FileJournal::open(&scratch.0, options(1, 1)).unwrap();
-    let mut next = 1;
-    let mut fill = |journal: &mut FileJournal| -> io::Result<()> {
-        let segments = journal.newest().sequence;
-        while journal.newest().sequence == segments {
-            journal.append(event(next, 20)).map_err(io::Error::other)?;
-            journal.flush().map_err(io::Error::other)?;
-            next += 1;
-        }
-        Ok(())
-    };
+    let large = FileOptions { segments_max: 6 * SPARES_MAX, ..options(1, 1) };
+    let mut journal = FileJournal::open(&scratch.0, large).unwrap();
     for _ in 0..4 {
-        faults::without_descriptors(|| fill(&mut journal)).unwrap();
-        journal.flush().unwrap();
+        faults::without_descriptors(|| fill(&mut journal, SPARES_MAX as u64)).unwrap();
+        for _ in 0..SPARES_MAX {
+            journal.flush().unwrap();
+        }
     }
+}
+
+#[test]
+fn spare_files_of_an_earlier_life_are_removed() {
+    let scratch = Scratch::new();
+    drop(FileJournal::open(&scratch.0, FileOptions { segments_max: SPARES_MAX, ..options(1, 1) }).unwrap());
+    std::fs::write(scratch.0.join("segment.next"), "begun").unwrap();
+    let journal = FileJournal::open(&scratch.0, FileOptions { segments_max: 2, ..options(2, 2) }).unwrap();
+    assert_eq!(folder::spares(&scratch.0).unwrap().len(), journal.spares.len());
+    assert_eq!(journal.spares.len(), 2);
 }

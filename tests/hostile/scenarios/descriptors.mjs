@@ -28,7 +28,6 @@ export default [
   {
     name: "descriptors",
     line: 2,
-    open: "with 64 descriptors the journal is given up when the third segment begins",
     about: "80 idle connections at 64 descriptors, and publishes over segment boundaries",
     flags: { "--journal-segment-bytes": MIB },
     full: { nofile: 64, idle: 80, events: 60, bytes: 100_000, budget: 256 * MIB },
