@@ -15,7 +15,7 @@ use crate::log::recovery::NotRecovered;
 use crate::messages::fanout::{FoundSession, Outcome, Refusal};
 use crate::messages::hub::{Claim, Connect, HubCommand, Origin, OwnPacket};
 use crate::messages::socket::SocketInfo;
-use crate::protocol::draft::{connect_error, connect_reply};
+use crate::protocol::draft::{connect_error, connect_reply, disconnect};
 use crate::protocol::encoded::Encoded;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::resume::{Claimed, Resume};
@@ -42,22 +42,23 @@ impl Session {
             return;
         }
         // A client connects, disconnects and connects in one turn, and says only the two CONNECTs.
-        if let Some(former) = self.state.socket_in(&namespace) {
-            self.detach_replaced(former);
-        }
+        let replaces_answered = self.detach_replaced(&namespace);
+        let refuse = |session: &mut Self, error| {
+            session.refuse_connect(&namespace, replaces_answered, &ConnectError::new(error))
+        };
         let Some(handlers) = self.core.registry.handlers(&namespace) else {
-            return self.refuse_connect(&namespace, &ConnectError::new("Invalid namespace"));
+            return refuse(self, "Invalid namespace");
         };
         if self.state.namespaces() >= self.core.limits.namespaces_per_session_max {
-            return self.refuse_connect(&namespace, &ConnectError::new("Too many namespaces"));
+            return refuse(self, "Too many namespaces");
         }
         if auth.as_ref().is_some_and(|auth| auth.len() > self.core.limits.auth_bytes_max) {
-            return self.refuse_connect(&namespace, &ConnectError::new("Auth is too large"));
+            return refuse(self, "Auth is too large");
         }
         let auth_bytes = auth.as_ref().map_or(0, |auth| auth.len());
         if !self.charge_for_held(auth_bytes) {
             self.registration.worker.metrics().incoming_refused.add(1);
-            return self.refuse_connect(&namespace, &ConnectError::new("Server has no memory for it now"));
+            return refuse(self, "Server has no memory for it now");
         }
         self.auth_bytes += auth_bytes as u32;
         let Ok(id) = random().map(SocketId::from_random) else {
@@ -66,7 +67,7 @@ impl Session {
         // As they came they share their whole packet's memory; this copy stays as long as the socket.
         let auth: Option<Box<str>> = auth.map(|auth| Box::from(&*auth));
         let layers = Layers::new(handlers);
-        self.state.admitting(namespace.clone(), id);
+        self.state.admitting(namespace.clone(), id, replaces_answered);
         match self.claim(&layers, auth.as_deref()) {
             Claiming::Declined => {
                 let info = self.info(id, namespace, auth, false);
@@ -126,13 +127,14 @@ impl Session {
             return;
         }
         let Some(handlers) = self.core.registry.handlers(&namespace) else {
+            let is_answered = self.state.is_answered(socket);
             self.state.gone(socket);
-            return self.refuse_connect(&namespace, &ConnectError::new("Invalid namespace"));
+            return self.refuse_connect(&namespace, is_answered, &ConnectError::new("Invalid namespace"));
         };
         let layers = Layers::new(handlers);
         match claimed {
             Ok(FoundSession { socket: before, data }) => {
-                self.renamed(socket, before, namespace.clone());
+                self.renamed(socket, before);
                 let info = self.info(before, namespace, auth, true).claimed(data);
                 self.lead_in(info, layers, Some(Box::new(claim)), ctx);
             }
@@ -185,17 +187,16 @@ impl Session {
         let Some(presence) = self.presence_mut(socket) else { return Ok(socket) };
         let info = presence.socket.info();
         let id = random().map(SocketId::from_random).map_err(|_| NO_RANDOM_BYTES)?;
-        let (info, namespace) = (info.anew(id), info.namespace.clone());
+        let info = info.anew(id);
         presence.claim = None;
         presence.socket = Socket::new(Arc::new(info), core);
-        self.renamed(socket, id, namespace);
+        self.renamed(socket, id);
         Ok(id)
     }
 
     /// A socket that is being admitted has another id now; so have the events that its client has sent already.
-    fn renamed(&mut self, from: SocketId, to: SocketId, namespace: NamespacePath) {
-        self.state.gone(from);
-        self.state.admitting(namespace, to);
+    fn renamed(&mut self, from: SocketId, to: SocketId) {
+        self.state.rename(from, to);
         self.inbox.rename(&from, &to);
     }
 
@@ -251,8 +252,12 @@ impl Session {
     fn refuse_with(&mut self, socket: SocketId, packet: Encoded) {
         // Gone, or refused already because its middleware was late.
         let Some(at) = self.presences.iter().position(|presence| presence.socket.id() == socket) else { return };
-        self.presences.remove(at);
+        let presence = self.presences.remove(at);
         self.recount_auth();
+        let packet = match self.state.is_answered(socket) {
+            true => disconnect(self.core.parser, presence.socket.path()),
+            false => packet,
+        };
         self.state.gone(socket);
         self.inbox.forget(&socket);
         self.gate.push(Instant::now, OwnPacket::Sealed(packet.into()));
@@ -263,20 +268,24 @@ impl Session {
         if self.is_parting() {
             return;
         }
-        if let Some(former) = self.state.socket_in(namespace) {
-            self.detach_replaced(former);
-        }
+        let replaces_answered = self.detach_replaced(namespace);
         let error = match error {
             DecodeError::IllegalNamespace(_) => "Invalid namespace".to_owned(),
             error => error.to_string(),
         };
-        self.refuse_connect(namespace, &ConnectError::new(error));
+        self.refuse_connect(namespace, replaces_answered, &ConnectError::new(error));
     }
 
-    pub(super) fn refuse_connect(&mut self, namespace: &NamespacePath, error: &ConnectError) {
+    /// `is_answered`: the client considers the namespace connected. A CONNECT_ERROR would leave it so, without a `disconnect` event; a
+    /// DISCONNECT does not, and the reason follows when it connects again.
+    pub(super) fn refuse_connect(&mut self, namespace: &NamespacePath, is_answered: bool, error: &ConnectError) {
         let path: String = namespace.as_str().chars().take(64).collect();
         log::debug!("connect refused sid={:?} namespace={path} error=\"{error}\"", self.registration.id);
-        self.gate.push(Instant::now, OwnPacket::Sealed(refusal_packet(self.core.parser, namespace, error).into()));
+        let packet = match is_answered {
+            true => disconnect(self.core.parser, namespace),
+            false => refusal_packet(self.core.parser, namespace, error),
+        };
+        self.gate.push(Instant::now, OwnPacket::Sealed(packet.into()));
     }
 
     /// The hub answered a command of this session.

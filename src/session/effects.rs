@@ -5,7 +5,7 @@ use std::time::Instant;
 use actix::Context;
 
 use super::{Call, Session};
-use crate::ids::SocketId;
+use crate::ids::{NamespacePath, SocketId};
 use crate::messages::hub::HubCommand;
 use crate::messages::request::{RequestError, answer};
 use crate::protocol::engineio::packet::Packet;
@@ -90,11 +90,14 @@ impl Session {
         self.detach_socket(socket, reason, reason.is_final())
     }
 
-    /// Makes way for another CONNECT to the same namespace. A session that the former one was about to resume stays resumable,
-    /// unless its client has been answered: then it has been read on from where the other would begin.
-    pub(super) fn detach_replaced(&mut self, socket: SocketId) {
+    /// Makes way for another CONNECT to the same namespace. A session that the former socket was about to resume stays resumable,
+    /// unless its client has been answered: then it has been read on from where the other would begin. Returns whether it has.
+    pub(super) fn detach_replaced(&mut self, namespace: &NamespacePath) -> bool {
+        let Some(socket) = self.state.socket_in(namespace) else { return false };
+        let is_answered = self.state.is_answered(socket);
         let is_resuming = self.presence(socket).is_some_and(|presence| presence.claim.is_some());
         self.detach_socket(socket, DisconnectReason::ClientNamespaceDisconnect, !is_resuming);
+        is_answered
     }
 
     /// `forever`: nobody can resume the session of this socket.

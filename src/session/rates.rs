@@ -172,7 +172,7 @@ impl Session {
     /// Refuses a CONNECT that exceeds a limit. It may be tried again.
     pub(super) fn refuse_fast_connect(&mut self, namespace: &NamespacePath, message: String) {
         let data = serde_json::json!({ "code": RATE_LIMITED, "message": message, "temporary": true });
-        self.refuse_connect(namespace, &ConnectError::new(RATE_LIMITED).with_data(data));
+        self.refuse_connect(namespace, false, &ConnectError::new(RATE_LIMITED).with_data(data));
     }
 
     /// Refuses an event that exceeds a limit: in its ack or, once a second, by the event `stentor:error`.

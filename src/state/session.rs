@@ -141,6 +141,8 @@ struct Presence {
     namespace: NamespacePath,
     socket: SocketId,
     phase: Phase,
+    /// Whether a CONNECT reply has been sent for a socket that this one replaces.
+    replaces_answered: bool,
 }
 
 /// The machine of one session.
@@ -222,9 +224,24 @@ impl SessionState {
         self.upgrade.on_candidate_closed();
     }
 
-    /// A client asks for a namespace; its `socket` has to pass connection middleware, which ends in time.
-    pub(crate) fn admitting(&mut self, namespace: NamespacePath, socket: SocketId) {
-        self.presences.push(Presence { namespace, socket, phase: Phase::Admitting });
+    /// A client asks for a namespace; its `socket` has to pass connection middleware, which ends in time. `replaces_answered`: a
+    /// CONNECT reply has been sent for a socket that this one replaces.
+    pub(crate) fn admitting(&mut self, namespace: NamespacePath, socket: SocketId, replaces_answered: bool) {
+        self.presences.push(Presence { namespace, socket, phase: Phase::Admitting, replaces_answered });
+    }
+
+    /// A socket has another id, and is to be admitted under that.
+    pub(crate) fn rename(&mut self, from: SocketId, to: SocketId) {
+        if let Some(presence) = self.presence_mut(from) {
+            (presence.socket, presence.phase) = (to, Phase::Admitting);
+        }
+    }
+
+    /// Whether the client considers the namespace connected: a CONNECT reply has been sent for this socket, or for one that it
+    /// replaces.
+    pub(crate) fn is_answered(&self, socket: SocketId) -> bool {
+        let mut found = self.presences.iter().filter(|presence| presence.socket == socket);
+        found.any(|presence| presence.replaces_answered || presence.phase != Phase::Admitting)
     }
 
     /// Namespaces that its client is in, or has asked for.
@@ -459,7 +476,7 @@ mod tests {
     fn joined() -> (SessionState, Instant) {
         let now = Instant::now();
         let mut state = SessionState::new(Parser::Json, Arc::default(), now);
-        state.admitting(NamespacePath::root(), socket());
+        state.admitting(NamespacePath::root(), socket(), false);
         assert!(state.connecting(socket()));
         state.opening(socket(), now);
         state.opened(socket());
@@ -594,7 +611,7 @@ mod tests {
     fn an_overdue_connection_handler_lets_events_go() {
         let now = Instant::now();
         let mut state = SessionState::new(Parser::Json, Arc::default(), now);
-        state.admitting(NamespacePath::root(), socket());
+        state.admitting(NamespacePath::root(), socket(), false);
         assert!(state.connecting(socket()));
         state.opening(socket(), now);
         assert!(!state.is_open(socket()));

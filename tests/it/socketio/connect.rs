@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stentor::{ConnectError, Event, Recovery};
+use stentor::{ConnectError, Event, Limits, Recovery};
 use tokio::sync::Notify;
 
 use crate::support::{Ended, Hub, Packet, Transport, ends, on_every_transport, report};
@@ -268,6 +268,59 @@ fn a_second_connect_during_middleware_is_the_one_that_is_answered() {
         }
     });
     hub.wait_for_sessions(0);
+}
+
+/// It was a CONNECT_ERROR: the stock client then kept a socket that says that it is connected, and heard nothing.
+#[test]
+fn a_refused_second_connect_disconnects_the_client_from_its_namespace() {
+    let (tell, told) = report();
+    let hub = Hub::start(
+        |builder| builder.limits(Limits { auth_bytes_max: 64, ..Limits::default() }),
+        |io| {
+            ends(io, &tell);
+            io.of("/checked").with(|socket| async move {
+                let auth: Value = socket.auth().unwrap_or_default();
+                if auth["waits"] == true {
+                    std::future::pending::<()>().await;
+                }
+                if auth["refuse"] == true { Err(ConnectError::new("no")) } else { Ok(()) }
+            });
+        },
+    );
+    let large = format!(r#"40{{"token":"{}"}}"#, "x".repeat(64));
+    on_every_transport(|transport| {
+        let mut client = hub.open(transport);
+        for refused in [&large, r#"40"text""#] {
+            client.connect("");
+            client.send(refused);
+            assert_eq!(client.recv_text(), "41", "{transport:?}: {refused}");
+            told.expect("client namespace disconnect", transport);
+            client.send(refused);
+            assert!(client.recv_text().starts_with("44{"), "{transport:?}: the reason follows");
+            // Together: the reply to the first is on its way when the second is refused.
+            client.send_all(&[Packet::Text("40".into()), Packet::Text(refused.into())]);
+            assert!(client.recv_text().starts_with("40{"), "{transport:?}: {refused}");
+            assert_eq!(client.recv_text(), "41", "{transport:?}: {refused}");
+        }
+        let refused = r#"40/checked,{"refuse":true}"#;
+        client.connect("/checked,");
+        client.send(refused);
+        assert_eq!(client.recv_text(), "41/checked,", "{transport:?}");
+        // The first has no reply that could be taken back.
+        client.send(r#"40/checked,{"waits":true}"#);
+        client.send(refused);
+        assert_eq!(client.recv_text(), r#"44/checked,{"message":"no"}"#, "{transport:?}");
+        // The one between has none, the one before it has.
+        client.connect("/checked,");
+        client.send(r#"40/checked,{"waits":true}"#);
+        client.send(refused);
+        assert_eq!(client.recv_text(), "41/checked,", "{transport:?}");
+        client.connect("");
+        client.echoes();
+        client.send("1");
+        told.expect("transport close", transport);
+    });
+    hub.is_unharmed();
 }
 
 #[test]
