@@ -1,6 +1,7 @@
 //! Transports: who is let in, and the ways in which a session's packets travel.
 
 pub(crate) mod admission;
+pub(crate) mod body;
 pub(crate) mod cookie;
 pub(crate) mod cors;
 pub(crate) mod hosts;

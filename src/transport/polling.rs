@@ -2,16 +2,17 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::{Method, header};
-use actix_web::web::{Bytes, BytesMut, Payload};
+use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use bytestring::ByteString;
 use futures_core::Stream;
 use tokio::sync::oneshot;
 
+use super::body::{BodyError, read_body};
 use super::{Admitted, Endpoint, Knock, Refusal};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Drained, FrameSink, Goodbye};
@@ -20,7 +21,7 @@ use crate::protocol::encoded::Encoded;
 use crate::protocol::engineio::payload::{PayloadReader, PayloadWriter};
 use crate::protocol::reason::DisconnectReason;
 use crate::session::Opening;
-use crate::state::budget::{Charge, Spent};
+use crate::state::budget::Charge;
 use crate::state::outbox::Outbox;
 
 /// The close packet.
@@ -230,7 +231,7 @@ async fn post(
             }
             return Err(Refusal::Spent);
         }
-        Err(BodyError::Broken) => return Err(Refusal::BadRequest),
+        Err(BodyError::Broken(_) | BodyError::Late) => return Err(Refusal::BadRequest),
     };
     let packets = ByteString::try_from(body).map(PayloadReader::new).map_err(|_| "payload is not UTF-8".to_owned());
     let (reply, replied) = oneshot::channel();
@@ -244,31 +245,4 @@ async fn post(
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CONTENT_TYPE, "text/html")).insert_header((header::CACHE_CONTROL, "no-store"));
     Ok(response.body("ok"))
-}
-
-enum BodyError {
-    TooLarge,
-    Spent(Spent),
-    Broken,
-}
-
-async fn read_body(
-    payload: &mut Payload,
-    bytes_max: usize,
-    timeout: Duration,
-    charge: &mut Charge,
-) -> Result<Bytes, BodyError> {
-    let read = async {
-        let mut body = BytesMut::new();
-        while let Some(chunk) = std::future::poll_fn(|cx| Pin::new(&mut *payload).poll_next(cx)).await {
-            let chunk = chunk.map_err(|_| BodyError::Broken)?;
-            if body.len() + chunk.len() > bytes_max {
-                return Err(BodyError::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
-            charge.set(body.capacity()).map_err(BodyError::Spent)?;
-        }
-        Ok(body.freeze())
-    };
-    tokio::time::timeout(timeout, read).await.unwrap_or(Err(BodyError::Broken))
 }

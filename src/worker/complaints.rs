@@ -20,8 +20,12 @@ pub(crate) struct Complaints {
     pub(crate) packet_dropped: Complaint,
     /// A client takes nothing and is put out. One cut in the network may do that to thousands at once.
     pub(crate) taking_nothing: Complaint,
-    /// A request to the HTTP API bears no key, or a wrong one.
-    pub(crate) api_key_refused: Complaint,
+    /// A request to the HTTP API has no key.
+    pub(crate) api_key_missing: Complaint,
+    /// A request to the HTTP API has an Authorization header of another scheme.
+    pub(crate) api_key_scheme: Complaint,
+    /// A request to the HTTP API has a wrong key. Apart from the others, so that these do not hide who guesses keys.
+    pub(crate) api_key_wrong: Complaint,
     /// An outbox is emptied because all of them are over their budget. One scan may do that to thousands.
     pub(crate) outbox_cut: Complaint,
     /// A message takes too long, or the memory for it is not to be had.
@@ -37,7 +41,9 @@ impl Default for Complaints {
             join_refused: Complaint::new(1),
             packet_dropped: Complaint::new(1),
             taking_nothing: Complaint::new(10),
-            api_key_refused: Complaint::new(1),
+            api_key_missing: Complaint::new(1),
+            api_key_scheme: Complaint::new(1),
+            api_key_wrong: Complaint::new(1),
             outbox_cut: Complaint::new(10),
             message_refused: Complaint::new(10),
         }

@@ -1,15 +1,25 @@
 //! Who may use the API, and how a request's body gets in.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use actix_web::http::Method;
 use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use actix_web::web::Payload;
 use actix_web::{HttpMessage, HttpRequest};
+use bytestring::ByteString;
 
 use super::super::replies::Failure;
 use super::Api;
 use crate::limits::Limits;
+use crate::state::budget::Charge;
+use crate::transport::body::{BodyError, read_body};
+use crate::worker::complaints::{Complaint, Complaints};
+
+/// A request's body, charged to the budget of what clients send until it is dropped.
+pub(super) struct Body {
+    pub(super) text: ByteString,
+    _charge: Charge,
+}
 
 impl Api {
     /// Whether the request bears the key.
@@ -21,26 +31,28 @@ impl Api {
         };
         let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let given = given.and_then(|value| value.split_once(' '));
-        let reason = match given {
+        let (reason, complaint): (_, fn(&Complaints) -> &Complaint) = match given {
             Some((scheme, guess)) if scheme.eq_ignore_ascii_case("bearer") && key.matches(guess.trim()) => {
                 return Ok(());
             }
-            Some((scheme, _)) if scheme.eq_ignore_ascii_case("bearer") => "the API key is wrong",
-            Some(_) => "the Authorization header is of another scheme than Bearer",
-            None => "the API key is missing",
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("bearer") => {
+                ("the API key is wrong", |of| &of.api_key_wrong)
+            }
+            Some(_) => ("the Authorization header is of another scheme than Bearer", |of| &of.api_key_scheme),
+            None => ("the API key is missing", |of| &of.api_key_missing),
         };
-        self.note_refused_key(request, reason);
+        self.note_refused_key(request, reason, complaint);
         let expected =
             "expected the header \"Authorization: Bearer <API key>\" with the key that the server was started with";
         Err(Failure::new("unauthorized", format!("{reason}, {expected} (STENTOR_API_KEY, api_key or --api-key)")))
     }
 
-    /// Counts and, rationed, logs a request without the right key.
-    fn note_refused_key(&self, request: &HttpRequest, reason: &str) {
+    /// Counts and, rationed for each reason, logs a request without the right key.
+    fn note_refused_key(&self, request: &HttpRequest, reason: &str, complaint: fn(&Complaints) -> &Complaint) {
         let endpoint = &self.io.endpoint;
         let worker = endpoint.workers.here();
         worker.metrics().api_keys_refused.add(1);
-        let Some(skipped) = worker.complaints().api_key_refused.is_due(Instant::now()) else { return };
+        let Some(skipped) = complaint(worker.complaints()).is_due(Instant::now()) else { return };
         let client = request.peer_addr().map(|peer| endpoint.door.proxies.client(peer.ip(), request.headers()));
         let address = client.map_or_else(|| "unknown".to_owned(), |client| client.address.to_string());
         log::warn!(
@@ -59,7 +71,7 @@ impl Api {
     }
 
     /// Whether it bears the key and is a POST of JSON; then its text.
-    pub(super) async fn admit_post(&self, request: &HttpRequest, payload: Payload) -> Result<String, Failure> {
+    pub(super) async fn admit_post(&self, request: &HttpRequest, payload: Payload) -> Result<Body, Failure> {
         self.admit(request)?;
         if request.method() != Method::POST {
             return Err(Failure::new("method_not_allowed", format!("expected POST, got {}", request.method())));
@@ -68,26 +80,33 @@ impl Api {
             let message = format!("expected Content-Type: application/json, got {:?}", request.content_type());
             return Err(Failure::new("unsupported_media_type", message));
         }
-        let Limits { api_body_bytes_max, body_timeout, .. } = *self.limits();
-        read(request, payload, api_body_bytes_max, body_timeout).await
+        self.read(request, payload).await
+    }
+
+    async fn read(&self, request: &HttpRequest, mut payload: Payload) -> Result<Body, Failure> {
+        let Limits { api_body_bytes_max: bytes_max, body_timeout: timeout, .. } = *self.limits();
+        let too_large = || Failure::new("too_large", format!("body exceeds limit of {bytes_max} bytes"));
+        let announced =
+            request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        if announced.is_some_and(|bytes| bytes > bytes_max) {
+            return Err(too_large());
+        }
+        let worker = self.io.endpoint.workers.here();
+        let mut charge = Charge::new(worker.budgets().incoming.clone());
+        let body = read_body(&mut payload, bytes_max, timeout, &mut charge).await.map_err(|error| match error {
+            BodyError::TooLarge => too_large(),
+            BodyError::Late => Failure::new("too_slow", format!("body did not come within {timeout:?}")),
+            BodyError::Broken(error) => Failure::new("bad_request", format!("body cannot be read: {error}")),
+            BodyError::Spent(spent) => {
+                worker.metrics().incoming_refused.add(1);
+                Failure::new("overloaded", format!("no memory for the body: {spent}"))
+            }
+        })?;
+        let text = ByteString::try_from(body).map_err(|_| Failure::new("bad_request", "body is not UTF-8"))?;
+        Ok(Body { text, _charge: charge })
     }
 
     pub(super) fn limits(&self) -> &Limits {
         &self.io.endpoint.services.core.limits
     }
-}
-
-async fn read(request: &HttpRequest, payload: Payload, bytes_max: usize, timeout: Duration) -> Result<String, Failure> {
-    let too_large = || Failure::new("too_large", format!("body exceeds limit of {bytes_max} bytes"));
-    let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|bytes| bytes > bytes_max) {
-        return Err(too_large());
-    }
-    let body = match tokio::time::timeout(timeout, payload.to_bytes_limited(bytes_max)).await {
-        Ok(Ok(Ok(body))) => body,
-        Ok(Ok(Err(error))) => return Err(Failure::new("bad_request", format!("body cannot be read: {error}"))),
-        Ok(Err(_)) => return Err(too_large()),
-        Err(_) => return Err(Failure::new("too_slow", format!("body did not come within {timeout:?}"))),
-    };
-    String::from_utf8(body.to_vec()).map_err(|_| Failure::new("bad_request", "body is not UTF-8"))
 }

@@ -18,8 +18,8 @@ use crate::protocol::socketio::packet::Args;
 /// `POST /api/v1/publish`
 pub(super) async fn one(api: Data<Api>, request: HttpRequest, payload: Payload) -> HttpResponse {
     let published = async {
-        let text = api.admit_post(&request, payload).await?;
-        publish(&api.io, api.limits(), &text).await
+        let body = api.admit_post(&request, payload).await?;
+        publish(&api.io, api.limits(), &body.text).await
     };
     answer("POST", published.await)
 }
@@ -27,8 +27,8 @@ pub(super) async fn one(api: Data<Api>, request: HttpRequest, payload: Payload) 
 /// `POST /api/v1/publish/batch`
 pub(super) async fn batch(api: Data<Api>, request: HttpRequest, payload: Payload) -> HttpResponse {
     let published = async {
-        let text = api.admit_post(&request, payload).await?;
-        publish_all(&api, &text).await
+        let body = api.admit_post(&request, payload).await?;
+        publish_all(&api, &body.text).await
     };
     answer("POST", published.await)
 }

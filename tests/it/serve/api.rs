@@ -151,6 +151,38 @@ fn a_wrong_api_key_is_logged_with_the_address_once_a_second() {
 }
 
 #[test]
+fn requests_without_a_key_do_not_hide_a_wrong_one_in_the_log() {
+    let serving = Process::run(stentor(&["serve", "--workers", "1"]).env("STENTOR_API_KEY", API_KEY));
+    for headers in [&[][..], &[("Authorization", "Basic x")], &[("Authorization", "Bearer x")]] {
+        for _ in 0..20 {
+            serving.http().request("GET", "/api/v1/rooms", headers, b"");
+        }
+    }
+    for reason in
+        ["the API key is missing", "the Authorization header is of another scheme than Bearer", "the API key is wrong"]
+    {
+        serving.logs(&format!(
+            "API request refused reason=\"{reason}\" address=127.0.0.1 path=\"/api/v1/rooms\" skipped=0"
+        ));
+    }
+}
+
+#[test]
+fn a_body_over_the_budget_of_incoming_bytes_is_refused() {
+    let hub =
+        Hub::limited(|limits| limits.incoming_bytes_max = Some(200_000), |io| drop(vocabulary::install(io.of("/"))));
+    let (mut member, _) = joined(&hub, Transport::Websocket, &["a"]);
+    let event = |bytes: usize| json!({"room": "a", "event": "e", "args": ["x".repeat(bytes)]});
+    refused(publish(&hub, &event(300_000)), 503, "overloaded", "no memory for the body");
+    assert_eq!(hub.counted("stentor_incoming_refused_total"), 1);
+    // Nothing is kept of bodies that were refused or handled: their sum is above the budget.
+    for _ in 0..8 {
+        assert_eq!(publish(&hub, &event(50_000)).0, 200);
+        assert!(member.recv_text().starts_with(r#"42["e","xxx"#));
+    }
+}
+
+#[test]
 fn names_that_the_server_uses_are_not_published_over_http() {
     let hub = hub();
     for name in ["stentor:error", "connect"] {
