@@ -13,6 +13,8 @@ use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use thiserror::Error;
 
+use super::hosts::split_port;
+
 /// Which web pages of other origins may use the server.
 ///
 /// Without it (the default), no header speaks of origins at all: pages of the server's own origin are served, browsers
@@ -70,10 +72,10 @@ pub enum CorsError {
 }
 
 impl Cors {
-    /// Pages of exactly these origins, each written as browsers do: `https://example.org`, `http://localhost:5173`, `capacitor://localhost`;
-    /// `file://` for websockets of local files.
+    /// Pages of exactly these origins: `https://example.org`, `http://localhost:5173`, `capacitor://localhost`; `file://` for
+    /// websockets of local files. Upper case, a slash at the end and the default port of `http` or `https` make no difference.
     pub fn origins(origins: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self::new(Origins::Named(origins.into_iter().map(Into::into).collect()))
+        Self::new(Origins::Named(origins.into_iter().map(|origin| normal(&origin.into())).collect()))
     }
 
     /// Pages of any origin, which are answered `*`. Cannot be combined with [`Cors::credentials`].
@@ -225,13 +227,32 @@ impl Cors {
     }
 }
 
-/// Whether a browser could write this origin: a scheme, `://`, and a host, with neither path nor upper case; or that of
-/// websockets of local files (Electron, Cordova), which has no host. `null` is what sandboxed pages of any site say.
+/// The origin of websockets of local files (Electron, Cordova), which has no host.
+const LOCAL_FILES: &str = "file://";
+
+/// The origin as browsers write it.
+fn normal(origin: &str) -> String {
+    let origin = origin.to_ascii_lowercase();
+    let origin = origin.strip_suffix('/').filter(|_| origin != LOCAL_FILES).unwrap_or(&origin);
+    let default = match origin.split_once("://") {
+        Some(("http", _)) => ":80",
+        Some(("https", _)) => ":443",
+        _ => return origin.to_owned(),
+    };
+    origin.strip_suffix(default).unwrap_or(origin).to_owned()
+}
+
+/// Whether a browser could write this origin: a scheme, `://`, and a host, with neither path nor upper case; or that of local
+/// files. `null` is what sandboxed pages of any site say.
 fn is_origin(text: &str) -> bool {
-    if text == "file://" {
+    if text == LOCAL_FILES {
         return true;
     }
-    let Some((scheme, host)) = text.split_once("://") else { return false };
+    let Some((scheme, authority)) = text.split_once("://") else { return false };
+    let (host, port) = split_port(authority);
+    if port.is_some_and(|port| port.parse::<u16>().is_err()) {
+        return false;
+    }
     let is_scheme = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte);
     let is_host = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase() && !b"/?#@*,".contains(&byte);
     !scheme.is_empty() && scheme.bytes().all(is_scheme) && !host.is_empty() && host.bytes().all(is_host)
@@ -248,11 +269,24 @@ mod tests {
         {
             assert_eq!(Cors::origins([origin]).check(), Ok(()), "{origin}");
         }
-        for origin in
-            ["", "*", "null", "file:///", "a.org", "https://", "https://a.org/", "https://A.org", "https://*.a.org"]
-        {
-            assert_eq!(Cors::origins([origin]).check(), Err(CorsError::Origin(origin.into())), "{origin}");
+        for origin in ["", "*", "null", "a.org", "https://", "https://a.org/b", "https://*.a.org", "https://a.org:x"] {
+            let is_refused = matches!(Cors::origins([origin]).check(), Err(CorsError::Origin(_)));
+            assert!(is_refused, "{origin}");
         }
+    }
+
+    #[test]
+    fn origins_are_named_in_more_than_one_spelling() {
+        let admits = |named: &str, origin: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
+            Cors::origins([named]).admits_origin(&headers)
+        };
+        for named in ["https://a.org", "https://a.org/", "HTTPS://A.org", "https://a.org:443", "https://a.org:443/"] {
+            assert!(admits(named, "https://a.org"), "{named}");
+            assert!(!admits(named, "http://a.org") && !admits(named, "https://a.org:8443"), "{named}");
+        }
+        assert!(admits("http://[::1]:80", "http://[::1]") && admits("http://a.org:443", "http://a.org:443"));
     }
 
     #[test]

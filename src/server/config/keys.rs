@@ -80,10 +80,23 @@ const fn count(unit: &'static str) -> Form {
 }
 
 const fn bytes(least: u64) -> Form {
-    Form::Bytes { least, most: BYTES_MAX }
+    Form::Bytes { or_zero: false, least, most: BYTES_MAX }
+}
+
+/// 0 is a value that follows from others, or no limit.
+const fn zero_or_bytes(least: u64, most: u64) -> Form {
+    Form::Bytes { or_zero: true, least, most }
 }
 
 const DURATION: Form = Form::Duration { least: SHORTEST };
+
+/// Pings more often than this are all that a server does.
+const PING: Form = Form::Duration { least: Duration::from_millis(100) };
+
+const MIB: u64 = 1 << 20;
+
+/// The HTTP layer refuses a larger head, whatever the setting says.
+const HEAD_BYTES_MAX: u64 = 128 << 10;
 
 macro_rules! keys {
     ($($group:ident $name:ident $($secret:ident)? = $($field:ident).+, $form:expr, $meaning:expr;)*) => {
@@ -138,7 +151,7 @@ pub(super) const KEYS: &[Key] = keys! {
     HTTP page_entries_max = limits.page_entries_max, count("entries"),
         "Rooms or sockets in one answer of the HTTP API; the next page has the others.";
 
-    ACCESS cors_origins = cors_origins, Form::List { expected: "a list of origins such as \"https://example.org\", or \"*\"", check: is_origin },
+    ACCESS cors_origins = cors_origins, Form::List { expected: "a list of origins such as \"https://example.org\", without paths, or \"*\"", check: is_origin },
         "Origins of other sites whose pages may connect, as browsers write origins; \"*\" is any origin. Pages of the server's own host always may.";
     ACCESS origins_guard = origins_guard, Form::Switch,
         "Websockets of pages are refused if true, unless their origin is the server's own host or in cors_origins. Clients that are no browsers send no origin, and pass.";
@@ -160,11 +173,11 @@ pub(super) const KEYS: &[Key] = keys! {
         "Sessions at a time; further ones get 503. An idle one takes 3.3 KiB of memory with recovery, 2.7 without, and a socket. Lowered at start to what the open file limit allows.";
     ACCESS events_per_second = limits.events_per_second, number("events", 0, u32::MAX as u64),
         "Events (publish, join, …) and CONNECTs that one connection may send per second, over all its namespaces, in bursts of twice that; more are answered rate_limited, and a client that goes on is read more slowly. 0 is no limit.";
-    ACCESS bytes_per_second = limits.bytes_per_second, Form::Bytes { least: 0, most: u32::MAX as u64 },
+    ACCESS bytes_per_second = limits.bytes_per_second, zero_or_bytes(1_000, u32::MAX as u64),
         "Bytes that one connection may send per second, in bursts of twice that; more is treated as with events_per_second. 0 is no limit.";
     ACCESS address_events_per_second = limits.address_events_per_second, number("events", 0, u32::MAX as u64),
         "The same as events_per_second for all connections of one client address together (of IPv6, of one /64), also one after another. 0 is ten times events_per_second.";
-    ACCESS address_bytes_per_second = limits.address_bytes_per_second, Form::Bytes { least: 0, most: u32::MAX as u64 },
+    ACCESS address_bytes_per_second = limits.address_bytes_per_second, zero_or_bytes(1_000, u32::MAX as u64),
         "The same as bytes_per_second for all connections of one client address together. 0 is ten times bytes_per_second.";
     ACCESS rate_addresses_max = limits.rate_addresses_max, count("addresses"),
         "Client addresses whose rates are known at a time; further ones are limited by connection only.";
@@ -175,9 +188,9 @@ pub(super) const KEYS: &[Key] = keys! {
     ACCESS room_bytes_per_socket_max = limits.room_bytes_per_socket_max, bytes(256),
         "Bytes of the names of the rooms that one client may be in, in each namespace.";
 
-    TIMES ping_interval = limits.ping_interval, DURATION,
+    TIMES ping_interval = limits.ping_interval, PING,
         "Time between two pings of the server to a client.";
-    TIMES ping_timeout = limits.ping_timeout, DURATION,
+    TIMES ping_timeout = limits.ping_timeout, PING,
         "Time for a client to answer a ping; then its session ends.";
     TIMES connect_timeout = limits.connect_timeout, DURATION,
         "Time for a new session to join its first namespace; then it ends.";
@@ -210,28 +223,28 @@ pub(super) const KEYS: &[Key] = keys! {
     TIMES http_reserve = limits.http_reserve, number("connections", 0, 65_535),
         "Connections beyond http_connections_max that serve health, metrics, the HTTP API and new websockets.";
 
-    SIZES max_payload = max_payload, Form::Bytes { least: 1_000, most: 100_000_000 },
+    SIZES max_payload = max_payload, Form::Bytes { or_zero: false, least: 1_000, most: 100_000_000 },
         "Largest message that a client may send, and largest answer to a poll.";
     SIZES packets_per_turn = limits.packets_per_turn, count("packets"),
         "Packets of one client that are taken in one turn, before others have theirs.";
     SIZES fragments_max = limits.fragments_max, count("fragments"),
         "Fragments of one websocket message.";
-    SIZES auth_bytes_max = limits.auth_bytes_max, bytes(0),
+    SIZES auth_bytes_max = limits.auth_bytes_max, bytes(256),
         "Largest credentials that a client may send when it joins a namespace.";
-    SIZES handshake_bytes_max = limits.handshake_bytes_max, bytes(0),
+    SIZES handshake_bytes_max = limits.handshake_bytes_max, Form::Bytes { or_zero: false, least: 1 << 10, most: HEAD_BYTES_MAX },
         "Bytes of a handshake's request line and headers, which are kept for the application; a longer head is refused with 431.";
 
-    PRESSURE memory_max = limits.memory_bytes_max, bytes(0),
+    PRESSURE memory_max = limits.memory_bytes_max, zero_or_bytes(16 * MIB, BYTES_MAX),
         "Memory that all clients together may take; the budgets follow from it. 0 is half of what this process may have: of the machine, of its cgroup or of its address space.";
-    PRESSURE outboxes_bytes_max = limits.outboxes_bytes_max, bytes(0),
+    PRESSURE outboxes_bytes_max = limits.outboxes_bytes_max, zero_or_bytes(MIB, BYTES_MAX),
         "Bytes that may wait for all clients together to be read; beyond it the clients with most are disconnected. 0 is a quarter of memory_max.";
-    PRESSURE incoming_bytes_max = limits.incoming_bytes_max, bytes(0),
+    PRESSURE incoming_bytes_max = limits.incoming_bytes_max, zero_or_bytes(MIB, BYTES_MAX),
         "Bytes that all clients together have sent and that are not handled yet: incomplete messages and requests, held events, credentials; beyond it more is refused. 0 is an eighth of memory_max.";
-    PRESSURE rooms_bytes_max = limits.rooms_bytes_max, bytes(0),
+    PRESSURE rooms_bytes_max = limits.rooms_bytes_max, zero_or_bytes(MIB, BYTES_MAX),
         "Size of all rooms and memberships; beyond it joins are refused as overloaded. 0 is an eighth of memory_max.";
     PRESSURE outbox_bytes_max = limits.outbox_bytes_max, bytes(1_000),
         "Size of what may wait for one client to read it; beyond it the client is disconnected.";
-    PRESSURE send_buffer_bytes = limits.send_buffer_bytes, Form::Bytes { least: 4_096, most: 1 << 30 },
+    PRESSURE send_buffer_bytes = limits.send_buffer_bytes, Form::Bytes { or_zero: false, least: 4_096, most: 1 << 30 },
         "Size of a websocket's send buffer in the kernel.";
     PRESSURE handlers_pending_max = limits.handlers_pending_max, count("events"),
         "Events of one client that may be handled at a time.";
@@ -271,9 +284,9 @@ pub(super) const KEYS: &[Key] = keys! {
         "Bytes of the journal's records that are kept in memory.";
     PRESSURE journal_segments_max = limits.journal_segments_max, number("files", 2, u32::MAX as u64),
         "Segment files of the journal on disk. The oldest is dropped when the newest is full.";
-    PRESSURE journal_segment_bytes = limits.journal_segment_bytes, bytes(1 << 20),
+    PRESSURE journal_segment_bytes = limits.journal_segment_bytes, bytes(MIB),
         "Size of one segment file of the journal, and so the largest event.";
-    PRESSURE journal_sender_bytes_max = limits.journal_sender_bytes_max, bytes(0),
+    PRESSURE journal_sender_bytes_max = limits.journal_sender_bytes_max, zero_or_bytes(MIB, BYTES_MAX),
         "Bytes that one client may have journalled before it waits, and twice as much in each recovery_window. 0 is an eighth of the journal, 1 MiB at least.";
 };
 
@@ -336,6 +349,88 @@ mod tests {
         }
     }
 
+    /// Values around the bounds of a form: those taken, and those refused.
+    fn around(form: Form) -> (Vec<String>, Vec<String>) {
+        let below = |least: u64, or_zero: bool| {
+            let refused = least.checked_sub(1).filter(|value| *value > 0 || !or_zero);
+            refused.map(|value| value.to_string()).into_iter()
+        };
+        match form {
+            Form::Duration { least } => {
+                let shorter =
+                    least.checked_sub(Duration::from_nanos(1)).into_iter().map(|time| format!("{}ns", time.as_nanos()));
+                (vec![format!("{}ns", least.as_nanos()), "12days".into()], shorter.chain(["13days".into()]).collect())
+            }
+            Form::Number { least, most, .. } => {
+                let above = [(most + 1).to_string(), u64::MAX.to_string()];
+                (vec![least.to_string(), most.to_string()], below(least, false).chain(above).collect())
+            }
+            Form::Bytes { or_zero, least, most } => {
+                let zero = or_zero.then(|| "0".to_owned());
+                let above = [(most + 1).to_string(), "18446744073709551615".into()];
+                let taken = [least.to_string(), most.to_string()].into_iter().chain(zero);
+                (taken.collect(), below(least, or_zero).chain(above).collect())
+            }
+            Form::Switch | Form::Text { .. } | Form::List { .. } => (Vec::new(), Vec::new()),
+        }
+    }
+
+    #[test]
+    fn every_bound_is_taken_and_what_lies_beyond_is_refused_by_name() {
+        for key in KEYS {
+            let (taken, refused) = around(key.form);
+            for text in taken {
+                let value = key.form.read(&text).unwrap_or_else(|| panic!("{} = {text}", key.name));
+                assert!((key.put)(&mut Config::default(), value), "{} = {text}", key.name);
+            }
+            for text in refused {
+                assert_eq!(key.form.read(&text), None, "{} = {text}", key.name);
+            }
+            if let Form::Duration { least } = key.form {
+                let least = Value::Duration(least).to_string();
+                assert!(key.form.to_string().contains(&format!("from {least} to \"12days\"")), "{}", key.form);
+            }
+            if let Form::Bytes { least, .. } = key.form {
+                assert!(least > 0, "{}: a size of nothing", key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_is_built_with_the_least_and_the_most_of_every_setting() {
+        // A capacity that cannot be had, or a sum that overflows, would end the process at its start.
+        actix::System::new().block_on(async {
+            for key in KEYS {
+                for text in around(key.form).0 {
+                    let mut config = Config { recovery: RecoveryMode::Memory, ..Config::default() };
+                    let value = key.form.read(&text).expect("a value that is taken");
+                    assert!((key.put)(&mut config, value), "{} = {text}", key.name);
+                    let built = config.builder().build();
+                    let io = built.unwrap_or_else(|error| panic!("{} = {text}: {error}", key.name));
+                    io.close().await;
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn origins_are_taken_as_people_write_them_and_hosts_without_ports() {
+        let reads = |name: &str, text: &str| find(name).and_then(|key| key.form.read(text)).is_some();
+        for origin in ["https://a.example/", "https://A.example", "HTTPS://a.example:443", "http://a.example:80/", "*"]
+        {
+            assert!(reads("cors_origins", origin), "{origin}");
+        }
+        for origin in ["a.example", "https://a.example/app", "https://a.example:port", "https://*.a.example", "null"] {
+            assert!(!reads("cors_origins", origin), "{origin}");
+        }
+        for host in ["a.example", "A.EXAMPLE.", "[::1]", "10.0.0.1"] {
+            assert!(reads("allowed_hosts", host), "{host}");
+        }
+        for host in ["a.example:443", "https://a.example", "a.example/"] {
+            assert!(!reads("allowed_hosts", host), "{host}");
+        }
+    }
+
     #[test]
     fn durations_are_bounded_and_only_drain_may_take_none() {
         for key in KEYS.iter().filter(|key| matches!(key.form, Form::Duration { .. })) {
@@ -345,7 +440,7 @@ mod tests {
                 assert_eq!(key.form.read(longer), None, "{} {longer}", key.name);
             }
         }
-        let expected = "\"0s\" or a duration such as \"25s\", at most \"12days\"";
+        let expected = "a duration such as \"25s\", from \"0s\" to \"12days\"";
         assert_eq!(find("drain").map(|key| key.form.to_string()).as_deref(), Some(expected));
     }
 

@@ -10,9 +10,13 @@ use thiserror::Error;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::Config;
 use super::keys::{BASICS, KEYS, Key, find, nearest};
 use super::value::Value;
+use super::{Config, RecoveryMode};
+
+/// What a record of the journal holds beside a message: rooms, namespace, headers. An event that names the most rooms may take more,
+/// and is refused then.
+const RECORD_BYTES: usize = 32 << 10;
 
 /// The flag that names the file; in the environment `STENTOR_CONFIG`.
 const FILE: &str = "config";
@@ -198,25 +202,78 @@ impl Merging {
         }
     }
 
-    /// What no setting can tell alone.
+    /// Adds what is wrong with settings together.
     fn check(&mut self) {
-        let config = &self.config;
-        if config.cookie.is_some() && config.cookie_same_site == "none" && !config.cookie_secure {
-            self.wrong(
-                "cookie_same_site = \"none\": expected cookie_secure = true beside it, browsers want that".into(),
-            );
-        }
-        let config = &self.config;
-        if config.cors_credentials && config.cors_origins.iter().any(|origin| origin == "*") {
-            self.wrong(
-                "cors_credentials = true: expected cors_origins that name origins, browsers refuse \"*\"".into(),
-            );
+        for sentence in contradictions(&self.config) {
+            self.wrong(sentence);
         }
     }
 
     fn wrong(&mut self, sentence: String) {
         self.wrong.push(Problem(sentence));
     }
+}
+
+/// What is wrong with settings that are right each by itself.
+fn contradictions(config: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut check = |is_wrong: bool, name: &str, expected: String| {
+        if is_wrong {
+            let value = find(name).map_or(Value::None, |key| key.show(config));
+            found.push(format!("{name} = {value}: expected {expected}"));
+        }
+    };
+    let limits = &config.limits;
+    check(
+        config.cookie.is_some() && config.cookie_same_site == "none" && !config.cookie_secure,
+        "cookie_same_site",
+        "cookie_secure = true beside it, browsers want that".into(),
+    );
+    check(
+        config.cors_credentials && config.cors_origins.iter().any(|origin| origin == "*"),
+        "cors_credentials",
+        "cors_origins that name origins, browsers refuse \"*\"".into(),
+    );
+    check(
+        config.cors_credentials && config.cors_origins.is_empty(),
+        "cors_credentials",
+        "cors_origins beside it".into(),
+    );
+    // From three quarters on a budget refuses large charges, so that a message of the largest size must fit there.
+    let incoming =
+        limits.incoming_bytes_max.or_else(|| limits.memory_bytes_max.map(|bytes| bytes / 8)).unwrap_or(usize::MAX);
+    let largest = config.max_payload.max(limits.api_body_bytes_max);
+    let name = if limits.incoming_bytes_max.is_some() { "incoming_bytes_max" } else { "memory_max" };
+    let factor = if limits.incoming_bytes_max.is_some() { "twice" } else { "16 times" };
+    check(
+        incoming < largest.saturating_mul(2),
+        name,
+        format!(
+            "at least {factor} the larger of max_payload and api_body_bytes_max ({})",
+            Value::Bytes(largest as u64)
+        ),
+    );
+    let rates = [
+        ("address_events_per_second", limits.address_events_per_second, "events_per_second", limits.events_per_second),
+        ("address_bytes_per_second", limits.address_bytes_per_second, "bytes_per_second", limits.bytes_per_second),
+    ];
+    for (name, of_address, session, of_session) in rates {
+        let is_less = of_address.zip(of_session).is_some_and(|(of_address, of_session)| of_address < of_session);
+        check(is_less, name, format!("0, or at least {session} ({})", of_session.map_or(0, u32::from)));
+    }
+    check(
+        config.recovery == RecoveryMode::Disk && limits.journal_segment_bytes < largest + RECORD_BYTES,
+        "journal_segment_bytes",
+        format!(
+            "{RECORD_BYTES} bytes more than the larger of max_payload and api_body_bytes_max at least, or they are never recovered"
+        ),
+    );
+    check(
+        limits.recovery_session_bytes_max > limits.recovery_bytes_max,
+        "recovery_session_bytes_max",
+        format!("at most recovery_bytes_max ({})", Value::Bytes(limits.recovery_bytes_max as u64)),
+    );
+    found
 }
 
 /// A value of the file, if it has the form of its key.
@@ -290,7 +347,7 @@ mod tests {
         let error =
             loaded(&path, &[("STENTOR_PATH", "io")], &[("max_payload", "12"), ("recovery", "paper")]).unwrap_err();
         let expected = [
-            format!("{path}:1: ping_interval = \"25\": expected a duration such as \"25s\", at most \"12days\""),
+            format!("{path}:1: ping_interval = \"25\": expected a duration such as \"25s\", from \"100ms\" to \"12days\""),
             format!("{path}:2: unknown key \"ping_intervall\"; did you mean \"ping_interval\"?"),
             format!("{path}:3: port = \"3000\": expected a number from 0 to 65535"),
             format!("{path}:4: workers = 0: expected a number of threads from 1 to 1024"),
@@ -318,6 +375,53 @@ mod tests {
         let path = file("twice", "port = 1\nport = 2\n");
         let error = loaded(&path, &[], &[]).unwrap_err();
         assert!(error.starts_with(&format!("{path}:2: ")), "{error}");
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused_with_what_was_expected() {
+        for (flags, expected) in [
+            (
+                &[("cookie", "io"), ("cookie_same_site", "none")][..],
+                "cookie_same_site = \"none\": expected cookie_secure = true",
+            ),
+            (&[("cors_credentials", "true")], "cors_credentials = true: expected cors_origins beside it"),
+            (
+                &[("memory_max", "16MiB"), ("max_payload", "2MB")],
+                "memory_max = \"16MiB\": expected at least 16 times the larger of max_payload and api_body_bytes_max (\"2MB\")",
+            ),
+            (
+                &[("incoming_bytes_max", "1MiB")],
+                "incoming_bytes_max = \"1MiB\": expected at least twice the larger of max_payload and api_body_bytes_max (\"1MB\")",
+            ),
+            (
+                &[("events_per_second", "10"), ("address_events_per_second", "9")],
+                "address_events_per_second = 9: expected 0, or at least events_per_second (10)",
+            ),
+            (
+                &[("bytes_per_second", "2kB"), ("address_bytes_per_second", "1kB")],
+                "address_bytes_per_second = \"1kB\": expected 0, or at least bytes_per_second (2000)",
+            ),
+            (
+                &[("journal_segment_bytes", "1MiB"), ("max_payload", "1024000")],
+                "journal_segment_bytes = \"1MiB\": expected 32768 bytes more than the larger of max_payload",
+            ),
+            (
+                &[("recovery_bytes_max", "1MB"), ("recovery_session_bytes_max", "2MB")],
+                "recovery_session_bytes_max = \"2MB\": expected at most recovery_bytes_max (\"1MB\")",
+            ),
+        ] {
+            let error = loaded("", &[], flags).unwrap_err();
+            assert!(error.starts_with(expected), "{flags:?}: {error}");
+        }
+        for flags in [
+            &[("memory_max", "16MiB")][..],
+            &[("memory_max", "0"), ("incoming_bytes_max", "0"), ("rooms_bytes_max", "0")],
+            &[("events_per_second", "10"), ("address_events_per_second", "10")],
+            &[("journal_segment_bytes", "1MiB"), ("recovery", "memory"), ("max_payload", "2MB")],
+            &[("journal_segment_bytes", "1MiB")],
+        ] {
+            assert!(loaded("", &[], flags).is_ok(), "{flags:?}: {:?}", loaded("", &[], flags));
+        }
     }
 
     #[test]

@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_key_is_explained_however_it_is_spelled() {
-        let expected = "ping_interval\n  Time between two pings of the server to a client.\n  form         a duration such as \"25s\", at most \"12days\"\n  \
+        let expected = "ping_interval\n  Time between two pings of the server to a client.\n  form         a duration such as \"25s\", from \"100ms\" to \"12days\"\n  \
                         default      \"25s\"\n  flag         --ping-interval\n  environment  STENTOR_PING_INTERVAL\n";
         for name in ["ping_interval", "--ping-interval", "STENTOR_PING_INTERVAL"] {
             assert_eq!(explain(Some(name)).unwrap(), expected);

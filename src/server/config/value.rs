@@ -20,8 +20,8 @@ pub(super) enum Form {
     Duration { least: Duration },
     /// A whole number.
     Number { unit: &'static str, least: u64, most: u64 },
-    /// A size in bytes, with a unit or without: `32MiB`, `1GB`, `1000000`.
-    Bytes { least: u64, most: u64 },
+    /// A size in bytes, with a unit or without: `32MiB`, `1GB`, `1000000`; also 0 where that has a meaning of its own.
+    Bytes { or_zero: bool, least: u64, most: u64 },
     /// Yes or no.
     Switch,
     /// One text.
@@ -42,8 +42,8 @@ pub(super) enum Value {
     List(Vec<String>),
 }
 
-/// The shortest duration that is not zero.
-pub(super) const SHORTEST: Duration = Duration::from_nanos(1);
+/// The shortest duration of a setting, unless it says otherwise: timers count milliseconds.
+pub(super) const SHORTEST: Duration = Duration::from_millis(1);
 
 /// Units of sizes, by their size.
 const UNITS: [(&str, u64); 8] = [
@@ -76,9 +76,10 @@ impl Form {
                 let time = humantime::parse_duration(text).ok()?;
                 (least..=DURATION_MAX).contains(&time).then_some(Value::Duration(time))
             }
-            Self::Bytes { least, most } => {
+            Self::Bytes { or_zero, least, most } => {
                 let bytes = read_bytes(text)?;
-                (least..=most).contains(&bytes).then_some(Value::Bytes(bytes))
+                let is_taken = (least..=most).contains(&bytes) || or_zero && bytes == 0;
+                is_taken.then_some(Value::Bytes(bytes))
             }
             Self::Number { least, most, .. } => {
                 let number = text.replace('_', "").parse().ok()?;
@@ -124,15 +125,11 @@ impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Duration { least } => {
-                let zero = if least.is_zero() { "\"0s\" or " } else { "" };
-                let most = humantime::format_duration(DURATION_MAX);
-                write!(f, "{zero}a duration such as \"25s\", ")?;
-                if *least > SHORTEST {
-                    write!(f, "at least \"{}\", ", humantime::format_duration(*least))?;
-                }
-                write!(f, "at most \"{most}\"")
+                let (least, most) = (Value::Duration(*least), Value::Duration(DURATION_MAX));
+                write!(f, "a duration such as \"25s\", from {least} to {most}")
             }
-            Self::Bytes { least, most } => {
+            Self::Bytes { or_zero, least, most } => {
+                f.write_str(if *or_zero { "0, or " } else { "" })?;
                 f.write_str("a size such as \"32MiB\", \"1GB\" or 1000000, ")?;
                 write!(f, "from {} to {}", Value::Bytes(*least), Value::Bytes(*most))
             }
@@ -233,7 +230,7 @@ field! {
 mod tests {
     use super::*;
 
-    const ANY: Form = Form::Bytes { least: 1, most: u64::MAX };
+    const ANY: Form = Form::Bytes { or_zero: false, least: 1, most: u64::MAX };
 
     #[test]
     fn sizes_are_read_with_units_and_written_so_that_they_are_read_back() {

@@ -53,7 +53,7 @@ fn a_wrong_configuration_is_refused_with_key_value_and_form() {
     let (ok, out, error) = output(&mut stentor(&["serve", "--ping-interval", "25", "--path", "x"]));
     assert!(!ok && out.is_empty());
     let expected = "stentor: path = \"x\": expected a path such as \"/socket.io\" (from --path)\n\
-                    stentor: ping_interval = \"25\": expected a duration such as \"25s\", at most \"12days\" (from --ping-interval)\n";
+                    stentor: ping_interval = \"25\": expected a duration such as \"25s\", from \"100ms\" to \"12days\" (from --ping-interval)\n";
     assert_eq!(error, expected);
 }
 

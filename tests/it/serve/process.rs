@@ -165,7 +165,7 @@ fn settings_that_cannot_be_are_refused_with_what_can() {
     for (flags, said) in [
         (["--journal-segments-max", "1"], "expected a number of files, at least 2"),
         (["--journal-segment-bytes", "1KiB"], "expected a size such as \"32MiB\", \"1GB\" or 1000000, from \"1MiB\""),
-        (["--http-keep-alive", "10ms"], "at least \"1s\""),
+        (["--http-keep-alive", "10ms"], "from \"1s\""),
         (["--allowed-hosts", "http://a.example"], "expected a list of names or addresses without ports"),
     ] {
         let output = stentor(&["config", "check", flags[0], flags[1]]).output().unwrap();
