@@ -17,12 +17,20 @@ use tokio::net::TcpStream;
 use super::http_permits::HttpPermit;
 use crate::limits::Limits;
 use crate::metrics::HTTP_CLOSED;
+use crate::session::directory::Neighbourhood;
 
 /// Longest life of a connection of the reserve: one request of an operator takes milliseconds.
 const RESERVE_LIFE: Duration = Duration::from_secs(2);
 
-/// A connection that has waited for its client for less than this is not closed in favour of a newcomer.
+/// A connection that has waited for its client for less than this is not closed in favour of a newcomer of another address.
 const WAIT_MIN: Duration = Duration::from_secs(1);
+
+/// Connections of one address on one thread from which on they are closed in favour of newcomers of that address, however short
+/// they have waited. One household has fewer.
+const CROWD_MIN: usize = 16;
+
+/// So many times over, they must outnumber all connections of the thread.
+const CROWD_SHARE: usize = 4;
 
 /// How long each phase of a connection may last.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +96,7 @@ pub(super) const CLOSE_REASONS: [&str; HTTP_CLOSED] =
 /// The state of a connection, shared by its stream, its requests and its task.
 pub(super) struct HttpConnection {
     deadlines: Deadlines,
+    client: Option<Neighbourhood>,
     opened: Instant,
     phase: Cell<Phase>,
     /// When the client stopped taking the bytes of a response. Cleared when all have been taken.
@@ -98,9 +107,10 @@ pub(super) struct HttpConnection {
 }
 
 impl HttpConnection {
-    pub(super) fn new(deadlines: Deadlines, permit: HttpPermit, now: Instant) -> Self {
+    pub(super) fn new(deadlines: Deadlines, client: Option<Neighbourhood>, permit: HttpPermit, now: Instant) -> Self {
         Self {
             deadlines,
+            client,
             opened: now,
             phase: Cell::new(Phase::First(now)),
             blocked: Cell::default(),
@@ -229,16 +239,24 @@ impl HttpConnections {
         Registered { all: self.clone(), key: self.0.borrow_mut().insert(connection) }
     }
 
-    /// Closes the connection that has been waiting for its client the longest, and gives its permit. `None` if none has been
-    /// waiting for a second. Looks at all of them, which happens only while permits are short.
-    pub(super) fn evict_longest_waiting(&self, now: Instant) -> Option<HttpPermit> {
+    /// Closes the connection that has been waiting for its client the longest, and gives its permit to a newcomer. Where none has
+    /// been waiting for a second, it is the longest waiting one of the newcomer's own address, if that has a crowd of them here;
+    /// else `None`. Looks at all connections, which happens only while permits are short.
+    pub(super) fn evict_longest_waiting(&self, newcomer: Option<Neighbourhood>, now: Instant) -> Option<HttpPermit> {
         let all = self.0.borrow();
-        let waiting = all.iter().filter_map(|(_, one)| Some((one.waits_since()?, one)));
-        let waiting = waiting.filter(|(since, one)| {
-            now.saturating_duration_since(*since) >= WAIT_MIN && !one.is_evicted.get() && !one.is_of_reserve()
-        });
-        let (_, longest) = waiting.min_by_key(|(since, _)| *since)?;
-        longest.evict()
+        let longest_waiting = |of: Option<Neighbourhood>| {
+            let all = all.iter().map(|(_, one)| one).filter(|one| of.is_none() || one.client == of);
+            let evictable = all.filter(|one| !one.is_evicted.get() && !one.is_of_reserve());
+            evictable.filter_map(|one| Some((one.waits_since()?, one))).min_by_key(|(since, _)| *since)
+        };
+        let (since, longest) = longest_waiting(None)?;
+        if now.saturating_duration_since(since) >= WAIT_MIN {
+            return longest.evict();
+        }
+        let own = all.iter().filter(|(_, one)| newcomer.is_some() && one.client == newcomer).count();
+        // Otherwise they would fill the reserve, and then the kernel's queue, behind which operators wait.
+        let is_crowd = own >= CROWD_MIN && own * CROWD_SHARE >= all.len();
+        if is_crowd { longest_waiting(newcomer)?.1.evict() } else { None }
     }
 }
 
@@ -307,14 +325,20 @@ impl AsyncWrite for HttpStream {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
     use crate::server::http_permits::HttpPermits;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn connection(permits: &HttpPermits) -> Rc<HttpConnection> {
+        connection_from(permits, None)
+    }
+
+    fn connection_from(permits: &HttpPermits, client: Option<Neighbourhood>) -> Rc<HttpConnection> {
         let permit = permits.try_ordinary().expect("a permit");
-        Rc::new(HttpConnection::new(Deadlines::new(&Limits::default()), permit, Instant::now()))
+        Rc::new(HttpConnection::new(Deadlines::new(&Limits::default()), client, permit, Instant::now()))
     }
 
     fn expires(connection: &HttpConnection) -> Option<Expired> {
@@ -361,11 +385,27 @@ mod tests {
         let [old, young, serving] = [(); 3].map(|()| connection(&permits));
         let _registered = [&old, &young, &serving].map(|one| all.register(one.clone()));
         let now = Instant::now();
-        assert!(all.evict_longest_waiting(now).is_none(), "none has waited long");
+        assert!(all.evict_longest_waiting(None, now).is_none(), "none has waited long");
         serving.begin_request(false);
         young.phase.set(Phase::Idle(now + SECOND));
-        assert!(all.evict_longest_waiting(now + 2 * SECOND).is_some() && old.is_evicted.get());
-        assert!(all.evict_longest_waiting(now + 2 * SECOND).is_some() && young.is_evicted.get());
-        assert!(all.evict_longest_waiting(now + 2 * SECOND).is_none() && !serving.is_evicted.get());
+        assert!(all.evict_longest_waiting(None, now + 2 * SECOND).is_some() && old.is_evicted.get());
+        assert!(all.evict_longest_waiting(None, now + 2 * SECOND).is_some() && young.is_evicted.get());
+        assert!(all.evict_longest_waiting(None, now + 2 * SECOND).is_none() && !serving.is_evicted.get());
+    }
+
+    #[test]
+    fn a_crowd_of_one_address_makes_room_for_its_own_newcomers() {
+        // They took the reserve for two seconds each, and health checks waited behind them in the kernel.
+        let permits = HttpPermits::new(4 * CROWD_MIN + 1, 0);
+        let all = HttpConnections::default();
+        let [crowd, other] = [2, 3].map(|last| Some(Neighbourhood::from(IpAddr::from([127, 0, 0, last]))));
+        let many: Vec<_> = (0..CROWD_MIN).map(|_| connection_from(&permits, crowd)).collect();
+        let mut registered: Vec<_> = many.iter().map(|one| all.register(one.clone())).collect();
+        let now = Instant::now();
+        assert!(all.evict_longest_waiting(other, now).is_none() && all.evict_longest_waiting(None, now).is_none());
+        assert!(all.evict_longest_waiting(crowd, now).is_some() && many[0].is_evicted.get());
+        let others: Vec<_> = (0..=3 * CROWD_MIN).map(|_| connection_from(&permits, other)).collect();
+        registered.extend(others.iter().map(|one| all.register(one.clone())));
+        assert!(all.evict_longest_waiting(crowd, now).is_none(), "less than a quarter is no crowd");
     }
 }

@@ -20,7 +20,7 @@ use socket2::{Domain, Socket, Type};
 use super::Server;
 use super::http_connection::{Deadlines, HttpStream};
 use super::http_requests::{self, HOST_REFUSAL, RequestRules};
-use super::serving::Serving;
+use super::serving::{Port, Serving};
 use crate::transport::hosts::Hosts;
 use crate::transport::{Endpoint, polling, websocket::raw};
 
@@ -135,7 +135,7 @@ impl Listener {
             .and_then(http)
         };
         let workers = workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
-        let port = (socket, server.http_permits.clone(), deadlines);
+        let port = Port { socket, permits: server.http_permits.clone(), deadlines, door: server.endpoint.door.clone() };
         let mut serving =
             Serving::start(&server.hub_thread, workers, port, server.metrics.new_worker(), factory).await?;
         let signal = async { if signals { wait_for_signal().await } else { std::future::pending().await } };

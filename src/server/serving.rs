@@ -20,6 +20,8 @@ use tokio::task::JoinSet;
 use super::http_connection::{CLOSE_REASONS, Deadlines, Expired, HttpConnection, HttpConnections, HttpStream};
 use super::http_permits::{HttpPermit, HttpPermits};
 use crate::metrics::WorkerMetrics;
+use crate::session::directory::Neighbourhood;
+use crate::transport::Door;
 use crate::worker::complaints::Complaint;
 
 /// Before connections are taken again when the system has refused one: no descriptor is left, mostly.
@@ -63,6 +65,14 @@ impl Taken {
     }
 }
 
+/// What is served, and by which rules.
+pub(super) struct Port {
+    pub(super) socket: TcpListener,
+    pub(super) permits: HttpPermits,
+    pub(super) deadlines: Deadlines,
+    pub(super) door: Arc<Door>,
+}
+
 /// A port that is served, until this is dropped.
 pub(super) struct Serving {
     /// Whether connections are taken in. Its end is the end of all.
@@ -79,7 +89,7 @@ impl Serving {
     pub(super) async fn start<S, F>(
         hub: &ArbiterHandle,
         workers: usize,
-        (port, permits, deadlines): (TcpListener, HttpPermits, Deadlines),
+        port: Port,
         metrics: Arc<WorkerMetrics>,
         service: S,
     ) -> io::Result<Self>
@@ -94,6 +104,7 @@ impl Serving {
                 Error = DispatchError,
             > + 'static,
     {
+        let Port { socket, permits, deadlines, door } = port;
         let (accepting, phase) = watch::channel(true);
         let (failure, failed) = oneshot::channel();
         let mut serving = Self { accepting, threads: Vec::new(), failed };
@@ -109,11 +120,15 @@ impl Serving {
             let (sender, dealt) = mpsc::unbounded_channel();
             let (ready, readiness) = oneshot::channel();
             let (service, phase) = (service.clone(), phase.clone());
-            let (permits, metrics) = (permits.clone(), metrics.clone());
+            let (permits, metrics, door) = (permits.clone(), metrics.clone(), door.clone());
             lines.push(Line { dealt: sender, is_here: lines.is_empty() });
             thread.spawn_fn(move || {
-                let worker = PortWorker { permits, deadlines, metrics, connections: HttpConnections::default() };
-                drop(actix::spawn(worker.work(service(), ready, dealt, phase)));
+                let worker = PortWorker { permits, deadlines, door, metrics, connections: HttpConnections::default() };
+                drop(actix::spawn(async move {
+                    let Ok(service) = service().new_service(()).await else { return };
+                    let _ = ready.send(());
+                    worker.work(service, dealt, phase).await;
+                }));
             });
             // Fails also when what sets the service up panics.
             readiness.await.map_err(|_| io::Error::other("HTTP could not be set up on a worker"))?;
@@ -121,7 +136,7 @@ impl Serving {
         let (begun, beginning) = oneshot::channel();
         handles[0].spawn(async move {
             // The listener belongs to the reactor of the thread that it was made on.
-            let listener = tokio::net::TcpListener::from_std(port);
+            let listener = tokio::net::TcpListener::from_std(socket);
             let (listener, outcome) = listener.map_or_else(|error| (None, Err(error)), |it| (Some(it), Ok(())));
             let _ = begun.send(outcome);
             if let Some(listener) = listener {
@@ -230,6 +245,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 struct PortWorker {
     permits: HttpPermits,
     deadlines: Deadlines,
+    door: Arc<Door>,
     /// Of the port, on all its threads.
     metrics: Arc<WorkerMetrics>,
     connections: HttpConnections,
@@ -237,24 +253,13 @@ struct PortWorker {
 
 impl PortWorker {
     /// Serves what is dealt to this thread, until the port is given up; what is open then ends.
-    async fn work<F>(
+    async fn work(
         self,
-        service: F,
-        ready: oneshot::Sender<()>,
+        service: impl Service<HttpStream, Response = (), Error = DispatchError> + 'static,
         mut dealt: mpsc::UnboundedReceiver<Dealt>,
         mut phase: watch::Receiver<bool>,
-    ) where
-        F: ServiceFactory<
-                HttpStream,
-                Config = (),
-                Response = (),
-                InitError = (),
-                Service: 'static,
-                Error = DispatchError,
-            >,
-    {
-        let Ok(service) = service.new_service(()).await.map(Rc::new) else { return };
-        let _ = ready.send(());
+    ) {
+        let service = Rc::new(service);
         let warnings = Rc::new(Warnings::new(self.metrics.clone()));
         let mut connections = JoinSet::new();
         loop {
@@ -269,7 +274,11 @@ impl PortWorker {
                     };
                     let (service, warnings) = (service.clone(), warnings.clone());
                     let peer = stream.peer_addr().ok();
-                    let connection = Rc::new(HttpConnection::new(self.deadlines, self.permit(permit), Instant::now()));
+                    // A trusted proxy's connections are of many clients.
+                    let client = peer.filter(|peer| !self.door.proxies.trusts(peer.ip().to_canonical()));
+                    let client = client.map(|peer| peer.ip().into());
+                    let (permit, now) = (self.permit(permit, client), Instant::now());
+                    let connection = Rc::new(HttpConnection::new(self.deadlines, client, permit, now));
                     let registered = self.connections.register(connection.clone());
                     connections.spawn_local(async move {
                         let stream = HttpStream::new(stream, connection.clone());
@@ -292,12 +301,12 @@ impl PortWorker {
     }
 
     /// The permit of a new connection: for one of the reserve an ordinary one, if one is free or can be made free here.
-    fn permit(&self, permit: HttpPermit) -> HttpPermit {
+    fn permit(&self, permit: HttpPermit, client: Option<Neighbourhood>) -> HttpPermit {
         if !permit.is_of_reserve {
             return permit;
         }
         let ordinary = self.permits.try_ordinary();
-        ordinary.or_else(|| self.connections.evict_longest_waiting(Instant::now())).unwrap_or(permit)
+        ordinary.or_else(|| self.connections.evict_longest_waiting(client, Instant::now())).unwrap_or(permit)
     }
 }
 
@@ -305,12 +314,14 @@ impl PortWorker {
 struct Warnings {
     metrics: Arc<WorkerMetrics>,
     malformed: Complaint,
-    late: Complaint,
+    /// By reason, so that a flood of one kind hides no other.
+    late: [Complaint; CLOSE_REASONS.len()],
 }
 
 impl Warnings {
     fn new(metrics: Arc<WorkerMetrics>) -> Self {
-        Self { metrics, malformed: Complaint::new(WARNINGS_PER_SECOND), late: Complaint::new(WARNINGS_PER_SECOND) }
+        let complaint = || Complaint::new(WARNINGS_PER_SECOND);
+        Self { metrics, malformed: complaint(), late: std::array::from_fn(|_| complaint()) }
     }
 
     fn ended(&self, peer: Option<SocketAddr>, error: &DispatchError) {
@@ -338,7 +349,7 @@ impl Warnings {
             Expired::Response => "reading of the response timed out",
             Expired::Reserve => "request on a connection of the reserve timed out",
         };
-        if let Some(skipped) = self.late.is_due(Instant::now()) {
+        if let Some(skipped) = self.late[expired as usize].is_due(Instant::now()) {
             log::warn!("connection closed, {why} address={} skipped={skipped}", Shown(peer));
         }
     }
@@ -376,6 +387,10 @@ mod tests {
         Deadlines::new(&Limits::default())
     }
 
+    fn port(socket: TcpListener, ordinary: usize) -> Port {
+        Port { socket, permits: HttpPermits::new(ordinary, 0), deadlines: deadlines(), door: Arc::default() }
+    }
+
     /// Serves a port: every connection says a byte, tells the test its thread, and ends when its client has.
     async fn serve(
         hub: &ArbiterHandle,
@@ -396,8 +411,7 @@ mod tests {
                 }
             })
         };
-        let serving =
-            Serving::start(hub, workers, (port, HttpPermits::new(ordinary, 0), deadlines()), Arc::default(), service);
+        let serving = Serving::start(hub, workers, self::port(port, ordinary), Arc::default(), service);
         let serving = serving.await.expect("it begins");
         (serving, address, serves)
     }
@@ -444,8 +458,7 @@ mod tests {
                         Err::<actix_service::boxed::BoxService<HttpStream, (), DispatchError>, ()>(())
                     })
                 };
-                let port = (port, HttpPermits::new(MANY, 0), deadlines());
-                assert!(Serving::start(&hub, workers, port, Arc::default(), broken).await.is_err());
+                assert!(Serving::start(&hub, workers, self::port(port, MANY), Arc::default(), broken).await.is_err());
             }
         });
     }

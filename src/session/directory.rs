@@ -33,8 +33,10 @@ pub(crate) struct Directory {
 
 /// Whose sessions are counted together. A household has a /64 of IPv6, and may use any address of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Neighbourhood {
+pub(crate) enum Neighbourhood {
+    /// The address.
     V4(u32),
+    /// The first half of the address.
     V6([u8; 8]),
 }
 

@@ -57,7 +57,8 @@ impl Proxies {
         networks.into_iter().map(parse).collect::<Result<_, _>>().map(Self)
     }
 
-    pub(super) fn trusts(&self, address: IpAddr) -> bool {
+    /// Whether the address is of a proxy that is believed.
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(address))
     }
 
