@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use stentor::Limits;
 
-use crate::support::{Ended, Hub, Packet, Told, Transport, ends, on_every_transport, pour, report};
+use crate::support::{Ended, Hub, Packet, Told, Transport, drip_until_closed, ends, on_every_transport, pour, report};
 
 fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
     let (tell, told) = report();
@@ -79,11 +79,8 @@ fn a_body_that_drips_ends_its_session_all_the_same() {
     slow.begin("POST", &target, &[("Transfer-Encoding", "chunked")], None);
     // Each chunk comes in good time, the whole never does.
     let mut drip = slow.writer();
-    let dripping = std::thread::spawn(move || {
-        while drip.try_write(b"1\r\n4\r\n").is_ok() {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    });
+    let mut other = hub.join(Transport::Websocket);
+    let dripping = std::thread::spawn(move || drip_until_closed(&mut drip, b"1\r\n4\r\n", &mut other));
     assert_eq!(slow.head().status, 400);
     assert_eq!(told.next(), "transport error");
     slow.finish();

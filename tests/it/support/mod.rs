@@ -30,6 +30,13 @@ pub(crate) fn pour(mut write: impl FnMut(&[u8]) -> std::io::Result<()>, chunk: &
     written
 }
 
+/// Writes `bytes` again and again until the server has closed the connection, and has another client answered between any two.
+pub(crate) fn drip_until_closed(http: &mut Http, bytes: &[u8], other: &mut Client) {
+    while http.try_write(bytes).is_ok() {
+        other.echoes();
+    }
+}
+
 /// Waits until `fact` holds.
 pub(crate) fn eventually(what: &str, mut fact: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
