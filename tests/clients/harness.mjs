@@ -9,6 +9,7 @@ import path from "node:path";
 import { io as stock } from "socket.io-client";
 import { WebSocket } from "ws";
 import { io as ours } from "../../static/client/index.js";
+import { freePort } from "../free-port.mjs";
 import * as talk from "./talk.mjs";
 
 export * from "./talk.mjs";
@@ -31,15 +32,6 @@ export const CLIENTS = {
 };
 
 export const RECOVERIES = ["off", "disk"];
-
-async function freePort() {
-  const server = net.createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
-}
 
 async function accepts(port) {
   const socket = net.connect(port, "127.0.0.1");

@@ -1,7 +1,14 @@
-/* Preloaded into the server: a slow disk (HOSTILE_FSYNC_MS) and a wrong clock (HOSTILE_CLOCK_S, added to the time of day). */
+/*
+ * Preloaded into the server: a slow disk (HOSTILE_FSYNC_MS), a wrong clock (HOSTILE_CLOCK_S, added to the time of day), and a thread
+ * that can wait for its sockets no more, of which it dies (HOSTILE_THREAD names a file with its id).
+ */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -35,4 +42,21 @@ int clock_gettime(clockid_t clock, struct timespec *time) {
   int result = next(clock, time);
   if (result == 0 && clock == CLOCK_REALTIME) time->tv_sec += setting("HOSTILE_CLOCK_S");
   return result;
+}
+
+int epoll_wait(int epoll, struct epoll_event *events, int count, int timeout) {
+  static int (*next)(int, struct epoll_event *, int, int);
+  if (!next) next = (int (*)(int, struct epoll_event *, int, int))dlsym(RTLD_NEXT, "epoll_wait");
+  const char *path = getenv("HOSTILE_THREAD");
+  FILE *file = path ? fopen(path, "r") : NULL;
+  long thread = 0;
+  if (file) {
+    if (fscanf(file, "%ld", &thread) != 1) thread = 0;
+    fclose(file);
+  }
+  if (thread != 0 && thread == syscall(SYS_gettid)) {
+    errno = EBADF;
+    return -1;
+  }
+  return next(epoll, events, count, timeout);
 }

@@ -6,9 +6,9 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
-import net from "node:net";
 import os from "node:os";
 import path from "node:path";
+import { freePort } from "../free-port.mjs";
 import { request, sleep } from "./wire.mjs";
 
 /** Time for a start, in milliseconds; far above the verdict about it. */
@@ -153,13 +153,4 @@ export class Server {
     rmSync(this.folder, { recursive: true, force: true, maxRetries: 3 });
     servers.delete(this);
   }
-}
-
-async function freePort() {
-  const server = net.createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
 }

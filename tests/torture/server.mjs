@@ -6,9 +6,9 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
-import net from "node:net";
 import os from "node:os";
 import path from "node:path";
+import { freePort } from "../free-port.mjs";
 
 /** A busy machine may take its time over a long journal. */
 const START_MS = 60_000;
@@ -148,13 +148,4 @@ export class Server {
     const lines = (await answer.text()).matchAll(/^stentor_(?:recoveries_total{verdict="(.*)"}|(lags)_total) (\d+)$/gm);
     return [...lines].map(([, verdict, lags, count]) => [verdict ?? lags, Number(count)]);
   }
-}
-
-async function freePort() {
-  const server = net.createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
 }

@@ -9,7 +9,7 @@ import net from "node:net";
 import os from "node:os";
 import path from "node:path";
 import { Server } from "../server.mjs";
-import { Client, sleep } from "../wire.mjs";
+import { Client, request, sleep } from "../wire.mjs";
 
 const MIB = 1 << 20;
 
@@ -72,6 +72,15 @@ const bitFlip = (name, file) => ({
     findings.check("starts", outcome === "serves", outcome);
   },
 });
+
+/** The threads that actors run on, in the order of their start. */
+function actorThreads(pid) {
+  const threads = readdirSync(`/proc/${pid}/task`).map(Number).sort((a, b) => a - b);
+  return threads.filter((thread) => readFileSync(`/proc/${pid}/task/${thread}/comm`, "utf8").startsWith("actix-rt"));
+}
+
+/** Time for a worker to be dealt a connection and to die. */
+const DEATH_MS = 5_000;
 
 export default [
   {
@@ -148,6 +157,33 @@ export default [
       await sleep(3_500);
       const returned = await Client.open(server.port, { auth });
       findings.check("expired", returned.pid !== auth.pid, returned.pid === auth.pid ? "resumed after its window" : "a new session");
+    },
+  },
+  {
+    name: "dead-worker",
+    line: 12,
+    about: "one of two workers dies: its newcomers are served by the other",
+    obstacle: needsCompiler,
+    full: {},
+    ci: {},
+    async verify({ server, findings }) {
+      const file = path.join(server.folder, "thread");
+      await server.start({ flags: { "--workers": 2 }, env: { ...preload(), HOSTILE_THREAD: file } });
+      // The hub's thread is the first of the actors', the thread that accepts is the next.
+      writeFileSync(file, String(actorThreads(server.pid).at(-1)));
+      let [reset, begin] = [0, performance.now()];
+      while (!server.log().includes("worker has ended") && performance.now() - begin < DEATH_MS) {
+        reset += (await request(server.port, "/healthz", { ms: 2_000 })).status !== 200;
+      }
+      findings.check("died", server.log().includes("worker has ended"), `${reset} connections lost with it`);
+      let served = 0;
+      for (let count = 0; count < 20; count++) {
+        const client = await Client.open(server.port, { ms: 2_000 }).catch(() => null);
+        served += (await client?.ask("echo", count).catch(() => null)) === count;
+        client?.end();
+      }
+      findings.check("served", served === 20, `${served} of 20 newcomers`);
+      findings.check("lost", reset <= 2, `${reset} connections`);
     },
   },
   {
