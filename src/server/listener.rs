@@ -99,6 +99,7 @@ impl Listener {
     /// their own. Connections are dealt out to them in turn.
     pub async fn run(self) -> io::Result<()> {
         let Self { server, socket, workers, configure, signals, drain } = self;
+        let signals = signals.then(StopSignals::new);
         let limits = &server.endpoint.services.core.limits;
         let deadlines = Deadlines::new(limits);
         let (request_head_timeout, close_linger) = (limits.request_head_timeout, limits.close_linger);
@@ -138,12 +139,12 @@ impl Listener {
         let port = Port { socket, permits: server.http_permits.clone(), deadlines, door: server.endpoint.door.clone() };
         let mut serving =
             Serving::start(&server.hub_thread, workers, port, server.metrics.new_worker(), factory).await?;
-        let signal = async { if signals { wait_for_signal().await } else { std::future::pending().await } };
+        let Some(mut signals) = signals else { return Err(serving.failed().await) };
         let signal = tokio::select! {
-            signal = signal => signal,
+            signal = signals.next() => signal,
             failure = serving.failed() => return Err(failure),
         };
-        stop(server, &serving, signal, drain).await;
+        stop(server, &serving, signals, signal, drain).await;
         Ok(())
     }
 }
@@ -222,35 +223,58 @@ pub(super) fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListene
     Ok(socket.into())
 }
 
-async fn stop(server: Server, serving: &Serving, signal: &str, drain: Duration) {
+async fn stop(server: Server, serving: &Serving, mut signals: StopSignals, signal: &str, drain: Duration) {
     log::info!("server stops signal={signal} sessions={} drain={drain:?}", server.sessions());
     if !drain.is_zero() {
         // Connections are still taken meanwhile: a load balancer is to see that this server is not ready.
         tokio::select! {
             () = server.drain(drain) => {}
-            signal = wait_for_signal() => log::info!("server stops at once signal={signal}"),
+            signal = signals.next() => log::info!("server stops at once signal={signal}"),
         }
     }
     serving.pause();
     server.close().await;
 }
 
+/// The signals that end the server. From its creation on they no longer end the process.
 #[cfg(unix)]
-async fn wait_for_signal() -> &'static str {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        log::error!("signals cannot be awaited; end the process by force");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
+struct StopSignals(io::Result<[tokio::signal::unix::Signal; 2]>);
+
+#[cfg(unix)]
+impl StopSignals {
+    fn new() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        let interrupt = signal(SignalKind::interrupt());
+        Self(interrupt.and_then(|interrupt| Ok([interrupt, signal(SignalKind::terminate())?])))
+    }
+
+    /// Returns the name of the next signal.
+    async fn next(&mut self) -> &'static str {
+        match &mut self.0 {
+            Ok([interrupt, terminate]) => tokio::select! {
+                _ = interrupt.recv() => "SIGINT",
+                _ = terminate.recv() => "SIGTERM",
+            },
+            Err(error) => {
+                log::error!("signals cannot be awaited; end the process by force error={error}");
+                std::future::pending().await
+            }
+        }
     }
 }
 
 #[cfg(not(unix))]
-async fn wait_for_signal() -> &'static str {
-    let _ = tokio::signal::ctrl_c().await;
-    "ctrl-c"
+struct StopSignals;
+
+#[cfg(not(unix))]
+impl StopSignals {
+    fn new() -> Self {
+        Self
+    }
+
+    /// Returns the name of the next signal.
+    async fn next(&mut self) -> &'static str {
+        let _ = tokio::signal::ctrl_c().await;
+        "ctrl-c"
+    }
 }
