@@ -36,14 +36,15 @@
 //!
 //! | floor | | |
 //! |---|---|---|
-//! | 8 | `main.rs` | the command line, on the public API alone |
-//! | 7 | `server/` | composition root, configuration, HTTP beside the hub, routes for a host's application |
-//! | 6 | `transport/` | polling, websocket (raw, and a pump in a host's application); Engine.IO's HTTP errors |
-//! | 5 | `session/`, `hub/` | the actors; they talk through `messages/` |
-//! | 4 | `worker/` | once per thread: fanout, outboxes, flusher, port |
-//! | 3 | `api/` | handles: what an application holds |
-//! | 2 | `messages/` | every arrow between actors |
-//! | 1 | `state/`, `log/`, `metrics/` | sans-IO machines; the journal; counters |
+//! | 9 | `main.rs` | the command line, on the public API alone |
+//! | 8 | `server/` | composition root, configuration, HTTP beside the hub, routes for a host's application |
+//! | 7 | `transport/` | polling, websocket (raw, and a pump in a host's application); Engine.IO's HTTP errors |
+//! | 6 | `session/`, `hub/` | the actors; they talk through `messages/` |
+//! | 5 | `worker/` | once per thread: fanout, outboxes, flusher, port |
+//! | 4 | `api/` | handles: what an application holds |
+//! | 3 | `messages/` | every arrow between actors |
+//! | 2 | `recovery/` | which sessions a client may resume, and from where |
+//! | 1 | `state/`, `journal/`, `metrics/` | sans-IO machines; the journal; counters |
 //! | 0 | `protocol/`, `ids.rs`, `limits.rs` | the wire, names, bounds |
 
 mod api;
@@ -55,11 +56,12 @@ pub mod benching;
 pub mod fuzzing;
 mod hub;
 mod ids;
+mod journal;
 mod limits;
-mod log;
 mod messages;
 mod metrics;
 mod protocol;
+mod recovery;
 mod server;
 mod session;
 mod state;
@@ -78,8 +80,8 @@ pub use crate::api::recovery_clients::RecoveryClients;
 pub use crate::api::room_events::{Missed, RoomEvent, RoomEvents};
 pub use crate::api::socket::Socket;
 pub use crate::ids::{Epoch, Fingerprint, IdError, Lsn, Offset, SocketId};
+pub use crate::journal::OpenError as JournalOpenError;
 pub use crate::limits::Limits;
-pub use crate::log::OpenError as JournalOpenError;
 pub use crate::messages::handshake::Handshake;
 pub use crate::messages::request::{Joined, Receipt};
 pub use crate::protocol::reason::DisconnectReason;
@@ -88,7 +90,7 @@ pub use crate::protocol::socketio::packet::Args;
 pub use crate::server::config;
 pub use crate::server::demo;
 pub use crate::server::http;
-pub use crate::server::journal_tool as journal;
+pub use crate::server::journal_tool;
 pub use crate::server::logging;
 pub use crate::server::on_connect;
 pub use crate::server::process;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command};
 use stentor::config::{self, Config, Effective};
-use stentor::{BuildError, Server, demo, http, journal, logging, process, vocabulary};
+use stentor::{BuildError, Server, demo, http, journal_tool, logging, process, vocabulary};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -65,7 +65,7 @@ fn command() -> Command {
         .about(ABOUT)
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve, config, journal::command()])
+        .subcommands([serve, config, journal_tool::command()])
 }
 
 fn main() -> ExitCode {
@@ -90,7 +90,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
             actix::System::new().block_on(serve(&effective))
         }
         Some(("config", matches)) => configuration(matches),
-        Some(("journal", matches)) => Ok(journal::run(matches, &mut io::stdout().lock())?),
+        Some(("journal", matches)) => Ok(journal_tool::run(matches, &mut io::stdout().lock())?),
         _ => Ok(()),
     }
 }

@@ -37,40 +37,42 @@ const HOUSE: &[Row] = &[
           crates: &["serde", "serde_json"] },
     Row { floor: 0, name: "protocol",  imports: &["ids", "limits"],
           crates: &["serde", "serde_json", "base64"] },
-    Row { floor: 1, name: "state",     imports: &["protocol", "ids", "limits"],                        // not log
+    Row { floor: 1, name: "state",     imports: &["protocol", "ids", "limits"],                        // not journal
           crates: &["serde", "serde_json"] },
-    Row { floor: 1, name: "log",       imports: &["protocol", "ids", "limits"],                        // not state
+    Row { floor: 1, name: "journal",   imports: &["protocol", "ids", "limits"],                        // not state
           crates: &["serde", "serde_json", "log", "crc32fast"] },
-    Row { floor: 1, name: "metrics",   imports: &["protocol", "ids", "limits"],                        // not state, log
+    Row { floor: 1, name: "metrics",   imports: &["protocol", "ids", "limits"],                        // not state, journal
           crates: &[] },
-    Row { floor: 2, name: "messages",  imports: &["protocol", "ids", "limits", "state", "log"],
+    Row { floor: 2, name: "recovery",  imports: &["protocol", "ids", "limits", "journal"],             // not state, metrics
+          crates: &["serde", "serde_json"] },
+    Row { floor: 3, name: "messages",  imports: &["protocol", "ids", "limits", "state", "journal", "recovery"],
           crates: &["actix", "tokio::sync", "futures_core", "serde", "serde_json", "log", "form_urlencoded"] },
-    Row { floor: 3, name: "api",       imports: &["protocol", "ids", "limits", "state", "log", "messages"],
+    Row { floor: 4, name: "api",       imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "messages"],
           crates: &["actix", "tokio::sync", "futures_core", "serde", "serde_json", "log"] },
-    Row { floor: 4, name: "worker",    imports: &["protocol", "ids", "limits", "state", "log", "metrics", "messages", "api"],
+    Row { floor: 5, name: "worker",    imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api"],
           crates: &["actix", "tokio", "log", "futures_core", "serde_json"] },
-    Row { floor: 5, name: "hub",       imports: &["protocol", "ids", "limits", "state", "log", "metrics", "messages"], // not api, worker
+    Row { floor: 6, name: "hub",       imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages"], // not api, worker
           crates: &["actix", "tokio", "log", "futures_core", "serde_json"] },
-    Row { floor: 5, name: "session",   imports: &["protocol", "ids", "limits", "state", "log", "metrics", "messages", "api", "worker"],
+    Row { floor: 6, name: "session",   imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker"],
           crates: &["actix", "tokio", "log", "futures_core", "serde_json", "dashmap", "getrandom"] },
-    Row { floor: 6, name: "transport", imports: &["protocol", "ids", "limits", "state", "log", "metrics", "messages", "api", "worker",
+    Row { floor: 7, name: "transport", imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker",
                                                   "session"],                                          // not hub
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
                     "actix_service", "actix_codec", "socket2", "actix_web_actors", "form_urlencoded"] },
-    Row { floor: 7, name: "server",    imports: &["protocol", "ids", "limits", "state", "log", "metrics", "messages", "api", "worker",
+    Row { floor: 8, name: "server",    imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker",
                                                   "hub", "session", "transport"],
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
                     "actix_service", "actix_codec", "socket2", "rust_embed", "flate2", "clap", "humantime",
                     "getrandom", "prometheus_client", "toml", "strsim", "rustix"] },
-    Row { floor: 8, name: "lib",       imports: &["protocol", "ids", "limits", "state", "log", "metrics", "messages", "api", "worker",
+    Row { floor: 9, name: "lib",       imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker",
                                                   "hub", "session", "transport", "server"],            // declares, re-exports
           crates: &[] },
-    Row { floor: 8, name: "fuzzing",   imports: &["protocol", "transport"],                            // properties of decoders
+    Row { floor: 9, name: "fuzzing",   imports: &["protocol", "transport"],                            // properties of decoders
           crates: &["actix_web::http", "serde_json"] },
-    Row { floor: 8, name: "benching",  imports: &["protocol", "ids", "limits", "state", "log", "messages", "worker", "session",
+    Row { floor: 9, name: "benching",  imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "messages", "worker", "session",
                                                   "transport", "server"],                              // a door for benches
           crates: &["actix", "actix_http", "futures_core"] },
-    Row { floor: 8, name: "main",      imports: &[],                                                   // stentor::… only
+    Row { floor: 9, name: "main",      imports: &[],                                                   // stentor::… only
           crates: &["stentor", "clap", "env_logger", "mimalloc", "log", "actix::System"] },
 ];
 
@@ -88,7 +90,7 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
 ];
 
 /// What is values and functions only, by the beginning of its path: time, randomness and input arrive as arguments.
-const PURE: &[&str] = &["ids.rs", "limits.rs", "protocol/", "state/", "log/recovery/"];
+const PURE: &[&str] = &["ids.rs", "limits.rs", "protocol/", "state/", "recovery/"];
 
 /// What pure code may not say, as tokens.
 #[rustfmt::skip]
@@ -265,7 +267,7 @@ impl File<'_> {
         let Some(other) = HOUSE.iter().find(|row| row.name == top && !matches!(top, "lib" | "main")) else {
             return self.find(
                 path.line,
-                format!("{found}, which is a name of the crate root (floor 8), on floor {floor} ({name})"),
+                format!("{found}, which is a name of the crate root (floor 9), on floor {floor} ({name})"),
                 "imports only point down",
                 "import it from the folder that defines it; lib.rs re-exports for users only",
             );
@@ -411,7 +413,7 @@ impl File<'_> {
 const LIB_ITEMS: &[&str] =
     &["fn", "struct", "enum", "trait", "impl", "static", "const", "type", "macro_rules", "union"];
 
-/// `crate::log::Journal` is no logging and `x::rand::y` no randomness; `time::SystemTime` is a clock wherever it comes from.
+/// `x::log::y` is no logging and `x::rand::y` no randomness; `time::SystemTime` is a clock wherever it comes from.
 fn is_path_start_or_type(tokens: &[&str], is_path_start: bool) -> bool {
     is_path_start || tokens[0].starts_with(char::is_uppercase)
 }
@@ -538,24 +540,24 @@ fn a_planted_violation_of_each_kind_is_caught() {
     #[rustfmt::skip]
     let planted: &[(&str, &str, &[&str])] = &[
         // (a) imports
-        ("state/outbox.rs", "//! X.\nuse crate::hub::Hub;", &["src/state/outbox.rs:2", "crate::hub::Hub", "floor 5 (hub)", "floor 1 (state)", "only point down", "messages/"]),
+        ("state/outbox.rs", "//! X.\nuse crate::hub::Hub;", &["src/state/outbox.rs:2", "crate::hub::Hub", "floor 6 (hub)", "floor 1 (state)", "only point down", "messages/"]),
         ("state/outbox.rs", "//! X.\nuse crate::{ids::SocketId, session::{self, Session}};", &["crate::session", "only point down"]),
         ("state/outbox.rs", "//! X.\nfn f() {\n    crate::worker::flush();\n}", &["outbox.rs:3", "crate::worker::flush"]),
-        ("state/outbox.rs", "//! X.\nuse super::super::api::Socket;", &["super::super::api::Socket", "floor 3 (api)"]),
-        ("state/mod.rs", "//! X.\nuse super::messages::HubCommand;", &["super::messages::HubCommand", "floor 2"]),
-        ("state/mod.rs", "//! X.\nmod inner {\n    use super::super::messages::HubCommand;\n}", &["mod.rs:3", "floor 2"]),
+        ("state/outbox.rs", "//! X.\nuse super::super::api::Socket;", &["super::super::api::Socket", "floor 4 (api)"]),
+        ("state/mod.rs", "//! X.\nuse super::messages::HubCommand;", &["super::messages::HubCommand", "floor 3"]),
+        ("state/mod.rs", "//! X.\nmod inner {\n    use super::super::messages::HubCommand;\n}", &["mod.rs:3", "floor 3"]),
         ("state/mod.rs", "//! X.\nuse super::*;", &["super::*", "crate root", "only point down"]),
         ("state/mod.rs", "//! X.\nuse crate::Server;", &["crate::Server", "crate root", "lib.rs re-exports"]),
         ("protocol/mod.rs", "//! X.\nuse crate::state::Rooms;", &["only point down"]),
-        ("state/mod.rs", "//! X.\nuse crate::log::Journal;", &["siblings on one floor"]),
-        ("log/mod.rs", "//! X.\nuse crate::state::Rooms;", &["siblings on one floor"]),
+        ("state/mod.rs", "//! X.\nuse crate::journal::Journal;", &["siblings on one floor"]),
+        ("journal/mod.rs", "//! X.\nuse crate::state::Rooms;", &["siblings on one floor"]),
         ("hub/mod.rs", "//! X.\nuse crate::session::Session;", &["siblings on one floor"]),
         ("session/mod.rs", "//! X.\nuse crate::hub::Hub;", &["siblings on one floor"]),
         ("hub/mod.rs", "//! X.\nuse crate::api::Socket;", &["only what its row"]),
         ("hub/mod.rs", "//! X.\nuse crate::worker::Port;", &["only what its row"]),
         ("hub/mod.rs", "//! X.\nuse crate::transport::x;", &["only point down"]),
         ("transport/polling.rs", "//! X.\nuse crate::hub::Hub;", &["only what its row"]),
-        ("messages/mod.rs", "//! X.\npub struct A(crate::api::Socket);", &["floor 3 (api)", "only point down"]),
+        ("messages/mod.rs", "//! X.\npub struct A(crate::api::Socket);", &["floor 4 (api)", "only point down"]),
         ("main.rs", "//! X.\nuse crate::server::Server;", &["public API"]),
         ("main.rs", "//! X.\nmod server;", &["a module of main.rs", "public API"]),
         ("lib.rs", "//! X.\npub mod api;\npub fn start() {}", &["lib.rs:3", "`fn`", "declares modules and re-exports"]),
@@ -567,21 +569,21 @@ fn a_planted_violation_of_each_kind_is_caught() {
         ("state/mod.rs", "//! X.\nuse left_over::A;", &["left_over::A", "names no crate but"]),
         ("state/mod.rs", "//! X.\nextern crate in_section;", &["in_section", "names no crate but"]),
         ("state/mod.rs", "//! X.\nfn f() -> ::left_over::A {}", &["left_over::A", "names no crate but"]),
-        ("log/mod.rs", "//! X.\nuse actix::Actor;", &["actix::Actor", "floor 1 (log)"]),
+        ("journal/mod.rs", "//! X.\nuse actix::Actor;", &["actix::Actor", "floor 1 (journal)"]),
         ("messages/mod.rs", "//! X.\nuse tokio::{sync::oneshot, time::Instant};", &["tokio::time::Instant", "tokio::sync"]),
-        ("api/socket.rs", "//! X.\nasync fn f() { tokio::spawn(g()); }", &["tokio::spawn", "floor 3 (api)"]),
+        ("api/socket.rs", "//! X.\nasync fn f() { tokio::spawn(g()); }", &["tokio::spawn", "floor 4 (api)"]),
         ("api/socket.rs", "//! X.\nuse tokio::*;", &["tokio::*"]),
-        ("worker/port.rs", "//! X.\nuse actix_web::web;", &["actix_web::web", "floor 4 (worker)"]),
+        ("worker/port.rs", "//! X.\nuse actix_web::web;", &["actix_web::web", "floor 5 (worker)"]),
         ("session/mod.rs", "//! X.\nuse dashmap::DashMap;", &["only session/directory.rs names dashmap"]),
         ("hub/mod.rs", "//! X.\nuse getrandom::fill;", &["only session/, server/ names getrandom"]),
         ("transport/polling.rs", "//! X.\nuse actix_web_actors::ws;", &["only transport/websocket/pump.rs names actix_web_actors"]),
-        ("transport/polling.rs", "//! X.\nuse flate2::Crc;", &["flate2::Crc", "floor 6"]),
+        ("transport/polling.rs", "//! X.\nuse flate2::Crc;", &["flate2::Crc", "floor 7"]),
         ("server/mod.rs", "//! X.\nfn f() { env_logger::init(); }", &["only main.rs names env_logger"]),
-        ("main.rs", "//! X.\nuse actix::Actor;", &["actix::Actor", "floor 8 (main)"]),
-        ("main.rs", "//! X.\nuse serde_json::Value;", &["serde_json::Value", "floor 8 (main)"]),
+        ("main.rs", "//! X.\nuse actix::Actor;", &["actix::Actor", "floor 9 (main)"]),
+        ("main.rs", "//! X.\nuse serde_json::Value;", &["serde_json::Value", "floor 9 (main)"]),
         // (c) purity
         ("state/heartbeat.rs", "//! X.\nuse std::time::SystemTime;", &["SystemTime", "no clock"]),
-        ("log/recovery/mod.rs", "//! X.\nuse std::time::SystemTime;", &["SystemTime", "no clock"]),
+        ("recovery/mod.rs", "//! X.\nuse std::time::SystemTime;", &["SystemTime", "no clock"]),
         ("state/heartbeat.rs", "//! X.\nfn f() { let _ = Instant::now(); }", &["Instant::now", "now: Instant"]),
         ("state/heartbeat.rs", "//! X.\nfn f() { let _ = std::time::Instant::now(); }", &["Instant::now"]),
         ("state/heartbeat.rs", "//! X.\nfn f(a: Instant) { a.elapsed(); }", &[".elapsed("]),
@@ -604,7 +606,7 @@ fn a_planted_violation_of_each_kind_is_caught() {
         ("state/mod.rs", "//! X.\nstruct A(std::sync::Mutex<u8>);", &["Mutex"]),
         ("worker/mod.rs", "//! X.\nstruct A(std::sync::Mutex<u8>);", &["Mutex"]),
         ("metrics/cells.rs", "//! X.\nstruct A(std::sync::Mutex<u8>);", &["Mutex"]),
-        ("log/file.rs", "//! X.\nstruct A(std::sync::Mutex<u8>);", &["Mutex"]),
+        ("journal/file.rs", "//! X.\nstruct A(std::sync::Mutex<u8>);", &["Mutex"]),
         ("server/rate.rs", "//! X.\nstruct A(std::sync::Mutex<u8>);", &["Mutex", "api/registry.rs"]),
         // (e) do_send
         ("server/mod.rs", "//! X.\nfn f() { hub.do_send(A); }", &["do_send", "mailbox capacity", "try_send"]),
@@ -643,9 +645,9 @@ fn what_the_rules_allow_is_not_reported() {
         ("state/mod.rs", "//! X.\nmod acks;\npub(crate) use acks::Acks;\nuse self::acks::Ack;\nmod inner {\n    use super::super::ids::SocketId;\n    use super::Acks;\n}\nuse super::ids::RoomName;"),
         ("state/r.rs", "//! X.\nfn f() -> u8 { let operand = 1; let log = 2; let r#type = 3; operand + log }"),
         ("state/rooms.rs", "//! X.\nfn f<'a>(a: &'a [u8]) -> impl Iterator<Item = u8> + use<'a> { let b = [1]; a.iter().map(|a| { *a }) }\nfn g() -> impl Sized + use<> {}"),
-        ("log/memory.rs", "//! X.\nuse crate::ids::Offset;\nfn f() { log::warn!(\"journal full\"); }"),
-        ("hub/mod.rs", "//! X.\nuse crate::{log::{self, Journal}, messages::HubCommand, state::Rooms};\nuse actix::prelude::*;"),
-        ("messages/mod.rs", "//! X.\nuse tokio::sync::oneshot;\nuse crate::log::Record;"),
+        ("journal/memory.rs", "//! X.\nuse crate::ids::Offset;\nfn f() { log::warn!(\"journal full\"); }"),
+        ("hub/mod.rs", "//! X.\nuse crate::{journal::{self, Journal}, messages::HubCommand, state::Rooms};\nuse actix::prelude::*;"),
+        ("messages/mod.rs", "//! X.\nuse tokio::sync::oneshot;\nuse crate::journal::Record;"),
         ("api/ack.rs", "//! X.\nuse tokio::sync::oneshot;\nuse serde::de::DeserializeOwned;"),
         ("session/directory.rs", "//! X.\nuse dashmap::DashMap;\nfn f() { getrandom::fill(&mut [0]); }"),
         ("transport/websocket/pump.rs", "//! X.\nuse actix_web_actors::ws;\nuse crate::session::Session;"),

@@ -5,16 +5,16 @@ use std::path::Path;
 use smallvec::smallvec;
 
 use crate::ids::{Epoch, Fingerprint, Lsn, NamespacePath, RoomName};
+use crate::journal::file::{FileJournal, FileOptions};
+use crate::journal::folder::BootId;
+use crate::journal::memory::MemoryJournal;
+use crate::journal::{Entry, EventEntry, Record};
 use crate::limits::Limits;
-use crate::log::file::{FileJournal, FileOptions};
-use crate::log::folder::BootId;
-use crate::log::memory::MemoryJournal;
-use crate::log::{Entry, EventEntry, Record};
 use crate::protocol::encoded::{Encoded, Message};
 
 /// A journal with the bounds of a server's default.
 pub struct Journal {
-    inner: Box<dyn crate::log::Journal>,
+    inner: Box<dyn crate::journal::Journal>,
 }
 
 impl Journal {

@@ -16,12 +16,12 @@ use self::carrying::Carrying;
 use self::clock::Clock;
 pub(super) use self::reading::Missed;
 use crate::ids::{Epoch, Fingerprint, Lsn, NamespacePath, Offset, PrivateId, RoomName, SocketId};
+use crate::journal::memory::MemoryJournal;
+use crate::journal::{Entry, Journal, JournalError, Record};
 use crate::limits::Limits;
-use crate::log::memory::MemoryJournal;
-use crate::log::recovery::{self, Bounds, Facts, NotRecovered, Recovery, Resumable};
-use crate::log::{Entry, Journal, JournalError, Record};
 use crate::messages::hub::Claim;
 use crate::metrics::Metrics;
+use crate::recovery::{self, Bounds, Facts, NotRecovered, Recovery, Resumable};
 
 /// Records read at a time for a client.
 const CHUNK_RECORDS: usize = 256;

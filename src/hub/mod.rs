@@ -22,8 +22,8 @@ use actix::{Actor, AsyncContext, Context, Handler, Recipient};
 use tokio::sync::broadcast;
 
 use crate::ids::{PrivateId, WorkerId};
+use crate::journal::Queue;
 use crate::limits::Limits;
-use crate::log::Queue;
 use crate::messages::abort::AbortOnUnwind;
 use crate::messages::hub::{HubBatch, HubCommand, HubControl};
 use crate::messages::room_change::RoomChange;

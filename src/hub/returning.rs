@@ -7,10 +7,10 @@
 use super::Hub;
 use super::intake::ROOM_WORK;
 use crate::ids::{Lsn, NamespacePath, Offset, RoomName, SlotKey, SocketId, WorkerId};
-use crate::log::Entry;
-use crate::log::recovery::NotRecovered;
+use crate::journal::Entry;
 use crate::messages::fanout::{FanoutCommand, FoundSession, Outcome, Takes};
 use crate::messages::hub::{Claim, Connect, Origin, ReplyTo};
+use crate::recovery::NotRecovered;
 use crate::state::rooms::Place;
 
 impl Hub {
@@ -38,7 +38,7 @@ impl Hub {
         if let Some(at) = NotRecovered::ALL.iter().position(|known| *known == why) {
             self.metrics.hub.not_recovered[at].add(1);
         }
-        ::log::debug!("not recovered pid={:?} reason=\"{why}\"", claim.pid);
+        log::debug!("not recovered pid={:?} reason=\"{why}\"", claim.pid);
     }
 
     pub(super) fn apply_connect(&mut self, worker: WorkerId, connect: Connect, offset: Option<Offset>) {

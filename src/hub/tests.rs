@@ -11,9 +11,9 @@ use smallvec::SmallVec;
 use super::history::History;
 use super::{Hub, Stores};
 use crate::ids::{Epoch, Lsn, MemberKey, NamespacePath, Offset, PrivateId, RoomName, SlotKey, SocketId, WorkerId};
+use crate::journal::memory::MemoryJournal;
+use crate::journal::{Chunk, Entry, Journal, JournalError, Queue, QueueError, Record};
 use crate::limits::Limits;
-use crate::log::memory::MemoryJournal;
-use crate::log::{Chunk, Entry, Journal, JournalError, Queue, QueueError, Record};
 use crate::messages::abort::tests::{aborts, is_to_panic};
 use crate::messages::fanout::{FanoutBatch, FanoutCommand, Outcome, Refusal, Replay};
 use crate::messages::hub::{

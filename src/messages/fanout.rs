@@ -10,13 +10,13 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use crate::ids::{Lsn, MemberKey, Offset, RoomId, RoomName, SlotKey, SocketId, WorkerId};
-use crate::log::recovery::NotRecovered;
 use crate::messages::hub::{OwnPacket, ReplyTo};
 use crate::messages::request::RoomPage;
 use crate::messages::socket::SocketInfo;
 use crate::protocol::encoded::{Encoded, Message as Packets};
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
+use crate::recovery::NotRecovered;
 use crate::state::credit::Ticket;
 
 /// What one turn of the hub means for one worker, in the hub's order. Bounded by credit: above `worker_bytes_max`

@@ -13,11 +13,11 @@ use super::request::{Request, RoomPage};
 use super::sink::{FrameSink, Handover};
 use super::socket::SocketInfo;
 use crate::ids::SocketId;
-use crate::log::recovery::NotRecovered;
 use crate::protocol::encoded::{Encoded, Message as Packets};
 use crate::protocol::engineio::payload::PayloadReader;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
+use crate::recovery::NotRecovered;
 use crate::state::credit::Ticket;
 
 /// Why a session refuses what a transport brings.

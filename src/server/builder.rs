@@ -17,11 +17,11 @@ use crate::api::recovery_clients::RecoveryClients;
 use crate::hub::history::History;
 use crate::hub::{Hub, HubAddress, Stores};
 use crate::ids::{Epoch, Lsn, NamespacePath};
+use crate::journal::file::{FileJournal, FileOptions, Start};
+use crate::journal::folder::BootId;
+use crate::journal::memory::MemoryJournal;
+use crate::journal::{Journal, OpenError as JournalOpenError};
 use crate::limits::Limits;
-use crate::log::file::{FileJournal, FileOptions, Start};
-use crate::log::folder::BootId;
-use crate::log::memory::MemoryJournal;
-use crate::log::{Journal, OpenError as JournalOpenError};
 use crate::messages::handshake::Handshake;
 use crate::messages::room_change::RoomChange;
 use crate::metrics::Metrics;
@@ -314,7 +314,7 @@ impl Builder {
 /// Says which bounds follow from memory, so that an operator sees what is in force.
 fn log_budgets(limits: &Limits) {
     let bytes = |bound: Option<usize>| bound.unwrap_or_default();
-    ::log::info!(
+    log::info!(
         "memory budgets memory={} outboxes={} incoming={} rooms={} journal={} sessions={} http_connections={}",
         bytes(limits.memory_bytes_max),
         bytes(limits.outboxes_bytes_max),
@@ -345,7 +345,7 @@ fn start_hub(
     let history = history.transpose()?;
     if let Some(history) = &history {
         let (bytes, bytes_max) = history.session_bytes();
-        ::log::info!(
+        log::info!(
             "recovery starts sessions={} bytes={bytes} bytes_max={bytes_max} sessions_max={} (of 200 bytes)",
             history.sessions(),
             (bytes_max / 200).min(limits.recovery_sessions_max)
@@ -377,11 +377,11 @@ fn open_journal(limits: &Limits, kept: &Kept) -> Result<Option<SeededJournal>, B
         Kept::Folder(folder) => {
             let journal = FileJournal::open(folder, FileOptions::new(epoch, BootId::of_this_machine(), limits))?;
             match journal.start() {
-                Start::New => ::log::info!("journal begins folder={}", folder.display()),
+                Start::New => log::info!("journal begins folder={}", folder.display()),
                 Start::Continued { records, cut } => {
-                    ::log::info!("journal goes on folder={} records={records} bytes_cut={cut}", folder.display());
+                    log::info!("journal goes on folder={} records={records} bytes_cut={cut}", folder.display());
                 }
-                Start::Discarded { reason } => ::log::warn!(
+                Start::Discarded { reason } => log::warn!(
                     "journal discarded, no session can be recovered folder={} reason=\"{reason}\"",
                     folder.display()
                 ),

@@ -10,8 +10,8 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::ids::{Fingerprint, Lsn, Offset};
-use crate::log::inspect::Inspection;
-use crate::log::{Entry, EventEntry, GivenUp, JournalError, OpenError, Record, RoomSpan, SessionEntry};
+use crate::journal::inspect::Inspection;
+use crate::journal::{Entry, EventEntry, GivenUp, JournalError, OpenError, Record, RoomSpan, SessionEntry};
 use crate::protocol::encoded::Encoded;
 
 /// Characters of a token that are the epoch's.
@@ -334,11 +334,11 @@ fn packet(packet: &Encoded) -> Packet<'_> {
 mod tests {
     use super::*;
     use crate::ids::{Epoch, NamespacePath, PrivateId, RoomName, SocketId};
+    use crate::journal::Journal;
+    use crate::journal::contract::scratch::Scratch;
+    use crate::journal::file::{FileJournal, FileOptions};
+    use crate::journal::folder::BootId;
     use crate::limits::Limits;
-    use crate::log::Journal;
-    use crate::log::contract::scratch::Scratch;
-    use crate::log::file::{FileJournal, FileOptions};
-    use crate::log::folder::BootId;
     use crate::protocol::encoded::Message;
 
     fn journal(scratch: &Scratch) -> FileJournal {

@@ -11,9 +11,9 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::http_connection::CLOSE_REASONS;
-use crate::log::recovery::NotRecovered;
 use crate::metrics::{Carrier, Counter, FLUSH_BATCHES, HANDLER_TIMES, Histogram, Metrics, WorkerMetrics};
 use crate::protocol::reason::DisconnectReason;
+use crate::recovery::NotRecovered;
 use crate::state::budget::Budgets;
 use crate::transport::Refusal;
 

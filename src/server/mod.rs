@@ -278,7 +278,7 @@ impl Server {
     pub async fn close(&self) {
         self.stop_accepting();
         if self.hub.control.try_send(HubControl::Shutdown).is_err() {
-            ::log::warn!("hub takes no shutdown, sessions end with their threads");
+            log::warn!("hub takes no shutdown, sessions end with their threads");
             return;
         }
         let all_gone = async {
@@ -287,13 +287,13 @@ impl Server {
             }
         };
         if tokio::time::timeout(CLOSE_TIMEOUT, all_gone).await.is_err() {
-            ::log::warn!("sessions left behind count={}", self.sessions());
+            log::warn!("sessions left behind count={}", self.sessions());
         }
         let (done, closed) = oneshot::channel();
         let asked = self.hub.control.try_send(HubControl::Close(done)).is_ok();
         let stop_timeout = self.endpoint.services.core.limits.stop_timeout;
         if !asked || !is_closed_within(closed, stop_timeout).await {
-            ::log::error!("journal not closed stop_timeout={stop_timeout:?}; the next boot of the machine discards it");
+            log::error!("journal not closed stop_timeout={stop_timeout:?}; the next boot of the machine discards it");
         }
     }
 }
@@ -307,7 +307,7 @@ async fn is_closed_within(mut closed: oneshot::Receiver<()>, stop_timeout: Durat
             Ok(told) => return told.is_ok(),
             Err(_) if start.elapsed() >= stop_timeout => return false,
             Err(_) => {
-                ::log::info!("server waits for the disk to take the journal waited={:?}", start.elapsed());
+                log::info!("server waits for the disk to take the journal waited={:?}", start.elapsed());
             }
         }
     }

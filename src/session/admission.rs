@@ -11,7 +11,6 @@ use crate::api::error::ConnectError;
 use crate::api::handler::Layers;
 use crate::api::socket::Socket;
 use crate::ids::{NamespacePath, PrivateId, SocketId};
-use crate::log::recovery::NotRecovered;
 use crate::messages::fanout::{FoundSession, Outcome, Refusal};
 use crate::messages::hub::{Claim, Connect, HubCommand, Origin, OwnPacket};
 use crate::messages::socket::SocketInfo;
@@ -20,6 +19,7 @@ use crate::protocol::encoded::Encoded;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::resume::{Claimed, Resume};
 use crate::protocol::socketio::{DecodeError, Parser};
+use crate::recovery::NotRecovered;
 use crate::state::credit::Ticket;
 use crate::worker::gate::{Claimant, Waiter};
 

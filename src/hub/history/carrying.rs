@@ -1,6 +1,6 @@
 //! Sessions in a ring of files: each is written again before its last whole record is dropped, and given up where there are too many.
 //!
-//! Let R be the bytes that are written behind a record before it is dropped ([`ring_bytes`](crate::log::Journal::ring_bytes)). A session
+//! Let R be the bytes that are written behind a record before it is dropped ([`ring_bytes`](crate::journal::Journal::ring_bytes)). A session
 //! is due once its newest whole record lies 3R/8 behind the head. From then on, each byte of the ring that an appended record uses
 //! earns three bytes of carrying, spent on the session whose record is the oldest.
 //!
@@ -14,7 +14,7 @@
 
 use super::History;
 use crate::ids::Offset;
-use crate::log::{Entry, GivenUp, Record};
+use crate::journal::{Entry, GivenUp, Record};
 
 /// Bytes of carrying for each byte that an appended record uses.
 const CARRIED_PER_BYTE: u64 = 3;

@@ -2,7 +2,7 @@
 
 use super::History;
 use crate::ids::{Lsn, Offset, SocketId};
-use crate::log::{Entry, Record};
+use crate::journal::{Entry, Record};
 use crate::protocol::encoded::Message;
 
 /// Bytes read at a time for a client, whoever they were for.

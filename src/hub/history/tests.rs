@@ -6,10 +6,10 @@ use smallvec::SmallVec;
 
 use super::*;
 use crate::ids::{PrivateId, RoomName};
-use crate::log::EventEntry;
-use crate::log::contract::scratch::Scratch;
-use crate::log::file::{FileJournal, FileOptions};
-use crate::log::folder::BootId;
+use crate::journal::EventEntry;
+use crate::journal::contract::scratch::Scratch;
+use crate::journal::file::{FileJournal, FileOptions};
+use crate::journal::folder::BootId;
 use crate::protocol::draft::Draft;
 use crate::protocol::socketio::Parser;
 

@@ -3,10 +3,10 @@
 use std::io::{Seek, SeekFrom};
 
 use super::*;
-use crate::log::contract::records::event;
-use crate::log::contract::scratch::Scratch;
-use crate::log::file::{FileJournal, FileOptions};
-use crate::log::{Journal, segment};
+use crate::journal::contract::records::event;
+use crate::journal::contract::scratch::Scratch;
+use crate::journal::file::{FileJournal, FileOptions};
+use crate::journal::{Journal, segment};
 
 fn options() -> FileOptions {
     FileOptions {

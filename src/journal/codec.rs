@@ -390,7 +390,7 @@ fn text(bytes: &[u8]) -> Result<&str, CodecError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::contract::records::{any_record, every_kind};
+    use crate::journal::contract::records::{any_record, every_kind};
     use proptest::prelude::*;
 
     fn encoded(record: &Record) -> Vec<u8> {

@@ -6,7 +6,7 @@ use super::places::{Place, Places};
 use super::stays::{Stay, Stays};
 use super::verdict::NotRecovered;
 use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, RoomName, SocketId};
-use crate::log::{EventEntry, GivenUp, RoomSpan, SessionEntry};
+use crate::journal::{EventEntry, GivenUp, RoomSpan, SessionEntry};
 
 /// What one session counts for without rooms and data: more than its record has on disk.
 const SESSION_BYTES: usize = 128;

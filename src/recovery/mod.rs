@@ -25,8 +25,8 @@ use self::budget::Budget;
 use self::places::Places;
 use self::session::Session;
 pub(crate) use self::verdict::{Claim, Facts, NotRecovered, Resumable};
-use super::{Entry, EventEntry, GivenUp, Record, RoomSpan, SessionEntry};
 use crate::ids::{Lsn, NamespacePath, PrivateId, RoomName, SocketId};
+use crate::journal::{Entry, EventEntry, GivenUp, Record, RoomSpan, SessionEntry};
 
 /// How much is remembered.
 #[derive(Debug, Clone, Copy)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use crate::log::disk;
+use crate::journal::disk;
 
 /// Segments that may wait. One for which there is no room is synced when the journal is closed.
 const WAITING_MAX: usize = 2;

@@ -9,8 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use super::found::JUMP;
 use super::*;
 use crate::ids::Fingerprint;
-use crate::log::contract::records::{event, every_kind, fingerprint};
-use crate::log::contract::scratch::Scratch;
+use crate::journal::contract::records::{event, every_kind, fingerprint};
+use crate::journal::contract::scratch::Scratch;
 
 fn options() -> FileOptions {
     FileOptions {

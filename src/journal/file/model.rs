@@ -5,10 +5,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ids::Fingerprint;
-use crate::log::contract::records::any_entry;
-use crate::log::contract::scratch::Scratch;
-use crate::log::memory::MemoryJournal;
-use crate::log::{Entry, Record};
+use crate::journal::contract::records::any_entry;
+use crate::journal::contract::scratch::Scratch;
+use crate::journal::memory::MemoryJournal;
+use crate::journal::{Entry, Record};
 
 /// One step of a life.
 #[derive(Debug, Clone)]

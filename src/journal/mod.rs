@@ -12,7 +12,6 @@ pub(crate) mod folder;
 pub(crate) mod inspect;
 pub(crate) mod memory;
 mod record;
-pub(crate) mod recovery;
 mod segment;
 mod tail;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Recovery;
 use crate::ids::PrivateId;
-use crate::log::{Entry, GivenUp};
+use crate::journal::{Entry, GivenUp};
 
 /// Sessions above this are ordered by size, and given up before all others. Few honest ones are, so that the order costs little.
 const LARGE_BYTES: usize = 1 << 10;

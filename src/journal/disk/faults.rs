@@ -9,7 +9,7 @@ thread_local! {
 }
 
 /// Does something while no file can be opened.
-pub(in crate::log) fn without_descriptors<R>(act: impl FnOnce() -> R) -> R {
+pub(in crate::journal) fn without_descriptors<R>(act: impl FnOnce() -> R) -> R {
     CANNOT_OPEN.set(true);
     let outcome = act();
     CANNOT_OPEN.set(false);
@@ -21,12 +21,12 @@ pub(super) fn open() -> io::Result<()> {
 }
 
 /// Lets so many operations pass; the one behind them fails.
-pub(in crate::log) fn fail_after(operations: usize) {
+pub(in crate::journal) fn fail_after(operations: usize) {
     LEFT.set(Some(operations));
 }
 
 /// Fails nothing from here on. Returns whether an operation had failed.
-pub(in crate::log) fn disarm() -> bool {
+pub(in crate::journal) fn disarm() -> bool {
     LEFT.replace(None).is_none()
 }
 

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::ids::Epoch;
-use crate::log::contract::records::event;
-use crate::log::contract::scratch::Scratch;
-use crate::log::disk::faults;
+use crate::journal::contract::records::event;
+use crate::journal::contract::scratch::Scratch;
+use crate::journal::disk::faults;
 
 /// About two records in each segment.
 fn options(epoch: u32, boot: u128) -> FileOptions {

@@ -1,6 +1,6 @@
 //! What every journal must do, whatever it is made of. Run on each driver.
 
-pub(super) mod records;
+pub(crate) mod records;
 pub(crate) mod scratch;
 
 use self::records::{event, every_kind, fingerprint};

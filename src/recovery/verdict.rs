@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::session::Session;
 use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, RoomName, SocketId};
-use crate::log::{GivenUp, Journal};
+use crate::journal::{GivenUp, Journal};
 
 /// Who wants to resume what, from where.
 #[derive(Debug, Clone, Copy)]

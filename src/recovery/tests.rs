@@ -447,7 +447,7 @@ fn stays_are_bounded_and_forgotten_when_no_resume_can_reach_them() {
 proptest! {
     #[test]
     fn any_records_leave_nothing_behind_once_all_have_expired(
-        entries in proptest::collection::vec(crate::log::contract::records::any_entry(), 0..40),
+        entries in proptest::collection::vec(crate::journal::contract::records::any_entry(), 0..40),
     ) {
         let mut hub = Hub::new();
         for entry in entries {

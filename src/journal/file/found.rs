@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::{FileOptions, Start};
 use crate::ids::{Epoch, Lsn};
-use crate::log::folder::{self, Header, Left, OpenError, State};
-use crate::log::segment::{Fault, Segment};
-use crate::log::tail::Tail;
+use crate::journal::folder::{self, Header, Left, OpenError, State};
+use crate::journal::segment::{Fault, Segment};
+use crate::journal::tail::Tail;
 
 /// Numbers passed over where some may have been given away and lost.
 pub(super) const JUMP: u64 = 1 << 20;

@@ -6,20 +6,20 @@ use proptest::prelude::*;
 use smallvec::SmallVec;
 
 use crate::ids::{Fingerprint, Lsn, NamespacePath, PrivateId, RoomName, SocketId};
-use crate::log::{Entry, EventEntry, GivenUp, Record, RoomSpan, SessionEntry};
+use crate::journal::{Entry, EventEntry, GivenUp, Record, RoomSpan, SessionEntry};
 use crate::protocol::encoded::{Encoded, Message};
 
-pub(in crate::log) fn record(lsn: u64, entry: Entry) -> Record {
+pub(crate) fn record(lsn: u64, entry: Entry) -> Record {
     Record { lsn: Lsn(lsn), fingerprint: fingerprint(lsn), entry }
 }
 
 /// Of the record at `lsn`, in all tests.
-pub(in crate::log) fn fingerprint(lsn: u64) -> Fingerprint {
+pub(crate) fn fingerprint(lsn: u64) -> Fingerprint {
     Fingerprint::new(lsn as u32 ^ 0x00a5_a5a5)
 }
 
 /// An event of about `bytes` bytes.
-pub(in crate::log) fn event(lsn: u64, bytes: usize) -> Record {
+pub(crate) fn event(lsn: u64, bytes: usize) -> Record {
     let message = Message::from(Encoded::text(&format!(r#"42["e","{}"]"#, "x".repeat(bytes))));
     record(lsn, Entry::Event(addressed(&["lobby"], message).into()))
 }
@@ -42,7 +42,7 @@ fn chat() -> NamespacePath {
 }
 
 /// One record of every kind, with and without what is optional.
-pub(in crate::log) fn every_kind() -> Vec<Record> {
+pub(in crate::journal) fn every_kind() -> Vec<Record> {
     let binary = [Encoded::text(r#"451-/chat,["up",{"_placeholder":true,"num":0}]"#), Encoded::binary(&[7; 200])];
     let binary = EventEntry {
         namespace: chat(),
@@ -88,7 +88,7 @@ pub(in crate::log) fn every_kind() -> Vec<Record> {
 }
 
 /// Any entry, of all kinds.
-pub(in crate::log) fn any_entry() -> impl Strategy<Value = Entry> {
+pub(crate) fn any_entry() -> impl Strategy<Value = Entry> {
     let name = || "[a-zé]{1,40}".prop_map(|name| room(&name));
     let id = || any::<[u8; 15]>();
     let namespace = || prop_oneof![Just(NamespacePath::root()), Just(chat())];
@@ -140,7 +140,7 @@ pub(in crate::log) fn any_entry() -> impl Strategy<Value = Entry> {
 }
 
 /// Any record.
-pub(in crate::log) fn any_record() -> impl Strategy<Value = Record> {
+pub(in crate::journal) fn any_record() -> impl Strategy<Value = Record> {
     (0..Lsn::END, any::<u32>(), any_entry()).prop_map(|(lsn, random, entry)| Record {
         lsn: Lsn(lsn),
         fingerprint: Fingerprint::new(random),

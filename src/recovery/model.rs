@@ -10,8 +10,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ids::{Epoch, Fingerprint, Offset};
-use crate::log::Journal;
-use crate::log::memory::MemoryJournal;
+use crate::journal::Journal;
+use crate::journal::memory::MemoryJournal;
 use crate::protocol::encoded::Encoded;
 
 const CLIENTS: usize = 3;
