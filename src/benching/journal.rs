@@ -8,7 +8,7 @@ use crate::ids::{Epoch, Fingerprint, Lsn, NamespacePath, RoomName};
 use crate::journal::file::{FileJournal, FileOptions};
 use crate::journal::folder::BootId;
 use crate::journal::memory::MemoryJournal;
-use crate::journal::{Entry, EventEntry, Record};
+use crate::journal::{EventRecord, Record, RecordBody};
 use crate::limits::Limits;
 use crate::protocol::encoded::{Encoded, Message};
 
@@ -66,7 +66,8 @@ impl Sample {
     pub fn new(bytes: usize) -> Self {
         let message = Message::from(Encoded::text(&format!(r#"42["e","{}"]"#, "x".repeat(bytes))));
         let rooms = RoomName::parse("lobby").map_or_else(|_| smallvec![], |room| smallvec![room]);
-        let event = EventEntry { namespace: NamespacePath::root(), rooms, except: smallvec![], exclude: None, message };
-        Self(Record { lsn: Lsn(0), fingerprint: Fingerprint::new(1), entry: Entry::Event(event.into()) })
+        let event =
+            EventRecord { namespace: NamespacePath::root(), rooms, except: smallvec![], exclude: None, message };
+        Self(Record { lsn: Lsn(0), fingerprint: Fingerprint::new(1), body: RecordBody::Event(event.into()) })
     }
 }

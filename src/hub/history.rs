@@ -17,7 +17,7 @@ use self::clock::Clock;
 pub(super) use self::reading::Missed;
 use crate::ids::{Epoch, Fingerprint, Lsn, NamespacePath, Offset, PrivateId, RoomName, SocketId};
 use crate::journal::memory::MemoryJournal;
-use crate::journal::{Entry, Journal, JournalError, Record};
+use crate::journal::{Journal, JournalError, Record, RecordBody};
 use crate::limits::Limits;
 use crate::messages::hub::Claim;
 use crate::metrics::Metrics;
@@ -109,7 +109,7 @@ impl History {
         }
         let at_unix_ms = self.now_unix_ms();
         if self.sessions.knows_other_life(at_unix_ms) {
-            self.note(Entry::ProcessEnded { at_unix_ms });
+            self.note(RecordBody::ProcessEnded { at_unix_ms });
         }
         Ok(())
     }
@@ -164,7 +164,7 @@ impl History {
     }
 
     /// Journals what is about to be revealed. Returns false if it is too large to be kept; then nothing may be revealed.
-    pub(super) fn journal(&mut self, offset: Offset, entry: Entry) -> bool {
+    pub(super) fn journal(&mut self, offset: Offset, entry: RecordBody) -> bool {
         let is_kept = self.append(offset, entry);
         let is_newest = self.given == offset.lsn;
         self.keep_within_bounds(is_newest);
@@ -172,8 +172,8 @@ impl History {
         is_kept
     }
 
-    fn append(&mut self, offset: Offset, entry: Entry) -> bool {
-        let record = Record { lsn: offset.lsn, fingerprint: offset.fingerprint, entry };
+    fn append(&mut self, offset: Offset, entry: RecordBody) -> bool {
+        let record = Record { lsn: offset.lsn, fingerprint: offset.fingerprint, body: entry };
         // Before the journal takes it away. Of a record that is then refused at most too much is known: that something was there.
         self.sessions.apply(&record);
         match self.journal.append(record) {

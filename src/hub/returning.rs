@@ -7,7 +7,7 @@
 use super::Hub;
 use super::intake::ROOM_WORK;
 use crate::ids::{Lsn, NamespacePath, Offset, RoomName, SlotKey, SocketId, WorkerId};
-use crate::journal::Entry;
+use crate::journal::RecordBody;
 use crate::messages::fanout::{FanoutCommand, FoundSession, Outcome, Takes};
 use crate::messages::hub::{Claim, Connect, Origin, ReplyTo};
 use crate::recovery::NotRecovered;
@@ -53,7 +53,7 @@ impl Hub {
                 };
                 self.evict(&socket);
                 let at_unix_ms = self.now_unix_ms();
-                self.journal(offset, || Entry::Resumed { socket, position: after, at_unix_ms });
+                self.journal(offset, || RecordBody::Resumed { socket, position: after, at_unix_ms });
                 (Takes::Journal(after), rooms)
             }
         };
@@ -96,7 +96,7 @@ impl Hub {
         }
         let Origin::New(pid) = origin else { return Takes::Bare };
         let (namespace, at_unix_ms) = (namespace.clone(), self.now_unix_ms());
-        self.journal(offset, || Entry::Connect { pid, socket, namespace, at_unix_ms });
+        self.journal(offset, || RecordBody::Connect { pid, socket, namespace, at_unix_ms });
         Takes::Live { recoverable: true }
     }
 

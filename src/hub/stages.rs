@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::Hub;
 use super::intake::ROOM_WORK;
 use crate::ids::{MemberKey, NamespacePath, Offset, RoomName, SlotKey, SocketId, WorkerId};
-use crate::journal::{self, EventEntry, Record};
+use crate::journal::{self, EventRecord, Record};
 use crate::messages::fanout::{Collect, Delivery, FanoutCommand, FetchSockets, Outcome, Refusal};
 use crate::messages::hub::{AckWanted, Broadcast, Connect, Grade, OwnPacket, ReplyTo};
 use crate::messages::request::{Listing, ROOMS_PER_PAGE, RoomPage};
@@ -170,7 +170,7 @@ impl Hub {
             return Err(Refusal::NoQueue);
         };
         let entry = event_entry(namespace, target, message);
-        let record = Record { lsn: offset.lsn, fingerprint: offset.fingerprint, entry };
+        let record = Record { lsn: offset.lsn, fingerprint: offset.fingerprint, body: entry };
         queue.submit(self.pipeline.next_position().0, &record).map_err(|_| Refusal::Overloaded)
     }
 
@@ -180,7 +180,7 @@ impl Hub {
             Entry::Connect { worker, connect, offset } => self.apply_connect(worker, *connect, offset),
             Entry::Data { worker, from, socket, data, offset } => {
                 if self.is_of(&socket, worker, from.slot) {
-                    self.journal_of(socket, offset, || journal::Entry::Data { socket, data });
+                    self.journal_of(socket, offset, || journal::RecordBody::Data { socket, data });
                 }
                 self.links.answer(worker, from, Outcome::Passed);
             }
@@ -201,7 +201,7 @@ impl Hub {
                     && let Ok(left) = self.rooms.leave(&socket, &room)
                 {
                     self.tell_left(&socket, &room, left.members);
-                    self.journal_of(socket, offset, || journal::Entry::Leave { socket, room });
+                    self.journal_of(socket, offset, || journal::RecordBody::Leave { socket, room });
                     let member = left.place.member;
                     self.links.tell(worker, FanoutCommand::Leave { member, room: left.room });
                 }
@@ -252,7 +252,7 @@ impl Hub {
         let Some(Place { worker, member, .. }) = self.rooms.disconnect(&socket) else { return };
         if self.remembers(&socket) {
             let at_unix_ms = self.now_unix_ms();
-            self.journal(offset, || journal::Entry::Disconnect { socket, forever, at_unix_ms });
+            self.journal(offset, || journal::RecordBody::Disconnect { socket, forever, at_unix_ms });
         }
         let told = asker.map(|asker| (asker, rooms.into_iter().map(|(room, _)| room).collect()));
         self.links.tell(worker, FanoutCommand::Detach { member, told });
@@ -268,7 +268,7 @@ impl Hub {
                 self.tell_joined(&socket, &room, joined.members);
                 // The record stays in memory for a while, one for each member: not with a copy of the name each.
                 let room = self.rooms.name_of(joined.room).cloned().unwrap_or(room);
-                self.journal_of(socket, offset, || journal::Entry::Join { socket, room });
+                self.journal_of(socket, offset, || journal::RecordBody::Join { socket, room });
                 let member = joined.place.member;
                 self.links.tell(joined.place.worker, FanoutCommand::Join { member, room: joined.room });
                 Outcome::Joined { members: joined.members, offset }
@@ -365,7 +365,7 @@ impl Hub {
     }
 
     /// Journals while recovery is on. Returns false if the record is too large for that.
-    pub(super) fn journal(&mut self, offset: Option<Offset>, entry: impl FnOnce() -> journal::Entry) -> bool {
+    pub(super) fn journal(&mut self, offset: Option<Offset>, entry: impl FnOnce() -> journal::RecordBody) -> bool {
         let (Some(history), Some(offset)) = (&mut self.history, offset) else { return true };
         let entry = entry();
         self.journalled += entry.byte_len() as u64;
@@ -382,7 +382,7 @@ impl Hub {
     }
 
     /// Journals what happened to a socket, if that can come back.
-    fn journal_of(&mut self, socket: SocketId, offset: Option<Offset>, entry: impl FnOnce() -> journal::Entry) {
+    fn journal_of(&mut self, socket: SocketId, offset: Option<Offset>, entry: impl FnOnce() -> journal::RecordBody) {
         if self.history.as_ref().is_some_and(|history| history.knows(&socket)) {
             self.journal(offset, entry);
         }
@@ -408,15 +408,15 @@ impl Entry {
     }
 }
 
-fn event_entry(namespace: &NamespacePath, target: &Target, message: &Message) -> journal::Entry {
-    let event = EventEntry {
+fn event_entry(namespace: &NamespacePath, target: &Target, message: &Message) -> journal::RecordBody {
+    let event = EventRecord {
         namespace: namespace.clone(),
         rooms: target.rooms.clone(),
         except: target.except.clone(),
         exclude: target.exclude,
         message: message.clone(),
     };
-    journal::Entry::Event(event.into())
+    journal::RecordBody::Event(event.into())
 }
 
 fn on(worker: WorkerId, places: &[Place]) -> SmallVec<[MemberKey; 1]> {

@@ -12,7 +12,7 @@ use super::history::History;
 use super::{Hub, Stores};
 use crate::ids::{Epoch, Lsn, MemberKey, NamespacePath, Offset, PrivateId, RoomName, SlotKey, SocketId, WorkerId};
 use crate::journal::memory::MemoryJournal;
-use crate::journal::{Chunk, Entry, Journal, JournalError, Queue, QueueError, Record};
+use crate::journal::{Chunk, Journal, JournalError, Queue, QueueError, Record, RecordBody};
 use crate::limits::Limits;
 use crate::messages::abort::tests::{aborts, is_to_panic};
 use crate::messages::fanout::{FanoutBatch, FanoutCommand, Outcome, Refusal, Replay};
@@ -472,12 +472,12 @@ fn recoverable_entries_are_journalled_in_the_order_of_their_numbers() {
     run(async {
         let (appended, journalled) = mpsc::channel();
         let journal = Spied(journal(), move |record: &Record| {
-            let kind = match record.entry {
-                Entry::Event(_) => "event",
-                Entry::Connect { .. } => "connect",
-                Entry::Join { .. } => "join",
-                Entry::Leave { .. } => "leave",
-                Entry::Disconnect { .. } => "disconnect",
+            let kind = match record.body {
+                RecordBody::Event(_) => "event",
+                RecordBody::Connect { .. } => "connect",
+                RecordBody::Join { .. } => "join",
+                RecordBody::Leave { .. } => "leave",
+                RecordBody::Disconnect { .. } => "disconnect",
                 _ => "other",
             };
             let _ = appended.send((record.lsn, kind));
@@ -589,7 +589,7 @@ fn a_hub_that_panics_when_it_tries_again_ends_the_process() {
     }
     run(async {
         let journal = Spied(journal(), |record: &Record| {
-            assert!(!matches!(record.entry, Entry::Disconnect { .. }), "planted");
+            assert!(!matches!(record.body, RecordBody::Disconnect { .. }), "planted");
         });
         let mut rig = Rig::new(Limits::default(), Stores { history: history(journal), ..Stores::default() });
         // A worker whose mailbox nobody empties: the hub will try again. By then it is gone, and its sockets with it.

@@ -14,14 +14,14 @@ pub(crate) struct Chunk {
 }
 
 /// A chunk in the making.
-pub(super) struct Filling {
+pub(super) struct ChunkBuilder {
     pub(super) chunk: Chunk,
     bytes: usize,
     records_max: usize,
     bytes_max: usize,
 }
 
-impl Filling {
+impl ChunkBuilder {
     /// Takes at most `records_max` records and, past the first, at most `bytes_max` bytes.
     pub(super) fn new(records_max: usize, bytes_max: usize) -> Self {
         Self { chunk: Chunk::default(), bytes: 0, records_max, bytes_max }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use thiserror::Error;
 
-use super::{Entry, EventEntry, GivenUp, Record, RoomSpan, SessionEntry};
+use super::{EventRecord, GiveUpReason, Record, RecordBody, RoomSpan, SessionRecord};
 use crate::ids::{Fingerprint, Lsn, NamespacePath, PrivateId, RANDOM_ID_BYTES, RoomName, SocketId};
 use crate::protocol::encoded::{Encoded, Message};
 
@@ -115,62 +115,62 @@ pub(super) fn decode_body(header: &Header, bytes: &[u8]) -> Result<Record, Codec
 }
 
 fn put_body(record: &Record, into: &mut Vec<u8>) {
-    let kind = match &record.entry {
-        Entry::Event(_) => EVENT,
-        Entry::Connect { .. } => CONNECT,
-        Entry::Join { .. } => JOIN,
-        Entry::Leave { .. } => LEAVE,
-        Entry::Data { .. } => DATA,
-        Entry::Disconnect { .. } => DISCONNECT,
-        Entry::Session(_) => SESSION,
-        Entry::Resumed { .. } => RESUMED,
-        Entry::ProcessEnded { .. } => PROCESS_ENDED,
-        Entry::GivenUp { .. } => GIVEN_UP,
-        Entry::Expired { .. } => EXPIRED,
+    let kind = match &record.body {
+        RecordBody::Event(_) => EVENT,
+        RecordBody::Connect { .. } => CONNECT,
+        RecordBody::Join { .. } => JOIN,
+        RecordBody::Leave { .. } => LEAVE,
+        RecordBody::Data { .. } => DATA,
+        RecordBody::Disconnect { .. } => DISCONNECT,
+        RecordBody::Session(_) => SESSION,
+        RecordBody::Resumed { .. } => RESUMED,
+        RecordBody::ProcessEnded { .. } => PROCESS_ENDED,
+        RecordBody::GivenUp { .. } => GIVEN_UP,
+        RecordBody::Expired { .. } => EXPIRED,
     };
     into.push(kind);
     into.extend_from_slice(&record.fingerprint.to_bits().to_le_bytes()[..3]);
-    match &record.entry {
-        Entry::Event(event) => put_event(event, into),
-        Entry::Connect { pid, socket, namespace, at_unix_ms } => {
+    match &record.body {
+        RecordBody::Event(event) => put_event(event, into),
+        RecordBody::Connect { pid, socket, namespace, at_unix_ms } => {
             into.extend_from_slice(pid.as_bytes());
             into.extend_from_slice(socket.as_bytes());
             put_name(namespace.as_str(), into);
             into.extend_from_slice(&at_unix_ms.to_le_bytes());
         }
-        Entry::Join { socket, room } | Entry::Leave { socket, room } => {
+        RecordBody::Join { socket, room } | RecordBody::Leave { socket, room } => {
             into.extend_from_slice(socket.as_bytes());
             put_name(room.as_str(), into);
         }
-        Entry::Data { socket, data } => {
+        RecordBody::Data { socket, data } => {
             into.extend_from_slice(socket.as_bytes());
             put_data(data.as_deref(), into);
         }
-        Entry::Disconnect { socket, forever, at_unix_ms } => {
+        RecordBody::Disconnect { socket, forever, at_unix_ms } => {
             into.extend_from_slice(socket.as_bytes());
             into.push((*forever).into());
             into.extend_from_slice(&at_unix_ms.to_le_bytes());
         }
-        Entry::Session(session) => put_session(session, into),
-        Entry::Resumed { socket, position, at_unix_ms } => {
+        RecordBody::Session(session) => put_session(session, into),
+        RecordBody::Resumed { socket, position, at_unix_ms } => {
             into.extend_from_slice(socket.as_bytes());
             into.extend_from_slice(&position.0.to_le_bytes());
             into.extend_from_slice(&at_unix_ms.to_le_bytes());
         }
-        Entry::GivenUp { socket, why } => {
+        RecordBody::GivenUp { socket, why } => {
             into.extend_from_slice(socket.as_bytes());
             into.push(match why {
-                GivenUp::TooLarge => 0,
-                GivenUp::NoRoom => 1,
+                GiveUpReason::TooLarge => 0,
+                GiveUpReason::NoRoom => 1,
             });
         }
-        Entry::ProcessEnded { at_unix_ms: unix_ms } | Entry::Expired { until_unix_ms: unix_ms } => {
+        RecordBody::ProcessEnded { at_unix_ms: unix_ms } | RecordBody::Expired { until_unix_ms: unix_ms } => {
             into.extend_from_slice(&unix_ms.to_le_bytes());
         }
     }
 }
 
-fn put_event(event: &EventEntry, into: &mut Vec<u8>) {
+fn put_event(event: &EventRecord, into: &mut Vec<u8>) {
     put_name(event.namespace.as_str(), into);
     for rooms in [&event.rooms, &event.except] {
         put_length(rooms.len(), into);
@@ -188,7 +188,7 @@ fn put_event(event: &EventEntry, into: &mut Vec<u8>) {
     }
 }
 
-fn put_session(session: &SessionEntry, into: &mut Vec<u8>) {
+fn put_session(session: &SessionRecord, into: &mut Vec<u8>) {
     into.extend_from_slice(session.pid.as_bytes());
     into.extend_from_slice(session.socket.as_bytes());
     put_name(session.namespace.as_str(), into);
@@ -237,31 +237,31 @@ fn read_body(lsn: Lsn, mut rest: Rest<'_>) -> Result<Record, CodecError> {
     let [a, b, c] = rest.array()?;
     let fingerprint = Fingerprint::new(u32::from_le_bytes([a, b, c, 0]));
     let entry = match kind {
-        EVENT => Entry::Event(rest.event()?.into()),
-        CONNECT => Entry::Connect {
+        EVENT => RecordBody::Event(rest.event()?.into()),
+        CONNECT => RecordBody::Connect {
             pid: rest.pid()?,
             socket: rest.socket()?,
             namespace: rest.namespace()?,
             at_unix_ms: rest.u64()?,
         },
-        JOIN => Entry::Join { socket: rest.socket()?, room: rest.room()? },
-        LEAVE => Entry::Leave { socket: rest.socket()?, room: rest.room()? },
-        DATA => Entry::Data { socket: rest.socket()?, data: rest.data()? },
-        DISCONNECT => Entry::Disconnect { socket: rest.socket()?, forever: rest.flag()?, at_unix_ms: rest.u64()? },
-        SESSION => Entry::Session(rest.session()?.into()),
-        RESUMED => Entry::Resumed { socket: rest.socket()?, position: rest.lsn()?, at_unix_ms: rest.u64()? },
-        PROCESS_ENDED => Entry::ProcessEnded { at_unix_ms: rest.u64()? },
-        GIVEN_UP => Entry::GivenUp {
+        JOIN => RecordBody::Join { socket: rest.socket()?, room: rest.room()? },
+        LEAVE => RecordBody::Leave { socket: rest.socket()?, room: rest.room()? },
+        DATA => RecordBody::Data { socket: rest.socket()?, data: rest.data()? },
+        DISCONNECT => RecordBody::Disconnect { socket: rest.socket()?, forever: rest.flag()?, at_unix_ms: rest.u64()? },
+        SESSION => RecordBody::Session(rest.session()?.into()),
+        RESUMED => RecordBody::Resumed { socket: rest.socket()?, position: rest.lsn()?, at_unix_ms: rest.u64()? },
+        PROCESS_ENDED => RecordBody::ProcessEnded { at_unix_ms: rest.u64()? },
+        GIVEN_UP => RecordBody::GivenUp {
             socket: rest.socket()?,
-            why: if rest.flag()? { GivenUp::NoRoom } else { GivenUp::TooLarge },
+            why: if rest.flag()? { GiveUpReason::NoRoom } else { GiveUpReason::TooLarge },
         },
-        EXPIRED => Entry::Expired { until_unix_ms: rest.u64()? },
+        EXPIRED => RecordBody::Expired { until_unix_ms: rest.u64()? },
         _ => return Err(CodecError::Content("an unknown kind of entry")),
     };
     if !rest.0.is_empty() {
         return Err(CodecError::Content("more than its kind has"));
     }
-    Ok(Record { lsn, fingerprint, entry })
+    Ok(Record { lsn, fingerprint, body: entry })
 }
 
 /// What is still to be read of a body.
@@ -348,7 +348,7 @@ impl<'a> Rest<'a> {
         (0..self.u32()?).map(|_| self.room()).collect()
     }
 
-    fn event(&mut self) -> Result<EventEntry, CodecError> {
+    fn event(&mut self) -> Result<EventRecord, CodecError> {
         let namespace = self.namespace()?;
         let (rooms, except) = (self.rooms()?, self.rooms()?);
         let exclude = self.optional(Self::socket)?;
@@ -359,16 +359,16 @@ impl<'a> Rest<'a> {
             packets.push(packet.map_err(|_| CodecError::Content("no frame"))?);
         }
         let message = Message::from_packets(packets).map_err(|_| CodecError::Content("no message"))?;
-        Ok(EventEntry { namespace, rooms, except, exclude, message })
+        Ok(EventRecord { namespace, rooms, except, exclude, message })
     }
 
-    fn session(&mut self) -> Result<SessionEntry, CodecError> {
+    fn session(&mut self) -> Result<SessionRecord, CodecError> {
         let (pid, socket, namespace) = (self.pid()?, self.socket()?, self.namespace()?);
         let mut rooms = Vec::new();
         for _ in 0..self.u32()? {
             rooms.push(RoomSpan { room: self.room()?, joined: self.lsn()?, left: self.optional(Self::lsn)? });
         }
-        Ok(SessionEntry {
+        Ok(SessionRecord {
             pid,
             socket,
             namespace,
@@ -424,8 +424,8 @@ mod tests {
     fn the_form_on_disk_is_this_one() {
         // Whoever changes these bytes changes VERSION too.
         let room = RoomName::parse("ab").unwrap();
-        let entry = Entry::Join { socket: SocketId::from_random([9; 15]), room };
-        let bytes = encoded(&Record { lsn: Lsn(258), fingerprint: Fingerprint::new(0x0003_0201), entry });
+        let entry = RecordBody::Join { socket: SocketId::from_random([9; 15]), room };
+        let bytes = encoded(&Record { lsn: Lsn(258), fingerprint: Fingerprint::new(0x0003_0201), body: entry });
         let body = [&[JOIN, 1, 2, 3][..], &[9; 15], &[2, 0], b"ab"].concat();
         assert_eq!(bytes[..13], [VERSION, 23, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0]);
         assert_eq!(bytes[HEADER_BYTES..], body);

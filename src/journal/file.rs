@@ -5,7 +5,7 @@
 //! what is missing after a surviving record, and a new epoch begins. So it does after damage, wherever in the log: it
 //! refuses to skip a record and go on.
 
-mod found;
+mod existing;
 mod sync;
 
 use std::collections::VecDeque;
@@ -14,12 +14,12 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use self::found::Found;
+use self::existing::ExistingJournal;
 use self::sync::Syncer;
-use super::chunk::Filling;
+use super::chunk::ChunkBuilder;
 use super::folder::{self, BootId, Folder, Header, OpenError, State};
+use super::recent::RecentRecords;
 use super::segment::{self, Segment, Spare};
-use super::tail::Tail;
 use super::{Chunk, Journal, JournalError, Record, codec, disk};
 use crate::ids::{Epoch, Lsn, Offset};
 use crate::limits::Limits;
@@ -100,7 +100,7 @@ pub(crate) struct FileJournal {
     segments: VecDeque<Segment>,
     /// Appended and not written yet, encoded; all of it is in the tail.
     pending: Vec<u8>,
-    tail: Tail,
+    recent: RecentRecords,
     /// Files of the next segments. A ring that is full recycles its oldest file, so that it needs no further descriptor.
     spares: Vec<Spare>,
     syncer: Syncer,
@@ -113,7 +113,8 @@ impl FileJournal {
     pub(crate) fn open(path: &Path, options: FileOptions) -> Result<Self, OpenError> {
         let options = FileOptions { segments_max: options.segments_max.max(2), ..options };
         let mut folder = Folder::lock(path)?;
-        let Found { start, epoch, head, sequence, segments, tail } = found::find(path, &Header::read(path)?, &options)?;
+        let ExistingJournal { start, epoch, head, sequence, segments, recent } =
+            existing::find(path, &Header::read(path)?, &options)?;
         let header = Header { epoch, boot: options.boot, state: State::Open, floor: head, last: Lsn(0) };
         folder.write_header(&header)?;
         // What is not of this epoch may stand there since a start that was cut short.
@@ -131,7 +132,7 @@ impl FileJournal {
             head,
             segments,
             pending: Vec::new(),
-            tail,
+            recent,
             spares: Vec::new(),
             syncer: Syncer::default(),
             ended: None,
@@ -248,7 +249,7 @@ impl FileJournal {
         self.pending = pending;
         self.pending.clear();
         self.pending.shrink_to(2 * PENDING_BYTES_MAX);
-        self.tail.trim();
+        self.recent.trim();
         Ok(())
     }
 
@@ -260,7 +261,7 @@ impl FileJournal {
         let error = JournalError::Io { path, kind: error.kind() };
         self.pending = Vec::new();
         self.head = self.written();
-        self.tail.take_back(self.head);
+        self.recent.take_back(self.head);
         self.header.state = State::Failed;
         if let Err(error) = self.folder.try_write_header(&self.header).or_else(|_| self.folder.remove_header()) {
             log::error!("journal cannot be marked, remove it folder={} error={error}", self.folder.path.display());
@@ -269,13 +270,13 @@ impl FileJournal {
         error
     }
 
-    fn read_files(&self, after: Lsn, filling: &mut Filling) -> Result<(), JournalError> {
-        let until = self.tail.after();
+    fn read_files(&self, after: Lsn, builder: &mut ChunkBuilder) -> Result<(), JournalError> {
+        let until = self.recent.after();
         let first = self.segments.partition_point(|segment| segment.last <= after);
         for segment in self.segments.range(first..).take_while(|segment| segment.after < until) {
             let mut records = segment.records_behind(after);
             while let Some(record) = records.next(after).map_err(|fault| fault.in_use(&segment.path))? {
-                if record.lsn > until || !filling.take(&record) {
+                if record.lsn > until || !builder.take(&record) {
                     return Ok(());
                 }
             }
@@ -348,7 +349,7 @@ impl Journal for FileJournal {
         super::check_position(self.head, record.lsn)?;
         self.encode(&record)?;
         self.head = record.lsn;
-        self.tail.push(record);
+        self.recent.push(record);
         if self.pending.len() >= PENDING_BYTES_MAX { self.write_pending() } else { Ok(()) }
     }
 
@@ -381,12 +382,12 @@ impl Journal for FileJournal {
     fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> Result<Chunk, JournalError> {
         let trimmed = after < self.trimmed_to();
         let after = after.max(self.trimmed_to());
-        let mut filling = Filling::new(records_max, bytes_max);
-        if after < self.tail.after() {
-            self.read_files(after, &mut filling)?;
+        let mut builder = ChunkBuilder::new(records_max, bytes_max);
+        if after < self.recent.after() {
+            self.read_files(after, &mut builder)?;
         }
-        self.tail.read(after, &mut filling);
-        Ok(Chunk { trimmed, ..filling.chunk })
+        self.recent.read(after, &mut builder);
+        Ok(Chunk { trimmed, ..builder.chunk })
     }
 
     fn knows(&self, offset: &Offset) -> bool {

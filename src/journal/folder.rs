@@ -212,18 +212,18 @@ impl Header {
     }
 
     /// Reads the header of the journal at `folder`.
-    pub(super) fn read(folder: &Path) -> Result<Left, OpenError> {
+    pub(super) fn read(folder: &Path) -> Result<StoredHeader, OpenError> {
         let path = folder.join(HEADER);
         let mut bytes = Vec::new();
         let mut options = OpenOptions::new();
         let read = disk::open(options.read(true), &path).and_then(|file| disk::read(&file, 0, 4_096, &mut bytes));
         match read.map_err(Fault::Io).and_then(|()| Self::decode(&bytes)) {
-            Ok(header) => Ok(Left::Header(header)),
-            Err(Fault::Io(error)) if error.kind() == ErrorKind::NotFound => Ok(Left::Nothing),
+            Ok(header) => Ok(StoredHeader::Header(header)),
+            Err(Fault::Io(error)) if error.kind() == ErrorKind::NotFound => Ok(StoredHeader::Nothing),
             Err(Fault::Io(error)) => Err(OpenError::at(folder, error)),
             Err(fault @ Fault::Newer(_)) => Err(OpenError::fault(&path, fault)),
-            Err(Fault::Damaged(_, reason)) => Ok(Left::Damaged(format!("{HEADER} is damaged: {reason}"))),
-            Err(Fault::Short(_)) => Ok(Left::Damaged(format!("{HEADER} ends early"))),
+            Err(Fault::Damaged(_, reason)) => Ok(StoredHeader::Damaged(format!("{HEADER} is damaged: {reason}"))),
+            Err(Fault::Short(_)) => Ok(StoredHeader::Damaged(format!("{HEADER} ends early"))),
         }
     }
 
@@ -263,7 +263,7 @@ impl Header {
 
 /// What a folder says of the log in it.
 #[derive(Debug)]
-pub(super) enum Left {
+pub(super) enum StoredHeader {
     /// No header is there.
     Nothing,
     /// The header cannot be believed.

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::folder::{self, Header, Left, OpenError, State};
+use super::folder::{self, Header, OpenError, State, StoredHeader};
 use super::segment::{Fault, Records, Segment};
 use super::{JournalError, Record};
 use crate::ids::{Epoch, Lsn};
@@ -21,9 +21,9 @@ impl Inspection {
     /// Opens what stands in the folder at `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
         let header = match Header::read(path)? {
-            Left::Header(header) => header,
-            Left::Nothing => return Err(OpenError::Absent { path: path.to_owned() }),
-            Left::Damaged(found) => return Err(OpenError::Damaged { path: path.to_owned(), found }),
+            StoredHeader::Header(header) => header,
+            StoredHeader::Nothing => return Err(OpenError::Absent { path: path.to_owned() }),
+            StoredHeader::Damaged(found) => return Err(OpenError::Damaged { path: path.to_owned(), found }),
         };
         let mut segments = Vec::new();
         for (sequence, path) in folder::segments(path)? {

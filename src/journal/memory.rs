@@ -1,7 +1,7 @@
 //! The memory journal: a ring of the newest records. Gone with the process.
 
-use super::chunk::Filling;
-use super::tail::Tail;
+use super::chunk::ChunkBuilder;
+use super::recent::RecentRecords;
 use super::{Chunk, Journal, JournalError, Record};
 use crate::ids::{Epoch, Lsn, Offset};
 
@@ -11,7 +11,7 @@ pub(crate) struct MemoryJournal {
     epoch: Epoch,
     head: Lsn,
     /// All that there is: what the tail forgets is gone.
-    tail: Tail,
+    recent: RecentRecords,
     closed: bool,
 }
 
@@ -19,8 +19,8 @@ impl MemoryJournal {
     /// An empty ring whose numbers go on behind `head`. `epoch` must differ from that of every earlier one: nothing of those is
     /// kept.
     pub(crate) fn new(epoch: Epoch, head: Lsn, records_max: usize, bytes_max: usize) -> Self {
-        let tail = Tail::new(head, records_max, bytes_max);
-        Self { epoch, head, tail, closed: false }
+        let recent = RecentRecords::new(head, records_max, bytes_max);
+        Self { epoch, head, recent, closed: false }
     }
 }
 
@@ -34,7 +34,7 @@ impl Journal for MemoryJournal {
     }
 
     fn trimmed_to(&self) -> Lsn {
-        self.tail.after()
+        self.recent.after()
     }
 
     fn append(&mut self, record: Record) -> Result<(), JournalError> {
@@ -43,8 +43,8 @@ impl Journal for MemoryJournal {
         }
         super::check_position(self.head, record.lsn)?;
         self.head = record.lsn;
-        self.tail.push(record);
-        self.tail.trim();
+        self.recent.push(record);
+        self.recent.trim();
         Ok(())
     }
 
@@ -58,16 +58,16 @@ impl Journal for MemoryJournal {
     }
 
     fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> Result<Chunk, JournalError> {
-        let mut filling = Filling::new(records_max, bytes_max);
-        self.tail.read(after, &mut filling);
-        Ok(Chunk { trimmed: after < self.trimmed_to(), ..filling.chunk })
+        let mut builder = ChunkBuilder::new(records_max, bytes_max);
+        self.recent.read(after, &mut builder);
+        Ok(Chunk { trimmed: after < self.trimmed_to(), ..builder.chunk })
     }
 
     fn knows(&self, offset: &Offset) -> bool {
         if offset.epoch != self.epoch || offset.lsn > self.head {
             return false;
         }
-        match self.tail.find(offset.lsn) {
+        match self.recent.find(offset.lsn) {
             Some(record) => record.fingerprint == offset.fingerprint,
             None => offset.lsn <= self.trimmed_to(),
         }

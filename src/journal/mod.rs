@@ -11,9 +11,9 @@ pub(crate) mod file;
 pub(crate) mod folder;
 pub(crate) mod inspect;
 pub(crate) mod memory;
+mod recent;
 mod record;
 mod segment;
-mod tail;
 
 use std::io;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ use thiserror::Error;
 
 pub(crate) use self::chunk::Chunk;
 pub use self::folder::OpenError;
-pub(crate) use self::record::{Entry, EventEntry, GivenUp, Record, RoomSpan, SessionEntry};
+pub(crate) use self::record::{EventRecord, GiveUpReason, Record, RecordBody, RoomSpan, SessionRecord};
 use crate::ids::{Epoch, Lsn, Offset};
 
 /// Why the journal did not do what it was asked for.

@@ -16,16 +16,16 @@ pub(crate) struct Record {
     /// Drawn for this record.
     pub fingerprint: Fingerprint,
     /// What.
-    pub entry: Entry,
+    pub body: RecordBody,
 }
 
 /// What a record says. Every record says for whom it is. The large kinds stand elsewhere: most records that are kept in memory on a
 /// server of many sockets say who connected and joined.
 #[derive(Debug, Clone)]
 #[cfg_attr(test, derive(PartialEq, Eq))]
-pub(crate) enum Entry {
+pub(crate) enum RecordBody {
     /// An event was emitted. Shared with whoever reads it.
-    Event(Arc<EventEntry>),
+    Event(Arc<EventRecord>),
     /// A recoverable socket connected.
     Connect {
         /// Its private id.
@@ -68,7 +68,7 @@ pub(crate) enum Entry {
         at_unix_ms: u64,
     },
     /// All that is known of a session, written again before its last such record leaves the ring.
-    Session(Box<SessionEntry>),
+    Session(Box<SessionRecord>),
     /// A client resumed its session.
     Resumed {
         /// The session's socket.
@@ -88,7 +88,7 @@ pub(crate) enum Entry {
         /// The session's socket.
         socket: SocketId,
         /// The reason.
-        why: GivenUp,
+        why: GiveUpReason,
     },
     /// Every session whose connection was lost by then is forgotten.
     Expired {
@@ -99,7 +99,7 @@ pub(crate) enum Entry {
 
 /// Why a session was given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum GivenUp {
+pub(crate) enum GiveUpReason {
     /// It was in more rooms, or its rooms and data have more bytes, than one session may have.
     TooLarge,
     /// All sessions together have more bytes than the journal can carry.
@@ -109,7 +109,7 @@ pub(crate) enum GivenUp {
 /// An event, and for whom it was.
 #[derive(Debug, Clone)]
 #[cfg_attr(test, derive(PartialEq, Eq))]
-pub(crate) struct EventEntry {
+pub(crate) struct EventRecord {
     /// In this namespace.
     pub namespace: NamespacePath,
     /// For members of any of these rooms; none means everybody in the namespace.
@@ -124,7 +124,7 @@ pub(crate) struct EventEntry {
 
 /// A session carried forward: whoever reads this record needs none before it to know the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SessionEntry {
+pub(crate) struct SessionRecord {
     /// The private id by which its client claims it.
     pub pid: PrivateId,
     /// Its socket's public id.
@@ -158,17 +158,17 @@ pub(crate) struct RoomSpan {
     pub left: Option<Lsn>,
 }
 
-impl Entry {
+impl RecordBody {
     /// Bytes that a record of this holds in memory, about, names counted as if nobody shared them; what bounds in memory count.
     pub(crate) fn byte_len(&self) -> usize {
         let entry = match self {
             Self::Event(event) => {
                 let names = event.rooms.iter().chain(&event.except).map(|room| room.as_str().len());
-                size_of::<EventEntry>() + names.sum::<usize>() + event.message.byte_len()
+                size_of::<EventRecord>() + names.sum::<usize>() + event.message.byte_len()
             }
             Self::Session(session) => {
                 let rooms = session.rooms.iter().map(|span| size_of::<RoomSpan>() + span.room.as_str().len());
-                size_of::<SessionEntry>() + rooms.sum::<usize>() + session.data.as_ref().map_or(0, |data| data.len())
+                size_of::<SessionRecord>() + rooms.sum::<usize>() + session.data.as_ref().map_or(0, |data| data.len())
             }
             Self::Data { data, .. } => data.as_ref().map_or(0, |data| data.len()),
             Self::Join { room, .. } | Self::Leave { room, .. } => room.as_str().len(),
@@ -184,9 +184,9 @@ impl Entry {
 }
 
 impl Record {
-    /// [`Entry::byte_len`] of what it holds.
+    /// [`RecordBody::byte_len`] of what it holds.
     pub(crate) fn byte_len(&self) -> usize {
-        self.entry.byte_len()
+        self.body.byte_len()
     }
 }
 

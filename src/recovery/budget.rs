@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Recovery;
 use crate::ids::PrivateId;
-use crate::journal::{Entry, GivenUp};
+use crate::journal::{GiveUpReason, RecordBody};
 
 /// Sessions above this are ordered by size, and given up before all others. Few honest ones are, so that the order costs little.
 const LARGE_BYTES: usize = 1 << 10;
@@ -46,12 +46,12 @@ impl Budget {
 impl Recovery {
     /// The record by which a session is given up or forgotten, because it is too large or there is no room for all; none if everything
     /// is within the bounds. Journal it, apply it, and ask again.
-    pub(crate) fn next_to_give_up(&mut self) -> Option<Entry> {
+    pub(crate) fn next_to_give_up(&mut self) -> Option<RecordBody> {
         if let Some(pid) = self.budget.overflowing.take() {
             self.forget_stays(&pid);
             let session = self.sessions.get(&pid).filter(|session| session.given_up.is_none());
             if let Some(session) = session.filter(|session| session.stays() > self.bounds.stays_max) {
-                return Some(Entry::GivenUp { socket: session.socket, why: GivenUp::TooLarge });
+                return Some(RecordBody::GivenUp { socket: session.socket, why: GiveUpReason::TooLarge });
             }
         }
         loop {
@@ -63,8 +63,8 @@ impl Recovery {
             self.forget_stays(&pid);
             let session = self.sessions.get(&pid)?;
             if session.bytes() == bytes {
-                let why = if too_large.is_some() { GivenUp::TooLarge } else { GivenUp::NoRoom };
-                return Some(Entry::GivenUp { socket: session.socket, why });
+                let why = if too_large.is_some() { GiveUpReason::TooLarge } else { GiveUpReason::NoRoom };
+                return Some(RecordBody::GivenUp { socket: session.socket, why });
             }
         }
         let has_too_many = self.sessions.len() > self.bounds.sessions_max;
@@ -80,8 +80,8 @@ impl Recovery {
         let (socket, at_unix_ms) = (session.socket, session.at_unix_ms);
         // Of one that was given up the reason is all that is left; and where there are too many, nothing may be.
         Some(match has_too_many || session.given_up.is_some() {
-            true => Entry::Disconnect { socket, forever: true, at_unix_ms },
-            false => Entry::GivenUp { socket, why: GivenUp::NoRoom },
+            true => RecordBody::Disconnect { socket, forever: true, at_unix_ms },
+            false => RecordBody::GivenUp { socket, why: GiveUpReason::NoRoom },
         })
     }
 }

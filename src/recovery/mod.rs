@@ -26,7 +26,7 @@ use self::places::Places;
 use self::session::Session;
 pub(crate) use self::verdict::{Claim, Facts, NotRecovered, Resumable};
 use crate::ids::{Lsn, NamespacePath, PrivateId, RoomName, SocketId};
-use crate::journal::{Entry, EventEntry, GivenUp, Record, RoomSpan, SessionEntry};
+use crate::journal::{EventRecord, GiveUpReason, Record, RecordBody, RoomSpan, SessionRecord};
 
 /// How much is remembered.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +56,7 @@ pub(crate) struct Owed<'a> {
 impl Owed<'_> {
     /// Whether the event at `lsn` is, to one whose cursor has not passed it. Holds for every position behind the one it was
     /// resumed from, also for rooms it has left since.
-    pub(crate) fn includes(self, lsn: Lsn, event: &EventEntry) -> bool {
+    pub(crate) fn includes(self, lsn: Lsn, event: &EventRecord) -> bool {
         self.session.is_owed(lsn, event)
     }
 
@@ -101,8 +101,8 @@ impl Recovery {
     /// Takes what was journalled, in order. Records about sockets that are not known change nothing.
     pub(crate) fn apply(&mut self, record: &Record) {
         let lsn = record.lsn;
-        match &record.entry {
-            Entry::Event(event) => {
+        match &record.body {
+            RecordBody::Event(event) => {
                 let wants_ack = wants_ack(&event.message);
                 self.places.push(&event.namespace, &event.rooms, lsn, wants_ack);
                 for socket in event.rooms.iter().filter_map(|room| SocketId::parse(room.as_str()).ok()) {
@@ -112,22 +112,22 @@ impl Recovery {
                     }
                 }
             }
-            Entry::Connect { pid, socket, namespace, at_unix_ms } => {
+            RecordBody::Connect { pid, socket, namespace, at_unix_ms } => {
                 self.insert(Session::connected(*pid, *socket, namespace.clone(), *at_unix_ms, lsn), &[]);
             }
-            Entry::Join { socket, room } => self.join(socket, room, lsn),
-            Entry::Leave { socket, room } => {
+            RecordBody::Join { socket, room } => self.join(socket, room, lsn),
+            RecordBody::Leave { socket, room } => {
                 if let Some((session, _)) = self.session(socket) {
                     session.leave(room, lsn);
                 }
             }
-            Entry::Data { socket, data } => self.change(socket, |session, _| session.set_data(data.clone())),
-            Entry::Disconnect { socket, forever, at_unix_ms } => self.disconnect(socket, *forever, *at_unix_ms),
-            Entry::Session(entry) => self.carry(entry, lsn),
-            Entry::Resumed { socket, position, at_unix_ms } => self.resumed(socket, *position, *at_unix_ms),
-            Entry::ProcessEnded { at_unix_ms } => self.end_process(*at_unix_ms),
-            Entry::GivenUp { socket, why } => self.give_up(socket, *why),
-            Entry::Expired { until_unix_ms } => {
+            RecordBody::Data { socket, data } => self.change(socket, |session, _| session.set_data(data.clone())),
+            RecordBody::Disconnect { socket, forever, at_unix_ms } => self.disconnect(socket, *forever, *at_unix_ms),
+            RecordBody::Session(entry) => self.carry(entry, lsn),
+            RecordBody::Resumed { socket, position, at_unix_ms } => self.resumed(socket, *position, *at_unix_ms),
+            RecordBody::ProcessEnded { at_unix_ms } => self.end_process(*at_unix_ms),
+            RecordBody::GivenUp { socket, why } => self.give_up(socket, *why),
+            RecordBody::Expired { until_unix_ms } => {
                 while let Some((_, pid)) = self.away.first().copied().filter(|(since, _)| since <= until_unix_ms) {
                     self.forget(&pid);
                 }
@@ -140,7 +140,7 @@ impl Recovery {
         self.trimmed_to = self.trimmed_to.max(to);
     }
 
-    /// Judges a claim. Changes nothing, and copies nothing. To grant it, journal a [`Resumed`](Entry::Resumed) and apply that record
+    /// Judges a claim. Changes nothing, and copies nothing. To grant it, journal a [`Resumed`](RecordBody::Resumed) and apply that record
     /// before anything is revealed; if the older connection has not been seen to end, let nothing of that one reach the journal any more.
     pub(crate) fn judge(
         &self,
@@ -221,7 +221,7 @@ impl Recovery {
 
     /// A session that is to be written again: the one whose newest whole record is the oldest, if that is not behind `at_risk` and the
     /// session has no more than `bytes_max` bytes. Journal it, apply the record, and ask again.
-    pub(crate) fn at_risk(&mut self, at_risk: Lsn, bytes_max: usize) -> Option<SessionEntry> {
+    pub(crate) fn at_risk(&mut self, at_risk: Lsn, bytes_max: usize) -> Option<SessionRecord> {
         let (record, pid) = self.by_record.first_key_value()?;
         if *record > at_risk || self.sessions.get(pid)?.bytes() > bytes_max {
             return None;
@@ -242,11 +242,11 @@ impl Recovery {
     }
 
     /// The record by which those are forgotten that have been away for longer than the window; none if there are none.
-    pub(crate) fn expired(&self, now_unix_ms: u64) -> Option<Entry> {
+    pub(crate) fn expired(&self, now_unix_ms: u64) -> Option<RecordBody> {
         let (first, _) = self.away.first()?;
         let window = u64::try_from(self.bounds.window.as_millis()).unwrap_or(u64::MAX);
         let until_unix_ms = now_unix_ms.checked_sub(window)?.checked_sub(1)?;
-        (*first <= until_unix_ms).then_some(Entry::Expired { until_unix_ms })
+        (*first <= until_unix_ms).then_some(RecordBody::Expired { until_unix_ms })
     }
 
     /// Sessions known, those that cannot be resumed among them until their window has passed.
@@ -313,7 +313,7 @@ impl Recovery {
     }
 
     /// From here on only the reason is known of it.
-    fn give_up(&mut self, socket: &SocketId, why: GivenUp) {
+    fn give_up(&mut self, socket: &SocketId, why: GiveUpReason) {
         self.change(socket, |session, places| {
             session.given_up = Some(why);
             session.exit(places);
@@ -369,7 +369,7 @@ impl Recovery {
         }
     }
 
-    fn carry(&mut self, entry: &SessionEntry, lsn: Lsn) {
+    fn carry(&mut self, entry: &SessionRecord, lsn: Lsn) {
         let known = self.sessions.get_mut(&entry.pid).filter(|session| session.socket == entry.socket);
         let Some(session) = known else { return self.insert(Session::carried(entry, lsn), &entry.rooms) };
         if session.given_up.is_some() {

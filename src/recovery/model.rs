@@ -167,7 +167,7 @@ impl World {
         })
     }
 
-    fn append(&mut self, entry: Entry) -> Offset {
+    fn append(&mut self, entry: RecordBody) -> Offset {
         let offset = self.append_only(entry);
         while let Some(entry) = self.recovery.next_to_give_up() {
             assert!(self.is_scarce, "given up without need: {entry:?}");
@@ -176,17 +176,17 @@ impl World {
         // As the contract of the journal has it: at least half of the ring is behind what is at risk.
         while let Some(at_risk) = self.lsns.len().checked_sub(RECORDS_MAX / 2 + 1).map(|at| self.lsns[at]) {
             let Some(entry) = self.recovery.at_risk(at_risk, usize::MAX) else { break };
-            self.append_only(Entry::Session(entry.into()));
+            self.append_only(RecordBody::Session(entry.into()));
         }
         offset
     }
 
-    fn append_only(&mut self, entry: Entry) -> Offset {
+    fn append_only(&mut self, entry: RecordBody) -> Offset {
         // Every third number is skipped.
         let lsn = Lsn(self.journal.head().0 + 1 + u64::from(self.random.is_multiple_of(3)));
         self.random += 1;
         let fingerprint = Fingerprint::new(self.random);
-        let record = Record { lsn, fingerprint, entry };
+        let record = Record { lsn, fingerprint, body: entry };
         self.journal.append(record.clone()).unwrap();
         self.recovery.apply(&record);
         self.recovery.trimmed(self.journal.trimmed_to());
@@ -201,7 +201,7 @@ impl World {
         bytes[..4].copy_from_slice(&self.random.to_le_bytes());
         let (pid, socket) = (PrivateId::from_random(bytes), SocketId::from_random(bytes));
         let namespace = namespace(who == CHATS);
-        let entry = Entry::Connect { pid, socket, namespace: namespace.clone(), at_unix_ms: self.now };
+        let entry = RecordBody::Connect { pid, socket, namespace: namespace.clone(), at_unix_ms: self.now };
         let start = self.append(entry).lsn;
         let client = Client {
             pid,
@@ -234,7 +234,7 @@ impl World {
                 let (room, socket) = (self.name(&name), self.clients[who].socket);
                 // Only its own client is in a socket's own room.
                 if self.clients[who].away.is_none() && self.clients.iter().all(|client| room != client.socket.into()) {
-                    self.append(Entry::Join { socket, room: room.clone() });
+                    self.append(RecordBody::Join { socket, room: room.clone() });
                     self.clients[who].rooms.insert(room);
                 }
             }
@@ -245,14 +245,14 @@ impl World {
                 if away.is_none() && !joined.is_empty() {
                     let room = name.get(&joined).clone();
                     rooms.remove(&room);
-                    self.append(Entry::Leave { socket, room });
+                    self.append(RecordBody::Leave { socket, room });
                 }
             }
             Step::Data(who, data) => {
                 if self.clients[who].away.is_none() {
                     let data = Some(data.to_string().into_boxed_str());
                     self.clients[who].data = data.clone();
-                    self.append(Entry::Data { socket: self.clients[who].socket, data });
+                    self.append(RecordBody::Data { socket: self.clients[who].socket, data });
                 }
             }
             Step::Emit { chat, rooms, except, exclude, kind } => {
@@ -265,8 +265,8 @@ impl World {
                 for _ in 0..events {
                     let message = Encoded::text(r#"42["e","token"]"#).into();
                     let (namespace, rooms) = (NamespacePath::root(), vec![RoomName::parse("noise").unwrap()].into());
-                    let event = EventEntry { namespace, rooms, except: vec![].into(), exclude: None, message };
-                    self.append(Entry::Event(event.into()));
+                    let event = EventRecord { namespace, rooms, except: vec![].into(), exclude: None, message };
+                    self.append(RecordBody::Event(event.into()));
                 }
             }
             Step::Cut(who) => self.clients[who].hears = false,
@@ -292,7 +292,7 @@ impl World {
     ) {
         let text = if kind == Kind::Asking { r#"42/chat,7["e"]"# } else { r#"42/chat,["e","token"]"# };
         let message = Encoded::text(text).into();
-        let event = EventEntry {
+        let event = EventRecord {
             namespace: namespace.clone(),
             rooms: rooms.clone().into(),
             except: except.clone().into(),
@@ -306,7 +306,7 @@ impl World {
             _ if !self.recovery.concerns(&namespace, &event.rooms) => {
                 Offset { epoch: EPOCH, lsn: self.journal.head().next(), fingerprint: Fingerprint::new(0) }
             }
-            Kind::Plain | Kind::Asking => self.append(Entry::Event(event.into())),
+            Kind::Plain | Kind::Asking => self.append(RecordBody::Event(event.into())),
         };
         for client in &mut self.clients {
             let named = rooms.is_empty() || rooms.iter().any(|room| client.rooms.contains(room));
@@ -341,7 +341,7 @@ impl World {
         if client.away.is_none() {
             (client.hears, client.away, client.forever) = (false, Some(now), forever);
             let socket = client.socket;
-            self.append(Entry::Disconnect { socket, forever, at_unix_ms: now });
+            self.append(RecordBody::Disconnect { socket, forever, at_unix_ms: now });
         }
     }
 
@@ -437,7 +437,7 @@ impl World {
         assert_eq!((socket, position, &data), (client.socket, from, &client.data));
         rooms.insert(client.socket.into());
         assert_eq!(rooms, client.rooms);
-        self.append(Entry::Resumed { socket, position, at_unix_ms: self.now });
+        self.append(RecordBody::Resumed { socket, position, at_unix_ms: self.now });
         self.clients[who].away = None;
         let trimmed_to = self.journal.trimmed_to();
         if !self.recovery.is_whole(&socket, from, trimmed_to) {
@@ -449,9 +449,9 @@ impl World {
         let (client, mut cursor, mut seen) = (&mut self.clients[who], from, Vec::new());
         loop {
             let chunk = self.journal.read(cursor, 3, usize::MAX).unwrap();
-            for Record { lsn, fingerprint, entry } in chunk.records {
+            for Record { lsn, fingerprint, body: entry } in chunk.records {
                 cursor = lsn;
-                if let Entry::Event(event) = entry
+                if let RecordBody::Event(event) = entry
                     && self.recovery.owed(&client.socket).is_some_and(|owed| owed.includes(lsn, &event))
                 {
                     seen.push(lsn);
@@ -487,7 +487,7 @@ impl World {
         let connected = self.clients.iter().filter(|client| client.away.is_none()).map(|client| client.socket);
         assert!(self.is_scarce || ended == connected.collect());
         if self.recovery.knows_other_life(self.now) {
-            self.append_only(Entry::ProcessEnded { at_unix_ms: self.now });
+            self.append_only(RecordBody::ProcessEnded { at_unix_ms: self.now });
         }
         for client in &mut self.clients {
             client.hears = false;

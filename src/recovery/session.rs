@@ -6,7 +6,7 @@ use super::places::{Place, Places};
 use super::stays::{Stay, Stays};
 use super::verdict::NotRecovered;
 use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, RoomName, SocketId};
-use crate::journal::{EventEntry, GivenUp, RoomSpan, SessionEntry};
+use crate::journal::{EventRecord, GiveUpReason, RoomSpan, SessionRecord};
 
 /// What one session counts for without rooms and data: more than its record has on disk.
 const SESSION_BYTES: usize = 128;
@@ -34,7 +34,7 @@ pub(super) struct Session {
     /// Since when it is connected, or not.
     pub(super) at_unix_ms: u64,
     /// Set once it cannot be resumed any more.
-    pub(super) given_up: Option<GivenUp>,
+    pub(super) given_up: Option<GiveUpReason>,
     /// Everything up to here has reached its client, or was never for it: it connected here, or was resumed from here.
     position: Lsn,
     /// Its position is where it began.
@@ -77,7 +77,7 @@ impl Session {
     }
 
     /// A session of which nothing is known but what its record at `lsn` says. Its rooms come with [`enter`](Self::enter).
-    pub(super) fn carried(entry: &SessionEntry, lsn: Lsn) -> Self {
+    pub(super) fn carried(entry: &SessionRecord, lsn: Lsn) -> Self {
         let mut session =
             Self::connected(entry.pid, entry.socket, entry.namespace.clone(), entry.at_unix_ms, entry.position);
         session.set_data(entry.data.clone());
@@ -240,7 +240,7 @@ impl Session {
     }
 
     /// Whether the event at `lsn` is for it.
-    pub(super) fn is_owed(&self, lsn: Lsn, event: &EventEntry) -> bool {
+    pub(super) fn is_owed(&self, lsn: Lsn, event: &EventRecord) -> bool {
         let is_in = |room: &RoomName| self.stays.include(room, lsn) || self.owns(room);
         lsn > self.position
             && event.namespace == self.namespace
@@ -250,7 +250,7 @@ impl Session {
     }
 
     /// Everything there is to know of it, to be written as one record.
-    pub(super) fn to_entry(&self, places: &Places) -> SessionEntry {
+    pub(super) fn to_entry(&self, places: &Places) -> SessionRecord {
         let (event, asking) = self.newest(self.position, Lsn(Lsn::END), places);
         let span = |(room, Stay { joined, left }): (&RoomName, Stay)| RoomSpan {
             room: room.clone(),
@@ -259,7 +259,7 @@ impl Session {
         };
         let mut rooms: Vec<_> = self.stays.iter().map(span).collect();
         rooms.sort_unstable_by(|a, b| (&a.room, a.joined).cmp(&(&b.room, b.joined)));
-        SessionEntry {
+        SessionRecord {
             pid: self.pid,
             socket: self.socket,
             namespace: self.namespace.clone(),

@@ -34,8 +34,8 @@ fn room(name: &str) -> RoomName {
     RoomName::parse(name).unwrap()
 }
 
-fn event(rooms: &[&str], text: &str) -> EventEntry {
-    EventEntry {
+fn event(rooms: &[&str], text: &str) -> EventRecord {
+    EventRecord {
         namespace: NamespacePath::root(),
         rooms: rooms.iter().map(|name| room(name)).collect(),
         except: [].into_iter().collect(),
@@ -60,7 +60,7 @@ impl Hub {
         Lsn(self.records.len() as u64)
     }
 
-    fn apply(&mut self, entry: Entry) -> Lsn {
+    fn apply(&mut self, entry: RecordBody) -> Lsn {
         let lsn = self.apply_only(entry);
         while let Some(entry) = self.recovery.next_to_give_up() {
             self.apply_only(entry);
@@ -68,19 +68,19 @@ impl Hub {
         lsn
     }
 
-    fn apply_only(&mut self, entry: Entry) -> Lsn {
-        let record = Record { lsn: self.head().next(), fingerprint: Fingerprint::new(0), entry };
+    fn apply_only(&mut self, entry: RecordBody) -> Lsn {
+        let record = Record { lsn: self.head().next(), fingerprint: Fingerprint::new(0), body: entry };
         self.recovery.apply(&record);
         self.records.push(record);
         self.head()
     }
 
-    fn at_risk(&mut self, at_risk: Lsn) -> Option<SessionEntry> {
+    fn at_risk(&mut self, at_risk: Lsn) -> Option<SessionRecord> {
         self.recovery.at_risk(at_risk, usize::MAX)
     }
 
     fn resume(&mut self, n: u8, position: Lsn) -> Lsn {
-        self.apply(Entry::Resumed { socket: socket(n), position, at_unix_ms: 0 })
+        self.apply(RecordBody::Resumed { socket: socket(n), position, at_unix_ms: 0 })
     }
 
     fn connected(&self) -> Vec<SocketId> {
@@ -88,23 +88,28 @@ impl Hub {
     }
 
     fn connect(&mut self, n: u8) -> Lsn {
-        self.apply(Entry::Connect { pid: pid(n), socket: socket(n), namespace: NamespacePath::root(), at_unix_ms: 0 })
+        self.apply(RecordBody::Connect {
+            pid: pid(n),
+            socket: socket(n),
+            namespace: NamespacePath::root(),
+            at_unix_ms: 0,
+        })
     }
 
     fn join(&mut self, n: u8, name: &str) -> Lsn {
-        self.apply(Entry::Join { socket: socket(n), room: room(name) })
+        self.apply(RecordBody::Join { socket: socket(n), room: room(name) })
     }
 
     fn leave(&mut self, n: u8, name: &str) -> Lsn {
-        self.apply(Entry::Leave { socket: socket(n), room: room(name) })
+        self.apply(RecordBody::Leave { socket: socket(n), room: room(name) })
     }
 
     fn emit(&mut self, rooms: &[&str]) -> Lsn {
-        self.apply(Entry::Event(event(rooms, PLAIN).into()))
+        self.apply(RecordBody::Event(event(rooms, PLAIN).into()))
     }
 
     fn lose(&mut self, n: u8, at_unix_ms: u64) -> Lsn {
-        self.apply(Entry::Disconnect { socket: socket(n), forever: false, at_unix_ms })
+        self.apply(RecordBody::Disconnect { socket: socket(n), forever: false, at_unix_ms })
     }
 
     /// Emits to nobody's room until all so far is trimmed.
@@ -129,8 +134,10 @@ impl Hub {
 
     fn owed(&self, n: u8, from: Lsn) -> Vec<u64> {
         let records = self.records.iter().filter(|record| record.lsn > from);
-        let owed = records.filter(|record| match &record.entry {
-            Entry::Event(event) => self.recovery.owed(&socket(n)).is_some_and(|owed| owed.includes(record.lsn, event)),
+        let owed = records.filter(|record| match &record.body {
+            RecordBody::Event(event) => {
+                self.recovery.owed(&socket(n)).is_some_and(|owed| owed.includes(record.lsn, event))
+            }
             _ => false,
         });
         owed.map(|record| record.lsn.0).collect()
@@ -151,7 +158,7 @@ fn a_session_that_saw_no_event_is_resumed_from_its_connect() {
     let mut hub = Hub::new();
     let start = hub.connect(1);
     hub.join(1, "a");
-    hub.apply(Entry::Data { socket: socket(1), data: Some("7".into()) });
+    hub.apply(RecordBody::Data { socket: socket(1), data: Some("7".into()) });
     hub.lose(1, 0);
     let missed = hub.emit(&["a"]);
     let resumed = hub.claim(1, None).unwrap();
@@ -171,12 +178,12 @@ fn owed_is_what_was_for_its_rooms_while_it_was_in_them() {
     let own = hub.emit(&[&socket(1).to_string()]);
     hub.emit(&[&socket(2).to_string()]);
     let everybody = hub.emit(&[]);
-    hub.apply(Entry::Event(EventEntry { except: [room("a")].into_iter().collect(), ..event(&[], PLAIN) }.into()));
+    hub.apply(RecordBody::Event(EventRecord { except: [room("a")].into_iter().collect(), ..event(&[], PLAIN) }.into()));
     let except_own = [RoomName::from(socket(1))].into_iter().collect();
-    hub.apply(Entry::Event(EventEntry { except: except_own, ..event(&["a"], PLAIN) }.into()));
-    hub.apply(Entry::Event(EventEntry { exclude: Some(socket(1)), ..event(&["a"], PLAIN) }.into()));
+    hub.apply(RecordBody::Event(EventRecord { except: except_own, ..event(&["a"], PLAIN) }.into()));
+    hub.apply(RecordBody::Event(EventRecord { exclude: Some(socket(1)), ..event(&["a"], PLAIN) }.into()));
     let chat = NamespacePath::parse("/chat").unwrap();
-    hub.apply(Entry::Event(EventEntry { namespace: chat, ..event(&["a"], PLAIN) }.into()));
+    hub.apply(RecordBody::Event(EventRecord { namespace: chat, ..event(&["a"], PLAIN) }.into()));
     hub.leave(1, "a");
     hub.emit(&["a"]);
     hub.join(1, "a");
@@ -286,7 +293,7 @@ fn a_session_that_ended_for_good_is_forgotten() {
     let mut hub = Hub::new();
     let start = hub.connect(1);
     hub.join(1, "a");
-    hub.apply(Entry::Disconnect { socket: socket(1), forever: true, at_unix_ms: 0 });
+    hub.apply(RecordBody::Disconnect { socket: socket(1), forever: true, at_unix_ms: 0 });
     hub.join(1, "b");
     assert_eq!(hub.refusal(1, start), Some(NotRecovered::UnknownPid));
     assert_eq!((hub.at_risk(hub.head()), hub.recovery.places.len(), hub.recovery.len()), (None, 0, 0));
@@ -324,7 +331,7 @@ fn what_was_trimmed_in_a_room_it_left_since_is_not_forgotten() {
     let entry = hub.at_risk(hub.head()).unwrap();
     assert_eq!((entry.rooms.len(), entry.touched), (0, inside), "the stay is gone, not what happened in it");
     assert_eq!((hub.refusal(1, start), hub.refusal(1, inside)), (Some(NotRecovered::Trimmed), None));
-    hub.apply(Entry::Session(entry.into()));
+    hub.apply(RecordBody::Session(entry.into()));
     hub.restart();
     assert_eq!((hub.refusal(1, start), hub.refusal(1, inside)), (Some(NotRecovered::Trimmed), None));
 }
@@ -334,9 +341,9 @@ fn an_event_that_wanted_an_ack_cannot_be_had_again_also_after_a_start() {
     let mut hub = Hub::new();
     let start = hub.connect(1);
     hub.join(1, "a");
-    hub.apply(Entry::Event(event(&["b"], r#"427["e"]"#).into()));
+    hub.apply(RecordBody::Event(event(&["b"], r#"427["e"]"#).into()));
     assert_eq!(hub.refusal(1, start), None, "it was for others");
-    let asking = hub.apply(Entry::Event(event(&["a"], r#"427["e"]"#).into()));
+    let asking = hub.apply(RecordBody::Event(event(&["a"], r#"427["e"]"#).into()));
     let after = hub.emit(&["a"]);
     for _ in 0..2 {
         assert_eq!(hub.refusal(1, start), Some(NotRecovered::AckMissed));
@@ -344,7 +351,7 @@ fn an_event_that_wanted_an_ack_cannot_be_had_again_also_after_a_start() {
         hub.trim();
         let entry = hub.at_risk(hub.head()).unwrap();
         assert_eq!(entry.asked, asking);
-        hub.apply(Entry::Session(entry.into()));
+        hub.apply(RecordBody::Session(entry.into()));
         hub.restart();
     }
 }
@@ -377,7 +384,7 @@ fn those_at_risk_are_written_again_once_oldest_first() {
     let mut written = Vec::new();
     while let Some(entry) = hub.at_risk(risk) {
         written.push((entry.socket, entry.position));
-        hub.apply(Entry::Session(entry.into()));
+        hub.apply(RecordBody::Session(entry.into()));
     }
     assert_eq!(written, [(socket(1), first), (socket(2), first.next())]);
 }
@@ -390,7 +397,7 @@ fn a_session_is_whole_after_a_start_from_its_carried_record_alone() {
     let seen = hub.emit(&["a"]);
     hub.trim();
     let entry = hub.at_risk(hub.head()).unwrap();
-    hub.apply(Entry::Session(entry.into()));
+    hub.apply(RecordBody::Session(entry.into()));
     let missed = hub.emit(&["a"]);
     hub.restart();
     assert_eq!(hub.connected(), [socket(1)], "its connection ended with the process");
@@ -455,7 +462,7 @@ proptest! {
             prop_assert!(hub.recovery.len() <= BOUNDS.sessions_max);
         }
         for socket in hub.connected() {
-            hub.apply(Entry::Disconnect { socket, forever: false, at_unix_ms: 0 });
+            hub.apply(RecordBody::Disconnect { socket, forever: false, at_unix_ms: 0 });
         }
         let sessions: Vec<_> = hub.recovery.sessions.keys().copied().collect();
         sessions.iter().for_each(|pid| hub.recovery.forget(pid));

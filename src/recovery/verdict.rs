@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::session::Session;
 use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, RoomName, SocketId};
-use crate::journal::{GivenUp, Journal};
+use crate::journal::{GiveUpReason, Journal};
 
 /// Who wants to resume what, from where.
 #[derive(Debug, Clone, Copy)]
@@ -119,11 +119,11 @@ impl NotRecovered {
     }
 }
 
-impl From<GivenUp> for NotRecovered {
-    fn from(why: GivenUp) -> Self {
+impl From<GiveUpReason> for NotRecovered {
+    fn from(why: GiveUpReason) -> Self {
         match why {
-            GivenUp::TooLarge => Self::TooManyStays,
-            GivenUp::NoRoom => Self::GivenUp,
+            GiveUpReason::TooLarge => Self::TooManyStays,
+            GiveUpReason::NoRoom => Self::GivenUp,
         }
     }
 }

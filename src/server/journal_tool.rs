@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::ids::{Fingerprint, Lsn, Offset};
 use crate::journal::inspect::Inspection;
-use crate::journal::{Entry, EventEntry, GivenUp, JournalError, OpenError, Record, RoomSpan, SessionEntry};
+use crate::journal::{EventRecord, GiveUpReason, JournalError, OpenError, Record, RecordBody, RoomSpan, SessionRecord};
 use crate::protocol::encoded::Encoded;
 
 /// Characters of a token that are the epoch's.
@@ -100,18 +100,25 @@ fn stats(journal: &Inspection, out: &mut impl Write) -> Result<(), JournalToolEr
         };
         records += 1;
         newest = record.lsn;
-        let kind = kind(&record.entry);
+        let kind = kind(&record.body);
         kinds.iter_mut().filter(|(name, _)| *name == kind).for_each(|(_, count)| *count += 1);
-        match record.entry {
-            Entry::Connect { socket, .. } => drop(sessions.insert(socket, true)),
-            Entry::Session(session) => drop(sessions.insert(session.socket, session.connected)),
-            Entry::Disconnect { socket, forever: true, .. } => drop(sessions.remove(&socket)),
-            Entry::Disconnect { socket, forever: false, .. } => drop(sessions.insert(socket, false)),
-            Entry::Resumed { socket, .. } => drop(sessions.entry(socket).and_modify(|connected| *connected = true)),
-            Entry::ProcessEnded { .. } => sessions.values_mut().for_each(|connected| *connected = false),
-            Entry::GivenUp { socket, .. } => drop(sessions.remove(&socket)),
-            Entry::Event(_) | Entry::Join { .. } | Entry::Leave { .. } | Entry::Data { .. } | Entry::Expired { .. } => {
+        match record.body {
+            RecordBody::Connect { socket, .. } => drop(sessions.insert(socket, true)),
+            RecordBody::Session(session) => drop(sessions.insert(session.socket, session.connected)),
+            RecordBody::Disconnect { socket, forever: true, .. } => drop(sessions.remove(&socket)),
+            RecordBody::Disconnect { socket, forever: false, .. } => drop(sessions.insert(socket, false)),
+            RecordBody::Resumed { socket, .. } => {
+                if let Some(connected) = sessions.get_mut(&socket) {
+                    *connected = true;
+                }
             }
+            RecordBody::ProcessEnded { .. } => sessions.values_mut().for_each(|connected| *connected = false),
+            RecordBody::GivenUp { socket, .. } => drop(sessions.remove(&socket)),
+            RecordBody::Event(_)
+            | RecordBody::Join { .. }
+            | RecordBody::Leave { .. }
+            | RecordBody::Data { .. }
+            | RecordBody::Expired { .. } => {}
         }
     }
     let (segments, bytes) = journal.files().fold((0, 0), |(count, sum), (_, bytes)| (count + 1, sum + bytes));
@@ -146,7 +153,7 @@ fn dump(journal: &Inspection, from: u64, limit: u64, out: &mut impl Write) -> Re
         let Record { lsn, fingerprint, .. } = record;
         let offset = Offset { epoch: journal.epoch(), lsn, fingerprint };
         let line =
-            Line { lsn: lsn.0, offset: offset.to_string(), kind: kind(&record.entry), entry: shown(&record.entry) };
+            Line { lsn: lsn.0, offset: offset.to_string(), kind: kind(&record.body), entry: shown(&record.body) };
         serde_json::to_writer(&mut *out, &line).map_err(io::Error::from)?;
         out.write_all(b"\n")?;
     }
@@ -167,19 +174,19 @@ const KINDS: [&str; 11] = [
     "expired",
 ];
 
-fn kind(entry: &Entry) -> &'static str {
+fn kind(entry: &RecordBody) -> &'static str {
     match entry {
-        Entry::Event(_) => "event",
-        Entry::Connect { .. } => "connect",
-        Entry::Join { .. } => "join",
-        Entry::Leave { .. } => "leave",
-        Entry::Data { .. } => "data",
-        Entry::Disconnect { .. } => "disconnect",
-        Entry::Session(_) => "session",
-        Entry::Resumed { .. } => "resumed",
-        Entry::ProcessEnded { .. } => "process_ended",
-        Entry::GivenUp { .. } => "given_up",
-        Entry::Expired { .. } => "expired",
+        RecordBody::Event(_) => "event",
+        RecordBody::Connect { .. } => "connect",
+        RecordBody::Join { .. } => "join",
+        RecordBody::Leave { .. } => "leave",
+        RecordBody::Data { .. } => "data",
+        RecordBody::Disconnect { .. } => "disconnect",
+        RecordBody::Session(_) => "session",
+        RecordBody::Resumed { .. } => "resumed",
+        RecordBody::ProcessEnded { .. } => "process_ended",
+        RecordBody::GivenUp { .. } => "given_up",
+        RecordBody::Expired { .. } => "expired",
     }
 }
 
@@ -230,7 +237,7 @@ enum Shown<'a> {
     ProcessEnded {
         at_unix_ms: u64,
     },
-    GivenUp {
+    GiveUpReason {
         socket: String,
         reason: &'static str,
     },
@@ -263,10 +270,10 @@ enum Packet<'a> {
     Binary { binary_bytes: usize },
 }
 
-fn shown(entry: &Entry) -> Shown<'_> {
+fn shown(entry: &RecordBody) -> Shown<'_> {
     match entry {
-        Entry::Event(event) => {
-            let EventEntry { namespace, rooms, except, exclude, message } = &**event;
+        RecordBody::Event(event) => {
+            let EventRecord { namespace, rooms, except, exclude, message } = &**event;
             Shown::Event {
                 namespace: namespace.as_str(),
                 rooms: rooms.iter().map(|room| room.as_str()).collect(),
@@ -276,36 +283,36 @@ fn shown(entry: &Entry) -> Shown<'_> {
             }
         }
         // Whoever knows a pid may claim the session, so only its beginning is shown.
-        Entry::Connect { pid, socket, namespace, at_unix_ms } => Shown::Connect {
+        RecordBody::Connect { pid, socket, namespace, at_unix_ms } => Shown::Connect {
             pid: format!("{pid:?}"),
             socket: socket.to_string(),
             namespace: namespace.as_str(),
             at_unix_ms: *at_unix_ms,
         },
-        Entry::Join { socket, room } | Entry::Leave { socket, room } => {
+        RecordBody::Join { socket, room } | RecordBody::Leave { socket, room } => {
             Shown::Room { socket: socket.to_string(), room: room.as_str() }
         }
-        Entry::Data { socket, data } => Shown::Data { socket: socket.to_string(), data: data.as_deref() },
-        Entry::Disconnect { socket, forever, at_unix_ms } => {
+        RecordBody::Data { socket, data } => Shown::Data { socket: socket.to_string(), data: data.as_deref() },
+        RecordBody::Disconnect { socket, forever, at_unix_ms } => {
             Shown::Disconnect { socket: socket.to_string(), forever: *forever, at_unix_ms: *at_unix_ms }
         }
-        Entry::Session(session) => shown_session(session),
-        Entry::Resumed { socket, position, at_unix_ms } => {
+        RecordBody::Session(session) => shown_session(session),
+        RecordBody::Resumed { socket, position, at_unix_ms } => {
             Shown::Resumed { socket: socket.to_string(), position: position.0, at_unix_ms: *at_unix_ms }
         }
-        Entry::ProcessEnded { at_unix_ms } => Shown::ProcessEnded { at_unix_ms: *at_unix_ms },
-        Entry::GivenUp { socket, why } => Shown::GivenUp {
+        RecordBody::ProcessEnded { at_unix_ms } => Shown::ProcessEnded { at_unix_ms: *at_unix_ms },
+        RecordBody::GivenUp { socket, why } => Shown::GiveUpReason {
             socket: socket.to_string(),
             reason: match why {
-                GivenUp::TooLarge => "too_large",
-                GivenUp::NoRoom => "no_room",
+                GiveUpReason::TooLarge => "too_large",
+                GiveUpReason::NoRoom => "no_room",
             },
         },
-        Entry::Expired { until_unix_ms } => Shown::Expired { until_unix_ms: *until_unix_ms },
+        RecordBody::Expired { until_unix_ms } => Shown::Expired { until_unix_ms: *until_unix_ms },
     }
 }
 
-fn shown_session(session: &SessionEntry) -> Shown<'_> {
+fn shown_session(session: &SessionRecord) -> Shown<'_> {
     let rooms = session.rooms.iter().map(|RoomSpan { room, joined, left }| Span {
         room: room.as_str(),
         joined: joined.0,
@@ -349,14 +356,14 @@ mod tests {
         let message = Message::from(Encoded::text(r#"42["message","hi"]"#));
         let rooms = [room.clone()].into_iter().collect();
         let other = SocketId::from_random([2; 15]);
-        let event = EventEntry {
+        let event = EventRecord {
             namespace: namespace.clone(),
             rooms,
             except: [].into_iter().collect(),
             exclude: Some(socket),
             message,
         };
-        let session = SessionEntry {
+        let session = SessionRecord {
             pid,
             socket,
             namespace: namespace.clone(),
@@ -369,15 +376,15 @@ mod tests {
             asked: Lsn(0),
         };
         let entries = [
-            Entry::Connect { pid, socket, namespace: namespace.clone(), at_unix_ms: 4 },
-            Entry::Join { socket, room },
-            Entry::Event(event.into()),
-            Entry::Connect { pid, socket: other, namespace, at_unix_ms: 4 },
-            Entry::Disconnect { socket: other, forever: true, at_unix_ms: 4 },
-            Entry::Session(session.into()),
+            RecordBody::Connect { pid, socket, namespace: namespace.clone(), at_unix_ms: 4 },
+            RecordBody::Join { socket, room },
+            RecordBody::Event(event.into()),
+            RecordBody::Connect { pid, socket: other, namespace, at_unix_ms: 4 },
+            RecordBody::Disconnect { socket: other, forever: true, at_unix_ms: 4 },
+            RecordBody::Session(session.into()),
         ];
         for (lsn, entry) in (1..).zip(entries) {
-            journal.append(Record { lsn: Lsn(lsn), fingerprint: Fingerprint::new(0), entry }).unwrap();
+            journal.append(Record { lsn: Lsn(lsn), fingerprint: Fingerprint::new(0), body: entry }).unwrap();
         }
         journal.flush().unwrap();
         journal

@@ -14,7 +14,7 @@
 
 use super::History;
 use crate::ids::Offset;
-use crate::journal::{Entry, GivenUp, Record};
+use crate::journal::{GiveUpReason, Record, RecordBody};
 
 /// Bytes of carrying for each byte that an appended record uses.
 const CARRIED_PER_BYTE: u64 = 3;
@@ -58,7 +58,7 @@ impl History {
         }
         while may_number && let Some(session) = self.sessions.at_risk(at_risk, self.carrying.credit as usize) {
             let offset = self.next();
-            self.append(offset, Entry::Session(Box::new(session)));
+            self.append(offset, RecordBody::Session(Box::new(session)));
             let used = self.journal.used_bytes();
             self.carrying.credit = self.carrying.credit.saturating_sub(used - self.carrying.used);
             self.carrying.used = used;
@@ -72,23 +72,23 @@ impl History {
                 return;
             }
             let Some(entry) = self.sessions.next_to_give_up() else { return };
-            if let Entry::GivenUp { socket, why } = &entry {
+            if let RecordBody::GivenUp { socket, why } = &entry {
                 log::debug!("session given up socket={socket} reason={why:?}");
                 self.metrics.hub.given_up.add(1);
-                self.carrying.given_up += usize::from(*why == GivenUp::NoRoom);
+                self.carrying.given_up += usize::from(*why == GiveUpReason::NoRoom);
             }
             self.note(entry);
         }
     }
 
     /// Journals what the hub decides about sessions by itself. Where the journal ends with its process, they alone have to know.
-    pub(super) fn note(&mut self, entry: Entry) {
+    pub(super) fn note(&mut self, entry: RecordBody) {
         if self.journal.ring_bytes().is_some() {
             let offset = self.next();
             self.append(offset, entry);
         } else {
             let Offset { lsn, fingerprint, .. } = self.applied;
-            self.sessions.apply(&Record { lsn, fingerprint, entry });
+            self.sessions.apply(&Record { lsn, fingerprint, body: entry });
         }
     }
 

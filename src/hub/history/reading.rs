@@ -2,7 +2,7 @@
 
 use super::History;
 use crate::ids::{Lsn, Offset, SocketId};
-use crate::journal::{Entry, Record};
+use crate::journal::{Record, RecordBody};
 use crate::protocol::encoded::Message;
 
 /// Bytes read at a time for a client, whoever they were for.
@@ -54,8 +54,8 @@ impl History {
             }
             for record in chunk.records {
                 *left = left.saturating_sub(1 + record.byte_len() / RECORD_BYTES);
-                let Record { lsn, fingerprint, entry } = record;
-                if let Entry::Event(event) = entry
+                let Record { lsn, fingerprint, body: entry } = record;
+                if let RecordBody::Event(event) = entry
                     && owed.includes(lsn, &event)
                 {
                     bytes += event.message.byte_len();

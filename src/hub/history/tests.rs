@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::*;
 use crate::ids::{PrivateId, RoomName};
-use crate::journal::EventEntry;
+use crate::journal::EventRecord;
 use crate::journal::contract::scratch::Scratch;
 use crate::journal::file::{FileJournal, FileOptions};
 use crate::journal::folder::BootId;
@@ -42,40 +42,40 @@ fn room(name: &str) -> RoomName {
 }
 
 impl History {
-    fn write(&mut self, entry: Entry) {
+    fn write(&mut self, entry: RecordBody) {
         let offset = self.next();
         assert!(self.journal(offset, entry));
     }
 
     fn connect(&mut self, n: u32) {
         let (pid, at_unix_ms) = (PrivateId::from_random(id(n)), self.now_unix_ms());
-        self.write(Entry::Connect { pid, socket: socket(n), namespace: NamespacePath::root(), at_unix_ms });
+        self.write(RecordBody::Connect { pid, socket: socket(n), namespace: NamespacePath::root(), at_unix_ms });
     }
 
     fn join(&mut self, n: u32, name: &str) {
-        self.write(Entry::Join { socket: socket(n), room: room(name) });
+        self.write(RecordBody::Join { socket: socket(n), room: room(name) });
     }
 
     fn set_data(&mut self, n: u32, value: u32) {
-        self.write(Entry::Data { socket: socket(n), data: Some(format!("{value:08}").into()) });
+        self.write(RecordBody::Data { socket: socket(n), data: Some(format!("{value:08}").into()) });
     }
 
     fn lose(&mut self, n: u32) {
         let at_unix_ms = self.now_unix_ms();
-        self.write(Entry::Disconnect { socket: socket(n), forever: false, at_unix_ms });
+        self.write(RecordBody::Disconnect { socket: socket(n), forever: false, at_unix_ms });
     }
 
     fn emit(&mut self, bytes: usize) {
         let body = format!("\"{}\"", "x".repeat(bytes));
         let draft = Draft::event(Parser::Json, NamespacePath::root(), "e", &body, Vec::new(), false);
-        let event = EventEntry {
+        let event = EventRecord {
             namespace: NamespacePath::root(),
             rooms: SmallVec::from_elem(room("a"), 1),
             except: SmallVec::new(),
             exclude: None,
             message: draft.seal(None, None),
         };
-        self.write(Entry::Event(event.into()));
+        self.write(RecordBody::Event(event.into()));
     }
 
     fn verdict(&self, n: u32) -> Result<(), NotRecovered> {
@@ -190,7 +190,7 @@ fn the_largest_are_given_up_first_then_those_away_then_the_newest() {
     (0..16).for_each(|at| history.join(3, &format!("room {at}")));
     for (n, at_unix_ms) in [(5, 1), (4, 2), (2, 3)] {
         let at_unix_ms = history.now_unix_ms() + at_unix_ms;
-        history.write(Entry::Disconnect { socket: socket(n), forever: false, at_unix_ms });
+        history.write(RecordBody::Disconnect { socket: socket(n), forever: false, at_unix_ms });
     }
     assert_eq!((history.verdict(3), history.verdict(5)), (Ok(()), Ok(())));
     let mut count = 10;
@@ -229,7 +229,7 @@ fn a_session_that_is_too_large_is_not_recovered() {
     assert_eq!(history.verdict(1), Ok(()));
     history.join(1, "one more");
     assert_eq!(history.verdict(1), Ok(()), "it is small still");
-    history.write(Entry::Data { socket: socket(1), data: Some("7".repeat(500).into()) });
+    history.write(RecordBody::Data { socket: socket(1), data: Some("7".repeat(500).into()) });
     assert_eq!(history.verdict(1), Err(NotRecovered::TooManyStays));
 }
 

@@ -79,7 +79,7 @@ fn a_resume_is_journalled_with_the_position_from_which_it_goes_on() {
     run(async {
         let (appended, journalled) = mpsc::channel();
         let journal = super::Spied(journal(), move |record: &Record| {
-            if let Entry::Resumed { socket, position, .. } = record.entry {
+            if let RecordBody::Resumed { socket, position, .. } = record.body {
                 let _ = appended.send((socket, position));
             }
         });

@@ -6,11 +6,11 @@ use proptest::prelude::*;
 use smallvec::SmallVec;
 
 use crate::ids::{Fingerprint, Lsn, NamespacePath, PrivateId, RoomName, SocketId};
-use crate::journal::{Entry, EventEntry, GivenUp, Record, RoomSpan, SessionEntry};
+use crate::journal::{EventRecord, GiveUpReason, Record, RecordBody, RoomSpan, SessionRecord};
 use crate::protocol::encoded::{Encoded, Message};
 
-pub(crate) fn record(lsn: u64, entry: Entry) -> Record {
-    Record { lsn: Lsn(lsn), fingerprint: fingerprint(lsn), entry }
+pub(crate) fn record(lsn: u64, entry: RecordBody) -> Record {
+    Record { lsn: Lsn(lsn), fingerprint: fingerprint(lsn), body: entry }
 }
 
 /// Of the record at `lsn`, in all tests.
@@ -21,12 +21,12 @@ pub(crate) fn fingerprint(lsn: u64) -> Fingerprint {
 /// An event of about `bytes` bytes.
 pub(crate) fn event(lsn: u64, bytes: usize) -> Record {
     let message = Message::from(Encoded::text(&format!(r#"42["e","{}"]"#, "x".repeat(bytes))));
-    record(lsn, Entry::Event(addressed(&["lobby"], message).into()))
+    record(lsn, RecordBody::Event(addressed(&["lobby"], message).into()))
 }
 
-fn addressed(rooms: &[&str], message: Message) -> EventEntry {
+fn addressed(rooms: &[&str], message: Message) -> EventRecord {
     let rooms = rooms.iter().map(|name| room(name)).collect();
-    EventEntry { namespace: NamespacePath::root(), rooms, except: SmallVec::new(), exclude: None, message }
+    EventRecord { namespace: NamespacePath::root(), rooms, except: SmallVec::new(), exclude: None, message }
 }
 
 fn room(name: &str) -> RoomName {
@@ -44,13 +44,13 @@ fn chat() -> NamespacePath {
 /// One record of every kind, with and without what is optional.
 pub(in crate::journal) fn every_kind() -> Vec<Record> {
     let binary = [Encoded::text(r#"451-/chat,["up",{"_placeholder":true,"num":0}]"#), Encoded::binary(&[7; 200])];
-    let binary = EventEntry {
+    let binary = EventRecord {
         namespace: chat(),
         except: [room("b"), room("c")].into_iter().collect(),
         exclude: Some(socket(1)),
         ..addressed(&["a", "é"], Message::from_packets(binary.to_vec()).unwrap())
     };
-    let session = SessionEntry {
+    let session = SessionRecord {
         pid: PrivateId::from_random([5; 15]),
         socket: socket(2),
         namespace: chat(),
@@ -65,30 +65,35 @@ pub(in crate::journal) fn every_kind() -> Vec<Record> {
         touched: Lsn(9),
         asked: Lsn(8),
     };
-    let bare = SessionEntry { rooms: Vec::new(), data: None, connected: false, ..session.clone() };
+    let bare = SessionRecord { rooms: Vec::new(), data: None, connected: false, ..session.clone() };
     let entries = [
-        Entry::Event(addressed(&[], Encoded::text(r#"42["e","----"]"#).into()).into()),
-        Entry::Event(binary.into()),
-        Entry::Connect { pid: PrivateId::from_random([5; 15]), socket: socket(2), namespace: chat(), at_unix_ms: 1 },
-        Entry::Join { socket: socket(2), room: room("lobby") },
-        Entry::Leave { socket: socket(2), room: room("lobby") },
-        Entry::Data { socket: socket(2), data: Some("[1]".into()) },
-        Entry::Data { socket: socket(2), data: None },
-        Entry::Disconnect { socket: socket(2), forever: true, at_unix_ms: 2 },
-        Entry::Disconnect { socket: socket(2), forever: false, at_unix_ms: 0 },
-        Entry::Session(session.into()),
-        Entry::Session(bare.into()),
-        Entry::Resumed { socket: socket(2), position: Lsn(3), at_unix_ms: 4 },
-        Entry::ProcessEnded { at_unix_ms: 5 },
-        Entry::GivenUp { socket: socket(2), why: GivenUp::TooLarge },
-        Entry::GivenUp { socket: socket(2), why: GivenUp::NoRoom },
-        Entry::Expired { until_unix_ms: 6 },
+        RecordBody::Event(addressed(&[], Encoded::text(r#"42["e","----"]"#).into()).into()),
+        RecordBody::Event(binary.into()),
+        RecordBody::Connect {
+            pid: PrivateId::from_random([5; 15]),
+            socket: socket(2),
+            namespace: chat(),
+            at_unix_ms: 1,
+        },
+        RecordBody::Join { socket: socket(2), room: room("lobby") },
+        RecordBody::Leave { socket: socket(2), room: room("lobby") },
+        RecordBody::Data { socket: socket(2), data: Some("[1]".into()) },
+        RecordBody::Data { socket: socket(2), data: None },
+        RecordBody::Disconnect { socket: socket(2), forever: true, at_unix_ms: 2 },
+        RecordBody::Disconnect { socket: socket(2), forever: false, at_unix_ms: 0 },
+        RecordBody::Session(session.into()),
+        RecordBody::Session(bare.into()),
+        RecordBody::Resumed { socket: socket(2), position: Lsn(3), at_unix_ms: 4 },
+        RecordBody::ProcessEnded { at_unix_ms: 5 },
+        RecordBody::GivenUp { socket: socket(2), why: GiveUpReason::TooLarge },
+        RecordBody::GivenUp { socket: socket(2), why: GiveUpReason::NoRoom },
+        RecordBody::Expired { until_unix_ms: 6 },
     ];
     (1..).zip(entries).map(|(lsn, entry)| record(lsn, entry)).collect()
 }
 
 /// Any entry, of all kinds.
-pub(crate) fn any_entry() -> impl Strategy<Value = Entry> {
+pub(crate) fn any_entry() -> impl Strategy<Value = RecordBody> {
     let name = || "[a-zé]{1,40}".prop_map(|name| room(&name));
     let id = || any::<[u8; 15]>();
     let namespace = || prop_oneof![Just(NamespacePath::root()), Just(chat())];
@@ -106,35 +111,35 @@ pub(crate) fn any_entry() -> impl Strategy<Value = Entry> {
     let event = (namespace(), rooms(), rooms(), proptest::option::of(id()), message);
     let event = event.prop_map(|(namespace, rooms, except, exclude, message)| {
         let exclude = exclude.map(SocketId::from_random);
-        EventEntry { namespace, rooms: rooms.into(), except: except.into(), exclude, message }
+        EventRecord { namespace, rooms: rooms.into(), except: except.into(), exclude, message }
     });
     let session =
         (id(), id(), namespace(), vec(span, 0..4), data(), any::<bool>(), any::<u64>(), [lsn(), lsn(), lsn()]);
     let session = session.prop_map(|(pid, socket, namespace, rooms, data, connected, at_unix_ms, positions)| {
         let (pid, socket, [position, touched, asked]) =
             (PrivateId::from_random(pid), SocketId::from_random(socket), positions);
-        SessionEntry { pid, socket, namespace, rooms, data, connected, at_unix_ms, position, touched, asked }
+        SessionRecord { pid, socket, namespace, rooms, data, connected, at_unix_ms, position, touched, asked }
     });
     let socket = || id().prop_map(SocketId::from_random);
     prop_oneof![
-        4 => event.prop_map(|event| Entry::Event(event.into())),
-        1 => session.prop_map(|session| Entry::Session(session.into())),
+        4 => event.prop_map(|event| RecordBody::Event(event.into())),
+        1 => session.prop_map(|session| RecordBody::Session(session.into())),
         1 => (id(), socket(), namespace(), any::<u64>()).prop_map(|(pid, socket, namespace, at_unix_ms)| {
-            Entry::Connect { pid: PrivateId::from_random(pid), socket, namespace, at_unix_ms }
+            RecordBody::Connect { pid: PrivateId::from_random(pid), socket, namespace, at_unix_ms }
         }),
-        1 => (socket(), name()).prop_map(|(socket, room)| Entry::Join { socket, room }),
-        1 => (socket(), name()).prop_map(|(socket, room)| Entry::Leave { socket, room }),
-        1 => (socket(), data()).prop_map(|(socket, data)| Entry::Data { socket, data }),
+        1 => (socket(), name()).prop_map(|(socket, room)| RecordBody::Join { socket, room }),
+        1 => (socket(), name()).prop_map(|(socket, room)| RecordBody::Leave { socket, room }),
+        1 => (socket(), data()).prop_map(|(socket, data)| RecordBody::Data { socket, data }),
         1 => (socket(), any::<bool>(), any::<u64>())
-            .prop_map(|(socket, forever, at_unix_ms)| Entry::Disconnect { socket, forever, at_unix_ms }),
+            .prop_map(|(socket, forever, at_unix_ms)| RecordBody::Disconnect { socket, forever, at_unix_ms }),
         1 => (socket(), lsn(), any::<u64>())
-            .prop_map(|(socket, position, at_unix_ms)| Entry::Resumed { socket, position, at_unix_ms }),
+            .prop_map(|(socket, position, at_unix_ms)| RecordBody::Resumed { socket, position, at_unix_ms }),
         1 => (any::<bool>(), any::<u64>()).prop_map(|(ended, unix_ms)| match ended {
-            true => Entry::ProcessEnded { at_unix_ms: unix_ms },
-            false => Entry::Expired { until_unix_ms: unix_ms },
+            true => RecordBody::ProcessEnded { at_unix_ms: unix_ms },
+            false => RecordBody::Expired { until_unix_ms: unix_ms },
         }),
         1 => (socket(), any::<bool>()).prop_map(|(socket, no_room)| {
-            Entry::GivenUp { socket, why: if no_room { GivenUp::NoRoom } else { GivenUp::TooLarge } }
+            RecordBody::GivenUp { socket, why: if no_room { GiveUpReason::NoRoom } else { GiveUpReason::TooLarge } }
         }),
     ]
 }
@@ -144,6 +149,6 @@ pub(in crate::journal) fn any_record() -> impl Strategy<Value = Record> {
     (0..Lsn::END, any::<u32>(), any_entry()).prop_map(|(lsn, random, entry)| Record {
         lsn: Lsn(lsn),
         fingerprint: Fingerprint::new(random),
-        entry,
+        body: entry,
     })
 }

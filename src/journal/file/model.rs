@@ -8,13 +8,13 @@ use crate::ids::Fingerprint;
 use crate::journal::contract::records::any_entry;
 use crate::journal::contract::scratch::Scratch;
 use crate::journal::memory::MemoryJournal;
-use crate::journal::{Entry, Record};
+use crate::journal::{Record, RecordBody};
 
 /// One step of a life.
 #[derive(Debug, Clone)]
 enum Step {
     /// Appends, each so far behind the head.
-    Append(Vec<(u64, u32, Entry)>),
+    Append(Vec<(u64, u32, RecordBody)>),
     Flush,
     Read {
         after: u64,
@@ -129,10 +129,10 @@ impl Life {
         self.compare_offsets();
     }
 
-    fn append(&mut self, gap: u64, fingerprint: Fingerprint, entry: Entry) {
+    fn append(&mut self, gap: u64, fingerprint: Fingerprint, entry: RecordBody) {
         let journal = self.journal.as_mut().unwrap();
         let (at_risk, lsn) = (journal.at_risk(), Lsn(journal.head().0 + gap));
-        let record = Record { lsn, fingerprint, entry };
+        let record = Record { lsn, fingerprint, body: entry };
         journal.append(record.clone()).unwrap();
         assert!(journal.trimmed_to() <= at_risk, "what goes was at risk before");
         self.given = lsn;

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use super::found::JUMP;
+use super::existing::JUMP;
 use super::*;
 use crate::ids::Fingerprint;
 use crate::journal::contract::records::{event, every_kind, fingerprint};

@@ -5,12 +5,12 @@
 use std::collections::VecDeque;
 
 use super::Record;
-use super::chunk::Filling;
+use super::chunk::ChunkBuilder;
 use crate::ids::Lsn;
 
 /// The newest end of a log.
 #[derive(Debug)]
-pub(super) struct Tail {
+pub(super) struct RecentRecords {
     records: VecDeque<Record>,
     bytes: usize,
     /// Every record behind here is in the tail.
@@ -19,7 +19,7 @@ pub(super) struct Tail {
     bytes_max: usize,
 }
 
-impl Tail {
+impl RecentRecords {
     /// An empty tail; what comes lies behind `after`.
     pub(super) fn new(after: Lsn, records_max: usize, bytes_max: usize) -> Self {
         Self { records: VecDeque::new(), bytes: 0, after, records_max, bytes_max }
@@ -51,10 +51,10 @@ impl Tail {
     }
 
     /// Fills up with its records behind `after`.
-    pub(super) fn read(&self, after: Lsn, filling: &mut Filling) {
+    pub(super) fn read(&self, after: Lsn, builder: &mut ChunkBuilder) {
         let first = self.records.partition_point(|record| record.lsn <= after);
         for record in self.records.range(first..) {
-            if !filling.take(record) {
+            if !builder.take(record) {
                 return;
             }
         }
