@@ -21,7 +21,7 @@ use crate::journal::{Journal, JournalError, Record, RecordBody};
 use crate::limits::Limits;
 use crate::messages::hub::Claim;
 use crate::metrics::Metrics;
-use crate::recovery::{self, Bounds, Facts, NotRecovered, Recovery, Resumable};
+use crate::recovery::{self, JournalState, NotRecovered, RecoveryBounds, RecoveryIndex, Resumable};
 
 /// Records read at a time for a client.
 const CHUNK_RECORDS: usize = 256;
@@ -42,8 +42,8 @@ struct Ring {
 /// The one writer of the journal.
 pub(crate) struct History {
     journal: Box<dyn Journal>,
-    sessions: Recovery,
-    bounds: Bounds,
+    sessions: RecoveryIndex,
+    bounds: RecoveryBounds,
     ring: Ring,
     /// The newest number given.
     given: Lsn,
@@ -78,7 +78,7 @@ impl History {
         metrics.hub.recovery_session_bytes_max.set(bounds.bytes_max);
         let start = Offset { epoch: journal.epoch(), lsn: journal.trimmed_to(), fingerprint: Fingerprint::new(0) };
         let mut history = Self {
-            sessions: Recovery::new(bounds),
+            sessions: RecoveryIndex::new(bounds),
             bounds,
             ring: Ring { records_max: limits.journal_records_max, bytes_max: limits.journal_bytes_max },
             given: journal.head(),
@@ -96,7 +96,7 @@ impl History {
 
     /// Reads the journal once. Nothing is written again here: that is earned by what is appended later.
     fn take_up(&mut self) -> Result<(), JournalError> {
-        self.sessions.trimmed(self.journal.trimmed_to());
+        self.sessions.set_trimmed_to(self.journal.trimmed_to());
         loop {
             let chunk = self.journal.read(self.applied.lsn, START_CHUNK_RECORDS, START_CHUNK_BYTES)?;
             for record in &chunk.records {
@@ -108,7 +108,7 @@ impl History {
             }
         }
         let at_unix_ms = self.now_unix_ms();
-        if self.sessions.knows_other_life(at_unix_ms) {
+        if self.sessions.is_changed_by_start(at_unix_ms) {
             self.note(RecordBody::ProcessEnded { at_unix_ms });
         }
         Ok(())
@@ -150,7 +150,7 @@ impl History {
 
     /// Whether a socket can come back.
     pub(super) fn knows(&self, socket: &SocketId) -> bool {
-        self.sessions.owed(socket).is_some()
+        self.sessions.missed_events(socket).is_some()
     }
 
     /// Whether anything is known of a socket, be it that it cannot come back.
@@ -189,7 +189,7 @@ impl History {
         }
         self.metrics.hub.journalled.add(1);
         self.applied = offset;
-        self.sessions.trimmed(self.journal.trimmed_to());
+        self.sessions.set_trimmed_to(self.journal.trimmed_to());
         true
     }
 
@@ -201,15 +201,19 @@ impl History {
     /// What a claim would get now.
     pub(super) fn claim(&self, claim: Claim, namespace: &NamespacePath) -> Result<Resumable<'_>, NotRecovered> {
         let Claim { pid, offset } = claim;
-        let facts = Facts::of(&*self.journal, offset.as_ref());
-        self.sessions.judge(&recovery::Claim { pid, namespace, offset }, &facts, self.now_unix_ms())
+        let journal_state = JournalState::of(&*self.journal, offset.as_ref());
+        self.sessions.check_resume(
+            &recovery::ResumeQuery { pid, namespace, offset },
+            &journal_state,
+            self.now_unix_ms(),
+        )
     }
 
     /// The end of a turn: what it journalled is as safe as it will be, and may be revealed. `may_number` says that every number that
     /// was given has been applied or dropped.
     pub(super) fn flush(&mut self, may_number: bool) {
         let now_unix_ms = self.now_unix_ms();
-        if may_number && let Some(expired) = self.sessions.expired(now_unix_ms) {
+        if may_number && let Some(expired) = self.sessions.next_expired(now_unix_ms) {
             self.note(expired);
         }
         if let Err(error) = self.journal.flush() {
@@ -240,21 +244,21 @@ impl History {
         self.applied = Offset { epoch, lsn: self.given, fingerprint: Fingerprint::new(0) };
         self.journal = Box::new(MemoryJournal::new(epoch, self.given, records_max, bytes_max));
         self.carrying = Carrying::new(self.journal.used_bytes());
-        self.sessions = Recovery::new(self.bounds);
-        self.sessions.trimmed(self.given);
+        self.sessions = RecoveryIndex::new(self.bounds);
+        self.sessions.set_trimmed_to(self.given);
     }
 }
 
 /// How much is remembered of sessions, where a journal keeps each record for so many bytes.
-fn bounds(limits: &Limits, ring_bytes: Option<u64>) -> Bounds {
+fn bounds(limits: &Limits, ring_bytes: Option<u64>) -> RecoveryBounds {
     let carried = ring_bytes.map_or(usize::MAX, |bytes| usize::try_from(bytes / 4).unwrap_or(usize::MAX));
     let bytes_max = limits.recovery_bytes_max.min(carried);
-    Bounds {
+    RecoveryBounds {
         window: limits.recovery_window,
         sessions_max: limits.recovery_sessions_max,
         bytes_max,
         // Where the ring is tiny, so that one session is a small part of it.
         session_bytes_max: limits.recovery_session_bytes_max.min(bytes_max / 4),
-        stays_max: limits.rooms_per_socket_max.saturating_add(limits.recovery_left_rooms_max),
+        intervals_max: limits.rooms_per_socket_max.saturating_add(limits.recovery_left_rooms_max),
     }
 }

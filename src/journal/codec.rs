@@ -204,7 +204,7 @@ fn put_session(session: &SessionRecord, into: &mut Vec<u8>) {
     put_data(session.data.as_deref(), into);
     into.push(session.connected.into());
     into.extend_from_slice(&session.at_unix_ms.to_le_bytes());
-    for lsn in [session.position, session.touched, session.asked] {
+    for lsn in [session.position, session.last_event, session.last_ack_event] {
         into.extend_from_slice(&lsn.0.to_le_bytes());
     }
 }
@@ -377,8 +377,8 @@ impl<'a> Rest<'a> {
             connected: self.flag()?,
             at_unix_ms: self.u64()?,
             position: self.lsn()?,
-            touched: self.lsn()?,
-            asked: self.lsn()?,
+            last_event: self.lsn()?,
+            last_ack_event: self.lsn()?,
         })
     }
 }

@@ -142,9 +142,9 @@ pub(crate) struct SessionRecord {
     /// Everything up to here has reached its client, or was never for it.
     pub position: Lsn,
     /// The newest event before this record that may have been for it: whoever saw that one missed none that is gone.
-    pub touched: Lsn,
+    pub last_event: Lsn,
     /// The newest of those that wanted an ack.
-    pub asked: Lsn,
+    pub last_ack_event: Lsn,
 }
 
 /// A stay in a room.

@@ -7,30 +7,30 @@
 //! it reads no journal and no clock, writes nothing, and replays nothing.
 
 mod ack_wanted;
-mod budget;
+mod activity;
+mod intervals;
 #[cfg(test)]
 mod model;
-mod places;
+mod resume;
 mod session;
-mod stays;
+mod sizes;
 #[cfg(test)]
 mod tests;
-mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use self::ack_wanted::wants_ack;
-use self::budget::Budget;
-use self::places::Places;
-use self::session::Session;
-pub(crate) use self::verdict::{Claim, Facts, NotRecovered, Resumable};
+use self::activity::Activity;
+pub(crate) use self::resume::{JournalState, NotRecovered, Resumable, ResumeQuery};
+use self::session::RecoverableSession;
+use self::sizes::SessionSizes;
 use crate::ids::{Lsn, NamespacePath, PrivateId, RoomName, SocketId};
 use crate::journal::{EventRecord, GiveUpReason, Record, RecordBody, RoomSpan, SessionRecord};
 
 /// How much is remembered.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
+pub(crate) struct RecoveryBounds {
     /// For how long a session can be resumed after its connection was lost; Socket.IO's `maxDisconnectionDuration`.
     pub window: Duration,
     /// Sessions known at a time. A further one takes the place of the one that has been away longest; if none is away, it will
@@ -43,57 +43,57 @@ pub(crate) struct Bounds {
     pub session_bytes_max: usize,
     /// Stays in rooms that are known of one session: those that last, and those that ended behind what is trimmed. One that
     /// needs more will not be resumable.
-    pub stays_max: usize,
+    pub intervals_max: usize,
 }
 
 /// What is owed to one session.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Owed<'a> {
-    session: &'a Session,
-    places: &'a Places,
+pub(crate) struct MissedEvents<'a> {
+    session: &'a RecoverableSession,
+    activity: &'a Activity,
 }
 
-impl Owed<'_> {
+impl MissedEvents<'_> {
     /// Whether the event at `lsn` is, to one whose cursor has not passed it. Holds for every position behind the one it was
     /// resumed from, also for rooms it has left since.
     pub(crate) fn includes(self, lsn: Lsn, event: &EventRecord) -> bool {
-        self.session.is_owed(lsn, event)
+        self.session.includes_event(lsn, event)
     }
 
     /// The oldest position behind `after` that may hold such an event; none if there is none up to now.
     pub(crate) fn next(self, after: Lsn) -> Option<Lsn> {
-        self.session.oldest(after, self.places)
+        self.session.oldest(after, self.activity)
     }
 }
 
 /// Every session that can be resumed.
 #[derive(Debug)]
-pub(crate) struct Recovery {
-    bounds: Bounds,
+pub(crate) struct RecoveryIndex {
+    bounds: RecoveryBounds,
     /// Each by itself, so that places of the table that stand empty are small.
-    sessions: HashMap<PrivateId, Box<Session>>,
+    sessions: HashMap<PrivateId, Box<RecoverableSession>>,
     by_socket: HashMap<SocketId, PrivateId>,
     /// Those that can be resumed, by the newest record that tells all of each.
     by_record: BTreeMap<Lsn, PrivateId>,
     /// Those without a connection, by when they lost it.
     away: BTreeSet<(u64, PrivateId)>,
-    places: Places,
-    budget: Budget,
+    activity: Activity,
+    budget: SessionSizes,
     /// As far as the journal was known to be trimmed.
     trimmed_to: Lsn,
 }
 
-impl Recovery {
+impl RecoveryIndex {
     /// Knows nobody.
-    pub(crate) fn new(bounds: Bounds) -> Self {
+    pub(crate) fn new(bounds: RecoveryBounds) -> Self {
         Self {
             bounds,
             sessions: HashMap::new(),
             by_socket: HashMap::new(),
             by_record: BTreeMap::new(),
             away: BTreeSet::new(),
-            places: Places::default(),
-            budget: Budget::default(),
+            activity: Activity::default(),
+            budget: SessionSizes::default(),
             trimmed_to: Lsn(0),
         }
     }
@@ -104,7 +104,7 @@ impl Recovery {
         match &record.body {
             RecordBody::Event(event) => {
                 let wants_ack = wants_ack(&event.message);
-                self.places.push(&event.namespace, &event.rooms, lsn, wants_ack);
+                self.activity.push(&event.namespace, &event.rooms, lsn, wants_ack);
                 for socket in event.rooms.iter().filter_map(|room| SocketId::parse(room.as_str()).ok()) {
                     let known = self.session(&socket).filter(|(session, _)| session.namespace == event.namespace);
                     if let Some((session, _)) = known {
@@ -113,7 +113,7 @@ impl Recovery {
                 }
             }
             RecordBody::Connect { pid, socket, namespace, at_unix_ms } => {
-                self.insert(Session::connected(*pid, *socket, namespace.clone(), *at_unix_ms, lsn), &[]);
+                self.insert(RecoverableSession::new(*pid, *socket, namespace.clone(), *at_unix_ms, lsn), &[]);
             }
             RecordBody::Join { socket, room } => self.join(socket, room, lsn),
             RecordBody::Leave { socket, room } => {
@@ -124,7 +124,7 @@ impl Recovery {
             RecordBody::Data { socket, data } => self.change(socket, |session, _| session.set_data(data.clone())),
             RecordBody::Disconnect { socket, forever, at_unix_ms } => self.disconnect(socket, *forever, *at_unix_ms),
             RecordBody::Session(entry) => self.carry(entry, lsn),
-            RecordBody::Resumed { socket, position, at_unix_ms } => self.resumed(socket, *position, *at_unix_ms),
+            RecordBody::Resumed { socket, position, at_unix_ms } => self.apply_resume(socket, *position, *at_unix_ms),
             RecordBody::ProcessEnded { at_unix_ms } => self.end_process(*at_unix_ms),
             RecordBody::GivenUp { socket, why } => self.give_up(socket, *why),
             RecordBody::Expired { until_unix_ms } => {
@@ -136,24 +136,25 @@ impl Recovery {
     }
 
     /// Takes how far the journal is trimmed. The hub says it after appending.
-    pub(crate) fn trimmed(&mut self, to: Lsn) {
+    pub(crate) fn set_trimmed_to(&mut self, to: Lsn) {
         self.trimmed_to = self.trimmed_to.max(to);
     }
 
     /// Judges a claim. Changes nothing, and copies nothing. To grant it, journal a [`Resumed`](RecordBody::Resumed) and apply that record
     /// before anything is revealed; if the older connection has not been seen to end, let nothing of that one reach the journal any more.
-    pub(crate) fn judge(
+    pub(crate) fn check_resume(
         &self,
-        claim: &Claim<'_>,
-        facts: &Facts,
+        claim: &ResumeQuery<'_>,
+        journal_state: &JournalState,
         now_unix_ms: u64,
     ) -> Result<Resumable<'_>, NotRecovered> {
-        let Claim { pid, namespace, offset } = claim;
+        let ResumeQuery { pid, namespace, offset } = claim;
         let session = self.sessions.get(pid);
         // A client that got a new session keeps the last token of the one before until it sees another: of this one it has seen none,
         // since everything that goes out over it bears a token of where it began or of behind.
-        let offset = offset.filter(|offset| !session.is_some_and(|session| session.began_after(offset, facts.epoch)));
-        if offset.is_some_and(|offset| offset.epoch != facts.epoch) {
+        let offset =
+            offset.filter(|offset| !session.is_some_and(|session| session.began_after(offset, journal_state.epoch)));
+        if offset.is_some_and(|offset| offset.epoch != journal_state.epoch) {
             return Err(NotRecovered::ForeignEpoch);
         }
         let session = session.ok_or(NotRecovered::UnknownPid)?;
@@ -167,16 +168,16 @@ impl Recovery {
             return Err(NotRecovered::Expired);
         }
         let position = offset.map_or_else(|| session.position(), |offset| offset.lsn);
-        if position > facts.head {
+        if position > journal_state.head {
             return Err(NotRecovered::FutureOffset);
         }
-        if offset.is_some() && !facts.knows {
+        if offset.is_some() && !journal_state.knows {
             return Err(NotRecovered::UnknownOffset);
         }
         if position < session.position() {
             return Err(NotRecovered::OldOffset);
         }
-        if let Some(why) = session.refusal(position, facts.trimmed_to, &self.places) {
+        if let Some(why) = session.resume_error(position, journal_state.trimmed_to, &self.activity) {
             return Err(why);
         }
         if offset.is_none() && session.rooms_now().next().is_none() {
@@ -187,13 +188,13 @@ impl Recovery {
 
     /// Stays in rooms that are known of a session: a claim to it looks at each.
     pub(crate) fn stays_of(&self, pid: &PrivateId) -> Option<usize> {
-        self.sessions.get(pid).map(|session| session.stays())
+        self.sessions.get(pid).map(|session| session.intervals())
     }
 
     /// Whether an event for these rooms, all in one namespace, can be for a session that is known; no room means everybody there.
     /// What cannot need not be journalled: each session that is forgotten is so by a record.
     pub(crate) fn concerns(&self, namespace: &NamespacePath, rooms: &[RoomName]) -> bool {
-        self.places.know(namespace, rooms)
+        self.activity.know(namespace, rooms)
             || rooms.iter().any(|room| {
                 let known = SocketId::parse(room.as_str()).ok().and_then(|socket| self.by_socket.get(&socket));
                 let known = known.and_then(|pid| self.sessions.get(pid));
@@ -202,9 +203,9 @@ impl Recovery {
     }
 
     /// What is owed to a socket; none if its session is not known, or cannot be resumed.
-    pub(crate) fn owed(&self, socket: &SocketId) -> Option<Owed<'_>> {
+    pub(crate) fn missed_events(&self, socket: &SocketId) -> Option<MissedEvents<'_>> {
         let session = self.by_socket.get(socket).and_then(|pid| self.sessions.get(pid))?;
-        session.given_up.is_none().then_some(Owed { session, places: &self.places })
+        session.given_up.is_none().then_some(MissedEvents { session, activity: &self.activity })
     }
 
     /// Whether a session is known of a socket, one that cannot be resumed too: it is known until its window has passed.
@@ -216,7 +217,8 @@ impl Recovery {
     /// whenever a read says that it was trimmed, and after the record of a resume, which may itself have trimmed; if not, the
     /// connection is closed.
     pub(crate) fn is_whole(&self, socket: &SocketId, cursor: Lsn, trimmed_to: Lsn) -> bool {
-        self.owed(socket).is_some_and(|Owed { session, .. }| !session.missed(cursor, trimmed_to, &self.places))
+        self.missed_events(socket)
+            .is_some_and(|MissedEvents { session, .. }| !session.has_missed(cursor, trimmed_to, &self.activity))
     }
 
     /// A session that is to be written again: the one whose newest whole record is the oldest, if that is not behind `at_risk` and the
@@ -227,8 +229,8 @@ impl Recovery {
             return None;
         }
         let pid = *pid;
-        self.forget_stays(&pid);
-        Some(self.sessions.get(&pid)?.to_entry(&self.places))
+        self.forget_intervals(&pid);
+        Some(self.sessions.get(&pid)?.to_entry(&self.activity))
     }
 
     /// Whether some session's newest whole record is not behind `at_risk`.
@@ -237,12 +239,12 @@ impl Recovery {
     }
 
     /// Whether the record of a start changes anything: a session seems connected, or lost its connection in the future.
-    pub(crate) fn knows_other_life(&self, now_unix_ms: u64) -> bool {
+    pub(crate) fn is_changed_by_start(&self, now_unix_ms: u64) -> bool {
         self.sessions.values().any(|session| session.connected || session.at_unix_ms > now_unix_ms)
     }
 
     /// The record by which those are forgotten that have been away for longer than the window; none if there are none.
-    pub(crate) fn expired(&self, now_unix_ms: u64) -> Option<RecordBody> {
+    pub(crate) fn next_expired(&self, now_unix_ms: u64) -> Option<RecordBody> {
         let (first, _) = self.away.first()?;
         let window = u64::try_from(self.bounds.window.as_millis()).unwrap_or(u64::MAX);
         let until_unix_ms = now_unix_ms.checked_sub(window)?.checked_sub(1)?;
@@ -264,26 +266,26 @@ impl Recovery {
     }
 
     /// A session that can be resumed, with the places.
-    fn session(&mut self, socket: &SocketId) -> Option<(&mut Session, &mut Places)> {
+    fn session(&mut self, socket: &SocketId) -> Option<(&mut RecoverableSession, &mut Activity)> {
         let session = self.sessions.get_mut(self.by_socket.get(socket)?)?;
-        session.given_up.is_none().then_some((session, &mut self.places))
+        session.given_up.is_none().then_some((session, &mut self.activity))
     }
 
     /// Changes a session that can be resumed, and what it counts for.
-    fn change(&mut self, socket: &SocketId, change: impl FnOnce(&mut Session, &mut Places)) {
-        let Some((session, places)) = self.session(socket) else { return };
+    fn change(&mut self, socket: &SocketId, change: impl FnOnce(&mut RecoverableSession, &mut Activity)) {
+        let Some((session, activity)) = self.session(socket) else { return };
         let before = session.bytes();
-        change(session, places);
+        change(session, activity);
         let (pid, after) = (session.pid, session.bytes());
         self.budget.change(pid, before, after);
     }
 
-    fn insert(&mut self, mut session: Session, rooms: &[RoomSpan]) {
+    fn insert(&mut self, mut session: RecoverableSession, rooms: &[RoomSpan]) {
         self.forget(&session.pid);
         if let Some(pid) = self.by_socket.get(&session.socket).copied() {
             self.forget(&pid);
         }
-        session.enter(rooms, &mut self.places);
+        session.enter(rooms, &mut self.activity);
         self.budget.change(session.pid, 0, session.bytes());
         self.by_socket.insert(session.socket, session.pid);
         self.by_record.insert(session.record, session.pid);
@@ -300,23 +302,23 @@ impl Recovery {
         self.budget.change(*pid, session.bytes(), 0);
         if session.given_up.is_none() {
             self.by_record.remove(&session.record);
-            session.exit(&mut self.places);
+            session.exit(&mut self.activity);
         }
     }
 
     /// Forgets stays of a session that no resume can reach any more.
-    fn forget_stays(&mut self, pid: &PrivateId) {
+    fn forget_intervals(&mut self, pid: &PrivateId) {
         let Some(session) = self.sessions.get_mut(pid) else { return };
         let before = session.bytes();
-        session.forget_stays(self.trimmed_to, &mut self.places);
+        session.forget_intervals(self.trimmed_to, &mut self.activity);
         self.budget.change(*pid, before, session.bytes());
     }
 
     /// From here on only the reason is known of it.
     fn give_up(&mut self, socket: &SocketId, why: GiveUpReason) {
-        self.change(socket, |session, places| {
+        self.change(socket, |session, activity| {
             session.given_up = Some(why);
-            session.exit(places);
+            session.exit(activity);
         });
         let known = self.by_socket.get(socket).and_then(|pid| self.sessions.get(pid));
         if let Some(session) = known.filter(|session| session.given_up.is_some()) {
@@ -325,10 +327,10 @@ impl Recovery {
     }
 
     fn join(&mut self, socket: &SocketId, room: &RoomName, lsn: Lsn) {
-        self.change(socket, |session, places| session.join(room, lsn, places));
-        let stays_max = self.bounds.stays_max;
+        self.change(socket, |session, activity| session.join(room, lsn, activity));
+        let intervals_max = self.bounds.intervals_max;
         let Some((session, _)) = self.session(socket) else { return };
-        if session.stays() > stays_max {
+        if session.intervals() > intervals_max {
             let pid = session.pid;
             self.budget.overflowing = Some(pid);
         }
@@ -354,12 +356,12 @@ impl Recovery {
         }
     }
 
-    fn resumed(&mut self, socket: &SocketId, position: Lsn, at_unix_ms: u64) {
+    fn apply_resume(&mut self, socket: &SocketId, position: Lsn, at_unix_ms: u64) {
         let Some((session, _)) = self.session(socket) else { return };
-        session.resumed_from(position);
+        session.advance_to(position);
         let pid = session.pid;
         self.set_connected(&pid, true, at_unix_ms);
-        self.forget_stays(&pid);
+        self.forget_intervals(&pid);
     }
 
     fn end_process(&mut self, at_unix_ms: u64) {
@@ -371,16 +373,18 @@ impl Recovery {
 
     fn carry(&mut self, entry: &SessionRecord, lsn: Lsn) {
         let known = self.sessions.get_mut(&entry.pid).filter(|session| session.socket == entry.socket);
-        let Some(session) = known else { return self.insert(Session::carried(entry, lsn), &entry.rooms) };
+        let Some(session) = known else {
+            return self.insert(RecoverableSession::from_record(entry, lsn), &entry.rooms);
+        };
         if session.given_up.is_some() {
             return;
         }
         // Who was known before this record knows more than it says.
         self.by_record.remove(&session.record);
         session.record = lsn;
-        session.resumed_from(entry.position);
+        session.advance_to(entry.position);
         self.by_record.insert(lsn, entry.pid);
         self.set_connected(&entry.pid, entry.connected, entry.at_unix_ms);
-        self.forget_stays(&entry.pid);
+        self.forget_intervals(&entry.pid);
     }
 }

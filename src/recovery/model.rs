@@ -133,7 +133,7 @@ struct World {
     /// Whether sessions may have to be given up.
     is_scarce: bool,
     journal: MemoryJournal,
-    recovery: Recovery,
+    recovery: RecoveryIndex,
     clients: Vec<Client>,
     lsns: VecDeque<Lsn>,
     random: u32,
@@ -157,13 +157,13 @@ impl World {
         world
     }
 
-    fn knowing_nobody(is_scarce: bool) -> Recovery {
-        Recovery::new(Bounds {
+    fn knowing_nobody(is_scarce: bool) -> RecoveryIndex {
+        RecoveryIndex::new(RecoveryBounds {
             window: Duration::from_millis(WINDOW_MS),
             sessions_max: 1_000,
             bytes_max: if is_scarce { SCARCE_BYTES } else { usize::MAX },
             session_bytes_max: if is_scarce { SCARCE_BYTES / 2 } else { usize::MAX },
-            stays_max: 1_000,
+            intervals_max: 1_000,
         })
     }
 
@@ -189,7 +189,7 @@ impl World {
         let record = Record { lsn, fingerprint, body: entry };
         self.journal.append(record.clone()).unwrap();
         self.recovery.apply(&record);
-        self.recovery.trimmed(self.journal.trimmed_to());
+        self.recovery.set_trimmed_to(self.journal.trimmed_to());
         self.lsns.push_back(lsn);
         Offset { epoch: EPOCH, lsn, fingerprint }
     }
@@ -274,7 +274,7 @@ impl World {
             Step::Resume(who, token) => self.resume(who, token),
             Step::Wait(ms) => self.now += ms,
             Step::Expire => {
-                if let Some(expired) = self.recovery.expired(self.now) {
+                if let Some(expired) = self.recovery.next_expired(self.now) {
                     self.append_only(expired);
                 }
             }
@@ -348,7 +348,7 @@ impl World {
     fn resume(&mut self, who: usize, token: Token) {
         let client = &self.clients[who];
         let last = client.tokens.last().copied();
-        let mut claim = Claim { pid: client.pid, namespace: &client.namespace.clone(), offset: last };
+        let mut claim = ResumeQuery { pid: client.pid, namespace: &client.namespace.clone(), offset: last };
         let any = last.unwrap_or_else(|| self.newest());
         let other = namespace(who != CHATS);
         let expected = match token {
@@ -381,24 +381,24 @@ impl World {
                 Some(NotRecovered::UnknownPid)
             }
         };
-        let facts = Facts::of(&self.journal, claim.offset.as_ref());
-        let verdict = self.recovery.judge(&claim, &facts, self.now);
+        let journal_state = JournalState::of(&self.journal, claim.offset.as_ref());
+        let verdict = self.recovery.check_resume(&claim, &journal_state, self.now);
         let verdict = verdict.map(Resumed::from);
         let gone = client.forever || client.away.is_some_and(|since| self.now - since > WINDOW_MS);
         if let Some(expected) = expected {
             let refused = verdict.unwrap_err();
-            let given_up = self.is_scarce && matches!(refused, NotRecovered::GivenUp | NotRecovered::TooManyStays);
+            let given_up = self.is_scarce && matches!(refused, NotRecovered::GivenUp | NotRecovered::TooManyIntervals);
             let gone = gone || given_up || (self.is_scarce && refused == NotRecovered::UnknownPid);
             assert!(refused == expected || gone, "{refused:?} instead of {expected:?}");
             return;
         }
         let from = claim.offset.filter(|offset| offset.epoch == EPOCH).map_or(client.start, |offset| offset.lsn);
-        let trimmed_to = facts.trimmed_to;
+        let trimmed_to = journal_state.trimmed_to;
         let behind = || client.owed.iter().filter(|(lsn, _)| *lsn > from);
-        let lost = behind().any(|(lsn, asking)| *asking || *lsn <= trimmed_to);
+        let lost = behind().any(|(lsn, ack_events)| *ack_events || *lsn <= trimmed_to);
         let must_refuse = gone || lost || from < client.start;
         let nothing_named_it = client.named <= from;
-        let nothing_gone = from >= trimmed_to && behind().all(|(_, asking)| !asking);
+        let nothing_gone = from >= trimmed_to && behind().all(|(_, ack_events)| !ack_events);
         // Its client has seen no token of it, and it is in no room but its own.
         let has_nothing = from == client.start && client.start == client.began && client.rooms.len() == 1;
         let has_nothing = has_nothing && claim.offset.is_none_or(|offset| offset.epoch != EPOCH || offset.lsn < from);
@@ -419,7 +419,7 @@ impl World {
                 // An excepted client may be refused for an event that wanted an ack: it is not known who was excepted.
                 let for_others = why == NotRecovered::AckMissed && client.named > from;
                 let given_up =
-                    matches!(why, NotRecovered::GivenUp | NotRecovered::TooManyStays | NotRecovered::UnknownPid);
+                    matches!(why, NotRecovered::GivenUp | NotRecovered::TooManyIntervals | NotRecovered::UnknownPid);
                 let may_refuse = must_refuse || (self.is_scarce && given_up);
                 let must_resume = !may_refuse && (nothing_named_it || (nothing_gone && !for_others));
                 assert!(!must_resume, "refused without need behind {from:?}: {why:?}, {:?}", client.owed);
@@ -452,7 +452,7 @@ impl World {
             for Record { lsn, fingerprint, body: entry } in chunk.records {
                 cursor = lsn;
                 if let RecordBody::Event(event) = entry
-                    && self.recovery.owed(&client.socket).is_some_and(|owed| owed.includes(lsn, &event))
+                    && self.recovery.missed_events(&client.socket).is_some_and(|owed| owed.includes(lsn, &event))
                 {
                     seen.push(lsn);
                     client.tokens.push(Offset { epoch: EPOCH, lsn, fingerprint });
@@ -470,7 +470,7 @@ impl World {
     /// The process dies, and another one reads the journal.
     fn restart(&mut self) {
         self.recovery = Self::knowing_nobody(self.is_scarce);
-        self.recovery.trimmed(self.journal.trimmed_to());
+        self.recovery.set_trimmed_to(self.journal.trimmed_to());
         let mut cursor = Lsn(0);
         loop {
             let chunk = self.journal.read(cursor, 5, usize::MAX).unwrap();
@@ -486,7 +486,7 @@ impl World {
         let ended: BTreeSet<_> = connected.map(|session| session.socket).collect();
         let connected = self.clients.iter().filter(|client| client.away.is_none()).map(|client| client.socket);
         assert!(self.is_scarce || ended == connected.collect());
-        if self.recovery.knows_other_life(self.now) {
+        if self.recovery.is_changed_by_start(self.now) {
             self.append_only(RecordBody::ProcessEnded { at_unix_ms: self.now });
         }
         for client in &mut self.clients {

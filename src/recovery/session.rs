@@ -2,9 +2,9 @@
 //!
 //! It decides nothing about time and keeps no events.
 
-use super::places::{Place, Places};
-use super::stays::{Stay, Stays};
-use super::verdict::NotRecovered;
+use super::activity::{Activity, RoomActivity};
+use super::intervals::{Interval, RoomIntervals};
+use super::resume::NotRecovered;
 use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, RoomName, SocketId};
 use crate::journal::{EventRecord, GiveUpReason, RoomSpan, SessionRecord};
 
@@ -16,17 +16,17 @@ const GIVEN_UP_BYTES: u32 = 64;
 
 /// What a stay in a room counts for beside the room's name: more than it has in a record, and about a third of what it has in memory
 /// where no other session knows the room.
-const STAY_BYTES: usize = 64;
+const INTERVAL_BYTES: usize = 64;
 
 /// One recoverable session. There is one for every socket that is connected: each of its bytes is multiplied by all of them.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct RecoverableSession {
     pub(super) pid: PrivateId,
     pub(super) socket: SocketId,
     pub(super) namespace: NamespacePath,
-    stays: Stays,
+    intervals: RoomIntervals,
     /// Events for its socket alone, once there was one: what is sent to the room that bears the socket's id.
-    own: Option<Box<Place>>,
+    own: Option<Box<RoomActivity>>,
     data: Option<Box<str>>,
     /// What it counts for: at least the bytes of its whole record.
     bytes: u32,
@@ -38,52 +38,45 @@ pub(super) struct Session {
     /// Everything up to here has reached its client, or was never for it: it connected here, or was resumed from here.
     position: Lsn,
     /// Its position is where it began.
-    is_at_its_beginning: bool,
+    is_at_start: bool,
     /// The newest record from which it can be known without any before.
     pub(super) record: Lsn,
-    /// The newest event that may have been for it, of those that `places` does not tell.
-    touched: Lsn,
+    /// The newest event that may have been for it, of those that `activity` does not tell.
+    last_event: Lsn,
     /// The same for events that wanted an ack.
-    asked: Lsn,
+    last_ack_event: Lsn,
 }
 
-impl Session {
+impl RecoverableSession {
     /// A session that connected at `lsn`.
-    pub(super) fn connected(
-        pid: PrivateId,
-        socket: SocketId,
-        namespace: NamespacePath,
-        at_unix_ms: u64,
-        lsn: Lsn,
-    ) -> Self {
+    pub(super) fn new(pid: PrivateId, socket: SocketId, namespace: NamespacePath, at_unix_ms: u64, lsn: Lsn) -> Self {
         let bytes = (SESSION_BYTES + namespace.as_str().len()) as u32;
         Self {
             pid,
             socket,
             namespace,
             bytes,
-            stays: Stays::default(),
+            intervals: RoomIntervals::default(),
             own: None,
             data: None,
             connected: true,
             at_unix_ms,
             given_up: None,
             position: lsn,
-            is_at_its_beginning: true,
+            is_at_start: true,
             record: lsn,
-            touched: Lsn(0),
-            asked: Lsn(0),
+            last_event: Lsn(0),
+            last_ack_event: Lsn(0),
         }
     }
 
     /// A session of which nothing is known but what its record at `lsn` says. Its rooms come with [`enter`](Self::enter).
-    pub(super) fn carried(entry: &SessionRecord, lsn: Lsn) -> Self {
-        let mut session =
-            Self::connected(entry.pid, entry.socket, entry.namespace.clone(), entry.at_unix_ms, entry.position);
+    pub(super) fn from_record(entry: &SessionRecord, lsn: Lsn) -> Self {
+        let mut session = Self::new(entry.pid, entry.socket, entry.namespace.clone(), entry.at_unix_ms, entry.position);
         session.set_data(entry.data.clone());
         session.connected = entry.connected;
-        (session.is_at_its_beginning, session.record) = (false, lsn);
-        (session.touched, session.asked) = (entry.touched, entry.asked);
+        (session.is_at_start, session.record) = (false, lsn);
+        (session.last_event, session.last_ack_event) = (entry.last_event, entry.last_ack_event);
         session
     }
 
@@ -106,7 +99,7 @@ impl Session {
 
     /// The rooms it is in, without its own.
     pub(super) fn rooms_now(&self) -> impl Iterator<Item = &RoomName> {
-        self.stays.iter().filter(|(_, stay)| stay.left == Stay::LASTS).map(|(room, _)| room)
+        self.intervals.iter().filter(|(_, interval)| interval.left == Interval::LASTS).map(|(room, _)| room)
     }
 
     /// Everything up to here has reached its client, or was never for it.
@@ -115,34 +108,34 @@ impl Session {
     }
 
     /// Its client has come back, and had seen everything up to `position`.
-    pub(super) fn resumed_from(&mut self, position: Lsn) {
+    pub(super) fn advance_to(&mut self, position: Lsn) {
         if position > self.position {
-            (self.position, self.is_at_its_beginning) = (position, false);
+            (self.position, self.is_at_start) = (position, false);
         }
     }
 
     /// Whether its client saw this token before the session began, and none since.
     pub(super) fn began_after(&self, offset: &Offset, epoch: Epoch) -> bool {
-        self.is_at_its_beginning && (offset.epoch != epoch || offset.lsn < self.position)
+        self.is_at_start && (offset.epoch != epoch || offset.lsn < self.position)
     }
 
     /// Makes its places known: its namespace, and the rooms in which it was.
-    pub(super) fn enter(&mut self, rooms: &[RoomSpan], places: &mut Places) {
-        places.enter(&self.namespace);
+    pub(super) fn enter(&mut self, rooms: &[RoomSpan], activity: &mut Activity) {
+        activity.enter(&self.namespace);
         for RoomSpan { room, joined, left } in rooms {
-            let stay = Stay { joined: *joined, left: left.unwrap_or(Stay::LASTS) };
-            self.stays.push(places.hold(&self.namespace, room), stay);
-            self.bytes += stay_bytes(room);
+            let interval = Interval { joined: *joined, left: left.unwrap_or(Interval::LASTS) };
+            self.intervals.push(activity.hold(&self.namespace, room), interval);
+            self.bytes += interval_bytes(room);
         }
     }
 
     /// Forgets its rooms and its data, and the places that only it knew.
-    pub(super) fn exit(&mut self, places: &mut Places) {
-        for (room, _) in std::mem::take(&mut self.stays).iter() {
-            places.release(&self.namespace, room);
+    pub(super) fn exit(&mut self, activity: &mut Activity) {
+        for (room, _) in std::mem::take(&mut self.intervals).iter() {
+            activity.release(&self.namespace, room);
         }
         (self.own, self.data, self.bytes) = (None, None, GIVEN_UP_BYTES);
-        places.exit(&self.namespace);
+        activity.exit(&self.namespace);
     }
 
     /// An event at `lsn` was for its socket alone.
@@ -156,92 +149,93 @@ impl Session {
     }
 
     /// It is in `room` from `lsn` on.
-    pub(super) fn join(&mut self, room: &RoomName, lsn: Lsn, places: &mut Places) {
-        if !self.owns(room) && self.stays.newest(room).is_none_or(|stay| stay.left != Stay::LASTS) {
-            self.bytes += stay_bytes(room);
-            let room = places.hold(&self.namespace, room);
-            self.stays.push(room, Stay { joined: lsn, left: Stay::LASTS });
+    pub(super) fn join(&mut self, room: &RoomName, lsn: Lsn, activity: &mut Activity) {
+        if !self.owns(room) && self.intervals.newest(room).is_none_or(|interval| interval.left != Interval::LASTS) {
+            self.bytes += interval_bytes(room);
+            let room = activity.hold(&self.namespace, room);
+            self.intervals.push(room, Interval { joined: lsn, left: Interval::LASTS });
         }
     }
 
     /// Stays that are remembered, of all rooms.
-    pub(super) fn stays(&self) -> usize {
-        self.stays.len()
+    pub(super) fn intervals(&self) -> usize {
+        self.intervals.len()
     }
 
     /// It is not in `room` from `lsn` on.
     pub(super) fn leave(&mut self, room: &RoomName, lsn: Lsn) {
-        self.stays.end(room, lsn);
+        self.intervals.end(room, lsn);
     }
 
     /// Forgets stays that ended by `trimmed_to` or by its position: no resume that succeeds begins before. What happened in them is
     /// remembered as one position, so that a resume from before is refused.
-    pub(super) fn forget_stays(&mut self, trimmed_to: Lsn, places: &mut Places) {
+    pub(super) fn forget_intervals(&mut self, trimmed_to: Lsn, activity: &mut Activity) {
         let over = trimmed_to.max(self.position);
-        let Self { stays, namespace, touched, asked, bytes, .. } = self;
-        stays.retain(|room, Stay { joined, left }| {
+        let Self { intervals, namespace, last_event, last_ack_event, bytes, .. } = self;
+        intervals.retain(|room, Interval { joined, left }| {
             if left > over {
                 return true;
             }
-            if let Some(place) = places.room(namespace, room) {
-                *touched = place.newest_event(joined, left).max(*touched);
-                *asked = place.newest_asking(joined, left).max(*asked);
+            if let Some(room_activity) = activity.room(namespace, room) {
+                *last_event = room_activity.newest_event(joined, left).max(*last_event);
+                *last_ack_event = room_activity.newest_ack_event(joined, left).max(*last_ack_event);
             }
-            *bytes -= stay_bytes(room);
-            places.release(namespace, room);
+            *bytes -= interval_bytes(room);
+            activity.release(namespace, room);
             false
         });
     }
 
     /// The newest position in `(after, until]` that may have held an event for it, and the newest such that wanted an ack.
-    pub(super) fn newest(&self, after: Lsn, until: Lsn, places: &Places) -> (Lsn, Lsn) {
-        let (mut event, mut asking) = (Lsn(0), Lsn(0));
-        let mut look = |place: Option<&Place>, after: Lsn, until: Lsn| {
-            let Some(place) = place else { return };
-            event = event.max(place.newest_event(after, until));
-            asking = asking.max(place.newest_asking(after, until));
+    pub(super) fn newest(&self, after: Lsn, until: Lsn, activity: &Activity) -> (Lsn, Lsn) {
+        let (mut event, mut ack_events) = (Lsn(0), Lsn(0));
+        let mut look = |room_activity: Option<&RoomActivity>, after: Lsn, until: Lsn| {
+            let Some(room_activity) = room_activity else { return };
+            event = event.max(room_activity.newest_event(after, until));
+            ack_events = ack_events.max(room_activity.newest_ack_event(after, until));
         };
-        look(places.everybody(&self.namespace), after, until);
+        look(activity.everybody(&self.namespace), after, until);
         look(self.own.as_deref(), after, until);
-        for (room, Stay { joined, left }) in self.stays.iter() {
-            look(places.room(&self.namespace, room), after.max(joined), until.min(left));
+        for (room, Interval { joined, left }) in self.intervals.iter() {
+            look(activity.room(&self.namespace, room), after.max(joined), until.min(left));
         }
-        (event, asking)
+        (event, ack_events)
     }
 
     /// The oldest position behind `after` that may hold an event for it.
-    pub(super) fn oldest(&self, after: Lsn, places: &Places) -> Option<Lsn> {
-        if after < self.touched {
+    pub(super) fn oldest(&self, after: Lsn, activity: &Activity) -> Option<Lsn> {
+        if after < self.last_event {
             // Places do not tell what came before its record.
             return Some(after.next());
         }
-        let look = |place: Option<&Place>, after: Lsn, until: Lsn| place?.oldest_event(after, until);
+        let look =
+            |room_activity: Option<&RoomActivity>, after: Lsn, until: Lsn| room_activity?.oldest_event(after, until);
         let own = look(self.own.as_deref(), after, Lsn(Lsn::END));
-        let everybody = look(places.everybody(&self.namespace), after, Lsn(Lsn::END));
-        let rooms = self.stays.iter().filter_map(|(room, Stay { joined, left })| {
-            look(places.room(&self.namespace, room), after.max(joined), left)
+        let everybody = look(activity.everybody(&self.namespace), after, Lsn(Lsn::END));
+        let rooms = self.intervals.iter().filter_map(|(room, Interval { joined, left })| {
+            look(activity.room(&self.namespace, room), after.max(joined), left)
         });
         rooms.chain(own).chain(everybody).min()
     }
 
     /// Whether it may have missed what cannot be had again if it resumes from `after`: an event up to `trimmed_to`.
-    pub(super) fn missed(&self, after: Lsn, trimmed_to: Lsn, places: &Places) -> bool {
-        after < trimmed_to && (after < self.touched || self.newest(after, trimmed_to, places).0 > after)
+    pub(super) fn has_missed(&self, after: Lsn, trimmed_to: Lsn, activity: &Activity) -> bool {
+        after < trimmed_to && (after < self.last_event || self.newest(after, trimmed_to, activity).0 > after)
     }
 
     /// Why it cannot be resumed from `after`, if it cannot. Looks at each of its rooms once, and once more only where something is gone.
-    pub(super) fn refusal(&self, after: Lsn, trimmed_to: Lsn, places: &Places) -> Option<NotRecovered> {
-        let (event, asking) = self.newest(after, Lsn(Lsn::END), places);
-        if after < self.asked || asking > after {
+    pub(super) fn resume_error(&self, after: Lsn, trimmed_to: Lsn, activity: &Activity) -> Option<NotRecovered> {
+        let (event, ack_events) = self.newest(after, Lsn(Lsn::END), activity);
+        if after < self.last_ack_event || ack_events > after {
             return Some(NotRecovered::AckMissed);
         }
-        let may_have_missed = after < self.touched || event > after;
-        (may_have_missed && self.missed(after, trimmed_to, places)).then_some(NotRecovered::Trimmed)
+        let may_have_missed = after < self.last_event || event > after;
+        (may_have_missed && self.has_missed(after, trimmed_to, activity)).then_some(NotRecovered::Trimmed)
     }
 
     /// Whether the event at `lsn` is for it.
-    pub(super) fn is_owed(&self, lsn: Lsn, event: &EventRecord) -> bool {
-        let is_in = |room: &RoomName| self.stays.include(room, lsn) || self.owns(room);
+    pub(super) fn includes_event(&self, lsn: Lsn, event: &EventRecord) -> bool {
+        let is_in = |room: &RoomName| self.intervals.include(room, lsn) || self.owns(room);
         lsn > self.position
             && event.namespace == self.namespace
             && event.exclude != Some(self.socket)
@@ -250,14 +244,14 @@ impl Session {
     }
 
     /// Everything there is to know of it, to be written as one record.
-    pub(super) fn to_entry(&self, places: &Places) -> SessionRecord {
-        let (event, asking) = self.newest(self.position, Lsn(Lsn::END), places);
-        let span = |(room, Stay { joined, left }): (&RoomName, Stay)| RoomSpan {
+    pub(super) fn to_entry(&self, activity: &Activity) -> SessionRecord {
+        let (event, ack_events) = self.newest(self.position, Lsn(Lsn::END), activity);
+        let span = |(room, Interval { joined, left }): (&RoomName, Interval)| RoomSpan {
             room: room.clone(),
             joined,
-            left: (left != Stay::LASTS).then_some(left),
+            left: (left != Interval::LASTS).then_some(left),
         };
-        let mut rooms: Vec<_> = self.stays.iter().map(span).collect();
+        let mut rooms: Vec<_> = self.intervals.iter().map(span).collect();
         rooms.sort_unstable_by(|a, b| (&a.room, a.joined).cmp(&(&b.room, b.joined)));
         SessionRecord {
             pid: self.pid,
@@ -268,12 +262,12 @@ impl Session {
             connected: self.connected,
             at_unix_ms: self.at_unix_ms,
             position: self.position,
-            touched: self.touched.max(event),
-            asked: self.asked.max(asking),
+            last_event: self.last_event.max(event),
+            last_ack_event: self.last_ack_event.max(ack_events),
         }
     }
 }
 
-fn stay_bytes(room: &RoomName) -> u32 {
-    (STAY_BYTES + room.as_str().len()) as u32
+fn interval_bytes(room: &RoomName) -> u32 {
+    (INTERVAL_BYTES + room.as_str().len()) as u32
 }

@@ -7,19 +7,19 @@ use crate::ids::{Epoch, Fingerprint, Offset};
 use crate::protocol::encoded::{Encoded, Message};
 
 const EPOCH: Epoch = Epoch::new(1, 1);
-const BOUNDS: Bounds = Bounds {
+const BOUNDS: RecoveryBounds = RecoveryBounds {
     window: Duration::from_secs(120),
     sessions_max: 3,
     bytes_max: usize::MAX,
     session_bytes_max: usize::MAX,
-    stays_max: 4,
+    intervals_max: 4,
 };
 const PLAIN: &str = r#"42["e","token"]"#;
 
 #[test]
 fn a_session_is_small() {
     // One comes with each socket; the allocator's next smaller class is 128.
-    assert!(size_of::<Session>() <= 160, "{} bytes", size_of::<Session>());
+    assert!(size_of::<RecoverableSession>() <= 160, "{} bytes", size_of::<RecoverableSession>());
 }
 
 fn pid(n: u8) -> PrivateId {
@@ -46,14 +46,14 @@ fn event(rooms: &[&str], text: &str) -> EventRecord {
 
 /// A hub that numbers from 1 and keeps all that it applies.
 struct Hub {
-    recovery: Recovery,
+    recovery: RecoveryIndex,
     records: Vec<Record>,
     trimmed_to: Lsn,
 }
 
 impl Hub {
     fn new() -> Self {
-        Self { recovery: Recovery::new(BOUNDS), records: Vec::new(), trimmed_to: Lsn(0) }
+        Self { recovery: RecoveryIndex::new(BOUNDS), records: Vec::new(), trimmed_to: Lsn(0) }
     }
 
     fn head(&self) -> Lsn {
@@ -115,28 +115,28 @@ impl Hub {
     /// Emits to nobody's room until all so far is trimmed.
     fn trim(&mut self) {
         self.trimmed_to = self.head();
-        self.recovery.trimmed(self.trimmed_to);
+        self.recovery.set_trimmed_to(self.trimmed_to);
     }
 
-    fn facts(&self) -> Facts {
-        Facts { epoch: EPOCH, head: self.head(), trimmed_to: self.trimmed_to, knows: true }
+    fn journal_state(&self) -> JournalState {
+        JournalState { epoch: EPOCH, head: self.head(), trimmed_to: self.trimmed_to, knows: true }
     }
 
     fn claim(&self, n: u8, from: Option<Lsn>) -> Result<Resumable<'_>, NotRecovered> {
         let offset = from.map(|lsn| Offset { epoch: EPOCH, lsn, fingerprint: Fingerprint::new(0) });
-        let claim = Claim { pid: pid(n), namespace: &NamespacePath::root(), offset };
-        self.recovery.judge(&claim, &self.facts(), 0)
+        let claim = ResumeQuery { pid: pid(n), namespace: &NamespacePath::root(), offset };
+        self.recovery.check_resume(&claim, &self.journal_state(), 0)
     }
 
-    fn refusal(&self, n: u8, from: Lsn) -> Option<NotRecovered> {
+    fn resume_error(&self, n: u8, from: Lsn) -> Option<NotRecovered> {
         self.claim(n, Some(from)).err()
     }
 
-    fn owed(&self, n: u8, from: Lsn) -> Vec<u64> {
+    fn missed_events(&self, n: u8, from: Lsn) -> Vec<u64> {
         let records = self.records.iter().filter(|record| record.lsn > from);
         let owed = records.filter(|record| match &record.body {
             RecordBody::Event(event) => {
-                self.recovery.owed(&socket(n)).is_some_and(|owed| owed.includes(record.lsn, event))
+                self.recovery.missed_events(&socket(n)).is_some_and(|owed| owed.includes(record.lsn, event))
             }
             _ => false,
         });
@@ -145,8 +145,8 @@ impl Hub {
 
     /// The process dies, and the next one reads what is not trimmed.
     fn restart(&mut self) {
-        self.recovery = Recovery::new(BOUNDS);
-        self.recovery.trimmed(self.trimmed_to);
+        self.recovery = RecoveryIndex::new(BOUNDS);
+        self.recovery.set_trimmed_to(self.trimmed_to);
         for record in self.records.iter().filter(|record| record.lsn > self.trimmed_to) {
             self.recovery.apply(record);
         }
@@ -165,7 +165,7 @@ fn a_session_that_saw_no_event_is_resumed_from_its_connect() {
     assert_eq!((resumed.socket(), resumed.position), (socket(1), start));
     assert_eq!(resumed.rooms_now().cloned().collect::<Vec<_>>(), [room("a")]);
     assert_eq!(resumed.data(), Some("7"));
-    assert_eq!(hub.owed(1, start), [missed.0]);
+    assert_eq!(hub.missed_events(1, start), [missed.0]);
 }
 
 #[test]
@@ -188,11 +188,11 @@ fn owed_is_what_was_for_its_rooms_while_it_was_in_them() {
     hub.emit(&["a"]);
     hub.join(1, "a");
     let again = hub.emit(&["a"]);
-    assert_eq!(hub.owed(1, start), [inside.0, own.0, everybody.0, again.0]);
+    assert_eq!(hub.missed_events(1, start), [inside.0, own.0, everybody.0, again.0]);
     hub.claim(1, Some(own)).unwrap();
     hub.resume(1, own);
     assert_eq!(
-        hub.owed(1, own),
+        hub.missed_events(1, own),
         [everybody.0, again.0],
         "rooms it left count until its position has passed the leaving"
     );
@@ -206,7 +206,7 @@ fn the_newest_claim_evicts_the_older_twin_and_takes_its_place() {
     let seen = hub.emit(&[]);
     hub.claim(1, Some(seen)).unwrap();
     let second = hub.resume(1, seen);
-    assert_eq!(hub.refusal(1, start), Some(NotRecovered::OldOffset));
+    assert_eq!(hub.resume_error(1, start), Some(NotRecovered::OldOffset));
     assert!(hub.claim(1, Some(second)).is_ok());
     assert_eq!((hub.recovery.len(), hub.claim(1, None).unwrap().position), (1, seen));
 }
@@ -222,22 +222,27 @@ fn every_bad_claim_has_its_reason() {
     hub.lose(1, 1_000);
     let namespace = NamespacePath::root();
     let good = Offset { epoch: EPOCH, lsn: start, fingerprint: Fingerprint::new(0) };
-    let claim = Claim { pid: pid(1), namespace: &namespace, offset: Some(good) };
-    let facts = hub.facts();
-    let refusal = |claim: Claim<'_>, facts: Facts, now| hub.recovery.judge(&claim, &facts, now).err();
-    assert_eq!(refusal(claim, facts, 121_000), None);
-    assert_eq!(refusal(claim, facts, 121_001), Some(NotRecovered::Expired));
-    assert_eq!(refusal(claim, facts, 0), None, "a clock that steps back expires nobody");
-    assert_eq!(refusal(Claim { pid: pid(2), ..claim }, facts, 0), Some(NotRecovered::UnknownPid));
+    let claim = ResumeQuery { pid: pid(1), namespace: &namespace, offset: Some(good) };
+    let journal_state = hub.journal_state();
+    let refusal = |claim: ResumeQuery<'_>, journal_state: JournalState, now| {
+        hub.recovery.check_resume(&claim, &journal_state, now).err()
+    };
+    assert_eq!(refusal(claim, journal_state, 121_000), None);
+    assert_eq!(refusal(claim, journal_state, 121_001), Some(NotRecovered::Expired));
+    assert_eq!(refusal(claim, journal_state, 0), None, "a clock that steps back expires nobody");
+    assert_eq!(refusal(ResumeQuery { pid: pid(2), ..claim }, journal_state, 0), Some(NotRecovered::UnknownPid));
     let chat = NamespacePath::parse("/chat").unwrap();
-    assert_eq!(refusal(Claim { namespace: &chat, ..claim }, facts, 0), Some(NotRecovered::OtherNamespace));
-    let at = |offset| Claim { offset: Some(offset), ..claim };
+    assert_eq!(
+        refusal(ResumeQuery { namespace: &chat, ..claim }, journal_state, 0),
+        Some(NotRecovered::OtherNamespace)
+    );
+    let at = |offset| ResumeQuery { offset: Some(offset), ..claim };
     let foreign = Offset { epoch: Epoch::new(1, 2), ..good };
-    assert_eq!(refusal(at(foreign), facts, 0), Some(NotRecovered::ForeignEpoch));
-    let future = Offset { lsn: facts.head.next(), ..good };
-    assert_eq!(refusal(at(future), facts, 0), Some(NotRecovered::FutureOffset));
-    assert_eq!(refusal(at(Offset { lsn: Lsn(1), ..good }), facts, 0), Some(NotRecovered::OldOffset));
-    assert_eq!(refusal(claim, Facts { knows: false, ..facts }, 0), Some(NotRecovered::UnknownOffset));
+    assert_eq!(refusal(at(foreign), journal_state, 0), Some(NotRecovered::ForeignEpoch));
+    let future = Offset { lsn: journal_state.head.next(), ..good };
+    assert_eq!(refusal(at(future), journal_state, 0), Some(NotRecovered::FutureOffset));
+    assert_eq!(refusal(at(Offset { lsn: Lsn(1), ..good }), journal_state, 0), Some(NotRecovered::OldOffset));
+    assert_eq!(refusal(claim, JournalState { knows: false, ..journal_state }, 0), Some(NotRecovered::UnknownOffset));
 }
 
 // A client whose first `join` was lost with its connection came back as recovered, in no room, and heard nothing any more.
@@ -248,7 +253,7 @@ fn a_session_without_rooms_and_events_has_nothing_to_recover() {
     hub.connect(1);
     hub.lose(1, 0);
     assert_eq!(hub.claim(1, None).err(), Some(NotRecovered::NothingToRecover));
-    assert_eq!(hub.refusal(1, before), Some(NotRecovered::NothingToRecover), "a token of its session before");
+    assert_eq!(hub.resume_error(1, before), Some(NotRecovered::NothingToRecover), "a token of its session before");
 
     hub.connect(2);
     hub.join(2, "a");
@@ -277,14 +282,15 @@ fn a_token_from_before_the_session_is_no_token_of_it() {
     let missed = hub.emit(&[]);
     let at = |epoch, lsn| Offset { epoch, lsn, fingerprint: Fingerprint::new(9) };
     for offset in [at(EPOCH, before), at(Epoch::new(0, 7), Lsn(1_000_000))] {
-        let claim = Claim { pid: pid(1), namespace: &NamespacePath::root(), offset: Some(offset) };
-        let resumed = hub.recovery.judge(&claim, &Facts { knows: false, ..hub.facts() }, 0).unwrap();
+        let claim = ResumeQuery { pid: pid(1), namespace: &NamespacePath::root(), offset: Some(offset) };
+        let resumed =
+            hub.recovery.check_resume(&claim, &JournalState { knows: false, ..hub.journal_state() }, 0).unwrap();
         assert_eq!(resumed.position, start);
-        assert_eq!(hub.owed(1, start), [missed.0]);
+        assert_eq!(hub.missed_events(1, start), [missed.0]);
     }
     hub.claim(1, Some(missed)).unwrap();
     hub.resume(1, missed);
-    assert_eq!(hub.refusal(1, before), Some(NotRecovered::OldOffset), "it has seen another since");
+    assert_eq!(hub.resume_error(1, before), Some(NotRecovered::OldOffset), "it has seen another since");
 }
 
 #[test]
@@ -295,8 +301,8 @@ fn a_session_that_ended_for_good_is_forgotten() {
     hub.join(1, "a");
     hub.apply(RecordBody::Disconnect { socket: socket(1), forever: true, at_unix_ms: 0 });
     hub.join(1, "b");
-    assert_eq!(hub.refusal(1, start), Some(NotRecovered::UnknownPid));
-    assert_eq!((hub.at_risk(hub.head()), hub.recovery.places.len(), hub.recovery.len()), (None, 0, 0));
+    assert_eq!(hub.resume_error(1, start), Some(NotRecovered::UnknownPid));
+    assert_eq!((hub.at_risk(hub.head()), hub.recovery.activity.len(), hub.recovery.len()), (None, 0, 0));
 }
 
 #[test]
@@ -313,10 +319,10 @@ fn a_quiet_session_outlives_the_trimming_of_what_was_not_for_it() {
     hub.trim();
     let missed = hub.emit(&["quiet"]);
     assert_eq!(hub.claim(1, Some(seen)).unwrap().position, seen);
-    assert_eq!(hub.owed(1, seen), [missed.0]);
-    assert_eq!(hub.refusal(2, seen), Some(NotRecovered::Trimmed));
+    assert_eq!(hub.missed_events(1, seen), [missed.0]);
+    assert_eq!(hub.resume_error(2, seen), Some(NotRecovered::Trimmed));
     hub.trim();
-    assert_eq!(hub.refusal(1, seen), Some(NotRecovered::Trimmed));
+    assert_eq!(hub.resume_error(1, seen), Some(NotRecovered::Trimmed));
 }
 
 #[test]
@@ -329,11 +335,11 @@ fn what_was_trimmed_in_a_room_it_left_since_is_not_forgotten() {
     hub.emit(&["a"]);
     hub.trim();
     let entry = hub.at_risk(hub.head()).unwrap();
-    assert_eq!((entry.rooms.len(), entry.touched), (0, inside), "the stay is gone, not what happened in it");
-    assert_eq!((hub.refusal(1, start), hub.refusal(1, inside)), (Some(NotRecovered::Trimmed), None));
+    assert_eq!((entry.rooms.len(), entry.last_event), (0, inside), "the stay is gone, not what happened in it");
+    assert_eq!((hub.resume_error(1, start), hub.resume_error(1, inside)), (Some(NotRecovered::Trimmed), None));
     hub.apply(RecordBody::Session(entry.into()));
     hub.restart();
-    assert_eq!((hub.refusal(1, start), hub.refusal(1, inside)), (Some(NotRecovered::Trimmed), None));
+    assert_eq!((hub.resume_error(1, start), hub.resume_error(1, inside)), (Some(NotRecovered::Trimmed), None));
 }
 
 #[test]
@@ -342,15 +348,15 @@ fn an_event_that_wanted_an_ack_cannot_be_had_again_also_after_a_start() {
     let start = hub.connect(1);
     hub.join(1, "a");
     hub.apply(RecordBody::Event(event(&["b"], r#"427["e"]"#).into()));
-    assert_eq!(hub.refusal(1, start), None, "it was for others");
-    let asking = hub.apply(RecordBody::Event(event(&["a"], r#"427["e"]"#).into()));
+    assert_eq!(hub.resume_error(1, start), None, "it was for others");
+    let ack_events = hub.apply(RecordBody::Event(event(&["a"], r#"427["e"]"#).into()));
     let after = hub.emit(&["a"]);
     for _ in 0..2 {
-        assert_eq!(hub.refusal(1, start), Some(NotRecovered::AckMissed));
-        assert_eq!(hub.refusal(1, after), None);
+        assert_eq!(hub.resume_error(1, start), Some(NotRecovered::AckMissed));
+        assert_eq!(hub.resume_error(1, after), None);
         hub.trim();
         let entry = hub.at_risk(hub.head()).unwrap();
-        assert_eq!(entry.asked, asking);
+        assert_eq!(entry.last_ack_event, ack_events);
         hub.apply(RecordBody::Session(entry.into()));
         hub.restart();
     }
@@ -403,8 +409,8 @@ fn a_session_is_whole_after_a_start_from_its_carried_record_alone() {
     assert_eq!(hub.connected(), [socket(1)], "its connection ended with the process");
     hub.lose(1, 0);
     assert_eq!(hub.claim(1, Some(seen)).unwrap().position, seen);
-    assert_eq!(hub.owed(1, seen), [missed.0]);
-    assert_eq!(hub.refusal(1, Lsn(1)), Some(NotRecovered::Trimmed));
+    assert_eq!(hub.missed_events(1, seen), [missed.0]);
+    assert_eq!(hub.resume_error(1, Lsn(1)), Some(NotRecovered::Trimmed));
 }
 
 #[test]
@@ -416,11 +422,11 @@ fn too_many_sessions_push_out_who_has_been_away_longest() {
     hub.lose(2, 5);
     hub.lose(1, 6);
     hub.connect(4);
-    assert_eq!((hub.recovery.len(), hub.refusal(2, start)), (3, Some(NotRecovered::UnknownPid)));
+    assert_eq!((hub.recovery.len(), hub.resume_error(2, start)), (3, Some(NotRecovered::UnknownPid)));
     hub.connect(5);
-    assert_eq!(hub.refusal(1, start), Some(NotRecovered::UnknownPid));
+    assert_eq!(hub.resume_error(1, start), Some(NotRecovered::UnknownPid));
     hub.connect(6);
-    assert_eq!(hub.refusal(6, start), Some(NotRecovered::UnknownPid), "nobody is away");
+    assert_eq!(hub.resume_error(6, start), Some(NotRecovered::UnknownPid), "nobody is away");
     assert_eq!(hub.recovery.len(), 3);
 }
 
@@ -437,17 +443,17 @@ fn stays_are_bounded_and_forgotten_when_no_resume_can_reach_them() {
         hub.join(1, &socket(1).to_string());
     }
     let end = hub.head();
-    assert_eq!(hub.refusal(1, end), None);
+    assert_eq!(hub.resume_error(1, end), None);
     for name in ["b", "c", "d", "e"] {
         hub.join(1, name);
     }
-    assert_eq!(hub.refusal(1, end), Some(NotRecovered::TooManyStays));
-    assert_eq!(hub.refusal(2, start), None);
+    assert_eq!(hub.resume_error(1, end), Some(NotRecovered::TooManyIntervals));
+    assert_eq!(hub.resume_error(2, start), None);
     hub.lose(1, 0);
     hub.lose(2, 0);
-    let expired = hub.recovery.expired(u64::MAX).unwrap();
+    let expired = hub.recovery.next_expired(u64::MAX).unwrap();
     hub.apply(expired);
-    assert_eq!((hub.recovery.len(), hub.recovery.places.len()), (0, 0));
+    assert_eq!((hub.recovery.len(), hub.recovery.activity.len()), (0, 0));
     assert!(hub.recovery.by_record.is_empty() && hub.recovery.by_socket.is_empty() && hub.recovery.away.is_empty());
 }
 
@@ -466,7 +472,7 @@ proptest! {
         }
         let sessions: Vec<_> = hub.recovery.sessions.keys().copied().collect();
         sessions.iter().for_each(|pid| hub.recovery.forget(pid));
-        prop_assert_eq!(hub.recovery.places.len(), 0);
+        prop_assert_eq!(hub.recovery.activity.len(), 0);
         prop_assert!(hub.recovery.by_record.is_empty() && hub.recovery.by_socket.is_empty());
         prop_assert!(hub.recovery.away.is_empty());
         prop_assert_eq!(hub.recovery.bytes().0, 0);

@@ -372,8 +372,8 @@ mod tests {
             connected: false,
             at_unix_ms: 5,
             position: Lsn(3),
-            touched: Lsn(3),
-            asked: Lsn(0),
+            last_event: Lsn(3),
+            last_ack_event: Lsn(0),
         };
         let entries = [
             RecordBody::Connect { pid, socket, namespace: namespace.clone(), at_unix_ms: 4 },

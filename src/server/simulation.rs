@@ -549,6 +549,6 @@ fn sessions_without_room_are_given_up_and_receive_what_is_live() {
             let at = NotRecovered::ALL.iter().position(|known| *known == why).unwrap();
             world.metrics.hub.not_recovered[at].get()
         };
-        assert!(refused(NotRecovered::GivenUp) + refused(NotRecovered::TooManyStays) > 0);
+        assert!(refused(NotRecovered::GivenUp) + refused(NotRecovered::TooManyIntervals) > 0);
     }
 }

@@ -32,7 +32,7 @@ impl History {
         bytes_max: usize,
         left: &mut usize,
     ) -> Option<Missed> {
-        let owed = self.sessions.owed(socket)?;
+        let owed = self.sessions.missed_events(socket)?;
         let mut missed = Missed { events: Vec::new(), upto: after, is_all: false };
         let mut bytes = 0;
         'looking: while *left > 0 {

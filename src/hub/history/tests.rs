@@ -230,7 +230,7 @@ fn a_session_that_is_too_large_is_not_recovered() {
     history.join(1, "one more");
     assert_eq!(history.verdict(1), Ok(()), "it is small still");
     history.write(RecordBody::Data { socket: socket(1), data: Some("7".repeat(500).into()) });
-    assert_eq!(history.verdict(1), Err(NotRecovered::TooManyStays));
+    assert_eq!(history.verdict(1), Err(NotRecovered::TooManyIntervals));
 }
 
 #[test]

@@ -62,8 +62,8 @@ pub(in crate::journal) fn every_kind() -> Vec<Record> {
         connected: true,
         at_unix_ms: u64::MAX,
         position: Lsn(7),
-        touched: Lsn(9),
-        asked: Lsn(8),
+        last_event: Lsn(9),
+        last_ack_event: Lsn(8),
     };
     let bare = SessionRecord { rooms: Vec::new(), data: None, connected: false, ..session.clone() };
     let entries = [
@@ -116,9 +116,20 @@ pub(crate) fn any_entry() -> impl Strategy<Value = RecordBody> {
     let session =
         (id(), id(), namespace(), vec(span, 0..4), data(), any::<bool>(), any::<u64>(), [lsn(), lsn(), lsn()]);
     let session = session.prop_map(|(pid, socket, namespace, rooms, data, connected, at_unix_ms, positions)| {
-        let (pid, socket, [position, touched, asked]) =
+        let (pid, socket, [position, last_event, last_ack_event]) =
             (PrivateId::from_random(pid), SocketId::from_random(socket), positions);
-        SessionRecord { pid, socket, namespace, rooms, data, connected, at_unix_ms, position, touched, asked }
+        SessionRecord {
+            pid,
+            socket,
+            namespace,
+            rooms,
+            data,
+            connected,
+            at_unix_ms,
+            position,
+            last_event,
+            last_ack_event,
+        }
     });
     let socket = || id().prop_map(SocketId::from_random);
     prop_oneof![

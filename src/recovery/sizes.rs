@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Recovery;
+use super::RecoveryIndex;
 use crate::ids::PrivateId;
 use crate::journal::{GiveUpReason, RecordBody};
 
@@ -11,7 +11,7 @@ const LARGE_BYTES: usize = 1 << 10;
 
 /// What sessions count for.
 #[derive(Debug, Default)]
-pub(super) struct Budget {
+pub(super) struct SessionSizes {
     bytes: usize,
     large: BTreeSet<(usize, PrivateId)>,
     /// The session that grew last.
@@ -20,7 +20,7 @@ pub(super) struct Budget {
     pub(super) overflowing: Option<PrivateId>,
 }
 
-impl Budget {
+impl SessionSizes {
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -43,14 +43,14 @@ impl Budget {
     }
 }
 
-impl Recovery {
+impl RecoveryIndex {
     /// The record by which a session is given up or forgotten, because it is too large or there is no room for all; none if everything
     /// is within the bounds. Journal it, apply it, and ask again.
     pub(crate) fn next_to_give_up(&mut self) -> Option<RecordBody> {
         if let Some(pid) = self.budget.overflowing.take() {
-            self.forget_stays(&pid);
+            self.forget_intervals(&pid);
             let session = self.sessions.get(&pid).filter(|session| session.given_up.is_none());
-            if let Some(session) = session.filter(|session| session.stays() > self.bounds.stays_max) {
+            if let Some(session) = session.filter(|session| session.intervals() > self.bounds.intervals_max) {
                 return Some(RecordBody::GivenUp { socket: session.socket, why: GiveUpReason::TooLarge });
             }
         }
@@ -60,7 +60,7 @@ impl Recovery {
             let is_full = self.budget.bytes > self.bounds.bytes_max;
             let Some((bytes, pid)) = too_large.or_else(|| largest.filter(|_| is_full)) else { break };
             // Perhaps it is large because of rooms that it has left.
-            self.forget_stays(&pid);
+            self.forget_intervals(&pid);
             let session = self.sessions.get(&pid)?;
             if session.bytes() == bytes {
                 let why = if too_large.is_some() { GiveUpReason::TooLarge } else { GiveUpReason::NoRoom };

@@ -8,33 +8,33 @@ use crate::ids::{Lsn, NamespacePath, RoomName};
 
 /// Runs one trail may have. Default 4: the three longest silences of a room are known, which is where a client that is behind
 /// what is trimmed can stand without having missed anything. More cost 16 bytes a room each.
-const RUNS_MAX: usize = 4;
+const RANGES_MAX: usize = 4;
 
 /// Positions of the events of one room, oldest first; when there are too many, the two that stand closest become one run.
 #[derive(Debug, Default)]
-struct Trail {
-    runs: Vec<Run>,
+struct PositionRanges {
+    ranges: Vec<Range>,
 }
 
 /// Events stand at `first` and at `last`, and perhaps between them.
 #[derive(Debug, Clone, Copy)]
-struct Run {
+struct Range {
     first: Lsn,
     last: Lsn,
 }
 
-impl Trail {
+impl PositionRanges {
     /// An event was at `lsn`, behind all that are known.
     fn push(&mut self, lsn: Lsn) {
-        if self.runs.is_empty() {
-            self.runs.reserve_exact(RUNS_MAX + 1);
+        if self.ranges.is_empty() {
+            self.ranges.reserve_exact(RANGES_MAX + 1);
         }
-        self.runs.push(Run { first: lsn, last: lsn });
-        if self.runs.len() > RUNS_MAX {
-            let silence = |at: &usize| self.runs[*at].first.0 - self.runs[*at - 1].last.0;
-            let shortest = (1..self.runs.len()).min_by_key(silence).unwrap_or(1);
-            self.runs[shortest - 1].last = self.runs[shortest].last;
-            self.runs.remove(shortest);
+        self.ranges.push(Range { first: lsn, last: lsn });
+        if self.ranges.len() > RANGES_MAX {
+            let silence = |at: &usize| self.ranges[*at].first.0 - self.ranges[*at - 1].last.0;
+            let shortest = (1..self.ranges.len()).min_by_key(silence).unwrap_or(1);
+            self.ranges[shortest - 1].last = self.ranges[shortest].last;
+            self.ranges.remove(shortest);
         }
     }
 
@@ -43,31 +43,31 @@ impl Trail {
         if after >= until {
             return Lsn(0);
         }
-        let meets = |run: &&Run| run.first <= until && run.last > after;
-        self.runs.iter().rev().find(meets).map_or(Lsn(0), |run| run.last.min(until))
+        let meets = |run: &&Range| run.first <= until && run.last > after;
+        self.ranges.iter().rev().find(meets).map_or(Lsn(0), |run| run.last.min(until))
     }
 
     /// The oldest position in `(after, until]` that may hold an event.
     fn oldest(&self, after: Lsn, until: Lsn) -> Option<Lsn> {
-        let run = self.runs.iter().find(|run| run.last > after)?;
+        let run = self.ranges.iter().find(|run| run.last > after)?;
         Some(run.first.max(after.next())).filter(|oldest| *oldest <= until)
     }
 }
 
 /// Where events went: one room, one socket, or everybody in a namespace.
 #[derive(Debug, Default)]
-pub(super) struct Place {
-    events: Trail,
+pub(super) struct RoomActivity {
+    events: PositionRanges,
     /// Those events that wanted an ack.
-    asking: Trail,
+    ack_events: PositionRanges,
 }
 
-impl Place {
+impl RoomActivity {
     /// An event at `lsn` was for it.
     pub(super) fn push(&mut self, lsn: Lsn, wants_ack: bool) {
         self.events.push(lsn);
         if wants_ack {
-            self.asking.push(lsn);
+            self.ack_events.push(lsn);
         }
     }
 
@@ -82,8 +82,8 @@ impl Place {
     }
 
     /// The same for events that wanted an ack.
-    pub(super) fn newest_asking(&self, after: Lsn, until: Lsn) -> Lsn {
-        self.asking.newest(after, until)
+    pub(super) fn newest_ack_event(&self, after: Lsn, until: Lsn) -> Lsn {
+        self.ack_events.newest(after, until)
     }
 }
 
@@ -92,24 +92,24 @@ impl Place {
 struct Namespace {
     /// Sessions in it; without any it is forgotten.
     sessions: usize,
-    everybody: Place,
+    everybody: RoomActivity,
     rooms: HashMap<RoomName, Held>,
 }
 
 /// A room, as long as a stay in it is remembered.
 #[derive(Debug, Default)]
 struct Held {
-    stays: usize,
-    place: Place,
+    intervals: usize,
+    room_activity: RoomActivity,
 }
 
 /// All rooms and namespaces that some session knows. As many as sessions have rooms, which is what bounds them.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(super) struct Activity {
     namespaces: HashMap<NamespacePath, Namespace>,
 }
 
-impl Places {
+impl Activity {
     /// A session begins in a namespace.
     pub(super) fn enter(&mut self, namespace: &NamespacePath) {
         self.namespaces.entry(namespace.clone()).or_default().sessions += 1;
@@ -130,7 +130,7 @@ impl Places {
         let Some(known) = self.namespaces.get_mut(namespace) else { return room.clone() };
         let entry = known.rooms.entry(room.clone());
         let shared = entry.key().clone();
-        entry.or_default().stays += 1;
+        entry.or_default().intervals += 1;
         shared
     }
 
@@ -138,8 +138,8 @@ impl Places {
     pub(super) fn release(&mut self, namespace: &NamespacePath, room: &RoomName) {
         let Some(known) = self.namespaces.get_mut(namespace) else { return };
         let Some(held) = known.rooms.get_mut(room) else { return };
-        held.stays = held.stays.saturating_sub(1);
-        if held.stays == 0 {
+        held.intervals = held.intervals.saturating_sub(1);
+        if held.intervals == 0 {
             known.rooms.remove(room);
         }
     }
@@ -152,7 +152,7 @@ impl Places {
         }
         for room in rooms {
             if let Some(held) = known.rooms.get_mut(room) {
-                held.place.push(lsn, wants_ack);
+                held.room_activity.push(lsn, wants_ack);
             }
         }
     }
@@ -164,13 +164,13 @@ impl Places {
     }
 
     /// Everybody in a namespace.
-    pub(super) fn everybody(&self, namespace: &NamespacePath) -> Option<&Place> {
+    pub(super) fn everybody(&self, namespace: &NamespacePath) -> Option<&RoomActivity> {
         self.namespaces.get(namespace).map(|known| &known.everybody)
     }
 
     /// A room of a namespace.
-    pub(super) fn room(&self, namespace: &NamespacePath, room: &RoomName) -> Option<&Place> {
-        Some(&self.namespaces.get(namespace)?.rooms.get(room)?.place)
+    pub(super) fn room(&self, namespace: &NamespacePath, room: &RoomName) -> Option<&RoomActivity> {
+        Some(&self.namespaces.get(namespace)?.rooms.get(room)?.room_activity)
     }
 
     /// Places known: namespaces and rooms.
@@ -187,8 +187,8 @@ mod tests {
 
     use super::*;
 
-    fn trail(lsns: &[u64]) -> Trail {
-        let mut trail = Trail::default();
+    fn trail(lsns: &[u64]) -> PositionRanges {
+        let mut trail = PositionRanges::default();
         lsns.iter().for_each(|lsn| trail.push(Lsn(*lsn)));
         trail
     }
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn a_trail_keeps_its_longest_silences() {
         let trail = trail(&[1, 2, 3, 500, 501, 502, 9_000, 9_001, 20_000, 20_001]);
-        assert_eq!(trail.runs.len(), RUNS_MAX);
+        assert_eq!(trail.ranges.len(), RANGES_MAX);
         for (after, until) in [(3, 499), (502, 8_999), (9_001, 19_999), (20_001, 30_000)] {
             assert_eq!(trail.newest(Lsn(after), Lsn(until)), Lsn(0), "({after}, {until}]");
         }
@@ -211,7 +211,7 @@ mod tests {
             let trail = trail(&lsns);
             let until = after + length;
             let newest = lsns.iter().copied().filter(|lsn| (after + 1..=until).contains(lsn)).max().unwrap_or(0);
-            prop_assert!(trail.runs.len() <= RUNS_MAX);
+            prop_assert!(trail.ranges.len() <= RANGES_MAX);
             prop_assert!(trail.newest(Lsn(after), Lsn(until)) >= Lsn(newest));
             let oldest = lsns.iter().copied().find(|lsn| (after + 1..=until).contains(lsn));
             let told = trail.oldest(Lsn(after), Lsn(until));

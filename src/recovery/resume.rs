@@ -2,13 +2,13 @@
 
 use thiserror::Error;
 
-use super::session::Session;
+use super::session::RecoverableSession;
 use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, RoomName, SocketId};
 use crate::journal::{GiveUpReason, Journal};
 
 /// Who wants to resume what, from where.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Claim<'a> {
+pub(crate) struct ResumeQuery<'a> {
     /// Names the session, and proves that it is its client's.
     pub pid: PrivateId,
     /// Where the client connects.
@@ -19,7 +19,7 @@ pub(crate) struct Claim<'a> {
 
 /// What the journal says about a claim.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Facts {
+pub(crate) struct JournalState {
     /// The life of the journal.
     pub epoch: Epoch,
     /// The newest position.
@@ -30,7 +30,7 @@ pub(crate) struct Facts {
     pub knows: bool,
 }
 
-impl Facts {
+impl JournalState {
     /// Asks `journal`.
     pub(crate) fn of(journal: &dyn Journal, offset: Option<&Offset>) -> Self {
         let knows = offset.is_none_or(|offset| journal.knows(offset));
@@ -53,7 +53,7 @@ pub(crate) enum NotRecovered {
     OtherNamespace,
     /// It stayed in more rooms, one after another, or has more bytes of rooms and data, than one session may have.
     #[error("session was in too many rooms")]
-    TooManyStays,
+    TooManyIntervals,
     /// All sessions together had more bytes than the journal can carry, and this one was the largest, or away for longest.
     #[error("session was given up, there was no room for it")]
     GivenUp,
@@ -89,7 +89,7 @@ impl NotRecovered {
         Self::ForeignEpoch,
         Self::UnknownPid,
         Self::OtherNamespace,
-        Self::TooManyStays,
+        Self::TooManyIntervals,
         Self::GivenUp,
         Self::Expired,
         Self::FutureOffset,
@@ -106,7 +106,7 @@ impl NotRecovered {
             Self::ForeignEpoch => "foreign_epoch",
             Self::UnknownPid => "unknown_pid",
             Self::OtherNamespace => "other_namespace",
-            Self::TooManyStays => "too_many_stays",
+            Self::TooManyIntervals => "too_many_stays",
             Self::GivenUp => "given_up",
             Self::Expired => "expired",
             Self::FutureOffset => "future_offset",
@@ -122,7 +122,7 @@ impl NotRecovered {
 impl From<GiveUpReason> for NotRecovered {
     fn from(why: GiveUpReason) -> Self {
         match why {
-            GiveUpReason::TooLarge => Self::TooManyStays,
+            GiveUpReason::TooLarge => Self::TooManyIntervals,
             GiveUpReason::NoRoom => Self::GivenUp,
         }
     }
@@ -133,7 +133,7 @@ impl From<GiveUpReason> for NotRecovered {
 pub(crate) struct Resumable<'a> {
     /// The events behind it are for the client.
     pub position: Lsn,
-    pub(super) session: &'a Session,
+    pub(super) session: &'a RecoverableSession,
 }
 
 impl<'a> Resumable<'a> {
