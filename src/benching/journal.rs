@@ -10,7 +10,7 @@ use crate::journal::folder::BootId;
 use crate::journal::memory::MemoryJournal;
 use crate::journal::{EventRecord, Record, RecordBody};
 use crate::limits::Limits;
-use crate::protocol::encoded::{Encoded, Message};
+use crate::protocol::encoded::{EncodedFrame, Message};
 
 /// A journal with the bounds of a server's default.
 pub struct Journal {
@@ -64,7 +64,7 @@ pub struct Sample(Record);
 impl Sample {
     /// With a payload of so many bytes, for one room.
     pub fn new(bytes: usize) -> Self {
-        let message = Message::from(Encoded::text(&format!(r#"42["e","{}"]"#, "x".repeat(bytes))));
+        let message = Message::from(EncodedFrame::text(&format!(r#"42["e","{}"]"#, "x".repeat(bytes))));
         let rooms = RoomName::parse("lobby").map_or_else(|_| smallvec![], |room| smallvec![room]);
         let event =
             EventRecord { namespace: NamespacePath::root(), rooms, except: smallvec![], exclude: None, message };

@@ -20,7 +20,7 @@ use crate::messages::hub::{
     AckWanted, Broadcast, Claim, Connect, Grade, HubBatch, HubCommand, HubControl, Origin, ReplyTo,
 };
 use crate::protocol::draft::Draft;
-use crate::protocol::encoded::Encoded;
+use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::socketio::Parser;
 use crate::state::credit::Ticket;
 use crate::state::pipeline::Position;
@@ -139,7 +139,7 @@ impl Rig {
     fn connect(&mut self, n: u8) {
         let (from, socket) = (self.from(), socket(n));
         let (member, namespace) = (MemberKey(n.into()), NamespacePath::root());
-        let (origin, reply) = (Origin::New(PrivateId::from_random([n; 15])), Encoded::text("40"));
+        let (origin, reply) = (Origin::New(PrivateId::from_random([n; 15])), EncodedFrame::text("40"));
         let connect = Connect { from, socket, member, namespace, origin, reply };
         self.tell(HubCommand::Connect(Box::new(connect)));
     }
@@ -513,7 +513,7 @@ fn a_dead_worker_takes_its_sockets_along() {
         let batch = |command| HubBatch { worker: other, commands: vec![command] };
         assert!(rig.hub.try_send(batch(HubCommand::Register { fanout: doomed.clone().recipient() })).is_ok());
         let (from, member) = (rig.from(), MemberKey(9));
-        let (namespace, reply) = (NamespacePath::root(), Encoded::text("40"));
+        let (namespace, reply) = (NamespacePath::root(), EncodedFrame::text("40"));
         let connect = Box::new(Connect { from, socket: socket(9), member, namespace, origin: Origin::Bare, reply });
         assert!(rig.hub.try_send(batch(HubCommand::Connect(connect))).is_ok());
         rig.connect(1);

@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use super::{EventRecord, GiveUpReason, Record, RecordBody, RoomSpan, SessionRecord};
 use crate::ids::{Fingerprint, Lsn, NamespacePath, PrivateId, RANDOM_ID_BYTES, RoomName, SocketId};
-use crate::protocol::encoded::{Encoded, Message};
+use crate::protocol::encoded::{EncodedFrame, Message};
 
 /// The version that is written. A later one is a newer program's.
 pub(super) const VERSION: u8 = 2;
@@ -355,7 +355,7 @@ impl<'a> Rest<'a> {
         let mut packets = Vec::new();
         for _ in 0..self.u32()? {
             // A copy, so that a packet in an outbox does not hold what was read around it.
-            let packet = Encoded::from_frame(Bytes::copy_from_slice(self.long()?));
+            let packet = EncodedFrame::from_frame(Bytes::copy_from_slice(self.long()?));
             packets.push(packet.map_err(|_| CodecError::Content("no frame"))?);
         }
         let message = Message::from_packets(packets).map_err(|_| CodecError::Content("no message"))?;

@@ -13,7 +13,7 @@ use crate::ids::{Lsn, MemberKey, Offset, RoomId, RoomName, SlotKey, SocketId, Wo
 use crate::messages::hub::{OwnPacket, ReplyTo};
 use crate::messages::request::RoomPage;
 use crate::messages::socket::SocketInfo;
-use crate::protocol::encoded::{Encoded, Message as Packets};
+use crate::protocol::encoded::{EncodedFrame, Message as Packets};
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
 use crate::recovery::NotRecovered;
@@ -188,7 +188,7 @@ pub(crate) enum FanoutCommand {
         /// The room of everybody in its namespace.
         everybody: RoomId,
         /// The reply.
-        reply: Encoded,
+        reply: EncodedFrame,
         /// Where its cursor starts.
         offset: Option<Offset>,
         /// From where its events come.

@@ -11,7 +11,7 @@ use super::request::Listing;
 use super::socket::SocketInfo;
 use crate::ids::{Lsn, MemberKey, NamespacePath, Offset, PrivateId, RoomName, SlotKey, SocketId, WorkerId};
 use crate::protocol::draft::Draft;
-use crate::protocol::encoded::{Encoded, Message as Packets};
+use crate::protocol::encoded::{EncodedFrame, Message as Packets};
 use crate::protocol::socketio::packet::Args;
 use crate::state::credit::Ticket;
 use crate::state::pipeline::Position;
@@ -134,7 +134,7 @@ pub(crate) struct Connect {
     /// As what.
     pub origin: Origin,
     /// The CONNECT reply, which goes out before any event.
-    pub reply: Encoded,
+    pub reply: EncodedFrame,
 }
 
 /// One thing for the hub to do. Sent by sessions, the desk and fanouts through their worker's port.

@@ -13,7 +13,7 @@ use super::request::{Request, RoomPage};
 use super::sink::{FrameSink, Handover};
 use super::socket::SocketInfo;
 use crate::ids::SocketId;
-use crate::protocol::encoded::{Encoded, Message as Packets};
+use crate::protocol::encoded::{EncodedFrame, Message as Packets};
 use crate::protocol::engineio::payload::PayloadReader;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
@@ -115,7 +115,7 @@ pub(crate) enum SessionCommand {
         /// Which socket.
         socket: SocketId,
         /// The CONNECT_ERROR packet, if it is refused.
-        refusal: Option<Encoded>,
+        refusal: Option<EncodedFrame>,
     },
     /// A connection handler returned. Sent once for each socket.
     Opened {

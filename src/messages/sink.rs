@@ -8,7 +8,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use futures_core::Stream;
 
-use crate::protocol::encoded::Encoded;
+use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::engineio::packet::Packet;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::outbox::Outbox;
@@ -64,7 +64,7 @@ pub(crate) enum Incoming {
     /// Packets, in order.
     Packets(Vec<Packet>),
     /// The transport answers its own protocol (a websocket's pong): send this ahead of queued events.
-    Control(Encoded),
+    Control(EncodedFrame),
     /// The socket takes bytes again.
     Writable,
     /// What came is no packet; nothing more comes.

@@ -8,6 +8,7 @@ mod cells;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::protocol::engineio::transport_kind::TransportKind;
 use crate::protocol::reason::DisconnectReason;
 
 pub(crate) use self::cells::{Counter, Gauge, Histogram};
@@ -37,36 +38,14 @@ pub(crate) const HANDLER_TIMES: [Duration; 9] = [
 /// Upper bounds of the buckets of flush batches, in packets.
 pub(crate) const FLUSH_BATCHES: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 256, 1_024];
 
-/// Which kind of connection carries a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Carrier {
-    /// Long polling.
-    Polling,
-    /// A websocket.
-    Websocket,
-}
-
-impl Carrier {
-    /// Every kind, in the order of their declaration.
-    pub(crate) const ALL: [Self; 2] = [Self::Polling, Self::Websocket];
-
-    /// As Engine.IO names the transport.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Polling => "polling",
-            Self::Websocket => "websocket",
-        }
-    }
-}
-
 /// What one worker counts. On cache lines of its own: its thread alone writes here.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct WorkerMetrics {
-    /// Sessions by [`Carrier`].
-    pub(crate) connections: [Gauge; Carrier::ALL.len()],
-    /// Sessions opened, by the [`Carrier`] that they began on.
-    pub(crate) sessions_opened: [Counter; Carrier::ALL.len()],
+    /// Sessions by [`TransportKind`].
+    pub(crate) connections: [Gauge; TransportKind::ALL.len()],
+    /// Sessions opened, by the [`TransportKind`] that they began on.
+    pub(crate) sessions_opened: [Counter; TransportKind::ALL.len()],
     /// Upgrades completed.
     pub(crate) upgrades: Counter,
     /// Sessions closed, by reason.
@@ -77,8 +56,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) api_keys_refused: Counter,
     /// HTTP connections that a port closed by itself; what each place means is the port's to say.
     pub(crate) http_closed: [Counter; HTTP_CLOSED],
-    /// Messages over the limit that clients sent, by [`Carrier`].
-    pub(crate) oversized: [Counter; Carrier::ALL.len()],
+    /// Messages over the limit that clients sent, by [`TransportKind`].
+    pub(crate) oversized: [Counter; TransportKind::ALL.len()],
 
     /// Engine.IO packets that came in, and the bytes of their data.
     pub(crate) packets_received: Counter,
@@ -130,21 +109,21 @@ pub(crate) struct WorkerMetrics {
 
 impl WorkerMetrics {
     /// A session began.
-    pub(crate) fn opened(&self, carrier: Carrier) {
-        self.sessions_opened[carrier as usize].add(1);
-        self.connections[carrier as usize].add(1);
+    pub(crate) fn opened(&self, transport_kind: TransportKind) {
+        self.sessions_opened[transport_kind as usize].add(1);
+        self.connections[transport_kind as usize].add(1);
     }
 
     /// A session went from polling to a websocket.
     pub(crate) fn upgraded(&self) {
         self.upgrades.add(1);
-        self.connections[Carrier::Polling as usize].add(-1);
-        self.connections[Carrier::Websocket as usize].add(1);
+        self.connections[TransportKind::Polling as usize].add(-1);
+        self.connections[TransportKind::Websocket as usize].add(1);
     }
 
     /// A session is gone, with its connection.
-    pub(crate) fn gone(&self, carrier: Carrier) {
-        self.connections[carrier as usize].add(-1);
+    pub(crate) fn gone(&self, transport_kind: TransportKind) {
+        self.connections[transport_kind as usize].add(-1);
     }
 
     /// A session closed for the application.

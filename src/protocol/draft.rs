@@ -6,7 +6,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::encoded::{Encoded, FRAME_HEADER_MAX, Message, OPCODE_BINARY, OPCODE_TEXT};
+use super::encoded::{EncodedFrame, FRAME_HEADER_MAX, Message, OPCODE_BINARY, OPCODE_TEXT};
 use super::socketio::packet::Packet;
 use super::socketio::{Parser, msgpack};
 use crate::ids::{NamespacePath, OFFSET_CHARS, Offset};
@@ -98,7 +98,7 @@ impl Draft {
             Parser::Json => (self.put_json_prefix(ack_id), OPCODE_TEXT),
             Parser::Msgpack => (self.put_msgpack_prefix(ack_id), OPCODE_BINARY),
         };
-        let head = Encoded::seal(self.buffer, head_at, opcode);
+        let head = EncodedFrame::seal(self.buffer, head_at, opcode);
         Message::new(head, &self.attachments)
     }
 
@@ -237,7 +237,7 @@ pub(crate) fn without_token(message: &Message) -> Option<Message> {
 }
 
 /// The CONNECT reply: `40/nsp,{"sid":…}`, with `pid` when the socket can be recovered.
-pub(crate) fn connect_reply(parser: Parser, namespace: &NamespacePath, sid: &str, pid: Option<&str>) -> Encoded {
+pub(crate) fn connect_reply(parser: Parser, namespace: &NamespacePath, sid: &str, pid: Option<&str>) -> EncodedFrame {
     let data = match pid {
         Some(pid) => format!(r#"{{"sid":"{sid}","pid":"{pid}"}}"#),
         None => format!(r#"{{"sid":"{sid}"}}"#),
@@ -246,21 +246,21 @@ pub(crate) fn connect_reply(parser: Parser, namespace: &NamespacePath, sid: &str
 }
 
 /// The CONNECT_ERROR reply with `data`, a JSON object's text.
-pub(crate) fn connect_error(parser: Parser, namespace: &NamespacePath, data: &str) -> Encoded {
+pub(crate) fn connect_error(parser: Parser, namespace: &NamespacePath, data: &str) -> EncodedFrame {
     whole(parser, Kind::ConnectError, namespace, data)
 }
 
 /// The DISCONNECT packet of a namespace.
-pub(crate) fn disconnect(parser: Parser, namespace: &NamespacePath) -> Encoded {
+pub(crate) fn disconnect(parser: Parser, namespace: &NamespacePath) -> EncodedFrame {
     whole(parser, Kind::Disconnect, namespace, "")
 }
 
 /// A packet without anything open, and one value or nothing as its data.
-fn whole(parser: Parser, kind: Kind, namespace: &NamespacePath, data: &str) -> Encoded {
+fn whole(parser: Parser, kind: Kind, namespace: &NamespacePath, data: &str) -> EncodedFrame {
     match parser {
         Parser::Json => {
             let path = if namespace.is_root() { String::new() } else { format!("{namespace},") };
-            Encoded::text(&format!("4{}{path}{data}", kind as u8))
+            EncodedFrame::text(&format!("4{}{path}{data}", kind as u8))
         }
         Parser::Msgpack => {
             let mut packet = BytesMut::new();
@@ -270,7 +270,7 @@ fn whole(parser: Parser, kind: Kind, namespace: &NamespacePath, data: &str) -> E
                 msgpack::put_str(&mut packet, "data");
                 msgpack::Values::new(data, &[]).put(&mut packet);
             }
-            Encoded::binary(&packet)
+            EncodedFrame::binary(&packet)
         }
     }
 }

@@ -25,12 +25,12 @@ const OPCODE_PONG: u8 = 0x8a;
 /// One Engine.IO packet, ready for every transport. Cloning shares the bytes.
 #[derive(Debug, Clone)]
 #[cfg_attr(test, derive(PartialEq, Eq))]
-pub(crate) struct Encoded {
+pub(crate) struct EncodedFrame {
     frame: Bytes,
     header_bytes: u8,
 }
 
-impl Encoded {
+impl EncodedFrame {
     /// Encodes a text packet, type digit included (`3probe`).
     pub(crate) fn text(packet: &str) -> Self {
         Self::framed(OPCODE_TEXT, packet.as_bytes())
@@ -113,7 +113,7 @@ impl Encoded {
         &self.frame[usize::from(self.header_bytes)..]
     }
 
-    /// [`Encoded::body`], sharing the bytes.
+    /// [`EncodedFrame::body`], sharing the bytes.
     pub(crate) fn to_body(&self) -> Bytes {
         self.frame.slice(usize::from(self.header_bytes)..)
     }
@@ -155,29 +155,29 @@ pub(crate) enum FrameError {
 #[derive(Debug, Clone)]
 #[cfg_attr(test, derive(PartialEq, Eq))]
 pub(crate) struct Message {
-    head: Encoded,
-    attachments: Option<Arc<[Encoded]>>,
+    head: EncodedFrame,
+    attachments: Option<Arc<[EncodedFrame]>>,
 }
 
 impl Message {
     /// A packet and the attachments that it announces.
-    pub(super) fn new(head: Encoded, attachments: &[Bytes]) -> Self {
-        let attachments = attachments.iter().map(|data| Encoded::binary(data));
+    pub(super) fn new(head: EncodedFrame, attachments: &[Bytes]) -> Self {
+        let attachments = attachments.iter().map(|data| EncodedFrame::binary(data));
         Self { head, attachments: (attachments.len() > 0).then(|| attachments.collect()) }
     }
 
     /// Takes back the packets of a message as [`packets`](Self::packets) gave them.
-    pub(crate) fn from_packets(mut packets: Vec<Encoded>) -> Result<Self, FrameError> {
+    pub(crate) fn from_packets(mut packets: Vec<EncodedFrame>) -> Result<Self, FrameError> {
         let attachments = packets.split_off(packets.len().min(1));
         let head = packets.pop().ok_or(FrameError::Attachments)?;
-        if announced(head.body()) != attachments.len() || !attachments.iter().all(Encoded::is_binary) {
+        if announced(head.body()) != attachments.len() || !attachments.iter().all(EncodedFrame::is_binary) {
             return Err(FrameError::Attachments);
         }
         Ok(Self { head, attachments: (!attachments.is_empty()).then(|| attachments.into()) })
     }
 
     /// The packets in the order in which they must leave, with nothing between them.
-    pub(crate) fn packets(&self) -> impl Iterator<Item = &Encoded> {
+    pub(crate) fn packets(&self) -> impl Iterator<Item = &EncodedFrame> {
         std::iter::once(&self.head).chain(self.attachments.iter().flat_map(|attachments| attachments.iter()))
     }
 
@@ -210,8 +210,8 @@ impl Message {
     }
 }
 
-impl From<Encoded> for Message {
-    fn from(head: Encoded) -> Self {
+impl From<EncodedFrame> for Message {
+    fn from(head: EncodedFrame) -> Self {
         Self { head, attachments: None }
     }
 }
@@ -231,21 +231,23 @@ mod tests {
 
     #[test]
     fn a_message_is_taken_back_as_it_was() {
-        let attachments = vec![Encoded::binary(b"\x00\x01"), Encoded::binary(&[7; 300])];
-        let packets = [vec![Encoded::text(r#"452-/chat,["up",{"_placeholder":true,"num":0}]"#)], attachments].concat();
-        let frames = |packets: &[Encoded]| packets.iter().map(|packet| packet.frame().clone()).collect::<Vec<_>>();
-        let again: Vec<_> = frames(&packets).into_iter().map(|frame| Encoded::from_frame(frame).unwrap()).collect();
+        let attachments = vec![EncodedFrame::binary(b"\x00\x01"), EncodedFrame::binary(&[7; 300])];
+        let packets =
+            [vec![EncodedFrame::text(r#"452-/chat,["up",{"_placeholder":true,"num":0}]"#)], attachments].concat();
+        let frames = |packets: &[EncodedFrame]| packets.iter().map(|packet| packet.frame().clone()).collect::<Vec<_>>();
+        let again: Vec<_> =
+            frames(&packets).into_iter().map(|frame| EncodedFrame::from_frame(frame).unwrap()).collect();
         let message = Message::from_packets(again).unwrap();
         assert_eq!(frames(&packets), message.packets().map(|packet| packet.frame().clone()).collect::<Vec<_>>());
-        assert!(Message::from_packets(vec![Encoded::text("42[\"e\"]")]).is_ok());
-        assert!(Message::from_packets(vec![Encoded::binary(b"\x83")]).is_ok(), "as msgpack writes packets");
+        assert!(Message::from_packets(vec![EncodedFrame::text("42[\"e\"]")]).is_ok());
+        assert!(Message::from_packets(vec![EncodedFrame::binary(b"\x83")]).is_ok(), "as msgpack writes packets");
     }
 
     #[test]
     fn packets_that_do_not_belong_together_are_refused() {
-        let announced = Encoded::text(r#"451-["up",{"_placeholder":true,"num":0}]"#);
-        let (text, binary) = (Encoded::text("42[\"e\"]"), Encoded::binary(b"\x00"));
-        let refused = |packets: &[&Encoded]| {
+        let announced = EncodedFrame::text(r#"451-["up",{"_placeholder":true,"num":0}]"#);
+        let (text, binary) = (EncodedFrame::text("42[\"e\"]"), EncodedFrame::binary(b"\x00"));
+        let refused = |packets: &[&EncodedFrame]| {
             let packets = packets.iter().map(|packet| (*packet).clone()).collect();
             Message::from_packets(packets).unwrap_err()
         };
@@ -258,7 +260,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_frame_are_refused() {
-        let refused = |frame: &'static [u8]| Encoded::from_frame(Bytes::from_static(frame)).unwrap_err();
+        let refused = |frame: &'static [u8]| EncodedFrame::from_frame(Bytes::from_static(frame)).unwrap_err();
         for frame in [
             b"".as_slice(),
             b"\x81",
@@ -277,12 +279,12 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_a_frame_or_an_error(bytes: Vec<u8>) {
-            let _ = Encoded::from_frame(bytes.into());
+            let _ = EncodedFrame::from_frame(bytes.into());
         }
 
         #[test]
         fn every_length_has_its_header(bytes in prop_oneof![0usize..300, 65_000usize..66_000]) {
-            let packet = Encoded::binary(&vec![7; bytes]);
+            let packet = EncodedFrame::binary(&vec![7; bytes]);
             let header = packet.frame().len() - bytes;
             prop_assert_eq!(header, match bytes { 0..=125 => 2, 126..=65_535 => 4, _ => 10 });
             let length = match packet.frame()[1] {

@@ -12,7 +12,7 @@ use super::*;
 use crate::ids::{Epoch, Fingerprint, Offset};
 use crate::journal::Journal;
 use crate::journal::memory::MemoryJournal;
-use crate::protocol::encoded::Encoded;
+use crate::protocol::encoded::EncodedFrame;
 
 const CLIENTS: usize = 3;
 /// The one who is in the other namespace.
@@ -263,7 +263,7 @@ impl World {
             }
             Step::Noise(events) => {
                 for _ in 0..events {
-                    let message = Encoded::text(r#"42["e","token"]"#).into();
+                    let message = EncodedFrame::text(r#"42["e","token"]"#).into();
                     let (namespace, rooms) = (NamespacePath::root(), vec![RoomName::parse("noise").unwrap()].into());
                     let event = EventRecord { namespace, rooms, except: vec![].into(), exclude: None, message };
                     self.append(RecordBody::Event(event.into()));
@@ -291,7 +291,7 @@ impl World {
         kind: Kind,
     ) {
         let text = if kind == Kind::Asking { r#"42/chat,7["e"]"# } else { r#"42/chat,["e","token"]"# };
-        let message = Encoded::text(text).into();
+        let message = EncodedFrame::text(text).into();
         let event = EventRecord {
             namespace: namespace.clone(),
             rooms: rooms.clone().into(),

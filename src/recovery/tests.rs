@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ids::{Epoch, Fingerprint, Offset};
-use crate::protocol::encoded::{Encoded, Message};
+use crate::protocol::encoded::{EncodedFrame, Message};
 
 const EPOCH: Epoch = Epoch::new(1, 1);
 const BOUNDS: RecoveryBounds = RecoveryBounds {
@@ -40,7 +40,7 @@ fn event(rooms: &[&str], text: &str) -> EventRecord {
         rooms: rooms.iter().map(|name| room(name)).collect(),
         except: [].into_iter().collect(),
         exclude: None,
-        message: Encoded::text(text).into(),
+        message: EncodedFrame::text(text).into(),
     }
 }
 
@@ -364,15 +364,16 @@ fn an_event_that_wanted_an_ack_cannot_be_had_again_also_after_a_start() {
 
 #[test]
 fn an_ack_id_is_found_in_every_form_of_a_packet() {
-    let wants = |text: &str| wants_ack(&Encoded::text(text).into());
+    let wants = |text: &str| wants_ack(&EncodedFrame::text(text).into());
     for text in [r#"427["e"]"#, r#"42/chat,7["e"]"#, r#"42/a-b,12["e","-"]"#] {
         assert!(wants(text), "{text}");
     }
     for text in [r#"42["e",7]"#, r#"42/chat,["e"]"#, r#"42/7,["e"]"#, r#"42["a/b,7"]"#, "42", ""] {
         assert!(!wants(text), "{text}");
     }
-    let attached =
-        |text: &str| wants_ack(&Message::from_packets(vec![Encoded::text(text), Encoded::binary(&[1])]).unwrap());
+    let attached = |text: &str| {
+        wants_ack(&Message::from_packets(vec![EncodedFrame::text(text), EncodedFrame::binary(&[1])]).unwrap())
+    };
     assert!(attached(r#"451-7["e",{"_placeholder":true,"num":0}]"#));
     assert!(attached(r#"451-/c,7["e",{"_placeholder":true,"num":0}]"#));
     assert!(!attached(r#"451-["e-7",{"_placeholder":true,"num":0}]"#));

@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::ids::{Fingerprint, Lsn, Offset};
 use crate::journal::inspect::Inspection;
 use crate::journal::{EventRecord, GiveUpReason, JournalError, OpenError, Record, RecordBody, RoomSpan, SessionRecord};
-use crate::protocol::encoded::Encoded;
+use crate::protocol::encoded::EncodedFrame;
 
 /// Characters of a token that are the epoch's.
 const EPOCH_CHARS: usize = 8;
@@ -330,7 +330,7 @@ fn shown_session(session: &SessionRecord) -> Shown<'_> {
     }
 }
 
-fn packet(packet: &Encoded) -> Packet<'_> {
+fn packet(packet: &EncodedFrame) -> Packet<'_> {
     match std::str::from_utf8(packet.body()) {
         Ok(text) if !packet.is_binary() => Packet::Text(text),
         _ => Packet::Binary { binary_bytes: packet.body().len() },
@@ -353,7 +353,7 @@ mod tests {
         let mut journal = FileJournal::open(&scratch.0, options).unwrap();
         let (pid, socket) = (PrivateId::from_random([9; 15]), SocketId::from_random([1; 15]));
         let (namespace, room) = (NamespacePath::root(), RoomName::parse("lobby").unwrap());
-        let message = Message::from(Encoded::text(r#"42["message","hi"]"#));
+        let message = Message::from(EncodedFrame::text(r#"42["message","hi"]"#));
         let rooms = [room.clone()].into_iter().collect();
         let other = SocketId::from_random([2; 15]);
         let event = EventRecord {

@@ -11,7 +11,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::http_connection::CLOSE_REASONS;
-use crate::metrics::{Carrier, Counter, FLUSH_BATCHES, HANDLER_TIMES, Histogram, Metrics, WorkerMetrics};
+use crate::metrics::{Counter, FLUSH_BATCHES, HANDLER_TIMES, Histogram, Metrics, WorkerMetrics};
+use crate::protocol::engineio::transport_kind::TransportKind;
 use crate::protocol::reason::DisconnectReason;
 use crate::recovery::NotRecovered;
 use crate::state::budget::Budgets;
@@ -54,16 +55,17 @@ struct Page<'e> {
 
 impl Page<'_> {
     fn sessions(&mut self) -> fmt::Result {
-        let connections = Carrier::ALL.map(Carrier::as_str).into_iter().enumerate().map(|(at, carrier)| {
-            let open: i64 = self.workers.iter().map(|worker| worker.connections[at].get()).sum();
-            ([("transport", carrier)], open)
-        });
+        let connections =
+            TransportKind::ALL.map(TransportKind::as_str).into_iter().enumerate().map(|(at, transport_kind)| {
+                let open: i64 = self.workers.iter().map(|worker| worker.connections[at].get()).sum();
+                ([("transport", transport_kind)], open)
+            });
         let connections: Vec<_> = connections.collect();
         self.gauges("connections", "Sessions, by what carries them now", &connections)?;
         self.counters(
             "sessions_opened",
             "Sessions opened, by what they began on",
-            ("transport", Carrier::ALL.map(Carrier::as_str)),
+            ("transport", TransportKind::ALL.map(TransportKind::as_str)),
             |worker, at| &worker.sessions_opened[at],
         )?;
         self.counter("upgrades", "Sessions that went from polling to websocket", |worker| &worker.upgrades)?;
@@ -85,9 +87,12 @@ impl Page<'_> {
             &worker.http_closed[at]
         })?;
         let help = "Messages from clients that were over the limit";
-        self.counters("oversized_messages", help, ("transport", Carrier::ALL.map(Carrier::as_str)), |worker, at| {
-            &worker.oversized[at]
-        })
+        self.counters(
+            "oversized_messages",
+            help,
+            ("transport", TransportKind::ALL.map(TransportKind::as_str)),
+            |worker, at| &worker.oversized[at],
+        )
     }
 
     fn traffic(&mut self) -> fmt::Result {

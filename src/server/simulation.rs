@@ -32,7 +32,7 @@ use crate::messages::sink::{Drained, FrameSink, Goodbye};
 use crate::messages::socket::SocketInfo;
 use crate::metrics::Metrics;
 use crate::protocol::draft::Draft;
-use crate::protocol::encoded::Encoded;
+use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::socketio::Parser;
 use crate::recovery::NotRecovered;
 use crate::state::credit::Ticket;
@@ -315,7 +315,7 @@ impl World {
         let handshake = Arc::new(Handshake::new("", std::iter::empty(), arrival));
         let info = SocketInfo::new(socket, namespace.clone(), nobody, handshake, None, true);
         let member = life.workers[worker].add_member(Arc::new(info), slot);
-        let (from, reply) = (self.from(slot), Encoded::text("40"));
+        let (from, reply) = (self.from(slot), EncodedFrame::text("40"));
         let connect = Connect { from, socket, member, namespace, origin, reply };
         self.tell(life, worker, HubCommand::Connect(Box::new(connect)));
     }

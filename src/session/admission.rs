@@ -15,7 +15,7 @@ use crate::messages::fanout::{FoundSession, Outcome, Refusal};
 use crate::messages::hub::{Claim, Connect, HubCommand, Origin, OwnPacket};
 use crate::messages::socket::SocketInfo;
 use crate::protocol::draft::{connect_error, connect_reply, disconnect};
-use crate::protocol::encoded::Encoded;
+use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::resume::{Claimed, Resume};
 use crate::protocol::socketio::{DecodeError, Parser};
@@ -163,7 +163,7 @@ impl Session {
     }
 
     /// Connection middleware has decided.
-    pub(super) fn on_admitted(&mut self, socket: SocketId, refusal: Option<Encoded>, ctx: &mut Context<Self>) {
+    pub(super) fn on_admitted(&mut self, socket: SocketId, refusal: Option<EncodedFrame>, ctx: &mut Context<Self>) {
         match refusal {
             Some(packet) => self.refuse_with(socket, packet),
             None => match self.without_declined_claim(socket) {
@@ -249,7 +249,7 @@ impl Session {
         }
     }
 
-    fn refuse_with(&mut self, socket: SocketId, packet: Encoded) {
+    fn refuse_with(&mut self, socket: SocketId, packet: EncodedFrame) {
         // Gone, or refused already because its middleware was late.
         let Some(at) = self.presences.iter().position(|presence| presence.socket.id() == socket) else { return };
         let presence = self.presences.remove(at);
@@ -321,7 +321,7 @@ impl Session {
 }
 
 /// The CONNECT_ERROR packet that says so.
-pub(super) fn refusal_packet(parser: Parser, namespace: &NamespacePath, error: &ConnectError) -> Encoded {
+pub(super) fn refusal_packet(parser: Parser, namespace: &NamespacePath, error: &ConnectError) -> EncodedFrame {
     // A map of strings and JSON values is always JSON.
     connect_error(parser, namespace, &serde_json::to_string(error).unwrap_or_default())
 }

@@ -10,7 +10,7 @@ use crate::messages::hub::HubCommand;
 use crate::messages::request::{RequestError, answer};
 use crate::messages::session::TransportRefusal;
 use crate::messages::sink::Goodbye;
-use crate::protocol::encoded::Encoded;
+use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::reason::DisconnectReason;
 
 /// How far a session is towards its end.
@@ -230,7 +230,7 @@ impl Session {
         };
         let leaves = worthwhile && self.transport == Transport::Polling;
         if leaves && !said {
-            worker.leave_last_word(slot, Encoded::text("1"));
+            worker.leave_last_word(slot, EncodedFrame::text("1"));
         }
         leaves
     }

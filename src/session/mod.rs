@@ -30,9 +30,9 @@ use crate::messages::hub::Claim;
 use crate::messages::request::{Done, RequestError, answer};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Handover, Incoming};
-use crate::metrics::Carrier;
-use crate::protocol::encoded::Encoded;
+use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::engineio::open::Open;
+use crate::protocol::engineio::transport_kind::TransportKind;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
 use crate::state::acks::Acks;
@@ -85,10 +85,10 @@ pub(crate) enum Opening {
 }
 
 impl Opening {
-    fn carrier(&self) -> Carrier {
+    fn kind(&self) -> TransportKind {
         match self {
-            Self::Polling => Carrier::Polling,
-            Self::Websocket(_) => Carrier::Websocket,
+            Self::Polling => TransportKind::Polling,
+            Self::Websocket(_) => TransportKind::Websocket,
         }
     }
 }
@@ -167,9 +167,9 @@ impl Session {
         let Newcomer { id, handshake, place } = newcomer;
         let context = Context::new();
         let link = SessionLink::new(context.address().recipient());
-        let carrier = opening.carrier();
+        let transport_kind = opening.kind();
         let rates = RateLimiter::new(&core.limits, handshake.address(), place.directory(), Instant::now());
-        let registration = Registration::new(id, worker.clone(), place, link.clone(), carrier);
+        let registration = Registration::new(id, worker.clone(), place, link.clone(), transport_kind);
         let session = Self {
             state: SessionState::new(core.parser, core.limits.clone(), Instant::now()),
             gate: Gate::new(worker, registration.slot),
@@ -198,18 +198,18 @@ impl Session {
     }
 
     fn begin(mut self, opening: Opening, mut context: Context<Self>) {
-        let carrier = opening.carrier();
+        let transport_kind = opening.kind();
         let limits = &self.core.limits;
         let open = Open {
             sid: &self.registration.id.to_string(),
-            upgrades: if carrier == Carrier::Polling { &[Carrier::Websocket.as_str()] } else { &[] },
+            upgrades: if transport_kind == TransportKind::Polling { &[TransportKind::Websocket.as_str()] } else { &[] },
             ping_interval: limits.ping_interval,
             ping_timeout: limits.ping_timeout,
             max_payload: limits.payload_bytes_max,
         };
-        let packet = Encoded::text(&open.to_packet());
+        let packet = EncodedFrame::text(&open.to_packet());
         self.registration.worker.push_control(self.registration.slot, packet);
-        log::debug!("session opened sid={:?} transport={}", self.registration.id, carrier.as_str());
+        log::debug!("session opened sid={:?} transport={}", self.registration.id, transport_kind.as_str());
         if let Opening::Websocket(handover) = opening {
             self.take_first_websocket(handover, &mut context);
         }

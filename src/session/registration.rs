@@ -9,7 +9,7 @@ use super::directory::Place;
 use crate::ids::{SessionId, SlotKey, SocketId};
 use crate::messages::hub::HubCommand;
 use crate::messages::session::SessionLink;
-use crate::metrics::Carrier;
+use crate::protocol::engineio::transport_kind::TransportKind;
 use crate::worker::Worker;
 
 /// The drop guard of one session.
@@ -20,24 +20,30 @@ pub(super) struct Registration {
     /// Until the session is withdrawn.
     place: Option<Place>,
     /// As what it is counted.
-    carrier: Carrier,
+    transport_kind: TransportKind,
     /// Sockets that the hub knows, or is about to hear of.
     sockets: SmallVec<[SocketId; 1]>,
 }
 
 impl Registration {
     /// Enters a session.
-    pub(super) fn new(id: SessionId, worker: Rc<Worker>, place: Place, link: SessionLink, carrier: Carrier) -> Self {
-        worker.metrics().opened(carrier);
+    pub(super) fn new(
+        id: SessionId,
+        worker: Rc<Worker>,
+        place: Place,
+        link: SessionLink,
+        transport_kind: TransportKind,
+    ) -> Self {
+        worker.metrics().opened(transport_kind);
         let slot = worker.open_slot(link.clone());
         place.enter(id, link);
-        Self { id, worker, slot, place: Some(place), carrier, sockets: SmallVec::new() }
+        Self { id, worker, slot, place: Some(place), transport_kind, sockets: SmallVec::new() }
     }
 
     /// The session went over to a websocket.
     pub(super) fn upgraded(&mut self) {
         self.worker.metrics().upgraded();
-        self.carrier = Carrier::Websocket;
+        self.transport_kind = TransportKind::Websocket;
     }
 
     /// The hub will be told of this socket.
@@ -70,6 +76,6 @@ impl Drop for Registration {
         self.withdraw();
         self.withdraw_sockets(false);
         self.worker.close_slot(self.slot);
-        self.worker.metrics().gone(self.carrier);
+        self.worker.metrics().gone(self.transport_kind);
     }
 }

@@ -13,9 +13,9 @@ use super::{Numbered, Session, Transport};
 use crate::messages::request::answer;
 use crate::messages::session::{SessionCommand, TransportRefusal};
 use crate::messages::sink::{Connection, Drained, FrameSink, Handover, Incoming};
-use crate::metrics::Carrier;
-use crate::protocol::encoded::Encoded;
+use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::engineio::payload::PayloadReader;
+use crate::protocol::engineio::transport_kind::TransportKind;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::outbox::Outbox;
 
@@ -195,7 +195,7 @@ impl Session {
             Incoming::Writable => self.registration.worker.writable(self.registration.slot),
             Incoming::Undecodable(detail) => self.close(DisconnectReason::ParseError, &detail, ctx),
             Incoming::TooLarge(detail) => {
-                self.registration.worker.metrics().oversized[Carrier::Websocket as usize].add(1);
+                self.registration.worker.metrics().oversized[TransportKind::Websocket as usize].add(1);
                 self.close(DisconnectReason::TransportError, &detail, ctx);
             }
             Incoming::Refused(detail) => {
@@ -246,7 +246,7 @@ impl Session {
         }
     }
 
-    pub(super) fn send_to_candidate(&mut self, packet: Encoded) {
+    pub(super) fn send_to_candidate(&mut self, packet: EncodedFrame) {
         if let Some(candidate) = &mut self.candidate {
             match candidate.outbox.push_control(packet) {
                 Ok(()) => self.flush_candidate(),
@@ -259,7 +259,7 @@ impl Session {
     pub(super) fn free_poll(&mut self) {
         let (worker, slot) = (&self.registration.worker, self.registration.slot);
         if worker.has_drainer(slot) {
-            worker.push_control(slot, Encoded::text("6"));
+            worker.push_control(slot, EncodedFrame::text("6"));
         }
     }
 

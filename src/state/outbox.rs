@@ -10,10 +10,10 @@ use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::rare_queue::RareQueue;
-use crate::protocol::encoded::{Encoded, Message};
+use crate::protocol::encoded::{EncodedFrame, Message};
 
 /// What a waiting packet costs beside its bytes, which are shared.
-pub(crate) const PACKET_OVERHEAD_BYTES: usize = size_of::<Encoded>();
+pub(crate) const PACKET_OVERHEAD_BYTES: usize = size_of::<EncodedFrame>();
 
 /// The outbox had no room; nothing of the message was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -51,8 +51,8 @@ pub(crate) struct Outbox {
     /// Boxed, since it is rare.
     partial: Option<Box<Partial>>,
     /// Pings, pongs, probes, noops, close: they precede queued events (Engine.IO v4, heartbeats and "close").
-    control: RareQueue<Encoded>,
-    events: VecDeque<Encoded>,
+    control: RareQueue<EncodedFrame>,
+    events: VecDeque<EncodedFrame>,
     event_bytes: usize,
 }
 
@@ -76,7 +76,7 @@ impl Outbox {
     }
 
     /// Queues a packet ahead of all events.
-    pub(crate) fn push_control(&mut self, packet: Encoded) -> Result<(), ControlFull> {
+    pub(crate) fn push_control(&mut self, packet: EncodedFrame) -> Result<(), ControlFull> {
         if self.control.len() >= CONTROL_PACKETS_MAX {
             return Err(ControlFull);
         }
@@ -85,7 +85,7 @@ impl Outbox {
     }
 
     /// Queues the transport's last word behind everything, whatever the bounds say.
-    pub(crate) fn push_last(&mut self, packet: Encoded) {
+    pub(crate) fn push_last(&mut self, packet: EncodedFrame) {
         self.event_bytes += cost(&packet);
         self.events.push_back(packet);
     }
@@ -138,13 +138,13 @@ impl Outbox {
     }
 
     /// Takes the next packet whole. Only for drainers that never take a packet in part.
-    pub(crate) fn pop(&mut self) -> Option<Encoded> {
+    pub(crate) fn pop(&mut self) -> Option<EncodedFrame> {
         let Some(packet) = self.control.pop_front() else { return self.pop_event() };
         Some(packet)
     }
 
     /// The packet that [`Outbox::pop`] would take.
-    pub(crate) fn peek(&self) -> Option<&Encoded> {
+    pub(crate) fn peek(&self) -> Option<&EncodedFrame> {
         self.control.front().or_else(|| self.events.front())
     }
 
@@ -187,7 +187,7 @@ impl Outbox {
         }
     }
 
-    fn pop_event(&mut self) -> Option<Encoded> {
+    fn pop_event(&mut self) -> Option<EncodedFrame> {
         let packet = self.events.pop_front()?;
         self.event_bytes -= cost(&packet);
         if self.events.is_empty() {
@@ -198,7 +198,7 @@ impl Outbox {
     }
 }
 
-fn cost(packet: &Encoded) -> usize {
+fn cost(packet: &EncodedFrame) -> usize {
     packet.frame().len() + PACKET_OVERHEAD_BYTES
 }
 
@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     fn text(body: &str) -> Message {
-        Encoded::text(body).into()
+        EncodedFrame::text(body).into()
     }
 
     fn drained(outbox: &mut Outbox, step: usize) -> Vec<u8> {
@@ -226,7 +226,7 @@ mod tests {
     fn control_packets_precede_queued_events() {
         let mut outbox = Outbox::default();
         outbox.push(&text("42[1]"), 1000).unwrap();
-        outbox.push_control(Encoded::text("2")).unwrap();
+        outbox.push_control(EncodedFrame::text("2")).unwrap();
         assert_eq!(outbox.pop().unwrap().body(), b"2");
         assert_eq!(outbox.pop().unwrap().body(), b"42[1]");
         assert!(outbox.is_empty());
@@ -236,7 +236,7 @@ mod tests {
     fn what_a_connection_begins_with_stands_before_everything_and_is_never_dropped() {
         for step in 1..=8 {
             let mut outbox = Outbox::default();
-            outbox.push_control(Encoded::text("0")).unwrap();
+            outbox.push_control(EncodedFrame::text("0")).unwrap();
             outbox.begin_with(Bytes::from_static(b"101"));
             assert_eq!(drained(&mut outbox, step), b"101\x81\x010", "{step} bytes a write");
             outbox.begin_with(Bytes::from_static(b"101"));
@@ -252,7 +252,7 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.push(&text("abc"), 1000).unwrap();
         outbox.consume(3);
-        outbox.push_control(Encoded::text("2")).unwrap();
+        outbox.push_control(EncodedFrame::text("2")).unwrap();
         assert_eq!(drained(&mut outbox, 100), b"bc\x81\x012");
     }
 
@@ -284,10 +284,10 @@ mod tests {
             outbox.push(&text(body), 1000).unwrap();
         }
         outbox.consume(3);
-        outbox.push_control(Encoded::text("2")).unwrap();
+        outbox.push_control(EncodedFrame::text("2")).unwrap();
         assert_eq!(outbox.clear(), 1);
         assert_eq!(outbox.event_bytes(), 0);
-        outbox.push_last(Encoded::text("1"));
+        outbox.push_last(EncodedFrame::text("1"));
         assert_eq!(drained(&mut outbox, 100), b"bc\x81\x011");
     }
 
@@ -311,9 +311,9 @@ mod tests {
     fn control_packets_are_bounded() {
         let mut outbox = Outbox::default();
         for _ in 0..CONTROL_PACKETS_MAX {
-            outbox.push_control(Encoded::text("2")).unwrap();
+            outbox.push_control(EncodedFrame::text("2")).unwrap();
         }
-        assert_eq!(outbox.push_control(Encoded::text("2")), Err(ControlFull));
+        assert_eq!(outbox.push_control(EncodedFrame::text("2")), Err(ControlFull));
     }
 
     #[test]

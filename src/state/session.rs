@@ -13,7 +13,7 @@ use super::heartbeat::{Beat, Heartbeat};
 use super::upgrade::{Step, Upgrade};
 use crate::ids::{NamespacePath, SocketId};
 use crate::limits::Limits;
-use crate::protocol::encoded::Encoded;
+use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::engineio::packet::Packet as EnginePacket;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::binary::PartialPacket;
@@ -45,11 +45,11 @@ impl ClientEvent {
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// Send a control packet ahead of queued events.
-    Control(Encoded),
+    Control(EncodedFrame),
     /// Let a pending poll end, with a noop.
     FreePoll,
     /// Send a packet to the upgrade candidate.
-    Candidate(Encoded),
+    Candidate(EncodedFrame),
     /// Make the candidate the drainer.
     Promote,
     /// Close the candidate; the session lives on.
@@ -321,7 +321,7 @@ impl SessionState {
     pub(crate) fn on_timeout(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         match self.heartbeat.on_timeout(now, &self.limits) {
             Beat::Quiet => {}
-            Beat::Ping => effects.push(Effect::Control(Encoded::text("2"))),
+            Beat::Ping => effects.push(Effect::Control(EncodedFrame::text("2"))),
             Beat::Dead => effects.push(close(DisconnectReason::PingTimeout, "no pong within the ping timeout")),
         }
         if self.connect_by.is_some_and(|by| by <= now) {
@@ -349,7 +349,7 @@ impl SessionState {
     fn apply(&self, step: Step, effects: &mut Vec<Effect>) {
         match step {
             Step::Wait => {}
-            Step::AnswerProbe => effects.push(Effect::Candidate(Encoded::text("3probe"))),
+            Step::AnswerProbe => effects.push(Effect::Candidate(EncodedFrame::text("3probe"))),
             Step::Noop => effects.push(Effect::FreePoll),
             Step::Promote => effects.push(Effect::Promote),
             Step::Drop => effects.push(Effect::DropCandidate),

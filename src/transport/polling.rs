@@ -16,9 +16,9 @@ use super::body::{BodyError, read_body};
 use super::{Admitted, Endpoint, Knock, Refusal};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Drained, FrameSink, Goodbye};
-use crate::metrics::Carrier;
-use crate::protocol::encoded::Encoded;
+use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::engineio::payload::{PayloadReader, PayloadWriter};
+use crate::protocol::engineio::transport_kind::TransportKind;
 use crate::protocol::reason::DisconnectReason;
 use crate::session::Opening;
 use crate::state::budget::Charge;
@@ -132,7 +132,7 @@ impl FrameSink for PollSink {
     fn say_goodbye(&mut self, goodbye: Goodbye, outbox: &mut Outbox) {
         // A client that closed hears a noop, every other one a close packet.
         let word = if goodbye == Goodbye::Ended(DisconnectReason::TransportClose) { "6" } else { CLOSE };
-        outbox.push_last(Encoded::text(word));
+        outbox.push_last(EncodedFrame::text(word));
     }
 
     fn finish(&mut self) -> bool {
@@ -219,7 +219,7 @@ async fn post(
         Ok(body) => body,
         Err(BodyError::TooLarge) => {
             claim.done();
-            worker.metrics().oversized[Carrier::Polling as usize].add(1);
+            worker.metrics().oversized[TransportKind::Polling as usize].add(1);
             log::debug!("POST refused, its body exceeds the limit of {} bytes", limits.payload_bytes_max);
             return Ok(HttpResponse::PayloadTooLarge().insert_header(header::ContentType::plaintext()).finish());
         }

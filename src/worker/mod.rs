@@ -34,7 +34,7 @@ use crate::messages::session::SessionLink;
 use crate::messages::sink::{FrameSink, Goodbye};
 use crate::messages::socket::SocketInfo;
 use crate::metrics::WorkerMetrics;
-use crate::protocol::encoded::Encoded;
+use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::socketio::packet::Args;
 use crate::state::budget::Budgets;
 
@@ -218,7 +218,7 @@ impl Worker {
     }
 
     /// Queues a packet ahead of all events.
-    pub(crate) fn push_control(&self, slot: SlotKey, packet: Encoded) {
+    pub(crate) fn push_control(&self, slot: SlotKey, packet: EncodedFrame) {
         self.slots.borrow_mut().push_control(slot, packet);
         self.alarm.ring();
     }
@@ -233,7 +233,7 @@ impl Worker {
     }
 
     /// Queues the last word for a drainer that is yet to come; the session hears `DrainedLast` once it is out.
-    pub(crate) fn leave_last_word(&self, slot: SlotKey, word: Encoded) {
+    pub(crate) fn leave_last_word(&self, slot: SlotKey, word: EncodedFrame) {
         self.slots.borrow_mut().leave_last_word(slot, word);
     }
 

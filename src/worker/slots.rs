@@ -14,7 +14,7 @@ use crate::messages::fanout::Replay;
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Drained, FrameSink, Goodbye};
 use crate::metrics::WorkerMetrics;
-use crate::protocol::encoded::{Encoded, Message};
+use crate::protocol::encoded::{EncodedFrame, Message};
 use crate::state::budget::Budgets;
 use crate::state::outbox::{Outbox, OutboxFull};
 
@@ -446,7 +446,7 @@ impl Slots {
         }
     }
 
-    pub(super) fn push_control(&mut self, key: SlotKey, packet: Encoded) {
+    pub(super) fn push_control(&mut self, key: SlotKey, packet: EncodedFrame) {
         let Some(slot) = self.get_mut(key).filter(|slot| slot.ending == Ending::Open) else { return };
         match slot.outbox.push_control(packet) {
             Ok(()) => self.enqueue(key),
@@ -479,7 +479,7 @@ impl Slots {
         self.is_congested(key)
     }
 
-    pub(super) fn leave_last_word(&mut self, key: SlotKey, word: Encoded) {
+    pub(super) fn leave_last_word(&mut self, key: SlotKey, word: EncodedFrame) {
         self.with(key, |slot| {
             slot.outbox.push_last(word);
             slot.ending = Ending::Goodbye;

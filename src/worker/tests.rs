@@ -23,7 +23,7 @@ use crate::messages::request::{Done, Listing, Receipt, RequestError};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Drained, FrameSink, Goodbye};
 use crate::messages::socket::tests::socket;
-use crate::protocol::encoded::Encoded;
+use crate::protocol::encoded::EncodedFrame;
 use crate::state::budget::Budgets;
 use crate::state::credit::Ticket;
 use crate::state::outbox::Outbox;
@@ -108,7 +108,7 @@ impl FrameSink for Echo {
         while outbox.pop().is_some() {}
         self.flushes.set(self.flushes.get() + 1);
         let (worker, slot) = (self.worker.clone(), self.slot);
-        actix::spawn(async move { worker.push_control(slot, Encoded::text("again")) });
+        actix::spawn(async move { worker.push_control(slot, EncodedFrame::text("again")) });
         Drained::All
     }
     fn say_goodbye(&mut self, _: Goodbye, _: &mut Outbox) {}
@@ -172,7 +172,7 @@ fn deliver(room: u32, text: &str, volatile: bool, weight: usize) -> FanoutComman
         except: SmallVec::new(),
         members: SmallVec::new(),
         exclude: SmallVec::new(),
-        message: Encoded::text(text).into(),
+        message: EncodedFrame::text(text).into(),
         offset: None,
         volatile,
         weight,
@@ -218,9 +218,9 @@ fn a_volatile_delivery_is_dropped_where_nobody_drains() {
 fn a_full_outbox_loses_its_session_and_takes_nothing_more() {
     run(async {
         let rig = Rig::new(Limits { outbox_bytes_max: 100, ..Limits::default() }).await;
-        rig.worker.push(rig.slot, OwnPacket::Sealed(Encoded::text("first").into()));
-        rig.worker.push(rig.slot, OwnPacket::Sealed(Encoded::text(&"x".repeat(100)).into()));
-        rig.worker.push(rig.slot, OwnPacket::Sealed(Encoded::text("third").into()));
+        rig.worker.push(rig.slot, OwnPacket::Sealed(EncodedFrame::text("first").into()));
+        rig.worker.push(rig.slot, OwnPacket::Sealed(EncodedFrame::text(&"x".repeat(100)).into()));
+        rig.worker.push(rig.slot, OwnPacket::Sealed(EncodedFrame::text("third").into()));
         let heard = rig.heard().await;
         assert_eq!(heard.len(), 1, "{heard:?}");
         assert!(heard[0].starts_with("full: outbox of"), "{heard:?}");
@@ -305,7 +305,7 @@ fn what_was_written_is_reported_while_more_keeps_coming() {
         // More than are written in one turn, so that some are dirty at all times.
         for slot in (0..300).map(|_| rig.worker.open_slot(link.clone())).chain([rig.slot]) {
             rig.worker.set_drainer(slot, Box::new(Echo { worker: rig.worker.clone(), slot, flushes: flushes.clone() }));
-            rig.worker.push_control(slot, Encoded::text("first"));
+            rig.worker.push_control(slot, EncodedFrame::text("first"));
         }
         rig.tell(vec![rig.join(3), deliver(3, "a", false, 2_000)]);
         let mut heard = Vec::new();
@@ -326,7 +326,7 @@ fn a_gate_that_closes_still_says_which_sockets_have_gone() {
         let mut gate = Gate::new(rig.worker.clone(), rig.slot);
         let now = std::time::Instant::now();
         let socket = SocketId::from_random([1; 15]);
-        let packet = || OwnPacket::Sealed(Encoded::text("x").into());
+        let packet = || OwnPacket::Sealed(EncodedFrame::text("x").into());
         gate.submit(now, 1, Waiter::Nobody, move |from| HubCommand::Pass { from, packet: packet() });
         gate.push(|| now, packet());
         let slot = rig.slot;
@@ -346,7 +346,7 @@ fn emits_of_a_session_that_has_ended_go_at_the_pace_of_its_credit() {
         let now = std::time::Instant::now();
         let emit = |gate: &mut Gate| {
             let (done, told) = tokio::sync::oneshot::channel();
-            let packet = OwnPacket::Sealed(Encoded::text("x").into());
+            let packet = OwnPacket::Sealed(EncodedFrame::text("x").into());
             gate.submit(now, 100, Waiter::Emit(Done::WhenNumbered(done)), |from| HubCommand::Pass { from, packet });
             told
         };
@@ -415,7 +415,7 @@ fn a_panicking_flusher_ends_the_process() {
     run(async {
         let rig = Rig::new(Limits::default()).await;
         rig.drain_into_log(true);
-        rig.worker.push(rig.slot, OwnPacket::Sealed(Encoded::text("x").into()));
+        rig.worker.push(rig.slot, OwnPacket::Sealed(EncodedFrame::text("x").into()));
         rig.heard().await;
     });
 }

@@ -25,7 +25,7 @@ impl Rig {
     /// Socket `n` comes back in another slot, as member `n + 100`.
     fn come_back(&mut self, n: u8, offset: Option<Offset>) {
         let (from, member) = (ReplyTo { slot: LATER, ..self.from() }, MemberKey(u32::from(n) + 100));
-        let (namespace, reply) = (NamespacePath::root(), Encoded::text("40"));
+        let (namespace, reply) = (NamespacePath::root(), EncodedFrame::text("40"));
         let origin = Origin::Claimed(Claim { pid: pid(n), offset });
         let connect = Connect { from, socket: socket(n), member, namespace, origin, reply };
         self.tell(HubCommand::Connect(Box::new(connect)));
@@ -415,7 +415,7 @@ fn resumes_in_many_rooms_wait_for_those_who_have_caused_little() {
             let claim = Claim { pid: pid(1), offset: None };
             let from = ReplyTo { slot, ..rig.from() };
             commands.push(HubCommand::Claim { from, namespace: namespace.clone(), claim });
-            let (from, reply) = (ReplyTo { slot, ..rig.from() }, Encoded::text("40"));
+            let (from, reply) = (ReplyTo { slot, ..rig.from() }, EncodedFrame::text("40"));
             let (socket, member, origin) = (socket(1), MemberKey(index), Origin::Claimed(claim));
             commands.push(HubCommand::Connect(Box::new(Connect { from, socket, member, namespace, origin, reply })));
         }
@@ -444,7 +444,7 @@ fn a_session_that_is_resumed_again_over_new_connections_has_one_account() {
         for index in 10..30 {
             let slot = SlotKey { index, generation: 0 };
             let claim = Claim { pid: pid(1), offset: None };
-            let (from, reply) = (ReplyTo { slot, ..rig.from() }, Encoded::text("40"));
+            let (from, reply) = (ReplyTo { slot, ..rig.from() }, EncodedFrame::text("40"));
             let (socket, member, origin) = (socket(1), MemberKey(index), Origin::Claimed(claim));
             let namespace = NamespacePath::root();
             commands.push(HubCommand::Connect(Box::new(Connect { from, socket, member, namespace, origin, reply })));

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::ids::{Fingerprint, Lsn, NamespacePath, PrivateId, RoomName, SocketId};
 use crate::journal::{EventRecord, GiveUpReason, Record, RecordBody, RoomSpan, SessionRecord};
-use crate::protocol::encoded::{Encoded, Message};
+use crate::protocol::encoded::{EncodedFrame, Message};
 
 pub(crate) fn record(lsn: u64, entry: RecordBody) -> Record {
     Record { lsn: Lsn(lsn), fingerprint: fingerprint(lsn), body: entry }
@@ -20,7 +20,7 @@ pub(crate) fn fingerprint(lsn: u64) -> Fingerprint {
 
 /// An event of about `bytes` bytes.
 pub(crate) fn event(lsn: u64, bytes: usize) -> Record {
-    let message = Message::from(Encoded::text(&format!(r#"42["e","{}"]"#, "x".repeat(bytes))));
+    let message = Message::from(EncodedFrame::text(&format!(r#"42["e","{}"]"#, "x".repeat(bytes))));
     record(lsn, RecordBody::Event(addressed(&["lobby"], message).into()))
 }
 
@@ -43,7 +43,8 @@ fn chat() -> NamespacePath {
 
 /// One record of every kind, with and without what is optional.
 pub(in crate::journal) fn every_kind() -> Vec<Record> {
-    let binary = [Encoded::text(r#"451-/chat,["up",{"_placeholder":true,"num":0}]"#), Encoded::binary(&[7; 200])];
+    let binary =
+        [EncodedFrame::text(r#"451-/chat,["up",{"_placeholder":true,"num":0}]"#), EncodedFrame::binary(&[7; 200])];
     let binary = EventRecord {
         namespace: chat(),
         except: [room("b"), room("c")].into_iter().collect(),
@@ -67,7 +68,7 @@ pub(in crate::journal) fn every_kind() -> Vec<Record> {
     };
     let bare = SessionRecord { rooms: Vec::new(), data: None, connected: false, ..session.clone() };
     let entries = [
-        RecordBody::Event(addressed(&[], Encoded::text(r#"42["e","----"]"#).into()).into()),
+        RecordBody::Event(addressed(&[], EncodedFrame::text(r#"42["e","----"]"#).into()).into()),
         RecordBody::Event(binary.into()),
         RecordBody::Connect {
             pid: PrivateId::from_random([5; 15]),
@@ -103,8 +104,8 @@ pub(crate) fn any_entry() -> impl Strategy<Value = RecordBody> {
     let span = span.prop_map(|(room, joined, left)| RoomSpan { room, joined, left });
     let message = (".{0,300}", vec(vec(any::<u8>(), 0..300), 0..3)).prop_map(|(text, attachments)| {
         let kind = if attachments.is_empty() { "2".to_owned() } else { format!("5{}-", attachments.len()) };
-        let head = Encoded::text(&format!("4{kind}[\"e\",{text:?}]"));
-        let attachments = attachments.iter().map(|data| Encoded::binary(&Bytes::copy_from_slice(data)));
+        let head = EncodedFrame::text(&format!("4{kind}[\"e\",{text:?}]"));
+        let attachments = attachments.iter().map(|data| EncodedFrame::binary(&Bytes::copy_from_slice(data)));
         Message::from_packets(std::iter::once(head).chain(attachments).collect()).unwrap()
     });
     let rooms = || vec(name(), 0..4);

@@ -6,6 +6,7 @@ mod error;
 pub(crate) mod open;
 pub(crate) mod packet;
 pub(crate) mod payload;
+pub(crate) mod transport_kind;
 
 pub(crate) use error::DecodeError;
 pub(crate) use packet::Packet;

@@ -16,7 +16,7 @@ use tokio::time::Sleep;
 
 use crate::limits::Limits;
 use crate::messages::sink::{Goodbye, Incoming};
-use crate::protocol::encoded::Encoded;
+use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::engineio::packet::Packet;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::budget::{Budget, Charge};
@@ -32,7 +32,7 @@ pub(super) struct Found {
 }
 
 /// The close frame that says `goodbye`, or what the reading half found out.
-pub(super) fn close_frame(found: Option<Box<Found>>, goodbye: Goodbye) -> Encoded {
+pub(super) fn close_frame(found: Option<Box<Found>>, goodbye: Goodbye) -> EncodedFrame {
     let (code, words) = match goodbye {
         Goodbye::OutboxFull => (POLICY_VIOLATION, "outbox full"),
         Goodbye::Ended(reason @ DisconnectReason::ServerShuttingDown) => (GOING_AWAY, reason.as_str()),
@@ -40,8 +40,8 @@ pub(super) fn close_frame(found: Option<Box<Found>>, goodbye: Goodbye) -> Encode
         Goodbye::Ended(reason) => (NORMAL, reason.as_str()),
     };
     match found.as_deref() {
-        Some(Found { code, why }) => Encoded::websocket_close(*code, why.as_deref().unwrap_or(words)),
-        None => Encoded::websocket_close(code, words),
+        Some(Found { code, why }) => EncodedFrame::websocket_close(*code, why.as_deref().unwrap_or(words)),
+        None => EncodedFrame::websocket_close(code, words),
     }
 }
 
@@ -136,7 +136,7 @@ pub(crate) struct Decoded {
     /// Packets, in order.
     pub(crate) packets: Vec<Packet>,
     /// The pong to the newest ping; older ones need no answer (RFC 6455, 5.5.3).
-    pub(crate) pong: Option<Encoded>,
+    pub(crate) pong: Option<EncodedFrame>,
     /// Set when nothing more may come.
     pub(crate) end: Option<End>,
 }
@@ -337,7 +337,7 @@ impl FrameReader {
                 }
             }
             (OpCode::Continue, true) => self.take_fragment(finished, &data, decoded),
-            (OpCode::Ping, _) => decoded.pong = Some(Encoded::websocket_pong(&data)),
+            (OpCode::Ping, _) => decoded.pong = Some(EncodedFrame::websocket_pong(&data)),
             (OpCode::Pong, _) => {}
             (OpCode::Close, _) => decoded.end = Some(closed(&data)),
             _ => decoded.end = Some(protocol_error("fragment out of turn")),

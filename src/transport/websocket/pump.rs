@@ -37,7 +37,7 @@ use super::negotiation::{subprotocol, wants_base64};
 use crate::limits::Limits;
 use crate::messages::session::SessionCommand;
 use crate::messages::sink::{Connection, Drained, FrameSink, Goodbye, Handover, Incoming};
-use crate::protocol::encoded::Encoded;
+use crate::protocol::encoded::EncodedFrame;
 use crate::session::Opening;
 use crate::state::outbox::{Outbox, PACKET_OVERHEAD_BYTES};
 
@@ -173,8 +173,8 @@ impl Actor for Pump {
     }
 }
 
-impl StreamHandler<Encoded> for Pump {
-    fn handle(&mut self, packet: Encoded, ctx: &mut Self::Context) {
+impl StreamHandler<EncodedFrame> for Pump {
+    fn handle(&mut self, packet: EncodedFrame, ctx: &mut Self::Context) {
         ctx.write_raw(message(&packet));
     }
 
@@ -201,7 +201,7 @@ impl Stream for NoBytes {
 }
 
 /// A packet as actix-web-actors encodes it: it offers no way to write a frame that is encoded already.
-fn message(packet: &Encoded) -> Message {
+fn message(packet: &EncodedFrame) -> Message {
     let body = packet.to_body();
     match OpCode::from(packet.frame()[0] & 0x0f) {
         // What was text stays text: the check cannot fail, it can only not be left out.
@@ -220,7 +220,7 @@ fn close_reason(body: &[u8]) -> Option<CloseReason> {
 
 /// A packet on its way to the pump, with the room that it takes there: dropped together, sent or not.
 struct Packet {
-    packet: Encoded,
+    packet: EncodedFrame,
     _room: OwnedSemaphorePermit,
 }
 
@@ -232,9 +232,9 @@ struct Outgoing {
 }
 
 impl Stream for Outgoing {
-    type Item = Encoded;
+    type Item = EncodedFrame;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Encoded>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<EncodedFrame>> {
         // The session closes the room when it wants the connection gone: then nothing more is written.
         if self.room.is_closed() {
             return Poll::Ready(None);
@@ -327,7 +327,7 @@ struct PumpSink {
 
 impl PumpSink {
     /// The room that a packet needs. One that is larger than all room there is waits until it is alone.
-    fn cost(&self, packet: &Encoded) -> u32 {
+    fn cost(&self, packet: &EncodedFrame) -> u32 {
         let bytes = packet.frame().len() + PACKET_OVERHEAD_BYTES;
         u32::try_from(bytes).map_or(self.bytes_max, |bytes| bytes.min(self.bytes_max))
     }
@@ -504,7 +504,7 @@ mod tests {
     fn outbox(packets: &[usize]) -> Outbox {
         let mut outbox = Outbox::default();
         for bytes in packets {
-            outbox.push(&Encoded::text(&"x".repeat(*bytes)).into(), usize::MAX).unwrap();
+            outbox.push(&EncodedFrame::text(&"x".repeat(*bytes)).into(), usize::MAX).unwrap();
         }
         outbox
     }
@@ -643,10 +643,10 @@ mod tests {
 
     #[test]
     fn packets_are_what_they_were() {
-        assert_eq!(message(&Encoded::text("4é")), Message::Text("4é".into()));
-        assert_eq!(message(&Encoded::binary(b"\xff")), Message::Binary(Bytes::from_static(b"\xff")));
-        assert_eq!(message(&Encoded::websocket_pong(b"hi")), Message::Pong(Bytes::from_static(b"hi")));
+        assert_eq!(message(&EncodedFrame::text("4é")), Message::Text("4é".into()));
+        assert_eq!(message(&EncodedFrame::binary(b"\xff")), Message::Binary(Bytes::from_static(b"\xff")));
+        assert_eq!(message(&EncodedFrame::websocket_pong(b"hi")), Message::Pong(Bytes::from_static(b"hi")));
         let close = CloseReason { code: 1009.into(), description: Some("transport error".into()) };
-        assert_eq!(message(&Encoded::websocket_close(1009, "transport error")), Message::Close(Some(close)));
+        assert_eq!(message(&EncodedFrame::websocket_close(1009, "transport error")), Message::Close(Some(close)));
     }
 }

@@ -14,7 +14,7 @@ fn limits() -> Limits {
 }
 
 fn packet(bytes: usize) -> Message {
-    Encoded::text(&"x".repeat(bytes)).into()
+    EncodedFrame::text(&"x".repeat(bytes)).into()
 }
 
 /// Takes nothing, or a part of the first packet.
@@ -161,7 +161,7 @@ fn clients_that_catch_up_are_paced_by_the_budget_and_never_cut() {
         for (index, (slot, _)) in clients.iter().enumerate() {
             let member = rig.worker.add_member(socket(index as u8 + 2), *slot);
             rig.worker.set_drainer(*slot, Box::new(Jammed { takes: 0 }));
-            let (takes, reply) = (Takes::Journal(Lsn(index as u64)), Encoded::text("40"));
+            let (takes, reply) = (Takes::Journal(Lsn(index as u64)), EncodedFrame::text("40"));
             let (everybody, offset) = (RoomId(3), Some(at(1)));
             rig.tell(vec![FanoutCommand::Attach { member, everybody, reply, offset, takes }]);
             members.push(member);
@@ -206,7 +206,7 @@ fn a_client_that_takes_nothing_of_its_replay_holds_up_nobody() {
         for (index, (slot, _)) in clients.iter().enumerate() {
             let member = rig.worker.add_member(socket(index as u8 + 2), *slot);
             rig.worker.set_drainer(*slot, Box::new(Jammed { takes: 0 }));
-            let (takes, reply) = (Takes::Journal(Lsn(index as u64)), Encoded::text("40"));
+            let (takes, reply) = (Takes::Journal(Lsn(index as u64)), EncodedFrame::text("40"));
             let (everybody, offset) = (RoomId(3), Some(at(1)));
             rig.tell(vec![FanoutCommand::Attach { member, everybody, reply, offset, takes }]);
             members.push(member);

@@ -20,12 +20,12 @@ fn live(lsn: u64, text: &str) -> FanoutCommand {
 
 impl Rig {
     fn attach(&self, takes: Takes) -> FanoutCommand {
-        let (member, reply) = (self.member, Encoded::text("40"));
+        let (member, reply) = (self.member, EncodedFrame::text("40"));
         FanoutCommand::Attach { member, everybody: RoomId(ROOM), reply, offset: Some(offset(1)), takes }
     }
 
     fn replay(&self, events: &[(u64, &str)], upto: u64, is_all: bool) -> FanoutCommand {
-        let events = events.iter().map(|(lsn, text)| (offset(*lsn), Encoded::text(text).into())).collect();
+        let events = events.iter().map(|(lsn, text)| (offset(*lsn), EncodedFrame::text(text).into())).collect();
         FanoutCommand::Replay(Box::new(Replay { member: self.member, events, upto: Lsn(upto), is_all, weight: 1 }))
     }
 
@@ -62,7 +62,7 @@ fn one_whose_outbox_is_full_asks_again_when_it_is_low() {
         rig.tell(vec![live(2, &large), live(3, &large), live(4, &small)]);
         assert_eq!(rig.heard().await, [""; 0], "nobody drains, so nothing is asked for");
         // What cannot be read again still finds room, and is in front.
-        rig.worker.push(rig.slot, OwnPacket::Sealed(Encoded::text("ack").into()));
+        rig.worker.push(rig.slot, OwnPacket::Sealed(EncodedFrame::text("ack").into()));
         rig.drain_into_log(false);
         assert_eq!(rig.heard().await, [format!("write 40 {large} ack"), "read 2".into()]);
         rig.tell(vec![rig.replay(&[(3, &large), (4, &small)], 4, true)]);
@@ -131,7 +131,7 @@ fn what_only_a_socket_without_recovery_passed_is_no_position_for_its_neighbours(
         rig.drain_into_log(false);
         let declined = rig.worker.add_member(socket(2), rig.slot);
         let everybody = RoomId(ROOM + 1);
-        let (reply, takes) = (Encoded::text("40/b,"), Takes::Bare);
+        let (reply, takes) = (EncodedFrame::text("40/b,"), Takes::Bare);
         rig.tell(vec![
             rig.attach(Takes::Live { recoverable: true }),
             FanoutCommand::Attach { member: declined, everybody, reply, offset: Some(offset(2)), takes },
@@ -149,7 +149,7 @@ fn many_readers_of_one_session_do_not_fill_its_outbox_together() {
         let others: Vec<_> = (2..8).map(|n| rig.worker.add_member(socket(n), rig.slot)).collect();
         let mut commands = vec![rig.attach(Takes::Journal(Lsn(0)))];
         for member in &others {
-            let (reply, takes) = (Encoded::text("40"), Takes::Journal(Lsn(0)));
+            let (reply, takes) = (EncodedFrame::text("40"), Takes::Journal(Lsn(0)));
             commands.push(FanoutCommand::Attach {
                 member: *member,
                 everybody: RoomId(ROOM),
@@ -165,7 +165,7 @@ fn many_readers_of_one_session_do_not_fill_its_outbox_together() {
         let large = "x".repeat(960);
         rig.tell(vec![rig.replay(&[(1, &large)], 1, false)]);
         rig.heard().await;
-        rig.worker.push(rig.slot, OwnPacket::Sealed(Encoded::text("ack").into()));
+        rig.worker.push(rig.slot, OwnPacket::Sealed(EncodedFrame::text("ack").into()));
         assert_eq!(rig.heard().await, [""; 0], "there is room for what cannot be read later");
         rig.drain_into_log(false);
         let heard = rig.heard().await;
