@@ -10,7 +10,7 @@ use crate::limits::Limits;
 use crate::messages::handshake::{Arrival, Handshake};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::socket::SocketInfo;
-use crate::state::rooms::{Bounds, Place, Rooms, Target};
+use crate::state::rooms::{RoomBounds, Rooms, SocketLocation, Target};
 use crate::worker::members::{Cursor, Members, Selection};
 
 fn id(number: usize) -> SocketId {
@@ -40,8 +40,8 @@ impl Table {
     /// A socket comes.
     pub fn connect(&mut self, socket: usize) {
         let slot = SlotKey { index: socket as u32, generation: 0 };
-        let place = Place { worker: WorkerId(0), slot, member: MemberKey(socket as u32) };
-        self.rooms.connect(id(socket), &NamespacePath::root(), place);
+        let location = SocketLocation { worker: WorkerId(0), slot, member: MemberKey(socket as u32) };
+        self.rooms.connect(id(socket), &NamespacePath::root(), location);
     }
 
     /// A socket goes; whether it was there.
@@ -51,7 +51,7 @@ impl Table {
 
     /// Puts a socket into a room; how many are in it then.
     pub fn join(&mut self, socket: usize, room: usize) -> usize {
-        let joined = self.rooms.join(&id(socket), &self.names[room], Bounds::from(&Limits::default()));
+        let joined = self.rooms.join(&id(socket), &self.names[room], RoomBounds::from(&Limits::default()));
         joined.map_or(0, |joined| joined.members)
     }
 
@@ -65,7 +65,7 @@ impl Table {
         let rooms = std::iter::once(self.names[room].clone()).collect();
         let target = Target { rooms, exclude: Some(id(sender)), ..Target::default() };
         let route = self.rooms.route(&NamespacePath::root(), &target);
-        self.rooms.reach(&route, WorkerId(0))
+        self.rooms.member_count(&route, WorkerId(0))
     }
 }
 

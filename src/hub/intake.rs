@@ -123,7 +123,7 @@ impl Hub {
     }
 
     fn carry_out(&mut self, sender: Sender, command: HubCommand, load: Load) {
-        let (work, weight, journalled) = (self.work, self.weight, self.journalled);
+        let (work, fanout_bytes, journalled) = (self.work, self.fanout_bytes, self.journalled);
         self.work += COMMAND_WORK;
         if let Some(pid) = command.resumes()
             && self.rooms_known(&pid) > 0
@@ -131,7 +131,7 @@ impl Hub {
             self.resumed_by.insert(pid, sender);
         }
         self.take(sender.worker, command);
-        let cost = self.work - work + self.weight - weight;
+        let cost = self.work - work + self.fanout_bytes - fanout_bytes;
         if cost >= CHARGED_WORK || load > Load::Light || !self.schedule.is_idle() {
             self.schedule.charge(sender, cost);
         }
@@ -217,7 +217,7 @@ impl Hub {
 
     /// Others of this thread had their turn.
     fn begin_turn(&mut self) {
-        (self.work, self.weight) = (0, 0);
+        (self.work, self.fanout_bytes) = (0, 0);
     }
 
     /// Sees to it that what waits is served once the mailbox is empty, and the others of this thread have had their turn.

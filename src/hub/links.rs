@@ -84,7 +84,7 @@ impl Links {
 
     pub(super) fn deliver(&mut self, worker: WorkerId, delivery: Delivery) {
         if let Some(link) = self.link(worker) {
-            link.unwritten += delivery.weight;
+            link.unwritten += delivery.fanout_bytes;
             link.batch.push(FanoutCommand::Deliver(Box::new(delivery)));
         }
     }
@@ -131,8 +131,8 @@ impl Links {
     pub(super) fn replay(&mut self, worker: WorkerId, mut replay: Replay) {
         if let Some(link) = self.link(worker) {
             let cost = |(_, message): &(Offset, Message)| message.byte_len() + PACKET_OVERHEAD_BYTES;
-            replay.weight = replay.events.iter().map(cost).sum();
-            link.replaying += replay.weight;
+            replay.fanout_bytes = replay.events.iter().map(cost).sum();
+            link.replaying += replay.fanout_bytes;
             link.batch.push(FanoutCommand::Replay(Box::new(replay)));
         }
     }

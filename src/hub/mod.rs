@@ -64,7 +64,7 @@ pub(crate) struct Hub {
     /// Work done in this turn, in bytes.
     work: usize,
     /// Bytes given to workers in this turn, all members counted.
-    weight: usize,
+    fanout_bytes: usize,
     /// Bytes journalled for commands so far.
     journalled: u64,
     /// Whether a look at those that wait for their share is due.
@@ -114,7 +114,7 @@ impl Hub {
             shares: Shares::new(share_bytes, limits.recovery_window),
             taken_in: (WorkerId(0), Vec::new().into_iter()),
             work: 0,
-            weight: 0,
+            fanout_bytes: 0,
             journalled: 0,
             releasing: false,
             warn_share_at_ms: 0,

@@ -33,12 +33,14 @@ impl Hub {
 
     fn serve(&mut self, worker: WorkerId, reader: &Reader, left: &mut usize) {
         let Reader { slot, socket, after } = reader;
-        let Some(place) = self.rooms.place_of(socket).filter(|_| self.is_of(socket, worker, *slot)) else { return };
+        let Some(location) = self.rooms.location_of(socket).filter(|_| self.is_of(socket, worker, *slot)) else {
+            return;
+        };
         let Some(history) = &self.history else { return };
-        let member = place.member;
+        let member = location.member;
         match history.read(socket, *after, self.replay_bytes, left) {
             Some(Missed { events, upto, is_all }) => {
-                self.links.replay(worker, Replay { member, events, upto, is_all, weight: 0 });
+                self.links.replay(worker, Replay { member, events, upto, is_all, fanout_bytes: 0 });
             }
             None => self.links.tell(worker, FanoutCommand::FellBehind { member }),
         }

@@ -8,10 +8,10 @@ use super::Hub;
 use super::intake::ROOM_WORK;
 use crate::ids::{Lsn, NamespacePath, Offset, RoomName, SlotKey, SocketId, WorkerId};
 use crate::journal::RecordBody;
-use crate::messages::fanout::{FanoutCommand, FoundSession, Outcome, Takes};
+use crate::messages::fanout::{DeliveryMode, FanoutCommand, FoundSession, Outcome};
 use crate::messages::hub::{Claim, Connect, Origin, ReplyTo};
 use crate::recovery::NotRecovered;
-use crate::state::rooms::Place;
+use crate::state::rooms::SocketLocation;
 
 impl Hub {
     /// A client claims a session; whether it gets it is decided when it has been let in.
@@ -43,7 +43,7 @@ impl Hub {
 
     pub(super) fn apply_connect(&mut self, worker: WorkerId, connect: Connect, offset: Option<Offset>) {
         let Connect { from, socket, member, namespace, origin, reply } = connect;
-        let (takes, rooms) = match origin {
+        let (mode, rooms) = match origin {
             Origin::Bare | Origin::New(_) => (self.begin(origin, socket, &namespace, offset), Vec::new()),
             Origin::Claimed(claim) => {
                 self.charge_judging(claim);
@@ -54,20 +54,20 @@ impl Hub {
                 self.evict(&socket);
                 let at_unix_ms = self.now_unix_ms();
                 self.journal(offset, || RecordBody::Resumed { socket, position: after, at_unix_ms });
-                (Takes::Journal(after), rooms)
+                (DeliveryMode::CatchingUp(after), rooms)
             }
         };
         // Journalled and entered.
         self.work += 2 * rooms.len() * ROOM_WORK;
-        let everybody = self.rooms.connect(socket, &namespace, Place { worker, slot: from.slot, member });
-        self.links.tell(worker, FanoutCommand::Attach { member, everybody, reply, offset, takes });
+        let everybody = self.rooms.connect(socket, &namespace, SocketLocation { worker, slot: from.slot, member });
+        self.links.tell(worker, FanoutCommand::Attach { member, everybody, reply, offset, mode });
         for room in rooms {
             if let Some(joined) = self.rooms.enter(&socket, &room) {
                 self.tell_joined(&socket, &room, joined.members);
                 self.links.tell(worker, FanoutCommand::Join { member, room: joined.room });
             }
         }
-        let recovered = matches!(takes, Takes::Journal(_));
+        let recovered = matches!(mode, DeliveryMode::CatchingUp(_));
         self.links.answer(worker, from, Outcome::Connected { offset, recovered });
     }
 
@@ -90,14 +90,20 @@ impl Hub {
     }
 
     /// A socket begins that goes on with nothing.
-    fn begin(&mut self, origin: Origin, socket: SocketId, namespace: &NamespacePath, offset: Option<Offset>) -> Takes {
+    fn begin(
+        &mut self,
+        origin: Origin,
+        socket: SocketId,
+        namespace: &NamespacePath,
+        offset: Option<Offset>,
+    ) -> DeliveryMode {
         if self.history.is_none() {
-            return Takes::Live { recoverable: false };
+            return DeliveryMode::Live { recoverable: false };
         }
-        let Origin::New(pid) = origin else { return Takes::Bare };
+        let Origin::New(pid) = origin else { return DeliveryMode::WithoutToken };
         let (namespace, at_unix_ms) = (namespace.clone(), self.now_unix_ms());
         self.journal(offset, || RecordBody::Connect { pid, socket, namespace, at_unix_ms });
-        Takes::Live { recoverable: true }
+        DeliveryMode::Live { recoverable: true }
     }
 
     /// A connection of this socket that has not been seen to end, is over; what still comes from it is not heard.
@@ -106,7 +112,7 @@ impl Hub {
         for (room, members) in rooms {
             self.tell_left(socket, &room, members - 1);
         }
-        if let Some(Place { worker, member, .. }) = self.rooms.disconnect(socket) {
+        if let Some(SocketLocation { worker, member, .. }) = self.rooms.disconnect(socket) {
             self.links.tell(worker, FanoutCommand::Evict { member });
         }
     }
@@ -118,6 +124,6 @@ impl Hub {
 
     /// Whether a session speaks for a socket: a twin that was evicted does not.
     pub(super) fn is_of(&self, socket: &SocketId, worker: WorkerId, slot: SlotKey) -> bool {
-        self.rooms.place_of(socket).is_some_and(|place| place.worker == worker && place.slot == slot)
+        self.rooms.location_of(socket).is_some_and(|location| location.worker == worker && location.slot == slot)
     }
 }

@@ -16,7 +16,7 @@ use crate::messages::request::{Listing, ROOMS_PER_PAGE, RoomPage};
 use crate::protocol::draft::Draft;
 use crate::protocol::encoded::Message;
 use crate::state::outbox::PACKET_OVERHEAD_BYTES;
-use crate::state::rooms::{Absent, Bounds, Place, ROOMS_PER_DEPARTURE, Target};
+use crate::state::rooms::{MembershipError, ROOMS_PER_DEPARTURE, RoomBounds, SocketLocation, Target};
 
 /// Work of a worker for each member that it lists.
 const LISTED_WORK: usize = 64;
@@ -202,7 +202,7 @@ impl Hub {
                 {
                     self.tell_left(&socket, &room, left.members);
                     self.journal_of(socket, offset, || journal::RecordBody::Leave { socket, room });
-                    let member = left.place.member;
+                    let member = left.location.member;
                     self.links.tell(worker, FanoutCommand::Leave { member, room: left.room });
                 }
                 self.links.answer(worker, from, Outcome::Left);
@@ -248,8 +248,8 @@ impl Hub {
         for (room, members) in &rooms {
             self.tell_left(&socket, room, members - 1);
         }
-        self.work += self.rooms.count_of(&socket).min(ROOMS_PER_DEPARTURE) * ROOM_WORK;
-        let Some(Place { worker, member, .. }) = self.rooms.disconnect(&socket) else { return };
+        self.work += self.rooms.room_count(&socket).min(ROOMS_PER_DEPARTURE) * ROOM_WORK;
+        let Some(SocketLocation { worker, member, .. }) = self.rooms.disconnect(&socket) else { return };
         if self.remembers(&socket) {
             let at_unix_ms = self.now_unix_ms();
             self.journal(offset, || journal::RecordBody::Disconnect { socket, forever, at_unix_ms });
@@ -263,30 +263,30 @@ impl Hub {
         if SocketId::parse(room.as_str()).is_ok_and(|owner| owner != socket && self.remembers(&owner)) {
             return Outcome::Refused(Refusal::ForeignRoom);
         }
-        match self.rooms.join(&socket, &room, Bounds::from(&self.limits)) {
+        match self.rooms.join(&socket, &room, RoomBounds::from(&self.limits)) {
             Ok(joined) if joined.fresh => {
                 self.tell_joined(&socket, &room, joined.members);
                 // The record stays in memory for a while, one for each member: not with a copy of the name each.
                 let room = self.rooms.name_of(joined.room).cloned().unwrap_or(room);
                 self.journal_of(socket, offset, || journal::RecordBody::Join { socket, room });
-                let member = joined.place.member;
-                self.links.tell(joined.place.worker, FanoutCommand::Join { member, room: joined.room });
+                let member = joined.location.member;
+                self.links.tell(joined.location.worker, FanoutCommand::Join { member, room: joined.room });
                 Outcome::Joined { members: joined.members, offset }
             }
             Ok(joined) => {
                 let offset = self.history.as_ref().map(super::History::applied);
                 Outcome::Joined { members: joined.members, offset }
             }
-            Err(Absent::Full) => {
+            Err(MembershipError::TooManyRooms) => {
                 self.metrics.hub.joins_refused.add(1);
                 Outcome::Refused(Refusal::TooManyRooms)
             }
-            Err(Absent::Spent) => {
+            Err(MembershipError::BudgetSpent) => {
                 self.metrics.hub.joins_refused.add(1);
                 Outcome::Refused(Refusal::RoomsSpent)
             }
-            Err(Absent::Foreign) => Outcome::Refused(Refusal::ForeignRoom),
-            Err(Absent::Socket | Absent::Room) => Outcome::Refused(Refusal::NotConnected),
+            Err(MembershipError::ForeignRoom) => Outcome::Refused(Refusal::ForeignRoom),
+            Err(MembershipError::NotConnected | MembershipError::NotInRoom) => Outcome::Refused(Refusal::NotConnected),
         }
     }
 
@@ -320,8 +320,8 @@ impl Hub {
         let cost = message.byte_len() + PACKET_OVERHEAD_BYTES;
         let mut parts = 0;
         for worker in self.links.workers() {
-            let reach = self.rooms.reach(&route, worker);
-            if reach > 0 {
+            let member_count = self.rooms.member_count(&route, worker);
+            if member_count > 0 {
                 parts += 1;
                 let delivery = Delivery {
                     rooms: route.rooms.clone(),
@@ -331,10 +331,10 @@ impl Hub {
                     message: message.clone(),
                     offset,
                     volatile,
-                    weight: reach * cost,
+                    fanout_bytes: member_count * cost,
                     collect,
                 };
-                self.weight += delivery.weight;
+                self.fanout_bytes += delivery.fanout_bytes;
                 self.links.deliver(worker, delivery);
             }
         }
@@ -348,7 +348,7 @@ impl Hub {
         let route = self.rooms.route(namespace, target);
         self.work += (target.rooms.len() + target.except.len()) * ROOM_WORK;
         let reached: SmallVec<[WorkerId; 4]> =
-            self.links.workers().filter(|worker| self.rooms.reach(&route, *worker) > 0).collect();
+            self.links.workers().filter(|worker| self.rooms.member_count(&route, *worker) > 0).collect();
         for worker in &reached {
             let fetch = FetchSockets {
                 worker: asker,
@@ -358,7 +358,7 @@ impl Hub {
                 members: on(*worker, &route.sockets),
                 exclude: on(*worker, &route.exclude),
             };
-            self.weight += self.rooms.reach(&route, *worker) * LISTED_WORK;
+            self.fanout_bytes += self.rooms.member_count(&route, *worker) * LISTED_WORK;
             self.links.tell(*worker, FanoutCommand::Fetch(Box::new(fetch)));
         }
         self.links.answer(asker, from, Outcome::Asked { parts: reached.len() });
@@ -419,6 +419,6 @@ fn event_entry(namespace: &NamespacePath, target: &Target, message: &Message) ->
     journal::RecordBody::Event(event.into())
 }
 
-fn on(worker: WorkerId, places: &[Place]) -> SmallVec<[MemberKey; 1]> {
-    places.iter().filter(|place| place.worker == worker).map(|place| place.member).collect()
+fn on(worker: WorkerId, locations: &[SocketLocation]) -> SmallVec<[MemberKey; 1]> {
+    locations.iter().filter(|location| location.worker == worker).map(|location| location.member).collect()
 }

@@ -45,7 +45,7 @@ impl Handler<FanoutBatch> for Listener {
     fn handle(&mut self, batch: FanoutBatch, _: &mut Context<Self>) {
         for command in batch.commands {
             let words = match command {
-                FanoutCommand::Attach { member, takes, .. } => returning::attached(member, takes),
+                FanoutCommand::Attach { member, mode, .. } => returning::attached(member, mode),
                 FanoutCommand::Detach { member, .. } => format!("detach {}", member.0),
                 FanoutCommand::Join { member, .. } => format!("join {}", member.0),
                 FanoutCommand::Leave { member, .. } => format!("leave {}", member.0),

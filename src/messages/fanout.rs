@@ -48,7 +48,7 @@ pub(crate) struct Delivery {
     /// Dropped where the drainer is not ready.
     pub volatile: bool,
     /// Bytes that the hub has booked for it with this worker.
-    pub weight: usize,
+    pub fanout_bytes: usize,
     /// Set when whoever gets it is to answer.
     pub collect: Option<Collect>,
 }
@@ -143,16 +143,16 @@ pub(crate) enum Refusal {
 
 /// From where the events of a socket come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Takes {
+pub(crate) enum DeliveryMode {
     /// From the hub, as they are emitted.
     Live {
         /// What finds no room in the outbox can be read from the journal later; else it ends the session.
         recoverable: bool,
     },
     /// As they are emitted, without tokens: its client declined recovery.
-    Bare,
+    WithoutToken,
     /// From the journal, behind this position, until it has caught up.
-    Journal(Lsn),
+    CatchingUp(Lsn),
 }
 
 /// A session that a client may go on with, as things stand.
@@ -176,7 +176,7 @@ pub(crate) struct Replay {
     /// That was all: from here on it gets what is emitted.
     pub is_all: bool,
     /// Bytes that the hub has booked for it with this worker.
-    pub weight: usize,
+    pub fanout_bytes: usize,
 }
 
 /// One thing for a worker to do.
@@ -192,7 +192,7 @@ pub(crate) enum FanoutCommand {
         /// Where its cursor starts.
         offset: Option<Offset>,
         /// From where its events come.
-        takes: Takes,
+        mode: DeliveryMode,
     },
     /// The answer to `Claim`: its credit is back.
     Claimed {

@@ -67,7 +67,7 @@ impl Session {
         // As they came they share their whole packet's memory; this copy stays as long as the socket.
         let auth: Option<Box<str>> = auth.map(|auth| Box::from(&*auth));
         let layers = Layers::new(handlers);
-        self.state.admitting(namespace.clone(), id, replaces_answered);
+        self.state.begin_admission(namespace.clone(), id, replaces_answered);
         match self.claim(&layers, auth.as_deref()) {
             Claiming::Declined => {
                 let info = self.info(id, namespace, auth, false);
@@ -128,7 +128,7 @@ impl Session {
         }
         let Some(handlers) = self.core.registry.handlers(&namespace) else {
             let is_answered = self.state.is_answered(socket);
-            self.state.gone(socket);
+            self.state.remove_socket(socket);
             return self.refuse_connect(&namespace, is_answered, &ConnectError::new("Invalid namespace"));
         };
         let layers = Layers::new(handlers);
@@ -202,7 +202,7 @@ impl Session {
 
     /// Asks the hub for a socket, unless it has gone meanwhile.
     fn admit(&mut self, id: SocketId, ctx: &mut Context<Self>) {
-        if !self.state.connecting(id) {
+        if !self.state.begin_connect(id) {
             return;
         }
         let Some(presence) = self.presence(id) else { return };
@@ -258,7 +258,7 @@ impl Session {
             true => disconnect(self.core.parser, presence.socket.path()),
             false => packet,
         };
-        self.state.gone(socket);
+        self.state.remove_socket(socket);
         self.inbox.forget(&socket);
         self.gate.push(Instant::now, OwnPacket::Sealed(packet.into()));
     }
@@ -300,9 +300,9 @@ impl Session {
             Outcome::Connected { recovered, .. } => match presence.connected(recovered) {
                 Some(handler) => {
                     self.start_connection_handler(socket, handler);
-                    self.state.opening(socket, now);
+                    self.state.mark_connected(socket, now);
                 }
-                None => self.state.opened(socket),
+                None => self.state.mark_open(socket),
             },
             Outcome::ClaimLost => return self.on_claim_lost(socket, ctx),
             outcome => self.close(DisconnectReason::ForcedServerClose, &format!("hub refused: {outcome:?}"), ctx),

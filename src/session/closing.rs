@@ -177,7 +177,7 @@ impl Session {
         for presence in std::mem::take(&mut self.presences) {
             let was_connected = self.state.is_connected(presence.socket.id());
             presence.socket.info().set_connected(false);
-            self.state.gone(presence.socket.id());
+            self.state.remove_socket(presence.socket.id());
             if was_connected && let Some(rooms) = self.start_leaving_handlers(&presence, reason) {
                 let socket = presence.socket.id();
                 self.registration.forget(socket);

@@ -104,14 +104,14 @@ impl Session {
     fn detach_socket(&mut self, socket: SocketId, reason: DisconnectReason, forever: bool) -> bool {
         let Some(at) = self.presences.iter().position(|presence| presence.socket.id() == socket) else {
             // One that is still being looked up.
-            self.state.gone(socket);
+            self.state.remove_socket(socket);
             return false;
         };
         let presence = self.presences.remove(at);
         self.recount_auth();
         let was_connected = self.state.is_connected(socket);
         presence.socket.info().set_connected(false);
-        self.state.gone(socket);
+        self.state.remove_socket(socket);
         self.inbox.forget(&socket);
         self.forget_calls(|call| call.socket == socket);
         self.registration.forget(socket);

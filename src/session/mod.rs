@@ -38,7 +38,7 @@ use crate::protocol::socketio::packet::Args;
 use crate::state::acks::Acks;
 use crate::state::budget::Charge;
 use crate::state::inbox::Inbox;
-use crate::state::rare_queue::RareQueue;
+use crate::state::lazy_queue::LazyQueue;
 use crate::state::session::{ClientEvent, SessionState};
 use crate::worker::Worker;
 use crate::worker::gate::Gate;
@@ -137,7 +137,7 @@ pub(crate) struct Session {
     acks: Acks<Call>,
     /// Emits that are done but for their client, which is behind; each completes when it has caught up, or at its time. As many as
     /// may wait for credit.
-    congested: RareQueue<(Instant, Done)>,
+    congested: LazyQueue<(Instant, Done)>,
     presences: SmallVec<[Presence; 1]>,
     inbox: Inbox<SocketId, ClientEvent>,
     /// For what is held of what the client sent. Boxed, since most sessions hold nothing.
@@ -174,7 +174,7 @@ impl Session {
             state: SessionState::new(core.parser, core.limits.clone(), Instant::now()),
             gate: Gate::new(worker, registration.slot),
             acks: Acks::default(),
-            congested: RareQueue::default(),
+            congested: LazyQueue::default(),
             presences: SmallVec::new(),
             inbox: Inbox::default(),
             charge: None,
@@ -327,7 +327,7 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::Wake => self.on_wake(ctx),
             SessionCommand::Acked { ticket, socket, answer } => self.gate.acked(ticket, socket, answer),
             SessionCommand::Admitted { socket, refusal } => self.on_admitted(socket, refusal, ctx),
-            SessionCommand::Opened { socket } => self.state.opened(socket),
+            SessionCommand::Opened { socket } => self.state.mark_open(socket),
             SessionCommand::Sent(message) => self.on_sent(&message),
             SessionCommand::HandlerPanicked { socket, handler } => self.on_panic(socket, &handler),
             SessionCommand::Drain { sink, reply } => self.on_drain(sink, reply, ctx),

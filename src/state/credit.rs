@@ -2,7 +2,7 @@
 //!
 //! Commands are numbered by *tickets*. The hub answers every ticket; answers may come out of turn.
 
-use super::rare_queue::RareQueue;
+use super::lazy_queue::LazyQueue;
 use crate::limits::Limits;
 
 /// Number of one command of one sender, increasing.
@@ -10,7 +10,7 @@ use crate::limits::Limits;
 pub(crate) struct Ticket(pub u64);
 
 #[derive(Debug)]
-struct UnderWay {
+struct InFlight {
     ticket: Ticket,
     bytes: usize,
     answered: bool,
@@ -22,7 +22,7 @@ pub(crate) struct Credit {
     next: u64,
     bytes: usize,
     /// In ticket order; answered ones leave from the front, so the front is the oldest unanswered command.
-    under_way: RareQueue<UnderWay>,
+    in_flight: LazyQueue<InFlight>,
     unanswered: usize,
 }
 
@@ -39,22 +39,22 @@ impl Credit {
         self.next += 1;
         self.bytes += bytes;
         self.unanswered += 1;
-        self.under_way.push_back(UnderWay { ticket, bytes, answered: false });
+        self.in_flight.push_back(InFlight { ticket, bytes, answered: false });
         ticket
     }
 
     /// The hub answered. A ticket that is not under way changes nothing.
-    pub(crate) fn answered(&mut self, ticket: Ticket) {
-        let Some(first) = self.under_way.front() else { return };
+    pub(crate) fn on_answer(&mut self, ticket: Ticket) {
+        let Some(first) = self.in_flight.front() else { return };
         let Some(position) = ticket.0.checked_sub(first.ticket.0) else { return };
-        let Some(entry) = self.under_way.get_mut(position as usize) else { return };
+        let Some(entry) = self.in_flight.get_mut(position as usize) else { return };
         if !entry.answered {
             entry.answered = true;
             self.bytes -= entry.bytes;
             self.unanswered -= 1;
         }
-        while self.under_way.front().is_some_and(|entry| entry.answered) {
-            self.under_way.pop_front();
+        while self.in_flight.front().is_some_and(|entry| entry.answered) {
+            self.in_flight.pop_front();
         }
     }
 
@@ -81,7 +81,7 @@ mod tests {
         assert!(!credit.allows(41, &limits));
         credit.spend(10);
         assert!(!credit.allows(0, &limits), "two commands are under way");
-        credit.answered(first);
+        credit.on_answer(first);
         assert!(credit.allows(90, &limits));
     }
 
@@ -91,10 +91,10 @@ mod tests {
         let tickets: Vec<_> = (0..3).map(|_| credit.spend(10)).collect();
         for ticket in [tickets[1], tickets[2], tickets[0]] {
             assert!(!credit.is_settled());
-            credit.answered(ticket);
+            credit.on_answer(ticket);
         }
         assert!(credit.is_settled());
-        assert!(credit.under_way.is_empty());
+        assert!(credit.in_flight.is_empty());
     }
 
     #[test]
@@ -102,9 +102,9 @@ mod tests {
         let (mut credit, limits) = (Credit::default(), limits(8, 100));
         let ticket = credit.spend(5);
         credit.spend(5);
-        credit.answered(Ticket(99));
-        credit.answered(ticket);
-        credit.answered(ticket);
+        credit.on_answer(Ticket(99));
+        credit.on_answer(ticket);
+        credit.on_answer(ticket);
         assert!(!credit.is_settled());
         assert!(credit.allows(95, &limits) && !credit.allows(96, &limits));
     }

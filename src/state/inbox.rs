@@ -2,18 +2,18 @@
 //!
 //! Within one socket, events leave in the order in which they came.
 
-use super::rare_queue::RareQueue;
+use super::lazy_queue::LazyQueue;
 
 /// Held events of one session, each with the socket it is for and its size.
 #[derive(Debug)]
 pub(crate) struct Inbox<S, E> {
     bytes: usize,
-    held: RareQueue<(S, usize, E)>,
+    held: LazyQueue<(S, usize, E)>,
 }
 
 impl<S, E> Default for Inbox<S, E> {
     fn default() -> Self {
-        Self { bytes: 0, held: RareQueue::default() }
+        Self { bytes: 0, held: LazyQueue::default() }
     }
 }
 

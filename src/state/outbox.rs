@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
 use thiserror::Error;
 
-use super::rare_queue::RareQueue;
+use super::lazy_queue::LazyQueue;
 use crate::protocol::encoded::{EncodedFrame, Message};
 
 /// What a waiting packet costs beside its bytes, which are shared.
@@ -51,7 +51,7 @@ pub(crate) struct Outbox {
     /// Boxed, since it is rare.
     partial: Option<Box<Partial>>,
     /// Pings, pongs, probes, noops, close: they precede queued events (Engine.IO v4, heartbeats and "close").
-    control: RareQueue<EncodedFrame>,
+    control: LazyQueue<EncodedFrame>,
     events: VecDeque<EncodedFrame>,
     event_bytes: usize,
 }

@@ -13,7 +13,7 @@ use crate::limits::Limits;
 
 /// Where a socket lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct SocketLocation {
     /// Its worker.
     pub worker: WorkerId,
     /// Its session there.
@@ -23,8 +23,8 @@ pub(crate) struct Place {
 }
 
 #[derive(Debug)]
-struct Entry {
-    place: Place,
+struct SocketEntry {
+    location: SocketLocation,
     namespace: u32,
     /// Bytes of the names of its rooms.
     name_bytes: u32,
@@ -64,7 +64,7 @@ const FEW_ROOMS: usize = 32;
 
 /// How many rooms there may be.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
+pub(crate) struct RoomBounds {
     /// Rooms of one socket.
     pub rooms_max: usize,
     /// Bytes of their names.
@@ -73,7 +73,7 @@ pub(crate) struct Bounds {
     pub bytes_max: usize,
 }
 
-impl From<&Limits> for Bounds {
+impl From<&Limits> for RoomBounds {
     fn from(limits: &Limits) -> Self {
         Self {
             rooms_max: limits.rooms_per_socket_max,
@@ -109,16 +109,16 @@ pub(crate) struct Route {
     /// Excepted rooms that exist.
     pub except: SmallVec<[RoomId; 2]>,
     /// Sockets named by their own room.
-    pub sockets: SmallVec<[Place; 1]>,
+    pub sockets: SmallVec<[SocketLocation; 1]>,
     /// Sockets excluded: by name, or through their own room.
-    pub exclude: SmallVec<[Place; 1]>,
+    pub exclude: SmallVec<[SocketLocation; 1]>,
 }
 
 /// What a join changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Joined {
+pub(crate) struct JoinChange {
     /// Where the socket lives.
-    pub place: Place,
+    pub location: SocketLocation,
     /// The room's number.
     pub room: RoomId,
     /// Members in it now, over all workers.
@@ -129,9 +129,9 @@ pub(crate) struct Joined {
 
 /// What a leave changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Left {
+pub(crate) struct LeaveChange {
     /// Where the socket lives.
-    pub place: Place,
+    pub location: SocketLocation,
     /// The room's number.
     pub room: RoomId,
     /// Members left in it, over all workers.
@@ -140,17 +140,17 @@ pub(crate) struct Left {
 
 /// Why a join or a leave cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Absent {
+pub(crate) enum MembershipError {
     /// No such socket is connected.
-    Socket,
+    NotConnected,
     /// The socket is not in that room.
-    Room,
+    NotInRoom,
     /// The socket is in as many rooms as it may be.
-    Full,
+    TooManyRooms,
     /// The budget of all rooms is spent.
-    Spent,
+    BudgetSpent,
     /// The name is the id of another socket: whoever joined would hear what is meant for that one alone.
-    Foreign,
+    ForeignRoom,
 }
 
 /// A socket that has gone, and the rooms in which it is still counted.
@@ -167,7 +167,7 @@ pub(crate) const ROOMS_PER_DEPARTURE: usize = 1_024;
 /// Sockets, rooms and namespaces of one hub.
 #[derive(Debug, Default)]
 pub(crate) struct Rooms {
-    sockets: HashMap<SocketId, Entry>,
+    sockets: HashMap<SocketId, SocketEntry>,
     rooms: Slab<Room>,
     namespaces: Slab<Namespace>,
     by_path: HashMap<NamespacePath, u32>,
@@ -181,44 +181,50 @@ pub(crate) struct Rooms {
 
 impl Rooms {
     /// Enters a socket and puts it into the room of everybody in `namespace`, which is returned.
-    pub(crate) fn connect(&mut self, socket: SocketId, namespace: &NamespacePath, place: Place) -> RoomId {
+    pub(crate) fn connect(&mut self, socket: SocketId, namespace: &NamespacePath, location: SocketLocation) -> RoomId {
         let number = self.namespace(namespace);
         let everybody = self.namespaces[number as usize].everybody;
-        self.sockets.insert(socket, Entry { place, namespace: number, name_bytes: 0, rooms: Memberships::default() });
-        self.count_up(everybody, place.worker);
+        self.sockets
+            .insert(socket, SocketEntry { location, namespace: number, name_bytes: 0, rooms: Memberships::default() });
+        self.count_up(everybody, location.worker);
         everybody
     }
 
     /// Puts a socket into a room, which comes to be if it was not there.
-    pub(crate) fn join(&mut self, socket: &SocketId, name: &RoomName, bounds: Bounds) -> Result<Joined, Absent> {
+    pub(crate) fn join(
+        &mut self,
+        socket: &SocketId,
+        name: &RoomName,
+        bounds: RoomBounds,
+    ) -> Result<JoinChange, MembershipError> {
         let owner = SocketId::parse(name.as_str()).ok().filter(|id| id != socket);
         if owner.is_some_and(|id| self.sockets.contains_key(&id)) {
-            return Err(Absent::Foreign);
+            return Err(MembershipError::ForeignRoom);
         }
-        let entry = self.sockets.get(socket).ok_or(Absent::Socket)?;
+        let entry = self.sockets.get(socket).ok_or(MembershipError::NotConnected)?;
         let known = self.namespaces[entry.namespace as usize].rooms.get(name);
         if !known.is_some_and(|room| entry.rooms.contains(*room)) {
             let name_bytes = entry.name_bytes as usize + name.as_str().len();
             if entry.rooms.len() >= bounds.rooms_max || name_bytes > bounds.name_bytes_max {
-                return Err(Absent::Full);
+                return Err(MembershipError::TooManyRooms);
             }
             let share = if entry.rooms.len() >= FEW_ROOMS { bounds.bytes_max / 4 } else { 0 };
             let room = if known.is_some() { 0 } else { room_bytes(name) };
             if self.bytes + MEMBERSHIP_BYTES + room > bounds.bytes_max - share {
-                return Err(Absent::Spent);
+                return Err(MembershipError::BudgetSpent);
             }
         }
-        self.enter(socket, name).ok_or(Absent::Socket)
+        self.enter(socket, name).ok_or(MembershipError::NotConnected)
     }
 
     /// The same for one who may: it joined before. None if there is no such socket.
-    pub(crate) fn enter(&mut self, socket: &SocketId, name: &RoomName) -> Option<Joined> {
+    pub(crate) fn enter(&mut self, socket: &SocketId, name: &RoomName) -> Option<JoinChange> {
         let entry = self.sockets.get_mut(socket)?;
-        let place = entry.place;
+        let location = entry.location;
         let namespace = &mut self.namespaces[entry.namespace as usize];
         let known = namespace.rooms.get(name).copied();
         if let Some(room) = known.filter(|room| entry.rooms.contains(*room)) {
-            return Some(Joined { place, room, members: self.rooms[room.0 as usize].members(), fresh: false });
+            return Some(JoinChange { location, room, members: self.rooms[room.0 as usize].members(), fresh: false });
         }
         let room = known.unwrap_or_else(|| {
             let room = Room { namespace: entry.namespace, name: Some(name.clone()), per_worker: SmallVec::new() };
@@ -231,8 +237,8 @@ impl Rooms {
         entry.rooms.insert(room, ());
         entry.name_bytes += name.as_str().len() as u32;
         self.bytes += MEMBERSHIP_BYTES;
-        self.count_up(room, place.worker);
-        Some(Joined { place, room, members: self.rooms[room.0 as usize].members(), fresh: true })
+        self.count_up(room, location.worker);
+        Some(JoinChange { location, room, members: self.rooms[room.0 as usize].members(), fresh: true })
     }
 
     /// The name of a room, shared by all who know it.
@@ -241,8 +247,8 @@ impl Rooms {
     }
 
     /// Where a socket lives.
-    pub(crate) fn place_of(&self, socket: &SocketId) -> Option<Place> {
-        self.sockets.get(socket).map(|entry| entry.place)
+    pub(crate) fn location_of(&self, socket: &SocketId) -> Option<SocketLocation> {
+        self.sockets.get(socket).map(|entry| entry.location)
     }
 
     /// The namespace of a socket.
@@ -251,29 +257,29 @@ impl Rooms {
     }
 
     /// Takes a socket out of a room; the room is gone with its last member.
-    pub(crate) fn leave(&mut self, socket: &SocketId, name: &RoomName) -> Result<Left, Absent> {
-        let entry = self.sockets.get_mut(socket).ok_or(Absent::Socket)?;
+    pub(crate) fn leave(&mut self, socket: &SocketId, name: &RoomName) -> Result<LeaveChange, MembershipError> {
+        let entry = self.sockets.get_mut(socket).ok_or(MembershipError::NotConnected)?;
         let namespace = &self.namespaces[entry.namespace as usize];
-        let room = *namespace.rooms.get(name).ok_or(Absent::Room)?;
-        entry.rooms.remove(room).ok_or(Absent::Room)?;
+        let room = *namespace.rooms.get(name).ok_or(MembershipError::NotInRoom)?;
+        entry.rooms.remove(room).ok_or(MembershipError::NotInRoom)?;
         entry.name_bytes -= name.as_str().len() as u32;
         self.bytes -= MEMBERSHIP_BYTES;
-        let place = entry.place;
+        let location = entry.location;
         let members = self.rooms[room.0 as usize].members() - 1;
-        self.count_down(room, place.worker);
-        Ok(Left { place, room, members })
+        self.count_down(room, location.worker);
+        Ok(LeaveChange { location, room, members })
     }
 
     /// Takes a socket out of everything. Returns where it was. Rooms beyond [`ROOMS_PER_DEPARTURE`] count it until
     /// [`Rooms::depart`] has been called often enough.
-    pub(crate) fn disconnect(&mut self, socket: &SocketId) -> Option<Place> {
-        let Entry { place, namespace, mut rooms, .. } = self.sockets.remove(socket)?;
+    pub(crate) fn disconnect(&mut self, socket: &SocketId) -> Option<SocketLocation> {
+        let SocketEntry { location, namespace, mut rooms, .. } = self.sockets.remove(socket)?;
         let everybody = self.namespaces[namespace as usize].everybody;
-        let mut departing = Departing { worker: place.worker, rooms: rooms.take(), everybody };
+        let mut departing = Departing { worker: location.worker, rooms: rooms.take(), everybody };
         if !self.count_out(&mut departing) {
             self.departing.push_back(departing);
         }
-        Some(place)
+        Some(location)
     }
 
     /// Whether sockets that have gone are still counted in rooms.
@@ -317,23 +323,23 @@ impl Rooms {
             self.resolve(*number, name, &mut route.except, &mut route.exclude);
         }
         if let Some(entry) = target.exclude.and_then(|socket| self.sockets.get(&socket)) {
-            route.exclude.push(entry.place);
+            route.exclude.push(entry.location);
         }
         route
     }
 
     /// How many members on `worker` a route reaches at most (excepted ones and overlaps are not taken off).
-    pub(crate) fn reach(&self, route: &Route, worker: WorkerId) -> usize {
+    pub(crate) fn member_count(&self, route: &Route, worker: WorkerId) -> usize {
         let in_room = |room: &RoomId| {
             let counts = &self.rooms[room.0 as usize].per_worker;
             counts.get(usize::from(worker.0)).map_or(0, |count| *count as usize)
         };
         route.rooms.iter().map(in_room).sum::<usize>()
-            + route.sockets.iter().filter(|place| place.worker == worker).count()
+            + route.sockets.iter().filter(|location| location.worker == worker).count()
     }
 
     /// How many rooms a socket is in; without everybody's.
-    pub(crate) fn count_of(&self, socket: &SocketId) -> usize {
+    pub(crate) fn room_count(&self, socket: &SocketId) -> usize {
         self.sockets.get(socket).map_or(0, |entry| entry.rooms.len())
     }
 
@@ -381,14 +387,14 @@ impl Rooms {
 
     /// Every socket of a worker, with its session there.
     pub(crate) fn sockets_of(&self, worker: WorkerId) -> Vec<(SocketId, SlotKey)> {
-        let here = self.sockets.iter().filter(|(_, entry)| entry.place.worker == worker);
-        here.map(|(id, entry)| (*id, entry.place.slot)).collect()
+        let here = self.sockets.iter().filter(|(_, entry)| entry.location.worker == worker);
+        here.map(|(id, entry)| (*id, entry.location.slot)).collect()
     }
 
     /// A socket of a session. Looks at all sockets.
     pub(crate) fn socket_at(&self, worker: WorkerId, slot: SlotKey) -> Option<SocketId> {
-        let at = |place: &Place| place.worker == worker && place.slot == slot;
-        self.sockets.iter().find(|(_, entry)| at(&entry.place)).map(|(id, _)| *id)
+        let at = |location: &SocketLocation| location.worker == worker && location.slot == slot;
+        self.sockets.iter().find(|(_, entry)| at(&entry.location)).map(|(id, _)| *id)
     }
 
     /// A room name is a room, the own room of the socket of that id, or both.
@@ -397,11 +403,11 @@ impl Rooms {
         namespace: u32,
         name: &RoomName,
         rooms: &mut SmallVec<[RoomId; 2]>,
-        sockets: &mut SmallVec<[Place; 1]>,
+        sockets: &mut SmallVec<[SocketLocation; 1]>,
     ) {
         rooms.extend(self.namespaces[namespace as usize].rooms.get(name).copied());
         let own = SocketId::parse(name.as_str()).ok().and_then(|id| self.sockets.get(&id));
-        sockets.extend(own.filter(|entry| entry.namespace == namespace).map(|entry| entry.place));
+        sockets.extend(own.filter(|entry| entry.namespace == namespace).map(|entry| entry.location));
     }
 
     fn namespace(&mut self, path: &NamespacePath) -> u32 {
@@ -467,8 +473,12 @@ mod tests {
         SocketId::from_random([n; 15])
     }
 
-    fn place(worker: u16, member: u32) -> Place {
-        Place { worker: WorkerId(worker), slot: SlotKey { index: member, generation: 0 }, member: MemberKey(member) }
+    fn location(worker: u16, member: u32) -> SocketLocation {
+        SocketLocation {
+            worker: WorkerId(worker),
+            slot: SlotKey { index: member, generation: 0 },
+            member: MemberKey(member),
+        }
     }
 
     fn room(name: &str) -> RoomName {
@@ -479,14 +489,14 @@ mod tests {
         Target { rooms: names.iter().map(|name| room(name)).collect(), ..Target::default() }
     }
 
-    fn up_to(rooms_max: usize) -> Bounds {
-        Bounds { rooms_max, name_bytes_max: 100, bytes_max: usize::MAX }
+    fn up_to(rooms_max: usize) -> RoomBounds {
+        RoomBounds { rooms_max, name_bytes_max: 100, bytes_max: usize::MAX }
     }
 
     fn two_sockets() -> Rooms {
         let mut rooms = Rooms::default();
-        rooms.connect(socket(1), &NamespacePath::root(), place(0, 10));
-        rooms.connect(socket(2), &NamespacePath::root(), place(1, 20));
+        rooms.connect(socket(1), &NamespacePath::root(), location(0, 10));
+        rooms.connect(socket(2), &NamespacePath::root(), location(1, 20));
         rooms
     }
 
@@ -499,12 +509,12 @@ mod tests {
         assert_eq!(rooms.join(&socket(2), &room("a"), up_to(9)).unwrap().members, 2);
         assert!(!rooms.join(&socket(2), &room("a"), up_to(9)).unwrap().fresh);
         let route = rooms.route(&NamespacePath::root(), &to(&["a"]));
-        assert_eq!((rooms.reach(&route, WorkerId(0)), rooms.reach(&route, WorkerId(1))), (1, 1));
+        assert_eq!((rooms.member_count(&route, WorkerId(0)), rooms.member_count(&route, WorkerId(1))), (1, 1));
         assert_eq!(
             rooms.leave(&socket(1), &room("a")),
-            Ok(Left { place: place(0, 10), room: joined.room, members: 1 })
+            Ok(LeaveChange { location: location(0, 10), room: joined.room, members: 1 })
         );
-        assert_eq!(rooms.leave(&socket(1), &room("a")), Err(Absent::Room));
+        assert_eq!(rooms.leave(&socket(1), &room("a")), Err(MembershipError::NotInRoom));
         rooms.disconnect(&socket(2));
         assert!(rooms.route(&NamespacePath::root(), &to(&["a"])).rooms.is_empty());
     }
@@ -513,7 +523,7 @@ mod tests {
     fn no_target_room_means_everybody_in_the_namespace() {
         let mut rooms = two_sockets();
         let route = rooms.route(&NamespacePath::root(), &Target::default());
-        assert_eq!(rooms.reach(&route, WorkerId(0)) + rooms.reach(&route, WorkerId(1)), 2);
+        assert_eq!(rooms.member_count(&route, WorkerId(0)) + rooms.member_count(&route, WorkerId(1)), 2);
         rooms.disconnect(&socket(1));
         rooms.disconnect(&socket(2));
         assert_eq!(rooms.route(&NamespacePath::root(), &Target::default()), Route::default());
@@ -523,12 +533,12 @@ mod tests {
     #[test]
     fn the_last_socket_takes_its_rooms_and_the_namespace_along() {
         let mut rooms = Rooms::default();
-        rooms.connect(socket(1), &NamespacePath::root(), place(0, 1));
+        rooms.connect(socket(1), &NamespacePath::root(), location(0, 1));
         for name in ["a", "b", "c"] {
             rooms.join(&socket(1), &room(name), up_to(9)).unwrap();
         }
         rooms.leave(&socket(1), &room("a")).unwrap();
-        assert_eq!(rooms.disconnect(&socket(1)), Some(place(0, 1)));
+        assert_eq!(rooms.disconnect(&socket(1)), Some(location(0, 1)));
         assert!(rooms.rooms.is_empty() && rooms.namespaces.is_empty() && rooms.by_path.is_empty());
     }
 
@@ -536,15 +546,15 @@ mod tests {
     fn a_socket_id_names_the_sockets_own_room() {
         let rooms = two_sockets();
         let route = rooms.route(&NamespacePath::root(), &Target::socket(socket(2)));
-        assert_eq!(route.sockets.as_slice(), [place(1, 20)]);
+        assert_eq!(route.sockets.as_slice(), [location(1, 20)]);
         let excluded = Target { except: SmallVec::from_elem(socket(1).into(), 1), ..Target::default() };
-        assert_eq!(rooms.route(&NamespacePath::root(), &excluded).exclude.as_slice(), [place(0, 10)]);
+        assert_eq!(rooms.route(&NamespacePath::root(), &excluded).exclude.as_slice(), [location(0, 10)]);
     }
 
     #[test]
     fn another_sockets_own_room_cannot_be_joined() {
         let mut rooms = two_sockets();
-        assert_eq!(rooms.join(&socket(1), &socket(2).into(), up_to(9)), Err(Absent::Foreign));
+        assert_eq!(rooms.join(&socket(1), &socket(2).into(), up_to(9)), Err(MembershipError::ForeignRoom));
         assert!(rooms.join(&socket(1), &socket(1).into(), up_to(9)).is_ok());
         assert!(rooms.join(&socket(1), &socket(7).into(), up_to(9)).is_ok(), "nobody's id is a name like any other");
     }
@@ -553,17 +563,17 @@ mod tests {
     fn a_socket_may_be_in_a_bounded_number_of_rooms() {
         let mut rooms = two_sockets();
         rooms.join(&socket(1), &room("a"), up_to(1)).unwrap();
-        assert_eq!(rooms.join(&socket(1), &room("b"), up_to(1)), Err(Absent::Full));
+        assert_eq!(rooms.join(&socket(1), &room("b"), up_to(1)), Err(MembershipError::TooManyRooms));
         assert!(!rooms.join(&socket(1), &room("a"), up_to(1)).unwrap().fresh);
-        assert_eq!(rooms.join(&socket(9), &room("a"), up_to(1)), Err(Absent::Socket));
+        assert_eq!(rooms.join(&socket(9), &room("a"), up_to(1)), Err(MembershipError::NotConnected));
     }
 
     #[test]
     fn names_of_one_sockets_rooms_have_so_many_bytes() {
         let mut rooms = two_sockets();
-        let bounds = Bounds { name_bytes_max: 5, ..up_to(9) };
+        let bounds = RoomBounds { name_bytes_max: 5, ..up_to(9) };
         rooms.join(&socket(1), &room("abc"), bounds).unwrap();
-        assert_eq!(rooms.join(&socket(1), &room("def"), bounds), Err(Absent::Full));
+        assert_eq!(rooms.join(&socket(1), &room("def"), bounds), Err(MembershipError::TooManyRooms));
         assert!(!rooms.join(&socket(1), &room("abc"), bounds).unwrap().fresh);
         rooms.join(&socket(2), &room("def"), bounds).unwrap();
         rooms.leave(&socket(1), &room("abc")).unwrap();
@@ -573,14 +583,14 @@ mod tests {
     #[test]
     fn a_socket_in_many_rooms_is_refused_before_one_in_few() {
         let mut rooms = two_sockets();
-        let bounds = Bounds { bytes_max: 200 * (MEMBERSHIP_BYTES + ROOM_BYTES), ..up_to(1_000) };
-        let bounds = Bounds { name_bytes_max: 10_000, ..bounds };
+        let bounds = RoomBounds { bytes_max: 200 * (MEMBERSHIP_BYTES + ROOM_BYTES), ..up_to(1_000) };
+        let bounds = RoomBounds { name_bytes_max: 10_000, ..bounds };
         let mut join = |who: u8, number: usize| rooms.join(&socket(who), &room(&number.to_string()), bounds);
         let many = (0..).take_while(|number| join(1, *number).is_ok()).count();
         assert!((140..=150).contains(&many), "{many} rooms: three quarters");
         let few = (1_000..).take_while(|number| join(2, *number).is_ok()).count();
         assert_eq!(few, FEW_ROOMS);
-        assert_eq!(join(1, 2_000), Err(Absent::Spent));
+        assert_eq!(join(1, 2_000), Err(MembershipError::BudgetSpent));
         assert!(!join(1, 0).unwrap().fresh, "what it has it keeps");
     }
 
@@ -592,17 +602,17 @@ mod tests {
             rooms.enter(&socket(1), &room(&number.to_string()));
         }
         rooms.enter(&socket(2), &room("0"));
-        assert_eq!(rooms.disconnect(&socket(1)), Some(place(0, 10)));
+        assert_eq!(rooms.disconnect(&socket(1)), Some(location(0, 10)));
         assert!(rooms.route(&NamespacePath::root(), &Target::socket(socket(1))).sockets.is_empty(), "it has gone");
         let left = [rooms.rooms(), (rooms.depart(), rooms.rooms()).1, (rooms.depart(), rooms.rooms()).1];
         assert!(left[0] > left[1] && left[1] > left[2] && left[2] == 1 && !rooms.has_departing(), "{left:?}");
         // One that comes back meanwhile.
-        rooms.connect(socket(1), &NamespacePath::root(), place(0, 11));
+        rooms.connect(socket(1), &NamespacePath::root(), location(0, 11));
         for number in 0..count {
             rooms.enter(&socket(1), &room(&number.to_string()));
         }
         rooms.disconnect(&socket(1));
-        rooms.connect(socket(1), &NamespacePath::root(), place(1, 12));
+        rooms.connect(socket(1), &NamespacePath::root(), location(1, 12));
         for number in 0..count {
             rooms.enter(&socket(1), &room(&number.to_string()));
         }

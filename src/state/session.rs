@@ -137,7 +137,7 @@ impl Awaiting {
 }
 
 #[derive(Debug)]
-struct Presence {
+struct SocketState {
     namespace: NamespacePath,
     socket: SocketId,
     phase: Phase,
@@ -155,7 +155,7 @@ pub(crate) struct SessionState {
     connect_by: Option<Instant>,
     /// What the next binary messages are for, and until when they may come. Boxed, since it is rare and large.
     partial: Option<Box<(Awaiting, Instant)>>,
-    presences: SmallVec<[Presence; 1]>,
+    sockets: SmallVec<[SocketState; 1]>,
     limits: Arc<Limits>,
 }
 
@@ -173,7 +173,7 @@ impl SessionState {
             upgrade: Upgrade::default(),
             connect_by: Some(now + limits.connect_timeout),
             partial: None,
-            presences: SmallVec::new(),
+            sockets: SmallVec::new(),
             limits,
         }
     }
@@ -226,39 +226,39 @@ impl SessionState {
 
     /// A client asks for a namespace; its `socket` has to pass connection middleware, which ends in time. `replaces_answered`: a
     /// CONNECT reply has been sent for a socket that this one replaces.
-    pub(crate) fn admitting(&mut self, namespace: NamespacePath, socket: SocketId, replaces_answered: bool) {
-        self.presences.push(Presence { namespace, socket, phase: Phase::Admitting, replaces_answered });
+    pub(crate) fn begin_admission(&mut self, namespace: NamespacePath, socket: SocketId, replaces_answered: bool) {
+        self.sockets.push(SocketState { namespace, socket, phase: Phase::Admitting, replaces_answered });
     }
 
     /// A socket has another id, and is to be admitted under that.
     pub(crate) fn rename(&mut self, from: SocketId, to: SocketId) {
-        if let Some(presence) = self.presence_mut(from) {
-            (presence.socket, presence.phase) = (to, Phase::Admitting);
+        if let Some(socket_state) = self.socket_state_mut(from) {
+            (socket_state.socket, socket_state.phase) = (to, Phase::Admitting);
         }
     }
 
     /// Whether the client considers the namespace connected: a CONNECT reply has been sent for this socket, or for one that it
     /// replaces.
     pub(crate) fn is_answered(&self, socket: SocketId) -> bool {
-        let mut found = self.presences.iter().filter(|presence| presence.socket == socket);
-        found.any(|presence| presence.replaces_answered || presence.phase != Phase::Admitting)
+        let mut found = self.sockets.iter().filter(|socket_state| socket_state.socket == socket);
+        found.any(|socket_state| socket_state.replaces_answered || socket_state.phase != Phase::Admitting)
     }
 
     /// Namespaces that its client is in, or has asked for.
     pub(crate) fn namespaces(&self) -> usize {
-        self.presences.len()
+        self.sockets.len()
     }
 
     /// Whether connection middleware runs for this socket.
     pub(crate) fn is_admitting(&self, socket: SocketId) -> bool {
-        self.presences.iter().any(|presence| presence.socket == socket && presence.phase == Phase::Admitting)
+        self.sockets.iter().any(|socket_state| socket_state.socket == socket && socket_state.phase == Phase::Admitting)
     }
 
     /// The session asks the hub for `socket`. Returns whether it is one that was to be admitted.
-    pub(crate) fn connecting(&mut self, socket: SocketId) -> bool {
-        match self.presence_mut(socket) {
-            Some(presence) if presence.phase == Phase::Admitting => {
-                presence.phase = Phase::Connecting;
+    pub(crate) fn begin_connect(&mut self, socket: SocketId) -> bool {
+        match self.socket_state_mut(socket) {
+            Some(socket_state) if socket_state.phase == Phase::Admitting => {
+                socket_state.phase = Phase::Connecting;
                 self.connect_by = None;
                 true
             }
@@ -267,35 +267,35 @@ impl SessionState {
     }
 
     /// The hub connected the socket; its connection handler starts now.
-    pub(crate) fn opening(&mut self, socket: SocketId, now: Instant) {
+    pub(crate) fn mark_connected(&mut self, socket: SocketId, now: Instant) {
         let release_at = now + self.limits.connection_handler_timeout;
-        if let Some(presence) = self.presence_mut(socket) {
-            presence.phase = Phase::Opening { release_at };
+        if let Some(socket_state) = self.socket_state_mut(socket) {
+            socket_state.phase = Phase::Opening { release_at };
         }
     }
 
     /// The connection handler returned (or its time is over): events may start handlers.
-    pub(crate) fn opened(&mut self, socket: SocketId) {
-        if let Some(presence) = self.presence_mut(socket) {
-            presence.phase = Phase::Open;
+    pub(crate) fn mark_open(&mut self, socket: SocketId) {
+        if let Some(socket_state) = self.socket_state_mut(socket) {
+            socket_state.phase = Phase::Open;
         }
     }
 
     /// Whether events of this socket may start handlers.
     pub(crate) fn is_open(&self, socket: SocketId) -> bool {
-        self.presences.iter().any(|presence| presence.socket == socket && presence.phase == Phase::Open)
+        self.sockets.iter().any(|socket_state| socket_state.socket == socket && socket_state.phase == Phase::Open)
     }
 
     /// Whether the hub has connected this socket: only then did the application hear of it.
     pub(crate) fn is_connected(&self, socket: SocketId) -> bool {
-        self.presences
-            .iter()
-            .any(|presence| presence.socket == socket && matches!(presence.phase, Phase::Opening { .. } | Phase::Open))
+        self.sockets.iter().any(|socket_state| {
+            socket_state.socket == socket && matches!(socket_state.phase, Phase::Opening { .. } | Phase::Open)
+        })
     }
 
     /// The socket is gone.
-    pub(crate) fn gone(&mut self, socket: SocketId) {
-        self.presences.retain(|presence| presence.socket != socket);
+    pub(crate) fn remove_socket(&mut self, socket: SocketId) {
+        self.sockets.retain(|socket_state| socket_state.socket != socket);
     }
 
     /// Whether the client may be about to go over to a websocket.
@@ -305,7 +305,7 @@ impl SessionState {
 
     /// When [`SessionState::on_timeout`] is next worth a call.
     pub(crate) fn deadline(&self) -> Instant {
-        let releases = self.presences.iter().filter_map(|presence| match presence.phase {
+        let releases = self.sockets.iter().filter_map(|socket_state| match socket_state.phase {
             Phase::Opening { release_at } => Some(release_at),
             Phase::Admitting | Phase::Connecting | Phase::Open => None,
         });
@@ -326,7 +326,7 @@ impl SessionState {
         }
         if self.connect_by.is_some_and(|by| by <= now) {
             // Who is being looked at is not late; who was refused, and does not try again, is.
-            let admitting = self.presences.iter().any(|presence| presence.phase == Phase::Admitting);
+            let admitting = self.sockets.iter().any(|socket_state| socket_state.phase == Phase::Admitting);
             self.connect_by = admitting.then(|| now + self.limits.connect_timeout);
             if !admitting {
                 effects.push(close(DisconnectReason::TransportClose, "no CONNECT within the connect timeout"));
@@ -338,10 +338,10 @@ impl SessionState {
         }
         let step = self.upgrade.on_timeout(now, &self.limits);
         self.apply(step, effects);
-        for presence in &mut self.presences {
-            if matches!(presence.phase, Phase::Opening { release_at } if release_at <= now) {
-                presence.phase = Phase::Open;
-                effects.push(Effect::ReleaseHeld(presence.socket));
+        for socket_state in &mut self.sockets {
+            if matches!(socket_state.phase, Phase::Opening { release_at } if release_at <= now) {
+                socket_state.phase = Phase::Open;
+                effects.push(Effect::ReleaseHeld(socket_state.socket));
             }
         }
     }
@@ -445,11 +445,14 @@ impl SessionState {
 
     /// The socket that the session has in a namespace, connected or on its way there.
     pub(crate) fn socket_in(&self, namespace: &NamespacePath) -> Option<SocketId> {
-        self.presences.iter().find(|presence| presence.namespace == *namespace).map(|presence| presence.socket)
+        self.sockets
+            .iter()
+            .find(|socket_state| socket_state.namespace == *namespace)
+            .map(|socket_state| socket_state.socket)
     }
 
-    fn presence_mut(&mut self, socket: SocketId) -> Option<&mut Presence> {
-        self.presences.iter_mut().find(|presence| presence.socket == socket)
+    fn socket_state_mut(&mut self, socket: SocketId) -> Option<&mut SocketState> {
+        self.sockets.iter_mut().find(|socket_state| socket_state.socket == socket)
     }
 }
 
@@ -476,10 +479,10 @@ mod tests {
     fn joined() -> (SessionState, Instant) {
         let now = Instant::now();
         let mut state = SessionState::new(Parser::Json, Arc::default(), now);
-        state.admitting(NamespacePath::root(), socket(), false);
-        assert!(state.connecting(socket()));
-        state.opening(socket(), now);
-        state.opened(socket());
+        state.begin_admission(NamespacePath::root(), socket(), false);
+        assert!(state.begin_connect(socket()));
+        state.mark_connected(socket(), now);
+        state.mark_open(socket());
         (state, now)
     }
 
@@ -611,9 +614,9 @@ mod tests {
     fn an_overdue_connection_handler_lets_events_go() {
         let now = Instant::now();
         let mut state = SessionState::new(Parser::Json, Arc::default(), now);
-        state.admitting(NamespacePath::root(), socket(), false);
-        assert!(state.connecting(socket()));
-        state.opening(socket(), now);
+        state.begin_admission(NamespacePath::root(), socket(), false);
+        assert!(state.begin_connect(socket()));
+        state.mark_connected(socket(), now);
         assert!(!state.is_open(socket()));
         assert_eq!(state.deadline(), now + Limits::default().connection_handler_timeout);
         let mut got = Vec::new();

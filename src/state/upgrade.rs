@@ -21,7 +21,7 @@ pub(crate) enum Step {
 }
 
 #[derive(Debug)]
-struct Candidate {
+struct Probe {
     drop_at: Instant,
     /// Set once it has probed.
     noop_at: Option<Instant>,
@@ -31,7 +31,7 @@ struct Candidate {
 #[derive(Debug, Default)]
 pub(crate) struct Upgrade {
     /// Boxed, since most sessions have none for most of their life.
-    candidate: Option<Box<Candidate>>,
+    candidate: Option<Box<Probe>>,
 }
 
 impl Upgrade {
@@ -44,7 +44,7 @@ impl Upgrade {
     pub(crate) fn on_candidate(&mut self, now: Instant, limits: &Limits) -> bool {
         let free = self.candidate.is_none();
         if free {
-            self.candidate = Some(Box::new(Candidate { drop_at: now + limits.upgrade_timeout, noop_at: None }));
+            self.candidate = Some(Box::new(Probe { drop_at: now + limits.upgrade_timeout, noop_at: None }));
         }
         free
     }
@@ -74,7 +74,7 @@ impl Upgrade {
 
     /// When [`Upgrade::on_timeout`] is next worth a call.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let Candidate { drop_at, noop_at } = self.candidate.as_deref()?;
+        let Probe { drop_at, noop_at } = self.candidate.as_deref()?;
         Some(noop_at.map_or(*drop_at, |noop_at| noop_at.min(*drop_at)))
     }
 

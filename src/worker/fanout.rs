@@ -14,7 +14,7 @@ use super::members::{Cursor, Leaving, Member, Members, Selection};
 use super::slots::{Pushed, Slots};
 use crate::ids::{MemberKey, RoomName, SlotKey};
 use crate::messages::abort::AbortOnUnwind;
-use crate::messages::fanout::{Collect, Delivery, FanoutBatch, FanoutCommand, FetchSockets, Replay, Takes};
+use crate::messages::fanout::{Collect, Delivery, DeliveryMode, FanoutBatch, FanoutCommand, FetchSockets, Replay};
 use crate::messages::hub::HubCommand;
 use crate::messages::session::SessionCommand;
 use crate::messages::socket::SocketInfo;
@@ -127,19 +127,19 @@ impl Fanout {
 
     fn apply(&mut self, command: FanoutCommand) {
         match command {
-            FanoutCommand::Attach { member, everybody, reply, offset, takes } => {
+            FanoutCommand::Attach { member, everybody, reply, offset, mode } => {
                 let mut members = self.worker.members.borrow_mut();
                 members.join(member, everybody);
                 if let Some(member_here) = members.get_mut(member) {
-                    member_here.takes = takes;
+                    member_here.mode = mode;
                     let (slot, socket) = (member_here.slot, member_here.socket.id);
                     let mut slots = self.worker.slots.borrow_mut();
                     slots.push(slot, &reply.into(), None, false);
-                    if takes != Takes::Bare {
+                    if mode != DeliveryMode::WithoutToken {
                         // Its connect is in the journal. One that reads has passed it when it is live.
                         slots.start_at(slot, offset);
                     }
-                    if let Takes::Journal(after) = takes {
+                    if let DeliveryMode::CatchingUp(after) = mode {
                         slots.read_behind(slot, member, socket, after);
                     }
                 }
@@ -238,10 +238,10 @@ impl Fanout {
         });
         self.worker.metrics.deliveries.add(*delivered - before);
         // As much as the hub has booked: it does not know who gets the event twice, or is excepted.
-        let weight = if is_done { delivery.weight } else { delivery.weight.min(most * cost) };
-        delivery.weight -= weight;
-        self.delivered += weight;
-        self.worker.backlog.delivered(weight);
+        let fanout_bytes = if is_done { delivery.fanout_bytes } else { delivery.fanout_bytes.min(most * cost) };
+        delivery.fanout_bytes -= fanout_bytes;
+        self.delivered += fanout_bytes;
+        self.worker.backlog.delivered(fanout_bytes);
         is_done
     }
 
@@ -255,27 +255,27 @@ impl Fanout {
         member: &mut Member,
     ) -> bool {
         let Delivery { message, offset, volatile, .. } = delivery;
-        match (member.takes, offset) {
-            (Takes::Live { recoverable: true }, Some(offset)) => {
+        match (member.mode, offset) {
+            (DeliveryMode::Live { recoverable: true }, Some(offset)) => {
                 match slots.push_journalled(member.slot, message, *offset) {
                     Pushed::Queued => true,
                     Pushed::Dropped => false,
                     Pushed::NoRoom => {
                         let after = offset.lsn.before();
-                        member.takes = Takes::Journal(after);
+                        member.mode = DeliveryMode::CatchingUp(after);
                         slots.read_behind(member.slot, key, member.socket.id, after);
                         self.worker.metrics.lags.add(1);
                         true
                     }
                 }
             }
-            (Takes::Live { .. }, _) => slots.push(member.slot, message, *offset, *volatile),
-            (Takes::Journal(_), Some(_)) => true,
-            (Takes::Journal(_), None) => {
+            (DeliveryMode::Live { .. }, _) => slots.push(member.slot, message, *offset, *volatile),
+            (DeliveryMode::CatchingUp(_), Some(_)) => true,
+            (DeliveryMode::CatchingUp(_), None) => {
                 self.worker.metrics.dropped_volatile.add(1);
                 false
             }
-            (Takes::Bare, _) => {
+            (DeliveryMode::WithoutToken, _) => {
                 let message = bare.get_or_insert_with(|| without_token(message).unwrap_or_else(|| message.clone()));
                 slots.push(member.slot, message, None, *volatile)
             }
@@ -291,13 +291,13 @@ impl Fanout {
 
     /// A socket gets some of what it missed. The last of it comes in front of everything that it has not missed.
     fn replay(&mut self, replay: &Replay) {
-        self.delivered += replay.weight;
-        self.worker.backlog.replayed(replay.weight);
+        self.delivered += replay.fanout_bytes;
+        self.worker.backlog.replayed(replay.fanout_bytes);
         let mut members = self.worker.members.borrow_mut();
         let Some(member) = members.get_mut(replay.member) else { return };
         self.worker.slots.borrow_mut().replay(member.slot, replay, Instant::now());
         if replay.is_all {
-            member.takes = Takes::Live { recoverable: true };
+            member.mode = DeliveryMode::Live { recoverable: true };
         }
     }
 

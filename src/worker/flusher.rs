@@ -106,17 +106,17 @@ impl Backlog {
         self.fresh.set(self.fresh.get() + bytes);
     }
 
-    /// Of events, `weight` bytes were delivered, all members counted.
-    pub(super) fn delivered(&self, weight: usize) {
+    /// Of events, `fanout_bytes` bytes were delivered, all members counted.
+    pub(super) fn delivered(&self, fanout_bytes: usize) {
         let Written { bytes, replayed } = self.unreported.get();
-        self.unreported.set(Written { bytes: bytes + weight, replayed });
+        self.unreported.set(Written { bytes: bytes + fanout_bytes, replayed });
     }
 
     /// So many bytes were replayed.
-    pub(super) fn replayed(&self, weight: usize) {
+    pub(super) fn replayed(&self, fanout_bytes: usize) {
         let Written { bytes, replayed } = self.unreported.get();
-        self.unreported.set(Written { bytes, replayed: replayed + weight });
-        self.add(weight);
+        self.unreported.set(Written { bytes, replayed: replayed + fanout_bytes });
+        self.add(fanout_bytes);
     }
 
     /// Whether the flusher should have its turn before more is delivered.

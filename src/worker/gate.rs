@@ -21,7 +21,7 @@ use crate::messages::socket::SocketInfo;
 use crate::protocol::socketio::packet::Args;
 use crate::state::budget::Charge;
 use crate::state::credit::{Credit, Ticket};
-use crate::state::rare_queue::RareQueue;
+use crate::state::lazy_queue::LazyQueue;
 
 /// Who is told how a command ended.
 #[derive(Debug)]
@@ -150,9 +150,9 @@ pub(crate) struct Gate {
     slot: SlotKey,
     credit: Credit,
     /// In order; the first has no credit yet.
-    waiting: RareQueue<Waiting>,
+    waiting: LazyQueue<Waiting>,
     /// In ticket order.
-    answering: RareQueue<Answering>,
+    answering: LazyQueue<Answering>,
     /// Of those, emits whose acks are collected.
     collecting: usize,
     /// Whether the sender has ended.
@@ -165,8 +165,8 @@ impl Gate {
             worker,
             slot,
             credit: Credit::default(),
-            waiting: RareQueue::default(),
-            answering: RareQueue::default(),
+            waiting: LazyQueue::default(),
+            answering: LazyQueue::default(),
             collecting: 0,
             is_retired: false,
         }
@@ -236,7 +236,7 @@ impl Gate {
 
     /// A command's credit is back: others may go.
     fn credited(&mut self, now: Instant, ticket: Ticket) {
-        self.credit.answered(ticket);
+        self.credit.on_answer(ticket);
         self.advance(now);
     }
 

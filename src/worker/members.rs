@@ -5,7 +5,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use crate::ids::{MemberKey, RoomId, SlotKey};
-use crate::messages::fanout::Takes;
+use crate::messages::fanout::DeliveryMode;
 use crate::messages::socket::SocketInfo;
 use crate::state::memberships::{Memberships, Taken};
 
@@ -15,7 +15,7 @@ pub(crate) struct Member {
     pub(crate) socket: Arc<SocketInfo>,
     pub(crate) slot: SlotKey,
     /// From where its events come.
-    pub(crate) takes: Takes,
+    pub(crate) mode: DeliveryMode,
     /// The last selection that has seen this member, so that overlapping rooms count once.
     seen: u32,
     /// Its rooms, and where in each it stands.
@@ -66,8 +66,8 @@ pub(crate) struct Cursor {
 
 impl Members {
     pub(crate) fn add(&mut self, socket: Arc<SocketInfo>, slot: SlotKey) -> MemberKey {
-        let takes = Takes::Live { recoverable: false };
-        MemberKey(self.members.insert(Member { socket, slot, takes, seen: 0, rooms: Memberships::default() }) as u32)
+        let mode = DeliveryMode::Live { recoverable: false };
+        MemberKey(self.members.insert(Member { socket, slot, mode, seen: 0, rooms: Memberships::default() }) as u32)
     }
 
     pub(crate) fn get_mut(&mut self, member: MemberKey) -> Option<&mut Member> {

@@ -314,8 +314,8 @@ impl Slots {
         // Others of its session have their turn.
         readers.push(Reader { after: replay.upto, next: Next::Later, ..reader });
         self.held.asked -= usize::from(reader.next == Next::Asked);
-        let weight = u32::try_from(replay.weight).unwrap_or(u32::MAX);
-        self.lend(key, weight, now);
+        let fanout_bytes = u32::try_from(replay.fanout_bytes).unwrap_or(u32::MAX);
+        self.lend(key, fanout_bytes, now);
         for (offset, message) in &replay.events {
             // No bound, so it finds room.
             let _ = self.try_push(key, message, Some(*offset), false, usize::MAX);

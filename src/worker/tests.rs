@@ -166,7 +166,7 @@ impl Rig {
     }
 }
 
-fn deliver(room: u32, text: &str, volatile: bool, weight: usize) -> FanoutCommand {
+fn deliver(room: u32, text: &str, volatile: bool, fanout_bytes: usize) -> FanoutCommand {
     FanoutCommand::Deliver(Box::new(Delivery {
         rooms: SmallVec::from_elem(RoomId(room), 1),
         except: SmallVec::new(),
@@ -175,7 +175,7 @@ fn deliver(room: u32, text: &str, volatile: bool, weight: usize) -> FanoutComman
         message: EncodedFrame::text(text).into(),
         offset: None,
         volatile,
-        weight,
+        fanout_bytes,
         collect: None,
     }))
 }

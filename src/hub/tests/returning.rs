@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::messages::fanout::Takes;
+use crate::messages::fanout::DeliveryMode;
 
 /// The slot of a client's second connection.
 const LATER: SlotKey = SlotKey { index: 1, generation: 0 };
@@ -265,11 +265,11 @@ fn a_closed_hub_has_closed_its_journal_and_goes_on_without_noise() {
 }
 
 /// How an `Attach` is put into words.
-pub(super) fn attached(member: MemberKey, takes: Takes) -> String {
-    match takes {
-        Takes::Journal(after) => format!("attach {} behind {}", member.0, after.0),
-        Takes::Bare => format!("attach {} bare", member.0),
-        Takes::Live { .. } => format!("attach {}", member.0),
+pub(super) fn attached(member: MemberKey, mode: DeliveryMode) -> String {
+    match mode {
+        DeliveryMode::CatchingUp(after) => format!("attach {} behind {}", member.0, after.0),
+        DeliveryMode::WithoutToken => format!("attach {} bare", member.0),
+        DeliveryMode::Live { .. } => format!("attach {}", member.0),
     }
 }
 

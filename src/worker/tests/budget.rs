@@ -4,7 +4,7 @@ use super::*;
 use std::time::Instant;
 
 use crate::ids::{Epoch, Fingerprint, Lsn, Offset};
-use crate::messages::fanout::{Replay, Takes};
+use crate::messages::fanout::{DeliveryMode, Replay};
 use crate::protocol::encoded::Message;
 
 const BUDGET: usize = 1 << 20;
@@ -131,7 +131,7 @@ fn journalled_events_wait_in_the_journal_while_the_budget_is_half_spent() {
         let offset = |lsn| Offset { epoch: Epoch::new(1, 1), lsn: Lsn(lsn), fingerprint: Fingerprint::new(7) };
         rig.tell(vec![rig.join(3)]);
         turns().await;
-        rig.worker.members.borrow_mut().get_mut(rig.member).unwrap().takes = Takes::Live { recoverable: true };
+        rig.worker.members.borrow_mut().get_mut(rig.member).unwrap().mode = DeliveryMode::Live { recoverable: true };
         let deliveries = (1..=4).map(|lsn| {
             let FanoutCommand::Deliver(mut delivery) = deliver(3, &"x".repeat(6_000), false, 1) else { unreachable!() };
             delivery.offset = Some(offset(lsn));
@@ -161,9 +161,9 @@ fn clients_that_catch_up_are_paced_by_the_budget_and_never_cut() {
         for (index, (slot, _)) in clients.iter().enumerate() {
             let member = rig.worker.add_member(socket(index as u8 + 2), *slot);
             rig.worker.set_drainer(*slot, Box::new(Jammed { takes: 0 }));
-            let (takes, reply) = (Takes::Journal(Lsn(index as u64)), EncodedFrame::text("40"));
+            let (mode, reply) = (DeliveryMode::CatchingUp(Lsn(index as u64)), EncodedFrame::text("40"));
             let (everybody, offset) = (RoomId(3), Some(at(1)));
-            rig.tell(vec![FanoutCommand::Attach { member, everybody, reply, offset, takes }]);
+            rig.tell(vec![FanoutCommand::Attach { member, everybody, reply, offset, mode }]);
             members.push(member);
         }
         let mut served = Vec::new();
@@ -173,7 +173,7 @@ fn clients_that_catch_up_are_paced_by_the_budget_and_never_cut() {
             assert!((1..=BUDGET / 4 / CHUNK).contains(&asked.len()), "{asked:?} asked after {served:?}");
             for index in &asked {
                 let (events, upto) = (vec![(at(90), packet(CHUNK))], Lsn(90));
-                let replay = Replay { member: members[*index], events, upto, is_all: true, weight: CHUNK + 100 };
+                let replay = Replay { member: members[*index], events, upto, is_all: true, fanout_bytes: CHUNK + 100 };
                 rig.tell(vec![FanoutCommand::Replay(Box::new(replay))]);
             }
             assert!(rig.heard().await.iter().all(|line| !line.starts_with("read")), "nobody has read yet");
@@ -206,9 +206,9 @@ fn a_client_that_takes_nothing_of_its_replay_holds_up_nobody() {
         for (index, (slot, _)) in clients.iter().enumerate() {
             let member = rig.worker.add_member(socket(index as u8 + 2), *slot);
             rig.worker.set_drainer(*slot, Box::new(Jammed { takes: 0 }));
-            let (takes, reply) = (Takes::Journal(Lsn(index as u64)), EncodedFrame::text("40"));
+            let (mode, reply) = (DeliveryMode::CatchingUp(Lsn(index as u64)), EncodedFrame::text("40"));
             let (everybody, offset) = (RoomId(3), Some(at(1)));
-            rig.tell(vec![FanoutCommand::Attach { member, everybody, reply, offset, takes }]);
+            rig.tell(vec![FanoutCommand::Attach { member, everybody, reply, offset, mode }]);
             members.push(member);
         }
         let mut served = 0;
@@ -219,7 +219,7 @@ fn a_client_that_takes_nothing_of_its_replay_holds_up_nobody() {
             served += asked.len();
             for index in asked {
                 let (events, upto) = (vec![(at(90), packet(CHUNK))], Lsn(90));
-                let replay = Replay { member: members[index], events, upto, is_all: false, weight: CHUNK + 100 };
+                let replay = Replay { member: members[index], events, upto, is_all: false, fanout_bytes: CHUNK + 100 };
                 rig.tell(vec![FanoutCommand::Replay(Box::new(replay))]);
             }
             assert!(rig.outboxes() + rig.worker.budgets().replays.bytes() <= BUDGET + BUDGET / 4);

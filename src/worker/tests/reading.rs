@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ids::{Epoch, Fingerprint, Lsn, Offset};
-use crate::messages::fanout::{Replay, Takes};
+use crate::messages::fanout::{DeliveryMode, Replay};
 use crate::protocol::draft::Draft;
 use crate::protocol::socketio::Parser;
 
@@ -19,14 +19,20 @@ fn live(lsn: u64, text: &str) -> FanoutCommand {
 }
 
 impl Rig {
-    fn attach(&self, takes: Takes) -> FanoutCommand {
+    fn attach(&self, mode: DeliveryMode) -> FanoutCommand {
         let (member, reply) = (self.member, EncodedFrame::text("40"));
-        FanoutCommand::Attach { member, everybody: RoomId(ROOM), reply, offset: Some(offset(1)), takes }
+        FanoutCommand::Attach { member, everybody: RoomId(ROOM), reply, offset: Some(offset(1)), mode }
     }
 
     fn replay(&self, events: &[(u64, &str)], upto: u64, is_all: bool) -> FanoutCommand {
         let events = events.iter().map(|(lsn, text)| (offset(*lsn), EncodedFrame::text(text).into())).collect();
-        FanoutCommand::Replay(Box::new(Replay { member: self.member, events, upto: Lsn(upto), is_all, weight: 1 }))
+        FanoutCommand::Replay(Box::new(Replay {
+            member: self.member,
+            events,
+            upto: Lsn(upto),
+            is_all,
+            fanout_bytes: 1,
+        }))
     }
 
     fn volatile(&self) {
@@ -40,7 +46,7 @@ fn one_that_comes_back_reads_in_chunks_and_hears_nothing_else_until_it_is_live()
     run(async {
         let rig = Rig::new(Limits::default()).await;
         rig.drain_into_log(false);
-        rig.tell(vec![rig.attach(Takes::Journal(Lsn(5))), live(9, "dropped, to be read")]);
+        rig.tell(vec![rig.attach(DeliveryMode::CatchingUp(Lsn(5))), live(9, "dropped, to be read")]);
         assert_eq!(rig.heard().await, ["read 5", "write 40"]);
         rig.tell(vec![rig.replay(&[(6, "six")], 7, false), deliver(ROOM, "volatile", true, 1)]);
         rig.volatile();
@@ -57,7 +63,7 @@ fn one_that_comes_back_reads_in_chunks_and_hears_nothing_else_until_it_is_live()
 fn one_whose_outbox_is_full_asks_again_when_it_is_low() {
     run(async {
         let rig = Rig::new(Limits { outbox_bytes_max: 1_000, ..Limits::default() }).await;
-        rig.tell(vec![rig.attach(Takes::Live { recoverable: true })]);
+        rig.tell(vec![rig.attach(DeliveryMode::Live { recoverable: true })]);
         let (large, small) = ("x".repeat(400), "y".repeat(40));
         rig.tell(vec![live(2, &large), live(3, &large), live(4, &small)]);
         assert_eq!(rig.heard().await, [""; 0], "nobody drains, so nothing is asked for");
@@ -74,7 +80,7 @@ fn one_whose_outbox_is_full_asks_again_when_it_is_low() {
 fn one_that_is_gone_does_not_ask() {
     run(async {
         let rig = Rig::new(Limits::default()).await;
-        rig.tell(vec![rig.attach(Takes::Journal(Lsn(5)))]);
+        rig.tell(vec![rig.attach(DeliveryMode::CatchingUp(Lsn(5)))]);
         assert_eq!(rig.heard().await, ["read 5"]);
         rig.tell(vec![FanoutCommand::Evict { member: rig.member }, rig.replay(&[(6, "six")], 7, false)]);
         assert_eq!(rig.heard().await, ["evicted"]);
@@ -88,7 +94,7 @@ fn one_that_is_gone_does_not_ask() {
 fn one_that_fell_behind_is_told() {
     run(async {
         let rig = Rig::new(Limits::default()).await;
-        rig.tell(vec![rig.attach(Takes::Journal(Lsn(5))), FanoutCommand::FellBehind { member: rig.member }]);
+        rig.tell(vec![rig.attach(DeliveryMode::CatchingUp(Lsn(5))), FanoutCommand::FellBehind { member: rig.member }]);
         assert_eq!(rig.heard().await, ["full: what it has to read next is gone from the journal", "read 5"]);
         rig.worker.close_slot(rig.slot);
         assert_eq!(rig.worker.metrics().catching_up.get(), 0);
@@ -103,7 +109,7 @@ fn one_that_declined_gets_no_tokens() {
         let draft = Draft::event(Parser::Json, crate::ids::NamespacePath::root(), "e", "1", vec![], true);
         let FanoutCommand::Deliver(mut delivery) = live(2, "") else { unreachable!() };
         delivery.message = draft.seal(None, Some(&offset(2)));
-        rig.tell(vec![rig.attach(Takes::Bare), FanoutCommand::Deliver(delivery)]);
+        rig.tell(vec![rig.attach(DeliveryMode::WithoutToken), FanoutCommand::Deliver(delivery)]);
         assert_eq!(rig.heard().await, [r#"write 40 42["e",1]"#]);
     });
 }
@@ -114,7 +120,7 @@ fn one_that_came_back_and_missed_nothing_bears_tokens_too() {
     run(async {
         let rig = Rig::new(Limits::default()).await;
         rig.drain_into_log(false);
-        rig.tell(vec![rig.attach(Takes::Journal(Lsn(0)))]);
+        rig.tell(vec![rig.attach(DeliveryMode::CatchingUp(Lsn(0)))]);
         assert_eq!(rig.heard().await, ["read 0", "write 40"]);
         rig.tell(vec![rig.replay(&[], 1, true)]);
         rig.heard().await;
@@ -131,10 +137,10 @@ fn what_only_a_socket_without_recovery_passed_is_no_position_for_its_neighbours(
         rig.drain_into_log(false);
         let declined = rig.worker.add_member(socket(2), rig.slot);
         let everybody = RoomId(ROOM + 1);
-        let (reply, takes) = (EncodedFrame::text("40/b,"), Takes::Bare);
+        let (reply, mode) = (EncodedFrame::text("40/b,"), DeliveryMode::WithoutToken);
         rig.tell(vec![
-            rig.attach(Takes::Live { recoverable: true }),
-            FanoutCommand::Attach { member: declined, everybody, reply, offset: Some(offset(2)), takes },
+            rig.attach(DeliveryMode::Live { recoverable: true }),
+            FanoutCommand::Attach { member: declined, everybody, reply, offset: Some(offset(2)), mode },
         ]);
         rig.heard().await;
         rig.volatile();
@@ -147,15 +153,15 @@ fn many_readers_of_one_session_do_not_fill_its_outbox_together() {
     run(async {
         let rig = Rig::new(Limits { outbox_bytes_max: 4_000, ..Limits::default() }).await;
         let others: Vec<_> = (2..8).map(|n| rig.worker.add_member(socket(n), rig.slot)).collect();
-        let mut commands = vec![rig.attach(Takes::Journal(Lsn(0)))];
+        let mut commands = vec![rig.attach(DeliveryMode::CatchingUp(Lsn(0)))];
         for member in &others {
-            let (reply, takes) = (EncodedFrame::text("40"), Takes::Journal(Lsn(0)));
+            let (reply, mode) = (EncodedFrame::text("40"), DeliveryMode::CatchingUp(Lsn(0)));
             commands.push(FanoutCommand::Attach {
                 member: *member,
                 everybody: RoomId(ROOM),
                 reply,
                 offset: Some(offset(1)),
-                takes,
+                mode,
             });
         }
         rig.tell(commands);

@@ -6,15 +6,15 @@ use std::ops::Deref;
 /// First in, first out. Read as a [`VecDeque`]; gives its memory back when it has become empty.
 #[derive(Debug)]
 #[expect(clippy::box_collection, reason = "a queue is four times the size, and every session has room for several")]
-pub(crate) struct RareQueue<T>(Option<Box<VecDeque<T>>>);
+pub(crate) struct LazyQueue<T>(Option<Box<VecDeque<T>>>);
 
-impl<T> Default for RareQueue<T> {
+impl<T> Default for LazyQueue<T> {
     fn default() -> Self {
         Self(None)
     }
 }
 
-impl<T: 'static> RareQueue<T> {
+impl<T: 'static> LazyQueue<T> {
     const EMPTY: &'static VecDeque<T> = &VecDeque::new();
 
     pub(crate) fn push_back(&mut self, item: T) {
@@ -56,7 +56,7 @@ impl<T: 'static> RareQueue<T> {
     }
 }
 
-impl<T: 'static> Deref for RareQueue<T> {
+impl<T: 'static> Deref for LazyQueue<T> {
     type Target = VecDeque<T>;
 
     fn deref(&self) -> &VecDeque<T> {
@@ -70,8 +70,8 @@ mod tests {
 
     #[test]
     fn it_is_a_queue_and_a_pointer_while_it_is_empty() {
-        assert_eq!(size_of::<RareQueue<[u8; 100]>>(), size_of::<usize>());
-        let mut queue = RareQueue::default();
+        assert_eq!(size_of::<LazyQueue<[u8; 100]>>(), size_of::<usize>());
+        let mut queue = LazyQueue::default();
         assert_eq!((queue.len(), queue.pop_front(), queue.remove(3)), (0, None, None));
         (1..=5).for_each(|item| queue.push_back(item));
         assert_eq!(queue.pop_front(), Some(1));
