@@ -5,7 +5,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::ids::{NamespacePath, SocketId};
-use crate::messages::room_change::{Change, RoomChange};
+use crate::messages::room_change::{RoomChange, RoomChangeKind};
 
 /// Something that happened to a room. Sockets' own rooms do not count.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,9 +72,9 @@ impl RoomEvents {
 fn event(RoomChange { room, change, .. }: &RoomChange) -> RoomEvent {
     let room = room.to_string();
     match *change {
-        Change::Created => RoomEvent::Created { room },
-        Change::Joined(socket) => RoomEvent::Joined { room, socket },
-        Change::Left(socket) => RoomEvent::Left { room, socket },
-        Change::Deleted => RoomEvent::Deleted { room },
+        RoomChangeKind::Created => RoomEvent::Created { room },
+        RoomChangeKind::Joined(socket) => RoomEvent::Joined { room, socket },
+        RoomChangeKind::Left(socket) => RoomEvent::Left { room, socket },
+        RoomChangeKind::Deleted => RoomEvent::Deleted { room },
     }
 }

@@ -19,7 +19,7 @@ use super::operators::operators;
 use crate::ids::{NamespacePath, RoomName, SocketId};
 use crate::messages::handshake::Handshake;
 use crate::messages::hub::Grade;
-use crate::messages::request::{Done, Joined, Listing, Registration, Request, RequestError};
+use crate::messages::request::{Done, HandlerRegistration, Joined, Listing, Request, RequestError};
 use crate::messages::session::SessionLink;
 use crate::messages::socket::SocketInfo;
 use crate::protocol::reason::DisconnectReason;
@@ -66,7 +66,7 @@ impl Socket {
     }
 
     fn register(&self, change: impl FnOnce(&mut Handlers) + Send + 'static) {
-        let registration = Registration(Box::new(|handlers| {
+        let registration = HandlerRegistration(Box::new(|handlers| {
             if let Some(handlers) = handlers.downcast_mut() {
                 change(handlers);
             }

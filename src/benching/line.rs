@@ -15,7 +15,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use futures_core::Stream;
 
-use crate::messages::sink::{Connection, Drained, FrameSink, Goodbye, Handover, Incoming};
+use crate::messages::sink::{CloseReason, Connection, Drained, FrameSink, Handoff, Incoming};
 use crate::protocol::engineio::packet::Packet;
 use crate::server::Server;
 use crate::session::Opening;
@@ -59,8 +59,8 @@ struct Arriving<C> {
     client: C,
 }
 
-impl<C: Client> Handover for Arriving<C> {
-    fn settle(self: Box<Self>) -> io::Result<Connection> {
+impl<C: Client> Handoff for Arriving<C> {
+    fn attach(self: Box<Self>) -> io::Result<Connection> {
         let line = Rc::new(Line {
             client: RefCell::new(self.client),
             said: RefCell::default(),
@@ -106,7 +106,7 @@ impl<C: Client> FrameSink for Sink<C> {
         Drained::All
     }
 
-    fn say_goodbye(&mut self, _: Goodbye, _: &mut Outbox) {}
+    fn queue_close(&mut self, _: CloseReason, _: &mut Outbox) {}
 
     fn finish(&mut self) -> bool {
         false

@@ -19,7 +19,7 @@ use crate::ids::{Epoch, Fingerprint, Lsn, NamespacePath, Offset, PrivateId, Room
 use crate::journal::memory::MemoryJournal;
 use crate::journal::{Journal, JournalError, Record, RecordBody};
 use crate::limits::Limits;
-use crate::messages::hub::Claim;
+use crate::messages::hub::ResumeAttempt;
 use crate::metrics::Metrics;
 use crate::recovery::{self, JournalState, NotRecovered, RecoveryBounds, RecoveryIndex, Resumable};
 
@@ -199,8 +199,8 @@ impl History {
     }
 
     /// What a claim would get now.
-    pub(super) fn claim(&self, claim: Claim, namespace: &NamespacePath) -> Result<Resumable<'_>, NotRecovered> {
-        let Claim { pid, offset } = claim;
+    pub(super) fn claim(&self, claim: ResumeAttempt, namespace: &NamespacePath) -> Result<Resumable<'_>, NotRecovered> {
+        let ResumeAttempt { pid, offset } = claim;
         let journal_state = JournalState::of(&*self.journal, offset.as_ref());
         self.sessions.check_resume(
             &recovery::ResumeQuery { pid, namespace, offset },

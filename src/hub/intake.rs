@@ -14,7 +14,7 @@ use super::Hub;
 use crate::ids::{PrivateId, SlotKey, WorkerId};
 use crate::messages::abort::AbortOnUnwind;
 use crate::messages::fanout::FanoutCommand;
-use crate::messages::hub::{HubCommand, Origin};
+use crate::messages::hub::{ConnectKind, HubCommand};
 use crate::state::rooms::ROOMS_PER_DEPARTURE;
 use crate::state::schedule::{Load, QUANTUM};
 
@@ -50,11 +50,11 @@ impl HubCommand {
     /// The sender that a command is charged to. None for what workers report: that ends work, or carries what others caused.
     fn sender(&self) -> Option<SlotKey> {
         match self {
-            Self::Claim { from, .. }
+            Self::CheckResume { from, .. }
             | Self::Data { from, .. }
             | Self::Join { from, .. }
             | Self::Leave { from, .. }
-            | Self::Pass { from, .. }
+            | Self::Relay { from, .. }
             | Self::Fetch { from, .. }
             | Self::List { from, .. } => Some(from.slot),
             Self::Connect(connect) => Some(connect.from.slot),
@@ -72,10 +72,10 @@ impl HubCommand {
     /// The session that a client wants to resume.
     fn resumes(&self) -> Option<PrivateId> {
         match self {
-            Self::Claim { claim, .. } => Some(claim.pid),
-            Self::Connect(connect) => match connect.origin {
-                Origin::Claimed(claim) => Some(claim.pid),
-                Origin::Bare | Origin::New(_) => None,
+            Self::CheckResume { claim, .. } => Some(claim.pid),
+            Self::Connect(connect) => match connect.kind {
+                ConnectKind::Resuming(claim) => Some(claim.pid),
+                ConnectKind::Unrecoverable | ConnectKind::New(_) => None,
             },
             _ => None,
         }

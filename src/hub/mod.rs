@@ -134,7 +134,7 @@ impl Hub {
     /// Stage 1 of a command.
     fn take(&mut self, worker: WorkerId, command: HubCommand) {
         match command {
-            HubCommand::Claim { from, namespace, claim } => self.take_claim(worker, from, &namespace, claim),
+            HubCommand::CheckResume { from, namespace, claim } => self.check_resume(worker, from, &namespace, claim),
             HubCommand::Connect(connect) => {
                 self.links.note_sessions(worker);
                 let offset = self.number();
@@ -160,7 +160,7 @@ impl Hub {
                 self.metrics.hub.events.add(1);
                 self.take_event(worker, *broadcast);
             }
-            HubCommand::Pass { from, packet } => self.pass(Entry::Pass { worker, from, packet }),
+            HubCommand::Relay { from, packet } => self.pass(Entry::Relay { worker, from, packet }),
             HubCommand::Fetch { from, namespace, target } => {
                 self.pass(Entry::Fetch { worker, from, namespace, target });
             }

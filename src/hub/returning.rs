@@ -8,33 +8,39 @@ use super::Hub;
 use super::intake::ROOM_WORK;
 use crate::ids::{Lsn, NamespacePath, Offset, RoomName, SlotKey, SocketId, WorkerId};
 use crate::journal::RecordBody;
-use crate::messages::fanout::{DeliveryMode, FanoutCommand, FoundSession, Outcome};
-use crate::messages::hub::{Claim, Connect, Origin, ReplyTo};
+use crate::messages::fanout::{DeliveryMode, FanoutCommand, Outcome, ResumedSession};
+use crate::messages::hub::{Connect, ConnectKind, ReplyTo, ResumeAttempt};
 use crate::recovery::NotRecovered;
 use crate::state::rooms::SocketLocation;
 
 impl Hub {
     /// A client claims a session; whether it gets it is decided when it has been let in.
-    pub(super) fn take_claim(&mut self, worker: WorkerId, to: ReplyTo, namespace: &NamespacePath, claim: Claim) {
+    pub(super) fn check_resume(
+        &mut self,
+        worker: WorkerId,
+        to: ReplyTo,
+        namespace: &NamespacePath,
+        claim: ResumeAttempt,
+    ) {
         self.charge_judging(claim);
         let claimed = match &self.history {
             Some(history) => history.claim(claim, namespace),
             None => Err(NotRecovered::ForeignEpoch),
         };
         let claimed =
-            claimed.map(|session| FoundSession { socket: session.socket(), data: session.data().map(Box::from) });
+            claimed.map(|session| ResumedSession { socket: session.socket(), data: session.data().map(Box::from) });
         if let Err(why) = &claimed {
-            self.refuse_claim(claim, *why);
+            self.refuse_resume(claim, *why);
         }
-        self.links.tell(worker, FanoutCommand::Claimed { to, claimed });
+        self.links.tell(worker, FanoutCommand::ResumeChecked { to, claimed });
     }
 
     /// A claim is about to be judged, by each room of its session.
-    fn charge_judging(&mut self, claim: Claim) {
+    fn charge_judging(&mut self, claim: ResumeAttempt) {
         self.work += self.rooms_known(&claim.pid) * ROOM_WORK;
     }
 
-    fn refuse_claim(&self, claim: Claim, why: NotRecovered) {
+    fn refuse_resume(&self, claim: ResumeAttempt, why: NotRecovered) {
         if let Some(at) = NotRecovered::ALL.iter().position(|known| *known == why) {
             self.metrics.hub.not_recovered[at].add(1);
         }
@@ -42,14 +48,16 @@ impl Hub {
     }
 
     pub(super) fn apply_connect(&mut self, worker: WorkerId, connect: Connect, offset: Option<Offset>) {
-        let Connect { from, socket, member, namespace, origin, reply } = connect;
-        let (mode, rooms) = match origin {
-            Origin::Bare | Origin::New(_) => (self.begin(origin, socket, &namespace, offset), Vec::new()),
-            Origin::Claimed(claim) => {
+        let Connect { from, socket, member, namespace, kind, reply } = connect;
+        let (mode, rooms) = match kind {
+            ConnectKind::Unrecoverable | ConnectKind::New(_) => {
+                (self.begin(kind, socket, &namespace, offset), Vec::new())
+            }
+            ConnectKind::Resuming(claim) => {
                 self.charge_judging(claim);
                 let Some((after, rooms)) = self.grant(claim, socket, &namespace) else {
                     self.links.tell(worker, FanoutCommand::Detach { member, told: None });
-                    return self.links.answer(worker, from, Outcome::ClaimLost);
+                    return self.links.answer(worker, from, Outcome::ResumeLost);
                 };
                 self.evict(&socket);
                 let at_unix_ms = self.now_unix_ms();
@@ -72,7 +80,7 @@ impl Hub {
     }
 
     /// The position and the rooms from which a client goes on, if it still may.
-    fn grant(&self, claim: Claim, socket: SocketId, namespace: &NamespacePath) -> Option<(Lsn, Vec<RoomName>)> {
+    fn grant(&self, claim: ResumeAttempt, socket: SocketId, namespace: &NamespacePath) -> Option<(Lsn, Vec<RoomName>)> {
         let resumed = match &self.history {
             Some(history) => history.claim(claim, namespace),
             None => Err(NotRecovered::ForeignEpoch),
@@ -83,7 +91,7 @@ impl Hub {
                 Some((session.position, session.rooms_now().cloned().collect()))
             }
             other => {
-                self.refuse_claim(claim, other.err().unwrap_or(NotRecovered::UnknownPid));
+                self.refuse_resume(claim, other.err().unwrap_or(NotRecovered::UnknownPid));
                 None
             }
         }
@@ -92,7 +100,7 @@ impl Hub {
     /// A socket begins that goes on with nothing.
     fn begin(
         &mut self,
-        origin: Origin,
+        kind: ConnectKind,
         socket: SocketId,
         namespace: &NamespacePath,
         offset: Option<Offset>,
@@ -100,7 +108,7 @@ impl Hub {
         if self.history.is_none() {
             return DeliveryMode::Live { recoverable: false };
         }
-        let Origin::New(pid) = origin else { return DeliveryMode::WithoutToken };
+        let ConnectKind::New(pid) = kind else { return DeliveryMode::WithoutToken };
         let (namespace, at_unix_ms) = (namespace.clone(), self.now_unix_ms());
         self.journal(offset, || RecordBody::Connect { pid, socket, namespace, at_unix_ms });
         DeliveryMode::Live { recoverable: true }

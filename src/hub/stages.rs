@@ -10,8 +10,8 @@ use super::Hub;
 use super::intake::ROOM_WORK;
 use crate::ids::{MemberKey, NamespacePath, Offset, RoomName, SlotKey, SocketId, WorkerId};
 use crate::journal::{self, EventRecord, Record};
-use crate::messages::fanout::{Collect, Delivery, FanoutCommand, FetchSockets, Outcome, Refusal};
-use crate::messages::hub::{AckWanted, Broadcast, Connect, Grade, OwnPacket, ReplyTo};
+use crate::messages::fanout::{Collect, Delivery, FanoutCommand, FetchSockets, HubRefusal, Outcome};
+use crate::messages::hub::{AckWanted, Connect, DirectPacket, EmitCommand, Grade, ReplyTo};
 use crate::messages::request::{Listing, ROOMS_PER_PAGE, RoomPage};
 use crate::protocol::draft::Draft;
 use crate::protocol::encoded::Message;
@@ -69,10 +69,10 @@ pub(super) enum Entry {
         /// A session's question to its own socket.
         is_question: bool,
     },
-    Pass {
+    Relay {
         worker: WorkerId,
         from: ReplyTo,
-        packet: OwnPacket,
+        packet: DirectPacket,
     },
     Fetch {
         worker: WorkerId,
@@ -102,8 +102,8 @@ impl Hub {
     }
 
     /// Stage 1 of an event.
-    pub(super) fn take_event(&mut self, worker: WorkerId, broadcast: Broadcast) {
-        let Broadcast { from, target, draft, grade, ack } = broadcast;
+    pub(super) fn take_event(&mut self, worker: WorkerId, broadcast: EmitCommand) {
+        let EmitCommand { from, target, draft, grade, ack } = broadcast;
         let namespace = draft.namespace().clone();
         let offset = if grade == Grade::Volatile { None } else { self.number() };
         let collect = match ack {
@@ -162,16 +162,16 @@ impl Hub {
         namespace: &NamespacePath,
         target: &Target,
         packet: &EventPacket,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), HubRefusal> {
         if target.rooms.is_empty() {
-            return Err(Refusal::DurableNeedsRoom);
+            return Err(HubRefusal::DurableNeedsRoom);
         }
         let (Some(queue), EventPacket::Numbered(message, offset)) = (&mut self.queue, packet) else {
-            return Err(Refusal::NoQueue);
+            return Err(HubRefusal::NoQueue);
         };
         let entry = event_entry(namespace, target, message);
         let record = Record { lsn: offset.lsn, fingerprint: offset.fingerprint, body: entry };
-        queue.submit(self.pipeline.next_position().0, &record).map_err(|_| Refusal::Overloaded)
+        queue.submit(self.pipeline.next_position().0, &record).map_err(|_| HubRefusal::Overloaded)
     }
 
     /// Stage 2.
@@ -182,7 +182,7 @@ impl Hub {
                 if self.is_of(&socket, worker, from.slot) {
                     self.journal_of(socket, offset, || journal::RecordBody::Data { socket, data });
                 }
-                self.links.answer(worker, from, Outcome::Passed);
+                self.links.answer(worker, from, Outcome::Relayed);
             }
             Entry::Disconnect { worker, slot, socket, forever, rooms, offset } => {
                 if self.is_of(&socket, worker, slot) {
@@ -192,7 +192,7 @@ impl Hub {
             Entry::Join { worker, from, socket, room, offset } => {
                 let outcome = match self.is_of(&socket, worker, from.slot) {
                     true => self.apply_join(socket, room, offset),
-                    false => Outcome::Refused(Refusal::NotConnected),
+                    false => Outcome::Refused(HubRefusal::NotConnected),
                 };
                 self.links.answer(worker, from, outcome);
             }
@@ -211,14 +211,14 @@ impl Hub {
                 // The id of a question is its session's: of a twin that was put out, the client would answer somebody else's.
                 let socket = target.rooms.first().and_then(|room| SocketId::parse(room.as_str()).ok());
                 let outcome = match is_question && socket.is_none_or(|socket| !self.is_of(&socket, worker, from.slot)) {
-                    true => Outcome::Refused(Refusal::NotConnected),
+                    true => Outcome::Refused(HubRefusal::NotConnected),
                     false => self.apply_event(&namespace, &target, packet, volatile, collect),
                 };
                 self.links.answer(worker, from, outcome);
             }
-            Entry::Pass { worker, from, packet } => {
-                self.links.tell(worker, FanoutCommand::Pass { slot: from.slot, packet });
-                self.links.answer(worker, from, Outcome::Passed);
+            Entry::Relay { worker, from, packet } => {
+                self.links.tell(worker, FanoutCommand::Relay { slot: from.slot, packet });
+                self.links.answer(worker, from, Outcome::Relayed);
             }
             Entry::Fetch { worker, from, namespace, target } => self.apply_fetch(worker, from, &namespace, &target),
             Entry::List { worker, from, listing } => {
@@ -261,7 +261,7 @@ impl Hub {
     fn apply_join(&mut self, socket: SocketId, room: RoomName, offset: Option<Offset>) -> Outcome {
         // The own room of one that is away is kept for it as well.
         if SocketId::parse(room.as_str()).is_ok_and(|owner| owner != socket && self.remembers(&owner)) {
-            return Outcome::Refused(Refusal::ForeignRoom);
+            return Outcome::Refused(HubRefusal::ForeignRoom);
         }
         match self.rooms.join(&socket, &room, RoomBounds::from(&self.limits)) {
             Ok(joined) if joined.fresh => {
@@ -279,14 +279,16 @@ impl Hub {
             }
             Err(MembershipError::TooManyRooms) => {
                 self.metrics.hub.joins_refused.add(1);
-                Outcome::Refused(Refusal::TooManyRooms)
+                Outcome::Refused(HubRefusal::TooManyRooms)
             }
             Err(MembershipError::BudgetSpent) => {
                 self.metrics.hub.joins_refused.add(1);
-                Outcome::Refused(Refusal::RoomsSpent)
+                Outcome::Refused(HubRefusal::RoomsSpent)
             }
-            Err(MembershipError::ForeignRoom) => Outcome::Refused(Refusal::ForeignRoom),
-            Err(MembershipError::NotConnected | MembershipError::NotInRoom) => Outcome::Refused(Refusal::NotConnected),
+            Err(MembershipError::ForeignRoom) => Outcome::Refused(HubRefusal::ForeignRoom),
+            Err(MembershipError::NotConnected | MembershipError::NotInRoom) => {
+                Outcome::Refused(HubRefusal::NotConnected)
+            }
         }
     }
 
@@ -306,7 +308,7 @@ impl Hub {
             EventPacket::Numbered(message, offset) => {
                 // Revealed only after the journal has it.
                 if !self.journal(Some(offset), || event_entry(namespace, target, &message)) {
-                    return Outcome::Refused(Refusal::TooLarge);
+                    return Outcome::Refused(HubRefusal::TooLarge);
                 }
                 (message, Some(offset))
             }
@@ -403,7 +405,7 @@ impl Entry {
                 target.rooms.contains(room) || target.except.contains(room)
             }
             Self::Connect { .. } | Self::Disconnect { .. } => true,
-            Self::Data { .. } | Self::Pass { .. } | Self::Fetch { .. } | Self::List { .. } => false,
+            Self::Data { .. } | Self::Relay { .. } | Self::Fetch { .. } | Self::List { .. } => false,
         }
     }
 }

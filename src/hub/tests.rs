@@ -15,9 +15,9 @@ use crate::journal::memory::MemoryJournal;
 use crate::journal::{Chunk, Journal, JournalError, Queue, QueueError, Record, RecordBody};
 use crate::limits::Limits;
 use crate::messages::abort::tests::{aborts, is_to_panic};
-use crate::messages::fanout::{FanoutBatch, FanoutCommand, Outcome, Refusal, Replay};
+use crate::messages::fanout::{FanoutBatch, FanoutCommand, HubRefusal, Outcome, Replay};
 use crate::messages::hub::{
-    AckWanted, Broadcast, Claim, Connect, Grade, HubBatch, HubCommand, HubControl, Origin, ReplyTo,
+    AckWanted, Connect, ConnectKind, EmitCommand, Grade, HubBatch, HubCommand, HubControl, ReplyTo, ResumeAttempt,
 };
 use crate::protocol::draft::Draft;
 use crate::protocol::encoded::EncodedFrame;
@@ -55,10 +55,10 @@ impl Handler<FanoutBatch> for Listener {
                 FanoutCommand::Fetched { ticket, sockets, .. } => format!("fetched {} {}", ticket.0, sockets.len()),
                 FanoutCommand::Listed { page, .. } => format!("listed {}", page.rooms.len()),
                 FanoutCommand::Acked { to, .. } => format!("acked {}", to.ticket.0),
-                FanoutCommand::Pass { .. } => "pass".into(),
+                FanoutCommand::Relay { .. } => "pass".into(),
                 FanoutCommand::CloseAll(reason) => format!("close all: {reason}"),
-                FanoutCommand::Claimed { claimed: Ok(claimed), .. } => format!("claimed {:?}", claimed.data),
-                FanoutCommand::Claimed { claimed: Err(why), .. } => format!("not claimed: {why}"),
+                FanoutCommand::ResumeChecked { claimed: Ok(claimed), .. } => format!("claimed {:?}", claimed.data),
+                FanoutCommand::ResumeChecked { claimed: Err(why), .. } => format!("not claimed: {why}"),
                 FanoutCommand::Replay(replay) => replayed(&replay),
                 FanoutCommand::FellBehind { member } => format!("fell behind {}", member.0),
                 FanoutCommand::Evict { member } => format!("evict {}", member.0),
@@ -78,11 +78,11 @@ fn words(outcome: Outcome) -> String {
     match outcome {
         Outcome::Connected { recovered: true, .. } => "recovered".into(),
         Outcome::Connected { .. } => "connected".into(),
-        Outcome::ClaimLost => "claim lost".into(),
+        Outcome::ResumeLost => "claim lost".into(),
         Outcome::Joined { members, .. } => format!("joined {members}"),
         Outcome::Left => "left".into(),
         Outcome::Emitted { .. } => "emitted".into(),
-        Outcome::Passed => "passed".into(),
+        Outcome::Relayed => "passed".into(),
         Outcome::Asked { parts } => format!("asked {parts}"),
         Outcome::Refused(refusal) => format!("refused {refusal:?}"),
     }
@@ -139,8 +139,8 @@ impl Rig {
     fn connect(&mut self, n: u8) {
         let (from, socket) = (self.from(), socket(n));
         let (member, namespace) = (MemberKey(n.into()), NamespacePath::root());
-        let (origin, reply) = (Origin::New(PrivateId::from_random([n; 15])), EncodedFrame::text("40"));
-        let connect = Connect { from, socket, member, namespace, origin, reply };
+        let (kind, reply) = (ConnectKind::New(PrivateId::from_random([n; 15])), EncodedFrame::text("40"));
+        let connect = Connect { from, socket, member, namespace, kind, reply };
         self.tell(HubCommand::Connect(Box::new(connect)));
     }
 
@@ -153,7 +153,7 @@ impl Rig {
         let draft = Draft::event(Parser::Json, NamespacePath::root(), event, "", Vec::new(), false);
         let target = Target { rooms: SmallVec::from_elem(room(name), 1), ..Target::default() };
         let from = self.from();
-        self.tell(HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack: AckWanted::No })));
+        self.tell(HubCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack: AckWanted::No })));
     }
 
     /// Everything said up to now: the hub and its worker have nothing left to do.
@@ -260,7 +260,7 @@ fn a_durable_event_without_queue_or_room_is_refused() {
         rig.connect(1);
         rig.heard().await;
         rig.emit("a", "durable", Grade::Durable);
-        assert_eq!(rig.heard().await, [format!("answer 2 refused {:?}", Refusal::NoQueue)]);
+        assert_eq!(rig.heard().await, [format!("answer 2 refused {:?}", HubRefusal::NoQueue)]);
     });
 }
 
@@ -381,7 +381,7 @@ fn code_outside_of_sessions_has_no_share_of_the_journal() {
             let draft = Draft::event(Parser::Json, NamespacePath::root(), "e", "", Vec::new(), false);
             let from = ReplyTo { slot: SLOT, ticket: Ticket(n) };
             let (target, grade) = (Target::default(), Grade::Plain);
-            commands.push(HubCommand::Broadcast(Box::new(Broadcast {
+            commands.push(HubCommand::Broadcast(Box::new(EmitCommand {
                 from,
                 target,
                 draft,
@@ -514,7 +514,8 @@ fn a_dead_worker_takes_its_sockets_along() {
         assert!(rig.hub.try_send(batch(HubCommand::Register { fanout: doomed.clone().recipient() })).is_ok());
         let (from, member) = (rig.from(), MemberKey(9));
         let (namespace, reply) = (NamespacePath::root(), EncodedFrame::text("40"));
-        let connect = Box::new(Connect { from, socket: socket(9), member, namespace, origin: Origin::Bare, reply });
+        let connect =
+            Box::new(Connect { from, socket: socket(9), member, namespace, kind: ConnectKind::Unrecoverable, reply });
         assert!(rig.hub.try_send(batch(HubCommand::Connect(connect))).is_ok());
         rig.connect(1);
         rig.heard().await;
@@ -523,7 +524,7 @@ fn a_dead_worker_takes_its_sockets_along() {
         let target = Target::default();
         let draft = Draft::event(Parser::Json, NamespacePath::root(), "e", "", Vec::new(), false);
         let from = rig.from();
-        let lost = Broadcast { from, target: target.clone(), draft, grade: Grade::Plain, ack: AckWanted::No };
+        let lost = EmitCommand { from, target: target.clone(), draft, grade: Grade::Plain, ack: AckWanted::No };
         rig.tell(HubCommand::Broadcast(Box::new(lost)));
         rig.heard().await;
         let (from, namespace) = (rig.from(), NamespacePath::root());

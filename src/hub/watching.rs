@@ -2,7 +2,7 @@
 
 use super::Hub;
 use crate::ids::{RoomName, SocketId};
-use crate::messages::room_change::{Change, RoomChange};
+use crate::messages::room_change::{RoomChange, RoomChangeKind};
 
 impl Hub {
     /// Whether anybody watches.
@@ -13,20 +13,20 @@ impl Hub {
     /// A socket joined a room, which has so many members now.
     pub(super) fn tell_joined(&self, socket: &SocketId, room: &RoomName, members: usize) {
         if members == 1 {
-            self.tell(socket, room, Change::Created);
+            self.tell(socket, room, RoomChangeKind::Created);
         }
-        self.tell(socket, room, Change::Joined(*socket));
+        self.tell(socket, room, RoomChangeKind::Joined(*socket));
     }
 
     /// A socket left a room, which has so many members now.
     pub(super) fn tell_left(&self, socket: &SocketId, room: &RoomName, members: usize) {
-        self.tell(socket, room, Change::Left(*socket));
+        self.tell(socket, room, RoomChangeKind::Left(*socket));
         if members == 0 {
-            self.tell(socket, room, Change::Deleted);
+            self.tell(socket, room, RoomChangeKind::Deleted);
         }
     }
 
-    fn tell(&self, socket: &SocketId, room: &RoomName, change: Change) {
+    fn tell(&self, socket: &SocketId, room: &RoomName, change: RoomChangeKind) {
         if self.is_watched()
             && let Some(namespace) = self.rooms.namespace_of(socket)
         {

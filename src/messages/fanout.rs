@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use crate::ids::{Lsn, MemberKey, Offset, RoomId, RoomName, SlotKey, SocketId, WorkerId};
-use crate::messages::hub::{OwnPacket, ReplyTo};
+use crate::messages::hub::{DirectPacket, ReplyTo};
 use crate::messages::request::RoomPage;
 use crate::messages::socket::SocketInfo;
 use crate::protocol::encoded::{EncodedFrame, Message as Packets};
@@ -94,7 +94,7 @@ pub(crate) enum Outcome {
         recovered: bool,
     },
     /// What the socket claims is lost since it was looked up. It is not connected.
-    ClaimLost,
+    ResumeLost,
     /// The socket is in the room.
     Joined {
         /// Members now, over all workers.
@@ -110,19 +110,19 @@ pub(crate) enum Outcome {
         offset: Option<Offset>,
     },
     /// Done: a packet is in its sender's outbox, or a socket's data is journalled.
-    Passed,
+    Relayed,
     /// The question was passed on to this many workers.
     Asked {
         /// Parts to wait for.
         parts: usize,
     },
     /// Nothing was done.
-    Refused(Refusal),
+    Refused(HubRefusal),
 }
 
 /// Why the hub did nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum HubRefusal {
     /// The socket is not connected (any more).
     NotConnected,
     /// The socket is in as many rooms as it may be.
@@ -157,7 +157,7 @@ pub(crate) enum DeliveryMode {
 
 /// A session that a client may go on with, as things stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FoundSession {
+pub(crate) struct ResumedSession {
     /// The id of its socket.
     pub socket: SocketId,
     /// What the application kept with it.
@@ -194,12 +194,12 @@ pub(crate) enum FanoutCommand {
         /// From where its events come.
         mode: DeliveryMode,
     },
-    /// The answer to `Claim`: its credit is back.
-    Claimed {
+    /// The answer to `CheckResume`: its credit is back.
+    ResumeChecked {
         /// Whose.
         to: ReplyTo,
         /// Which session it is.
-        claimed: Result<FoundSession, NotRecovered>,
+        claimed: Result<ResumedSession, NotRecovered>,
     },
     /// What a socket asked the journal for. Behind every live event that it must not see twice.
     Replay(Box<Replay>),
@@ -237,11 +237,11 @@ pub(crate) enum FanoutCommand {
     /// An event.
     Deliver(Box<Delivery>),
     /// A packet of a session on this worker comes back, for its own client.
-    Pass {
+    Relay {
         /// Whose.
         slot: SlotKey,
         /// What.
-        packet: OwnPacket,
+        packet: DirectPacket,
     },
     /// A command of a session (or the desk) on this worker is answered: its credit is back.
     Answer {

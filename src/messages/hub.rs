@@ -52,7 +52,7 @@ pub(crate) enum Grade {
 
 /// A packet of a session for its own client.
 #[derive(Debug)]
-pub(crate) enum OwnPacket {
+pub(crate) enum DirectPacket {
     /// Complete: an ack, a DISCONNECT, an emit that wants an ack.
     Sealed(Packets),
     /// An event that bears the newest token of the outbox at the time it goes in.
@@ -64,7 +64,7 @@ pub(crate) enum OwnPacket {
     },
 }
 
-impl OwnPacket {
+impl DirectPacket {
     /// Bytes that it puts on a websocket, about.
     pub(crate) fn byte_len(&self) -> usize {
         match self {
@@ -76,7 +76,7 @@ impl OwnPacket {
 
 /// An event on its way to the hub.
 #[derive(Debug)]
-pub(crate) struct Broadcast {
+pub(crate) struct EmitCommand {
     /// Who is answered.
     pub from: ReplyTo,
     /// For whom it is.
@@ -102,7 +102,7 @@ pub(crate) enum AckWanted {
 
 /// A client's word that it had a session here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Claim {
+pub(crate) struct ResumeAttempt {
     /// Which.
     pub pid: PrivateId,
     /// The last token it saw.
@@ -111,13 +111,13 @@ pub(crate) struct Claim {
 
 /// As what a socket connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum ConnectKind {
     /// As a new one, which cannot be recovered.
-    Bare,
+    Unrecoverable,
     /// As a new one, which may come back under this id.
     New(PrivateId),
-    /// As the one that it was. When that is not there any more, nothing happens, and `ClaimLost` is the answer.
-    Claimed(Claim),
+    /// As the one that it was. When that is not there any more, nothing happens, and `ResumeLost` is the answer.
+    Resuming(ResumeAttempt),
 }
 
 /// A socket that is to be connected.
@@ -132,7 +132,7 @@ pub(crate) struct Connect {
     /// Where it connects.
     pub namespace: NamespacePath,
     /// As what.
-    pub origin: Origin,
+    pub kind: ConnectKind,
     /// The CONNECT reply, which goes out before any event.
     pub reply: EncodedFrame,
 }
@@ -145,18 +145,18 @@ pub(crate) enum HubCommand {
         fanout: Recipient<FanoutBatch>,
     },
     /// A client says that it comes back: is there what it claims? Answered at once by `Claimed`; nothing changes.
-    Claim {
+    CheckResume {
         /// Who is answered.
         from: ReplyTo,
         /// Where it connects.
         namespace: NamespacePath,
         /// What it claims.
-        claim: Claim,
+        claim: ResumeAttempt,
     },
     /// A session connects a socket. Answered by `Connected`, behind the `Attach` that carries the CONNECT reply, or by
-    /// `ClaimLost`.
+    /// `ResumeLost`.
     Connect(Box<Connect>),
-    /// What the application keeps with a socket has changed. Answered by `Passed`.
+    /// What the application keeps with a socket has changed. Answered by `Relayed`.
     Data {
         /// Who is answered.
         from: ReplyTo,
@@ -205,14 +205,14 @@ pub(crate) enum HubCommand {
         room: RoomName,
     },
     /// An event. Answered by `Emitted`.
-    Broadcast(Box<Broadcast>),
+    Broadcast(Box<EmitCommand>),
     /// A packet for the sender's own client that must not overtake what the sender has under way here: it comes straight
-    /// back, in order. Answered by `Passed`.
-    Pass {
+    /// back, in order. Answered by `Relayed`.
+    Relay {
         /// Whose.
         from: ReplyTo,
         /// What.
-        packet: OwnPacket,
+        packet: DirectPacket,
     },
     /// Who is there? Answered at once by `Asked`, and then by as many `Fetched` parts as there are workers with members.
     Fetch {

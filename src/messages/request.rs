@@ -111,14 +111,14 @@ pub(crate) struct Collected {
 }
 
 /// Changes something whose type the caller knows.
-type Change = Box<dyn FnOnce(&mut dyn Any) + Send>;
+type HandlerChange = Box<dyn FnOnce(&mut dyn Any) + Send>;
 
 /// A change of what is registered on one socket. What that is only `api` and `session` know.
-pub(crate) struct Registration(pub Change);
+pub(crate) struct HandlerRegistration(pub HandlerChange);
 
-impl fmt::Debug for Registration {
+impl fmt::Debug for HandlerRegistration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Registration")
+        f.write_str("HandlerRegistration")
     }
 }
 
@@ -202,7 +202,7 @@ pub(crate) enum Request {
         /// Which of its sockets.
         socket: SocketId,
         /// What.
-        registration: Registration,
+        registration: HandlerRegistration,
     },
     /// Answer an event that the client emitted with an ack id. At most one per such event.
     Acknowledge {

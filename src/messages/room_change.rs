@@ -4,7 +4,7 @@ use crate::ids::{NamespacePath, RoomName, SocketId};
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change {
+pub(crate) enum RoomChangeKind {
     /// The first member is about to join.
     Created,
     /// This socket joined.
@@ -23,5 +23,5 @@ pub(crate) struct RoomChange {
     /// To which room.
     pub room: RoomName,
     /// What.
-    pub change: Change,
+    pub change: RoomChangeKind,
 }

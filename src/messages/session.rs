@@ -8,9 +8,9 @@ use actix::{Message, Recipient};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use super::fanout::{FoundSession, Outcome};
+use super::fanout::{Outcome, ResumedSession};
 use super::request::{Request, RoomPage};
-use super::sink::{FrameSink, Handover};
+use super::sink::{FrameSink, Handoff};
 use super::socket::SocketInfo;
 use crate::ids::SocketId;
 use crate::protocol::encoded::{EncodedFrame, Message as Packets};
@@ -53,7 +53,7 @@ pub(crate) enum SessionCommand {
     /// The next slice of a POST is due. Sent by the session to itself, behind other work of its worker.
     ResumePost,
     /// A websocket was accepted for this session. Sent by the websocket transport.
-    Websocket(Box<dyn Handover>),
+    Websocket(Box<dyn Handoff>),
     /// The client broke the rules of its transport, or dropped a poll. Sent by transports.
     TransportFailed(String),
     /// The hub answered a command. Sent by the fanout; bounded by credit.
@@ -78,11 +78,11 @@ pub(crate) enum SessionCommand {
         page: RoomPage,
     },
     /// The hub looked up what a client claims: the answer to one command. Sent by the fanout; bounded by credit.
-    Claimed {
+    ResumeChecked {
         /// Which.
         ticket: Ticket,
         /// Which session it is.
-        claimed: Result<FoundSession, NotRecovered>,
+        claimed: Result<ResumedSession, NotRecovered>,
     },
     /// The client has come back over another connection. Sent by the worker, once.
     Evicted,
@@ -101,7 +101,7 @@ pub(crate) enum SessionCommand {
     /// The outbox is down to where emits may complete again. Sent by the worker, once each time it was asked for.
     OutboxLow,
     /// The outbox of a closing session has been written out. Sent by the worker, once.
-    DrainedLast,
+    ClosingDrained,
     /// Code asks for something. Sent by handles.
     Request(Request),
     /// Handlers have finished and events are held. Sent by the last of them, once until the session has looked.
@@ -165,21 +165,21 @@ pub(crate) enum OfferError {
     Gone,
 }
 
-struct Entry {
+struct Mailbox {
     commands: Recipient<SessionCommand>,
     posting: AtomicBool,
-    /// Cleared when the session closes for the application, though its connection may still take last words.
+    /// Cleared when the session closes for the application, though its connection may still take final packets.
     open: AtomicBool,
 }
 
 /// The address of a session (or of the desk). Cheap to clone, owned, usable from any thread.
 #[derive(Clone)]
-pub(crate) struct SessionLink(Arc<Entry>);
+pub(crate) struct SessionLink(Arc<Mailbox>);
 
 impl SessionLink {
     /// Makes the address of an actor that takes session commands.
     pub(crate) fn new(commands: Recipient<SessionCommand>) -> Self {
-        Self(Arc::new(Entry { commands, posting: AtomicBool::new(false), open: AtomicBool::new(true) }))
+        Self(Arc::new(Mailbox { commands, posting: AtomicBool::new(false), open: AtomicBool::new(true) }))
     }
 
     /// Sends a command whose number is bounded by its own protocol. Never waits, fails only when the session is gone.
@@ -254,7 +254,7 @@ pub(crate) struct PostClaim {
 
 impl PostClaim {
     /// The POST was read whole, or refused in order.
-    pub(crate) fn done(mut self) {
+    pub(crate) fn complete(mut self) {
         self.done = true;
     }
 }

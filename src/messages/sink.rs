@@ -26,9 +26,9 @@ pub(crate) enum Drained {
     Lost(String),
 }
 
-/// What a transport's last word says.
+/// What a transport's final packet says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Goodbye {
+pub(crate) enum CloseReason {
     /// The session has ended, for this reason.
     Ended(DisconnectReason),
     /// The client was too far behind, and what waited for it was dropped.
@@ -48,10 +48,10 @@ pub(crate) trait FrameSink {
         false
     }
 
-    /// Queues the transport's last word behind what is queued already.
-    fn say_goodbye(&mut self, goodbye: Goodbye, outbox: &mut Outbox);
+    /// Queues the transport's final packet behind what is queued already.
+    fn queue_close(&mut self, close_reason: CloseReason, outbox: &mut Outbox);
 
-    /// The last word is out: ends the sending side. Returns whether the peer's end is worth waiting for.
+    /// The final packet is out: ends the sending side. Returns whether the peer's end is worth waiting for.
     fn finish(&mut self) -> bool;
 
     /// Ends the connection so that nothing stays behind in the kernel (a websocket is reset).
@@ -93,7 +93,7 @@ pub(crate) struct Connection {
 }
 
 /// A connection that was accepted on some worker and travels to its session's.
-pub(crate) trait Handover: Send {
+pub(crate) trait Handoff: Send {
     /// Takes root on the current thread.
-    fn settle(self: Box<Self>) -> io::Result<Connection>;
+    fn attach(self: Box<Self>) -> io::Result<Connection>;
 }

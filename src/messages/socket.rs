@@ -56,7 +56,7 @@ impl SocketInfo {
     }
 
     /// The same socket as before its connection was lost, with what the application kept with it.
-    pub(crate) fn claimed(mut self, data: Option<Box<str>>) -> Self {
+    pub(crate) fn resumed(mut self, data: Option<Box<str>>) -> Self {
         self.data = Mutex::new(data);
         self.recovered = AtomicBool::new(true);
         self
@@ -90,7 +90,7 @@ impl SocketInfo {
     }
 
     /// The same client as a socket of its own, which goes on with nothing.
-    pub(crate) fn anew(&self, id: SocketId) -> Self {
+    pub(crate) fn as_new_socket(&self, id: SocketId) -> Self {
         let (namespace, auth) = (self.namespace.clone(), self.auth.clone());
         let socket = Self::new(id, namespace, self.link.clone(), self.handshake.clone(), auth, self.is_recoverable());
         socket.set_data(self.data());

@@ -26,9 +26,11 @@ use crate::journal::memory::MemoryJournal;
 use crate::limits::Limits;
 use crate::messages::fanout::Outcome;
 use crate::messages::handshake::{Arrival, Handshake};
-use crate::messages::hub::{AckWanted, Broadcast, Claim, Connect, Grade, HubBatch, HubCommand, Origin, ReplyTo};
+use crate::messages::hub::{
+    AckWanted, Connect, ConnectKind, EmitCommand, Grade, HubBatch, HubCommand, ReplyTo, ResumeAttempt,
+};
 use crate::messages::session::{SessionCommand, SessionLink};
-use crate::messages::sink::{Drained, FrameSink, Goodbye};
+use crate::messages::sink::{CloseReason, Drained, FrameSink};
 use crate::messages::socket::SocketInfo;
 use crate::metrics::Metrics;
 use crate::protocol::draft::Draft;
@@ -142,7 +144,7 @@ impl FrameSink for Sink {
         }
         if outbox.is_empty() { Drained::All } else { Drained::Blocked }
     }
-    fn say_goodbye(&mut self, _: Goodbye, _: &mut Outbox) {}
+    fn queue_close(&mut self, _: CloseReason, _: &mut Outbox) {}
     fn finish(&mut self) -> bool {
         false
     }
@@ -162,7 +164,7 @@ impl Handler<SessionCommand> for Ear {
     fn handle(&mut self, command: SessionCommand, _: &mut Context<Self>) {
         match command {
             SessionCommand::Answered {
-                outcome: outcome @ (Outcome::Connected { .. } | Outcome::ClaimLost), ..
+                outcome: outcome @ (Outcome::Connected { .. } | Outcome::ResumeLost), ..
             } => {
                 self.0.answer.set(Some(outcome));
             }
@@ -282,9 +284,9 @@ impl World {
         let slot = life.workers[worker].open_slot(SessionLink::new(Ear(line.clone()).start().recipient()));
         life.workers[worker].set_drainer(slot, Box::new(Sink(line.clone())));
         let client = &self.clients[who];
-        let claim = client.has_session.then_some(Claim { pid: client.pid, offset: client.offset });
+        let claim = client.has_session.then_some(ResumeAttempt { pid: client.pid, offset: client.offset });
         if let Some(claim) = claim {
-            self.connect(life, who, worker, slot, Origin::Claimed(claim));
+            self.connect(life, who, worker, slot, ConnectKind::Resuming(claim));
         }
         let old = self.clients[who].connection.replace(Connection { worker, slot, line: line.clone(), is_cut: false });
         if let Some(old) = old {
@@ -304,11 +306,11 @@ impl World {
         client.rooms.clear();
         client.owed.clear();
         client.may_see.clear();
-        self.connect(life, who, worker, slot, Origin::New(pid));
+        self.connect(life, who, worker, slot, ConnectKind::New(pid));
         line.answered().await;
     }
 
-    fn connect(&mut self, life: &Life, who: usize, worker: usize, slot: SlotKey, origin: Origin) {
+    fn connect(&mut self, life: &Life, who: usize, worker: usize, slot: SlotKey, kind: ConnectKind) {
         let (socket, namespace) = (self.clients[who].socket, NamespacePath::root());
         let nobody = SessionLink::new(Ear(Rc::default()).start().recipient());
         let arrival = Arrival { at: UNIX_EPOCH, address: None, secure: false };
@@ -316,7 +318,7 @@ impl World {
         let info = SocketInfo::new(socket, namespace.clone(), nobody, handshake, None, true);
         let member = life.workers[worker].add_member(Arc::new(info), slot);
         let (from, reply) = (self.from(slot), EncodedFrame::text("40"));
-        let connect = Connect { from, socket, member, namespace, origin, reply };
+        let connect = Connect { from, socket, member, namespace, kind, reply };
         self.tell(life, worker, HubCommand::Connect(Box::new(connect)));
     }
 
@@ -360,7 +362,7 @@ impl World {
         let draft = Draft::event(Parser::Json, NamespacePath::root(), "e", &number.to_string(), vec![], true);
         let grade = if volatile { Grade::Volatile } else { Grade::Plain };
         let from = self.from(SlotKey { index: u32::MAX, generation: 0 });
-        let event = Broadcast { from, target, draft, grade, ack: AckWanted::No };
+        let event = EmitCommand { from, target, draft, grade, ack: AckWanted::No };
         self.tell(life, 0, HubCommand::Broadcast(Box::new(event)));
     }
 

@@ -11,26 +11,26 @@ use crate::api::error::ConnectError;
 use crate::api::handler::Layers;
 use crate::api::socket::Socket;
 use crate::ids::{NamespacePath, PrivateId, SocketId};
-use crate::messages::fanout::{FoundSession, Outcome, Refusal};
-use crate::messages::hub::{Claim, Connect, HubCommand, Origin, OwnPacket};
+use crate::messages::fanout::{HubRefusal, Outcome, ResumedSession};
+use crate::messages::hub::{Connect, ConnectKind, DirectPacket, HubCommand, ResumeAttempt};
 use crate::messages::socket::SocketInfo;
 use crate::protocol::draft::{connect_error, connect_reply, disconnect};
 use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::reason::DisconnectReason;
-use crate::protocol::socketio::resume::{Claimed, Resume};
+use crate::protocol::socketio::resume::{RecoveryRequest, ResumeRequest};
 use crate::protocol::socketio::{DecodeError, Parser};
 use crate::recovery::NotRecovered;
 use crate::state::credit::Ticket;
-use crate::worker::gate::{Claimant, Waiter};
+use crate::worker::gate::{ResumingConnect, Waiter};
 
 /// What a CONNECT wants of recovery.
-enum Claiming {
+enum RecoveryIntent {
     /// To be left alone by it.
     Declined,
     /// To be recoverable from here on.
     Nothing,
     /// To go on with a session.
-    Session(Claim),
+    Session(ResumeAttempt),
 }
 
 const NO_RANDOM_BYTES: &str = "the system gives no random bytes";
@@ -69,28 +69,26 @@ impl Session {
         let layers = Layers::new(handlers);
         self.state.begin_admission(namespace.clone(), id, replaces_answered);
         match self.claim(&layers, auth.as_deref()) {
-            Claiming::Declined => {
+            RecoveryIntent::Declined => {
                 let info = self.info(id, namespace, auth, false);
-                self.lead_in(info, layers, None, ctx);
+                self.begin_admission(info, layers, None, ctx);
             }
-            Claiming::Nothing => {
+            RecoveryIntent::Nothing => {
                 let info = self.info(id, namespace, auth, true);
-                self.lead_in(info, layers, None, ctx);
+                self.begin_admission(info, layers, None, ctx);
             }
-            Claiming::Session(claim) => {
-                let claimed = Claimant { socket: id, namespace: namespace.clone(), auth, claim };
-                self.gate.submit(Instant::now(), 0, Waiter::Claim(Box::new(claimed)), move |from| HubCommand::Claim {
-                    from,
-                    namespace,
-                    claim,
+            RecoveryIntent::Session(claim) => {
+                let claimed = ResumingConnect { socket: id, namespace: namespace.clone(), auth, claim };
+                self.gate.submit(Instant::now(), 0, Waiter::Resume(Box::new(claimed)), move |from| {
+                    HubCommand::CheckResume { from, namespace, claim }
                 });
             }
         }
     }
 
     /// What the client wants of recovery.
-    fn claim(&self, layers: &Layers, auth: Option<&str>) -> Claiming {
-        let Resume { wants, claim } = Resume::read(auth);
+    fn claim(&self, layers: &Layers, auth: Option<&str>) -> RecoveryIntent {
+        let RecoveryRequest { wants, claim } = RecoveryRequest::read(auth);
         let asked = wants.or_else(|| match self.handshake.query_value("recovery").as_deref() {
             Some("0" | "false") => Some(false),
             Some("1" | "true") => Some(true),
@@ -99,30 +97,30 @@ impl Session {
         let clients = layers.recovery_clients().unwrap_or(self.core.recovery_clients);
         // Who comes back with an id of ours has not declined before.
         if !self.core.recovery
-            || !asked.unwrap_or_else(|| claim != Claimed::Nothing || clients.includes(&self.handshake))
+            || !asked.unwrap_or_else(|| claim != ResumeRequest::Nothing || clients.includes(&self.handshake))
         {
-            return Claiming::Declined;
+            return RecoveryIntent::Declined;
         }
         match claim {
-            Claimed::Nothing => Claiming::Nothing,
-            Claimed::Session(pid, offset) => Claiming::Session(Claim { pid, offset }),
-            Claimed::Malformed => {
+            ResumeRequest::Nothing => RecoveryIntent::Nothing,
+            ResumeRequest::Session(pid, offset) => RecoveryIntent::Session(ResumeAttempt { pid, offset }),
+            ResumeRequest::Malformed => {
                 self.registration.worker.metrics().claims_malformed.add(1);
                 log::debug!("not recovered sid={:?} reason=\"malformed pid or offset\"", self.registration.id);
-                Claiming::Nothing
+                RecoveryIntent::Nothing
             }
         }
     }
 
     /// The hub has looked up what a client claims.
-    pub(super) fn on_claimed(
+    pub(super) fn on_resume_checked(
         &mut self,
         ticket: Ticket,
-        claimed: Result<FoundSession, NotRecovered>,
+        claimed: Result<ResumedSession, NotRecovered>,
         ctx: &mut Context<Self>,
     ) {
         let Some(claimant) = self.gate.claimed(Instant::now(), ticket) else { return };
-        let Claimant { socket, namespace, auth, claim } = *claimant;
+        let ResumingConnect { socket, namespace, auth, claim } = *claimant;
         if !self.state.is_admitting(socket) {
             return;
         }
@@ -133,14 +131,14 @@ impl Session {
         };
         let layers = Layers::new(handlers);
         match claimed {
-            Ok(FoundSession { socket: before, data }) => {
-                self.renamed(socket, before);
-                let info = self.info(before, namespace, auth, true).claimed(data);
-                self.lead_in(info, layers, Some(Box::new(claim)), ctx);
+            Ok(ResumedSession { socket: before, data }) => {
+                self.rename_socket(socket, before);
+                let info = self.info(before, namespace, auth, true).resumed(data);
+                self.begin_admission(info, layers, Some(Box::new(claim)), ctx);
             }
             Err(_) => {
                 let info = self.info(socket, namespace, auth, true);
-                self.lead_in(info, layers, None, ctx);
+                self.begin_admission(info, layers, None, ctx);
             }
         }
     }
@@ -150,7 +148,13 @@ impl Session {
     }
 
     /// Leads a socket past the application's middleware, if there is any.
-    fn lead_in(&mut self, info: SocketInfo, layers: Layers, claim: Option<Box<Claim>>, ctx: &mut Context<Self>) {
+    fn begin_admission(
+        &mut self,
+        info: SocketInfo,
+        layers: Layers,
+        claim: Option<Box<ResumeAttempt>>,
+        ctx: &mut Context<Self>,
+    ) {
         let id = info.id;
         let presence = Presence { socket: Socket::new(Arc::new(info), self.core.clone()), layers, claim };
         if !presence.layers.has_admissions() {
@@ -176,26 +180,28 @@ impl Session {
     /// Whom to admit: where middleware declined that `socket` goes on as who it was, a new one.
     fn without_declined_claim(&mut self, socket: SocketId) -> Result<SocketId, &'static str> {
         match self.presence(socket) {
-            Some(presence) if presence.claim.is_some() && !presence.socket.info().is_recoverable() => self.anew(socket),
+            Some(presence) if presence.claim.is_some() && !presence.socket.info().is_recoverable() => {
+                self.reconnect_as_new(socket)
+            }
             _ => Ok(socket),
         }
     }
 
     /// Lets the client of `socket` connect as a new socket, which bears nothing of the other but the data that middleware left it.
-    fn anew(&mut self, socket: SocketId) -> Result<SocketId, &'static str> {
+    fn reconnect_as_new(&mut self, socket: SocketId) -> Result<SocketId, &'static str> {
         let core = self.core.clone();
         let Some(presence) = self.presence_mut(socket) else { return Ok(socket) };
         let info = presence.socket.info();
         let id = random().map(SocketId::from_random).map_err(|_| NO_RANDOM_BYTES)?;
-        let info = info.anew(id);
+        let info = info.as_new_socket(id);
         presence.claim = None;
         presence.socket = Socket::new(Arc::new(info), core);
-        self.renamed(socket, id);
+        self.rename_socket(socket, id);
         Ok(id)
     }
 
     /// A socket that is being admitted has another id now; so have the events that its client has sent already.
-    fn renamed(&mut self, from: SocketId, to: SocketId) {
+    fn rename_socket(&mut self, from: SocketId, to: SocketId) {
         self.state.rename(from, to);
         self.inbox.rename(&from, &to);
     }
@@ -208,14 +214,14 @@ impl Session {
         let Some(presence) = self.presence(id) else { return };
         let info = presence.socket.info().clone();
         let (parser, namespace) = (self.core.parser, info.namespace.clone());
-        let (origin, pid) = match presence.claim.as_deref() {
-            _ if !self.core.recovery || !info.is_recoverable() => (Origin::Bare, None),
-            Some(claim) => (Origin::Claimed(*claim), Some(claim.pid)),
+        let (kind, pid) = match presence.claim.as_deref() {
+            _ if !self.core.recovery || !info.is_recoverable() => (ConnectKind::Unrecoverable, None),
+            Some(claim) => (ConnectKind::Resuming(*claim), Some(claim.pid)),
             None => {
                 let Ok(pid) = random().map(PrivateId::from_random) else {
                     return self.close(DisconnectReason::ForcedServerClose, NO_RANDOM_BYTES, ctx);
                 };
-                (Origin::New(pid), Some(pid))
+                (ConnectKind::New(pid), Some(pid))
             }
         };
         let reply = connect_reply(parser, &namespace, &id.to_string(), pid.map(|pid| pid.to_string()).as_deref());
@@ -227,7 +233,7 @@ impl Session {
         let now = Instant::now();
         self.gate.submit(now, reply.frame().len(), Waiter::Connect(id), move |from| {
             let member = worker.add_member(info, slot);
-            HubCommand::Connect(Box::new(Connect { from, socket: id, member, namespace, origin, reply }))
+            HubCommand::Connect(Box::new(Connect { from, socket: id, member, namespace, kind, reply }))
         });
         // Behind it: middleware may have given it some data.
         self.keep_data(id, now);
@@ -260,7 +266,7 @@ impl Session {
         };
         self.state.remove_socket(socket);
         self.inbox.forget(&socket);
-        self.gate.push(Instant::now, OwnPacket::Sealed(packet.into()));
+        self.gate.push(Instant::now, DirectPacket::Sealed(packet.into()));
     }
 
     /// A CONNECT whose namespace is known and which cannot be accepted.
@@ -285,13 +291,13 @@ impl Session {
             true => disconnect(self.core.parser, namespace),
             false => refusal_packet(self.core.parser, namespace, error),
         };
-        self.gate.push(Instant::now, OwnPacket::Sealed(packet.into()));
+        self.gate.push(Instant::now, DirectPacket::Sealed(packet.into()));
     }
 
     /// The hub answered a command of this session.
     pub(super) fn on_answer(&mut self, ticket: Ticket, outcome: Outcome, ctx: &mut Context<Self>) {
         let now = Instant::now();
-        if let Outcome::Refused(refusal @ (Refusal::TooManyRooms | Refusal::RoomsSpent)) = outcome {
+        if let Outcome::Refused(refusal @ (HubRefusal::TooManyRooms | HubRefusal::RoomsSpent)) = outcome {
             self.on_join_refused(refusal, now);
         }
         let Some((socket, outcome)) = self.gate.answered(now, ticket, outcome) else { return };
@@ -304,16 +310,16 @@ impl Session {
                 }
                 None => self.state.mark_open(socket),
             },
-            Outcome::ClaimLost => return self.on_claim_lost(socket, ctx),
+            Outcome::ResumeLost => return self.on_resume_lost(socket, ctx),
             outcome => self.close(DisconnectReason::ForcedServerClose, &format!("hub refused: {outcome:?}"), ctx),
         }
         self.keep_data(socket, now);
     }
 
     /// Who was to go on where it was went for good, or fell out of the journal, while middleware ran.
-    fn on_claim_lost(&mut self, socket: SocketId, ctx: &mut Context<Self>) {
+    fn on_resume_lost(&mut self, socket: SocketId, ctx: &mut Context<Self>) {
         self.registration.forget(socket);
-        match self.anew(socket) {
+        match self.reconnect_as_new(socket) {
             Ok(id) => self.admit(id, ctx),
             Err(detail) => self.close(DisconnectReason::ForcedServerClose, detail, ctx),
         }

@@ -9,7 +9,7 @@ use super::{Session, Transport};
 use crate::messages::hub::HubCommand;
 use crate::messages::request::{RequestError, answer};
 use crate::messages::session::TransportRefusal;
-use crate::messages::sink::Goodbye;
+use crate::messages::sink::CloseReason;
 use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::reason::DisconnectReason;
 
@@ -29,7 +29,7 @@ pub(super) enum Ending {
     Lingering {
         /// When.
         until: Instant,
-        /// Its last words wait for one more poll.
+        /// Its final packets wait for one more poll.
         awaits_poll: bool,
     },
     /// Nothing is left to do.
@@ -39,8 +39,8 @@ pub(super) enum Ending {
 /// How the connection is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Parting {
-    /// With a last word.
-    Saying(Goodbye),
+    /// With a final packet.
+    Saying(CloseReason),
     /// By a reset: the peer takes no bytes.
     Reset,
     /// Not at all: it has ended.
@@ -53,7 +53,7 @@ impl Session {
         matches!(self.ending, Ending::Lingering { .. } | Ending::Over)
     }
 
-    /// Ends the session with a last word to its client.
+    /// Ends the session with a final packet to its client.
     pub(super) fn close(&mut self, reason: DisconnectReason, detail: &str, ctx: &mut Context<Self>) {
         // A peer that let a ping go unanswered reads nothing: a close frame would only queue up behind the jam.
         let jammed = reason == DisconnectReason::PingTimeout && self.transport != Transport::Polling;
@@ -64,7 +64,7 @@ impl Session {
         {
             log::warn!("client takes nothing sid={:?} skipped={skipped} detail=\"{detail}\"", self.registration.id);
         }
-        let parting = if jammed { Parting::Reset } else { Parting::Saying(Goodbye::Ended(reason)) };
+        let parting = if jammed { Parting::Reset } else { Parting::Saying(CloseReason::Ended(reason)) };
         self.end(reason, detail, parting, ctx);
     }
 
@@ -101,7 +101,7 @@ impl Session {
     /// The client is too far behind. It gets the packet that has left in part, and is told why there is no more.
     pub(super) fn on_outbox_full(&mut self, detail: &str, ctx: &mut Context<Self>) {
         log::warn!("client is too far behind sid={:?} detail=\"{detail}\"", self.registration.id);
-        self.end(DisconnectReason::TransportError, detail, Parting::Saying(Goodbye::OutboxFull), ctx);
+        self.end(DisconnectReason::TransportError, detail, Parting::Saying(CloseReason::OutboxFull), ctx);
     }
 
     /// The outboxes of all clients are over their budget, and this client's was among the largest.
@@ -110,7 +110,7 @@ impl Session {
         if let Some(skipped) = worker.complaints().outbox_cut.is_due(Instant::now()) {
             log::warn!("outbox cut sid={:?} skipped={skipped} detail=\"{detail}\"", self.registration.id);
         }
-        let parting = if can_be_told { Parting::Saying(Goodbye::OutboxFull) } else { Parting::Reset };
+        let parting = if can_be_told { Parting::Saying(CloseReason::OutboxFull) } else { Parting::Reset };
         self.end(DisconnectReason::TransportError, detail, parting, ctx);
     }
 
@@ -135,13 +135,13 @@ impl Session {
         self.end(reason, detail, Parting::Gone, ctx);
     }
 
-    /// Whether one more poll is let in, for the last words.
+    /// Whether one more poll is let in, for the final packet.
     pub(super) fn awaits_last_poll(&self) -> bool {
         matches!(self.ending, Ending::Lingering { awaits_poll: true, .. })
     }
 
-    /// The last word is out; now the peer's end is awaited, where it is worth waiting for.
-    pub(super) fn on_drained_last(&mut self, ctx: &mut Context<Self>) {
+    /// The final packet is out; now the peer's end is awaited, where it is worth waiting for.
+    pub(super) fn on_closing_drained(&mut self, ctx: &mut Context<Self>) {
         let Some(mut sink) = self.registration.worker.take_drainer(self.registration.slot) else {
             return self.stop(ctx);
         };
@@ -199,7 +199,7 @@ impl Session {
         }
         let (mut said, mut awaits_poll) = (false, false);
         if let Parting::Saying(goodbye) = parting {
-            said = self.registration.worker.say_goodbye(self.registration.slot, goodbye);
+            said = self.registration.worker.queue_close(self.registration.slot, goodbye);
             awaits_poll = self.leaves_last_words(goodbye, said);
         }
         // A client that is about to send `5` polls no more: it learns of the end when the websocket closes to which it went over.
@@ -220,17 +220,19 @@ impl Session {
 
     /// A polling client that is between two polls gets what waits for it, and the close packet, with its next one; so it
     /// does with the rest, where a poll that waited could not take all.
-    fn leaves_last_words(&self, goodbye: Goodbye, said: bool) -> bool {
+    fn leaves_last_words(&self, goodbye: CloseReason, said: bool) -> bool {
         let (worker, slot) = (&self.registration.worker, self.registration.slot);
         let waits = !worker.is_drained(slot);
         let worthwhile = match goodbye {
-            Goodbye::OutboxFull => !said,
-            Goodbye::Ended(DisconnectReason::ForcedServerClose | DisconnectReason::ServerNamespaceDisconnect) => waits,
-            Goodbye::Ended(_) => false,
+            CloseReason::OutboxFull => !said,
+            CloseReason::Ended(DisconnectReason::ForcedServerClose | DisconnectReason::ServerNamespaceDisconnect) => {
+                waits
+            }
+            CloseReason::Ended(_) => false,
         };
         let leaves = worthwhile && self.transport == Transport::Polling;
         if leaves && !said {
-            worker.leave_last_word(slot, EncodedFrame::text("1"));
+            worker.queue_final_packet(slot, EncodedFrame::text("1"));
         }
         leaves
     }

@@ -26,10 +26,10 @@ use crate::api::handler::{Handler as Handling, Layers};
 use crate::api::socket::Socket;
 use crate::ids::{RANDOM_ID_BYTES, SessionId, SocketId};
 use crate::messages::handshake::Handshake;
-use crate::messages::hub::Claim;
+use crate::messages::hub::ResumeAttempt;
 use crate::messages::request::{Done, RequestError, answer};
 use crate::messages::session::{SessionCommand, SessionLink};
-use crate::messages::sink::{Handover, Incoming};
+use crate::messages::sink::{Handoff, Incoming};
 use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::engineio::open::Open;
 use crate::protocol::engineio::transport_kind::TransportKind;
@@ -81,7 +81,7 @@ pub(crate) enum Opening {
     /// A GET, which drains it next.
     Polling,
     /// A websocket.
-    Websocket(Box<dyn Handover>),
+    Websocket(Box<dyn Handoff>),
 }
 
 impl Opening {
@@ -112,7 +112,7 @@ struct Presence {
     socket: Socket,
     layers: Layers,
     /// What its client claims, until it is connected.
-    claim: Option<Box<Claim>>,
+    claim: Option<Box<ResumeAttempt>>,
 }
 
 impl Presence {
@@ -210,8 +210,8 @@ impl Session {
         let packet = EncodedFrame::text(&open.to_packet());
         self.registration.worker.push_control(self.registration.slot, packet);
         log::debug!("session opened sid={:?} transport={}", self.registration.id, transport_kind.as_str());
-        if let Opening::Websocket(handover) = opening {
-            self.take_first_websocket(handover, &mut context);
+        if let Opening::Websocket(handoff) = opening {
+            self.take_first_websocket(handoff, &mut context);
         }
         context.run(self);
     }
@@ -320,7 +320,7 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::Answered { ticket, outcome } => self.on_answer(ticket, outcome, ctx),
             SessionCommand::Fetched { ticket, sockets } => self.gate.fetched(ticket, sockets),
             SessionCommand::Listed { ticket, page } => self.gate.listed(Instant::now(), ticket, page),
-            SessionCommand::Claimed { ticket, claimed } => self.on_claimed(ticket, claimed, ctx),
+            SessionCommand::ResumeChecked { ticket, claimed } => self.on_resume_checked(ticket, claimed, ctx),
             // The end of this turn starts what may start now.
             SessionCommand::HandlersFreed => {}
             SessionCommand::Pause => self.on_pause(),
@@ -333,7 +333,7 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::Drain { sink, reply } => self.on_drain(sink, reply, ctx),
             SessionCommand::Post { packets, reply } => self.on_post(packets, reply, ctx),
             SessionCommand::ResumePost => self.take_post(ctx),
-            SessionCommand::Websocket(handover) => self.on_websocket(handover, ctx),
+            SessionCommand::Websocket(handoff) => self.on_websocket(handoff, ctx),
             SessionCommand::TransportFailed(detail) => self.on_transport_failed(detail, ctx),
             SessionCommand::DrainerLost(detail) => self.on_drainer_lost(detail, ctx),
             SessionCommand::OutboxFull(detail) => self.on_outbox_full(&detail, ctx),
@@ -342,7 +342,7 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::Evicted => {
                 self.close(DisconnectReason::ForcedServerClose, "its client came back over another connection", ctx);
             }
-            SessionCommand::DrainedLast => self.on_drained_last(ctx),
+            SessionCommand::ClosingDrained => self.on_closing_drained(ctx),
             SessionCommand::Close(reason) => self.close(reason, "asked to", ctx),
         }
         self.end_turn(ctx);

@@ -12,8 +12,8 @@ use crate::api::error::ConnectError;
 use crate::api::refusal::Refused;
 use crate::ids::{NamespacePath, SocketId};
 use crate::limits::Limits;
-use crate::messages::fanout::Refusal;
-use crate::messages::hub::OwnPacket;
+use crate::messages::fanout::HubRefusal;
+use crate::messages::hub::DirectPacket;
 use crate::state::rate::{Cost, Meter, Rates};
 use crate::state::session::ClientEvent;
 
@@ -138,11 +138,11 @@ impl Session {
     }
 
     /// The hub refused a join because the client has as many rooms as it may have.
-    pub(super) fn on_join_refused(&mut self, refusal: Refusal, now: Instant) {
+    pub(super) fn on_join_refused(&mut self, refusal: HubRefusal, now: Instant) {
         let worker = &self.registration.worker;
         if let Some(skipped) = worker.complaints().join_refused.is_due(now) {
             let reason = match refusal {
-                Refusal::RoomsSpent => "all rooms together take rooms_bytes_max",
+                HubRefusal::RoomsSpent => "all rooms together take rooms_bytes_max",
                 _ => "the socket has rooms_per_socket_max rooms or room_bytes_per_socket_max bytes of names",
             };
             log::warn!("join refused sid={:?} skipped={skipped} reason=\"{reason}\"", self.registration.id);
@@ -183,10 +183,10 @@ impl Session {
         let Some(presence) = self.presence(socket) else { return };
         let (core, info, refused) = (&self.core, presence.socket.info(), Refused::new(RATE_LIMITED, message));
         let packet = match event.ack {
-            Some(id) => core.answer(&info.namespace, id, &refused).map(OwnPacket::Sealed),
+            Some(id) => core.answer(&info.namespace, id, &refused).map(DirectPacket::Sealed),
             None => core
                 .draft(&info.namespace, "stentor:error", &refused, info.is_recoverable())
-                .map(|draft| OwnPacket::Unnumbered { draft, volatile: false }),
+                .map(|draft| DirectPacket::Unnumbered { draft, volatile: false }),
         };
         // Two texts are always JSON.
         if let Ok(packet) = packet {

@@ -56,7 +56,7 @@ impl Registration {
         self.sockets.retain(|known| *known != socket);
     }
 
-    /// Takes the session out of the directory; the outbox stays for the last words.
+    /// Takes the session out of the directory; the outbox stays for the final packet.
     pub(super) fn withdraw(&mut self) {
         if let Some(place) = self.place.take() {
             place.leave(&self.id);

@@ -7,8 +7,8 @@ use smallvec::SmallVec;
 use super::{Call, Session};
 use crate::api::error::ConnectError;
 use crate::ids::SocketId;
-use crate::messages::hub::{AckWanted, Broadcast, Grade, HubCommand, OwnPacket};
-use crate::messages::request::{Done, Listing, Receipt, Registration, Request, RequestError, answer};
+use crate::messages::hub::{AckWanted, DirectPacket, EmitCommand, Grade, HubCommand};
+use crate::messages::request::{Done, HandlerRegistration, Listing, Receipt, Request, RequestError, answer};
 use crate::protocol::draft::{Draft, disconnect};
 use crate::protocol::reason::DisconnectReason;
 use crate::state::rooms::Target;
@@ -23,7 +23,7 @@ impl Session {
         // Before all others, and without the clock: there may be one for each event.
         if let Request::Acknowledge { socket, message } = request {
             if self.has(socket) {
-                self.gate.push(Instant::now, OwnPacket::Sealed(message));
+                self.gate.push(Instant::now, DirectPacket::Sealed(message));
             }
             return;
         }
@@ -112,7 +112,7 @@ impl Session {
         }
     }
 
-    fn register(&mut self, socket: SocketId, Registration(change): Registration) {
+    fn register(&mut self, socket: SocketId, HandlerRegistration(change): HandlerRegistration) {
         let Some(presence) = self.presences.iter_mut().find(|presence| presence.socket.id() == socket) else { return };
         change(presence.layers.own());
         if presence.layers.observes_outgoing() {
@@ -145,16 +145,16 @@ impl Session {
             // It has its place; its sender goes on at the pace of the client, or the journal would turn under both.
             self.gate.submit(now, draft.byte_len(), Waiter::Nobody, move |from| {
                 let ack = AckWanted::No;
-                HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack }))
+                HubCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack }))
             });
             return self.congested.push_back((now + self.core.limits.credit_timeout, done));
         }
-        let packet = OwnPacket::Unnumbered { draft, volatile: grade == Grade::Volatile };
+        let packet = DirectPacket::Unnumbered { draft, volatile: grade == Grade::Volatile };
         if !self.gate.is_settled() && !self.registration.worker.is_congested(self.registration.slot) {
             // Behind what is under way, and as much a command as that: it waits for credit too.
             return self
                 .gate
-                .submit(now, packet.byte_len(), Waiter::Emit(done), move |from| HubCommand::Pass { from, packet });
+                .submit(now, packet.byte_len(), Waiter::Emit(done), move |from| HubCommand::Relay { from, packet });
         }
         self.gate.push(|| now, packet);
         if self.registration.worker.is_congested(self.registration.slot) {
@@ -176,13 +176,13 @@ impl Session {
     /// An emit that wants an ack takes the same ways as one that does not.
     fn call(&mut self, socket: SocketId, (draft, grade): (Draft, Grade), id: u64, now: Instant) {
         if !self.core.recovery && grade != Grade::Volatile {
-            return self.gate.push(|| now, OwnPacket::Sealed(draft.seal(Some(id), None)));
+            return self.gate.push(|| now, DirectPacket::Sealed(draft.seal(Some(id), None)));
         }
         let target = Target::socket(socket);
         // Nobody waits for the hub here: the answer that counts is the client's, and that one has its own deadline.
         let (done, _) = tokio::sync::oneshot::channel();
         self.gate.submit(now, draft.byte_len(), Waiter::Emit(Done::WhenTaken(done)), move |from| {
-            HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack: AckWanted::OfOne(id) }))
+            HubCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack: AckWanted::OfOne(id) }))
         });
     }
 
@@ -205,7 +205,7 @@ impl Session {
         for socket in sockets {
             if let Some(presence) = self.presence(socket) {
                 let packet = disconnect(self.core.parser, presence.socket.path());
-                self.gate.push(|| now, OwnPacket::Sealed(packet.into()));
+                self.gate.push(|| now, DirectPacket::Sealed(packet.into()));
                 self.detach(socket, DisconnectReason::ServerNamespaceDisconnect);
             }
         }

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::{Numbered, Session, Transport};
 use crate::messages::request::answer;
 use crate::messages::session::{SessionCommand, TransportRefusal};
-use crate::messages::sink::{Connection, Drained, FrameSink, Handover, Incoming};
+use crate::messages::sink::{Connection, Drained, FrameSink, Handoff, Incoming};
 use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::engineio::payload::PayloadReader;
 use crate::protocol::engineio::transport_kind::TransportKind;
@@ -126,8 +126,8 @@ impl Session {
     }
 
     /// The session begins on a websocket.
-    pub(super) fn take_first_websocket(&mut self, handover: Box<dyn Handover>, ctx: &mut Context<Self>) {
-        match self.settle(handover, ctx) {
+    pub(super) fn take_first_websocket(&mut self, handoff: Box<dyn Handoff>, ctx: &mut Context<Self>) {
+        match self.attach(handoff, ctx) {
             Some((number, sink, answer)) => {
                 self.transport = Transport::Websocket(number);
                 self.registration.worker.begin_with(self.registration.slot, answer);
@@ -138,13 +138,13 @@ impl Session {
     }
 
     /// A websocket was accepted for this session: the candidate of an upgrade, or closed at once.
-    pub(super) fn on_websocket(&mut self, handover: Box<dyn Handover>, ctx: &mut Context<Self>) {
+    pub(super) fn on_websocket(&mut self, handoff: Box<dyn Handoff>, ctx: &mut Context<Self>) {
         let wanted = !self.is_ending() && self.transport == Transport::Polling && self.candidate.is_none();
         if !wanted || !self.state.on_candidate(Instant::now()) {
             log::debug!("websocket refused, none is wanted sid={:?}", self.registration.id);
             return;
         }
-        match self.settle(handover, ctx) {
+        match self.attach(handoff, ctx) {
             Some((number, sink, answer)) => {
                 debug_assert!(answer.is_empty(), "whoever asks for an upgrade has had its answer");
                 self.candidate = Some(Box::new(Candidate { number, sink, outbox: Outbox::default() }))
@@ -154,13 +154,13 @@ impl Session {
     }
 
     /// Number and writing half of a new connection, and what it must begin with.
-    fn settle(
+    fn attach(
         &mut self,
-        handover: Box<dyn Handover>,
+        handoff: Box<dyn Handoff>,
         ctx: &mut Context<Self>,
     ) -> Option<(u32, Box<dyn FrameSink>, Bytes)> {
-        let Connection { sink, incoming, answer } = handover
-            .settle()
+        let Connection { sink, incoming, answer } = handoff
+            .attach()
             .inspect_err(|error| log::warn!("socket not taken over sid={:?} error={error}", self.registration.id))
             .ok()?;
         self.connections += 1;

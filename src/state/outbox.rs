@@ -84,8 +84,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// Queues the transport's last word behind everything, whatever the bounds say.
-    pub(crate) fn push_last(&mut self, packet: EncodedFrame) {
+    /// Queues the transport's final packet behind everything, whatever the bounds say.
+    pub(crate) fn push_final(&mut self, packet: EncodedFrame) {
         self.event_bytes += cost(&packet);
         self.events.push_back(packet);
     }
@@ -287,7 +287,7 @@ mod tests {
         outbox.push_control(EncodedFrame::text("2")).unwrap();
         assert_eq!(outbox.clear(), 1);
         assert_eq!(outbox.event_bytes(), 0);
-        outbox.push_last(EncodedFrame::text("1"));
+        outbox.push_final(EncodedFrame::text("1"));
         assert_eq!(drained(&mut outbox, 100), b"bc\x81\x011");
     }
 

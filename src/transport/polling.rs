@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::body::{BodyError, read_body};
 use super::{Admitted, Endpoint, Knock, Refusal};
 use crate::messages::session::{SessionCommand, SessionLink};
-use crate::messages::sink::{Drained, FrameSink, Goodbye};
+use crate::messages::sink::{CloseReason, Drained, FrameSink};
 use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::engineio::payload::{PayloadReader, PayloadWriter};
 use crate::protocol::engineio::transport_kind::TransportKind;
@@ -129,10 +129,10 @@ impl FrameSink for PollSink {
         Drained::Finished
     }
 
-    fn say_goodbye(&mut self, goodbye: Goodbye, outbox: &mut Outbox) {
+    fn queue_close(&mut self, close_reason: CloseReason, outbox: &mut Outbox) {
         // A client that closed hears a noop, every other one a close packet.
-        let word = if goodbye == Goodbye::Ended(DisconnectReason::TransportClose) { "6" } else { CLOSE };
-        outbox.push_last(EncodedFrame::text(word));
+        let word = if close_reason == CloseReason::Ended(DisconnectReason::TransportClose) { "6" } else { CLOSE };
+        outbox.push_final(EncodedFrame::text(word));
     }
 
     fn finish(&mut self) -> bool {
@@ -218,13 +218,13 @@ async fn post(
     let body = match read_body(payload, limits.payload_bytes_max, limits.body_timeout, &mut charge).await {
         Ok(body) => body,
         Err(BodyError::TooLarge) => {
-            claim.done();
+            claim.complete();
             worker.metrics().oversized[TransportKind::Polling as usize].add(1);
             log::debug!("POST refused, its body exceeds the limit of {} bytes", limits.payload_bytes_max);
             return Ok(HttpResponse::PayloadTooLarge().insert_header(header::ContentType::plaintext()).finish());
         }
         Err(BodyError::Spent(spent)) => {
-            claim.done();
+            claim.complete();
             worker.metrics().incoming_refused.add(1);
             if let Some(skipped) = worker.complaints().message_refused.is_due(Instant::now()) {
                 log::warn!("POST refused, bodies are over their budget skipped={skipped} detail=\"{spent}\"");
@@ -236,11 +236,11 @@ async fn post(
     let packets = ByteString::try_from(body).map(PayloadReader::new).map_err(|_| "payload is not UTF-8".to_owned());
     let (reply, replied) = oneshot::channel();
     if link.post(SessionCommand::Post { packets, reply }).is_err() {
-        claim.done();
+        claim.complete();
         return Err(Refusal::UnknownSession);
     }
     let answer = replied.await;
-    claim.done();
+    claim.complete();
     answer.map_err(|_| Refusal::UnknownSession)??;
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CONTENT_TYPE, "text/html")).insert_header((header::CACHE_CONTROL, "no-store"));

@@ -15,7 +15,7 @@ use super::gate::{Gate, Waiter};
 use crate::ids::{NamespacePath, WorkerId};
 use crate::limits::Limits;
 use crate::messages::abort::AbortOnUnwind;
-use crate::messages::hub::{AckWanted, Broadcast, Grade, HubBatch, HubCommand};
+use crate::messages::hub::{AckWanted, EmitCommand, Grade, HubBatch, HubCommand};
 use crate::messages::request::{Collected, Done, Listing, Request, RequestError, RoomPage, answer};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::socket::SocketInfo;
@@ -92,7 +92,7 @@ impl Desk {
 pub(crate) fn emit(gate: &mut Gate, now: Instant, target: Target, draft: Draft, grade: Grade, done: Done) {
     let bytes = draft.byte_len();
     gate.submit(now, bytes, Waiter::Emit(done), move |from| {
-        HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack: AckWanted::No }))
+        HubCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack: AckWanted::No }))
     });
 }
 
@@ -114,7 +114,7 @@ pub(crate) fn collect(
     let waiter = Waiter::Collect(Box::new(Collecting::new(asker, timeout, gate.charge())));
     gate.submit(now, bytes, waiter, move |from| {
         let ack = AckWanted::OfMany(timeout);
-        HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack }))
+        HubCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack }))
     });
 }
 

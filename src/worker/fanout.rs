@@ -144,8 +144,8 @@ impl Fanout {
                     }
                 }
             }
-            FanoutCommand::Claimed { to, claimed } => {
-                self.tell(to.slot, SessionCommand::Claimed { ticket: to.ticket, claimed });
+            FanoutCommand::ResumeChecked { to, claimed } => {
+                self.tell(to.slot, SessionCommand::ResumeChecked { ticket: to.ticket, claimed });
             }
             FanoutCommand::Replay(replay) => self.replay(&replay),
             FanoutCommand::FellBehind { member } => {
@@ -170,7 +170,7 @@ impl Fanout {
                 self.worker.members.borrow_mut().leave(member, room);
             }
             FanoutCommand::Deliver(delivery) => self.deliver(delivery),
-            FanoutCommand::Pass { slot, packet } => self.worker.push(slot, packet),
+            FanoutCommand::Relay { slot, packet } => self.worker.push(slot, packet),
             FanoutCommand::Answer { to, outcome } => {
                 self.tell(to.slot, SessionCommand::Answered { ticket: to.ticket, outcome });
             }

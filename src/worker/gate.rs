@@ -14,8 +14,8 @@ use super::Worker;
 use super::collecting::Collecting;
 use crate::ids::{NamespacePath, SlotKey, SocketId};
 use crate::limits::Limits;
-use crate::messages::fanout::{Outcome, Refusal};
-use crate::messages::hub::{Claim, HubCommand, OwnPacket, ReplyTo};
+use crate::messages::fanout::{HubRefusal, Outcome};
+use crate::messages::hub::{DirectPacket, HubCommand, ReplyTo, ResumeAttempt};
 use crate::messages::request::{Done, Joined, Receipt, RequestError, RoomPage, answer};
 use crate::messages::socket::SocketInfo;
 use crate::protocol::socketio::packet::Args;
@@ -31,7 +31,7 @@ pub(crate) enum Waiter {
     /// The session itself, which has a socket to open.
     Connect(SocketId),
     /// The session itself, which has a socket to claim.
-    Claim(Box<Claimant>),
+    Resume(Box<ResumingConnect>),
     /// An emit.
     Emit(Done),
     /// A join.
@@ -55,7 +55,7 @@ pub(crate) enum Waiter {
 
 /// A CONNECT whose client claims a session.
 #[derive(Debug)]
-pub(crate) struct Claimant {
+pub(crate) struct ResumingConnect {
     /// The id of its socket should there be no such session.
     pub(crate) socket: SocketId,
     /// Where it connects.
@@ -63,7 +63,7 @@ pub(crate) struct Claimant {
     /// What came with it.
     pub(crate) auth: Option<Box<str>>,
     /// What it claims.
-    pub(crate) claim: Claim,
+    pub(crate) claim: ResumeAttempt,
 }
 
 impl Waiter {
@@ -71,7 +71,7 @@ impl Waiter {
     /// credit is out. So they are few, as CONNECTs are, and must not be lost. A session's emits to a client that is behind have
     /// none either, since their sender waits for the client: the session bounds them.
     fn can_be_refused(&self) -> bool {
-        !matches!(self, Self::Nobody | Self::Connect(_) | Self::Claim(_))
+        !matches!(self, Self::Nobody | Self::Connect(_) | Self::Resume(_))
     }
 
     /// Whether it matters to others, or to code that goes on, when the sender has ended.
@@ -81,7 +81,7 @@ impl Waiter {
 
     fn fail(self, error: RequestError) {
         match self {
-            Self::Nobody | Self::Connect(_) | Self::Claim(_) => {}
+            Self::Nobody | Self::Connect(_) | Self::Resume(_) => {}
             Self::Emit(done) => done.fail(error),
             Self::Join(done) => answer(done, Err(error)),
             Self::Leave(done) => answer(done, Err(error)),
@@ -95,7 +95,7 @@ impl Waiter {
 impl Answering {
     /// A socket that the hub connects after all must be opened: its client has the reply.
     fn may_expire(&self) -> bool {
-        !matches!(self.waiter, Waiter::Connect(_) | Waiter::Claim(_))
+        !matches!(self.waiter, Waiter::Connect(_) | Waiter::Resume(_))
     }
 }
 
@@ -219,12 +219,12 @@ impl Gate {
 
     /// Puts a packet into the sender's own outbox, behind everything submitted before.
     /// `now` is asked only if it cannot go straight there.
-    pub(crate) fn push(&mut self, now: impl FnOnce() -> Instant, packet: OwnPacket) {
+    pub(crate) fn push(&mut self, now: impl FnOnce() -> Instant, packet: DirectPacket) {
         if self.is_settled() {
             return self.worker.push(self.slot, packet);
         }
         let bytes = packet.byte_len();
-        self.submit(now(), bytes, Waiter::Nobody, move |from| HubCommand::Pass { from, packet });
+        self.submit(now(), bytes, Waiter::Nobody, move |from| HubCommand::Relay { from, packet });
     }
 
     /// The hub answered. Returns the socket that is now connected, or refused, if that was the question.
@@ -251,11 +251,11 @@ impl Gate {
     }
 
     /// The hub looked up a claim. Returns whose it was.
-    pub(crate) fn claimed(&mut self, now: Instant, ticket: Ticket) -> Option<Box<Claimant>> {
+    pub(crate) fn claimed(&mut self, now: Instant, ticket: Ticket) -> Option<Box<ResumingConnect>> {
         let waiter = self.position(ticket).and_then(|at| self.take_answering(at)).map(|answering| answering.waiter);
         self.credited(now, ticket);
         match waiter? {
-            Waiter::Claim(claimant) => Some(claimant),
+            Waiter::Resume(claimant) => Some(claimant),
             _ => None,
         }
     }
@@ -468,7 +468,7 @@ impl Gate {
                 answer(done, Ok(Joined { members, offset }));
             }
             (Waiter::Leave(done), Outcome::Left) => answer(done, Ok(())),
-            (Waiter::Nobody, Outcome::Passed) => {}
+            (Waiter::Nobody, Outcome::Relayed) => {}
             (waiter, outcome) => {
                 log::error!("hub answered {waiter:?} with {outcome:?}");
                 waiter.fail(RequestError::Unanswered);
@@ -501,13 +501,13 @@ impl Drop for Gate {
     }
 }
 
-fn error(refusal: Refusal) -> RequestError {
+fn error(refusal: HubRefusal) -> RequestError {
     match refusal {
-        Refusal::NotConnected => RequestError::Disconnected,
-        Refusal::TooManyRooms => RequestError::TooManyRooms,
-        Refusal::ForeignRoom => RequestError::ForeignRoom,
-        Refusal::NoQueue | Refusal::DurableNeedsRoom => RequestError::NotDurable,
-        Refusal::Overloaded | Refusal::RoomsSpent => RequestError::Overloaded,
-        Refusal::TooLarge => RequestError::TooLarge,
+        HubRefusal::NotConnected => RequestError::Disconnected,
+        HubRefusal::TooManyRooms => RequestError::TooManyRooms,
+        HubRefusal::ForeignRoom => RequestError::ForeignRoom,
+        HubRefusal::NoQueue | HubRefusal::DurableNeedsRoom => RequestError::NotDurable,
+        HubRefusal::Overloaded | HubRefusal::RoomsSpent => RequestError::Overloaded,
+        HubRefusal::TooLarge => RequestError::TooLarge,
     }
 }

@@ -29,9 +29,9 @@ use bytes::Bytes;
 
 use crate::ids::{MemberKey, SlotKey, SocketId, WorkerId};
 use crate::limits::Limits;
-use crate::messages::hub::{HubBatch, HubCommand, OwnPacket};
+use crate::messages::hub::{DirectPacket, HubBatch, HubCommand};
 use crate::messages::session::SessionLink;
-use crate::messages::sink::{FrameSink, Goodbye};
+use crate::messages::sink::{CloseReason, FrameSink};
 use crate::messages::socket::SocketInfo;
 use crate::metrics::WorkerMetrics;
 use crate::protocol::encoded::EncodedFrame;
@@ -203,12 +203,12 @@ impl Worker {
 
     /// Queues a session's packet for its own client; a full outbox loses its session
     /// ([`OutboxFull`](crate::messages::session::SessionCommand)).
-    pub(crate) fn push(&self, slot: SlotKey, packet: OwnPacket) {
+    pub(crate) fn push(&self, slot: SlotKey, packet: DirectPacket) {
         let mut slots = self.slots.borrow_mut();
         let bytes = packet.byte_len();
         match packet {
-            OwnPacket::Sealed(message) => slots.push(slot, &message, None, false),
-            OwnPacket::Unnumbered { draft, volatile } => {
+            DirectPacket::Sealed(message) => slots.push(slot, &message, None, false),
+            DirectPacket::Unnumbered { draft, volatile } => {
                 let token = slots.last_offset(slot);
                 slots.push(slot, &draft.seal(None, token.as_ref()), None, volatile)
             }
@@ -223,18 +223,18 @@ impl Worker {
         self.alarm.ring();
     }
 
-    /// Lets the drainer say its last word; the session hears `DrainedLast` once everything is out. Returns false if
+    /// Lets the drainer say its final packet; the session hears `ClosingDrained` once everything is out. Returns false if
     /// there is no drainer to wait for.
-    pub(crate) fn say_goodbye(&self, slot: SlotKey, goodbye: Goodbye) -> bool {
+    pub(crate) fn queue_close(&self, slot: SlotKey, close_reason: CloseReason) -> bool {
         let mut slots = self.slots.borrow_mut();
-        let waits = slots.say_goodbye(slot, goodbye);
+        let waits = slots.queue_close(slot, close_reason);
         slots.flush(slot);
         waits
     }
 
-    /// Queues the last word for a drainer that is yet to come; the session hears `DrainedLast` once it is out.
-    pub(crate) fn leave_last_word(&self, slot: SlotKey, word: EncodedFrame) {
-        self.slots.borrow_mut().leave_last_word(slot, word);
+    /// Queues the final packet for a drainer that is yet to come; the session hears `ClosingDrained` once it is out.
+    pub(crate) fn queue_final_packet(&self, slot: SlotKey, word: EncodedFrame) {
+        self.slots.borrow_mut().queue_final_packet(slot, word);
     }
 
     /// Whether nothing waits in the outbox.

@@ -12,7 +12,7 @@ use crate::ids::{Lsn, MemberKey, Offset, SlotKey, SocketId};
 use crate::limits::Limits;
 use crate::messages::fanout::Replay;
 use crate::messages::session::{SessionCommand, SessionLink};
-use crate::messages::sink::{Drained, FrameSink, Goodbye};
+use crate::messages::sink::{CloseReason, Drained, FrameSink};
 use crate::metrics::WorkerMetrics;
 use crate::protocol::encoded::{EncodedFrame, Message};
 use crate::state::budget::Budgets;
@@ -24,8 +24,8 @@ use self::held::{Held, HeldBytes, SHORT_BYTES};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
     Open,
-    /// The last word is queued; the session wants to know when it is out.
-    Goodbye,
+    /// The final packet is queued; the session wants to know when it is out.
+    CloseReason,
     /// The session was told that the drainer is lost, or that all is out. Nothing more is queued.
     Over,
 }
@@ -454,11 +454,11 @@ impl Slots {
         }
     }
 
-    pub(super) fn say_goodbye(&mut self, key: SlotKey, goodbye: Goodbye) -> bool {
+    pub(super) fn queue_close(&mut self, key: SlotKey, close_reason: CloseReason) -> bool {
         let said = self.with(key, |slot| {
             let Some(sink) = slot.sink.as_mut() else { return false };
-            sink.say_goodbye(goodbye, &mut slot.outbox);
-            slot.ending = Ending::Goodbye;
+            sink.queue_close(close_reason, &mut slot.outbox);
+            slot.ending = Ending::CloseReason;
             true
         });
         said.unwrap_or_default()
@@ -479,10 +479,10 @@ impl Slots {
         self.is_congested(key)
     }
 
-    pub(super) fn leave_last_word(&mut self, key: SlotKey, word: EncodedFrame) {
+    pub(super) fn queue_final_packet(&mut self, key: SlotKey, word: EncodedFrame) {
         self.with(key, |slot| {
-            slot.outbox.push_last(word);
-            slot.ending = Ending::Goodbye;
+            slot.outbox.push_final(word);
+            slot.ending = Ending::CloseReason;
         });
     }
 
@@ -505,7 +505,7 @@ impl Slots {
         let low = self.low();
         let Some(slot) = self.get_mut(key) else { return };
         slot.queued = false;
-        let ended = slot.outbox.is_empty() && slot.ending == Ending::Goodbye;
+        let ended = slot.outbox.is_empty() && slot.ending == Ending::CloseReason;
         if !slot.is_ready() || (slot.outbox.is_empty() && !ended) {
             return;
         }
@@ -523,8 +523,8 @@ impl Slots {
                 slot.notify(Ending::Over, SessionCommand::DrainerLost(why));
             }
             Drained::Lost(_) => {}
-            Drained::All | Drained::Finished if slot.ending == Ending::Goodbye && slot.outbox.is_empty() => {
-                slot.notify(Ending::Over, SessionCommand::DrainedLast);
+            Drained::All | Drained::Finished if slot.ending == Ending::CloseReason && slot.outbox.is_empty() => {
+                slot.notify(Ending::Over, SessionCommand::ClosingDrained);
             }
             Drained::All => {}
             Drained::Finished => slot.sink = None,

@@ -18,10 +18,10 @@ use crate::ids::{MemberKey, NamespacePath, RoomId, RoomName, SlotKey, SocketId, 
 use crate::limits::Limits;
 use crate::messages::abort::tests::{aborts, is_to_panic};
 use crate::messages::fanout::{Delivery, FanoutBatch, FanoutCommand, Outcome};
-use crate::messages::hub::{HubBatch, HubCommand, OwnPacket, ReplyTo};
+use crate::messages::hub::{DirectPacket, HubBatch, HubCommand, ReplyTo};
 use crate::messages::request::{Done, Listing, Receipt, RequestError};
 use crate::messages::session::{SessionCommand, SessionLink};
-use crate::messages::sink::{Drained, FrameSink, Goodbye};
+use crate::messages::sink::{CloseReason, Drained, FrameSink};
 use crate::messages::socket::tests::socket;
 use crate::protocol::encoded::EncodedFrame;
 use crate::state::budget::Budgets;
@@ -50,7 +50,7 @@ impl Handler<HubBatch> for Listener {
                 HubCommand::Register { fanout } => *self.fanout.borrow_mut() = Some(fanout),
                 HubCommand::Consumed { bytes, replayed: 0 } => self.log.borrow_mut().push(format!("consumed {bytes}")),
                 HubCommand::Consumed { replayed, .. } => self.log.borrow_mut().push(format!("replayed {replayed}")),
-                HubCommand::Pass { .. } => self.log.borrow_mut().push("pass".into()),
+                HubCommand::Relay { .. } => self.log.borrow_mut().push("pass".into()),
                 HubCommand::Read { after, .. } => self.log.borrow_mut().push(format!("read {}", after.0)),
                 HubCommand::Disconnect { .. } => self.log.borrow_mut().push("disconnect".into()),
                 _ => {}
@@ -89,7 +89,7 @@ impl FrameSink for Sink {
         self.log.borrow_mut().push(format!("write {}", texts.join(" ")));
         Drained::All
     }
-    fn say_goodbye(&mut self, _: Goodbye, _: &mut Outbox) {}
+    fn queue_close(&mut self, _: CloseReason, _: &mut Outbox) {}
     fn finish(&mut self) -> bool {
         false
     }
@@ -111,7 +111,7 @@ impl FrameSink for Echo {
         actix::spawn(async move { worker.push_control(slot, EncodedFrame::text("again")) });
         Drained::All
     }
-    fn say_goodbye(&mut self, _: Goodbye, _: &mut Outbox) {}
+    fn queue_close(&mut self, _: CloseReason, _: &mut Outbox) {}
     fn finish(&mut self) -> bool {
         false
     }
@@ -218,9 +218,9 @@ fn a_volatile_delivery_is_dropped_where_nobody_drains() {
 fn a_full_outbox_loses_its_session_and_takes_nothing_more() {
     run(async {
         let rig = Rig::new(Limits { outbox_bytes_max: 100, ..Limits::default() }).await;
-        rig.worker.push(rig.slot, OwnPacket::Sealed(EncodedFrame::text("first").into()));
-        rig.worker.push(rig.slot, OwnPacket::Sealed(EncodedFrame::text(&"x".repeat(100)).into()));
-        rig.worker.push(rig.slot, OwnPacket::Sealed(EncodedFrame::text("third").into()));
+        rig.worker.push(rig.slot, DirectPacket::Sealed(EncodedFrame::text("first").into()));
+        rig.worker.push(rig.slot, DirectPacket::Sealed(EncodedFrame::text(&"x".repeat(100)).into()));
+        rig.worker.push(rig.slot, DirectPacket::Sealed(EncodedFrame::text("third").into()));
         let heard = rig.heard().await;
         assert_eq!(heard.len(), 1, "{heard:?}");
         assert!(heard[0].starts_with("full: outbox of"), "{heard:?}");
@@ -326,8 +326,8 @@ fn a_gate_that_closes_still_says_which_sockets_have_gone() {
         let mut gate = Gate::new(rig.worker.clone(), rig.slot);
         let now = std::time::Instant::now();
         let socket = SocketId::from_random([1; 15]);
-        let packet = || OwnPacket::Sealed(EncodedFrame::text("x").into());
-        gate.submit(now, 1, Waiter::Nobody, move |from| HubCommand::Pass { from, packet: packet() });
+        let packet = || DirectPacket::Sealed(EncodedFrame::text("x").into());
+        gate.submit(now, 1, Waiter::Nobody, move |from| HubCommand::Relay { from, packet: packet() });
         gate.push(|| now, packet());
         let slot = rig.slot;
         gate.submit_free(HubCommand::Disconnect { slot, socket, forever: false, rooms: None });
@@ -346,8 +346,8 @@ fn emits_of_a_session_that_has_ended_go_at_the_pace_of_its_credit() {
         let now = std::time::Instant::now();
         let emit = |gate: &mut Gate| {
             let (done, told) = tokio::sync::oneshot::channel();
-            let packet = OwnPacket::Sealed(EncodedFrame::text("x").into());
-            gate.submit(now, 100, Waiter::Emit(Done::WhenNumbered(done)), |from| HubCommand::Pass { from, packet });
+            let packet = DirectPacket::Sealed(EncodedFrame::text("x").into());
+            gate.submit(now, 100, Waiter::Emit(Done::WhenNumbered(done)), |from| HubCommand::Relay { from, packet });
             told
         };
         let mut told: Vec<_> = (0..10).map(|_| emit(&mut gate)).collect();
@@ -415,7 +415,7 @@ fn a_panicking_flusher_ends_the_process() {
     run(async {
         let rig = Rig::new(Limits::default()).await;
         rig.drain_into_log(true);
-        rig.worker.push(rig.slot, OwnPacket::Sealed(EncodedFrame::text("x").into()));
+        rig.worker.push(rig.slot, DirectPacket::Sealed(EncodedFrame::text("x").into()));
         rig.heard().await;
     });
 }

@@ -79,7 +79,7 @@ impl History {
     }
 
     fn verdict(&self, n: u32) -> Result<(), NotRecovered> {
-        let claim = Claim { pid: PrivateId::from_random(id(n)), offset: None };
+        let claim = ResumeAttempt { pid: PrivateId::from_random(id(n)), offset: None };
         match self.claim(claim, &NamespacePath::root()) {
             // Being known is all that is asked here.
             Ok(_) | Err(NotRecovered::NothingToRecover) => Ok(()),

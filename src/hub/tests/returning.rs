@@ -18,16 +18,16 @@ impl Rig {
     }
 
     fn claim(&mut self, n: u8, offset: Option<Offset>) {
-        let (from, claim) = (self.from(), Claim { pid: pid(n), offset });
-        self.tell(HubCommand::Claim { from, namespace: NamespacePath::root(), claim });
+        let (from, claim) = (self.from(), ResumeAttempt { pid: pid(n), offset });
+        self.tell(HubCommand::CheckResume { from, namespace: NamespacePath::root(), claim });
     }
 
     /// Socket `n` comes back in another slot, as member `n + 100`.
     fn come_back(&mut self, n: u8, offset: Option<Offset>) {
         let (from, member) = (ReplyTo { slot: LATER, ..self.from() }, MemberKey(u32::from(n) + 100));
         let (namespace, reply) = (NamespacePath::root(), EncodedFrame::text("40"));
-        let origin = Origin::Claimed(Claim { pid: pid(n), offset });
-        let connect = Connect { from, socket: socket(n), member, namespace, origin, reply };
+        let kind = ConnectKind::Resuming(ResumeAttempt { pid: pid(n), offset });
+        let connect = Connect { from, socket: socket(n), member, namespace, kind, reply };
         self.tell(HubCommand::Connect(Box::new(connect)));
     }
 
@@ -329,7 +329,7 @@ fn a_question_of_a_twin_that_was_put_out_is_not_asked_of_the_one_that_came_back(
         let draft = Draft::event(Parser::Json, NamespacePath::root(), "question", "", Vec::new(), false);
         let (from, target, grade) = (rig.from(), Target::socket(socket(1)), Grade::Plain);
         let ack = AckWanted::OfOne(3);
-        rig.tell(HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack })));
+        rig.tell(HubCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack })));
         assert_eq!(rig.heard().await, ["answer 4 refused NotConnected"]);
     });
 }
@@ -412,12 +412,12 @@ fn resumes_in_many_rooms_wait_for_those_who_have_caused_little() {
         for index in 10..30 {
             let slot = SlotKey { index, generation: 0 };
             let namespace = NamespacePath::root();
-            let claim = Claim { pid: pid(1), offset: None };
+            let claim = ResumeAttempt { pid: pid(1), offset: None };
             let from = ReplyTo { slot, ..rig.from() };
-            commands.push(HubCommand::Claim { from, namespace: namespace.clone(), claim });
+            commands.push(HubCommand::CheckResume { from, namespace: namespace.clone(), claim });
             let (from, reply) = (ReplyTo { slot, ..rig.from() }, EncodedFrame::text("40"));
-            let (socket, member, origin) = (socket(1), MemberKey(index), Origin::Claimed(claim));
-            commands.push(HubCommand::Connect(Box::new(Connect { from, socket, member, namespace, origin, reply })));
+            let (socket, member, kind) = (socket(1), MemberKey(index), ConnectKind::Resuming(claim));
+            commands.push(HubCommand::Connect(Box::new(Connect { from, socket, member, namespace, kind, reply })));
         }
         assert!(rig.hub.try_send(HubBatch { worker: WORKER, commands }).is_ok());
         rig.slot = SlotKey { index: 99, generation: 0 };
@@ -443,11 +443,11 @@ fn a_session_that_is_resumed_again_over_new_connections_has_one_account() {
         let mut commands = Vec::new();
         for index in 10..30 {
             let slot = SlotKey { index, generation: 0 };
-            let claim = Claim { pid: pid(1), offset: None };
+            let claim = ResumeAttempt { pid: pid(1), offset: None };
             let (from, reply) = (ReplyTo { slot, ..rig.from() }, EncodedFrame::text("40"));
-            let (socket, member, origin) = (socket(1), MemberKey(index), Origin::Claimed(claim));
+            let (socket, member, kind) = (socket(1), MemberKey(index), ConnectKind::Resuming(claim));
             let namespace = NamespacePath::root();
-            commands.push(HubCommand::Connect(Box::new(Connect { from, socket, member, namespace, origin, reply })));
+            commands.push(HubCommand::Connect(Box::new(Connect { from, socket, member, namespace, kind, reply })));
         }
         // A publisher that has caused as much as one of them.
         for _ in 0..4 {
@@ -455,7 +455,7 @@ fn a_session_that_is_resumed_again_over_new_connections_has_one_account() {
             let draft = Draft::event(Parser::Json, NamespacePath::root(), "e", &body, Vec::new(), false);
             let from = ReplyTo { slot: SlotKey { index: 99, generation: 0 }, ..rig.from() };
             let (target, grade, ack) = (Target::default(), Grade::Plain, AckWanted::No);
-            commands.push(HubCommand::Broadcast(Box::new(Broadcast { from, target, draft, grade, ack })));
+            commands.push(HubCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack })));
         }
         assert!(rig.hub.try_send(HubBatch { worker: WORKER, commands }).is_ok());
         let mut told = Vec::new();

@@ -10,16 +10,16 @@ use crate::ids::{Offset, PrivateId};
 
 /// The part of a CONNECT's credentials that is about recovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Resume {
+pub(crate) struct RecoveryRequest {
     /// `recovery`: the client wants to be recoverable, or not.
     pub wants: Option<bool>,
     /// The session it had.
-    pub claim: Claimed,
+    pub claim: ResumeRequest,
 }
 
 /// What a client says that it had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Claimed {
+pub(crate) enum ResumeRequest {
     /// Nothing.
     #[default]
     Nothing,
@@ -29,7 +29,7 @@ pub(crate) enum Claimed {
     Malformed,
 }
 
-impl Resume {
+impl RecoveryRequest {
     /// Reads a CONNECT's credentials, a JSON object's text.
     pub(crate) fn read(auth: Option<&str>) -> Self {
         #[derive(Deserialize)]
@@ -51,14 +51,14 @@ impl Resume {
         // JavaScript's `undefined` is left out, but `null` may well be written for it.
         let given = |value: Option<&'_ RawValue>| value.filter(|value| value.get() != "null").map(text);
         let claim = match (given(auth.pid), given(auth.offset)) {
-            (None, _) => Claimed::Nothing,
+            (None, _) => ResumeRequest::Nothing,
             (Some(pid), offset) => {
                 let pid = pid.and_then(|pid| PrivateId::parse(&pid).ok());
                 let offset = offset.map(|offset| offset.and_then(|offset| Offset::parse(&offset).ok()));
                 match (pid, offset) {
-                    (Some(pid), None) => Claimed::Session(pid, None),
-                    (Some(pid), Some(Some(offset))) => Claimed::Session(pid, Some(offset)),
-                    _ => Claimed::Malformed,
+                    (Some(pid), None) => ResumeRequest::Session(pid, None),
+                    (Some(pid), Some(Some(offset))) => ResumeRequest::Session(pid, Some(offset)),
+                    _ => ResumeRequest::Malformed,
                 }
             }
         };
@@ -75,16 +75,16 @@ mod tests {
     fn what_a_client_claims_is_read_and_all_else_is_not_minded() {
         let pid = PrivateId::from_random([7; 15]);
         let offset = Offset { epoch: Epoch::new(1, 2), lsn: Lsn(3), fingerprint: Fingerprint::new(4) };
-        let claim = |auth: &str| Resume::read(Some(auth)).claim;
+        let claim = |auth: &str| RecoveryRequest::read(Some(auth)).claim;
         for nothing in ["", "null", "[]", "7", "{}", r#"{"pid":null}"#, r#"{"offset":"x"}"#, r#"{"pid":"#] {
-            assert_eq!(claim(nothing), Claimed::Nothing, "{nothing}");
+            assert_eq!(claim(nothing), ResumeRequest::Nothing, "{nothing}");
         }
-        assert_eq!(Resume::read(None), Resume::default());
-        assert_eq!(claim(&format!(r#"{{"token":{{"a":1}},"pid":"{pid}"}}"#)), Claimed::Session(pid, None));
+        assert_eq!(RecoveryRequest::read(None), RecoveryRequest::default());
+        assert_eq!(claim(&format!(r#"{{"token":{{"a":1}},"pid":"{pid}"}}"#)), ResumeRequest::Session(pid, None));
         let surrogate = format!(r#"{{"\ud800":"\udc00","pid":"{pid}"}}"#);
-        assert_eq!(claim(&surrogate), Claimed::Session(pid, None), "what else it says is not minded");
+        assert_eq!(claim(&surrogate), ResumeRequest::Session(pid, None), "what else it says is not minded");
         let both = format!(r#"{{"pid":"{pid}","offset":"{offset}"}}"#);
-        assert_eq!(claim(&both), Claimed::Session(pid, Some(offset)));
+        assert_eq!(claim(&both), ResumeRequest::Session(pid, Some(offset)));
         let long = "x".repeat(100_000);
         for (pid, offset) in [
             ("7", "null"),
@@ -98,7 +98,7 @@ mod tests {
         ] {
             assert_eq!(
                 claim(&format!(r#"{{"pid":{pid},"offset":{offset}}}"#)),
-                Claimed::Malformed,
+                ResumeRequest::Malformed,
                 "{pid:.30} {offset:.30}"
             );
         }
@@ -113,7 +113,7 @@ mod tests {
             (r#"{"recovery":0}"#, None),
             ("{}", None),
         ] {
-            assert_eq!(Resume::read(Some(auth)).wants, wants, "{auth}");
+            assert_eq!(RecoveryRequest::read(Some(auth)).wants, wants, "{auth}");
         }
     }
 }

@@ -15,7 +15,7 @@ use bytestring::ByteString;
 use tokio::time::Sleep;
 
 use crate::limits::Limits;
-use crate::messages::sink::{Goodbye, Incoming};
+use crate::messages::sink::{CloseReason, Incoming};
 use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::engineio::packet::Packet;
 use crate::protocol::reason::DisconnectReason;
@@ -31,13 +31,13 @@ pub(super) struct Found {
     why: Option<String>,
 }
 
-/// The close frame that says `goodbye`, or what the reading half found out.
-pub(super) fn close_frame(found: Option<Box<Found>>, goodbye: Goodbye) -> EncodedFrame {
-    let (code, words) = match goodbye {
-        Goodbye::OutboxFull => (POLICY_VIOLATION, "outbox full"),
-        Goodbye::Ended(reason @ DisconnectReason::ServerShuttingDown) => (GOING_AWAY, reason.as_str()),
-        Goodbye::Ended(reason @ DisconnectReason::ParseError) => (PROTOCOL_ERROR, reason.as_str()),
-        Goodbye::Ended(reason) => (NORMAL, reason.as_str()),
+/// The close frame that says `close_reason`, or what the reading half found out.
+pub(super) fn close_frame(found: Option<Box<Found>>, close_reason: CloseReason) -> EncodedFrame {
+    let (code, words) = match close_reason {
+        CloseReason::OutboxFull => (POLICY_VIOLATION, "outbox full"),
+        CloseReason::Ended(reason @ DisconnectReason::ServerShuttingDown) => (GOING_AWAY, reason.as_str()),
+        CloseReason::Ended(reason @ DisconnectReason::ParseError) => (PROTOCOL_ERROR, reason.as_str()),
+        CloseReason::Ended(reason) => (NORMAL, reason.as_str()),
     };
     match found.as_deref() {
         Some(Found { code, why }) => EncodedFrame::websocket_close(*code, why.as_deref().unwrap_or(words)),
@@ -498,7 +498,7 @@ mod tests {
             assert!(inbound.take(&wire[..3], &verdict).is_none());
             let end = std::future::poll_fn(|cx| inbound.poll_overdue(cx, &verdict)).await;
             assert!(matches!(end, Incoming::Refused(_)), "{end:?}");
-            let close = close_frame(verdict.take(), Goodbye::Ended(DisconnectReason::TransportError));
+            let close = close_frame(verdict.take(), CloseReason::Ended(DisconnectReason::TransportError));
             assert_eq!(close.body()[..2], POLICY_VIOLATION.to_be_bytes());
             assert!(inbound.take(&wire, &verdict).is_none(), "nothing more is taken");
         });

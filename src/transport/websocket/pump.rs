@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use actix::{Actor, ActorContext, AsyncContext, StreamHandler};
 use actix_http::body::{BodySize, BoxBody, MessageBody};
-use actix_http::ws::{CloseReason, Message, OpCode, ProtocolError, verify_handshake};
+use actix_http::ws::{CloseReason as WsCloseReason, Message, OpCode, ProtocolError, verify_handshake};
 use actix_web::error::PayloadError;
 use actix_web::http::header::{ContentType, SEC_WEBSOCKET_PROTOCOL, SET_COOKIE};
 use actix_web::web::Payload;
@@ -36,7 +36,7 @@ use super::frames::{FrameReader, Inbound, MessageBounds, Verdict, close_frame};
 use super::negotiation::{subprotocol, wants_base64};
 use crate::limits::Limits;
 use crate::messages::session::SessionCommand;
-use crate::messages::sink::{Connection, Drained, FrameSink, Goodbye, Handover, Incoming};
+use crate::messages::sink::{CloseReason, Connection, Drained, FrameSink, Handoff, Incoming};
 use crate::protocol::encoded::EncodedFrame;
 use crate::session::Opening;
 use crate::state::outbox::{Outbox, PACKET_OVERHEAD_BYTES};
@@ -62,22 +62,22 @@ async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) ->
     verify_handshake(request.head()).map_err(|_| Refusal::BadRequest)?;
     let base64 = wants_base64(request.uri().query());
     let bounds = endpoint.door.messages.clone();
-    let (outgoing, handover, to_session) = channels(&endpoint.services.core.limits, bounds, base64);
+    let (outgoing, handoff, to_session) = channels(&endpoint.services.core.limits, bounds, base64);
     let pump = Pump { outgoing: Some(outgoing) };
     let mut response = WsResponseBuilder::new(pump, request, NoBytes).start().map_err(|_| Refusal::BadRequest)?;
     if let Some(protocol) = subprotocol(request.headers()) {
         response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
     }
     actix::spawn(read(payload, to_session));
-    let handover = Box::new(handover);
+    let handoff = Box::new(handoff);
     match admitted {
         // The session may be on another worker. If it has ended meanwhile, the pump ends as soon as it has begun.
-        Admitted::Session(link) => drop(link.post(SessionCommand::Websocket(handover))),
+        Admitted::Session(link) => drop(link.post(SessionCommand::Websocket(handoff))),
         Admitted::Newcomer(newcomer) => {
             if let Some(cookie) = endpoint.door.cookie(&newcomer) {
                 response.headers_mut().insert(SET_COOKIE, cookie);
             }
-            endpoint.open(newcomer, Opening::Websocket(handover));
+            endpoint.open(newcomer, Opening::Websocket(handoff));
         }
     }
     let socket = request.conn_data::<HostSocket>().and_then(HostSocket::take);
@@ -127,19 +127,15 @@ impl Drop for PumpBody {
 }
 
 /// The pump's ends of what lies between it and the session, around the session's.
-fn channels(
-    limits: &Limits,
-    bounds: Arc<MessageBounds>,
-    base64: bool,
-) -> (Outgoing, PumpHandover, mpsc::Sender<Bytes>) {
+fn channels(limits: &Limits, bounds: Arc<MessageBounds>, base64: bool) -> (Outgoing, PumpHandoff, mpsc::Sender<Bytes>) {
     let bytes_max = u32::try_from(limits.pump_bytes_max).unwrap_or(u32::MAX).max(1);
     let room = Arc::new(Semaphore::new(bytes_max as usize));
     let (to_pump, packets) = mpsc::unbounded_channel();
     let (to_session, chunks) = mpsc::channel(CHUNKS_WAITING);
     let frames = FrameReader::new(BytesMut::new(), bounds);
     let reading = to_session.downgrade();
-    let handover = PumpHandover { to_pump, room: room.clone(), bytes_max, reading, chunks, frames, base64 };
-    (Outgoing { packets, room, gave: false }, handover, to_session)
+    let handoff = PumpHandoff { to_pump, room: room.clone(), bytes_max, reading, chunks, frames, base64 };
+    (Outgoing { packets, room, gave: false }, handoff, to_session)
 }
 
 /// Passes on what the client sends, for as long as the session wants it. Beside the actor, so that a client that reads
@@ -212,10 +208,10 @@ fn message(packet: &EncodedFrame) -> Message {
     }
 }
 
-fn close_reason(body: &[u8]) -> Option<CloseReason> {
+fn close_reason(body: &[u8]) -> Option<WsCloseReason> {
     let (code, reason) = body.split_first_chunk()?;
     let description = String::from_utf8_lossy(reason).into_owned();
-    Some(CloseReason { code: u16::from_be_bytes(*code).into(), description: Some(description) })
+    Some(WsCloseReason { code: u16::from_be_bytes(*code).into(), description: Some(description) })
 }
 
 /// A packet on its way to the pump, with the room that it takes there: dropped together, sent or not.
@@ -250,7 +246,7 @@ impl Stream for Outgoing {
 }
 
 /// The session's end of both channels, on its way there.
-struct PumpHandover {
+struct PumpHandoff {
     to_pump: mpsc::UnboundedSender<Packet>,
     room: Arc<Semaphore>,
     bytes_max: u32,
@@ -261,8 +257,8 @@ struct PumpHandover {
     base64: bool,
 }
 
-impl Handover for PumpHandover {
-    fn settle(self: Box<Self>) -> io::Result<Connection> {
+impl Handoff for PumpHandoff {
+    fn attach(self: Box<Self>) -> io::Result<Connection> {
         let shared = Rc::new(Shared {
             room: self.room,
             reader_waker: RefCell::default(),
@@ -300,7 +296,7 @@ struct Shared {
     /// The room that the next packet needs: the reading half waits for it on the sink's behalf.
     wanted: Cell<Option<u32>>,
     paused: Cell<bool>,
-    /// The last word is out: what the client still says can only be its end.
+    /// The final packet is out: what the client still says can only be its end.
     finished: Cell<bool>,
     verdict: Verdict,
 }
@@ -321,7 +317,7 @@ struct PumpSink {
     reading: mpsc::WeakSender<Bytes>,
     bytes_max: u32,
     base64: bool,
-    /// The last word answers the client's close frame, or a breach: nothing more comes.
+    /// The final packet answers the client's close frame, or a breach: nothing more comes.
     client_ended: bool,
 }
 
@@ -369,15 +365,15 @@ impl FrameSink for PumpSink {
         self.reading.strong_count() == 0 || self.to_pump.as_ref().is_none_or(mpsc::UnboundedSender::is_closed)
     }
 
-    fn say_goodbye(&mut self, goodbye: Goodbye, outbox: &mut Outbox) {
+    fn queue_close(&mut self, close_reason: CloseReason, outbox: &mut Outbox) {
         let verdict = self.shared.verdict.take();
         self.client_ended = verdict.is_some();
-        outbox.push_last(close_frame(verdict, goodbye));
+        outbox.push_final(close_frame(verdict, close_reason));
         // The peer's close frame is awaited, whatever held the reading up.
         self.set_reading(true);
     }
 
-    /// The pump writes what it has. Once the client has said its last word too, the response ends, and the connection with it
+    /// The pump writes what it has. Once the client has said its final packet too, the response ends, and the connection with it
     /// ([`PumpBody`]): ended before, it would be reset by what is under way from the client, and the close frame lost with it.
     fn finish(&mut self) -> bool {
         let client_ended = self.client_ended || self.shared.verdict.take().is_some() || self.is_peer_gone();
@@ -496,8 +492,8 @@ mod tests {
 
     fn ends() -> Ends {
         let limits = Limits { pump_bytes_max: BYTES_MAX, ..Limits::default() };
-        let (pump, handover, to_session) = channels(&limits, Arc::default(), false);
-        let Connection { sink, incoming, .. } = Box::new(handover).settle().unwrap();
+        let (pump, handoff, to_session) = channels(&limits, Arc::default(), false);
+        let Connection { sink, incoming, .. } = Box::new(handoff).attach().unwrap();
         Ends { sink, incoming, pump, to_session }
     }
 
@@ -601,7 +597,7 @@ mod tests {
     #[test]
     fn the_response_ends_when_both_sides_have_said_their_last_word() {
         let close = Bytes::from_static(b"\x88\x80\0\0\0\0");
-        let goodbye = Goodbye::Ended(DisconnectReason::TransportClose);
+        let close_reason = CloseReason::Ended(DisconnectReason::TransportClose);
         for client_first in [false, true] {
             let mut ends = ends();
             let mut outbox = Outbox::default();
@@ -609,7 +605,7 @@ mod tests {
                 ends.to_session.try_send(close.clone()).unwrap();
                 assert!(matches!(next(&mut ends.incoming), Poll::Ready(Some(Incoming::Leaving))));
             }
-            ends.sink.say_goodbye(goodbye, &mut outbox);
+            ends.sink.queue_close(close_reason, &mut outbox);
             assert_eq!(ends.sink.drain(&mut outbox), Drained::All);
             assert_eq!(ends.sink.finish(), !client_first);
             taken(&mut ends.pump);
@@ -646,7 +642,7 @@ mod tests {
         assert_eq!(message(&EncodedFrame::text("4é")), Message::Text("4é".into()));
         assert_eq!(message(&EncodedFrame::binary(b"\xff")), Message::Binary(Bytes::from_static(b"\xff")));
         assert_eq!(message(&EncodedFrame::websocket_pong(b"hi")), Message::Pong(Bytes::from_static(b"hi")));
-        let close = CloseReason { code: 1009.into(), description: Some("transport error".into()) };
+        let close = WsCloseReason { code: 1009.into(), description: Some("transport error".into()) };
         assert_eq!(message(&EncodedFrame::websocket_close(1009, "transport error")), Message::Close(Some(close)));
     }
 }

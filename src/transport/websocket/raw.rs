@@ -26,7 +26,7 @@ use super::frames::{FrameReader, Inbound, MessageBounds, Verdict, close_frame};
 use super::negotiation::{subprotocol, wants_base64};
 use crate::limits::Limits;
 use crate::messages::session::SessionCommand;
-use crate::messages::sink::{Connection, Drained, FrameSink, Goodbye, Handover, Incoming};
+use crate::messages::sink::{CloseReason, Connection, Drained, FrameSink, Handoff, Incoming};
 use crate::session::Opening;
 use crate::state::outbox::Outbox;
 
@@ -64,12 +64,12 @@ pub(crate) async fn on_upgrade(
         Admitted::Session(link) => {
             flush(&mut framed, limits).await?;
             // The session may be on another worker: the socket moves there. If it has ended meanwhile, the socket is dropped.
-            let handover = RawHandover::new(framed, Accepted::elsewhere, base64, &endpoint)?;
-            let _ = link.post(SessionCommand::Websocket(Box::new(handover)));
+            let handoff = RawHandoff::new(framed, Accepted::elsewhere, base64, &endpoint)?;
+            let _ = link.post(SessionCommand::Websocket(Box::new(handoff)));
         }
         Admitted::Newcomer(newcomer) => {
-            let handover = RawHandover::new(framed, |socket| Ok(Accepted::Here(socket)), base64, &endpoint)?;
-            drop(endpoint.open(newcomer, Opening::Websocket(Box::new(handover))));
+            let handoff = RawHandoff::new(framed, |socket| Ok(Accepted::Here(socket)), base64, &endpoint)?;
+            drop(endpoint.open(newcomer, Opening::Websocket(Box::new(handoff))));
         }
     }
     Ok(())
@@ -141,7 +141,7 @@ impl Accepted {
 }
 
 /// A socket between the worker that accepted it and the one that will drive it.
-struct RawHandover {
+struct RawHandoff {
     socket: Accepted,
     /// The answer to the handshake, where it has not been written.
     answer: Bytes,
@@ -153,7 +153,7 @@ struct RawHandover {
     send_buffer_bytes: usize,
 }
 
-impl RawHandover {
+impl RawHandoff {
     fn new(
         framed: Framed<TcpStream, Codec>,
         accepted: impl FnOnce(TcpStream) -> io::Result<Accepted>,
@@ -173,8 +173,8 @@ impl RawHandover {
     }
 }
 
-impl Handover for RawHandover {
-    fn settle(self: Box<Self>) -> io::Result<Connection> {
+impl Handoff for RawHandoff {
+    fn attach(self: Box<Self>) -> io::Result<Connection> {
         let stream = match self.socket {
             Accepted::Here(stream) => stream,
             Accepted::Elsewhere(stream) => TcpStream::from_std(stream)?,
@@ -276,8 +276,8 @@ impl FrameSink for RawSink {
         matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
-    fn say_goodbye(&mut self, goodbye: Goodbye, outbox: &mut Outbox) {
-        outbox.push_last(close_frame(self.shared.verdict.take(), goodbye));
+    fn queue_close(&mut self, close_reason: CloseReason, outbox: &mut Outbox) {
+        outbox.push_final(close_frame(self.shared.verdict.take(), close_reason));
         // The peer's close frame is awaited, whatever held the reading up.
         self.set_reading(true);
     }

@@ -27,7 +27,7 @@ impl FrameSink for Jammed {
         outbox.consume(std::mem::take(&mut self.takes));
         Drained::Blocked
     }
-    fn say_goodbye(&mut self, _: Goodbye, _: &mut Outbox) {}
+    fn queue_close(&mut self, _: CloseReason, _: &mut Outbox) {}
     fn finish(&mut self) -> bool {
         false
     }
@@ -45,7 +45,7 @@ impl Rig {
     }
 
     fn push(&self, slot: SlotKey, bytes: usize) {
-        self.worker.push(slot, OwnPacket::Sealed(packet(bytes)));
+        self.worker.push(slot, DirectPacket::Sealed(packet(bytes)));
     }
 
     fn outboxes(&self) -> usize {

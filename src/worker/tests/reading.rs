@@ -37,7 +37,7 @@ impl Rig {
 
     fn volatile(&self) {
         let draft = Draft::event(Parser::Json, crate::ids::NamespacePath::root(), "v", "", vec![], true);
-        self.worker.push(self.slot, OwnPacket::Unnumbered { draft, volatile: true });
+        self.worker.push(self.slot, DirectPacket::Unnumbered { draft, volatile: true });
     }
 }
 
@@ -68,7 +68,7 @@ fn one_whose_outbox_is_full_asks_again_when_it_is_low() {
         rig.tell(vec![live(2, &large), live(3, &large), live(4, &small)]);
         assert_eq!(rig.heard().await, [""; 0], "nobody drains, so nothing is asked for");
         // What cannot be read again still finds room, and is in front.
-        rig.worker.push(rig.slot, OwnPacket::Sealed(EncodedFrame::text("ack").into()));
+        rig.worker.push(rig.slot, DirectPacket::Sealed(EncodedFrame::text("ack").into()));
         rig.drain_into_log(false);
         assert_eq!(rig.heard().await, [format!("write 40 {large} ack"), "read 2".into()]);
         rig.tell(vec![rig.replay(&[(3, &large), (4, &small)], 4, true)]);
@@ -171,7 +171,7 @@ fn many_readers_of_one_session_do_not_fill_its_outbox_together() {
         let large = "x".repeat(960);
         rig.tell(vec![rig.replay(&[(1, &large)], 1, false)]);
         rig.heard().await;
-        rig.worker.push(rig.slot, OwnPacket::Sealed(EncodedFrame::text("ack").into()));
+        rig.worker.push(rig.slot, DirectPacket::Sealed(EncodedFrame::text("ack").into()));
         assert_eq!(rig.heard().await, [""; 0], "there is room for what cannot be read later");
         rig.drain_into_log(false);
         let heard = rig.heard().await;
