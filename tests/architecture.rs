@@ -573,7 +573,7 @@ fn a_planted_violation_of_each_kind_is_caught() {
         ("messages/mod.rs", "//! X.\nuse tokio::{sync::oneshot, time::Instant};", &["tokio::time::Instant", "tokio::sync"]),
         ("api/socket.rs", "//! X.\nasync fn f() { tokio::spawn(g()); }", &["tokio::spawn", "floor 4 (api)"]),
         ("api/socket.rs", "//! X.\nuse tokio::*;", &["tokio::*"]),
-        ("worker/port.rs", "//! X.\nuse actix_web::web;", &["actix_web::web", "floor 5 (worker)"]),
+        ("worker/hub_sender.rs", "//! X.\nuse actix_web::web;", &["actix_web::web", "floor 5 (worker)"]),
         ("session/mod.rs", "//! X.\nuse dashmap::DashMap;", &["only session/directory.rs names dashmap"]),
         ("hub/mod.rs", "//! X.\nuse getrandom::fill;", &["only session/, server/ names getrandom"]),
         ("transport/polling.rs", "//! X.\nuse actix_web_actors::ws;", &["only transport/websocket/pump.rs names actix_web_actors"]),

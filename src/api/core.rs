@@ -22,7 +22,7 @@ use crate::protocol::socketio::{Parser, RESERVED_EVENTS};
 #[derive(Debug)]
 pub(crate) struct Core {
     /// Where code outside any session hands in its requests.
-    pub(crate) desk: SessionLink,
+    pub(crate) server_sender: SessionLink,
     /// Whether events are numbered and bear tokens.
     pub(crate) recovery: bool,
     /// The clients that are recoverable where their namespace does not say otherwise.
@@ -42,7 +42,7 @@ pub(crate) struct Core {
 impl Core {
     /// The core of a server whose desk is already open.
     pub(crate) fn new(
-        desk: SessionLink,
+        server_sender: SessionLink,
         (recovery, recovery_clients): (bool, RecoveryClients),
         ack_errors: bool,
         parser: Parser,
@@ -50,7 +50,7 @@ impl Core {
         room_changes: broadcast::Sender<RoomChange>,
     ) -> Self {
         Self {
-            desk,
+            server_sender,
             recovery,
             recovery_clients,
             ack_errors,
@@ -70,7 +70,7 @@ impl Core {
     /// if it has ended: a handler that says who left must still be heard.
     pub(crate) fn outlet(self: &Arc<Self>, own: Option<&SessionLink>) -> SessionLink {
         let session = current::session(self.identity()).or_else(|| own.cloned());
-        session.filter(SessionLink::is_open).unwrap_or_else(|| self.desk.clone())
+        session.filter(SessionLink::is_open).unwrap_or_else(|| self.server_sender.clone())
     }
 
     /// Encodes an event once, with a hole for its token if it is to bear one.

@@ -35,8 +35,8 @@ use crate::transport::hosts::Hosts;
 use crate::transport::proxies::Proxies;
 use crate::transport::websocket::frames::MessageBounds;
 use crate::transport::{AllowRequest, Door, Endpoint};
-use crate::worker::desk::Desk;
-use crate::worker::local::Workers;
+use crate::worker::per_thread::WorkerFactory;
+use crate::worker::server_sender::ServerSender;
 
 /// For the hub's thread to say that it stands.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -291,10 +291,10 @@ impl Builder {
         let metrics = Arc::<Metrics>::default();
         let (room_changes, _) = broadcast::channel(limits.room_events_max.max(1));
         let hub = start_hub(&limits, &recovery.kept, (metrics.clone(), budgets.clone()), room_changes.clone())?;
-        let workers = Arc::new(Workers::new(hub.commands.clone(), limits.clone(), budgets, metrics.clone()));
-        let desk = open_desk(&hub, &workers, &limits, &metrics)?;
+        let workers = Arc::new(WorkerFactory::new(hub.commands.clone(), limits.clone(), budgets, metrics.clone()));
+        let server_sender = open_server_sender(&hub, &workers, &limits, &metrics)?;
         let http_permits = HttpPermits::new(limits.http_connections_max, limits.http_reserve);
-        let core = Arc::new(Core::new(desk, recoverable, ack_errors, parser, limits, room_changes));
+        let core = Arc::new(Core::new(server_sender, recoverable, ack_errors, parser, limits, room_changes));
         let root = Namespace::new(core.clone(), NamespacePath::root());
         let services = Services { core, directory: Arc::new(Directory::default()) };
         let accepting = Arc::new(AtomicBool::new(true));
@@ -393,9 +393,9 @@ fn open_journal(limits: &Limits, kept: &Kept) -> Result<Option<SeededJournal>, B
 }
 
 /// Opens the desk on the hub's thread, as a worker without sessions.
-fn open_desk(
+fn open_server_sender(
     hub: &StartedHub,
-    workers: &Workers,
+    workers: &WorkerFactory,
     limits: &Limits,
     metrics: &Metrics,
 ) -> Result<crate::messages::session::SessionLink, BuildError> {
@@ -403,7 +403,8 @@ fn open_desk(
     let (id, commands, limits, metrics) =
         (workers.next_id(), hub.commands.clone(), limits.clone(), metrics.new_worker());
     let budgets = workers.budgets().clone();
-    let spawned = hub.thread.spawn_fn(move || drop(sender.send(Desk::open(id, commands, limits, budgets, metrics))));
+    let spawned =
+        hub.thread.spawn_fn(move || drop(sender.send(ServerSender::open(id, commands, limits, budgets, metrics))));
     if !spawned {
         return Err(BuildError::Hub);
     }

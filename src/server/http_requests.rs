@@ -20,7 +20,7 @@ use super::http_permits::HttpPermits;
 use super::replies::{Failure, Refused};
 use crate::transport::cors::Cors;
 use crate::transport::hosts::Hosts;
-use crate::worker::complaints::Complaint;
+use crate::worker::log_throttle::Throttle;
 
 /// Paths that connections of the reserve are there for, by their beginnings.
 const OPERATORS: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/api/"];
@@ -33,12 +33,12 @@ pub(super) struct RequestRules {
     pub(super) permits: HttpPermits,
     pub(super) hosts: Hosts,
     pub(super) cors: Option<Cors>,
-    refused_hosts: Complaint,
+    refused_hosts: Throttle,
 }
 
 impl RequestRules {
     pub(super) fn new(permits: HttpPermits, hosts: Hosts, cors: Option<Cors>) -> Self {
-        Self { permits, hosts, cors, refused_hosts: Complaint::new(1) }
+        Self { permits, hosts, cors, refused_hosts: Throttle::new(1) }
     }
 
     /// Whether the request names a host that is served here. A refusal is logged, once a second at most.

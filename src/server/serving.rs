@@ -22,7 +22,7 @@ use super::http_permits::{HttpPermit, HttpPermits};
 use crate::metrics::WorkerMetrics;
 use crate::session::directory::Neighbourhood;
 use crate::transport::Door;
-use crate::worker::complaints::Complaint;
+use crate::worker::log_throttle::Throttle;
 
 /// Before connections are taken again when the system has refused one: no descriptor is left, mostly.
 const ACCEPT_RETRY: Duration = Duration::from_millis(500);
@@ -313,14 +313,14 @@ impl PortWorker {
 /// Connections that the server closed: counted, and rate-limited warnings of those that ended badly.
 struct Warnings {
     metrics: Arc<WorkerMetrics>,
-    malformed: Complaint,
+    malformed: Throttle,
     /// By reason, so that a flood of one kind hides no other.
-    late: [Complaint; CLOSE_REASONS.len()],
+    late: [Throttle; CLOSE_REASONS.len()],
 }
 
 impl Warnings {
     fn new(metrics: Arc<WorkerMetrics>) -> Self {
-        let complaint = || Complaint::new(WARNINGS_PER_SECOND);
+        let complaint = || Throttle::new(WARNINGS_PER_SECOND);
         Self { metrics, malformed: complaint(), late: std::array::from_fn(|_| complaint()) }
     }
 

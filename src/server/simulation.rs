@@ -384,7 +384,7 @@ impl World {
     fn take(&self, life: &Life, who: usize, count: usize) {
         if let Some(connection) = self.clients[who].connection.as_ref().filter(|connection| !connection.is_cut) {
             connection.line.allowed.set(connection.line.allowed.get().saturating_add(count));
-            life.workers[connection.worker].writable(connection.slot);
+            life.workers[connection.worker].on_writable(connection.slot);
         }
     }
 

@@ -21,7 +21,7 @@ use crate::protocol::socketio::resume::{RecoveryRequest, ResumeRequest};
 use crate::protocol::socketio::{DecodeError, Parser};
 use crate::recovery::NotRecovered;
 use crate::state::credit::Ticket;
-use crate::worker::gate::{ResumingConnect, Waiter};
+use crate::worker::credit_window::{PendingReply, ResumingConnect};
 
 /// What a CONNECT wants of recovery.
 enum RecoveryIntent {
@@ -79,7 +79,7 @@ impl Session {
             }
             RecoveryIntent::Session(claim) => {
                 let claimed = ResumingConnect { socket: id, namespace: namespace.clone(), auth, claim };
-                self.gate.submit(Instant::now(), 0, Waiter::Resume(Box::new(claimed)), move |from| {
+                self.credit_window.submit(Instant::now(), 0, PendingReply::Resume(Box::new(claimed)), move |from| {
                     HubCommand::CheckResume { from, namespace, claim }
                 });
             }
@@ -119,7 +119,7 @@ impl Session {
         claimed: Result<ResumedSession, NotRecovered>,
         ctx: &mut Context<Self>,
     ) {
-        let Some(claimant) = self.gate.claimed(Instant::now(), ticket) else { return };
+        let Some(claimant) = self.credit_window.on_resume_checked(Instant::now(), ticket) else { return };
         let ResumingConnect { socket, namespace, auth, claim } = *claimant;
         if !self.state.is_admitting(socket) {
             return;
@@ -231,7 +231,7 @@ impl Session {
         }
         self.registration.add(id);
         let now = Instant::now();
-        self.gate.submit(now, reply.frame().len(), Waiter::Connect(id), move |from| {
+        self.credit_window.submit(now, reply.frame().len(), PendingReply::Connect(id), move |from| {
             let member = worker.add_member(info, slot);
             HubCommand::Connect(Box::new(Connect { from, socket: id, member, namespace, kind, reply }))
         });
@@ -244,7 +244,11 @@ impl Session {
         let changed = self.presence(socket).and_then(|presence| presence.socket.info().take_changed_data());
         let Some(data) = changed.filter(|_| self.core.recovery) else { return };
         let bytes = data.as_ref().map_or(0, |data| data.len());
-        self.gate.submit(now, bytes, Waiter::Nobody, move |from| HubCommand::Data { from, socket, data });
+        self.credit_window.submit(now, bytes, PendingReply::Nobody, move |from| HubCommand::Data {
+            from,
+            socket,
+            data,
+        });
     }
 
     /// Refuses a socket that is not connected yet; the transport stays.
@@ -266,7 +270,7 @@ impl Session {
         };
         self.state.remove_socket(socket);
         self.inbox.forget(&socket);
-        self.gate.push(Instant::now, DirectPacket::Sealed(packet.into()));
+        self.credit_window.push(Instant::now, DirectPacket::Sealed(packet.into()));
     }
 
     /// A CONNECT whose namespace is known and which cannot be accepted.
@@ -291,7 +295,7 @@ impl Session {
             true => disconnect(self.core.parser, namespace),
             false => refusal_packet(self.core.parser, namespace, error),
         };
-        self.gate.push(Instant::now, DirectPacket::Sealed(packet.into()));
+        self.credit_window.push(Instant::now, DirectPacket::Sealed(packet.into()));
     }
 
     /// The hub answered a command of this session.
@@ -300,7 +304,7 @@ impl Session {
         if let Outcome::Refused(refusal @ (HubRefusal::TooManyRooms | HubRefusal::RoomsSpent)) = outcome {
             self.on_join_refused(refusal, now);
         }
-        let Some((socket, outcome)) = self.gate.answered(now, ticket, outcome) else { return };
+        let Some((socket, outcome)) = self.credit_window.on_answer(now, ticket, outcome) else { return };
         let Some(presence) = self.presence_mut(socket) else { return };
         match outcome {
             Outcome::Connected { recovered, .. } => match presence.connected(recovered) {

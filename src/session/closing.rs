@@ -60,7 +60,7 @@ impl Session {
         let worker = &self.registration.worker;
         if jammed
             && worker.is_behind(self.registration.slot)
-            && let Some(skipped) = worker.complaints().taking_nothing.is_due(Instant::now())
+            && let Some(skipped) = worker.log_throttles().taking_nothing.is_due(Instant::now())
         {
             log::warn!("client takes nothing sid={:?} skipped={skipped} detail=\"{detail}\"", self.registration.id);
         }
@@ -80,11 +80,11 @@ impl Session {
     }
 
     pub(super) fn close_if_settled(&mut self, ctx: &mut Context<Self>) {
-        if self.ending == Ending::Over && self.gate.is_done() {
+        if self.ending == Ending::Over && self.credit_window.is_done() {
             return self.leave(ctx);
         }
         if let Ending::Settling { reason, until } = self.ending
-            && (self.gate.is_settled() || until <= Instant::now())
+            && (self.credit_window.is_settled() || until <= Instant::now())
         {
             self.close(reason, "put out by the application", ctx);
         }
@@ -107,7 +107,7 @@ impl Session {
     /// The outboxes of all clients are over their budget, and this client's was among the largest.
     pub(super) fn on_outbox_cut(&mut self, detail: &str, can_be_told: bool, ctx: &mut Context<Self>) {
         let worker = &self.registration.worker;
-        if let Some(skipped) = worker.complaints().outbox_cut.is_due(Instant::now()) {
+        if let Some(skipped) = worker.log_throttles().outbox_cut.is_due(Instant::now()) {
             log::warn!("outbox cut sid={:?} skipped={skipped} detail=\"{detail}\"", self.registration.id);
         }
         let parting = if can_be_told { Parting::Saying(CloseReason::OutboxFull) } else { Parting::Reset };
@@ -119,7 +119,7 @@ impl Session {
         let worker = &self.registration.worker;
         worker.metrics().stalled.add(1);
         let detail = format!("client took nothing for {:?}", self.core.limits.stalls_after());
-        if let Some(skipped) = worker.complaints().taking_nothing.is_due(now) {
+        if let Some(skipped) = worker.log_throttles().taking_nothing.is_due(now) {
             log::warn!("client takes nothing sid={:?} skipped={skipped} detail=\"{detail}\"", self.registration.id);
         }
         self.end(DisconnectReason::TransportError, &detail, Parting::Reset, ctx);
@@ -187,7 +187,7 @@ impl Session {
             }
         }
         self.registration.withdraw_sockets(forever);
-        self.gate.retire(Instant::now());
+        self.credit_window.retire(Instant::now());
         self.forget_calls(|_| true);
         for (_, done) in self.congested.take() {
             // These are in the outbox: the client may have got them.
@@ -247,7 +247,7 @@ impl Session {
     /// Ends the actor as soon as its gate is done: others are to hear what it has asked for, and its handlers are to be answered.
     pub(super) fn stop(&mut self, ctx: &mut Context<Self>) {
         self.ending = Ending::Over;
-        if self.gate.is_done() {
+        if self.credit_window.is_done() {
             self.leave(ctx);
         }
     }

@@ -50,7 +50,7 @@ impl Session {
                 Effect::Ack { socket, id, args } => {
                     // The owner is read off the id: the hub's are 4n+2, this session's 4n+3.
                     if id % 4 == 2 {
-                        self.registration.worker.acked(socket, id, args);
+                        self.registration.worker.on_ack(socket, id, args);
                     } else if let Some(call) = self.acks.resolve(id, |call| call.socket == socket) {
                         answer(call.asker, Ok(args));
                     }
@@ -73,7 +73,7 @@ impl Session {
         let sid = self.registration.id;
         if crossed {
             log::debug!("packet dropped sid={sid:?} detail=\"{detail}\"");
-        } else if let Some(skipped) = self.registration.worker.complaints().packet_dropped.is_due(Instant::now()) {
+        } else if let Some(skipped) = self.registration.worker.log_throttles().packet_dropped.is_due(Instant::now()) {
             log::warn!("packet dropped sid={sid:?} skipped={skipped} detail=\"{detail}\"");
         }
     }
@@ -117,7 +117,7 @@ impl Session {
         self.registration.forget(socket);
         let slot = self.registration.slot;
         let rooms = was_connected.then(|| self.start_leaving_handlers(&presence, reason)).flatten();
-        self.gate.submit_free(HubCommand::Disconnect { slot, socket, forever, rooms });
+        self.credit_window.submit_free(HubCommand::Disconnect { slot, socket, forever, rooms });
         true
     }
 }

@@ -100,7 +100,7 @@ impl Session {
         let too_much = match () {
             () if paused_for.is_some() => paused_for,
             () if self.inbox.is_full(limits.held_events_max, limits.held_bytes_max) => Some("events held"),
-            () if self.gate.is_full() => Some("commands that wait for credit"),
+            () if self.credit_window.is_full() => Some("commands that wait for credit"),
             // Event handlers stop at the bound; past it there are those of clients that come and go.
             () if self.pending() > limits.handlers_pending_max => Some("handlers running"),
             () if !is_charged => Some("bytes held by all clients"),
@@ -111,7 +111,7 @@ impl Session {
             return;
         }
         if let Some(what) = too_much
-            && let Some(skipped) = self.registration.worker.complaints().reading_stopped.is_due(Instant::now())
+            && let Some(skipped) = self.registration.worker.log_throttles().reading_stopped.is_due(Instant::now())
         {
             log::warn!(
                 "session stops reading for a while, too many {what} sid={:?} running={} newest_handler={:?} skipped={skipped}",
@@ -126,7 +126,8 @@ impl Session {
     /// Charges the budget of what clients send for what is held of this one, with `more`. Returns false if the budget is spent.
     pub(super) fn charge_for_held(&mut self, more: usize) -> bool {
         let auth_bytes = self.auth_bytes as usize;
-        let bytes = self.inbox.bytes() + self.gate.waiting_bytes() + self.state.partial_bytes() + auth_bytes + more;
+        let bytes =
+            self.inbox.bytes() + self.credit_window.waiting_bytes() + self.state.partial_bytes() + auth_bytes + more;
         if bytes <= FREE_BYTES && self.charge.is_none() {
             return true;
         }
@@ -151,7 +152,7 @@ impl Session {
 
     fn may_start_any(&self) -> bool {
         let max = self.core.limits.handlers_pending_max;
-        self.pending() < max && self.running.at_once.get() < max && self.gate.has_credit()
+        self.pending() < max && self.running.at_once.get() < max && self.credit_window.has_credit()
     }
 
     /// As many handlers have ended at once as may, and what they asked for has been taken in.
@@ -161,7 +162,7 @@ impl Session {
 
     /// Handlers that wait for this client's ack do not count: the ack could not come while the session does not read.
     fn pending(&self) -> usize {
-        self.running.count.get().saturating_sub(self.acks.len() + self.gate.collecting())
+        self.running.count.get().saturating_sub(self.acks.len() + self.credit_window.collecting())
     }
 
     fn start_event_handler(&mut self, socket: SocketId, event: ClientEvent) {
@@ -175,7 +176,7 @@ impl Session {
         }
         let Some(handler) = presence.layers.event(&name).cloned() else {
             event.ack.refuse(&EventError::NoHandler);
-            if let Some(skipped) = self.registration.worker.complaints().event_unhandled.is_due(Instant::now()) {
+            if let Some(skipped) = self.registration.worker.log_throttles().event_unhandled.is_due(Instant::now()) {
                 let (session, name) = (self.registration.id, excerpt(&name));
                 log::warn!("event has no handler sid={session:?} event={name:?} skipped={skipped}");
             }
@@ -186,7 +187,7 @@ impl Session {
 
     /// An event was queued for a socket of this session, of which somebody watches what it is sent.
     pub(super) fn on_sent(&self, message: &Message) {
-        self.registration.worker.seen(self.registration.slot);
+        self.registration.worker.mark_seen(self.registration.slot);
         if !self.presences.iter().any(|presence| presence.layers.observes_outgoing()) {
             return;
         }
@@ -336,7 +337,7 @@ impl Supervisor {
                 metrics.handlers_failed.add(1);
                 if error.is_of_a_client_that_left() {
                     log::debug!("handler failed, its client has left sid={session:?} handler={name:?} error={error}");
-                } else if let Some(skipped) = worker.complaints().handler_failed.is_due(Instant::now()) {
+                } else if let Some(skipped) = worker.log_throttles().handler_failed.is_due(Instant::now()) {
                     let (name, error) = (excerpt(name), excerpt(&error.to_string()));
                     log::warn!("handler failed sid={session:?} handler={name:?} skipped={skipped} error={error}");
                 }

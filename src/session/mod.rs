@@ -41,7 +41,7 @@ use crate::state::inbox::Inbox;
 use crate::state::lazy_queue::LazyQueue;
 use crate::state::session::{ClientEvent, SessionState};
 use crate::worker::Worker;
-use crate::worker::gate::Gate;
+use crate::worker::credit_window::CreditWindow;
 
 use self::closing::Ending;
 use self::directory::{Directory, Place};
@@ -133,7 +133,7 @@ pub(crate) struct Session {
     core: Arc<Core>,
     handshake: Arc<Handshake>,
     state: SessionState,
-    gate: Gate,
+    credit_window: CreditWindow,
     acks: Acks<Call>,
     /// Emits that are done but for their client, which is behind; each completes when it has caught up, or at its time. As many as
     /// may wait for credit.
@@ -172,7 +172,7 @@ impl Session {
         let registration = Registration::new(id, worker.clone(), place, link.clone(), transport_kind);
         let session = Self {
             state: SessionState::new(core.parser, core.limits.clone(), Instant::now()),
-            gate: Gate::new(worker, registration.slot),
+            credit_window: CreditWindow::new(worker, registration.slot),
             acks: Acks::default(),
             congested: LazyQueue::default(),
             presences: SmallVec::new(),
@@ -237,13 +237,13 @@ impl Session {
     fn arm(&mut self, ctx: &mut Context<Self>) {
         let deadline = match self.ending {
             Ending::Lingering { until, .. } => until,
-            Ending::Over => match self.gate.deadline() {
+            Ending::Over => match self.credit_window.deadline() {
                 Some(deadline) => deadline,
                 None => return,
             },
             Ending::Settling { until, .. } => until,
             Ending::Open => [
-                self.gate.deadline(),
+                self.credit_window.deadline(),
                 self.acks.deadline(),
                 self.congested.front().map(|(until, _)| *until),
                 self.paused_until(),
@@ -272,7 +272,7 @@ impl Session {
         }
         self.armed = None;
         if self.on_linger_timer(now, ctx) {
-            return self.gate.on_timeout(now);
+            return self.credit_window.on_timeout(now);
         }
         if !self.reading {
             // The pong deadline stands still, so it does not tell that the client has gone.
@@ -284,7 +284,7 @@ impl Session {
         if self.registration.worker.is_stalled(self.registration.slot, now) {
             return self.on_stalled(now, ctx);
         }
-        self.gate.on_timeout(now);
+        self.credit_window.on_timeout(now);
         self.complete_congested(|until| until <= now);
         for call in self.acks.expire(now) {
             answer(call.asker, Err(RequestError::Unanswered));
@@ -318,14 +318,14 @@ impl Handler<SessionCommand> for Session {
         match command {
             SessionCommand::Request(request) => self.on_request(request),
             SessionCommand::Answered { ticket, outcome } => self.on_answer(ticket, outcome, ctx),
-            SessionCommand::Fetched { ticket, sockets } => self.gate.fetched(ticket, sockets),
-            SessionCommand::Listed { ticket, page } => self.gate.listed(Instant::now(), ticket, page),
+            SessionCommand::Fetched { ticket, sockets } => self.credit_window.on_sockets(ticket, sockets),
+            SessionCommand::Listed { ticket, page } => self.credit_window.on_rooms(Instant::now(), ticket, page),
             SessionCommand::ResumeChecked { ticket, claimed } => self.on_resume_checked(ticket, claimed, ctx),
             // The end of this turn starts what may start now.
             SessionCommand::HandlersFreed => {}
             SessionCommand::Pause => self.on_pause(),
             SessionCommand::Wake => self.on_wake(ctx),
-            SessionCommand::Acked { ticket, socket, answer } => self.gate.acked(ticket, socket, answer),
+            SessionCommand::Acked { ticket, socket, answer } => self.credit_window.on_ack(ticket, socket, answer),
             SessionCommand::Admitted { socket, refusal } => self.on_admitted(socket, refusal, ctx),
             SessionCommand::Opened { socket } => self.state.mark_open(socket),
             SessionCommand::Sent(message) => self.on_sent(&message),

@@ -140,7 +140,7 @@ impl Session {
     /// The hub refused a join because the client has as many rooms as it may have.
     pub(super) fn on_join_refused(&mut self, refusal: HubRefusal, now: Instant) {
         let worker = &self.registration.worker;
-        if let Some(skipped) = worker.complaints().join_refused.is_due(now) {
+        if let Some(skipped) = worker.log_throttles().join_refused.is_due(now) {
             let reason = match refusal {
                 HubRefusal::RoomsSpent => "all rooms together take rooms_bytes_max",
                 _ => "the socket has rooms_per_socket_max rooms or room_bytes_per_socket_max bytes of names",
@@ -190,7 +190,7 @@ impl Session {
         };
         // Two texts are always JSON.
         if let Ok(packet) = packet {
-            self.gate.push(Instant::now, packet);
+            self.credit_window.push(Instant::now, packet);
         }
     }
 }

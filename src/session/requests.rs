@@ -12,8 +12,8 @@ use crate::messages::request::{Done, HandlerRegistration, Listing, Receipt, Requ
 use crate::protocol::draft::{Draft, disconnect};
 use crate::protocol::reason::DisconnectReason;
 use crate::state::rooms::Target;
-use crate::worker::desk;
-use crate::worker::gate::Waiter;
+use crate::worker::credit_window::PendingReply;
+use crate::worker::server_sender;
 
 impl Session {
     pub(super) fn on_request(&mut self, request: Request) {
@@ -23,25 +23,25 @@ impl Session {
         // Before all others, and without the clock: there may be one for each event.
         if let Request::Acknowledge { socket, message } = request {
             if self.has(socket) {
-                self.gate.push(Instant::now, DirectPacket::Sealed(message));
+                self.credit_window.push(Instant::now, DirectPacket::Sealed(message));
             }
             return;
         }
         let now = Instant::now();
         match request {
             Request::Broadcast { target, draft, grade, done } => {
-                desk::emit(&mut self.gate, now, target, draft, grade, done);
+                server_sender::emit(&mut self.credit_window, now, target, draft, grade, done);
             }
             Request::Collect { target, draft, grade, timeout, answer } => {
-                desk::collect(&mut self.gate, now, (target, draft, grade), timeout, answer);
+                server_sender::collect(&mut self.credit_window, now, (target, draft, grade), timeout, answer);
             }
             Request::Fetch { namespace, target, answer } => {
-                desk::fetch(&mut self.gate, now, namespace, target, answer);
+                server_sender::fetch(&mut self.credit_window, now, namespace, target, answer);
             }
             Request::List { listing: Listing::OfSocket(socket), answer: asker } if self.is_yet_to_connect(socket) => {
                 answer(asker, Err(RequestError::NotYetConnected));
             }
-            Request::List { listing, answer } => desk::list(&mut self.gate, now, listing, answer),
+            Request::List { listing, answer } => server_sender::list(&mut self.credit_window, now, listing, answer),
             request => self.on_socket_request(request, now),
         }
     }
@@ -54,7 +54,7 @@ impl Session {
             Request::Broadcast { .. } | Request::Collect { .. } | Request::Fetch { .. } | Request::List { .. }
         ) {
             // Refused, it is dropped as well.
-            let _ = self.core.desk.offer(request);
+            let _ = self.core.server_sender.offer(request);
         }
     }
 
@@ -79,7 +79,7 @@ impl Session {
             Request::Call { socket, draft, grade, timeout, answer: asker } if self.has(socket) => {
                 match self.acks.expect(
                     Call { socket, asker },
-                    now + timeout.min(desk::ACK_WAIT_MAX),
+                    now + timeout.min(server_sender::ACK_WAIT_MAX),
                     self.core.limits.acks_pending_max,
                 ) {
                     Ok(id) => self.call(socket, (draft, grade), id, now),
@@ -88,17 +88,13 @@ impl Session {
             }
             Request::Register { socket, registration } => self.register(socket, registration),
             Request::Join { socket, room, done } if self.has(socket) => {
-                self.gate.submit(now, room.as_str().len(), Waiter::Join(done), move |from| HubCommand::Join {
-                    from,
-                    socket,
-                    room,
+                self.credit_window.submit(now, room.as_str().len(), PendingReply::Join(done), move |from| {
+                    HubCommand::Join { from, socket, room }
                 });
             }
             Request::Leave { socket, room, done } if self.has(socket) => {
-                self.gate.submit(now, room.as_str().len(), Waiter::Leave(done), move |from| HubCommand::Leave {
-                    from,
-                    socket,
-                    room,
+                self.credit_window.submit(now, room.as_str().len(), PendingReply::Leave(done), move |from| {
+                    HubCommand::Leave { from, socket, room }
                 });
             }
             Request::KeepData { socket } if self.has(socket) => self.keep_data(socket, now),
@@ -132,7 +128,7 @@ impl Session {
 
     /// With recovery on, a plain direct emit is an event for the socket's own room, numbered like any other.
     fn emit_direct(&mut self, socket: SocketId, draft: Draft, grade: Grade, done: Done, now: Instant) {
-        if self.gate.is_full() || self.congested.len() >= self.core.limits.credit_waiting_max {
+        if self.credit_window.is_full() || self.congested.len() >= self.core.limits.credit_waiting_max {
             // Code that does not await one emit before the next: what waits for its client is bounded as what waits for the hub.
             self.registration.worker.metrics().credit_refusals.add(1);
             return done.fail(RequestError::Overloaded);
@@ -140,23 +136,23 @@ impl Session {
         if self.core.recovery && grade != Grade::Volatile {
             let target = Target::socket(socket);
             if !self.registration.worker.is_behind(self.registration.slot) {
-                return desk::emit(&mut self.gate, now, target, draft, grade, done);
+                return server_sender::emit(&mut self.credit_window, now, target, draft, grade, done);
             }
             // It has its place; its sender goes on at the pace of the client, or the journal would turn under both.
-            self.gate.submit(now, draft.byte_len(), Waiter::Nobody, move |from| {
+            self.credit_window.submit(now, draft.byte_len(), PendingReply::Nobody, move |from| {
                 let ack = AckWanted::No;
                 HubCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack }))
             });
             return self.congested.push_back((now + self.core.limits.credit_timeout, done));
         }
         let packet = DirectPacket::Unnumbered { draft, volatile: grade == Grade::Volatile };
-        if !self.gate.is_settled() && !self.registration.worker.is_congested(self.registration.slot) {
+        if !self.credit_window.is_settled() && !self.registration.worker.is_congested(self.registration.slot) {
             // Behind what is under way, and as much a command as that: it waits for credit too.
-            return self
-                .gate
-                .submit(now, packet.byte_len(), Waiter::Emit(done), move |from| HubCommand::Relay { from, packet });
+            return self.credit_window.submit(now, packet.byte_len(), PendingReply::Emit(done), move |from| {
+                HubCommand::Relay { from, packet }
+            });
         }
-        self.gate.push(|| now, packet);
+        self.credit_window.push(|| now, packet);
         if self.registration.worker.is_congested(self.registration.slot) {
             self.congested.push_back((now + self.core.limits.credit_timeout, done));
         } else {
@@ -176,12 +172,12 @@ impl Session {
     /// An emit that wants an ack takes the same ways as one that does not.
     fn call(&mut self, socket: SocketId, (draft, grade): (Draft, Grade), id: u64, now: Instant) {
         if !self.core.recovery && grade != Grade::Volatile {
-            return self.gate.push(|| now, DirectPacket::Sealed(draft.seal(Some(id), None)));
+            return self.credit_window.push(|| now, DirectPacket::Sealed(draft.seal(Some(id), None)));
         }
         let target = Target::socket(socket);
         // Nobody waits for the hub here: the answer that counts is the client's, and that one has its own deadline.
         let (done, _) = tokio::sync::oneshot::channel();
-        self.gate.submit(now, draft.byte_len(), Waiter::Emit(Done::WhenTaken(done)), move |from| {
+        self.credit_window.submit(now, draft.byte_len(), PendingReply::Emit(Done::WhenTaken(done)), move |from| {
             HubCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack: AckWanted::OfOne(id) }))
         });
     }
@@ -205,7 +201,7 @@ impl Session {
         for socket in sockets {
             if let Some(presence) = self.presence(socket) {
                 let packet = disconnect(self.core.parser, presence.socket.path());
-                self.gate.push(|| now, DirectPacket::Sealed(packet.into()));
+                self.credit_window.push(|| now, DirectPacket::Sealed(packet.into()));
                 self.detach(socket, DisconnectReason::ServerNamespaceDisconnect);
             }
         }

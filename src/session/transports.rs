@@ -192,7 +192,7 @@ impl Session {
             Incoming::Control(packet) => {
                 self.registration.worker.push_control(self.registration.slot, packet);
             }
-            Incoming::Writable => self.registration.worker.writable(self.registration.slot),
+            Incoming::Writable => self.registration.worker.on_writable(self.registration.slot),
             Incoming::Undecodable(detail) => self.close(DisconnectReason::ParseError, &detail, ctx),
             Incoming::TooLarge(detail) => {
                 self.registration.worker.metrics().oversized[TransportKind::Websocket as usize].add(1);
@@ -200,7 +200,7 @@ impl Session {
             }
             Incoming::Refused(detail) => {
                 self.registration.worker.metrics().incoming_refused.add(1);
-                if let Some(skipped) = self.registration.worker.complaints().message_refused.is_due(Instant::now()) {
+                if let Some(skipped) = self.registration.worker.log_throttles().message_refused.is_due(Instant::now()) {
                     log::warn!("message refused sid={:?} skipped={skipped} detail=\"{detail}\"", self.registration.id);
                 }
                 self.close(DisconnectReason::TransportError, &detail, ctx);

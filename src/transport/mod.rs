@@ -26,7 +26,7 @@ use self::websocket::frames::MessageBounds;
 use crate::messages::session::SessionLink;
 use crate::session::{Newcomer, Opening, Services, Session};
 use crate::worker::Worker;
-use crate::worker::local::Workers;
+use crate::worker::per_thread::WorkerFactory;
 
 use self::admission::is_of_session;
 pub(crate) use self::admission::{Admitted, AllowRequest, Knock};
@@ -39,7 +39,7 @@ pub(crate) struct Endpoint {
     /// What sessions need.
     pub(crate) services: Services,
     /// Where sessions live.
-    pub(crate) workers: Arc<Workers>,
+    pub(crate) workers: Arc<WorkerFactory>,
     /// Who is let in, and what they are told.
     pub(crate) door: Arc<Door>,
     /// Whether new sessions are let in. Cleared, for good, by the server when it begins to close.
@@ -104,7 +104,7 @@ impl Endpoint {
     }
 
     fn worker(&self) -> Rc<Worker> {
-        self.workers.here()
+        self.workers.current()
     }
 
     /// Opens a session for somebody who was admitted.

@@ -226,7 +226,7 @@ async fn post(
         Err(BodyError::Spent(spent)) => {
             claim.complete();
             worker.metrics().incoming_refused.add(1);
-            if let Some(skipped) = worker.complaints().message_refused.is_due(Instant::now()) {
+            if let Some(skipped) = worker.log_throttles().message_refused.is_due(Instant::now()) {
                 log::warn!("POST refused, bodies are over their budget skipped={skipped} detail=\"{spent}\"");
             }
             return Err(Refusal::Spent);

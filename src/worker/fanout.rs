@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::Worker;
 use super::members::{Cursor, Leaving, Member, Members, Selection};
-use super::slots::{Pushed, Slots};
+use super::outboxes::{Outboxes, Pushed};
 use crate::ids::{MemberKey, RoomName, SlotKey};
 use crate::messages::abort::AbortOnUnwind;
 use crate::messages::fanout::{Collect, Delivery, DeliveryMode, FanoutBatch, FanoutCommand, FetchSockets, Replay};
@@ -109,9 +109,9 @@ impl Fanout {
                 break;
             }
         }
-        self.worker.slots.borrow_mut().settle();
+        self.worker.outboxes.borrow_mut().settle();
         self.worker.send_wanted();
-        self.worker.alarm.delivered();
+        self.worker.flush_notify.notify_delivered();
     }
 
     /// Lets other tasks of this thread run, the flusher first of all: what is delivered faster than it is written would
@@ -120,7 +120,7 @@ impl Fanout {
         let worker = self.worker.clone();
         let others = async move {
             tokio::task::yield_now().await;
-            worker.backlog.has_room().await;
+            worker.backlog.wait_for_room().await;
         };
         ctx.wait(wrap_future(others).map(|(), fanout: &mut Self, ctx| fanout.go_on(ctx)));
     }
@@ -133,14 +133,14 @@ impl Fanout {
                 if let Some(member_here) = members.get_mut(member) {
                     member_here.mode = mode;
                     let (slot, socket) = (member_here.slot, member_here.socket.id);
-                    let mut slots = self.worker.slots.borrow_mut();
-                    slots.push(slot, &reply.into(), None, false);
+                    let mut outboxes = self.worker.outboxes.borrow_mut();
+                    outboxes.push(slot, &reply.into(), None, false);
                     if mode != DeliveryMode::WithoutToken {
                         // Its connect is in the journal. One that reads has passed it when it is live.
-                        slots.start_at(slot, offset);
+                        outboxes.start_at(slot, offset);
                     }
                     if let DeliveryMode::CatchingUp(after) = mode {
-                        slots.read_behind(slot, member, socket, after);
+                        outboxes.read_behind(slot, member, socket, after);
                     }
                 }
             }
@@ -226,10 +226,10 @@ impl Fanout {
         };
         let cost = delivery.message.byte_len() + PACKET_OVERHEAD_BYTES;
         let most = (TURN_BYTES / cost).clamp(TURN_MEMBERS_MIN, TURN_MEMBERS_MAX);
-        let mut slots = self.worker.slots.borrow_mut();
+        let mut outboxes = self.worker.outboxes.borrow_mut();
         let before = *delivered;
         let is_done = members.select(delivery.selection(), cursor, most, |key, member| {
-            if self.deliver_to(&mut slots, delivery, bare, key, member) {
+            if self.deliver_to(&mut outboxes, delivery, bare, key, member) {
                 *delivered += 1;
                 if delivery.collect.is_some() {
                     sockets.push(member.socket.clone());
@@ -241,14 +241,14 @@ impl Fanout {
         let fanout_bytes = if is_done { delivery.fanout_bytes } else { delivery.fanout_bytes.min(most * cost) };
         delivery.fanout_bytes -= fanout_bytes;
         self.delivered += fanout_bytes;
-        self.worker.backlog.delivered(fanout_bytes);
+        self.worker.backlog.record_delivered(fanout_bytes);
         is_done
     }
 
     /// Whether a member gets the event, now or when it has caught up.
     fn deliver_to(
         &self,
-        slots: &mut Slots,
+        outboxes: &mut Outboxes,
         delivery: &Delivery,
         bare: &mut Option<Message>,
         key: MemberKey,
@@ -257,19 +257,19 @@ impl Fanout {
         let Delivery { message, offset, volatile, .. } = delivery;
         match (member.mode, offset) {
             (DeliveryMode::Live { recoverable: true }, Some(offset)) => {
-                match slots.push_journalled(member.slot, message, *offset) {
+                match outboxes.push_journalled(member.slot, message, *offset) {
                     Pushed::Queued => true,
                     Pushed::Dropped => false,
                     Pushed::NoRoom => {
                         let after = offset.lsn.before();
                         member.mode = DeliveryMode::CatchingUp(after);
-                        slots.read_behind(member.slot, key, member.socket.id, after);
+                        outboxes.read_behind(member.slot, key, member.socket.id, after);
                         self.worker.metrics.lags.add(1);
                         true
                     }
                 }
             }
-            (DeliveryMode::Live { .. }, _) => slots.push(member.slot, message, *offset, *volatile),
+            (DeliveryMode::Live { .. }, _) => outboxes.push(member.slot, message, *offset, *volatile),
             (DeliveryMode::CatchingUp(_), Some(_)) => true,
             (DeliveryMode::CatchingUp(_), None) => {
                 self.worker.metrics.dropped_volatile.add(1);
@@ -277,7 +277,7 @@ impl Fanout {
             }
             (DeliveryMode::WithoutToken, _) => {
                 let message = bare.get_or_insert_with(|| without_token(message).unwrap_or_else(|| message.clone()));
-                slots.push(member.slot, message, None, *volatile)
+                outboxes.push(member.slot, message, None, *volatile)
             }
         }
     }
@@ -285,17 +285,17 @@ impl Fanout {
     /// Those who got the event are to answer; the one who collects is told who they are.
     fn collect(&self, collect: Collect, sockets: Vec<Arc<SocketInfo>>) {
         let awaiting = sockets.iter().map(|socket| socket.id).collect();
-        self.worker.collections.borrow_mut().open(collect, awaiting, Instant::now());
+        self.worker.ack_routes.borrow_mut().open(collect, awaiting, Instant::now());
         self.worker.send(HubCommand::Fetched { worker: collect.worker, to: collect.to, sockets });
     }
 
     /// A socket gets some of what it missed. The last of it comes in front of everything that it has not missed.
     fn replay(&mut self, replay: &Replay) {
         self.delivered += replay.fanout_bytes;
-        self.worker.backlog.replayed(replay.fanout_bytes);
+        self.worker.backlog.record_replayed(replay.fanout_bytes);
         let mut members = self.worker.members.borrow_mut();
         let Some(member) = members.get_mut(replay.member) else { return };
-        self.worker.slots.borrow_mut().replay(member.slot, replay, Instant::now());
+        self.worker.outboxes.borrow_mut().replay(member.slot, replay, Instant::now());
         if replay.is_all {
             member.mode = DeliveryMode::Live { recoverable: true };
         }
@@ -312,7 +312,7 @@ impl Fanout {
         evicts: Option<SlotKey>,
     ) {
         if let Some(slot) = self.slot_of(member) {
-            self.worker.slots.borrow_mut().stop_reading(slot, member);
+            self.worker.outboxes.borrow_mut().stop_reading(slot, member);
         }
         let leaving = self.worker.members.borrow_mut().begin_removal(member);
         match (leaving, told) {
@@ -334,7 +334,7 @@ impl Fanout {
         let socket = gone.socket.id;
         // Nobody has asked one that was not attached; it may bear the id of one that was asked.
         if member.was_attached {
-            for (worker, to) in self.worker.collections.borrow_mut().gone(socket) {
+            for (worker, to) in self.worker.ack_routes.borrow_mut().remove_socket(socket) {
                 self.worker.send(HubCommand::Acked { worker, to, socket, answer: None });
             }
         }
@@ -348,8 +348,8 @@ impl Fanout {
 
     /// Closes the sessions in so many places from this one on as in one turn.
     fn close_some(&mut self, from: usize, reason: DisconnectReason) {
-        let slots = self.worker.slots.borrow();
-        let Some(links) = slots.links_from(from, TURN_MEMBERS_MAX) else { return };
+        let outboxes = self.worker.outboxes.borrow();
+        let Some(links) = outboxes.links_from(from, TURN_MEMBERS_MAX) else { return };
         for link in links {
             let _ = link.post(SessionCommand::Close(reason));
         }
@@ -358,7 +358,7 @@ impl Fanout {
 
     /// Deliveries are in the outboxes when they are applied, so an answer told now cannot overtake one.
     fn tell(&self, slot: SlotKey, command: SessionCommand) {
-        if let Some(link) = self.worker.slots.borrow().link(slot) {
+        if let Some(link) = self.worker.outboxes.borrow().link(slot) {
             let _ = link.post(command);
         }
     }

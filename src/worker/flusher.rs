@@ -36,16 +36,16 @@ const REPORT_BYTES: usize = 64 << 10;
 
 /// Wakes the flusher, at most once per run.
 #[derive(Default)]
-pub(super) struct Alarm {
-    rung: Cell<bool>,
+pub(super) struct LocalNotify {
+    notified: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     /// Batches of deliveries since the worker began.
     deliveries: Cell<u64>,
 }
 
-impl Alarm {
-    pub(super) fn ring(&self) {
-        if !self.rung.replace(true)
+impl LocalNotify {
+    pub(super) fn notify(&self) {
+        if !self.notified.replace(true)
             && let Some(waker) = self.waker.borrow().as_ref()
         {
             waker.wake_by_ref();
@@ -53,14 +53,14 @@ impl Alarm {
     }
 
     /// Deliveries came: more may be on their way.
-    pub(super) fn delivered(&self) {
+    pub(super) fn notify_delivered(&self) {
         self.deliveries.set(self.deliveries.get() + 1);
-        self.ring();
+        self.notify();
     }
 
-    pub(super) async fn rung(&self) {
+    pub(super) async fn notified(&self) {
         poll_fn(|cx| {
-            if self.rung.replace(false) {
+            if self.notified.replace(false) {
                 return Poll::Ready(());
             }
             let mut waker = self.waker.borrow_mut();
@@ -80,7 +80,7 @@ pub(super) struct Backlog {
     fresh: Cell<usize>,
     fresh_max: usize,
     /// Rung by the flusher when it begins a round.
-    relief: Alarm,
+    drained: LocalNotify,
     /// What the hub has not been told of.
     unreported: Cell<Written>,
 }
@@ -98,7 +98,7 @@ impl Backlog {
     /// A quarter of an outbox may come between two rounds, so that a peer that takes all it is given stays below half.
     pub(super) fn new(outbox_bytes_max: usize) -> Self {
         let fresh_max = outbox_bytes_max / 4;
-        Self { fresh: Cell::new(0), fresh_max, relief: Alarm::default(), unreported: Cell::default() }
+        Self { fresh: Cell::new(0), fresh_max, drained: LocalNotify::default(), unreported: Cell::default() }
     }
 
     /// A message of `bytes` begins to be delivered.
@@ -107,13 +107,13 @@ impl Backlog {
     }
 
     /// Of events, `fanout_bytes` bytes were delivered, all members counted.
-    pub(super) fn delivered(&self, fanout_bytes: usize) {
+    pub(super) fn record_delivered(&self, fanout_bytes: usize) {
         let Written { bytes, replayed } = self.unreported.get();
         self.unreported.set(Written { bytes: bytes + fanout_bytes, replayed });
     }
 
     /// So many bytes were replayed.
-    pub(super) fn replayed(&self, fanout_bytes: usize) {
+    pub(super) fn record_replayed(&self, fanout_bytes: usize) {
         let Written { bytes, replayed } = self.unreported.get();
         self.unreported.set(Written { bytes, replayed: replayed + fanout_bytes });
         self.add(fanout_bytes);
@@ -125,16 +125,16 @@ impl Backlog {
     }
 
     /// Waits for that turn.
-    pub(super) async fn has_room(&self) {
+    pub(super) async fn wait_for_room(&self) {
         while self.is_full() {
-            self.relief.rung().await;
+            self.drained.notified().await;
         }
     }
 
     /// The flusher begins a round. Returns what will have been written, or be waiting for a slow peer, at its end.
     fn begin_round(&self) -> Written {
         self.fresh.set(0);
-        self.relief.ring();
+        self.drained.notify();
         self.unreported.get()
     }
 
@@ -155,15 +155,15 @@ pub(super) async fn run(worker: Rc<Worker>) {
     let mut seen = 0;
     loop {
         next_turn(&worker).await;
-        flush_port(&worker).await;
+        flush_hub_sender(&worker).await;
         for _ in 0..STEP_BACKS_MAX {
-            let deliveries = worker.alarm.deliveries.get();
+            let deliveries = worker.flush_notify.deliveries.get();
             if deliveries == seen || worker.backlog.is_full() {
                 break;
             }
             seen = deliveries;
             tokio::task::yield_now().await;
-            flush_port(&worker).await;
+            flush_hub_sender(&worker).await;
         }
         flush_rounds(&worker).await;
     }
@@ -172,14 +172,14 @@ pub(super) async fn run(worker: Rc<Worker>) {
 /// Waits until there is something to flush. While readers wait for the budget of replays, which other threads free without a word,
 /// or hold a share of it, for which readers on other threads may wait, looks at it now and then.
 async fn next_turn(worker: &Worker) {
-    while worker.has_hungry() || worker.has_lent() {
-        let interval = if worker.has_hungry() { REPLAY_RETRY } else { LENT_RETRY };
-        if tokio::time::timeout(interval, worker.alarm.rung()).await.is_ok() {
+    while worker.has_readers_awaiting_budget() || worker.has_lent() {
+        let interval = if worker.has_readers_awaiting_budget() { REPLAY_RETRY } else { LENT_RETRY };
+        if tokio::time::timeout(interval, worker.flush_notify.notified()).await.is_ok() {
             return;
         }
         worker.send_wanted();
     }
-    worker.alarm.rung().await;
+    worker.flush_notify.notified().await;
 }
 
 /// Writes until nothing is left, one round after the other: what is dirty when a round begins is written in it, and then
@@ -187,26 +187,26 @@ async fn next_turn(worker: &Worker) {
 async fn flush_rounds(worker: &Worker) {
     loop {
         let delivered = worker.backlog.begin_round();
-        worker.slots.borrow_mut().held.begin_round();
-        let mut left = worker.slots.borrow().dirty_len();
+        worker.outboxes.borrow_mut().held.begin_round();
+        let mut left = worker.outboxes.borrow().dirty_len();
         loop {
             left = flush_some(worker, left);
             if left == 0 {
                 break;
             }
             tokio::task::yield_now().await;
-            flush_port(worker).await;
+            flush_hub_sender(worker).await;
         }
         report_consumed(worker, delivered);
-        if worker.slots.borrow().dirty_len() == 0 {
+        if worker.outboxes.borrow().dirty_len() == 0 {
             return;
         }
         tokio::task::yield_now().await;
-        flush_port(worker).await;
+        flush_hub_sender(worker).await;
     }
 }
 
-async fn flush_port(worker: &Worker) {
+async fn flush_hub_sender(worker: &Worker) {
     while !offer_commands(worker) {
         tokio::time::sleep(HUB_RETRY).await;
     }
@@ -215,7 +215,7 @@ async fn flush_port(worker: &Worker) {
 /// Returns false while the hub's mailbox is full.
 fn offer_commands(worker: &Worker) -> bool {
     let _guard = AbortOnUnwind("flusher");
-    worker.port.borrow_mut().flush()
+    worker.hub_sender.borrow_mut().flush()
 }
 
 /// Writes for one turn, `left` outboxes at most. Returns how many of them are still to be written.
@@ -228,10 +228,10 @@ fn flush_some(worker: &Worker, left: usize) -> usize {
 
 fn write_some(worker: &Worker, left: usize) -> usize {
     let begun = Instant::now();
-    let mut slots = worker.slots.borrow_mut();
+    let mut outboxes = worker.outboxes.borrow_mut();
     for written in 1..=left.min(WRITES_PER_TURN) {
-        let Some(slot) = slots.next_dirty() else { return 0 };
-        slots.flush(slot);
+        let Some(slot) = outboxes.next_dirty() else { return 0 };
+        outboxes.flush(slot);
         if written % 16 == 0 && begun.elapsed() >= TURN_MAX {
             return left - written;
         }
@@ -242,10 +242,10 @@ fn write_some(worker: &Worker, left: usize) -> usize {
 /// Everything `delivered` has been written, or waits in the outbox of a peer that is slow on its own account.
 fn report_consumed(worker: &Worker, delivered: Written) {
     let _guard = AbortOnUnwind("flusher");
-    worker.slots.borrow_mut().settle();
+    worker.outboxes.borrow_mut().settle();
     let enough = REPORT_BYTES.min(worker.limits.worker_bytes_max / 4);
     if let Some(Written { bytes, replayed }) = worker.backlog.take_report(delivered, enough) {
-        worker.port.borrow_mut().push(HubCommand::Consumed { bytes, replayed });
-        worker.alarm.ring();
+        worker.hub_sender.borrow_mut().push(HubCommand::Consumed { bytes, replayed });
+        worker.flush_notify.notify();
     }
 }

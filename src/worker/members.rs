@@ -227,16 +227,16 @@ mod tests {
         (members, keys)
     }
 
-    fn slots(members: &mut Members, selection: Selection<'_>) -> Vec<u32> {
-        let mut slots = Vec::new();
+    fn outboxes(members: &mut Members, selection: Selection<'_>) -> Vec<u32> {
+        let mut outboxes = Vec::new();
         // One at a time is as good as all in one.
         let mut cursor = Cursor::default();
-        while !members.select(selection, &mut cursor, 1, |_, member| slots.push(member.slot.index)) {}
+        while !members.select(selection, &mut cursor, 1, |_, member| outboxes.push(member.slot.index)) {}
         let mut all = Vec::new();
         assert!(members.select(selection, &mut Cursor::default(), usize::MAX, |_, member| all.push(member.slot.index)));
-        assert_eq!(slots, all);
-        slots.sort_unstable();
-        slots
+        assert_eq!(outboxes, all);
+        outboxes.sort_unstable();
+        outboxes
     }
 
     const NOBODY: Selection<'static> = Selection { rooms: &[], except: &[], named: &[], exclude: &[] };
@@ -251,10 +251,10 @@ mod tests {
         for key in &keys {
             members.join(*key, b);
         }
-        assert_eq!(slots(&mut members, Selection { rooms: &[a, b], ..NOBODY }), [0, 1, 2]);
-        assert_eq!(slots(&mut members, Selection { rooms: &[a], named: &[keys[0], keys[2]], ..NOBODY }), [0, 1, 2]);
-        assert_eq!(slots(&mut members, Selection { rooms: &[b], except: &[a], ..NOBODY }), [2]);
-        assert_eq!(slots(&mut members, Selection { rooms: &[b], exclude: &[keys[1]], ..NOBODY }), [0, 2]);
+        assert_eq!(outboxes(&mut members, Selection { rooms: &[a, b], ..NOBODY }), [0, 1, 2]);
+        assert_eq!(outboxes(&mut members, Selection { rooms: &[a], named: &[keys[0], keys[2]], ..NOBODY }), [0, 1, 2]);
+        assert_eq!(outboxes(&mut members, Selection { rooms: &[b], except: &[a], ..NOBODY }), [2]);
+        assert_eq!(outboxes(&mut members, Selection { rooms: &[b], exclude: &[keys[1]], ..NOBODY }), [0, 2]);
     }
 
     #[test]
@@ -266,12 +266,12 @@ mod tests {
         }
         members.leave(keys[0], room);
         members.leave(keys[0], room);
-        assert_eq!(slots(&mut members, Selection { rooms: &[room], ..NOBODY }), [1, 2]);
+        assert_eq!(outboxes(&mut members, Selection { rooms: &[room], ..NOBODY }), [1, 2]);
         members.remove(keys[2]);
         members.remove(keys[2]);
-        assert_eq!(slots(&mut members, Selection { rooms: &[room], ..NOBODY }), [1]);
+        assert_eq!(outboxes(&mut members, Selection { rooms: &[room], ..NOBODY }), [1]);
         members.leave(keys[1], room);
-        assert_eq!(slots(&mut members, Selection { rooms: &[room], ..NOBODY }), [0; 0]);
-        assert_eq!(slots(&mut members, Selection { rooms: &[RoomId(99)], named: &[keys[2]], ..NOBODY }), [0; 0]);
+        assert_eq!(outboxes(&mut members, Selection { rooms: &[room], ..NOBODY }), [0; 0]);
+        assert_eq!(outboxes(&mut members, Selection { rooms: &[RoomId(99)], named: &[keys[2]], ..NOBODY }), [0; 0]);
     }
 }

@@ -13,7 +13,7 @@ use actix::{Actor, Context, Handler, Recipient, System};
 use smallvec::SmallVec;
 
 use super::Worker;
-use super::gate::{Gate, Waiter};
+use super::credit_window::{CreditWindow, PendingReply};
 use crate::ids::{MemberKey, NamespacePath, RoomId, RoomName, SlotKey, SocketId, WorkerId};
 use crate::limits::Limits;
 use crate::messages::abort::tests::{aborts, is_to_panic};
@@ -270,7 +270,7 @@ fn others_of_the_thread_have_their_turn_within_a_delivery_to_a_large_room() {
     // A broadcast to a million members was one turn of its worker.
     run(async {
         let rig = Rig::new(Limits::default()).await;
-        let link = rig.worker.slots.borrow().link(rig.slot).unwrap().clone();
+        let link = rig.worker.outboxes.borrow().link(rig.slot).unwrap().clone();
         let join = |room| {
             let member = rig.worker.add_member(socket(2), rig.worker.open_slot(link.clone()));
             FanoutCommand::Join { member, room: RoomId(room) }
@@ -301,7 +301,7 @@ fn what_was_written_is_reported_while_more_keeps_coming() {
     run(async {
         let rig = Rig::new(Limits { worker_bytes_max: 4_000, ..Limits::default() }).await;
         let flushes = Rc::new(Cell::new(0));
-        let link = rig.worker.slots.borrow().link(rig.slot).unwrap().clone();
+        let link = rig.worker.outboxes.borrow().link(rig.slot).unwrap().clone();
         // More than are written in one turn, so that some are dirty at all times.
         for slot in (0..300).map(|_| rig.worker.open_slot(link.clone())).chain([rig.slot]) {
             rig.worker.set_drainer(slot, Box::new(Echo { worker: rig.worker.clone(), slot, flushes: flushes.clone() }));
@@ -323,16 +323,16 @@ fn a_gate_that_closes_still_says_which_sockets_have_gone() {
     // the socket for ever.
     run(async {
         let rig = Rig::new(Limits { credit_commands: 1, ..Limits::default() }).await;
-        let mut gate = Gate::new(rig.worker.clone(), rig.slot);
+        let mut credit_window = CreditWindow::new(rig.worker.clone(), rig.slot);
         let now = std::time::Instant::now();
         let socket = SocketId::from_random([1; 15]);
         let packet = || DirectPacket::Sealed(EncodedFrame::text("x").into());
-        gate.submit(now, 1, Waiter::Nobody, move |from| HubCommand::Relay { from, packet: packet() });
-        gate.push(|| now, packet());
+        credit_window.submit(now, 1, PendingReply::Nobody, move |from| HubCommand::Relay { from, packet: packet() });
+        credit_window.push(|| now, packet());
         let slot = rig.slot;
-        gate.submit_free(HubCommand::Disconnect { slot, socket, forever: false, rooms: None });
+        credit_window.submit_free(HubCommand::Disconnect { slot, socket, forever: false, rooms: None });
         assert_eq!(rig.heard().await, ["pass"], "the second packet has no credit, and the rest keeps its place");
-        drop(gate);
+        drop(credit_window);
         assert_eq!(rig.heard().await, ["disconnect"]);
     });
 }
@@ -342,31 +342,38 @@ fn emits_of_a_session_that_has_ended_go_at_the_pace_of_its_credit() {
     // All that waited went at once: 20 clients that had left made 86 million deliveries.
     run(async {
         let rig = Rig::new(Limits { credit_commands: 1, departed_bytes_max: 1_000, ..Limits::default() }).await;
-        let mut gate = Gate::new(rig.worker.clone(), rig.slot);
+        let mut credit_window = CreditWindow::new(rig.worker.clone(), rig.slot);
         let now = std::time::Instant::now();
-        let emit = |gate: &mut Gate| {
+        let emit = |credit_window: &mut CreditWindow| {
             let (done, told) = tokio::sync::oneshot::channel();
             let packet = DirectPacket::Sealed(EncodedFrame::text("x").into());
-            gate.submit(now, 100, Waiter::Emit(Done::WhenNumbered(done)), |from| HubCommand::Relay { from, packet });
+            credit_window.submit(now, 100, PendingReply::Emit(Done::WhenNumbered(done)), |from| HubCommand::Relay {
+                from,
+                packet,
+            });
             told
         };
-        let mut told: Vec<_> = (0..10).map(|_| emit(&mut gate)).collect();
+        let mut told: Vec<_> = (0..10).map(|_| emit(&mut credit_window)).collect();
         let (done, left) = tokio::sync::oneshot::channel();
         let room = RoomName::parse("a").unwrap();
-        gate.submit(now, 1, Waiter::Leave(done), move |from| HubCommand::Leave { from, socket: socket(1).id, room });
-        gate.retire(now);
+        credit_window.submit(now, 1, PendingReply::Leave(done), move |from| HubCommand::Leave {
+            from,
+            socket: socket(1).id,
+            room,
+        });
+        credit_window.retire(now);
         assert_eq!(left.await, Ok(Err(RequestError::Disconnected)), "that concerned nobody else");
         assert_eq!(rig.heard().await, ["pass"]);
         assert_eq!(told.pop().unwrap().await, Ok(Err(RequestError::Overloaded)), "more waits than may");
         for ticket in 0..9 {
-            if gate.is_done() {
+            if credit_window.is_done() {
                 break;
             }
-            gate.answered(now, Ticket(ticket), Outcome::Emitted { offset: None });
+            credit_window.on_answer(now, Ticket(ticket), Outcome::Emitted { offset: None });
             assert_eq!(told.remove(0).await, Ok(Ok(Receipt { offset: None })));
-            assert!(gate.is_done() || rig.heard().await == ["pass"]);
+            assert!(credit_window.is_done() || rig.heard().await == ["pass"]);
         }
-        assert!(gate.is_done());
+        assert!(credit_window.is_done());
         assert_eq!(rig.worker.departed_bytes.get(), 0);
     });
 }
@@ -376,20 +383,25 @@ fn a_question_in_flight_is_answered_when_its_session_has_ended() {
     // It failed, and with it what a handler of a client that left wanted to know.
     run(async {
         let rig = Rig::new(Limits::default()).await;
-        let mut gate = Gate::new(rig.worker.clone(), rig.slot);
+        let mut credit_window = CreditWindow::new(rig.worker.clone(), rig.slot);
         let now = std::time::Instant::now();
         let (asker, fetched) = tokio::sync::oneshot::channel();
-        super::desk::fetch(&mut gate, now, NamespacePath::root(), Target::default(), asker);
+        super::server_sender::fetch(&mut credit_window, now, NamespacePath::root(), Target::default(), asker);
         let (asker, listed) = tokio::sync::oneshot::channel();
-        super::desk::list(&mut gate, now, Listing::InNamespace { namespace: NamespacePath::root(), from: 0 }, asker);
-        gate.retire(now);
-        gate.answered(now, Ticket(0), Outcome::Asked { parts: 1 });
-        gate.fetched(Ticket(0), vec![socket(1)]);
+        super::server_sender::list(
+            &mut credit_window,
+            now,
+            Listing::InNamespace { namespace: NamespacePath::root(), from: 0 },
+            asker,
+        );
+        credit_window.retire(now);
+        credit_window.on_answer(now, Ticket(0), Outcome::Asked { parts: 1 });
+        credit_window.on_sockets(Ticket(0), vec![socket(1)]);
         assert_eq!(fetched.await.unwrap().unwrap().len(), 1);
-        assert!(!gate.is_done());
-        gate.on_timeout(now + Limits::default().hub_answer_timeout);
+        assert!(!credit_window.is_done());
+        credit_window.on_timeout(now + Limits::default().hub_answer_timeout);
         assert_eq!(listed.await, Ok(Err(RequestError::Unanswered)));
-        assert!(gate.is_done());
+        assert!(credit_window.is_done());
     });
 }
 
@@ -397,7 +409,7 @@ fn a_question_in_flight_is_answered_when_its_session_has_ended() {
 fn a_closed_slot_is_not_taken_for_its_successor() {
     run(async {
         let rig = Rig::new(Limits::default()).await;
-        let link = rig.worker.slots.borrow().link(rig.slot).unwrap().clone();
+        let link = rig.worker.outboxes.borrow().link(rig.slot).unwrap().clone();
         rig.worker.close_slot(rig.slot);
         let successor = rig.worker.open_slot(link);
         assert_eq!(successor.index, rig.slot.index);
@@ -428,8 +440,8 @@ fn a_flusher_that_panics_on_its_way_to_the_hub_ends_the_process() {
     run(async {
         let rig = Rig::new(Limits::default()).await;
         // Borrowed for ever, which is what a defect could do.
-        std::mem::forget(rig.worker.port.borrow_mut());
-        rig.worker.alarm.ring();
+        std::mem::forget(rig.worker.hub_sender.borrow_mut());
+        rig.worker.flush_notify.notify();
         rig.heard().await;
     });
 }
@@ -442,7 +454,7 @@ fn a_panicking_fanout_ends_the_process() {
     run(async {
         let rig = Rig::new(Limits::default()).await;
         // Borrowed for ever, which is what a defect could do.
-        std::mem::forget(rig.worker.slots.borrow_mut());
+        std::mem::forget(rig.worker.outboxes.borrow_mut());
         rig.tell(vec![deliver(3, "borrowed twice", false, 1)]);
         turns().await;
     });

@@ -13,7 +13,7 @@ use super::Api;
 use crate::limits::Limits;
 use crate::state::budget::Charge;
 use crate::transport::body::{BodyError, read_body};
-use crate::worker::complaints::{Complaint, Complaints};
+use crate::worker::log_throttle::{LogThrottles, Throttle};
 
 /// A request's body, charged to the budget of what clients send until it is dropped.
 pub(super) struct Body {
@@ -31,7 +31,7 @@ impl Api {
         };
         let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let given = given.and_then(|value| value.split_once(' '));
-        let (reason, complaint): (_, fn(&Complaints) -> &Complaint) = match given {
+        let (reason, complaint): (_, fn(&LogThrottles) -> &Throttle) = match given {
             Some((scheme, guess)) if scheme.eq_ignore_ascii_case("bearer") && key.matches(guess.trim()) => {
                 return Ok(());
             }
@@ -48,11 +48,11 @@ impl Api {
     }
 
     /// Counts and, rationed for each reason, logs a request without the right key.
-    fn note_refused_key(&self, request: &HttpRequest, reason: &str, complaint: fn(&Complaints) -> &Complaint) {
+    fn note_refused_key(&self, request: &HttpRequest, reason: &str, complaint: fn(&LogThrottles) -> &Throttle) {
         let endpoint = &self.io.endpoint;
-        let worker = endpoint.workers.here();
+        let worker = endpoint.workers.current();
         worker.metrics().api_keys_refused.add(1);
-        let Some(skipped) = complaint(worker.complaints()).is_due(Instant::now()) else { return };
+        let Some(skipped) = complaint(worker.log_throttles()).is_due(Instant::now()) else { return };
         let client = request.peer_addr().map(|peer| endpoint.door.proxies.client(peer.ip(), request.headers()));
         let address = client.map_or_else(|| "unknown".to_owned(), |client| client.address.to_string());
         log::warn!(
@@ -91,7 +91,7 @@ impl Api {
         if announced.is_some_and(|bytes| bytes > bytes_max) {
             return Err(too_large());
         }
-        let worker = self.io.endpoint.workers.here();
+        let worker = self.io.endpoint.workers.current();
         let mut charge = Charge::new(worker.budgets().incoming.clone());
         let body = read_body(&mut payload, bytes_max, timeout, &mut charge).await.map_err(|error| match error {
             BodyError::TooLarge => too_large(),

@@ -72,7 +72,7 @@ fn largest_outboxes_are_cut_until_an_eighth_is_free() {
         rig.push(rig.slot, 1);
         turns().await;
         rig.worker.close_slot(rig.slot);
-        rig.worker.slots.borrow_mut().settle();
+        rig.worker.outboxes.borrow_mut().settle();
         assert_eq!(rig.outboxes(), 0, "everybody has gone");
     });
 }
@@ -154,7 +154,7 @@ fn clients_that_catch_up_are_paced_by_the_budget_and_never_cut() {
     run(async {
         let limits = Limits { replay_bytes: CHUNK, payload_bytes_max: CHUNK, ..limits() };
         let rig = Rig::new(limits).await;
-        rig.worker.slots.borrow_mut().lent_for = Duration::MAX;
+        rig.worker.outboxes.borrow_mut().lent_for = Duration::MAX;
         let clients: [_; CLIENTS] = rig.others();
         let at = |lsn| Offset { epoch: Epoch::new(1, 1), lsn: Lsn(lsn), fingerprint: Fingerprint::new(7) };
         let mut members = Vec::new();
@@ -186,7 +186,7 @@ fn clients_that_catch_up_are_paced_by_the_budget_and_never_cut() {
         assert_eq!(served, (0..CLIENTS).collect::<Vec<_>>());
         assert!(clients.iter().all(|(_, log)| log.borrow().is_empty()), "nobody is cut");
         clients.iter().for_each(|(slot, _)| rig.worker.close_slot(*slot));
-        rig.worker.slots.borrow_mut().settle();
+        rig.worker.outboxes.borrow_mut().settle();
         assert_eq!((rig.outboxes(), rig.worker.budgets().replays.bytes()), (0, 0));
     });
 }
@@ -199,7 +199,7 @@ fn a_client_that_takes_nothing_of_its_replay_holds_up_nobody() {
     run(async {
         let limits = Limits { replay_bytes: CHUNK, payload_bytes_max: CHUNK, outbox_bytes_max: 4 * CHUNK, ..limits() };
         let rig = Rig::new(limits).await;
-        rig.worker.slots.borrow_mut().lent_for = Duration::ZERO;
+        rig.worker.outboxes.borrow_mut().lent_for = Duration::ZERO;
         let clients: [_; CLIENTS] = rig.others();
         let at = |lsn| Offset { epoch: Epoch::new(1, 1), lsn: Lsn(lsn), fingerprint: Fingerprint::new(7) };
         let mut members = Vec::new();
@@ -228,11 +228,11 @@ fn a_client_that_takes_nothing_of_its_replay_holds_up_nobody() {
         let cut = clients.iter().filter(|(_, log)| log.borrow().iter().any(|line| line.starts_with("cut"))).count();
         assert!((1..CLIENTS).contains(&cut), "{cut} sessions are cut, as the budget of outboxes is spent");
         clients.iter().for_each(|(slot, _)| rig.worker.close_slot(*slot));
-        rig.worker.slots.borrow_mut().settle();
+        rig.worker.outboxes.borrow_mut().settle();
         assert_eq!((rig.outboxes(), rig.worker.budgets().replays.bytes()), (0, 0));
         assert!(
-            !rig.worker.slots.borrow_mut().has_lent()
-                || rig.worker.slots.borrow_mut().take_wanted(Instant::now()).is_empty()
+            !rig.worker.outboxes.borrow_mut().has_lent()
+                || rig.worker.outboxes.borrow_mut().take_wanted(Instant::now()).is_empty()
         );
     });
 }
@@ -254,6 +254,6 @@ fn an_outbox_that_nothing_leaves_is_stalled_and_one_that_moves_is_not() {
         assert!(stalled(191));
         rig.worker.set_drainer(rig.slot, Box::new(Jammed { takes: 1_000 }));
         assert!(!stalled(192) && !stalled(400), "nothing waits");
-        assert!(rig.worker.slots.borrow().is_nobody_stalled());
+        assert!(rig.worker.outboxes.borrow().is_nobody_stalled());
     });
 }

@@ -24,8 +24,8 @@ fn sessions_are_closed_in_turns_and_all_of_them() {
         let rig = Rig::new(Limits::default()).await;
         let closed = Rc::<Cell<usize>>::default();
         let link = SessionLink::new(Closed(closed.clone()).start().recipient());
-        let slots: Vec<_> = (0..10_000).map(|_| rig.worker.open_slot(link.clone())).collect();
-        slots.iter().step_by(2).for_each(|slot| rig.worker.close_slot(*slot));
+        let outboxes: Vec<_> = (0..10_000).map(|_| rig.worker.open_slot(link.clone())).collect();
+        outboxes.iter().step_by(2).for_each(|slot| rig.worker.close_slot(*slot));
         rig.tell(vec![FanoutCommand::CloseAll(DisconnectReason::ServerShuttingDown), rig.answer(7)]);
         let mut before = Vec::new();
         while !rig.log.borrow().contains(&"answered 7".to_owned()) {

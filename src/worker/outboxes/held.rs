@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Ending, Slot, Slots};
+use super::{OutboxSlot, Outboxes, SlotPhase};
 use crate::ids::SlotKey;
 use crate::messages::session::SessionCommand;
 use crate::state::budget::{Budgets, Part};
@@ -142,11 +142,11 @@ impl Drop for Held {
     }
 }
 
-impl Slots {
+impl Outboxes {
     /// A session pushed `bytes` into its own outbox.
     pub(in crate::worker) fn push_fresh(&mut self, key: SlotKey, bytes: usize) {
         // Where the drainer is not ready, they are held already.
-        if self.get(key).is_some_and(Slot::is_ready) {
+        if self.get(key).is_some_and(OutboxSlot::is_ready) {
             self.held.fresh_bytes += bytes;
         }
         self.held.unpublished_bytes += bytes;
@@ -165,7 +165,7 @@ impl Slots {
         if is_first != Some(true) {
             return;
         }
-        if self.lent.len() >= 2 * self.places.len() {
+        if self.lent.len() >= 2 * self.cells.len() {
             let lent = std::mem::take(&mut self.lent);
             let holds = |key: &SlotKey| self.get(*key).is_some_and(|slot| slot.replayed_bytes > 0);
             self.lent = lent.into_iter().filter(|(key, _)| holds(key)).collect();
@@ -214,12 +214,12 @@ impl Slots {
     /// hold most until an eighth of it is free.
     pub(in crate::worker) fn settle(&mut self) {
         let Some(excess) = self.held.settle() else { return };
-        let most = |slot: &Slot| (slot.ending == Ending::Open).then(|| slot.held().own);
-        let places = (0..).zip(&self.places);
-        let mut largest: Vec<(usize, SlotKey)> = places
-            .filter_map(|(index, place)| {
-                let held = place.slot.as_ref().and_then(most).filter(|held| *held > 0 && *held >= excess.least)?;
-                Some((held, SlotKey { index, generation: place.generation }))
+        let most = |slot: &OutboxSlot| (slot.phase == SlotPhase::Open).then(|| slot.held().own);
+        let cells = (0..).zip(&self.cells);
+        let mut largest: Vec<(usize, SlotKey)> = cells
+            .filter_map(|(index, cell)| {
+                let held = cell.slot.as_ref().and_then(most).filter(|held| *held > 0 && *held >= excess.least)?;
+                Some((held, SlotKey { index, generation: cell.generation }))
             })
             .collect();
         largest.sort_unstable_by_key(|(held, _)| Reverse(*held));
@@ -241,7 +241,7 @@ impl Slots {
             // A large packet that has left in part would stay as long as the client likes, so that the client cannot be told.
             let can_be_told = slot.outbox.memory_bytes() - slot.outbox.event_bytes() <= SHORT_BYTES;
             let dropped = if can_be_told { slot.outbox.clear() } else { slot.outbox.abandon() };
-            slot.notify(Ending::Over, SessionCommand::OutboxCut { detail, can_be_told });
+            slot.notify(SlotPhase::Closed, SessionCommand::OutboxCut { detail, can_be_told });
             dropped
         });
         self.metrics.outboxes_cut.add(1);

@@ -23,12 +23,12 @@ const LOOK_TICKS: u32 = 600;
 
 /// Who is to be woken when, counted in ticks since the worker began.
 #[derive(Default)]
-pub(super) struct Wakeups {
+pub(super) struct Timers {
     /// By the tick at which they are looked at: the session, and the tick that it wants.
     entries: BTreeMap<u32, Vec<(SlotKey, u32)>>,
 }
 
-impl Wakeups {
+impl Timers {
     /// Returns whether it is now to be looked at sooner than before.
     fn add(&mut self, now: u32, slot: SlotKey, wanted: u32) -> bool {
         let look = wanted.min(now.saturating_add(LOOK_TICKS));
@@ -65,8 +65,8 @@ impl Worker {
             return Some(wait);
         }
         let wanted = self.ticks_until(deadline, u128::div_ceil);
-        if self.wakeups.borrow_mut().add(self.ticks_until(Instant::now(), |time, tick| time / tick), slot, wanted) {
-            self.sooner.ring();
+        if self.timers.borrow_mut().add(self.ticks_until(Instant::now(), |time, tick| time / tick), slot, wanted) {
+            self.timer_notify.notify();
         }
         None
     }
@@ -79,26 +79,26 @@ impl Worker {
     fn wake_due(&self) {
         let _guard = AbortOnUnwind("wakeups");
         let now = self.ticks_until(Instant::now(), |time, tick| time / tick);
-        let slots = self.slots.borrow();
-        let due = self.wakeups.borrow_mut().take_due(now, |slot| slots.link(slot).is_some());
-        for link in due.into_iter().filter_map(|slot| slots.link(slot)) {
+        let outboxes = self.outboxes.borrow();
+        let due = self.timers.borrow_mut().take_due(now, |slot| outboxes.link(slot).is_some());
+        for link in due.into_iter().filter_map(|slot| outboxes.link(slot)) {
             // One that has gone meanwhile needs no waking.
             let _ = link.post(SessionCommand::Wake);
         }
-        drop(slots);
+        drop(outboxes);
         // Other workers may have left it to this one to free some of the budget.
-        self.slots.borrow_mut().settle();
+        self.outboxes.borrow_mut().settle();
     }
 }
 
 /// Wakes for as long as the thread lives.
 pub(super) async fn run(worker: Rc<Worker>) {
     loop {
-        let first = worker.wakeups.borrow().first();
+        let first = worker.timers.borrow().first();
         let at = first.map(|tick| worker.started + TICK * tick);
         tokio::select! {
             () = tokio::time::sleep_until(at.unwrap_or(worker.started).into()), if at.is_some() => worker.wake_due(),
-            () = worker.sooner.rung() => {}
+            () = worker.timer_notify.notified() => {}
         }
     }
 }
@@ -113,29 +113,29 @@ mod tests {
 
     #[test]
     fn each_is_taken_at_its_tick_and_not_before() {
-        let mut wakeups = Wakeups::default();
-        assert!(wakeups.add(0, slot(1), 250));
-        assert!(!wakeups.add(0, slot(2), 251), "there is a sooner one");
-        assert!(wakeups.add(0, slot(3), 100));
-        assert_eq!(wakeups.first(), Some(100));
-        assert_eq!(wakeups.take_due(99, |_| true), []);
-        assert_eq!(wakeups.take_due(250, |_| true), [slot(3), slot(1)]);
-        assert_eq!(wakeups.take_due(251, |_| true), [slot(2)]);
-        assert_eq!(wakeups.first(), None);
+        let mut timers = Timers::default();
+        assert!(timers.add(0, slot(1), 250));
+        assert!(!timers.add(0, slot(2), 251), "there is a sooner one");
+        assert!(timers.add(0, slot(3), 100));
+        assert_eq!(timers.first(), Some(100));
+        assert_eq!(timers.take_due(99, |_| true), []);
+        assert_eq!(timers.take_due(250, |_| true), [slot(3), slot(1)]);
+        assert_eq!(timers.take_due(251, |_| true), [slot(2)]);
+        assert_eq!(timers.first(), None);
     }
 
     #[test]
     fn who_has_gone_is_forgotten_in_a_minute_and_who_lives_is_woken_in_time() {
-        let mut wakeups = Wakeups::default();
-        wakeups.add(0, slot(1), 2_000);
-        wakeups.add(0, slot(2), u32::MAX);
-        assert_eq!(wakeups.first(), Some(LOOK_TICKS));
-        assert_eq!(wakeups.take_due(LOOK_TICKS, |who| who == slot(1)), []);
-        assert_eq!(wakeups.entries.values().map(Vec::len).sum::<usize>(), 1);
+        let mut timers = Timers::default();
+        timers.add(0, slot(1), 2_000);
+        timers.add(0, slot(2), u32::MAX);
+        assert_eq!(timers.first(), Some(LOOK_TICKS));
+        assert_eq!(timers.take_due(LOOK_TICKS, |who| who == slot(1)), []);
+        assert_eq!(timers.entries.values().map(Vec::len).sum::<usize>(), 1);
         for now in [1_200, 1_800, 1_999] {
-            assert_eq!(wakeups.take_due(now, |_| true), []);
+            assert_eq!(timers.take_due(now, |_| true), []);
         }
-        assert_eq!(wakeups.take_due(2_000, |_| true), [slot(1)]);
-        assert_eq!(wakeups.first(), None);
+        assert_eq!(timers.take_due(2_000, |_| true), [slot(1)]);
+        assert_eq!(timers.first(), None);
     }
 }

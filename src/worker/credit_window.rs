@@ -11,7 +11,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::Worker;
-use super::collecting::Collecting;
+use super::ack_collector::AckCollector;
 use crate::ids::{NamespacePath, SlotKey, SocketId};
 use crate::limits::Limits;
 use crate::messages::fanout::{HubRefusal, Outcome};
@@ -25,7 +25,7 @@ use crate::state::lazy_queue::LazyQueue;
 
 /// Who is told how a command ended.
 #[derive(Debug)]
-pub(crate) enum Waiter {
+pub(crate) enum PendingReply {
     /// Nobody.
     Nobody,
     /// The session itself, which has a socket to open.
@@ -39,7 +39,7 @@ pub(crate) enum Waiter {
     /// A leave.
     Leave(oneshot::Sender<Result<(), RequestError>>),
     /// An emit whose acks are collected.
-    Collect(Box<Collecting>),
+    Collect(Box<AckCollector>),
     /// A question for rooms.
     List(oneshot::Sender<Result<RoomPage, RequestError>>),
     /// A question, of which parts come in.
@@ -66,7 +66,7 @@ pub(crate) struct ResumingConnect {
     pub(crate) claim: ResumeAttempt,
 }
 
-impl Waiter {
+impl PendingReply {
     /// Packets without a waiter are acks and the like: they belong to events of the client, which start no handlers while
     /// credit is out. So they are few, as CONNECTs are, and must not be lost. A session's emits to a client that is behind have
     /// none either, since their sender waits for the client: the session bounds them.
@@ -92,38 +92,38 @@ impl Waiter {
     }
 }
 
-impl Answering {
+impl AwaitedReply {
     /// A socket that the hub connects after all must be opened: its client has the reply.
     fn may_expire(&self) -> bool {
-        !matches!(self.waiter, Waiter::Connect(_) | Waiter::Resume(_))
+        !matches!(self.reply, PendingReply::Connect(_) | PendingReply::Resume(_))
     }
 }
 
 type Command = Box<dyn FnOnce(ReplyTo) -> HubCommand>;
 
-enum Waiting {
+enum QueuedCommand {
     Command {
         give_up: Instant,
         bytes: usize,
         command: Command,
-        waiter: Waiter,
+        reply: PendingReply,
         /// Set when its sender has ended.
-        _booked: Option<Departed>,
+        _booked: Option<OrphanedCommand>,
     },
     /// A command that needs no credit but must keep its place.
     Free(HubCommand),
 }
 
 /// The account of a command that waits for credit and whose sender has ended; closed by being dropped.
-struct Departed {
+struct OrphanedCommand {
     worker: Rc<Worker>,
     bytes: usize,
 }
 
-impl Departed {
+impl OrphanedCommand {
     /// None if too much waits of such senders already.
     fn book(worker: &Rc<Worker>, bytes: usize) -> Option<Self> {
-        let bytes = bytes + size_of::<Waiting>();
+        let bytes = bytes + size_of::<QueuedCommand>();
         let all = worker.departed_bytes.get() + bytes;
         (all <= worker.limits.departed_bytes_max).then(|| {
             worker.departed_bytes.set(all);
@@ -132,41 +132,41 @@ impl Departed {
     }
 }
 
-impl Drop for Departed {
+impl Drop for OrphanedCommand {
     fn drop(&mut self) {
         self.worker.departed_bytes.set(self.worker.departed_bytes.get() - self.bytes);
     }
 }
 
-struct Answering {
+struct AwaitedReply {
     ticket: Ticket,
     give_up: Instant,
-    waiter: Waiter,
+    reply: PendingReply,
 }
 
 /// One sender's gate.
-pub(crate) struct Gate {
+pub(crate) struct CreditWindow {
     worker: Rc<Worker>,
     slot: SlotKey,
     credit: Credit,
     /// In order; the first has no credit yet.
-    waiting: LazyQueue<Waiting>,
+    waiting: LazyQueue<QueuedCommand>,
     /// In ticket order.
-    answering: LazyQueue<Answering>,
+    awaited: LazyQueue<AwaitedReply>,
     /// Of those, emits whose acks are collected.
     collecting: usize,
     /// Whether the sender has ended.
     is_retired: bool,
 }
 
-impl Gate {
+impl CreditWindow {
     pub(crate) fn new(worker: Rc<Worker>, slot: SlotKey) -> Self {
         Self {
             worker,
             slot,
             credit: Credit::default(),
             waiting: LazyQueue::default(),
-            answering: LazyQueue::default(),
+            awaited: LazyQueue::default(),
             collecting: 0,
             is_retired: false,
         }
@@ -192,20 +192,26 @@ impl Gate {
         &mut self,
         now: Instant,
         bytes: usize,
-        waiter: Waiter,
+        reply: PendingReply,
         command: impl FnOnce(ReplyTo) -> HubCommand + 'static,
     ) {
         if self.waiting.is_empty() && self.allows(bytes) {
-            return self.spend(now, bytes, waiter, command);
+            return self.spend(now, bytes, reply, command);
         }
         let limits = self.worker.limits();
-        if self.waiting.len() >= limits.credit_waiting_max && waiter.can_be_refused() {
+        if self.waiting.len() >= limits.credit_waiting_max && reply.can_be_refused() {
             self.worker.metrics().credit_refusals.add(1);
-            return waiter.fail(RequestError::Overloaded);
+            return reply.fail(RequestError::Overloaded);
         }
         self.worker.metrics().credit_waits.add(1);
         let give_up = now + limits.credit_timeout;
-        self.waiting.push_back(Waiting::Command { give_up, bytes, command: Box::new(command), waiter, _booked: None });
+        self.waiting.push_back(QueuedCommand::Command {
+            give_up,
+            bytes,
+            command: Box::new(command),
+            reply,
+            _booked: None,
+        });
     }
 
     /// Sends a command that needs no credit, behind everything submitted before.
@@ -213,7 +219,7 @@ impl Gate {
         if self.waiting.is_empty() {
             self.worker.send(command);
         } else {
-            self.waiting.push_back(Waiting::Free(command));
+            self.waiting.push_back(QueuedCommand::Free(command));
         }
     }
 
@@ -224,62 +230,62 @@ impl Gate {
             return self.worker.push(self.slot, packet);
         }
         let bytes = packet.byte_len();
-        self.submit(now(), bytes, Waiter::Nobody, move |from| HubCommand::Relay { from, packet });
+        self.submit(now(), bytes, PendingReply::Nobody, move |from| HubCommand::Relay { from, packet });
     }
 
     /// The hub answered. Returns the socket that is now connected, or refused, if that was the question.
-    pub(crate) fn answered(&mut self, now: Instant, ticket: Ticket, outcome: Outcome) -> Option<(SocketId, Outcome)> {
+    pub(crate) fn on_answer(&mut self, now: Instant, ticket: Ticket, outcome: Outcome) -> Option<(SocketId, Outcome)> {
         let opened = self.resolve(ticket, outcome);
-        self.credited(now, ticket);
+        self.return_credit(now, ticket);
         opened
     }
 
     /// A command's credit is back: others may go.
-    fn credited(&mut self, now: Instant, ticket: Ticket) {
+    fn return_credit(&mut self, now: Instant, ticket: Ticket) {
         self.credit.on_answer(ticket);
         self.advance(now);
     }
 
     /// The hub listed rooms.
-    pub(crate) fn listed(&mut self, now: Instant, ticket: Ticket, page: RoomPage) {
+    pub(crate) fn on_rooms(&mut self, now: Instant, ticket: Ticket, page: RoomPage) {
         if let Some(at) = self.position(ticket)
-            && let Some(Answering { waiter: Waiter::List(asker), .. }) = self.take_answering(at)
+            && let Some(AwaitedReply { reply: PendingReply::List(asker), .. }) = self.take_answering(at)
         {
             answer(asker, Ok(page));
         }
-        self.credited(now, ticket);
+        self.return_credit(now, ticket);
     }
 
     /// The hub looked up a claim. Returns whose it was.
-    pub(crate) fn claimed(&mut self, now: Instant, ticket: Ticket) -> Option<Box<ResumingConnect>> {
-        let waiter = self.position(ticket).and_then(|at| self.take_answering(at)).map(|answering| answering.waiter);
-        self.credited(now, ticket);
-        match waiter? {
-            Waiter::Resume(claimant) => Some(claimant),
+    pub(crate) fn on_resume_checked(&mut self, now: Instant, ticket: Ticket) -> Option<Box<ResumingConnect>> {
+        let reply = self.position(ticket).and_then(|at| self.take_answering(at)).map(|awaited| awaited.reply);
+        self.return_credit(now, ticket);
+        match reply? {
+            PendingReply::Resume(claimant) => Some(claimant),
             _ => None,
         }
     }
 
     /// A part of an answer to a question came.
-    pub(crate) fn fetched(&mut self, ticket: Ticket, part: Vec<Arc<SocketInfo>>) {
+    pub(crate) fn on_sockets(&mut self, ticket: Ticket, part: Vec<Arc<SocketInfo>>) {
         let Some(at) = self.position(ticket) else { return };
-        match self.waiter(at) {
-            Some(Waiter::Fetch { missing, sockets, .. }) => {
+        match self.reply(at) {
+            Some(PendingReply::Fetch { missing, sockets, .. }) => {
                 sockets.extend(part);
                 *missing = missing.map(|parts| parts.saturating_sub(1));
             }
-            Some(Waiter::Collect(collecting)) => collecting.got(part.iter().map(|socket| socket.id)),
+            Some(PendingReply::Collect(collecting)) => collecting.add_receivers(part.iter().map(|socket| socket.id)),
             _ => {}
         }
         self.finish_question(at);
     }
 
     /// A client answered an event whose acks are collected, or has gone.
-    pub(crate) fn acked(&mut self, ticket: Ticket, socket: SocketId, args: Option<Args>) {
+    pub(crate) fn on_ack(&mut self, ticket: Ticket, socket: SocketId, args: Option<Args>) {
         let Some(at) = self.position(ticket) else { return };
         let bytes_max = self.worker.limits().answers_bytes_max;
-        if let Some(Waiter::Collect(collecting)) = self.waiter(at) {
-            collecting.answered(socket, args, bytes_max);
+        if let Some(PendingReply::Collect(collecting)) = self.reply(at) {
+            collecting.on_answer(socket, args, bytes_max);
         }
         self.finish_question(at);
     }
@@ -291,9 +297,9 @@ impl Gate {
 
     /// Bytes of commands that wait for credit.
     pub(crate) fn waiting_bytes(&self) -> usize {
-        let bytes = |waiting: &Waiting| match waiting {
-            Waiting::Command { bytes, .. } => *bytes,
-            Waiting::Free(_) => 0,
+        let bytes = |waiting: &QueuedCommand| match waiting {
+            QueuedCommand::Command { bytes, .. } => *bytes,
+            QueuedCommand::Free(_) => 0,
         };
         self.waiting.iter().map(bytes).sum()
     }
@@ -321,25 +327,29 @@ impl Gate {
         for waiting in self.waiting.take() {
             match waiting {
                 // Or the hub would keep sockets that have left.
-                Waiting::Free(command) => self.worker.send(command),
-                Waiting::Command { waiter, .. } if !waiter.outlives_sender() => waiter.fail(RequestError::Disconnected),
-                Waiting::Command { give_up, bytes, command, waiter, .. } => match Departed::book(&self.worker, bytes) {
-                    Some(booked) => {
-                        let _booked = Some(booked);
-                        self.waiting.push_back(Waiting::Command { give_up, bytes, command, waiter, _booked });
+                QueuedCommand::Free(command) => self.worker.send(command),
+                QueuedCommand::Command { reply, .. } if !reply.outlives_sender() => {
+                    reply.fail(RequestError::Disconnected)
+                }
+                QueuedCommand::Command { give_up, bytes, command, reply, .. } => {
+                    match OrphanedCommand::book(&self.worker, bytes) {
+                        Some(booked) => {
+                            let _booked = Some(booked);
+                            self.waiting.push_back(QueuedCommand::Command { give_up, bytes, command, reply, _booked });
+                        }
+                        None => {
+                            self.worker.metrics().credit_refusals.add(1);
+                            reply.fail(RequestError::Overloaded);
+                        }
                     }
-                    None => {
-                        self.worker.metrics().credit_refusals.add(1);
-                        waiter.fail(RequestError::Overloaded);
-                    }
-                },
+                }
             }
         }
         let until = now + self.worker.limits().hub_answer_timeout;
-        for Answering { ticket, give_up, waiter } in self.answering.take() {
-            match waiter.outlives_sender() {
-                true => self.answering.push_back(Answering { ticket, give_up: give_up.min(until), waiter }),
-                false => waiter.fail(RequestError::Disconnected),
+        for AwaitedReply { ticket, give_up, reply } in self.awaited.take() {
+            match reply.outlives_sender() {
+                true => self.awaited.push_back(AwaitedReply { ticket, give_up: give_up.min(until), reply }),
+                false => reply.fail(RequestError::Disconnected),
             }
         }
         self.advance(now);
@@ -347,50 +357,50 @@ impl Gate {
 
     /// Whether nothing waits here for anything: a sender that has ended may go.
     pub(crate) fn is_done(&self) -> bool {
-        self.waiting.is_empty() && self.answering.is_empty()
+        self.waiting.is_empty() && self.awaited.is_empty()
     }
 
     /// Nobody drives the gate any more. What needs no credit still goes, or the hub would keep sockets that have left.
     fn close(&mut self) {
         for waiting in self.waiting.take() {
             match waiting {
-                Waiting::Command { waiter, .. } => waiter.fail(RequestError::Disconnected),
-                Waiting::Free(command) => self.worker.send(command),
+                QueuedCommand::Command { reply, .. } => reply.fail(RequestError::Disconnected),
+                QueuedCommand::Free(command) => self.worker.send(command),
             }
         }
-        for Answering { waiter, .. } in self.answering.take() {
-            match waiter {
-                Waiter::Collect(collecting) if collecting.is_emitted() => collecting.finish(),
-                waiter => waiter.fail(RequestError::Unanswered),
+        for AwaitedReply { reply, .. } in self.awaited.take() {
+            match reply {
+                PendingReply::Collect(collecting) if collecting.is_emitted() => collecting.finish(),
+                reply => reply.fail(RequestError::Unanswered),
             }
         }
     }
 
-    /// When [`Gate::on_timeout`] is next worth a call.
+    /// When [`CreditWindow::on_timeout`] is next worth a call.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let waiting = self.waiting.iter().find_map(|waiting| match waiting {
-            Waiting::Command { give_up, waiter, .. } if waiter.can_be_refused() => Some(*give_up),
+            QueuedCommand::Command { give_up, reply, .. } if reply.can_be_refused() => Some(*give_up),
             _ => None,
         });
-        let answering = self.answering.iter().filter(|answering| answering.may_expire());
-        waiting.into_iter().chain(answering.map(|answering| answering.give_up)).min()
+        let awaited = self.awaited.iter().filter(|awaited| awaited.may_expire());
+        waiting.into_iter().chain(awaited.map(|awaited| awaited.give_up)).min()
     }
 
     /// Gives up what is overdue.
     pub(crate) fn on_timeout(&mut self, now: Instant) {
-        let late = |answering: &Answering| answering.give_up <= now && answering.may_expire();
-        while let Some(at) = self.answering.iter().position(late) {
-            match self.take_answering(at).map(|answering| answering.waiter) {
-                Some(Waiter::Collect(collecting)) if collecting.is_emitted() => collecting.finish(),
-                Some(waiter) => waiter.fail(RequestError::Unanswered),
+        let late = |awaited: &AwaitedReply| awaited.give_up <= now && awaited.may_expire();
+        while let Some(at) = self.awaited.iter().position(late) {
+            match self.take_answering(at).map(|awaited| awaited.reply) {
+                Some(PendingReply::Collect(collecting)) if collecting.is_emitted() => collecting.finish(),
+                Some(reply) => reply.fail(RequestError::Unanswered),
                 None => break,
             }
         }
-        let overdue = |waiting: &Waiting| matches!(waiting, Waiting::Command { give_up, waiter, .. } if *give_up <= now && waiter.can_be_refused());
+        let overdue = |waiting: &QueuedCommand| matches!(waiting, QueuedCommand::Command { give_up, reply, .. } if *give_up <= now && reply.can_be_refused());
         while let Some(at) = self.waiting.iter().position(overdue) {
-            if let Some(Waiting::Command { waiter, .. }) = self.waiting.remove(at) {
+            if let Some(QueuedCommand::Command { reply, .. }) = self.waiting.remove(at) {
                 self.worker.metrics().credit_refusals.add(1);
-                waiter.fail(RequestError::Overloaded);
+                reply.fail(RequestError::Overloaded);
             }
         }
         self.advance(now);
@@ -399,79 +409,79 @@ impl Gate {
     /// Lets go what may go now.
     fn advance(&mut self, now: Instant) {
         while let Some(first) = self.waiting.front() {
-            if matches!(first, Waiting::Command { bytes, .. } if !self.allows(*bytes)) {
+            if matches!(first, QueuedCommand::Command { bytes, .. } if !self.allows(*bytes)) {
                 break;
             }
             match self.waiting.pop_front() {
-                Some(Waiting::Command { bytes, command, waiter, .. }) => self.spend(now, bytes, waiter, command),
-                Some(Waiting::Free(command)) => self.worker.send(command),
+                Some(QueuedCommand::Command { bytes, command, reply, .. }) => self.spend(now, bytes, reply, command),
+                Some(QueuedCommand::Free(command)) => self.worker.send(command),
                 None => break,
             }
         }
     }
 
-    fn spend(&mut self, now: Instant, bytes: usize, waiter: Waiter, command: impl FnOnce(ReplyTo) -> HubCommand) {
+    fn spend(&mut self, now: Instant, bytes: usize, reply: PendingReply, command: impl FnOnce(ReplyTo) -> HubCommand) {
         let ticket = self.credit.spend(bytes);
         self.worker.send(command(ReplyTo { slot: self.slot, ticket }));
-        match waiter {
-            Waiter::Nobody => {}
-            Waiter::Emit(Done::WhenTaken(done)) => answer(done, Ok(())),
-            waiter => {
-                let patience = match &waiter {
-                    Waiter::Collect(collecting) if !self.is_retired => collecting.timeout,
+        match reply {
+            PendingReply::Nobody => {}
+            PendingReply::Emit(Done::WhenTaken(done)) => answer(done, Ok(())),
+            reply => {
+                let patience = match &reply {
+                    PendingReply::Collect(collecting) if !self.is_retired => collecting.timeout,
                     _ => self.worker.limits().hub_answer_timeout,
                 };
                 let give_up = now + patience;
-                self.collecting += usize::from(matches!(waiter, Waiter::Collect(_)));
-                self.answering.push_back(Answering { ticket, give_up, waiter });
+                self.collecting += usize::from(matches!(reply, PendingReply::Collect(_)));
+                self.awaited.push_back(AwaitedReply { ticket, give_up, reply });
             }
         }
     }
 
     fn position(&self, ticket: Ticket) -> Option<usize> {
-        self.answering.binary_search_by_key(&ticket, |answering| answering.ticket).ok()
+        self.awaited.binary_search_by_key(&ticket, |awaited| awaited.ticket).ok()
     }
 
-    fn waiter(&mut self, at: usize) -> Option<&mut Waiter> {
-        self.answering.get_mut(at).map(|answering| &mut answering.waiter)
+    fn reply(&mut self, at: usize) -> Option<&mut PendingReply> {
+        self.awaited.get_mut(at).map(|awaited| &mut awaited.reply)
     }
 
-    fn take_answering(&mut self, at: usize) -> Option<Answering> {
-        let answering = self.answering.remove(at)?;
-        self.collecting -= usize::from(matches!(answering.waiter, Waiter::Collect(_)));
-        Some(answering)
+    fn take_answering(&mut self, at: usize) -> Option<AwaitedReply> {
+        let awaited = self.awaited.remove(at)?;
+        self.collecting -= usize::from(matches!(awaited.reply, PendingReply::Collect(_)));
+        Some(awaited)
     }
 
     fn resolve(&mut self, ticket: Ticket, outcome: Outcome) -> Option<(SocketId, Outcome)> {
         let at = self.position(ticket)?;
         if let Outcome::Asked { parts } = outcome {
-            match self.waiter(at) {
-                Some(Waiter::Fetch { missing, sockets, .. }) => {
+            match self.reply(at) {
+                Some(PendingReply::Fetch { missing, sockets, .. }) => {
                     // Every part passes through the hub behind the answer, so none has come yet.
                     debug_assert!(sockets.is_empty());
                     *missing = Some(parts);
                 }
-                Some(Waiter::Collect(collecting)) => collecting.expect(parts),
-                waiter => log::error!("hub answered {waiter:?} with {outcome:?}"),
+                Some(PendingReply::Collect(collecting)) => collecting.expect(parts),
+                reply => log::error!("hub answered {reply:?} with {outcome:?}"),
             }
             self.finish_question(at);
             return None;
         }
-        let waiter = self.take_answering(at)?.waiter;
-        match (waiter, outcome) {
-            (Waiter::Connect(socket), outcome) => return Some((socket, outcome)),
-            (waiter, Outcome::Refused(refusal)) => waiter.fail(error(refusal)),
-            (Waiter::Emit(Done::WhenNumbered(done)), Outcome::Emitted { offset }) => {
+        let reply = self.take_answering(at)?.reply;
+        match (reply, outcome) {
+            (PendingReply::Connect(socket), outcome) => return Some((socket, outcome)),
+            (reply, Outcome::Refused(refusal)) => reply.fail(error(refusal)),
+            (PendingReply::Emit(Done::WhenNumbered(done)), Outcome::Emitted { offset }) => {
                 answer(done, Ok(Receipt { offset }));
             }
-            (Waiter::Join(done), Outcome::Joined { members, offset }) => {
+            (PendingReply::Join(done), Outcome::Joined { members, offset }) => {
                 answer(done, Ok(Joined { members, offset }));
             }
-            (Waiter::Leave(done), Outcome::Left) => answer(done, Ok(())),
-            (Waiter::Nobody, Outcome::Relayed) => {}
-            (waiter, outcome) => {
-                log::error!("hub answered {waiter:?} with {outcome:?}");
-                waiter.fail(RequestError::Unanswered);
+            (PendingReply::Leave(done), Outcome::Left) => answer(done, Ok(())),
+            (PendingReply::Nobody, Outcome::Relayed) => {}
+            (reply, outcome) => {
+                log::error!("hub answered {reply:?} with {outcome:?}");
+                reply.fail(RequestError::Unanswered);
             }
         }
         None
@@ -479,23 +489,23 @@ impl Gate {
 
     /// Answers a question of which everything has come.
     fn finish_question(&mut self, at: usize) {
-        let is_complete = match &self.answering[at].waiter {
-            Waiter::Fetch { missing, .. } => *missing == Some(0),
-            Waiter::Collect(collecting) => collecting.is_complete(),
+        let is_complete = match &self.awaited[at].reply {
+            PendingReply::Fetch { missing, .. } => *missing == Some(0),
+            PendingReply::Collect(collecting) => collecting.is_complete(),
             _ => false,
         };
         if !is_complete {
             return;
         }
-        match self.take_answering(at).map(|answering| answering.waiter) {
-            Some(Waiter::Fetch { asker, sockets, .. }) => answer(asker, Ok(sockets)),
-            Some(Waiter::Collect(collecting)) => collecting.finish(),
+        match self.take_answering(at).map(|awaited| awaited.reply) {
+            Some(PendingReply::Fetch { asker, sockets, .. }) => answer(asker, Ok(sockets)),
+            Some(PendingReply::Collect(collecting)) => collecting.finish(),
             _ => {}
         }
     }
 }
 
-impl Drop for Gate {
+impl Drop for CreditWindow {
     fn drop(&mut self) {
         self.close();
     }

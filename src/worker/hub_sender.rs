@@ -10,14 +10,14 @@ use crate::messages::hub::{HubBatch, HubCommand};
 use crate::metrics::WorkerMetrics;
 
 /// Commands of this turn. Bounded by the sessions' credit; they stay here while the hub's mailbox is full.
-pub(super) struct Port {
+pub(super) struct HubSender {
     worker: WorkerId,
     hub: Recipient<HubBatch>,
     pending: Vec<HubCommand>,
     metrics: Arc<WorkerMetrics>,
 }
 
-impl Port {
+impl HubSender {
     pub(super) fn new(worker: WorkerId, hub: Recipient<HubBatch>, metrics: Arc<WorkerMetrics>) -> Self {
         Self { worker, hub, pending: Vec::new(), metrics }
     }

@@ -22,38 +22,38 @@ use self::held::{Held, HeldBytes, SHORT_BYTES};
 
 /// How a slot stands towards its session's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ending {
+enum SlotPhase {
     Open,
     /// The final packet is queued; the session wants to know when it is out.
-    CloseReason,
+    Closing,
     /// The session was told that the drainer is lost, or that all is out. Nothing more is queued.
-    Over,
+    Closed,
 }
 
 /// A socket of the session that reads from the journal.
 #[derive(Debug)]
-struct Reader {
+struct JournalReader {
     member: MemberKey,
     socket: SocketId,
     /// Everything up to here is in the outbox, or has left it.
     after: Lsn,
-    next: Next,
+    next: ReadState,
 }
 
 /// How a reader stands towards what comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
+enum ReadState {
     /// Its outbox has no room for it, or another socket of its session has its turn.
-    Later,
+    Deferred,
     /// It is queued for a part of the budget of replays.
     Queued,
     /// The hub has been asked for it.
-    Asked,
+    Requested,
 }
 
 /// What a socket wants to read from the journal.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted {
+pub(super) struct WantedReplay {
     pub(super) slot: SlotKey,
     pub(super) socket: SocketId,
     pub(super) after: Lsn,
@@ -70,7 +70,7 @@ pub(super) enum Pushed {
 }
 
 /// A session's outbox and its drainer.
-pub(super) struct Slot {
+pub(super) struct OutboxSlot {
     link: SessionLink,
     outbox: Outbox,
     sink: Option<Box<dyn FrameSink>>,
@@ -81,22 +81,22 @@ pub(super) struct Slot {
     /// Bytes have left since its session last looked.
     moved: bool,
     /// The session holds emits back until the outbox is low.
-    tell_when_low: bool,
+    notify_when_low: bool,
     /// Those of its sockets that read from the journal. Boxed, since it is rare.
     #[expect(clippy::box_collection, reason = "a list is three times the size, and every session has room for it")]
-    readers: Option<Box<Vec<Reader>>>,
+    readers: Option<Box<Vec<JournalReader>>>,
     /// Bytes in the outbox that were replayed, at most: the server chose to read them, so that they are not charged to its client.
     replayed_bytes: u32,
     /// In the queue of those that want to read.
-    is_hungry: bool,
+    awaits_budget: bool,
     /// Set while the session is shown what is queued: how many of those it has not looked at yet.
     observed: Option<usize>,
-    ending: Ending,
+    phase: SlotPhase,
 }
 
-impl Slot {
-    fn notify(&mut self, ending: Ending, command: SessionCommand) {
-        self.ending = ending;
+impl OutboxSlot {
+    fn notify(&mut self, phase: SlotPhase, command: SessionCommand) {
+        self.phase = phase;
         // A session that is gone has closed its slot, or is about to.
         let _ = self.link.post(command);
     }
@@ -116,9 +116,9 @@ impl Slot {
     }
 
     /// Emits that are held back may complete, if there are any and nothing of this session waits elsewhere.
-    fn tell_if_low(&mut self, low: usize) {
-        if self.tell_when_low && self.readers.is_none() && self.outbox.event_bytes() <= low {
-            self.tell_when_low = false;
+    fn notify_if_low(&mut self, low: usize) {
+        if self.notify_when_low && self.readers.is_none() && self.outbox.event_bytes() <= low {
+            self.notify_when_low = false;
             let _ = self.link.post(SessionCommand::OutboxLow);
         }
     }
@@ -129,20 +129,20 @@ impl Slot {
     }
 }
 
-struct Place {
+struct SlabCell {
     generation: u32,
-    slot: Option<Slot>,
+    slot: Option<OutboxSlot>,
 }
 
 /// All outboxes of one worker.
-pub(super) struct Slots {
-    places: Vec<Place>,
+pub(super) struct Outboxes {
+    cells: Vec<SlabCell>,
     vacant: Vec<u32>,
     dirty: VecDeque<SlotKey>,
     /// Those with control packets; flushed first.
     urgent: VecDeque<SlotKey>,
     /// Sessions with a reader whose outbox has room for more, in the order in which they get it: each once, and closed ones.
-    hungry: VecDeque<SlotKey>,
+    awaiting_budget: VecDeque<SlotKey>,
     /// Sessions to which a chunk was replayed while nothing of an earlier one was left, and when; also those that have taken it since.
     lent: VecDeque<(SlotKey, Instant)>,
     /// How long they may hold it while the budget of replays is spent.
@@ -157,14 +157,14 @@ pub(super) struct Slots {
     metrics: Arc<WorkerMetrics>,
 }
 
-impl Slots {
+impl Outboxes {
     pub(super) fn new(limits: &Limits, budgets: Arc<Budgets>, metrics: Arc<WorkerMetrics>) -> Self {
         Self {
-            places: Vec::new(),
+            cells: Vec::new(),
             vacant: Vec::new(),
             dirty: VecDeque::new(),
             urgent: VecDeque::new(),
-            hungry: VecDeque::new(),
+            awaiting_budget: VecDeque::new(),
             lent: VecDeque::new(),
             lent_for: held::LENT_FOR,
             held: Held::new(budgets, limits.replay_bytes.max(limits.payload_bytes_max)),
@@ -188,7 +188,7 @@ impl Slots {
     }
 
     pub(super) fn open(&mut self, link: SessionLink) -> SlotKey {
-        let slot = Slot {
+        let slot = OutboxSlot {
             link,
             outbox: Outbox::default(),
             sink: None,
@@ -196,33 +196,37 @@ impl Slots {
             queued: false,
             blocked: false,
             moved: false,
-            tell_when_low: false,
+            notify_when_low: false,
             readers: None,
             replayed_bytes: 0,
-            is_hungry: false,
+            awaits_budget: false,
             observed: None,
-            ending: Ending::Open,
+            phase: SlotPhase::Open,
         };
         if let Some(index) = self.vacant.pop() {
-            let place = &mut self.places[index as usize];
-            place.slot = Some(slot);
-            return SlotKey { index, generation: place.generation };
+            let cell = &mut self.cells[index as usize];
+            cell.slot = Some(slot);
+            return SlotKey { index, generation: cell.generation };
         }
-        self.places.push(Place { generation: 0, slot: Some(slot) });
-        SlotKey { index: (self.places.len() - 1) as u32, generation: 0 }
+        self.cells.push(SlabCell { generation: 0, slot: Some(slot) });
+        SlotKey { index: (self.cells.len() - 1) as u32, generation: 0 }
     }
 
-    pub(super) fn close(&mut self, key: SlotKey) -> Option<Slot> {
-        let place = self.places.get_mut(key.index as usize).filter(|place| place.generation == key.generation)?;
-        let slot = place.slot.take()?;
+    pub(super) fn close(&mut self, key: SlotKey) -> Option<OutboxSlot> {
+        let cell = self.cells.get_mut(key.index as usize).filter(|cell| cell.generation == key.generation)?;
+        let slot = cell.slot.take()?;
         self.held.change(slot.held(), HeldBytes::default());
-        self.held.asked -=
-            slot.readers.iter().flat_map(|readers| readers.iter()).filter(|reader| reader.next == Next::Asked).count();
+        self.held.asked -= slot
+            .readers
+            .iter()
+            .flat_map(|readers| readers.iter())
+            .filter(|reader| reader.next == ReadState::Requested)
+            .count();
         if !self.stalled.is_empty() {
             self.stalled.remove(&key);
         }
         self.metrics.catching_up.add(-(slot.readers.as_ref().map_or(0, |readers| readers.len()) as i64));
-        place.generation = place.generation.wrapping_add(1);
+        cell.generation = cell.generation.wrapping_add(1);
         self.vacant.push(key.index);
         Some(slot)
     }
@@ -233,8 +237,8 @@ impl Slots {
 
     /// The sessions in `most` places from this one on; none behind the last.
     pub(super) fn links_from(&self, from: usize, most: usize) -> Option<impl Iterator<Item = &SessionLink>> {
-        let places = self.places.get(from..).filter(|places| !places.is_empty())?;
-        Some(places.iter().take(most).filter_map(|place| place.slot.as_ref()).map(|slot| &slot.link))
+        let cells = self.cells.get(from..).filter(|cells| !cells.is_empty())?;
+        Some(cells.iter().take(most).filter_map(|cell| cell.slot.as_ref()).map(|slot| &slot.link))
     }
 
     pub(super) fn has_drainer(&self, key: SlotKey) -> bool {
@@ -281,7 +285,7 @@ impl Slots {
             Err(full) => {
                 // Its client would get none of it in time, and others want the memory.
                 let dropped = self.with(key, |slot| {
-                    slot.notify(Ending::Over, SessionCommand::OutboxFull(full.to_string()));
+                    slot.notify(SlotPhase::Closed, SessionCommand::OutboxFull(full.to_string()));
                     slot.outbox.clear()
                 });
                 let dropped = dropped.unwrap_or_default();
@@ -301,7 +305,7 @@ impl Slots {
     /// A socket of this session reads from the journal from here on, behind `after`.
     pub(super) fn read_behind(&mut self, key: SlotKey, member: MemberKey, socket: SocketId, after: Lsn) {
         let Some(slot) = self.get_mut(key) else { return };
-        slot.readers.get_or_insert_default().push(Reader { member, socket, after, next: Next::Later });
+        slot.readers.get_or_insert_default().push(JournalReader { member, socket, after, next: ReadState::Deferred });
         self.metrics.catching_up.add(1);
         self.ask_for_more(key);
     }
@@ -312,8 +316,8 @@ impl Slots {
         let Some(at) = readers.iter().position(|reader| reader.member == replay.member) else { return };
         let reader = readers.remove(at);
         // Others of its session have their turn.
-        readers.push(Reader { after: replay.upto, next: Next::Later, ..reader });
-        self.held.asked -= usize::from(reader.next == Next::Asked);
+        readers.push(JournalReader { after: replay.upto, next: ReadState::Deferred, ..reader });
+        self.held.asked -= usize::from(reader.next == ReadState::Requested);
         let fanout_bytes = u32::try_from(replay.fanout_bytes).unwrap_or(u32::MAX);
         self.lend(key, fanout_bytes, now);
         for (offset, message) in &replay.events {
@@ -333,13 +337,14 @@ impl Slots {
         let low = self.low();
         let Some(slot) = self.get_mut(key) else { return };
         let Some(readers) = slot.readers.as_mut() else { return };
-        let (before, asked) = (readers.len(), readers.iter().filter(|reader| reader.next == Next::Asked).count());
+        let (before, asked) =
+            (readers.len(), readers.iter().filter(|reader| reader.next == ReadState::Requested).count());
         readers.retain(|reader| reader.member != member);
         let gone = before - readers.len();
-        let asked = asked - readers.iter().filter(|reader| reader.next == Next::Asked).count();
+        let asked = asked - readers.iter().filter(|reader| reader.next == ReadState::Requested).count();
         if readers.is_empty() {
             slot.readers = None;
-            slot.tell_if_low(low);
+            slot.notify_if_low(low);
         }
         self.held.asked -= asked;
         self.metrics.catching_up.add(-(gone as i64));
@@ -347,51 +352,51 @@ impl Slots {
     }
 
     /// What readers want, to be passed on to the hub: as much as the budget of replays has room for.
-    pub(super) fn take_wanted(&mut self, now: Instant) -> Vec<Wanted> {
+    pub(super) fn take_wanted(&mut self, now: Instant) -> Vec<WantedReplay> {
         self.reclaim(now);
         let mut wanted = Vec::new();
-        while let Some(key) = self.hungry.front().copied()
+        while let Some(key) = self.awaiting_budget.front().copied()
             && self.held.may_ask()
         {
-            self.hungry.pop_front();
+            self.awaiting_budget.pop_front();
             let Some(slot) = self.get_mut(key) else { continue };
-            slot.is_hungry = false;
+            slot.awaits_budget = false;
             let mut readers = slot.readers.iter_mut().flat_map(|readers| readers.iter_mut());
-            let Some(reader) = readers.find(|reader| reader.next == Next::Queued) else { continue };
-            reader.next = Next::Asked;
-            wanted.push(Wanted { slot: key, socket: reader.socket, after: reader.after });
+            let Some(reader) = readers.find(|reader| reader.next == ReadState::Queued) else { continue };
+            reader.next = ReadState::Requested;
+            wanted.push(WantedReplay { slot: key, socket: reader.socket, after: reader.after });
             self.held.asked += 1;
         }
         wanted
     }
 
     /// Whether readers wait for the budget of replays.
-    pub(super) fn is_hungry(&self) -> bool {
-        !self.hungry.is_empty()
+    pub(super) fn awaits_budget(&self) -> bool {
+        !self.awaiting_budget.is_empty()
     }
 
     /// Queues a reader for its next chunk if the outbox has room for it: one at a time, since each is given as much as has room.
     fn ask_for_more(&mut self, key: SlotKey) {
         let (low, is_short) = (self.low(), self.held.is_short);
-        let has_room = |slot: &&mut Slot| {
+        let has_room = |slot: &&mut OutboxSlot| {
             slot.outbox.event_bytes() <= low && (!is_short || slot.is_ready() || slot.outbox.is_empty())
         };
         let Some(slot) = self.get_mut(key).filter(has_room) else { return };
         let Some(readers) = slot.readers.as_mut() else { return };
-        if readers.iter().any(|reader| reader.next != Next::Later) {
+        if readers.iter().any(|reader| reader.next != ReadState::Deferred) {
             return;
         }
         let Some(first) = readers.first_mut() else { return };
-        first.next = Next::Queued;
-        if std::mem::replace(&mut slot.is_hungry, true) {
+        first.next = ReadState::Queued;
+        if std::mem::replace(&mut slot.awaits_budget, true) {
             return;
         }
-        if self.hungry.len() >= 2 * self.places.len() {
+        if self.awaiting_budget.len() >= 2 * self.cells.len() {
             // Of sessions that have been closed.
-            let hungry = std::mem::take(&mut self.hungry);
-            self.hungry = hungry.into_iter().filter(|key| self.get(*key).is_some()).collect();
+            let awaiting_budget = std::mem::take(&mut self.awaiting_budget);
+            self.awaiting_budget = awaiting_budget.into_iter().filter(|key| self.get(*key).is_some()).collect();
         }
-        self.hungry.push_back(key);
+        self.awaiting_budget.push_back(key);
     }
 
     fn try_push(
@@ -403,7 +408,7 @@ impl Slots {
         limit: usize,
     ) -> Result<Pushed, OutboxFull> {
         let observed_max = self.observed_events_max;
-        let Some(slot) = self.get_mut(key).filter(|slot| slot.ending == Ending::Open) else {
+        let Some(slot) = self.get_mut(key).filter(|slot| slot.phase == SlotPhase::Open) else {
             return Ok(Pushed::Dropped);
         };
         if ready_only && !slot.takes_volatile() {
@@ -433,7 +438,7 @@ impl Slots {
     }
 
     /// The session has looked at one of them.
-    pub(super) fn seen(&mut self, key: SlotKey) {
+    pub(super) fn mark_seen(&mut self, key: SlotKey) {
         if let Some(unseen) = self.get_mut(key).and_then(|slot| slot.observed.as_mut()) {
             *unseen = unseen.saturating_sub(1);
         }
@@ -447,10 +452,10 @@ impl Slots {
     }
 
     pub(super) fn push_control(&mut self, key: SlotKey, packet: EncodedFrame) {
-        let Some(slot) = self.get_mut(key).filter(|slot| slot.ending == Ending::Open) else { return };
+        let Some(slot) = self.get_mut(key).filter(|slot| slot.phase == SlotPhase::Open) else { return };
         match slot.outbox.push_control(packet) {
             Ok(()) => self.enqueue(key),
-            Err(full) => slot.notify(Ending::Over, SessionCommand::DrainerLost(full.to_string())),
+            Err(full) => slot.notify(SlotPhase::Closed, SessionCommand::DrainerLost(full.to_string())),
         }
     }
 
@@ -458,7 +463,7 @@ impl Slots {
         let said = self.with(key, |slot| {
             let Some(sink) = slot.sink.as_mut() else { return false };
             sink.queue_close(close_reason, &mut slot.outbox);
-            slot.ending = Ending::CloseReason;
+            slot.phase = SlotPhase::Closing;
             true
         });
         said.unwrap_or_default()
@@ -467,14 +472,14 @@ impl Slots {
     pub(super) fn is_congested(&mut self, key: SlotKey) -> bool {
         let half = self.half();
         let Some(slot) = self.get_mut(key) else { return false };
-        slot.tell_when_low |= slot.outbox.event_bytes() > half;
-        slot.tell_when_low
+        slot.notify_when_low |= slot.outbox.event_bytes() > half;
+        slot.notify_when_low
     }
 
     /// The same, and whether a socket of it has yet to read what was emitted before.
     pub(super) fn is_behind(&mut self, key: SlotKey) -> bool {
         if let Some(slot) = self.get_mut(key) {
-            slot.tell_when_low |= slot.readers.is_some();
+            slot.notify_when_low |= slot.readers.is_some();
         }
         self.is_congested(key)
     }
@@ -482,7 +487,7 @@ impl Slots {
     pub(super) fn queue_final_packet(&mut self, key: SlotKey, word: EncodedFrame) {
         self.with(key, |slot| {
             slot.outbox.push_final(word);
-            slot.ending = Ending::CloseReason;
+            slot.phase = SlotPhase::Closing;
         });
     }
 
@@ -505,7 +510,7 @@ impl Slots {
         let low = self.low();
         let Some(slot) = self.get_mut(key) else { return };
         slot.queued = false;
-        let ended = slot.outbox.is_empty() && slot.ending == Ending::CloseReason;
+        let ended = slot.outbox.is_empty() && slot.phase == SlotPhase::Closing;
         if !slot.is_ready() || (slot.outbox.is_empty() && !ended) {
             return;
         }
@@ -516,15 +521,15 @@ impl Slots {
         let (packets_left, bytes_left) = slot.outbox.waiting();
         slot.moved |= slot.outbox.unsent_bytes() < unsent;
         slot.replayed_bytes = slot.replayed_bytes.min(u32::try_from(slot.outbox.memory_bytes()).unwrap_or(u32::MAX));
-        slot.tell_if_low(low);
+        slot.notify_if_low(low);
         match drained {
             Drained::Blocked => slot.blocked = true,
-            Drained::Lost(why) if slot.ending != Ending::Over => {
-                slot.notify(Ending::Over, SessionCommand::DrainerLost(why));
+            Drained::Lost(why) if slot.phase != SlotPhase::Closed => {
+                slot.notify(SlotPhase::Closed, SessionCommand::DrainerLost(why));
             }
             Drained::Lost(_) => {}
-            Drained::All | Drained::Finished if slot.ending == Ending::CloseReason && slot.outbox.is_empty() => {
-                slot.notify(Ending::Over, SessionCommand::ClosingDrained);
+            Drained::All | Drained::Finished if slot.phase == SlotPhase::Closing && slot.outbox.is_empty() => {
+                slot.notify(SlotPhase::Closed, SessionCommand::ClosingDrained);
             }
             Drained::All => {}
             Drained::Finished => slot.sink = None,
@@ -540,7 +545,7 @@ impl Slots {
     }
 
     /// Changes a slot, and what the budget is charged for it.
-    fn with<R>(&mut self, key: SlotKey, change: impl FnOnce(&mut Slot) -> R) -> Option<R> {
+    fn with<R>(&mut self, key: SlotKey, change: impl FnOnce(&mut OutboxSlot) -> R) -> Option<R> {
         let slot = self.get_mut(key)?;
         let before = slot.held();
         let result = change(slot);
@@ -557,13 +562,13 @@ impl Slots {
         if slot.outbox.is_urgent() { self.urgent.push_back(key) } else { self.dirty.push_back(key) }
     }
 
-    fn get(&self, key: SlotKey) -> Option<&Slot> {
-        let place = self.places.get(key.index as usize).filter(|place| place.generation == key.generation)?;
-        place.slot.as_ref()
+    fn get(&self, key: SlotKey) -> Option<&OutboxSlot> {
+        let cell = self.cells.get(key.index as usize).filter(|cell| cell.generation == key.generation)?;
+        cell.slot.as_ref()
     }
 
-    fn get_mut(&mut self, key: SlotKey) -> Option<&mut Slot> {
-        let place = self.places.get_mut(key.index as usize).filter(|place| place.generation == key.generation)?;
-        place.slot.as_mut()
+    fn get_mut(&mut self, key: SlotKey) -> Option<&mut OutboxSlot> {
+        let cell = self.cells.get_mut(key.index as usize).filter(|cell| cell.generation == key.generation)?;
+        cell.slot.as_mut()
     }
 }

@@ -23,7 +23,7 @@ thread_local! {
 static SERVERS: AtomicU64 = AtomicU64::new(0);
 
 /// What it takes to make the workers of one server.
-pub(crate) struct Workers {
+pub(crate) struct WorkerFactory {
     /// Tells servers apart, also from those that are gone.
     server: u64,
     hub: Recipient<HubBatch>,
@@ -33,7 +33,7 @@ pub(crate) struct Workers {
     next: AtomicU16,
 }
 
-impl Workers {
+impl WorkerFactory {
     pub(crate) fn new(hub: Recipient<HubBatch>, limits: Limits, budgets: Arc<Budgets>, metrics: Arc<Metrics>) -> Self {
         let server = SERVERS.fetch_add(1, Ordering::Relaxed);
         Self { server, hub, limits, budgets, metrics, next: AtomicU16::new(0) }
@@ -50,7 +50,7 @@ impl Workers {
     }
 
     /// This thread's worker of this server. The thread must run an actix system.
-    pub(crate) fn here(&self) -> Rc<Worker> {
+    pub(crate) fn current(&self) -> Rc<Worker> {
         let known = WORKERS.with_borrow(|workers| {
             workers.iter().find(|(server, _)| *server == self.server).map(|(_, worker)| worker.clone())
         });

@@ -10,8 +10,8 @@ use actix::{Actor, AsyncContext, Context, Handler, SpawnHandle};
 use tokio::sync::oneshot;
 
 use super::Worker;
-use super::collecting::Collecting;
-use super::gate::{Gate, Waiter};
+use super::ack_collector::AckCollector;
+use super::credit_window::{CreditWindow, PendingReply};
 use crate::ids::{NamespacePath, WorkerId};
 use crate::limits::Limits;
 use crate::messages::abort::AbortOnUnwind;
@@ -25,12 +25,12 @@ use crate::state::budget::Budgets;
 use crate::state::rooms::Target;
 
 /// Takes requests that no session takes.
-pub(crate) struct Desk {
-    gate: Gate,
+pub(crate) struct ServerSender {
+    credit_window: CreditWindow,
     timer: Option<(Instant, SpawnHandle)>,
 }
 
-impl Desk {
+impl ServerSender {
     /// Opens the desk on the current thread, as a worker without sessions, and returns its address.
     pub(crate) fn open(
         id: WorkerId,
@@ -47,7 +47,7 @@ impl Desk {
             let link = SessionLink::new(ctx.address().recipient());
             let slot = worker.open_slot(link.clone());
             opened = Some(link);
-            Self { gate: Gate::new(Rc::clone(&worker), slot), timer: None }
+            Self { credit_window: CreditWindow::new(Rc::clone(&worker), slot), timer: None }
         });
         match opened {
             Some(link) => link,
@@ -58,19 +58,23 @@ impl Desk {
 
     fn request(&mut self, request: Request, now: Instant) {
         match request {
-            Request::Broadcast { target, draft, grade, done } => emit(&mut self.gate, now, target, draft, grade, done),
-            Request::Collect { target, draft, grade, timeout, answer } => {
-                collect(&mut self.gate, now, (target, draft, grade), timeout, answer);
+            Request::Broadcast { target, draft, grade, done } => {
+                emit(&mut self.credit_window, now, target, draft, grade, done)
             }
-            Request::Fetch { namespace, target, answer } => fetch(&mut self.gate, now, namespace, target, answer),
-            Request::List { listing, answer } => list(&mut self.gate, now, listing, answer),
+            Request::Collect { target, draft, grade, timeout, answer } => {
+                collect(&mut self.credit_window, now, (target, draft, grade), timeout, answer);
+            }
+            Request::Fetch { namespace, target, answer } => {
+                fetch(&mut self.credit_window, now, namespace, target, answer)
+            }
+            Request::List { listing, answer } => list(&mut self.credit_window, now, listing, answer),
             // For a socket's own session only; handles do not send these here. Dropping them fails the caller.
             other => log::error!("desk got a request for a session: {other:?}"),
         }
     }
 
     fn arm(&mut self, ctx: &mut Context<Self>) {
-        let Some(deadline) = self.gate.deadline() else { return };
+        let Some(deadline) = self.credit_window.deadline() else { return };
         if self.timer.as_ref().is_some_and(|(armed, _)| *armed <= deadline) {
             return;
         }
@@ -78,20 +82,27 @@ impl Desk {
             ctx.cancel_future(timer);
         }
         let wait = deadline.saturating_duration_since(Instant::now());
-        let timer = ctx.run_later(wait, |desk, ctx| {
+        let timer = ctx.run_later(wait, |server_sender, ctx| {
             let _guard = AbortOnUnwind("desk");
-            desk.timer = None;
-            desk.gate.on_timeout(Instant::now());
-            desk.arm(ctx);
+            server_sender.timer = None;
+            server_sender.credit_window.on_timeout(Instant::now());
+            server_sender.arm(ctx);
         });
         self.timer = Some((deadline, timer));
     }
 }
 
 /// Submits an emit to rooms.
-pub(crate) fn emit(gate: &mut Gate, now: Instant, target: Target, draft: Draft, grade: Grade, done: Done) {
+pub(crate) fn emit(
+    credit_window: &mut CreditWindow,
+    now: Instant,
+    target: Target,
+    draft: Draft,
+    grade: Grade,
+    done: Done,
+) {
     let bytes = draft.byte_len();
-    gate.submit(now, bytes, Waiter::Emit(done), move |from| {
+    credit_window.submit(now, bytes, PendingReply::Emit(done), move |from| {
         HubCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack: AckWanted::No }))
     });
 }
@@ -101,18 +112,18 @@ pub(crate) const ACK_WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60
 
 /// Submits an emit to rooms that wants everybody's ack; refused while the sender has too many such open.
 pub(crate) fn collect(
-    gate: &mut Gate,
+    credit_window: &mut CreditWindow,
     now: Instant,
     (target, draft, grade): (Target, Draft, Grade),
     timeout: Duration,
     asker: oneshot::Sender<Result<Collected, RequestError>>,
 ) {
-    if gate.collecting() >= gate.limits().collections_max {
+    if credit_window.collecting() >= credit_window.limits().collections_max {
         return answer(asker, Err(RequestError::Overloaded));
     }
     let (bytes, timeout) = (draft.byte_len(), timeout.min(ACK_WAIT_MAX));
-    let waiter = Waiter::Collect(Box::new(Collecting::new(asker, timeout, gate.charge())));
-    gate.submit(now, bytes, waiter, move |from| {
+    let waiter = PendingReply::Collect(Box::new(AckCollector::new(asker, timeout, credit_window.charge())));
+    credit_window.submit(now, bytes, waiter, move |from| {
         let ack = AckWanted::OfMany(timeout);
         HubCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack }))
     });
@@ -120,31 +131,31 @@ pub(crate) fn collect(
 
 /// Submits a question for the sockets in a target.
 pub(crate) fn fetch(
-    gate: &mut Gate,
+    credit_window: &mut CreditWindow,
     now: Instant,
     namespace: NamespacePath,
     target: Target,
     asker: oneshot::Sender<Result<Vec<Arc<SocketInfo>>, RequestError>>,
 ) {
-    let waiter = Waiter::Fetch { asker, missing: None, sockets: Vec::new() };
-    gate.submit(now, 0, waiter, move |from| HubCommand::Fetch { from, namespace, target });
+    let waiter = PendingReply::Fetch { asker, missing: None, sockets: Vec::new() };
+    credit_window.submit(now, 0, waiter, move |from| HubCommand::Fetch { from, namespace, target });
 }
 
 /// Submits a question for rooms.
 pub(crate) fn list(
-    gate: &mut Gate,
+    credit_window: &mut CreditWindow,
     now: Instant,
     listing: Listing,
     asker: oneshot::Sender<Result<RoomPage, RequestError>>,
 ) {
-    gate.submit(now, 0, Waiter::List(asker), move |from| HubCommand::List { from, listing });
+    credit_window.submit(now, 0, PendingReply::List(asker), move |from| HubCommand::List { from, listing });
 }
 
-impl Actor for Desk {
+impl Actor for ServerSender {
     type Context = Context<Self>;
 }
 
-impl Handler<SessionCommand> for Desk {
+impl Handler<SessionCommand> for ServerSender {
     type Result = ();
 
     fn handle(&mut self, command: SessionCommand, ctx: &mut Context<Self>) {
@@ -153,11 +164,11 @@ impl Handler<SessionCommand> for Desk {
         match command {
             SessionCommand::Request(request) => self.request(request, now),
             SessionCommand::Answered { ticket, outcome } => {
-                self.gate.answered(now, ticket, outcome);
+                self.credit_window.on_answer(now, ticket, outcome);
             }
-            SessionCommand::Fetched { ticket, sockets } => self.gate.fetched(ticket, sockets),
-            SessionCommand::Acked { ticket, socket, answer } => self.gate.acked(ticket, socket, answer),
-            SessionCommand::Listed { ticket, page } => self.gate.listed(now, ticket, page),
+            SessionCommand::Fetched { ticket, sockets } => self.credit_window.on_sockets(ticket, sockets),
+            SessionCommand::Acked { ticket, socket, answer } => self.credit_window.on_ack(ticket, socket, answer),
+            SessionCommand::Listed { ticket, page } => self.credit_window.on_rooms(now, ticket, page),
             // The desk outlives sessions; the server ends it by ending its thread.
             _ => {}
         }
@@ -190,20 +201,26 @@ mod tests {
     fn a_panicking_desk_ends_the_process() {
         // It died alone: whatever code outside of sessions emitted failed from there on, and the process went on.
         if !is_to_panic() {
-            return aborts("worker::desk::tests::a_panicking_desk_ends_the_process");
+            return aborts("worker::server_sender::tests::a_panicking_desk_ends_the_process");
         }
         System::new().block_on(async {
             let hub = Deaf.start().recipient();
             let worker = Worker::start(WorkerId(0), hub.clone(), Limits::default(), Arc::default(), Arc::default());
-            let slot =
-                worker.open_slot(Desk::open(WorkerId(1), hub, Limits::default(), Arc::default(), Arc::default()));
-            let desk = Desk { gate: Gate::new(worker.clone(), slot), timer: None }.start();
+            let slot = worker.open_slot(ServerSender::open(
+                WorkerId(1),
+                hub,
+                Limits::default(),
+                Arc::default(),
+                Arc::default(),
+            ));
+            let server_sender =
+                ServerSender { credit_window: CreditWindow::new(worker.clone(), slot), timer: None }.start();
             turns().await;
             // Borrowed for ever, which is what a defect could do.
-            std::mem::forget(worker.port.borrow_mut());
+            std::mem::forget(worker.hub_sender.borrow_mut());
             let (answer, _) = oneshot::channel();
             let listing = Listing::InNamespace { namespace: NamespacePath::root(), from: 0 };
-            assert!(desk.try_send(SessionCommand::Request(Request::List { listing, answer })).is_ok());
+            assert!(server_sender.try_send(SessionCommand::Request(Request::List { listing, answer })).is_ok());
             turns().await;
         });
     }
