@@ -41,7 +41,7 @@ const CHARGED_WORK: usize = QUANTUM / 4;
 
 /// Who is charged for a command: a session (or the desk) by its worker and its place there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Sender {
+pub(super) struct CommandSender {
     pub(super) worker: WorkerId,
     pub(super) slot: SlotKey,
 }
@@ -91,19 +91,19 @@ impl Hub {
     /// Carries out a command now, or queues it behind others of its sender.
     fn submit(&mut self, worker: WorkerId, command: HubCommand) {
         let Some(slot) = command.sender() else { return self.take_report(worker, command) };
-        let sender = Sender { worker, slot };
+        let sender = CommandSender { worker, slot };
         if self.shares.waits(&sender) {
             return self.shares.push(sender, command);
         }
         if let Some(pid) = command.resumes() {
             self.inherit(&pid, sender);
             // While the load is not light, what is postponed waits until it is: too long for a client that reconnects.
-            if self.rooms_known(&pid) >= MANY_ROOMS && self.links.load() == Load::Light {
+            if self.rooms_known(&pid) >= MANY_ROOMS && self.workers.load() == Load::Light {
                 return self.schedule.postpone(sender, command);
             }
         }
         let fans_out = command.fans_out();
-        let load = if fans_out { self.links.load() } else { Load::Light };
+        let load = if fans_out { self.workers.load() } else { Load::Light };
         match self.schedule.admits(&sender, fans_out, load) {
             true => self.carry_out(sender, command, load),
             false => self.schedule.push(sender, command),
@@ -111,7 +111,7 @@ impl Hub {
     }
 
     /// Charges the sender of a resume for the last one of the same session, which came over another connection.
-    fn inherit(&mut self, pid: &PrivateId, sender: Sender) {
+    fn inherit(&mut self, pid: &PrivateId, sender: CommandSender) {
         if let Some(before) = self.resumed_by.get(pid).filter(|before| **before != sender) {
             self.schedule.inherit(before, sender);
         }
@@ -119,10 +119,10 @@ impl Hub {
 
     /// Rooms at which a resume of this session looks.
     pub(super) fn rooms_known(&self, pid: &PrivateId) -> usize {
-        self.history.as_ref().and_then(|history| history.rooms_known(pid)).unwrap_or(0)
+        self.writer.as_ref().and_then(|writer| writer.rooms_known(pid)).unwrap_or(0)
     }
 
-    fn carry_out(&mut self, sender: Sender, command: HubCommand, load: Load) {
+    fn carry_out(&mut self, sender: CommandSender, command: HubCommand, load: Load) {
         let (work, fanout_bytes, journalled) = (self.work, self.fanout_bytes, self.journalled);
         self.work += COMMAND_WORK;
         if let Some(pid) = command.resumes()
@@ -142,10 +142,10 @@ impl Hub {
 
     /// Books what a command put into the journal. A session whose share is spent waits with all that it sends; code outside of sessions
     /// has no share.
-    fn book_journalled(&mut self, sender: Sender, bytes: u64) {
-        let Some(history) = &self.history else { return };
-        let now_ms = history.now_unix_ms();
-        let is_bounded = self.limits.journal_sender_bytes_max.is_some() && self.links.has_sessions(sender.worker);
+    fn book_journalled(&mut self, sender: CommandSender, bytes: u64) {
+        let Some(writer) = &self.writer else { return };
+        let now_ms = writer.now_unix_ms();
+        let is_bounded = self.limits.journal_sender_bytes_max.is_some() && self.workers.has_sessions(sender.worker);
         if !is_bounded || !self.shares.book(sender, bytes, now_ms) {
             return;
         }
@@ -183,13 +183,13 @@ impl Hub {
 
     pub(super) fn take_report(&mut self, worker: WorkerId, command: HubCommand) {
         match command {
-            HubCommand::Register { fanout } => self.links.register(worker, fanout),
-            HubCommand::Read { slot, socket, after } => self.links.read(worker, slot, socket, after),
-            HubCommand::Fetched { worker, to, sockets } => self.links.fetched(worker, to, sockets),
+            HubCommand::Register { fanout } => self.workers.register(worker, fanout),
+            HubCommand::Read { slot, socket, after } => self.workers.read(worker, slot, socket, after),
+            HubCommand::Fetched { worker, to, sockets } => self.workers.send_sockets(worker, to, sockets),
             HubCommand::Acked { worker, to, socket, answer } => {
-                self.links.tell(worker, FanoutCommand::Acked { to, socket, answer });
+                self.workers.tell(worker, FanoutCommand::Acked { to, socket, answer });
             }
-            HubCommand::Consumed { bytes, replayed } => self.links.consumed(worker, bytes, replayed),
+            HubCommand::Consumed { bytes, replayed } => self.workers.on_consumed(worker, bytes, replayed),
             // Charged to their senders.
             _ => log::error!("hub got a report that is none worker={}", worker.0),
         }
@@ -222,7 +222,8 @@ impl Hub {
 
     /// Sees to it that what waits is served once the mailbox is empty, and the others of this thread have had their turn.
     pub(super) fn serve_soon(&mut self, ctx: &mut Context<Self>) {
-        let waits = self.schedule.has_next(self.links.load()) || self.links.has_readers() || self.rooms.has_departing();
+        let waits =
+            self.schedule.has_next(self.workers.load()) || self.workers.has_readers() || self.rooms.has_departing();
         if !waits || std::mem::replace(&mut self.serving, true) {
             return;
         }
@@ -240,7 +241,7 @@ impl Hub {
     /// Serves the queues for a turn.
     fn serve_queued(&mut self) {
         while self.work < TURN_WORK {
-            let load = self.links.load();
+            let load = self.workers.load();
             let Some((sender, command)) = self.schedule.next(load) else { break };
             if let Some(pid) = command.resumes() {
                 self.inherit(&pid, sender);
@@ -264,7 +265,7 @@ impl Hub {
 
     /// Accounts end when nobody waits for anybody.
     pub(super) fn settle_accounts(&mut self) {
-        if !self.schedule.is_idle() && self.schedule.queued() == 0 && self.links.load() == Load::Light {
+        if !self.schedule.is_idle() && self.schedule.queued() == 0 && self.workers.load() == Load::Light {
             self.schedule.forget();
         }
         if self.schedule.is_idle() && !self.resumed_by.is_empty() {

@@ -3,15 +3,15 @@
 //! The order in which it carries commands out (`intake`) is the order of connects, joins, leaves and broadcasts that all observe. It
 //! never waits: not for a worker, not for a session, not for the disk.
 
-pub(crate) mod history;
 mod intake;
-mod links;
+pub(crate) mod journal_writer;
+mod ordering;
 mod replaying;
-mod returning;
-mod stages;
+mod resume;
+mod room_events;
 #[cfg(test)]
 mod tests;
-mod watching;
+mod workers;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,10 +35,10 @@ use crate::state::rooms::Rooms;
 use crate::state::schedule::Schedule;
 use crate::state::shares::Shares;
 
-use self::history::History;
-use self::intake::Sender;
-use self::links::Links;
-use self::stages::Entry;
+use self::intake::CommandSender;
+use self::journal_writer::JournalWriter;
+use self::ordering::OrderedCommand;
+use self::workers::WorkerLinks;
 
 /// Before a batch is offered again to a worker whose mailbox was full.
 const WORKER_RETRY: Duration = Duration::from_millis(1);
@@ -48,17 +48,17 @@ pub(crate) struct Hub {
     limits: Limits,
     rooms: Rooms,
     /// What is numbered and not yet applied.
-    pipeline: Pipeline<Entry>,
+    pipeline: Pipeline<OrderedCommand>,
     /// Set while recovery is on.
-    history: Option<History>,
+    writer: Option<JournalWriter>,
     /// Bytes read for one of them at a time: no more than an outbox that asks has room for.
     replay_bytes: usize,
     /// Commands that wait for their senders' turn.
-    schedule: Schedule<Sender, HubCommand>,
+    schedule: Schedule<CommandSender, HubCommand>,
     /// Who resumed each session last, since commands began to wait: a new connection goes on with what the one before has overdrawn.
-    resumed_by: HashMap<PrivateId, Sender>,
+    resumed_by: HashMap<PrivateId, CommandSender>,
     /// What each session may have journalled, and the commands of those that wait for their share.
-    shares: Shares<Sender, HubCommand>,
+    shares: Shares<CommandSender, HubCommand>,
     /// What is left of the batch in hand, and the worker that sent it. The next message is handled only when this is empty.
     taken_in: (WorkerId, vec::IntoIter<HubCommand>),
     /// Work done in this turn, in bytes.
@@ -75,7 +75,7 @@ pub(crate) struct Hub {
     serving: bool,
     /// Set where durable events are kept.
     queue: Option<Box<dyn Queue>>,
-    links: Links,
+    workers: WorkerLinks,
     /// Events so far that want acks of many.
     collections: u64,
     /// For those who watch rooms.
@@ -91,7 +91,7 @@ pub(crate) struct Hub {
 #[derive(Default)]
 pub(crate) struct Stores {
     /// With a history, events are numbered and bear tokens, and clients come back to them.
-    pub(crate) history: Option<History>,
+    pub(crate) writer: Option<JournalWriter>,
     /// With a queue, durable events are taken.
     pub(crate) queue: Option<Box<dyn Queue>>,
     /// What the hub counts, beside what its workers count.
@@ -102,12 +102,12 @@ pub(crate) struct Stores {
 
 impl Hub {
     pub(crate) fn new(limits: Limits, stores: Stores, room_changes: broadcast::Sender<RoomChange>) -> Self {
-        let Stores { history, queue, metrics, budgets } = stores;
+        let Stores { writer, queue, metrics, budgets } = stores;
         let share_bytes = limits.journal_sender_bytes_max.unwrap_or(usize::MAX);
         Self {
             rooms: Rooms::default(),
             pipeline: Pipeline::default(),
-            history,
+            writer,
             replay_bytes: limits.replay_bytes.min(limits.outbox_bytes_max / 4).max(1),
             schedule: Schedule::default(),
             resumed_by: HashMap::new(),
@@ -120,7 +120,7 @@ impl Hub {
             warn_share_at_ms: 0,
             serving: false,
             queue,
-            links: Links::new(limits.worker_bytes_max),
+            workers: WorkerLinks::new(limits.worker_bytes_max),
             limits,
             collections: 0,
             room_changes,
@@ -136,35 +136,35 @@ impl Hub {
         match command {
             HubCommand::CheckResume { from, namespace, claim } => self.check_resume(worker, from, &namespace, claim),
             HubCommand::Connect(connect) => {
-                self.links.note_sessions(worker);
+                self.workers.note_sessions(worker);
                 let offset = self.number();
-                self.pass(Entry::Connect { worker, connect, offset });
+                self.enqueue(OrderedCommand::Connect { worker, connect, offset });
             }
             HubCommand::Data { from, socket, data } => {
                 let offset = self.number();
-                self.pass(Entry::Data { worker, from, socket, data, offset });
+                self.enqueue(OrderedCommand::Data { worker, from, socket, data, offset });
             }
             HubCommand::Disconnect { slot, socket, forever, rooms } => {
                 let offset = self.number();
-                self.pass(Entry::Disconnect { worker, slot, socket, forever, rooms, offset });
+                self.enqueue(OrderedCommand::Disconnect { worker, slot, socket, forever, rooms, offset });
             }
             HubCommand::Join { from, socket, room } => {
                 let offset = self.number();
-                self.pass(Entry::Join { worker, from, socket, room, offset });
+                self.enqueue(OrderedCommand::Join { worker, from, socket, room, offset });
             }
             HubCommand::Leave { from, socket, room } => {
                 let offset = self.number();
-                self.pass(Entry::Leave { worker, from, socket, room, offset });
+                self.enqueue(OrderedCommand::Leave { worker, from, socket, room, offset });
             }
             HubCommand::Broadcast(broadcast) => {
                 self.metrics.hub.events.add(1);
                 self.take_event(worker, *broadcast);
             }
-            HubCommand::Relay { from, packet } => self.pass(Entry::Relay { worker, from, packet }),
+            HubCommand::Relay { from, packet } => self.enqueue(OrderedCommand::Relay { worker, from, packet }),
             HubCommand::Fetch { from, namespace, target } => {
-                self.pass(Entry::Fetch { worker, from, namespace, target });
+                self.enqueue(OrderedCommand::Fetch { worker, from, namespace, target });
             }
-            HubCommand::List { from, listing } => self.pass(Entry::List { worker, from, listing }),
+            HubCommand::List { from, listing } => self.enqueue(OrderedCommand::List { worker, from, listing }),
             report => self.take_report(worker, report),
         }
     }
@@ -175,26 +175,26 @@ impl Hub {
         metrics.rooms.set(self.rooms.rooms());
         metrics.sockets.set(self.rooms.sockets());
         metrics.answers_held.set(self.schedule.queued() + self.shares.queued());
-        metrics.unwritten_bytes.set(self.links.unwritten());
+        metrics.unwritten_bytes.set(self.workers.unwritten());
         let now = Part { bytes: self.rooms.bytes(), holders: 0 };
         self.budgets.rooms.replace(std::mem::replace(&mut self.published, now), now);
     }
 
     /// Sends what this turn has for the workers, and clears up after workers that have died.
     fn end_turn(&mut self, ctx: &mut Context<Self>) {
-        if let Some(history) = &mut self.history {
+        if let Some(writer) = &mut self.writer {
             // Before anything of this turn is revealed.
-            history.flush(self.pipeline.is_empty());
+            writer.flush(self.pipeline.is_empty());
         }
         self.count();
-        let outcome = self.links.flush();
+        let outcome = self.workers.flush();
         for worker in outcome.dead {
             self.schedule.remove(|sender| sender.worker == worker);
             self.shares.remove(|sender| sender.worker == worker);
             log::warn!("worker is gone, its sockets are taken out worker={}", worker.0);
             for (socket, slot) in self.rooms.sockets_of(worker) {
                 let offset = self.number();
-                self.pass(Entry::Disconnect { worker, slot, socket, forever: false, rooms: None, offset });
+                self.enqueue(OrderedCommand::Disconnect { worker, slot, socket, forever: false, rooms: None, offset });
             }
         }
         self.settle_accounts();
@@ -240,10 +240,10 @@ impl Handler<HubControl> for Hub {
                 self.pipeline.release(position);
                 self.advance();
             }
-            HubControl::Shutdown => self.links.close_all(DisconnectReason::ServerShuttingDown),
+            HubControl::Shutdown => self.workers.close_all(DisconnectReason::ServerShuttingDown),
             HubControl::Close(done) => {
-                if let Some(history) = &mut self.history {
-                    history.close();
+                if let Some(writer) = &mut self.writer {
+                    writer.close();
                 }
                 // Who asked may have given up waiting.
                 let _ = done.send(());

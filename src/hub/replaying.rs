@@ -4,7 +4,7 @@
 //! events nor the answers to them. Who reads waits here, a chunk for each in turn.
 
 use super::Hub;
-use super::history::Missed;
+use super::journal_writer::ReadError;
 use crate::ids::{Lsn, SlotKey, SocketId, WorkerId};
 use crate::messages::fanout::{FanoutCommand, Replay};
 
@@ -14,7 +14,7 @@ pub(super) const REPLAY_BYTES_MAX: usize = 512 << 10;
 
 /// A socket that wants to know what it missed. At most one for each socket.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct ReplayRequest {
     pub(super) slot: SlotKey,
     pub(super) socket: SocketId,
     pub(super) after: Lsn,
@@ -25,24 +25,24 @@ impl Hub {
     pub(super) fn serve_readers(&mut self) {
         let mut left = self.limits.replay_records_per_turn.max(1);
         while left > 0
-            && let Some((worker, reader)) = self.links.next_reader()
+            && let Some((worker, reader)) = self.workers.next_reader()
         {
             self.serve(worker, &reader, &mut left);
         }
     }
 
-    fn serve(&mut self, worker: WorkerId, reader: &Reader, left: &mut usize) {
-        let Reader { slot, socket, after } = reader;
+    fn serve(&mut self, worker: WorkerId, reader: &ReplayRequest, left: &mut usize) {
+        let ReplayRequest { slot, socket, after } = reader;
         let Some(location) = self.rooms.location_of(socket).filter(|_| self.is_of(socket, worker, *slot)) else {
             return;
         };
-        let Some(history) = &self.history else { return };
+        let Some(writer) = &self.writer else { return };
         let member = location.member;
-        match history.read(socket, *after, self.replay_bytes, left) {
-            Some(Missed { events, upto, is_all }) => {
-                self.links.replay(worker, Replay { member, events, upto, is_all, fanout_bytes: 0 });
+        match writer.read(socket, *after, self.replay_bytes, left) {
+            Some(ReadError { events, upto, is_all }) => {
+                self.workers.replay(worker, Replay { member, events, upto, is_all, fanout_bytes: 0 });
             }
-            None => self.links.tell(worker, FanoutCommand::FellBehind { member }),
+            None => self.workers.tell(worker, FanoutCommand::FellBehind { member }),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The hub alone, with a worker that only listens: the pipeline, the numbers, the credit, the guard.
 
-mod returning;
+mod resume;
 
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix::{Actor, Addr, AsyncContext, Context, Handler, System};
 use smallvec::SmallVec;
 
-use super::history::History;
+use super::journal_writer::JournalWriter;
 use super::{Hub, Stores};
 use crate::ids::{Epoch, Lsn, MemberKey, NamespacePath, Offset, PrivateId, RoomName, SlotKey, SocketId, WorkerId};
 use crate::journal::memory::MemoryJournal;
@@ -45,7 +45,7 @@ impl Handler<FanoutBatch> for Listener {
     fn handle(&mut self, batch: FanoutBatch, _: &mut Context<Self>) {
         for command in batch.commands {
             let words = match command {
-                FanoutCommand::Attach { member, mode, .. } => returning::attached(member, mode),
+                FanoutCommand::Attach { member, mode, .. } => resume::attached(member, mode),
                 FanoutCommand::Detach { member, .. } => format!("detach {}", member.0),
                 FanoutCommand::Join { member, .. } => format!("join {}", member.0),
                 FanoutCommand::Leave { member, .. } => format!("leave {}", member.0),
@@ -184,8 +184,8 @@ fn journal() -> MemoryJournal {
     MemoryJournal::new(Epoch::new(1, 1), Lsn(0), 100, usize::MAX)
 }
 
-fn history(journal: impl Journal + 'static) -> Option<History> {
-    Some(History::open(Box::new(journal), 7, &Limits::default(), Arc::default()).unwrap())
+fn writer(journal: impl Journal + 'static) -> Option<JournalWriter> {
+    Some(JournalWriter::open(Box::new(journal), 7, &Limits::default(), Arc::default()).unwrap())
 }
 
 fn run<F: Future<Output = ()>>(test: F) {
@@ -197,7 +197,7 @@ fn stage_two_waits_in_order_behind_a_slow_durable_event() {
     run(async {
         let (submitted, queue) = mpsc::channel();
         let stores =
-            Stores { history: history(journal()), queue: Some(Box::new(SlowQueue(submitted))), ..Stores::default() };
+            Stores { writer: writer(journal()), queue: Some(Box::new(SlowQueue(submitted))), ..Stores::default() };
         let mut rig = Rig::new(Limits::default(), stores);
         rig.connect(1);
         rig.join(1, "a");
@@ -237,7 +237,7 @@ fn a_volatile_event_overtakes_only_what_does_not_concern_it() {
     run(async {
         let (submitted, queue) = mpsc::channel();
         let stores =
-            Stores { history: history(journal()), queue: Some(Box::new(SlowQueue(submitted))), ..Stores::default() };
+            Stores { writer: writer(journal()), queue: Some(Box::new(SlowQueue(submitted))), ..Stores::default() };
         let mut rig = Rig::new(Limits::default(), stores);
         rig.connect(1);
         rig.join(1, "a");
@@ -256,7 +256,7 @@ fn a_volatile_event_overtakes_only_what_does_not_concern_it() {
 #[test]
 fn a_durable_event_without_queue_or_room_is_refused() {
     run(async {
-        let mut rig = Rig::new(Limits::default(), Stores { history: history(journal()), ..Stores::default() });
+        let mut rig = Rig::new(Limits::default(), Stores { writer: writer(journal()), ..Stores::default() });
         rig.connect(1);
         rig.heard().await;
         rig.emit("a", "durable", Grade::Durable);
@@ -346,7 +346,7 @@ fn who_has_spent_its_share_of_the_journal_waits_in_order_and_alone() {
             recovery_window: Duration::from_secs(5),
             ..Limits::default()
         };
-        let mut rig = Rig::new(limits, Stores { history: history(journal()), ..Stores::default() });
+        let mut rig = Rig::new(limits, Stores { writer: writer(journal()), ..Stores::default() });
         rig.connect(1);
         rig.join(1, "a");
         rig.slot.index = 1;
@@ -371,7 +371,7 @@ fn who_has_spent_its_share_of_the_journal_waits_in_order_and_alone() {
 fn code_outside_of_sessions_has_no_share_of_the_journal() {
     run(async {
         let limits = Limits { journal_sender_bytes_max: Some(1), ..Limits::default() };
-        let mut rig = Rig::new(limits, Stores { history: history(journal()), ..Stores::default() });
+        let mut rig = Rig::new(limits, Stores { writer: writer(journal()), ..Stores::default() });
         rig.slot.index = 9;
         rig.connect(1);
         // The desk is a worker of its own.
@@ -407,7 +407,7 @@ fn a_reader_gets_chunks_beside_a_full_worker_and_holds_up_no_event() {
     run(async {
         let limits = Limits { replay_bytes: 256 << 10, ..Limits::default() };
         let journal = MemoryJournal::new(Epoch::new(1, 1), Lsn(0), 1_000, usize::MAX);
-        let mut rig = Rig::new(limits, Stores { history: history(journal), ..Stores::default() });
+        let mut rig = Rig::new(limits, Stores { writer: writer(journal), ..Stores::default() });
         rig.connect(1);
         rig.join(1, "a");
         rig.heard().await;
@@ -482,7 +482,7 @@ fn recoverable_entries_are_journalled_in_the_order_of_their_numbers() {
             };
             let _ = appended.send((record.lsn, kind));
         });
-        let mut rig = Rig::new(Limits::default(), Stores { history: history(journal), ..Stores::default() });
+        let mut rig = Rig::new(Limits::default(), Stores { writer: writer(journal), ..Stores::default() });
         rig.connect(1);
         rig.join(1, "a");
         rig.join(1, "a");
@@ -556,7 +556,7 @@ fn a_panicking_hub_ends_the_process() {
         return aborts("hub::tests::a_panicking_hub_ends_the_process");
     }
     run(async {
-        let stores = Stores { history: history(journal()), queue: Some(Box::new(PanickingQueue)), ..Stores::default() };
+        let stores = Stores { writer: writer(journal()), queue: Some(Box::new(PanickingQueue)), ..Stores::default() };
         let mut rig = Rig::new(Limits::default(), stores);
         rig.connect(1);
         rig.emit("a", "durable", Grade::Durable);
@@ -592,7 +592,7 @@ fn a_hub_that_panics_when_it_tries_again_ends_the_process() {
         let journal = Spied(journal(), |record: &Record| {
             assert!(!matches!(record.body, RecordBody::Disconnect { .. }), "planted");
         });
-        let mut rig = Rig::new(Limits::default(), Stores { history: history(journal), ..Stores::default() });
+        let mut rig = Rig::new(Limits::default(), Stores { writer: writer(journal), ..Stores::default() });
         // A worker whose mailbox nobody empties: the hub will try again. By then it is gone, and its sockets with it.
         let never_run = Context::<Listener>::new();
         rig.tell(HubCommand::Register { fanout: never_run.address().recipient() });

@@ -105,7 +105,7 @@ pub(crate) trait Journal: Send {
     fn flush(&mut self) -> Result<(), JournalError>;
 
     /// Records up to here lie at least three eighths of [`ring_bytes`](Self::ring_bytes) behind the head, also in a ring that is
-    /// not full yet. The hub writes each session again whose newest whole record is not beyond (`hub/history.rs`). Always 0
+    /// not full yet. The hub writes each session again whose newest whole record is not beyond (`hub/journal_writer.rs`). Always 0
     /// if the log ends with its process.
     fn at_risk(&self) -> Lsn;
 

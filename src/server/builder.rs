@@ -14,7 +14,7 @@ use super::{Server, memory};
 use crate::api::core::Core;
 use crate::api::namespace::Namespace;
 use crate::api::recovery_clients::RecoveryClients;
-use crate::hub::history::History;
+use crate::hub::journal_writer::JournalWriter;
 use crate::hub::{Hub, HubAddress, Stores};
 use crate::ids::{Epoch, Lsn, NamespacePath};
 use crate::journal::file::{FileJournal, FileOptions, Start};
@@ -338,20 +338,20 @@ fn start_hub(
     (metrics, budgets): (Arc<Metrics>, Arc<Budgets>),
     room_changes: broadcast::Sender<RoomChange>,
 ) -> Result<StartedHub, BuildError> {
-    let history = open_journal(limits, kept)?.map(|(journal, seed)| {
-        History::open(journal, seed, limits, metrics.clone())
+    let writer = open_journal(limits, kept)?.map(|(journal, seed)| {
+        JournalWriter::open(journal, seed, limits, metrics.clone())
             .map_err(|error| BuildError::JournalRead(error.to_string()))
     });
-    let history = history.transpose()?;
-    if let Some(history) = &history {
-        let (bytes, bytes_max) = history.session_bytes();
+    let writer = writer.transpose()?;
+    if let Some(writer) = &writer {
+        let (bytes, bytes_max) = writer.session_bytes();
         log::info!(
             "recovery starts sessions={} bytes={bytes} bytes_max={bytes_max} sessions_max={} (of 200 bytes)",
-            history.sessions(),
+            writer.sessions(),
             (bytes_max / 200).min(limits.recovery_sessions_max)
         );
     }
-    let stores = Stores { history, queue: None, metrics, budgets };
+    let stores = Stores { writer, queue: None, metrics, budgets };
     let thread = Arbiter::new().handle();
     let limits = limits.clone();
     let hub = Hub::start_in_arbiter(&thread, move |_| Hub::new(limits, stores, room_changes));

@@ -15,7 +15,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use smallvec::SmallVec;
 
-use crate::hub::history::History;
+use crate::hub::journal_writer::JournalWriter;
 use crate::hub::{Hub, Stores};
 use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, RoomName, SlotKey, SocketId, WorkerId};
 use crate::journal::Journal;
@@ -258,8 +258,8 @@ impl World {
                 Box::new(FileJournal::open(&scratch.0, options).unwrap())
             }
         };
-        let history = History::open(journal, 7, &limits, self.metrics.clone()).unwrap();
-        let stores = Stores { history: Some(history), metrics: self.metrics.clone(), ..Stores::default() };
+        let writer = JournalWriter::open(journal, 7, &limits, self.metrics.clone()).unwrap();
+        let stores = Stores { writer: Some(writer), metrics: self.metrics.clone(), ..Stores::default() };
         let (room_changes, _) = tokio::sync::broadcast::channel(1);
         let hub = Hub::new(limits.clone(), stores, room_changes).start();
         let start =

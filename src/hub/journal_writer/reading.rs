@@ -1,6 +1,6 @@
 //! Reading of the journal for one socket that catches up.
 
-use super::History;
+use super::JournalWriter;
 use crate::ids::{Lsn, Offset, SocketId};
 use crate::journal::{Record, RecordBody};
 use crate::protocol::encoded::Message;
@@ -13,7 +13,7 @@ const RECORD_BYTES: usize = 1 << 10;
 
 /// What was found for one socket.
 #[derive(Debug)]
-pub(in crate::hub) struct Missed {
+pub(in crate::hub) struct ReadError {
     /// In order.
     pub(in crate::hub) events: Vec<(Offset, Message)>,
     /// As far as was looked.
@@ -22,7 +22,7 @@ pub(in crate::hub) struct Missed {
     pub(in crate::hub) is_all: bool,
 }
 
-impl History {
+impl JournalWriter {
     /// Looks for what a socket missed behind `after`, at no more records than are `left` in this turn. None if something of it may be
     /// gone.
     pub(in crate::hub) fn read(
@@ -31,9 +31,9 @@ impl History {
         after: Lsn,
         bytes_max: usize,
         left: &mut usize,
-    ) -> Option<Missed> {
+    ) -> Option<ReadError> {
         let owed = self.sessions.missed_events(socket)?;
-        let mut missed = Missed { events: Vec::new(), upto: after, is_all: false };
+        let mut missed = ReadError { events: Vec::new(), upto: after, is_all: false };
         let mut bytes = 0;
         'looking: while *left > 0 {
             let Some(next) = owed.next(missed.upto) else {

@@ -22,7 +22,7 @@ use crate::state::rooms::{MembershipError, ROOMS_PER_DEPARTURE, RoomBounds, Sock
 const LISTED_WORK: usize = 64;
 
 /// What stage 2 applies.
-pub(super) enum Entry {
+pub(super) enum OrderedCommand {
     Connect {
         worker: WorkerId,
         connect: Box<Connect>,
@@ -98,7 +98,7 @@ pub(super) enum EventPacket {
 impl Hub {
     /// Stage 1: a number, while recovery is on.
     pub(super) fn number(&mut self) -> Option<Offset> {
-        self.history.as_mut().map(super::History::next)
+        self.writer.as_mut().map(super::JournalWriter::next)
     }
 
     /// Stage 1 of an event.
@@ -121,17 +121,17 @@ impl Hub {
         let volatile = grade == Grade::Volatile;
         let durable = grade == Grade::Durable;
         if durable && let Err(refusal) = self.submit_durable(&namespace, &target, &packet) {
-            return self.links.answer(worker, from, Outcome::Refused(refusal));
+            return self.workers.answer(worker, from, Outcome::Refused(refusal));
         }
         let overtakes = volatile && !self.pipeline.any(|entry| entry.concerns(&namespace, &target));
         let is_question = matches!(ack, AckWanted::OfOne(_));
-        let entry = Entry::Event { worker, from, namespace, target, packet, volatile, collect, is_question };
+        let entry = OrderedCommand::Event { worker, from, namespace, target, packet, volatile, collect, is_question };
         if durable {
             self.pipeline.push(entry, true);
         } else if overtakes {
             self.apply(entry);
         } else {
-            self.pass(entry);
+            self.enqueue(entry);
         }
     }
 
@@ -142,7 +142,7 @@ impl Hub {
     }
 
     /// An entry that waits for nobody: applied now, or behind what waits.
-    pub(super) fn pass(&mut self, entry: Entry) {
+    pub(super) fn enqueue(&mut self, entry: OrderedCommand) {
         if self.pipeline.is_empty() {
             self.apply(entry);
         } else {
@@ -175,53 +175,55 @@ impl Hub {
     }
 
     /// Stage 2.
-    fn apply(&mut self, entry: Entry) {
+    fn apply(&mut self, entry: OrderedCommand) {
         match entry {
-            Entry::Connect { worker, connect, offset } => self.apply_connect(worker, *connect, offset),
-            Entry::Data { worker, from, socket, data, offset } => {
+            OrderedCommand::Connect { worker, connect, offset } => self.apply_connect(worker, *connect, offset),
+            OrderedCommand::Data { worker, from, socket, data, offset } => {
                 if self.is_of(&socket, worker, from.slot) {
                     self.journal_of(socket, offset, || journal::RecordBody::Data { socket, data });
                 }
-                self.links.answer(worker, from, Outcome::Relayed);
+                self.workers.answer(worker, from, Outcome::Relayed);
             }
-            Entry::Disconnect { worker, slot, socket, forever, rooms, offset } => {
+            OrderedCommand::Disconnect { worker, slot, socket, forever, rooms, offset } => {
                 if self.is_of(&socket, worker, slot) {
                     self.apply_disconnect(socket, forever, rooms, offset);
                 }
             }
-            Entry::Join { worker, from, socket, room, offset } => {
+            OrderedCommand::Join { worker, from, socket, room, offset } => {
                 let outcome = match self.is_of(&socket, worker, from.slot) {
                     true => self.apply_join(socket, room, offset),
                     false => Outcome::Refused(HubRefusal::NotConnected),
                 };
-                self.links.answer(worker, from, outcome);
+                self.workers.answer(worker, from, outcome);
             }
-            Entry::Leave { worker, from, socket, room, offset } => {
+            OrderedCommand::Leave { worker, from, socket, room, offset } => {
                 if self.is_of(&socket, worker, from.slot)
                     && let Ok(left) = self.rooms.leave(&socket, &room)
                 {
                     self.tell_left(&socket, &room, left.members);
                     self.journal_of(socket, offset, || journal::RecordBody::Leave { socket, room });
                     let member = left.location.member;
-                    self.links.tell(worker, FanoutCommand::Leave { member, room: left.room });
+                    self.workers.tell(worker, FanoutCommand::Leave { member, room: left.room });
                 }
-                self.links.answer(worker, from, Outcome::Left);
+                self.workers.answer(worker, from, Outcome::Left);
             }
-            Entry::Event { worker, from, namespace, target, packet, volatile, collect, is_question } => {
+            OrderedCommand::Event { worker, from, namespace, target, packet, volatile, collect, is_question } => {
                 // The id of a question is its session's: of a twin that was put out, the client would answer somebody else's.
                 let socket = target.rooms.first().and_then(|room| SocketId::parse(room.as_str()).ok());
                 let outcome = match is_question && socket.is_none_or(|socket| !self.is_of(&socket, worker, from.slot)) {
                     true => Outcome::Refused(HubRefusal::NotConnected),
                     false => self.apply_event(&namespace, &target, packet, volatile, collect),
                 };
-                self.links.answer(worker, from, outcome);
+                self.workers.answer(worker, from, outcome);
             }
-            Entry::Relay { worker, from, packet } => {
-                self.links.tell(worker, FanoutCommand::Relay { slot: from.slot, packet });
-                self.links.answer(worker, from, Outcome::Relayed);
+            OrderedCommand::Relay { worker, from, packet } => {
+                self.workers.tell(worker, FanoutCommand::Relay { slot: from.slot, packet });
+                self.workers.answer(worker, from, Outcome::Relayed);
             }
-            Entry::Fetch { worker, from, namespace, target } => self.apply_fetch(worker, from, &namespace, &target),
-            Entry::List { worker, from, listing } => {
+            OrderedCommand::Fetch { worker, from, namespace, target } => {
+                self.apply_fetch(worker, from, &namespace, &target)
+            }
+            OrderedCommand::List { worker, from, listing } => {
                 let page = match listing {
                     Listing::OfSocket(socket) => RoomPage { rooms: self.rooms.rooms_of(&socket), next: None },
                     Listing::InNamespace { namespace, from } => {
@@ -230,7 +232,7 @@ impl Hub {
                     }
                 };
                 self.work += page.rooms.len() * ROOM_WORK;
-                self.links.tell(worker, FanoutCommand::Listed { to: from, page });
+                self.workers.tell(worker, FanoutCommand::Listed { to: from, page });
             }
         }
     }
@@ -255,7 +257,7 @@ impl Hub {
             self.journal(offset, || journal::RecordBody::Disconnect { socket, forever, at_unix_ms });
         }
         let told = asker.map(|asker| (asker, rooms.into_iter().map(|(room, _)| room).collect()));
-        self.links.tell(worker, FanoutCommand::Detach { member, told });
+        self.workers.tell(worker, FanoutCommand::Detach { member, told });
     }
 
     fn apply_join(&mut self, socket: SocketId, room: RoomName, offset: Option<Offset>) -> Outcome {
@@ -270,11 +272,11 @@ impl Hub {
                 let room = self.rooms.name_of(joined.room).cloned().unwrap_or(room);
                 self.journal_of(socket, offset, || journal::RecordBody::Join { socket, room });
                 let member = joined.location.member;
-                self.links.tell(joined.location.worker, FanoutCommand::Join { member, room: joined.room });
+                self.workers.tell(joined.location.worker, FanoutCommand::Join { member, room: joined.room });
                 Outcome::Joined { members: joined.members, offset }
             }
             Ok(joined) => {
-                let offset = self.history.as_ref().map(super::History::applied);
+                let offset = self.writer.as_ref().map(super::JournalWriter::applied);
                 Outcome::Joined { members: joined.members, offset }
             }
             Err(MembershipError::TooManyRooms) => {
@@ -313,7 +315,7 @@ impl Hub {
                 (message, Some(offset))
             }
             EventPacket::Unnumbered(draft, ack) => {
-                let token = self.history.as_ref().map(super::History::applied);
+                let token = self.writer.as_ref().map(super::JournalWriter::applied);
                 (draft.seal(ack, token.as_ref()), None)
             }
         };
@@ -321,7 +323,7 @@ impl Hub {
         self.work += (target.rooms.len() + target.except.len()) * ROOM_WORK + message.byte_len();
         let cost = message.byte_len() + PACKET_OVERHEAD_BYTES;
         let mut parts = 0;
-        for worker in self.links.workers() {
+        for worker in self.workers.workers() {
             let member_count = self.rooms.member_count(&route, worker);
             if member_count > 0 {
                 parts += 1;
@@ -337,7 +339,7 @@ impl Hub {
                     collect,
                 };
                 self.fanout_bytes += delivery.fanout_bytes;
-                self.links.deliver(worker, delivery);
+                self.workers.deliver(worker, delivery);
             }
         }
         match collect {
@@ -350,7 +352,7 @@ impl Hub {
         let route = self.rooms.route(namespace, target);
         self.work += (target.rooms.len() + target.except.len()) * ROOM_WORK;
         let reached: SmallVec<[WorkerId; 4]> =
-            self.links.workers().filter(|worker| self.rooms.member_count(&route, *worker) > 0).collect();
+            self.workers.workers().filter(|worker| self.rooms.member_count(&route, *worker) > 0).collect();
         for worker in &reached {
             let fetch = FetchSockets {
                 worker: asker,
@@ -361,37 +363,37 @@ impl Hub {
                 exclude: on(*worker, &route.exclude),
             };
             self.fanout_bytes += self.rooms.member_count(&route, *worker) * LISTED_WORK;
-            self.links.tell(*worker, FanoutCommand::Fetch(Box::new(fetch)));
+            self.workers.tell(*worker, FanoutCommand::Fetch(Box::new(fetch)));
         }
-        self.links.answer(asker, from, Outcome::Asked { parts: reached.len() });
+        self.workers.answer(asker, from, Outcome::Asked { parts: reached.len() });
     }
 
     /// Journals while recovery is on. Returns false if the record is too large for that.
     pub(super) fn journal(&mut self, offset: Option<Offset>, entry: impl FnOnce() -> journal::RecordBody) -> bool {
-        let (Some(history), Some(offset)) = (&mut self.history, offset) else { return true };
+        let (Some(writer), Some(offset)) = (&mut self.writer, offset) else { return true };
         let entry = entry();
         self.journalled += entry.byte_len() as u64;
-        history.journal(offset, entry)
+        writer.journal(offset, entry)
     }
 
     /// Whether an event can be for a socket that may come back.
     fn concerns_known(&self, namespace: &NamespacePath, target: &Target) -> bool {
-        self.history.as_ref().is_some_and(|history| history.concerns(namespace, &target.rooms))
+        self.writer.as_ref().is_some_and(|writer| writer.concerns(namespace, &target.rooms))
     }
 
     fn remembers(&self, socket: &SocketId) -> bool {
-        self.history.as_ref().is_some_and(|history| history.remembers(socket))
+        self.writer.as_ref().is_some_and(|writer| writer.remembers(socket))
     }
 
     /// Journals what happened to a socket, if that can come back.
     fn journal_of(&mut self, socket: SocketId, offset: Option<Offset>, entry: impl FnOnce() -> journal::RecordBody) {
-        if self.history.as_ref().is_some_and(|history| history.knows(&socket)) {
+        if self.writer.as_ref().is_some_and(|writer| writer.knows(&socket)) {
             self.journal(offset, entry);
         }
     }
 }
 
-impl Entry {
+impl OrderedCommand {
     /// Whether the order between this entry and an event for `target` can be seen by anybody.
     fn concerns(&self, in_namespace: &NamespacePath, target: &Target) -> bool {
         match self {

@@ -17,13 +17,13 @@ fn limits(segments_max: usize, segment_bytes: usize) -> Limits {
     Limits { journal_segments_max: segments_max, journal_segment_bytes: segment_bytes, ..Limits::default() }
 }
 
-fn open_at(scratch: &Scratch, limits: &Limits, clock: Clock) -> History {
+fn open_at(scratch: &Scratch, limits: &Limits, clock: Clock) -> JournalWriter {
     let options = FileOptions::new(Epoch::new(1, 1), BootId::new(7), limits);
     let journal = FileJournal::open(&scratch.0, options).unwrap();
-    History::open_at(Box::new(journal), 7, limits, Arc::default(), clock).unwrap()
+    JournalWriter::open_at(Box::new(journal), 7, limits, Arc::default(), clock).unwrap()
 }
 
-fn open(scratch: &Scratch, limits: &Limits) -> History {
+fn open(scratch: &Scratch, limits: &Limits) -> JournalWriter {
     open_at(scratch, limits, Clock::start())
 }
 
@@ -41,7 +41,7 @@ fn room(name: &str) -> RoomName {
     RoomName::parse(name).unwrap()
 }
 
-impl History {
+impl JournalWriter {
     fn write(&mut self, entry: RecordBody) {
         let offset = self.next();
         assert!(self.journal(offset, entry));
@@ -92,15 +92,15 @@ impl History {
 fn many_sessions_are_written_again_as_the_ring_turns() {
     // Each was written from within the writing of the one before, and the thread ran out of stack.
     let (scratch, limits) = (Scratch::new(), limits(4, 4 << 20));
-    let mut history = open(&scratch, &limits);
-    (0..20_000).for_each(|n| history.connect(n));
+    let mut writer = open(&scratch, &limits);
+    (0..20_000).for_each(|n| writer.connect(n));
     for turn in 0..20_000 {
-        history.emit(1_000);
+        writer.emit(1_000);
         if turn % 32 == 0 {
-            history.flush(true);
+            writer.flush(true);
         }
     }
-    drop(history);
+    drop(writer);
     assert_eq!(open(&scratch, &limits).sessions(), 20_000);
 }
 
@@ -108,28 +108,28 @@ fn many_sessions_are_written_again_as_the_ring_turns() {
 fn a_full_population_survives_every_turn_of_the_ring() {
     for (segments_max, segment_bytes, event_bytes) in [(4, 64 << 10, 100), (8, 64 << 10, 3_000), (3, 128 << 10, 20)] {
         let (scratch, limits) = (Scratch::new(), limits(segments_max, segment_bytes));
-        let mut history = open(&scratch, &limits);
-        let (_, bytes_max) = history.session_bytes();
+        let mut writer = open(&scratch, &limits);
+        let (_, bytes_max) = writer.session_bytes();
         assert_eq!(bytes_max, (segments_max - 1) * segment_bytes / 4);
         let mut count = 0;
-        while history.session_bytes().0 + 700 < bytes_max {
-            history.connect(count);
+        while writer.session_bytes().0 + 700 < bytes_max {
+            writer.connect(count);
             // Of one room to eight, as they come.
-            (0..count % 8).for_each(|n| history.join(count, &format!("room {n}")));
-            history.set_data(count, count);
+            (0..count % 8).for_each(|n| writer.join(count, &format!("room {n}")));
+            writer.set_data(count, count);
             count += 1;
         }
         for turn in 0..4 {
-            let (begin, mut appended) = (history.journal.used_bytes(), 0);
-            while history.journal.used_bytes() - begin < (segments_max * segment_bytes) as u64 {
-                let before = history.given;
-                history.emit(event_bytes);
+            let (begin, mut appended) = (writer.journal.used_bytes(), 0);
+            while writer.journal.used_bytes() - begin < (segments_max * segment_bytes) as u64 {
+                let before = writer.given;
+                writer.emit(event_bytes);
                 appended += 21 + event_bytes as u64;
-                history.set_data((before.0 as u32).wrapping_mul(2_654_435_761) % count, before.0 as u32);
+                writer.set_data((before.0 as u32).wrapping_mul(2_654_435_761) % count, before.0 as u32);
                 appended += 21 + 32;
-                history.flush(true);
+                writer.flush(true);
             }
-            let written = history.journal.used_bytes() - begin;
+            let written = writer.journal.used_bytes() - begin;
             assert!(written <= 5 * appended, "{written} bytes for {appended} in turn {turn}");
             // What a killed process leaves behind.
             let left = Scratch::new();
@@ -140,7 +140,7 @@ fn a_full_population_survives_every_turn_of_the_ring() {
             let next = open(&left, &limits);
             assert_eq!(next.sessions(), count as usize, "of {segments_max} x {segment_bytes} in turn {turn}");
         }
-        assert_eq!(history.metrics.hub.given_up.get(), 0);
+        assert_eq!(writer.metrics.hub.given_up.get(), 0);
     }
 }
 
@@ -148,89 +148,89 @@ fn a_full_population_survives_every_turn_of_the_ring() {
 fn one_record_does_not_write_more_than_three_times_its_bytes() {
     // It wrote 256 sessions behind each record, of up to 17 MB each, and the hub stood still for minutes.
     let (scratch, limits) = (Scratch::new(), limits(8, 64 << 10));
-    let mut history = open(&scratch, &limits);
+    let mut writer = open(&scratch, &limits);
     // All of them are due together.
-    (0..60).for_each(|n| history.connect(n));
+    (0..60).for_each(|n| writer.connect(n));
     for n in 0..60 {
-        (0..20).for_each(|at| history.join(n, &format!("room {at}")));
+        (0..20).for_each(|at| writer.join(n, &format!("room {at}")));
     }
     for _ in 0..10_000 {
-        let before = history.journal.used_bytes();
-        history.emit(50);
-        let used = history.journal.used_bytes() - before;
+        let before = writer.journal.used_bytes();
+        writer.emit(50);
+        let used = writer.journal.used_bytes() - before;
         // A session that has waited for its bytes goes whole.
         assert!(used < 4 * 130 + 3_000, "{used} bytes");
-        history.flush(true);
+        writer.flush(true);
     }
 }
 
 #[test]
 fn a_start_writes_one_record_however_many_sessions_there_are() {
     let (scratch, limits) = (Scratch::new(), limits(4, 64 << 10));
-    let mut history = open(&scratch, &limits);
-    (0..200).for_each(|n| history.connect(n));
-    (0..400).for_each(|_| history.emit(1_000));
-    history.flush(true);
-    let records = history.metrics.hub.journalled.get();
+    let mut writer = open(&scratch, &limits);
+    (0..200).for_each(|n| writer.connect(n));
+    (0..400).for_each(|_| writer.emit(1_000));
+    writer.flush(true);
+    let records = writer.metrics.hub.journalled.get();
     assert!(records > 600);
-    drop(history);
-    let history = open(&scratch, &limits);
-    assert_eq!((history.sessions(), history.metrics.hub.journalled.get()), (200, 1));
-    drop(history);
-    let history = open(&scratch, &limits);
-    assert_eq!(history.metrics.hub.journalled.get(), 0, "their connections had ended already");
+    drop(writer);
+    let writer = open(&scratch, &limits);
+    assert_eq!((writer.sessions(), writer.metrics.hub.journalled.get()), (200, 1));
+    drop(writer);
+    let writer = open(&scratch, &limits);
+    assert_eq!(writer.metrics.hub.journalled.get(), 0, "their connections had ended already");
 }
 
 #[test]
 fn the_largest_are_given_up_first_then_those_away_then_the_newest() {
     let (scratch, limits) = (Scratch::new(), limits(4, 16 << 10));
-    let mut history = open(&scratch, &limits);
-    let (_, bytes_max) = history.session_bytes();
-    (0..10).for_each(|n| history.connect(n));
-    (0..16).for_each(|at| history.join(3, &format!("room {at}")));
+    let mut writer = open(&scratch, &limits);
+    let (_, bytes_max) = writer.session_bytes();
+    (0..10).for_each(|n| writer.connect(n));
+    (0..16).for_each(|at| writer.join(3, &format!("room {at}")));
     for (n, at_unix_ms) in [(5, 1), (4, 2), (2, 3)] {
-        let at_unix_ms = history.now_unix_ms() + at_unix_ms;
-        history.write(RecordBody::Disconnect { socket: socket(n), forever: false, at_unix_ms });
+        let at_unix_ms = writer.now_unix_ms() + at_unix_ms;
+        writer.write(RecordBody::Disconnect { socket: socket(n), forever: false, at_unix_ms });
     }
-    assert_eq!((history.verdict(3), history.verdict(5)), (Ok(()), Ok(())));
+    assert_eq!((writer.verdict(3), writer.verdict(5)), (Ok(()), Ok(())));
     let mut count = 10;
-    while history.verdict(3).is_ok() {
-        history.connect(count);
+    while writer.verdict(3).is_ok() {
+        writer.connect(count);
         count += 1;
     }
-    assert_eq!(history.verdict(3), Err(NotRecovered::GivenUp));
-    assert!(history.session_bytes().0 <= bytes_max && history.verdict(5).is_ok());
-    while history.verdict(5).is_ok() {
-        history.connect(count);
+    assert_eq!(writer.verdict(3), Err(NotRecovered::GivenUp));
+    assert!(writer.session_bytes().0 <= bytes_max && writer.verdict(5).is_ok());
+    while writer.verdict(5).is_ok() {
+        writer.connect(count);
         count += 1;
     }
-    assert_eq!((history.verdict(5), history.verdict(2)), (Err(NotRecovered::GivenUp), Ok(())));
-    while history.verdict(count - 1).is_ok() {
-        history.connect(count);
+    assert_eq!((writer.verdict(5), writer.verdict(2)), (Err(NotRecovered::GivenUp), Ok(())));
+    while writer.verdict(count - 1).is_ok() {
+        writer.connect(count);
         count += 1;
     }
-    assert_eq!(history.verdict(count - 1), Err(NotRecovered::GivenUp), "nobody is away");
-    assert!((6..10).all(|n| history.verdict(n).is_ok()), "those who were there before stay");
-    history.flush(true);
+    assert_eq!(writer.verdict(count - 1), Err(NotRecovered::GivenUp), "nobody is away");
+    assert!((6..10).all(|n| writer.verdict(n).is_ok()), "those who were there before stay");
+    writer.flush(true);
     // The next start knows it too.
-    drop(history);
-    let history = open(&scratch, &limits);
-    assert_eq!(history.verdict(count - 1), Err(NotRecovered::GivenUp));
-    assert_eq!(history.verdict(7), Ok(()));
+    drop(writer);
+    let writer = open(&scratch, &limits);
+    assert_eq!(writer.verdict(count - 1), Err(NotRecovered::GivenUp));
+    assert_eq!(writer.verdict(7), Ok(()));
 }
 
 #[test]
 fn a_session_that_is_too_large_is_not_recovered() {
     let (scratch, limits) = (Scratch::new(), limits(4, 64 << 10));
     let limits = Limits { recovery_session_bytes_max: 600, ..limits };
-    let mut history = open(&scratch, &limits);
-    history.connect(1);
-    (0..7).for_each(|at| history.join(1, &at.to_string()));
-    assert_eq!(history.verdict(1), Ok(()));
-    history.join(1, "one more");
-    assert_eq!(history.verdict(1), Ok(()), "it is small still");
-    history.write(RecordBody::Data { socket: socket(1), data: Some("7".repeat(500).into()) });
-    assert_eq!(history.verdict(1), Err(NotRecovered::TooManyIntervals));
+    let mut writer = open(&scratch, &limits);
+    writer.connect(1);
+    (0..7).for_each(|at| writer.join(1, &at.to_string()));
+    assert_eq!(writer.verdict(1), Ok(()));
+    writer.join(1, "one more");
+    assert_eq!(writer.verdict(1), Ok(()), "it is small still");
+    writer.write(RecordBody::Data { socket: socket(1), data: Some("7".repeat(500).into()) });
+    assert_eq!(writer.verdict(1), Err(NotRecovered::TooManyIntervals));
 }
 
 #[test]
@@ -238,30 +238,30 @@ fn who_was_forgotten_stays_forgotten_though_the_clock_is_set_back() {
     // Events for its rooms were not journalled any more.
     let (scratch, limits) = (Scratch::new(), limits(4, 64 << 10));
     let limits = Limits { recovery_window: Duration::ZERO, ..limits };
-    let mut history = open(&scratch, &limits);
-    history.connect(1);
-    history.lose(1);
-    while history.sessions() > 0 {
-        history.flush(true);
+    let mut writer = open(&scratch, &limits);
+    writer.connect(1);
+    writer.lose(1);
+    while writer.sessions() > 0 {
+        writer.flush(true);
     }
-    drop(history);
-    let history = open_at(&scratch, &limits, Clock::shifted(-3_600_000));
-    assert_eq!(history.sessions(), 0);
+    drop(writer);
+    let writer = open_at(&scratch, &limits, Clock::shifted(-3_600_000));
+    assert_eq!(writer.sessions(), 0);
 }
 
 #[test]
 fn a_clock_that_was_ahead_keeps_nobody_beyond_the_window() {
     let (scratch, limits) = (Scratch::new(), limits(4, 64 << 10));
     let limits = Limits { recovery_window: Duration::from_millis(1), ..limits };
-    let mut history = open_at(&scratch, &limits, Clock::shifted(3_600_000));
-    history.connect(1);
-    history.lose(1);
-    history.flush(true);
+    let mut writer = open_at(&scratch, &limits, Clock::shifted(3_600_000));
+    writer.connect(1);
+    writer.lose(1);
+    writer.flush(true);
     let mut left = 1;
-    drop(history);
-    let mut history = open(&scratch, &limits);
+    drop(writer);
+    let mut writer = open(&scratch, &limits);
     while left > 0 {
-        history.flush(true);
-        left = history.sessions();
+        writer.flush(true);
+        left = writer.sessions();
     }
 }

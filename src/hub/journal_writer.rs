@@ -4,17 +4,17 @@
 //! sessions are known by, at run time and after a restart alike. It refuses to lose anything silently: when the journal fails, it
 //! begins anew, so that whoever comes back is told.
 
-mod carrying;
 mod clock;
 mod reading;
+mod rewriting;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use self::carrying::Carrying;
 use self::clock::Clock;
-pub(super) use self::reading::Missed;
+pub(super) use self::reading::ReadError;
+use self::rewriting::Rewriting;
 use crate::ids::{Epoch, Fingerprint, Lsn, NamespacePath, Offset, PrivateId, RoomName, SocketId};
 use crate::journal::memory::MemoryJournal;
 use crate::journal::{Journal, JournalError, Record, RecordBody};
@@ -40,7 +40,7 @@ struct Ring {
 }
 
 /// The one writer of the journal.
-pub(crate) struct History {
+pub(crate) struct JournalWriter {
     journal: Box<dyn Journal>,
     sessions: RecoveryIndex,
     bounds: RecoveryBounds,
@@ -52,11 +52,11 @@ pub(crate) struct History {
     /// xorshift64*: fingerprints must not be guessed by counting, more is not asked of them.
     random: u64,
     clock: Clock,
-    carrying: Carrying,
+    rewriting: Rewriting,
     metrics: Arc<Metrics>,
 }
 
-impl History {
+impl JournalWriter {
     /// Takes up what the journal holds. Sessions that were connected when it ended have lost their connections now.
     pub(crate) fn open(
         journal: Box<dyn Journal>,
@@ -77,7 +77,7 @@ impl History {
         let bounds = bounds(limits, journal.ring_bytes());
         metrics.hub.recovery_session_bytes_max.set(bounds.bytes_max);
         let start = Offset { epoch: journal.epoch(), lsn: journal.trimmed_to(), fingerprint: Fingerprint::new(0) };
-        let mut history = Self {
+        let mut writer = Self {
             sessions: RecoveryIndex::new(bounds),
             bounds,
             ring: Ring { records_max: limits.journal_records_max, bytes_max: limits.journal_bytes_max },
@@ -85,13 +85,13 @@ impl History {
             applied: start,
             random: seed | 1,
             clock,
-            carrying: Carrying::new(journal.used_bytes()),
+            rewriting: Rewriting::new(journal.used_bytes()),
             journal,
             metrics,
         };
-        history.take_up()?;
-        history.flush(true);
-        Ok(history)
+        writer.take_up()?;
+        writer.flush(true);
+        Ok(writer)
     }
 
     /// Reads the journal once. Nothing is written again here: that is earned by what is appended later.
@@ -183,7 +183,7 @@ impl History {
                 return false;
             }
             Err(error) => {
-                self.begin_anew(&error);
+                self.restart_in_memory(&error);
                 return true;
             }
         }
@@ -217,7 +217,7 @@ impl History {
             self.note(expired);
         }
         if let Err(error) = self.journal.flush() {
-            self.begin_anew(&error);
+            self.restart_in_memory(&error);
         }
         self.metrics.hub.recovery_sessions.set(self.sessions.len());
         self.report_bytes(now_unix_ms);
@@ -232,7 +232,7 @@ impl History {
     }
 
     /// The journal takes nothing more. Events go on; whoever comes back with a token of before is told that it missed something.
-    fn begin_anew(&mut self, error: &JournalError) {
+    fn restart_in_memory(&mut self, error: &JournalError) {
         log::error!("journal failed, recovery begins anew in memory and until the next start only error={error}");
         self.metrics.hub.journals_failed.add(1);
         self.replace();
@@ -243,7 +243,7 @@ impl History {
         let Ring { records_max, bytes_max } = self.ring;
         self.applied = Offset { epoch, lsn: self.given, fingerprint: Fingerprint::new(0) };
         self.journal = Box::new(MemoryJournal::new(epoch, self.given, records_max, bytes_max));
-        self.carrying = Carrying::new(self.journal.used_bytes());
+        self.rewriting = Rewriting::new(self.journal.used_bytes());
         self.sessions = RecoveryIndex::new(self.bounds);
         self.sessions.set_trimmed_to(self.given);
     }

@@ -14,7 +14,7 @@ fn pid(n: u8) -> PrivateId {
 
 impl Rig {
     fn recovering(limits: Limits) -> Self {
-        Self::new(limits, Stores { history: history(journal()), ..Stores::default() })
+        Self::new(limits, Stores { writer: writer(journal()), ..Stores::default() })
     }
 
     fn claim(&mut self, n: u8, offset: Option<Offset>) {
@@ -83,7 +83,7 @@ fn a_resume_is_journalled_with_the_position_from_which_it_goes_on() {
                 let _ = appended.send((socket, position));
             }
         });
-        let mut rig = Rig::new(Limits::default(), Stores { history: history(journal), ..Stores::default() });
+        let mut rig = Rig::new(Limits::default(), Stores { writer: writer(journal), ..Stores::default() });
         rig.connect(1);
         rig.join(1, "a");
         rig.tell(gone(1));
@@ -164,7 +164,7 @@ fn what_one_turn_has_no_time_for_is_read_in_the_next() {
 fn who_reads_what_is_gone_is_told() {
     run(async {
         let journal = MemoryJournal::new(Epoch::new(1, 1), Lsn(0), 4, usize::MAX);
-        let mut rig = Rig::new(Limits::default(), Stores { history: history(journal), ..Stores::default() });
+        let mut rig = Rig::new(Limits::default(), Stores { writer: writer(journal), ..Stores::default() });
         rig.connect(1);
         rig.join(1, "a");
         rig.tell(gone(1));
@@ -220,7 +220,7 @@ impl Journal for Failing {
 fn a_journal_that_fails_costs_recovery_and_nothing_else() {
     run(async {
         let journal = Failing(journal(), Lsn(4));
-        let mut rig = Rig::new(Limits::default(), Stores { history: history(journal), ..Stores::default() });
+        let mut rig = Rig::new(Limits::default(), Stores { writer: writer(journal), ..Stores::default() });
         rig.connect(1);
         rig.join(1, "a");
         rig.emit("a", "before", Grade::Plain);
@@ -251,7 +251,7 @@ fn a_closed_hub_has_closed_its_journal_and_goes_on_without_noise() {
         let journal = super::Spied(journal(), move |_: &Record| {
             let _ = said.send(());
         });
-        let mut rig = Rig::new(Limits::default(), Stores { history: history(journal), ..Stores::default() });
+        let mut rig = Rig::new(Limits::default(), Stores { writer: writer(journal), ..Stores::default() });
         rig.connect(1);
         let (done, told) = tokio::sync::oneshot::channel();
         assert!(rig.hub.try_send(HubControl::Close(done)).is_ok());
@@ -297,8 +297,8 @@ fn one_that_was_in_too_many_rooms_is_forgotten_after_its_end() {
             ..Limits::default()
         };
         let metrics = Arc::<crate::metrics::Metrics>::default();
-        let history = History::open(Box::new(journal()), 7, &limits, metrics.clone()).unwrap();
-        let stores = Stores { history: Some(history), metrics: metrics.clone(), ..Stores::default() };
+        let writer = JournalWriter::open(Box::new(journal()), 7, &limits, metrics.clone()).unwrap();
+        let stores = Stores { writer: Some(writer), metrics: metrics.clone(), ..Stores::default() };
         let mut rig = Rig::new(limits, stores);
         rig.connect(1);
         for name in ["a", "b", "c"] {
@@ -375,7 +375,7 @@ fn what_is_for_others_is_looked_through_in_few_reads() {
         let reads = Arc::<AtomicUsize>::default();
         let journal = MemoryJournal::new(Epoch::new(1, 1), Lsn(0), 4_000, usize::MAX);
         let limits = Limits { replay_bytes: 80, ..Limits::default() };
-        let stores = Stores { history: history(Counted(journal, reads.clone())), ..Stores::default() };
+        let stores = Stores { writer: writer(Counted(journal, reads.clone())), ..Stores::default() };
         let mut rig = Rig::new(limits, stores);
         rig.connect(1);
         rig.join(1, "a");
@@ -400,7 +400,7 @@ fn resumes_in_many_rooms_wait_for_those_who_have_caused_little() {
     // Each came over a connection of its own, with a quantum of its own, and 350 bytes cost the hub most of a millisecond.
     run(async {
         let journal = MemoryJournal::new(Epoch::new(1, 1), Lsn(0), 10_000, usize::MAX);
-        let mut rig = Rig::new(Limits::default(), Stores { history: history(journal), ..Stores::default() });
+        let mut rig = Rig::new(Limits::default(), Stores { writer: writer(journal), ..Stores::default() });
         rig.connect(1);
         rig.connect(2);
         rig.join(2, "own");
@@ -434,7 +434,7 @@ fn resumes_in_many_rooms_wait_for_those_who_have_caused_little() {
 fn a_session_that_is_resumed_again_over_new_connections_has_one_account() {
     run(async {
         let journal = MemoryJournal::new(Epoch::new(1, 1), Lsn(0), 10_000, usize::MAX);
-        let mut rig = Rig::new(Limits::default(), Stores { history: history(journal), ..Stores::default() });
+        let mut rig = Rig::new(Limits::default(), Stores { writer: writer(journal), ..Stores::default() });
         rig.connect(1);
         for n in 0..200 {
             rig.join(1, &format!("room {n}"));

@@ -23,8 +23,8 @@ impl Hub {
         claim: ResumeAttempt,
     ) {
         self.charge_judging(claim);
-        let claimed = match &self.history {
-            Some(history) => history.claim(claim, namespace),
+        let claimed = match &self.writer {
+            Some(writer) => writer.claim(claim, namespace),
             None => Err(NotRecovered::ForeignEpoch),
         };
         let claimed =
@@ -32,7 +32,7 @@ impl Hub {
         if let Err(why) = &claimed {
             self.refuse_resume(claim, *why);
         }
-        self.links.tell(worker, FanoutCommand::ResumeChecked { to, claimed });
+        self.workers.tell(worker, FanoutCommand::ResumeChecked { to, claimed });
     }
 
     /// A claim is about to be judged, by each room of its session.
@@ -56,8 +56,8 @@ impl Hub {
             ConnectKind::Resuming(claim) => {
                 self.charge_judging(claim);
                 let Some((after, rooms)) = self.grant(claim, socket, &namespace) else {
-                    self.links.tell(worker, FanoutCommand::Detach { member, told: None });
-                    return self.links.answer(worker, from, Outcome::ResumeLost);
+                    self.workers.tell(worker, FanoutCommand::Detach { member, told: None });
+                    return self.workers.answer(worker, from, Outcome::ResumeLost);
                 };
                 self.evict(&socket);
                 let at_unix_ms = self.now_unix_ms();
@@ -68,21 +68,21 @@ impl Hub {
         // Journalled and entered.
         self.work += 2 * rooms.len() * ROOM_WORK;
         let everybody = self.rooms.connect(socket, &namespace, SocketLocation { worker, slot: from.slot, member });
-        self.links.tell(worker, FanoutCommand::Attach { member, everybody, reply, offset, mode });
+        self.workers.tell(worker, FanoutCommand::Attach { member, everybody, reply, offset, mode });
         for room in rooms {
             if let Some(joined) = self.rooms.enter(&socket, &room) {
                 self.tell_joined(&socket, &room, joined.members);
-                self.links.tell(worker, FanoutCommand::Join { member, room: joined.room });
+                self.workers.tell(worker, FanoutCommand::Join { member, room: joined.room });
             }
         }
         let recovered = matches!(mode, DeliveryMode::CatchingUp(_));
-        self.links.answer(worker, from, Outcome::Connected { offset, recovered });
+        self.workers.answer(worker, from, Outcome::Connected { offset, recovered });
     }
 
     /// The position and the rooms from which a client goes on, if it still may.
     fn grant(&self, claim: ResumeAttempt, socket: SocketId, namespace: &NamespacePath) -> Option<(Lsn, Vec<RoomName>)> {
-        let resumed = match &self.history {
-            Some(history) => history.claim(claim, namespace),
+        let resumed = match &self.writer {
+            Some(writer) => writer.claim(claim, namespace),
             None => Err(NotRecovered::ForeignEpoch),
         };
         match resumed {
@@ -105,7 +105,7 @@ impl Hub {
         namespace: &NamespacePath,
         offset: Option<Offset>,
     ) -> DeliveryMode {
-        if self.history.is_none() {
+        if self.writer.is_none() {
             return DeliveryMode::Live { recoverable: false };
         }
         let ConnectKind::New(pid) = kind else { return DeliveryMode::WithoutToken };
@@ -121,13 +121,13 @@ impl Hub {
             self.tell_left(socket, &room, members - 1);
         }
         if let Some(SocketLocation { worker, member, .. }) = self.rooms.disconnect(socket) {
-            self.links.tell(worker, FanoutCommand::Evict { member });
+            self.workers.tell(worker, FanoutCommand::Evict { member });
         }
     }
 
     /// The time by which recovery windows are counted; 0 while recovery is off.
     pub(super) fn now_unix_ms(&self) -> u64 {
-        self.history.as_ref().map_or(0, |history| history.now_unix_ms())
+        self.writer.as_ref().map_or(0, |writer| writer.now_unix_ms())
     }
 
     /// Whether a session speaks for a socket: a twin that was evicted does not.

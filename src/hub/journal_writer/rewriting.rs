@@ -12,7 +12,7 @@
 //!
 //! So the ring never takes more than four times what is appended, and an idle server writes nothing.
 
-use super::History;
+use super::JournalWriter;
 use crate::ids::Offset;
 use crate::journal::{GiveUpReason, Record, RecordBody};
 
@@ -27,7 +27,7 @@ const WARNING_INTERVAL_MS: u64 = 10_000;
 
 /// The account of what may be carried.
 #[derive(Debug, Default)]
-pub(super) struct Carrying {
+pub(super) struct Rewriting {
     /// Bytes of the ring that were used at the last look.
     used: u64,
     /// Bytes that may be carried.
@@ -38,30 +38,30 @@ pub(super) struct Carrying {
     warn_at_unix_ms: u64,
 }
 
-impl Carrying {
+impl Rewriting {
     pub(super) fn new(used: u64) -> Self {
         Self { used, ..Self::default() }
     }
 }
 
-impl History {
+impl JournalWriter {
     /// Writes again what is due, as far as the records that were appended have earned it. Numbers that are given and not applied yet
     /// come first, so this may have to wait for the last of them; the credit stays.
     pub(super) fn carry_forward(&mut self, may_number: bool) {
         let used = self.journal.used_bytes();
-        self.carrying.credit += CARRIED_PER_BYTE * (used - self.carrying.used);
-        self.carrying.used = used;
+        self.rewriting.credit += CARRIED_PER_BYTE * (used - self.rewriting.used);
+        self.rewriting.used = used;
         let at_risk = self.journal.at_risk();
         if !self.sessions.has_at_risk(at_risk) {
-            self.carrying.credit = 0;
+            self.rewriting.credit = 0;
             return;
         }
-        while may_number && let Some(session) = self.sessions.at_risk(at_risk, self.carrying.credit as usize) {
+        while may_number && let Some(session) = self.sessions.at_risk(at_risk, self.rewriting.credit as usize) {
             let offset = self.next();
             self.append(offset, RecordBody::Session(Box::new(session)));
             let used = self.journal.used_bytes();
-            self.carrying.credit = self.carrying.credit.saturating_sub(used - self.carrying.used);
-            self.carrying.used = used;
+            self.rewriting.credit = self.rewriting.credit.saturating_sub(used - self.rewriting.used);
+            self.rewriting.used = used;
         }
     }
 
@@ -75,7 +75,7 @@ impl History {
             if let RecordBody::GivenUp { socket, why } = &entry {
                 log::debug!("session given up socket={socket} reason={why:?}");
                 self.metrics.hub.given_up.add(1);
-                self.carrying.given_up += usize::from(*why == GiveUpReason::NoRoom);
+                self.rewriting.given_up += usize::from(*why == GiveUpReason::NoRoom);
             }
             self.note(entry);
         }
@@ -97,9 +97,9 @@ impl History {
         let (bytes, bytes_max) = self.sessions.bytes();
         self.metrics.hub.recovery_session_bytes.set(bytes);
         let is_scarce = bytes / 4 >= bytes_max / 5 && bytes > 0;
-        if (is_scarce || self.carrying.given_up > 0) && now_unix_ms >= self.carrying.warn_at_unix_ms {
-            let given_up = std::mem::take(&mut self.carrying.given_up);
-            self.carrying.warn_at_unix_ms = now_unix_ms.saturating_add(WARNING_INTERVAL_MS);
+        if (is_scarce || self.rewriting.given_up > 0) && now_unix_ms >= self.rewriting.warn_at_unix_ms {
+            let given_up = std::mem::take(&mut self.rewriting.given_up);
+            self.rewriting.warn_at_unix_ms = now_unix_ms.saturating_add(WARNING_INTERVAL_MS);
             log::warn!(
                 "room for recoverable sessions is scarce bytes={bytes} bytes_max={bytes_max} sessions={} given_up={given_up}; \
                  set journal_segment_bytes or recovery_bytes_max higher",

@@ -8,7 +8,7 @@ use actix::Recipient;
 use actix::dev::SendError;
 use smallvec::SmallVec;
 
-use super::replaying::{REPLAY_BYTES_MAX, Reader};
+use super::replaying::{REPLAY_BYTES_MAX, ReplayRequest};
 use crate::ids::{Lsn, Offset, SlotKey, SocketId, WorkerId};
 use crate::messages::fanout::{Delivery, FanoutBatch, FanoutCommand, Outcome, Replay};
 use crate::messages::hub::ReplyTo;
@@ -29,7 +29,7 @@ struct Link {
     /// Whether a session there has connected: the desk has none.
     has_sessions: bool,
     /// Sockets that want to read; each is here once at most.
-    readers: VecDeque<Reader>,
+    readers: VecDeque<ReplayRequest>,
 }
 
 impl Link {
@@ -39,9 +39,9 @@ impl Link {
     }
 }
 
-/// What [`Links::flush`] met.
+/// What [`WorkerLinks::flush`] met.
 #[derive(Debug, Default)]
-pub(super) struct Flushed {
+pub(super) struct FlushReport {
     /// A mailbox was full; its batch is kept.
     pub(super) full: bool,
     /// Workers that are gone.
@@ -49,30 +49,30 @@ pub(super) struct Flushed {
 }
 
 /// All workers, by number.
-pub(super) struct Links {
-    links: Vec<Option<Link>>,
+pub(super) struct WorkerLinks {
+    workers: Vec<Option<Link>>,
     unwritten_max: usize,
     /// The worker whose reader was served last: they are served in turn.
     served: usize,
 }
 
-impl Links {
+impl WorkerLinks {
     pub(super) fn new(unwritten_max: usize) -> Self {
-        Self { links: Vec::new(), unwritten_max, served: 0 }
+        Self { workers: Vec::new(), unwritten_max, served: 0 }
     }
 
     pub(super) fn register(&mut self, worker: WorkerId, fanout: Recipient<FanoutBatch>) {
         let index = usize::from(worker.0);
-        if self.links.len() <= index {
-            self.links.resize_with(index + 1, || None);
+        if self.workers.len() <= index {
+            self.workers.resize_with(index + 1, || None);
         }
         let (batch, readers) = (Vec::new(), VecDeque::new());
-        self.links[index] = Some(Link { fanout, batch, unwritten: 0, replaying: 0, has_sessions: false, readers });
+        self.workers[index] = Some(Link { fanout, batch, unwritten: 0, replaying: 0, has_sessions: false, readers });
     }
 
     pub(super) fn workers(&self) -> impl Iterator<Item = WorkerId> + use<> {
         let present: SmallVec<[WorkerId; 16]> =
-            (0..).zip(&self.links).filter(|(_, link)| link.is_some()).map(|(id, _)| WorkerId(id)).collect();
+            (0..).zip(&self.workers).filter(|(_, link)| link.is_some()).map(|(id, _)| WorkerId(id)).collect();
         present.into_iter()
     }
 
@@ -98,21 +98,21 @@ impl Links {
 
     /// Whether a worker has sessions, and so speaks for clients.
     pub(super) fn has_sessions(&self, worker: WorkerId) -> bool {
-        self.links.get(usize::from(worker.0)).and_then(Option::as_ref).is_some_and(|link| link.has_sessions)
+        self.workers.get(usize::from(worker.0)).and_then(Option::as_ref).is_some_and(|link| link.has_sessions)
     }
 
     /// A socket wants to read what comes behind a position.
     pub(super) fn read(&mut self, worker: WorkerId, slot: SlotKey, socket: SocketId, after: Lsn) {
         if let Some(link) = self.link(worker) {
-            link.readers.push_back(Reader { slot, socket, after });
+            link.readers.push_back(ReplayRequest { slot, socket, after });
         }
     }
 
     /// Takes the next socket that may be given a chunk, of one worker after the other.
-    pub(super) fn next_reader(&mut self) -> Option<(WorkerId, Reader)> {
-        for _ in 0..self.links.len() {
-            self.served = (self.served + 1) % self.links.len();
-            if let Some(link) = &mut self.links[self.served]
+    pub(super) fn next_reader(&mut self) -> Option<(WorkerId, ReplayRequest)> {
+        for _ in 0..self.workers.len() {
+            self.served = (self.served + 1) % self.workers.len();
+            if let Some(link) = &mut self.workers[self.served]
                 && link.may_replay()
             {
                 let worker = WorkerId(u16::try_from(self.served).ok()?);
@@ -122,9 +122,9 @@ impl Links {
         None
     }
 
-    /// Whether [`Links::next_reader`] has one to give.
+    /// Whether [`WorkerLinks::next_reader`] has one to give.
     pub(super) fn has_readers(&self) -> bool {
-        self.links.iter().flatten().any(Link::may_replay)
+        self.workers.iter().flatten().any(Link::may_replay)
     }
 
     /// Gives a socket what it has missed, booked like what is delivered but apart from it.
@@ -141,12 +141,12 @@ impl Links {
         self.tell(worker, FanoutCommand::Answer { to, outcome });
     }
 
-    pub(super) fn fetched(&mut self, worker: WorkerId, to: ReplyTo, sockets: Vec<Arc<SocketInfo>>) {
+    pub(super) fn send_sockets(&mut self, worker: WorkerId, to: ReplyTo, sockets: Vec<Arc<SocketInfo>>) {
         self.tell(worker, FanoutCommand::Fetched { slot: to.slot, ticket: to.ticket, sockets });
     }
 
     /// A worker has written out so many bytes of what was delivered, and of what was replayed.
-    pub(super) fn consumed(&mut self, worker: WorkerId, bytes: usize, replayed: usize) {
+    pub(super) fn on_consumed(&mut self, worker: WorkerId, bytes: usize, replayed: usize) {
         if let Some(link) = self.link(worker) {
             link.unwritten = link.unwritten.saturating_sub(bytes);
             link.replaying = link.replaying.saturating_sub(replayed);
@@ -161,12 +161,12 @@ impl Links {
 
     /// Bytes delivered to all workers and not yet reported as consumed.
     pub(super) fn unwritten(&self) -> usize {
-        self.links.iter().flatten().map(|link| link.unwritten).sum()
+        self.workers.iter().flatten().map(|link| link.unwritten).sum()
     }
 
-    pub(super) fn flush(&mut self) -> Flushed {
-        let mut flushed = Flushed::default();
-        for (id, place) in (0..).zip(&mut self.links) {
+    pub(super) fn flush(&mut self) -> FlushReport {
+        let mut flushed = FlushReport::default();
+        for (id, place) in (0..).zip(&mut self.workers) {
             let Some(link) = place else { continue };
             if link.batch.is_empty() {
                 continue;
@@ -190,7 +190,7 @@ impl Links {
     /// What lies before the worker that is furthest behind. From a quarter of `worker_bytes_max` on it is pressed: the rest is for
     /// senders that have caused little of it.
     pub(super) fn load(&self) -> Load {
-        match self.links.iter().flatten().map(|link| link.unwritten).max().unwrap_or(0) {
+        match self.workers.iter().flatten().map(|link| link.unwritten).max().unwrap_or(0) {
             unwritten if unwritten > self.unwritten_max => Load::Full,
             unwritten if unwritten > self.unwritten_max / 4 => Load::Pressed,
             _ => Load::Light,
@@ -198,6 +198,6 @@ impl Links {
     }
 
     fn link(&mut self, worker: WorkerId) -> Option<&mut Link> {
-        self.links.get_mut(usize::from(worker.0))?.as_mut()
+        self.workers.get_mut(usize::from(worker.0))?.as_mut()
     }
 }
