@@ -18,7 +18,7 @@ use futures_core::Stream;
 use crate::messages::sink::{CloseReason, Connection, Drained, FrameSink, Handoff, Incoming};
 use crate::protocol::engineio::packet::Packet;
 use crate::server::Server;
-use crate::session::Opening;
+use crate::session::InitialTransport;
 use crate::state::outbox::Outbox;
 use crate::transport::{Admitted, Knock};
 
@@ -40,8 +40,8 @@ pub fn threads(server: &Server, workers: usize) -> Vec<ArbiterHandle> {
 pub async fn connect(server: &Server, head: &RequestHead, client: impl Client) -> Result<(), String> {
     let endpoint = server.endpoint();
     match endpoint.admit(Knock { head, upgrade: true, encrypted: false }).await {
-        Ok(Admitted::Newcomer(newcomer)) => {
-            drop(endpoint.open(newcomer, Opening::Websocket(Box::new(Arriving { client }))));
+        Ok(Admitted::PendingSession(pending)) => {
+            drop(endpoint.open(pending, InitialTransport::Websocket(Box::new(Arriving { client }))));
             Ok(())
         }
         Ok(Admitted::Session(_)) => Err("expected a head that opens a session, this one names a session".into()),

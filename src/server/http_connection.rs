@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use super::http_permits::HttpPermit;
 use crate::limits::Limits;
 use crate::metrics::HTTP_CLOSED;
-use crate::session::directory::Neighbourhood;
+use crate::session::directory::ClientPrefix;
 
 /// Longest life of a connection of the reserve: one request of an operator takes milliseconds.
 const RESERVE_LIFE: Duration = Duration::from_secs(2);
@@ -96,7 +96,7 @@ pub(super) const CLOSE_REASONS: [&str; HTTP_CLOSED] =
 /// The state of a connection, shared by its stream, its requests and its task.
 pub(super) struct HttpConnection {
     deadlines: Deadlines,
-    client: Option<Neighbourhood>,
+    client: Option<ClientPrefix>,
     opened: Instant,
     phase: Cell<Phase>,
     /// When the client stopped taking the bytes of a response. Cleared when all have been taken.
@@ -107,7 +107,7 @@ pub(super) struct HttpConnection {
 }
 
 impl HttpConnection {
-    pub(super) fn new(deadlines: Deadlines, client: Option<Neighbourhood>, permit: HttpPermit, now: Instant) -> Self {
+    pub(super) fn new(deadlines: Deadlines, client: Option<ClientPrefix>, permit: HttpPermit, now: Instant) -> Self {
         Self {
             deadlines,
             client,
@@ -242,9 +242,9 @@ impl HttpConnections {
     /// Closes the connection that has been waiting for its client the longest, and gives its permit to a newcomer. Where none has
     /// been waiting for a second, it is the longest waiting one of the newcomer's own address, if that has a crowd of them here;
     /// else `None`. Looks at all connections, which happens only while permits are short.
-    pub(super) fn evict_longest_waiting(&self, newcomer: Option<Neighbourhood>, now: Instant) -> Option<HttpPermit> {
+    pub(super) fn evict_longest_waiting(&self, newcomer: Option<ClientPrefix>, now: Instant) -> Option<HttpPermit> {
         let all = self.0.borrow();
-        let longest_waiting = |of: Option<Neighbourhood>| {
+        let longest_waiting = |of: Option<ClientPrefix>| {
             let all = all.iter().map(|(_, one)| one).filter(|one| of.is_none() || one.client == of);
             let evictable = all.filter(|one| !one.is_evicted.get() && !one.is_of_reserve());
             evictable.filter_map(|one| Some((one.waits_since()?, one))).min_by_key(|(since, _)| *since)
@@ -336,7 +336,7 @@ mod tests {
         connection_from(permits, None)
     }
 
-    fn connection_from(permits: &HttpPermits, client: Option<Neighbourhood>) -> Rc<HttpConnection> {
+    fn connection_from(permits: &HttpPermits, client: Option<ClientPrefix>) -> Rc<HttpConnection> {
         let permit = permits.try_ordinary().expect("a permit");
         Rc::new(HttpConnection::new(Deadlines::new(&Limits::default()), client, permit, Instant::now()))
     }
@@ -398,7 +398,7 @@ mod tests {
         // They took the reserve for two seconds each, and health checks waited behind them in the kernel.
         let permits = HttpPermits::new(4 * CROWD_MIN + 1, 0);
         let all = HttpConnections::default();
-        let [crowd, other] = [2, 3].map(|last| Some(Neighbourhood::from(IpAddr::from([127, 0, 0, last]))));
+        let [crowd, other] = [2, 3].map(|last| Some(ClientPrefix::from(IpAddr::from([127, 0, 0, last]))));
         let many: Vec<_> = (0..CROWD_MIN).map(|_| connection_from(&permits, crowd)).collect();
         let mut registered: Vec<_> = many.iter().map(|one| all.register(one.clone())).collect();
         let now = Instant::now();

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use super::http_connection::{CLOSE_REASONS, Deadlines, Expired, HttpConnection, HttpConnections, HttpStream};
 use super::http_permits::{HttpPermit, HttpPermits};
 use crate::metrics::WorkerMetrics;
-use crate::session::directory::Neighbourhood;
+use crate::session::directory::ClientPrefix;
 use crate::transport::Door;
 use crate::worker::log_throttle::Throttle;
 
@@ -301,7 +301,7 @@ impl PortWorker {
     }
 
     /// The permit of a new connection: for one of the reserve an ordinary one, if one is free or can be made free here.
-    fn permit(&self, permit: HttpPermit, client: Option<Neighbourhood>) -> HttpPermit {
+    fn permit(&self, permit: HttpPermit, client: Option<ClientPrefix>) -> HttpPermit {
         if !permit.is_of_reserve {
             return permit;
         }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use actix::Context;
 use bytestring::ByteString;
 
-use super::{Presence, Session, random};
+use super::{Session, SessionSocket, random};
 use crate::api::error::ConnectError;
 use crate::api::handler::Layers;
 use crate::api::socket::Socket;
@@ -38,7 +38,7 @@ const NO_RANDOM_BYTES: &str = "the system gives no random bytes";
 impl Session {
     /// A client asks for a namespace.
     pub(super) fn connect(&mut self, namespace: NamespacePath, auth: Option<ByteString>, ctx: &mut Context<Self>) {
-        if self.is_parting() {
+        if self.is_closing() {
             return;
         }
         // A client connects, disconnects and connects in one turn, and says only the two CONNECTs.
@@ -57,7 +57,7 @@ impl Session {
         }
         let auth_bytes = auth.as_ref().map_or(0, |auth| auth.len());
         if !self.charge_for_held(auth_bytes) {
-            self.registration.worker.metrics().incoming_refused.add(1);
+            self.guard.worker.metrics().incoming_refused.add(1);
             return refuse(self, "Server has no memory for it now");
         }
         self.auth_bytes += auth_bytes as u32;
@@ -105,8 +105,8 @@ impl Session {
             ResumeRequest::Nothing => RecoveryIntent::Nothing,
             ResumeRequest::Session(pid, offset) => RecoveryIntent::Session(ResumeAttempt { pid, offset }),
             ResumeRequest::Malformed => {
-                self.registration.worker.metrics().claims_malformed.add(1);
-                log::debug!("not recovered sid={:?} reason=\"malformed pid or offset\"", self.registration.id);
+                self.guard.worker.metrics().claims_malformed.add(1);
+                log::debug!("not recovered sid={:?} reason=\"malformed pid or offset\"", self.guard.id);
                 RecoveryIntent::Nothing
             }
         }
@@ -156,13 +156,13 @@ impl Session {
         ctx: &mut Context<Self>,
     ) {
         let id = info.id;
-        let presence = Presence { socket: Socket::new(Arc::new(info), self.core.clone()), layers, claim };
-        if !presence.layers.has_admissions() {
-            self.presences.push(presence);
+        let session_socket = SessionSocket { socket: Socket::new(Arc::new(info), self.core.clone()), layers, claim };
+        if !session_socket.layers.has_admissions() {
+            self.sockets.push(session_socket);
             self.admit(id, ctx);
         } else {
-            self.start_admission(&presence);
-            self.presences.push(presence);
+            self.start_admission(&session_socket);
+            self.sockets.push(session_socket);
         }
     }
 
@@ -179,8 +179,10 @@ impl Session {
 
     /// Whom to admit: where middleware declined that `socket` goes on as who it was, a new one.
     fn without_declined_claim(&mut self, socket: SocketId) -> Result<SocketId, &'static str> {
-        match self.presence(socket) {
-            Some(presence) if presence.claim.is_some() && !presence.socket.info().is_recoverable() => {
+        match self.find_socket(socket) {
+            Some(session_socket)
+                if session_socket.claim.is_some() && !session_socket.socket.info().is_recoverable() =>
+            {
                 self.reconnect_as_new(socket)
             }
             _ => Ok(socket),
@@ -190,12 +192,12 @@ impl Session {
     /// Lets the client of `socket` connect as a new socket, which bears nothing of the other but the data that middleware left it.
     fn reconnect_as_new(&mut self, socket: SocketId) -> Result<SocketId, &'static str> {
         let core = self.core.clone();
-        let Some(presence) = self.presence_mut(socket) else { return Ok(socket) };
-        let info = presence.socket.info();
+        let Some(session_socket) = self.find_socket_mut(socket) else { return Ok(socket) };
+        let info = session_socket.socket.info();
         let id = random().map(SocketId::from_random).map_err(|_| NO_RANDOM_BYTES)?;
         let info = info.as_new_socket(id);
-        presence.claim = None;
-        presence.socket = Socket::new(Arc::new(info), core);
+        session_socket.claim = None;
+        session_socket.socket = Socket::new(Arc::new(info), core);
         self.rename_socket(socket, id);
         Ok(id)
     }
@@ -211,10 +213,10 @@ impl Session {
         if !self.state.begin_connect(id) {
             return;
         }
-        let Some(presence) = self.presence(id) else { return };
-        let info = presence.socket.info().clone();
+        let Some(session_socket) = self.find_socket(id) else { return };
+        let info = session_socket.socket.info().clone();
         let (parser, namespace) = (self.core.parser, info.namespace.clone());
-        let (kind, pid) = match presence.claim.as_deref() {
+        let (kind, pid) = match session_socket.claim.as_deref() {
             _ if !self.core.recovery || !info.is_recoverable() => (ConnectKind::Unrecoverable, None),
             Some(claim) => (ConnectKind::Resuming(*claim), Some(claim.pid)),
             None => {
@@ -225,11 +227,11 @@ impl Session {
             }
         };
         let reply = connect_reply(parser, &namespace, &id.to_string(), pid.map(|pid| pid.to_string()).as_deref());
-        let (worker, slot) = (self.registration.worker.clone(), self.registration.slot);
-        if presence.layers.observes_outgoing() {
+        let (worker, slot) = (self.guard.worker.clone(), self.guard.slot);
+        if session_socket.layers.observes_outgoing() {
             worker.observe(slot);
         }
-        self.registration.add(id);
+        self.guard.add(id);
         let now = Instant::now();
         self.credit_window.submit(now, reply.frame().len(), PendingReply::Connect(id), move |from| {
             let member = worker.add_member(info, slot);
@@ -241,7 +243,8 @@ impl Session {
 
     /// Journals what the application keeps with a socket, if that has changed.
     pub(super) fn keep_data(&mut self, socket: SocketId, now: Instant) {
-        let changed = self.presence(socket).and_then(|presence| presence.socket.info().take_changed_data());
+        let changed =
+            self.find_socket(socket).and_then(|session_socket| session_socket.socket.info().take_changed_data());
         let Some(data) = changed.filter(|_| self.core.recovery) else { return };
         let bytes = data.as_ref().map_or(0, |data| data.len());
         self.credit_window.submit(now, bytes, PendingReply::Nobody, move |from| HubCommand::Data {
@@ -253,19 +256,21 @@ impl Session {
 
     /// Refuses a socket that is not connected yet; the transport stays.
     pub(super) fn refuse(&mut self, socket: SocketId, error: &ConnectError) {
-        if let Some(presence) = self.presence(socket) {
-            let packet = refusal_packet(self.core.parser, presence.socket.path(), error);
+        if let Some(session_socket) = self.find_socket(socket) {
+            let packet = refusal_packet(self.core.parser, session_socket.socket.path(), error);
             self.refuse_with(socket, packet);
         }
     }
 
     fn refuse_with(&mut self, socket: SocketId, packet: EncodedFrame) {
         // Gone, or refused already because its middleware was late.
-        let Some(at) = self.presences.iter().position(|presence| presence.socket.id() == socket) else { return };
-        let presence = self.presences.remove(at);
+        let Some(at) = self.sockets.iter().position(|session_socket| session_socket.socket.id() == socket) else {
+            return;
+        };
+        let session_socket = self.sockets.remove(at);
         self.recount_auth();
         let packet = match self.state.is_answered(socket) {
-            true => disconnect(self.core.parser, presence.socket.path()),
+            true => disconnect(self.core.parser, session_socket.socket.path()),
             false => packet,
         };
         self.state.remove_socket(socket);
@@ -275,7 +280,7 @@ impl Session {
 
     /// A CONNECT whose namespace is known and which cannot be accepted.
     pub(super) fn on_unreadable_connect(&mut self, namespace: &NamespacePath, error: &DecodeError) {
-        if self.is_parting() {
+        if self.is_closing() {
             return;
         }
         let replaces_answered = self.detach_replaced(namespace);
@@ -290,7 +295,7 @@ impl Session {
     /// DISCONNECT does not, and the reason follows when it connects again.
     pub(super) fn refuse_connect(&mut self, namespace: &NamespacePath, is_answered: bool, error: &ConnectError) {
         let path: String = namespace.as_str().chars().take(64).collect();
-        log::debug!("connect refused sid={:?} namespace={path} error=\"{error}\"", self.registration.id);
+        log::debug!("connect refused sid={:?} namespace={path} error=\"{error}\"", self.guard.id);
         let packet = match is_answered {
             true => disconnect(self.core.parser, namespace),
             false => refusal_packet(self.core.parser, namespace, error),
@@ -305,9 +310,9 @@ impl Session {
             self.on_join_refused(refusal, now);
         }
         let Some((socket, outcome)) = self.credit_window.on_answer(now, ticket, outcome) else { return };
-        let Some(presence) = self.presence_mut(socket) else { return };
+        let Some(session_socket) = self.find_socket_mut(socket) else { return };
         match outcome {
-            Outcome::Connected { recovered, .. } => match presence.connected(recovered) {
+            Outcome::Connected { recovered, .. } => match session_socket.mark_connected(recovered) {
                 Some(handler) => {
                     self.start_connection_handler(socket, handler);
                     self.state.mark_connected(socket, now);
@@ -322,7 +327,7 @@ impl Session {
 
     /// Who was to go on where it was went for good, or fell out of the journal, while middleware ran.
     fn on_resume_lost(&mut self, socket: SocketId, ctx: &mut Context<Self>) {
-        self.registration.forget(socket);
+        self.guard.forget(socket);
         match self.reconnect_as_new(socket) {
             Ok(id) => self.admit(id, ctx),
             Err(detail) => self.close(DisconnectReason::ForcedServerClose, detail, ctx),

@@ -15,75 +15,75 @@ use crate::protocol::reason::DisconnectReason;
 
 /// How far a session is towards its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(super) enum ClosePhase {
     /// It lives.
     Open,
     /// It will close once everything it sent to the hub is answered.
-    Settling {
+    Draining {
         /// Why.
         reason: DisconnectReason,
         /// Then it closes all the same.
         until: Instant,
     },
     /// It is closed for the application; its connection takes the last bytes, or is reset at this instant.
-    Lingering {
+    Closing {
         /// When.
         until: Instant,
         /// Its final packets wait for one more poll.
         awaits_poll: bool,
     },
     /// Nothing is left to do.
-    Over,
+    Closed,
 }
 
 /// How the connection is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Parting {
+enum CloseMode {
     /// With a final packet.
-    Saying(CloseReason),
+    Graceful(CloseReason),
     /// By a reset: the peer takes no bytes.
     Reset,
     /// Not at all: it has ended.
-    Gone,
+    Disconnected,
 }
 
 impl Session {
     /// Whether the session is closed for the application.
-    pub(super) fn is_ending(&self) -> bool {
-        matches!(self.ending, Ending::Lingering { .. } | Ending::Over)
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.phase, ClosePhase::Closing { .. } | ClosePhase::Closed)
     }
 
     /// Ends the session with a final packet to its client.
     pub(super) fn close(&mut self, reason: DisconnectReason, detail: &str, ctx: &mut Context<Self>) {
         // A peer that let a ping go unanswered reads nothing: a close frame would only queue up behind the jam.
         let jammed = reason == DisconnectReason::PingTimeout && self.transport != Transport::Polling;
-        let worker = &self.registration.worker;
+        let worker = &self.guard.worker;
         if jammed
-            && worker.is_behind(self.registration.slot)
+            && worker.is_behind(self.guard.slot)
             && let Some(skipped) = worker.log_throttles().taking_nothing.is_due(Instant::now())
         {
-            log::warn!("client takes nothing sid={:?} skipped={skipped} detail=\"{detail}\"", self.registration.id);
+            log::warn!("client takes nothing sid={:?} skipped={skipped} detail=\"{detail}\"", self.guard.id);
         }
-        let parting = if jammed { Parting::Reset } else { Parting::Saying(CloseReason::Ended(reason)) };
-        self.end(reason, detail, parting, ctx);
+        let mode = if jammed { CloseMode::Reset } else { CloseMode::Graceful(CloseReason::Ended(reason)) };
+        self.end(reason, detail, mode, ctx);
     }
 
     /// Whether the session takes no more of its client: it is closed, or about to be.
-    pub(super) fn is_parting(&self) -> bool {
-        self.ending != Ending::Open
+    pub(super) fn is_closing(&self) -> bool {
+        self.phase != ClosePhase::Open
     }
 
-    pub(super) fn close_when_settled(&mut self, reason: DisconnectReason, now: Instant) {
-        if self.ending == Ending::Open {
-            self.ending = Ending::Settling { reason, until: now + self.core.limits.close_linger };
+    pub(super) fn close_when_drained(&mut self, reason: DisconnectReason, now: Instant) {
+        if self.phase == ClosePhase::Open {
+            self.phase = ClosePhase::Draining { reason, until: now + self.core.limits.close_linger };
         }
     }
 
-    pub(super) fn close_if_settled(&mut self, ctx: &mut Context<Self>) {
-        if self.ending == Ending::Over && self.credit_window.is_done() {
+    pub(super) fn close_if_drained(&mut self, ctx: &mut Context<Self>) {
+        if self.phase == ClosePhase::Closed && self.credit_window.is_done() {
             return self.leave(ctx);
         }
-        if let Ending::Settling { reason, until } = self.ending
+        if let ClosePhase::Draining { reason, until } = self.phase
             && (self.credit_window.is_settled() || until <= Instant::now())
         {
             self.close(reason, "put out by the application", ctx);
@@ -100,53 +100,53 @@ impl Session {
 
     /// The client is too far behind. It gets the packet that has left in part, and is told why there is no more.
     pub(super) fn on_outbox_full(&mut self, detail: &str, ctx: &mut Context<Self>) {
-        log::warn!("client is too far behind sid={:?} detail=\"{detail}\"", self.registration.id);
-        self.end(DisconnectReason::TransportError, detail, Parting::Saying(CloseReason::OutboxFull), ctx);
+        log::warn!("client is too far behind sid={:?} detail=\"{detail}\"", self.guard.id);
+        self.end(DisconnectReason::TransportError, detail, CloseMode::Graceful(CloseReason::OutboxFull), ctx);
     }
 
     /// The outboxes of all clients are over their budget, and this client's was among the largest.
     pub(super) fn on_outbox_cut(&mut self, detail: &str, can_be_told: bool, ctx: &mut Context<Self>) {
-        let worker = &self.registration.worker;
+        let worker = &self.guard.worker;
         if let Some(skipped) = worker.log_throttles().outbox_cut.is_due(Instant::now()) {
-            log::warn!("outbox cut sid={:?} skipped={skipped} detail=\"{detail}\"", self.registration.id);
+            log::warn!("outbox cut sid={:?} skipped={skipped} detail=\"{detail}\"", self.guard.id);
         }
-        let parting = if can_be_told { Parting::Saying(CloseReason::OutboxFull) } else { Parting::Reset };
-        self.end(DisconnectReason::TransportError, detail, parting, ctx);
+        let mode = if can_be_told { CloseMode::Graceful(CloseReason::OutboxFull) } else { CloseMode::Reset };
+        self.end(DisconnectReason::TransportError, detail, mode, ctx);
     }
 
     /// The client answers pings and takes nothing of what waits for it.
     pub(super) fn on_stalled(&mut self, now: Instant, ctx: &mut Context<Self>) {
-        let worker = &self.registration.worker;
+        let worker = &self.guard.worker;
         worker.metrics().stalled.add(1);
         let detail = format!("client took nothing for {:?}", self.core.limits.stalls_after());
         if let Some(skipped) = worker.log_throttles().taking_nothing.is_due(now) {
-            log::warn!("client takes nothing sid={:?} skipped={skipped} detail=\"{detail}\"", self.registration.id);
+            log::warn!("client takes nothing sid={:?} skipped={skipped} detail=\"{detail}\"", self.guard.id);
         }
-        self.end(DisconnectReason::TransportError, &detail, Parting::Reset, ctx);
+        self.end(DisconnectReason::TransportError, &detail, CloseMode::Reset, ctx);
     }
 
     /// The drainer broke: nothing more can be said.
     pub(super) fn on_drainer_lost(&mut self, detail: String, ctx: &mut Context<Self>) {
-        self.end(DisconnectReason::TransportError, &detail, Parting::Reset, ctx);
+        self.end(DisconnectReason::TransportError, &detail, CloseMode::Reset, ctx);
     }
 
     /// The connection ended by itself.
     pub(super) fn on_connection_ended(&mut self, reason: DisconnectReason, detail: &str, ctx: &mut Context<Self>) {
-        self.end(reason, detail, Parting::Gone, ctx);
+        self.end(reason, detail, CloseMode::Disconnected, ctx);
     }
 
     /// Whether one more poll is let in, for the final packet.
-    pub(super) fn awaits_last_poll(&self) -> bool {
-        matches!(self.ending, Ending::Lingering { awaits_poll: true, .. })
+    pub(super) fn awaits_final_poll(&self) -> bool {
+        matches!(self.phase, ClosePhase::Closing { awaits_poll: true, .. })
     }
 
     /// The final packet is out; now the peer's end is awaited, where it is worth waiting for.
     pub(super) fn on_closing_drained(&mut self, ctx: &mut Context<Self>) {
-        let Some(mut sink) = self.registration.worker.take_drainer(self.registration.slot) else {
+        let Some(mut sink) = self.guard.worker.take_drainer(self.guard.slot) else {
             return self.stop(ctx);
         };
         if sink.finish() {
-            self.registration.worker.set_drainer(self.registration.slot, sink);
+            self.guard.worker.set_drainer(self.guard.slot, sink);
         } else {
             self.stop(ctx);
         }
@@ -154,39 +154,39 @@ impl Session {
 
     /// Returns whether the session is past its timers.
     pub(super) fn on_linger_timer(&mut self, now: Instant, ctx: &mut Context<Self>) -> bool {
-        if let Ending::Lingering { until, .. } = self.ending
+        if let ClosePhase::Closing { until, .. } = self.phase
             && until <= now
         {
             self.reset(ctx);
         }
-        self.is_ending()
+        self.has_ended()
     }
 
     /// Closes the session for the application and parts from its client.
-    fn end(&mut self, reason: DisconnectReason, detail: &str, parting: Parting, ctx: &mut Context<Self>) {
-        if self.is_ending() {
-            return match parting {
-                Parting::Saying(_) => {}
-                Parting::Reset => self.reset(ctx),
-                Parting::Gone => self.stop(ctx),
+    fn end(&mut self, reason: DisconnectReason, detail: &str, mode: CloseMode, ctx: &mut Context<Self>) {
+        if self.has_ended() {
+            return match mode {
+                CloseMode::Graceful(_) => {}
+                CloseMode::Reset => self.reset(ctx),
+                CloseMode::Disconnected => self.stop(ctx),
             };
         }
-        self.registration.worker.metrics().closed(reason);
-        log::debug!("session closed sid={:?} reason=\"{reason}\" detail=\"{detail}\"", self.registration.id);
+        self.guard.worker.metrics().closed(reason);
+        log::debug!("session closed sid={:?} reason=\"{reason}\" detail=\"{detail}\"", self.guard.id);
         let forever = reason.is_final();
-        for presence in std::mem::take(&mut self.presences) {
-            let was_connected = self.state.is_connected(presence.socket.id());
-            presence.socket.info().set_connected(false);
-            self.state.remove_socket(presence.socket.id());
-            if was_connected && let Some(rooms) = self.start_leaving_handlers(&presence, reason) {
-                let socket = presence.socket.id();
-                self.registration.forget(socket);
-                let slot = self.registration.slot;
+        for session_socket in std::mem::take(&mut self.sockets) {
+            let was_connected = self.state.is_connected(session_socket.socket.id());
+            session_socket.socket.info().set_connected(false);
+            self.state.remove_socket(session_socket.socket.id());
+            if was_connected && let Some(rooms) = self.start_leaving_handlers(&session_socket, reason) {
+                let socket = session_socket.socket.id();
+                self.guard.forget(socket);
+                let slot = self.guard.slot;
                 let rooms = Some(rooms);
-                self.registration.worker.send(HubCommand::Disconnect { slot, socket, forever, rooms });
+                self.guard.worker.send(HubCommand::Disconnect { slot, socket, forever, rooms });
             }
         }
-        self.registration.withdraw_sockets(forever);
+        self.guard.withdraw_sockets(forever);
         self.credit_window.retire(Instant::now());
         self.forget_calls(|_| true);
         for (_, done) in self.congested.take() {
@@ -198,32 +198,32 @@ impl Session {
             answer(post.reply, Err(TransportRefusal::Ended));
         }
         let (mut said, mut awaits_poll) = (false, false);
-        if let Parting::Saying(goodbye) = parting {
-            said = self.registration.worker.queue_close(self.registration.slot, goodbye);
-            awaits_poll = self.leaves_last_words(goodbye, said);
+        if let CloseMode::Graceful(close_reason) = mode {
+            said = self.guard.worker.queue_close(self.guard.slot, close_reason);
+            awaits_poll = self.queue_final_packets(close_reason, said);
         }
         // A client that is about to send `5` polls no more: it learns of the end when the websocket closes to which it went over.
-        let is_switching = matches!(parting, Parting::Saying(_)) && self.state.is_probed();
+        let is_switching = matches!(mode, CloseMode::Graceful(_)) && self.state.is_probed();
         if !is_switching {
             self.drop_candidate("session closed");
         }
         if !awaits_poll {
-            self.registration.withdraw();
+            self.guard.withdraw();
         }
-        self.ending = Ending::Lingering { until: Instant::now() + self.core.limits.close_linger, awaits_poll };
-        match parting {
-            Parting::Saying(_) if said || awaits_poll || is_switching => {}
-            Parting::Reset => self.reset(ctx),
-            Parting::Saying(_) | Parting::Gone => self.stop(ctx),
+        self.phase = ClosePhase::Closing { until: Instant::now() + self.core.limits.close_linger, awaits_poll };
+        match mode {
+            CloseMode::Graceful(_) if said || awaits_poll || is_switching => {}
+            CloseMode::Reset => self.reset(ctx),
+            CloseMode::Graceful(_) | CloseMode::Disconnected => self.stop(ctx),
         }
     }
 
     /// A polling client that is between two polls gets what waits for it, and the close packet, with its next one; so it
     /// does with the rest, where a poll that waited could not take all.
-    fn leaves_last_words(&self, goodbye: CloseReason, said: bool) -> bool {
-        let (worker, slot) = (&self.registration.worker, self.registration.slot);
+    fn queue_final_packets(&self, close_reason: CloseReason, said: bool) -> bool {
+        let (worker, slot) = (&self.guard.worker, self.guard.slot);
         let waits = !worker.is_drained(slot);
-        let worthwhile = match goodbye {
+        let worthwhile = match close_reason {
             CloseReason::OutboxFull => !said,
             CloseReason::Ended(DisconnectReason::ForcedServerClose | DisconnectReason::ServerNamespaceDisconnect) => {
                 waits
@@ -238,7 +238,7 @@ impl Session {
     }
 
     fn reset(&mut self, ctx: &mut Context<Self>) {
-        if let Some(mut sink) = self.registration.worker.take_drainer(self.registration.slot) {
+        if let Some(mut sink) = self.guard.worker.take_drainer(self.guard.slot) {
             sink.abort();
         }
         self.stop(ctx);
@@ -246,7 +246,7 @@ impl Session {
 
     /// Ends the actor as soon as its gate is done: others are to hear what it has asked for, and its handlers are to be answered.
     pub(super) fn stop(&mut self, ctx: &mut Context<Self>) {
-        self.ending = Ending::Over;
+        self.phase = ClosePhase::Closed;
         if self.credit_window.is_done() {
             self.leave(ctx);
         }

@@ -21,26 +21,26 @@ const SWEEP_MIN: usize = 1_024;
 pub(crate) struct Directory {
     sessions: DashMap<SessionId, SessionLink>,
     /// Places given out: of sessions alive, and of those being admitted.
-    places: AtomicUsize,
+    permits: AtomicUsize,
     /// Of them, how many went to one address. Holds no zeros.
-    neighbours: DashMap<Neighbourhood, usize>,
+    by_prefix: DashMap<ClientPrefix, usize>,
     /// What all sessions of an address may send, while addresses are limited. A meter that is full again is as good as none and
     /// is removed by a sweep.
-    meters: DashMap<Neighbourhood, Meter>,
+    meters: DashMap<ClientPrefix, Meter>,
     /// New meters before the next sweep, which reads all of them.
     until_sweep: AtomicUsize,
 }
 
 /// Whose sessions are counted together. A household has a /64 of IPv6, and may use any address of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Neighbourhood {
+pub(crate) enum ClientPrefix {
     /// The address.
     V4(u32),
     /// The first half of the address.
     V6([u8; 8]),
 }
 
-impl From<IpAddr> for Neighbourhood {
+impl From<IpAddr> for ClientPrefix {
     fn from(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.to_bits()),
@@ -54,11 +54,11 @@ impl From<IpAddr> for Neighbourhood {
 
 /// Why there is no place for one more session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NoPlace {
+pub(crate) enum SessionLimit {
     /// There are as many sessions as there may be.
-    Anywhere,
+    Server,
     /// There are as many of this address as there may be.
-    ForAddress,
+    Address,
 }
 
 impl Directory {
@@ -86,8 +86,8 @@ impl Directory {
         meters_max: usize,
         change: impl FnOnce(&mut Meter) -> T,
     ) -> Option<T> {
-        let neighbourhood = Neighbourhood::from(address);
-        if let Some(mut meter) = self.meters.get_mut(&neighbourhood) {
+        let prefix = ClientPrefix::from(address);
+        if let Some(mut meter) = self.meters.get_mut(&prefix) {
             return Some(change(&mut meter));
         }
         if self.until_sweep.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err() {
@@ -97,37 +97,41 @@ impl Directory {
         if self.meters.len() >= meters_max {
             return None;
         }
-        Some(change(&mut self.meters.entry(neighbourhood).or_insert_with(|| Meter::new(rates, now))))
+        Some(change(&mut self.meters.entry(prefix).or_insert_with(|| Meter::new(rates, now))))
     }
 
     /// Takes a place for one more session, of this address.
-    pub(crate) fn reserve(self: &Arc<Self>, address: Option<IpAddr>, limits: &Limits) -> Result<Place, NoPlace> {
+    pub(crate) fn reserve(
+        self: &Arc<Self>,
+        address: Option<IpAddr>,
+        limits: &Limits,
+    ) -> Result<SessionPermit, SessionLimit> {
         // Dropped on refusal, which undoes what was counted so far.
-        let mut place = Place { directory: self.clone(), neighbourhood: None };
-        if self.places.fetch_add(1, Ordering::Relaxed) >= limits.sessions_max {
-            return Err(NoPlace::Anywhere);
+        let mut permit = SessionPermit { directory: self.clone(), prefix: None };
+        if self.permits.fetch_add(1, Ordering::Relaxed) >= limits.sessions_max {
+            return Err(SessionLimit::Server);
         }
         if let (Some(address), Some(max)) = (address, limits.sessions_per_address_max) {
-            let neighbourhood = address.into();
-            match self.neighbours.entry(neighbourhood) {
-                Entry::Occupied(entry) if *entry.get() >= max => return Err(NoPlace::ForAddress),
-                Entry::Vacant(_) if max == 0 => return Err(NoPlace::ForAddress),
+            let prefix = address.into();
+            match self.by_prefix.entry(prefix) {
+                Entry::Occupied(entry) if *entry.get() >= max => return Err(SessionLimit::Address),
+                Entry::Vacant(_) if max == 0 => return Err(SessionLimit::Address),
                 entry => *entry.or_default() += 1,
             }
-            place.neighbourhood = Some(neighbourhood);
+            permit.prefix = Some(prefix);
         }
-        Ok(place)
+        Ok(permit)
     }
 }
 
 /// A session's place among those that may be. Taken before the session is made, given back by being dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct SessionPermit {
     directory: Arc<Directory>,
-    neighbourhood: Option<Neighbourhood>,
+    prefix: Option<ClientPrefix>,
 }
 
-impl Place {
+impl SessionPermit {
     /// The directory that gave the place.
     pub(super) fn directory(&self) -> &Arc<Directory> {
         &self.directory
@@ -144,11 +148,11 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for SessionPermit {
     fn drop(&mut self) {
-        self.directory.places.fetch_sub(1, Ordering::Relaxed);
-        if let Some(neighbourhood) = self.neighbourhood {
-            self.directory.neighbours.remove_if_mut(&neighbourhood, |_, count| {
+        self.directory.permits.fetch_sub(1, Ordering::Relaxed);
+        if let Some(prefix) = self.prefix {
+            self.directory.by_prefix.remove_if_mut(&prefix, |_, count| {
                 *count -= 1;
                 *count == 0
             });
@@ -165,7 +169,7 @@ mod tests {
     use super::*;
     use crate::state::rate::Cost;
 
-    fn reserve(directory: &Arc<Directory>, address: &str, max: usize) -> Result<Place, NoPlace> {
+    fn reserve(directory: &Arc<Directory>, address: &str, max: usize) -> Result<SessionPermit, SessionLimit> {
         let limits = Limits { sessions_per_address_max: Some(max), sessions_max: 5, ..Limits::default() };
         directory.reserve(Some(address.parse().unwrap()), &limits)
     }
@@ -175,22 +179,22 @@ mod tests {
         let directory = Arc::new(Directory::default());
         let first = reserve(&directory, "192.0.2.1", 2).unwrap();
         let second = reserve(&directory, "::ffff:192.0.2.1", 2).unwrap();
-        assert_eq!(reserve(&directory, "192.0.2.1", 2).unwrap_err(), NoPlace::ForAddress);
+        assert_eq!(reserve(&directory, "192.0.2.1", 2).unwrap_err(), SessionLimit::Address);
         let _others = ["192.0.2.2", "2001:db8::1"].map(|address| reserve(&directory, address, 2).unwrap());
         let _fifth = directory.reserve(None, &Limits { sessions_max: 5, ..Limits::default() }).unwrap();
-        assert_eq!(reserve(&directory, "192.0.2.3", 2).unwrap_err(), NoPlace::Anywhere);
+        assert_eq!(reserve(&directory, "192.0.2.3", 2).unwrap_err(), SessionLimit::Server);
 
         drop(first);
         let _third = reserve(&directory, "192.0.2.1", 2).unwrap();
         drop(second);
-        assert_eq!(reserve(&directory, "192.0.2.1", 1).unwrap_err(), NoPlace::ForAddress);
+        assert_eq!(reserve(&directory, "192.0.2.1", 1).unwrap_err(), SessionLimit::Address);
     }
 
     #[test]
     fn a_household_of_ipv6_is_one_address() {
         let directory = Arc::new(Directory::default());
         let _place = reserve(&directory, "2001:db8:0:1::1", 1).unwrap();
-        assert_eq!(reserve(&directory, "2001:db8:0:1:ffff::2", 1).unwrap_err(), NoPlace::ForAddress);
+        assert_eq!(reserve(&directory, "2001:db8:0:1:ffff::2", 1).unwrap_err(), SessionLimit::Address);
         assert!(reserve(&directory, "2001:db8:0:2::1", 1).is_ok());
     }
 
@@ -198,9 +202,9 @@ mod tests {
     fn nothing_is_kept_of_addresses_without_sessions() {
         let directory = Arc::new(Directory::default());
         drop(reserve(&directory, "192.0.2.1", 1).unwrap());
-        assert_eq!(reserve(&directory, "192.0.2.1", 0).unwrap_err(), NoPlace::ForAddress);
-        assert!(directory.neighbours.is_empty());
-        assert_eq!(directory.places.load(Ordering::Relaxed), 0);
+        assert_eq!(reserve(&directory, "192.0.2.1", 0).unwrap_err(), SessionLimit::Address);
+        assert!(directory.by_prefix.is_empty());
+        assert_eq!(directory.permits.load(Ordering::Relaxed), 0);
     }
 
     #[test]

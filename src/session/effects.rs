@@ -15,7 +15,7 @@ use crate::state::session::Effect;
 impl Session {
     /// A packet came over the session's transport.
     pub(super) fn on_packet(&mut self, packet: Packet, ctx: &mut Context<Self>) {
-        let metrics = self.registration.worker.metrics();
+        let metrics = self.guard.worker.metrics();
         metrics.packets_received.add(1);
         metrics.bytes_received.add(packet.data_len() as u64);
         let (mut effects, now) = (Vec::new(), Instant::now());
@@ -27,7 +27,7 @@ impl Session {
     pub(super) fn apply(&mut self, effects: Vec<Effect>, ctx: &mut Context<Self>) {
         for effect in effects {
             match effect {
-                Effect::Control(packet) => self.registration.worker.push_control(self.registration.slot, packet),
+                Effect::Control(packet) => self.guard.worker.push_control(self.guard.slot, packet),
                 Effect::FreePoll => self.free_poll(),
                 Effect::Candidate(packet) => self.send_to_candidate(packet),
                 Effect::Promote => self.promote_candidate(),
@@ -50,7 +50,7 @@ impl Session {
                 Effect::Ack { socket, id, args } => {
                     // The owner is read off the id: the hub's are 4n+2, this session's 4n+3.
                     if id % 4 == 2 {
-                        self.registration.worker.on_ack(socket, id, args);
+                        self.guard.worker.on_ack(socket, id, args);
                     } else if let Some(call) = self.acks.resolve(id, |call| call.socket == socket) {
                         answer(call.asker, Ok(args));
                     }
@@ -62,7 +62,7 @@ impl Session {
                 }
                 Effect::ReleaseHeld(socket) => log::warn!(
                     "connection handler has not returned in time, events go on sid={:?} socket={socket}",
-                    self.registration.id
+                    self.guard.id
                 ),
                 Effect::Close { reason, detail } => self.close(reason, &detail, ctx),
             }
@@ -70,10 +70,10 @@ impl Session {
     }
 
     fn on_dropped(&self, detail: &str, crossed: bool) {
-        let sid = self.registration.id;
+        let sid = self.guard.id;
         if crossed {
             log::debug!("packet dropped sid={sid:?} detail=\"{detail}\"");
-        } else if let Some(skipped) = self.registration.worker.log_throttles().packet_dropped.is_due(Instant::now()) {
+        } else if let Some(skipped) = self.guard.worker.log_throttles().packet_dropped.is_due(Instant::now()) {
             log::warn!("packet dropped sid={sid:?} skipped={skipped} detail=\"{detail}\"");
         }
     }
@@ -95,28 +95,28 @@ impl Session {
     pub(super) fn detach_replaced(&mut self, namespace: &NamespacePath) -> bool {
         let Some(socket) = self.state.socket_in(namespace) else { return false };
         let is_answered = self.state.is_answered(socket);
-        let is_resuming = self.presence(socket).is_some_and(|presence| presence.claim.is_some());
+        let is_resuming = self.find_socket(socket).is_some_and(|session_socket| session_socket.claim.is_some());
         self.detach_socket(socket, DisconnectReason::ClientNamespaceDisconnect, !is_resuming);
         is_answered
     }
 
     /// `forever`: nobody can resume the session of this socket.
     fn detach_socket(&mut self, socket: SocketId, reason: DisconnectReason, forever: bool) -> bool {
-        let Some(at) = self.presences.iter().position(|presence| presence.socket.id() == socket) else {
+        let Some(at) = self.sockets.iter().position(|session_socket| session_socket.socket.id() == socket) else {
             // One that is still being looked up.
             self.state.remove_socket(socket);
             return false;
         };
-        let presence = self.presences.remove(at);
+        let session_socket = self.sockets.remove(at);
         self.recount_auth();
         let was_connected = self.state.is_connected(socket);
-        presence.socket.info().set_connected(false);
+        session_socket.socket.info().set_connected(false);
         self.state.remove_socket(socket);
         self.inbox.forget(&socket);
         self.forget_calls(|call| call.socket == socket);
-        self.registration.forget(socket);
-        let slot = self.registration.slot;
-        let rooms = was_connected.then(|| self.start_leaving_handlers(&presence, reason)).flatten();
+        self.guard.forget(socket);
+        let slot = self.guard.slot;
+        let rooms = was_connected.then(|| self.start_leaving_handlers(&session_socket, reason)).flatten();
         self.credit_window.submit_free(HubCommand::Disconnect { slot, socket, forever, rooms });
         true
     }

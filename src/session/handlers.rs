@@ -12,7 +12,7 @@ use bytestring::ByteString;
 use tokio::sync::oneshot;
 
 use super::admission::refusal_packet;
-use super::{Presence, Session};
+use super::{Session, SessionSocket};
 use crate::api::ack::Ack;
 use crate::api::current::InSession;
 use crate::api::error::{ConnectError, EventError, HandlerError};
@@ -70,10 +70,10 @@ impl Drop for RunningHandler {
 impl Session {
     /// A client emitted an event: its handler starts now, or the event is held.
     pub(super) fn on_event(&mut self, socket: SocketId, event: ClientEvent) {
-        if self.is_parting() {
+        if self.is_closing() {
             return;
         }
-        self.registration.worker.metrics().events_received.add(1);
+        self.guard.worker.metrics().events_received.add(1);
         if self.inbox.is_empty() && self.may_start(socket) {
             return self.start_event_handler(socket, event);
         }
@@ -111,11 +111,11 @@ impl Session {
             return;
         }
         if let Some(what) = too_much
-            && let Some(skipped) = self.registration.worker.log_throttles().reading_stopped.is_due(Instant::now())
+            && let Some(skipped) = self.guard.worker.log_throttles().reading_stopped.is_due(Instant::now())
         {
             log::warn!(
                 "session stops reading for a while, too many {what} sid={:?} running={} newest_handler={:?} skipped={skipped}",
-                self.registration.id,
+                self.guard.id,
                 self.running.count.get(),
                 self.running.newest.borrow()
             );
@@ -131,7 +131,7 @@ impl Session {
         if bytes <= FREE_BYTES && self.charge.is_none() {
             return true;
         }
-        let budget = &self.registration.worker.budgets().incoming;
+        let budget = &self.guard.worker.budgets().incoming;
         let charge = self.charge.get_or_insert_with(|| Box::new(Charge::new(budget.clone())));
         let is_charged = charge.set(bytes).is_ok();
         if bytes <= FREE_BYTES {
@@ -142,7 +142,7 @@ impl Session {
 
     /// A socket is gone, and with it what came with its CONNECT.
     pub(super) fn recount_auth(&mut self) {
-        let auth = self.presences.iter().filter_map(|presence| presence.socket.info().auth.as_ref());
+        let auth = self.sockets.iter().filter_map(|session_socket| session_socket.socket.info().auth.as_ref());
         self.auth_bytes = auth.map(|auth| auth.len() as u32).sum();
     }
 
@@ -166,18 +166,18 @@ impl Session {
     }
 
     fn start_event_handler(&mut self, socket: SocketId, event: ClientEvent) {
-        let Some(presence) = self.presence(socket) else { return };
+        let Some(session_socket) = self.find_socket(socket) else { return };
         let ClientEvent { name, ack, args } = event;
-        let socket = presence.socket.clone();
+        let socket = session_socket.socket.clone();
         let event = Event::new(name.clone(), args, Ack::new(ack, &socket));
-        if !presence.layers.is_direct() {
-            let layers = presence.layers.clone();
+        if !session_socket.layers.is_direct() {
+            let layers = session_socket.layers.clone();
             return self.run(socket.id(), name, move || Box::pin(layers.run(socket, event)));
         }
-        let Some(handler) = presence.layers.event(&name).cloned() else {
+        let Some(handler) = session_socket.layers.event(&name).cloned() else {
             event.ack.refuse(&EventError::NoHandler);
-            if let Some(skipped) = self.registration.worker.log_throttles().event_unhandled.is_due(Instant::now()) {
-                let (session, name) = (self.registration.id, excerpt(&name));
+            if let Some(skipped) = self.guard.worker.log_throttles().event_unhandled.is_due(Instant::now()) {
+                let (session, name) = (self.guard.id, excerpt(&name));
                 log::warn!("event has no handler sid={session:?} event={name:?} skipped={skipped}");
             }
             return;
@@ -187,17 +187,17 @@ impl Session {
 
     /// An event was queued for a socket of this session, of which somebody watches what it is sent.
     pub(super) fn on_sent(&self, message: &Message) {
-        self.registration.worker.mark_seen(self.registration.slot);
-        if !self.presences.iter().any(|presence| presence.layers.observes_outgoing()) {
+        self.guard.worker.mark_seen(self.guard.slot);
+        if !self.sockets.iter().any(|session_socket| session_socket.layers.observes_outgoing()) {
             return;
         }
         let Some(Packet::Event { namespace, name, ack, args }) = message.read_back() else { return };
-        let watched = self.presences.iter().find(|presence| *presence.socket.path() == namespace);
-        if let Some(presence) = watched.filter(|presence| presence.layers.observes_outgoing()) {
+        let watched = self.sockets.iter().find(|session_socket| *session_socket.socket.path() == namespace);
+        if let Some(session_socket) = watched.filter(|session_socket| session_socket.layers.observes_outgoing()) {
             // As the client's listeners get it.
-            let bears_token = self.core.recovery && presence.socket.info().is_recoverable() && ack.is_none();
+            let bears_token = self.core.recovery && session_socket.socket.info().is_recoverable() && ack.is_none();
             let args = if bears_token { args.first(args.len().saturating_sub(1)) } else { args };
-            let (layers, socket) = (presence.layers.clone(), presence.socket.clone());
+            let (layers, socket) = (session_socket.layers.clone(), session_socket.socket.clone());
             self.spawn(socket.id(), name.clone(), move || {
                 layers.observe_outgoing(&socket, &name, &args);
                 Box::pin(std::future::ready(Ok(())))
@@ -207,7 +207,7 @@ impl Session {
 
     /// Runs the connection handler; the socket's events are held until it has returned.
     pub(super) fn start_connection_handler(&self, id: SocketId, handler: Handler<()>) {
-        let Some(socket) = self.presence(id).map(|presence| presence.socket.clone()) else { return };
+        let Some(socket) = self.find_socket(id).map(|session_socket| session_socket.socket.clone()) else { return };
         let link = self.link.clone();
         self.spawn(id, ByteString::from_static("connection"), move || {
             let running = handler(socket, ());
@@ -223,14 +223,14 @@ impl Session {
     /// of them wants to know.
     pub(super) fn start_leaving_handlers(
         &self,
-        presence: &Presence,
+        session_socket: &SessionSocket,
         reason: DisconnectReason,
     ) -> Option<oneshot::Sender<Vec<RoomName>>> {
         let patience = self.core.limits.hub_answer_timeout;
         let (asker, rooms) = oneshot::channel::<Vec<RoomName>>();
         let (done, before) = oneshot::channel::<()>();
-        let disconnecting = presence.layers.disconnecting().cloned().map(|handler| {
-            let socket = presence.socket.clone();
+        let disconnecting = session_socket.layers.disconnecting().cloned().map(|handler| {
+            let socket = session_socket.socket.clone();
             self.spawn(socket.id(), ByteString::from_static("disconnecting"), move || {
                 Box::pin(async move {
                     // Dropped at the end, also by a panic.
@@ -243,8 +243,8 @@ impl Session {
                 })
             });
         });
-        if let Some(handler) = presence.layers.disconnect().cloned() {
-            let (socket, waits) = (presence.socket.clone(), disconnecting.is_some());
+        if let Some(handler) = session_socket.layers.disconnect().cloned() {
+            let (socket, waits) = (session_socket.socket.clone(), disconnecting.is_some());
             self.spawn(socket.id(), ByteString::from_static("disconnect"), move || match waits {
                 false => handler(socket, reason),
                 true => Box::pin(async move {
@@ -258,8 +258,8 @@ impl Session {
     }
 
     /// Runs the connection middleware of a socket.
-    pub(super) fn start_admission(&self, presence: &Presence) {
-        let (link, socket, layers) = (self.link.clone(), presence.socket.clone(), presence.layers.clone());
+    pub(super) fn start_admission(&self, session_socket: &SessionSocket) {
+        let (link, socket, layers) = (self.link.clone(), session_socket.socket.clone(), session_socket.layers.clone());
         let (id, parser, patience) = (socket.id(), self.core.parser, self.core.limits.admission_timeout);
         self.spawn(id, ByteString::from_static("middleware"), move || {
             Box::pin(async move {
@@ -278,7 +278,7 @@ impl Session {
         let (supervisor, handler) = self.supervised(socket, name, start);
         actix::spawn(async move {
             let begun = Instant::now();
-            supervisor.ended(handler.await, begun.elapsed());
+            supervisor.on_end(handler.await, begun.elapsed());
         });
     }
 
@@ -289,10 +289,10 @@ impl Session {
         let begun = Instant::now();
         let Poll::Ready(outcome) = Pin::new(&mut handler).poll(&mut Context::from_waker(Waker::noop())) else {
             // A task polls it again at once, with a waker that wakes.
-            actix::spawn(async move { supervisor.ended(handler.await, begun.elapsed()) });
+            actix::spawn(async move { supervisor.on_end(handler.await, begun.elapsed()) });
             return;
         };
-        supervisor.ended(outcome, begun.elapsed());
+        supervisor.on_end(outcome, begun.elapsed());
         self.running.at_once.set(self.running.at_once.get() + 1);
         if self.running.at_once.get() == self.core.limits.handlers_pending_max {
             let _ = self.link.post(SessionCommand::Pause);
@@ -305,15 +305,15 @@ impl Session {
         socket: SocketId,
         name: ByteString,
         start: F,
-    ) -> (Supervisor, InSession<Guarded<F>>) {
+    ) -> (Supervisor, InSession<CatchPanic<F>>) {
         let supervisor = Supervisor {
             running: self.running.begin(name.clone()),
-            worker: self.registration.worker.clone(),
-            session: self.registration.id,
+            worker: self.guard.worker.clone(),
+            session: self.guard.id,
             socket,
             name,
         };
-        (supervisor, InSession::new(self.core.identity(), self.link.clone(), Guarded::Waiting(start)))
+        (supervisor, InSession::new(self.core.identity(), self.link.clone(), CatchPanic::Waiting(start)))
     }
 }
 
@@ -327,7 +327,7 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn ended(self, outcome: Result<Result<(), HandlerError>, Panicked>, took: Duration) {
+    fn on_end(self, outcome: Result<Result<(), HandlerError>, Panicked>, took: Duration) {
         let Self { running, worker, session, socket, name } = &self;
         let metrics = worker.metrics();
         metrics.handled(took);
@@ -359,13 +359,13 @@ fn excerpt(text: &str) -> String {
 struct Panicked;
 
 /// A handler that starts when it is first polled, and whose panic is a value; also that of a drop at its end.
-enum Guarded<F> {
+enum CatchPanic<F> {
     Waiting(F),
     Running(Running),
     Over,
 }
 
-impl<F: FnOnce() -> Running + Unpin> Future for Guarded<F> {
+impl<F: FnOnce() -> Running + Unpin> Future for CatchPanic<F> {
     type Output = Result<Result<(), HandlerError>, Panicked>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

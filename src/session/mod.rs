@@ -7,9 +7,9 @@ mod admission;
 mod closing;
 pub(crate) mod directory;
 mod effects;
+mod guard;
 mod handlers;
 mod rates;
-mod registration;
 mod requests;
 mod transports;
 
@@ -43,12 +43,12 @@ use crate::state::session::{ClientEvent, SessionState};
 use crate::worker::Worker;
 use crate::worker::credit_window::CreditWindow;
 
-use self::closing::Ending;
-use self::directory::{Directory, Place};
+use self::closing::ClosePhase;
+use self::directory::{Directory, SessionPermit};
+use self::guard::SessionGuard;
 use self::handlers::RunningHandlers;
 use self::rates::RateLimiter;
-use self::registration::Registration;
-use self::transports::{Candidate, PendingPost};
+use self::transports::{PendingPost, ProbedWebsocket};
 
 /// What every session of a server needs.
 #[derive(Clone)]
@@ -60,31 +60,31 @@ pub(crate) struct Services {
 }
 
 /// Somebody who may open a session.
-pub(crate) struct Newcomer {
+pub(crate) struct PendingSession {
     /// What the session will be called.
     pub(crate) id: SessionId,
     /// What its client said.
     pub(crate) handshake: Handshake,
     /// Its place among the sessions.
-    pub(crate) place: Place,
+    pub(crate) permit: SessionPermit,
 }
 
-impl Newcomer {
+impl PendingSession {
     /// Draws an id for somebody.
-    pub(crate) fn new(handshake: Handshake, place: Place) -> Result<Self, getrandom::Error> {
-        Ok(Self { id: SessionId::from_random(random()?), handshake, place })
+    pub(crate) fn new(handshake: Handshake, permit: SessionPermit) -> Result<Self, getrandom::Error> {
+        Ok(Self { id: SessionId::from_random(random()?), handshake, permit })
     }
 }
 
 /// Over what a session begins.
-pub(crate) enum Opening {
+pub(crate) enum InitialTransport {
     /// A GET, which drains it next.
     Polling,
     /// A websocket.
     Websocket(Box<dyn Handoff>),
 }
 
-impl Opening {
+impl InitialTransport {
     fn kind(&self) -> TransportKind {
         match self {
             Self::Polling => TransportKind::Polling,
@@ -108,16 +108,16 @@ struct Call {
 }
 
 /// A socket of this session.
-struct Presence {
+struct SessionSocket {
     socket: Socket,
     layers: Layers,
     /// What its client claims, until it is connected.
     claim: Option<Box<ResumeAttempt>>,
 }
 
-impl Presence {
+impl SessionSocket {
     /// The hub knows it now. Gives the handler to run.
-    fn connected(&mut self, recovered: bool) -> Option<Handling<()>> {
+    fn mark_connected(&mut self, recovered: bool) -> Option<Handling<()>> {
         self.claim = None;
         let info = self.socket.info();
         info.set_recovered(recovered);
@@ -128,7 +128,7 @@ impl Presence {
 
 /// The actor.
 pub(crate) struct Session {
-    registration: Registration,
+    guard: SessionGuard,
     link: SessionLink,
     core: Arc<Core>,
     handshake: Arc<Handshake>,
@@ -138,7 +138,7 @@ pub(crate) struct Session {
     /// Emits that are done but for their client, which is behind; each completes when it has caught up, or at its time. As many as
     /// may wait for credit.
     congested: LazyQueue<(Instant, Done)>,
-    presences: SmallVec<[Presence; 1]>,
+    sockets: SmallVec<[SessionSocket; 1]>,
     inbox: Inbox<SocketId, ClientEvent>,
     /// For what is held of what the client sent. Boxed, since most sessions hold nothing.
     charge: Option<Box<Charge>>,
@@ -147,14 +147,14 @@ pub(crate) struct Session {
     running: Rc<RunningHandlers>,
     transport: Transport,
     /// Boxed, since most sessions never have one.
-    candidate: Option<Box<Candidate>>,
+    candidate: Option<Box<ProbedWebsocket>>,
     /// Connections counted, so that a late word of an old one is not taken for the present one's.
     connections: u32,
     /// False while more has been taken in than may be.
     reading: bool,
     /// The POST that is being taken in, or whose answer waits until the session reads again. Boxed, since it is rare.
     post: Option<Box<PendingPost>>,
-    ending: Ending,
+    phase: ClosePhase,
     /// `None` where nothing is limited.
     rates: Option<Box<RateLimiter>>,
     /// When it is to be woken; it may be woken besides.
@@ -163,19 +163,24 @@ pub(crate) struct Session {
 
 impl Session {
     /// Opens a session on the current thread. Its open packet is the first in its outbox.
-    pub(crate) fn open(worker: Rc<Worker>, core: Arc<Core>, newcomer: Newcomer, opening: Opening) -> SessionLink {
-        let Newcomer { id, handshake, place } = newcomer;
+    pub(crate) fn open(
+        worker: Rc<Worker>,
+        core: Arc<Core>,
+        pending: PendingSession,
+        initial: InitialTransport,
+    ) -> SessionLink {
+        let PendingSession { id, handshake, permit } = pending;
         let context = Context::new();
         let link = SessionLink::new(context.address().recipient());
-        let transport_kind = opening.kind();
-        let rates = RateLimiter::new(&core.limits, handshake.address(), place.directory(), Instant::now());
-        let registration = Registration::new(id, worker.clone(), place, link.clone(), transport_kind);
+        let transport_kind = initial.kind();
+        let rates = RateLimiter::new(&core.limits, handshake.address(), permit.directory(), Instant::now());
+        let guard = SessionGuard::new(id, worker.clone(), permit, link.clone(), transport_kind);
         let session = Self {
             state: SessionState::new(core.parser, core.limits.clone(), Instant::now()),
-            credit_window: CreditWindow::new(worker, registration.slot),
+            credit_window: CreditWindow::new(worker, guard.slot),
             acks: Acks::default(),
             congested: LazyQueue::default(),
-            presences: SmallVec::new(),
+            sockets: SmallVec::new(),
             inbox: Inbox::default(),
             charge: None,
             auth_bytes: 0,
@@ -185,43 +190,43 @@ impl Session {
             connections: 0,
             reading: true,
             post: None,
-            ending: Ending::Open,
+            phase: ClosePhase::Open,
             rates,
             armed: None,
             handshake: Arc::new(handshake),
             link: link.clone(),
-            registration,
+            guard,
             core,
         };
-        session.begin(opening, context);
+        session.begin(initial, context);
         link
     }
 
-    fn begin(mut self, opening: Opening, mut context: Context<Self>) {
-        let transport_kind = opening.kind();
+    fn begin(mut self, initial: InitialTransport, mut context: Context<Self>) {
+        let transport_kind = initial.kind();
         let limits = &self.core.limits;
         let open = Open {
-            sid: &self.registration.id.to_string(),
+            sid: &self.guard.id.to_string(),
             upgrades: if transport_kind == TransportKind::Polling { &[TransportKind::Websocket.as_str()] } else { &[] },
             ping_interval: limits.ping_interval,
             ping_timeout: limits.ping_timeout,
             max_payload: limits.payload_bytes_max,
         };
         let packet = EncodedFrame::text(&open.to_packet());
-        self.registration.worker.push_control(self.registration.slot, packet);
-        log::debug!("session opened sid={:?} transport={}", self.registration.id, transport_kind.as_str());
-        if let Opening::Websocket(handoff) = opening {
+        self.guard.worker.push_control(self.guard.slot, packet);
+        log::debug!("session opened sid={:?} transport={}", self.guard.id, transport_kind.as_str());
+        if let InitialTransport::Websocket(handoff) = initial {
             self.take_first_websocket(handoff, &mut context);
         }
         context.run(self);
     }
 
-    fn presence(&self, socket: SocketId) -> Option<&Presence> {
-        self.presences.iter().find(|presence| presence.socket.id() == socket)
+    fn find_socket(&self, socket: SocketId) -> Option<&SessionSocket> {
+        self.sockets.iter().find(|session_socket| session_socket.socket.id() == socket)
     }
 
-    fn presence_mut(&mut self, socket: SocketId) -> Option<&mut Presence> {
-        self.presences.iter_mut().find(|presence| presence.socket.id() == socket)
+    fn find_socket_mut(&mut self, socket: SocketId) -> Option<&mut SessionSocket> {
+        self.sockets.iter_mut().find(|session_socket| session_socket.socket.id() == socket)
     }
 
     /// The end of every turn: what may start now starts, and it will be woken at the next deadline.
@@ -230,19 +235,19 @@ impl Session {
             self.release_events();
         }
         self.regulate_reading();
-        self.close_if_settled(ctx);
+        self.close_if_drained(ctx);
         self.arm(ctx);
     }
 
     fn arm(&mut self, ctx: &mut Context<Self>) {
-        let deadline = match self.ending {
-            Ending::Lingering { until, .. } => until,
-            Ending::Over => match self.credit_window.deadline() {
+        let deadline = match self.phase {
+            ClosePhase::Closing { until, .. } => until,
+            ClosePhase::Closed => match self.credit_window.deadline() {
                 Some(deadline) => deadline,
                 None => return,
             },
-            Ending::Settling { until, .. } => until,
-            Ending::Open => [
+            ClosePhase::Draining { until, .. } => until,
+            ClosePhase::Open => [
                 self.credit_window.deadline(),
                 self.acks.deadline(),
                 self.congested.front().map(|(until, _)| *until),
@@ -256,7 +261,7 @@ impl Session {
             return;
         }
         self.armed = Some(deadline);
-        if let Some(wait) = self.registration.worker.wake_at(self.registration.slot, deadline) {
+        if let Some(wait) = self.guard.worker.wake_at(self.guard.slot, deadline) {
             ctx.run_later(wait, |session, ctx| {
                 session.on_wake(ctx);
                 session.end_turn(ctx);
@@ -276,12 +281,12 @@ impl Session {
         }
         if !self.reading {
             // The pong deadline stands still, so it does not tell that the client has gone.
-            if self.registration.worker.is_peer_gone(self.registration.slot) {
+            if self.guard.worker.is_peer_gone(self.guard.slot) {
                 return self.on_connection_ended(DisconnectReason::TransportClose, "closed by the client", ctx);
             }
             self.state.on_not_reading(now);
         }
-        if self.registration.worker.is_stalled(self.registration.slot, now) {
+        if self.guard.worker.is_stalled(self.guard.slot, now) {
             return self.on_stalled(now, ctx);
         }
         self.credit_window.on_timeout(now);

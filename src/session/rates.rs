@@ -132,20 +132,20 @@ impl Session {
         let charged = rates.charge(Cost::Event, Instant::now(), &self.core.limits);
         let charged = rates.exceeded.take().map_or(charged, Err);
         if charged.is_err() {
-            self.registration.worker.metrics().rate_limited.add(1);
+            self.guard.worker.metrics().rate_limited.add(1);
         }
         charged
     }
 
     /// The hub refused a join because the client has as many rooms as it may have.
     pub(super) fn on_join_refused(&mut self, refusal: HubRefusal, now: Instant) {
-        let worker = &self.registration.worker;
+        let worker = &self.guard.worker;
         if let Some(skipped) = worker.log_throttles().join_refused.is_due(now) {
             let reason = match refusal {
                 HubRefusal::RoomsSpent => "all rooms together take rooms_bytes_max",
                 _ => "the socket has rooms_per_socket_max rooms or room_bytes_per_socket_max bytes of names",
             };
-            log::warn!("join refused sid={:?} skipped={skipped} reason=\"{reason}\"", self.registration.id);
+            log::warn!("join refused sid={:?} skipped={skipped} reason=\"{reason}\"", self.guard.id);
         }
         let rates = self.rates.get_or_insert_with(|| RateLimiter::unlimited(now));
         rates.refused_joins.admits(Cost::Event, now);
@@ -180,8 +180,8 @@ impl Session {
         if event.ack.is_none() && !self.rates.as_mut().is_some_and(|rates| rates.may_notify(Instant::now())) {
             return;
         }
-        let Some(presence) = self.presence(socket) else { return };
-        let (core, info, refused) = (&self.core, presence.socket.info(), Refused::new(RATE_LIMITED, message));
+        let Some(session_socket) = self.find_socket(socket) else { return };
+        let (core, info, refused) = (&self.core, session_socket.socket.info(), Refused::new(RATE_LIMITED, message));
         let packet = match event.ack {
             Some(id) => core.answer(&info.namespace, id, &refused).map(DirectPacket::Sealed),
             None => core

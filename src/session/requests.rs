@@ -17,7 +17,7 @@ use crate::worker::server_sender;
 
 impl Session {
     pub(super) fn on_request(&mut self, request: Request) {
-        if self.is_ending() {
+        if self.has_ended() {
             return self.pass_on(request);
         }
         // Before all others, and without the clock: there may be one for each event.
@@ -109,16 +109,19 @@ impl Session {
     }
 
     fn register(&mut self, socket: SocketId, HandlerRegistration(change): HandlerRegistration) {
-        let Some(presence) = self.presences.iter_mut().find(|presence| presence.socket.id() == socket) else { return };
-        change(presence.layers.own());
-        if presence.layers.observes_outgoing() {
-            self.registration.worker.observe(self.registration.slot);
+        let Some(session_socket) = self.sockets.iter_mut().find(|session_socket| session_socket.socket.id() == socket)
+        else {
+            return;
+        };
+        change(session_socket.layers.own());
+        if session_socket.layers.observes_outgoing() {
+            self.guard.worker.observe(self.guard.slot);
         }
     }
 
     /// Whether connection middleware runs for the socket, or the hub has not answered its CONNECT.
     fn is_yet_to_connect(&self, socket: SocketId) -> bool {
-        !self.has(socket) && self.presence(socket).is_some()
+        !self.has(socket) && self.find_socket(socket).is_some()
     }
 
     /// Whether the socket can be emitted to: its client has, or is about to get, the CONNECT reply.
@@ -130,12 +133,12 @@ impl Session {
     fn emit_direct(&mut self, socket: SocketId, draft: Draft, grade: Grade, done: Done, now: Instant) {
         if self.credit_window.is_full() || self.congested.len() >= self.core.limits.credit_waiting_max {
             // Code that does not await one emit before the next: what waits for its client is bounded as what waits for the hub.
-            self.registration.worker.metrics().credit_refusals.add(1);
+            self.guard.worker.metrics().credit_refusals.add(1);
             return done.fail(RequestError::Overloaded);
         }
         if self.core.recovery && grade != Grade::Volatile {
             let target = Target::socket(socket);
-            if !self.registration.worker.is_behind(self.registration.slot) {
+            if !self.guard.worker.is_behind(self.guard.slot) {
                 return server_sender::emit(&mut self.credit_window, now, target, draft, grade, done);
             }
             // It has its place; its sender goes on at the pace of the client, or the journal would turn under both.
@@ -146,14 +149,14 @@ impl Session {
             return self.congested.push_back((now + self.core.limits.credit_timeout, done));
         }
         let packet = DirectPacket::Unnumbered { draft, volatile: grade == Grade::Volatile };
-        if !self.credit_window.is_settled() && !self.registration.worker.is_congested(self.registration.slot) {
+        if !self.credit_window.is_settled() && !self.guard.worker.is_congested(self.guard.slot) {
             // Behind what is under way, and as much a command as that: it waits for credit too.
             return self.credit_window.submit(now, packet.byte_len(), PendingReply::Emit(done), move |from| {
                 HubCommand::Relay { from, packet }
             });
         }
         self.credit_window.push(|| now, packet);
-        if self.registration.worker.is_congested(self.registration.slot) {
+        if self.guard.worker.is_congested(self.guard.slot) {
             self.congested.push_back((now + self.core.limits.credit_timeout, done));
         } else {
             complete(done);
@@ -184,7 +187,7 @@ impl Session {
 
     /// A handler panicked: its socket is put out, and nothing else happens.
     pub(super) fn on_panic(&mut self, socket: SocketId, handler: &str) {
-        log::error!("handler panicked, its socket is put out sid={:?} handler={handler:?}", self.registration.id);
+        log::error!("handler panicked, its socket is put out sid={:?} handler={handler:?}", self.guard.id);
         if self.state.is_admitting(socket) {
             self.refuse(socket, &ConnectError::new("Internal error"));
         } else {
@@ -195,18 +198,18 @@ impl Session {
     /// Puts one socket out of its namespace, or all of them and the session after them.
     fn disconnect(&mut self, socket: SocketId, close_session: bool, now: Instant) {
         let sockets: SmallVec<[SocketId; 1]> = match close_session {
-            true => self.presences.iter().map(|presence| presence.socket.id()).collect(),
+            true => self.sockets.iter().map(|session_socket| session_socket.socket.id()).collect(),
             false => SmallVec::from_elem(socket, 1),
         };
         for socket in sockets {
-            if let Some(presence) = self.presence(socket) {
-                let packet = disconnect(self.core.parser, presence.socket.path());
+            if let Some(session_socket) = self.find_socket(socket) {
+                let packet = disconnect(self.core.parser, session_socket.socket.path());
                 self.credit_window.push(|| now, DirectPacket::Sealed(packet.into()));
                 self.detach(socket, DisconnectReason::ServerNamespaceDisconnect);
             }
         }
         if close_session {
-            self.close_when_settled(DisconnectReason::ForcedServerClose, now);
+            self.close_when_drained(DisconnectReason::ForcedServerClose, now);
         }
     }
 }

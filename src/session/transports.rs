@@ -20,7 +20,7 @@ use crate::protocol::reason::DisconnectReason;
 use crate::state::outbox::Outbox;
 
 /// A websocket that is being probed.
-pub(super) struct Candidate {
+pub(super) struct ProbedWebsocket {
     number: u32,
     sink: Box<dyn FrameSink>,
     outbox: Outbox,
@@ -52,8 +52,8 @@ type Reply = oneshot::Sender<Result<(), TransportRefusal>>;
 impl Session {
     /// A GET asks for a batch.
     pub(super) fn on_drain(&mut self, sink: Box<dyn FrameSink + Send>, reply: Reply, ctx: &mut Context<Self>) {
-        let (worker, slot) = (self.registration.worker.clone(), self.registration.slot);
-        if self.is_ending() && !self.awaits_last_poll() {
+        let (worker, slot) = (self.guard.worker.clone(), self.guard.slot);
+        if self.has_ended() && !self.awaits_final_poll() {
             answer(reply, Err(TransportRefusal::Ended));
         } else if self.transport != Transport::Polling {
             answer(reply, Err(TransportRefusal::WrongTransport));
@@ -68,7 +68,7 @@ impl Session {
 
     /// A POST brought packets.
     pub(super) fn on_post(&mut self, packets: Result<PayloadReader, String>, reply: Reply, ctx: &mut Context<Self>) {
-        if self.is_ending() {
+        if self.has_ended() {
             return answer(reply, Err(TransportRefusal::Ended));
         }
         if self.transport != Transport::Polling {
@@ -106,7 +106,7 @@ impl Session {
                     return answer(post.reply, Ok(()));
                 }
             }
-            if self.is_ending() {
+            if self.has_ended() {
                 return answer(post.reply, Ok(()));
             }
         }
@@ -130,8 +130,8 @@ impl Session {
         match self.attach(handoff, ctx) {
             Some((number, sink, answer)) => {
                 self.transport = Transport::Websocket(number);
-                self.registration.worker.begin_with(self.registration.slot, answer);
-                self.registration.worker.set_drainer(self.registration.slot, sink);
+                self.guard.worker.begin_with(self.guard.slot, answer);
+                self.guard.worker.set_drainer(self.guard.slot, sink);
             }
             None => self.on_connection_ended(DisconnectReason::TransportError, "socket could not be taken over", ctx),
         }
@@ -139,15 +139,15 @@ impl Session {
 
     /// A websocket was accepted for this session: the candidate of an upgrade, or closed at once.
     pub(super) fn on_websocket(&mut self, handoff: Box<dyn Handoff>, ctx: &mut Context<Self>) {
-        let wanted = !self.is_ending() && self.transport == Transport::Polling && self.candidate.is_none();
+        let wanted = !self.has_ended() && self.transport == Transport::Polling && self.candidate.is_none();
         if !wanted || !self.state.on_candidate(Instant::now()) {
-            log::debug!("websocket refused, none is wanted sid={:?}", self.registration.id);
+            log::debug!("websocket refused, none is wanted sid={:?}", self.guard.id);
             return;
         }
         match self.attach(handoff, ctx) {
             Some((number, sink, answer)) => {
                 debug_assert!(answer.is_empty(), "whoever asks for an upgrade has had its answer");
-                self.candidate = Some(Box::new(Candidate { number, sink, outbox: Outbox::default() }))
+                self.candidate = Some(Box::new(ProbedWebsocket { number, sink, outbox: Outbox::default() }))
             }
             None => self.state.on_candidate_closed(),
         }
@@ -161,7 +161,7 @@ impl Session {
     ) -> Option<(u32, Box<dyn FrameSink>, Bytes)> {
         let Connection { sink, incoming, answer } = handoff
             .attach()
-            .inspect_err(|error| log::warn!("socket not taken over sid={:?} error={error}", self.registration.id))
+            .inspect_err(|error| log::warn!("socket not taken over sid={:?} error={error}", self.guard.id))
             .ok()?;
         self.connections += 1;
         let number = self.connections;
@@ -182,7 +182,7 @@ impl Session {
         match incoming {
             Incoming::Packets(packets) => {
                 for packet in packets {
-                    if self.is_ending() {
+                    if self.has_ended() {
                         return;
                     }
                     debug_assert_eq!(self.transport, Transport::Websocket(number));
@@ -190,18 +190,18 @@ impl Session {
                 }
             }
             Incoming::Control(packet) => {
-                self.registration.worker.push_control(self.registration.slot, packet);
+                self.guard.worker.push_control(self.guard.slot, packet);
             }
-            Incoming::Writable => self.registration.worker.on_writable(self.registration.slot),
+            Incoming::Writable => self.guard.worker.on_writable(self.guard.slot),
             Incoming::Undecodable(detail) => self.close(DisconnectReason::ParseError, &detail, ctx),
             Incoming::TooLarge(detail) => {
-                self.registration.worker.metrics().oversized[TransportKind::Websocket as usize].add(1);
+                self.guard.worker.metrics().oversized[TransportKind::Websocket as usize].add(1);
                 self.close(DisconnectReason::TransportError, &detail, ctx);
             }
             Incoming::Refused(detail) => {
-                self.registration.worker.metrics().incoming_refused.add(1);
-                if let Some(skipped) = self.registration.worker.log_throttles().message_refused.is_due(Instant::now()) {
-                    log::warn!("message refused sid={:?} skipped={skipped} detail=\"{detail}\"", self.registration.id);
+                self.guard.worker.metrics().incoming_refused.add(1);
+                if let Some(skipped) = self.guard.worker.log_throttles().message_refused.is_due(Instant::now()) {
+                    log::warn!("message refused sid={:?} skipped={skipped} detail=\"{detail}\"", self.guard.id);
                 }
                 self.close(DisconnectReason::TransportError, &detail, ctx);
             }
@@ -214,9 +214,9 @@ impl Session {
     }
 
     fn on_candidate_incoming(&mut self, number: u32, incoming: Incoming, ctx: &mut Context<Self>) {
-        if self.is_ending() && !matches!(incoming, Incoming::Control(_) | Incoming::Writable) {
+        if self.has_ended() && !matches!(incoming, Incoming::Control(_) | Incoming::Writable) {
             self.drop_candidate("session closed");
-            if !self.awaits_last_poll() {
+            if !self.awaits_final_poll() {
                 self.stop(ctx);
             }
             return;
@@ -257,7 +257,7 @@ impl Session {
 
     /// A poll that waits keeps the client from finishing its upgrade. Where none waits, a noop would only pile up.
     pub(super) fn free_poll(&mut self) {
-        let (worker, slot) = (&self.registration.worker, self.registration.slot);
+        let (worker, slot) = (&self.guard.worker, self.guard.slot);
         if worker.has_drainer(slot) {
             worker.push_control(slot, EncodedFrame::text("6"));
         }
@@ -277,15 +277,15 @@ impl Session {
         candidate.sink.set_reading(self.reading);
         self.transport = Transport::Websocket(candidate.number);
         // A poll that still waits is dropped here, which answers it with a noop.
-        drop(self.registration.worker.set_drainer(self.registration.slot, candidate.sink));
-        self.registration.upgraded();
-        log::debug!("session upgraded sid={:?}", self.registration.id);
+        drop(self.guard.worker.set_drainer(self.guard.slot, candidate.sink));
+        self.guard.mark_upgraded();
+        log::debug!("session upgraded sid={:?}", self.guard.id);
     }
 
     pub(super) fn drop_candidate(&mut self, detail: &str) {
         self.state.on_candidate_closed();
         if let Some(mut candidate) = self.candidate.take() {
-            log::debug!("upgrade given up sid={:?} detail=\"{detail}\"", self.registration.id);
+            log::debug!("upgrade given up sid={:?} detail=\"{detail}\"", self.guard.id);
             candidate.sink.abort();
         }
     }
@@ -293,7 +293,7 @@ impl Session {
     /// Stops or resumes taking in what the client sends.
     pub(super) fn set_reading(&mut self, reading: bool) {
         self.reading = reading;
-        self.registration.worker.set_reading(self.registration.slot, reading);
+        self.guard.worker.set_reading(self.guard.slot, reading);
         if reading {
             self.resume_post();
         }

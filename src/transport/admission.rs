@@ -17,7 +17,7 @@ use super::{Endpoint, Refusal};
 use crate::ids::SessionId;
 use crate::messages::handshake::{Arrival, Handshake};
 use crate::messages::session::SessionLink;
-use crate::session::Newcomer;
+use crate::session::PendingSession;
 
 /// Inside an application; a port of the server's own refuses before.
 const HOST_REFUSAL: &str = "Host not allowed; add it to Builder::allowed_hosts";
@@ -59,7 +59,7 @@ pub(crate) enum Admitted {
     /// The client of this session.
     Session(SessionLink),
     /// Somebody who may open one.
-    Newcomer(Newcomer),
+    PendingSession(PendingSession),
 }
 
 /// The application's say about handshakes. What it starts need not be `Send`: it runs on the worker that took the request.
@@ -96,11 +96,11 @@ impl Endpoint {
         }
         match route(head.uri.query().unwrap_or(""), &head.method, knock.upgrade)? {
             Route::Session(id) => self.find(&id).map(Admitted::Session),
-            Route::Handshake => self.admit_newcomer(knock).await.map(Admitted::Newcomer),
+            Route::Handshake => self.admit_pending(knock).await.map(Admitted::PendingSession),
         }
     }
 
-    async fn admit_newcomer(&self, knock: Knock<'_>) -> Result<Newcomer, Refusal> {
+    async fn admit_pending(&self, knock: Knock<'_>) -> Result<PendingSession, Refusal> {
         let limits = &self.services.core.limits;
         let (bytes, limit) = (knock.head_bytes(), limits.handshake_bytes_max);
         if bytes > limit {
@@ -113,11 +113,11 @@ impl Endpoint {
             secure: knock.encrypted || client.is_some_and(|client| client.secure),
         };
         // Before the application is asked, so that those who wait for its word are counted, and bounded, as well.
-        let place = self.services.directory.reserve(arrival.address, limits)?;
+        let permit = self.services.directory.reserve(arrival.address, limits)?;
         self.ask_application(knock, arrival).await?;
         // Looked at last, since the application may have taken its time.
         self.accepting()?;
-        Newcomer::new(knock.pack(arrival), place).map_err(|error| {
+        PendingSession::new(knock.pack(arrival), permit).map_err(|error| {
             log::error!("session not opened, the system gives no random bytes error={error}");
             Refusal::BadRequest
         })

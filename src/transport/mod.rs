@@ -24,7 +24,7 @@ use self::hosts::Hosts;
 use self::proxies::Proxies;
 use self::websocket::frames::MessageBounds;
 use crate::messages::session::SessionLink;
-use crate::session::{Newcomer, Opening, Services, Session};
+use crate::session::{InitialTransport, PendingSession, Services, Session};
 use crate::worker::Worker;
 use crate::worker::per_thread::WorkerFactory;
 
@@ -68,8 +68,8 @@ pub(crate) struct Door {
 
 impl Door {
     /// The cookie for a newcomer.
-    fn cookie(&self, newcomer: &Newcomer) -> Option<HeaderValue> {
-        self.cookie.as_ref()?.header(&newcomer.id)
+    fn cookie(&self, pending: &PendingSession) -> Option<HeaderValue> {
+        self.cookie.as_ref()?.header(&pending.id)
     }
 }
 
@@ -108,7 +108,7 @@ impl Endpoint {
     }
 
     /// Opens a session for somebody who was admitted.
-    pub(crate) fn open(&self, newcomer: Newcomer, opening: Opening) -> SessionLink {
-        Session::open(self.worker(), self.services.core.clone(), newcomer, opening)
+    pub(crate) fn open(&self, pending: PendingSession, initial: InitialTransport) -> SessionLink {
+        Session::open(self.worker(), self.services.core.clone(), pending, initial)
     }
 }

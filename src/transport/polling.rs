@@ -20,7 +20,7 @@ use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::engineio::payload::{PayloadReader, PayloadWriter};
 use crate::protocol::engineio::transport_kind::TransportKind;
 use crate::protocol::reason::DisconnectReason;
-use crate::session::Opening;
+use crate::session::InitialTransport;
 use crate::state::budget::Charge;
 use crate::state::outbox::Outbox;
 
@@ -59,9 +59,9 @@ async fn answer(endpoint: &Endpoint, request: &HttpRequest, payload: &mut Payloa
     let poll_bytes_max = endpoint.services.core.limits.poll_bytes_max;
     let encrypted = request.app_config().secure();
     match endpoint.admit(Knock { head: request.head(), upgrade: false, encrypted }).await? {
-        Admitted::Newcomer(newcomer) => {
-            let cookie = endpoint.door.cookie(&newcomer);
-            let mut response = poll(endpoint.open(newcomer, Opening::Polling), poll_bytes_max).await?;
+        Admitted::PendingSession(pending) => {
+            let cookie = endpoint.door.cookie(&pending);
+            let mut response = poll(endpoint.open(pending, InitialTransport::Polling), poll_bytes_max).await?;
             if let Some(cookie) = cookie {
                 response.headers_mut().insert(header::SET_COOKIE, cookie);
             }

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::messages::session::TransportRefusal;
 use crate::metrics::REFUSALS;
-use crate::session::directory::NoPlace;
+use crate::session::directory::SessionLimit;
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,11 +164,11 @@ impl Refusal {
     }
 }
 
-impl From<NoPlace> for Refusal {
-    fn from(refusal: NoPlace) -> Self {
+impl From<SessionLimit> for Refusal {
+    fn from(refusal: SessionLimit) -> Self {
         match refusal {
-            NoPlace::Anywhere => Self::Full,
-            NoPlace::ForAddress => Self::AddressFull,
+            SessionLimit::Server => Self::Full,
+            SessionLimit::Address => Self::AddressFull,
         }
     }
 }

@@ -38,7 +38,7 @@ use crate::limits::Limits;
 use crate::messages::session::SessionCommand;
 use crate::messages::sink::{CloseReason, Connection, Drained, FrameSink, Handoff, Incoming};
 use crate::protocol::encoded::EncodedFrame;
-use crate::session::Opening;
+use crate::session::InitialTransport;
 use crate::state::outbox::{Outbox, PACKET_OVERHEAD_BYTES};
 
 /// Chunks that wait for the session; a further one waits to be put there, then the reading stops. actix-http makes them, of
@@ -73,11 +73,11 @@ async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) ->
     match admitted {
         // The session may be on another worker. If it has ended meanwhile, the pump ends as soon as it has begun.
         Admitted::Session(link) => drop(link.post(SessionCommand::Websocket(handoff))),
-        Admitted::Newcomer(newcomer) => {
-            if let Some(cookie) = endpoint.door.cookie(&newcomer) {
+        Admitted::PendingSession(pending) => {
+            if let Some(cookie) = endpoint.door.cookie(&pending) {
                 response.headers_mut().insert(SET_COOKIE, cookie);
             }
-            endpoint.open(newcomer, Opening::Websocket(handoff));
+            endpoint.open(pending, InitialTransport::Websocket(handoff));
         }
     }
     let socket = request.conn_data::<HostSocket>().and_then(HostSocket::take);

@@ -27,7 +27,7 @@ use super::negotiation::{subprotocol, wants_base64};
 use crate::limits::Limits;
 use crate::messages::session::SessionCommand;
 use crate::messages::sink::{CloseReason, Connection, Drained, FrameSink, Handoff, Incoming};
-use crate::session::Opening;
+use crate::session::InitialTransport;
 use crate::state::outbox::Outbox;
 
 /// Frames in one vectored write.
@@ -67,9 +67,9 @@ pub(crate) async fn on_upgrade(
             let handoff = RawHandoff::new(framed, Accepted::elsewhere, base64, &endpoint)?;
             let _ = link.post(SessionCommand::Websocket(Box::new(handoff)));
         }
-        Admitted::Newcomer(newcomer) => {
+        Admitted::PendingSession(pending) => {
             let handoff = RawHandoff::new(framed, |socket| Ok(Accepted::Here(socket)), base64, &endpoint)?;
-            drop(endpoint.open(newcomer, Opening::Websocket(Box::new(handoff))));
+            drop(endpoint.open(pending, InitialTransport::Websocket(Box::new(handoff))));
         }
     }
     Ok(())
@@ -82,8 +82,8 @@ async fn accept(endpoint: &Endpoint, request: &Request) -> Result<(Admitted, Res
     if let Some(protocol) = subprotocol(&request.head().headers) {
         response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, protocol));
     }
-    if let Admitted::Newcomer(newcomer) = &admitted
-        && let Some(cookie) = endpoint.door.cookie(newcomer)
+    if let Admitted::PendingSession(pending) = &admitted
+        && let Some(cookie) = endpoint.door.cookie(pending)
     {
         response.insert_header((header::SET_COOKIE, cookie));
     }

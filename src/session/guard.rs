@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use super::directory::Place;
+use super::directory::SessionPermit;
 use crate::ids::{SessionId, SlotKey, SocketId};
 use crate::messages::hub::HubCommand;
 use crate::messages::session::SessionLink;
@@ -13,35 +13,35 @@ use crate::protocol::engineio::transport_kind::TransportKind;
 use crate::worker::Worker;
 
 /// The drop guard of one session.
-pub(super) struct Registration {
+pub(super) struct SessionGuard {
     pub(super) id: SessionId,
     pub(super) worker: Rc<Worker>,
     pub(super) slot: SlotKey,
     /// Until the session is withdrawn.
-    place: Option<Place>,
+    permit: Option<SessionPermit>,
     /// As what it is counted.
     transport_kind: TransportKind,
     /// Sockets that the hub knows, or is about to hear of.
     sockets: SmallVec<[SocketId; 1]>,
 }
 
-impl Registration {
+impl SessionGuard {
     /// Enters a session.
     pub(super) fn new(
         id: SessionId,
         worker: Rc<Worker>,
-        place: Place,
+        permit: SessionPermit,
         link: SessionLink,
         transport_kind: TransportKind,
     ) -> Self {
         worker.metrics().opened(transport_kind);
         let slot = worker.open_slot(link.clone());
-        place.enter(id, link);
-        Self { id, worker, slot, place: Some(place), transport_kind, sockets: SmallVec::new() }
+        permit.enter(id, link);
+        Self { id, worker, slot, permit: Some(permit), transport_kind, sockets: SmallVec::new() }
     }
 
     /// The session went over to a websocket.
-    pub(super) fn upgraded(&mut self) {
+    pub(super) fn mark_upgraded(&mut self) {
         self.worker.metrics().upgraded();
         self.transport_kind = TransportKind::Websocket;
     }
@@ -58,8 +58,8 @@ impl Registration {
 
     /// Takes the session out of the directory; the outbox stays for the final packet.
     pub(super) fn withdraw(&mut self) {
-        if let Some(place) = self.place.take() {
-            place.leave(&self.id);
+        if let Some(permit) = self.permit.take() {
+            permit.leave(&self.id);
         }
     }
 
@@ -71,7 +71,7 @@ impl Registration {
     }
 }
 
-impl Drop for Registration {
+impl Drop for SessionGuard {
     fn drop(&mut self) {
         self.withdraw();
         self.withdraw_sockets(false);
