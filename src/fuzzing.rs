@@ -14,7 +14,7 @@ use crate::protocol::engineio::payload::{PayloadReader, PayloadWriter, SEPARATOR
 use crate::protocol::socketio::packet::{Args, Packet};
 use crate::protocol::socketio::text::{Decoded, decode};
 use crate::protocol::socketio::{Parser, msgpack as msgpack_packet};
-use crate::transport::admission::{Route, route};
+use crate::transport::access_policy::{Route, route};
 use crate::transport::websocket::frames::{End, FrameReader, MessageBounds};
 
 /// Between a text and its attachments in an input: a byte that text does not have.

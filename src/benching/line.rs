@@ -20,7 +20,7 @@ use crate::protocol::engineio::packet::Packet;
 use crate::server::Server;
 use crate::session::InitialTransport;
 use crate::state::outbox::Outbox;
-use crate::transport::{Admitted, Knock};
+use crate::transport::{Admitted, HandshakeRequest};
 
 /// What a client makes of what it gets.
 pub trait Client: Send + 'static {
@@ -39,7 +39,7 @@ pub fn threads(server: &Server, workers: usize) -> Vec<ArbiterHandle> {
 /// Lets a client in on the current thread, whose worker its session then belongs to. `head` asks for a websocket.
 pub async fn connect(server: &Server, head: &RequestHead, client: impl Client) -> Result<(), String> {
     let endpoint = server.endpoint();
-    match endpoint.admit(Knock { head, upgrade: true, encrypted: false }).await {
+    match endpoint.admit(HandshakeRequest { head, upgrade: true, encrypted: false }).await {
         Ok(Admitted::PendingSession(pending)) => {
             drop(endpoint.open(pending, InitialTransport::Websocket(Box::new(Arriving { client }))));
             Ok(())

@@ -34,7 +34,7 @@ use crate::transport::cors::{Cors, CorsError};
 use crate::transport::hosts::Hosts;
 use crate::transport::proxies::Proxies;
 use crate::transport::websocket::frames::MessageBounds;
-use crate::transport::{AllowRequest, Door, Endpoint};
+use crate::transport::{AccessPolicy, AllowRequest, Endpoint};
 use crate::worker::per_thread::WorkerFactory;
 use crate::worker::server_sender::ServerSender;
 
@@ -140,7 +140,7 @@ pub struct Builder {
     parser: Parser,
     limits: Limits,
     ack_errors: bool,
-    door: Door,
+    policy: AccessPolicy,
     trusted_proxies: Vec<String>,
     allowed_hosts: Option<Vec<String>>,
 }
@@ -153,7 +153,7 @@ impl Default for Builder {
             parser: Parser::default(),
             limits: Limits::default(),
             ack_errors: false,
-            door: Door::default(),
+            policy: AccessPolicy::default(),
             trusted_proxies: Vec::new(),
             allowed_hosts: None,
         }
@@ -202,7 +202,7 @@ impl Builder {
     /// keep such pages away.
     #[must_use]
     pub fn cors(mut self, cors: Cors) -> Self {
-        self.door.cors = Some(cors);
+        self.policy.cors = Some(cors);
         self
     }
 
@@ -223,14 +223,14 @@ impl Builder {
     /// proxy. Clients that are no browsers name no origin, and pass. Off by default, as in engine.io.
     #[must_use]
     pub fn guard_origins(mut self) -> Self {
-        self.door.guards_origins = true;
+        self.policy.guards_origins = true;
         self
     }
 
     /// A cookie that holds the session's id, for load balancers that keep a client on one server by it. None by default.
     #[must_use]
     pub fn cookie(mut self, cookie: Cookie) -> Self {
-        self.door.cookie = Some(cookie);
+        self.policy.cookie = Some(cookie);
         self
     }
 
@@ -254,7 +254,7 @@ impl Builder {
         F: Fn(Handshake) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), String>> + 'static,
     {
-        self.door.allow_request = Some(AllowRequest::new(allow));
+        self.policy.allow_request = Some(AllowRequest::new(allow));
         self
     }
 
@@ -278,15 +278,15 @@ impl Builder {
         if !self.path.starts_with('/') || self.path.ends_with('/') {
             return Err(BuildError::Path(self.path));
         }
-        let Self { path, recovery, parser, limits, ack_errors, mut door, trusted_proxies, allowed_hosts } = self;
+        let Self { path, recovery, parser, limits, ack_errors, mut policy, trusted_proxies, allowed_hosts } = self;
         let limits = limits.bounded().within(memory::available());
         log_budgets(&limits);
         let budgets = Arc::new(Budgets::new(&limits));
-        door.messages = Arc::new(MessageBounds::new(&limits, budgets.incoming.clone()));
-        door.cors.as_ref().map_or(Ok(()), Cors::check)?;
-        door.cookie.as_ref().map_or(Ok(()), Cookie::check)?;
-        door.proxies = Proxies::parse(trusted_proxies).map_err(BuildError::Proxy)?;
-        door.hosts = allowed_hosts.map(Hosts::parse).transpose().map_err(BuildError::Host)?;
+        policy.messages = Arc::new(MessageBounds::new(&limits, budgets.incoming.clone()));
+        policy.cors.as_ref().map_or(Ok(()), Cors::check)?;
+        policy.cookie.as_ref().map_or(Ok(()), Cookie::check)?;
+        policy.proxies = Proxies::parse(trusted_proxies).map_err(BuildError::Proxy)?;
+        policy.hosts = allowed_hosts.map(Hosts::parse).transpose().map_err(BuildError::Host)?;
         let recoverable = (recovery.kept != Kept::Nowhere, recovery.clients);
         let metrics = Arc::<Metrics>::default();
         let (room_changes, _) = broadcast::channel(limits.room_events_max.max(1));
@@ -298,7 +298,7 @@ impl Builder {
         let root = Namespace::new(core.clone(), NamespacePath::root());
         let services = Services { core, directory: Arc::new(Directory::default()) };
         let accepting = Arc::new(AtomicBool::new(true));
-        let endpoint = Endpoint { services, workers, door: Arc::new(door), accepting };
+        let endpoint = Endpoint { services, workers, policy: Arc::new(policy), accepting };
         Ok(Server {
             endpoint,
             hub: hub.address,

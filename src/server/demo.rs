@@ -48,7 +48,7 @@ async fn file(request: HttpRequest) -> HttpResponse {
     };
     let Some(file) = Files::get(path) else {
         if let Some(endpoint) = request.app_data::<Endpoint>() {
-            endpoint.not_found(request.head());
+            endpoint.record_not_found(request.head());
         }
         return HttpResponse::NotFound()
             .content_type("text/plain; charset=utf-8")

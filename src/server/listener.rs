@@ -103,11 +103,11 @@ impl Listener {
         let limits = &server.endpoint.services.core.limits;
         let deadlines = Deadlines::new(limits);
         let (request_head_timeout, close_linger) = (limits.request_head_timeout, limits.close_linger);
-        let hosts = server.endpoint.door.hosts.clone().unwrap_or_else(|| default_hosts(&socket));
+        let hosts = server.endpoint.policy.hosts.clone().unwrap_or_else(|| default_hosts(&socket));
         let io = server.clone();
         let factory = move || {
             let (endpoint, path, configure) = (io.endpoint.clone(), io.path.clone(), configure.clone());
-            let rules = RequestRules::new(io.http_permits.clone(), hosts.clone(), endpoint.door.cors.clone());
+            let rules = RequestRules::new(io.http_permits.clone(), hosts.clone(), endpoint.policy.cors.clone());
             let rules = Rc::new(rules);
             let app = app(io.clone(), configure, rules.clone());
             let http = HttpService::build()
@@ -136,7 +136,8 @@ impl Listener {
             .and_then(http)
         };
         let workers = workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
-        let port = Port { socket, permits: server.http_permits.clone(), deadlines, door: server.endpoint.door.clone() };
+        let port =
+            Port { socket, permits: server.http_permits.clone(), deadlines, policy: server.endpoint.policy.clone() };
         let mut serving =
             Serving::start(&server.hub_thread, workers, port, server.metrics.new_worker(), factory).await?;
         let Some(mut signals) = signals else { return Err(serving.failed().await) };
@@ -193,7 +194,7 @@ fn app(
         let handler = move |request: HttpRequest, payload| polling::handle(io.endpoint.clone(), request, payload);
         config.service(web::resource(paths.to_vec()).route(web::to(handler)));
         config.default_service(web::to(move |request: HttpRequest| {
-            endpoint.not_found(request.head());
+            endpoint.record_not_found(request.head());
             async { HttpResponse::NotFound().finish() }
         }));
         for configure in &configure {

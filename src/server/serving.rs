@@ -21,7 +21,7 @@ use super::http_connection::{CLOSE_REASONS, Deadlines, Expired, HttpConnection, 
 use super::http_permits::{HttpPermit, HttpPermits};
 use crate::metrics::WorkerMetrics;
 use crate::session::directory::ClientPrefix;
-use crate::transport::Door;
+use crate::transport::AccessPolicy;
 use crate::worker::log_throttle::Throttle;
 
 /// Before connections are taken again when the system has refused one: no descriptor is left, mostly.
@@ -70,7 +70,7 @@ pub(super) struct Port {
     pub(super) socket: TcpListener,
     pub(super) permits: HttpPermits,
     pub(super) deadlines: Deadlines,
-    pub(super) door: Arc<Door>,
+    pub(super) policy: Arc<AccessPolicy>,
 }
 
 /// A port that is served, until this is dropped.
@@ -104,7 +104,7 @@ impl Serving {
                 Error = DispatchError,
             > + 'static,
     {
-        let Port { socket, permits, deadlines, door } = port;
+        let Port { socket, permits, deadlines, policy } = port;
         let (accepting, phase) = watch::channel(true);
         let (failure, failed) = oneshot::channel();
         let mut serving = Self { accepting, threads: Vec::new(), failed };
@@ -120,10 +120,11 @@ impl Serving {
             let (sender, dealt) = mpsc::unbounded_channel();
             let (ready, readiness) = oneshot::channel();
             let (service, phase) = (service.clone(), phase.clone());
-            let (permits, metrics, door) = (permits.clone(), metrics.clone(), door.clone());
+            let (permits, metrics, policy) = (permits.clone(), metrics.clone(), policy.clone());
             lines.push(Line { dealt: sender, is_here: lines.is_empty() });
             thread.spawn_fn(move || {
-                let worker = PortWorker { permits, deadlines, door, metrics, connections: HttpConnections::default() };
+                let worker =
+                    PortWorker { permits, deadlines, policy, metrics, connections: HttpConnections::default() };
                 drop(actix::spawn(async move {
                     let Ok(service) = service().new_service(()).await else { return };
                     let _ = ready.send(());
@@ -245,7 +246,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 struct PortWorker {
     permits: HttpPermits,
     deadlines: Deadlines,
-    door: Arc<Door>,
+    policy: Arc<AccessPolicy>,
     /// Of the port, on all its threads.
     metrics: Arc<WorkerMetrics>,
     connections: HttpConnections,
@@ -275,7 +276,7 @@ impl PortWorker {
                     let (service, warnings) = (service.clone(), warnings.clone());
                     let peer = stream.peer_addr().ok();
                     // A trusted proxy's connections are of many clients.
-                    let client = peer.filter(|peer| !self.door.proxies.trusts(peer.ip().to_canonical()));
+                    let client = peer.filter(|peer| !self.policy.proxies.trusts(peer.ip().to_canonical()));
                     let client = client.map(|peer| peer.ip().into());
                     let (permit, now) = (self.permit(permit, client), Instant::now());
                     let connection = Rc::new(HttpConnection::new(self.deadlines, client, permit, now));
@@ -388,7 +389,7 @@ mod tests {
     }
 
     fn port(socket: TcpListener, ordinary: usize) -> Port {
-        Port { socket, permits: HttpPermits::new(ordinary, 0), deadlines: deadlines(), door: Arc::default() }
+        Port { socket, permits: HttpPermits::new(ordinary, 0), deadlines: deadlines(), policy: Arc::default() }
     }
 
     /// Serves a port: every connection says a byte, tells the test its thread, and ends when its client has.

@@ -1,6 +1,6 @@
 //! Transports: who is let in, and the ways in which a session's packets travel.
 
-pub(crate) mod admission;
+pub(crate) mod access_policy;
 pub(crate) mod body;
 pub(crate) mod cookie;
 pub(crate) mod cors;
@@ -28,10 +28,10 @@ use crate::session::{InitialTransport, PendingSession, Services, Session};
 use crate::worker::Worker;
 use crate::worker::per_thread::WorkerFactory;
 
-use self::admission::is_of_session;
-pub(crate) use self::admission::{Admitted, AllowRequest, Knock};
+use self::access_policy::is_of_session;
+pub(crate) use self::access_policy::{Admitted, AllowRequest, HandshakeRequest};
 pub(crate) use self::refusal::Refusal;
-use self::refusal::{Origin, RefusalLog};
+use self::refusal::{RefusalLog, RequestSource};
 
 /// Where transports are let in: what they need of their server.
 #[derive(Clone)]
@@ -41,14 +41,14 @@ pub(crate) struct Endpoint {
     /// Where sessions live.
     pub(crate) workers: Arc<WorkerFactory>,
     /// Who is let in, and what they are told.
-    pub(crate) door: Arc<Door>,
+    pub(crate) policy: Arc<AccessPolicy>,
     /// Whether new sessions are let in. Cleared, for good, by the server when it begins to close.
     pub(crate) accepting: Arc<AtomicBool>,
 }
 
 /// The settings of a server's door.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Door {
+pub(crate) struct AccessPolicy {
     /// Which web pages of other origins may use the server. `None`: nothing is said of them.
     pub(crate) cors: Option<Cors>,
     /// What the answer to a handshake sets.
@@ -66,7 +66,7 @@ pub(crate) struct Door {
     refusals: Arc<RefusalLog>,
 }
 
-impl Door {
+impl AccessPolicy {
     /// The cookie for a newcomer.
     fn cookie(&self, pending: &PendingSession) -> Option<HeaderValue> {
         self.cookie.as_ref()?.header(&pending.id)
@@ -75,7 +75,7 @@ impl Door {
 
 impl Endpoint {
     /// A request was refused. Gives what was wrong, where there is more to say than the refusal does.
-    fn refused(&self, refusal: &Refusal, head: &RequestHead) -> Option<String> {
+    fn record_refusal(&self, refusal: &Refusal, head: &RequestHead) -> Option<String> {
         self.worker().metrics().requests_refused[refusal.kind()].add(1);
         if is_of_session(head) {
             // Clients come back with ids of sessions that have ended: nothing to look at. Without the query: the id in it is a
@@ -84,20 +84,20 @@ impl Endpoint {
             return None;
         }
         let detail = refusal.detail(head);
-        self.door.refusals.refused(refusal, detail.as_deref(), &self.origin(head));
+        self.policy.refusals.log_refusal(refusal, detail.as_deref(), &self.origin(head));
         detail
     }
 
     /// A request was for no path of this server.
-    pub(crate) fn not_found(&self, head: &RequestHead) {
+    pub(crate) fn record_not_found(&self, head: &RequestHead) {
         if head.uri.query().is_some_and(|query| query.contains("EIO=")) {
-            self.door.refusals.wrong_path(head.uri.path(), &self.origin(head));
+            self.policy.refusals.log_wrong_path(head.uri.path(), &self.origin(head));
         }
     }
 
-    fn origin<'a>(&self, head: &'a RequestHead) -> Origin<'a> {
-        Origin {
-            address: head.peer_addr.map(|peer| self.door.proxies.client(peer.ip(), &head.headers).address),
+    fn origin<'a>(&self, head: &'a RequestHead) -> RequestSource<'a> {
+        RequestSource {
+            address: head.peer_addr.map(|peer| self.policy.proxies.client(peer.ip(), &head.headers).address),
             origin: head.headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok()),
             is_upgrade: head.upgrade(),
         }

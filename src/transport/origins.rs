@@ -3,10 +3,10 @@
 use actix_http::RequestHead;
 use actix_web::http::header::{self, HeaderMap, HeaderName};
 
-use super::Door;
+use super::AccessPolicy;
 use super::hosts::split_port;
 
-impl Door {
+impl AccessPolicy {
     /// Whether a websocket with this head may be: it names no origin, its own host's, or one that CORS admits. All of them may
     /// where origins are not guarded.
     pub(super) fn admits_origin(&self, head: &RequestHead) -> bool {
@@ -53,19 +53,19 @@ mod tests {
     use crate::transport::proxies::Proxies;
     use actix_web::http::header::HeaderValue;
 
-    fn admits(door: &Door, peer: &str, headers: &[(&'static str, &'static str)]) -> bool {
+    fn admits(policy: &AccessPolicy, peer: &str, headers: &[(&'static str, &'static str)]) -> bool {
         let mut head = RequestHead::default();
         head.peer_addr = Some(peer.parse().unwrap());
         for (name, value) in headers {
             head.headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        door.admits_origin(&head)
+        policy.admits_origin(&head)
     }
 
     #[test]
     fn own_and_listed_origins_are_admitted_and_no_origin_is_no_browser() {
         let cors = Some(Cors::origins(["https://page.example"]));
-        let door = Door { guards_origins: true, cors, ..Door::default() };
+        let policy = AccessPolicy { guards_origins: true, cors, ..AccessPolicy::default() };
         for (origin, host, admitted) in [
             ("http://127.0.0.1:3000", "127.0.0.1:3000", true),
             ("http://[::1]:3000", "[::1]:3000", true),
@@ -86,20 +86,24 @@ mod tests {
             ("null", "hub.example", false),
             ("", "hub.example", false),
         ] {
-            let is_admitted = admits(&door, "192.0.2.1:1", &[("origin", origin), ("host", host)]);
+            let is_admitted = admits(&policy, "192.0.2.1:1", &[("origin", origin), ("host", host)]);
             assert_eq!(is_admitted, admitted, "{origin} at {host}");
         }
-        assert!(admits(&door, "192.0.2.1:1", &[("host", "hub.example")]));
-        assert!(admits(&Door::default(), "192.0.2.1:1", &[("origin", "http://evil.example"), ("host", "hub.example")]));
+        assert!(admits(&policy, "192.0.2.1:1", &[("host", "hub.example")]));
+        assert!(admits(
+            &AccessPolicy::default(),
+            "192.0.2.1:1",
+            &[("origin", "http://evil.example"), ("host", "hub.example")]
+        ));
     }
 
     #[test]
     fn a_forwarded_host_counts_if_a_trusted_proxy_wrote_it() {
         let proxies = Proxies::parse(["10.0.0.0/8"]).unwrap();
-        let door = Door { guards_origins: true, proxies, ..Door::default() };
+        let policy = AccessPolicy { guards_origins: true, proxies, ..AccessPolicy::default() };
         let headers =
             [("origin", "https://hub.example"), ("host", "backend:3000"), ("x-forwarded-host", "hub.example")];
-        assert!(admits(&door, "10.1.1.1:1", &headers));
-        assert!(!admits(&door, "192.0.2.1:1", &headers));
+        assert!(admits(&policy, "10.1.1.1:1", &headers));
+        assert!(!admits(&policy, "192.0.2.1:1", &headers));
     }
 }

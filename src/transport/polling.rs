@@ -13,7 +13,7 @@ use futures_core::Stream;
 use tokio::sync::oneshot;
 
 use super::body::{BodyError, read_body};
-use super::{Admitted, Endpoint, Knock, Refusal};
+use super::{Admitted, Endpoint, HandshakeRequest, Refusal};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{CloseReason, Drained, FrameSink};
 use crate::protocol::encoded::EncodedFrame;
@@ -40,12 +40,12 @@ pub(crate) async fn handle(endpoint: Endpoint, request: HttpRequest, mut payload
 }
 
 async fn respond(endpoint: &Endpoint, request: &HttpRequest, payload: &mut Payload) -> HttpResponse {
-    let cors = endpoint.door.cors.as_ref();
+    let cors = endpoint.policy.cors.as_ref();
     if let Some(preflight) = cors.and_then(|cors| cors.preflight(request.head())) {
         return preflight;
     }
     let mut response = answer(endpoint, request, payload).await.unwrap_or_else(|refusal| {
-        let detail = endpoint.refused(&refusal, request.head());
+        let detail = endpoint.record_refusal(&refusal, request.head());
         refusal.response(detail.as_deref())
     });
     // Refusals too, or the browser would hide from its page what was wrong.
@@ -58,9 +58,9 @@ async fn respond(endpoint: &Endpoint, request: &HttpRequest, payload: &mut Paylo
 async fn answer(endpoint: &Endpoint, request: &HttpRequest, payload: &mut Payload) -> Result<HttpResponse, Refusal> {
     let poll_bytes_max = endpoint.services.core.limits.poll_bytes_max;
     let encrypted = request.app_config().secure();
-    match endpoint.admit(Knock { head: request.head(), upgrade: false, encrypted }).await? {
+    match endpoint.admit(HandshakeRequest { head: request.head(), upgrade: false, encrypted }).await? {
         Admitted::PendingSession(pending) => {
-            let cookie = endpoint.door.cookie(&pending);
+            let cookie = endpoint.policy.cookie(&pending);
             let mut response = poll(endpoint.open(pending, InitialTransport::Polling), poll_bytes_max).await?;
             if let Some(cookie) = cookie {
                 response.headers_mut().insert(header::SET_COOKIE, cookie);

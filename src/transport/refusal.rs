@@ -192,11 +192,11 @@ fn clipped(text: &str) -> Cow<'_, str> {
 
 /// Logs refused handshakes, of each kind one a second at most: those who cause them could cause many.
 #[derive(Debug, Default)]
-pub(super) struct RefusalLog([Throttle; REFUSALS], Throttle);
+pub(super) struct RefusalLog([SharedThrottle; REFUSALS], SharedThrottle);
 
 impl RefusalLog {
     /// A handshake was refused.
-    pub(super) fn refused(&self, refusal: &Refusal, detail: Option<&str>, from: &Origin<'_>) {
+    pub(super) fn log_refusal(&self, refusal: &Refusal, detail: Option<&str>, from: &RequestSource<'_>) {
         let Some(skipped) = self.0[refusal.kind()].is_due(SystemTime::now()) else { return };
         let level = if refusal.is_protective() { Level::Warn } else { Level::Info };
         let (message, detail) = (refusal.message(), detail.unwrap_or(""));
@@ -205,7 +205,7 @@ impl RefusalLog {
     }
 
     /// A client of Socket.IO asked for a path where there is none.
-    pub(super) fn wrong_path(&self, path: &str, from: &Origin<'_>) {
+    pub(super) fn log_wrong_path(&self, path: &str, from: &RequestSource<'_>) {
         if let Some(skipped) = self.1.is_due(SystemTime::now()) {
             log::info!("handshake refused reason=\"Not found\" path={:?} {from} skipped={skipped}", clipped(path));
         }
@@ -213,13 +213,13 @@ impl RefusalLog {
 }
 
 /// Whom a refused request came from.
-pub(super) struct Origin<'a> {
+pub(super) struct RequestSource<'a> {
     pub(super) address: Option<IpAddr>,
     pub(super) origin: Option<&'a str>,
     pub(super) is_upgrade: bool,
 }
 
-impl fmt::Display for Origin<'_> {
+impl fmt::Display for RequestSource<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address {
             Some(address) => write!(f, "address={address}")?,
@@ -234,14 +234,14 @@ impl fmt::Display for Origin<'_> {
 
 /// One line a second. Shared by all workers.
 #[derive(Debug, Default)]
-struct Throttle {
+struct SharedThrottle {
     /// The second of the last line.
     last: AtomicU64,
     /// Lines that were not written since.
     skipped: AtomicU64,
 }
 
-impl Throttle {
+impl SharedThrottle {
     /// Whether to write a line now; if so, how many were not written before it.
     fn is_due(&self, now: SystemTime) -> Option<u64> {
         let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn refusals_are_logged_once_a_second() {
-        let throttle = Throttle::default();
+        let throttle = SharedThrottle::default();
         let due = [1_000, 1_001, 1_999, 2_000, 2_500].map(|at| throttle.is_due(UNIX_EPOCH + Duration::from_millis(at)));
         assert_eq!(due, [Some(0), None, None, Some(2), None]);
     }

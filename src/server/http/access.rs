@@ -53,7 +53,7 @@ impl Api {
         let worker = endpoint.workers.current();
         worker.metrics().api_keys_refused.add(1);
         let Some(skipped) = complaint(worker.log_throttles()).is_due(Instant::now()) else { return };
-        let client = request.peer_addr().map(|peer| endpoint.door.proxies.client(peer.ip(), request.headers()));
+        let client = request.peer_addr().map(|peer| endpoint.policy.proxies.client(peer.ip(), request.headers()));
         let address = client.map_or_else(|| "unknown".to_owned(), |client| client.address.to_string());
         log::warn!(
             "API request refused reason=\"{reason}\" address={address} path={:?} skipped={skipped}",

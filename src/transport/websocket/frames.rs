@@ -22,17 +22,17 @@ use crate::protocol::reason::DisconnectReason;
 use crate::state::budget::{Budget, Charge};
 
 /// What the reading half found out, for the close frame to say. Boxed, since most connections live without.
-pub(super) type Verdict = Cell<Option<Box<Found>>>;
+pub(super) type SharedCloseInfo = Cell<Option<Box<CloseInfo>>>;
 
 /// What was found out.
-pub(super) struct Found {
+pub(super) struct CloseInfo {
     code: u16,
     /// The facts, where they tell the client more than the session's reason does.
     why: Option<String>,
 }
 
 /// The close frame that says `close_reason`, or what the reading half found out.
-pub(super) fn close_frame(found: Option<Box<Found>>, close_reason: CloseReason) -> EncodedFrame {
+pub(super) fn close_frame(found: Option<Box<CloseInfo>>, close_reason: CloseReason) -> EncodedFrame {
     let (code, words) = match close_reason {
         CloseReason::OutboxFull => (POLICY_VIOLATION, "outbox full"),
         CloseReason::Ended(reason @ DisconnectReason::ServerShuttingDown) => (GOING_AWAY, reason.as_str()),
@@ -40,7 +40,7 @@ pub(super) fn close_frame(found: Option<Box<Found>>, close_reason: CloseReason) 
         CloseReason::Ended(reason) => (NORMAL, reason.as_str()),
     };
     match found.as_deref() {
-        Some(Found { code, why }) => EncodedFrame::websocket_close(*code, why.as_deref().unwrap_or(words)),
+        Some(CloseInfo { code, why }) => EncodedFrame::websocket_close(*code, why.as_deref().unwrap_or(words)),
         None => EncodedFrame::websocket_close(code, words),
     }
 }
@@ -51,7 +51,7 @@ pub(super) struct Inbound {
     /// What comes after the packets already told. Boxed, since it is rare.
     queued: Option<Box<Queued>>,
     /// A close frame came, or something wrong: what follows is forgotten until the peer has closed its side.
-    deaf: bool,
+    closed: bool,
 }
 
 struct Queued {
@@ -61,7 +61,7 @@ struct Queued {
 
 impl Inbound {
     pub(super) fn new(frames: FrameReader) -> Self {
-        Self { frames, queued: None, deaf: false }
+        Self { frames, queued: None, closed: false }
     }
 
     /// Whether packets are still to be told: the next slice, before which other work of the thread should have its turn.
@@ -81,20 +81,20 @@ impl Inbound {
     }
 
     /// The first thing to tell of a chunk of bytes. Where that is the end, the verdict says so.
-    pub(super) fn take(&mut self, chunk: &[u8], verdict: &Verdict) -> Option<Incoming> {
-        if self.deaf {
+    pub(super) fn take(&mut self, chunk: &[u8], close_info: &SharedCloseInfo) -> Option<Incoming> {
+        if self.closed {
             return None;
         }
         let decoded = self.frames.read(chunk);
         let end = decoded.end.map(|end| {
-            self.deaf = true;
+            self.closed = true;
             let (code, why, incoming) = match end {
                 End::Closed { code } => (code, None, Incoming::Leaving),
                 End::Undecodable { code, detail } => (code, None, Incoming::Undecodable(detail)),
                 End::TooLarge { code, detail } => (code, Some(detail.clone()), Incoming::TooLarge(detail)),
                 End::Spent { detail } => (TRY_AGAIN_LATER, Some(detail.clone()), Incoming::Refused(detail)),
             };
-            verdict.set(Some(Box::new(Found { code, why })));
+            close_info.set(Some(Box::new(CloseInfo { code, why })));
             incoming
         });
         let last = end.or_else(|| decoded.pong.map(Incoming::Control));
@@ -110,22 +110,24 @@ impl Inbound {
     }
 
     /// Gives the end of a connection whose message has begun and takes too long. To be asked when nothing is there to be read.
-    pub(super) fn poll_overdue(&mut self, cx: &mut Context<'_>, verdict: &Verdict) -> Poll<Incoming> {
+    pub(super) fn poll_overdue(&mut self, cx: &mut Context<'_>, close_info: &SharedCloseInfo) -> Poll<Incoming> {
         let timeout = self.frames.bounds.message_timeout;
-        let Some(begun) = self.frames.begun().filter(|_| !self.deaf) else { return Poll::Pending };
-        let deadline = begun.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        let Some(pending_message) = self.frames.pending_message().filter(|_| !self.closed) else {
+            return Poll::Pending;
+        };
+        let deadline = pending_message.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
         ready!(deadline.as_mut().poll(cx));
-        self.deaf = true;
+        self.closed = true;
         self.frames.abandon();
         let detail = format!("message was not complete within {timeout:?}");
-        verdict.set(Some(Box::new(Found { code: POLICY_VIOLATION, why: Some(detail.clone()) })));
+        close_info.set(Some(Box::new(CloseInfo { code: POLICY_VIOLATION, why: Some(detail.clone()) })));
         Poll::Ready(Incoming::Refused(detail))
     }
 
     /// The session does not read, so that it is not the client that takes long.
     pub(super) fn pause(&mut self) {
-        if let Some(begun) = &mut self.frames.begun {
-            begun.deadline = None;
+        if let Some(pending_message) = &mut self.frames.pending_message {
+            pending_message.deadline = None;
         }
     }
 }
@@ -214,7 +216,7 @@ impl Default for MessageBounds {
 
 /// A message that has begun.
 #[derive(Debug)]
-struct Begun {
+struct PendingMessage {
     charge: Charge,
     /// When it must be complete; set while the client is awaited.
     deadline: Option<Pin<Box<Sleep>>>,
@@ -228,12 +230,12 @@ pub(crate) struct FrameReader {
     fragments: Option<Box<Fragments>>,
     bounds: Arc<MessageBounds>,
     /// Boxed, since a connection that is idle has none.
-    begun: Option<Box<Begun>>,
+    pending_message: Option<Box<PendingMessage>>,
 }
 
 impl FrameReader {
     pub(crate) fn new(read_already: BytesMut, bounds: Arc<MessageBounds>) -> Self {
-        Self { buffer: read_already, fragments: None, bounds, begun: None }
+        Self { buffer: read_already, fragments: None, bounds, pending_message: None }
     }
 
     /// Takes in `chunk` and decodes what is complete.
@@ -264,15 +266,15 @@ impl FrameReader {
             self.buffer = BytesMut::from(&self.buffer[..]);
         }
         if !decoded.packets.is_empty()
-            && let Some(begun) = &mut self.begun
+            && let Some(pending_message) = &mut self.pending_message
         {
-            begun.deadline = None;
+            pending_message.deadline = None;
         }
         let bytes = self.buffer.capacity() + self.fragments.as_ref().map_or(0, |fragments| fragments.data.capacity());
-        if bytes <= FREE_BYTES && self.begun.is_none() {
+        if bytes <= FREE_BYTES && self.pending_message.is_none() {
             return;
         }
-        let charged = self.begun().map_or(Ok(()), |begun| begun.charge.set(bytes));
+        let charged = self.pending_message().map_or(Ok(()), |pending_message| pending_message.charge.set(bytes));
         if let Err(spent) = charged {
             self.abandon();
             decoded.end = Some(End::Spent { detail: format!("messages are over their budget: {spent}") });
@@ -280,21 +282,22 @@ impl FrameReader {
     }
 
     /// The message that has begun and is not complete.
-    fn begun(&mut self) -> Option<&mut Begun> {
+    fn pending_message(&mut self) -> Option<&mut PendingMessage> {
         if self.buffer.is_empty() && self.fragments.is_none() {
             return None;
         }
         let budget = &self.bounds.budget;
-        let begun =
-            self.begun.get_or_insert_with(|| Box::new(Begun { charge: Charge::new(budget.clone()), deadline: None }));
-        Some(begun)
+        let pending_message = self
+            .pending_message
+            .get_or_insert_with(|| Box::new(PendingMessage { charge: Charge::new(budget.clone()), deadline: None }));
+        Some(pending_message)
     }
 
     /// Forgets what is incomplete.
     fn abandon(&mut self) {
         self.buffer = BytesMut::new();
         self.fragments = None;
-        self.begun = None;
+        self.pending_message = None;
     }
 
     fn next_frame(&mut self) -> Result<Option<(bool, OpCode, BytesMut)>, End> {
@@ -453,13 +456,13 @@ mod tests {
         let budget = Arc::new(Budget::new(100_000));
         let bounds = Arc::new(MessageBounds::new(&limits, budget.clone()));
         let new = || FrameReader::new(BytesMut::new(), bounds.clone());
-        let mut begun = vec![0x82, 0xff, 0, 0, 0, 0, 0, 0, 0x9c, 0x40, 1, 2, 3, 4];
-        begun.resize(35_000, 7);
+        let mut pending_message = vec![0x82, 0xff, 0, 0, 0, 0, 0, 0, 0x9c, 0x40, 1, 2, 3, 4];
+        pending_message.resize(35_000, 7);
         let (mut first, mut second, mut small) = (new(), new(), new());
-        assert_eq!(first.read(&begun).end, None);
+        assert_eq!(first.read(&pending_message).end, None);
         assert!(budget.bytes() >= 35_000);
-        assert_eq!(second.read(&begun).end, None);
-        let third = new().read(&[begun.as_slice(), &[7; 4_000]].concat());
+        assert_eq!(second.read(&pending_message).end, None);
+        let third = new().read(&[pending_message.as_slice(), &[7; 4_000]].concat());
         assert!(matches!(third.end, Some(End::Spent { .. })), "{third:?}");
         assert_eq!(small.read(&frame(0x81, b"4a")).packets, [message("a")]);
 
@@ -476,7 +479,7 @@ mod tests {
         let mut reader = FrameReader::new(BytesMut::new(), bounds);
         let pings = frame(0x89, &[1; 100]).repeat(500);
         reader.read(&[pings.as_slice(), &[0x81]].concat());
-        assert!(reader.buffer.capacity() < 100 && reader.begun.is_none());
+        assert!(reader.buffer.capacity() < 100 && reader.pending_message.is_none());
         reader.read(&frame(0x81, &[b'4'; 1_000])[1..1_001]);
         assert_eq!(reader.buffer.len(), 1_001);
     }
@@ -486,21 +489,22 @@ mod tests {
         actix::System::new().block_on(async {
             let limits = Limits { message_timeout: Duration::from_millis(20), ..Limits::default() };
             let bounds = Arc::new(MessageBounds::new(&limits, Arc::new(Budget::new(usize::MAX))));
-            let (mut inbound, verdict) = (Inbound::new(FrameReader::new(BytesMut::new(), bounds)), Verdict::default());
+            let (mut inbound, close_info) =
+                (Inbound::new(FrameReader::new(BytesMut::new(), bounds)), SharedCloseInfo::default());
             let wire = frame(0x81, b"4abc");
             for _ in 0..2 {
                 let mut cx = Context::from_waker(std::task::Waker::noop());
-                assert!(inbound.poll_overdue(&mut cx, &verdict).is_pending(), "nothing has begun");
-                assert!(inbound.take(&wire[..3], &verdict).is_none());
-                assert!(inbound.poll_overdue(&mut cx, &verdict).is_pending());
-                assert!(matches!(inbound.take(&wire[3..], &verdict), Some(Incoming::Packets(_))));
+                assert!(inbound.poll_overdue(&mut cx, &close_info).is_pending(), "nothing has begun");
+                assert!(inbound.take(&wire[..3], &close_info).is_none());
+                assert!(inbound.poll_overdue(&mut cx, &close_info).is_pending());
+                assert!(matches!(inbound.take(&wire[3..], &close_info), Some(Incoming::Packets(_))));
             }
-            assert!(inbound.take(&wire[..3], &verdict).is_none());
-            let end = std::future::poll_fn(|cx| inbound.poll_overdue(cx, &verdict)).await;
+            assert!(inbound.take(&wire[..3], &close_info).is_none());
+            let end = std::future::poll_fn(|cx| inbound.poll_overdue(cx, &close_info)).await;
             assert!(matches!(end, Incoming::Refused(_)), "{end:?}");
-            let close = close_frame(verdict.take(), CloseReason::Ended(DisconnectReason::TransportError));
+            let close = close_frame(close_info.take(), CloseReason::Ended(DisconnectReason::TransportError));
             assert_eq!(close.body()[..2], POLICY_VIOLATION.to_be_bytes());
-            assert!(inbound.take(&wire, &verdict).is_none(), "nothing more is taken");
+            assert!(inbound.take(&wire, &close_info).is_none(), "nothing more is taken");
         });
     }
 

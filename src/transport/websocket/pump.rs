@@ -31,8 +31,8 @@ use futures_core::Stream;
 use socket2::Socket;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 
-use super::super::{Admitted, Endpoint, Knock, Refusal};
-use super::frames::{FrameReader, Inbound, MessageBounds, Verdict, close_frame};
+use super::super::{Admitted, Endpoint, HandshakeRequest, Refusal};
+use super::frames::{FrameReader, Inbound, MessageBounds, SharedCloseInfo, close_frame};
 use super::negotiation::{subprotocol, wants_base64};
 use crate::limits::Limits;
 use crate::messages::session::SessionCommand;
@@ -48,7 +48,7 @@ const CHUNKS_WAITING: usize = 1;
 /// Answers an upgrade request inside a host application.
 pub(crate) async fn handle(endpoint: Endpoint, request: HttpRequest, payload: Payload) -> HttpResponse {
     accept(&endpoint, &request, payload).await.unwrap_or_else(|refusal| {
-        endpoint.refused(&refusal, request.head());
+        endpoint.record_refusal(&refusal, request.head());
         // As engine.io does: the message is the body, and the connection is closed.
         let mut response = HttpResponse::build(refusal.upgrade_status());
         response.force_close().content_type(ContentType::html()).body(refusal.message().to_owned())
@@ -57,11 +57,11 @@ pub(crate) async fn handle(endpoint: Endpoint, request: HttpRequest, payload: Pa
 
 async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) -> Result<HttpResponse, Refusal> {
     let encrypted = request.app_config().secure();
-    let admitted = endpoint.admit(Knock { head: request.head(), upgrade: true, encrypted }).await?;
+    let admitted = endpoint.admit(HandshakeRequest { head: request.head(), upgrade: true, encrypted }).await?;
     // Stricter than actix-web-actors is; the same as for a raw websocket.
     verify_handshake(request.head()).map_err(|_| Refusal::BadRequest)?;
     let base64 = wants_base64(request.uri().query());
-    let bounds = endpoint.door.messages.clone();
+    let bounds = endpoint.policy.messages.clone();
     let (outgoing, handoff, to_session) = channels(&endpoint.services.core.limits, bounds, base64);
     let pump = Pump { outgoing: Some(outgoing) };
     let mut response = WsResponseBuilder::new(pump, request, NoBytes).start().map_err(|_| Refusal::BadRequest)?;
@@ -74,7 +74,7 @@ async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) ->
         // The session may be on another worker. If it has ended meanwhile, the pump ends as soon as it has begun.
         Admitted::Session(link) => drop(link.post(SessionCommand::Websocket(handoff))),
         Admitted::PendingSession(pending) => {
-            if let Some(cookie) = endpoint.door.cookie(&pending) {
+            if let Some(cookie) = endpoint.policy.cookie(&pending) {
                 response.headers_mut().insert(SET_COOKIE, cookie);
             }
             endpoint.open(pending, InitialTransport::Websocket(handoff));
@@ -265,7 +265,7 @@ impl Handoff for PumpHandoff {
             wanted: Cell::new(None),
             paused: Cell::new(false),
             finished: Cell::new(false),
-            verdict: Cell::default(),
+            close_info: Cell::default(),
         });
         let incoming = PumpReader {
             shared: shared.clone(),
@@ -298,7 +298,7 @@ struct Shared {
     paused: Cell<bool>,
     /// The final packet is out: what the client still says can only be its end.
     finished: Cell<bool>,
-    verdict: Verdict,
+    close_info: SharedCloseInfo,
 }
 
 impl Shared {
@@ -366,9 +366,9 @@ impl FrameSink for PumpSink {
     }
 
     fn queue_close(&mut self, close_reason: CloseReason, outbox: &mut Outbox) {
-        let verdict = self.shared.verdict.take();
-        self.client_ended = verdict.is_some();
-        outbox.push_final(close_frame(verdict, close_reason));
+        let close_info = self.shared.close_info.take();
+        self.client_ended = close_info.is_some();
+        outbox.push_final(close_frame(close_info, close_reason));
         // The peer's close frame is awaited, whatever held the reading up.
         self.set_reading(true);
     }
@@ -376,7 +376,7 @@ impl FrameSink for PumpSink {
     /// The pump writes what it has. Once the client has said its final packet too, the response ends, and the connection with it
     /// ([`PumpBody`]): ended before, it would be reset by what is under way from the client, and the close frame lost with it.
     fn finish(&mut self) -> bool {
-        let client_ended = self.client_ended || self.shared.verdict.take().is_some() || self.is_peer_gone();
+        let client_ended = self.client_ended || self.shared.close_info.take().is_some() || self.is_peer_gone();
         if client_ended {
             self.to_pump = None;
         }
@@ -443,13 +443,13 @@ impl PumpReader {
         }
         while !this.shared.paused.get() {
             let Poll::Ready(chunk) = this.chunks.poll_recv(cx) else {
-                return this.inbound.poll_overdue(cx, &this.shared.verdict).map(Some);
+                return this.inbound.poll_overdue(cx, &this.shared.close_info).map(Some);
             };
             let Some(chunk) = chunk else {
                 this.ended = true;
                 return Poll::Ready(Some(Incoming::Closed));
             };
-            if let Some(incoming) = this.inbound.take(&chunk, &this.shared.verdict) {
+            if let Some(incoming) = this.inbound.take(&chunk, &this.shared.close_info) {
                 return Poll::Ready(Some(incoming));
             }
         }

@@ -21,8 +21,8 @@ use socket2::SockRef;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
-use super::super::{Admitted, Endpoint, Knock, Refusal};
-use super::frames::{FrameReader, Inbound, MessageBounds, Verdict, close_frame};
+use super::super::{Admitted, Endpoint, HandshakeRequest, Refusal};
+use super::frames::{FrameReader, Inbound, MessageBounds, SharedCloseInfo, close_frame};
 use super::negotiation::{subprotocol, wants_base64};
 use crate::limits::Limits;
 use crate::messages::session::SessionCommand;
@@ -48,13 +48,13 @@ pub(crate) async fn on_upgrade(
     let limits = &endpoint.services.core.limits;
     let requested = request.path();
     if requested.strip_suffix('/').unwrap_or(requested) != path {
-        endpoint.not_found(request.head());
+        endpoint.record_not_found(request.head());
         return refuse(framed, StatusCode::NOT_FOUND, "Not found", limits).await;
     }
     let (admitted, response) = match accept(&endpoint, &request).await {
         Ok(accepted) => accepted,
         Err(refusal) => {
-            endpoint.refused(&refusal, request.head());
+            endpoint.record_refusal(&refusal, request.head());
             return refuse(framed, refusal.upgrade_status(), refusal.message(), limits).await;
         }
     };
@@ -77,13 +77,13 @@ pub(crate) async fn on_upgrade(
 
 /// Checks an upgrade before the switch, so that what cannot be is refused over HTTP. Gives who comes, and the answer.
 async fn accept(endpoint: &Endpoint, request: &Request) -> Result<(Admitted, Response<()>), Refusal> {
-    let admitted = endpoint.admit(Knock { head: request.head(), upgrade: true, encrypted: false }).await?;
+    let admitted = endpoint.admit(HandshakeRequest { head: request.head(), upgrade: true, encrypted: false }).await?;
     let mut response = handshake(request.head()).map_err(|_| Refusal::BadRequest)?;
     if let Some(protocol) = subprotocol(&request.head().headers) {
         response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, protocol));
     }
     if let Admitted::PendingSession(pending) = &admitted
-        && let Some(cookie) = endpoint.door.cookie(pending)
+        && let Some(cookie) = endpoint.policy.cookie(pending)
     {
         response.insert_header((header::SET_COOKIE, cookie));
     }
@@ -167,7 +167,7 @@ impl RawHandoff {
             // A copy, since the parser's buffer has room for more than most sessions ever need.
             read_already: BytesMut::from(&parts.read_buf[..]),
             base64,
-            bounds: endpoint.door.messages.clone(),
+            bounds: endpoint.policy.messages.clone(),
             send_buffer_bytes: endpoint.services.core.limits.send_buffer_bytes,
         })
     }
@@ -188,12 +188,18 @@ impl Handoff for RawHandoff {
             wants_write: Cell::new(false),
             paused: Cell::new(false),
             aborted: Cell::new(false),
-            verdict: Cell::default(),
+            close_info: Cell::default(),
         });
         let frames = FrameReader::new(self.read_already, self.bounds);
         let inbound = Inbound::new(frames);
-        let reader =
-            RawReader { shared: shared.clone(), inbound, begun: false, ended: false, yielded: false, reads: 0 };
+        let reader = RawReader {
+            shared: shared.clone(),
+            inbound,
+            pending_message: false,
+            ended: false,
+            yielded: false,
+            reads: 0,
+        };
         let (sink, incoming) = (Box::new(RawSink { shared, base64: self.base64 }), Box::pin(reader));
         Ok(Connection { sink, incoming, answer: self.answer })
     }
@@ -208,7 +214,7 @@ struct RawSocket {
     wants_write: Cell<bool>,
     paused: Cell<bool>,
     aborted: Cell<bool>,
-    verdict: Verdict,
+    close_info: SharedCloseInfo,
 }
 
 impl RawSocket {
@@ -277,7 +283,7 @@ impl FrameSink for RawSink {
     }
 
     fn queue_close(&mut self, close_reason: CloseReason, outbox: &mut Outbox) {
-        outbox.push_final(close_frame(self.shared.verdict.take(), close_reason));
+        outbox.push_final(close_frame(self.shared.close_info.take(), close_reason));
         // The peer's close frame is awaited, whatever held the reading up.
         self.set_reading(true);
     }
@@ -298,7 +304,7 @@ struct RawReader {
     shared: Rc<RawSocket>,
     inbound: Inbound,
     /// Whether the bytes that came with the handshake were looked at.
-    begun: bool,
+    pending_message: bool,
     ended: bool,
     /// Whether other work had its turn since the last slice of packets.
     yielded: bool,
@@ -316,7 +322,7 @@ impl RawReader {
         SCRATCH.with_borrow_mut(|scratch| match self.shared.try_read(scratch) {
             // Without a close frame: the process was killed, or the tab closed in a hurry.
             Ok(0) => Some(self.last(Incoming::Closed)),
-            Ok(bytes) => Some(self.inbound.take(&scratch[..bytes], &self.shared.verdict)),
+            Ok(bytes) => Some(self.inbound.take(&scratch[..bytes], &self.shared.close_info)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             Err(error) => Some(self.last(Incoming::Broken(error.to_string()))),
         })
@@ -366,8 +372,8 @@ impl Stream for RawReader {
         if let Some(queued) = this.inbound.queued() {
             return Poll::Ready(Some(queued));
         }
-        if !std::mem::replace(&mut this.begun, true)
-            && let Some(incoming) = this.inbound.take(&[], &this.shared.verdict)
+        if !std::mem::replace(&mut this.pending_message, true)
+            && let Some(incoming) = this.inbound.take(&[], &this.shared.close_info)
         {
             return Poll::Ready(Some(incoming));
         }
@@ -379,7 +385,7 @@ impl Stream for RawReader {
                 None => {
                     if this.shared.stream.poll_read_ready(cx).is_pending() {
                         this.reads = 0;
-                        return this.inbound.poll_overdue(cx, &this.shared.verdict).map(Some);
+                        return this.inbound.poll_overdue(cx, &this.shared.close_info).map(Some);
                     }
                 }
             }

@@ -27,7 +27,7 @@ const ORIGIN_REFUSAL: &str = "Origin not allowed; add it to cors_origins (STENTO
 
 /// A request at the door.
 #[derive(Clone, Copy)]
-pub(crate) struct Knock<'a> {
+pub(crate) struct HandshakeRequest<'a> {
     /// What it says.
     pub(crate) head: &'a RequestHead,
     /// Whether it asks to become a websocket.
@@ -36,7 +36,7 @@ pub(crate) struct Knock<'a> {
     pub(crate) encrypted: bool,
 }
 
-impl Knock<'_> {
+impl HandshakeRequest<'_> {
     fn pack(self, arrival: Arrival) -> Handshake {
         let headers = self.head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
         Handshake::new(self.url(), headers, arrival)
@@ -64,9 +64,9 @@ pub(crate) enum Admitted {
 
 /// The application's say about handshakes. What it starts need not be `Send`: it runs on the worker that took the request.
 #[derive(Clone)]
-pub(crate) struct AllowRequest(Arc<dyn Fn(Handshake) -> Deciding + Send + Sync>);
+pub(crate) struct AllowRequest(Arc<dyn Fn(Handshake) -> Decision + Send + Sync>);
 
-type Deciding = Pin<Box<dyn Future<Output = Result<(), String>>>>;
+type Decision = Pin<Box<dyn Future<Output = Result<(), String>>>>;
 
 impl AllowRequest {
     pub(crate) fn new<F, Fut>(allow: F) -> Self
@@ -86,46 +86,46 @@ impl fmt::Debug for AllowRequest {
 
 impl Endpoint {
     /// Checks a request in the order of engine.io: transport, session, method, version, application.
-    pub(crate) async fn admit(&self, knock: Knock<'_>) -> Result<Admitted, Refusal> {
-        let head = knock.head;
-        if self.door.hosts.as_ref().is_some_and(|hosts| hosts.admit(&head.headers).is_err()) {
+    pub(crate) async fn admit(&self, request: HandshakeRequest<'_>) -> Result<Admitted, Refusal> {
+        let head = request.head;
+        if self.policy.hosts.as_ref().is_some_and(|hosts| hosts.admit(&head.headers).is_err()) {
             return Err(Refusal::Forbidden(HOST_REFUSAL.into()));
         }
-        if knock.upgrade && !self.door.admits_origin(head) {
+        if request.upgrade && !self.policy.admits_origin(head) {
             return Err(Refusal::Forbidden(ORIGIN_REFUSAL.into()));
         }
-        match route(head.uri.query().unwrap_or(""), &head.method, knock.upgrade)? {
+        match route(head.uri.query().unwrap_or(""), &head.method, request.upgrade)? {
             Route::Session(id) => self.find(&id).map(Admitted::Session),
-            Route::Handshake => self.admit_pending(knock).await.map(Admitted::PendingSession),
+            Route::Handshake => self.admit_pending(request).await.map(Admitted::PendingSession),
         }
     }
 
-    async fn admit_pending(&self, knock: Knock<'_>) -> Result<PendingSession, Refusal> {
+    async fn admit_pending(&self, request: HandshakeRequest<'_>) -> Result<PendingSession, Refusal> {
         let limits = &self.services.core.limits;
-        let (bytes, limit) = (knock.head_bytes(), limits.handshake_bytes_max);
+        let (bytes, limit) = (request.head_bytes(), limits.handshake_bytes_max);
         if bytes > limit {
             return Err(Refusal::HeadTooLarge { bytes, limit });
         }
-        let client = knock.head.peer_addr.map(|peer| self.door.proxies.client(peer.ip(), &knock.head.headers));
+        let client = request.head.peer_addr.map(|peer| self.policy.proxies.client(peer.ip(), &request.head.headers));
         let arrival = Arrival {
             at: SystemTime::now(),
             address: client.map(|client| client.address),
-            secure: knock.encrypted || client.is_some_and(|client| client.secure),
+            secure: request.encrypted || client.is_some_and(|client| client.secure),
         };
         // Before the application is asked, so that those who wait for its word are counted, and bounded, as well.
         let permit = self.services.directory.reserve(arrival.address, limits)?;
-        self.ask_application(knock, arrival).await?;
+        self.ask_application(request, arrival).await?;
         // Looked at last, since the application may have taken its time.
-        self.accepting()?;
-        PendingSession::new(knock.pack(arrival), permit).map_err(|error| {
+        self.check_accepting()?;
+        PendingSession::new(request.pack(arrival), permit).map_err(|error| {
             log::error!("session not opened, the system gives no random bytes error={error}");
             Refusal::BadRequest
         })
     }
 
-    async fn ask_application(&self, knock: Knock<'_>, arrival: Arrival) -> Result<(), Refusal> {
-        let Some(AllowRequest(allow)) = &self.door.allow_request else { return Ok(()) };
-        let decided = allow(knock.pack(arrival));
+    async fn ask_application(&self, request: HandshakeRequest<'_>, arrival: Arrival) -> Result<(), Refusal> {
+        let Some(AllowRequest(allow)) = &self.policy.allow_request else { return Ok(()) };
+        let decided = allow(request.pack(arrival));
         match tokio::time::timeout(self.services.core.limits.allow_request_timeout, decided).await {
             Ok(decision) => decision.map_err(Refusal::Forbidden),
             Err(_) => Err(Refusal::Undecided),
@@ -133,8 +133,8 @@ impl Endpoint {
     }
 
     /// Whether one more session may be opened, for whoever only wants to know.
-    pub(crate) fn room(&self) -> Result<(), Refusal> {
-        self.accepting()?;
+    pub(crate) fn check_room(&self) -> Result<(), Refusal> {
+        self.check_accepting()?;
         if self.services.directory.len() >= self.services.core.limits.sessions_max {
             return Err(Refusal::Full);
         }
@@ -142,7 +142,7 @@ impl Endpoint {
     }
 
     /// Whether the server is not closing.
-    fn accepting(&self) -> Result<(), Refusal> {
+    fn check_accepting(&self) -> Result<(), Refusal> {
         if self.accepting.load(Ordering::Relaxed) { Ok(()) } else { Err(Refusal::Closing) }
     }
 
