@@ -50,14 +50,14 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// cannot be had any more, it is a new socket and its `recovered` is false.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recovery {
-    kept: Kept,
+    journal_kind: JournalKind,
     clients: RecoveryClients,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-enum Kept {
+enum JournalKind {
     #[default]
-    Nowhere,
+    Off,
     Memory,
     Folder(PathBuf),
 }
@@ -65,13 +65,13 @@ enum Kept {
 impl Recovery {
     /// Nothing is numbered, events bear no token.
     pub const fn off() -> Self {
-        Self { kept: Kept::Nowhere, clients: RecoveryClients::Auto }
+        Self { journal_kind: JournalKind::Off, clients: RecoveryClients::Auto }
     }
 
     /// Events are numbered and kept in memory, bounded by [`Limits::journal_records_max`] and
     /// [`Limits::journal_bytes_max`]; gone with the process.
     pub const fn memory() -> Self {
-        Self { kept: Kept::Memory, clients: RecoveryClients::Auto }
+        Self { journal_kind: JournalKind::Memory, clients: RecoveryClients::Auto }
     }
 
     /// Events are numbered and kept in files of this folder, which is made if it is not there, bounded by
@@ -81,7 +81,7 @@ impl Recovery {
     /// machine has lost power nobody can say what is missing, so what was kept is discarded, and all clients are told. One
     /// server at a time may use the folder.
     pub fn disk(folder: impl Into<PathBuf>) -> Self {
-        Self { kept: Kept::Folder(folder.into()), clients: RecoveryClients::Auto }
+        Self { journal_kind: JournalKind::Folder(folder.into()), clients: RecoveryClients::Auto }
     }
 
     /// Which clients are recoverable; [`RecoveryClients::Auto`] by default. To all others events look as they do without recovery.
@@ -287,10 +287,10 @@ impl Builder {
         policy.cookie.as_ref().map_or(Ok(()), Cookie::check)?;
         policy.proxies = Proxies::parse(trusted_proxies).map_err(BuildError::Proxy)?;
         policy.hosts = allowed_hosts.map(Hosts::parse).transpose().map_err(BuildError::Host)?;
-        let recoverable = (recovery.kept != Kept::Nowhere, recovery.clients);
+        let recoverable = (recovery.journal_kind != JournalKind::Off, recovery.clients);
         let metrics = Arc::<Metrics>::default();
         let (room_changes, _) = broadcast::channel(limits.room_events_max.max(1));
-        let hub = start_hub(&limits, &recovery.kept, (metrics.clone(), budgets.clone()), room_changes.clone())?;
+        let hub = start_hub(&limits, &recovery.journal_kind, (metrics.clone(), budgets.clone()), room_changes.clone())?;
         let workers = Arc::new(WorkerFactory::new(hub.commands.clone(), limits.clone(), budgets, metrics.clone()));
         let server_sender = open_server_sender(&hub, &workers, &limits, &metrics)?;
         let http_permits = HttpPermits::new(limits.http_connections_max, limits.http_reserve);
@@ -334,11 +334,11 @@ struct StartedHub {
 
 fn start_hub(
     limits: &Limits,
-    kept: &Kept,
+    journal_kind: &JournalKind,
     (metrics, budgets): (Arc<Metrics>, Arc<Budgets>),
     room_changes: broadcast::Sender<RoomChange>,
 ) -> Result<StartedHub, BuildError> {
-    let writer = open_journal(limits, kept)?.map(|(journal, seed)| {
+    let writer = open_journal(limits, journal_kind)?.map(|(journal, seed)| {
         JournalWriter::open(journal, seed, limits, metrics.clone())
             .map_err(|error| BuildError::JournalRead(error.to_string()))
     });
@@ -362,19 +362,19 @@ fn start_hub(
 /// A journal, and random bits to draw fingerprints from.
 type SeededJournal = (Box<dyn Journal>, u64);
 
-fn open_journal(limits: &Limits, kept: &Kept) -> Result<Option<SeededJournal>, BuildError> {
+fn open_journal(limits: &Limits, journal_kind: &JournalKind) -> Result<Option<SeededJournal>, BuildError> {
     let mut random = [0; 10];
     getrandom::fill(&mut random)?;
     let seed = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|at| random[at]));
     // An epoch's time only sorts epochs: a wrong clock costs nothing, the random bits still tell them apart.
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let epoch = Epoch::new(seconds as u32, u16::from_le_bytes([random[8], random[9]]));
-    let journal: Box<dyn Journal> = match kept {
-        Kept::Nowhere => return Ok(None),
-        Kept::Memory => {
+    let journal: Box<dyn Journal> = match journal_kind {
+        JournalKind::Off => return Ok(None),
+        JournalKind::Memory => {
             Box::new(MemoryJournal::new(epoch, Lsn(0), limits.journal_records_max, limits.journal_bytes_max))
         }
-        Kept::Folder(folder) => {
+        JournalKind::Folder(folder) => {
             let journal = FileJournal::open(folder, FileOptions::new(epoch, BootId::of_this_machine(), limits))?;
             match journal.start() {
                 Start::New => log::info!("journal begins folder={}", folder.display()),

@@ -53,11 +53,11 @@ impl RequestRules {
         false
     }
 
-    /// Takes a request in, or answers one that breaks a rule. Then [`Admission::finish`] has the last word about the answer.
+    /// Takes a request in, or answers one that breaks a rule. Then [`HttpAdmission::finish`] has the last word about the answer.
     pub(super) fn admit(
         self: &Rc<Self>,
         mut request: ServiceRequest,
-    ) -> (Result<ServiceRequest, ServiceResponse>, Admission) {
+    ) -> (Result<ServiceRequest, ServiceResponse>, HttpAdmission) {
         let connection = request.conn_data::<Rc<HttpConnection>>().cloned();
         let exchange = connection.map(|connection| Exchange::begin(connection, &mut request));
         let is_of_reserve = exchange.as_ref().is_some_and(|exchange| self.is_of_reserve(&exchange.0));
@@ -69,7 +69,7 @@ impl RequestRules {
             None
         };
         let closes = is_of_reserve || request.head().upgrade();
-        let admission = Admission { rules: self.clone(), exchange, closes };
+        let admission = HttpAdmission { rules: self.clone(), exchange, closes };
         match refusal {
             Some(refusal) => (Err(request.into_response(refusal)), admission),
             None => (Ok(request), admission),
@@ -86,7 +86,7 @@ impl RequestRules {
 }
 
 /// A request that was taken in.
-pub(super) struct Admission {
+pub(super) struct HttpAdmission {
     rules: Rc<RequestRules>,
     /// `None` on a connection that is not watched.
     exchange: Option<Exchange>,
@@ -94,7 +94,7 @@ pub(super) struct Admission {
     closes: bool,
 }
 
-impl Admission {
+impl HttpAdmission {
     /// Completes the answer.
     pub(super) fn finish(self, mut response: ServiceResponse) -> ServiceResponse<Response> {
         let Self { rules, exchange, closes } = self;

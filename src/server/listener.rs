@@ -18,9 +18,9 @@ use actix_web::{App, HttpRequest, HttpResponse};
 use socket2::{Domain, Socket, Type};
 
 use super::Server;
+use super::accept::{AcceptLoop, Port};
 use super::http_connection::{Deadlines, HttpStream};
 use super::http_requests::{self, HOST_REFUSAL, RequestRules};
-use super::serving::{Port, Serving};
 use crate::transport::hosts::Hosts;
 use crate::transport::{Endpoint, polling, websocket::raw};
 
@@ -139,7 +139,7 @@ impl Listener {
         let port =
             Port { socket, permits: server.http_permits.clone(), deadlines, policy: server.endpoint.policy.clone() };
         let mut serving =
-            Serving::start(&server.hub_thread, workers, port, server.metrics.new_worker(), factory).await?;
+            AcceptLoop::start(&server.hub_thread, workers, port, server.metrics.new_worker(), factory).await?;
         let Some(mut signals) = signals else { return Err(serving.failed().await) };
         let signal = tokio::select! {
             signal = signals.next() => signal,
@@ -224,7 +224,7 @@ pub(super) fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListene
     Ok(socket.into())
 }
 
-async fn stop(server: Server, serving: &Serving, mut signals: StopSignals, signal: &str, drain: Duration) {
+async fn stop(server: Server, serving: &AcceptLoop, mut signals: StopSignals, signal: &str, drain: Duration) {
     log::info!("server stops signal={signal} sessions={} drain={drain:?}", server.sessions());
     if !drain.is_zero() {
         // Connections are still taken meanwhile: a load balancer is to see that this server is not ready.

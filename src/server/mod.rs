@@ -1,5 +1,6 @@
 //! The composition root: puts hub, desk, workers and transports together, and hands out the `io` handle.
 
+mod accept;
 mod builder;
 pub mod config;
 pub mod demo;
@@ -15,7 +16,6 @@ mod memory;
 mod metrics;
 pub mod process;
 mod replies;
-mod serving;
 #[cfg(test)]
 mod simulation;
 pub mod vocabulary;

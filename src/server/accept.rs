@@ -28,11 +28,11 @@ use crate::worker::log_throttle::Throttle;
 const ACCEPT_RETRY: Duration = Duration::from_millis(500);
 
 /// A connection on its way to its worker. There are as many as there are permits.
-type Dealt = (Taken, HttpPermit);
+type Accepted = (AcceptedStream, HttpPermit);
 
 /// The way to a worker.
 struct Line {
-    dealt: mpsc::UnboundedSender<Dealt>,
+    dealt: mpsc::UnboundedSender<Accepted>,
     /// Whether it is the thread that accepts.
     is_here: bool,
 }
@@ -41,15 +41,15 @@ struct Line {
 const WARNINGS_PER_SECOND: u32 = 1;
 
 /// A connection that was taken in.
-enum Taken {
+enum AcceptedStream {
     /// For the thread that took it in, whose reactor knows it.
     Here(TcpStream),
     /// For another.
     Elsewhere(std::net::TcpStream),
 }
 
-impl Taken {
-    fn settle(self) -> io::Result<TcpStream> {
+impl AcceptedStream {
+    fn into_stream(self) -> io::Result<TcpStream> {
         match self {
             Self::Here(stream) => Ok(stream),
             Self::Elsewhere(stream) => TcpStream::from_std(stream),
@@ -74,7 +74,7 @@ pub(super) struct Port {
 }
 
 /// A port that is served, until this is dropped.
-pub(super) struct Serving {
+pub(super) struct AcceptLoop {
     /// Whether connections are taken in. Its end is the end of all.
     accepting: watch::Sender<bool>,
     /// Of this port alone, with everything on them.
@@ -83,7 +83,7 @@ pub(super) struct Serving {
     failed: oneshot::Receiver<()>,
 }
 
-impl Serving {
+impl AcceptLoop {
     /// Serves what comes in on the port with what `service` makes: on the hub's thread if that is the one worker, else on
     /// `workers` threads of its own.
     pub(super) async fn start<S, F>(
@@ -164,7 +164,7 @@ impl Serving {
     }
 }
 
-impl Drop for Serving {
+impl Drop for AcceptLoop {
     fn drop(&mut self) {
         for thread in &self.threads {
             thread.stop();
@@ -215,7 +215,7 @@ async fn accept(
 
 /// Hands a connection to the worker whose turn it is, or to the next one that lives.
 fn deal((stream, permit): (TcpStream, HttpPermit), lines: &mut Vec<Line>, next: &mut usize) -> io::Result<()> {
-    let mut dealt = (Taken::Here(stream), permit);
+    let mut dealt = (AcceptedStream::Here(stream), permit);
     while !lines.is_empty() {
         let at = *next % lines.len();
         if !lines[at].is_here {
@@ -257,7 +257,7 @@ impl PortWorker {
     async fn work(
         self,
         service: impl Service<HttpStream, Response = (), Error = DispatchError> + 'static,
-        mut dealt: mpsc::UnboundedReceiver<Dealt>,
+        mut dealt: mpsc::UnboundedReceiver<Accepted>,
         mut phase: watch::Receiver<bool>,
     ) {
         let service = Rc::new(service);
@@ -266,7 +266,7 @@ impl PortWorker {
         loop {
             tokio::select! {
                 Some((stream, permit)) = dealt.recv() => {
-                    let stream = match stream.settle() {
+                    let stream = match stream.into_stream() {
                         Ok(stream) => stream,
                         Err(error) => {
                             log::warn!("connection not served error={error}");
@@ -397,7 +397,7 @@ mod tests {
         hub: &ArbiterHandle,
         workers: usize,
         ordinary: usize,
-    ) -> (Serving, SocketAddr, mpsc::UnboundedReceiver<ThreadId>) {
+    ) -> (AcceptLoop, SocketAddr, mpsc::UnboundedReceiver<ThreadId>) {
         let port = listen("127.0.0.1:0".parse().expect("an address"), 16).expect("a free port");
         let address = port.local_addr().expect("an address");
         let (served, serves) = mpsc::unbounded_channel();
@@ -412,7 +412,7 @@ mod tests {
                 }
             })
         };
-        let serving = Serving::start(hub, workers, self::port(port, ordinary), Arc::default(), service);
+        let serving = AcceptLoop::start(hub, workers, self::port(port, ordinary), Arc::default(), service);
         let serving = serving.await.expect("it begins");
         (serving, address, serves)
     }
@@ -459,7 +459,9 @@ mod tests {
                         Err::<actix_service::boxed::BoxService<HttpStream, (), DispatchError>, ()>(())
                     })
                 };
-                assert!(Serving::start(&hub, workers, self::port(port, MANY), Arc::default(), broken).await.is_err());
+                assert!(
+                    AcceptLoop::start(&hub, workers, self::port(port, MANY), Arc::default(), broken).await.is_err()
+                );
             }
         });
     }
