@@ -2,7 +2,7 @@
 
 use super::args::ToArgs;
 use super::error::{EmitError, EventError};
-use super::refusal::Refused;
+use super::error_answer::ErrorAnswer;
 use super::socket::Socket;
 use crate::messages::request::Request;
 
@@ -30,7 +30,7 @@ impl Ack {
         if self.wanted.as_ref().is_some_and(|(_, socket)| socket.core().ack_errors) {
             // The text of an error may quote what the client sent.
             let message: String = error.to_string().chars().take(ERROR_CHARS_MAX).collect();
-            let _ = self.send(Refused::new(error.code(), message));
+            let _ = self.send(ErrorAnswer::new(error.code(), message));
         }
     }
 

@@ -34,7 +34,7 @@ impl From<Missing> for AckError {
         match why {
             Missing::Late => Self::Timeout,
             Missing::Gone => Self::Gone,
-            Missing::TooMuch => Self::NotKept,
+            Missing::TooMuch => Self::TooLarge,
         }
     }
 }

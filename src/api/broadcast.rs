@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::answers::Answers;
 use super::args::{FromArgs, ToArgs};
-use super::core::{Asked, Core};
+use super::core::{Core, PendingAnswer};
 use super::error::{EmitError, RoomError};
 use super::socket::Socket;
 use crate::ids::{IdError, NamespacePath, RoomName, SocketId};
@@ -208,7 +208,7 @@ fn room_names(rooms: impl IntoIterator<Item: AsRef<str>>) -> Result<Vec<RoomName
 }
 
 /// Awaits what was begun. Sockets that have gone meanwhile are no failure; otherwise the first failure counts.
-async fn finish<T>(begun: Vec<Asked<T>>) -> Result<(), RequestError> {
+async fn finish<T>(begun: Vec<PendingAnswer<T>>) -> Result<(), RequestError> {
     let mut failure = Ok(());
     for asked in begun {
         match asked.finish().await {

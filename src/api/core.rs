@@ -120,9 +120,9 @@ impl Core {
     pub(crate) fn begin<T>(
         link: &SessionLink,
         request: impl FnOnce(oneshot::Sender<Result<T, RequestError>>) -> Request,
-    ) -> Asked<T> {
+    ) -> PendingAnswer<T> {
         let (sender, receiver) = oneshot::channel();
-        Asked(match link.offer(request(sender)) {
+        PendingAnswer(match link.offer(request(sender)) {
             Ok(()) => Ok(receiver),
             Err(OfferError::Full) => Err(RequestError::Overloaded),
             Err(OfferError::Gone) => Err(RequestError::Disconnected),
@@ -131,9 +131,9 @@ impl Core {
 }
 
 /// A request that was handed in, or refused at once.
-pub(crate) struct Asked<T>(Result<oneshot::Receiver<Result<T, RequestError>>, RequestError>);
+pub(crate) struct PendingAnswer<T>(Result<oneshot::Receiver<Result<T, RequestError>>, RequestError>);
 
-impl<T> Asked<T> {
+impl<T> PendingAnswer<T> {
     /// Awaits the answer.
     pub(crate) async fn finish(self) -> Result<T, RequestError> {
         self.0?.await.unwrap_or(Err(RequestError::Disconnected))

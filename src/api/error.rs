@@ -80,7 +80,7 @@ pub enum AckError {
     /// With the answers of others the client's would have been more than
     /// [`Limits::answers_bytes_max`](crate::Limits::answers_bytes_max). It has got the event.
     #[error("answers together exceed their limit, this one was not kept")]
-    NotKept,
+    TooLarge,
     /// The client's answer is not of the expected type.
     #[error("acknowledgement is not of the expected type: {0}")]
     Data(serde_json::Error),

@@ -26,7 +26,7 @@ impl<T> Event<T> {
 /// How a socket left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Leaving {
+pub struct Disconnecting {
     /// Why, in Socket.IO's words.
     pub reason: DisconnectReason,
     /// The rooms it was in until then, in the order of their names; without its own.

@@ -8,23 +8,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::args::FromArgs;
 use super::error::{ConnectError, EventError, HandlerError};
-use super::event::{Event, Leaving};
+use super::event::{Disconnecting, Event};
 use super::recovery_clients::RecoveryClients;
 use super::socket::Socket;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
 
 /// Something of the application that runs. Need not be `Send`: it runs on its session's worker.
-pub(crate) type Running<T = (), E = HandlerError> = Pin<Box<dyn Future<Output = Result<T, E>>>>;
+pub(crate) type HandlerFuture<T = (), E = HandlerError> = Pin<Box<dyn Future<Output = Result<T, E>>>>;
 
 /// A handler of something that carries a `T`.
-pub(crate) type Handler<T> = Arc<dyn Fn(Socket, T) -> Running + Send + Sync>;
+pub(crate) type HandlerFn<T> = Arc<dyn Fn(Socket, T) -> HandlerFuture + Send + Sync>;
 
 /// Lets a socket in, or refuses it.
-pub(crate) type Admission = Arc<dyn Fn(Socket) -> Running<(), ConnectError> + Send + Sync>;
+pub(crate) type ConnectMiddleware = Arc<dyn Fn(Socket) -> HandlerFuture<(), ConnectError> + Send + Sync>;
 
 /// Passes an event on, changed or not, or swallows it.
-pub(crate) type Filter = Arc<dyn Fn(Socket, Event<Args>) -> Running<Option<Event<Args>>> + Send + Sync>;
+pub(crate) type EventMiddleware = Arc<dyn Fn(Socket, Event<Args>) -> HandlerFuture<Option<Event<Args>>> + Send + Sync>;
 
 /// Sees every event.
 pub(crate) type Observer = Arc<dyn Fn(&Socket, &str, &Args) + Send + Sync>;
@@ -32,19 +32,19 @@ pub(crate) type Observer = Arc<dyn Fn(&Socket, &str, &Args) + Send + Sync>;
 /// A handler of an event, by name.
 #[derive(Clone)]
 pub(crate) struct EventHandler {
-    handler: Handler<Event<Args>>,
+    handler: HandlerFn<Event<Args>>,
     /// For one that handles one event: whether it has done so. Shared, since what runs already keeps what it began with.
     used: Option<Arc<AtomicBool>>,
 }
 
 impl EventHandler {
     /// For every event.
-    pub(crate) fn every(handler: Handler<Event<Args>>) -> Self {
+    pub(crate) fn every(handler: HandlerFn<Event<Args>>) -> Self {
         Self { handler, used: None }
     }
 
     /// For the next event alone.
-    pub(crate) fn once(handler: Handler<Event<Args>>) -> Self {
+    pub(crate) fn once(handler: HandlerFn<Event<Args>>) -> Self {
         Self { handler, used: Some(Arc::default()) }
     }
 
@@ -54,7 +54,7 @@ impl EventHandler {
     }
 
     /// The handler, for one event; `None` if it was for one and has had it.
-    fn take(&self) -> Option<&Handler<Event<Args>>> {
+    fn take(&self) -> Option<&HandlerFn<Event<Args>>> {
         let used = self.used.as_ref().is_some_and(|used| used.swap(true, Ordering::Relaxed));
         (!used).then_some(&self.handler)
     }
@@ -65,15 +65,15 @@ impl EventHandler {
 pub(crate) struct Handlers {
     /// The clients that are recoverable, if that is not as for the whole server.
     pub(crate) recovery_clients: Option<RecoveryClients>,
-    pub(crate) admissions: Vec<Admission>,
-    pub(crate) filters: Vec<Filter>,
+    pub(crate) connect_middleware: Vec<ConnectMiddleware>,
+    pub(crate) event_middleware: Vec<EventMiddleware>,
     pub(crate) incoming: Vec<Observer>,
     pub(crate) outgoing: Vec<Observer>,
     pub(crate) events: HashMap<String, EventHandler>,
-    pub(crate) unhandled: Option<Handler<Event<Args>>>,
-    pub(crate) connection: Option<Handler<()>>,
-    pub(crate) disconnecting: Option<Handler<Leaving>>,
-    pub(crate) disconnect: Option<Handler<DisconnectReason>>,
+    pub(crate) unhandled: Option<HandlerFn<Event<Args>>>,
+    pub(crate) connection: Option<HandlerFn<()>>,
+    pub(crate) disconnecting: Option<HandlerFn<Disconnecting>>,
+    pub(crate) disconnect: Option<HandlerFn<DisconnectReason>>,
 }
 
 impl fmt::Debug for Handlers {
@@ -85,13 +85,13 @@ impl fmt::Debug for Handlers {
 /// What serves one socket: what was registered for its namespace when it connected, and for the socket itself. Where only
 /// one handler can run, the socket's own goes first.
 #[derive(Debug, Clone)]
-pub(crate) struct Layers {
+pub(crate) struct HandlerStack {
     namespace: Arc<Handlers>,
     /// Most sockets have none.
     own: Option<Arc<Handlers>>,
 }
 
-impl Layers {
+impl HandlerStack {
     pub(crate) fn new(namespace: Arc<Handlers>) -> Self {
         Self { namespace, own: None }
     }
@@ -110,14 +110,14 @@ impl Layers {
     }
 
     /// The handler that is to have an event, by name; else the one for whatever has none.
-    pub(crate) fn event(&self, name: &str) -> Option<&Handler<Event<Args>>> {
+    pub(crate) fn event(&self, name: &str) -> Option<&HandlerFn<Event<Args>>> {
         self.first(|handlers| handlers.events.get(name)?.take())
             .or_else(|| self.first(|handlers| handlers.unhandled.as_ref()))
     }
 
     /// Whether an event goes straight to its handler.
     pub(crate) fn is_direct(&self) -> bool {
-        let direct = |handlers: &Handlers| handlers.filters.is_empty() && handlers.incoming.is_empty();
+        let direct = |handlers: &Handlers| handlers.event_middleware.is_empty() && handlers.incoming.is_empty();
         direct(&self.namespace) && self.own.as_deref().is_none_or(direct)
     }
 
@@ -132,37 +132,37 @@ impl Layers {
     }
 
     /// Whether a socket must pass something before it is connected.
-    pub(crate) fn has_admissions(&self) -> bool {
-        !self.namespace.admissions.is_empty()
+    pub(crate) fn has_connect_middleware(&self) -> bool {
+        !self.namespace.connect_middleware.is_empty()
     }
 
     /// Leads a socket past all of that, in the order of registration.
     pub(crate) async fn admit(&self, socket: &Socket) -> Result<(), ConnectError> {
-        for admission in &self.namespace.admissions {
+        for admission in &self.namespace.connect_middleware {
             admission(socket.clone()).await?;
         }
         Ok(())
     }
 
     /// What runs when the socket has connected.
-    pub(crate) fn connection(&self) -> Option<&Handler<()>> {
+    pub(crate) fn connection(&self) -> Option<&HandlerFn<()>> {
         self.namespace.connection.as_ref()
     }
 
     /// What runs when it has gone, first.
-    pub(crate) fn disconnecting(&self) -> Option<&Handler<Leaving>> {
+    pub(crate) fn disconnecting(&self) -> Option<&HandlerFn<Disconnecting>> {
         self.first(|handlers| handlers.disconnecting.as_ref())
     }
 
     /// What runs when it has gone.
-    pub(crate) fn disconnect(&self) -> Option<&Handler<DisconnectReason>> {
+    pub(crate) fn disconnect(&self) -> Option<&HandlerFn<DisconnectReason>> {
         self.first(|handlers| handlers.disconnect.as_ref())
     }
 
     /// Takes an event past observers and filters to its handler.
     pub(crate) async fn run(self, socket: Socket, mut event: Event<Args>) -> Result<(), HandlerError> {
         self.both(|handlers| &handlers.incoming).for_each(|observe| observe(&socket, &event.name, &event.data));
-        for filter in self.both(|handlers| &handlers.filters) {
+        for filter in self.both(|handlers| &handlers.event_middleware) {
             match filter(socket.clone(), event).await? {
                 Some(passed) => event = passed,
                 None => return Ok(()),
@@ -184,7 +184,7 @@ impl Layers {
 }
 
 /// Erases the type of an event handler. Arguments that are not a `T` fail like the handler itself would.
-pub(crate) fn erase_event<T, F, R>(handler: F) -> Handler<Event<Args>>
+pub(crate) fn erase_event<T, F, R>(handler: F) -> HandlerFn<Event<Args>>
 where
     T: FromArgs,
     F: Fn(Socket, Event<T>) -> R + Send + Sync + 'static,
@@ -201,7 +201,7 @@ where
 }
 
 /// Erases the type of a handler that gets a `T` as it is.
-pub(crate) fn erase<T, F, R>(handler: F) -> Handler<T>
+pub(crate) fn erase<T, F, R>(handler: F) -> HandlerFn<T>
 where
     T: 'static,
     F: Fn(Socket, T) -> R + Send + Sync + 'static,
@@ -283,8 +283,8 @@ macro_rules! registration {
             F: Fn(Socket, Event<Args>) -> R + Send + Sync + 'static,
             R: Future<Output = Result<Option<Event<Args>>, HandlerError>> + 'static,
         {
-            let filter: Filter = Arc::new(move |socket, event| Box::pin(filter(socket, event)));
-            $self.register(move |handlers| handlers.filters.push(filter));
+            let filter: EventMiddleware = Arc::new(move |socket, event| Box::pin(filter(socket, event)));
+            $self.register(move |handlers| handlers.event_middleware.push(filter));
             $self
         }
 
@@ -293,7 +293,7 @@ macro_rules! registration {
         /// instead of its namespace's.
         pub fn on_disconnecting<F, R>($self: $receiver, handler: F) -> $output
         where
-            F: Fn(Socket, Leaving) -> R + Send + Sync + 'static,
+            F: Fn(Socket, Disconnecting) -> R + Send + Sync + 'static,
             R: Future<Output = Result<(), HandlerError>> + 'static,
         {
             let handler = erase(handler);
@@ -330,8 +330,8 @@ macro_rules! connection_registration {
             F: Fn(Socket) -> R + Send + Sync + 'static,
             R: Future<Output = Result<(), ConnectError>> + 'static,
         {
-            let admission: Admission = Arc::new(move |socket| Box::pin(middleware(socket)));
-            $self.register(move |handlers| handlers.admissions.push(admission));
+            let admission: ConnectMiddleware = Arc::new(move |socket| Box::pin(middleware(socket)));
+            $self.register(move |handlers| handlers.connect_middleware.push(admission));
             $self
         }
 

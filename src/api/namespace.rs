@@ -7,9 +7,10 @@ use super::args::{FromArgs, ToArgs};
 use super::broadcast::Broadcast;
 use super::core::Core;
 use super::error::{ConnectError, EmitError, HandlerError, RoomError};
-use super::event::{Event, Leaving};
+use super::event::{Disconnecting, Event};
 use super::handler::{
-    Admission, EventHandler, Filter, Handlers, Observer, connection_registration, erase, erase_event, registration,
+    ConnectMiddleware, EventHandler, EventMiddleware, Handlers, Observer, connection_registration, erase, erase_event,
+    registration,
 };
 use super::operators::emitter;
 use super::recovery_clients::RecoveryClients;
@@ -66,7 +67,7 @@ impl Namespace {
     emitter!();
 
     /// Every socket of the namespace, to be narrowed.
-    pub fn everybody(&self) -> Broadcast {
+    pub fn all(&self) -> Broadcast {
         Broadcast::new(self.core.clone(), self.path.clone(), None)
     }
 

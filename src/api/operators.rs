@@ -28,26 +28,26 @@ macro_rules! operators {
 /// Generates what goes to everybody there: of a server, of a namespace.
 macro_rules! emitter {
     () => {
-        crate::api::operators::operators!(everybody);
+        crate::api::operators::operators!(all);
 
         /// May be dropped where a connection is not ready for it; see [`Broadcast::volatile`].
         pub fn volatile(&self) -> Broadcast {
-            self.everybody().volatile()
+            self.all().volatile()
         }
 
         /// How long acks are awaited; see [`Broadcast::timeout`].
         pub fn timeout(&self, timeout: std::time::Duration) -> Broadcast {
-            self.everybody().timeout(timeout)
+            self.all().timeout(timeout)
         }
 
         /// Accepted for the sake of Socket.IO's API; see [`Broadcast::compress`].
         pub fn compress(&self, compress: bool) -> Broadcast {
-            self.everybody().compress(compress)
+            self.all().compress(compress)
         }
 
         /// Emits to every socket there; see [`Broadcast::emit`].
         pub async fn emit<T: ToArgs>(&self, name: &str, data: T) -> Result<(), EmitError> {
-            self.everybody().emit(name, data).await
+            self.all().emit(name, data).await
         }
 
         /// Emits to every socket there and collects their acks; see [`Broadcast::emit_with_ack`].
@@ -56,27 +56,27 @@ macro_rules! emitter {
             name: &str,
             data: T,
         ) -> Result<Answers<R>, EmitError> {
-            self.everybody().emit_with_ack(name, data).await
+            self.all().emit_with_ack(name, data).await
         }
 
         /// Handles of every socket there; see [`Broadcast::fetch_sockets`].
         pub async fn fetch_sockets(&self) -> Result<Vec<Socket>, RoomError> {
-            self.everybody().fetch_sockets().await
+            self.all().fetch_sockets().await
         }
 
         /// Puts every socket there into rooms; see [`Broadcast::sockets_join`].
         pub async fn sockets_join(&self, rooms: impl IntoIterator<Item: AsRef<str>>) -> Result<usize, RoomError> {
-            self.everybody().sockets_join(rooms).await
+            self.all().sockets_join(rooms).await
         }
 
         /// Takes every socket there out of rooms; see [`Broadcast::sockets_leave`].
         pub async fn sockets_leave(&self, rooms: impl IntoIterator<Item: AsRef<str>>) -> Result<usize, RoomError> {
-            self.everybody().sockets_leave(rooms).await
+            self.all().sockets_leave(rooms).await
         }
 
         /// Puts every socket there out; see [`Broadcast::disconnect_sockets`].
         pub async fn disconnect_sockets(&self, close: bool) -> Result<usize, RoomError> {
-            self.everybody().disconnect_sockets(close).await
+            self.all().disconnect_sockets(close).await
         }
     };
 }

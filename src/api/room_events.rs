@@ -39,7 +39,7 @@ pub enum RoomEvent {
 /// Some events were not kept for this watcher, who was slower than they came. It goes on with the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{0} room events of all namespaces were missed")]
-pub struct Missed(pub u64);
+pub struct Lagged(pub u64);
 
 /// What happens to the rooms of one namespace, in the hub's order.
 ///
@@ -57,12 +57,12 @@ impl RoomEvents {
     }
 
     /// The next event; `None` when the server has gone.
-    pub async fn next(&mut self) -> Option<Result<RoomEvent, Missed>> {
+    pub async fn next(&mut self) -> Option<Result<RoomEvent, Lagged>> {
         loop {
             match self.changes.recv().await {
                 Ok(change) if change.namespace == self.namespace => return Some(Ok(event(&change))),
                 Ok(_) => {}
-                Err(RecvError::Lagged(count)) => return Some(Err(Missed(count))),
+                Err(RecvError::Lagged(count)) => return Some(Err(Lagged(count))),
                 Err(RecvError::Closed) => return None,
             }
         }

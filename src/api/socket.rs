@@ -10,12 +10,12 @@ use serde::de::DeserializeOwned;
 use super::args::{FromArgs, ToArgs};
 use super::broadcast::Broadcast;
 use super::core::Core;
-use super::direct::Direct;
 use super::error::{AckError, DataError, EmitError, HandlerError, RoomError};
-use super::event::{Event, Leaving};
-use super::handler::{EventHandler, Filter, Handlers, Observer, erase, erase_event, registration};
+use super::event::{Disconnecting, Event};
+use super::handler::{EventHandler, EventMiddleware, Handlers, Observer, erase, erase_event, registration};
 use super::namespace::Namespace;
 use super::operators::operators;
+use super::socket_emitter::SocketEmitter;
 use crate::ids::{NamespacePath, RoomName, SocketId};
 use crate::messages::handshake::Handshake;
 use crate::messages::hub::Grade;
@@ -160,19 +160,19 @@ impl Socket {
         self.call(Grade::Plain, None, name, data).await
     }
 
-    /// May be dropped while the connection is not ready for it; see [`Direct::volatile`].
-    pub fn volatile(&self) -> Direct {
-        Direct::new(self.clone()).volatile()
+    /// May be dropped while the connection is not ready for it; see [`SocketEmitter::volatile`].
+    pub fn volatile(&self) -> SocketEmitter {
+        SocketEmitter::new(self.clone()).volatile()
     }
 
-    /// How long an ack is awaited; see [`Direct::timeout`].
-    pub fn timeout(&self, timeout: Duration) -> Direct {
-        Direct::new(self.clone()).timeout(timeout)
+    /// How long an ack is awaited; see [`SocketEmitter::timeout`].
+    pub fn timeout(&self, timeout: Duration) -> SocketEmitter {
+        SocketEmitter::new(self.clone()).timeout(timeout)
     }
 
-    /// Accepted for the sake of Socket.IO's API; see [`Direct::compress`].
-    pub fn compress(&self, compress: bool) -> Direct {
-        Direct::new(self.clone()).compress(compress)
+    /// Accepted for the sake of Socket.IO's API; see [`SocketEmitter::compress`].
+    pub fn compress(&self, compress: bool) -> SocketEmitter {
+        SocketEmitter::new(self.clone()).compress(compress)
     }
 
     pub(crate) async fn emit_graded<T: ToArgs>(&self, grade: Grade, name: &str, data: T) -> Result<(), EmitError> {
@@ -242,11 +242,11 @@ impl Socket {
 
     /// Everybody in the namespace but this socket itself.
     pub fn broadcast(&self) -> Broadcast {
-        self.everybody().excluding(self.info.id)
+        self.all().excluding(self.info.id)
     }
 
     /// Everybody in the namespace, this socket included.
-    pub fn everybody(&self) -> Broadcast {
+    pub fn all(&self) -> Broadcast {
         Broadcast::new(self.core.clone(), self.info.namespace.clone(), Some(self.info.link.clone()))
     }
 

@@ -190,7 +190,7 @@ impl Handshake {
     }
 
     /// When the request came.
-    pub fn issued(&self) -> SystemTime {
+    pub fn received_at(&self) -> SystemTime {
         self.arrival.at
     }
 }

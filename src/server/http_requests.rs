@@ -17,7 +17,7 @@ use futures_core::Stream;
 
 use super::http_connection::HttpConnection;
 use super::http_permits::HttpPermits;
-use super::replies::{Failure, Refused};
+use super::replies::{ErrorAnswer, ErrorBody};
 use crate::transport::cors::Cors;
 use crate::transport::hosts::Hosts;
 use crate::worker::log_throttle::Throttle;
@@ -122,7 +122,7 @@ fn no_permit() -> HttpResponse {
     let message = "as many HTTP connections are open as http_connections_max allows; try again";
     HttpResponse::ServiceUnavailable()
         .insert_header((RETRY_AFTER, "1"))
-        .json(Refused { error: Failure::new("overloaded", message) })
+        .json(ErrorAnswer { error: ErrorBody::new("overloaded", message) })
 }
 
 /// A request and its response, on their connection; the request has ended when this is dropped.

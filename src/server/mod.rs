@@ -153,8 +153,8 @@ impl Server {
     emitter!();
 
     /// Every socket of `/`, to be narrowed.
-    pub fn everybody(&self) -> Broadcast {
-        self.root.everybody()
+    pub fn all(&self) -> Broadcast {
+        self.root.all()
     }
 
     /// Sessions connected at present, in all transports.

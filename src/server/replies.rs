@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::api::error::{EmitError, RoomError};
 use crate::messages::request::Receipt;
 
-pub(super) use crate::api::refusal::{Failure, Refused};
+pub(super) use crate::api::error_answer::{ErrorAnswer, ErrorBody};
 
 /// An event was published.
 #[derive(Debug, Serialize)]
@@ -21,7 +21,7 @@ impl From<Receipt> for Published {
     }
 }
 
-impl From<RoomError> for Failure {
+impl From<RoomError> for ErrorBody {
     fn from(error: RoomError) -> Self {
         let code = match error {
             RoomError::Name(_) | RoomError::ForeignRoom => "bad_room",
@@ -33,7 +33,7 @@ impl From<RoomError> for Failure {
     }
 }
 
-impl From<EmitError> for Failure {
+impl From<EmitError> for ErrorBody {
     fn from(error: EmitError) -> Self {
         let code = match error {
             EmitError::Room(_) => "bad_room",
@@ -54,11 +54,11 @@ impl From<EmitError> for Failure {
 const RESERVED_PREFIX: &str = "stentor:";
 
 /// Refuses to publish an event under a name by which clients know the server's own: anybody could forge one.
-pub(super) fn check_event_name(name: &str) -> Result<(), Failure> {
+pub(super) fn check_event_name(name: &str) -> Result<(), ErrorBody> {
     if name.starts_with(RESERVED_PREFIX) {
         let message =
             format!("event name {name:?} is reserved: names that begin with {RESERVED_PREFIX:?} are the server's");
-        return Err(Failure::new("bad_event", message));
+        return Err(ErrorBody::new("bad_event", message));
     }
     Ok(())
 }

@@ -5,7 +5,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::replies::{Failure, Published, Refused, check_event_name};
+use super::replies::{ErrorAnswer, ErrorBody, Published, check_event_name};
 use crate::api::ack::Ack;
 use crate::api::args::ToArgs;
 use crate::api::error::HandlerError;
@@ -24,7 +24,7 @@ pub fn install(namespace: Namespace) -> Namespace {
     let namespace = on(namespace, "echo", |_, args| async move { Ok(args) });
     namespace.on_unhandled(move |socket, event: Event<Args>| async move {
         let message = format!("event {:?} is not one of join, leave, publish, members, echo", &*event.name);
-        answer(&socket, event.ack, Err::<(), _>(Failure::new("unknown_event", message))).await
+        answer(&socket, event.ack, Err::<(), _>(ErrorBody::new("unknown_event", message))).await
     })
 }
 
@@ -36,7 +36,7 @@ fn on<T, R>(
 ) -> Namespace
 where
     T: ToArgs,
-    R: Future<Output = Result<T, Failure>> + 'static,
+    R: Future<Output = Result<T, ErrorBody>> + 'static,
 {
     namespace.on(name, move |socket, event: Event<Args>| async move {
         let done = handler(socket.clone(), event.data).await;
@@ -62,24 +62,24 @@ struct MembersReply {
     members: Vec<String>,
 }
 
-async fn join(socket: &Socket, args: &Args) -> Result<JoinReply, Failure> {
+async fn join(socket: &Socket, args: &Args) -> Result<JoinReply, ErrorBody> {
     let room = text(args, 0, "join", "room")?;
     refuse_durable(args)?;
     let joined = socket.join(&room).await?;
     Ok(JoinReply { room, members: joined.members, offset: joined.offset.map(|offset| offset.to_string()) })
 }
 
-async fn leave(socket: &Socket, args: &Args) -> Result<LeaveReply, Failure> {
+async fn leave(socket: &Socket, args: &Args) -> Result<LeaveReply, ErrorBody> {
     let room = text(args, 0, "leave", "room")?;
     socket.leave(&room).await?;
     Ok(LeaveReply { room })
 }
 
-async fn publish(socket: &Socket, args: &Args) -> Result<Published, Failure> {
+async fn publish(socket: &Socket, args: &Args) -> Result<Published, ErrorBody> {
     let Addressed { room, volatile } = addressed(args)?;
     let name = text(args, 1, "publish", "event")?;
     check_event_name(&name)?;
-    let broadcast = socket.everybody().to(room);
+    let broadcast = socket.all().to(room);
     let broadcast = if volatile == Some(true) { broadcast.volatile() } else { broadcast };
     let receipt = broadcast.emit_confirmed(&name, args.skip(2)).await?;
     Ok(receipt.into())
@@ -94,21 +94,21 @@ struct Addressed {
 }
 
 /// The first argument of `publish`.
-fn addressed(args: &Args) -> Result<Addressed, Failure> {
+fn addressed(args: &Args) -> Result<Addressed, ErrorBody> {
     match args.get(0) {
         Some(object) if object.trim_start().starts_with('{') => {
             serde_json::from_str(&well_formed(object)).map_err(|error| {
                 let expected = "expected a room or an object such as {\"room\": \"lobby\", \"volatile\": true}";
-                Failure::new("bad_request", format!("publish: argument 1: {error}; {expected}"))
+                ErrorBody::new("bad_request", format!("publish: argument 1: {error}; {expected}"))
             })
         }
         _ => Ok(Addressed { room: text(args, 0, "publish", "room")?, volatile: None }),
     }
 }
 
-async fn members(socket: &Socket, args: &Args) -> Result<MembersReply, Failure> {
+async fn members(socket: &Socket, args: &Args) -> Result<MembersReply, ErrorBody> {
     let room = text(args, 0, "members", "room")?;
-    let members = socket.everybody().to(room).socket_ids().await?;
+    let members = socket.all().to(room).socket_ids().await?;
     Ok(MembersReply { members: members.iter().map(ToString::to_string).collect() })
 }
 
@@ -118,23 +118,23 @@ fn argument<T: DeserializeOwned>(args: &Args, index: usize) -> Result<Option<T>,
 }
 
 /// The argument at `index`, which must be a string.
-fn text(args: &Args, index: usize, event: &str, what: &str) -> Result<String, Failure> {
+fn text(args: &Args, index: usize, event: &str, what: &str) -> Result<String, ErrorBody> {
     let position = index + 1;
     let message = match argument(args, index) {
         Ok(Some(text)) => return Ok(text),
         Ok(None) => format!("{event}: argument {position} ({what}) is missing, expected a string"),
         Err(_) => format!("{event}: argument {position} ({what}) is not a string"),
     };
-    Err(Failure::new("bad_request", message))
+    Err(ErrorBody::new("bad_request", message))
 }
 
 /// Options of `join`: an object. A durable subscription is refused rather than silently not kept.
-fn refuse_durable(args: &Args) -> Result<(), Failure> {
+fn refuse_durable(args: &Args) -> Result<(), ErrorBody> {
     #[derive(serde::Deserialize)]
     struct Options {
         durable: Option<bool>,
     }
-    let failure = |message: &str| Err(Failure::new("bad_request", message));
+    let failure = |message: &str| Err(ErrorBody::new("bad_request", message));
     match argument(args, 1) {
         Ok(Some(Options { durable: Some(true) })) => {
             failure("join: durable subscriptions need a queue, which is not set up")
@@ -145,11 +145,11 @@ fn refuse_durable(args: &Args) -> Result<(), Failure> {
 }
 
 /// Answers in the ack; a failure that nobody asked to hear of goes out as an event.
-async fn answer<T: ToArgs>(socket: &Socket, ack: Ack, done: Result<T, Failure>) -> Result<(), HandlerError> {
+async fn answer<T: ToArgs>(socket: &Socket, ack: Ack, done: Result<T, ErrorBody>) -> Result<(), HandlerError> {
     match done {
         Ok(reply) => ack.send(reply)?,
-        Err(error) if ack.is_wanted() => ack.send(Refused { error })?,
-        Err(error) => socket.emit("stentor:error", Refused { error }).await?,
+        Err(error) if ack.is_wanted() => ack.send(ErrorAnswer { error })?,
+        Err(error) => socket.emit("stentor:error", ErrorAnswer { error }).await?,
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use bytestring::ByteString;
 
 use super::{Session, SessionSocket, random};
 use crate::api::error::ConnectError;
-use crate::api::handler::Layers;
+use crate::api::handler::HandlerStack;
 use crate::api::socket::Socket;
 use crate::ids::{NamespacePath, PrivateId, SocketId};
 use crate::messages::fanout::{HubRefusal, Outcome, ResumedSession};
@@ -66,16 +66,16 @@ impl Session {
         };
         // As they came they share their whole packet's memory; this copy stays as long as the socket.
         let auth: Option<Box<str>> = auth.map(|auth| Box::from(&*auth));
-        let layers = Layers::new(handlers);
+        let handlers = HandlerStack::new(handlers);
         self.state.begin_admission(namespace.clone(), id, replaces_answered);
-        match self.claim(&layers, auth.as_deref()) {
+        match self.claim(&handlers, auth.as_deref()) {
             RecoveryIntent::Declined => {
                 let info = self.info(id, namespace, auth, false);
-                self.begin_admission(info, layers, None, ctx);
+                self.begin_admission(info, handlers, None, ctx);
             }
             RecoveryIntent::Nothing => {
                 let info = self.info(id, namespace, auth, true);
-                self.begin_admission(info, layers, None, ctx);
+                self.begin_admission(info, handlers, None, ctx);
             }
             RecoveryIntent::Session(claim) => {
                 let claimed = ResumingConnect { socket: id, namespace: namespace.clone(), auth, claim };
@@ -87,14 +87,14 @@ impl Session {
     }
 
     /// What the client wants of recovery.
-    fn claim(&self, layers: &Layers, auth: Option<&str>) -> RecoveryIntent {
+    fn claim(&self, handlers: &HandlerStack, auth: Option<&str>) -> RecoveryIntent {
         let RecoveryRequest { wants, claim } = RecoveryRequest::read(auth);
         let asked = wants.or_else(|| match self.handshake.query_value("recovery").as_deref() {
             Some("0" | "false") => Some(false),
             Some("1" | "true") => Some(true),
             _ => None,
         });
-        let clients = layers.recovery_clients().unwrap_or(self.core.recovery_clients);
+        let clients = handlers.recovery_clients().unwrap_or(self.core.recovery_clients);
         // Who comes back with an id of ours has not declined before.
         if !self.core.recovery
             || !asked.unwrap_or_else(|| claim != ResumeRequest::Nothing || clients.includes(&self.handshake))
@@ -129,16 +129,16 @@ impl Session {
             self.state.remove_socket(socket);
             return self.refuse_connect(&namespace, is_answered, &ConnectError::new("Invalid namespace"));
         };
-        let layers = Layers::new(handlers);
+        let handlers = HandlerStack::new(handlers);
         match claimed {
             Ok(ResumedSession { socket: before, data }) => {
                 self.rename_socket(socket, before);
                 let info = self.info(before, namespace, auth, true).resumed(data);
-                self.begin_admission(info, layers, Some(Box::new(claim)), ctx);
+                self.begin_admission(info, handlers, Some(Box::new(claim)), ctx);
             }
             Err(_) => {
                 let info = self.info(socket, namespace, auth, true);
-                self.begin_admission(info, layers, None, ctx);
+                self.begin_admission(info, handlers, None, ctx);
             }
         }
     }
@@ -151,13 +151,13 @@ impl Session {
     fn begin_admission(
         &mut self,
         info: SocketInfo,
-        layers: Layers,
+        handlers: HandlerStack,
         claim: Option<Box<ResumeAttempt>>,
         ctx: &mut Context<Self>,
     ) {
         let id = info.id;
-        let session_socket = SessionSocket { socket: Socket::new(Arc::new(info), self.core.clone()), layers, claim };
-        if !session_socket.layers.has_admissions() {
+        let session_socket = SessionSocket { socket: Socket::new(Arc::new(info), self.core.clone()), handlers, claim };
+        if !session_socket.handlers.has_connect_middleware() {
             self.sockets.push(session_socket);
             self.admit(id, ctx);
         } else {
@@ -228,7 +228,7 @@ impl Session {
         };
         let reply = connect_reply(parser, &namespace, &id.to_string(), pid.map(|pid| pid.to_string()).as_deref());
         let (worker, slot) = (self.guard.worker.clone(), self.guard.slot);
-        if session_socket.layers.observes_outgoing() {
+        if session_socket.handlers.observes_outgoing() {
             worker.observe(slot);
         }
         self.guard.add(id);

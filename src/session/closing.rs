@@ -178,7 +178,7 @@ impl Session {
             let was_connected = self.state.is_connected(session_socket.socket.id());
             session_socket.socket.info().set_connected(false);
             self.state.remove_socket(session_socket.socket.id());
-            if was_connected && let Some(rooms) = self.start_leaving_handlers(&session_socket, reason) {
+            if was_connected && let Some(rooms) = self.start_disconnecting_handlers(&session_socket, reason) {
                 let socket = session_socket.socket.id();
                 self.guard.forget(socket);
                 let slot = self.guard.slot;

@@ -116,7 +116,7 @@ impl Session {
         self.forget_calls(|call| call.socket == socket);
         self.guard.forget(socket);
         let slot = self.guard.slot;
-        let rooms = was_connected.then(|| self.start_leaving_handlers(&session_socket, reason)).flatten();
+        let rooms = was_connected.then(|| self.start_disconnecting_handlers(&session_socket, reason)).flatten();
         self.credit_window.submit_free(HubCommand::Disconnect { slot, socket, forever, rooms });
         true
     }

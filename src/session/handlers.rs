@@ -16,8 +16,8 @@ use super::{Session, SessionSocket};
 use crate::api::ack::Ack;
 use crate::api::current::InSession;
 use crate::api::error::{ConnectError, EventError, HandlerError};
-use crate::api::event::{Event, Leaving};
-use crate::api::handler::{Handler, Running};
+use crate::api::event::{Disconnecting, Event};
+use crate::api::handler::{HandlerFn, HandlerFuture};
 use crate::ids::{RoomName, SessionId, SocketId};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::protocol::encoded::Message;
@@ -170,11 +170,11 @@ impl Session {
         let ClientEvent { name, ack, args } = event;
         let socket = session_socket.socket.clone();
         let event = Event::new(name.clone(), args, Ack::new(ack, &socket));
-        if !session_socket.layers.is_direct() {
-            let layers = session_socket.layers.clone();
-            return self.run(socket.id(), name, move || Box::pin(layers.run(socket, event)));
+        if !session_socket.handlers.is_direct() {
+            let handlers = session_socket.handlers.clone();
+            return self.run(socket.id(), name, move || Box::pin(handlers.run(socket, event)));
         }
-        let Some(handler) = session_socket.layers.event(&name).cloned() else {
+        let Some(handler) = session_socket.handlers.event(&name).cloned() else {
             event.ack.refuse(&EventError::NoHandler);
             if let Some(skipped) = self.guard.worker.log_throttles().event_unhandled.is_due(Instant::now()) {
                 let (session, name) = (self.guard.id, excerpt(&name));
@@ -188,25 +188,25 @@ impl Session {
     /// An event was queued for a socket of this session, of which somebody watches what it is sent.
     pub(super) fn on_sent(&self, message: &Message) {
         self.guard.worker.mark_seen(self.guard.slot);
-        if !self.sockets.iter().any(|session_socket| session_socket.layers.observes_outgoing()) {
+        if !self.sockets.iter().any(|session_socket| session_socket.handlers.observes_outgoing()) {
             return;
         }
         let Some(Packet::Event { namespace, name, ack, args }) = message.read_back() else { return };
         let watched = self.sockets.iter().find(|session_socket| *session_socket.socket.path() == namespace);
-        if let Some(session_socket) = watched.filter(|session_socket| session_socket.layers.observes_outgoing()) {
+        if let Some(session_socket) = watched.filter(|session_socket| session_socket.handlers.observes_outgoing()) {
             // As the client's listeners get it.
             let bears_token = self.core.recovery && session_socket.socket.info().is_recoverable() && ack.is_none();
             let args = if bears_token { args.first(args.len().saturating_sub(1)) } else { args };
-            let (layers, socket) = (session_socket.layers.clone(), session_socket.socket.clone());
+            let (handlers, socket) = (session_socket.handlers.clone(), session_socket.socket.clone());
             self.spawn(socket.id(), name.clone(), move || {
-                layers.observe_outgoing(&socket, &name, &args);
+                handlers.observe_outgoing(&socket, &name, &args);
                 Box::pin(std::future::ready(Ok(())))
             });
         }
     }
 
     /// Runs the connection handler; the socket's events are held until it has returned.
-    pub(super) fn start_connection_handler(&self, id: SocketId, handler: Handler<()>) {
+    pub(super) fn start_connection_handler(&self, id: SocketId, handler: HandlerFn<()>) {
         let Some(socket) = self.find_socket(id).map(|session_socket| session_socket.socket.clone()) else { return };
         let link = self.link.clone();
         self.spawn(id, ByteString::from_static("connection"), move || {
@@ -221,7 +221,7 @@ impl Session {
 
     /// Runs the handlers of a socket that has gone, one after the other. Gives who is to be told the rooms it was in, if one
     /// of them wants to know.
-    pub(super) fn start_leaving_handlers(
+    pub(super) fn start_disconnecting_handlers(
         &self,
         session_socket: &SessionSocket,
         reason: DisconnectReason,
@@ -229,7 +229,7 @@ impl Session {
         let patience = self.core.limits.hub_answer_timeout;
         let (asker, rooms) = oneshot::channel::<Vec<RoomName>>();
         let (done, before) = oneshot::channel::<()>();
-        let disconnecting = session_socket.layers.disconnecting().cloned().map(|handler| {
+        let disconnecting = session_socket.handlers.disconnecting().cloned().map(|handler| {
             let socket = session_socket.socket.clone();
             self.spawn(socket.id(), ByteString::from_static("disconnecting"), move || {
                 Box::pin(async move {
@@ -239,11 +239,11 @@ impl Session {
                         tokio::time::timeout(patience, rooms).await.ok().and_then(Result::ok).unwrap_or_default();
                     let mut rooms: Vec<_> = rooms.iter().map(ToString::to_string).collect();
                     rooms.sort_unstable();
-                    handler(socket, Leaving { reason, rooms }).await
+                    handler(socket, Disconnecting { reason, rooms }).await
                 })
             });
         });
-        if let Some(handler) = session_socket.layers.disconnect().cloned() {
+        if let Some(handler) = session_socket.handlers.disconnect().cloned() {
             let (socket, waits) = (session_socket.socket.clone(), disconnecting.is_some());
             self.spawn(socket.id(), ByteString::from_static("disconnect"), move || match waits {
                 false => handler(socket, reason),
@@ -259,11 +259,12 @@ impl Session {
 
     /// Runs the connection middleware of a socket.
     pub(super) fn start_admission(&self, session_socket: &SessionSocket) {
-        let (link, socket, layers) = (self.link.clone(), session_socket.socket.clone(), session_socket.layers.clone());
+        let (link, socket, handlers) =
+            (self.link.clone(), session_socket.socket.clone(), session_socket.handlers.clone());
         let (id, parser, patience) = (socket.id(), self.core.parser, self.core.limits.admission_timeout);
         self.spawn(id, ByteString::from_static("middleware"), move || {
             Box::pin(async move {
-                let passed = tokio::time::timeout(patience, layers.admit(&socket)).await;
+                let passed = tokio::time::timeout(patience, handlers.admit(&socket)).await;
                 let passed = passed.unwrap_or_else(|_| Err(ConnectError::new("Middleware timed out")));
                 let refusal = passed.err().map(|error| refusal_packet(parser, socket.path(), &error));
                 let _ = link.post(SessionCommand::Admitted { socket: id, refusal });
@@ -274,7 +275,7 @@ impl Session {
 
     /// Starts a handler in a task of its own. Tasks are first polled in the order in which they were spawned, so handlers
     /// start in arrival order. They run to completion also when the session has ended.
-    fn spawn(&self, socket: SocketId, name: ByteString, start: impl FnOnce() -> Running + Unpin + 'static) {
+    fn spawn(&self, socket: SocketId, name: ByteString, start: impl FnOnce() -> HandlerFuture + Unpin + 'static) {
         let (supervisor, handler) = self.supervised(socket, name, start);
         actix::spawn(async move {
             let begun = Instant::now();
@@ -284,7 +285,7 @@ impl Session {
 
     /// Runs the handler of an event as far as it gets without waiting; only one that waits gets a task. Most never do, and cost no
     /// turn of the executor. As many of them in a row as may run beside each other; then what they asked for comes first.
-    fn run(&self, socket: SocketId, name: ByteString, start: impl FnOnce() -> Running + Unpin + 'static) {
+    fn run(&self, socket: SocketId, name: ByteString, start: impl FnOnce() -> HandlerFuture + Unpin + 'static) {
         let (supervisor, mut handler) = self.supervised(socket, name, start);
         let begun = Instant::now();
         let Poll::Ready(outcome) = Pin::new(&mut handler).poll(&mut Context::from_waker(Waker::noop())) else {
@@ -300,7 +301,7 @@ impl Session {
     }
 
     /// A handler, and who is to be told how it ended.
-    fn supervised<F: FnOnce() -> Running + Unpin>(
+    fn supervised<F: FnOnce() -> HandlerFuture + Unpin>(
         &self,
         socket: SocketId,
         name: ByteString,
@@ -361,11 +362,11 @@ struct Panicked;
 /// A handler that starts when it is first polled, and whose panic is a value; also that of a drop at its end.
 enum CatchPanic<F> {
     Waiting(F),
-    Running(Running),
+    Running(HandlerFuture),
     Over,
 }
 
-impl<F: FnOnce() -> Running + Unpin> Future for CatchPanic<F> {
+impl<F: FnOnce() -> HandlerFuture + Unpin> Future for CatchPanic<F> {
     type Output = Result<Result<(), HandlerError>, Panicked>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

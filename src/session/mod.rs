@@ -22,7 +22,7 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use crate::api::core::Core;
-use crate::api::handler::{Handler as Handling, Layers};
+use crate::api::handler::{HandlerFn, HandlerStack};
 use crate::api::socket::Socket;
 use crate::ids::{RANDOM_ID_BYTES, SessionId, SocketId};
 use crate::messages::handshake::Handshake;
@@ -110,19 +110,19 @@ struct Call {
 /// A socket of this session.
 struct SessionSocket {
     socket: Socket,
-    layers: Layers,
+    handlers: HandlerStack,
     /// What its client claims, until it is connected.
     claim: Option<Box<ResumeAttempt>>,
 }
 
 impl SessionSocket {
     /// The hub knows it now. Gives the handler to run.
-    fn mark_connected(&mut self, recovered: bool) -> Option<Handling<()>> {
+    fn mark_connected(&mut self, recovered: bool) -> Option<HandlerFn<()>> {
         self.claim = None;
         let info = self.socket.info();
         info.set_recovered(recovered);
         info.set_connected(true);
-        self.layers.connection().cloned()
+        self.handlers.connection().cloned()
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::Session;
 use super::directory::Directory;
 use crate::api::error::ConnectError;
-use crate::api::refusal::Refused;
+use crate::api::error_answer::ErrorAnswer;
 use crate::ids::{NamespacePath, SocketId};
 use crate::limits::Limits;
 use crate::messages::fanout::HubRefusal;
@@ -181,7 +181,7 @@ impl Session {
             return;
         }
         let Some(session_socket) = self.find_socket(socket) else { return };
-        let (core, info, refused) = (&self.core, session_socket.socket.info(), Refused::new(RATE_LIMITED, message));
+        let (core, info, refused) = (&self.core, session_socket.socket.info(), ErrorAnswer::new(RATE_LIMITED, message));
         let packet = match event.ack {
             Some(id) => core.answer(&info.namespace, id, &refused).map(DirectPacket::Sealed),
             None => core

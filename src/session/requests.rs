@@ -113,8 +113,8 @@ impl Session {
         else {
             return;
         };
-        change(session_socket.layers.own());
-        if session_socket.layers.observes_outgoing() {
+        change(session_socket.handlers.own());
+        if session_socket.handlers.observes_outgoing() {
             self.guard.worker.observe(self.guard.slot);
         }
     }

@@ -232,7 +232,7 @@ fn a_handshake_knows_its_url_and_when_it_came() {
         |io| {
             io.of("/").on_connection(move |socket| {
                 let handshake = socket.handshake();
-                let in_time = before <= handshake.issued() && handshake.issued() <= SystemTime::now();
+                let in_time = before <= handshake.received_at() && handshake.received_at() <= SystemTime::now();
                 tell.say(format!("{} {:?} {in_time}", handshake.url(), handshake.query_value("EIO")));
                 async { Ok(()) }
             });

@@ -39,7 +39,7 @@ fn events(io: &Server) {
                 Ok(())
             })
             .on("drip", |socket, event: Event<()>| async move {
-                socket.everybody().volatile().emit("drip", ()).await?;
+                socket.all().volatile().emit("drip", ()).await?;
                 socket.volatile().emit("drip", ()).await?;
                 event.ack.send(())?;
                 Ok(())
@@ -55,7 +55,7 @@ fn events(io: &Server) {
                 Ok(())
             })
             .on("room", |socket, event: Event<(String, Value)>| async move {
-                socket.everybody().to(&event.data.0).emit("in", event.data.1).await?;
+                socket.all().to(&event.data.0).emit("in", event.data.1).await?;
                 event.ack.send(())?;
                 Ok(())
             })

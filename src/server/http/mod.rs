@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::Server;
 use super::config::Secret;
-use super::replies::{Failure, Refused};
+use super::replies::{ErrorAnswer, ErrorBody};
 
 /// What the API's resources share.
 #[derive(Clone)]
@@ -58,11 +58,11 @@ async fn nothing(api: web::Data<Api>, request: HttpRequest) -> HttpResponse {
          GET /api/v1/rooms/<room>",
         request.path()
     );
-    answer::<()>("GET, POST", api.admit(&request).and_then(|()| Err(Failure::new("not_found", message))))
+    answer::<()>("GET, POST", api.admit(&request).and_then(|()| Err(ErrorBody::new("not_found", message))))
 }
 
 /// What came of a request, as JSON. `allow` is the method that it should have had.
-fn answer<T: Serialize>(allow: &'static str, done: Result<T, Failure>) -> HttpResponse {
+fn answer<T: Serialize>(allow: &'static str, done: Result<T, ErrorBody>) -> HttpResponse {
     let error = match done {
         Ok(reply) => return HttpResponse::Ok().json(reply),
         Err(error) => error,
@@ -74,7 +74,7 @@ fn answer<T: Serialize>(allow: &'static str, done: Result<T, Failure>) -> HttpRe
         "method_not_allowed" => drop(response.insert_header((ALLOW, allow))),
         _ => {}
     }
-    response.json(Refused { error })
+    response.json(ErrorAnswer { error })
 }
 
 fn status(code: &str) -> StatusCode {

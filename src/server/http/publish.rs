@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::super::Server;
-use super::super::replies::{Failure, Published, Refused, check_event_name};
+use super::super::replies::{ErrorAnswer, ErrorBody, Published, check_event_name};
 use super::{Api, answer};
 use crate::limits::Limits;
 use crate::protocol::socketio::json::{check_nesting, well_formed};
@@ -38,40 +38,40 @@ pub(super) async fn batch(api: Data<Api>, request: HttpRequest, payload: Payload
 #[serde(untagged)]
 enum Item {
     Published(Published),
-    Refused(Refused),
+    ErrorAnswer(ErrorAnswer),
 }
 
 /// One after the other, so that everybody hears them in this order.
-async fn publish_all(api: &Api, text: &str) -> Result<Vec<Item>, Failure> {
+async fn publish_all(api: &Api, text: &str) -> Result<Vec<Item>, ErrorBody> {
     let events: Vec<&RawValue> =
         serde_json::from_str(text).map_err(|error| bad(format!("expected an array of events: {error}")))?;
     let limit = api.limits().publish_batch_max;
     if events.len() > limit {
-        return Err(Failure::new("too_large", format!("{} events exceed limit of {limit} in a batch", events.len())));
+        return Err(ErrorBody::new("too_large", format!("{} events exceed limit of {limit} in a batch", events.len())));
     }
     let mut items = Vec::with_capacity(events.len());
     let mut is_overloaded = false;
     for event in events {
         // What is behind an event that had to be refused for want of room would wait in vain as long as that one did.
         let done = match is_overloaded {
-            true => Err(Failure::new("overloaded", "not tried, since the hub is overloaded")),
+            true => Err(ErrorBody::new("overloaded", "not tried, since the hub is overloaded")),
             false => publish(&api.io, api.limits(), event.get()).await,
         };
         is_overloaded |= done.as_ref().is_err_and(|error| ["overloaded", "indeterminate"].contains(&error.code));
         items.push(match done {
             Ok(published) => Item::Published(published),
-            Err(error) => Item::Refused(Refused { error }),
+            Err(error) => Item::ErrorAnswer(ErrorAnswer { error }),
         });
     }
     Ok(items)
 }
 
-async fn publish(io: &Server, limits: &Limits, text: &str) -> Result<Published, Failure> {
+async fn publish(io: &Server, limits: &Limits, text: &str) -> Result<Published, ErrorBody> {
     let Publish { namespace, rooms, except, event, args } = Publish::read(text, limits)?;
     let Some(found) = io.find(&namespace) else {
-        return Err(Failure::new("unknown_namespace", format!("namespace {namespace:?} does not exist")));
+        return Err(ErrorBody::new("unknown_namespace", format!("namespace {namespace:?} does not exist")));
     };
-    let target = rooms.iter().fold(found.everybody(), |target, room| target.to(room));
+    let target = rooms.iter().fold(found.all(), |target, room| target.to(room));
     let target = except.iter().fold(target, |target, room| target.except(room));
     Ok(target.emit_confirmed(&event, args).await?.into())
 }
@@ -89,7 +89,7 @@ struct Publish {
 const FIELDS: &str = "namespace, room, rooms, event, args, except";
 
 impl Publish {
-    fn read(text: &str, limits: &Limits) -> Result<Self, Failure> {
+    fn read(text: &str, limits: &Limits) -> Result<Self, ErrorBody> {
         let mut fields: BTreeMap<String, &RawValue> =
             serde_json::from_str(text).map_err(|error| bad(format!("expected an object of {FIELDS}: {error}")))?;
         let namespace: Option<String> = field(&mut fields, "namespace", "a string such as \"/\"")?;
@@ -141,14 +141,14 @@ fn field<T: DeserializeOwned>(
     fields: &mut BTreeMap<String, &RawValue>,
     name: &str,
     expected: &str,
-) -> Result<Option<T>, Failure> {
+) -> Result<Option<T>, ErrorBody> {
     let Some(value) = fields.remove(name) else { return Ok(None) };
     serde_json::from_str(&well_formed(value.get()))
         .map_err(|_| bad(format!("{name}: expected {expected}, got {}", excerpt(value.get()))))
 }
 
 /// The arguments as they came: numbers and the order of keys are the publisher's.
-fn read_args(text: &RawValue) -> Result<Args, Failure> {
+fn read_args(text: &RawValue) -> Result<Args, ErrorBody> {
     check_nesting(text.get()).map_err(|error| bad(format!("args: {error}")))?;
     let args: Vec<&RawValue> = serde_json::from_str(text.get())
         .map_err(|_| bad(format!("args: expected an array, got {}", excerpt(text.get()))))?;
@@ -162,8 +162,8 @@ fn excerpt(text: &str) -> String {
     if chars.next().is_some() { start + "…" } else { start }
 }
 
-fn bad(message: impl Into<String>) -> Failure {
-    Failure::new("bad_request", message)
+fn bad(message: impl Into<String>) -> ErrorBody {
+    ErrorBody::new("bad_request", message)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use actix_web::web::{Data, Path, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
-use super::super::replies::Failure;
+use super::super::replies::ErrorBody;
 use super::{Api, answer};
 use crate::api::namespace::Namespace;
 
@@ -72,8 +72,8 @@ struct Asked {
 }
 
 impl Asked {
-    fn read(api: &Api, query: &str) -> Result<Self, Failure> {
-        let bad = |message: String| Failure::new("bad_request", message);
+    fn read(api: &Api, query: &str) -> Result<Self, ErrorBody> {
+        let bad = |message: String| ErrorBody::new("bad_request", message);
         let pairs = Query::<Vec<(String, String)>>::from_query(query).map_err(|error| bad(error.to_string()))?;
         let (mut namespace, mut after, mut limit) = (String::from("/"), None, PAGE);
         let most = api.limits().page_entries_max;
@@ -90,7 +90,7 @@ impl Asked {
         }
         match api.io.find(&namespace) {
             Some(namespace) => Ok(Self { namespace, after, limit: limit.min(most) }),
-            None => Err(Failure::new("unknown_namespace", format!("namespace {namespace:?} does not exist"))),
+            None => Err(ErrorBody::new("unknown_namespace", format!("namespace {namespace:?} does not exist"))),
         }
     }
 

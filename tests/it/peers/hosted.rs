@@ -37,7 +37,7 @@ fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
         io.of("/").on("pour", |socket, _: Event<()>| async move {
             let kilobytes = "x".repeat(8 << 10);
             for _ in 0..1_000 {
-                socket.everybody().to(socket.id().to_string()).emit("flood", &kilobytes).await?;
+                socket.all().to(socket.id().to_string()).emit("flood", &kilobytes).await?;
             }
             Ok(())
         });

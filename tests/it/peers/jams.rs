@@ -27,7 +27,7 @@ fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
             io.of("/").on("pour", |socket, _: Event<()>| async move {
                 let kilobytes = "x".repeat(8 << 10);
                 for _ in 0..1_000 {
-                    socket.everybody().to(socket.id().to_string()).emit("flood", &kilobytes).await?;
+                    socket.all().to(socket.id().to_string()).emit("flood", &kilobytes).await?;
                 }
                 Ok(())
             });
@@ -205,7 +205,7 @@ fn members_of_a_room_are_served_while_one_of_them_is_jammed() {
         |io| {
             ends(io, &tell);
             io.of("/").on("say", |socket, event: Event<u32>| async move {
-                socket.everybody().emit("said", (event.data, "x".repeat(8 << 10))).await?;
+                socket.all().emit("said", (event.data, "x".repeat(8 << 10))).await?;
                 Ok(())
             });
         },
@@ -290,7 +290,7 @@ fn emits_behind_one_to_a_room_go_at_the_pace_of_their_client_too() {
                 let kilobytes = "x".repeat(2 << 10);
                 for n in 0..4_000 {
                     if n % 50 == 0 {
-                        socket.everybody().to("nobody").emit("elsewhere", ()).await?;
+                        socket.all().to("nobody").emit("elsewhere", ()).await?;
                     }
                     socket.emit("flood", (n, &kilobytes)).await?;
                 }

@@ -41,7 +41,7 @@ fn hub() -> Hub {
                     Ok(())
                 })
                 .on("say", |socket, event: Event<Args>| async move {
-                    socket.everybody().to("r").emit_confirmed("said", event.data).await?;
+                    socket.all().to("r").emit_confirmed("said", event.data).await?;
                     Ok(())
                 })
                 .on("fail", |_, _: Event<Args>| async move { Err(std::fmt::Error.into()) });

@@ -112,7 +112,7 @@ fn an_ack_comes_after_what_its_handler_emitted_before() {
                     async move {
                         io.emit("first", ()).await?;
                         socket.emit("second", ()).await?;
-                        socket.everybody().to(socket.id().to_string()).emit("third", ()).await?;
+                        socket.all().to(socket.id().to_string()).emit("third", ()).await?;
                         event.ack.send(())?;
                         Ok(())
                     }

@@ -456,7 +456,7 @@ fn a_disconnect_handler_can_tell_the_others() {
         |builder| builder,
         |io| {
             io.of("/").on_disconnect(|socket, reason| async move {
-                socket.everybody().emit("left", reason.as_str()).await?;
+                socket.all().emit("left", reason.as_str()).await?;
                 assert!(socket.emit("nobody", ()).await.is_err());
                 Ok(())
             });
@@ -478,7 +478,7 @@ fn what_more_handlers_than_may_run_ask_for_at_once_does_not_crowd_out_others() {
         |builder| builder,
         |io| {
             io.of("/").on("emit", |socket, event: Event<()>| async move {
-                let emitted = socket.everybody().emit("heard", ()).await;
+                let emitted = socket.all().emit("heard", ()).await;
                 event.ack.send(emitted.err().map(|error| error.to_string()))?;
                 Ok(())
             });

@@ -189,7 +189,7 @@ fn fetched_sockets_are_handles_of_sockets_on_any_worker() {
                 })
                 .on("greet all", |socket, event: Event<()>| async move {
                     let mut names = Vec::new();
-                    for other in socket.everybody().fetch_sockets().await? {
+                    for other in socket.all().fetch_sockets().await? {
                         names.push(other.data::<String>()?);
                         other.emit("greeting", ()).await?;
                     }

@@ -127,7 +127,7 @@ fn watch(io: &Server, tell: &Tell) {
         .on("go", |socket, _: Event<Args>| async move {
             socket.join("room").await?;
             socket.emit("direct", (1, "a")).await?;
-            socket.everybody().to("room").emit("to the room", json!({"n": 2})).await?;
+            socket.all().to("room").emit("to the room", json!({"n": 2})).await?;
             let _: u32 = socket.emit_with_ack("question", ()).await?;
             Ok(())
         });

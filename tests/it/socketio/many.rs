@@ -39,12 +39,12 @@ fn register(io: &Server) {
         })
         .on("move", |socket, event: Event<(String, Vec<String>, Vec<String>)>| async move {
             let (from, join, leave) = event.data;
-            let joined = socket.everybody().to(&from).sockets_join(&join).await?;
-            let left = socket.everybody().to(&from).sockets_leave(&leave).await?;
+            let joined = socket.all().to(&from).sockets_join(&join).await?;
+            let left = socket.all().to(&from).sockets_leave(&leave).await?;
             for room in join.iter().chain(&leave) {
-                socket.everybody().to(room).emit("here", room).await?;
+                socket.all().to(room).emit("here", room).await?;
             }
-            socket.everybody().emit("mark", ()).await?;
+            socket.all().emit("mark", ()).await?;
             event.ack.send((joined, left))?;
             Ok(())
         })
@@ -305,7 +305,7 @@ fn a_watcher_that_is_slower_than_the_rooms_is_told_what_it_missed() {
         client.expect("431[]");
     }
     let first = actix::System::new().block_on(events.next());
-    assert!(matches!(first, Some(Err(stentor::Missed(6)))), "{first:?}");
+    assert!(matches!(first, Some(Err(stentor::Lagged(6)))), "{first:?}");
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn hub(build: impl FnOnce(Builder) -> Builder) -> (Hub, Told) {
                     Ok(())
                 })
                 .on("all", |socket, event: Event<Args>| async move {
-                    socket.everybody().emit("all", event.data).await?;
+                    socket.all().emit("all", event.data).await?;
                     Ok(())
                 })
                 .on("out", |socket, _: Event<()>| async move {

@@ -270,7 +270,7 @@ fn hub() -> Hub {
                     Ok(())
                 })
                 .on("news", |socket, event: Event<Args>| async move {
-                    socket.everybody().to(socket.id().to_string()).emit("news", event.data).await?;
+                    socket.all().to(socket.id().to_string()).emit("news", event.data).await?;
                     Ok(())
                 })
                 .on("ask", |socket, _: Event<()>| async move {

@@ -20,14 +20,14 @@ fn hub(recovery: Recovery) -> Hub {
                     async move {
                         socket.emit("direct", 1).await?;
                         io.emit("everybody", ("two", 2)).await?;
-                        socket.everybody().to(socket.id().to_string()).emit("room", ()).await?;
+                        socket.all().to(socket.id().to_string()).emit("room", ()).await?;
                         event.ack.send("done")?;
                         Ok(())
                     }
                 })
                 .on("volatile", |socket, event: Event<()>| async move {
-                    socket.everybody().emit("before", ()).await?;
-                    socket.everybody().volatile().emit("volatile", ()).await?;
+                    socket.all().emit("before", ()).await?;
+                    socket.all().volatile().emit("volatile", ()).await?;
                     socket.volatile().emit("own", 1).await?;
                     event.ack.send(())?;
                     Ok(())

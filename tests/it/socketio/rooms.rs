@@ -20,46 +20,46 @@ fn register(io: &Server) {
         })
         .on("others in", |socket, event: Event<String>| async move {
             socket.to(&event.data).emit("said", &event.data).await?;
-            socket.everybody().emit("mark", ()).await?;
+            socket.all().emit("mark", ()).await?;
             Ok(())
         })
         .on("all in", move |socket, event: Event<String>| {
             let io = server.clone();
             async move {
                 io.to(&event.data).emit("said", &event.data).await?;
-                socket.everybody().emit("mark", ()).await?;
+                socket.all().emit("mark", ()).await?;
                 Ok(())
             }
         })
         .on("all in both", |socket, event: Event<(String, String)>| async move {
             let (one, other) = event.data;
-            socket.everybody().to(one).within(other).emit("said", "both").await?;
-            socket.everybody().emit("mark", ()).await?;
+            socket.all().to(one).within(other).emit("said", "both").await?;
+            socket.all().emit("mark", ()).await?;
             Ok(())
         })
         .on("all in but not in", |socket, event: Event<(String, String)>| async move {
             let (room, except) = event.data;
-            socket.everybody().to(room).except(except).emit("said", "except").await?;
-            socket.everybody().emit("mark", ()).await?;
+            socket.all().to(room).except(except).emit("said", "except").await?;
+            socket.all().emit("mark", ()).await?;
             Ok(())
         })
         .on("others not in", |socket, event: Event<String>| async move {
             socket.except(event.data).emit("said", "not in").await?;
-            socket.everybody().emit("mark", ()).await?;
+            socket.all().emit("mark", ()).await?;
             Ok(())
         })
         .on("others", |socket, _: Event<()>| async move {
             socket.broadcast().emit("said", "others").await?;
-            socket.everybody().emit("mark", ()).await?;
+            socket.all().emit("mark", ()).await?;
             Ok(())
         })
         .on("list", |socket, event: Event<String>| async move {
-            let ids = socket.everybody().to(&event.data).socket_ids().await?;
+            let ids = socket.all().to(&event.data).socket_ids().await?;
             event.ack.send(ids.iter().map(ToString::to_string).collect::<Vec<_>>())?;
             Ok(())
         })
         .on("pass on", |socket, event: Event<Args>| async move {
-            socket.everybody().emit("passed", event.data).await?;
+            socket.all().emit("passed", event.data).await?;
             Ok(())
         });
 }

@@ -13,13 +13,13 @@ use crate::messages::hub::Grade;
 /// Naming a room turns it into an emit to the others there, as in `socket.volatile().to("lobby")`.
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens until `emit`"]
-pub struct Direct {
+pub struct SocketEmitter {
     socket: Socket,
     grade: Grade,
     timeout: Option<Duration>,
 }
 
-impl Direct {
+impl SocketEmitter {
     pub(crate) fn new(socket: Socket) -> Self {
         Self { socket, grade: Grade::Plain, timeout: None }
     }

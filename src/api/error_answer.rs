@@ -4,26 +4,26 @@ use serde::Serialize;
 
 /// The answer: `{"error":{"code","message"}}`.
 #[derive(Debug, Serialize)]
-pub(crate) struct Refused {
-    pub(crate) error: Failure,
+pub(crate) struct ErrorAnswer {
+    pub(crate) error: ErrorBody,
 }
 
-impl Refused {
+impl ErrorAnswer {
     pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { error: Failure::new(code, message) }
+        Self { error: ErrorBody::new(code, message) }
     }
 }
 
 /// Why something was not done.
 #[derive(Debug, Serialize)]
-pub(crate) struct Failure {
+pub(crate) struct ErrorBody {
     /// For programs; one vocabulary everywhere.
     pub(crate) code: &'static str,
     /// For people.
     pub(crate) message: String,
 }
 
-impl Failure {
+impl ErrorBody {
     pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
