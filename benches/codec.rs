@@ -4,7 +4,7 @@ use bytestring::ByteString;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use std::hint::black_box;
 use std::time::Duration;
-use stentor::benching::codec::{self, Event, Frames};
+use stentor::bench_support::codec::{self, Event, Frames};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

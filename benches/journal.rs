@@ -3,7 +3,7 @@
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use stentor::benching::journal::{Journal, Sample};
+use stentor::bench_support::journal::{Journal, Sample};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -50,7 +50,7 @@
 mod api;
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
-pub mod benching;
+pub mod bench_support;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;

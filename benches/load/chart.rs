@@ -7,13 +7,13 @@ use std::path::Path;
 
 use crate::Failure;
 use crate::compare::{Cell, Trial, cell, ratio};
-use crate::contender::Contender;
 use crate::report::rounded;
+use crate::target::Target;
 
 const COLUMNS: usize = 2;
 const PANEL_WIDTH: usize = 480;
 const ROW_HEIGHT: usize = 22;
-const PANEL_HEIGHT: usize = 62 + ROW_HEIGHT * Contender::ALL.len();
+const PANEL_HEIGHT: usize = 62 + ROW_HEIGHT * Target::ALL.len();
 /// Where bars begin, and how long the longest is.
 const BAR_LEFT: usize = 130;
 const BAR_MAX: f64 = 210.0;
@@ -43,8 +43,8 @@ fn panel(svg: &mut String, cells: &[Cell], trial: &Trial) -> Result<(), Failure>
     writeln!(svg, "<text class=\"title\" x=\"8\" y=\"20\">{}</text>", trial.heading)?;
     writeln!(svg, "<text class=\"unit\" x=\"8\" y=\"38\">{} per {}, less is better</text>", trial.unit, trial.each())?;
     let of = |server| cell(cells, server, trial)?.median(|measured| Some(measured.cost));
-    let most = Contender::ALL.into_iter().filter_map(of).fold(f64::MIN_POSITIVE, f64::max);
-    for (row, server) in Contender::ALL.into_iter().enumerate() {
+    let most = Target::ALL.into_iter().filter_map(of).fold(f64::MIN_POSITIVE, f64::max);
+    for (row, server) in Target::ALL.into_iter().enumerate() {
         let (top, base) = (48 + row * ROW_HEIGHT, 62 + row * ROW_HEIGHT);
         writeln!(svg, "<text x=\"8\" y=\"{base}\">{}</text>", server.word())?;
         let Some(cost) = of(server) else {
@@ -52,7 +52,7 @@ fn panel(svg: &mut String, cells: &[Cell], trial: &Trial) -> Result<(), Failure>
             continue;
         };
         let class = match server {
-            Contender::Bare => " class=\"bare\"",
+            Target::Bare => " class=\"bare\"",
             ours if ours.is_stentor() => " class=\"stentor\"",
             _ => "",
         };

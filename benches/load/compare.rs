@@ -3,9 +3,9 @@
 
 use std::time::Instant;
 
-use crate::contender::Contender;
 use crate::options::{Extent, Load, Options};
 use crate::report::{NOISY, P50, P99, P999, Report};
+use crate::target::Target;
 use crate::{Failure, chart, results, run};
 
 /// One load, as the comparison sets it up and names it.
@@ -35,7 +35,7 @@ pub(crate) struct Measured {
 
 /// All runs of a server under a load.
 pub(crate) struct Cell {
-    pub(crate) server: Contender,
+    pub(crate) server: Target,
     pub(crate) trial: &'static Trial,
     pub(crate) measured: Vec<Measured>,
     /// What the checks found, or why there is no figure.
@@ -81,7 +81,7 @@ pub(crate) fn run_all(extent: Extent, options: &Options) -> Result<(), Failure> 
     let begun = Instant::now();
     let trials = || TRIALS.iter().filter(move |trial| trial.is_quick || extent == Extent::Full);
     let mut cells: Vec<Cell> = trials()
-        .flat_map(|trial| Contender::ALL.map(|server| Cell { server, trial, measured: vec![], failures: vec![] }))
+        .flat_map(|trial| Target::ALL.map(|server| Cell { server, trial, measured: vec![], failures: vec![] }))
         .collect();
     for repetition in 1..=options.repetitions {
         for cell in &mut cells {
@@ -104,12 +104,12 @@ impl Trial {
 
 impl Cell {
     fn measure(&mut self, options: &Options) {
-        if self.server == Contender::Bare && self.trial.load == Load::Polling {
+        if self.server == Target::Bare && self.trial.load == Load::Polling {
             return;
         }
         let mut options = options.clone();
         (options.loads, options.server) = (vec![self.trial.load], self.server);
-        if self.server == Contender::StentorDisk {
+        if self.server == Target::StentorDisk {
             options.recovery = crate::options::Recovery::Disk;
         }
         (self.trial.set)(&mut options);
@@ -155,12 +155,12 @@ impl Cell {
 }
 
 /// The cell of a server under a load.
-pub(crate) fn cell<'a>(cells: &'a [Cell], server: Contender, trial: &Trial) -> Option<&'a Cell> {
+pub(crate) fn cell<'a>(cells: &'a [Cell], server: Target, trial: &Trial) -> Option<&'a Cell> {
     cells.iter().find(|cell| cell.server == server && std::ptr::eq(cell.trial, trial))
 }
 
 /// How many times the cost of the bare Bun server.
 pub(crate) fn ratio(cells: &[Cell], cell: &Cell) -> Option<f64> {
     let of = |cell: &Cell| cell.median(|measured| Some(measured.cost));
-    Some(of(cell)? / of(self::cell(cells, Contender::Bare, cell.trial)?)?)
+    Some(of(cell)? / of(self::cell(cells, Target::Bare, cell.trial)?)?)
 }

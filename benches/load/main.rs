@@ -10,7 +10,7 @@
 //! or out of order. A figure over its budget is marked and does not fail the run: a timing is a bench, never a test.
 //!
 //! - `options`: the command line.
-//! - `contender`: the servers that can be measured. `process`: the one under test, from start to kill, and what /proc says about it.
+//! - `target`: the servers that can be measured. `process`: the one under test, from start to kill, and what /proc says about it.
 //! - `wire`: bytes of the handshake and of websocket frames. `http`: those of long polling. `connection`: one client. `fleet`:
 //!   all of them. `turns`: the poll.
 //! - `fanout`, `echo`, `polling`, `idle`, `churn`, `storm`, `resume`, `company`, `slope`, `side_by_side`: the loads. `latency`: how long something
@@ -19,16 +19,15 @@
 
 mod chart;
 mod churn;
-mod company;
 mod compare;
 mod connection;
-mod contender;
 mod echo;
 mod fanout;
 mod fleet;
 mod http;
 mod idle;
 mod latency;
+mod noisy_neighbours;
 mod options;
 mod payload;
 mod polling;
@@ -40,6 +39,7 @@ mod resume;
 mod side_by_side;
 mod slope;
 mod storm;
+mod target;
 mod turns;
 mod wire;
 
@@ -81,7 +81,7 @@ fn run(options: &Options, report: &mut Report) -> Result<(), Failure> {
             Load::Churn => churn::measure(options, report)?,
             Load::Storm => storm::measure(options, report)?,
             Load::Resume => resume::measure(options, report)?,
-            Load::Company => company::measure(options, report)?,
+            Load::NoisyNeighbours => noisy_neighbours::measure(options, report)?,
             Load::Slope => slope::measure(options, report)?,
             Load::SideBySide => side_by_side::measure(options, report)?,
         }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::Failure;
-use crate::contender::Contender;
 use crate::payload;
+use crate::target::Target;
 
 const USAGE: &str = "usage: cargo bench --bench load -- [fanout|echo|polling|idle|churn|storm|resume|company|slope|side-by-side|all]… | compare | compare-all \
 [--server stentor|stentor-disk|node|bun|bare|oxide|oxide-mimalloc] [--recovery off|memory|disk] [--workers 1] \
@@ -29,7 +29,7 @@ pub(crate) enum Load {
     Storm,
     Resume,
     /// Members of a room beside clients that read too slowly or ask for too much.
-    Company,
+    NoisyNeighbours,
     /// Idle connections, more and more of them.
     Slope,
     /// Several server processes.
@@ -71,7 +71,7 @@ pub(crate) struct Running {
 #[derive(Clone)]
 pub(crate) struct Options {
     pub(crate) loads: Vec<Load>,
-    pub(crate) server: Contender,
+    pub(crate) server: Target,
     pub(crate) recovery: Recovery,
     pub(crate) workers: usize,
     /// Length of each measured interval, after a warm-up that is not counted.
@@ -110,7 +110,7 @@ impl Options {
     pub(crate) fn parse(arguments: &[String]) -> Result<Self, Failure> {
         let mut options = Self {
             loads: Vec::new(),
-            server: Contender::Stentor,
+            server: Target::Stentor,
             recovery: Recovery::Off,
             workers: 1,
             measured: Duration::from_secs(8),
@@ -149,7 +149,7 @@ impl Options {
                 "churn" => options.add(&[Load::Churn]),
                 "storm" => options.add(&[Load::Storm]),
                 "resume" => options.add(&[Load::Resume]),
-                "company" => options.add(&[Load::Company]),
+                "company" => options.add(&[Load::NoisyNeighbours]),
                 "slope" => options.add(&[Load::Slope]),
                 "side-by-side" => options.add(&[Load::SideBySide]),
                 "all" => {
@@ -158,8 +158,8 @@ impl Options {
                 "compare" => options.comparison = Some(Extent::Quick),
                 "compare-all" => options.comparison = Some(Extent::Full),
                 "--server" => {
-                    let given = value("a server of the table in benches/load/contender.rs")?;
-                    options.server = Contender::named(&given.1).ok_or_else(|| refusal(&given))?;
+                    let given = value("a server of the table in benches/load/target.rs")?;
+                    options.server = Target::named(&given.1).ok_or_else(|| refusal(&given))?;
                 }
                 "--recovery" => {
                     options.recovery = match value("off, memory or disk")? {
@@ -217,7 +217,7 @@ impl Options {
         if options.loads.is_empty() {
             options.add(&[Load::Fanout, Load::Echo, Load::Idle]);
         }
-        if options.server == Contender::StentorDisk {
+        if options.server == Target::StentorDisk {
             options.recovery = Recovery::Disk;
         }
         if options.profile.is_some() && !options.loads.iter().all(|load| matches!(load, Load::Fanout | Load::Echo)) {

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use crate::Failure;
 use crate::compare::{Cell, Measured, Trial, cell, ratio};
-use crate::contender::Contender;
 use crate::latency::shown;
 use crate::options::{Extent, Options};
 use crate::report::rounded;
+use crate::target::Target;
 
 /// How it was measured.
 pub(crate) struct Run<'a> {
@@ -88,7 +88,7 @@ fn head(run: &Run<'_>) -> Result<String, Failure> {
             options.measured.as_secs()
         ),
     )?;
-    for server in Contender::ALL {
+    for server in Target::ALL {
         fact(server.word(), server.about())?;
     }
     Ok(head)
@@ -97,7 +97,7 @@ fn head(run: &Run<'_>) -> Result<String, Failure> {
 /// Servers down, loads across.
 fn table(
     trials: &[&'static Trial],
-    of: impl Fn(Contender, &Trial) -> Option<String>,
+    of: impl Fn(Target, &Trial) -> Option<String>,
     heading: impl Fn(&Trial) -> String,
 ) -> Result<String, Failure> {
     let mut table = String::from("| |");
@@ -105,7 +105,7 @@ fn table(
         write!(table, " {} |", heading(trial))?;
     }
     write!(table, "\n|---|{}", "---|".repeat(trials.len()))?;
-    for server in Contender::ALL {
+    for server in Target::ALL {
         write!(table, "\n| {} |", server.word())?;
         for trial in trials {
             write!(table, " {} |", of(server, trial).unwrap_or_else(|| "–".to_owned()))?;

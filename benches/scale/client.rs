@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytestring::ByteString;
-use stentor::benching::line::Client;
+use stentor::bench_support::line::Client;
 
 /// Bytes of an event's argument.
 pub(crate) const PAYLOAD_BYTES: usize = 100;

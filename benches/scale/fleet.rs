@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use actix::ArbiterHandle;
 use actix_http::RequestHead;
 use actix_http::header::{COOKIE, HeaderMap, HeaderName, HeaderValue};
-use stentor::benching::line::{self, Client};
+use stentor::bench_support::line::{self, Client};
 use stentor::{EmitError, Event, Limits, Recovery, Server};
 use tokio::sync::oneshot;
 

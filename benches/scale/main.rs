@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Sessions are the hub's own, on threads of the hub's own; only their connections are not: what is written to one is counted and
-//! forgotten ([`stentor::benching::line`]). So no figure here has the kernel's part in it, and every figure is CPU time as the
+//! forgotten ([`stentor::bench_support::line`]). So no figure here has the kernel's part in it, and every figure is CPU time as the
 //! kernel counts it for each thread, or resident memory. Every delivery is checked: all members, each event once, in order. If
 //! one is missing, the run fails.
 //!

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stentor::benching::line;
+use stentor::bench_support::line;
 
 use crate::Failure;
 use crate::client::Listener;

@@ -10,7 +10,7 @@ use crate::options::Options;
 use crate::results::said;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Contender {
+pub(crate) enum Target {
     Stentor,
     /// With recovery from a journal on disk.
     StentorDisk,
@@ -21,12 +21,12 @@ pub(crate) enum Contender {
     OxideMimalloc,
 }
 
-impl Contender {
+impl Target {
     pub(crate) const ALL: [Self; 7] =
         [Self::Stentor, Self::StentorDisk, Self::Node, Self::Bun, Self::Bare, Self::Oxide, Self::OxideMimalloc];
 
     pub(crate) fn named(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|contender| contender.word() == word)
+        Self::ALL.into_iter().find(|target| target.word() == word)
     }
 
     /// The value of `--server`.
