@@ -5,14 +5,14 @@
 // A test may unwrap: its panic is its report. Clippy sees only functions marked `#[test]` as tests.
 #![allow(clippy::unwrap_used)]
 
+mod catching_up;
 mod closing;
 mod cors;
-mod door;
 mod embedding;
+mod handshake_policy;
 mod handshakes;
 mod heartbeat;
 mod http;
-mod late;
 mod order;
 mod peers;
 mod serve;

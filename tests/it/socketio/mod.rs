@@ -3,15 +3,15 @@
 mod acks;
 mod admission;
 mod binary;
+mod bulk_operations;
 mod connect;
 mod disconnect;
 mod handlers;
 mod illegal;
-mod known;
 mod leaving;
 mod listeners;
-mod many;
 mod msgpack;
 mod other_clients;
 mod recovery;
 mod rooms;
+mod socket_info;
