@@ -14,7 +14,7 @@ use crate::protocol::engineio::payload::{PayloadReader, PayloadWriter, SEPARATOR
 use crate::protocol::socketio::packet::{Args, Packet};
 use crate::protocol::socketio::text::{Decoded, decode};
 use crate::protocol::socketio::{Parser, msgpack as msgpack_packet};
-use crate::transport::access_policy::{Route, route};
+use crate::transport::access_policy::{RequestRoute, route};
 use crate::transport::websocket::frames::{End, FrameReader, MessageBounds};
 
 /// Between a text and its attachments in an input: a byte that text does not have.
@@ -107,7 +107,7 @@ pub fn engineio(data: &[u8]) {
     let mut writer = PayloadWriter::new();
     for packet in &packets {
         match packet {
-            engineio::Packet::Binary(data) => writer.push_binary(data),
+            engineio::EnginePacket::Binary(data) => writer.push_binary(data),
             packet => {
                 let mut text = Vec::new();
                 packet.encode_polled(&mut text);
@@ -119,14 +119,14 @@ pub fn engineio(data: &[u8]) {
     assert_eq!(PayloadReader::new(written).collect::<Result<Vec<_>, _>>(), Ok(packets));
 }
 
-fn engine_bytes(packet: &engineio::Packet) -> usize {
+fn engine_bytes(packet: &engineio::EnginePacket) -> usize {
     match packet {
-        engineio::Packet::Open(data)
-        | engineio::Packet::Ping(data)
-        | engineio::Packet::Pong(data)
-        | engineio::Packet::Message(data) => data.len(),
-        engineio::Packet::Binary(data) => data.len(),
-        engineio::Packet::Close | engineio::Packet::Upgrade | engineio::Packet::Noop => 0,
+        engineio::EnginePacket::Open(data)
+        | engineio::EnginePacket::Ping(data)
+        | engineio::EnginePacket::Pong(data)
+        | engineio::EnginePacket::Message(data) => data.len(),
+        engineio::EnginePacket::Binary(data) => data.len(),
+        engineio::EnginePacket::Close | engineio::EnginePacket::Upgrade | engineio::EnginePacket::Noop => 0,
     }
 }
 
@@ -151,7 +151,7 @@ pub fn frames(data: &[u8]) {
 /// What became of a connection.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Conversation {
-    packets: Vec<engineio::Packet>,
+    packets: Vec<engineio::EnginePacket>,
     /// The frame of the last pong.
     pong: Option<Bytes>,
     end: Option<End>,
@@ -182,11 +182,11 @@ pub fn query(data: &[u8]) {
     let found = route(query, &method, upgrade);
     let transport = if upgrade { "websocket" } else { "polling" };
     let plain = match &found {
-        Ok(Route::Handshake) => {
+        Ok(RequestRoute::Handshake) => {
             assert_eq!(method, Method::GET, "{query}");
             format!("EIO=4&transport={transport}")
         }
-        Ok(Route::Session(id)) => format!("EIO=4&transport={transport}&sid={id}"),
+        Ok(RequestRoute::Session(id)) => format!("EIO=4&transport={transport}&sid={id}"),
         Err(_) => query.to_owned(),
     };
     assert_eq!(route(&plain, &method, upgrade), found, "{query}");

@@ -8,7 +8,7 @@ use crate::limits::Limits;
 use crate::messages::sink::FrameSink;
 use crate::protocol::draft::Draft;
 use crate::protocol::encoded::Message;
-use crate::protocol::engineio::packet::Packet;
+use crate::protocol::engineio::packet::EnginePacket;
 use crate::protocol::socketio::Parser;
 use crate::protocol::socketio::text::{Decoded, decode};
 use crate::state::outbox::Outbox;
@@ -27,7 +27,7 @@ pub fn encode(name: &str, arguments: &str, token: bool) -> Event {
 
 /// Decodes what a client said in one text frame; whether it was a whole packet of Socket.IO.
 pub fn is_packet(text: ByteString) -> bool {
-    let Ok(Packet::Message(text)) = Packet::decode(text) else { return false };
+    let Ok(EnginePacket::Message(text)) = EnginePacket::decode(text) else { return false };
     matches!(decode(&text), Ok(Decoded::Complete(_)))
 }
 

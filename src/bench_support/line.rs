@@ -16,7 +16,7 @@ use bytestring::ByteString;
 use futures_core::Stream;
 
 use crate::messages::sink::{CloseReason, Connection, Drained, FrameSink, Handoff, Incoming};
-use crate::protocol::engineio::packet::Packet;
+use crate::protocol::engineio::packet::EnginePacket;
 use crate::server::Server;
 use crate::session::InitialTransport;
 use crate::state::outbox::Outbox;
@@ -133,7 +133,7 @@ impl<C> Stream for Reader<C> {
             line.reader.set(Some(cx.waker().clone()));
             return Poll::Pending;
         }
-        let packets: Result<_, _> = said.into_iter().map(Packet::decode).collect();
+        let packets: Result<_, _> = said.into_iter().map(EnginePacket::decode).collect();
         Poll::Ready(Some(packets.map_or_else(|error| Incoming::Undecodable(error.to_string()), Incoming::Packets)))
     }
 }

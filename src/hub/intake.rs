@@ -130,7 +130,7 @@ impl Hub {
         {
             self.resumed_by.insert(pid, sender);
         }
-        self.take(sender.worker, command);
+        self.accept_command(sender.worker, command);
         let cost = self.work - work + self.fanout_bytes - fanout_bytes;
         if cost >= CHARGED_WORK || load > Load::Light || !self.schedule.is_idle() {
             self.schedule.charge(sender, cost);
@@ -187,7 +187,7 @@ impl Hub {
             HubCommand::Read { slot, socket, after } => self.workers.read(worker, slot, socket, after),
             HubCommand::Fetched { worker, to, sockets } => self.workers.send_sockets(worker, to, sockets),
             HubCommand::Acked { worker, to, socket, answer } => {
-                self.workers.tell(worker, FanoutCommand::Acked { to, socket, answer });
+                self.workers.queue_command(worker, FanoutCommand::Acked { to, socket, answer });
             }
             HubCommand::Consumed { bytes, replayed } => self.workers.on_consumed(worker, bytes, replayed),
             // Charged to their senders.
@@ -196,11 +196,11 @@ impl Hub {
     }
 
     /// Takes what has come, as much as this turn may. The next message is handled when nothing of it is left.
-    pub(super) fn take_in(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn accept_batch(&mut self, ctx: &mut Context<Self>) {
         while self.work < TURN_WORK
-            && let Some(command) = self.taken_in.1.next()
+            && let Some(command) = self.incoming.1.next()
         {
-            self.submit(self.taken_in.0, command);
+            self.submit(self.incoming.0, command);
         }
         let is_spent = self.work >= TURN_WORK;
         self.end_turn(ctx);
@@ -208,8 +208,8 @@ impl Hub {
             self.begin_turn();
             ctx.wait(wrap_future(tokio::task::yield_now()).map(|(), hub: &mut Self, ctx| {
                 let _guard = AbortOnUnwind("hub");
-                if hub.taken_in.1.len() > 0 {
-                    hub.take_in(ctx);
+                if hub.incoming.1.len() > 0 {
+                    hub.accept_batch(ctx);
                 }
             }));
         }

@@ -89,13 +89,13 @@ impl JournalWriter {
             journal,
             metrics,
         };
-        writer.take_up()?;
+        writer.load()?;
         writer.flush(true);
         Ok(writer)
     }
 
     /// Reads the journal once. Nothing is written again here: that is earned by what is appended later.
-    fn take_up(&mut self) -> Result<(), JournalError> {
+    fn load(&mut self) -> Result<(), JournalError> {
         self.sessions.set_trimmed_to(self.journal.trimmed_to());
         loop {
             let chunk = self.journal.read(self.applied.lsn, START_CHUNK_RECORDS, START_CHUNK_BYTES)?;
@@ -137,11 +137,11 @@ impl JournalWriter {
     /// The next number, with its fingerprint.
     pub(super) fn next(&mut self) -> Offset {
         self.given = self.given.next();
-        let fingerprint = Fingerprint::new((self.draw() >> 40) as u32);
+        let fingerprint = Fingerprint::new((self.next_random() >> 40) as u32);
         Offset { epoch: self.journal.epoch(), lsn: self.given, fingerprint }
     }
 
-    fn draw(&mut self) -> u64 {
+    fn next_random(&mut self) -> u64 {
         self.random ^= self.random >> 12;
         self.random ^= self.random << 25;
         self.random ^= self.random >> 27;
@@ -239,7 +239,7 @@ impl JournalWriter {
     }
 
     fn replace(&mut self) {
-        let epoch = Epoch::new((self.now_unix_ms() / 1_000) as u32, self.draw() as u16);
+        let epoch = Epoch::new((self.now_unix_ms() / 1_000) as u32, self.next_random() as u16);
         let Ring { records_max, bytes_max } = self.ring;
         self.applied = Offset { epoch, lsn: self.given, fingerprint: Fingerprint::new(0) };
         self.journal = Box::new(MemoryJournal::new(epoch, self.given, records_max, bytes_max));

@@ -60,7 +60,7 @@ pub(crate) struct Hub {
     /// What each session may have journalled, and the commands of those that wait for their share.
     shares: Shares<CommandSender, HubCommand>,
     /// What is left of the batch in hand, and the worker that sent it. The next message is handled only when this is empty.
-    taken_in: (WorkerId, vec::IntoIter<HubCommand>),
+    incoming: (WorkerId, vec::IntoIter<HubCommand>),
     /// Work done in this turn, in bytes.
     work: usize,
     /// Bytes given to workers in this turn, all members counted.
@@ -112,7 +112,7 @@ impl Hub {
             schedule: Schedule::default(),
             resumed_by: HashMap::new(),
             shares: Shares::new(share_bytes, limits.recovery_window),
-            taken_in: (WorkerId(0), Vec::new().into_iter()),
+            incoming: (WorkerId(0), Vec::new().into_iter()),
             work: 0,
             fanout_bytes: 0,
             journalled: 0,
@@ -132,7 +132,7 @@ impl Hub {
     }
 
     /// Stage 1 of a command.
-    fn take(&mut self, worker: WorkerId, command: HubCommand) {
+    fn accept_command(&mut self, worker: WorkerId, command: HubCommand) {
         match command {
             HubCommand::CheckResume { from, namespace, claim } => self.check_resume(worker, from, &namespace, claim),
             HubCommand::Connect(connect) => {
@@ -225,8 +225,8 @@ impl Handler<HubBatch> for Hub {
     fn handle(&mut self, batch: HubBatch, ctx: &mut Context<Self>) {
         let _guard = AbortOnUnwind("hub");
         self.metrics.hub.commands_taken.add(batch.commands.len() as u64);
-        self.taken_in = (batch.worker, batch.commands.into_iter());
-        self.take_in(ctx);
+        self.incoming = (batch.worker, batch.commands.into_iter());
+        self.accept_batch(ctx);
     }
 }
 

@@ -203,7 +203,7 @@ impl Hub {
                     self.tell_left(&socket, &room, left.members);
                     self.journal_of(socket, offset, || journal::RecordBody::Leave { socket, room });
                     let member = left.location.member;
-                    self.workers.tell(worker, FanoutCommand::Leave { member, room: left.room });
+                    self.workers.queue_command(worker, FanoutCommand::Leave { member, room: left.room });
                 }
                 self.workers.answer(worker, from, Outcome::Left);
             }
@@ -217,7 +217,7 @@ impl Hub {
                 self.workers.answer(worker, from, outcome);
             }
             OrderedCommand::Relay { worker, from, packet } => {
-                self.workers.tell(worker, FanoutCommand::Relay { slot: from.slot, packet });
+                self.workers.queue_command(worker, FanoutCommand::Relay { slot: from.slot, packet });
                 self.workers.answer(worker, from, Outcome::Relayed);
             }
             OrderedCommand::Fetch { worker, from, namespace, target } => {
@@ -232,7 +232,7 @@ impl Hub {
                     }
                 };
                 self.work += page.rooms.len() * ROOM_WORK;
-                self.workers.tell(worker, FanoutCommand::Listed { to: from, page });
+                self.workers.queue_command(worker, FanoutCommand::Listed { to: from, page });
             }
         }
     }
@@ -257,7 +257,7 @@ impl Hub {
             self.journal(offset, || journal::RecordBody::Disconnect { socket, forever, at_unix_ms });
         }
         let told = asker.map(|asker| (asker, rooms.into_iter().map(|(room, _)| room).collect()));
-        self.workers.tell(worker, FanoutCommand::Detach { member, told });
+        self.workers.queue_command(worker, FanoutCommand::Detach { member, told });
     }
 
     fn apply_join(&mut self, socket: SocketId, room: RoomName, offset: Option<Offset>) -> Outcome {
@@ -272,7 +272,7 @@ impl Hub {
                 let room = self.rooms.name_of(joined.room).cloned().unwrap_or(room);
                 self.journal_of(socket, offset, || journal::RecordBody::Join { socket, room });
                 let member = joined.location.member;
-                self.workers.tell(joined.location.worker, FanoutCommand::Join { member, room: joined.room });
+                self.workers.queue_command(joined.location.worker, FanoutCommand::Join { member, room: joined.room });
                 Outcome::Joined { members: joined.members, offset }
             }
             Ok(joined) => {
@@ -363,7 +363,7 @@ impl Hub {
                 exclude: on(*worker, &route.exclude),
             };
             self.fanout_bytes += self.rooms.member_count(&route, *worker) * LISTED_WORK;
-            self.workers.tell(*worker, FanoutCommand::Fetch(Box::new(fetch)));
+            self.workers.queue_command(*worker, FanoutCommand::Fetch(Box::new(fetch)));
         }
         self.workers.answer(asker, from, Outcome::Asked { parts: reached.len() });
     }

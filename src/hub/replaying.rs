@@ -42,7 +42,7 @@ impl Hub {
             Some(ReadError { events, upto, is_all }) => {
                 self.workers.replay(worker, Replay { member, events, upto, is_all, fanout_bytes: 0 });
             }
-            None => self.workers.tell(worker, FanoutCommand::FellBehind { member }),
+            None => self.workers.queue_command(worker, FanoutCommand::FellBehind { member }),
         }
     }
 }

@@ -32,7 +32,7 @@ impl Hub {
         if let Err(why) = &claimed {
             self.refuse_resume(claim, *why);
         }
-        self.workers.tell(worker, FanoutCommand::ResumeChecked { to, claimed });
+        self.workers.queue_command(worker, FanoutCommand::ResumeChecked { to, claimed });
     }
 
     /// A claim is about to be judged, by each room of its session.
@@ -56,7 +56,7 @@ impl Hub {
             ConnectKind::Resuming(claim) => {
                 self.charge_judging(claim);
                 let Some((after, rooms)) = self.grant(claim, socket, &namespace) else {
-                    self.workers.tell(worker, FanoutCommand::Detach { member, told: None });
+                    self.workers.queue_command(worker, FanoutCommand::Detach { member, told: None });
                     return self.workers.answer(worker, from, Outcome::ResumeLost);
                 };
                 self.evict(&socket);
@@ -68,11 +68,11 @@ impl Hub {
         // Journalled and entered.
         self.work += 2 * rooms.len() * ROOM_WORK;
         let everybody = self.rooms.connect(socket, &namespace, SocketLocation { worker, slot: from.slot, member });
-        self.workers.tell(worker, FanoutCommand::Attach { member, everybody, reply, offset, mode });
+        self.workers.queue_command(worker, FanoutCommand::Attach { member, everybody, reply, offset, mode });
         for room in rooms {
             if let Some(joined) = self.rooms.enter(&socket, &room) {
                 self.tell_joined(&socket, &room, joined.members);
-                self.workers.tell(worker, FanoutCommand::Join { member, room: joined.room });
+                self.workers.queue_command(worker, FanoutCommand::Join { member, room: joined.room });
             }
         }
         let recovered = matches!(mode, DeliveryMode::CatchingUp(_));
@@ -121,7 +121,7 @@ impl Hub {
             self.tell_left(socket, &room, members - 1);
         }
         if let Some(SocketLocation { worker, member, .. }) = self.rooms.disconnect(socket) {
-            self.workers.tell(worker, FanoutCommand::Evict { member });
+            self.workers.queue_command(worker, FanoutCommand::Evict { member });
         }
     }
 

@@ -76,7 +76,7 @@ impl WorkerLinks {
         present.into_iter()
     }
 
-    pub(super) fn tell(&mut self, worker: WorkerId, command: FanoutCommand) {
+    pub(super) fn queue_command(&mut self, worker: WorkerId, command: FanoutCommand) {
         if let Some(link) = self.link(worker) {
             link.batch.push(command);
         }
@@ -138,11 +138,11 @@ impl WorkerLinks {
     }
 
     pub(super) fn answer(&mut self, worker: WorkerId, to: ReplyTo, outcome: Outcome) {
-        self.tell(worker, FanoutCommand::Answer { to, outcome });
+        self.queue_command(worker, FanoutCommand::Answer { to, outcome });
     }
 
     pub(super) fn send_sockets(&mut self, worker: WorkerId, to: ReplyTo, sockets: Vec<Arc<SocketInfo>>) {
-        self.tell(worker, FanoutCommand::Fetched { slot: to.slot, ticket: to.ticket, sockets });
+        self.queue_command(worker, FanoutCommand::Fetched { slot: to.slot, ticket: to.ticket, sockets });
     }
 
     /// A worker has written out so many bytes of what was delivered, and of what was replayed.
@@ -155,7 +155,7 @@ impl WorkerLinks {
 
     pub(super) fn close_all(&mut self, reason: DisconnectReason) {
         for worker in self.workers() {
-            self.tell(worker, FanoutCommand::CloseAll(reason));
+            self.queue_command(worker, FanoutCommand::CloseAll(reason));
         }
     }
 

@@ -61,7 +61,7 @@ pub(super) enum CodecError {
 
 /// What is known of a record before its body has been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
+pub(super) struct RecordHeader {
     pub(super) lsn: Lsn,
     pub(super) body_bytes: usize,
     body_sum: u32,
@@ -83,7 +83,7 @@ pub(super) fn encode(record: &Record, into: &mut Vec<u8>) {
 }
 
 /// Reads what stands before a body.
-pub(super) fn decode_header(bytes: &[u8]) -> Result<Header, CodecError> {
+pub(super) fn decode_header(bytes: &[u8]) -> Result<RecordHeader, CodecError> {
     let mut rest = Rest(bytes.get(..HEADER_BYTES).ok_or(CodecError::Short)?);
     let version = rest.u8()?;
     let body_bytes = rest.u32()? as usize;
@@ -98,11 +98,11 @@ pub(super) fn decode_header(bytes: &[u8]) -> Result<Header, CodecError> {
     if lsn >= Lsn::END {
         return Err(CodecError::Content("a number beyond the last"));
     }
-    Ok(Header { lsn: Lsn(lsn), body_bytes, body_sum })
+    Ok(RecordHeader { lsn: Lsn(lsn), body_bytes, body_sum })
 }
 
 /// Reads the body that belongs to `header`; bytes behind it are not looked at.
-pub(super) fn decode_body(header: &Header, bytes: &[u8]) -> Result<Record, CodecError> {
+pub(super) fn decode_body(header: &RecordHeader, bytes: &[u8]) -> Result<Record, CodecError> {
     let body = bytes.get(..header.body_bytes).ok_or(CodecError::Short)?;
     if crc32fast::hash(body) != header.body_sum {
         return Err(CodecError::BodySum);

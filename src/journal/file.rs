@@ -17,7 +17,7 @@ use std::path::Path;
 use self::existing::ExistingJournal;
 use self::sync::Syncer;
 use super::chunk::ChunkBuilder;
-use super::folder::{self, BootId, Folder, Header, OpenError, State};
+use super::folder::{self, BootId, Folder, JournalHeader, OpenError, State};
 use super::recent::RecentRecords;
 use super::segment::{self, Segment, Spare};
 use super::{Chunk, Journal, JournalError, Record, codec, disk};
@@ -92,7 +92,7 @@ pub(crate) enum Start {
 #[derive(Debug)]
 pub(crate) struct FileJournal {
     folder: Folder,
-    header: Header,
+    header: JournalHeader,
     options: FileOptions,
     start: Start,
     head: Lsn,
@@ -114,8 +114,8 @@ impl FileJournal {
         let options = FileOptions { segments_max: options.segments_max.max(2), ..options };
         let mut folder = Folder::lock(path)?;
         let ExistingJournal { start, epoch, head, sequence, segments, recent } =
-            existing::find(path, &Header::read(path)?, &options)?;
-        let header = Header { epoch, boot: options.boot, state: State::Open, floor: head, last: Lsn(0) };
+            existing::find(path, &JournalHeader::read(path)?, &options)?;
+        let header = JournalHeader { epoch, boot: options.boot, state: State::Open, floor: head, last: Lsn(0) };
         folder.write_header(&header)?;
         // What is not of this epoch may stand there since a start that was cut short.
         let strays = folder::segments(path)?.into_iter().map(|(_, path)| path);
@@ -287,7 +287,7 @@ impl FileJournal {
     fn end(&mut self) -> Result<(), JournalError> {
         self.write_pending()?;
         self.sync().map_err(|error| self.fail(error))?;
-        let header = Header { state: State::Closed, floor: self.head, last: self.written(), ..self.header };
+        let header = JournalHeader { state: State::Closed, floor: self.head, last: self.written(), ..self.header };
         self.folder.try_write_header(&header).map_err(|error| self.fail(error))?;
         self.header = header;
         Ok(())

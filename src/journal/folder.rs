@@ -181,7 +181,7 @@ pub(super) enum State {
 
 /// What the header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
+pub(super) struct JournalHeader {
     pub(super) epoch: Epoch,
     pub(super) boot: Option<BootId>,
     pub(super) state: State,
@@ -191,7 +191,7 @@ pub(super) struct Header {
     pub(super) last: Lsn,
 }
 
-impl Header {
+impl JournalHeader {
     fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = Vec::with_capacity(HEADER_BYTES);
         bytes.extend_from_slice(&MAGIC);
@@ -268,7 +268,7 @@ pub(super) enum StoredHeader {
     Nothing,
     /// The header cannot be believed.
     Damaged(String),
-    Header(Header),
+    Header(JournalHeader),
 }
 
 /// A folder that this process alone writes in. What is needed to say that the log has failed is open from the beginning: descriptors may
@@ -314,14 +314,14 @@ impl Folder {
     }
 
     /// Writes the header and waits until it is on the disk.
-    pub(super) fn write_header(&mut self, header: &Header) -> Result<(), OpenError> {
+    pub(super) fn write_header(&mut self, header: &JournalHeader) -> Result<(), OpenError> {
         let path = self.path.join(HEADER);
         self.try_write_header(header).map_err(|error| OpenError::at(&path, error))
     }
 
     /// A first header appears whole or not at all. Later ones are written in place, which a full disk allows too: they lie
     /// within one sector.
-    pub(super) fn try_write_header(&mut self, header: &Header) -> io::Result<()> {
+    pub(super) fn try_write_header(&mut self, header: &JournalHeader) -> io::Result<()> {
         let path = self.path.join(HEADER);
         let mut options = OpenOptions::new();
         options.write(true);

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::folder::{self, Header, OpenError, State, StoredHeader};
+use super::folder::{self, JournalHeader, OpenError, State, StoredHeader};
 use super::segment::{Fault, Records, Segment};
 use super::{JournalError, Record};
 use crate::ids::{Epoch, Lsn};
@@ -13,14 +13,14 @@ use crate::ids::{Epoch, Lsn};
 /// A journal seen from outside.
 #[derive(Debug)]
 pub(crate) struct Inspection {
-    header: Header,
+    header: JournalHeader,
     segments: Vec<Segment>,
 }
 
 impl Inspection {
     /// Opens what stands in the folder at `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
-        let header = match Header::read(path)? {
+        let header = match JournalHeader::read(path)? {
             StoredHeader::Header(header) => header,
             StoredHeader::Nothing => return Err(OpenError::Absent { path: path.to_owned() }),
             StoredHeader::Damaged(found) => return Err(OpenError::Damaged { path: path.to_owned(), found }),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 
 use crate::protocol::encoded::EncodedFrame;
-use crate::protocol::engineio::packet::Packet;
+use crate::protocol::engineio::packet::EnginePacket;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::outbox::Outbox;
 
@@ -62,7 +62,7 @@ pub(crate) trait FrameSink {
 #[derive(Debug)]
 pub(crate) enum Incoming {
     /// Packets, in order.
-    Packets(Vec<Packet>),
+    Packets(Vec<EnginePacket>),
     /// The transport answers its own protocol (a websocket's pong): send this ahead of queued events.
     Control(EncodedFrame),
     /// The socket takes bytes again.

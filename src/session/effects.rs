@@ -8,13 +8,13 @@ use super::{Call, Session};
 use crate::ids::{NamespacePath, SocketId};
 use crate::messages::hub::HubCommand;
 use crate::messages::request::{RequestError, answer};
-use crate::protocol::engineio::packet::Packet;
+use crate::protocol::engineio::packet::EnginePacket;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::session::Effect;
 
 impl Session {
     /// A packet came over the session's transport.
-    pub(super) fn on_packet(&mut self, packet: Packet, ctx: &mut Context<Self>) {
+    pub(super) fn on_packet(&mut self, packet: EnginePacket, ctx: &mut Context<Self>) {
         let metrics = self.guard.worker.metrics();
         metrics.packets_received.add(1);
         metrics.bytes_received.add(packet.data_len() as u64);

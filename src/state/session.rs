@@ -14,7 +14,7 @@ use super::upgrade::{Step, Upgrade};
 use crate::ids::{NamespacePath, SocketId};
 use crate::limits::Limits;
 use crate::protocol::encoded::EncodedFrame;
-use crate::protocol::engineio::packet::Packet as EnginePacket;
+use crate::protocol::engineio::packet::EnginePacket;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::binary::PartialPacket;
 use crate::protocol::socketio::packet::{Args, Packet};

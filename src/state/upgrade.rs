@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::limits::Limits;
-use crate::protocol::engineio::packet::Packet;
+use crate::protocol::engineio::packet::EnginePacket;
 
 /// What a step of the upgrade asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,13 +50,13 @@ impl Upgrade {
     }
 
     /// The candidate sent a packet. Anything but `2probe`, then `5`, ends the attempt.
-    pub(crate) fn on_packet(&mut self, packet: &Packet, now: Instant) -> Step {
+    pub(crate) fn on_packet(&mut self, packet: &EnginePacket, now: Instant) -> Step {
         match (&mut self.candidate, packet) {
-            (Some(candidate), Packet::Ping(data)) if candidate.noop_at.is_none() && data == "probe" => {
+            (Some(candidate), EnginePacket::Ping(data)) if candidate.noop_at.is_none() && data == "probe" => {
                 candidate.noop_at = Some(now);
                 Step::AnswerProbe
             }
-            (Some(candidate), Packet::Upgrade) if candidate.noop_at.is_some() => {
+            (Some(candidate), EnginePacket::Upgrade) if candidate.noop_at.is_some() => {
                 self.candidate = None;
                 Step::Promote
             }
@@ -108,8 +108,8 @@ mod tests {
         Limits { upgrade_timeout: TIMEOUT, upgrade_noop_interval: NOOP, ..Limits::default() }
     }
 
-    fn probe() -> Packet {
-        Packet::Ping("probe".into())
+    fn probe() -> EnginePacket {
+        EnginePacket::Ping("probe".into())
     }
 
     fn candidate() -> (Upgrade, Instant) {
@@ -123,7 +123,7 @@ mod tests {
     fn probe_then_upgrade_promotes() {
         let (mut upgrade, now) = candidate();
         assert_eq!(upgrade.on_packet(&probe(), now), Step::AnswerProbe);
-        assert_eq!(upgrade.on_packet(&Packet::Upgrade, now), Step::Promote);
+        assert_eq!(upgrade.on_packet(&EnginePacket::Upgrade, now), Step::Promote);
         assert!(upgrade.candidate.is_none());
     }
 
@@ -136,7 +136,12 @@ mod tests {
 
     #[test]
     fn anything_else_drops_the_candidate() {
-        for packet in [Packet::Upgrade, Packet::Ping("".into()), Packet::Message("0".into()), Packet::Close] {
+        for packet in [
+            EnginePacket::Upgrade,
+            EnginePacket::Ping("".into()),
+            EnginePacket::Message("0".into()),
+            EnginePacket::Close,
+        ] {
             let (mut upgrade, now) = candidate();
             assert_eq!(upgrade.on_packet(&packet, now), Step::Drop, "{packet:?}");
         }

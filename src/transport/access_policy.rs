@@ -95,8 +95,8 @@ impl Endpoint {
             return Err(Refusal::Forbidden(ORIGIN_REFUSAL.into()));
         }
         match route(head.uri.query().unwrap_or(""), &head.method, request.upgrade)? {
-            Route::Session(id) => self.find(&id).map(Admitted::Session),
-            Route::Handshake => self.admit_pending(request).await.map(Admitted::PendingSession),
+            RequestRoute::Session(id) => self.find(&id).map(Admitted::Session),
+            RequestRoute::Handshake => self.admit_pending(request).await.map(Admitted::PendingSession),
         }
     }
 
@@ -153,7 +153,7 @@ impl Endpoint {
 
 /// What a request is for. That its transport is a websocket exactly if it is an upgrade has been checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Route {
+pub(crate) enum RequestRoute {
     /// A new session.
     Handshake,
     /// This session.
@@ -166,7 +166,7 @@ pub(super) fn is_of_session(head: &RequestHead) -> bool {
 }
 
 /// Reads what a request is for. Checks in the order of engine.io: transport, session, method, version.
-pub(crate) fn route(query: &str, method: &Method, upgrade: bool) -> Result<Route, Refusal> {
+pub(crate) fn route(query: &str, method: &Method, upgrade: bool) -> Result<RequestRoute, Refusal> {
     let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
     let websocket = match last(&pairs, "transport") {
         Some("polling") => false,
@@ -182,7 +182,7 @@ pub(crate) fn route(query: &str, method: &Method, upgrade: bool) -> Result<Route
             return Err(Refusal::BadRequest);
         }
         return match version {
-            Some("4") => Ok(Route::Handshake),
+            Some("4") => Ok(RequestRoute::Handshake),
             _ => Err(Refusal::UnsupportedVersion),
         };
     };
@@ -190,7 +190,7 @@ pub(crate) fn route(query: &str, method: &Method, upgrade: bool) -> Result<Route
     if websocket != upgrade || version != Some("4") {
         return Err(Refusal::BadRequest);
     }
-    Ok(Route::Session(id))
+    Ok(RequestRoute::Session(id))
 }
 
 /// The last value of a key, as engine.io reads it: clients append theirs to a query that applications have copied from elsewhere.
@@ -204,8 +204,8 @@ mod tests {
 
     const SID: &str = "AAAAAAAAAAAAAAAAAAAA";
 
-    fn session() -> Result<Route, Refusal> {
-        Ok(Route::Session(SessionId::from_random([0; 15])))
+    fn session() -> Result<RequestRoute, Refusal> {
+        Ok(RequestRoute::Session(SessionId::from_random([0; 15])))
     }
 
     #[test]
@@ -214,13 +214,13 @@ mod tests {
         let upgrade = |query: &str| route(query, &Method::GET, true);
         let post = |query: &str| route(query, &Method::POST, false);
         let with_sid = |rest: &str| format!("{rest}&sid={SID}");
-        assert_eq!(get("EIO=4&transport=polling&t=abc"), Ok(Route::Handshake));
-        assert_eq!(upgrade("transport=websocket&EIO=4"), Ok(Route::Handshake));
+        assert_eq!(get("EIO=4&transport=polling&t=abc"), Ok(RequestRoute::Handshake));
+        assert_eq!(upgrade("transport=websocket&EIO=4"), Ok(RequestRoute::Handshake));
         assert_eq!(post(&with_sid("EIO=4&transport=polling")), session());
         assert_eq!(upgrade(&with_sid("EIO=4&transport=websocket")), session());
         // python-socketio and rust_socketio append to the query of an address such as the second client's.
-        assert_eq!(get("EIO=4&transport=polling&EIO=4&transport=polling"), Ok(Route::Handshake));
-        assert_eq!(get("EIO=3&transport=websocket&transport=polling&EIO=4"), Ok(Route::Handshake));
+        assert_eq!(get("EIO=4&transport=polling&EIO=4&transport=polling"), Ok(RequestRoute::Handshake));
+        assert_eq!(get("EIO=3&transport=websocket&transport=polling&EIO=4"), Ok(RequestRoute::Handshake));
         assert_eq!(post(&with_sid("EIO=4&transport=polling&sid=a")), session());
 
         for (query, expected) in [

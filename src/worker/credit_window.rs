@@ -249,7 +249,7 @@ impl CreditWindow {
     /// The hub listed rooms.
     pub(crate) fn on_rooms(&mut self, now: Instant, ticket: Ticket, page: RoomPage) {
         if let Some(at) = self.position(ticket)
-            && let Some(AwaitedReply { reply: PendingReply::List(asker), .. }) = self.take_answering(at)
+            && let Some(AwaitedReply { reply: PendingReply::List(asker), .. }) = self.take_awaited(at)
         {
             answer(asker, Ok(page));
         }
@@ -258,7 +258,7 @@ impl CreditWindow {
 
     /// The hub looked up a claim. Returns whose it was.
     pub(crate) fn on_resume_checked(&mut self, now: Instant, ticket: Ticket) -> Option<Box<ResumingConnect>> {
-        let reply = self.position(ticket).and_then(|at| self.take_answering(at)).map(|awaited| awaited.reply);
+        let reply = self.position(ticket).and_then(|at| self.take_awaited(at)).map(|awaited| awaited.reply);
         self.return_credit(now, ticket);
         match reply? {
             PendingReply::Resume(claimant) => Some(claimant),
@@ -390,7 +390,7 @@ impl CreditWindow {
     pub(crate) fn on_timeout(&mut self, now: Instant) {
         let late = |awaited: &AwaitedReply| awaited.give_up <= now && awaited.may_expire();
         while let Some(at) = self.awaited.iter().position(late) {
-            match self.take_answering(at).map(|awaited| awaited.reply) {
+            match self.take_awaited(at).map(|awaited| awaited.reply) {
                 Some(PendingReply::Collect(collecting)) if collecting.is_emitted() => collecting.finish(),
                 Some(reply) => reply.fail(RequestError::Unanswered),
                 None => break,
@@ -446,7 +446,7 @@ impl CreditWindow {
         self.awaited.get_mut(at).map(|awaited| &mut awaited.reply)
     }
 
-    fn take_answering(&mut self, at: usize) -> Option<AwaitedReply> {
+    fn take_awaited(&mut self, at: usize) -> Option<AwaitedReply> {
         let awaited = self.awaited.remove(at)?;
         self.collecting -= usize::from(matches!(awaited.reply, PendingReply::Collect(_)));
         Some(awaited)
@@ -467,7 +467,7 @@ impl CreditWindow {
             self.finish_question(at);
             return None;
         }
-        let reply = self.take_answering(at)?.reply;
+        let reply = self.take_awaited(at)?.reply;
         match (reply, outcome) {
             (PendingReply::Connect(socket), outcome) => return Some((socket, outcome)),
             (reply, Outcome::Refused(refusal)) => reply.fail(error(refusal)),
@@ -497,7 +497,7 @@ impl CreditWindow {
         if !is_complete {
             return;
         }
-        match self.take_answering(at).map(|awaited| awaited.reply) {
+        match self.take_awaited(at).map(|awaited| awaited.reply) {
             Some(PendingReply::Fetch { asker, sockets, .. }) => answer(asker, Ok(sockets)),
             Some(PendingReply::Collect(collecting)) => collecting.finish(),
             _ => {}

@@ -91,11 +91,11 @@ impl Fanout {
     }
 
     /// Applies the batch in hand, as much of it as this turn may.
-    fn go_on(&mut self, ctx: &mut Context<Self>) {
+    fn run_batch(&mut self, ctx: &mut Context<Self>) {
         let _guard = AbortOnUnwind("fanout");
         loop {
             match self.in_hand.take() {
-                Some(InHand::ToMembers(to_members)) => self.go_through(*to_members),
+                Some(InHand::ToMembers(to_members)) => self.visit_members(*to_members),
                 Some(InHand::Detach(detach)) => self.detach_some(detach),
                 Some(InHand::CloseAll(from, reason)) => self.close_some(from, reason),
                 None => match self.commands.next() {
@@ -105,7 +105,7 @@ impl Fanout {
             }
             if self.in_hand.is_some() || self.delivered >= TURN_BYTES || self.worker.backlog.is_full() {
                 self.delivered = 0;
-                self.step_back(ctx);
+                self.yield_turn(ctx);
                 break;
             }
         }
@@ -116,13 +116,13 @@ impl Fanout {
 
     /// Lets other tasks of this thread run, the flusher first of all: what is delivered faster than it is written would
     /// fill the outboxes of peers that take all they are given. No message is handled meanwhile.
-    fn step_back(&self, ctx: &mut Context<Self>) {
+    fn yield_turn(&self, ctx: &mut Context<Self>) {
         let worker = self.worker.clone();
         let others = async move {
             tokio::task::yield_now().await;
             worker.backlog.wait_for_room().await;
         };
-        ctx.wait(wrap_future(others).map(|(), fanout: &mut Self, ctx| fanout.go_on(ctx)));
+        ctx.wait(wrap_future(others).map(|(), fanout: &mut Self, ctx| fanout.run_batch(ctx)));
     }
 
     fn apply(&mut self, command: FanoutCommand) {
@@ -145,12 +145,12 @@ impl Fanout {
                 }
             }
             FanoutCommand::ResumeChecked { to, claimed } => {
-                self.tell(to.slot, SessionCommand::ResumeChecked { ticket: to.ticket, claimed });
+                self.notify_session(to.slot, SessionCommand::ResumeChecked { ticket: to.ticket, claimed });
             }
             FanoutCommand::Replay(replay) => self.replay(&replay),
             FanoutCommand::FellBehind { member } => {
                 if let Some(slot) = self.slot_of(member) {
-                    self.tell(
+                    self.notify_session(
                         slot,
                         SessionCommand::OutboxFull("what it has to read next is gone from the journal".into()),
                     );
@@ -172,17 +172,17 @@ impl Fanout {
             FanoutCommand::Deliver(delivery) => self.deliver(delivery),
             FanoutCommand::Relay { slot, packet } => self.worker.push(slot, packet),
             FanoutCommand::Answer { to, outcome } => {
-                self.tell(to.slot, SessionCommand::Answered { ticket: to.ticket, outcome });
+                self.notify_session(to.slot, SessionCommand::Answered { ticket: to.ticket, outcome });
             }
-            FanoutCommand::Fetch(fetch) => self.go_through(ToMembers::new(Work::List(fetch))),
+            FanoutCommand::Fetch(fetch) => self.visit_members(ToMembers::new(Work::List(fetch))),
             FanoutCommand::Fetched { slot, ticket, sockets } => {
-                self.tell(slot, SessionCommand::Fetched { ticket, sockets });
+                self.notify_session(slot, SessionCommand::Fetched { ticket, sockets });
             }
             FanoutCommand::Acked { to, socket, answer } => {
-                self.tell(to.slot, SessionCommand::Acked { ticket: to.ticket, socket, answer });
+                self.notify_session(to.slot, SessionCommand::Acked { ticket: to.ticket, socket, answer });
             }
             FanoutCommand::Listed { to, page } => {
-                self.tell(to.slot, SessionCommand::Listed { ticket: to.ticket, page });
+                self.notify_session(to.slot, SessionCommand::Listed { ticket: to.ticket, page });
             }
             FanoutCommand::CloseAll(reason) => self.close_some(0, reason),
         }
@@ -190,11 +190,11 @@ impl Fanout {
 
     fn deliver(&mut self, delivery: Box<Delivery>) {
         self.worker.backlog.add(delivery.message.byte_len() + PACKET_OVERHEAD_BYTES);
-        self.go_through(ToMembers::new(Work::Deliver(delivery)));
+        self.visit_members(ToMembers::new(Work::Deliver(delivery)));
     }
 
     /// Goes on with a command for many members, for as many as this turn may reach.
-    fn go_through(&mut self, mut to_members: ToMembers) {
+    fn visit_members(&mut self, mut to_members: ToMembers) {
         let worker = self.worker.clone();
         let mut members = worker.members.borrow_mut();
         let is_done = match &to_members.work {
@@ -339,7 +339,7 @@ impl Fanout {
             }
         }
         if let Some(slot) = evicts {
-            self.tell(slot, SessionCommand::Evicted);
+            self.notify_session(slot, SessionCommand::Evicted);
         }
         if let Some((asker, rooms)) = told {
             let _ = asker.send(rooms);
@@ -357,7 +357,7 @@ impl Fanout {
     }
 
     /// Deliveries are in the outboxes when they are applied, so an answer told now cannot overtake one.
-    fn tell(&self, slot: SlotKey, command: SessionCommand) {
+    fn notify_session(&self, slot: SlotKey, command: SessionCommand) {
         if let Some(link) = self.worker.outboxes.borrow().link(slot) {
             let _ = link.post(command);
         }
@@ -396,6 +396,6 @@ impl Handler<FanoutBatch> for Fanout {
 
     fn handle(&mut self, batch: FanoutBatch, ctx: &mut Context<Self>) {
         self.commands = batch.commands.into_iter();
-        self.go_on(ctx);
+        self.run_batch(ctx);
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{FileOptions, Start};
 use crate::ids::{Epoch, Lsn};
-use crate::journal::folder::{self, Header, OpenError, State, StoredHeader};
+use crate::journal::folder::{self, JournalHeader, OpenError, State, StoredHeader};
 use crate::journal::recent::RecentRecords;
 use crate::journal::segment::{Fault, Segment};
 
@@ -89,7 +89,7 @@ pub(super) fn find(path: &Path, left: &StoredHeader, options: &FileOptions) -> R
 /// Reads a log that may go on.
 fn read_log(
     files: &[(u64, PathBuf)],
-    left: &Header,
+    left: &JournalHeader,
     options: &FileOptions,
     found: &mut ExistingJournal,
 ) -> Result<(), OpenFailure> {

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 /// Why the text of a peer could not be read as Engine.IO. All of them are the peer's fault ("parse error").
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum DecodeError {
+pub(crate) enum EngineDecodeError {
     /// A packet needs at least its type; this one (or the whole payload) has no byte. Close the session.
     #[error("packet is empty")]
     Empty,

@@ -8,5 +8,5 @@ pub(crate) mod packet;
 pub(crate) mod payload;
 pub(crate) mod transport_kind;
 
-pub(crate) use error::DecodeError;
-pub(crate) use packet::Packet;
+pub(crate) use error::EngineDecodeError;
+pub(crate) use packet::EnginePacket;

@@ -9,13 +9,13 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::DecodeError;
+use super::EngineDecodeError;
 
 /// A packet as it travels, in either direction.
 ///
 /// Data decoded from text shares the buffer it was decoded from: a packet that is kept keeps its whole payload alive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Packet {
+pub(crate) enum EnginePacket {
     /// `0`: the handshake, from server to client only. The data is JSON, see [`Open`](super::open::Open).
     Open(ByteString),
     /// `1`: the peer is leaving, or has been told to.
@@ -34,7 +34,7 @@ pub(crate) enum Packet {
     Binary(Bytes),
 }
 
-impl Packet {
+impl EnginePacket {
     /// Decodes the text frame of a websocket, or one element of a polling payload: a type digit and data, without copying, or
     /// `b` and base64, which is binary (on a websocket from clients with the option `forceBase64`).
     ///
@@ -42,10 +42,10 @@ impl Packet {
     /// are an error, where Node skips them and hands on garbage.
     ///
     /// # Errors
-    /// [`DecodeError::Empty`], [`DecodeError::UnknownType`] and [`DecodeError::Base64`].
-    pub(crate) fn decode(text: ByteString) -> Result<Self, DecodeError> {
+    /// [`EngineDecodeError::Empty`], [`EngineDecodeError::UnknownType`] and [`EngineDecodeError::Base64`].
+    pub(crate) fn decode(text: ByteString) -> Result<Self, EngineDecodeError> {
         let mut rest = text.chars();
-        let kind = rest.next().ok_or(DecodeError::Empty)?;
+        let kind = rest.next().ok_or(EngineDecodeError::Empty)?;
         let data = || text.slice_ref(rest.as_str());
         match kind {
             '0' => Ok(Self::Open(data())),
@@ -57,8 +57,10 @@ impl Packet {
             '4' => Ok(Self::Message(data())),
             '5' => Ok(Self::Upgrade),
             '6' => Ok(Self::Noop),
-            'b' => decode_base64(rest.as_str()).map(|data| Self::Binary(data.into())).map_err(DecodeError::Base64),
-            found => Err(DecodeError::UnknownType { found }),
+            'b' => {
+                decode_base64(rest.as_str()).map(|data| Self::Binary(data.into())).map_err(EngineDecodeError::Base64)
+            }
+            found => Err(EngineDecodeError::UnknownType { found }),
         }
     }
 
@@ -71,7 +73,7 @@ impl Packet {
         }
     }
 
-    /// Appends the packet as one element of a polling payload; the inverse of [`Packet::decode`].
+    /// Appends the packet as one element of a polling payload; the inverse of [`EnginePacket::decode`].
     #[cfg(any(test, fuzzing))]
     pub(crate) fn encode_polled(&self, out: &mut Vec<u8>) {
         let (kind, data): (u8, &[u8]) = match self {
@@ -124,53 +126,53 @@ pub(super) mod tests {
 
     use super::*;
 
-    fn text(text: &'static str) -> Result<Packet, DecodeError> {
-        Packet::decode(ByteString::from_static(text))
+    fn text(text: &'static str) -> Result<EnginePacket, EngineDecodeError> {
+        EnginePacket::decode(ByteString::from_static(text))
     }
 
     #[test]
     fn each_digit_is_a_packet() {
-        assert_eq!(text("0{}"), Ok(Packet::Open("{}".into())));
-        assert_eq!(text("1"), Ok(Packet::Close));
-        assert_eq!(text("2"), Ok(Packet::Ping("".into())));
-        assert_eq!(text("2probe"), Ok(Packet::Ping("probe".into())));
-        assert_eq!(text("3probe"), Ok(Packet::Pong("probe".into())));
-        assert_eq!(text("42[\"a\"]"), Ok(Packet::Message("2[\"a\"]".into())));
-        assert_eq!(text("5"), Ok(Packet::Upgrade));
-        assert_eq!(text("6"), Ok(Packet::Noop));
+        assert_eq!(text("0{}"), Ok(EnginePacket::Open("{}".into())));
+        assert_eq!(text("1"), Ok(EnginePacket::Close));
+        assert_eq!(text("2"), Ok(EnginePacket::Ping("".into())));
+        assert_eq!(text("2probe"), Ok(EnginePacket::Ping("probe".into())));
+        assert_eq!(text("3probe"), Ok(EnginePacket::Pong("probe".into())));
+        assert_eq!(text("42[\"a\"]"), Ok(EnginePacket::Message("2[\"a\"]".into())));
+        assert_eq!(text("5"), Ok(EnginePacket::Upgrade));
+        assert_eq!(text("6"), Ok(EnginePacket::Noop));
     }
 
     #[test]
     fn data_behind_close_upgrade_and_noop_is_ignored() {
-        assert_eq!(text("1bye"), Ok(Packet::Close));
-        assert_eq!(text("5x"), Ok(Packet::Upgrade));
-        assert_eq!(text("6é"), Ok(Packet::Noop));
+        assert_eq!(text("1bye"), Ok(EnginePacket::Close));
+        assert_eq!(text("5x"), Ok(EnginePacket::Upgrade));
+        assert_eq!(text("6é"), Ok(EnginePacket::Noop));
     }
 
     #[test]
     fn an_empty_text_is_no_packet() {
-        assert_eq!(text(""), Err(DecodeError::Empty));
+        assert_eq!(text(""), Err(EngineDecodeError::Empty));
     }
 
     #[test]
     fn other_characters_are_unknown_types() {
-        assert_eq!(text("7"), Err(DecodeError::UnknownType { found: '7' }));
-        assert_eq!(text("é"), Err(DecodeError::UnknownType { found: 'é' }));
-        assert_eq!(text("😀4"), Err(DecodeError::UnknownType { found: '😀' }));
+        assert_eq!(text("7"), Err(EngineDecodeError::UnknownType { found: '7' }));
+        assert_eq!(text("é"), Err(EngineDecodeError::UnknownType { found: 'é' }));
+        assert_eq!(text("😀4"), Err(EngineDecodeError::UnknownType { found: '😀' }));
     }
 
     #[test]
     fn base64_is_binary() {
-        assert_eq!(text("bAQID/w=="), Ok(Packet::Binary(Bytes::from_static(&[1, 2, 3, 255]))));
-        assert_eq!(text("b"), Ok(Packet::Binary(Bytes::new())));
+        assert_eq!(text("bAQID/w=="), Ok(EnginePacket::Binary(Bytes::from_static(&[1, 2, 3, 255]))));
+        assert_eq!(text("b"), Ok(EnginePacket::Binary(Bytes::new())));
         // As Node reads it: no padding, too much of it, spare bits set, the other alphabet.
         for (lenient, bytes) in [("bAQI", &[1, 2][..]), ("bAQI=", &[1, 2]), ("bAQJ=", &[1, 2]), ("b-_8=", &[251, 255])]
         {
-            assert_eq!(text(lenient), Ok(Packet::Binary(Bytes::from_static(bytes))), "{lenient}");
+            assert_eq!(text(lenient), Ok(EnginePacket::Binary(Bytes::from_static(bytes))), "{lenient}");
         }
         // In lines, as socket.io-client-java writes it: even a short one ends with a line feed.
         for lines in ["bAQID/w==\n", "bAQI\nD/w==\n", "bAQI\r\nD/w==\r\n", "b AQ\tID/w=="] {
-            assert_eq!(text(lines), Ok(Packet::Binary(Bytes::from_static(&[1, 2, 3, 255]))), "{lines:?}");
+            assert_eq!(text(lines), Ok(EnginePacket::Binary(Bytes::from_static(&[1, 2, 3, 255]))), "{lines:?}");
         }
     }
 
@@ -179,7 +181,7 @@ pub(super) mod tests {
         // Padding alone, cut short within a byte, not of the alphabet, not ASCII, text behind the padding.
         for bad in ["b=", "bA", "bAQ!ID", "bé", "bAQ==ID", "bAQ==\nID"] {
             let decoded = text(bad);
-            assert!(matches!(decoded, Err(DecodeError::Base64(_))), "{bad}: {decoded:?}");
+            assert!(matches!(decoded, Err(EngineDecodeError::Base64(_))), "{bad}: {decoded:?}");
         }
     }
 
@@ -187,23 +189,23 @@ pub(super) mod tests {
     fn message_data_is_not_copied() {
         let whole = ByteString::from("4hello".to_owned());
         let start = whole.as_ptr();
-        let Ok(Packet::Message(data)) = Packet::decode(whole) else {
+        let Ok(EnginePacket::Message(data)) = EnginePacket::decode(whole) else {
             panic!("not a message");
         };
         assert_eq!(data.as_ptr(), start.wrapping_add(1));
     }
 
-    pub(in crate::protocol::engineio) fn any_packet() -> impl Strategy<Value = Packet> {
+    pub(in crate::protocol::engineio) fn any_packet() -> impl Strategy<Value = EnginePacket> {
         let data = "[^\u{1e}]*".prop_map(ByteString::from);
         prop_oneof![
-            data.clone().prop_map(Packet::Open),
-            Just(Packet::Close),
-            data.clone().prop_map(Packet::Ping),
-            data.clone().prop_map(Packet::Pong),
-            data.prop_map(Packet::Message),
-            Just(Packet::Upgrade),
-            Just(Packet::Noop),
-            prop::collection::vec(any::<u8>(), 0..64).prop_map(|data| Packet::Binary(data.into())),
+            data.clone().prop_map(EnginePacket::Open),
+            Just(EnginePacket::Close),
+            data.clone().prop_map(EnginePacket::Ping),
+            data.clone().prop_map(EnginePacket::Pong),
+            data.prop_map(EnginePacket::Message),
+            Just(EnginePacket::Upgrade),
+            Just(EnginePacket::Noop),
+            prop::collection::vec(any::<u8>(), 0..64).prop_map(|data| EnginePacket::Binary(data.into())),
         ]
     }
 
@@ -213,13 +215,13 @@ pub(super) mod tests {
             let mut out = Vec::new();
             packet.encode_polled(&mut out);
             let text = ByteString::try_from(out).expect("utf-8");
-            prop_assert_eq!(Packet::decode(text), Ok(packet));
+            prop_assert_eq!(EnginePacket::decode(text), Ok(packet));
         }
 
         #[test]
         fn arbitrary_text_never_panics(text in any::<String>()) {
-            let _ = Packet::decode(text.clone().into());
-            let _ = Packet::decode(format!("b{text}").into());
+            let _ = EnginePacket::decode(text.clone().into());
+            let _ = EnginePacket::decode(format!("b{text}").into());
         }
     }
 }

@@ -6,14 +6,14 @@
 use bytestring::ByteString;
 
 use super::packet::encode_binary;
-use super::{DecodeError, Packet};
+use super::{EngineDecodeError, EnginePacket};
 
 /// Stands between two packets of a payload (ASCII "record separator").
 pub(crate) const SEPARATOR: u8 = 0x1e;
 
 /// The packets of a POST's body, decoded one by one: whoever takes them sets the pace. Ends with the first error.
 ///
-/// Items are [`DecodeError::Empty`] for an empty body or element, and whatever [`Packet::decode`] says of an element.
+/// Items are [`EngineDecodeError::Empty`] for an empty body or element, and whatever [`EnginePacket::decode`] says of an element.
 #[derive(Debug)]
 pub(crate) struct PayloadReader {
     /// What is left of the body; `None` once its last element was taken.
@@ -28,7 +28,7 @@ impl PayloadReader {
 }
 
 impl Iterator for PayloadReader {
-    type Item = Result<Packet, DecodeError>;
+    type Item = Result<EnginePacket, EngineDecodeError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let rest = self.rest.take()?;
@@ -36,7 +36,7 @@ impl Iterator for PayloadReader {
             Some((element, behind)) => (rest.slice_ref(element), Some(rest.slice_ref(behind))),
             None => (rest, None),
         };
-        let packet = Packet::decode(element);
+        let packet = EnginePacket::decode(element);
         self.rest = behind.filter(|_| packet.is_ok());
         Some(packet)
     }
@@ -102,7 +102,7 @@ mod tests {
     use super::super::packet::tests::any_packet;
     use super::*;
 
-    fn decode(body: &'static str) -> Result<Vec<Packet>, DecodeError> {
+    fn decode(body: &'static str) -> Result<Vec<EnginePacket>, EngineDecodeError> {
         PayloadReader::new(ByteString::from_static(body)).collect()
     }
 
@@ -111,9 +111,9 @@ mod tests {
         assert_eq!(
             decode("4hello\u{1e}2\u{1e}bAQID"),
             Ok(vec![
-                Packet::Message("hello".into()),
-                Packet::Ping("".into()),
-                Packet::Binary(Bytes::from_static(&[1, 2, 3])),
+                EnginePacket::Message("hello".into()),
+                EnginePacket::Ping("".into()),
+                EnginePacket::Binary(Bytes::from_static(&[1, 2, 3])),
             ])
         );
     }
@@ -122,15 +122,15 @@ mod tests {
     fn an_empty_body_or_element_is_an_error() {
         for body in ["", "\u{1e}", "4a\u{1e}", "\u{1e}4a", "4a\u{1e}\u{1e}4b"] {
             let decoded = decode(body);
-            assert_eq!(decoded, Err(DecodeError::Empty), "{body:?}");
+            assert_eq!(decoded, Err(EngineDecodeError::Empty), "{body:?}");
         }
     }
 
     #[test]
     fn the_first_error_ends_it_and_what_precedes_it_is_read() {
         let read: Vec<_> = PayloadReader::new(ByteString::from_static("4a\u{1e}9\u{1e}4b")).collect();
-        assert_eq!(read, [Ok(Packet::Message("a".into())), Err(DecodeError::UnknownType { found: '9' })]);
-        assert_eq!(decode("4a\u{1e}9\u{1e}b="), Err(DecodeError::UnknownType { found: '9' }));
+        assert_eq!(read, [Ok(EnginePacket::Message("a".into())), Err(EngineDecodeError::UnknownType { found: '9' })]);
+        assert_eq!(decode("4a\u{1e}9\u{1e}b="), Err(EngineDecodeError::UnknownType { found: '9' }));
     }
 
     #[test]
@@ -151,7 +151,7 @@ mod tests {
             let mut writer = PayloadWriter::new();
             for packet in &packets {
                 match packet {
-                    Packet::Binary(data) => writer.push_binary(data),
+                    EnginePacket::Binary(data) => writer.push_binary(data),
                     text => {
                         let mut out = Vec::new();
                         text.encode_polled(&mut out);

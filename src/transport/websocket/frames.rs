@@ -17,7 +17,7 @@ use tokio::time::Sleep;
 use crate::limits::Limits;
 use crate::messages::sink::{CloseReason, Incoming};
 use crate::protocol::encoded::EncodedFrame;
-use crate::protocol::engineio::packet::Packet;
+use crate::protocol::engineio::packet::EnginePacket;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::budget::{Budget, Charge};
 
@@ -55,7 +55,7 @@ pub(super) struct Inbound {
 }
 
 struct Queued {
-    packets: std::vec::IntoIter<Packet>,
+    packets: std::vec::IntoIter<EnginePacket>,
     last: Option<Incoming>,
 }
 
@@ -134,9 +134,9 @@ impl Inbound {
 
 /// What a chunk of bytes amounted to.
 #[derive(Debug, Default)]
-pub(crate) struct Decoded {
+pub(crate) struct DecodedChunk {
     /// Packets, in order.
-    pub(crate) packets: Vec<Packet>,
+    pub(crate) packets: Vec<EnginePacket>,
     /// The pong to the newest ping; older ones need no answer (RFC 6455, 5.5.3).
     pub(crate) pong: Option<EncodedFrame>,
     /// Set when nothing more may come.
@@ -239,9 +239,9 @@ impl FrameReader {
     }
 
     /// Takes in `chunk` and decodes what is complete.
-    pub(crate) fn read(&mut self, chunk: &[u8]) -> Decoded {
+    pub(crate) fn read(&mut self, chunk: &[u8]) -> DecodedChunk {
         self.buffer.extend_from_slice(chunk);
-        let mut decoded = Decoded::default();
+        let mut decoded = DecodedChunk::default();
         let before = self.buffer.len();
         while decoded.end.is_none() {
             match self.next_frame() {
@@ -255,7 +255,7 @@ impl FrameReader {
         decoded
     }
 
-    fn keep_what_is_incomplete(&mut self, has_split: bool, decoded: &mut Decoded) {
+    fn keep_what_is_incomplete(&mut self, has_split: bool, decoded: &mut DecodedChunk) {
         let is_incomplete = !self.buffer.is_empty() || self.fragments.is_some();
         if decoded.end.is_some() || !is_incomplete {
             // A connection that is idle keeps no buffer.
@@ -327,7 +327,7 @@ impl FrameReader {
         }
     }
 
-    fn take(&mut self, finished: bool, opcode: OpCode, data: BytesMut, decoded: &mut Decoded) {
+    fn take(&mut self, finished: bool, opcode: OpCode, data: BytesMut, decoded: &mut DecodedChunk) {
         match (opcode, self.fragments.is_some()) {
             (OpCode::Text | OpCode::Binary, false) => {
                 let binary = opcode == OpCode::Binary;
@@ -347,7 +347,7 @@ impl FrameReader {
         }
     }
 
-    fn take_fragment(&mut self, finished: bool, data: &[u8], decoded: &mut Decoded) {
+    fn take_fragment(&mut self, finished: bool, data: &[u8], decoded: &mut DecodedChunk) {
         let Some(mut fragments) = self.fragments.take() else { return };
         fragments.data.extend_from_slice(data);
         fragments.count += 1;
@@ -362,13 +362,13 @@ impl FrameReader {
     }
 }
 
-fn push(binary: bool, data: Bytes, decoded: &mut Decoded) {
+fn push(binary: bool, data: Bytes, decoded: &mut DecodedChunk) {
     if binary {
-        return decoded.packets.push(Packet::Binary(data));
+        return decoded.packets.push(EnginePacket::Binary(data));
     }
     let packet = ByteString::try_from(data)
         .map_err(|_| End::Undecodable { code: INVALID_DATA, detail: "text frame is not UTF-8".into() })
-        .and_then(|text| Packet::decode(text).map_err(|error| protocol_error(&error.to_string())));
+        .and_then(|text| EnginePacket::decode(text).map_err(|error| protocol_error(&error.to_string())));
     match packet {
         Ok(packet) => decoded.packets.push(packet),
         Err(end) => decoded.end = Some(end),
@@ -508,8 +508,8 @@ mod tests {
         });
     }
 
-    fn message(text: &'static str) -> Packet {
-        Packet::Message(ByteString::from_static(text))
+    fn message(text: &'static str) -> EnginePacket {
+        EnginePacket::Message(ByteString::from_static(text))
     }
 
     #[test]
@@ -523,8 +523,8 @@ mod tests {
                 assert_eq!(decoded.end, None);
                 packets.extend(decoded.packets);
             }
-            let binary = Packet::Binary(Bytes::from(vec![7; 200]));
-            assert_eq!(packets, [message("a"), binary, Packet::Pong("".into())], "cut {cut}");
+            let binary = EnginePacket::Binary(Bytes::from(vec![7; 200]));
+            assert_eq!(packets, [message("a"), binary, EnginePacket::Pong("".into())], "cut {cut}");
         }
     }
 
