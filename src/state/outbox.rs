@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_connection_begins_with_stands_before_everything_and_is_never_dropped() {
+    fn the_first_bytes_of_a_connection_go_first_and_are_never_dropped() {
         for step in 1..=8 {
             let mut outbox = Outbox::default();
             outbox.push_control(EncodedFrame::text("0")).unwrap();

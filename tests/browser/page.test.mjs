@@ -155,7 +155,7 @@ describe("the demo page", () => {
     await isCalm(one);
   });
 
-  test("a drawing is turned when the window becomes narrow, and keeps what was heard", async () => {
+  test("a drawing turns in a narrow window, and keeps what was heard", async () => {
     const [one, two] = await open(2);
     const other = await nameOf(two);
     await says(one, "#client-diagram", new RegExp(other));

@@ -35,7 +35,7 @@ describe("a tab that was away", () => {
     await says(tab, "#server-outcome", new RegExp(`heard “${text}”`));
   };
 
-  test("what it missed is counted, comes back marked, and what was volatile is lost", async () => {
+  test("missed events are counted and come back marked, volatile ones do not", async () => {
     hub = await start("memory");
     const [one, two] = await open(2);
     const name = await nameOf(one);
@@ -104,7 +104,7 @@ describe("a tab that was away", () => {
     await saysOnlyNetwork(one);
   });
 
-  test("without a connection it claims nothing of its rooms, of what it missed, or of who hears", async () => {
+  test("without a connection it claims nothing of rooms, gaps or listeners", async () => {
     hub = await start("disk");
     const [one, two] = await open(2);
     await says(one, "#server-diagram", new RegExp(await nameOf(two)));
@@ -165,7 +165,7 @@ describe("a tab that was away", () => {
     await says(one, "#rooms [data-room=attic]", /this tab/);
   });
 
-  test("its one button says what it will do, and does nothing while there is no server", async () => {
+  test("its button says what it will do, and does nothing without a server", async () => {
     hub = await start("disk");
     const [one] = await open(1);
     const button = one.getByRole("button", { name: "Go offline" });

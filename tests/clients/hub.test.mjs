@@ -82,7 +82,7 @@ for (const recovery of RECOVERIES) {
           });
         }
 
-        test("an event is heard by every member, the sender included, and by nobody who left", async () => {
+        test("an event reaches every member, its sender too, and nobody who left", async () => {
           const [room, other] = [freshRoom(), freshRoom()];
           const a = await connect(hub, { transports });
           const b = await connect(hub, { transports });
@@ -176,7 +176,7 @@ for (const recovery of RECOVERIES) {
           assert.deepEqual(await ask(main, "echo", "still here"), ["still here"]);
         });
 
-        test("the first connection has recovered nothing, and offsets travel only with recovery on", async () => {
+        test("a first connection is not recovered, offsets travel with recovery only", async () => {
           const room = freshRoom();
           const socket = await connect(hub, { transports });
           assert.ok(!socket.recovered, `recovered: ${socket.recovered}`);

@@ -20,7 +20,7 @@ import { ask, client, CLIENTS, closeClients, connect, connected, listen, next, T
 const io = CLIENTS["static/client"];
 
 describe("emitter", () => {
-  test("listeners are called in order, once ones once, and those taken back not at all", () => {
+  test("listeners are called in order, once ones once, removed ones never", () => {
     const emitter = new Emitter();
     const heard = [];
     const [a, b, c] = ["a", "b", "c"].map((name) => (value) => heard.push(name + value));
@@ -84,7 +84,7 @@ describe("heartbeat", () => {
     await Promise.resolve();
   };
 
-  test("silence is told once, when both clocks have passed the deadline together", async () => {
+  test("silence is reported once, when both clocks have passed the deadline", async () => {
     begin();
     for (let n = 0; n < 4; n++) await pass({ wall: 5000, steady: 5000 });
     assert.equal(silences, 0);
@@ -201,7 +201,7 @@ describe("Socket.IO packets", () => {
     });
   }
 
-  test("what is encoded is left as it was, what it says of itself as JSON included", () => {
+  test("encoding leaves a value as it was, and respects its toJSON", () => {
     const data = ["a", { toJSON: () => ({ bytes }) }, { ["__proto__"]: 1 }];
     const [text, attachment] = new Encoder().encode({ type: EVENT, nsp: "/", data });
     assert.equal(text, '51-["a",{"bytes":{"_placeholder":true,"num":0}},{"__proto__":1}]');
@@ -283,7 +283,7 @@ describe("a connection that cannot be", () => {
     });
   }
 
-  test("a server that does not answer is given up after the timeout, and tried again", async () => {
+  test("a silent server is given up after the timeout, and tried again", async () => {
     answer = () => {};
     const socket = client({ url }, { io, timeout: 20, reconnection: true, reconnectionDelay: 10, reconnectionAttempts: 1 });
     const failed = next(socket.io, "reconnect_failed");
@@ -334,7 +334,7 @@ describe("a connection to Node's socket.io", () => {
     describe(name, () => {
       const join = (options) => connect(hub, { io, transports, ...options });
 
-      test("what was missed comes on return, and the connection is told as recovered", async () => {
+      test("missed events come on return, and the connection says recovered", async () => {
         const socket = await join({ reconnection: true, reconnectionDelay: 10 });
         const news = listen(socket, "news");
         node.emit("news", 1);

@@ -87,7 +87,7 @@ for (const recovery of RECOVERIES) {
           });
         }
 
-        test("an event is heard by every member, on whatever transport, binary data included", async () => {
+        test("an event reaches every member on any transport, binary data included", async () => {
           const room = freshRoom();
           const others = TRANSPORTS.map(({ transports }) => connect(hub, { ...options, transports }));
           const members = [await connect(hub, options), ...(await Promise.all(others))];
@@ -97,7 +97,7 @@ for (const recovery of RECOVERIES) {
           for (const { count } of news) assert.deepEqual(await count(1), [["first", { n: [1.5, Buffer.from("one")] }]]);
         });
 
-        test("an event bears the offset that its publisher is told, if recovery is on", async () => {
+        test("with recovery, an event bears the offset that its publisher receives", async () => {
           const room = freshRoom();
           const socket = await connect(hub, options);
           await ask(socket, "join", room);

@@ -41,7 +41,7 @@ describe("the package of the client library", () => {
     await run(TSC, ["-p", config], { cwd: folder }).catch(({ stdout }) => assert.fail(stdout));
   };
 
-  test("holds the modules, their types and what a package needs, and nothing else", async () => {
+  test("holds modules, types and package files, and nothing else", async () => {
     const installed = path.join(folder, "node_modules/stentor-client");
     const files = (await readdir(installed, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile());
     const names = files.map(({ parentPath, name }) => path.relative(installed, path.join(parentPath, name))).sort();
@@ -58,7 +58,7 @@ describe("the package of the client library", () => {
     assert.equal(stdout.trim(), "true,5,function,function,function");
   });
 
-  test("is used from TypeScript as the sample says, which names what must not compile", async () => {
+  test("compiles from TypeScript as the sample says", async () => {
     await cp(path.join(HERE, "types/sample.ts"), path.join(folder, "sample.ts"));
     await check(["sample.ts"]);
   });

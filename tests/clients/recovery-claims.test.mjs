@@ -204,7 +204,7 @@ describe("what is claimed wrongly", () => {
     });
   }
 
-  test("an offset from before the last recovery is refused, and the reader stays", async () => {
+  test("an offset from before the last recovery is refused", async () => {
     const scene = await stage(hub, { transports: ["websocket"] });
     const { witness: publisher, socket, room, news, pid } = scene;
     const stale = socket._lastOffset;
@@ -225,7 +225,7 @@ describe("what is claimed wrongly", () => {
     "an earlier journal": (offset) => altered(offset, "epoch", (n) => n - 1),
   };
   for (const [which, change] of Object.entries(EARLIER)) {
-    test(`an offset of ${which} is none of this one, which goes on from its beginning`, async () => {
+    test(`an offset of ${which} is ignored: the session starts at its beginning`, async () => {
       const early = await stage(hub, { transports: ["websocket"] });
       const scene = await stage(hub, { transports: ["websocket"], heard: [] });
       const { witness: publisher, socket, room, news, id } = scene;

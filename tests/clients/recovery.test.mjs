@@ -65,7 +65,7 @@ describe("A: middleware is asked before anything is replayed", () => {
 describe("B: a private id has one owner", () => {
   const hub = shared(newsroom);
   onEveryTransport((transports) => {
-    test("the newer of two twins closes the older one's connection, and hears everything", async () => {
+    test("a resumed session closes its stale connection and misses nothing", async () => {
       const scene = await stage(hub, { transports });
       const { witness, socket, room, id } = scene;
       await cut(scene);
@@ -189,7 +189,7 @@ describe("D: nobody says that he is recovered who is not", () => {
 describe("E: a client may be back before the server has noticed", () => {
   const hub = shared(serve);
   onEveryTransport((transports) => {
-    test("it takes over its half-open twin's place, and nothing that went into the void is lost", async () => {
+    test("it replaces its half-open connection, and nothing sent there is lost", async () => {
       const scene = await stage(hub, { transports });
       const { line, witness, socket, room, news, id } = scene;
       const before = AGAINST_NODE || (await connections(hub));
@@ -222,7 +222,7 @@ describe("F: a room is what it was when the event was emitted", () => {
       assert.deepEqual(await news.count(3), [["first"], ["missed"], ["after"]]);
     });
 
-    test("what was said in a room before the client was taken out of it is replayed, and not what came then", async () => {
+    test("a room left while away is replayed up to the leave, and no further", async () => {
       const scene = await stage(hub, { transports });
       const { line, witness, socket, room, news, id } = scene;
       line.lose();
@@ -440,7 +440,7 @@ describe("K: the process may end, and how does not matter", () => {
       assert.deepEqual((await news.count(4)).flat(), [0, 1, 2, 3]);
     });
 
-    test("kill -9, with the journal in memory: the client is told that it starts afresh", async () => {
+    test("kill -9, with the journal in memory: the client is not recovered", async () => {
       const first = await started(await serve({ recovery: "memory" }));
       const scene = await stage(first, { transports });
       const { line, socket, room, news, id } = scene;

@@ -44,7 +44,7 @@ for (const { library, io, server } of PAIRS) {
         return socket;
       };
 
-      test("middleware refuses with message and data, and lets in who comes back with better credentials", async () => {
+      test("middleware refuses with message and data, and admits a better retry", async () => {
         const auth = { token: "bad" };
         const socket = client(hub, { io, transports, auth: (give) => give(auth) });
         const [error] = await next(socket, "connect_error");
@@ -196,7 +196,7 @@ for (const { library, io, server } of PAIRS) {
         );
       });
 
-      test("a connection that breaks is told to the application, and the client comes back by itself", async () => {
+      test("a broken connection is reported, and the client reconnects by itself", async () => {
         const room = freshRoom();
         const watcher = await named("watcher", room);
         const left = listen(watcher, "left");
@@ -213,7 +213,7 @@ for (const { library, io, server } of PAIRS) {
         assert.deepEqual(await ask(socket, "rooms"), [[]]);
       });
 
-      test("what is emitted while away is sent on return, and volatile events are not", async () => {
+      test("events emitted while away are sent on return, volatile ones are not", async () => {
         const socket = await join({ reconnection: true, reconnectionDelay: 10 });
         // The stock client loses what is emitted between the two, while its last request is still under way.
         const gone = next(socket, "disconnect");
@@ -258,7 +258,7 @@ for (const { library, io, server } of PAIRS) {
         if (ours && transports.at(-1) === "websocket") assert.equal(numbers.length, 20);
       });
 
-      test("packets that want acks are retried until they are acknowledged, in order", async () => {
+      test("packets that want acks are retried in order until acknowledged", async () => {
         const socket = await join({ retries: 3, ackTimeout: 2000 });
         const answers = await Promise.all([1, 2, 3].map((n) => within("ack", socket.emitWithAck("echo", n))));
         assert.deepEqual(answers, [1, 2, 3]);

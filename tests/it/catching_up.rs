@@ -147,7 +147,7 @@ fn one_that_goes_over_to_a_websocket_while_it_catches_up_misses_nothing() {
 }
 
 #[test]
-fn a_client_gets_no_volatile_events_while_it_catches_up_and_answers_may_overtake() {
+fn a_client_catching_up_gets_no_volatile_events_and_early_answers() {
     let (hub, _) = hub(|_| {});
     let mut late = hub.join_narrow();
     let mut other = hub.join(Transport::Websocket);
@@ -167,7 +167,7 @@ fn a_client_gets_no_volatile_events_while_it_catches_up_and_answers_may_overtake
 }
 
 #[test]
-fn one_that_fell_behind_what_the_journal_holds_is_put_out_and_told_when_it_comes_back() {
+fn a_client_behind_the_journal_is_disconnected_and_told_on_return() {
     let (hub, told) = hub(|limits| {
         limits.journal_records_max = 300;
         limits.close_linger = Duration::from_secs(60);
@@ -227,7 +227,7 @@ fn who_comes_back_far_behind_reads_at_its_own_pace_and_then_goes_live() {
 }
 
 #[test]
-fn what_a_client_left_and_joined_while_it_was_behind_counts_as_of_each_event() {
+fn rooms_left_and_joined_while_behind_count_as_of_each_event() {
     let (hub, _) = hub(|_| {});
     let mut late = hub.join_narrow();
     let mut other = hub.join(Transport::Websocket);
@@ -317,7 +317,7 @@ fn an_event_that_wants_an_ack_is_asked_of_a_late_client_too() {
 }
 
 #[test]
-fn one_that_declined_recovery_bears_no_tokens_and_is_put_out_when_it_is_too_late() {
+fn a_client_without_recovery_is_disconnected_when_too_far_behind() {
     let (hub, told) = hub(|limits| limits.close_linger = Duration::from_millis(50));
     let mut bare = Client::open_narrow(hub.address);
     let reply = bare.connect_with("", r#"{"recovery":false}"#);

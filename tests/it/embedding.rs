@@ -41,7 +41,7 @@ fn close(hub: &Hub) {
 }
 
 #[test]
-fn a_hub_and_an_application_live_in_one_server_and_the_application_outlives_the_hub() {
+fn an_application_outlives_the_hub_in_one_server() {
     let (tell, told) = report();
     let hub = Hub::on_workers(2, |builder| builder, |io| ends(io, &tell));
     let manners = Manners { workers: 2, linger: Duration::from_secs(1), ..Manners::default() };

@@ -109,7 +109,7 @@ fn the_application_lets_in_or_refuses_with_its_own_message() {
 }
 
 #[test]
-fn the_application_is_asked_about_handshakes_that_are_in_order_and_about_nothing_else() {
+fn the_application_is_asked_about_valid_handshakes_only() {
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = asked.clone();
     let allow = move |_| {
@@ -152,7 +152,7 @@ fn an_application_that_does_not_decide_in_time_is_answered_for() {
 }
 
 #[test]
-fn an_application_that_panics_costs_its_client_the_connection_and_nobody_else() {
+fn a_panicking_application_costs_only_its_clients_connection() {
     let limits = Limits { sessions_max: 1, ..Limits::default() };
     let allow = |handshake: Handshake| async move {
         assert!(handshake.query_value("bang").is_none(), "a panic that a test wants");

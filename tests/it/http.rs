@@ -126,7 +126,7 @@ fn refusals_are_400_with_a_numeric_code_and_a_message() {
 }
 
 #[test]
-fn a_request_that_does_not_fit_its_session_is_refused_and_the_session_lives() {
+fn a_request_that_does_not_fit_its_session_is_refused_alone() {
     let hub = Hub::plain();
     let (mut client, target) = joined(&hub);
     let sid = client.sid.clone();
@@ -258,7 +258,7 @@ fn a_post_is_answered_ok() {
 }
 
 #[test]
-fn a_body_of_exactly_max_payload_is_taken_and_a_larger_one_leaves_the_session_alive() {
+fn a_body_over_max_payload_is_refused_and_the_session_lives() {
     let (hub, _told) = hub();
     let (mut client, target) = joined(&hub);
     let padded = |bytes: usize| {

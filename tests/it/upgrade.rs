@@ -36,7 +36,7 @@ fn a_session_may_begin_on_a_websocket_and_has_no_upgrades() {
 }
 
 #[test]
-fn a_refused_upgrade_is_a_bare_400_with_the_message_and_the_socket_is_closed() {
+fn a_refused_upgrade_is_a_bare_400_and_the_socket_is_closed() {
     let hub = Hub::plain();
     let client = hub.join(Transport::Polling);
     let sid = &client.sid;
@@ -173,7 +173,7 @@ fn a_candidate_that_never_probes_is_closed_and_the_polling_session_lives() {
 }
 
 #[test]
-fn a_candidate_that_probes_and_never_upgrades_is_closed_and_the_polling_session_lives() {
+fn a_probe_without_upgrade_is_closed_and_the_session_lives() {
     let hub = Hub::limited(|limits| limits.upgrade_timeout = Duration::from_millis(150), |_| {});
     let mut client = hub.join(Transport::Polling);
     let mut candidate = Websocket::open(hub.address, &client.upgrades());
@@ -184,7 +184,7 @@ fn a_candidate_that_probes_and_never_upgrades_is_closed_and_the_polling_session_
 }
 
 #[test]
-fn a_candidate_that_says_anything_else_is_closed_and_the_polling_session_lives() {
+fn a_candidate_that_sends_anything_else_is_closed_alone() {
     let hub = Hub::plain();
     let mut client = hub.join(Transport::Polling);
     let text = |packet: &str| frame(0x81, packet.as_bytes());
@@ -253,7 +253,7 @@ fn a_poll_that_waits_is_freed_by_a_noop_once_the_candidate_has_probed() {
 }
 
 #[test]
-fn a_poll_that_still_waits_when_the_upgrade_completes_is_answered_with_a_noop() {
+fn a_poll_waiting_at_the_upgrade_is_answered_with_a_noop() {
     let hub = Hub::limited(|limits| limits.upgrade_noop_interval = Duration::from_secs(3_600), |_| {});
     let client = hub.join(Transport::Polling);
     let (target, upgrades) = (client.polls(), client.upgrades());

@@ -37,7 +37,7 @@ impl Rig {
 }
 
 #[test]
-fn who_comes_back_has_its_rooms_and_reads_what_it_missed_and_then_goes_live() {
+fn a_resumed_socket_has_its_rooms_and_catches_up_before_it_is_live() {
     run(async {
         let mut rig = Rig::recovering(Limits { replay_bytes: 1, ..Limits::default() });
         rig.connect(1);
@@ -318,7 +318,7 @@ fn one_that_was_in_too_many_rooms_is_forgotten_after_its_end() {
 }
 
 #[test]
-fn a_question_of_a_twin_that_was_put_out_is_not_asked_of_the_one_that_came_back() {
+fn a_question_of_an_evicted_connection_is_not_asked_for_its_successor() {
     // Its answer would be taken for the answer to whatever the new session asks under the same id.
     run(async {
         let mut rig = Rig::recovering(Limits::default());

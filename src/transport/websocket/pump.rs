@@ -577,7 +577,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_finishes_lets_the_rest_leave_and_one_that_aborts_does_not() {
+    fn finishing_sends_what_waits_and_aborting_does_not() {
         for abort in [false, true] {
             let mut ends = ends();
             assert_eq!(ends.sink.drain(&mut outbox(&[1, 2])), Drained::All);

@@ -42,7 +42,7 @@ impl Rig {
 }
 
 #[test]
-fn one_that_comes_back_reads_in_chunks_and_hears_nothing_else_until_it_is_live() {
+fn a_resumed_socket_reads_in_chunks_and_gets_nothing_else_until_live() {
     run(async {
         let rig = Rig::new(Limits::default()).await;
         rig.drain_into_log(false);
@@ -130,7 +130,7 @@ fn one_that_came_back_and_missed_nothing_bears_tokens_too() {
 }
 
 #[test]
-fn what_only_a_socket_without_recovery_passed_is_no_position_for_its_neighbours() {
+fn a_socket_without_recovery_moves_no_cursor_of_its_neighbours() {
     // The connect of one that declined is not journalled: a token of it would be found in no journal.
     run(async {
         let rig = Rig::new(Limits::default()).await;

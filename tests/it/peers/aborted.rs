@@ -32,7 +32,7 @@ fn a_poll_aborted_by_rst_ends_its_session() {
 }
 
 #[test]
-fn a_poll_aborted_on_another_worker_than_its_sessions_ends_its_session_too() {
+fn a_poll_aborted_on_another_worker_ends_its_session() {
     let (tell, told) = report();
     let hub = Hub::on_workers(2, |builder| builder, |io| ends(io, &tell));
     for attempt in 0..12 {

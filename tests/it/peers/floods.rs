@@ -61,7 +61,7 @@ fn joining_and_leaving_over_and_over_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_client_that_joins_and_leaves_faster_than_the_hub_answers_is_not_read_meanwhile() {
+fn a_client_joining_faster_than_the_hub_answers_is_not_read() {
     // What is not read stays in the client's own connection. Its commands once piled up in the session, without bound.
     let hub = Hub::limited(
         |limits| {

@@ -63,7 +63,7 @@ fn jammed(hub: &Hub, event: &str) -> Client {
 }
 
 #[test]
-fn a_client_that_stops_reading_is_heard_and_ends_at_its_pong_deadline_while_others_are_served() {
+fn a_client_that_stops_reading_ends_at_its_pong_deadline() {
     let (hub, told) = hub(|limits| {
         limits.ping_interval = Duration::from_secs(2);
         limits.ping_timeout = Duration::from_secs(2);
@@ -136,7 +136,7 @@ fn a_poll_aborted_by_rst_ends_its_session() {
 }
 
 #[test]
-fn a_poll_aborted_by_fin_ends_its_session_at_once_where_the_host_takes_no_half_closed_connections() {
+fn a_poll_aborted_by_fin_ends_at_once_without_half_closed_connections() {
     let (hub, told) = hub(|_| {});
     let host = Host::start(Manners { half_closed: false, ..Manners::default() }, mount(&hub.io));
     parked(&host).finish();
@@ -145,7 +145,7 @@ fn a_poll_aborted_by_fin_ends_its_session_at_once_where_the_host_takes_no_half_c
 }
 
 #[test]
-fn a_poll_aborted_by_fin_ends_its_session_at_the_pong_deadline_where_the_host_has_defaults() {
+fn a_poll_aborted_by_fin_ends_at_the_pong_deadline_by_default() {
     let (hub, told) = hub(|limits| {
         limits.ping_interval = Duration::from_millis(300);
         limits.ping_timeout = Duration::from_millis(300);

@@ -60,7 +60,7 @@ fn a_head_that_does_not_come_in_time_is_cut_off() {
 }
 
 #[test]
-fn websocket_headers_of_megabytes_or_made_to_backtrack_are_answered_at_once() {
+fn huge_or_backtracking_websocket_headers_are_answered_immediately() {
     let hub = Hub::plain();
     for name in ["Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions", "Sec-WebSocket-Key", "Sec-WebSocket-Version"] {
         for (value, huge) in [

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use crate::support::{Hub, Packet, on_every_transport, report};
 
 #[test]
-fn middleware_runs_in_order_before_anything_else_and_its_refusal_reaches_the_client() {
+fn middleware_runs_in_order_and_its_refusal_reaches_the_client() {
     let (tell, told) = report();
     let hub = Hub::start(
         |builder| builder,
@@ -57,7 +57,7 @@ fn middleware_runs_in_order_before_anything_else_and_its_refusal_reaches_the_cli
 }
 
 #[test]
-fn events_that_come_during_middleware_are_held_and_a_refused_sockets_events_are_dropped() {
+fn events_during_middleware_are_held_and_dropped_on_refusal() {
     let (tell, told) = report();
     let go = Arc::new(Notify::new());
     let hub = Hub::start(
@@ -98,7 +98,7 @@ fn events_that_come_during_middleware_are_held_and_a_refused_sockets_events_are_
 }
 
 #[test]
-fn middleware_that_does_not_return_or_panics_refuses_its_socket_and_nothing_else() {
+fn endless_or_panicking_middleware_refuses_its_socket_alone() {
     let hub = Hub::limited(
         |limits| limits.admission_timeout = Duration::from_millis(100),
         |io| {
@@ -209,7 +209,7 @@ fn a_pattern_makes_namespaces_that_exist_while_they_have_sockets() {
 }
 
 #[test]
-fn a_namespace_made_by_name_goes_before_patterns_and_of_adds_to_what_a_pattern_gives() {
+fn a_named_namespace_precedes_patterns_and_of_adds_to_them() {
     let hub = Hub::start(
         |builder| builder,
         |io| {

@@ -115,7 +115,7 @@ fn the_server_ends_a_connection_after_saying_so_in_every_namespace() {
 }
 
 #[test]
-fn a_polling_client_that_is_put_out_gets_its_disconnect_packet_also_while_no_poll_waits() {
+fn a_disconnected_polling_client_gets_its_packet_without_a_waiting_poll() {
     // `client.expect` polls only after the POST was answered, so the packet lay in the outbox when the session ended.
     let (tell, told) = report();
     let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
@@ -175,7 +175,7 @@ fn a_handler_of_a_socket_that_has_gone_hears_it_and_runs_to_its_end() {
 }
 
 #[test]
-fn whoever_polls_no_more_is_told_of_as_a_transport_close_after_a_close_packet() {
+fn a_client_that_stops_polling_after_close_ends_as_transport_close() {
     let (tell, told) = report();
     let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
     on_every_transport(|transport| {
@@ -189,7 +189,7 @@ fn whoever_polls_no_more_is_told_of_as_a_transport_close_after_a_close_packet() 
 }
 
 #[test]
-fn last_words_that_are_too_many_for_a_waiting_poll_come_with_the_next_ones() {
+fn final_packets_beyond_one_poll_come_with_the_next_polls() {
     // What did not fit into the poll that waited was dropped with the session.
     let hub = Hub::limited(
         |limits| limits.poll_bytes_max = 30,

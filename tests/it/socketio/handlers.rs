@@ -24,7 +24,7 @@ fn numbers(tell: &Tell) -> impl Fn(Socket, Event<u32>) -> Ready<Result<(), Handl
 }
 
 #[test]
-fn events_that_come_before_the_connection_handler_returned_are_held_and_handled_in_order() {
+fn events_are_held_in_order_until_the_connection_handler_returns() {
     let (tell, told) = report();
     let go = Arc::new(Notify::new());
     let hub = Hub::start(
@@ -80,7 +80,7 @@ fn events_sent_together_with_connect_are_handled_after_it() {
 }
 
 #[test]
-fn a_connection_handler_that_does_not_return_lets_events_go_after_its_time() {
+fn an_endless_connection_handler_releases_events_at_its_deadline() {
     let (tell, told) = report();
     let hub = Hub::limited(
         |limits| limits.connection_handler_timeout = Duration::from_millis(100),
@@ -97,7 +97,7 @@ fn a_connection_handler_that_does_not_return_lets_events_go_after_its_time() {
 }
 
 #[test]
-fn an_event_of_a_namespace_that_is_held_does_not_hold_up_another_namespace() {
+fn a_held_event_does_not_hold_up_another_namespace() {
     let (tell, told) = report();
     let hub = Hub::start(
         |builder| builder,
@@ -429,7 +429,7 @@ fn events_without_a_handler_of_their_own_go_to_the_one_for_the_rest() {
 }
 
 #[test]
-fn a_session_that_stopped_reading_reads_again_when_the_held_events_go_with_their_socket() {
+fn reading_resumes_when_held_events_end_with_their_socket() {
     let hub = Hub::limited(
         |limits| {
             limits.handlers_pending_max = 1;
@@ -473,7 +473,7 @@ fn a_disconnect_handler_can_tell_the_others() {
 }
 
 #[test]
-fn what_more_handlers_than_may_run_ask_for_at_once_does_not_crowd_out_others() {
+fn requests_of_many_handlers_do_not_crowd_out_other_sessions() {
     let hub = Hub::start(
         |builder| builder,
         |io| {

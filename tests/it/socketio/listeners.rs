@@ -18,7 +18,7 @@ macro_rules! answer {
 }
 
 #[test]
-fn a_sockets_own_handler_goes_before_its_namespaces_and_serves_no_other_socket() {
+fn a_sockets_own_handler_precedes_its_namespaces_for_it_alone() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
@@ -178,7 +178,7 @@ fn an_observer_that_panics_puts_out_its_socket_and_nothing_else() {
 }
 
 #[test]
-fn handlers_registered_from_another_thread_serve_the_events_that_come_after() {
+fn handlers_registered_on_another_thread_serve_later_events() {
     let (sockets, connected) = std::sync::mpsc::channel();
     let sockets = Arc::new(std::sync::Mutex::new(sockets));
     let hub = Hub::start(

@@ -125,7 +125,7 @@ fn a_volatile_event_is_not_numbered_and_bears_the_position_before_it() {
 }
 
 #[test]
-fn with_recovery_on_a_binary_event_bears_its_token_behind_the_placeholders() {
+fn a_binary_event_bears_its_token_behind_the_placeholders() {
     let hub = hub(Recovery::memory());
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
@@ -164,7 +164,7 @@ fn members_of_a_room_see_the_same_token() {
 }
 
 #[test]
-fn who_is_gone_for_good_while_it_is_let_in_again_is_another_socket_that_keeps_what_middleware_gave_it() {
+fn claim_lost_during_middleware_yields_a_new_socket() {
     let (tell, told) = report();
     let go = Arc::new(Notify::new());
     let hub = Hub::start(
