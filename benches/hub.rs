@@ -1,4 +1,4 @@
-//! What a broadcast costs from the desk through port, hub and fanout to outboxes whose drainers take everything and write nowhere.
+//! What a broadcast costs from the server sender through hub sender, hub and fanout to outboxes whose drainers take everything and write nowhere.
 
 #[path = "scale/client.rs"]
 mod client;

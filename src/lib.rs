@@ -40,7 +40,7 @@
 //! | 8 | `server/` | composition root, configuration, HTTP beside the hub, routes for a host's application |
 //! | 7 | `transport/` | polling, websocket (raw, and a pump in a host's application); Engine.IO's HTTP errors |
 //! | 6 | `session/`, `hub/` | the actors; they talk through `messages/` |
-//! | 5 | `worker/` | once per thread: fanout, outboxes, flusher, port |
+//! | 5 | `worker/` | once per thread: fanout, outboxes, flusher, hub sender |
 //! | 4 | `api/` | handles: what an application holds |
 //! | 3 | `messages/` | every arrow between actors |
 //! | 2 | `recovery/` | which sessions a client may resume, and from where |

@@ -70,7 +70,7 @@ const HOUSE: &[Row] = &[
     Row { floor: 9, name: "fuzzing",   imports: &["protocol", "transport"],                            // properties of decoders
           crates: &["actix_web::http", "serde_json"] },
     Row { floor: 9, name: "bench_support",  imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "messages", "worker", "session",
-                                                  "transport", "server"],                              // a door for benches
+                                                  "transport", "server"],                              // internal access for benches
           crates: &["actix", "actix_http", "futures_core"] },
     Row { floor: 9, name: "main",      imports: &[],                                                   // stentor::… only
           crates: &["stentor", "clap", "env_logger", "mimalloc", "log", "actix::System"] },

@@ -40,7 +40,7 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// The core of a server whose desk is already open.
+    /// The core of a server whose server sender is already open.
     pub(crate) fn new(
         server_sender: SessionLink,
         (recovery, recovery_clients): (bool, RecoveryClients),
@@ -66,7 +66,7 @@ impl Core {
         Arc::as_ptr(self) as usize
     }
 
-    /// Where an emit to rooms goes: to the session whose handler runs, else to `own`; to the desk if there is none, or
+    /// Where an emit to rooms goes: to the session whose handler runs, else to `own`; to the server sender if there is none, or
     /// if it has ended: a handler that says who left must still be heard.
     pub(crate) fn outlet(self: &Arc<Self>, own: Option<&SessionLink>) -> SessionLink {
         let session = current::session(self.identity()).or_else(|| own.cloned());

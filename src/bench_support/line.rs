@@ -1,6 +1,6 @@
 //! A client in this process: a session's connection without a socket, so that what is measured is the hub alone.
 //!
-//! It comes in as a websocket does, by a request's head at the door, and its session is a session like any other. Its drainer takes
+//! It comes in as a websocket does, by a request's head, and its session is a session like any other. Its drainer takes
 //! everything at once and writes nowhere.
 
 use std::cell::{Cell, RefCell};
@@ -45,7 +45,7 @@ pub async fn connect(server: &Server, head: &RequestHead, client: impl Client) -
             Ok(())
         }
         Ok(Admitted::Session(_)) => Err("expected a head that opens a session, this one names a session".into()),
-        Err(refusal) => Err(format!("refused at the door: {refusal:?}")),
+        Err(refusal) => Err(format!("refused: {refusal:?}")),
     }
 }
 

@@ -208,7 +208,7 @@ impl Hub {
                 self.workers.answer(worker, from, Outcome::Left);
             }
             OrderedCommand::Event { worker, from, namespace, target, packet, volatile, collect, is_question } => {
-                // The id of a question is its session's: of a twin that was put out, the client would answer somebody else's.
+                // The id of a question is its session's: an evicted connection could answer another session's request.
                 let socket = target.rooms.first().and_then(|room| SocketId::parse(room.as_str()).ok());
                 let outcome = match is_question && socket.is_none_or(|socket| !self.is_of(&socket, worker, from.slot)) {
                     true => Outcome::Refused(HubRefusal::NotConnected),

@@ -130,7 +130,7 @@ impl Hub {
         self.writer.as_ref().map_or(0, |writer| writer.now_unix_ms())
     }
 
-    /// Whether a session speaks for a socket: a twin that was evicted does not.
+    /// Whether a session speaks for a socket: an evicted connection does not.
     pub(super) fn is_of(&self, socket: &SocketId, worker: WorkerId, slot: SlotKey) -> bool {
         self.rooms.location_of(socket).is_some_and(|location| location.worker == worker && location.slot == slot)
     }

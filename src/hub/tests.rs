@@ -374,7 +374,7 @@ fn code_outside_of_sessions_has_no_share_of_the_journal() {
         let mut rig = Rig::new(limits, Stores { writer: writer(journal()), ..Stores::default() });
         rig.slot.index = 9;
         rig.connect(1);
-        // The desk is a worker of its own.
+        // The server sender is a worker of its own.
         let (said, heard) = mpsc::channel();
         let mut commands = vec![HubCommand::Register { fanout: Listener(said).start().recipient() }];
         for n in 0..20 {
@@ -566,7 +566,7 @@ fn a_panicking_hub_ends_the_process() {
 
 #[test]
 fn others_of_the_hubs_thread_have_their_turn_while_commands_keep_coming() {
-    // The desk lives there. The hub once handled all its ready batches first.
+    // The server sender lives there. The hub once handled all its ready batches first.
     run(async {
         let mut rig = Rig::new(Limits::default(), Stores::default());
         rig.connect(1);

@@ -26,7 +26,7 @@ struct Link {
     unwritten: usize,
     /// The same of what is replayed, which holds nobody up.
     replaying: usize,
-    /// Whether a session there has connected: the desk has none.
+    /// Whether a session there has connected: the server sender has none.
     has_sessions: bool,
     /// Sockets that want to read; each is here once at most.
     readers: VecDeque<ReplayRequest>,

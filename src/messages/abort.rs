@@ -1,4 +1,4 @@
-//! The guard of actors without which the process is worth nothing: hub, fanout, flusher, desk, committer.
+//! The guard of actors without which the process is worth nothing: hub, fanout, flusher, server sender, committer.
 
 /// Aborts the process if it is dropped by a panic. tokio would swallow the panic and leave a live process whose hub is
 /// dead: every session would wait for ever. A restart reads the log.

@@ -53,7 +53,7 @@ pub(crate) struct Delivery {
     pub collect: Option<Collect>,
 }
 
-/// A list of members on this worker, which a session (or the desk) asked for.
+/// A list of members on this worker, which a session (or the server sender) asked for.
 #[derive(Debug)]
 pub(crate) struct FetchSockets {
     /// The worker of the sender that asked.
@@ -243,16 +243,16 @@ pub(crate) enum FanoutCommand {
         /// What.
         packet: DirectPacket,
     },
-    /// A command of a session (or the desk) on this worker is answered: its credit is back.
+    /// A command of a session (or the server sender) on this worker is answered: its credit is back.
     Answer {
         /// Whose.
         to: ReplyTo,
         /// How it ended.
         outcome: Outcome,
     },
-    /// List members, and send them back through the port.
+    /// List members, and send them back through the hub sender.
     Fetch(Box<FetchSockets>),
-    /// A part of what a session (or the desk) on this worker asked for.
+    /// A part of what a session (or the server sender) on this worker asked for.
     Fetched {
         /// Whose.
         slot: SlotKey,

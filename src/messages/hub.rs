@@ -32,7 +32,7 @@ impl Message for HubBatch {
 /// Where the answer to a command goes. The worker is that of the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReplyTo {
-    /// The session (or the desk).
+    /// The session (or the server sender).
     pub slot: SlotKey,
     /// Which of its commands.
     pub ticket: Ticket,
@@ -109,7 +109,7 @@ pub(crate) struct ResumeAttempt {
     pub offset: Option<Offset>,
 }
 
-/// As what a socket connects.
+/// How a socket connects: new, not recoverable, or resuming.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConnectKind {
     /// As a new one, which cannot be recovered.
@@ -137,7 +137,7 @@ pub(crate) struct Connect {
     pub reply: EncodedFrame,
 }
 
-/// One thing for the hub to do. Sent by sessions, the desk and fanouts through their worker's port.
+/// One thing for the hub to do. Sent by sessions, the server sender and fanouts through their worker's hub sender.
 pub(crate) enum HubCommand {
     /// A worker introduces itself, before anything else.
     Register {

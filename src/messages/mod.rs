@@ -1,9 +1,9 @@
 //! The telephone book: every arrow between actors is a type here, and every type says who sends it and why.
 //!
 //! ```text
-//! transport ──SessionCommand──▶ session ──HubCommand (port, one batch a turn)──▶ hub
-//! handles   ──Request─────────▶ session, desk                                     │
-//!                               session ◀──SessionCommand── fanout ◀──FanoutCommand┘  one channel from hub to worker
+//! transport ──SessionCommand──▶ session ──HubCommand (one batch a turn)───────────▶ hub
+//! handles   ──Request─────────▶ session, server sender                              │
+//!                               session ◀──SessionCommand── fanout ◀──FanoutCommand─┘  one channel from hub to worker
 //! ```
 //!
 //! Mailboxes are bounded by what each message's own protocol allows (credit, one poll, one POST), said at each type.

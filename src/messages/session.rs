@@ -172,7 +172,7 @@ struct Mailbox {
     open: AtomicBool,
 }
 
-/// The address of a session (or of the desk). Cheap to clone, owned, usable from any thread.
+/// The address of a session (or of the server sender). Cheap to clone, owned, usable from any thread.
 #[derive(Clone)]
 pub(crate) struct SessionLink(Arc<Mailbox>);
 

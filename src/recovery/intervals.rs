@@ -27,7 +27,7 @@ impl Interval {
     }
 }
 
-/// One session's stays.
+/// The intervals of one session in its rooms.
 #[derive(Debug)]
 pub(super) enum RoomIntervals {
     /// Those of one room as they began.

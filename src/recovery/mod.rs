@@ -306,7 +306,7 @@ impl RecoveryIndex {
         }
     }
 
-    /// Forgets stays of a session that no resume can reach any more.
+    /// Forgets intervals of a session that no resume can reach any more.
     fn forget_intervals(&mut self, pid: &PrivateId) {
         let Some(session) = self.sessions.get_mut(pid) else { return };
         let before = session.bytes();

@@ -167,7 +167,7 @@ impl RecoverableSession {
         self.intervals.end(room, lsn);
     }
 
-    /// Forgets stays that ended by `trimmed_to` or by its position: no resume that succeeds begins before. What happened in them is
+    /// Forgets intervals that ended by `trimmed_to` or by its position: no resume that succeeds begins before. What happened in them is
     /// remembered as one position, so that a resume from before is refused.
     pub(super) fn forget_intervals(&mut self, trimmed_to: Lsn, activity: &mut Activity) {
         let over = trimmed_to.max(self.position);

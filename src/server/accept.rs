@@ -344,7 +344,7 @@ impl Warnings {
                 log::debug!("connection closed, it was idle address={}", Shown(peer));
                 return;
             }
-            Expired::Evicted => "a newcomer needed its place",
+            Expired::Evicted => "a new client needed its place",
             Expired::Head => "request head timed out",
             Expired::Body => "request body timed out",
             Expired::Response => "reading of the response timed out",

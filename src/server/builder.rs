@@ -392,7 +392,7 @@ fn open_journal(limits: &Limits, journal_kind: &JournalKind) -> Result<Option<Se
     Ok(Some((journal, seed)))
 }
 
-/// Opens the desk on the hub's thread, as a worker without sessions.
+/// Opens the server sender on the hub's thread, as a worker without sessions.
 fn open_server_sender(
     hub: &StartedHub,
     workers: &WorkerFactory,

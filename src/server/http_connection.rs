@@ -22,10 +22,10 @@ use crate::session::directory::ClientPrefix;
 /// Longest life of a connection of the reserve: one request of an operator takes milliseconds.
 const RESERVE_LIFE: Duration = Duration::from_secs(2);
 
-/// A connection that has waited for its client for less than this is not closed in favour of a newcomer of another address.
+/// A connection that has waited for its client for less than this is not closed in favour of a new client of another address.
 const WAIT_MIN: Duration = Duration::from_secs(1);
 
-/// Connections of one address on one thread from which on they are closed in favour of newcomers of that address, however short
+/// Connections of one address on one thread from which on they are closed in favour of new clients of that address, however short
 /// they have waited. One household has fewer.
 const CROWD_MIN: usize = 16;
 
@@ -80,7 +80,7 @@ enum Phase {
 pub(super) enum Expired {
     /// Nothing came on a connection that was kept alive.
     Idle,
-    /// It waited for its client for longest when a newcomer needed its place.
+    /// It waited for its client for longest when a new client needed its place.
     Evicted,
     Head,
     Body,
@@ -239,8 +239,8 @@ impl HttpConnections {
         Registered { all: self.clone(), key: self.0.borrow_mut().insert(connection) }
     }
 
-    /// Closes the connection that has been waiting for its client the longest, and gives its permit to a newcomer. Where none has
-    /// been waiting for a second, it is the longest waiting one of the newcomer's own address, if that has a crowd of them here;
+    /// Closes the connection that has been waiting for its client the longest, and gives its permit to a new client. Where none has
+    /// been waiting for a second, it is the longest waiting one of the new client's own address, if that has a crowd of them here;
     /// else `None`. Looks at all connections, which happens only while permits are short.
     pub(super) fn evict_longest_waiting(&self, newcomer: Option<ClientPrefix>, now: Instant) -> Option<HttpPermit> {
         let all = self.0.borrow();

@@ -1,4 +1,4 @@
-//! The composition root: puts hub, desk, workers and transports together, and hands out the `io` handle.
+//! The composition root: puts hub, server sender, workers and transports together, and hands out the `io` handle.
 
 mod accept;
 mod builder;
@@ -184,7 +184,7 @@ impl Server {
     /// | `stentor_upgrades_total` | counter | sessions | went from polling to websocket |
     /// | `stentor_sessions_closed_total{reason}` | counter | sessions | by [`DisconnectReason`] |
     /// | `stentor_requests_refused_total{code,reason}` | counter | requests | by Engine.IO's code, and in words |
-    /// | `stentor_http_connections_closed_total{reason}` | counter | connections | idle, evicted for a newcomer, late, or malformed |
+    /// | `stentor_http_connections_closed_total{reason}` | counter | connections | idle, evicted for a new client, late, or malformed |
     /// | `stentor_oversized_messages_total{transport}` | counter | messages | from clients, over [`Limits::payload_bytes_max`](crate::Limits::payload_bytes_max) |
     /// | `stentor_received_packets_total` | counter | packets | Engine.IO packets from clients |
     /// | `stentor_received_bytes_total` | counter | bytes | their data, without framing |

@@ -244,7 +244,7 @@ impl Session {
         self.stop(ctx);
     }
 
-    /// Ends the actor as soon as its gate is done: others are to hear what it has asked for, and its handlers are to be answered.
+    /// Ends the actor as soon as its commands are answered: others are to hear what it has asked for, and its handlers are to be answered.
     pub(super) fn stop(&mut self, ctx: &mut Context<Self>) {
         self.phase = ClosePhase::Closed;
         if self.credit_window.is_done() {

@@ -59,7 +59,7 @@ pub(crate) struct Services {
     pub(crate) directory: Arc<Directory>,
 }
 
-/// Somebody who may open a session.
+/// A handshake that was admitted and may open a session.
 pub(crate) struct PendingSession {
     /// What the session will be called.
     pub(crate) id: SessionId,
@@ -76,7 +76,7 @@ impl PendingSession {
     }
 }
 
-/// Over what a session begins.
+/// The transport on which a session starts.
 pub(crate) enum InitialTransport {
     /// A GET, which drains it next.
     Polling,

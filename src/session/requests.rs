@@ -46,7 +46,7 @@ impl Session {
         }
     }
 
-    /// A handler has asked while its session was ending. What goes to others is the desk's now; dropping what is left tells its
+    /// A handler has asked while its session was ending. What goes to others is the server sender's now; dropping what is left tells its
     /// sender that the socket is disconnected.
     fn pass_on(&self, request: Request) {
         if matches!(

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::time::Duration;
 
-/// Accounts at a time: less than 1 MB. Beyond, those that have spent little are forgotten, and then newcomers are not booked.
+/// Accounts at a time: less than 1 MB. Beyond, those that have spent little are forgotten, and then new clients are not booked.
 const ACCOUNTS_MAX: usize = 16_384;
 
 /// Accounts from which on those that are balanced are looked for.

@@ -1,4 +1,4 @@
-//! Admission: from the head of a request to the session that it is for, or to a newcomer who may open one.
+//! Admission: from the head of a request to the session that it is for, or to a pending session.
 //!
 //! Both transports and both ways to a websocket come through here. Nothing is answered or opened yet.
 
@@ -25,7 +25,7 @@ const HOST_REFUSAL: &str = "Host not allowed; add it to Builder::allowed_hosts";
 /// Says why to whoever opens the page, and what to do.
 const ORIGIN_REFUSAL: &str = "Origin not allowed; add it to cors_origins (STENTOR_CORS_ORIGINS, Builder::cors)";
 
-/// A request at the door.
+/// A request that asks for a session, or names one.
 #[derive(Clone, Copy)]
 pub(crate) struct HandshakeRequest<'a> {
     /// What it says.

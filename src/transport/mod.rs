@@ -33,7 +33,7 @@ pub(crate) use self::access_policy::{Admitted, AllowRequest, HandshakeRequest};
 pub(crate) use self::refusal::Refusal;
 use self::refusal::{RefusalLog, RequestSource};
 
-/// Where transports are let in: what they need of their server.
+/// The server, as its transports see it.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
     /// What sessions need.
@@ -46,7 +46,7 @@ pub(crate) struct Endpoint {
     pub(crate) accepting: Arc<AtomicBool>,
 }
 
-/// The settings of a server's door.
+/// The settings by which a server admits clients.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AccessPolicy {
     /// Which web pages of other origins may use the server. `None`: nothing is said of them.
@@ -67,7 +67,7 @@ pub(crate) struct AccessPolicy {
 }
 
 impl AccessPolicy {
-    /// The cookie for a newcomer.
+    /// The cookie for a new client.
     fn cookie(&self, pending: &PendingSession) -> Option<HeaderValue> {
         self.cookie.as_ref()?.header(&pending.id)
     }

@@ -1,4 +1,4 @@
-//! Pages of other sites at the door of websockets, which browsers do not guard by CORS.
+//! The origin check of websockets, which browsers do not guard by CORS.
 
 use actix_http::RequestHead;
 use actix_web::http::header::{self, HeaderMap, HeaderName};

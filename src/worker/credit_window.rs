@@ -1,4 +1,4 @@
-//! A sender's gate to the hub: commands that have credit go, the rest wait in order.
+//! A sender's credit towards the hub: commands that have credit go, the rest wait in order.
 //!
 //! **Invariant** (order): what one sender's code emits reaches one socket in the order in which it was emitted. A packet
 //! for the sender's own client goes straight into the outbox only while nothing is under way at the hub; otherwise it
@@ -144,7 +144,7 @@ struct AwaitedReply {
     reply: PendingReply,
 }
 
-/// One sender's gate.
+/// One sender's credit, and the commands that wait for it.
 pub(crate) struct CreditWindow {
     worker: Rc<Worker>,
     slot: SlotKey,
@@ -360,7 +360,7 @@ impl CreditWindow {
         self.waiting.is_empty() && self.awaited.is_empty()
     }
 
-    /// Nobody drives the gate any more. What needs no credit still goes, or the hub would keep sockets that have left.
+    /// Nobody drives the credit window any more. What needs no credit still goes, or the hub would keep sockets that have left.
     fn close(&mut self) {
         for waiting in self.waiting.take() {
             match waiting {

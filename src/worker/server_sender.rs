@@ -1,6 +1,6 @@
-//! The desk: where code outside any session hands in what it asks of the hub.
+//! The sender for code outside any session: requests of the server to its hub.
 //!
-//! One per server, on a thread of its own choosing; all such code shares the desk's one credit.
+//! One per server, on a thread of its own choosing; all such code shares the server sender's one credit.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub(crate) struct ServerSender {
 }
 
 impl ServerSender {
-    /// Opens the desk on the current thread, as a worker without sessions, and returns its address.
+    /// Opens the server sender on the current thread, as a worker without sessions, and returns its address.
     pub(crate) fn open(
         id: WorkerId,
         hub: actix::Recipient<HubBatch>,
@@ -69,7 +69,7 @@ impl ServerSender {
             }
             Request::List { listing, answer } => list(&mut self.credit_window, now, listing, answer),
             // For a socket's own session only; handles do not send these here. Dropping them fails the caller.
-            other => log::error!("desk got a request for a session: {other:?}"),
+            other => log::error!("server sender got a request for a session: {other:?}"),
         }
     }
 
@@ -83,7 +83,7 @@ impl ServerSender {
         }
         let wait = deadline.saturating_duration_since(Instant::now());
         let timer = ctx.run_later(wait, |server_sender, ctx| {
-            let _guard = AbortOnUnwind("desk");
+            let _guard = AbortOnUnwind("server sender");
             server_sender.timer = None;
             server_sender.credit_window.on_timeout(Instant::now());
             server_sender.arm(ctx);
@@ -159,7 +159,7 @@ impl Handler<SessionCommand> for ServerSender {
     type Result = ();
 
     fn handle(&mut self, command: SessionCommand, ctx: &mut Context<Self>) {
-        let _guard = AbortOnUnwind("desk");
+        let _guard = AbortOnUnwind("server sender");
         let now = Instant::now();
         match command {
             SessionCommand::Request(request) => self.request(request, now),
@@ -169,7 +169,7 @@ impl Handler<SessionCommand> for ServerSender {
             SessionCommand::Fetched { ticket, sockets } => self.credit_window.on_sockets(ticket, sockets),
             SessionCommand::Acked { ticket, socket, answer } => self.credit_window.on_ack(ticket, socket, answer),
             SessionCommand::Listed { ticket, page } => self.credit_window.on_rooms(now, ticket, page),
-            // The desk outlives sessions; the server ends it by ending its thread.
+            // The server sender outlives sessions; the server ends it by ending its thread.
             _ => {}
         }
         self.arm(ctx);

@@ -77,7 +77,7 @@ impl Worker {
     }
 
     fn wake_due(&self) {
-        let _guard = AbortOnUnwind("wakeups");
+        let _guard = AbortOnUnwind("timers");
         let now = self.ticks_until(Instant::now(), |time, tick| time / tick);
         let outboxes = self.outboxes.borrow();
         let due = self.timers.borrow_mut().take_due(now, |slot| outboxes.link(slot).is_some());

@@ -1,4 +1,4 @@
-//! The door: whom the application lets in, how many of one address, what a handshake sets, and what is known of a client.
+//! The handshake policy: whom the application lets in, how many of one address, what a handshake sets, and what is known of a client.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use crate::support::{Client, Http, Hub, Told, Transport, Websocket, eventually, 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 
-/// The hub's own port, and that of a host application: one door.
+/// The hub's own port, and that of a host application: one policy.
 fn doors(hub: &Hub) -> [SocketAddr; 2] {
     [hub.address, hub.host.address]
 }

@@ -1,4 +1,4 @@
-//! Clients that come back to a hub: what they claim, what they are given, and that their twins are not heard any more.
+//! Clients that come back to a hub: what they claim, what they are given, and that their stale connections are not heard any more.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

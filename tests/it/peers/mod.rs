@@ -1,4 +1,4 @@
-//! Bad company: peers that vanish, jam, flood and lie. Afterwards the hub has forgotten them, and serves newcomers.
+//! Bad company: peers that vanish, jam, flood and lie. Afterwards the hub has forgotten them, and serves new clients.
 //!
 //! Most run against a hub in this process; what is about memory runs against the real binary, whose resident set is
 //! measured before and after many rounds (`memory`). What each known attack on servers of this kind is covered by:

@@ -124,7 +124,7 @@ impl Hub {
         eventually(&format!("{count} sessions, there are {}", self.io.sessions()), || self.io.sessions() == count);
     }
 
-    /// Whatever has happened: nobody is left behind, and newcomers are served on every transport.
+    /// Whatever has happened: nobody is left behind, and new clients are served on every transport.
     pub(crate) fn is_unharmed(&self) {
         self.wait_for_sessions(0);
         for transport in Transport::ALL {

@@ -139,7 +139,7 @@ impl Process {
         kilobytes.expect("VmRSS").parse::<usize>().unwrap() << 10
     }
 
-    /// It has not ended, has forgotten everybody, and serves newcomers on every transport.
+    /// It has not ended, has forgotten everybody, and serves new clients on every transport.
     pub(crate) fn is_unharmed(&mut self) {
         assert_eq!(self.child.try_wait().unwrap(), None, "the process has ended");
         for transport in Transport::ALL {
