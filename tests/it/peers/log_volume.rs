@@ -17,7 +17,7 @@ fn a_client_that_takes_nothing_is_named_when_it_is_put_out() {
         "--ping-interval",
         "400ms",
         "--ping-timeout",
-        "400ms",
+        "2s",
     ]);
     let mut jammed = Client::open_narrow(process.address);
     jammed.connect("");
