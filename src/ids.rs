@@ -2,12 +2,16 @@
 //!
 //! Every type here is valid by construction. Randomness arrives from outside as bytes: this file draws none.
 
+mod ack;
+
 use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use thiserror::Error;
+
+pub(crate) use self::ack::{AckId, AckOwner};
 
 /// Bytes of randomness in a session, socket or private id: 120 bits, 20 characters of base64url.
 pub(crate) const RANDOM_ID_BYTES: usize = 15;
@@ -255,7 +259,7 @@ pub(crate) struct RoomId(pub u32);
 pub struct Lsn(pub u64);
 
 impl Lsn {
-    /// First value that no LSN reaches: durable ack ids are `4·LSN+1` and must stay exact in a JavaScript number (2^53).
+    /// First value that no LSN reaches, so that [`AckId`]s made of one stay exact in a JavaScript number (2^53).
     pub const END: u64 = 1 << 51;
 
     /// The next number.

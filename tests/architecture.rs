@@ -90,7 +90,7 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
 ];
 
 /// What is values and functions only, by the beginning of its path: time, randomness and input arrive as arguments.
-const PURE: &[&str] = &["ids.rs", "limits.rs", "protocol/", "state/", "recovery/"];
+const PURE: &[&str] = &["ids.rs", "ids/", "limits.rs", "protocol/", "state/", "recovery/"];
 
 /// What pure code may not say, as tokens.
 #[rustfmt::skip]

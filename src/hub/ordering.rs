@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::Hub;
 use super::intake::ROOM_WORK;
-use crate::ids::{MemberKey, NamespacePath, Offset, RoomName, SlotKey, SocketId, WorkerId};
+use crate::ids::{AckId, AckOwner, MemberKey, NamespacePath, Offset, RoomName, SlotKey, SocketId, WorkerId};
 use crate::journal::{self, EventRecord, Record};
 use crate::messages::fanout::{Collect, Delivery, FanoutCommand, FetchSockets, HubRefusal, Outcome};
 use crate::messages::hub::{AckWanted, Connect, DirectPacket, EmitCommand, Grade, ReplyTo};
@@ -92,7 +92,7 @@ pub(super) enum EventPacket {
     /// Numbered in stage 1 and sealed with its own token.
     Numbered(Message, Offset),
     /// Sealed in stage 2, with the token of what was applied before it.
-    Unnumbered(Draft, Option<u64>),
+    Unnumbered(Draft, Option<AckId>),
 }
 
 impl Hub {
@@ -115,7 +115,7 @@ impl Hub {
             _ => collect.map(|collect| collect.id),
         };
         let packet = match &offset {
-            Some(offset) => EventPacket::Numbered(draft.seal(id, Some(offset)), *offset),
+            Some(offset) => EventPacket::Numbered(draft.seal(id.map(AckId::to_wire), Some(offset)), *offset),
             None => EventPacket::Unnumbered(draft, id),
         };
         let volatile = grade == Grade::Volatile;
@@ -135,10 +135,10 @@ impl Hub {
         }
     }
 
-    /// The id of an event that wants acks of many: `4n+2`, so that an id alone tells who asked.
-    fn next_collection(&mut self) -> u64 {
+    /// The id of an event that wants acks of many.
+    fn next_collection(&mut self) -> AckId {
         self.collections += 1;
-        4 * self.collections + 2
+        AckId::new(AckOwner::Hub, self.collections)
     }
 
     /// An entry that waits for nobody: applied now, or behind what waits.
@@ -316,7 +316,7 @@ impl Hub {
             }
             EventPacket::Unnumbered(draft, ack) => {
                 let token = self.writer.as_ref().map(super::JournalWriter::applied);
-                (draft.seal(ack, token.as_ref()), None)
+                (draft.seal(ack.map(AckId::to_wire), token.as_ref()), None)
             }
         };
         let route = self.rooms.route(namespace, target);

@@ -10,7 +10,9 @@ use smallvec::SmallVec;
 
 use super::journal_writer::JournalWriter;
 use super::{Hub, Stores};
-use crate::ids::{Epoch, Lsn, MemberKey, NamespacePath, Offset, PrivateId, RoomName, SlotKey, SocketId, WorkerId};
+use crate::ids::{
+    AckId, AckOwner, Epoch, Lsn, MemberKey, NamespacePath, Offset, PrivateId, RoomName, SlotKey, SocketId, WorkerId,
+};
 use crate::journal::memory::MemoryJournal;
 use crate::journal::{Chunk, Journal, JournalError, Queue, QueueError, Record, RecordBody};
 use crate::limits::Limits;

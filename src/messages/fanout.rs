@@ -9,7 +9,7 @@ use actix::Message;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use crate::ids::{Lsn, MemberKey, Offset, RoomId, RoomName, SlotKey, SocketId, WorkerId};
+use crate::ids::{AckId, Lsn, MemberKey, Offset, RoomId, RoomName, SlotKey, SocketId, WorkerId};
 use crate::messages::hub::{DirectPacket, ReplyTo};
 use crate::messages::request::RoomPage;
 use crate::messages::socket::SocketInfo;
@@ -74,7 +74,7 @@ pub(crate) struct FetchSockets {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Collect {
     /// The ack id that the event bears.
-    pub id: u64,
+    pub id: AckId,
     /// The worker of the one who collects.
     pub worker: WorkerId,
     /// The one who collects, and for what.

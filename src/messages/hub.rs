@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::fanout::FanoutBatch;
 use super::request::Listing;
 use super::socket::SocketInfo;
-use crate::ids::{Lsn, MemberKey, NamespacePath, Offset, PrivateId, RoomName, SlotKey, SocketId, WorkerId};
+use crate::ids::{AckId, Lsn, MemberKey, NamespacePath, Offset, PrivateId, RoomName, SlotKey, SocketId, WorkerId};
 use crate::protocol::draft::Draft;
 use crate::protocol::encoded::{EncodedFrame, Message as Packets};
 use crate::protocol::socketio::packet::Args;
@@ -95,7 +95,7 @@ pub(crate) enum AckWanted {
     /// It does not.
     No,
     /// Of one socket, whose session drew this id.
-    OfOne(u64),
+    OfOne(AckId),
     /// Of everyone who gets it, for so long. The hub draws the id.
     OfMany(Duration),
 }

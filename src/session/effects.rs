@@ -5,7 +5,7 @@ use std::time::Instant;
 use actix::Context;
 
 use super::{Call, Session};
-use crate::ids::{NamespacePath, SocketId};
+use crate::ids::{AckOwner, NamespacePath, SocketId};
 use crate::messages::hub::HubCommand;
 use crate::messages::request::{RequestError, answer};
 use crate::protocol::engineio::packet::EnginePacket;
@@ -47,14 +47,15 @@ impl Session {
                     Ok(()) => self.on_event(socket, event),
                     Err(message) => self.refuse_fast_event(socket, &event, message),
                 },
-                Effect::Ack { socket, id, args } => {
-                    // The owner is read off the id: the hub's are 4n+2, this session's 4n+3.
-                    if id % 4 == 2 {
-                        self.guard.worker.on_ack(socket, id, args);
-                    } else if let Some(call) = self.acks.resolve(id, |call| call.socket == socket) {
-                        answer(call.asker, Ok(args));
+                Effect::Ack { socket, id, args } => match id.owner() {
+                    Some(AckOwner::Hub) => self.guard.worker.on_ack(socket, id, args),
+                    Some(AckOwner::Session) => {
+                        if let Some(call) = self.acks.resolve(id, |call| call.socket == socket) {
+                            answer(call.asker, Ok(args));
+                        }
                     }
-                }
+                    Some(AckOwner::Durable) | None => {}
+                },
                 Effect::Leave(socket) => {
                     // Not refused, but a client that does little else is slowed down.
                     let _ = self.charge_event();

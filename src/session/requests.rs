@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::{Call, Session};
 use crate::api::error::ConnectError;
-use crate::ids::SocketId;
+use crate::ids::{AckId, SocketId};
 use crate::messages::hub::{AckWanted, DirectPacket, EmitCommand, Grade, HubCommand};
 use crate::messages::request::{Done, HandlerRegistration, Listing, Receipt, Request, RequestError, answer};
 use crate::protocol::draft::{Draft, disconnect};
@@ -173,9 +173,9 @@ impl Session {
     }
 
     /// An emit that wants an ack takes the same ways as one that does not.
-    fn call(&mut self, socket: SocketId, (draft, grade): (Draft, Grade), id: u64, now: Instant) {
+    fn call(&mut self, socket: SocketId, (draft, grade): (Draft, Grade), id: AckId, now: Instant) {
         if !self.core.recovery && grade != Grade::Volatile {
-            return self.credit_window.push(|| now, DirectPacket::Sealed(draft.seal(Some(id), None)));
+            return self.credit_window.push(|| now, DirectPacket::Sealed(draft.seal(Some(id.to_wire()), None)));
         }
         let target = Target::socket(socket);
         // Nobody waits for the hub here: the answer that counts is the client's, and that one has its own deadline.

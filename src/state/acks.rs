@@ -3,35 +3,38 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// The acks one session waits for. Ids are `4n+3`, so that an id alone tells that a session, not the hub, asked.
+use crate::ids::{AckId, AckOwner};
+
+/// The acks one session waits for.
 #[derive(Debug)]
 pub(crate) struct Acks<W> {
-    next: u64,
+    /// Ids given so far.
+    given: u64,
     /// Boxed, and there only while somebody waits.
     open: Option<Box<Open<W>>>,
 }
 
 #[derive(Debug)]
 struct Open<W> {
-    waiting: BTreeMap<u64, (Instant, W)>,
+    waiting: BTreeMap<AckId, (Instant, W)>,
     /// Not later than the first deadline; exact again after each look at what is overdue.
     earliest: Instant,
 }
 
 impl<W> Default for Acks<W> {
     fn default() -> Self {
-        Self { next: 3, open: None }
+        Self { given: 0, open: None }
     }
 }
 
 impl<W> Acks<W> {
     /// Draws an id for `waiter`, who gives up at `deadline`; gives the waiter back when `limit` are waiting already.
-    pub(crate) fn expect(&mut self, waiter: W, deadline: Instant, limit: usize) -> Result<u64, W> {
+    pub(crate) fn expect(&mut self, waiter: W, deadline: Instant, limit: usize) -> Result<AckId, W> {
         if self.len() >= limit {
             return Err(waiter);
         }
-        let id = self.next;
-        self.next += 4;
+        let id = AckId::new(AckOwner::Session, self.given);
+        self.given += 1;
         let fresh = || Box::new(Open { waiting: BTreeMap::new(), earliest: deadline });
         let open = self.open.get_or_insert_with(fresh);
         open.waiting.insert(id, (deadline, waiter));
@@ -41,7 +44,7 @@ impl<W> Acks<W> {
 
     /// The client answered `id`. Late, unknown and repeated answers find nobody, and that is all; so do answers to a
     /// waiter who is not `meant`, which stays.
-    pub(crate) fn resolve(&mut self, id: u64, meant: impl Fn(&W) -> bool) -> Option<W> {
+    pub(crate) fn resolve(&mut self, id: AckId, meant: impl Fn(&W) -> bool) -> Option<W> {
         let waiting = &mut self.open.as_mut()?.waiting;
         waiting.get(&id).filter(|(_, waiter)| meant(waiter))?;
         let (_, waiter) = waiting.remove(&id)?;
@@ -96,11 +99,11 @@ mod tests {
         let mut acks = Acks::default();
         let now = Instant::now();
         let id = acks.expect("first", now, 8).unwrap();
-        assert_eq!(id % 4, 3);
+        assert_eq!(id.owner(), Some(AckOwner::Session));
         assert_eq!(acks.resolve(id, |waiter| *waiter == "another"), None);
         assert_eq!(acks.resolve(id, |_| true), Some("first"));
         assert_eq!(acks.resolve(id, |_| true), None);
-        assert_eq!(acks.resolve(u64::MAX, |_| true), None);
+        assert_eq!(acks.resolve(AckId::from_wire(u64::MAX), |_| true), None);
     }
 
     #[test]

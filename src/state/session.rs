@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::heartbeat::{Beat, Heartbeat};
 use super::upgrade::{Step, Upgrade};
-use crate::ids::{NamespacePath, SocketId};
+use crate::ids::{AckId, NamespacePath, SocketId};
 use crate::limits::Limits;
 use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::engineio::packet::EnginePacket;
@@ -87,7 +87,7 @@ pub(crate) enum Effect {
         /// On which of its sockets.
         socket: SocketId,
         /// The id it answers.
-        id: u64,
+        id: AckId,
         /// Its answer.
         args: Args,
     },
@@ -429,7 +429,7 @@ impl SessionState {
                 None => crossed("EVENT", &namespace),
             },
             Packet::Ack { namespace, id, args } => match self.socket_in(&namespace) {
-                Some(socket) => Effect::Ack { socket, id, args },
+                Some(socket) => Effect::Ack { socket, id: AckId::from_wire(id), args },
                 None => crossed("ACK", &namespace),
             },
             Packet::Disconnect { namespace } => match self.socket_in(&namespace) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::ids::{SocketId, WorkerId};
+use crate::ids::{AckId, SocketId, WorkerId};
 use crate::messages::fanout::Collect;
 use crate::messages::hub::ReplyTo;
 use crate::messages::request::{Collected, Missing, RequestError, answer};
@@ -109,7 +109,7 @@ struct AckRoute {
 /// What is collected on one worker. Bounded by what those who collect may have open at a time (`collections_max`).
 #[derive(Default)]
 pub(super) struct AckRoutes {
-    by_id: HashMap<u64, AckRoute>,
+    by_id: HashMap<AckId, AckRoute>,
     /// From so many on, what is overdue is looked for; doubled with what is left, so that looking costs little each time.
     crowded_at: usize,
 }
@@ -131,7 +131,7 @@ impl AckRoutes {
     }
 
     /// A socket answered. `None` if it was not asked, or did so before: then the answer goes nowhere.
-    pub(super) fn on_answer(&mut self, socket: SocketId, id: u64) -> Option<(WorkerId, ReplyTo)> {
+    pub(super) fn on_answer(&mut self, socket: SocketId, id: AckId) -> Option<(WorkerId, ReplyTo)> {
         let ack_route = self.by_id.get_mut(&id)?;
         if !ack_route.awaiting.remove(&socket) {
             return None;
@@ -155,13 +155,17 @@ impl AckRoutes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::SlotKey;
+    use crate::ids::{AckOwner, SlotKey};
     use crate::state::credit::Ticket;
     use std::time::Duration;
 
-    fn collect(id: u64, seconds: u64) -> Collect {
-        let to = ReplyTo { slot: SlotKey { index: 7, generation: 0 }, ticket: Ticket(id) };
-        Collect { id, worker: WorkerId(3), to, timeout: Duration::from_secs(seconds) }
+    fn id(number: u64) -> AckId {
+        AckId::new(AckOwner::Hub, number)
+    }
+
+    fn collect(number: u64, seconds: u64) -> Collect {
+        let to = ReplyTo { slot: SlotKey { index: 7, generation: 0 }, ticket: Ticket(number) };
+        Collect { id: id(number), worker: WorkerId(3), to, timeout: Duration::from_secs(seconds) }
     }
 
     fn sockets(ids: &[u8]) -> HashSet<SocketId> {
@@ -175,20 +179,20 @@ mod tests {
     #[test]
     fn each_socket_that_was_asked_answers_once() {
         let mut ack_routes = AckRoutes::default();
-        ack_routes.open(collect(6, 10), sockets(&[1, 2]), Instant::now());
-        assert_eq!(ack_routes.on_answer(socket(9), 6), None);
-        assert_eq!(ack_routes.on_answer(socket(1), 10), None);
-        assert_eq!(ack_routes.on_answer(socket(1), 6), Some((WorkerId(3), collect(6, 10).to)));
-        assert_eq!(ack_routes.on_answer(socket(1), 6), None);
-        assert!(ack_routes.on_answer(socket(2), 6).is_some());
+        ack_routes.open(collect(1, 10), sockets(&[1, 2]), Instant::now());
+        assert_eq!(ack_routes.on_answer(socket(9), id(1)), None);
+        assert_eq!(ack_routes.on_answer(socket(1), id(2)), None);
+        assert_eq!(ack_routes.on_answer(socket(1), id(1)), Some((WorkerId(3), collect(1, 10).to)));
+        assert_eq!(ack_routes.on_answer(socket(1), id(1)), None);
+        assert!(ack_routes.on_answer(socket(2), id(1)).is_some());
         assert!(ack_routes.by_id.is_empty());
     }
 
     #[test]
     fn who_has_gone_is_missed_wherever_it_was_awaited() {
         let mut ack_routes = AckRoutes::default();
-        ack_routes.open(collect(6, 10), sockets(&[1, 2]), Instant::now());
-        ack_routes.open(collect(10, 10), sockets(&[1]), Instant::now());
+        ack_routes.open(collect(1, 10), sockets(&[1, 2]), Instant::now());
+        ack_routes.open(collect(2, 10), sockets(&[1]), Instant::now());
         assert_eq!(ack_routes.remove_socket(socket(1)).len(), 2);
         assert_eq!(ack_routes.remove_socket(socket(1)), []);
         assert_eq!(ack_routes.by_id.len(), 1);
@@ -198,7 +202,7 @@ mod tests {
     fn what_is_overdue_is_forgotten() {
         let (mut ack_routes, now) = (AckRoutes::default(), Instant::now());
         for n in 0..10 * CROWDED as u64 {
-            ack_routes.open(collect(4 * n + 2, 1), sockets(&[1]), now + Duration::from_secs(n));
+            ack_routes.open(collect(n, 1), sockets(&[1]), now + Duration::from_secs(n));
             assert!(ack_routes.by_id.len() <= CROWDED + 1, "{}", ack_routes.by_id.len());
         }
     }

@@ -26,7 +26,7 @@ use std::time::Instant;
 use actix::{Actor, Recipient};
 use bytes::Bytes;
 
-use crate::ids::{MemberKey, SlotKey, SocketId, WorkerId};
+use crate::ids::{AckId, MemberKey, SlotKey, SocketId, WorkerId};
 use crate::limits::Limits;
 use crate::messages::hub::{DirectPacket, HubBatch, HubCommand};
 use crate::messages::session::SessionLink;
@@ -262,7 +262,7 @@ impl Worker {
     }
 
     /// A socket's client answered an event that wanted acks of many.
-    pub(crate) fn on_ack(&self, socket: SocketId, id: u64, args: Args) {
+    pub(crate) fn on_ack(&self, socket: SocketId, id: AckId, args: Args) {
         let whose = self.ack_routes.borrow_mut().on_answer(socket, id);
         if let Some((worker, to)) = whose {
             // A copy: as they came they share the memory of everything that was read together with them.
