@@ -3,7 +3,9 @@
 //! Every type here is valid by construction. Randomness arrives from outside as bytes: this file draws none.
 
 mod ack;
+mod recipient;
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use thiserror::Error;
 
 pub(crate) use self::ack::{AckId, AckOwner};
+pub(crate) use self::recipient::Recipient;
 
 /// Bytes of randomness in a session, socket or private id: 120 bits, 20 characters of base64url.
 pub(crate) const RANDOM_ID_BYTES: usize = 15;
@@ -78,13 +81,17 @@ macro_rules! random_id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let mut text = [0; RANDOM_ID_CHARS];
-                // Cannot fail: 15 bytes are exactly 20 characters.
-                let written = URL_SAFE_NO_PAD.encode_slice(self.0, &mut text).unwrap_or(0);
-                f.write_str(std::str::from_utf8(&text[..written]).unwrap_or(""))
+                with_text(&self.0, |text| f.write_str(text))
             }
         }
     };
+}
+
+fn with_text<R>(bytes: &[u8; RANDOM_ID_BYTES], look: impl FnOnce(&str) -> R) -> R {
+    let mut text = [0; RANDOM_ID_CHARS];
+    // Cannot fail: 15 bytes are exactly 20 characters.
+    let written = URL_SAFE_NO_PAD.encode_slice(bytes, &mut text).unwrap_or(0);
+    look(std::str::from_utf8(&text[..written]).unwrap_or(""))
 }
 
 macro_rules! parsed_id {
@@ -124,6 +131,13 @@ parsed_id!(pub(crate) PrivateId);
 impl fmt::Debug for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.6}…", self.to_string())
+    }
+}
+
+impl SocketId {
+    /// Calls `look` with the wire form, which is not kept anywhere.
+    fn with_text<R>(&self, look: impl FnOnce(&str) -> R) -> R {
+        with_text(&self.0, look)
     }
 }
 
@@ -212,12 +226,23 @@ impl RoomName {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The socket whose own room this is, if the name is a socket's id.
+    pub(crate) fn owner(&self) -> Option<SocketId> {
+        SocketId::parse(&self.0).ok()
+    }
 }
 
 impl From<SocketId> for RoomName {
     /// The socket's own room.
     fn from(id: SocketId) -> Self {
-        Self(Arc::from(id.to_string()))
+        id.with_text(|text| Self(Arc::from(text)))
+    }
+}
+
+impl Borrow<str> for RoomName {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

@@ -10,7 +10,7 @@ use super::args::{FromArgs, ToArgs};
 use super::core::{Core, PendingAnswer};
 use super::error::{EmitError, RoomError};
 use super::socket::Socket;
-use crate::ids::{IdError, NamespacePath, RoomName, SocketId};
+use crate::ids::{IdError, NamespacePath, Recipient, RoomName, SocketId};
 use crate::messages::hub::Grade;
 use crate::messages::request::{Done, Receipt, Request, RequestError};
 use crate::messages::session::SessionLink;
@@ -45,8 +45,8 @@ impl Broadcast {
 
     /// Adds a room (a socket's id is a room of its own). An invalid name fails the emit.
     pub fn to(mut self, room: impl AsRef<str>) -> Self {
-        match RoomName::parse(room.as_ref()) {
-            Ok(room) => self.target.rooms.push(room),
+        match Recipient::parse(room.as_ref()) {
+            Ok(recipient) => self.target.rooms.push(recipient),
             Err(error) => self.invalid = Some(error),
         }
         self
@@ -59,8 +59,8 @@ impl Broadcast {
 
     /// Leaves out the members of a room. An invalid name fails the emit.
     pub fn except(mut self, room: impl AsRef<str>) -> Self {
-        match RoomName::parse(room.as_ref()) {
-            Ok(room) => self.target.except.push(room),
+        match Recipient::parse(room.as_ref()) {
+            Ok(recipient) => self.target.except.push(recipient),
             Err(error) => self.invalid = Some(error),
         }
         self

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use smallvec::smallvec;
 
-use crate::ids::{Epoch, Fingerprint, Lsn, NamespacePath, RoomName};
+use crate::ids::{Epoch, Fingerprint, Lsn, NamespacePath, Recipient};
 use crate::journal::file::{FileJournal, FileOptions};
 use crate::journal::folder::BootId;
 use crate::journal::memory::MemoryJournal;
@@ -65,7 +65,7 @@ impl Sample {
     /// With a payload of so many bytes, for one room.
     pub fn new(bytes: usize) -> Self {
         let message = Message::from(EncodedFrame::text(&format!(r#"42["e","{}"]"#, "x".repeat(bytes))));
-        let rooms = RoomName::parse("lobby").map_or_else(|_| smallvec![], |room| smallvec![room]);
+        let rooms = Recipient::parse("lobby").map_or_else(|_| smallvec![], |room| smallvec![room]);
         let event =
             EventRecord { namespace: NamespacePath::root(), rooms, except: smallvec![], exclude: None, message };
         Self(Record { lsn: Lsn(0), fingerprint: Fingerprint::new(1), body: RecordBody::Event(event.into()) })

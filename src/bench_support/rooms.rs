@@ -62,7 +62,7 @@ impl Table {
 
     /// Resolves a broadcast to a room from one of its members; how many members it reaches.
     pub fn resolve(&self, room: usize, sender: usize) -> usize {
-        let rooms = std::iter::once(self.names[room].clone()).collect();
+        let rooms = std::iter::once(self.names[room].clone().into()).collect();
         let target = Target { rooms, exclude: Some(id(sender)), ..Target::default() };
         let route = self.rooms.route(&NamespacePath::root(), &target);
         self.rooms.member_count(&route, WorkerId(0))

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use self::clock::Clock;
 pub(super) use self::reading::ReadError;
 use self::rewriting::Rewriting;
-use crate::ids::{Epoch, Fingerprint, Lsn, NamespacePath, Offset, PrivateId, RoomName, SocketId};
+use crate::ids::{Epoch, Fingerprint, Lsn, NamespacePath, Offset, PrivateId, Recipient, SocketId};
 use crate::journal::memory::MemoryJournal;
 use crate::journal::{Journal, JournalError, Record, RecordBody};
 use crate::limits::Limits;
@@ -159,7 +159,7 @@ impl JournalWriter {
     }
 
     /// Whether an event for these rooms can be for a client that comes back. If not, it need not be journalled.
-    pub(super) fn concerns(&self, namespace: &NamespacePath, rooms: &[RoomName]) -> bool {
+    pub(super) fn concerns(&self, namespace: &NamespacePath, rooms: &[Recipient]) -> bool {
         self.sessions.concerns(namespace, rooms)
     }
 

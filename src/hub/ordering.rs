@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::Hub;
 use super::intake::ROOM_WORK;
-use crate::ids::{AckId, AckOwner, MemberKey, NamespacePath, Offset, RoomName, SlotKey, SocketId, WorkerId};
+use crate::ids::{AckId, AckOwner, MemberKey, NamespacePath, Offset, Recipient, RoomName, SlotKey, SocketId, WorkerId};
 use crate::journal::{self, EventRecord, Record};
 use crate::messages::fanout::{Collect, Delivery, FanoutCommand, FetchSockets, HubRefusal, Outcome};
 use crate::messages::hub::{AckWanted, Connect, DirectPacket, EmitCommand, Grade, ReplyTo};
@@ -66,8 +66,8 @@ pub(super) enum OrderedCommand {
         volatile: bool,
         /// Set when its receivers are to answer.
         collect: Option<Collect>,
-        /// A session's question to its own socket.
-        is_question: bool,
+        /// Set when a session asks its own socket.
+        question_to: Option<SocketId>,
     },
     Relay {
         worker: WorkerId,
@@ -108,10 +108,10 @@ impl Hub {
         let offset = if grade == Grade::Volatile { None } else { self.number() };
         let collect = match ack {
             AckWanted::OfMany(timeout) => Some(Collect { id: self.next_collection(), worker, to: from, timeout }),
-            AckWanted::No | AckWanted::OfOne(_) => None,
+            AckWanted::No | AckWanted::OfOne { .. } => None,
         };
         let id = match ack {
-            AckWanted::OfOne(id) => Some(id),
+            AckWanted::OfOne { id, .. } => Some(id),
             _ => collect.map(|collect| collect.id),
         };
         let packet = match &offset {
@@ -124,8 +124,11 @@ impl Hub {
             return self.workers.answer(worker, from, Outcome::Refused(refusal));
         }
         let overtakes = volatile && !self.pipeline.any(|entry| entry.concerns(&namespace, &target));
-        let is_question = matches!(ack, AckWanted::OfOne(_));
-        let entry = OrderedCommand::Event { worker, from, namespace, target, packet, volatile, collect, is_question };
+        let question_to = match ack {
+            AckWanted::OfOne { socket, .. } => Some(socket),
+            AckWanted::No | AckWanted::OfMany(_) => None,
+        };
+        let entry = OrderedCommand::Event { worker, from, namespace, target, packet, volatile, collect, question_to };
         if durable {
             self.pipeline.push(entry, true);
         } else if overtakes {
@@ -207,10 +210,9 @@ impl Hub {
                 }
                 self.workers.answer(worker, from, Outcome::Left);
             }
-            OrderedCommand::Event { worker, from, namespace, target, packet, volatile, collect, is_question } => {
+            OrderedCommand::Event { worker, from, namespace, target, packet, volatile, collect, question_to } => {
                 // The id of a question is its session's: an evicted connection could answer another session's request.
-                let socket = target.rooms.first().and_then(|room| SocketId::parse(room.as_str()).ok());
-                let outcome = match is_question && socket.is_none_or(|socket| !self.is_of(&socket, worker, from.slot)) {
+                let outcome = match question_to.is_some_and(|socket| !self.is_of(&socket, worker, from.slot)) {
                     true => Outcome::Refused(HubRefusal::NotConnected),
                     false => self.apply_event(&namespace, &target, packet, volatile, collect),
                 };
@@ -262,7 +264,7 @@ impl Hub {
 
     fn apply_join(&mut self, socket: SocketId, room: RoomName, offset: Option<Offset>) -> Outcome {
         // The own room of one that is away is kept for it as well.
-        if SocketId::parse(room.as_str()).is_ok_and(|owner| owner != socket && self.remembers(&owner)) {
+        if room.owner().is_some_and(|owner| owner != socket && self.remembers(&owner)) {
             return Outcome::Refused(HubRefusal::ForeignRoom);
         }
         match self.rooms.join(&socket, &room, RoomBounds::from(&self.limits)) {
@@ -404,7 +406,8 @@ impl OrderedCommand {
                         || own.rooms.iter().any(|room| target.rooms.contains(room)))
             }
             Self::Join { room, .. } | Self::Leave { room, .. } => {
-                target.rooms.contains(room) || target.except.contains(room)
+                let room = Recipient::from(room.clone());
+                target.rooms.contains(&room) || target.except.contains(&room)
             }
             Self::Connect { .. } | Self::Disconnect { .. } => true,
             Self::Data { .. } | Self::Relay { .. } | Self::Fetch { .. } | Self::List { .. } => false,

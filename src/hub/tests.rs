@@ -153,7 +153,7 @@ impl Rig {
 
     fn emit(&mut self, name: &str, event: &str, grade: Grade) {
         let draft = Draft::event(Parser::Json, NamespacePath::root(), event, "", Vec::new(), false);
-        let target = Target { rooms: SmallVec::from_elem(room(name), 1), ..Target::default() };
+        let target = Target { rooms: SmallVec::from_elem(room(name).into(), 1), ..Target::default() };
         let from = self.from();
         self.tell(HubCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack: AckWanted::No })));
     }

@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::{EventRecord, GiveUpReason, Record, RecordBody, RoomSpan, SessionRecord};
-use crate::ids::{Fingerprint, Lsn, NamespacePath, PrivateId, RANDOM_ID_BYTES, RoomName, SocketId};
+use crate::ids::{Fingerprint, Lsn, NamespacePath, PrivateId, RANDOM_ID_BYTES, Recipient, RoomName, SocketId};
 use crate::protocol::encoded::{EncodedFrame, Message};
 
 /// The version that is written. A later one is a newer program's.
@@ -174,8 +174,8 @@ fn put_event(event: &EventRecord, into: &mut Vec<u8>) {
     put_name(event.namespace.as_str(), into);
     for rooms in [&event.rooms, &event.except] {
         put_length(rooms.len(), into);
-        for room in rooms {
-            put_name(room.as_str(), into);
+        for recipient in rooms {
+            recipient.with_name(|name| put_name(name, into));
         }
     }
     into.push(event.exclude.is_some().into());
@@ -344,13 +344,14 @@ impl<'a> Rest<'a> {
         self.optional(|rest| text(rest.long()?).map(Box::from))
     }
 
-    fn rooms(&mut self) -> Result<SmallVec<[RoomName; 1]>, CodecError> {
-        (0..self.u32()?).map(|_| self.room()).collect()
+    /// Sockets stand among rooms by their ids.
+    fn recipients(&mut self) -> Result<SmallVec<[Recipient; 1]>, CodecError> {
+        (0..self.u32()?).map(|_| self.room().map(Recipient::from)).collect()
     }
 
     fn event(&mut self) -> Result<EventRecord, CodecError> {
         let namespace = self.namespace()?;
-        let (rooms, except) = (self.rooms()?, self.rooms()?);
+        let (rooms, except) = (self.recipients()?, self.recipients()?);
         let exclude = self.optional(Self::socket)?;
         let mut packets = Vec::new();
         for _ in 0..self.u32()? {

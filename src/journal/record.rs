@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::ids::{Fingerprint, Lsn, NamespacePath, PrivateId, RoomName, SocketId};
+use crate::ids::{Fingerprint, Lsn, NamespacePath, PrivateId, Recipient, RoomName, SocketId};
 use crate::protocol::encoded::Message;
 
 /// One position of the log.
@@ -112,10 +112,10 @@ pub(crate) enum GiveUpReason {
 pub(crate) struct EventRecord {
     /// In this namespace.
     pub namespace: NamespacePath,
-    /// For members of any of these rooms; none means everybody in the namespace.
-    pub rooms: SmallVec<[RoomName; 1]>,
-    /// But not for members of these.
-    pub except: SmallVec<[RoomName; 1]>,
+    /// For these; none means everybody in the namespace.
+    pub rooms: SmallVec<[Recipient; 1]>,
+    /// But not for these.
+    pub except: SmallVec<[Recipient; 1]>,
     /// And not for this socket.
     pub exclude: Option<SocketId>,
     /// The packet as it went out; shared with every outbox that holds it.
@@ -163,7 +163,7 @@ impl RecordBody {
     pub(crate) fn byte_len(&self) -> usize {
         let entry = match self {
             Self::Event(event) => {
-                let names = event.rooms.iter().chain(&event.except).map(|room| room.as_str().len());
+                let names = event.rooms.iter().chain(&event.except).map(Recipient::name_len);
                 size_of::<EventRecord>() + names.sum::<usize>() + event.message.byte_len()
             }
             Self::Session(session) => {

@@ -94,8 +94,13 @@ pub(crate) struct EmitCommand {
 pub(crate) enum AckWanted {
     /// It does not.
     No,
-    /// Of one socket, whose session drew this id.
-    OfOne(AckId),
+    /// Of the sender's own socket.
+    OfOne {
+        /// The only receiver.
+        socket: SocketId,
+        /// The id that the socket's session drew.
+        id: AckId,
+    },
     /// Of everyone who gets it, for so long. The hub draws the id.
     OfMany(Duration),
 }

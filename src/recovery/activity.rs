@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use crate::ids::{Lsn, NamespacePath, RoomName};
+use crate::ids::{Lsn, NamespacePath, Recipient, RoomName};
 
 /// Runs one trail may have. Default 4: the three longest silences of a room are known, which is where a client that is behind
 /// what is trimmed can stand without having missed anything. More cost 16 bytes a room each.
@@ -145,22 +145,23 @@ impl Activity {
     }
 
     /// An event for members of `rooms`, or for everybody if none is named.
-    pub(super) fn push(&mut self, namespace: &NamespacePath, rooms: &[RoomName], lsn: Lsn, wants_ack: bool) {
+    pub(super) fn push(&mut self, namespace: &NamespacePath, rooms: &[Recipient], lsn: Lsn, wants_ack: bool) {
         let Some(known) = self.namespaces.get_mut(namespace) else { return };
         if rooms.is_empty() {
             known.everybody.push(lsn, wants_ack);
         }
         for room in rooms {
-            if let Some(held) = known.rooms.get_mut(room) {
+            if let Some(held) = room.with_name(|name| known.rooms.get_mut(name)) {
                 held.room_activity.push(lsn, wants_ack);
             }
         }
     }
 
     /// Whether a session is or was in one of `rooms`, or in the namespace if none is named.
-    pub(super) fn know(&self, namespace: &NamespacePath, rooms: &[RoomName]) -> bool {
+    pub(super) fn know(&self, namespace: &NamespacePath, rooms: &[Recipient]) -> bool {
         let known = self.namespaces.get(namespace);
-        known.is_some_and(|known| rooms.is_empty() || rooms.iter().any(|room| known.rooms.contains_key(room)))
+        let knows = |known: &Namespace, room: &Recipient| room.with_name(|name| known.rooms.contains_key(name));
+        known.is_some_and(|known| rooms.is_empty() || rooms.iter().any(|room| knows(known, room)))
     }
 
     /// Everybody in a namespace.

@@ -25,7 +25,7 @@ use self::activity::Activity;
 pub(crate) use self::resume::{JournalState, NotRecovered, Resumable, ResumeQuery};
 use self::session::RecoverableSession;
 use self::sizes::SessionSizes;
-use crate::ids::{Lsn, NamespacePath, PrivateId, RoomName, SocketId};
+use crate::ids::{Lsn, NamespacePath, PrivateId, Recipient, RoomName, SocketId};
 use crate::journal::{EventRecord, GiveUpReason, Record, RecordBody, RoomSpan, SessionRecord};
 
 /// How much is remembered.
@@ -105,8 +105,9 @@ impl RecoveryIndex {
             RecordBody::Event(event) => {
                 let wants_ack = wants_ack(&event.message);
                 self.activity.push(&event.namespace, &event.rooms, lsn, wants_ack);
-                for socket in event.rooms.iter().filter_map(|room| SocketId::parse(room.as_str()).ok()) {
-                    let known = self.session(&socket).filter(|(session, _)| session.namespace == event.namespace);
+                for recipient in &event.rooms {
+                    let Recipient::Socket(socket) = recipient else { continue };
+                    let known = self.session(socket).filter(|(session, _)| session.namespace == event.namespace);
                     if let Some((session, _)) = known {
                         session.push(lsn, wants_ack);
                     }
@@ -193,11 +194,11 @@ impl RecoveryIndex {
 
     /// Whether an event for these rooms, all in one namespace, can be for a session that is known; no room means everybody there.
     /// What cannot need not be journalled: each session that is forgotten is so by a record.
-    pub(crate) fn concerns(&self, namespace: &NamespacePath, rooms: &[RoomName]) -> bool {
+    pub(crate) fn concerns(&self, namespace: &NamespacePath, rooms: &[Recipient]) -> bool {
         self.activity.know(namespace, rooms)
-            || rooms.iter().any(|room| {
-                let known = SocketId::parse(room.as_str()).ok().and_then(|socket| self.by_socket.get(&socket));
-                let known = known.and_then(|pid| self.sessions.get(pid));
+            || rooms.iter().any(|recipient| {
+                let Recipient::Socket(socket) = recipient else { return false };
+                let known = self.by_socket.get(socket).and_then(|pid| self.sessions.get(pid));
                 known.is_some_and(|known| known.given_up.is_none() && known.namespace == *namespace)
             })
     }

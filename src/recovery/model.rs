@@ -9,7 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ids::{Epoch, Fingerprint, Offset};
+use crate::ids::{Epoch, Fingerprint, Offset, Recipient};
 use crate::journal::Journal;
 use crate::journal::memory::MemoryJournal;
 use crate::protocol::encoded::EncodedFrame;
@@ -264,7 +264,7 @@ impl World {
             Step::Noise(events) => {
                 for _ in 0..events {
                     let message = EncodedFrame::text(r#"42["e","token"]"#).into();
-                    let (namespace, rooms) = (NamespacePath::root(), vec![RoomName::parse("noise").unwrap()].into());
+                    let (namespace, rooms) = (NamespacePath::root(), vec![Recipient::parse("noise").unwrap()].into());
                     let event = EventRecord { namespace, rooms, except: vec![].into(), exclude: None, message };
                     self.append(RecordBody::Event(event.into()));
                 }
@@ -294,8 +294,8 @@ impl World {
         let message = EncodedFrame::text(text).into();
         let event = EventRecord {
             namespace: namespace.clone(),
-            rooms: rooms.clone().into(),
-            except: except.clone().into(),
+            rooms: rooms.iter().cloned().map(Recipient::from).collect(),
+            except: except.iter().cloned().map(Recipient::from).collect(),
             exclude,
             message,
         };

@@ -5,7 +5,7 @@
 use super::activity::{Activity, RoomActivity};
 use super::intervals::{Interval, RoomIntervals};
 use super::resume::NotRecovered;
-use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, RoomName, SocketId};
+use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, Recipient, RoomName, SocketId};
 use crate::journal::{EventRecord, GiveUpReason, RoomSpan, SessionRecord};
 
 /// What one session counts for without rooms and data: more than its record has on disk.
@@ -145,7 +145,7 @@ impl RecoverableSession {
 
     /// Whether this is the room that bears its socket's id; it is in there for as long as it lives.
     fn owns(&self, room: &RoomName) -> bool {
-        SocketId::parse(room.as_str()) == Ok(self.socket)
+        room.owner() == Some(self.socket)
     }
 
     /// It is in `room` from `lsn` on.
@@ -235,7 +235,10 @@ impl RecoverableSession {
 
     /// Whether the event at `lsn` is for it.
     pub(super) fn includes_event(&self, lsn: Lsn, event: &EventRecord) -> bool {
-        let is_in = |room: &RoomName| self.intervals.include(room, lsn) || self.owns(room);
+        let is_in = |recipient: &Recipient| {
+            *recipient == Recipient::Socket(self.socket)
+                || recipient.with_name(|name| self.intervals.include(name, lsn))
+        };
         lsn > self.position
             && event.namespace == self.namespace
             && event.exclude != Some(self.socket)

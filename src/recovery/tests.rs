@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::ids::{Epoch, Fingerprint, Offset};
+use crate::ids::{Epoch, Fingerprint, Offset, Recipient};
 use crate::protocol::encoded::{EncodedFrame, Message};
 
 const EPOCH: Epoch = Epoch::new(1, 1);
@@ -37,7 +37,7 @@ fn room(name: &str) -> RoomName {
 fn event(rooms: &[&str], text: &str) -> EventRecord {
     EventRecord {
         namespace: NamespacePath::root(),
-        rooms: rooms.iter().map(|name| room(name)).collect(),
+        rooms: rooms.iter().map(|name| room(name).into()).collect(),
         except: [].into_iter().collect(),
         exclude: None,
         message: EncodedFrame::text(text).into(),
@@ -178,8 +178,10 @@ fn owed_is_what_was_for_its_rooms_while_it_was_in_them() {
     let own = hub.emit(&[&socket(1).to_string()]);
     hub.emit(&[&socket(2).to_string()]);
     let everybody = hub.emit(&[]);
-    hub.apply(RecordBody::Event(EventRecord { except: [room("a")].into_iter().collect(), ..event(&[], PLAIN) }.into()));
-    let except_own = [RoomName::from(socket(1))].into_iter().collect();
+    hub.apply(RecordBody::Event(
+        EventRecord { except: [room("a").into()].into_iter().collect(), ..event(&[], PLAIN) }.into(),
+    ));
+    let except_own = [Recipient::Socket(socket(1))].into_iter().collect();
     hub.apply(RecordBody::Event(EventRecord { except: except_own, ..event(&["a"], PLAIN) }.into()));
     hub.apply(RecordBody::Event(EventRecord { exclude: Some(socket(1)), ..event(&["a"], PLAIN) }.into()));
     let chat = NamespacePath::parse("/chat").unwrap();

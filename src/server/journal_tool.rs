@@ -205,8 +205,8 @@ struct Line<'a> {
 enum Shown<'a> {
     Event {
         namespace: &'a str,
-        rooms: Vec<&'a str>,
-        except: Vec<&'a str>,
+        rooms: Vec<String>,
+        except: Vec<String>,
         exclude: Option<String>,
         packets: Vec<Packet<'a>>,
     },
@@ -276,8 +276,8 @@ fn shown(entry: &RecordBody) -> Shown<'_> {
             let EventRecord { namespace, rooms, except, exclude, message } = &**event;
             Shown::Event {
                 namespace: namespace.as_str(),
-                rooms: rooms.iter().map(|room| room.as_str()).collect(),
-                except: except.iter().map(|room| room.as_str()).collect(),
+                rooms: rooms.iter().map(ToString::to_string).collect(),
+                except: except.iter().map(ToString::to_string).collect(),
                 exclude: exclude.map(|socket| socket.to_string()),
                 packets: message.packets().map(packet).collect(),
             }
@@ -354,7 +354,7 @@ mod tests {
         let (pid, socket) = (PrivateId::from_random([9; 15]), SocketId::from_random([1; 15]));
         let (namespace, room) = (NamespacePath::root(), RoomName::parse("lobby").unwrap());
         let message = Message::from(EncodedFrame::text(r#"42["message","hi"]"#));
-        let rooms = [room.clone()].into_iter().collect();
+        let rooms = [room.clone().into()].into_iter().collect();
         let other = SocketId::from_random([2; 15]);
         let event = EventRecord {
             namespace: namespace.clone(),

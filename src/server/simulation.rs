@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 
 use crate::hub::journal_writer::JournalWriter;
 use crate::hub::{Hub, Stores};
-use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, RoomName, SlotKey, SocketId, WorkerId};
+use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, Recipient, RoomName, SlotKey, SocketId, WorkerId};
 use crate::journal::Journal;
 use crate::journal::contract::scratch::Scratch;
 use crate::journal::file::{FileJournal, FileOptions};
@@ -348,7 +348,10 @@ impl World {
         let number = self.events;
         self.events += 1;
         for client in &mut self.clients {
-            let is_in = |room: &RoomName| client.rooms.contains(room) || *room == RoomName::from(client.socket);
+            let is_in = |recipient: &Recipient| match recipient {
+                Recipient::Room(room) => client.rooms.contains(room),
+                Recipient::Socket(socket) => *socket == client.socket,
+            };
             let is_for = client.has_session
                 && target.exclude != Some(client.socket)
                 && (target.rooms.is_empty() || target.rooms.iter().any(is_in))
@@ -368,16 +371,16 @@ impl World {
 
     fn target(&self, rooms: &[usize], except: &[usize], exclude: Option<usize>) -> Target {
         let names =
-            |names: &[usize]| -> SmallVec<[RoomName; 1]> { names.iter().map(|name| self.room(*name)).collect() };
+            |names: &[usize]| -> SmallVec<[Recipient; 1]> { names.iter().map(|name| self.room(*name)).collect() };
         let exclude = exclude.map(|who| self.clients[who].socket);
         Target { rooms: names(rooms), except: names(except), exclude }
     }
 
     /// One of the rooms, or, less often, a client's own.
-    fn room(&self, name: usize) -> RoomName {
+    fn room(&self, name: usize) -> Recipient {
         match name {
-            own if own < CLIENTS => RoomName::from(self.clients[own].socket),
-            shared => RoomName::parse(ROOMS[shared % ROOMS.len()]).unwrap(),
+            own if own < CLIENTS => self.clients[own].socket.into(),
+            shared => Recipient::parse(ROOMS[shared % ROOMS.len()]).unwrap(),
         }
     }
 

@@ -181,7 +181,13 @@ impl Session {
         // Nobody waits for the hub here: the answer that counts is the client's, and that one has its own deadline.
         let (done, _) = tokio::sync::oneshot::channel();
         self.credit_window.submit(now, draft.byte_len(), PendingReply::Emit(Done::WhenTaken(done)), move |from| {
-            HubCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack: AckWanted::OfOne(id) }))
+            HubCommand::Broadcast(Box::new(EmitCommand {
+                from,
+                target,
+                draft,
+                grade,
+                ack: AckWanted::OfOne { socket, id },
+            }))
         });
     }
 

@@ -8,7 +8,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use super::memberships::{Memberships, Taken};
-use crate::ids::{MemberKey, NamespacePath, RoomId, RoomName, SlotKey, SocketId, WorkerId};
+use crate::ids::{MemberKey, NamespacePath, Recipient, RoomId, RoomName, SlotKey, SocketId, WorkerId};
 use crate::limits::Limits;
 
 /// Where a socket lives.
@@ -86,18 +86,18 @@ impl From<&Limits> for RoomBounds {
 /// Whom a broadcast is for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// Rooms; none means everybody in the namespace. A socket id names that socket's own room.
-    pub rooms: SmallVec<[RoomName; 1]>,
-    /// Rooms whose members do not get it.
-    pub except: SmallVec<[RoomName; 1]>,
+    /// Rooms and sockets; none means everybody in the namespace.
+    pub rooms: SmallVec<[Recipient; 1]>,
+    /// Sockets, and rooms whose members do not get it.
+    pub except: SmallVec<[Recipient; 1]>,
     /// One socket that does not get it, mostly the sender.
     pub exclude: Option<SocketId>,
 }
 
 impl Target {
-    /// Exactly one socket: its own room.
+    /// Exactly one socket.
     pub(crate) fn socket(id: SocketId) -> Self {
-        Self { rooms: SmallVec::from_elem(RoomName::from(id), 1), ..Self::default() }
+        Self { rooms: SmallVec::from_elem(id.into(), 1), ..Self::default() }
     }
 }
 
@@ -197,8 +197,7 @@ impl Rooms {
         name: &RoomName,
         bounds: RoomBounds,
     ) -> Result<JoinChange, MembershipError> {
-        let owner = SocketId::parse(name.as_str()).ok().filter(|id| id != socket);
-        if owner.is_some_and(|id| self.sockets.contains_key(&id)) {
+        if name.owner().is_some_and(|id| id != *socket && self.sockets.contains_key(&id)) {
             return Err(MembershipError::ForeignRoom);
         }
         let entry = self.sockets.get(socket).ok_or(MembershipError::NotConnected)?;
@@ -316,11 +315,11 @@ impl Rooms {
         if target.rooms.is_empty() {
             route.rooms.push(self.namespaces[*number as usize].everybody);
         }
-        for name in &target.rooms {
-            self.resolve(*number, name, &mut route.rooms, &mut route.sockets);
+        for recipient in &target.rooms {
+            self.resolve(*number, recipient, &mut route.rooms, &mut route.sockets);
         }
-        for name in &target.except {
-            self.resolve(*number, name, &mut route.except, &mut route.exclude);
+        for recipient in &target.except {
+            self.resolve(*number, recipient, &mut route.except, &mut route.exclude);
         }
         if let Some(entry) = target.exclude.and_then(|socket| self.sockets.get(&socket)) {
             route.exclude.push(entry.location);
@@ -397,17 +396,18 @@ impl Rooms {
         self.sockets.iter().find(|(_, entry)| at(&entry.location)).map(|(id, _)| *id)
     }
 
-    /// A room name is a room, the own room of the socket of that id, or both.
     fn resolve(
         &self,
         namespace: u32,
-        name: &RoomName,
+        recipient: &Recipient,
         rooms: &mut SmallVec<[RoomId; 2]>,
         sockets: &mut SmallVec<[SocketLocation; 1]>,
     ) {
-        rooms.extend(self.namespaces[namespace as usize].rooms.get(name).copied());
-        let own = SocketId::parse(name.as_str()).ok().and_then(|id| self.sockets.get(&id));
-        sockets.extend(own.filter(|entry| entry.namespace == namespace).map(|entry| entry.location));
+        rooms.extend(recipient.with_name(|name| self.namespaces[namespace as usize].rooms.get(name).copied()));
+        if let Recipient::Socket(id) = recipient {
+            let socket = self.sockets.get(id).filter(|entry| entry.namespace == namespace);
+            sockets.extend(socket.map(|entry| entry.location));
+        }
     }
 
     fn namespace(&mut self, path: &NamespacePath) -> u32 {
@@ -486,7 +486,7 @@ mod tests {
     }
 
     fn to(names: &[&str]) -> Target {
-        Target { rooms: names.iter().map(|name| room(name)).collect(), ..Target::default() }
+        Target { rooms: names.iter().map(|name| room(name).into()).collect(), ..Target::default() }
     }
 
     fn up_to(rooms_max: usize) -> RoomBounds {

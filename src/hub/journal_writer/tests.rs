@@ -70,7 +70,7 @@ impl JournalWriter {
         let draft = Draft::event(Parser::Json, NamespacePath::root(), "e", &body, Vec::new(), false);
         let event = EventRecord {
             namespace: NamespacePath::root(),
-            rooms: SmallVec::from_elem(room("a"), 1),
+            rooms: SmallVec::from_elem(room("a").into(), 1),
             except: SmallVec::new(),
             exclude: None,
             message: draft.seal(None, None),

@@ -328,7 +328,7 @@ fn a_question_of_an_evicted_connection_is_not_asked_for_its_successor() {
         rig.heard().await;
         let draft = Draft::event(Parser::Json, NamespacePath::root(), "question", "", Vec::new(), false);
         let (from, target, grade) = (rig.from(), Target::socket(socket(1)), Grade::Plain);
-        let ack = AckWanted::OfOne(AckId::new(AckOwner::Session, 0));
+        let ack = AckWanted::OfOne { socket: socket(1), id: AckId::new(AckOwner::Session, 0) };
         rig.tell(HubCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack })));
         assert_eq!(rig.heard().await, ["answer 4 refused NotConnected"]);
     });

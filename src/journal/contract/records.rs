@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use smallvec::SmallVec;
 
-use crate::ids::{Fingerprint, Lsn, NamespacePath, PrivateId, RoomName, SocketId};
+use crate::ids::{Fingerprint, Lsn, NamespacePath, PrivateId, Recipient, RoomName, SocketId};
 use crate::journal::{EventRecord, GiveUpReason, Record, RecordBody, RoomSpan, SessionRecord};
 use crate::protocol::encoded::{EncodedFrame, Message};
 
@@ -25,7 +25,7 @@ pub(crate) fn event(lsn: u64, bytes: usize) -> Record {
 }
 
 fn addressed(rooms: &[&str], message: Message) -> EventRecord {
-    let rooms = rooms.iter().map(|name| room(name)).collect();
+    let rooms = rooms.iter().map(|name| room(name).into()).collect();
     EventRecord { namespace: NamespacePath::root(), rooms, except: SmallVec::new(), exclude: None, message }
 }
 
@@ -47,7 +47,7 @@ pub(in crate::journal) fn every_kind() -> Vec<Record> {
         [EncodedFrame::text(r#"451-/chat,["up",{"_placeholder":true,"num":0}]"#), EncodedFrame::binary(&[7; 200])];
     let binary = EventRecord {
         namespace: chat(),
-        except: [room("b"), room("c")].into_iter().collect(),
+        except: [room("b").into(), socket(3).into()].into_iter().collect(),
         exclude: Some(socket(1)),
         ..addressed(&["a", "é"], Message::from_packets(binary.to_vec()).unwrap())
     };
@@ -108,7 +108,9 @@ pub(crate) fn any_entry() -> impl Strategy<Value = RecordBody> {
         let attachments = attachments.iter().map(|data| EncodedFrame::binary(&Bytes::copy_from_slice(data)));
         Message::from_packets(std::iter::once(head).chain(attachments).collect()).unwrap()
     });
-    let rooms = || vec(name(), 0..4);
+    let rooms = || {
+        vec(prop_oneof![name().prop_map(Recipient::from), id().prop_map(|id| SocketId::from_random(id).into())], 0..4)
+    };
     let event = (namespace(), rooms(), rooms(), proptest::option::of(id()), message);
     let event = event.prop_map(|(namespace, rooms, except, exclude, message)| {
         let exclude = exclude.map(SocketId::from_random);

@@ -1,0 +1,75 @@
+//! The address of an event: a room or a socket.
+
+use std::fmt;
+
+use super::{IdError, RANDOM_ID_CHARS, RoomName, SocketId};
+
+/// A room or a socket to which an event is addressed, or which is excepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Recipient {
+    /// The members of this room, whose name is no socket's id.
+    Room(RoomName),
+    /// The socket of this id, and the members of the room of that name: sockets may have joined it before there was such a socket.
+    Socket(SocketId),
+}
+
+impl Recipient {
+    /// Reads the name that a caller or a record gives.
+    pub(crate) fn parse(name: &str) -> Result<Self, IdError> {
+        match SocketId::parse(name) {
+            Ok(id) => Ok(Self::Socket(id)),
+            Err(_) => RoomName::parse(name).map(Self::Room),
+        }
+    }
+
+    /// Calls `look` with the name of the room.
+    pub(crate) fn with_name<R>(&self, look: impl FnOnce(&str) -> R) -> R {
+        match self {
+            Self::Room(room) => look(room.as_str()),
+            Self::Socket(id) => id.with_text(look),
+        }
+    }
+
+    /// Bytes of the name.
+    pub(crate) fn name_len(&self) -> usize {
+        match self {
+            Self::Room(room) => room.as_str().len(),
+            Self::Socket(_) => RANDOM_ID_CHARS,
+        }
+    }
+}
+
+impl fmt::Display for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.with_name(|name| f.write_str(name))
+    }
+}
+
+impl From<SocketId> for Recipient {
+    fn from(id: SocketId) -> Self {
+        Self::Socket(id)
+    }
+}
+
+impl From<RoomName> for Recipient {
+    fn from(room: RoomName) -> Self {
+        room.owner().map_or(Self::Room(room), Self::Socket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_recipient_is_read_back_from_its_name(name in "[-_a-zA-Z0-9]{20}|.{1,30}") {
+            let recipient = Recipient::parse(&name).unwrap();
+            prop_assert_eq!(recipient.to_string(), name.clone());
+            prop_assert_eq!(recipient.name_len(), name.len());
+            prop_assert_eq!(matches!(recipient, Recipient::Socket(_)), SocketId::parse(&name).is_ok());
+            prop_assert_eq!(Recipient::from(RoomName::parse(&name).unwrap()), recipient);
+        }
+    }
+}
