@@ -46,9 +46,6 @@ pub enum EmitError {
     /// set [`Limits::journal_segment_bytes`](crate::Limits::journal_segment_bytes).
     #[error("event is larger than a segment of the journal")]
     TooLarge,
-    /// The server keeps no durable events, or the event names no room.
-    #[error("durable events need a queue and at least one room")]
-    NotDurable,
 }
 
 impl From<RequestError> for EmitError {
@@ -58,7 +55,6 @@ impl From<RequestError> for EmitError {
             RequestError::NotYetConnected => Self::NotYetConnected,
             RequestError::Overloaded | RequestError::TooManyRooms | RequestError::ForeignRoom => Self::Overloaded,
             RequestError::Unanswered | RequestError::ClientGone => Self::Unanswered,
-            RequestError::NotDurable => Self::NotDurable,
             RequestError::TooLarge => Self::TooLarge,
         }
     }
@@ -146,7 +142,7 @@ impl From<RequestError> for RoomError {
         match error {
             RequestError::Disconnected | RequestError::ClientGone => Self::Disconnected,
             RequestError::NotYetConnected => Self::NotYetConnected,
-            RequestError::Overloaded | RequestError::NotDurable | RequestError::TooLarge => Self::Overloaded,
+            RequestError::Overloaded | RequestError::TooLarge => Self::Overloaded,
             RequestError::Unanswered => Self::Unanswered,
             RequestError::TooManyRooms => Self::TooManyRooms,
             RequestError::ForeignRoom => Self::ForeignRoom,

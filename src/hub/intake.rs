@@ -14,7 +14,7 @@ use super::Hub;
 use crate::ids::{PrivateId, SlotKey, WorkerId};
 use crate::messages::abort::AbortOnUnwind;
 use crate::messages::fanout::FanoutCommand;
-use crate::messages::hub::{ConnectKind, HubCommand};
+use crate::messages::hub::{ConnectKind, HubCommand, ImmediateCommand, OrderedCommand};
 use crate::state::rooms::ROOMS_PER_DEPARTURE;
 use crate::state::schedule::{Load, QUANTUM};
 
@@ -46,9 +46,9 @@ pub(super) struct CommandSender {
     pub(super) slot: SlotKey,
 }
 
-impl HubCommand {
-    /// The sender that a command is charged to. None for what workers report: that ends work, or carries what others caused.
-    fn sender(&self) -> Option<SlotKey> {
+impl OrderedCommand {
+    /// The sender's place in its worker.
+    fn sender(&self) -> SlotKey {
         match self {
             Self::CheckResume { from, .. }
             | Self::Data { from, .. }
@@ -56,16 +56,11 @@ impl HubCommand {
             | Self::Leave { from, .. }
             | Self::Relay { from, .. }
             | Self::Fetch { from, .. }
-            | Self::List { from, .. } => Some(from.slot),
-            Self::Connect(connect) => Some(connect.from.slot),
-            Self::Broadcast(broadcast) => Some(broadcast.from.slot),
+            | Self::List { from, .. } => from.slot,
+            Self::Connect(connect) => connect.from.slot,
+            Self::Broadcast(broadcast) => broadcast.from.slot,
             // In its place behind what its session sent before.
-            Self::Disconnect { slot, .. } => Some(*slot),
-            Self::Register { .. }
-            | Self::Read { .. }
-            | Self::Fetched { .. }
-            | Self::Acked { .. }
-            | Self::Consumed { .. } => None,
+            Self::Disconnect { slot, .. } => *slot,
         }
     }
 
@@ -89,9 +84,8 @@ impl HubCommand {
 
 impl Hub {
     /// Carries out a command now, or queues it behind others of its sender.
-    fn submit(&mut self, worker: WorkerId, command: HubCommand) {
-        let Some(slot) = command.sender() else { return self.take_report(worker, command) };
-        let sender = CommandSender { worker, slot };
+    fn submit(&mut self, worker: WorkerId, command: OrderedCommand) {
+        let sender = CommandSender { worker, slot: command.sender() };
         if self.shares.waits(&sender) {
             return self.shares.push(sender, command);
         }
@@ -122,7 +116,7 @@ impl Hub {
         self.writer.as_ref().and_then(|writer| writer.rooms_known(pid)).unwrap_or(0)
     }
 
-    fn carry_out(&mut self, sender: CommandSender, command: HubCommand, load: Load) {
+    fn carry_out(&mut self, sender: CommandSender, command: OrderedCommand, load: Load) {
         let (work, fanout_bytes, journalled) = (self.work, self.fanout_bytes, self.journalled);
         self.work += COMMAND_WORK;
         if let Some(pid) = command.resumes()
@@ -130,7 +124,7 @@ impl Hub {
         {
             self.resumed_by.insert(pid, sender);
         }
-        self.accept_command(sender.worker, command);
+        self.apply(sender.worker, command);
         let cost = self.work - work + self.fanout_bytes - fanout_bytes;
         if cost >= CHARGED_WORK || load > Load::Light || !self.schedule.is_idle() {
             self.schedule.charge(sender, cost);
@@ -181,17 +175,15 @@ impl Hub {
         });
     }
 
-    pub(super) fn take_report(&mut self, worker: WorkerId, command: HubCommand) {
+    fn apply_immediately(&mut self, worker: WorkerId, command: ImmediateCommand) {
         match command {
-            HubCommand::Register { fanout } => self.workers.register(worker, fanout),
-            HubCommand::Read { slot, socket, after } => self.workers.read(worker, slot, socket, after),
-            HubCommand::Fetched { worker, to, sockets } => self.workers.send_sockets(worker, to, sockets),
-            HubCommand::Acked { worker, to, socket, answer } => {
+            ImmediateCommand::Register { fanout } => self.workers.register(worker, fanout),
+            ImmediateCommand::Read { slot, socket, after } => self.workers.read(worker, slot, socket, after),
+            ImmediateCommand::Fetched { worker, to, sockets } => self.workers.send_sockets(worker, to, sockets),
+            ImmediateCommand::Acked { worker, to, socket, answer } => {
                 self.workers.queue_command(worker, FanoutCommand::Acked { to, socket, answer });
             }
-            HubCommand::Consumed { bytes, replayed } => self.workers.on_consumed(worker, bytes, replayed),
-            // Charged to their senders.
-            _ => log::error!("hub got a report that is none worker={}", worker.0),
+            ImmediateCommand::Consumed { bytes, replayed } => self.workers.on_consumed(worker, bytes, replayed),
         }
     }
 
@@ -200,7 +192,11 @@ impl Hub {
         while self.work < TURN_WORK
             && let Some(command) = self.incoming.1.next()
         {
-            self.submit(self.incoming.0, command);
+            let worker = self.incoming.0;
+            match command {
+                HubCommand::Ordered(command) => self.submit(worker, command),
+                HubCommand::Immediate(command) => self.apply_immediately(worker, command),
+            }
         }
         let is_spent = self.work >= TURN_WORK;
         self.end_turn(ctx);

@@ -90,7 +90,7 @@ impl JournalWriter {
             metrics,
         };
         writer.load()?;
-        writer.flush(true);
+        writer.flush();
         Ok(writer)
     }
 
@@ -166,9 +166,8 @@ impl JournalWriter {
     /// Journals what is about to be revealed. Returns false if it is too large to be kept; then nothing may be revealed.
     pub(super) fn journal(&mut self, offset: Offset, entry: RecordBody) -> bool {
         let is_kept = self.append(offset, entry);
-        let is_newest = self.given == offset.lsn;
-        self.keep_within_bounds(is_newest);
-        self.carry_forward(is_newest);
+        self.keep_within_bounds();
+        self.carry_forward();
         is_kept
     }
 
@@ -209,11 +208,10 @@ impl JournalWriter {
         )
     }
 
-    /// The end of a turn: what it journalled is as safe as it will be, and may be revealed. `may_number` says that every number that
-    /// was given has been applied or dropped.
-    pub(super) fn flush(&mut self, may_number: bool) {
+    /// The end of a turn: what it journalled is as safe as it will be, and may be revealed.
+    pub(super) fn flush(&mut self) {
         let now_unix_ms = self.now_unix_ms();
-        if may_number && let Some(expired) = self.sessions.next_expired(now_unix_ms) {
+        if let Some(expired) = self.sessions.next_expired(now_unix_ms) {
             self.note(expired);
         }
         if let Err(error) = self.journal.flush() {

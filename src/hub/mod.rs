@@ -22,22 +22,19 @@ use actix::{Actor, AsyncContext, Context, Handler, Recipient};
 use tokio::sync::broadcast;
 
 use crate::ids::{PrivateId, WorkerId};
-use crate::journal::Queue;
 use crate::limits::Limits;
 use crate::messages::abort::AbortOnUnwind;
-use crate::messages::hub::{HubBatch, HubCommand, HubControl};
+use crate::messages::hub::{HubBatch, HubCommand, HubControl, OrderedCommand};
 use crate::messages::room_change::RoomChange;
 use crate::metrics::Metrics;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::budget::{Budgets, Part};
-use crate::state::pipeline::Pipeline;
 use crate::state::rooms::Rooms;
 use crate::state::schedule::Schedule;
 use crate::state::shares::Shares;
 
 use self::intake::CommandSender;
 use self::journal_writer::JournalWriter;
-use self::ordering::OrderedCommand;
 use self::workers::WorkerLinks;
 
 /// Before a batch is offered again to a worker whose mailbox was full.
@@ -47,18 +44,16 @@ const WORKER_RETRY: Duration = Duration::from_millis(1);
 pub(crate) struct Hub {
     limits: Limits,
     rooms: Rooms,
-    /// What is numbered and not yet applied.
-    pipeline: Pipeline<OrderedCommand>,
     /// Set while recovery is on.
     writer: Option<JournalWriter>,
     /// Bytes read for one of them at a time: no more than an outbox that asks has room for.
     replay_bytes: usize,
     /// Commands that wait for their senders' turn.
-    schedule: Schedule<CommandSender, HubCommand>,
+    schedule: Schedule<CommandSender, OrderedCommand>,
     /// Who resumed each session last, since commands began to wait: a new connection goes on with what the one before has overdrawn.
     resumed_by: HashMap<PrivateId, CommandSender>,
     /// What each session may have journalled, and the commands of those that wait for their share.
-    shares: Shares<CommandSender, HubCommand>,
+    shares: Shares<CommandSender, OrderedCommand>,
     /// What is left of the batch in hand, and the worker that sent it. The next message is handled only when this is empty.
     incoming: (WorkerId, vec::IntoIter<HubCommand>),
     /// Work done in this turn, in bytes.
@@ -73,8 +68,6 @@ pub(crate) struct Hub {
     warn_share_at_ms: u64,
     /// Whether a turn is due for those that wait.
     serving: bool,
-    /// Set where durable events are kept.
-    queue: Option<Box<dyn Queue>>,
     workers: WorkerLinks,
     /// Events so far that want acks of many.
     collections: u64,
@@ -92,8 +85,6 @@ pub(crate) struct Hub {
 pub(crate) struct Stores {
     /// With a history, events are numbered and bear tokens, and clients come back to them.
     pub(crate) writer: Option<JournalWriter>,
-    /// With a queue, durable events are taken.
-    pub(crate) queue: Option<Box<dyn Queue>>,
     /// What the hub counts, beside what its workers count.
     pub(crate) metrics: Arc<Metrics>,
     /// What all clients of the server share.
@@ -102,11 +93,10 @@ pub(crate) struct Stores {
 
 impl Hub {
     pub(crate) fn new(limits: Limits, stores: Stores, room_changes: broadcast::Sender<RoomChange>) -> Self {
-        let Stores { writer, queue, metrics, budgets } = stores;
+        let Stores { writer, metrics, budgets } = stores;
         let share_bytes = limits.journal_sender_bytes_max.unwrap_or(usize::MAX);
         Self {
             rooms: Rooms::default(),
-            pipeline: Pipeline::default(),
             writer,
             replay_bytes: limits.replay_bytes.min(limits.outbox_bytes_max / 4).max(1),
             schedule: Schedule::default(),
@@ -119,7 +109,6 @@ impl Hub {
             releasing: false,
             warn_share_at_ms: 0,
             serving: false,
-            queue,
             workers: WorkerLinks::new(limits.worker_bytes_max),
             limits,
             collections: 0,
@@ -128,44 +117,6 @@ impl Hub {
             metrics,
             budgets,
             published: Part::default(),
-        }
-    }
-
-    /// Stage 1 of a command.
-    fn accept_command(&mut self, worker: WorkerId, command: HubCommand) {
-        match command {
-            HubCommand::CheckResume { from, namespace, claim } => self.check_resume(worker, from, &namespace, claim),
-            HubCommand::Connect(connect) => {
-                self.workers.note_sessions(worker);
-                let offset = self.number();
-                self.enqueue(OrderedCommand::Connect { worker, connect, offset });
-            }
-            HubCommand::Data { from, socket, data } => {
-                let offset = self.number();
-                self.enqueue(OrderedCommand::Data { worker, from, socket, data, offset });
-            }
-            HubCommand::Disconnect { slot, socket, forever, rooms } => {
-                let offset = self.number();
-                self.enqueue(OrderedCommand::Disconnect { worker, slot, socket, forever, rooms, offset });
-            }
-            HubCommand::Join { from, socket, room } => {
-                let offset = self.number();
-                self.enqueue(OrderedCommand::Join { worker, from, socket, room, offset });
-            }
-            HubCommand::Leave { from, socket, room } => {
-                let offset = self.number();
-                self.enqueue(OrderedCommand::Leave { worker, from, socket, room, offset });
-            }
-            HubCommand::Broadcast(broadcast) => {
-                self.metrics.hub.events.add(1);
-                self.take_event(worker, *broadcast);
-            }
-            HubCommand::Relay { from, packet } => self.enqueue(OrderedCommand::Relay { worker, from, packet }),
-            HubCommand::Fetch { from, namespace, target } => {
-                self.enqueue(OrderedCommand::Fetch { worker, from, namespace, target });
-            }
-            HubCommand::List { from, listing } => self.enqueue(OrderedCommand::List { worker, from, listing }),
-            report => self.take_report(worker, report),
         }
     }
 
@@ -184,7 +135,7 @@ impl Hub {
     fn end_turn(&mut self, ctx: &mut Context<Self>) {
         if let Some(writer) = &mut self.writer {
             // Before anything of this turn is revealed.
-            writer.flush(self.pipeline.is_empty());
+            writer.flush();
         }
         self.count();
         let outcome = self.workers.flush();
@@ -193,8 +144,7 @@ impl Hub {
             self.shares.remove(|sender| sender.worker == worker);
             log::warn!("worker is gone, its sockets are taken out worker={}", worker.0);
             for (socket, slot) in self.rooms.sockets_of(worker) {
-                let offset = self.number();
-                self.enqueue(OrderedCommand::Disconnect { worker, slot, socket, forever: false, rooms: None, offset });
+                self.apply_disconnect(worker, slot, socket, false, None);
             }
         }
         self.settle_accounts();
@@ -236,10 +186,6 @@ impl Handler<HubControl> for Hub {
     fn handle(&mut self, control: HubControl, ctx: &mut Context<Self>) {
         let _guard = AbortOnUnwind("hub");
         match control {
-            HubControl::Committed(position) => {
-                self.pipeline.release(position);
-                self.advance();
-            }
             HubControl::Shutdown => self.workers.close_all(DisconnectReason::ServerShuttingDown),
             HubControl::Close(done) => {
                 if let Some(writer) = &mut self.writer {

@@ -1,19 +1,17 @@
-//! The hub's pipeline: stage 1 numbers what came and hands durable events to the queue, stage 2 checks, journals,
-//! applies and tells the workers, in the same order.
-//!
-//! Both run in one turn of the hub, unless a durable event ahead is not committed yet: then everything behind it waits.
+//! Carrying out the commands of senders, one at a time: each is checked, numbered, journalled and applied, and the workers receive
+//! what follows from it, before the next.
 
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::Hub;
 use super::intake::ROOM_WORK;
-use crate::ids::{AckId, AckOwner, MemberKey, NamespacePath, Offset, Recipient, RoomName, SlotKey, SocketId, WorkerId};
-use crate::journal::{self, EventRecord, Record};
-use crate::messages::fanout::{Collect, Delivery, FanoutCommand, FetchSockets, HubRefusal, Outcome};
-use crate::messages::hub::{AckWanted, Connect, DirectPacket, EmitCommand, Grade, ReplyTo};
-use crate::messages::request::{Listing, ROOMS_PER_PAGE, RoomPage};
-use crate::protocol::draft::Draft;
+use super::journal_writer::JournalWriter;
+use crate::ids::{AckId, AckOwner, MemberKey, NamespacePath, Offset, RoomName, SlotKey, SocketId, WorkerId};
+use crate::journal::{EventRecord, RecordBody};
+use crate::messages::fanout::{Answer, Collect, Delivery, EmitRefusal, FanoutCommand, FetchSockets};
+use crate::messages::hub::{AckWanted, EmitCommand, Grade, OrderedCommand, ReplyTo};
+use crate::messages::request::{Joined, Listing, ROOMS_PER_PAGE, Receipt, RoomPage};
 use crate::protocol::encoded::Message;
 use crate::state::outbox::PACKET_OVERHEAD_BYTES;
 use crate::state::rooms::{MembershipError, ROOMS_PER_DEPARTURE, RoomBounds, SocketLocation, Target};
@@ -21,231 +19,78 @@ use crate::state::rooms::{MembershipError, ROOMS_PER_DEPARTURE, RoomBounds, Sock
 /// Work of a worker for each member that it lists.
 const LISTED_WORK: usize = 64;
 
-/// What stage 2 applies.
-pub(super) enum OrderedCommand {
-    Connect {
-        worker: WorkerId,
-        connect: Box<Connect>,
-        offset: Option<Offset>,
-    },
-    Data {
-        worker: WorkerId,
-        from: ReplyTo,
-        socket: SocketId,
-        data: Option<Box<str>>,
-        offset: Option<Offset>,
-    },
-    Disconnect {
+impl Hub {
+    /// A number for the command in hand, while recovery is on.
+    fn number(&mut self) -> Option<Offset> {
+        self.writer.as_mut().map(JournalWriter::next)
+    }
+
+    /// Carries out a command.
+    pub(super) fn apply(&mut self, worker: WorkerId, command: OrderedCommand) {
+        match command {
+            OrderedCommand::CheckResume { from, namespace, claim } => {
+                let session = self.check_resume(&namespace, claim);
+                self.workers.answer(worker, from, Answer::ResumeChecked(session));
+            }
+            OrderedCommand::Connect(connect) => {
+                self.workers.note_sessions(worker);
+                let from = connect.from;
+                let offset = self.number();
+                let connected = self.apply_connect(worker, *connect, offset);
+                self.workers.answer(worker, from, Answer::Connect(connected));
+            }
+            OrderedCommand::Data { from, socket, data } => {
+                let offset = self.number();
+                if self.is_of(&socket, worker, from.slot) {
+                    self.journal_of(socket, offset, || RecordBody::Data { socket, data });
+                }
+                self.workers.answer(worker, from, Answer::Done);
+            }
+            OrderedCommand::Disconnect { slot, socket, forever, rooms } => {
+                self.apply_disconnect(worker, slot, socket, forever, rooms);
+            }
+            OrderedCommand::Join { from, socket, room } => {
+                let joined = self.apply_join(worker, from.slot, socket, room);
+                self.workers.answer(worker, from, Answer::Join(joined));
+            }
+            OrderedCommand::Leave { from, socket, room } => {
+                self.apply_leave(worker, from.slot, socket, room);
+                self.workers.answer(worker, from, Answer::Leave);
+            }
+            OrderedCommand::Broadcast(event) => {
+                self.metrics.hub.events.add(1);
+                let from = event.from;
+                let answer = self.apply_event(worker, *event);
+                self.workers.answer(worker, from, answer);
+            }
+            OrderedCommand::Relay { from, packet } => {
+                self.workers.queue_command(worker, FanoutCommand::Relay { slot: from.slot, packet });
+                self.workers.answer(worker, from, Answer::Done);
+            }
+            OrderedCommand::Fetch { from, namespace, target } => {
+                let parts = self.apply_fetch(worker, from, &namespace, &target);
+                self.workers.answer(worker, from, Answer::Fetch(parts));
+            }
+            OrderedCommand::List { from, listing } => {
+                let page = self.list(listing);
+                self.workers.answer(worker, from, Answer::List(page));
+            }
+        }
+    }
+
+    /// Takes out a socket whose worker or session has gone.
+    pub(super) fn apply_disconnect(
+        &mut self,
         worker: WorkerId,
         slot: SlotKey,
         socket: SocketId,
         forever: bool,
-        rooms: Option<oneshot::Sender<Vec<RoomName>>>,
-        offset: Option<Offset>,
-    },
-    Join {
-        worker: WorkerId,
-        from: ReplyTo,
-        socket: SocketId,
-        room: RoomName,
-        offset: Option<Offset>,
-    },
-    Leave {
-        worker: WorkerId,
-        from: ReplyTo,
-        socket: SocketId,
-        room: RoomName,
-        offset: Option<Offset>,
-    },
-    Event {
-        worker: WorkerId,
-        from: ReplyTo,
-        namespace: NamespacePath,
-        target: Target,
-        packet: EventPacket,
-        volatile: bool,
-        /// Set when its receivers are to answer.
-        collect: Option<Collect>,
-        /// Set when a session asks its own socket.
-        question_to: Option<SocketId>,
-    },
-    Relay {
-        worker: WorkerId,
-        from: ReplyTo,
-        packet: DirectPacket,
-    },
-    Fetch {
-        worker: WorkerId,
-        from: ReplyTo,
-        namespace: NamespacePath,
-        target: Target,
-    },
-    List {
-        worker: WorkerId,
-        from: ReplyTo,
-        listing: Listing,
-    },
-}
-
-/// An event's packet between the stages.
-pub(super) enum EventPacket {
-    /// Numbered in stage 1 and sealed with its own token.
-    Numbered(Message, Offset),
-    /// Sealed in stage 2, with the token of what was applied before it.
-    Unnumbered(Draft, Option<AckId>),
-}
-
-impl Hub {
-    /// Stage 1: a number, while recovery is on.
-    pub(super) fn number(&mut self) -> Option<Offset> {
-        self.writer.as_mut().map(super::JournalWriter::next)
-    }
-
-    /// Stage 1 of an event.
-    pub(super) fn take_event(&mut self, worker: WorkerId, broadcast: EmitCommand) {
-        let EmitCommand { from, target, draft, grade, ack } = broadcast;
-        let namespace = draft.namespace().clone();
-        let offset = if grade == Grade::Volatile { None } else { self.number() };
-        let collect = match ack {
-            AckWanted::OfMany(timeout) => Some(Collect { id: self.next_collection(), worker, to: from, timeout }),
-            AckWanted::No | AckWanted::OfOne { .. } => None,
-        };
-        let id = match ack {
-            AckWanted::OfOne { id, .. } => Some(id),
-            _ => collect.map(|collect| collect.id),
-        };
-        let packet = match &offset {
-            Some(offset) => EventPacket::Numbered(draft.seal(id.map(AckId::to_wire), Some(offset)), *offset),
-            None => EventPacket::Unnumbered(draft, id),
-        };
-        let volatile = grade == Grade::Volatile;
-        let durable = grade == Grade::Durable;
-        if durable && let Err(refusal) = self.submit_durable(&namespace, &target, &packet) {
-            return self.workers.answer(worker, from, Outcome::Refused(refusal));
-        }
-        let overtakes = volatile && !self.pipeline.any(|entry| entry.concerns(&namespace, &target));
-        let question_to = match ack {
-            AckWanted::OfOne { socket, .. } => Some(socket),
-            AckWanted::No | AckWanted::OfMany(_) => None,
-        };
-        let entry = OrderedCommand::Event { worker, from, namespace, target, packet, volatile, collect, question_to };
-        if durable {
-            self.pipeline.push(entry, true);
-        } else if overtakes {
-            self.apply(entry);
-        } else {
-            self.enqueue(entry);
-        }
-    }
-
-    /// The id of an event that wants acks of many.
-    fn next_collection(&mut self) -> AckId {
-        self.collections += 1;
-        AckId::new(AckOwner::Hub, self.collections)
-    }
-
-    /// An entry that waits for nobody: applied now, or behind what waits.
-    pub(super) fn enqueue(&mut self, entry: OrderedCommand) {
-        if self.pipeline.is_empty() {
-            self.apply(entry);
-        } else {
-            self.pipeline.push(entry, false);
-        }
-    }
-
-    /// Applies everything whose turn has come.
-    pub(super) fn advance(&mut self) {
-        while let Some(entry) = self.pipeline.pop() {
-            self.apply(entry);
-        }
-    }
-
-    fn submit_durable(
-        &mut self,
-        namespace: &NamespacePath,
-        target: &Target,
-        packet: &EventPacket,
-    ) -> Result<(), HubRefusal> {
-        if target.rooms.is_empty() {
-            return Err(HubRefusal::DurableNeedsRoom);
-        }
-        let (Some(queue), EventPacket::Numbered(message, offset)) = (&mut self.queue, packet) else {
-            return Err(HubRefusal::NoQueue);
-        };
-        let entry = event_entry(namespace, target, message);
-        let record = Record { lsn: offset.lsn, fingerprint: offset.fingerprint, body: entry };
-        queue.submit(self.pipeline.next_position().0, &record).map_err(|_| HubRefusal::Overloaded)
-    }
-
-    /// Stage 2.
-    fn apply(&mut self, entry: OrderedCommand) {
-        match entry {
-            OrderedCommand::Connect { worker, connect, offset } => self.apply_connect(worker, *connect, offset),
-            OrderedCommand::Data { worker, from, socket, data, offset } => {
-                if self.is_of(&socket, worker, from.slot) {
-                    self.journal_of(socket, offset, || journal::RecordBody::Data { socket, data });
-                }
-                self.workers.answer(worker, from, Outcome::Relayed);
-            }
-            OrderedCommand::Disconnect { worker, slot, socket, forever, rooms, offset } => {
-                if self.is_of(&socket, worker, slot) {
-                    self.apply_disconnect(socket, forever, rooms, offset);
-                }
-            }
-            OrderedCommand::Join { worker, from, socket, room, offset } => {
-                let outcome = match self.is_of(&socket, worker, from.slot) {
-                    true => self.apply_join(socket, room, offset),
-                    false => Outcome::Refused(HubRefusal::NotConnected),
-                };
-                self.workers.answer(worker, from, outcome);
-            }
-            OrderedCommand::Leave { worker, from, socket, room, offset } => {
-                if self.is_of(&socket, worker, from.slot)
-                    && let Ok(left) = self.rooms.leave(&socket, &room)
-                {
-                    self.tell_left(&socket, &room, left.members);
-                    self.journal_of(socket, offset, || journal::RecordBody::Leave { socket, room });
-                    let member = left.location.member;
-                    self.workers.queue_command(worker, FanoutCommand::Leave { member, room: left.room });
-                }
-                self.workers.answer(worker, from, Outcome::Left);
-            }
-            OrderedCommand::Event { worker, from, namespace, target, packet, volatile, collect, question_to } => {
-                // The id of a question is its session's: an evicted connection could answer another session's request.
-                let outcome = match question_to.is_some_and(|socket| !self.is_of(&socket, worker, from.slot)) {
-                    true => Outcome::Refused(HubRefusal::NotConnected),
-                    false => self.apply_event(&namespace, &target, packet, volatile, collect),
-                };
-                self.workers.answer(worker, from, outcome);
-            }
-            OrderedCommand::Relay { worker, from, packet } => {
-                self.workers.queue_command(worker, FanoutCommand::Relay { slot: from.slot, packet });
-                self.workers.answer(worker, from, Outcome::Relayed);
-            }
-            OrderedCommand::Fetch { worker, from, namespace, target } => {
-                self.apply_fetch(worker, from, &namespace, &target)
-            }
-            OrderedCommand::List { worker, from, listing } => {
-                let page = match listing {
-                    Listing::OfSocket(socket) => RoomPage { rooms: self.rooms.rooms_of(&socket), next: None },
-                    Listing::InNamespace { namespace, from } => {
-                        let (rooms, next) = self.rooms.rooms_in(&namespace, from, ROOMS_PER_PAGE);
-                        RoomPage { rooms, next }
-                    }
-                };
-                self.work += page.rooms.len() * ROOM_WORK;
-                self.workers.queue_command(worker, FanoutCommand::Listed { to: from, page });
-            }
-        }
-    }
-
-    fn apply_disconnect(
-        &mut self,
-        socket: SocketId,
-        forever: bool,
         asker: Option<oneshot::Sender<Vec<RoomName>>>,
-        offset: Option<Offset>,
     ) {
+        let offset = self.number();
+        if !self.is_of(&socket, worker, slot) {
+            return;
+        }
         // Nobody asks, mostly.
         let wanted = asker.is_some() || self.is_watched();
         let rooms = if wanted { self.rooms.rooms_of(&socket) } else { Vec::new() };
@@ -256,71 +101,117 @@ impl Hub {
         let Some(SocketLocation { worker, member, .. }) = self.rooms.disconnect(&socket) else { return };
         if self.remembers(&socket) {
             let at_unix_ms = self.now_unix_ms();
-            self.journal(offset, || journal::RecordBody::Disconnect { socket, forever, at_unix_ms });
+            self.journal(offset, || RecordBody::Disconnect { socket, forever, at_unix_ms });
         }
         let told = asker.map(|asker| (asker, rooms.into_iter().map(|(room, _)| room).collect()));
         self.workers.queue_command(worker, FanoutCommand::Detach { member, told });
     }
 
-    fn apply_join(&mut self, socket: SocketId, room: RoomName, offset: Option<Offset>) -> Outcome {
+    fn apply_join(
+        &mut self,
+        worker: WorkerId,
+        slot: SlotKey,
+        socket: SocketId,
+        room: RoomName,
+    ) -> Result<Joined, MembershipError> {
+        let offset = self.number();
+        if !self.is_of(&socket, worker, slot) {
+            return Err(MembershipError::NotConnected);
+        }
         // The own room of one that is away is kept for it as well.
         if room.owner().is_some_and(|owner| owner != socket && self.remembers(&owner)) {
-            return Outcome::Refused(HubRefusal::ForeignRoom);
+            return Err(MembershipError::ForeignRoom);
         }
-        match self.rooms.join(&socket, &room, RoomBounds::from(&self.limits)) {
-            Ok(joined) if joined.fresh => {
-                self.tell_joined(&socket, &room, joined.members);
-                // The record stays in memory for a while, one for each member: not with a copy of the name each.
-                let room = self.rooms.name_of(joined.room).cloned().unwrap_or(room);
-                self.journal_of(socket, offset, || journal::RecordBody::Join { socket, room });
-                let member = joined.location.member;
-                self.workers.queue_command(joined.location.worker, FanoutCommand::Join { member, room: joined.room });
-                Outcome::Joined { members: joined.members, offset }
-            }
-            Ok(joined) => {
-                let offset = self.writer.as_ref().map(super::JournalWriter::applied);
-                Outcome::Joined { members: joined.members, offset }
-            }
-            Err(MembershipError::TooManyRooms) => {
+        let joined = self.rooms.join(&socket, &room, RoomBounds::from(&self.limits)).inspect_err(|error| {
+            if matches!(error, MembershipError::TooManyRooms | MembershipError::BudgetSpent) {
                 self.metrics.hub.joins_refused.add(1);
-                Outcome::Refused(HubRefusal::TooManyRooms)
             }
-            Err(MembershipError::BudgetSpent) => {
-                self.metrics.hub.joins_refused.add(1);
-                Outcome::Refused(HubRefusal::RoomsSpent)
+        })?;
+        if !joined.fresh {
+            let offset = self.writer.as_ref().map(JournalWriter::applied);
+            return Ok(Joined { members: joined.members, offset });
+        }
+        self.tell_joined(&socket, &room, joined.members);
+        // The record stays in memory for a while, one for each member: not with a copy of the name each.
+        let room = self.rooms.name_of(joined.room).cloned().unwrap_or(room);
+        self.journal_of(socket, offset, || RecordBody::Join { socket, room });
+        let member = joined.location.member;
+        self.workers.queue_command(joined.location.worker, FanoutCommand::Join { member, room: joined.room });
+        Ok(Joined { members: joined.members, offset })
+    }
+
+    fn apply_leave(&mut self, worker: WorkerId, slot: SlotKey, socket: SocketId, room: RoomName) {
+        let offset = self.number();
+        if self.is_of(&socket, worker, slot)
+            && let Some(left) = self.rooms.leave(&socket, &room)
+        {
+            self.tell_left(&socket, &room, left.members);
+            self.journal_of(socket, offset, || RecordBody::Leave { socket, room });
+            let member = left.location.member;
+            self.workers.queue_command(worker, FanoutCommand::Leave { member, room: left.room });
+        }
+    }
+
+    fn list(&mut self, listing: Listing) -> RoomPage {
+        let page = match listing {
+            Listing::OfSocket(socket) => RoomPage { rooms: self.rooms.rooms_of(&socket), next: None },
+            Listing::InNamespace { namespace, from } => {
+                let (rooms, next) = self.rooms.rooms_in(&namespace, from, ROOMS_PER_PAGE);
+                RoomPage { rooms, next }
             }
-            Err(MembershipError::ForeignRoom) => Outcome::Refused(HubRefusal::ForeignRoom),
-            Err(MembershipError::NotConnected | MembershipError::NotInRoom) => {
-                Outcome::Refused(HubRefusal::NotConnected)
+        };
+        self.work += page.rooms.len() * ROOM_WORK;
+        page
+    }
+
+    fn apply_event(&mut self, worker: WorkerId, event: EmitCommand) -> Answer {
+        let EmitCommand { from, target, draft, grade, ack } = event;
+        let offset = if grade == Grade::Volatile { None } else { self.number() };
+        let id = match ack {
+            AckWanted::No => None,
+            // The id is its session's: an evicted connection could answer another session's request.
+            AckWanted::OfOne { socket, .. } if !self.is_of(&socket, worker, from.slot) => {
+                return Answer::Emit(Err(EmitRefusal::NotConnected));
+            }
+            AckWanted::OfOne { id, .. } => Some(id),
+            AckWanted::OfMany(_) => {
+                self.collections += 1;
+                Some(AckId::new(AckOwner::Hub, self.collections))
+            }
+        };
+        let namespace = draft.namespace().clone();
+        // Without a number, it bears that of what was applied before it.
+        let token = offset.or_else(|| self.writer.as_ref().map(JournalWriter::applied));
+        let message = draft.seal(id.map(AckId::to_wire), token.as_ref());
+        // Revealed only after the journal has it. Where no receiver can come back, nobody ever asks for it again.
+        let is_kept = offset.is_none()
+            || !self.concerns_known(&namespace, &target)
+            || self.journal(offset, || event_record(&namespace, &target, &message));
+        let volatile = grade == Grade::Volatile;
+        match (ack, id) {
+            (AckWanted::OfMany(_), _) if !is_kept => Answer::Collect(Err(EmitRefusal::TooLarge)),
+            (AckWanted::OfMany(timeout), Some(id)) => {
+                let collect = Collect { id, worker, to: from, timeout };
+                Answer::Collect(Ok(self.deliver(&namespace, &target, &message, offset, volatile, Some(collect))))
+            }
+            _ if !is_kept => Answer::Emit(Err(EmitRefusal::TooLarge)),
+            _ => {
+                self.deliver(&namespace, &target, &message, offset, volatile, None);
+                Answer::Emit(Ok(Receipt { offset }))
             }
         }
     }
 
-    fn apply_event(
+    /// Hands an event to the workers that have receivers. Returns how many they are.
+    fn deliver(
         &mut self,
         namespace: &NamespacePath,
         target: &Target,
-        packet: EventPacket,
+        message: &Message,
+        offset: Option<Offset>,
         volatile: bool,
         collect: Option<Collect>,
-    ) -> Outcome {
-        let (message, offset) = match packet {
-            // Its receivers are of those that cannot come back, so nobody ever asks for it again.
-            EventPacket::Numbered(message, offset) if !self.concerns_known(namespace, target) => {
-                (message, Some(offset))
-            }
-            EventPacket::Numbered(message, offset) => {
-                // Revealed only after the journal has it.
-                if !self.journal(Some(offset), || event_entry(namespace, target, &message)) {
-                    return Outcome::Refused(HubRefusal::TooLarge);
-                }
-                (message, Some(offset))
-            }
-            EventPacket::Unnumbered(draft, ack) => {
-                let token = self.writer.as_ref().map(super::JournalWriter::applied);
-                (draft.seal(ack.map(AckId::to_wire), token.as_ref()), None)
-            }
-        };
+    ) -> usize {
         let route = self.rooms.route(namespace, target);
         self.work += (target.rooms.len() + target.except.len()) * ROOM_WORK + message.byte_len();
         let cost = message.byte_len() + PACKET_OVERHEAD_BYTES;
@@ -344,13 +235,11 @@ impl Hub {
                 self.workers.deliver(worker, delivery);
             }
         }
-        match collect {
-            Some(_) => Outcome::Asked { parts },
-            None => Outcome::Emitted { offset },
-        }
+        parts
     }
 
-    fn apply_fetch(&mut self, asker: WorkerId, from: ReplyTo, namespace: &NamespacePath, target: &Target) {
+    /// Returns how many workers list their members.
+    fn apply_fetch(&mut self, asker: WorkerId, from: ReplyTo, namespace: &NamespacePath, target: &Target) -> usize {
         let route = self.rooms.route(namespace, target);
         self.work += (target.rooms.len() + target.except.len()) * ROOM_WORK;
         let reached: SmallVec<[WorkerId; 4]> =
@@ -367,11 +256,11 @@ impl Hub {
             self.fanout_bytes += self.rooms.member_count(&route, *worker) * LISTED_WORK;
             self.workers.queue_command(*worker, FanoutCommand::Fetch(Box::new(fetch)));
         }
-        self.workers.answer(asker, from, Outcome::Asked { parts: reached.len() });
+        reached.len()
     }
 
     /// Journals while recovery is on. Returns false if the record is too large for that.
-    pub(super) fn journal(&mut self, offset: Option<Offset>, entry: impl FnOnce() -> journal::RecordBody) -> bool {
+    pub(super) fn journal(&mut self, offset: Option<Offset>, entry: impl FnOnce() -> RecordBody) -> bool {
         let (Some(writer), Some(offset)) = (&mut self.writer, offset) else { return true };
         let entry = entry();
         self.journalled += entry.byte_len() as u64;
@@ -388,34 +277,14 @@ impl Hub {
     }
 
     /// Journals what happened to a socket, if that can come back.
-    fn journal_of(&mut self, socket: SocketId, offset: Option<Offset>, entry: impl FnOnce() -> journal::RecordBody) {
+    fn journal_of(&mut self, socket: SocketId, offset: Option<Offset>, entry: impl FnOnce() -> RecordBody) {
         if self.writer.as_ref().is_some_and(|writer| writer.knows(&socket)) {
             self.journal(offset, entry);
         }
     }
 }
 
-impl OrderedCommand {
-    /// Whether the order between this entry and an event for `target` can be seen by anybody.
-    fn concerns(&self, in_namespace: &NamespacePath, target: &Target) -> bool {
-        match self {
-            Self::Event { namespace, target: own, .. } => {
-                namespace == in_namespace
-                    && (own.rooms.is_empty()
-                        || target.rooms.is_empty()
-                        || own.rooms.iter().any(|room| target.rooms.contains(room)))
-            }
-            Self::Join { room, .. } | Self::Leave { room, .. } => {
-                let room = Recipient::from(room.clone());
-                target.rooms.contains(&room) || target.except.contains(&room)
-            }
-            Self::Connect { .. } | Self::Disconnect { .. } => true,
-            Self::Data { .. } | Self::Relay { .. } | Self::Fetch { .. } | Self::List { .. } => false,
-        }
-    }
-}
-
-fn event_entry(namespace: &NamespacePath, target: &Target, message: &Message) -> journal::RecordBody {
+fn event_record(namespace: &NamespacePath, target: &Target, message: &Message) -> RecordBody {
     let event = EventRecord {
         namespace: namespace.clone(),
         rooms: target.rooms.clone(),
@@ -423,7 +292,7 @@ fn event_entry(namespace: &NamespacePath, target: &Target, message: &Message) ->
         exclude: target.exclude,
         message: message.clone(),
     };
-    journal::RecordBody::Event(event.into())
+    RecordBody::Event(event.into())
 }
 
 fn on(worker: WorkerId, locations: &[SocketLocation]) -> SmallVec<[MemberKey; 1]> {

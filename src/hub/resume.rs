@@ -8,8 +8,8 @@ use super::Hub;
 use super::intake::ROOM_WORK;
 use crate::ids::{Lsn, NamespacePath, Offset, RoomName, SlotKey, SocketId, WorkerId};
 use crate::journal::RecordBody;
-use crate::messages::fanout::{DeliveryMode, FanoutCommand, Outcome, ResumedSession};
-use crate::messages::hub::{Connect, ConnectKind, ReplyTo, ResumeAttempt};
+use crate::messages::fanout::{ConnectAnswer, DeliveryMode, FanoutCommand, ResumedSession};
+use crate::messages::hub::{Connect, ConnectKind, ResumeAttempt};
 use crate::recovery::NotRecovered;
 use crate::state::rooms::SocketLocation;
 
@@ -17,11 +17,9 @@ impl Hub {
     /// A client claims a session; whether it gets it is decided when it has been let in.
     pub(super) fn check_resume(
         &mut self,
-        worker: WorkerId,
-        to: ReplyTo,
         namespace: &NamespacePath,
         claim: ResumeAttempt,
-    ) {
+    ) -> Result<ResumedSession, NotRecovered> {
         self.charge_judging(claim);
         let claimed = match &self.writer {
             Some(writer) => writer.claim(claim, namespace),
@@ -32,7 +30,7 @@ impl Hub {
         if let Err(why) = &claimed {
             self.refuse_resume(claim, *why);
         }
-        self.workers.queue_command(worker, FanoutCommand::ResumeChecked { to, claimed });
+        claimed
     }
 
     /// A claim is about to be judged, by each room of its session.
@@ -47,7 +45,12 @@ impl Hub {
         log::debug!("not recovered pid={:?} reason=\"{why}\"", claim.pid);
     }
 
-    pub(super) fn apply_connect(&mut self, worker: WorkerId, connect: Connect, offset: Option<Offset>) {
+    pub(super) fn apply_connect(
+        &mut self,
+        worker: WorkerId,
+        connect: Connect,
+        offset: Option<Offset>,
+    ) -> ConnectAnswer {
         let Connect { from, socket, member, namespace, kind, reply } = connect;
         let (mode, rooms) = match kind {
             ConnectKind::Unrecoverable | ConnectKind::New(_) => {
@@ -57,7 +60,7 @@ impl Hub {
                 self.charge_judging(claim);
                 let Some((after, rooms)) = self.grant(claim, socket, &namespace) else {
                     self.workers.queue_command(worker, FanoutCommand::Detach { member, told: None });
-                    return self.workers.answer(worker, from, Outcome::ResumeLost);
+                    return ConnectAnswer::Lost;
                 };
                 self.evict(&socket);
                 let at_unix_ms = self.now_unix_ms();
@@ -75,8 +78,7 @@ impl Hub {
                 self.workers.queue_command(worker, FanoutCommand::Join { member, room: joined.room });
             }
         }
-        let recovered = matches!(mode, DeliveryMode::CatchingUp(_));
-        self.workers.answer(worker, from, Outcome::Connected { offset, recovered });
+        ConnectAnswer::Connected { recovered: matches!(mode, DeliveryMode::CatchingUp(_)) }
     }
 
     /// The position and the rooms from which a client goes on, if it still may.

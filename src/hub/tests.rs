@@ -1,4 +1,4 @@
-//! The hub alone, with a worker that only listens: the pipeline, the numbers, the credit, the guard.
+//! The hub alone, with a worker that only listens: the order, the numbers, the credit, the guard.
 
 mod resume;
 
@@ -14,18 +14,18 @@ use crate::ids::{
     AckId, AckOwner, Epoch, Lsn, MemberKey, NamespacePath, Offset, PrivateId, RoomName, SlotKey, SocketId, WorkerId,
 };
 use crate::journal::memory::MemoryJournal;
-use crate::journal::{Chunk, Journal, JournalError, Queue, QueueError, Record, RecordBody};
+use crate::journal::{Chunk, Journal, JournalError, Record, RecordBody};
 use crate::limits::Limits;
 use crate::messages::abort::tests::{aborts, is_to_panic};
-use crate::messages::fanout::{FanoutBatch, FanoutCommand, HubRefusal, Outcome, Replay};
+use crate::messages::fanout::{Answer, ConnectAnswer, FanoutBatch, FanoutCommand, Replay};
 use crate::messages::hub::{
-    AckWanted, Connect, ConnectKind, EmitCommand, Grade, HubBatch, HubCommand, HubControl, ReplyTo, ResumeAttempt,
+    AckWanted, Connect, ConnectKind, EmitCommand, Grade, HubBatch, HubCommand, HubControl, ImmediateCommand,
+    OrderedCommand, ReplyTo, ResumeAttempt,
 };
 use crate::protocol::draft::Draft;
 use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::socketio::Parser;
 use crate::state::credit::Ticket;
-use crate::state::pipeline::Position;
 use crate::state::rooms::Target;
 
 const WORKER: WorkerId = WorkerId(0);
@@ -52,15 +52,15 @@ impl Handler<FanoutBatch> for Listener {
                 FanoutCommand::Join { member, .. } => format!("join {}", member.0),
                 FanoutCommand::Leave { member, .. } => format!("leave {}", member.0),
                 FanoutCommand::Deliver(delivery) => format!("deliver {}", delivery.message.text()),
-                FanoutCommand::Answer { to, outcome } => format!("answer {} {}", to.ticket.0, words(outcome)),
+                FanoutCommand::Answer { answer: answer @ (Answer::ResumeChecked(_) | Answer::List(_)), .. } => {
+                    words(answer)
+                }
+                FanoutCommand::Answer { to, answer } => format!("answer {} {}", to.ticket.0, words(answer)),
                 FanoutCommand::Fetch(fetch) => format!("fetch {}", fetch.to.ticket.0),
                 FanoutCommand::Fetched { ticket, sockets, .. } => format!("fetched {} {}", ticket.0, sockets.len()),
-                FanoutCommand::Listed { page, .. } => format!("listed {}", page.rooms.len()),
                 FanoutCommand::Acked { to, .. } => format!("acked {}", to.ticket.0),
                 FanoutCommand::Relay { .. } => "pass".into(),
                 FanoutCommand::CloseAll(reason) => format!("close all: {reason}"),
-                FanoutCommand::ResumeChecked { claimed: Ok(claimed), .. } => format!("claimed {:?}", claimed.data),
-                FanoutCommand::ResumeChecked { claimed: Err(why), .. } => format!("not claimed: {why}"),
                 FanoutCommand::Replay(replay) => replayed(&replay),
                 FanoutCommand::FellBehind { member } => format!("fell behind {}", member.0),
                 FanoutCommand::Evict { member } => format!("evict {}", member.0),
@@ -76,35 +76,21 @@ fn replayed(replay: &Replay) -> String {
     format!("replay {} {} {then}", replay.member.0, events.join(" "))
 }
 
-fn words(outcome: Outcome) -> String {
-    match outcome {
-        Outcome::Connected { recovered: true, .. } => "recovered".into(),
-        Outcome::Connected { .. } => "connected".into(),
-        Outcome::ResumeLost => "claim lost".into(),
-        Outcome::Joined { members, .. } => format!("joined {members}"),
-        Outcome::Left => "left".into(),
-        Outcome::Emitted { .. } => "emitted".into(),
-        Outcome::Relayed => "passed".into(),
-        Outcome::Asked { parts } => format!("asked {parts}"),
-        Outcome::Refused(refusal) => format!("refused {refusal:?}"),
-    }
-}
-
-/// A queue as slow as its test wants: it tells what it was given, and commits nothing by itself.
-struct SlowQueue(mpsc::Sender<(u64, Lsn)>);
-
-impl Queue for SlowQueue {
-    fn submit(&mut self, position: u64, record: &Record) -> Result<(), QueueError> {
-        let _ = self.0.send((position, record.lsn));
-        Ok(())
-    }
-}
-
-struct PanickingQueue;
-
-impl Queue for PanickingQueue {
-    fn submit(&mut self, _: u64, _: &Record) -> Result<(), QueueError> {
-        panic!("planted");
+fn words(answer: Answer) -> String {
+    match answer {
+        Answer::Connect(ConnectAnswer::Connected { recovered: true }) => "recovered".into(),
+        Answer::Connect(ConnectAnswer::Connected { recovered: false }) => "connected".into(),
+        Answer::Connect(ConnectAnswer::Lost) => "claim lost".into(),
+        Answer::ResumeChecked(Ok(session)) => format!("claimed {:?}", session.data),
+        Answer::ResumeChecked(Err(why)) => format!("not claimed: {why}"),
+        Answer::Join(Ok(joined)) => format!("joined {}", joined.members),
+        Answer::Join(Err(refusal)) => format!("refused {refusal:?}"),
+        Answer::Leave => "left".into(),
+        Answer::Emit(Ok(_)) => "emitted".into(),
+        Answer::Emit(Err(refusal)) | Answer::Collect(Err(refusal)) => format!("refused {refusal:?}"),
+        Answer::Collect(Ok(parts)) | Answer::Fetch(parts) => format!("asked {parts}"),
+        Answer::List(page) => format!("listed {}", page.rooms.len()),
+        Answer::Done => "passed".into(),
     }
 }
 
@@ -124,12 +110,12 @@ impl Rig {
         let hub = Hub::new(limits, stores, room_changes).start();
         let fanout = Listener(said).start().recipient();
         let rig = Self { hub, heard, ticket: 0, slot: SLOT };
-        rig.tell(HubCommand::Register { fanout });
+        rig.tell(ImmediateCommand::Register { fanout });
         rig
     }
 
-    fn tell(&self, command: HubCommand) {
-        let batch = HubBatch { worker: WORKER, commands: vec![command] };
+    fn tell(&self, command: impl Into<HubCommand>) {
+        let batch = HubBatch { worker: WORKER, commands: vec![command.into()] };
         assert!(self.hub.try_send(batch).is_ok(), "hub takes commands");
     }
 
@@ -143,19 +129,19 @@ impl Rig {
         let (member, namespace) = (MemberKey(n.into()), NamespacePath::root());
         let (kind, reply) = (ConnectKind::New(PrivateId::from_random([n; 15])), EncodedFrame::text("40"));
         let connect = Connect { from, socket, member, namespace, kind, reply };
-        self.tell(HubCommand::Connect(Box::new(connect)));
+        self.tell(OrderedCommand::Connect(Box::new(connect)));
     }
 
     fn join(&mut self, n: u8, name: &str) {
         let (from, socket) = (self.from(), socket(n));
-        self.tell(HubCommand::Join { from, socket, room: room(name) });
+        self.tell(OrderedCommand::Join { from, socket, room: room(name) });
     }
 
     fn emit(&mut self, name: &str, event: &str, grade: Grade) {
         let draft = Draft::event(Parser::Json, NamespacePath::root(), event, "", Vec::new(), false);
         let target = Target { rooms: SmallVec::from_elem(room(name).into(), 1), ..Target::default() };
         let from = self.from();
-        self.tell(HubCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack: AckWanted::No })));
+        self.tell(OrderedCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack: AckWanted::No })));
     }
 
     /// Everything said up to now: the hub and its worker have nothing left to do.
@@ -174,8 +160,8 @@ fn socket(n: u8) -> SocketId {
 /// The slot of every socket: one worker, one session.
 const SLOT: SlotKey = SlotKey { index: 0, generation: 0 };
 
-fn gone(n: u8) -> HubCommand {
-    HubCommand::Disconnect { slot: SLOT, socket: socket(n), forever: false, rooms: None }
+fn gone(n: u8) -> OrderedCommand {
+    OrderedCommand::Disconnect { slot: SLOT, socket: socket(n), forever: false, rooms: None }
 }
 
 fn room(name: &str) -> RoomName {
@@ -192,78 +178,6 @@ fn writer(journal: impl Journal + 'static) -> Option<JournalWriter> {
 
 fn run<F: Future<Output = ()>>(test: F) {
     System::new().block_on(async { tokio::time::timeout(Duration::from_secs(20), test).await.unwrap() });
-}
-
-#[test]
-fn stage_two_waits_in_order_behind_a_slow_durable_event() {
-    run(async {
-        let (submitted, queue) = mpsc::channel();
-        let stores =
-            Stores { writer: writer(journal()), queue: Some(Box::new(SlowQueue(submitted))), ..Stores::default() };
-        let mut rig = Rig::new(Limits::default(), stores);
-        rig.connect(1);
-        rig.join(1, "a");
-        rig.join(1, "b");
-        rig.heard().await;
-
-        rig.emit("a", "durable", Grade::Durable);
-        rig.connect(2);
-        rig.join(2, "a");
-        rig.emit("a", "plain", Grade::Plain);
-        rig.emit("a", "volatile behind it", Grade::Volatile);
-        rig.tell(gone(1));
-        assert_eq!(rig.heard().await, [""; 0], "everything waits, also joins and leaves");
-
-        let (position, _) = queue.try_recv().unwrap();
-        assert!(rig.hub.try_send(HubControl::Committed(Position(position))).is_ok());
-        let expected = [
-            // For the members as of the emit: socket 2 was not there yet.
-            r#"deliver 42["durable"]"#,
-            "answer 4 emitted",
-            "attach 2",
-            "answer 5 connected",
-            "join 2",
-            "answer 6 joined 2",
-            r#"deliver 42["plain"]"#,
-            "answer 7 emitted",
-            r#"deliver 42["volatile behind it"]"#,
-            "answer 8 emitted",
-            "detach 1",
-        ];
-        assert_eq!(rig.heard().await, expected);
-    });
-}
-
-#[test]
-fn a_volatile_event_overtakes_only_what_does_not_concern_it() {
-    run(async {
-        let (submitted, queue) = mpsc::channel();
-        let stores =
-            Stores { writer: writer(journal()), queue: Some(Box::new(SlowQueue(submitted))), ..Stores::default() };
-        let mut rig = Rig::new(Limits::default(), stores);
-        rig.connect(1);
-        rig.join(1, "a");
-        rig.join(1, "b");
-        rig.heard().await;
-        rig.emit("a", "durable", Grade::Durable);
-        rig.emit("b", "elsewhere", Grade::Volatile);
-        rig.emit("a", "same room", Grade::Volatile);
-        assert_eq!(rig.heard().await, [r#"deliver 42["elsewhere"]"#, "answer 5 emitted"]);
-        let (position, _) = queue.try_recv().unwrap();
-        assert!(rig.hub.try_send(HubControl::Committed(Position(position))).is_ok());
-        assert_eq!(rig.heard().await.len(), 4);
-    });
-}
-
-#[test]
-fn a_durable_event_without_queue_or_room_is_refused() {
-    run(async {
-        let mut rig = Rig::new(Limits::default(), Stores { writer: writer(journal()), ..Stores::default() });
-        rig.connect(1);
-        rig.heard().await;
-        rig.emit("a", "durable", Grade::Durable);
-        assert_eq!(rig.heard().await, [format!("answer 2 refused {:?}", HubRefusal::NoQueue)]);
-    });
 }
 
 #[test]
@@ -288,7 +202,7 @@ fn events_wait_while_a_worker_is_behind() {
         assert!(!told.contains(&"join 1".to_owned()), "{told:?}");
         let mut rest = Vec::new();
         for _ in 0..8 {
-            rig.tell(HubCommand::Consumed { bytes: 100, replayed: 0 });
+            rig.tell(ImmediateCommand::Consumed { bytes: 100, replayed: 0 });
             rest.extend(rig.heard().await);
         }
         assert!(
@@ -323,7 +237,7 @@ fn a_light_sender_passes_while_a_heavy_one_waits() {
         assert_eq!(delivered(&told), 30);
         assert_eq!(told.iter().filter(|said| said.ends_with("emitted")).count(), 30, "so do its answers");
         for left in (0..49).rev() {
-            rig.tell(HubCommand::Consumed { bytes: 300_100, replayed: 0 });
+            rig.tell(ImmediateCommand::Consumed { bytes: 300_100, replayed: 0 });
             assert!(delivered(&rig.heard().await) == 1, "{left} left");
         }
     });
@@ -378,18 +292,14 @@ fn code_outside_of_sessions_has_no_share_of_the_journal() {
         rig.connect(1);
         // The server sender is a worker of its own.
         let (said, heard) = mpsc::channel();
-        let mut commands = vec![HubCommand::Register { fanout: Listener(said).start().recipient() }];
+        let mut commands: Vec<HubCommand> =
+            vec![ImmediateCommand::Register { fanout: Listener(said).start().recipient() }.into()];
         for n in 0..20 {
             let draft = Draft::event(Parser::Json, NamespacePath::root(), "e", "", Vec::new(), false);
             let from = ReplyTo { slot: SLOT, ticket: Ticket(n) };
-            let (target, grade) = (Target::default(), Grade::Plain);
-            commands.push(HubCommand::Broadcast(Box::new(EmitCommand {
-                from,
-                target,
-                draft,
-                grade,
-                ack: AckWanted::No,
-            })));
+            let (target, grade, ack) = (Target::default(), Grade::Plain, AckWanted::No);
+            let event = EmitCommand { from, target, draft, grade, ack };
+            commands.push(OrderedCommand::Broadcast(Box::new(event)).into());
         }
         assert!(rig.hub.try_send(HubBatch { worker: WorkerId(1), commands }).is_ok());
         let mut told = 0;
@@ -416,11 +326,12 @@ fn a_reader_gets_chunks_beside_a_full_worker_and_holds_up_no_event() {
         let large = "x".repeat(200_000);
         for _ in 0..40 {
             rig.emit("a", &large, Grade::Plain);
-            rig.tell(HubCommand::Consumed { bytes: usize::MAX, replayed: 0 });
+            rig.tell(ImmediateCommand::Consumed { bytes: usize::MAX, replayed: 0 });
         }
         rig.heard().await;
         let replays = |told: &[String]| told.iter().filter(|said| said.starts_with("replay")).count();
-        let read = |rig: &Rig, after| rig.tell(HubCommand::Read { slot: SLOT, socket: socket(1), after: Lsn(after) });
+        let read =
+            |rig: &Rig, after| rig.tell(ImmediateCommand::Read { slot: SLOT, socket: socket(1), after: Lsn(after) });
         for after in 0..20 {
             read(&rig, after);
         }
@@ -430,7 +341,7 @@ fn a_reader_gets_chunks_beside_a_full_worker_and_holds_up_no_event() {
         rig.slot.index = 1;
         rig.emit("a", "live", Grade::Plain);
         assert_eq!(rig.heard().await.last().map(String::as_str), Some("answer 43 emitted"));
-        rig.tell(HubCommand::Consumed { bytes: 0, replayed: usize::MAX });
+        rig.tell(ImmediateCommand::Consumed { bytes: 0, replayed: usize::MAX });
         assert!(replays(&rig.heard().await) > 0, "the next have their turn");
     });
 }
@@ -491,7 +402,7 @@ fn recoverable_entries_are_journalled_in_the_order_of_their_numbers() {
         rig.emit("a", "plain", Grade::Plain);
         rig.emit("a", "volatile", Grade::Volatile);
         let from = rig.from();
-        rig.tell(HubCommand::Leave { from, socket: socket(1), room: room("a") });
+        rig.tell(OrderedCommand::Leave { from, socket: socket(1), room: room("a") });
         rig.tell(gone(1));
         rig.tell(gone(1));
         rig.heard().await;
@@ -513,12 +424,14 @@ fn a_dead_worker_takes_its_sockets_along() {
         let doomed = Listener(said).start();
         let other = WorkerId(1);
         let batch = |command| HubBatch { worker: other, commands: vec![command] };
-        assert!(rig.hub.try_send(batch(HubCommand::Register { fanout: doomed.clone().recipient() })).is_ok());
+        assert!(
+            rig.hub.try_send(batch(ImmediateCommand::Register { fanout: doomed.clone().recipient() }.into())).is_ok()
+        );
         let (from, member) = (rig.from(), MemberKey(9));
         let (namespace, reply) = (NamespacePath::root(), EncodedFrame::text("40"));
         let connect =
             Box::new(Connect { from, socket: socket(9), member, namespace, kind: ConnectKind::Unrecoverable, reply });
-        assert!(rig.hub.try_send(batch(HubCommand::Connect(connect))).is_ok());
+        assert!(rig.hub.try_send(batch(OrderedCommand::Connect(connect).into())).is_ok());
         rig.connect(1);
         rig.heard().await;
         // Its mailbox closes when the thread's system drops it; here, the actor is stopped.
@@ -527,10 +440,10 @@ fn a_dead_worker_takes_its_sockets_along() {
         let draft = Draft::event(Parser::Json, NamespacePath::root(), "e", "", Vec::new(), false);
         let from = rig.from();
         let lost = EmitCommand { from, target: target.clone(), draft, grade: Grade::Plain, ack: AckWanted::No };
-        rig.tell(HubCommand::Broadcast(Box::new(lost)));
+        rig.tell(OrderedCommand::Broadcast(Box::new(lost)));
         rig.heard().await;
         let (from, namespace) = (rig.from(), NamespacePath::root());
-        rig.tell(HubCommand::Fetch { from, namespace, target });
+        rig.tell(OrderedCommand::Fetch { from, namespace, target });
         assert_eq!(rig.heard().await, ["fetch 4", "answer 4 asked 1"], "only this worker is asked");
     });
 }
@@ -558,10 +471,9 @@ fn a_panicking_hub_ends_the_process() {
         return aborts("hub::tests::a_panicking_hub_ends_the_process");
     }
     run(async {
-        let stores = Stores { writer: writer(journal()), queue: Some(Box::new(PanickingQueue)), ..Stores::default() };
-        let mut rig = Rig::new(Limits::default(), stores);
+        let journal = Spied(journal(), |_: &Record| panic!("planted"));
+        let mut rig = Rig::new(Limits::default(), Stores { writer: writer(journal), ..Stores::default() });
         rig.connect(1);
-        rig.emit("a", "durable", Grade::Durable);
         rig.heard().await;
     });
 }
@@ -597,7 +509,7 @@ fn a_hub_that_panics_when_it_tries_again_ends_the_process() {
         let mut rig = Rig::new(Limits::default(), Stores { writer: writer(journal), ..Stores::default() });
         // A worker whose mailbox nobody empties: the hub will try again. By then it is gone, and its sockets with it.
         let never_run = Context::<Listener>::new();
-        rig.tell(HubCommand::Register { fanout: never_run.address().recipient() });
+        rig.tell(ImmediateCommand::Register { fanout: never_run.address().recipient() });
         for n in 0..40 {
             rig.connect(n);
             rig.heard().await;

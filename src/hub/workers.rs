@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::replaying::{REPLAY_BYTES_MAX, ReplayRequest};
 use crate::ids::{Lsn, Offset, SlotKey, SocketId, WorkerId};
-use crate::messages::fanout::{Delivery, FanoutBatch, FanoutCommand, Outcome, Replay};
+use crate::messages::fanout::{Answer, Delivery, FanoutBatch, FanoutCommand, Replay};
 use crate::messages::hub::ReplyTo;
 use crate::messages::socket::SocketInfo;
 use crate::protocol::encoded::Message;
@@ -137,8 +137,8 @@ impl WorkerLinks {
         }
     }
 
-    pub(super) fn answer(&mut self, worker: WorkerId, to: ReplyTo, outcome: Outcome) {
-        self.queue_command(worker, FanoutCommand::Answer { to, outcome });
+    pub(super) fn answer(&mut self, worker: WorkerId, to: ReplyTo, answer: Answer) {
+        self.queue_command(worker, FanoutCommand::Answer { to, answer });
     }
 
     pub(super) fn send_sockets(&mut self, worker: WorkerId, to: ReplyTo, sockets: Vec<Arc<SocketInfo>>) {

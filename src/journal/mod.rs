@@ -1,6 +1,6 @@
-//! What is kept: the journal that connections recover from, and the queue of durable events.
+//! The journal that connections recover from.
 //!
-//! Here stand the contracts; the records and each driver are files. The hub alone writes, in its own order.
+//! Here stands the contract; the records and each driver are files. The hub alone writes, in its own order.
 
 mod chunk;
 mod codec;
@@ -130,22 +130,4 @@ pub(crate) trait Journal: Send {
 
     /// Flushes and ends cleanly, so that this log outlives the boot of its machine. Nothing can be appended any more.
     fn close(&mut self) -> Result<(), JournalError>;
-}
-
-/// Durable events on their way to disk.
-///
-/// The hub submits in its order and goes on; the driver answers `Committed` with the position, in the same order,
-/// once the record is safe. An error here is a refusal: nothing was taken.
-pub(crate) trait Queue: Send {
-    /// Takes a record to be committed for the pipeline's `position`.
-    fn submit(&mut self, position: u64, record: &Record) -> Result<(), QueueError>;
-}
-
-/// Why a durable event was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum QueueError {
-    /// Too much is waiting; try again later.
-    #[error("durable queue is overloaded")]
-    #[expect(dead_code, reason = "said by the queue, which comes with durable events")]
-    Overloaded,
 }

@@ -11,13 +11,14 @@ use tokio::sync::oneshot;
 
 use crate::ids::{AckId, Lsn, MemberKey, Offset, RoomId, RoomName, SlotKey, SocketId, WorkerId};
 use crate::messages::hub::{DirectPacket, ReplyTo};
-use crate::messages::request::RoomPage;
+use crate::messages::request::{Joined, Receipt, RoomPage};
 use crate::messages::socket::SocketInfo;
 use crate::protocol::encoded::{EncodedFrame, Message as Packets};
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
 use crate::recovery::NotRecovered;
 use crate::state::credit::Ticket;
+use crate::state::rooms::MembershipError;
 
 /// What one turn of the hub means for one worker, in the hub's order. Bounded by credit: above `worker_bytes_max`
 /// unwritten bytes events wait in the hub.
@@ -83,60 +84,46 @@ pub(crate) struct Collect {
     pub timeout: Duration,
 }
 
-/// How a command ended.
+/// The answer to a command: a variant for each kind of reply that waits for one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The session that a client may resume, as things stand.
+    ResumeChecked(Result<ResumedSession, NotRecovered>),
+    /// How a connect ended.
+    Connect(ConnectAnswer),
+    /// How a join ended.
+    Join(Result<Joined, MembershipError>),
+    /// The socket is not in the room.
+    Leave,
+    /// The event is numbered, journalled and on its way; or nothing was done.
+    Emit(Result<Receipt, EmitRefusal>),
+    /// The same for an event that wants acks of many, with the number of workers that have receivers.
+    Collect(Result<usize, EmitRefusal>),
+    /// The number of workers that list their members.
+    Fetch(usize),
+    /// The rooms that were asked for.
+    List(RoomPage),
+    /// A packet is in its sender's outbox, or a socket's data is journalled.
+    Done,
+}
+
+/// How a connect ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum ConnectAnswer {
     /// The socket is connected.
     Connected {
-        /// Position of the connect; `None` with recovery off.
-        offset: Option<Offset>,
         /// Whether it is the socket that it was before its connection was lost: nothing that was for it is missing.
         recovered: bool,
     },
-    /// What the socket claims is lost since it was looked up. It is not connected.
-    ResumeLost,
-    /// The socket is in the room.
-    Joined {
-        /// Members now, over all workers.
-        members: usize,
-        /// Position of the join (the last position applied, if it was there already).
-        offset: Option<Offset>,
-    },
-    /// The socket is not in the room.
-    Left,
-    /// The event is numbered, journalled and on its way.
-    Emitted {
-        /// Its position; `None` if it is not recoverable.
-        offset: Option<Offset>,
-    },
-    /// Done: a packet is in its sender's outbox, or a socket's data is journalled.
-    Relayed,
-    /// The question was passed on to this many workers.
-    Asked {
-        /// Parts to wait for.
-        parts: usize,
-    },
-    /// Nothing was done.
-    Refused(HubRefusal),
+    /// The session to resume is lost since it was looked up. The socket is not connected.
+    Lost,
 }
 
-/// Why the hub did nothing.
+/// Why the hub did not emit an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HubRefusal {
-    /// The socket is not connected (any more).
+pub(crate) enum EmitRefusal {
+    /// The sender's socket is not connected (any more).
     NotConnected,
-    /// The socket is in as many rooms as it may be.
-    TooManyRooms,
-    /// The budget of all rooms is spent.
-    RoomsSpent,
-    /// The room is another socket's own.
-    ForeignRoom,
-    /// Durable events need a queue, and this server has none.
-    NoQueue,
-    /// Durable events need at least one room.
-    DurableNeedsRoom,
-    /// The queue or the journal takes no more.
-    Overloaded,
     /// The event is larger than the journal keeps.
     TooLarge,
 }
@@ -194,13 +181,6 @@ pub(crate) enum FanoutCommand {
         /// From where its events come.
         mode: DeliveryMode,
     },
-    /// The answer to `CheckResume`: its credit is back.
-    ResumeChecked {
-        /// Whose.
-        to: ReplyTo,
-        /// Which session it is.
-        claimed: Result<ResumedSession, NotRecovered>,
-    },
     /// What a socket asked the journal for. Behind every live event that it must not see twice.
     Replay(Box<Replay>),
     /// What a socket has to read next is gone from the journal: end its session, its client will be told.
@@ -248,7 +228,7 @@ pub(crate) enum FanoutCommand {
         /// Whose.
         to: ReplyTo,
         /// How it ended.
-        outcome: Outcome,
+        answer: Answer,
     },
     /// List members, and send them back through the hub sender.
     Fetch(Box<FetchSockets>),
@@ -260,13 +240,6 @@ pub(crate) enum FanoutCommand {
         ticket: Ticket,
         /// Members on one worker.
         sockets: Vec<Arc<SocketInfo>>,
-    },
-    /// The answer to `List`: its credit is back.
-    Listed {
-        /// Whose.
-        to: ReplyTo,
-        /// What was asked for.
-        page: RoomPage,
     },
     /// An ack for somebody on this worker who collects them.
     Acked {

@@ -14,7 +14,6 @@ use crate::protocol::draft::Draft;
 use crate::protocol::encoded::{EncodedFrame, Message as Packets};
 use crate::protocol::socketio::packet::Args;
 use crate::state::credit::Ticket;
-use crate::state::pipeline::Position;
 use crate::state::rooms::Target;
 
 /// What a worker's sessions said in one turn, in order. Bounded by the sessions' credit.
@@ -46,8 +45,6 @@ pub(crate) enum Grade {
     /// Numbered and journalled while recovery is on.
     #[default]
     Plain,
-    /// Revealed only after the queue has committed it.
-    Durable,
 }
 
 /// A packet of a session for its own client.
@@ -121,7 +118,7 @@ pub(crate) enum ConnectKind {
     Unrecoverable,
     /// As a new one, which may come back under this id.
     New(PrivateId),
-    /// As the one that it was. When that is not there any more, nothing happens, and `ResumeLost` is the answer.
+    /// As the one that it was. When that is not there any more, nothing happens, and `Lost` is the answer.
     Resuming(ResumeAttempt),
 }
 
@@ -142,14 +139,29 @@ pub(crate) struct Connect {
     pub reply: EncodedFrame,
 }
 
-/// One thing for the hub to do. Sent by sessions, the server sender and fanouts through their worker's hub sender.
+/// One thing for the hub to do. Sent through a worker's hub sender.
 pub(crate) enum HubCommand {
-    /// A worker introduces itself, before anything else.
-    Register {
-        /// The only channel back.
-        fanout: Recipient<FanoutBatch>,
-    },
-    /// A client says that it comes back: is there what it claims? Answered at once by `Claimed`; nothing changes.
+    /// Charged to its sender, and carried out when its turn has come.
+    Ordered(OrderedCommand),
+    /// Carried out as soon as it comes.
+    Immediate(ImmediateCommand),
+}
+
+impl From<OrderedCommand> for HubCommand {
+    fn from(command: OrderedCommand) -> Self {
+        Self::Ordered(command)
+    }
+}
+
+impl From<ImmediateCommand> for HubCommand {
+    fn from(command: ImmediateCommand) -> Self {
+        Self::Immediate(command)
+    }
+}
+
+/// A command of a session or of the server sender. Those of one sender are carried out in the order in which it gave them.
+pub(crate) enum OrderedCommand {
+    /// A client says that it comes back: is there what it claims? Answered by `ResumeChecked`; nothing changes.
     CheckResume {
         /// Who is answered.
         from: ReplyTo,
@@ -158,10 +170,9 @@ pub(crate) enum HubCommand {
         /// What it claims.
         claim: ResumeAttempt,
     },
-    /// A session connects a socket. Answered by `Connected`, behind the `Attach` that carries the CONNECT reply, or by
-    /// `ResumeLost`.
+    /// A session connects a socket. Answered by `Connect`, behind the `Attach` that carries the CONNECT reply.
     Connect(Box<Connect>),
-    /// What the application keeps with a socket has changed. Answered by `Relayed`.
+    /// What the application keeps with a socket has changed. Answered by `Done`.
     Data {
         /// Who is answered.
         from: ReplyTo,
@@ -169,16 +180,6 @@ pub(crate) enum HubCommand {
         socket: SocketId,
         /// JSON; none if there is nothing any more.
         data: Option<Box<str>>,
-    },
-    /// What is there for a socket behind a position? Answered by `Replay`, or by `FellBehind`. Needs no credit: a socket asks
-    /// again only when it has been answered.
-    Read {
-        /// The socket's session.
-        slot: SlotKey,
-        /// Who wants to know.
-        socket: SocketId,
-        /// Everything up to here is in its outbox, or has left it.
-        after: Lsn,
     },
     /// A socket is gone. Not answered: `Detach` frees its place. Needs no credit, since it ends what held some.
     Disconnect {
@@ -191,7 +192,7 @@ pub(crate) enum HubCommand {
         /// Who wants to know which rooms it was in. Answered behind everything that was delivered to it.
         rooms: Option<oneshot::Sender<Vec<RoomName>>>,
     },
-    /// A socket joins a room. Answered by `Joined`.
+    /// A socket joins a room. Answered by `Join`.
     Join {
         /// Who is answered.
         from: ReplyTo,
@@ -200,7 +201,7 @@ pub(crate) enum HubCommand {
         /// What.
         room: RoomName,
     },
-    /// A socket leaves a room. Answered by `Left`, also if it was not there.
+    /// A socket leaves a room. Answered by `Leave`, also if it was not there.
     Leave {
         /// Who is answered.
         from: ReplyTo,
@@ -209,17 +210,17 @@ pub(crate) enum HubCommand {
         /// What.
         room: RoomName,
     },
-    /// An event. Answered by `Emitted`.
+    /// An event. Answered by `Emit`, or by `Collect` if it wants acks of many.
     Broadcast(Box<EmitCommand>),
     /// A packet for the sender's own client that must not overtake what the sender has under way here: it comes straight
-    /// back, in order. Answered by `Relayed`.
+    /// back, in order. Answered by `Done`.
     Relay {
         /// Whose.
         from: ReplyTo,
         /// What.
         packet: DirectPacket,
     },
-    /// Who is there? Answered at once by `Asked`, and then by as many `Fetched` parts as there are workers with members.
+    /// Who is there? Answered by `Fetch`, and then by as many `Fetched` parts as there are workers with members.
     Fetch {
         /// Who is answered.
         from: ReplyTo,
@@ -227,6 +228,32 @@ pub(crate) enum HubCommand {
         namespace: NamespacePath,
         /// Whom.
         target: Target,
+    },
+    /// Which rooms are there? Answered by `List`.
+    List {
+        /// Who is answered.
+        from: ReplyTo,
+        /// Which of them.
+        listing: Listing,
+    },
+}
+
+/// Word of a worker, which ends work or carries what others were charged for.
+pub(crate) enum ImmediateCommand {
+    /// A worker introduces itself, before anything else.
+    Register {
+        /// The only channel back.
+        fanout: Recipient<FanoutBatch>,
+    },
+    /// What is there for a socket behind a position? Answered by `Replay`, or by `FellBehind`. Needs no credit: a socket asks
+    /// again only when it has been answered.
+    Read {
+        /// The socket's session.
+        slot: SlotKey,
+        /// Who wants to know.
+        socket: SocketId,
+        /// Everything up to here is in its outbox, or has left it.
+        after: Lsn,
     },
     /// A fanout's part of an answer to `Fetch`, to be passed on.
     Fetched {
@@ -236,13 +263,6 @@ pub(crate) enum HubCommand {
         to: ReplyTo,
         /// Members on this worker.
         sockets: Vec<Arc<SocketInfo>>,
-    },
-    /// Which rooms are there? Answered by `Listed`.
-    List {
-        /// Who is answered.
-        from: ReplyTo,
-        /// Which of them.
-        listing: Listing,
     },
     /// A client's ack of an event that wanted acks of many, on its way to who collects them. Not answered.
     Acked {
@@ -264,11 +284,8 @@ pub(crate) enum HubCommand {
     },
 }
 
-/// What the process around the hub tells it. Sent by the committer and by the server; a handful at a time.
+/// What the process around the hub tells it. Sent by the server; a handful at a time.
 pub(crate) enum HubControl {
-    /// The entry at this position of the pipeline is safe on disk.
-    #[cfg_attr(not(test), expect(dead_code, reason = "said by the committer, which comes with the durable queue"))]
-    Committed(Position),
     /// Close every session, now; clients may come back.
     Shutdown,
     /// Everybody has gone: end the journal in order, and say so.

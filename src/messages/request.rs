@@ -8,13 +8,14 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+use super::fanout::EmitRefusal;
 use super::hub::Grade;
 use super::socket::SocketInfo;
 use crate::ids::{NamespacePath, Offset, RoomName, SocketId};
 use crate::protocol::draft::Draft;
 use crate::protocol::encoded::Message;
 use crate::protocol::socketio::packet::Args;
-use crate::state::rooms::Target;
+use crate::state::rooms::{MembershipError, Target};
 
 /// Why a request was not carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -43,9 +44,26 @@ pub enum RequestError {
     /// The event is larger than a segment of the journal; nothing was done.
     #[error("event is larger than a segment of the journal")]
     TooLarge,
-    /// Durable events are not available on this server.
-    #[error("durable events need a queue and at least one room")]
-    NotDurable,
+}
+
+impl From<EmitRefusal> for RequestError {
+    fn from(refusal: EmitRefusal) -> Self {
+        match refusal {
+            EmitRefusal::NotConnected => Self::Disconnected,
+            EmitRefusal::TooLarge => Self::TooLarge,
+        }
+    }
+}
+
+impl From<MembershipError> for RequestError {
+    fn from(error: MembershipError) -> Self {
+        match error {
+            MembershipError::NotConnected => Self::Disconnected,
+            MembershipError::TooManyRooms => Self::TooManyRooms,
+            MembershipError::BudgetSpent => Self::Overloaded,
+            MembershipError::ForeignRoom => Self::ForeignRoom,
+        }
+    }
 }
 
 /// What the hub did with an event.
@@ -132,12 +150,17 @@ pub(crate) enum Done {
 }
 
 impl Done {
+    /// Answers how it ended.
+    pub(crate) fn complete(self, result: Result<Receipt, RequestError>) {
+        match self {
+            Self::WhenTaken(done) => answer(done, result.map(|_| ())),
+            Self::WhenNumbered(done) => answer(done, result),
+        }
+    }
+
     /// Answers that it failed.
     pub(crate) fn fail(self, error: RequestError) {
-        match self {
-            Self::WhenTaken(done) => answer(done, Err(error)),
-            Self::WhenNumbered(done) => answer(done, Err(error)),
-        }
+        self.complete(Err(error));
     }
 }
 

@@ -8,8 +8,8 @@ use actix::{Message, Recipient};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use super::fanout::{Outcome, ResumedSession};
-use super::request::{Request, RoomPage};
+use super::fanout::Answer;
+use super::request::Request;
 use super::sink::{FrameSink, Handoff};
 use super::socket::SocketInfo;
 use crate::ids::SocketId;
@@ -17,7 +17,6 @@ use crate::protocol::encoded::{EncodedFrame, Message as Packets};
 use crate::protocol::engineio::payload::PayloadReader;
 use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
-use crate::recovery::NotRecovered;
 use crate::state::credit::Ticket;
 
 /// Why a session refuses what a transport brings.
@@ -61,7 +60,7 @@ pub(crate) enum SessionCommand {
         /// Which.
         ticket: Ticket,
         /// How it ended.
-        outcome: Outcome,
+        answer: Answer,
     },
     /// A part of the answer to a question. Sent by the fanout; bounded by the parts announced.
     Fetched {
@@ -69,20 +68,6 @@ pub(crate) enum SessionCommand {
         ticket: Ticket,
         /// Some of the sockets.
         sockets: Vec<Arc<SocketInfo>>,
-    },
-    /// The hub listed rooms: the answer to one command. Sent by the fanout; bounded by credit.
-    Listed {
-        /// Which.
-        ticket: Ticket,
-        /// What was asked for.
-        page: RoomPage,
-    },
-    /// The hub looked up what a client claims: the answer to one command. Sent by the fanout; bounded by credit.
-    ResumeChecked {
-        /// Which.
-        ticket: Ticket,
-        /// Which session it is.
-        claimed: Result<ResumedSession, NotRecovered>,
     },
     /// The client has come back over another connection. Sent by the worker, once.
     Evicted,

@@ -351,7 +351,7 @@ fn start_hub(
             (bytes_max / 200).min(limits.recovery_sessions_max)
         );
     }
-    let stores = Stores { writer, queue: None, metrics, budgets };
+    let stores = Stores { writer, metrics, budgets };
     let thread = Arbiter::new().handle();
     let limits = limits.clone();
     let hub = Hub::start_in_arbiter(&thread, move |_| Hub::new(limits, stores, room_changes));

@@ -44,7 +44,6 @@ impl From<EmitError> for ErrorBody {
             EmitError::Disconnected | EmitError::NotYetConnected => "disconnected",
             EmitError::Overloaded => "overloaded",
             EmitError::Unanswered => "indeterminate",
-            EmitError::NotDurable => "not_durable",
         };
         Self { code, message: error.to_string() }
     }

@@ -24,10 +24,10 @@ use crate::journal::file::{FileJournal, FileOptions};
 use crate::journal::folder::BootId;
 use crate::journal::memory::MemoryJournal;
 use crate::limits::Limits;
-use crate::messages::fanout::Outcome;
+use crate::messages::fanout::{Answer, ConnectAnswer};
 use crate::messages::handshake::{Arrival, Handshake};
 use crate::messages::hub::{
-    AckWanted, Connect, ConnectKind, EmitCommand, Grade, HubBatch, HubCommand, ReplyTo, ResumeAttempt,
+    AckWanted, Connect, ConnectKind, EmitCommand, Grade, HubBatch, HubCommand, OrderedCommand, ReplyTo, ResumeAttempt,
 };
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{CloseReason, Drained, FrameSink};
@@ -117,16 +117,16 @@ struct Line {
     allowed: Cell<usize>,
     taken: RefCell<VecDeque<String>>,
     /// The answer to its connect.
-    answer: Cell<Option<Outcome>>,
+    answer: Cell<Option<ConnectAnswer>>,
     /// Its worker wants it closed.
     ended: Cell<bool>,
 }
 
 impl Line {
-    async fn answered(&self) -> Outcome {
+    async fn answered(&self) -> ConnectAnswer {
         loop {
             match self.answer.take() {
-                Some(outcome) => return outcome,
+                Some(answer) => return answer,
                 None => tokio::task::yield_now().await,
             }
         }
@@ -163,11 +163,7 @@ impl Handler<SessionCommand> for Ear {
 
     fn handle(&mut self, command: SessionCommand, _: &mut Context<Self>) {
         match command {
-            SessionCommand::Answered {
-                outcome: outcome @ (Outcome::Connected { .. } | Outcome::ResumeLost), ..
-            } => {
-                self.0.answer.set(Some(outcome));
-            }
+            SessionCommand::Answered { answer: Answer::Connect(answer), .. } => self.0.answer.set(Some(answer)),
             SessionCommand::OutboxFull(_) | SessionCommand::Evicted | SessionCommand::DrainerLost(_) => {
                 self.0.ended.set(true);
             }
@@ -274,8 +270,8 @@ impl World {
     }
 
     /// Straight into the hub's mailbox, so that its order is the program's.
-    fn tell(&self, life: &Life, worker: usize, command: HubCommand) {
-        let batch = HubBatch { worker: WorkerId(worker as u16), commands: vec![command] };
+    fn tell(&self, life: &Life, worker: usize, command: impl Into<HubCommand>) {
+        let batch = HubBatch { worker: WorkerId(worker as u16), commands: vec![command.into()] };
         assert!(life.hub.try_send(batch).is_ok(), "hub takes commands");
     }
 
@@ -292,10 +288,14 @@ impl World {
         if let Some(old) = old {
             // Its session ends when it likes; here, at once.
             let socket = self.clients[who].socket;
-            self.tell(life, old.worker, HubCommand::Disconnect { slot: old.slot, socket, forever: false, rooms: None });
+            self.tell(
+                life,
+                old.worker,
+                OrderedCommand::Disconnect { slot: old.slot, socket, forever: false, rooms: None },
+            );
             life.workers[old.worker].close_slot(old.slot);
         }
-        if claim.is_some() && matches!(line.answered().await, Outcome::Connected { recovered: true, .. }) {
+        if claim.is_some() && line.answered().await == (ConnectAnswer::Connected { recovered: true }) {
             return;
         }
         // As a session does: it is another socket, and is told so. Nothing from before is owed.
@@ -319,7 +319,7 @@ impl World {
         let member = life.workers[worker].add_member(Arc::new(info), slot);
         let (from, reply) = (self.from(slot), EncodedFrame::text("40"));
         let connect = Connect { from, socket, member, namespace, kind, reply };
-        self.tell(life, worker, HubCommand::Connect(Box::new(connect)));
+        self.tell(life, worker, OrderedCommand::Connect(Box::new(connect)));
     }
 
     /// What the client's peer has taken is what it was owed.
@@ -366,7 +366,7 @@ impl World {
         let grade = if volatile { Grade::Volatile } else { Grade::Plain };
         let from = self.from(SlotKey { index: u32::MAX, generation: 0 });
         let event = EmitCommand { from, target, draft, grade, ack: AckWanted::No };
-        self.tell(life, 0, HubCommand::Broadcast(Box::new(event)));
+        self.tell(life, 0, OrderedCommand::Broadcast(Box::new(event)));
     }
 
     fn target(&self, rooms: &[usize], except: &[usize], exclude: Option<usize>) -> Target {
@@ -394,7 +394,7 @@ impl World {
     fn drop_connection(&mut self, life: &Life, who: usize) {
         let socket = self.clients[who].socket;
         let Some(Connection { worker, slot, .. }) = self.clients[who].connection.take() else { return };
-        self.tell(life, worker, HubCommand::Disconnect { slot, socket, forever: false, rooms: None });
+        self.tell(life, worker, OrderedCommand::Disconnect { slot, socket, forever: false, rooms: None });
         life.workers[worker].close_slot(slot);
     }
 
@@ -409,11 +409,11 @@ impl World {
         let command = match joins {
             true => {
                 rooms.insert(room.clone());
-                HubCommand::Join { from, socket, room }
+                OrderedCommand::Join { from, socket, room }
             }
             false => {
                 rooms.remove(&room);
-                HubCommand::Leave { from, socket, room }
+                OrderedCommand::Leave { from, socket, room }
             }
         };
         self.tell(life, worker, command);

@@ -11,8 +11,8 @@ use crate::api::error::ConnectError;
 use crate::api::handler::HandlerStack;
 use crate::api::socket::Socket;
 use crate::ids::{NamespacePath, PrivateId, SocketId};
-use crate::messages::fanout::{HubRefusal, Outcome, ResumedSession};
-use crate::messages::hub::{Connect, ConnectKind, DirectPacket, HubCommand, ResumeAttempt};
+use crate::messages::fanout::{Answer, ConnectAnswer, ResumedSession};
+use crate::messages::hub::{Connect, ConnectKind, DirectPacket, OrderedCommand, ResumeAttempt};
 use crate::messages::socket::SocketInfo;
 use crate::protocol::draft::{connect_error, connect_reply, disconnect};
 use crate::protocol::encoded::EncodedFrame;
@@ -21,7 +21,8 @@ use crate::protocol::socketio::resume::{RecoveryRequest, ResumeRequest};
 use crate::protocol::socketio::{DecodeError, Parser};
 use crate::recovery::NotRecovered;
 use crate::state::credit::Ticket;
-use crate::worker::credit_window::{PendingReply, ResumingConnect};
+use crate::state::rooms::MembershipError;
+use crate::worker::credit_window::{PendingReply, ResumingConnect, SessionAnswer};
 
 /// What a CONNECT wants of recovery.
 enum RecoveryIntent {
@@ -80,7 +81,7 @@ impl Session {
             RecoveryIntent::Session(claim) => {
                 let claimed = ResumingConnect { socket: id, namespace: namespace.clone(), auth, claim };
                 self.credit_window.submit(Instant::now(), 0, PendingReply::Resume(Box::new(claimed)), move |from| {
-                    HubCommand::CheckResume { from, namespace, claim }
+                    OrderedCommand::CheckResume { from, namespace, claim }
                 });
             }
         }
@@ -113,14 +114,13 @@ impl Session {
     }
 
     /// The hub has looked up what a client claims.
-    pub(super) fn on_resume_checked(
+    fn on_resume_checked(
         &mut self,
-        ticket: Ticket,
-        claimed: Result<ResumedSession, NotRecovered>,
+        connect: ResumingConnect,
+        session: Result<ResumedSession, NotRecovered>,
         ctx: &mut Context<Self>,
     ) {
-        let Some(claimant) = self.credit_window.on_resume_checked(Instant::now(), ticket) else { return };
-        let ResumingConnect { socket, namespace, auth, claim } = *claimant;
+        let ResumingConnect { socket, namespace, auth, claim } = connect;
         if !self.state.is_admitting(socket) {
             return;
         }
@@ -130,7 +130,7 @@ impl Session {
             return self.refuse_connect(&namespace, is_answered, &ConnectError::new("Invalid namespace"));
         };
         let handlers = HandlerStack::new(handlers);
-        match claimed {
+        match session {
             Ok(ResumedSession { socket: before, data }) => {
                 self.rename_socket(socket, before);
                 let info = self.info(before, namespace, auth, true).resumed(data);
@@ -235,7 +235,7 @@ impl Session {
         let now = Instant::now();
         self.credit_window.submit(now, reply.frame().len(), PendingReply::Connect(id), move |from| {
             let member = worker.add_member(info, slot);
-            HubCommand::Connect(Box::new(Connect { from, socket: id, member, namespace, kind, reply }))
+            OrderedCommand::Connect(Box::new(Connect { from, socket: id, member, namespace, kind, reply }))
         });
         // Behind it: middleware may have given it some data.
         self.keep_data(id, now);
@@ -247,7 +247,7 @@ impl Session {
             self.find_socket(socket).and_then(|session_socket| session_socket.socket.info().take_changed_data());
         let Some(data) = changed.filter(|_| self.core.recovery) else { return };
         let bytes = data.as_ref().map_or(0, |data| data.len());
-        self.credit_window.submit(now, bytes, PendingReply::Nobody, move |from| HubCommand::Data {
+        self.credit_window.submit(now, bytes, PendingReply::Nobody, move |from| OrderedCommand::Data {
             from,
             socket,
             data,
@@ -304,23 +304,27 @@ impl Session {
     }
 
     /// The hub answered a command of this session.
-    pub(super) fn on_answer(&mut self, ticket: Ticket, outcome: Outcome, ctx: &mut Context<Self>) {
+    pub(super) fn on_answer(&mut self, ticket: Ticket, answer: Answer, ctx: &mut Context<Self>) {
         let now = Instant::now();
-        if let Outcome::Refused(refusal @ (HubRefusal::TooManyRooms | HubRefusal::RoomsSpent)) = outcome {
-            self.on_join_refused(refusal, now);
+        if let Answer::Join(Err(refusal @ (MembershipError::TooManyRooms | MembershipError::BudgetSpent))) = &answer {
+            self.on_join_refused(*refusal, now);
         }
-        let Some((socket, outcome)) = self.credit_window.on_answer(now, ticket, outcome) else { return };
+        match self.credit_window.on_answer(now, ticket, answer) {
+            Some(SessionAnswer::Connect(socket, answer)) => self.on_connected(socket, answer, now, ctx),
+            Some(SessionAnswer::ResumeChecked(connect, session)) => self.on_resume_checked(*connect, session, ctx),
+            None => {}
+        }
+    }
+
+    fn on_connected(&mut self, socket: SocketId, answer: ConnectAnswer, now: Instant, ctx: &mut Context<Self>) {
         let Some(session_socket) = self.find_socket_mut(socket) else { return };
-        match outcome {
-            Outcome::Connected { recovered, .. } => match session_socket.mark_connected(recovered) {
-                Some(handler) => {
-                    self.start_connection_handler(socket, handler);
-                    self.state.mark_connected(socket, now);
-                }
-                None => self.state.mark_open(socket),
-            },
-            Outcome::ResumeLost => return self.on_resume_lost(socket, ctx),
-            outcome => self.close(DisconnectReason::ForcedServerClose, &format!("hub refused: {outcome:?}"), ctx),
+        let ConnectAnswer::Connected { recovered } = answer else { return self.on_resume_lost(socket, ctx) };
+        match session_socket.mark_connected(recovered) {
+            Some(handler) => {
+                self.start_connection_handler(socket, handler);
+                self.state.mark_connected(socket, now);
+            }
+            None => self.state.mark_open(socket),
         }
         self.keep_data(socket, now);
     }

@@ -6,7 +6,7 @@ use actix::fut::{ActorFutureExt, wrap_future};
 use actix::{ActorContext, AsyncContext, Context};
 
 use super::{Session, Transport};
-use crate::messages::hub::HubCommand;
+use crate::messages::hub::OrderedCommand;
 use crate::messages::request::{RequestError, answer};
 use crate::messages::session::TransportRefusal;
 use crate::messages::sink::CloseReason;
@@ -183,7 +183,7 @@ impl Session {
                 self.guard.forget(socket);
                 let slot = self.guard.slot;
                 let rooms = Some(rooms);
-                self.guard.worker.send(HubCommand::Disconnect { slot, socket, forever, rooms });
+                self.guard.worker.send(OrderedCommand::Disconnect { slot, socket, forever, rooms });
             }
         }
         self.guard.withdraw_sockets(forever);

@@ -6,7 +6,7 @@ use actix::Context;
 
 use super::{Call, Session};
 use crate::ids::{AckOwner, NamespacePath, SocketId};
-use crate::messages::hub::HubCommand;
+use crate::messages::hub::OrderedCommand;
 use crate::messages::request::{RequestError, answer};
 use crate::protocol::engineio::packet::EnginePacket;
 use crate::protocol::reason::DisconnectReason;
@@ -118,7 +118,7 @@ impl Session {
         self.guard.forget(socket);
         let slot = self.guard.slot;
         let rooms = was_connected.then(|| self.start_disconnecting_handlers(&session_socket, reason)).flatten();
-        self.credit_window.submit_free(HubCommand::Disconnect { slot, socket, forever, rooms });
+        self.credit_window.submit_free(OrderedCommand::Disconnect { slot, socket, forever, rooms });
         true
     }
 }

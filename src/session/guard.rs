@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::directory::SessionPermit;
 use crate::ids::{SessionId, SlotKey, SocketId};
-use crate::messages::hub::HubCommand;
+use crate::messages::hub::OrderedCommand;
 use crate::messages::session::SessionLink;
 use crate::protocol::engineio::transport_kind::TransportKind;
 use crate::worker::Worker;
@@ -66,7 +66,7 @@ impl SessionGuard {
     /// Takes its sockets out of their rooms; the session can still be found. `forever`: none of them comes back.
     pub(super) fn withdraw_sockets(&mut self, forever: bool) {
         for socket in self.sockets.drain(..) {
-            self.worker.send(HubCommand::Disconnect { slot: self.slot, socket, forever, rooms: None });
+            self.worker.send(OrderedCommand::Disconnect { slot: self.slot, socket, forever, rooms: None });
         }
     }
 }

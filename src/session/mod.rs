@@ -322,10 +322,8 @@ impl Handler<SessionCommand> for Session {
     fn handle(&mut self, command: SessionCommand, ctx: &mut Context<Self>) {
         match command {
             SessionCommand::Request(request) => self.on_request(request),
-            SessionCommand::Answered { ticket, outcome } => self.on_answer(ticket, outcome, ctx),
+            SessionCommand::Answered { ticket, answer } => self.on_answer(ticket, answer, ctx),
             SessionCommand::Fetched { ticket, sockets } => self.credit_window.on_sockets(ticket, sockets),
-            SessionCommand::Listed { ticket, page } => self.credit_window.on_rooms(Instant::now(), ticket, page),
-            SessionCommand::ResumeChecked { ticket, claimed } => self.on_resume_checked(ticket, claimed, ctx),
             // The end of this turn starts what may start now.
             SessionCommand::HandlersFreed => {}
             SessionCommand::Pause => self.on_pause(),

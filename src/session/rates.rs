@@ -12,9 +12,9 @@ use crate::api::error::ConnectError;
 use crate::api::error_answer::ErrorAnswer;
 use crate::ids::{NamespacePath, SocketId};
 use crate::limits::Limits;
-use crate::messages::fanout::HubRefusal;
 use crate::messages::hub::DirectPacket;
 use crate::state::rate::{Cost, Meter, Rates};
+use crate::state::rooms::MembershipError;
 use crate::state::session::ClientEvent;
 
 /// Between two `stentor:error` events about events that want no ack.
@@ -138,11 +138,11 @@ impl Session {
     }
 
     /// The hub refused a join because the client has as many rooms as it may have.
-    pub(super) fn on_join_refused(&mut self, refusal: HubRefusal, now: Instant) {
+    pub(super) fn on_join_refused(&mut self, refusal: MembershipError, now: Instant) {
         let worker = &self.guard.worker;
         if let Some(skipped) = worker.log_throttles().join_refused.is_due(now) {
             let reason = match refusal {
-                HubRefusal::RoomsSpent => "all rooms together take rooms_bytes_max",
+                MembershipError::BudgetSpent => "all rooms together take rooms_bytes_max",
                 _ => "the socket has rooms_per_socket_max rooms or room_bytes_per_socket_max bytes of names",
             };
             log::warn!("join refused sid={:?} skipped={skipped} reason=\"{reason}\"", self.guard.id);

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::{Call, Session};
 use crate::api::error::ConnectError;
 use crate::ids::{AckId, SocketId};
-use crate::messages::hub::{AckWanted, DirectPacket, EmitCommand, Grade, HubCommand};
+use crate::messages::hub::{AckWanted, DirectPacket, EmitCommand, Grade, OrderedCommand};
 use crate::messages::request::{Done, HandlerRegistration, Listing, Receipt, Request, RequestError, answer};
 use crate::protocol::draft::{Draft, disconnect};
 use crate::protocol::reason::DisconnectReason;
@@ -89,12 +89,12 @@ impl Session {
             Request::Register { socket, registration } => self.register(socket, registration),
             Request::Join { socket, room, done } if self.has(socket) => {
                 self.credit_window.submit(now, room.as_str().len(), PendingReply::Join(done), move |from| {
-                    HubCommand::Join { from, socket, room }
+                    OrderedCommand::Join { from, socket, room }
                 });
             }
             Request::Leave { socket, room, done } if self.has(socket) => {
                 self.credit_window.submit(now, room.as_str().len(), PendingReply::Leave(done), move |from| {
-                    HubCommand::Leave { from, socket, room }
+                    OrderedCommand::Leave { from, socket, room }
                 });
             }
             Request::KeepData { socket } if self.has(socket) => self.keep_data(socket, now),
@@ -144,7 +144,7 @@ impl Session {
             // It has its place; its sender goes on at the pace of the client, or the journal would turn under both.
             self.credit_window.submit(now, draft.byte_len(), PendingReply::Nobody, move |from| {
                 let ack = AckWanted::No;
-                HubCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack }))
+                OrderedCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack }))
             });
             return self.congested.push_back((now + self.core.limits.credit_timeout, done));
         }
@@ -152,14 +152,14 @@ impl Session {
         if !self.credit_window.is_settled() && !self.guard.worker.is_congested(self.guard.slot) {
             // Behind what is under way, and as much a command as that: it waits for credit too.
             return self.credit_window.submit(now, packet.byte_len(), PendingReply::Emit(done), move |from| {
-                HubCommand::Relay { from, packet }
+                OrderedCommand::Relay { from, packet }
             });
         }
         self.credit_window.push(|| now, packet);
         if self.guard.worker.is_congested(self.guard.slot) {
             self.congested.push_back((now + self.core.limits.credit_timeout, done));
         } else {
-            complete(done);
+            done.complete(Ok(Receipt { offset: None }));
         }
     }
 
@@ -167,7 +167,7 @@ impl Session {
     pub(super) fn complete_congested(&mut self, may: impl Fn(Instant) -> bool) {
         while self.congested.front().is_some_and(|(until, _)| may(*until)) {
             if let Some((_, done)) = self.congested.pop_front() {
-                complete(done);
+                done.complete(Ok(Receipt { offset: None }));
             }
         }
     }
@@ -181,7 +181,7 @@ impl Session {
         // Nobody waits for the hub here: the answer that counts is the client's, and that one has its own deadline.
         let (done, _) = tokio::sync::oneshot::channel();
         self.credit_window.submit(now, draft.byte_len(), PendingReply::Emit(Done::WhenTaken(done)), move |from| {
-            HubCommand::Broadcast(Box::new(EmitCommand {
+            OrderedCommand::Broadcast(Box::new(EmitCommand {
                 from,
                 target,
                 draft,
@@ -217,12 +217,5 @@ impl Session {
         if close_session {
             self.close_when_drained(DisconnectReason::ForcedServerClose, now);
         }
-    }
-}
-
-fn complete(done: Done) {
-    match done {
-        Done::WhenTaken(done) => answer(done, Ok(())),
-        Done::WhenNumbered(done) => answer(done, Ok(Receipt { offset: None })),
     }
 }

@@ -1,4 +1,4 @@
-//! Sans-IO machines: what a session, an outbox, a room table or the hub's pipeline does, without doing any of it.
+//! Sans-IO machines: what a session, an outbox or a room table does, without doing any of it.
 //!
 //! **Invariant**: no clock, no randomness, no logging, no async, no actix. Time arrives as `now`.
 
@@ -10,7 +10,6 @@ pub(crate) mod inbox;
 pub(crate) mod lazy_queue;
 pub(crate) mod memberships;
 pub(crate) mod outbox;
-pub(crate) mod pipeline;
 pub(crate) mod rate;
 pub(crate) mod rooms;
 pub(crate) mod schedule;

@@ -138,13 +138,11 @@ pub(crate) struct LeaveChange {
     pub members: usize,
 }
 
-/// Why a join or a leave cannot be.
+/// Why a join cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MembershipError {
     /// No such socket is connected.
     NotConnected,
-    /// The socket is not in that room.
-    NotInRoom,
     /// The socket is in as many rooms as it may be.
     TooManyRooms,
     /// The budget of all rooms is spent.
@@ -255,18 +253,18 @@ impl Rooms {
         self.sockets.get(socket).map(|entry| &self.namespaces[entry.namespace as usize].path)
     }
 
-    /// Takes a socket out of a room; the room is gone with its last member.
-    pub(crate) fn leave(&mut self, socket: &SocketId, name: &RoomName) -> Result<LeaveChange, MembershipError> {
-        let entry = self.sockets.get_mut(socket).ok_or(MembershipError::NotConnected)?;
+    /// Takes a socket out of a room, if it is there; the room is gone with its last member.
+    pub(crate) fn leave(&mut self, socket: &SocketId, name: &RoomName) -> Option<LeaveChange> {
+        let entry = self.sockets.get_mut(socket)?;
         let namespace = &self.namespaces[entry.namespace as usize];
-        let room = *namespace.rooms.get(name).ok_or(MembershipError::NotInRoom)?;
-        entry.rooms.remove(room).ok_or(MembershipError::NotInRoom)?;
+        let room = *namespace.rooms.get(name)?;
+        entry.rooms.remove(room)?;
         entry.name_bytes -= name.as_str().len() as u32;
         self.bytes -= MEMBERSHIP_BYTES;
         let location = entry.location;
         let members = self.rooms[room.0 as usize].members() - 1;
         self.count_down(room, location.worker);
-        Ok(LeaveChange { location, room, members })
+        Some(LeaveChange { location, room, members })
     }
 
     /// Takes a socket out of everything. Returns where it was. Rooms beyond [`ROOMS_PER_DEPARTURE`] count it until
@@ -512,9 +510,9 @@ mod tests {
         assert_eq!((rooms.member_count(&route, WorkerId(0)), rooms.member_count(&route, WorkerId(1))), (1, 1));
         assert_eq!(
             rooms.leave(&socket(1), &room("a")),
-            Ok(LeaveChange { location: location(0, 10), room: joined.room, members: 1 })
+            Some(LeaveChange { location: location(0, 10), room: joined.room, members: 1 })
         );
-        assert_eq!(rooms.leave(&socket(1), &room("a")), Err(MembershipError::NotInRoom));
+        assert_eq!(rooms.leave(&socket(1), &room("a")), None);
         rooms.disconnect(&socket(2));
         assert!(rooms.route(&NamespacePath::root(), &to(&["a"])).rooms.is_empty());
     }

@@ -14,11 +14,12 @@ use super::Worker;
 use super::ack_collector::AckCollector;
 use crate::ids::{NamespacePath, SlotKey, SocketId};
 use crate::limits::Limits;
-use crate::messages::fanout::{HubRefusal, Outcome};
-use crate::messages::hub::{DirectPacket, HubCommand, ReplyTo, ResumeAttempt};
-use crate::messages::request::{Done, Joined, Receipt, RequestError, RoomPage, answer};
+use crate::messages::fanout::{Answer, ConnectAnswer, ResumedSession};
+use crate::messages::hub::{DirectPacket, OrderedCommand, ReplyTo, ResumeAttempt};
+use crate::messages::request::{Done, Joined, RequestError, RoomPage, answer};
 use crate::messages::socket::SocketInfo;
 use crate::protocol::socketio::packet::Args;
+use crate::recovery::NotRecovered;
 use crate::state::budget::Charge;
 use crate::state::credit::{Credit, Ticket};
 use crate::state::lazy_queue::LazyQueue;
@@ -30,7 +31,7 @@ pub(crate) enum PendingReply {
     Nobody,
     /// The session itself, which has a socket to open.
     Connect(SocketId),
-    /// The session itself, which has a socket to claim.
+    /// The session itself, whose client has a session to claim.
     Resume(Box<ResumingConnect>),
     /// An emit.
     Emit(Done),
@@ -92,6 +93,15 @@ impl PendingReply {
     }
 }
 
+/// An answer that concerns the session itself.
+#[derive(Debug)]
+pub(crate) enum SessionAnswer {
+    /// To a socket that it connects.
+    Connect(SocketId, ConnectAnswer),
+    /// To a client that claims a session.
+    ResumeChecked(Box<ResumingConnect>, Result<ResumedSession, NotRecovered>),
+}
+
 impl AwaitedReply {
     /// A socket that the hub connects after all must be opened: its client has the reply.
     fn may_expire(&self) -> bool {
@@ -99,7 +109,7 @@ impl AwaitedReply {
     }
 }
 
-type Command = Box<dyn FnOnce(ReplyTo) -> HubCommand>;
+type Command = Box<dyn FnOnce(ReplyTo) -> OrderedCommand>;
 
 enum QueuedCommand {
     Command {
@@ -111,7 +121,7 @@ enum QueuedCommand {
         _booked: Option<OrphanedCommand>,
     },
     /// A command that needs no credit but must keep its place.
-    Free(HubCommand),
+    Free(OrderedCommand),
 }
 
 /// The account of a command that waits for credit and whose sender has ended; closed by being dropped.
@@ -193,7 +203,7 @@ impl CreditWindow {
         now: Instant,
         bytes: usize,
         reply: PendingReply,
-        command: impl FnOnce(ReplyTo) -> HubCommand + 'static,
+        command: impl FnOnce(ReplyTo) -> OrderedCommand + 'static,
     ) {
         if self.waiting.is_empty() && self.allows(bytes) {
             return self.spend(now, bytes, reply, command);
@@ -215,7 +225,7 @@ impl CreditWindow {
     }
 
     /// Sends a command that needs no credit, behind everything submitted before.
-    pub(crate) fn submit_free(&mut self, command: HubCommand) {
+    pub(crate) fn submit_free(&mut self, command: OrderedCommand) {
         if self.waiting.is_empty() {
             self.worker.send(command);
         } else {
@@ -230,40 +240,16 @@ impl CreditWindow {
             return self.worker.push(self.slot, packet);
         }
         let bytes = packet.byte_len();
-        self.submit(now(), bytes, PendingReply::Nobody, move |from| HubCommand::Relay { from, packet });
+        self.submit(now(), bytes, PendingReply::Nobody, move |from| OrderedCommand::Relay { from, packet });
     }
 
-    /// The hub answered. Returns the socket that is now connected, or refused, if that was the question.
-    pub(crate) fn on_answer(&mut self, now: Instant, ticket: Ticket, outcome: Outcome) -> Option<(SocketId, Outcome)> {
-        let opened = self.resolve(ticket, outcome);
-        self.return_credit(now, ticket);
-        opened
-    }
-
-    /// A command's credit is back: others may go.
-    fn return_credit(&mut self, now: Instant, ticket: Ticket) {
+    /// The hub answered. Returns what the session itself wanted to know.
+    pub(crate) fn on_answer(&mut self, now: Instant, ticket: Ticket, answer: Answer) -> Option<SessionAnswer> {
+        let for_session = self.resolve(ticket, answer);
+        // Others may go now.
         self.credit.on_answer(ticket);
         self.advance(now);
-    }
-
-    /// The hub listed rooms.
-    pub(crate) fn on_rooms(&mut self, now: Instant, ticket: Ticket, page: RoomPage) {
-        if let Some(at) = self.position(ticket)
-            && let Some(AwaitedReply { reply: PendingReply::List(asker), .. }) = self.take_awaited(at)
-        {
-            answer(asker, Ok(page));
-        }
-        self.return_credit(now, ticket);
-    }
-
-    /// The hub looked up a claim. Returns whose it was.
-    pub(crate) fn on_resume_checked(&mut self, now: Instant, ticket: Ticket) -> Option<Box<ResumingConnect>> {
-        let reply = self.position(ticket).and_then(|at| self.take_awaited(at)).map(|awaited| awaited.reply);
-        self.return_credit(now, ticket);
-        match reply? {
-            PendingReply::Resume(claimant) => Some(claimant),
-            _ => None,
-        }
+        for_session
     }
 
     /// A part of an answer to a question came.
@@ -390,7 +376,7 @@ impl CreditWindow {
     pub(crate) fn on_timeout(&mut self, now: Instant) {
         let late = |awaited: &AwaitedReply| awaited.give_up <= now && awaited.may_expire();
         while let Some(at) = self.awaited.iter().position(late) {
-            match self.take_awaited(at).map(|awaited| awaited.reply) {
+            match self.take_reply(at) {
                 Some(PendingReply::Collect(collecting)) if collecting.is_emitted() => collecting.finish(),
                 Some(reply) => reply.fail(RequestError::Unanswered),
                 None => break,
@@ -420,7 +406,13 @@ impl CreditWindow {
         }
     }
 
-    fn spend(&mut self, now: Instant, bytes: usize, reply: PendingReply, command: impl FnOnce(ReplyTo) -> HubCommand) {
+    fn spend(
+        &mut self,
+        now: Instant,
+        bytes: usize,
+        reply: PendingReply,
+        command: impl FnOnce(ReplyTo) -> OrderedCommand,
+    ) {
         let ticket = self.credit.spend(bytes);
         self.worker.send(command(ReplyTo { slot: self.slot, ticket }));
         match reply {
@@ -452,39 +444,64 @@ impl CreditWindow {
         Some(awaited)
     }
 
-    fn resolve(&mut self, ticket: Ticket, outcome: Outcome) -> Option<(SocketId, Outcome)> {
+    /// Gives an answer to the reply of its kind. That may have been given up, or there was none.
+    fn resolve(&mut self, ticket: Ticket, given: Answer) -> Option<SessionAnswer> {
         let at = self.position(ticket)?;
-        if let Outcome::Asked { parts } = outcome {
-            match self.reply(at) {
-                Some(PendingReply::Fetch { missing, sockets, .. }) => {
-                    // Every part passes through the hub behind the answer, so none has come yet.
-                    debug_assert!(sockets.is_empty());
+        match given {
+            Answer::Connect(how) => {
+                if let PendingReply::Connect(socket) = self.take_reply(at)? {
+                    return Some(SessionAnswer::Connect(socket, how));
+                }
+            }
+            Answer::ResumeChecked(session) => {
+                if let PendingReply::Resume(connect) = self.take_reply(at)? {
+                    return Some(SessionAnswer::ResumeChecked(connect, session));
+                }
+            }
+            Answer::Emit(done) => {
+                if let PendingReply::Emit(asker) = self.take_reply(at)? {
+                    asker.complete(done.map_err(RequestError::from));
+                }
+            }
+            Answer::Join(done) => {
+                if let PendingReply::Join(asker) = self.take_reply(at)? {
+                    answer(asker, done.map_err(RequestError::from));
+                }
+            }
+            Answer::Leave => {
+                if let PendingReply::Leave(asker) = self.take_reply(at)? {
+                    answer(asker, Ok(()));
+                }
+            }
+            Answer::List(page) => {
+                if let PendingReply::List(asker) = self.take_reply(at)? {
+                    answer(asker, Ok(page));
+                }
+            }
+            Answer::Collect(Err(refusal)) => {
+                if let PendingReply::Collect(collecting) = self.take_reply(at)? {
+                    collecting.fail(refusal.into());
+                }
+            }
+            Answer::Collect(Ok(parts)) => {
+                if let PendingReply::Collect(collecting) = self.reply(at)? {
+                    collecting.expect(parts);
+                }
+                self.finish_question(at);
+            }
+            Answer::Fetch(parts) => {
+                if let PendingReply::Fetch { missing, .. } = self.reply(at)? {
                     *missing = Some(parts);
                 }
-                Some(PendingReply::Collect(collecting)) => collecting.expect(parts),
-                reply => log::error!("hub answered {reply:?} with {outcome:?}"),
+                self.finish_question(at);
             }
-            self.finish_question(at);
-            return None;
-        }
-        let reply = self.take_awaited(at)?.reply;
-        match (reply, outcome) {
-            (PendingReply::Connect(socket), outcome) => return Some((socket, outcome)),
-            (reply, Outcome::Refused(refusal)) => reply.fail(error(refusal)),
-            (PendingReply::Emit(Done::WhenNumbered(done)), Outcome::Emitted { offset }) => {
-                answer(done, Ok(Receipt { offset }));
-            }
-            (PendingReply::Join(done), Outcome::Joined { members, offset }) => {
-                answer(done, Ok(Joined { members, offset }));
-            }
-            (PendingReply::Leave(done), Outcome::Left) => answer(done, Ok(())),
-            (PendingReply::Nobody, Outcome::Relayed) => {}
-            (reply, outcome) => {
-                log::error!("hub answered {reply:?} with {outcome:?}");
-                reply.fail(RequestError::Unanswered);
-            }
+            Answer::Done => {}
         }
         None
+    }
+
+    fn take_reply(&mut self, at: usize) -> Option<PendingReply> {
+        self.take_awaited(at).map(|awaited| awaited.reply)
     }
 
     /// Answers a question of which everything has come.
@@ -497,7 +514,7 @@ impl CreditWindow {
         if !is_complete {
             return;
         }
-        match self.take_awaited(at).map(|awaited| awaited.reply) {
+        match self.take_reply(at) {
             Some(PendingReply::Fetch { asker, sockets, .. }) => answer(asker, Ok(sockets)),
             Some(PendingReply::Collect(collecting)) => collecting.finish(),
             _ => {}
@@ -508,16 +525,5 @@ impl CreditWindow {
 impl Drop for CreditWindow {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-fn error(refusal: HubRefusal) -> RequestError {
-    match refusal {
-        HubRefusal::NotConnected => RequestError::Disconnected,
-        HubRefusal::TooManyRooms => RequestError::TooManyRooms,
-        HubRefusal::ForeignRoom => RequestError::ForeignRoom,
-        HubRefusal::NoQueue | HubRefusal::DurableNeedsRoom => RequestError::NotDurable,
-        HubRefusal::Overloaded | HubRefusal::RoomsSpent => RequestError::Overloaded,
-        HubRefusal::TooLarge => RequestError::TooLarge,
     }
 }

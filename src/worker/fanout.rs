@@ -15,7 +15,7 @@ use super::outboxes::{Outboxes, Pushed};
 use crate::ids::{MemberKey, RoomName, SlotKey};
 use crate::messages::abort::AbortOnUnwind;
 use crate::messages::fanout::{Collect, Delivery, DeliveryMode, FanoutBatch, FanoutCommand, FetchSockets, Replay};
-use crate::messages::hub::HubCommand;
+use crate::messages::hub::ImmediateCommand;
 use crate::messages::session::SessionCommand;
 use crate::messages::socket::SocketInfo;
 use crate::protocol::draft::without_token;
@@ -144,9 +144,6 @@ impl Fanout {
                     }
                 }
             }
-            FanoutCommand::ResumeChecked { to, claimed } => {
-                self.notify_session(to.slot, SessionCommand::ResumeChecked { ticket: to.ticket, claimed });
-            }
             FanoutCommand::Replay(replay) => self.replay(&replay),
             FanoutCommand::FellBehind { member } => {
                 if let Some(slot) = self.slot_of(member) {
@@ -171,8 +168,8 @@ impl Fanout {
             }
             FanoutCommand::Deliver(delivery) => self.deliver(delivery),
             FanoutCommand::Relay { slot, packet } => self.worker.push(slot, packet),
-            FanoutCommand::Answer { to, outcome } => {
-                self.notify_session(to.slot, SessionCommand::Answered { ticket: to.ticket, outcome });
+            FanoutCommand::Answer { to, answer } => {
+                self.notify_session(to.slot, SessionCommand::Answered { ticket: to.ticket, answer });
             }
             FanoutCommand::Fetch(fetch) => self.visit_members(ToMembers::new(Work::List(fetch))),
             FanoutCommand::Fetched { slot, ticket, sockets } => {
@@ -180,9 +177,6 @@ impl Fanout {
             }
             FanoutCommand::Acked { to, socket, answer } => {
                 self.notify_session(to.slot, SessionCommand::Acked { ticket: to.ticket, socket, answer });
-            }
-            FanoutCommand::Listed { to, page } => {
-                self.notify_session(to.slot, SessionCommand::Listed { ticket: to.ticket, page });
             }
             FanoutCommand::CloseAll(reason) => self.close_some(0, reason),
         }
@@ -215,7 +209,7 @@ impl Fanout {
             }
             Work::List(fetch) => {
                 let FetchSockets { worker, to, .. } = *fetch;
-                self.worker.send(HubCommand::Fetched { worker, to, sockets });
+                self.worker.send(ImmediateCommand::Fetched { worker, to, sockets });
             }
         }
     }
@@ -286,7 +280,7 @@ impl Fanout {
     fn collect(&self, collect: Collect, sockets: Vec<Arc<SocketInfo>>) {
         let awaiting = sockets.iter().map(|socket| socket.id).collect();
         self.worker.ack_routes.borrow_mut().open(collect, awaiting, Instant::now());
-        self.worker.send(HubCommand::Fetched { worker: collect.worker, to: collect.to, sockets });
+        self.worker.send(ImmediateCommand::Fetched { worker: collect.worker, to: collect.to, sockets });
     }
 
     /// A socket gets some of what it missed. The last of it comes in front of everything that it has not missed.
@@ -335,7 +329,7 @@ impl Fanout {
         // Nobody has asked one that was not attached; it may bear the id of one that was asked.
         if member.was_attached {
             for (worker, to) in self.worker.ack_routes.borrow_mut().remove_socket(socket) {
-                self.worker.send(HubCommand::Acked { worker, to, socket, answer: None });
+                self.worker.send(ImmediateCommand::Acked { worker, to, socket, answer: None });
             }
         }
         if let Some(slot) = evicts {

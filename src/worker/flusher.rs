@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::Worker;
 use crate::messages::abort::AbortOnUnwind;
-use crate::messages::hub::HubCommand;
+use crate::messages::hub::ImmediateCommand;
 
 /// Writes between two looks at other work of this thread.
 const WRITES_PER_TURN: usize = 256;
@@ -245,7 +245,7 @@ fn report_consumed(worker: &Worker, delivered: Written) {
     worker.outboxes.borrow_mut().settle();
     let enough = REPORT_BYTES.min(worker.limits.worker_bytes_max / 4);
     if let Some(Written { bytes, replayed }) = worker.backlog.take_report(delivered, enough) {
-        worker.hub_sender.borrow_mut().push(HubCommand::Consumed { bytes, replayed });
+        worker.hub_sender.borrow_mut().push(ImmediateCommand::Consumed { bytes, replayed }.into());
         worker.flush_notify.notify();
     }
 }

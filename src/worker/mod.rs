@@ -28,7 +28,7 @@ use bytes::Bytes;
 
 use crate::ids::{AckId, MemberKey, SlotKey, SocketId, WorkerId};
 use crate::limits::Limits;
-use crate::messages::hub::{DirectPacket, HubBatch, HubCommand};
+use crate::messages::hub::{DirectPacket, HubBatch, HubCommand, ImmediateCommand};
 use crate::messages::session::SessionLink;
 use crate::messages::sink::{CloseReason, FrameSink};
 use crate::messages::socket::SocketInfo;
@@ -94,7 +94,7 @@ impl Worker {
             metrics,
         });
         let fanout = Fanout::new(worker.clone()).start();
-        worker.send(HubCommand::Register { fanout: fanout.recipient() });
+        worker.send(ImmediateCommand::Register { fanout: fanout.recipient() });
         actix::spawn(flusher::run(worker.clone()));
         actix::spawn(timers::run(worker.clone()));
         worker
@@ -121,8 +121,8 @@ impl Worker {
     }
 
     /// Queues a command for the hub, behind all earlier ones of this worker; it leaves at the end of this turn.
-    pub(crate) fn send(&self, command: HubCommand) {
-        self.hub_sender.borrow_mut().push(command);
+    pub(crate) fn send(&self, command: impl Into<HubCommand>) {
+        self.hub_sender.borrow_mut().push(command.into());
         self.flush_notify.notify();
     }
 
@@ -155,7 +155,7 @@ impl Worker {
     fn send_wanted(&self) {
         let wanted = self.outboxes.borrow_mut().take_wanted(Instant::now());
         for WantedReplay { slot, socket, after } in wanted {
-            self.send(HubCommand::Read { slot, socket, after });
+            self.send(ImmediateCommand::Read { slot, socket, after });
         }
     }
 
@@ -267,7 +267,7 @@ impl Worker {
         if let Some((worker, to)) = whose {
             // A copy: as they came they share the memory of everything that was read together with them.
             let answer = Some(args.detached());
-            self.send(HubCommand::Acked { worker, to, socket, answer });
+            self.send(ImmediateCommand::Acked { worker, to, socket, answer });
         }
     }
 

@@ -15,7 +15,7 @@ use super::credit_window::{CreditWindow, PendingReply};
 use crate::ids::{NamespacePath, WorkerId};
 use crate::limits::Limits;
 use crate::messages::abort::AbortOnUnwind;
-use crate::messages::hub::{AckWanted, EmitCommand, Grade, HubBatch, HubCommand};
+use crate::messages::hub::{AckWanted, EmitCommand, Grade, HubBatch, OrderedCommand};
 use crate::messages::request::{Collected, Done, Listing, Request, RequestError, RoomPage, answer};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::socket::SocketInfo;
@@ -103,7 +103,7 @@ pub(crate) fn emit(
 ) {
     let bytes = draft.byte_len();
     credit_window.submit(now, bytes, PendingReply::Emit(done), move |from| {
-        HubCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack: AckWanted::No }))
+        OrderedCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack: AckWanted::No }))
     });
 }
 
@@ -125,7 +125,7 @@ pub(crate) fn collect(
     let waiter = PendingReply::Collect(Box::new(AckCollector::new(asker, timeout, credit_window.charge())));
     credit_window.submit(now, bytes, waiter, move |from| {
         let ack = AckWanted::OfMany(timeout);
-        HubCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack }))
+        OrderedCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack }))
     });
 }
 
@@ -138,7 +138,7 @@ pub(crate) fn fetch(
     asker: oneshot::Sender<Result<Vec<Arc<SocketInfo>>, RequestError>>,
 ) {
     let waiter = PendingReply::Fetch { asker, missing: None, sockets: Vec::new() };
-    credit_window.submit(now, 0, waiter, move |from| HubCommand::Fetch { from, namespace, target });
+    credit_window.submit(now, 0, waiter, move |from| OrderedCommand::Fetch { from, namespace, target });
 }
 
 /// Submits a question for rooms.
@@ -148,7 +148,7 @@ pub(crate) fn list(
     listing: Listing,
     asker: oneshot::Sender<Result<RoomPage, RequestError>>,
 ) {
-    credit_window.submit(now, 0, PendingReply::List(asker), move |from| HubCommand::List { from, listing });
+    credit_window.submit(now, 0, PendingReply::List(asker), move |from| OrderedCommand::List { from, listing });
 }
 
 impl Actor for ServerSender {
@@ -163,12 +163,11 @@ impl Handler<SessionCommand> for ServerSender {
         let now = Instant::now();
         match command {
             SessionCommand::Request(request) => self.request(request, now),
-            SessionCommand::Answered { ticket, outcome } => {
-                self.credit_window.on_answer(now, ticket, outcome);
+            SessionCommand::Answered { ticket, answer } => {
+                self.credit_window.on_answer(now, ticket, answer);
             }
             SessionCommand::Fetched { ticket, sockets } => self.credit_window.on_sockets(ticket, sockets),
             SessionCommand::Acked { ticket, socket, answer } => self.credit_window.on_ack(ticket, socket, answer),
-            SessionCommand::Listed { ticket, page } => self.credit_window.on_rooms(now, ticket, page),
             // The server sender outlives sessions; the server ends it by ending its thread.
             _ => {}
         }

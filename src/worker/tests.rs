@@ -17,8 +17,8 @@ use super::credit_window::{CreditWindow, PendingReply};
 use crate::ids::{MemberKey, NamespacePath, RoomId, RoomName, SlotKey, SocketId, WorkerId};
 use crate::limits::Limits;
 use crate::messages::abort::tests::{aborts, is_to_panic};
-use crate::messages::fanout::{Delivery, FanoutBatch, FanoutCommand, Outcome};
-use crate::messages::hub::{DirectPacket, HubBatch, HubCommand, ReplyTo};
+use crate::messages::fanout::{Answer, Delivery, FanoutBatch, FanoutCommand};
+use crate::messages::hub::{DirectPacket, HubBatch, HubCommand, ImmediateCommand, OrderedCommand, ReplyTo};
 use crate::messages::request::{Done, Listing, Receipt, RequestError};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{CloseReason, Drained, FrameSink};
@@ -46,15 +46,19 @@ impl Handler<HubBatch> for Listener {
 
     fn handle(&mut self, batch: HubBatch, _: &mut Context<Self>) {
         for command in batch.commands {
-            match command {
-                HubCommand::Register { fanout } => *self.fanout.borrow_mut() = Some(fanout),
-                HubCommand::Consumed { bytes, replayed: 0 } => self.log.borrow_mut().push(format!("consumed {bytes}")),
-                HubCommand::Consumed { replayed, .. } => self.log.borrow_mut().push(format!("replayed {replayed}")),
-                HubCommand::Relay { .. } => self.log.borrow_mut().push("pass".into()),
-                HubCommand::Read { after, .. } => self.log.borrow_mut().push(format!("read {}", after.0)),
-                HubCommand::Disconnect { .. } => self.log.borrow_mut().push("disconnect".into()),
-                _ => {}
-            }
+            let words = match command {
+                HubCommand::Immediate(ImmediateCommand::Register { fanout }) => {
+                    *self.fanout.borrow_mut() = Some(fanout);
+                    continue;
+                }
+                HubCommand::Immediate(ImmediateCommand::Consumed { bytes, replayed: 0 }) => format!("consumed {bytes}"),
+                HubCommand::Immediate(ImmediateCommand::Consumed { replayed, .. }) => format!("replayed {replayed}"),
+                HubCommand::Immediate(ImmediateCommand::Read { after, .. }) => format!("read {}", after.0),
+                HubCommand::Ordered(OrderedCommand::Relay { .. }) => "pass".into(),
+                HubCommand::Ordered(OrderedCommand::Disconnect { .. }) => "disconnect".into(),
+                _ => continue,
+            };
+            self.log.borrow_mut().push(words);
         }
     }
 }
@@ -162,7 +166,7 @@ impl Rig {
 
     fn answer(&self, ticket: u64) -> FanoutCommand {
         let to = ReplyTo { slot: self.slot, ticket: Ticket(ticket) };
-        FanoutCommand::Answer { to, outcome: Outcome::Emitted { offset: None } }
+        FanoutCommand::Answer { to, answer: Answer::Emit(Ok(Receipt { offset: None })) }
     }
 }
 
@@ -327,10 +331,11 @@ fn a_gate_that_closes_still_says_which_sockets_have_gone() {
         let now = std::time::Instant::now();
         let socket = SocketId::from_random([1; 15]);
         let packet = || DirectPacket::Sealed(EncodedFrame::text("x").into());
-        credit_window.submit(now, 1, PendingReply::Nobody, move |from| HubCommand::Relay { from, packet: packet() });
+        credit_window
+            .submit(now, 1, PendingReply::Nobody, move |from| OrderedCommand::Relay { from, packet: packet() });
         credit_window.push(|| now, packet());
         let slot = rig.slot;
-        credit_window.submit_free(HubCommand::Disconnect { slot, socket, forever: false, rooms: None });
+        credit_window.submit_free(OrderedCommand::Disconnect { slot, socket, forever: false, rooms: None });
         assert_eq!(rig.heard().await, ["pass"], "the second packet has no credit, and the rest keeps its place");
         drop(credit_window);
         assert_eq!(rig.heard().await, ["disconnect"]);
@@ -347,16 +352,15 @@ fn emits_of_a_session_that_has_ended_go_at_the_pace_of_its_credit() {
         let emit = |credit_window: &mut CreditWindow| {
             let (done, told) = tokio::sync::oneshot::channel();
             let packet = DirectPacket::Sealed(EncodedFrame::text("x").into());
-            credit_window.submit(now, 100, PendingReply::Emit(Done::WhenNumbered(done)), |from| HubCommand::Relay {
-                from,
-                packet,
+            credit_window.submit(now, 100, PendingReply::Emit(Done::WhenNumbered(done)), |from| {
+                OrderedCommand::Relay { from, packet }
             });
             told
         };
         let mut told: Vec<_> = (0..10).map(|_| emit(&mut credit_window)).collect();
         let (done, left) = tokio::sync::oneshot::channel();
         let room = RoomName::parse("a").unwrap();
-        credit_window.submit(now, 1, PendingReply::Leave(done), move |from| HubCommand::Leave {
+        credit_window.submit(now, 1, PendingReply::Leave(done), move |from| OrderedCommand::Leave {
             from,
             socket: socket(1).id,
             room,
@@ -369,7 +373,7 @@ fn emits_of_a_session_that_has_ended_go_at_the_pace_of_its_credit() {
             if credit_window.is_done() {
                 break;
             }
-            credit_window.on_answer(now, Ticket(ticket), Outcome::Emitted { offset: None });
+            credit_window.on_answer(now, Ticket(ticket), Answer::Emit(Ok(Receipt { offset: None })));
             assert_eq!(told.remove(0).await, Ok(Ok(Receipt { offset: None })));
             assert!(credit_window.is_done() || rig.heard().await == ["pass"]);
         }
@@ -395,7 +399,7 @@ fn a_question_in_flight_is_answered_when_its_session_has_ended() {
             asker,
         );
         credit_window.retire(now);
-        credit_window.on_answer(now, Ticket(0), Outcome::Asked { parts: 1 });
+        credit_window.on_answer(now, Ticket(0), Answer::Fetch(1));
         credit_window.on_sockets(Ticket(0), vec![socket(1)]);
         assert_eq!(fetched.await.unwrap().unwrap().len(), 1);
         assert!(!credit_window.is_done());

@@ -45,9 +45,8 @@ impl Rewriting {
 }
 
 impl JournalWriter {
-    /// Writes again what is due, as far as the records that were appended have earned it. Numbers that are given and not applied yet
-    /// come first, so this may have to wait for the last of them; the credit stays.
-    pub(super) fn carry_forward(&mut self, may_number: bool) {
+    /// Writes again what is due, as far as the records that were appended have earned it.
+    pub(super) fn carry_forward(&mut self) {
         let used = self.journal.used_bytes();
         self.rewriting.credit += CARRIED_PER_BYTE * (used - self.rewriting.used);
         self.rewriting.used = used;
@@ -56,7 +55,7 @@ impl JournalWriter {
             self.rewriting.credit = 0;
             return;
         }
-        while may_number && let Some(session) = self.sessions.at_risk(at_risk, self.rewriting.credit as usize) {
+        while let Some(session) = self.sessions.at_risk(at_risk, self.rewriting.credit as usize) {
             let offset = self.next();
             self.append(offset, RecordBody::Session(Box::new(session)));
             let used = self.journal.used_bytes();
@@ -66,11 +65,8 @@ impl JournalWriter {
     }
 
     /// Gives up sessions that are too large, or have no room beside the others.
-    pub(super) fn keep_within_bounds(&mut self, may_number: bool) {
+    pub(super) fn keep_within_bounds(&mut self) {
         for _ in 0..GIVEN_UP_AT_A_TIME {
-            if !may_number {
-                return;
-            }
             let Some(entry) = self.sessions.next_to_give_up() else { return };
             if let RecordBody::GivenUp { socket, why } = &entry {
                 log::debug!("session given up socket={socket} reason={why:?}");

@@ -97,7 +97,7 @@ fn many_sessions_are_written_again_as_the_ring_turns() {
     for turn in 0..20_000 {
         writer.emit(1_000);
         if turn % 32 == 0 {
-            writer.flush(true);
+            writer.flush();
         }
     }
     drop(writer);
@@ -127,7 +127,7 @@ fn a_full_population_survives_every_turn_of_the_ring() {
                 appended += 21 + event_bytes as u64;
                 writer.set_data((before.0 as u32).wrapping_mul(2_654_435_761) % count, before.0 as u32);
                 appended += 21 + 32;
-                writer.flush(true);
+                writer.flush();
             }
             let written = writer.journal.used_bytes() - begin;
             assert!(written <= 5 * appended, "{written} bytes for {appended} in turn {turn}");
@@ -160,7 +160,7 @@ fn one_record_does_not_write_more_than_three_times_its_bytes() {
         let used = writer.journal.used_bytes() - before;
         // A session that has waited for its bytes goes whole.
         assert!(used < 4 * 130 + 3_000, "{used} bytes");
-        writer.flush(true);
+        writer.flush();
     }
 }
 
@@ -170,7 +170,7 @@ fn a_start_writes_one_record_however_many_sessions_there_are() {
     let mut writer = open(&scratch, &limits);
     (0..200).for_each(|n| writer.connect(n));
     (0..400).for_each(|_| writer.emit(1_000));
-    writer.flush(true);
+    writer.flush();
     let records = writer.metrics.hub.journalled.get();
     assert!(records > 600);
     drop(writer);
@@ -211,7 +211,7 @@ fn the_largest_are_given_up_first_then_those_away_then_the_newest() {
     }
     assert_eq!(writer.verdict(count - 1), Err(NotRecovered::GivenUp), "nobody is away");
     assert!((6..10).all(|n| writer.verdict(n).is_ok()), "those who were there before stay");
-    writer.flush(true);
+    writer.flush();
     // The next start knows it too.
     drop(writer);
     let writer = open(&scratch, &limits);
@@ -242,7 +242,7 @@ fn who_was_forgotten_stays_forgotten_though_the_clock_is_set_back() {
     writer.connect(1);
     writer.lose(1);
     while writer.sessions() > 0 {
-        writer.flush(true);
+        writer.flush();
     }
     drop(writer);
     let writer = open_at(&scratch, &limits, Clock::shifted(-3_600_000));
@@ -256,12 +256,12 @@ fn a_clock_that_was_ahead_keeps_nobody_beyond_the_window() {
     let mut writer = open_at(&scratch, &limits, Clock::shifted(3_600_000));
     writer.connect(1);
     writer.lose(1);
-    writer.flush(true);
+    writer.flush();
     let mut left = 1;
     drop(writer);
     let mut writer = open(&scratch, &limits);
     while left > 0 {
-        writer.flush(true);
+        writer.flush();
         left = writer.sessions();
     }
 }

@@ -19,7 +19,7 @@ impl Rig {
 
     fn claim(&mut self, n: u8, offset: Option<Offset>) {
         let (from, claim) = (self.from(), ResumeAttempt { pid: pid(n), offset });
-        self.tell(HubCommand::CheckResume { from, namespace: NamespacePath::root(), claim });
+        self.tell(OrderedCommand::CheckResume { from, namespace: NamespacePath::root(), claim });
     }
 
     /// Socket `n` comes back in another slot, as member `n + 100`.
@@ -28,11 +28,11 @@ impl Rig {
         let (namespace, reply) = (NamespacePath::root(), EncodedFrame::text("40"));
         let kind = ConnectKind::Resuming(ResumeAttempt { pid: pid(n), offset });
         let connect = Connect { from, socket: socket(n), member, namespace, kind, reply };
-        self.tell(HubCommand::Connect(Box::new(connect)));
+        self.tell(OrderedCommand::Connect(Box::new(connect)));
     }
 
     fn read(&mut self, n: u8, after: Lsn) {
-        self.tell(HubCommand::Read { slot: LATER, socket: socket(n), after });
+        self.tell(ImmediateCommand::Read { slot: LATER, socket: socket(n), after });
     }
 }
 
@@ -44,9 +44,9 @@ fn a_resumed_socket_has_its_rooms_and_catches_up_before_it_is_live() {
         rig.join(1, "a");
         rig.join(1, "b");
         let from = rig.from();
-        rig.tell(HubCommand::Data { from, socket: socket(1), data: Some("7".into()) });
+        rig.tell(OrderedCommand::Data { from, socket: socket(1), data: Some("7".into()) });
         let from = rig.from();
-        rig.tell(HubCommand::Leave { from, socket: socket(1), room: room("b") });
+        rig.tell(OrderedCommand::Leave { from, socket: socket(1), room: room("b") });
         rig.tell(gone(1));
         rig.emit("a", "missed", Grade::Plain);
         rig.emit("b", "not for it", Grade::Plain);
@@ -105,10 +105,10 @@ fn a_twin_is_put_out_and_not_heard_any_more() {
         // What the old connection still says, in whatever order it gets through.
         rig.join(1, "b");
         let from = rig.from();
-        rig.tell(HubCommand::Leave { from, socket: socket(1), room: room("a") });
+        rig.tell(OrderedCommand::Leave { from, socket: socket(1), room: room("a") });
         let from = rig.from();
-        rig.tell(HubCommand::Data { from, socket: socket(1), data: Some("8".into()) });
-        rig.tell(HubCommand::Read { slot: SLOT, socket: socket(1), after: Lsn(0) });
+        rig.tell(OrderedCommand::Data { from, socket: socket(1), data: Some("8".into()) });
+        rig.tell(ImmediateCommand::Read { slot: SLOT, socket: socket(1), after: Lsn(0) });
         rig.tell(gone(1));
         assert_eq!(rig.heard().await, ["answer 4 refused NotConnected", "answer 5 left", "answer 6 passed"]);
         rig.emit("a", "e", Grade::Plain);
@@ -304,7 +304,7 @@ fn one_that_was_in_too_many_rooms_is_forgotten_after_its_end() {
         for name in ["a", "b", "c"] {
             rig.join(1, name);
             let from = rig.from();
-            rig.tell(HubCommand::Leave { from, socket: socket(1), room: room(name) });
+            rig.tell(OrderedCommand::Leave { from, socket: socket(1), room: room(name) });
         }
         rig.claim(1, None);
         assert_eq!(rig.heard().await.last().unwrap(), "not claimed: session was in too many rooms");
@@ -329,7 +329,7 @@ fn a_question_of_an_evicted_connection_is_not_asked_for_its_successor() {
         let draft = Draft::event(Parser::Json, NamespacePath::root(), "question", "", Vec::new(), false);
         let (from, target, grade) = (rig.from(), Target::socket(socket(1)), Grade::Plain);
         let ack = AckWanted::OfOne { socket: socket(1), id: AckId::new(AckOwner::Session, 0) };
-        rig.tell(HubCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack })));
+        rig.tell(OrderedCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack })));
         assert_eq!(rig.heard().await, ["answer 4 refused NotConnected"]);
     });
 }
@@ -414,10 +414,11 @@ fn resumes_in_many_rooms_wait_for_those_who_have_caused_little() {
             let namespace = NamespacePath::root();
             let claim = ResumeAttempt { pid: pid(1), offset: None };
             let from = ReplyTo { slot, ..rig.from() };
-            commands.push(HubCommand::CheckResume { from, namespace: namespace.clone(), claim });
+            commands.push(OrderedCommand::CheckResume { from, namespace: namespace.clone(), claim }.into());
             let (from, reply) = (ReplyTo { slot, ..rig.from() }, EncodedFrame::text("40"));
             let (socket, member, kind) = (socket(1), MemberKey(index), ConnectKind::Resuming(claim));
-            commands.push(HubCommand::Connect(Box::new(Connect { from, socket, member, namespace, kind, reply })));
+            let connect = Connect { from, socket, member, namespace, kind, reply };
+            commands.push(OrderedCommand::Connect(Box::new(connect)).into());
         }
         assert!(rig.hub.try_send(HubBatch { worker: WORKER, commands }).is_ok());
         rig.slot = SlotKey { index: 99, generation: 0 };
@@ -447,7 +448,8 @@ fn a_session_that_is_resumed_again_over_new_connections_has_one_account() {
             let (from, reply) = (ReplyTo { slot, ..rig.from() }, EncodedFrame::text("40"));
             let (socket, member, kind) = (socket(1), MemberKey(index), ConnectKind::Resuming(claim));
             let namespace = NamespacePath::root();
-            commands.push(HubCommand::Connect(Box::new(Connect { from, socket, member, namespace, kind, reply })));
+            let connect = Connect { from, socket, member, namespace, kind, reply };
+            commands.push(OrderedCommand::Connect(Box::new(connect)).into());
         }
         // A publisher that has caused as much as one of them.
         for _ in 0..4 {
@@ -455,14 +457,15 @@ fn a_session_that_is_resumed_again_over_new_connections_has_one_account() {
             let draft = Draft::event(Parser::Json, NamespacePath::root(), "e", &body, Vec::new(), false);
             let from = ReplyTo { slot: SlotKey { index: 99, generation: 0 }, ..rig.from() };
             let (target, grade, ack) = (Target::default(), Grade::Plain, AckWanted::No);
-            commands.push(HubCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack })));
+            let event = EmitCommand { from, target, draft, grade, ack };
+            commands.push(OrderedCommand::Broadcast(Box::new(event)).into());
         }
         assert!(rig.hub.try_send(HubBatch { worker: WORKER, commands }).is_ok());
         let mut told = Vec::new();
         while told.iter().filter(|said: &&String| said.ends_with("recovered")).count() < 20 {
             let heard = rig.heard().await;
             told.extend(heard.into_iter().filter(|said| said.ends_with("recovered") || said.ends_with("emitted")));
-            rig.tell(HubCommand::Consumed { bytes: usize::MAX, replayed: 0 });
+            rig.tell(ImmediateCommand::Consumed { bytes: usize::MAX, replayed: 0 });
         }
         let last = told.iter().rposition(|said| said.ends_with("emitted"));
         assert!(last < Some(12), "its four events wait for few of the twenty: {told:?}");
