@@ -12,7 +12,7 @@ use super::error::{EmitError, RoomError};
 use super::socket::Socket;
 use crate::ids::{IdError, NamespacePath, Recipient, RoomName, SocketId};
 use crate::messages::hub::Grade;
-use crate::messages::request::{Done, Receipt, Request, RequestError};
+use crate::messages::request::{Done, EmitRefusal, NoAnswer, Receipt, Request, RequestError};
 use crate::messages::session::SessionLink;
 use crate::messages::socket::SocketInfo;
 use crate::state::rooms::Target;
@@ -191,7 +191,7 @@ impl Broadcast {
         self,
         name: &str,
         data: T,
-        done: impl FnOnce(oneshot::Sender<Result<R, RequestError>>) -> Done,
+        done: impl FnOnce(oneshot::Sender<Result<R, RequestError<EmitRefusal>>>) -> Done,
     ) -> Result<R, EmitError> {
         if let Some(error) = self.invalid {
             return Err(error.into());
@@ -208,11 +208,11 @@ fn room_names(rooms: impl IntoIterator<Item: AsRef<str>>) -> Result<Vec<RoomName
 }
 
 /// Awaits what was begun. Sockets that have gone meanwhile are no failure; otherwise the first failure counts.
-async fn finish<T>(begun: Vec<PendingAnswer<T>>) -> Result<(), RequestError> {
+async fn finish<T, E: From<NoAnswer> + Into<RoomError>>(begun: Vec<PendingAnswer<T, E>>) -> Result<(), RoomError> {
     let mut failure = Ok(());
     for asked in begun {
-        match asked.finish().await {
-            Ok(_) | Err(RequestError::Disconnected) => {}
+        match asked.finish().await.map_err(E::into) {
+            Ok(_) | Err(RoomError::Disconnected) => {}
             Err(error) => failure = failure.and(Err(error)),
         }
     }

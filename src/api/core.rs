@@ -11,7 +11,7 @@ use super::recovery_clients::RecoveryClients;
 use super::registry::Registry;
 use crate::ids::NamespacePath;
 use crate::limits::Limits;
-use crate::messages::request::{Request, RequestError};
+use crate::messages::request::{NoAnswer, Request};
 use crate::messages::room_change::RoomChange;
 use crate::messages::session::{OfferError, SessionLink};
 use crate::protocol::draft::Draft;
@@ -109,33 +109,33 @@ impl Core {
     ///
     /// The deadline is the taker's, who answers every request in time or, when it ends, by dropping the sender: a
     /// second timer here would only cost.
-    pub(crate) async fn ask<T>(
+    pub(crate) async fn ask<T, E: From<NoAnswer>>(
         link: &SessionLink,
-        request: impl FnOnce(oneshot::Sender<Result<T, RequestError>>) -> Request,
-    ) -> Result<T, RequestError> {
+        request: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Request,
+    ) -> Result<T, E> {
         Self::begin(link, request).finish().await
     }
 
     /// Hands a request in.
-    pub(crate) fn begin<T>(
+    pub(crate) fn begin<T, E: From<NoAnswer>>(
         link: &SessionLink,
-        request: impl FnOnce(oneshot::Sender<Result<T, RequestError>>) -> Request,
-    ) -> PendingAnswer<T> {
+        request: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Request,
+    ) -> PendingAnswer<T, E> {
         let (sender, receiver) = oneshot::channel();
         PendingAnswer(match link.offer(request(sender)) {
             Ok(()) => Ok(receiver),
-            Err(OfferError::Full) => Err(RequestError::Overloaded),
-            Err(OfferError::Gone) => Err(RequestError::Disconnected),
+            Err(OfferError::Full) => Err(NoAnswer::Overloaded.into()),
+            Err(OfferError::Gone) => Err(NoAnswer::Disconnected.into()),
         })
     }
 }
 
 /// A request that was handed in, or refused at once.
-pub(crate) struct PendingAnswer<T>(Result<oneshot::Receiver<Result<T, RequestError>>, RequestError>);
+pub(crate) struct PendingAnswer<T, E>(Result<oneshot::Receiver<Result<T, E>>, E>);
 
-impl<T> PendingAnswer<T> {
+impl<T, E: From<NoAnswer>> PendingAnswer<T, E> {
     /// Awaits the answer.
-    pub(crate) async fn finish(self) -> Result<T, RequestError> {
-        self.0?.await.unwrap_or(Err(RequestError::Disconnected))
+    pub(crate) async fn finish(self) -> Result<T, E> {
+        self.0?.await.unwrap_or_else(|_| Err(NoAnswer::Disconnected.into()))
     }
 }

@@ -6,7 +6,8 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::ids::IdError;
-use crate::messages::request::RequestError;
+use crate::messages::request::{ClientGone, EmitRefusal, NoAnswer, RequestError};
+use crate::state::rooms::MembershipError;
 
 /// Why an event was not emitted.
 #[derive(Debug, Error)]
@@ -48,14 +49,23 @@ pub enum EmitError {
     TooLarge,
 }
 
-impl From<RequestError> for EmitError {
-    fn from(error: RequestError) -> Self {
+impl From<NoAnswer> for EmitError {
+    fn from(error: NoAnswer) -> Self {
         match error {
-            RequestError::Disconnected => Self::Disconnected,
-            RequestError::NotYetConnected => Self::NotYetConnected,
-            RequestError::Overloaded | RequestError::TooManyRooms | RequestError::ForeignRoom => Self::Overloaded,
-            RequestError::Unanswered | RequestError::ClientGone => Self::Unanswered,
-            RequestError::TooLarge => Self::TooLarge,
+            NoAnswer::Disconnected => Self::Disconnected,
+            NoAnswer::NotYetConnected => Self::NotYetConnected,
+            NoAnswer::Overloaded => Self::Overloaded,
+            NoAnswer::Unanswered => Self::Unanswered,
+        }
+    }
+}
+
+impl From<RequestError<EmitRefusal>> for EmitError {
+    fn from(error: RequestError<EmitRefusal>) -> Self {
+        match error {
+            RequestError::NoAnswer(error) => error.into(),
+            RequestError::Refused(EmitRefusal::NotConnected) => Self::Disconnected,
+            RequestError::Refused(EmitRefusal::TooLarge) => Self::TooLarge,
         }
     }
 }
@@ -80,6 +90,16 @@ pub enum AckError {
     /// The client's answer is not of the expected type.
     #[error("acknowledgement is not of the expected type: {0}")]
     Data(serde_json::Error),
+}
+
+impl From<RequestError<ClientGone>> for AckError {
+    fn from(error: RequestError<ClientGone>) -> Self {
+        match error {
+            RequestError::NoAnswer(NoAnswer::Unanswered) => Self::Timeout,
+            RequestError::NoAnswer(error) => Self::Emit(error.into()),
+            RequestError::Refused(ClientGone) => Self::Gone,
+        }
+    }
 }
 
 /// Why a client was refused: what its `connect_error` listeners get, as `message` and `data`.
@@ -137,15 +157,25 @@ pub enum RoomError {
     ForeignRoom,
 }
 
-impl From<RequestError> for RoomError {
-    fn from(error: RequestError) -> Self {
+impl From<NoAnswer> for RoomError {
+    fn from(error: NoAnswer) -> Self {
         match error {
-            RequestError::Disconnected | RequestError::ClientGone => Self::Disconnected,
-            RequestError::NotYetConnected => Self::NotYetConnected,
-            RequestError::Overloaded | RequestError::TooLarge => Self::Overloaded,
-            RequestError::Unanswered => Self::Unanswered,
-            RequestError::TooManyRooms => Self::TooManyRooms,
-            RequestError::ForeignRoom => Self::ForeignRoom,
+            NoAnswer::Disconnected => Self::Disconnected,
+            NoAnswer::NotYetConnected => Self::NotYetConnected,
+            NoAnswer::Overloaded => Self::Overloaded,
+            NoAnswer::Unanswered => Self::Unanswered,
+        }
+    }
+}
+
+impl From<RequestError<MembershipError>> for RoomError {
+    fn from(error: RequestError<MembershipError>) -> Self {
+        match error {
+            RequestError::NoAnswer(error) => error.into(),
+            RequestError::Refused(MembershipError::NotConnected) => Self::Disconnected,
+            RequestError::Refused(MembershipError::TooManyRooms) => Self::TooManyRooms,
+            RequestError::Refused(MembershipError::BudgetSpent) => Self::Overloaded,
+            RequestError::Refused(MembershipError::ForeignRoom) => Self::ForeignRoom,
         }
     }
 }

@@ -19,7 +19,7 @@ use super::socket_emitter::SocketEmitter;
 use crate::ids::{NamespacePath, RoomName, SocketId};
 use crate::messages::handshake::Handshake;
 use crate::messages::hub::Grade;
-use crate::messages::request::{Done, HandlerRegistration, Joined, Listing, Request, RequestError};
+use crate::messages::request::{Done, HandlerRegistration, Joined, Listing, Request};
 use crate::messages::session::SessionLink;
 use crate::messages::socket::SocketInfo;
 use crate::protocol::reason::DisconnectReason;
@@ -205,14 +205,8 @@ impl Socket {
         let draft = self.core.draft(&self.info.namespace, name, &data, false)?;
         let socket = self.info.id;
         let timeout = timeout.unwrap_or(self.core.limits.ack_timeout);
-        let asked = Core::ask(&self.info.link, |answer| Request::Call { socket, draft, grade, timeout, answer });
-        let args = match asked.await {
-            Ok(args) => args,
-            Err(RequestError::Unanswered) => return Err(AckError::Timeout),
-            Err(RequestError::ClientGone) => return Err(AckError::Gone),
-            Err(error) => return Err(AckError::Emit(error.into())),
-        };
-        R::from_args(args).map_err(AckError::Data)
+        let request = |answer| Request::Call { socket, draft, grade, timeout, answer };
+        R::from_args(Core::ask(&self.info.link, request).await?).map_err(AckError::Data)
     }
 
     /// Joins a room. When this returns, the socket gets what is emitted to the room from here on.

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::ids::{AckId, Lsn, MemberKey, Offset, RoomId, RoomName, SlotKey, SocketId, WorkerId};
 use crate::messages::hub::{DirectPacket, ReplyTo};
-use crate::messages::request::{Joined, Receipt, RoomPage};
+use crate::messages::request::{EmitRefusal, Joined, Receipt, RoomPage};
 use crate::messages::socket::SocketInfo;
 use crate::protocol::encoded::{EncodedFrame, Message as Packets};
 use crate::protocol::reason::DisconnectReason;
@@ -117,15 +117,6 @@ pub(crate) enum ConnectAnswer {
     },
     /// The session to resume is lost since it was looked up. The socket is not connected.
     Lost,
-}
-
-/// Why the hub did not emit an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EmitRefusal {
-    /// The sender's socket is not connected (any more).
-    NotConnected,
-    /// The event is larger than the journal keeps.
-    TooLarge,
 }
 
 /// From where the events of a socket come.

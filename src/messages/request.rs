@@ -5,10 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thiserror::Error;
 use tokio::sync::oneshot;
 
-use super::fanout::EmitRefusal;
 use super::hub::Grade;
 use super::socket::SocketInfo;
 use crate::ids::{NamespacePath, Offset, RoomName, SocketId};
@@ -17,54 +15,46 @@ use crate::protocol::encoded::Message;
 use crate::protocol::socketio::packet::Args;
 use crate::state::rooms::{MembershipError, Target};
 
-/// Why a request was not carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum RequestError {
+/// The reason why a request of any kind got no answer from the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoAnswer {
     /// The socket is gone; nothing was done.
-    #[error("socket is disconnected")]
     Disconnected,
     /// The socket is not connected yet; nothing was done.
-    #[error("socket is not connected yet")]
     NotYetConnected,
     /// No credit before the deadline, or too many requests waiting; nothing was done. Try again later.
-    #[error("hub is overloaded")]
     Overloaded,
-    /// The socket is in as many rooms as it may be.
-    #[error("socket is in as many rooms as it may be")]
-    TooManyRooms,
-    /// The room is another socket's own.
-    #[error("room is another socket's own")]
-    ForeignRoom,
     /// No answer in time, or none before the session ended. For an emit: it may or may not have happened.
-    #[error("no answer within the deadline")]
     Unanswered,
-    /// The client has gone before its ack came. It may have got the event.
-    #[error("client has gone before it answered")]
-    ClientGone,
-    /// The event is larger than a segment of the journal; nothing was done.
-    #[error("event is larger than a segment of the journal")]
+}
+
+/// The reason why a request was not carried out, `R` being what the hub or the client refuses such requests for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RequestError<R> {
+    /// There is no answer.
+    NoAnswer(NoAnswer),
+    /// The answer is no.
+    Refused(R),
+}
+
+impl<R> From<NoAnswer> for RequestError<R> {
+    fn from(error: NoAnswer) -> Self {
+        Self::NoAnswer(error)
+    }
+}
+
+/// Why the hub did not emit an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EmitRefusal {
+    /// The sender's socket is not connected (any more).
+    NotConnected,
+    /// The event is larger than the journal keeps.
     TooLarge,
 }
 
-impl From<EmitRefusal> for RequestError {
-    fn from(refusal: EmitRefusal) -> Self {
-        match refusal {
-            EmitRefusal::NotConnected => Self::Disconnected,
-            EmitRefusal::TooLarge => Self::TooLarge,
-        }
-    }
-}
-
-impl From<MembershipError> for RequestError {
-    fn from(error: MembershipError) -> Self {
-        match error {
-            MembershipError::NotConnected => Self::Disconnected,
-            MembershipError::TooManyRooms => Self::TooManyRooms,
-            MembershipError::BudgetSpent => Self::Overloaded,
-            MembershipError::ForeignRoom => Self::ForeignRoom,
-        }
-    }
-}
+/// The client has gone before its ack came. It may have got the event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ClientGone;
 
 /// What the hub did with an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,14 +134,14 @@ impl fmt::Debug for HandlerRegistration {
 #[derive(Debug)]
 pub(crate) enum Done {
     /// As soon as the command has credit.
-    WhenTaken(oneshot::Sender<Result<(), RequestError>>),
+    WhenTaken(oneshot::Sender<Result<(), RequestError<EmitRefusal>>>),
     /// When the hub has numbered it.
-    WhenNumbered(oneshot::Sender<Result<Receipt, RequestError>>),
+    WhenNumbered(oneshot::Sender<Result<Receipt, RequestError<EmitRefusal>>>),
 }
 
 impl Done {
     /// Answers how it ended.
-    pub(crate) fn complete(self, result: Result<Receipt, RequestError>) {
+    pub(crate) fn complete(self, result: Result<Receipt, RequestError<EmitRefusal>>) {
         match self {
             Self::WhenTaken(done) => answer(done, result.map(|_| ())),
             Self::WhenNumbered(done) => answer(done, result),
@@ -159,8 +149,8 @@ impl Done {
     }
 
     /// Answers that it failed.
-    pub(crate) fn fail(self, error: RequestError) {
-        self.complete(Err(error));
+    pub(crate) fn fail(self, error: NoAnswer) {
+        self.complete(Err(error.into()));
     }
 }
 
@@ -205,7 +195,7 @@ pub(crate) enum Request {
         /// For how long.
         timeout: Duration,
         /// Gets the ack's arguments.
-        answer: oneshot::Sender<Result<Args, RequestError>>,
+        answer: oneshot::Sender<Result<Args, RequestError<ClientGone>>>,
     },
     /// Emit to rooms and collect the acks.
     Collect {
@@ -218,7 +208,7 @@ pub(crate) enum Request {
         /// For how long.
         timeout: Duration,
         /// Gets the acks.
-        answer: oneshot::Sender<Result<Collected, RequestError>>,
+        answer: oneshot::Sender<Result<Collected, RequestError<EmitRefusal>>>,
     },
     /// Register handlers on the session's own socket.
     Register {
@@ -241,7 +231,7 @@ pub(crate) enum Request {
         /// Where.
         room: RoomName,
         /// Who is told.
-        done: oneshot::Sender<Result<Joined, RequestError>>,
+        done: oneshot::Sender<Result<Joined, RequestError<MembershipError>>>,
     },
     /// Take the session's socket out of a room.
     Leave {
@@ -250,7 +240,7 @@ pub(crate) enum Request {
         /// Where.
         room: RoomName,
         /// Who is told.
-        done: oneshot::Sender<Result<(), RequestError>>,
+        done: oneshot::Sender<Result<(), NoAnswer>>,
     },
     /// List sockets.
     Fetch {
@@ -259,14 +249,14 @@ pub(crate) enum Request {
         /// Whom.
         target: Target,
         /// Gets them, in no particular order, as of one position in the hub's order.
-        answer: oneshot::Sender<Result<Vec<Arc<SocketInfo>>, RequestError>>,
+        answer: oneshot::Sender<Result<Vec<Arc<SocketInfo>>, NoAnswer>>,
     },
     /// List rooms.
     List {
         /// Which.
         listing: Listing,
         /// Gets them.
-        answer: oneshot::Sender<Result<RoomPage, RequestError>>,
+        answer: oneshot::Sender<Result<RoomPage, NoAnswer>>,
     },
     /// Journal what the application keeps with the session's socket. At most one per socket under way.
     KeepData {

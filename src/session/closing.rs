@@ -7,7 +7,7 @@ use actix::{ActorContext, AsyncContext, Context};
 
 use super::{Session, Transport};
 use crate::messages::hub::OrderedCommand;
-use crate::messages::request::{RequestError, answer};
+use crate::messages::request::{NoAnswer, answer};
 use crate::messages::session::TransportRefusal;
 use crate::messages::sink::CloseReason;
 use crate::protocol::encoded::EncodedFrame;
@@ -191,7 +191,7 @@ impl Session {
         self.forget_calls(|_| true);
         for (_, done) in self.congested.take() {
             // These are in the outbox: the client may have got them.
-            done.fail(RequestError::Unanswered);
+            done.fail(NoAnswer::Unanswered);
         }
         self.link.close();
         if let Some(post) = self.post.take() {

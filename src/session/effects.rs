@@ -7,7 +7,7 @@ use actix::Context;
 use super::{Call, Session};
 use crate::ids::{AckOwner, NamespacePath, SocketId};
 use crate::messages::hub::OrderedCommand;
-use crate::messages::request::{RequestError, answer};
+use crate::messages::request::{ClientGone, RequestError, answer};
 use crate::protocol::engineio::packet::EnginePacket;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::session::Effect;
@@ -82,7 +82,7 @@ impl Session {
     /// These acks will not come any more.
     pub(super) fn forget_calls(&mut self, which: impl Fn(&Call) -> bool) {
         for call in self.acks.forget(which) {
-            answer(call.asker, Err(RequestError::ClientGone));
+            answer(call.asker, Err(RequestError::Refused(ClientGone)));
         }
     }
 

@@ -27,7 +27,7 @@ use crate::api::socket::Socket;
 use crate::ids::{RANDOM_ID_BYTES, SessionId, SocketId};
 use crate::messages::handshake::Handshake;
 use crate::messages::hub::ResumeAttempt;
-use crate::messages::request::{Done, RequestError, answer};
+use crate::messages::request::{ClientGone, Done, NoAnswer, RequestError, answer};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Handoff, Incoming};
 use crate::protocol::encoded::EncodedFrame;
@@ -104,7 +104,7 @@ enum Transport {
 /// Somebody who waits for the client's ack.
 struct Call {
     socket: SocketId,
-    asker: oneshot::Sender<Result<Args, RequestError>>,
+    asker: oneshot::Sender<Result<Args, RequestError<ClientGone>>>,
 }
 
 /// A socket of this session.
@@ -292,7 +292,7 @@ impl Session {
         self.credit_window.on_timeout(now);
         self.complete_congested(|until| until <= now);
         for call in self.acks.expire(now) {
-            answer(call.asker, Err(RequestError::Unanswered));
+            answer(call.asker, Err(NoAnswer::Unanswered.into()));
         }
         let mut effects = Vec::new();
         self.state.on_timeout(now, &mut effects);

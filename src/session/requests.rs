@@ -8,7 +8,7 @@ use super::{Call, Session};
 use crate::api::error::ConnectError;
 use crate::ids::{AckId, SocketId};
 use crate::messages::hub::{AckWanted, DirectPacket, EmitCommand, Grade, OrderedCommand};
-use crate::messages::request::{Done, HandlerRegistration, Listing, Receipt, Request, RequestError, answer};
+use crate::messages::request::{Done, HandlerRegistration, Listing, NoAnswer, Receipt, Request, answer};
 use crate::protocol::draft::{Draft, disconnect};
 use crate::protocol::reason::DisconnectReason;
 use crate::state::rooms::Target;
@@ -39,7 +39,7 @@ impl Session {
                 server_sender::fetch(&mut self.credit_window, now, namespace, target, answer);
             }
             Request::List { listing: Listing::OfSocket(socket), answer: asker } if self.is_yet_to_connect(socket) => {
-                answer(asker, Err(RequestError::NotYetConnected));
+                answer(asker, Err(NoAnswer::NotYetConnected));
             }
             Request::List { listing, answer } => server_sender::list(&mut self.credit_window, now, listing, answer),
             request => self.on_socket_request(request, now),
@@ -62,16 +62,16 @@ impl Session {
     fn on_socket_request(&mut self, request: Request, now: Instant) {
         match request {
             Request::Direct { socket, done, .. } if self.is_yet_to_connect(socket) => {
-                done.fail(RequestError::NotYetConnected);
+                done.fail(NoAnswer::NotYetConnected);
             }
             Request::Call { socket, answer: asker, .. } if self.is_yet_to_connect(socket) => {
-                answer(asker, Err(RequestError::NotYetConnected));
+                answer(asker, Err(NoAnswer::NotYetConnected.into()));
             }
             Request::Join { socket, done, .. } if self.is_yet_to_connect(socket) => {
-                answer(done, Err(RequestError::NotYetConnected));
+                answer(done, Err(NoAnswer::NotYetConnected.into()));
             }
             Request::Leave { socket, done, .. } if self.is_yet_to_connect(socket) => {
-                answer(done, Err(RequestError::NotYetConnected));
+                answer(done, Err(NoAnswer::NotYetConnected));
             }
             Request::Direct { socket, draft, grade, done } if self.has(socket) => {
                 self.emit_direct(socket, draft, grade, done, now);
@@ -83,7 +83,7 @@ impl Session {
                     self.core.limits.acks_pending_max,
                 ) {
                     Ok(id) => self.call(socket, (draft, grade), id, now),
-                    Err(call) => answer(call.asker, Err(RequestError::Overloaded)),
+                    Err(call) => answer(call.asker, Err(NoAnswer::Overloaded.into())),
                 }
             }
             Request::Register { socket, registration } => self.register(socket, registration),
@@ -134,7 +134,7 @@ impl Session {
         if self.credit_window.is_full() || self.congested.len() >= self.core.limits.credit_waiting_max {
             // Code that does not await one emit before the next: what waits for its client is bounded as what waits for the hub.
             self.guard.worker.metrics().credit_refusals.add(1);
-            return done.fail(RequestError::Overloaded);
+            return done.fail(NoAnswer::Overloaded);
         }
         if self.core.recovery && grade != Grade::Volatile {
             let target = Target::socket(socket);

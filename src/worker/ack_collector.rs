@@ -9,14 +9,14 @@ use tokio::sync::oneshot;
 use crate::ids::{AckId, SocketId, WorkerId};
 use crate::messages::fanout::Collect;
 use crate::messages::hub::ReplyTo;
-use crate::messages::request::{Collected, Missing, RequestError, answer};
+use crate::messages::request::{Collected, EmitRefusal, Missing, RequestError, answer};
 use crate::protocol::socketio::packet::Args;
 use crate::state::budget::Charge;
 
 /// The acks of one emit so far.
 #[derive(Debug)]
 pub(crate) struct AckCollector {
-    asker: oneshot::Sender<Result<Collected, RequestError>>,
+    asker: oneshot::Sender<Result<Collected, RequestError<EmitRefusal>>>,
     /// For how long acks are awaited.
     pub(super) timeout: Duration,
     /// Workers that have members, once the hub has said how many.
@@ -31,7 +31,7 @@ pub(crate) struct AckCollector {
 
 impl AckCollector {
     pub(super) fn new(
-        asker: oneshot::Sender<Result<Collected, RequestError>>,
+        asker: oneshot::Sender<Result<Collected, RequestError<EmitRefusal>>>,
         timeout: Duration,
         charge: Charge,
     ) -> Self {
@@ -94,7 +94,7 @@ impl AckCollector {
     }
 
     /// The event was not emitted.
-    pub(super) fn fail(self, error: RequestError) {
+    pub(super) fn fail(self, error: RequestError<EmitRefusal>) {
         answer(self.asker, Err(error));
     }
 }

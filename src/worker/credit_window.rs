@@ -16,13 +16,14 @@ use crate::ids::{NamespacePath, SlotKey, SocketId};
 use crate::limits::Limits;
 use crate::messages::fanout::{Answer, ConnectAnswer, ResumedSession};
 use crate::messages::hub::{DirectPacket, OrderedCommand, ReplyTo, ResumeAttempt};
-use crate::messages::request::{Done, Joined, RequestError, RoomPage, answer};
+use crate::messages::request::{Done, Joined, NoAnswer, RequestError, RoomPage, answer};
 use crate::messages::socket::SocketInfo;
 use crate::protocol::socketio::packet::Args;
 use crate::recovery::NotRecovered;
 use crate::state::budget::Charge;
 use crate::state::credit::{Credit, Ticket};
 use crate::state::lazy_queue::LazyQueue;
+use crate::state::rooms::MembershipError;
 
 /// Who is told how a command ended.
 #[derive(Debug)]
@@ -36,17 +37,17 @@ pub(crate) enum PendingReply {
     /// An emit.
     Emit(Done),
     /// A join.
-    Join(oneshot::Sender<Result<Joined, RequestError>>),
+    Join(oneshot::Sender<Result<Joined, RequestError<MembershipError>>>),
     /// A leave.
-    Leave(oneshot::Sender<Result<(), RequestError>>),
+    Leave(oneshot::Sender<Result<(), NoAnswer>>),
     /// An emit whose acks are collected.
     Collect(Box<AckCollector>),
     /// A question for rooms.
-    List(oneshot::Sender<Result<RoomPage, RequestError>>),
+    List(oneshot::Sender<Result<RoomPage, NoAnswer>>),
     /// A question, of which parts come in.
     Fetch {
         /// Gets the whole.
-        asker: oneshot::Sender<Result<Vec<Arc<SocketInfo>>, RequestError>>,
+        asker: oneshot::Sender<Result<Vec<Arc<SocketInfo>>, NoAnswer>>,
         /// Parts still to come, once the hub has said how many.
         missing: Option<usize>,
         /// What came so far.
@@ -80,13 +81,13 @@ impl PendingReply {
         matches!(self, Self::Emit(_) | Self::Collect(_) | Self::List(_) | Self::Fetch { .. })
     }
 
-    fn fail(self, error: RequestError) {
+    fn fail(self, error: NoAnswer) {
         match self {
             Self::Nobody | Self::Connect(_) | Self::Resume(_) => {}
             Self::Emit(done) => done.fail(error),
-            Self::Join(done) => answer(done, Err(error)),
+            Self::Join(done) => answer(done, Err(error.into())),
             Self::Leave(done) => answer(done, Err(error)),
-            Self::Collect(collecting) => collecting.fail(error),
+            Self::Collect(collecting) => collecting.fail(error.into()),
             Self::List(asker) => answer(asker, Err(error)),
             Self::Fetch { asker, .. } => answer(asker, Err(error)),
         }
@@ -211,7 +212,7 @@ impl CreditWindow {
         let limits = self.worker.limits();
         if self.waiting.len() >= limits.credit_waiting_max && reply.can_be_refused() {
             self.worker.metrics().credit_refusals.add(1);
-            return reply.fail(RequestError::Overloaded);
+            return reply.fail(NoAnswer::Overloaded);
         }
         self.worker.metrics().credit_waits.add(1);
         let give_up = now + limits.credit_timeout;
@@ -314,9 +315,7 @@ impl CreditWindow {
             match waiting {
                 // Or the hub would keep sockets that have left.
                 QueuedCommand::Free(command) => self.worker.send(command),
-                QueuedCommand::Command { reply, .. } if !reply.outlives_sender() => {
-                    reply.fail(RequestError::Disconnected)
-                }
+                QueuedCommand::Command { reply, .. } if !reply.outlives_sender() => reply.fail(NoAnswer::Disconnected),
                 QueuedCommand::Command { give_up, bytes, command, reply, .. } => {
                     match OrphanedCommand::book(&self.worker, bytes) {
                         Some(booked) => {
@@ -325,7 +324,7 @@ impl CreditWindow {
                         }
                         None => {
                             self.worker.metrics().credit_refusals.add(1);
-                            reply.fail(RequestError::Overloaded);
+                            reply.fail(NoAnswer::Overloaded);
                         }
                     }
                 }
@@ -335,7 +334,7 @@ impl CreditWindow {
         for AwaitedReply { ticket, give_up, reply } in self.awaited.take() {
             match reply.outlives_sender() {
                 true => self.awaited.push_back(AwaitedReply { ticket, give_up: give_up.min(until), reply }),
-                false => reply.fail(RequestError::Disconnected),
+                false => reply.fail(NoAnswer::Disconnected),
             }
         }
         self.advance(now);
@@ -350,14 +349,14 @@ impl CreditWindow {
     fn close(&mut self) {
         for waiting in self.waiting.take() {
             match waiting {
-                QueuedCommand::Command { reply, .. } => reply.fail(RequestError::Disconnected),
+                QueuedCommand::Command { reply, .. } => reply.fail(NoAnswer::Disconnected),
                 QueuedCommand::Free(command) => self.worker.send(command),
             }
         }
         for AwaitedReply { reply, .. } in self.awaited.take() {
             match reply {
                 PendingReply::Collect(collecting) if collecting.is_emitted() => collecting.finish(),
-                reply => reply.fail(RequestError::Unanswered),
+                reply => reply.fail(NoAnswer::Unanswered),
             }
         }
     }
@@ -378,7 +377,7 @@ impl CreditWindow {
         while let Some(at) = self.awaited.iter().position(late) {
             match self.take_reply(at) {
                 Some(PendingReply::Collect(collecting)) if collecting.is_emitted() => collecting.finish(),
-                Some(reply) => reply.fail(RequestError::Unanswered),
+                Some(reply) => reply.fail(NoAnswer::Unanswered),
                 None => break,
             }
         }
@@ -386,7 +385,7 @@ impl CreditWindow {
         while let Some(at) = self.waiting.iter().position(overdue) {
             if let Some(QueuedCommand::Command { reply, .. }) = self.waiting.remove(at) {
                 self.worker.metrics().credit_refusals.add(1);
-                reply.fail(RequestError::Overloaded);
+                reply.fail(NoAnswer::Overloaded);
             }
         }
         self.advance(now);
@@ -460,12 +459,12 @@ impl CreditWindow {
             }
             Answer::Emit(done) => {
                 if let PendingReply::Emit(asker) = self.take_reply(at)? {
-                    asker.complete(done.map_err(RequestError::from));
+                    asker.complete(done.map_err(RequestError::Refused));
                 }
             }
             Answer::Join(done) => {
                 if let PendingReply::Join(asker) = self.take_reply(at)? {
-                    answer(asker, done.map_err(RequestError::from));
+                    answer(asker, done.map_err(RequestError::Refused));
                 }
             }
             Answer::Leave => {
@@ -480,7 +479,7 @@ impl CreditWindow {
             }
             Answer::Collect(Err(refusal)) => {
                 if let PendingReply::Collect(collecting) = self.take_reply(at)? {
-                    collecting.fail(refusal.into());
+                    collecting.fail(RequestError::Refused(refusal));
                 }
             }
             Answer::Collect(Ok(parts)) => {

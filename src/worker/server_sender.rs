@@ -16,7 +16,9 @@ use crate::ids::{NamespacePath, WorkerId};
 use crate::limits::Limits;
 use crate::messages::abort::AbortOnUnwind;
 use crate::messages::hub::{AckWanted, EmitCommand, Grade, HubBatch, OrderedCommand};
-use crate::messages::request::{Collected, Done, Listing, Request, RequestError, RoomPage, answer};
+use crate::messages::request::{
+    Collected, Done, EmitRefusal, Listing, NoAnswer, Request, RequestError, RoomPage, answer,
+};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::socket::SocketInfo;
 use crate::metrics::WorkerMetrics;
@@ -116,10 +118,10 @@ pub(crate) fn collect(
     now: Instant,
     (target, draft, grade): (Target, Draft, Grade),
     timeout: Duration,
-    asker: oneshot::Sender<Result<Collected, RequestError>>,
+    asker: oneshot::Sender<Result<Collected, RequestError<EmitRefusal>>>,
 ) {
     if credit_window.collecting() >= credit_window.limits().collections_max {
-        return answer(asker, Err(RequestError::Overloaded));
+        return answer(asker, Err(NoAnswer::Overloaded.into()));
     }
     let (bytes, timeout) = (draft.byte_len(), timeout.min(ACK_WAIT_MAX));
     let waiter = PendingReply::Collect(Box::new(AckCollector::new(asker, timeout, credit_window.charge())));
@@ -135,7 +137,7 @@ pub(crate) fn fetch(
     now: Instant,
     namespace: NamespacePath,
     target: Target,
-    asker: oneshot::Sender<Result<Vec<Arc<SocketInfo>>, RequestError>>,
+    asker: oneshot::Sender<Result<Vec<Arc<SocketInfo>>, NoAnswer>>,
 ) {
     let waiter = PendingReply::Fetch { asker, missing: None, sockets: Vec::new() };
     credit_window.submit(now, 0, waiter, move |from| OrderedCommand::Fetch { from, namespace, target });
@@ -146,7 +148,7 @@ pub(crate) fn list(
     credit_window: &mut CreditWindow,
     now: Instant,
     listing: Listing,
-    asker: oneshot::Sender<Result<RoomPage, RequestError>>,
+    asker: oneshot::Sender<Result<RoomPage, NoAnswer>>,
 ) {
     credit_window.submit(now, 0, PendingReply::List(asker), move |from| OrderedCommand::List { from, listing });
 }

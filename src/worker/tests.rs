@@ -19,7 +19,7 @@ use crate::limits::Limits;
 use crate::messages::abort::tests::{aborts, is_to_panic};
 use crate::messages::fanout::{Answer, Delivery, FanoutBatch, FanoutCommand};
 use crate::messages::hub::{DirectPacket, HubBatch, HubCommand, ImmediateCommand, OrderedCommand, ReplyTo};
-use crate::messages::request::{Done, Listing, Receipt, RequestError};
+use crate::messages::request::{Done, Listing, NoAnswer, Receipt};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{CloseReason, Drained, FrameSink};
 use crate::messages::socket::tests::socket;
@@ -366,9 +366,9 @@ fn emits_of_a_session_that_has_ended_go_at_the_pace_of_its_credit() {
             room,
         });
         credit_window.retire(now);
-        assert_eq!(left.await, Ok(Err(RequestError::Disconnected)), "that concerned nobody else");
+        assert_eq!(left.await, Ok(Err(NoAnswer::Disconnected)), "that concerned nobody else");
         assert_eq!(rig.heard().await, ["pass"]);
-        assert_eq!(told.pop().unwrap().await, Ok(Err(RequestError::Overloaded)), "more waits than may");
+        assert_eq!(told.pop().unwrap().await, Ok(Err(NoAnswer::Overloaded.into())), "more waits than may");
         for ticket in 0..9 {
             if credit_window.is_done() {
                 break;
@@ -404,7 +404,7 @@ fn a_question_in_flight_is_answered_when_its_session_has_ended() {
         assert_eq!(fetched.await.unwrap().unwrap().len(), 1);
         assert!(!credit_window.is_done());
         credit_window.on_timeout(now + Limits::default().hub_answer_timeout);
-        assert_eq!(listed.await, Ok(Err(RequestError::Unanswered)));
+        assert_eq!(listed.await, Ok(Err(NoAnswer::Unanswered)));
         assert!(credit_window.is_done());
     });
 }
