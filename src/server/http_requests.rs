@@ -17,7 +17,7 @@ use futures_core::Stream;
 
 use super::http_connection::HttpConnection;
 use super::http_permits::HttpPermits;
-use super::replies::{ErrorAnswer, ErrorBody};
+use crate::api::error_answer::{ErrorAnswer, ErrorBody};
 use crate::transport::cors::Cors;
 use crate::transport::hosts::Hosts;
 use crate::worker::log_throttle::Throttle;

@@ -5,6 +5,7 @@ mod builder;
 pub mod config;
 pub mod demo;
 mod embedding;
+mod error_code;
 pub mod http;
 mod http_connection;
 mod http_permits;

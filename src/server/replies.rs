@@ -2,10 +2,30 @@
 
 use serde::Serialize;
 
+use super::error_code::ErrorCode;
 use crate::api::error::{EmitError, RoomError};
 use crate::messages::request::Receipt;
 
-pub(super) use crate::api::error_answer::{ErrorAnswer, ErrorBody};
+/// The answer to an event or a request that is not carried out: `{"error":{"code","message"}}`.
+#[derive(Debug, Serialize)]
+pub(super) struct ErrorAnswer {
+    pub(super) error: ErrorBody,
+}
+
+/// The reason why something was not carried out.
+#[derive(Debug, Serialize)]
+pub(super) struct ErrorBody {
+    /// For programs; one vocabulary everywhere.
+    pub(super) code: ErrorCode,
+    /// For people.
+    pub(super) message: String,
+}
+
+impl ErrorBody {
+    pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
 
 /// An event was published.
 #[derive(Debug, Serialize)]
@@ -24,10 +44,10 @@ impl From<Receipt> for Published {
 impl From<RoomError> for ErrorBody {
     fn from(error: RoomError) -> Self {
         let code = match error {
-            RoomError::Name(_) | RoomError::ForeignRoom => "bad_room",
-            RoomError::TooManyRooms => "too_many_rooms",
-            RoomError::Disconnected | RoomError::NotYetConnected => "disconnected",
-            RoomError::Overloaded | RoomError::Unanswered => "overloaded",
+            RoomError::Name(_) | RoomError::ForeignRoom => ErrorCode::BadRoom,
+            RoomError::TooManyRooms => ErrorCode::TooManyRooms,
+            RoomError::Disconnected | RoomError::NotYetConnected => ErrorCode::Disconnected,
+            RoomError::Overloaded | RoomError::Unanswered => ErrorCode::Overloaded,
         };
         Self { code, message: error.to_string() }
     }
@@ -36,14 +56,14 @@ impl From<RoomError> for ErrorBody {
 impl From<EmitError> for ErrorBody {
     fn from(error: EmitError) -> Self {
         let code = match error {
-            EmitError::Room(_) => "bad_room",
+            EmitError::Room(_) => ErrorCode::BadRoom,
             EmitError::ReservedName(_)
             | EmitError::Data(_)
             | EmitError::TooManyAttachments { .. }
-            | EmitError::TooLarge => "bad_event",
-            EmitError::Disconnected | EmitError::NotYetConnected => "disconnected",
-            EmitError::Overloaded => "overloaded",
-            EmitError::Unanswered => "indeterminate",
+            | EmitError::TooLarge => ErrorCode::BadEvent,
+            EmitError::Disconnected | EmitError::NotYetConnected => ErrorCode::Disconnected,
+            EmitError::Overloaded => ErrorCode::Overloaded,
+            EmitError::Unanswered => ErrorCode::Indeterminate,
         };
         Self { code, message: error.to_string() }
     }
@@ -57,7 +77,7 @@ pub(super) fn check_event_name(name: &str) -> Result<(), ErrorBody> {
     if name.starts_with(RESERVED_PREFIX) {
         let message =
             format!("event name {name:?} is reserved: names that begin with {RESERVED_PREFIX:?} are the server's");
-        return Err(ErrorBody::new("bad_event", message));
+        return Err(ErrorBody::new(ErrorCode::BadEvent, message));
     }
     Ok(())
 }

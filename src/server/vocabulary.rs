@@ -5,6 +5,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::error_code::ErrorCode;
 use super::replies::{ErrorAnswer, ErrorBody, Published, check_event_name};
 use crate::api::ack::Ack;
 use crate::api::args::ToArgs;
@@ -24,7 +25,7 @@ pub fn install(namespace: Namespace) -> Namespace {
     let namespace = on(namespace, "echo", |_, args| async move { Ok(args) });
     namespace.on_unhandled(move |socket, event: Event<Args>| async move {
         let message = format!("event {:?} is not one of join, leave, publish, members, echo", &*event.name);
-        answer(&socket, event.ack, Err::<(), _>(ErrorBody::new("unknown_event", message))).await
+        answer(&socket, event.ack, Err::<(), _>(ErrorBody::new(ErrorCode::UnknownEvent, message))).await
     })
 }
 
@@ -99,7 +100,7 @@ fn addressed(args: &Args) -> Result<Addressed, ErrorBody> {
         Some(object) if object.trim_start().starts_with('{') => {
             serde_json::from_str(&well_formed(object)).map_err(|error| {
                 let expected = "expected a room or an object such as {\"room\": \"lobby\", \"volatile\": true}";
-                ErrorBody::new("bad_request", format!("publish: argument 1: {error}; {expected}"))
+                ErrorBody::new(ErrorCode::BadRequest, format!("publish: argument 1: {error}; {expected}"))
             })
         }
         _ => Ok(Addressed { room: text(args, 0, "publish", "room")?, volatile: None }),
@@ -125,7 +126,7 @@ fn text(args: &Args, index: usize, event: &str, what: &str) -> Result<String, Er
         Ok(None) => format!("{event}: argument {position} ({what}) is missing, expected a string"),
         Err(_) => format!("{event}: argument {position} ({what}) is not a string"),
     };
-    Err(ErrorBody::new("bad_request", message))
+    Err(ErrorBody::new(ErrorCode::BadRequest, message))
 }
 
 /// Options of `join`: an object. A durable subscription is refused rather than silently not kept.
@@ -134,7 +135,7 @@ fn refuse_durable(args: &Args) -> Result<(), ErrorBody> {
     struct Options {
         durable: Option<bool>,
     }
-    let failure = |message: &str| Err(ErrorBody::new("bad_request", message));
+    let failure = |message: &str| Err(ErrorBody::new(ErrorCode::BadRequest, message));
     match argument(args, 1) {
         Ok(Some(Options { durable: Some(true) })) => {
             failure("join: durable subscriptions need a queue, which is not set up")

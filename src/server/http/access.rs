@@ -8,6 +8,7 @@ use actix_web::web::Payload;
 use actix_web::{HttpMessage, HttpRequest};
 use bytestring::ByteString;
 
+use super::super::error_code::ErrorCode;
 use super::super::replies::ErrorBody;
 use super::Api;
 use crate::limits::Limits;
@@ -27,7 +28,7 @@ impl Api {
         let Some(key) = &self.key else {
             let message = "the HTTP API is off: set a key of 16 characters or more with STENTOR_API_KEY, with api_key in \
                            the configuration file, or with --api-key";
-            return Err(ErrorBody::new("no_api_key", message));
+            return Err(ErrorBody::new(ErrorCode::NoApiKey, message));
         };
         let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let given = given.and_then(|value| value.split_once(' '));
@@ -44,7 +45,10 @@ impl Api {
         self.note_refused_key(request, reason, complaint);
         let expected =
             "expected the header \"Authorization: Bearer <API key>\" with the key that the server was started with";
-        Err(ErrorBody::new("unauthorized", format!("{reason}, {expected} (STENTOR_API_KEY, api_key or --api-key)")))
+        Err(ErrorBody::new(
+            ErrorCode::Unauthorized,
+            format!("{reason}, {expected} (STENTOR_API_KEY, api_key or --api-key)"),
+        ))
     }
 
     /// Counts and, rationed for each reason, logs a request without the right key.
@@ -66,7 +70,7 @@ impl Api {
         self.admit(request)?;
         match *request.method() {
             Method::GET | Method::HEAD => Ok(()),
-            ref other => Err(ErrorBody::new("method_not_allowed", format!("expected GET, got {other}"))),
+            ref other => Err(ErrorBody::new(ErrorCode::MethodNotAllowed, format!("expected GET, got {other}"))),
         }
     }
 
@@ -74,18 +78,21 @@ impl Api {
     pub(super) async fn admit_post(&self, request: &HttpRequest, payload: Payload) -> Result<Body, ErrorBody> {
         self.admit(request)?;
         if request.method() != Method::POST {
-            return Err(ErrorBody::new("method_not_allowed", format!("expected POST, got {}", request.method())));
+            return Err(ErrorBody::new(
+                ErrorCode::MethodNotAllowed,
+                format!("expected POST, got {}", request.method()),
+            ));
         }
         if !request.content_type().eq_ignore_ascii_case("application/json") {
             let message = format!("expected Content-Type: application/json, got {:?}", request.content_type());
-            return Err(ErrorBody::new("unsupported_media_type", message));
+            return Err(ErrorBody::new(ErrorCode::UnsupportedMediaType, message));
         }
         self.read(request, payload).await
     }
 
     async fn read(&self, request: &HttpRequest, mut payload: Payload) -> Result<Body, ErrorBody> {
         let Limits { api_body_bytes_max: bytes_max, body_timeout: timeout, .. } = *self.limits();
-        let too_large = || ErrorBody::new("too_large", format!("body exceeds limit of {bytes_max} bytes"));
+        let too_large = || ErrorBody::new(ErrorCode::TooLarge, format!("body exceeds limit of {bytes_max} bytes"));
         let announced =
             request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
         if announced.is_some_and(|bytes| bytes > bytes_max) {
@@ -95,14 +102,15 @@ impl Api {
         let mut charge = Charge::new(worker.budgets().incoming.clone());
         let body = read_body(&mut payload, bytes_max, timeout, &mut charge).await.map_err(|error| match error {
             BodyError::TooLarge => too_large(),
-            BodyError::Late => ErrorBody::new("too_slow", format!("body did not come within {timeout:?}")),
-            BodyError::Broken(error) => ErrorBody::new("bad_request", format!("body cannot be read: {error}")),
+            BodyError::Late => ErrorBody::new(ErrorCode::TooSlow, format!("body did not come within {timeout:?}")),
+            BodyError::Broken(error) => ErrorBody::new(ErrorCode::BadRequest, format!("body cannot be read: {error}")),
             BodyError::Spent(spent) => {
                 worker.metrics().incoming_refused.add(1);
-                ErrorBody::new("overloaded", format!("no memory for the body: {spent}"))
+                ErrorBody::new(ErrorCode::Overloaded, format!("no memory for the body: {spent}"))
             }
         })?;
-        let text = ByteString::try_from(body).map_err(|_| ErrorBody::new("bad_request", "body is not UTF-8"))?;
+        let text =
+            ByteString::try_from(body).map_err(|_| ErrorBody::new(ErrorCode::BadRequest, "body is not UTF-8"))?;
         Ok(Body { text, _charge: charge })
     }
 

@@ -7,7 +7,6 @@ mod publish;
 mod rooms;
 mod status;
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Route, guard};
@@ -15,6 +14,7 @@ use serde::Serialize;
 
 use super::Server;
 use super::config::Secret;
+use super::error_code::ErrorCode;
 use super::replies::{ErrorAnswer, ErrorBody};
 
 /// What the API's resources share.
@@ -58,7 +58,7 @@ async fn nothing(api: web::Data<Api>, request: HttpRequest) -> HttpResponse {
          GET /api/v1/rooms/<room>",
         request.path()
     );
-    answer::<()>("GET, POST", api.admit(&request).and_then(|()| Err(ErrorBody::new("not_found", message))))
+    answer::<()>("GET, POST", api.admit(&request).and_then(|()| Err(ErrorBody::new(ErrorCode::NotFound, message))))
 }
 
 /// What came of a request, as JSON. `allow` is the method that it should have had.
@@ -67,28 +67,12 @@ fn answer<T: Serialize>(allow: &'static str, done: Result<T, ErrorBody>) -> Http
         Ok(reply) => return HttpResponse::Ok().json(reply),
         Err(error) => error,
     };
-    let mut response = HttpResponse::build(status(error.code));
+    let mut response = HttpResponse::build(error.code.status());
     match error.code {
-        "unauthorized" => drop(response.insert_header((WWW_AUTHENTICATE, "Bearer"))),
-        "overloaded" => drop(response.insert_header((RETRY_AFTER, "1"))),
-        "method_not_allowed" => drop(response.insert_header((ALLOW, allow))),
+        ErrorCode::Unauthorized => drop(response.insert_header((WWW_AUTHENTICATE, "Bearer"))),
+        ErrorCode::Overloaded => drop(response.insert_header((RETRY_AFTER, "1"))),
+        ErrorCode::MethodNotAllowed => drop(response.insert_header((ALLOW, allow))),
         _ => {}
     }
     response.json(ErrorAnswer { error })
-}
-
-fn status(code: &str) -> StatusCode {
-    match code {
-        "unauthorized" => StatusCode::UNAUTHORIZED,
-        "no_api_key" => StatusCode::FORBIDDEN,
-        "not_found" | "unknown_namespace" => StatusCode::NOT_FOUND,
-        "method_not_allowed" => StatusCode::METHOD_NOT_ALLOWED,
-        "too_slow" => StatusCode::REQUEST_TIMEOUT,
-        "too_large" => StatusCode::PAYLOAD_TOO_LARGE,
-        "unsupported_media_type" => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "overloaded" | "disconnected" => StatusCode::SERVICE_UNAVAILABLE,
-        // Whether the event went out is not known.
-        "indeterminate" => StatusCode::GATEWAY_TIMEOUT,
-        _ => StatusCode::BAD_REQUEST,
-    }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::super::Server;
+use super::super::error_code::ErrorCode;
 use super::super::replies::{ErrorAnswer, ErrorBody, Published, check_event_name};
 use super::{Api, answer};
 use crate::limits::Limits;
@@ -47,17 +48,20 @@ async fn publish_all(api: &Api, text: &str) -> Result<Vec<Item>, ErrorBody> {
         serde_json::from_str(text).map_err(|error| bad(format!("expected an array of events: {error}")))?;
     let limit = api.limits().publish_batch_max;
     if events.len() > limit {
-        return Err(ErrorBody::new("too_large", format!("{} events exceed limit of {limit} in a batch", events.len())));
+        return Err(ErrorBody::new(
+            ErrorCode::TooLarge,
+            format!("{} events exceed limit of {limit} in a batch", events.len()),
+        ));
     }
     let mut items = Vec::with_capacity(events.len());
     let mut is_overloaded = false;
     for event in events {
         // What is behind an event that had to be refused for want of room would wait in vain as long as that one did.
         let done = match is_overloaded {
-            true => Err(ErrorBody::new("overloaded", "not tried, since the hub is overloaded")),
+            true => Err(ErrorBody::new(ErrorCode::Overloaded, "not tried, since the hub is overloaded")),
             false => publish(&api.io, api.limits(), event.get()).await,
         };
-        is_overloaded |= done.as_ref().is_err_and(|error| ["overloaded", "indeterminate"].contains(&error.code));
+        is_overloaded |= done.as_ref().is_err_and(|error| error.code.is_of_overload());
         items.push(match done {
             Ok(published) => Item::Published(published),
             Err(error) => Item::ErrorAnswer(ErrorAnswer { error }),
@@ -69,7 +73,7 @@ async fn publish_all(api: &Api, text: &str) -> Result<Vec<Item>, ErrorBody> {
 async fn publish(io: &Server, limits: &Limits, text: &str) -> Result<Published, ErrorBody> {
     let Publish { namespace, rooms, except, event, args } = Publish::read(text, limits)?;
     let Some(found) = io.find(&namespace) else {
-        return Err(ErrorBody::new("unknown_namespace", format!("namespace {namespace:?} does not exist")));
+        return Err(ErrorBody::new(ErrorCode::UnknownNamespace, format!("namespace {namespace:?} does not exist")));
     };
     let target = rooms.iter().fold(found.all(), |target, room| target.to(room));
     let target = except.iter().fold(target, |target, room| target.except(room));
@@ -163,7 +167,7 @@ fn excerpt(text: &str) -> String {
 }
 
 fn bad(message: impl Into<String>) -> ErrorBody {
-    ErrorBody::new("bad_request", message)
+    ErrorBody::new(ErrorCode::BadRequest, message)
 }
 
 #[cfg(test)]

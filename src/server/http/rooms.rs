@@ -4,6 +4,7 @@ use actix_web::web::{Data, Path, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
+use super::super::error_code::ErrorCode;
 use super::super::replies::ErrorBody;
 use super::{Api, answer};
 use crate::api::namespace::Namespace;
@@ -73,7 +74,7 @@ struct Asked {
 
 impl Asked {
     fn read(api: &Api, query: &str) -> Result<Self, ErrorBody> {
-        let bad = |message: String| ErrorBody::new("bad_request", message);
+        let bad = |message: String| ErrorBody::new(ErrorCode::BadRequest, message);
         let pairs = Query::<Vec<(String, String)>>::from_query(query).map_err(|error| bad(error.to_string()))?;
         let (mut namespace, mut after, mut limit) = (String::from("/"), None, PAGE);
         let most = api.limits().page_entries_max;
@@ -90,7 +91,7 @@ impl Asked {
         }
         match api.io.find(&namespace) {
             Some(namespace) => Ok(Self { namespace, after, limit: limit.min(most) }),
-            None => Err(ErrorBody::new("unknown_namespace", format!("namespace {namespace:?} does not exist"))),
+            None => Err(ErrorBody::new(ErrorCode::UnknownNamespace, format!("namespace {namespace:?} does not exist"))),
         }
     }
 

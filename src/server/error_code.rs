@@ -1,0 +1,52 @@
+//! The codes by which programs tell failures apart, in acks and over HTTP alike.
+
+use actix_web::http::StatusCode;
+use serde::Serialize;
+
+/// The code of a failure; its name in snake case on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ErrorCode {
+    BadEvent,
+    BadRequest,
+    BadRoom,
+    Disconnected,
+    /// The event may have been emitted, or not.
+    Indeterminate,
+    MethodNotAllowed,
+    NoApiKey,
+    NotFound,
+    Overloaded,
+    TooLarge,
+    TooManyRooms,
+    TooSlow,
+    Unauthorized,
+    UnknownEvent,
+    UnknownNamespace,
+    UnsupportedMediaType,
+}
+
+impl ErrorCode {
+    /// The status of an HTTP response with this code.
+    pub(super) const fn status(self) -> StatusCode {
+        match self {
+            Self::BadEvent | Self::BadRequest | Self::BadRoom | Self::TooManyRooms | Self::UnknownEvent => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::NoApiKey => StatusCode::FORBIDDEN,
+            Self::NotFound | Self::UnknownNamespace => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Overloaded | Self::Disconnected => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Indeterminate => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// Whether the hub had no room for what was asked, so that more of it would only wait as long.
+    pub(super) const fn is_of_overload(self) -> bool {
+        matches!(self, Self::Overloaded | Self::Indeterminate)
+    }
+}
