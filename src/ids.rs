@@ -284,7 +284,7 @@ pub(crate) struct RoomId(pub u32);
 pub struct Lsn(pub u64);
 
 impl Lsn {
-    /// First value that no LSN reaches, so that [`AckId`]s made of one stay exact in a JavaScript number (2^53).
+    /// First value that no LSN reaches, so that ack ids made of one stay exact in a JavaScript number (2^53).
     pub const END: u64 = 1 << 51;
 
     /// The next number.

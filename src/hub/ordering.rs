@@ -1,5 +1,5 @@
-//! Carrying out the commands of senders, one at a time: each is checked, numbered, journalled and applied, and the workers receive
-//! what follows from it, before the next.
+//! Carrying out the commands of senders, one at a time: each is checked, numbered, journalled and
+//! applied, and the workers receive what follows from it, before the next.
 
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
@@ -183,7 +183,7 @@ impl Hub {
         // Without a number, it bears that of what was applied before it.
         let token = offset.or_else(|| self.writer.as_ref().map(JournalWriter::applied));
         let message = draft.seal(id.map(AckId::to_wire), token.as_ref());
-        // Revealed only after the journal has it. Where no receiver can come back, nobody ever asks for it again.
+        // Revealed only after the journal has it, which keeps nothing that no receiver can ask for.
         let is_kept = offset.is_none()
             || !self.concerns_known(&namespace, &target)
             || self.journal(offset, || event_record(&namespace, &target, &message));

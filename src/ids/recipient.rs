@@ -9,7 +9,8 @@ use super::{IdError, RANDOM_ID_CHARS, RoomName, SocketId};
 pub(crate) enum Recipient {
     /// The members of this room, whose name is no socket's id.
     Room(RoomName),
-    /// The socket of this id, and the members of the room of that name: sockets may have joined it before there was such a socket.
+    /// The socket of this id, and the members of the room of that name: others may have joined it
+    /// before there was such a socket.
     Socket(SocketId),
 }
 

@@ -118,7 +118,7 @@ pub(crate) enum ConnectKind {
     Unrecoverable,
     /// As a new one, which may come back under this id.
     New(PrivateId),
-    /// As the one that it was. When that is not there any more, nothing happens, and `Lost` is the answer.
+    /// As the one that it was. If that is gone, nothing happens, and `Lost` is the answer.
     Resuming(ResumeAttempt),
 }
 
@@ -159,132 +159,58 @@ impl From<ImmediateCommand> for HubCommand {
     }
 }
 
-/// A command of a session or of the server sender. Those of one sender are carried out in the order in which it gave them.
+/// A command of a session or of the server sender, carried out in the order in which that gave it.
 pub(crate) enum OrderedCommand {
-    /// A client says that it comes back: is there what it claims? Answered by `ResumeChecked`; nothing changes.
-    CheckResume {
-        /// Who is answered.
-        from: ReplyTo,
-        /// Where it connects.
-        namespace: NamespacePath,
-        /// What it claims.
-        claim: ResumeAttempt,
-    },
-    /// A session connects a socket. Answered by `Connect`, behind the `Attach` that carries the CONNECT reply.
+    /// Looks up the session that a client claims; nothing changes. Answered by `ResumeChecked`.
+    CheckResume { from: ReplyTo, namespace: NamespacePath, claim: ResumeAttempt },
+    /// Connects a socket. Answered by `Connect`, behind the `Attach` that carries the CONNECT reply.
     Connect(Box<Connect>),
-    /// What the application keeps with a socket has changed. Answered by `Done`.
-    Data {
-        /// Who is answered.
-        from: ReplyTo,
-        /// Whose.
-        socket: SocketId,
-        /// JSON; none if there is nothing any more.
-        data: Option<Box<str>>,
-    },
-    /// A socket is gone. Not answered: `Detach` frees its place. Needs no credit, since it ends what held some.
+    /// Keeps data with a socket, as JSON. Answered by `Done`.
+    Data { from: ReplyTo, socket: SocketId, data: Option<Box<str>> },
+    /// Takes out a socket. Not answered: `Detach` frees its place. Needs no credit, since it ends
+    /// what held some.
     Disconnect {
-        /// The session it was of; of another one it is not taken away.
+        /// The session of the socket; a socket of another session is left where it is.
         slot: SlotKey,
-        /// Which.
         socket: SocketId,
-        /// Set when it cannot come back: either side has put it out of its namespace, or its client broke the protocol.
+        /// True if the session cannot be resumed: either side has left the namespace, or the client
+        /// broke the protocol.
         forever: bool,
-        /// Who wants to know which rooms it was in. Answered behind everything that was delivered to it.
+        /// Receives the rooms that the socket was in, behind everything that was delivered to it.
         rooms: Option<oneshot::Sender<Vec<RoomName>>>,
     },
-    /// A socket joins a room. Answered by `Join`.
-    Join {
-        /// Who is answered.
-        from: ReplyTo,
-        /// Who joins.
-        socket: SocketId,
-        /// What.
-        room: RoomName,
-    },
-    /// A socket leaves a room. Answered by `Leave`, also if it was not there.
-    Leave {
-        /// Who is answered.
-        from: ReplyTo,
-        /// Who leaves.
-        socket: SocketId,
-        /// What.
-        room: RoomName,
-    },
-    /// An event. Answered by `Emit`, or by `Collect` if it wants acks of many.
+    /// Puts a socket into a room. Answered by `Join`.
+    Join { from: ReplyTo, socket: SocketId, room: RoomName },
+    /// Takes a socket out of a room. Answered by `Leave`, also if it was not there.
+    Leave { from: ReplyTo, socket: SocketId, room: RoomName },
+    /// Emits an event. Answered by `Emit`, or by `Collect` if it wants acks of many.
     Broadcast(Box<EmitCommand>),
-    /// A packet for the sender's own client that must not overtake what the sender has under way here: it comes straight
-    /// back, in order. Answered by `Done`.
-    Relay {
-        /// Whose.
-        from: ReplyTo,
-        /// What.
-        packet: DirectPacket,
-    },
-    /// Who is there? Answered by `Fetch`, and then by as many `Fetched` parts as there are workers with members.
-    Fetch {
-        /// Who is answered.
-        from: ReplyTo,
-        /// Where.
-        namespace: NamespacePath,
-        /// Whom.
-        target: Target,
-    },
-    /// Which rooms are there? Answered by `List`.
-    List {
-        /// Who is answered.
-        from: ReplyTo,
-        /// Which of them.
-        listing: Listing,
-    },
+    /// Sends a packet back to the sender's own client, which must not overtake what the sender has
+    /// under way here. Answered by `Done`.
+    Relay { from: ReplyTo, packet: DirectPacket },
+    /// Lists sockets. Answered by `Fetch`, and then by a `Fetched` of each worker with members.
+    Fetch { from: ReplyTo, namespace: NamespacePath, target: Target },
+    /// Lists rooms. Answered by `List`.
+    List { from: ReplyTo, listing: Listing },
 }
 
-/// Word of a worker, which ends work or carries what others were charged for.
+/// A report of a worker, which ends work or carries what others were charged for.
 pub(crate) enum ImmediateCommand {
-    /// A worker introduces itself, before anything else.
-    Register {
-        /// The only channel back.
-        fanout: Recipient<FanoutBatch>,
-    },
-    /// What is there for a socket behind a position? Answered by `Replay`, or by `FellBehind`. Needs no credit: a socket asks
-    /// again only when it has been answered.
-    Read {
-        /// The socket's session.
-        slot: SlotKey,
-        /// Who wants to know.
-        socket: SocketId,
-        /// Everything up to here is in its outbox, or has left it.
-        after: Lsn,
-    },
-    /// A fanout's part of an answer to `Fetch`, to be passed on.
-    Fetched {
-        /// The worker of the one who asked.
-        worker: WorkerId,
-        /// The one who asked, and what.
-        to: ReplyTo,
-        /// Members on this worker.
-        sockets: Vec<Arc<SocketInfo>>,
-    },
-    /// A client's ack of an event that wanted acks of many, on its way to who collects them. Not answered.
-    Acked {
-        /// The worker of the one who collects.
-        worker: WorkerId,
-        /// The one who collects, and for what.
-        to: ReplyTo,
-        /// Who answered.
-        socket: SocketId,
-        /// Its answer; `None` if it has gone instead.
-        answer: Option<Args>,
-    },
-    /// This worker has written out so many bytes since it last said so.
-    Consumed {
-        /// Of events, all members counted.
-        bytes: usize,
-        /// Of replays.
-        replayed: usize,
-    },
+    /// Introduces a worker, before anything else; `fanout` is the only channel back.
+    Register { fanout: Recipient<FanoutBatch> },
+    /// Asks for the journal's events for a socket behind `after`. Answered by `Replay` or
+    /// `FellBehind`, and not sent again before that.
+    Read { slot: SlotKey, socket: SocketId, after: Lsn },
+    /// A worker's part of the answer to `Fetch`, for the sender `to` on `worker`.
+    Fetched { worker: WorkerId, to: ReplyTo, sockets: Vec<Arc<SocketInfo>> },
+    /// A client's ack for the collector `to` on `worker`; no answer if the client has gone instead.
+    Acked { worker: WorkerId, to: ReplyTo, socket: SocketId, answer: Option<Args> },
+    /// Bytes of events (all members counted) and of replays that the worker has written out since
+    /// its last report.
+    Consumed { bytes: usize, replayed: usize },
 }
 
-/// What the process around the hub tells it. Sent by the server; a handful at a time.
+/// A command of the process around the hub: a handful in its life.
 pub(crate) enum HubControl {
     /// Close every session, now; clients may come back.
     Shutdown,

@@ -28,7 +28,7 @@ pub(crate) enum NoAnswer {
     Unanswered,
 }
 
-/// The reason why a request was not carried out, `R` being what the hub or the client refuses such requests for.
+/// The reason why a request was not carried out; `R` is what the hub or the client may refuse it for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RequestError<R> {
     /// There is no answer.

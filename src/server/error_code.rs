@@ -45,7 +45,7 @@ impl ErrorCode {
         }
     }
 
-    /// Whether the hub had no room for what was asked, so that more of it would only wait as long.
+    /// True if the hub was overloaded: a further request would only wait as long.
     pub(super) const fn is_of_overload(self) -> bool {
         matches!(self, Self::Overloaded | Self::Indeterminate)
     }
