@@ -79,22 +79,21 @@ pub use crate::api::recovery_clients::RecoveryClients;
 pub use crate::api::room_events::{Lagged, RoomEvent, RoomEvents};
 pub use crate::api::socket::Socket;
 pub use crate::api::socket_emitter::SocketEmitter;
-pub use crate::ids::{Epoch, Fingerprint, IdError, Lsn, Offset, SocketId};
+pub use crate::ids::{Epoch, Fingerprint, IdError, Lsn, NamespacePath, Offset, SocketId};
 pub use crate::journal::OpenError as JournalOpenError;
+pub use crate::journal::inspect::{
+    InspectedRecord, Inspection as JournalInspection, JournalStats, ReadError as JournalReadError,
+};
 pub use crate::limits::Limits;
 pub use crate::messages::handshake::Handshake;
 pub use crate::messages::request::{Joined, Receipt};
 pub use crate::protocol::reason::DisconnectReason;
 pub use crate::protocol::socketio::Parser;
 pub use crate::protocol::socketio::packet::Args;
-pub use crate::server::config;
-pub use crate::server::demo;
-pub use crate::server::http;
-pub use crate::server::journal_tool;
-pub use crate::server::logging;
 pub use crate::server::on_connect;
-pub use crate::server::process;
-pub use crate::server::vocabulary;
-pub use crate::server::{BuildError, Builder, Listener, METRICS_CONTENT_TYPE, NotAccepting, Recovery, Server};
+pub use crate::server::{
+    BuildError, Builder, Listener, METRICS_CONTENT_TYPE, NotAccepting, Recovery, RequestBody, Server,
+};
+pub use crate::transport::body::BodyError;
 pub use crate::transport::cookie::{Cookie, CookieError, SameSite};
 pub use crate::transport::cors::{Cors, CorsError};

@@ -6,10 +6,6 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// Longest duration of a limit. JavaScript's timers count 31 bits of milliseconds, nearly 25 days, and clients make one of two of
-/// these: of ping interval and ping timeout.
-pub(crate) const DURATION_MAX: Duration = Duration::from_secs(12 * 24 * 60 * 60);
-
 /// What an idle session takes with recovery, as `make load` finds it, and as much again for what it has said.
 const SESSION_BYTES: usize = 5 << 10;
 
@@ -243,12 +239,16 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Longest duration of a limit. JavaScript's timers count 31 bits of milliseconds, nearly 25 days, and clients make one of two of
+    /// these: of ping interval and ping timeout.
+    pub const DURATION_MAX: Duration = Duration::from_secs(12 * 24 * 60 * 60);
+
     /// The same with no duration longer than the longest there is.
     pub(crate) fn bounded(mut self) -> Self {
         for duration in self.durations() {
-            *duration = (*duration).min(DURATION_MAX);
+            *duration = (*duration).min(Self::DURATION_MAX);
         }
-        self.stall_timeout = self.stall_timeout.map(|timeout| timeout.min(DURATION_MAX));
+        self.stall_timeout = self.stall_timeout.map(|timeout| timeout.min(Self::DURATION_MAX));
         self
     }
 
@@ -395,7 +395,7 @@ mod tests {
         let mut limits = Limits::default();
         assert_eq!(limits.durations().len(), fields.count());
         limits.durations().into_iter().for_each(|duration| *duration = Duration::MAX);
-        assert_eq!(limits.bounded().durations().map(|duration| *duration), [DURATION_MAX; 21]);
+        assert_eq!(limits.bounded().durations().map(|duration| *duration), [Limits::DURATION_MAX; 21]);
         assert_eq!(Limits::default().bounded(), Limits::default());
     }
 

@@ -29,6 +29,9 @@ struct Row {
 /// Crates that every floor may name.
 const EVERYWHERE: &[&str] = &["std", "core", "alloc", "thiserror", "bytes", "bytestring", "smallvec", "slab"];
 
+/// The binary's folder. The compiler holds it to the public API of the library, so no floor is checked there.
+const BINARY: &str = "bin";
+
 #[rustfmt::skip]
 const HOUSE: &[Row] = &[
     Row { floor: 0, name: "ids",       imports: &["protocol", "limits"],
@@ -62,8 +65,7 @@ const HOUSE: &[Row] = &[
     Row { floor: 8, name: "server",    imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker",
                                                   "hub", "session", "transport"],
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
-                    "actix_service", "actix_codec", "socket2", "rust_embed", "flate2", "clap", "humantime",
-                    "getrandom", "prometheus_client", "toml", "strsim", "rustix"] },
+                    "actix_service", "actix_codec", "socket2", "getrandom", "prometheus_client"] },
     Row { floor: 9, name: "lib",       imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker",
                                                   "hub", "session", "transport", "server"],            // declares, re-exports
           crates: &[] },
@@ -72,8 +74,8 @@ const HOUSE: &[Row] = &[
     Row { floor: 9, name: "bench_support",  imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "messages", "worker", "session",
                                                   "transport", "server"],                              // internal access for benches
           crates: &["actix", "actix_http", "futures_core"] },
-    Row { floor: 9, name: "main",      imports: &[],                                                   // stentor::… only
-          crates: &["stentor", "clap", "env_logger", "mimalloc", "log", "actix::System"] },
+    Row { floor: 9, name: BINARY,      imports: &[],                                                   // a crate of its own
+          crates: &[] },
 ];
 
 /// Crates that only a part of the house may name: the crate, where, why.
@@ -84,9 +86,9 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("getrandom",        &["session/", "server/"],      "randomness is drawn where sessions and servers are born, and passed inward"),
     ("actix_web_actors", &["transport/websocket/pump.rs"], "it is deprecated upstream, so one file depends on it"),
     ("prometheus_client", &["server/metrics.rs"],       "counters are plain atomics; only their text is Prometheus'"),
-    ("toml",             &["server/config/"],        "a configuration file is the one thing that is TOML"),
-    ("rustix",           &["server/process.rs"],        "limits of the process are asked for in one place"),
-    ("env_logger",       &["main.rs"],                  "a library does not choose where its log goes"),
+    ("toml",             &["bin/stentor/config/"],      "a configuration file is the one thing that is TOML"),
+    ("rustix",           &["bin/stentor/process.rs"],   "limits of the process are asked for in one place"),
+    ("env_logger",       &["bin/"],                     "a library does not choose where its log goes"),
 ];
 
 /// What is values and functions only, by the beginning of its path: time, randomness and input arrive as arguments.
@@ -172,14 +174,14 @@ fn check(path: &str, source: &str, crates: &BTreeSet<String>) -> Vec<Finding> {
 fn row_of(path: &str) -> Option<&'static Row> {
     let top = path.split('/').next().unwrap_or_default();
     let name = top.strip_suffix(".rs").unwrap_or(top);
-    let is_root_file = matches!(name, "lib" | "main");
+    let is_root_file = name == "lib";
     HOUSE.iter().find(|row| row.name == name && (!is_root_file || path == top))
 }
 
 /// The module that a file is: `state/outbox.rs` is `["state", "outbox"]`, `state/mod.rs` is `["state"]`, `lib.rs` is `[]`.
 fn module_of(path: &str) -> Vec<String> {
     let mut module: Vec<String> = path.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
-    if module.last().is_some_and(|name| name == "mod") || path == "lib.rs" || path == "main.rs" {
+    if module.last().is_some_and(|name| name == "mod") || path == "lib.rs" {
         module.pop();
     }
     module
@@ -252,19 +254,11 @@ impl File<'_> {
     fn check_import(&mut self, path: &Reference, module: &[String]) {
         let Row { floor, name, imports, .. } = *self.row;
         let found = format!("`{}`", path.written);
-        if name == "main" {
-            return self.find(
-                path.line,
-                found,
-                "main.rs uses only the public API, `stentor::…`",
-                "import it from `stentor::`, and make it public there if the binary needs it",
-            );
-        }
         let top = module.first().map(String::as_str).unwrap_or_default();
-        if name == "lib" || top == name || imports.contains(&top) {
+        if matches!(name, "lib" | BINARY) || top == name || imports.contains(&top) {
             return;
         }
-        let Some(other) = HOUSE.iter().find(|row| row.name == top && !matches!(top, "lib" | "main")) else {
+        let Some(other) = HOUSE.iter().find(|row| row.name == top && !matches!(top, "lib" | BINARY)) else {
             return self.find(
                 path.line,
                 format!("{found}, which is a name of the crate root (floor 9), on floor {floor} ({name})"),
@@ -315,10 +309,11 @@ impl File<'_> {
                 format!("do it in {place} and hand the result in"),
             );
         }
-        let allowed = crates.iter().any(|allowed| {
-            let allowed: Vec<_> = allowed.split("::").collect();
-            segments.len() >= allowed.len() && segments.iter().zip(&allowed).all(|(a, b)| a == b)
-        });
+        let allowed = name == BINARY
+            || crates.iter().any(|allowed| {
+                let allowed: Vec<_> = allowed.split("::").collect();
+                segments.len() >= allowed.len() && segments.iter().zip(&allowed).all(|(a, b)| a == b)
+            });
         if !allowed {
             self.find(
                 path.line,
@@ -352,14 +347,6 @@ impl File<'_> {
                         LOCKED.iter().map(|(path, guards)| format!("{path}: {guards}")).collect::<Vec<_>>().join("; ")
                     ),
                     "let one actor own the state, and send it a message",
-                );
-            }
-            if self.row.name == "main" && word == "mod" {
-                self.find(
-                    line,
-                    "a module of main.rs",
-                    "main.rs uses only the public API, `stentor::…`",
-                    "put the module on its floor in the library",
                 );
             }
             if self.row.name == "lib" && LIB_ITEMS.contains(&word.as_str()) && is_path_start {
@@ -558,8 +545,6 @@ fn a_planted_violation_of_each_kind_is_caught() {
         ("hub/mod.rs", "//! X.\nuse crate::transport::x;", &["only point down"]),
         ("transport/polling.rs", "//! X.\nuse crate::hub::Hub;", &["only what its row"]),
         ("messages/mod.rs", "//! X.\npub struct A(crate::api::Socket);", &["floor 4 (api)", "only point down"]),
-        ("main.rs", "//! X.\nuse crate::server::Server;", &["public API"]),
-        ("main.rs", "//! X.\nmod server;", &["a module of main.rs", "public API"]),
         ("lib.rs", "//! X.\npub mod api;\npub fn start() {}", &["lib.rs:3", "`fn`", "declares modules and re-exports"]),
         ("tools/mod.rs", "//! X.", &["outside of every floor"]),
         // (b) crates
@@ -577,10 +562,11 @@ fn a_planted_violation_of_each_kind_is_caught() {
         ("session/mod.rs", "//! X.\nuse dashmap::DashMap;", &["only session/directory.rs names dashmap"]),
         ("hub/mod.rs", "//! X.\nuse getrandom::fill;", &["only session/, server/ names getrandom"]),
         ("transport/polling.rs", "//! X.\nuse actix_web_actors::ws;", &["only transport/websocket/pump.rs names actix_web_actors"]),
-        ("transport/polling.rs", "//! X.\nuse flate2::Crc;", &["flate2::Crc", "floor 7"]),
-        ("server/mod.rs", "//! X.\nfn f() { env_logger::init(); }", &["only main.rs names env_logger"]),
-        ("main.rs", "//! X.\nuse actix::Actor;", &["actix::Actor", "floor 9 (main)"]),
-        ("main.rs", "//! X.\nuse serde_json::Value;", &["serde_json::Value", "floor 9 (main)"]),
+        ("transport/polling.rs", "//! X.\nuse left_over::A;", &["left_over::A", "floor 7"]),
+        ("server/mod.rs", "//! X.\nfn f() { env_logger::init(); }", &["only bin/ names env_logger"]),
+        ("bin/stentor/main.rs", "//! X.\nuse dashmap::DashMap;", &["only session/directory.rs names dashmap"]),
+        ("bin/stentor/http/mod.rs", "//! X.\nuse toml::de::DeTable;", &["only bin/stentor/config/ names toml"]),
+        ("api/socket.rs", "//! X.\nuse crate::bin::X;", &["crate::bin", "only point down"]),
         // (c) purity
         ("state/heartbeat.rs", "//! X.\nuse std::time::SystemTime;", &["SystemTime", "no clock"]),
         ("recovery/mod.rs", "//! X.\nuse std::time::SystemTime;", &["SystemTime", "no clock"]),
@@ -654,7 +640,8 @@ fn what_the_rules_allow_is_not_reported() {
         ("messages/socket.rs", "//! X.\nuse std::sync::Mutex;"),
         ("server/mod.rs", "//! X.\nuse crate::{hub::Hub, transport::routes};\nuse actix_service::Service;"),
         ("lib.rs", "//! X.\n#![deny(missing_docs)]\npub mod api;\nmod hub;\npub use crate::api::Socket;"),
-        ("main.rs", "//! X.\nuse clap::Parser;\nuse stentor::Server;\nfn main() { env_logger::init(); actix::System::new(); }"),
+        ("bin/stentor/main.rs", "//! X.\nmod config;\nuse clap::Parser;\nuse stentor::Server;\nfn main() { env_logger::init(); }"),
+        ("bin/stentor/http/mod.rs", "//! X.\nuse super::replies::ErrorBody;\nuse crate::secret::Secret;\nuse serde_json::Value;"),
         ("api/socket.rs", &tests),
     ];
     for (path, source) in fine {

@@ -52,8 +52,6 @@ pub(crate) struct WorkerMetrics {
     pub(crate) sessions_closed: [Counter; DisconnectReason::ALL.len()],
     /// Requests refused by transports; what each place means is theirs to say.
     pub(crate) requests_refused: [Counter; REFUSALS],
-    /// Requests to the HTTP API without its key, or with a wrong one.
-    pub(crate) api_keys_refused: Counter,
     /// HTTP connections that a port closed by itself; what each place means is the port's to say.
     pub(crate) http_closed: [Counter; HTTP_CLOSED],
     /// Messages over the limit that clients sent, by [`TransportKind`].

@@ -270,23 +270,35 @@ impl Builder {
         self
     }
 
+    /// Checks what [`build`](Self::build) would refuse before it starts anything: path, cors, cookie, trusted proxies and
+    /// allowed hosts. Needs no actix system.
+    pub fn check(&self) -> Result<(), BuildError> {
+        self.access_policy().map(drop)
+    }
+
+    fn access_policy(&self) -> Result<AccessPolicy, BuildError> {
+        if !self.path.starts_with('/') || self.path.ends_with('/') {
+            return Err(BuildError::Path(self.path.clone()));
+        }
+        self.policy.cors.as_ref().map_or(Ok(()), Cors::check)?;
+        self.policy.cookie.as_ref().map_or(Ok(()), Cookie::check)?;
+        let mut policy = self.policy.clone();
+        policy.proxies = Proxies::parse(&self.trusted_proxies).map_err(BuildError::Proxy)?;
+        policy.hosts = self.allowed_hosts.as_ref().map(Hosts::parse).transpose().map_err(BuildError::Host)?;
+        Ok(policy)
+    }
+
     /// Starts the hub on a thread of its own. Must be called inside an actix system, with which the hub ends.
     pub fn build(self) -> Result<Server, BuildError> {
         if System::try_current().is_none() {
             return Err(BuildError::NoSystem);
         }
-        if !self.path.starts_with('/') || self.path.ends_with('/') {
-            return Err(BuildError::Path(self.path));
-        }
-        let Self { path, recovery, parser, limits, ack_errors, mut policy, trusted_proxies, allowed_hosts } = self;
+        let mut policy = self.access_policy()?;
+        let Self { path, recovery, parser, limits, ack_errors, .. } = self;
         let limits = limits.bounded().within(memory::available());
         log_budgets(&limits);
         let budgets = Arc::new(Budgets::new(&limits));
         policy.messages = Arc::new(MessageBounds::new(&limits, budgets.incoming.clone()));
-        policy.cors.as_ref().map_or(Ok(()), Cors::check)?;
-        policy.cookie.as_ref().map_or(Ok(()), Cookie::check)?;
-        policy.proxies = Proxies::parse(trusted_proxies).map_err(BuildError::Proxy)?;
-        policy.hosts = allowed_hosts.map(Hosts::parse).transpose().map_err(BuildError::Host)?;
         let recoverable = (recovery.journal_kind != JournalKind::Off, recovery.clients);
         let metrics = Arc::<Metrics>::default();
         let (room_changes, _) = broadcast::channel(limits.room_events_max.max(1));

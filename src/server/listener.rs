@@ -14,7 +14,7 @@ use actix_http::{HttpService, KeepAlive, Protocol, Request, StatusCode};
 use actix_service::{Service, ServiceFactoryExt, fn_service, map_config};
 use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{App, HttpRequest, HttpResponse};
+use actix_web::{App, HttpRequest};
 use socket2::{Domain, Socket, Type};
 
 use super::Server;
@@ -40,7 +40,7 @@ impl Listener {
     pub(super) fn bind(server: Server, address: impl ToSocketAddrs) -> io::Result<Self> {
         let mut last = io::Error::new(io::ErrorKind::InvalidInput, "address resolves to nothing");
         for address in address.to_socket_addrs()? {
-            match listen(address, server.endpoint.services.core.limits.backlog) {
+            match listen(address, server.limits().backlog) {
                 Ok(socket) => {
                     return Ok(Self {
                         server,
@@ -100,7 +100,7 @@ impl Listener {
     pub async fn run(self) -> io::Result<()> {
         let Self { server, socket, workers, configure, signals, drain } = self;
         let signals = signals.then(StopSignals::new);
-        let limits = &server.endpoint.services.core.limits;
+        let limits = server.limits();
         let deadlines = Deadlines::new(limits);
         let (request_head_timeout, close_linger) = (limits.request_head_timeout, limits.close_linger);
         let hosts = server.endpoint.policy.hosts.clone().unwrap_or_else(|| default_hosts(&socket));
@@ -186,17 +186,11 @@ fn app(
         InitError = (),
     >,
 > {
+    let endpoint = io.endpoint.clone();
     let app = App::new().configure(move |config| {
         let paths = [io.path.to_string(), format!("{}/", io.path)];
-        let endpoint = io.endpoint.clone();
-        // For a default service of the host's, which comes in the place of this one.
-        config.app_data(endpoint.clone());
         let handler = move |request: HttpRequest, payload| polling::handle(io.endpoint.clone(), request, payload);
         config.service(web::resource(paths.to_vec()).route(web::to(handler)));
-        config.default_service(web::to(move |request: HttpRequest| {
-            endpoint.record_not_found(request.head());
-            async { HttpResponse::NotFound().finish() }
-        }));
         for configure in &configure {
             configure(config);
         }
@@ -204,11 +198,15 @@ fn app(
     app.wrap_fn(move |request, service| {
         let (request, admission) = rules.admit(request);
         let answer = request.map(|request| service.call(request));
+        let endpoint = endpoint.clone();
         async move {
             let response = match answer {
                 Ok(answer) => answer.await?,
                 Err(refused) => refused,
             };
+            if response.status() == StatusCode::NOT_FOUND {
+                endpoint.record_not_found(response.request().head());
+            }
             Ok(admission.finish(response))
         }
     })

@@ -79,9 +79,6 @@ impl Page<'_> {
         });
         let refused: Vec<_> = refused.collect();
         self.family("requests_refused", "Requests refused, by Engine.IO's code and in words", &refused)?;
-        self.counter("api_keys_refused", "Requests to the HTTP API with a wrong key, or without one", |worker| {
-            &worker.api_keys_refused
-        })?;
         let help = "HTTP connections closed by the server";
         self.counters("http_connections_closed", help, ("reason", CLOSE_REASONS), |worker, at| {
             &worker.http_closed[at]

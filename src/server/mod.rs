@@ -2,23 +2,16 @@
 
 mod accept;
 mod builder;
-pub mod config;
-pub mod demo;
 mod embedding;
-pub mod http;
 mod http_connection;
 mod http_permits;
 mod http_requests;
-pub mod journal_tool;
 mod listener;
-pub mod logging;
 mod memory;
 mod metrics;
-pub mod process;
-mod replies;
+mod resources;
 #[cfg(test)]
 mod simulation;
-pub mod vocabulary;
 
 use std::io;
 use std::net::ToSocketAddrs;
@@ -40,6 +33,7 @@ use crate::api::operators::emitter;
 use crate::api::socket::Socket;
 use crate::hub::HubAddress;
 use crate::ids::NamespacePath;
+use crate::limits::Limits;
 use crate::messages::hub::HubControl;
 use crate::messages::session::SessionCommand;
 use crate::metrics::Metrics;
@@ -50,6 +44,7 @@ pub use self::builder::{BuildError, Builder, Recovery};
 pub use self::embedding::on_connect;
 pub use self::listener::Listener;
 pub use self::metrics::METRICS_CONTENT_TYPE;
+pub use self::resources::RequestBody;
 
 /// Why a server lets no new sessions in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -155,6 +150,11 @@ impl Server {
     /// Every socket of `/`, to be narrowed.
     pub fn all(&self) -> Broadcast {
         self.root.all()
+    }
+
+    /// The bounds in force: those of [`Builder::limits`], with what follows from the memory of this process filled in.
+    pub fn limits(&self) -> &Limits {
+        &self.endpoint.services.core.limits
     }
 
     /// Sessions connected at present, in all transports.
@@ -291,7 +291,7 @@ impl Server {
         }
         let (done, closed) = oneshot::channel();
         let asked = self.hub.control.try_send(HubControl::Close(done)).is_ok();
-        let stop_timeout = self.endpoint.services.core.limits.stop_timeout;
+        let stop_timeout = self.limits().stop_timeout;
         if !asked || !is_closed_within(closed, stop_timeout).await {
             log::error!("journal not closed stop_timeout={stop_timeout:?}; the next boot of the machine discards it");
         }

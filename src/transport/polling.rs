@@ -217,21 +217,21 @@ async fn post(
     let mut charge = Charge::new(worker.budgets().incoming.clone());
     let body = match read_body(payload, limits.payload_bytes_max, limits.body_timeout, &mut charge).await {
         Ok(body) => body,
-        Err(BodyError::TooLarge) => {
+        Err(BodyError::TooLarge(_)) => {
             claim.complete();
             worker.metrics().oversized[TransportKind::Polling as usize].add(1);
             log::debug!("POST refused, its body exceeds the limit of {} bytes", limits.payload_bytes_max);
             return Ok(HttpResponse::PayloadTooLarge().insert_header(header::ContentType::plaintext()).finish());
         }
-        Err(BodyError::Spent(spent)) => {
+        Err(BodyError::Overloaded(detail)) => {
             claim.complete();
             worker.metrics().incoming_refused.add(1);
             if let Some(skipped) = worker.log_throttles().message_refused.is_due(Instant::now()) {
-                log::warn!("POST refused, bodies are over their budget skipped={skipped} detail=\"{spent}\"");
+                log::warn!("POST refused, bodies are over their budget skipped={skipped} detail=\"{detail}\"");
             }
             return Err(Refusal::Spent);
         }
-        Err(BodyError::Broken(_) | BodyError::Late) => return Err(Refusal::BadRequest),
+        Err(BodyError::Broken(_) | BodyError::Timeout(_)) => return Err(Refusal::BadRequest),
     };
     let packets = ByteString::try_from(body).map(PayloadReader::new).map_err(|_| "payload is not UTF-8".to_owned());
     let (reply, replied) = oneshot::channel();

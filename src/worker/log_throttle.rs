@@ -20,12 +20,6 @@ pub(crate) struct LogThrottles {
     pub(crate) packet_dropped: Throttle,
     /// A client takes nothing and is put out. One cut in the network may do that to thousands at once.
     pub(crate) taking_nothing: Throttle,
-    /// A request to the HTTP API has no key.
-    pub(crate) api_key_missing: Throttle,
-    /// A request to the HTTP API has an Authorization header of another scheme.
-    pub(crate) api_key_scheme: Throttle,
-    /// A request to the HTTP API has a wrong key. Apart from the others, so that these do not hide who guesses keys.
-    pub(crate) api_key_wrong: Throttle,
     /// An outbox is emptied because all of them are over their budget. One scan may do that to thousands.
     pub(crate) outbox_cut: Throttle,
     /// A message takes too long, or the memory for it is not to be had.
@@ -41,9 +35,6 @@ impl Default for LogThrottles {
             join_refused: Throttle::new(1),
             packet_dropped: Throttle::new(1),
             taking_nothing: Throttle::new(10),
-            api_key_missing: Throttle::new(1),
-            api_key_scheme: Throttle::new(1),
-            api_key_wrong: Throttle::new(1),
             outbox_cut: Throttle::new(10),
             message_refused: Throttle::new(10),
         }

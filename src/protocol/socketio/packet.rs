@@ -6,9 +6,11 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use serde::de::Error as _;
+use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
-use super::json::well_formed;
+use super::json::{check_nesting, well_formed};
 use crate::ids::NamespacePath;
 
 /// Where an argument starts and ends, in bytes from the start of the arguments' text.
@@ -53,6 +55,16 @@ impl Args {
             spans.push(span(start, text.len()));
         }
         Self::new(text.into(), spans)
+    }
+
+    /// Reads the text of a JSON array; each element is one argument. Numbers, the order of keys and lone surrogates stay as they
+    /// are written.
+    ///
+    /// Fails if the text is not an array, or nests deeper than 127, as the packets of clients do.
+    pub fn parse(json: &str) -> Result<Self, serde_json::Error> {
+        check_nesting(json).map_err(serde_json::Error::custom)?;
+        let elements: Vec<&RawValue> = serde_json::from_str(json)?;
+        Ok(Self::from_elements(elements.into_iter().map(|element| element.get().to_owned())))
     }
 
     /// The same arguments with these attachments. The placeholders among the arguments must be in range of them.
@@ -226,6 +238,17 @@ mod tests {
         assert_eq!(args.get(1), Some(r#"{"a":2}"#));
         assert_eq!(args.get(3), None);
         assert_eq!(args.iter().collect::<Vec<_>>(), ["1", "{\"a\":2}", "\"é,\""]);
+    }
+
+    #[test]
+    fn an_array_is_parsed_as_it_is_written_and_not_too_deep() {
+        let parsed = Args::parse(r#" [1.50, {"z":1,"a":2} ,"\ud800"]"#).unwrap();
+        assert_eq!(parsed.json(), r#"1.50,{"z":1,"a":2},"\ud800""#);
+        let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(Args::parse(&nested(127)).is_ok());
+        for wrong in ["{}", "7", "[1", "", nested(128).as_str()] {
+            assert!(Args::parse(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::num::NonZeroU32;
 use std::time::Instant;
 
-use stentor::{Limits, vocabulary};
+use stentor::Limits;
 
+use crate::support::product::vocabulary;
 use crate::support::{Client, Hub, Packet, Process, Transport, on_every_transport};
 
 fn hub(change: impl FnOnce(&mut Limits)) -> Hub {

@@ -2,10 +2,28 @@
 
 use serde::Serialize;
 
-use crate::api::error::{EmitError, RoomError};
-use crate::messages::request::Receipt;
+use stentor::{EmitError, Receipt, RoomError};
 
-pub(super) use crate::api::error_answer::{ErrorAnswer, ErrorBody};
+/// The answer to an event or a request that is not carried out: `{"error":{"code","message"}}`.
+#[derive(Debug, Serialize)]
+pub(super) struct ErrorAnswer {
+    pub(super) error: ErrorBody,
+}
+
+/// The reason why something was not carried out.
+#[derive(Debug, Serialize)]
+pub(super) struct ErrorBody {
+    /// For programs; one vocabulary everywhere.
+    pub(super) code: &'static str,
+    /// For people.
+    pub(super) message: String,
+}
+
+impl ErrorBody {
+    pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
 
 /// An event was published.
 #[derive(Debug, Serialize)]
@@ -27,7 +45,8 @@ impl From<RoomError> for ErrorBody {
             RoomError::Name(_) | RoomError::ForeignRoom => "bad_room",
             RoomError::TooManyRooms => "too_many_rooms",
             RoomError::Disconnected | RoomError::NotYetConnected => "disconnected",
-            RoomError::Overloaded | RoomError::Unanswered => "overloaded",
+            // Overloaded, Unanswered.
+            _ => "overloaded",
         };
         Self { code, message: error.to_string() }
     }
@@ -43,8 +62,9 @@ impl From<EmitError> for ErrorBody {
             | EmitError::TooLarge => "bad_event",
             EmitError::Disconnected | EmitError::NotYetConnected => "disconnected",
             EmitError::Overloaded => "overloaded",
-            EmitError::Unanswered => "indeterminate",
             EmitError::NotDurable => "not_durable",
+            // Unanswered.
+            _ => "indeterminate",
         };
         Self { code, message: error.to_string() }
     }

@@ -4,9 +4,10 @@ use actix_web::web::{Data, Path, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
+use stentor::Namespace;
+
 use super::super::replies::ErrorBody;
 use super::{Api, answer};
-use crate::api::namespace::Namespace;
 
 /// Entries of a page where the request names no other number.
 const PAGE: usize = 100;
@@ -76,7 +77,7 @@ impl Asked {
         let bad = |message: String| ErrorBody::new("bad_request", message);
         let pairs = Query::<Vec<(String, String)>>::from_query(query).map_err(|error| bad(error.to_string()))?;
         let (mut namespace, mut after, mut limit) = (String::from("/"), None, PAGE);
-        let most = api.limits().page_entries_max;
+        let most = api.io.limits().page_entries_max;
         for (name, value) in pairs.into_inner() {
             match name.as_str() {
                 "namespace" => namespace = value,
