@@ -118,6 +118,7 @@ fonts: ## the fonts with which the layout is tested, when missing (as root)
 lint: ## formatting, clippy and documentation, warnings are errors
 	cargo fmt --check
 	cargo clippy --all-targets --all-features -- -D warnings
+	cargo check --no-default-features
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib --document-private-items
 	@echo "lint: passed"
 

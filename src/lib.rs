@@ -30,14 +30,17 @@
 //!
 //! Or inside an actix-web application of one's own: [`Server::routes`].
 //!
+//! The binary `stentor` is built with the feature `serve`, which is on by default. A program that embeds the hub needs none of it:
+//! `stentor = { …, default-features = false }`.
+//!
 //! # Layout
 //!
 //! A folder is a floor; imports only point down, and `tests/architecture.rs` keeps it so.
 //!
 //! | floor | | |
 //! |---|---|---|
-//! | 9 | `main.rs` | the command line, on the public API alone |
-//! | 8 | `server/` | composition root, configuration, HTTP beside the hub, routes for a host's application |
+//! | 9 | `bin/stentor/` | the binary, a crate of its own on the public API: command line, configuration, HTTP API, demo page |
+//! | 8 | `server/` | composition root, a port of the server's own, routes for a host's application |
 //! | 7 | `transport/` | polling, websocket (raw, and a pump in a host's application); Engine.IO's HTTP errors |
 //! | 6 | `session/`, `hub/` | the actors; they talk through `messages/` |
 //! | 5 | `worker/` | once per thread: fanout, outboxes, flusher, hub sender |
