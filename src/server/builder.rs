@@ -1,8 +1,10 @@
 //! Setting a server up.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix::{Actor, Arbiter, System};
@@ -97,9 +99,9 @@ impl Recovery {
 #[non_exhaustive]
 pub enum BuildError {
     /// Build it inside an actix system: under `#[actix_web::main]`, or in `actix::System::new().block_on(…)`. `#[tokio::main]`
-    /// starts none.
+    /// starts none; there, use [`Builder::spawn`].
     #[error(
-        "no actix system runs on this thread; #[tokio::main] starts none: use #[actix_web::main], or \
+        "no actix system runs on this thread; #[tokio::main] starts none: use Builder::spawn, #[actix_web::main], or \
          actix::System::new().block_on(…), and build the server inside"
     )]
     NoSystem,
@@ -286,6 +288,42 @@ impl Builder {
         policy.proxies = Proxies::parse(&self.trusted_proxies).map_err(BuildError::Proxy)?;
         policy.hosts = self.allowed_hosts.as_ref().map(Hosts::parse).transpose().map_err(BuildError::Host)?;
         Ok(policy)
+    }
+
+    /// Builds the server on a thread of its own, for a program without an actix system, such as one under `#[tokio::main]`.
+    /// `serve` runs on that thread: it registers handlers and serves a port. The server ends with it; an error is logged.
+    ///
+    /// ```no_run
+    /// # fn start() -> Result<(), Box<dyn std::error::Error>> {
+    /// let io = stentor::Server::builder().spawn(|io| async move {
+    ///     io.of("/").on_connection(|socket| async move { Ok(socket.join("lobby").await.map(drop)?) });
+    ///     io.bind(("127.0.0.1", 3000))?.disable_signals().run().await
+    /// })?;
+    /// # let _ = io;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// The server that is returned works on every thread and under every runtime of tokio. With signals disabled, as here, call
+    /// [`Server::close`] before the program ends, so that clients come back; otherwise SIGINT and SIGTERM end `serve`.
+    pub fn spawn<F, Fut>(self, serve: F) -> Result<Server, BuildError>
+    where
+        F: FnOnce(Server) -> Fut + Send + 'static,
+        Fut: Future<Output = io::Result<()>> + 'static,
+    {
+        let (sender, built) = mpsc::channel();
+        let run = move || {
+            System::new().block_on(async {
+                let io = self.build();
+                let server = io.as_ref().ok().cloned();
+                let _ = sender.send(io);
+                let Some(server) = server else { return };
+                if let Err(error) = serve(server).await {
+                    log::error!("server ended error={error}");
+                }
+            });
+        };
+        thread::Builder::new().name("stentor".into()).spawn(run).map_err(|_| BuildError::Hub)?;
+        built.recv().unwrap_or(Err(BuildError::Hub))
     }
 
     /// Starts the hub on a thread of its own. Must be called inside an actix system, with which the hub ends.
