@@ -55,11 +55,11 @@ impl SocketInfo {
         }
     }
 
-    /// The same socket as before its connection was lost, with what the application kept with it.
-    pub(crate) fn resumed(mut self, data: Option<Box<str>>) -> Self {
-        self.data = Mutex::new(data);
-        self.recovered = AtomicBool::new(true);
-        self
+    /// The same client as the socket `before` that its connection was lost from, with the data that was kept with that.
+    pub(crate) fn as_resumed(&self, before: SocketId, data: Option<Box<str>>) -> Self {
+        let mut socket = self.with_id(before);
+        (socket.data, socket.recovered) = (Mutex::new(data), AtomicBool::new(true));
+        socket
     }
 
     /// Whether it goes on where it was; until it is connected, whether it will if nothing changes.
@@ -91,10 +91,14 @@ impl SocketInfo {
 
     /// The same client as a socket of its own, which goes on with nothing.
     pub(crate) fn as_new_socket(&self, id: SocketId) -> Self {
-        let (namespace, auth) = (self.namespace.clone(), self.auth.clone());
-        let socket = Self::new(id, namespace, self.link.clone(), self.handshake.clone(), auth, self.is_recoverable());
+        let socket = self.with_id(id);
         socket.set_data(self.data());
         socket
+    }
+
+    fn with_id(&self, id: SocketId) -> Self {
+        let (namespace, auth) = (self.namespace.clone(), self.auth.clone());
+        Self::new(id, namespace, self.link.clone(), self.handshake.clone(), auth, self.is_recoverable())
     }
 
     /// Whether the hub knows it: from its CONNECT reply to its end.

@@ -6,7 +6,6 @@ use actix::fut::{ActorFutureExt, wrap_future};
 use actix::{ActorContext, AsyncContext, Context};
 
 use super::{Session, Transport};
-use crate::messages::hub::HubCommand;
 use crate::messages::request::{RequestError, answer};
 use crate::messages::session::TransportRefusal;
 use crate::messages::sink::CloseReason;
@@ -173,22 +172,8 @@ impl Session {
         }
         self.guard.worker.metrics().closed(reason);
         log::debug!("session closed sid={:?} reason=\"{reason}\" detail=\"{detail}\"", self.guard.id);
-        let forever = reason.is_final();
-        for session_socket in std::mem::take(&mut self.sockets) {
-            let was_connected = self.state.is_connected(session_socket.socket.id());
-            session_socket.socket.info().set_connected(false);
-            self.state.remove_socket(session_socket.socket.id());
-            if was_connected && let Some(rooms) = self.start_disconnecting_handlers(&session_socket, reason) {
-                let socket = session_socket.socket.id();
-                self.guard.forget(socket);
-                let slot = self.guard.slot;
-                let rooms = Some(rooms);
-                self.guard.worker.send(HubCommand::Disconnect { slot, socket, forever, rooms });
-            }
-        }
-        self.guard.withdraw_sockets(forever);
+        self.detach_all(reason);
         self.credit_window.retire(Instant::now());
-        self.forget_calls(|_| true);
         for (_, done) in self.congested.take() {
             // These are in the outbox: the client may have got them.
             done.fail(RequestError::Unanswered);

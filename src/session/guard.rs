@@ -1,13 +1,10 @@
-//! What a session holds elsewhere: its directory entry, its outbox, its sockets' memberships. Released by being dropped,
-//! so also when the session's task dies by a panic.
+//! What a session holds elsewhere: its directory entry and its outbox. Released by being dropped, so also when the session's
+//! task dies by a panic.
 
 use std::rc::Rc;
 
-use smallvec::SmallVec;
-
 use super::directory::SessionPermit;
-use crate::ids::{SessionId, SlotKey, SocketId};
-use crate::messages::hub::HubCommand;
+use crate::ids::{SessionId, SlotKey};
 use crate::messages::session::SessionLink;
 use crate::protocol::engineio::transport_kind::TransportKind;
 use crate::worker::Worker;
@@ -21,8 +18,6 @@ pub(super) struct SessionGuard {
     permit: Option<SessionPermit>,
     /// As what it is counted.
     transport_kind: TransportKind,
-    /// Sockets that the hub knows, or is about to hear of.
-    sockets: SmallVec<[SocketId; 1]>,
 }
 
 impl SessionGuard {
@@ -37,7 +32,7 @@ impl SessionGuard {
         worker.metrics().opened(transport_kind);
         let slot = worker.open_slot(link.clone());
         permit.enter(id, link);
-        Self { id, worker, slot, permit: Some(permit), transport_kind, sockets: SmallVec::new() }
+        Self { id, worker, slot, permit: Some(permit), transport_kind }
     }
 
     /// The session went over to a websocket.
@@ -46,27 +41,10 @@ impl SessionGuard {
         self.transport_kind = TransportKind::Websocket;
     }
 
-    /// The hub will be told of this socket.
-    pub(super) fn add(&mut self, socket: SocketId) {
-        self.sockets.push(socket);
-    }
-
-    /// The hub is told otherwise that this socket has gone.
-    pub(super) fn forget(&mut self, socket: SocketId) {
-        self.sockets.retain(|known| *known != socket);
-    }
-
     /// Takes the session out of the directory; the outbox stays for the final packet.
     pub(super) fn withdraw(&mut self) {
         if let Some(permit) = self.permit.take() {
             permit.leave(&self.id);
-        }
-    }
-
-    /// Takes its sockets out of their rooms; the session can still be found. `forever`: none of them comes back.
-    pub(super) fn withdraw_sockets(&mut self, forever: bool) {
-        for socket in self.sockets.drain(..) {
-            self.worker.send(HubCommand::Disconnect { slot: self.slot, socket, forever, rooms: None });
         }
     }
 }
@@ -74,7 +52,6 @@ impl SessionGuard {
 impl Drop for SessionGuard {
     fn drop(&mut self) {
         self.withdraw();
-        self.withdraw_sockets(false);
         self.worker.close_slot(self.slot);
         self.worker.metrics().gone(self.transport_kind);
     }

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use bytestring::ByteString;
 use tokio::sync::oneshot;
 
+use super::Session;
 use super::admission::refusal_packet;
-use super::{Session, SessionSocket};
+use super::sockets::SessionSocket;
 use crate::api::ack::Ack;
 use crate::api::current::InSession;
 use crate::api::error::{ConnectError, EventError, HandlerError};
@@ -25,6 +26,7 @@ use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Packet;
 use crate::state::budget::Charge;
 use crate::state::session::ClientEvent;
+use crate::state::sockets::SocketRecord;
 use crate::worker::Worker;
 
 /// Bytes of one client that no budget is charged for: less than an idle session takes.
@@ -84,10 +86,9 @@ impl Session {
     /// Starts what may start now of the events held.
     pub(super) fn release_events(&mut self) {
         loop {
-            let (state, may_start_any) = (&self.state, self.may_start_any());
-            let Some((socket, event)) = self.inbox.release(|socket| may_start_any && state.is_open(*socket)) else {
-                break;
-            };
+            let (sockets, may_start_any) = (&self.state.sockets, self.may_start_any());
+            let is_open = |socket| sockets.get(socket).is_some_and(SocketRecord::is_open);
+            let Some((socket, event)) = self.inbox.release(|socket| may_start_any && is_open(*socket)) else { break };
             self.start_event_handler(socket, event);
         }
     }
@@ -125,9 +126,8 @@ impl Session {
 
     /// Charges the budget of what clients send for what is held of this one, with `more`. Returns false if the budget is spent.
     pub(super) fn charge_for_held(&mut self, more: usize) -> bool {
-        let auth_bytes = self.auth_bytes as usize;
-        let bytes =
-            self.inbox.bytes() + self.credit_window.waiting_bytes() + self.state.partial_bytes() + auth_bytes + more;
+        let waiting = self.inbox.bytes() + self.credit_window.waiting_bytes() + self.state.partial_bytes();
+        let bytes = waiting + self.auth_bytes + more;
         if bytes <= FREE_BYTES && self.charge.is_none() {
             return true;
         }
@@ -140,14 +140,8 @@ impl Session {
         is_charged
     }
 
-    /// A socket is gone, and with it what came with its CONNECT.
-    pub(super) fn recount_auth(&mut self) {
-        let auth = self.sockets.iter().filter_map(|session_socket| session_socket.socket.info().auth.as_ref());
-        self.auth_bytes = auth.map(|auth| auth.len() as u32).sum();
-    }
-
     fn may_start(&self, socket: SocketId) -> bool {
-        self.may_start_any() && self.state.is_open(socket)
+        self.may_start_any() && self.state.sockets.get(socket).is_some_and(SocketRecord::is_open)
     }
 
     fn may_start_any(&self) -> bool {
@@ -188,11 +182,12 @@ impl Session {
     /// An event was queued for a socket of this session, of which somebody watches what it is sent.
     pub(super) fn on_sent(&self, message: &Message) {
         self.guard.worker.mark_seen(self.guard.slot);
-        if !self.sockets.iter().any(|session_socket| session_socket.handlers.observes_outgoing()) {
+        let mut sockets = self.state.sockets.iter();
+        if !sockets.any(|record| record.kept.handlers.observes_outgoing()) {
             return;
         }
         let Some(Packet::Event { namespace, name, ack, args }) = message.read_back() else { return };
-        let watched = self.sockets.iter().find(|session_socket| *session_socket.socket.path() == namespace);
+        let watched = self.state.sockets.in_namespace(&namespace).map(|record| &record.kept);
         if let Some(session_socket) = watched.filter(|session_socket| session_socket.handlers.observes_outgoing()) {
             // As the client's listeners get it.
             let bears_token = self.core.recovery && session_socket.socket.info().is_recoverable() && ack.is_none();
@@ -219,13 +214,17 @@ impl Session {
         });
     }
 
-    /// Runs the handlers of a socket that has gone, one after the other. Gives who is to be told the rooms it was in, if one
-    /// of them wants to know.
+    /// Runs the handlers of a socket that has gone, one after the other, if it was connected. Returns the sender for the rooms that
+    /// it was in, if one of them wants to know.
     pub(super) fn start_disconnecting_handlers(
         &self,
-        session_socket: &SessionSocket,
+        removed: &SocketRecord<SessionSocket>,
         reason: DisconnectReason,
     ) -> Option<oneshot::Sender<Vec<RoomName>>> {
+        if !removed.is_connected() {
+            return None;
+        }
+        let session_socket = &removed.kept;
         let patience = self.core.limits.hub_answer_timeout;
         let (asker, rooms) = oneshot::channel::<Vec<RoomName>>();
         let (done, before) = oneshot::channel::<()>();

@@ -11,6 +11,7 @@ mod guard;
 mod handlers;
 mod rates;
 mod requests;
+mod sockets;
 mod transports;
 
 use std::rc::Rc;
@@ -18,15 +19,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix::{Actor, AsyncContext, Context, Handler, StreamHandler};
-use smallvec::SmallVec;
-use tokio::sync::oneshot;
 
 use crate::api::core::Core;
-use crate::api::handler::{HandlerFn, HandlerStack};
-use crate::api::socket::Socket;
 use crate::ids::{RANDOM_ID_BYTES, SessionId, SocketId};
 use crate::messages::handshake::Handshake;
-use crate::messages::hub::ResumeAttempt;
 use crate::messages::request::{Done, RequestError, answer};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Handoff, Incoming};
@@ -34,7 +30,6 @@ use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::engineio::open::Open;
 use crate::protocol::engineio::transport_kind::TransportKind;
 use crate::protocol::reason::DisconnectReason;
-use crate::protocol::socketio::packet::Args;
 use crate::state::acks::Acks;
 use crate::state::budget::Charge;
 use crate::state::inbox::Inbox;
@@ -48,6 +43,7 @@ use self::directory::{Directory, SessionPermit};
 use self::guard::SessionGuard;
 use self::handlers::RunningHandlers;
 use self::rates::RateLimiter;
+use self::sockets::{Call, SessionSocket};
 use self::transports::{PendingPost, ProbedWebsocket};
 
 /// What every session of a server needs.
@@ -101,49 +97,23 @@ enum Transport {
     Websocket(u32),
 }
 
-/// Somebody who waits for the client's ack.
-struct Call {
-    socket: SocketId,
-    asker: oneshot::Sender<Result<Args, RequestError>>,
-}
-
-/// A socket of this session.
-struct SessionSocket {
-    socket: Socket,
-    handlers: HandlerStack,
-    /// What its client claims, until it is connected.
-    claim: Option<Box<ResumeAttempt>>,
-}
-
-impl SessionSocket {
-    /// The hub knows it now. Gives the handler to run.
-    fn mark_connected(&mut self, recovered: bool) -> Option<HandlerFn<()>> {
-        self.claim = None;
-        let info = self.socket.info();
-        info.set_recovered(recovered);
-        info.set_connected(true);
-        self.handlers.connection().cloned()
-    }
-}
-
 /// The actor.
 pub(crate) struct Session {
     guard: SessionGuard,
     link: SessionLink,
     core: Arc<Core>,
     handshake: Arc<Handshake>,
-    state: SessionState,
+    state: SessionState<SessionSocket>,
     credit_window: CreditWindow,
     acks: Acks<Call>,
     /// Emits that are done but for their client, which is behind; each completes when it has caught up, or at its time. As many as
     /// may wait for credit.
     congested: LazyQueue<(Instant, Done)>,
-    sockets: SmallVec<[SessionSocket; 1]>,
     inbox: Inbox<SocketId, ClientEvent>,
     /// For what is held of what the client sent. Boxed, since most sessions hold nothing.
     charge: Option<Box<Charge>>,
-    /// Bytes of what came with its CONNECTs, which stay as long as their sockets.
-    auth_bytes: u32,
+    /// Bytes of what came with the CONNECTs of its sockets.
+    auth_bytes: usize,
     running: Rc<RunningHandlers>,
     transport: Transport,
     /// Boxed, since most sessions never have one.
@@ -180,7 +150,6 @@ impl Session {
             credit_window: CreditWindow::new(worker, guard.slot),
             acks: Acks::default(),
             congested: LazyQueue::default(),
-            sockets: SmallVec::new(),
             inbox: Inbox::default(),
             charge: None,
             auth_bytes: 0,
@@ -219,14 +188,6 @@ impl Session {
             self.take_first_websocket(handoff, &mut context);
         }
         context.run(self);
-    }
-
-    fn find_socket(&self, socket: SocketId) -> Option<&SessionSocket> {
-        self.sockets.iter().find(|session_socket| session_socket.socket.id() == socket)
-    }
-
-    fn find_socket_mut(&mut self, socket: SocketId) -> Option<&mut SessionSocket> {
-        self.sockets.iter_mut().find(|session_socket| session_socket.socket.id() == socket)
     }
 
     /// The end of every turn: what may start now starts, and it will be woken at the next deadline.

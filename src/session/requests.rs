@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
-use super::{Call, Session};
+use super::Session;
+use super::sockets::Call;
 use crate::api::error::ConnectError;
 use crate::ids::SocketId;
 use crate::messages::hub::{AckWanted, DirectPacket, EmitCommand, Grade, HubCommand};
@@ -12,6 +13,7 @@ use crate::messages::request::{Done, HandlerRegistration, Listing, Receipt, Requ
 use crate::protocol::draft::{Draft, disconnect};
 use crate::protocol::reason::DisconnectReason;
 use crate::state::rooms::Target;
+use crate::state::sockets::SocketRecord;
 use crate::worker::credit_window::PendingReply;
 use crate::worker::server_sender;
 
@@ -22,7 +24,7 @@ impl Session {
         }
         // Before all others, and without the clock: there may be one for each event.
         if let Request::Acknowledge { socket, message } = request {
-            if self.has(socket) {
+            if self.is_connected(socket) {
                 self.credit_window.push(Instant::now, DirectPacket::Sealed(message));
             }
             return;
@@ -73,10 +75,10 @@ impl Session {
             Request::Leave { socket, done, .. } if self.is_yet_to_connect(socket) => {
                 answer(done, Err(RequestError::NotYetConnected));
             }
-            Request::Direct { socket, draft, grade, done } if self.has(socket) => {
+            Request::Direct { socket, draft, grade, done } if self.is_connected(socket) => {
                 self.emit_direct(socket, draft, grade, done, now);
             }
-            Request::Call { socket, draft, grade, timeout, answer: asker } if self.has(socket) => {
+            Request::Call { socket, draft, grade, timeout, answer: asker } if self.is_connected(socket) => {
                 match self.acks.expect(
                     Call { socket, asker },
                     now + timeout.min(server_sender::ACK_WAIT_MAX),
@@ -87,18 +89,18 @@ impl Session {
                 }
             }
             Request::Register { socket, registration } => self.register(socket, registration),
-            Request::Join { socket, room, done } if self.has(socket) => {
+            Request::Join { socket, room, done } if self.is_connected(socket) => {
                 self.credit_window.submit(now, room.as_str().len(), PendingReply::Join(done), move |from| {
                     HubCommand::Join { from, socket, room }
                 });
             }
-            Request::Leave { socket, room, done } if self.has(socket) => {
+            Request::Leave { socket, room, done } if self.is_connected(socket) => {
                 self.credit_window.submit(now, room.as_str().len(), PendingReply::Leave(done), move |from| {
                     HubCommand::Leave { from, socket, room }
                 });
             }
-            Request::KeepData { socket } if self.has(socket) => self.keep_data(socket, now),
-            Request::Disconnect { socket, close_session: false } if self.state.is_admitting(socket) => {
+            Request::KeepData { socket } if self.is_connected(socket) => self.keep_data(socket, now),
+            Request::Disconnect { socket, close_session: false } if self.is_admitting(socket) => {
                 self.refuse(socket, &ConnectError::new("Refused"));
             }
             Request::Disconnect { socket, close_session } => {
@@ -109,24 +111,20 @@ impl Session {
     }
 
     fn register(&mut self, socket: SocketId, HandlerRegistration(change): HandlerRegistration) {
-        let Some(session_socket) = self.sockets.iter_mut().find(|session_socket| session_socket.socket.id() == socket)
-        else {
-            return;
-        };
+        let Some(session_socket) = self.find_socket_mut(socket) else { return };
         change(session_socket.handlers.own());
         if session_socket.handlers.observes_outgoing() {
             self.guard.worker.observe(self.guard.slot);
         }
     }
 
-    /// Whether connection middleware runs for the socket, or the hub has not answered its CONNECT.
-    fn is_yet_to_connect(&self, socket: SocketId) -> bool {
-        !self.has(socket) && self.find_socket(socket).is_some()
+    fn is_admitting(&self, socket: SocketId) -> bool {
+        self.state.sockets.get(socket).is_some_and(SocketRecord::is_admitting)
     }
 
-    /// Whether the socket can be emitted to: its client has, or is about to get, the CONNECT reply.
-    fn has(&self, socket: SocketId) -> bool {
-        self.state.is_connected(socket)
+    /// Whether connection middleware runs for the socket, or the hub has not answered its CONNECT.
+    fn is_yet_to_connect(&self, socket: SocketId) -> bool {
+        !self.is_connected(socket) && self.find_socket(socket).is_some()
     }
 
     /// With recovery on, a plain direct emit is an event for the socket's own room, numbered like any other.
@@ -188,7 +186,7 @@ impl Session {
     /// A handler panicked: its socket is put out, and nothing else happens.
     pub(super) fn on_panic(&mut self, socket: SocketId, handler: &str) {
         log::error!("handler panicked, its socket is put out sid={:?} handler={handler:?}", self.guard.id);
-        if self.state.is_admitting(socket) {
+        if self.is_admitting(socket) {
             self.refuse(socket, &ConnectError::new("Internal error"));
         } else {
             self.disconnect(socket, false, Instant::now());
@@ -197,10 +195,7 @@ impl Session {
 
     /// Puts one socket out of its namespace, or all of them and the session after them.
     fn disconnect(&mut self, socket: SocketId, close_session: bool, now: Instant) {
-        let sockets: SmallVec<[SocketId; 1]> = match close_session {
-            true => self.sockets.iter().map(|session_socket| session_socket.socket.id()).collect(),
-            false => SmallVec::from_elem(socket, 1),
-        };
+        let sockets = if close_session { self.state.sockets.ids() } else { SmallVec::from_elem(socket, 1) };
         for socket in sockets {
             if let Some(session_socket) = self.find_socket(socket) {
                 let packet = disconnect(self.core.parser, session_socket.socket.path());

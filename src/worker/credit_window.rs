@@ -12,10 +12,10 @@ use tokio::sync::oneshot;
 
 use super::Worker;
 use super::ack_collector::AckCollector;
-use crate::ids::{NamespacePath, SlotKey, SocketId};
+use crate::ids::{SlotKey, SocketId};
 use crate::limits::Limits;
 use crate::messages::fanout::{HubRefusal, Outcome};
-use crate::messages::hub::{DirectPacket, HubCommand, ReplyTo, ResumeAttempt};
+use crate::messages::hub::{DirectPacket, HubCommand, ReplyTo};
 use crate::messages::request::{Done, Joined, Receipt, RequestError, RoomPage, answer};
 use crate::messages::socket::SocketInfo;
 use crate::protocol::socketio::packet::Args;
@@ -30,8 +30,8 @@ pub(crate) enum PendingReply {
     Nobody,
     /// The session itself, which has a socket to open.
     Connect(SocketId),
-    /// The session itself, which has a socket to claim.
-    Resume(Box<ResumingConnect>),
+    /// The session itself, which has a socket to resume.
+    Resume(SocketId),
     /// An emit.
     Emit(Done),
     /// A join.
@@ -51,19 +51,6 @@ pub(crate) enum PendingReply {
         /// What came so far.
         sockets: Vec<Arc<SocketInfo>>,
     },
-}
-
-/// A CONNECT whose client claims a session.
-#[derive(Debug)]
-pub(crate) struct ResumingConnect {
-    /// The id of its socket should there be no such session.
-    pub(crate) socket: SocketId,
-    /// Where it connects.
-    pub(crate) namespace: NamespacePath,
-    /// What came with it.
-    pub(crate) auth: Option<Box<str>>,
-    /// What it claims.
-    pub(crate) claim: ResumeAttempt,
 }
 
 impl PendingReply {
@@ -256,12 +243,12 @@ impl CreditWindow {
         self.return_credit(now, ticket);
     }
 
-    /// The hub looked up a claim. Returns whose it was.
-    pub(crate) fn on_resume_checked(&mut self, now: Instant, ticket: Ticket) -> Option<Box<ResumingConnect>> {
+    /// The hub looked up a claim. Returns the socket that is to resume.
+    pub(crate) fn on_resume_checked(&mut self, now: Instant, ticket: Ticket) -> Option<SocketId> {
         let reply = self.position(ticket).and_then(|at| self.take_awaited(at)).map(|awaited| awaited.reply);
         self.return_credit(now, ticket);
         match reply? {
-            PendingReply::Resume(claimant) => Some(claimant),
+            PendingReply::Resume(socket) => Some(socket),
             _ => None,
         }
     }
