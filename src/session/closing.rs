@@ -188,7 +188,7 @@ impl Session {
             awaits_poll = self.queue_final_packets(close_reason, said);
         }
         // A client that is about to send `5` polls no more: it learns of the end when the websocket closes to which it went over.
-        let is_switching = matches!(mode, CloseMode::Graceful(_)) && self.state.is_probed();
+        let is_switching = matches!(mode, CloseMode::Graceful(_)) && self.upgrade.is_probed();
         if !is_switching {
             self.drop_candidate("session closed");
         }

@@ -26,10 +26,6 @@ impl Session {
         for effect in effects {
             match effect {
                 Effect::Control(packet) => self.guard.worker.push_control(self.guard.slot, packet),
-                Effect::FreePoll => self.free_poll(),
-                Effect::Candidate(packet) => self.send_to_candidate(packet),
-                Effect::Promote => self.promote_candidate(),
-                Effect::DropCandidate => self.drop_candidate("probe failed or timed out"),
                 Effect::Connect { namespace, auth } => match self.charge_event() {
                     Ok(()) => self.connect(namespace, auth, ctx),
                     // The client sent it before it received the reply to the first CONNECT. That reply still arrives; a

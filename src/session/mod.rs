@@ -35,6 +35,7 @@ use crate::state::budget::Charge;
 use crate::state::inbox::Inbox;
 use crate::state::lazy_queue::LazyQueue;
 use crate::state::session::{ClientEvent, SessionState};
+use crate::state::upgrade::Upgrade;
 use crate::worker::Worker;
 use crate::worker::credit_window::CreditWindow;
 
@@ -116,8 +117,7 @@ pub(crate) struct Session {
     auth_bytes: usize,
     running: Rc<RunningHandlers>,
     transport: Transport,
-    /// Boxed, since most sessions never have one.
-    candidate: Option<Box<ProbedWebsocket>>,
+    upgrade: Upgrade<ProbedWebsocket>,
     /// Connections counted, so that a late word of an old one is not taken for the present one's.
     connections: u32,
     /// False while more has been taken in than may be.
@@ -155,7 +155,7 @@ impl Session {
             auth_bytes: 0,
             running: Rc::new(RunningHandlers::new(link.clone())),
             transport: Transport::Polling,
-            candidate: None,
+            upgrade: Upgrade::default(),
             connections: 0,
             reading: true,
             post: None,
@@ -211,6 +211,7 @@ impl Session {
             ClosePhase::Open => [
                 self.credit_window.deadline(),
                 self.acks.deadline(),
+                self.upgrade.deadline(),
                 self.congested.front().map(|(until, _)| *until),
                 self.paused_until(),
             ]
@@ -258,6 +259,8 @@ impl Session {
         let mut effects = Vec::new();
         self.state.on_timeout(now, &mut effects);
         self.apply(effects, ctx);
+        let step = self.upgrade.on_timeout(now, &self.core.limits);
+        self.on_upgrade_step(step);
     }
 }
 

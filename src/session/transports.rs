@@ -18,6 +18,7 @@ use crate::protocol::engineio::payload::PayloadReader;
 use crate::protocol::engineio::transport_kind::TransportKind;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::outbox::Outbox;
+use crate::state::upgrade::Step;
 
 /// A websocket that is being probed.
 pub(super) struct ProbedWebsocket {
@@ -139,17 +140,14 @@ impl Session {
 
     /// A websocket was accepted for this session: the candidate of an upgrade, or closed at once.
     pub(super) fn on_websocket(&mut self, handoff: Box<dyn Handoff>, ctx: &mut Context<Self>) {
-        let wanted = !self.has_ended() && self.transport == Transport::Polling && self.candidate.is_none();
-        if !wanted || !self.state.on_candidate(Instant::now()) {
+        if self.has_ended() || self.transport != Transport::Polling || self.upgrade.candidate().is_some() {
             log::debug!("websocket refused, none is wanted sid={:?}", self.guard.id);
             return;
         }
-        match self.attach(handoff, ctx) {
-            Some((number, sink, answer)) => {
-                debug_assert!(answer.is_empty(), "whoever asks for an upgrade has had its answer");
-                self.candidate = Some(Box::new(ProbedWebsocket { number, sink, outbox: Outbox::default() }))
-            }
-            None => self.state.on_candidate_closed(),
+        if let Some((number, sink, answer)) = self.attach(handoff, ctx) {
+            debug_assert!(answer.is_empty(), "whoever asks for an upgrade has had its answer");
+            let websocket = ProbedWebsocket { number, sink, outbox: Outbox::default() };
+            self.upgrade.begin(websocket, Instant::now(), &self.core.limits);
         }
     }
 
@@ -173,7 +171,7 @@ impl Session {
     pub(super) fn on_incoming(&mut self, number: u32, incoming: Incoming, ctx: &mut Context<Self>) {
         if self.transport == Transport::Websocket(number) {
             self.on_transport_incoming(number, incoming, ctx);
-        } else if self.candidate.as_ref().is_some_and(|candidate| candidate.number == number) {
+        } else if self.upgrade.candidate().is_some_and(|candidate| candidate.number == number) {
             self.on_candidate_incoming(number, incoming, ctx);
         }
     }
@@ -227,10 +225,9 @@ impl Session {
                     if self.transport == Transport::Websocket(number) {
                         // The upgrade was completed by a packet before this one.
                         self.on_packet(packet, ctx);
-                    } else if self.candidate.is_some() {
-                        let mut effects = Vec::new();
-                        self.state.on_candidate_packet(&packet, Instant::now(), &mut effects);
-                        self.apply(effects, ctx);
+                    } else {
+                        let step = self.upgrade.on_packet(&packet, Instant::now());
+                        self.on_upgrade_step(step);
                     }
                 }
             }
@@ -246,8 +243,18 @@ impl Session {
         }
     }
 
-    pub(super) fn send_to_candidate(&mut self, packet: EncodedFrame) {
-        if let Some(candidate) = &mut self.candidate {
+    pub(super) fn on_upgrade_step(&mut self, step: Step<ProbedWebsocket>) {
+        match step {
+            Step::Wait => {}
+            Step::AnswerProbe => self.send_to_candidate(EncodedFrame::text("3probe")),
+            Step::Noop => self.free_poll(),
+            Step::Promote(websocket) => self.promote(websocket),
+            Step::Drop(websocket) => self.give_up_upgrade(websocket, "probe failed or timed out"),
+        }
+    }
+
+    fn send_to_candidate(&mut self, packet: EncodedFrame) {
+        if let Some(candidate) = self.upgrade.candidate_mut() {
             match candidate.outbox.push_control(packet) {
                 Ok(()) => self.flush_candidate(),
                 Err(full) => self.drop_candidate(&full.to_string()),
@@ -256,7 +263,7 @@ impl Session {
     }
 
     /// A poll that waits keeps the client from finishing its upgrade. Where none waits, a noop would only pile up.
-    pub(super) fn free_poll(&mut self) {
+    fn free_poll(&mut self) {
         let (worker, slot) = (&self.guard.worker, self.guard.slot);
         if worker.has_drainer(slot) {
             worker.push_control(slot, EncodedFrame::text("6"));
@@ -264,15 +271,15 @@ impl Session {
     }
 
     fn flush_candidate(&mut self) {
-        let Some(candidate) = &mut self.candidate else { return };
+        let Some(candidate) = self.upgrade.candidate_mut() else { return };
         if let Drained::Lost(detail) = candidate.sink.drain(&mut candidate.outbox) {
             self.drop_candidate(&detail);
         }
     }
 
     /// From here on the websocket drains the session; what waits leaves over it, once, in order.
-    pub(super) fn promote_candidate(&mut self) {
-        let Some(mut candidate) = self.candidate.take() else { return };
+    fn promote(&mut self, mut candidate: ProbedWebsocket) {
+        self.state.on_upgrade(Instant::now());
         // `3probe` is out, or the client would not have answered it.
         candidate.sink.set_reading(self.reading);
         self.transport = Transport::Websocket(candidate.number);
@@ -283,11 +290,14 @@ impl Session {
     }
 
     pub(super) fn drop_candidate(&mut self, detail: &str) {
-        self.state.on_candidate_closed();
-        if let Some(mut candidate) = self.candidate.take() {
-            log::debug!("upgrade given up sid={:?} detail=\"{detail}\"", self.guard.id);
-            candidate.sink.abort();
+        if let Some(candidate) = self.upgrade.take_candidate() {
+            self.give_up_upgrade(candidate, detail);
         }
+    }
+
+    fn give_up_upgrade(&self, mut candidate: ProbedWebsocket, detail: &str) {
+        log::debug!("upgrade given up sid={:?} detail=\"{detail}\"", self.guard.id);
+        candidate.sink.abort();
     }
 
     /// Stops or resumes taking in what the client sends.

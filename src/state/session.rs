@@ -1,4 +1,4 @@
-//! One session between its packets and its effects: heartbeat, upgrade, namespaces, half-finished binary packets.
+//! One session between its packets and its effects: heartbeat, namespaces, half-finished binary packets.
 //!
 //! It decides; the session actor does. It knows nothing of rooms, handlers or sockets of the operating system.
 
@@ -10,7 +10,6 @@ use bytestring::ByteString;
 
 use super::heartbeat::{Beat, Heartbeat};
 use super::sockets::{Phase, SocketRecord, Sockets};
-use super::upgrade::{Step, Upgrade};
 use crate::ids::{NamespacePath, SocketId};
 use crate::limits::Limits;
 use crate::protocol::encoded::EncodedFrame;
@@ -46,14 +45,6 @@ impl ClientEvent {
 pub(crate) enum Effect {
     /// Send a control packet ahead of queued events.
     Control(EncodedFrame),
-    /// Let a pending poll end, with a noop.
-    FreePoll,
-    /// Send a packet to the upgrade candidate.
-    Candidate(EncodedFrame),
-    /// Make the candidate the drainer.
-    Promote,
-    /// Close the candidate; the session lives on.
-    DropCandidate,
     /// A client asks for a namespace.
     Connect {
         /// Which.
@@ -128,7 +119,6 @@ impl Awaiting {
 pub(crate) struct SessionState<T> {
     parser: Parser,
     heartbeat: Heartbeat,
-    upgrade: Upgrade,
     /// Set until the first CONNECT that is let in.
     connect_by: Option<Instant>,
     /// What the next binary messages are for, and until when they may come. Boxed, since it is rare and large.
@@ -148,7 +138,6 @@ impl<T> SessionState<T> {
         Self {
             parser,
             heartbeat: Heartbeat::new(&limits, now),
-            upgrade: Upgrade::default(),
             connect_by: Some(now + limits.connect_timeout),
             partial: None,
             sockets: Sockets::default(),
@@ -183,23 +172,9 @@ impl<T> SessionState<T> {
         self.heartbeat.on_not_reading(now, &self.limits);
     }
 
-    /// A websocket opened for this session. Returns whether it may be the candidate.
-    pub(crate) fn on_candidate(&mut self, now: Instant) -> bool {
-        self.upgrade.on_candidate(now, &self.limits)
-    }
-
-    /// A packet came over the candidate.
-    pub(crate) fn on_candidate_packet(&mut self, packet: &EnginePacket, now: Instant, effects: &mut Vec<Effect>) {
-        let step = self.upgrade.on_packet(packet, now);
-        if step == Step::Promote {
-            self.heartbeat.on_upgrade(now, &self.limits);
-        }
-        self.apply(step, effects);
-    }
-
-    /// The candidate closed by itself, or sent what is no packet.
-    pub(crate) fn on_candidate_closed(&mut self) {
-        self.upgrade.on_candidate_closed();
+    /// The session went over to a websocket.
+    pub(crate) fn on_upgrade(&mut self, now: Instant) {
+        self.heartbeat.on_upgrade(now, &self.limits);
     }
 
     /// The session asks the hub for `socket`. Returns whether it is one that was to be admitted.
@@ -225,11 +200,6 @@ impl<T> SessionState<T> {
         }
     }
 
-    /// Whether the client may be about to go over to a websocket.
-    pub(crate) fn is_probed(&self) -> bool {
-        self.upgrade.is_probed()
-    }
-
     /// When [`SessionState::on_timeout`] is next worth a call.
     pub(crate) fn deadline(&self) -> Instant {
         let releases = self.sockets.iter().filter_map(|record| match record.phase {
@@ -237,11 +207,7 @@ impl<T> SessionState<T> {
             Phase::Admitting | Phase::Connecting | Phase::Open => None,
         });
         let partial = self.partial.as_ref().map(|partial| partial.1);
-        [self.upgrade.deadline(), self.connect_by, partial]
-            .into_iter()
-            .flatten()
-            .chain(releases)
-            .fold(self.heartbeat.deadline(), Instant::min)
+        [self.connect_by, partial].into_iter().flatten().chain(releases).fold(self.heartbeat.deadline(), Instant::min)
     }
 
     /// What is due at `now`.
@@ -263,23 +229,11 @@ impl<T> SessionState<T> {
             self.partial = None;
             effects.push(close(DisconnectReason::ParseError, "attachments of a binary packet did not come in time"));
         }
-        let step = self.upgrade.on_timeout(now, &self.limits);
-        self.apply(step, effects);
         for record in self.sockets.iter_mut() {
             if matches!(record.phase, Phase::Opening { release_at } if release_at <= now) {
                 record.phase = Phase::Open;
                 effects.push(Effect::ReleaseHeld(record.id));
             }
-        }
-    }
-
-    fn apply(&self, step: Step, effects: &mut Vec<Effect>) {
-        match step {
-            Step::Wait => {}
-            Step::AnswerProbe => effects.push(Effect::Candidate(EncodedFrame::text("3probe"))),
-            Step::Noop => effects.push(Effect::FreePoll),
-            Step::Promote => effects.push(Effect::Promote),
-            Step::Drop => effects.push(Effect::DropCandidate),
         }
     }
 
