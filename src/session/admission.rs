@@ -56,7 +56,7 @@ impl Session {
         }
         let auth_bytes = auth.as_ref().map_or(0, |auth| auth.len());
         if !self.charge_for_held(auth_bytes) {
-            self.guard.worker.metrics().incoming_refused.add(1);
+            self.outbox.worker.metrics().incoming_refused.add(1);
             return refuse(self, "Server has no memory for it now");
         }
         let Ok(id) = random().map(SocketId::from_random) else {
@@ -101,7 +101,7 @@ impl Session {
             ResumeRequest::Nothing => RecoveryIntent::Nothing,
             ResumeRequest::Session(pid, offset) => RecoveryIntent::Session(ResumeAttempt { pid, offset }),
             ResumeRequest::Malformed => {
-                self.guard.worker.metrics().claims_malformed.add(1);
+                self.outbox.worker.metrics().claims_malformed.add(1);
                 log::debug!("not recovered sid={:?} reason=\"malformed pid or offset\"", self.guard.id);
                 RecoveryIntent::Nothing
             }
@@ -193,13 +193,13 @@ impl Session {
             }
         };
         let reply = connect_reply(parser, &namespace, &id.to_string(), pid.map(|pid| pid.to_string()).as_deref());
-        let (worker, slot) = (self.guard.worker.clone(), self.guard.slot);
+        let outbox = self.outbox.clone();
         if session_socket.handlers.observes_outgoing() {
-            worker.observe(slot);
+            outbox.observe();
         }
         let now = Instant::now();
         self.credit_window.submit(now, reply.frame().len(), PendingReply::Connect(id), move |from| {
-            let member = worker.add_member(info, slot);
+            let member = outbox.add_member(info);
             HubCommand::Connect(Box::new(Connect { from, socket: id, member, namespace, kind, reply }))
         });
         // Behind it: middleware may have given it some data.

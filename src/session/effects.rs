@@ -13,7 +13,7 @@ use crate::state::session::Effect;
 impl Session {
     /// A packet came over the session's transport.
     pub(super) fn on_packet(&mut self, packet: EnginePacket, ctx: &mut Context<Self>) {
-        let metrics = self.guard.worker.metrics();
+        let metrics = self.outbox.worker.metrics();
         metrics.packets_received.add(1);
         metrics.bytes_received.add(packet.data_len() as u64);
         let (mut effects, now) = (Vec::new(), Instant::now());
@@ -25,7 +25,7 @@ impl Session {
     pub(super) fn apply(&mut self, effects: Vec<Effect>, ctx: &mut Context<Self>) {
         for effect in effects {
             match effect {
-                Effect::Control(packet) => self.guard.worker.push_control(self.guard.slot, packet),
+                Effect::Control(packet) => self.outbox.push_control(packet),
                 Effect::Connect { namespace, auth } => match self.charge_event() {
                     Ok(()) => self.connect(namespace, auth, ctx),
                     // The client sent it before it received the reply to the first CONNECT. That reply still arrives; a
@@ -44,7 +44,7 @@ impl Session {
                 Effect::Ack { socket, id, args } => {
                     // The owner is read off the id: the hub's are 4n+2, this session's 4n+3.
                     if id % 4 == 2 {
-                        self.guard.worker.on_ack(socket, id, args);
+                        self.outbox.worker.on_ack(socket, id, args);
                     } else if let Some(call) = self.acks.resolve(id, |call| call.socket == socket) {
                         answer(call.asker, Ok(args));
                     }
@@ -67,7 +67,7 @@ impl Session {
         let sid = self.guard.id;
         if crossed {
             log::debug!("packet dropped sid={sid:?} detail=\"{detail}\"");
-        } else if let Some(skipped) = self.guard.worker.log_throttles().packet_dropped.is_due(Instant::now()) {
+        } else if let Some(skipped) = self.outbox.worker.log_throttles().packet_dropped.is_due(Instant::now()) {
             log::warn!("packet dropped sid={sid:?} skipped={skipped} detail=\"{detail}\"");
         }
     }

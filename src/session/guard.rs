@@ -1,19 +1,18 @@
-//! What a session holds elsewhere: its directory entry and its outbox. Released by being dropped, so also when the session's
-//! task dies by a panic.
+//! A session's entry in the directory and in the metrics. Released by being dropped, so also when the session's task dies by
+//! a panic.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::directory::SessionPermit;
-use crate::ids::{SessionId, SlotKey};
+use crate::ids::SessionId;
 use crate::messages::session::SessionLink;
+use crate::metrics::WorkerMetrics;
 use crate::protocol::engineio::transport_kind::TransportKind;
-use crate::worker::Worker;
 
 /// The drop guard of one session.
 pub(super) struct SessionGuard {
     pub(super) id: SessionId,
-    pub(super) worker: Rc<Worker>,
-    pub(super) slot: SlotKey,
+    metrics: Arc<WorkerMetrics>,
     /// Until the session is withdrawn.
     permit: Option<SessionPermit>,
     /// As what it is counted.
@@ -24,20 +23,19 @@ impl SessionGuard {
     /// Enters a session.
     pub(super) fn new(
         id: SessionId,
-        worker: Rc<Worker>,
+        metrics: Arc<WorkerMetrics>,
         permit: SessionPermit,
         link: SessionLink,
         transport_kind: TransportKind,
     ) -> Self {
-        worker.metrics().opened(transport_kind);
-        let slot = worker.open_slot(link.clone());
+        metrics.opened(transport_kind);
         permit.enter(id, link);
-        Self { id, worker, slot, permit: Some(permit), transport_kind }
+        Self { id, metrics, permit: Some(permit), transport_kind }
     }
 
     /// The session went over to a websocket.
     pub(super) fn mark_upgraded(&mut self) {
-        self.worker.metrics().upgraded();
+        self.metrics.upgraded();
         self.transport_kind = TransportKind::Websocket;
     }
 
@@ -52,7 +50,6 @@ impl SessionGuard {
 impl Drop for SessionGuard {
     fn drop(&mut self) {
         self.withdraw();
-        self.worker.close_slot(self.slot);
-        self.worker.metrics().gone(self.transport_kind);
+        self.metrics.gone(self.transport_kind);
     }
 }

@@ -75,7 +75,7 @@ impl Session {
         if self.is_closing() {
             return;
         }
-        self.guard.worker.metrics().events_received.add(1);
+        self.outbox.worker.metrics().events_received.add(1);
         if self.inbox.is_empty() && self.may_start(socket) {
             return self.start_event_handler(socket, event);
         }
@@ -112,7 +112,7 @@ impl Session {
             return;
         }
         if let Some(what) = too_much
-            && let Some(skipped) = self.guard.worker.log_throttles().reading_stopped.is_due(Instant::now())
+            && let Some(skipped) = self.outbox.worker.log_throttles().reading_stopped.is_due(Instant::now())
         {
             log::warn!(
                 "session stops reading for a while, too many {what} sid={:?} running={} newest_handler={:?} skipped={skipped}",
@@ -131,7 +131,7 @@ impl Session {
         if bytes <= FREE_BYTES && self.charge.is_none() {
             return true;
         }
-        let budget = &self.guard.worker.budgets().incoming;
+        let budget = &self.outbox.worker.budgets().incoming;
         let charge = self.charge.get_or_insert_with(|| Box::new(Charge::new(budget.clone())));
         let is_charged = charge.set(bytes).is_ok();
         if bytes <= FREE_BYTES {
@@ -170,7 +170,7 @@ impl Session {
         }
         let Some(handler) = session_socket.handlers.event(&name).cloned() else {
             event.ack.refuse(&EventError::NoHandler);
-            if let Some(skipped) = self.guard.worker.log_throttles().event_unhandled.is_due(Instant::now()) {
+            if let Some(skipped) = self.outbox.worker.log_throttles().event_unhandled.is_due(Instant::now()) {
                 let (session, name) = (self.guard.id, excerpt(&name));
                 log::warn!("event has no handler sid={session:?} event={name:?} skipped={skipped}");
             }
@@ -181,7 +181,7 @@ impl Session {
 
     /// An event was queued for a socket of this session, of which somebody watches what it is sent.
     pub(super) fn on_sent(&self, message: &Message) {
-        self.guard.worker.mark_seen(self.guard.slot);
+        self.outbox.mark_seen();
         let mut sockets = self.state.sockets.iter();
         if !sockets.any(|record| record.kept.handlers.observes_outgoing()) {
             return;
@@ -308,7 +308,7 @@ impl Session {
     ) -> (Supervisor, InSession<CatchPanic<F>>) {
         let supervisor = Supervisor {
             running: self.running.begin(name.clone()),
-            worker: self.guard.worker.clone(),
+            worker: self.outbox.worker.clone(),
             session: self.guard.id,
             socket,
             name,

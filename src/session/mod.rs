@@ -38,6 +38,7 @@ use crate::state::session::{ClientEvent, SessionState};
 use crate::state::upgrade::Upgrade;
 use crate::worker::Worker;
 use crate::worker::credit_window::CreditWindow;
+use crate::worker::outbox_handle::OutboxHandle;
 
 use self::closing::ClosePhase;
 use self::directory::{Directory, SessionPermit};
@@ -101,6 +102,7 @@ enum Transport {
 /// The actor.
 pub(crate) struct Session {
     guard: SessionGuard,
+    outbox: Rc<OutboxHandle>,
     link: SessionLink,
     core: Arc<Core>,
     handshake: Arc<Handshake>,
@@ -144,10 +146,11 @@ impl Session {
         let link = SessionLink::new(context.address().recipient());
         let transport_kind = initial.kind();
         let rates = RateLimiter::new(&core.limits, handshake.address(), permit.directory(), Instant::now());
-        let guard = SessionGuard::new(id, worker.clone(), permit, link.clone(), transport_kind);
+        let guard = SessionGuard::new(id, worker.metrics().clone(), permit, link.clone(), transport_kind);
+        let outbox = OutboxHandle::open(worker, link.clone());
         let session = Self {
             state: SessionState::new(core.parser, core.limits.clone(), Instant::now()),
-            credit_window: CreditWindow::new(worker, guard.slot),
+            credit_window: CreditWindow::new(outbox.clone()),
             acks: Acks::default(),
             congested: LazyQueue::default(),
             inbox: Inbox::default(),
@@ -165,6 +168,7 @@ impl Session {
             handshake: Arc::new(handshake),
             link: link.clone(),
             guard,
+            outbox,
             core,
         };
         session.begin(initial, context);
@@ -182,7 +186,7 @@ impl Session {
             max_payload: limits.payload_bytes_max,
         };
         let packet = EncodedFrame::text(&open.to_packet());
-        self.guard.worker.push_control(self.guard.slot, packet);
+        self.outbox.push_control(packet);
         log::debug!("session opened sid={:?} transport={}", self.guard.id, transport_kind.as_str());
         if let InitialTransport::Websocket(handoff) = initial {
             self.take_first_websocket(handoff, &mut context);
@@ -223,7 +227,7 @@ impl Session {
             return;
         }
         self.armed = Some(deadline);
-        if let Some(wait) = self.guard.worker.wake_at(self.guard.slot, deadline) {
+        if let Some(wait) = self.outbox.wake_at(deadline) {
             ctx.run_later(wait, |session, ctx| {
                 session.on_wake(ctx);
                 session.end_turn(ctx);
@@ -243,12 +247,12 @@ impl Session {
         }
         if !self.reading {
             // The pong deadline stands still, so it does not tell that the client has gone.
-            if self.guard.worker.is_peer_gone(self.guard.slot) {
+            if self.outbox.is_peer_gone() {
                 return self.on_connection_ended(DisconnectReason::TransportClose, "closed by the client", ctx);
             }
             self.state.on_not_reading(now);
         }
-        if self.guard.worker.is_stalled(self.guard.slot, now) {
+        if self.outbox.is_stalled(now) {
             return self.on_stalled(now, ctx);
         }
         self.credit_window.on_timeout(now);

@@ -132,14 +132,14 @@ impl Session {
         let charged = rates.charge(Cost::Event, Instant::now(), &self.core.limits);
         let charged = rates.exceeded.take().map_or(charged, Err);
         if charged.is_err() {
-            self.guard.worker.metrics().rate_limited.add(1);
+            self.outbox.worker.metrics().rate_limited.add(1);
         }
         charged
     }
 
     /// The hub refused a join because the client has as many rooms as it may have.
     pub(super) fn on_join_refused(&mut self, refusal: HubRefusal, now: Instant) {
-        let worker = &self.guard.worker;
+        let worker = &self.outbox.worker;
         if let Some(skipped) = worker.log_throttles().join_refused.is_due(now) {
             let reason = match refusal {
                 HubRefusal::RoomsSpent => "all rooms together take rooms_bytes_max",

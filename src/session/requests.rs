@@ -114,7 +114,7 @@ impl Session {
         let Some(session_socket) = self.find_socket_mut(socket) else { return };
         change(session_socket.handlers.own());
         if session_socket.handlers.observes_outgoing() {
-            self.guard.worker.observe(self.guard.slot);
+            self.outbox.observe();
         }
     }
 
@@ -131,12 +131,12 @@ impl Session {
     fn emit_direct(&mut self, socket: SocketId, draft: Draft, grade: Grade, done: Done, now: Instant) {
         if self.credit_window.is_full() || self.congested.len() >= self.core.limits.credit_waiting_max {
             // Code that does not await one emit before the next: what waits for its client is bounded as what waits for the hub.
-            self.guard.worker.metrics().credit_refusals.add(1);
+            self.outbox.worker.metrics().credit_refusals.add(1);
             return done.fail(RequestError::Overloaded);
         }
         if self.core.recovery && grade != Grade::Volatile {
             let target = Target::socket(socket);
-            if !self.guard.worker.is_behind(self.guard.slot) {
+            if !self.outbox.is_behind() {
                 return server_sender::emit(&mut self.credit_window, now, target, draft, grade, done);
             }
             // It has its place; its sender goes on at the pace of the client, or the journal would turn under both.
@@ -147,14 +147,14 @@ impl Session {
             return self.congested.push_back((now + self.core.limits.credit_timeout, done));
         }
         let packet = DirectPacket::Unnumbered { draft, volatile: grade == Grade::Volatile };
-        if !self.credit_window.is_settled() && !self.guard.worker.is_congested(self.guard.slot) {
+        if !self.credit_window.is_settled() && !self.outbox.is_congested() {
             // Behind what is under way, and as much a command as that: it waits for credit too.
             return self.credit_window.submit(now, packet.byte_len(), PendingReply::Emit(done), move |from| {
                 HubCommand::Relay { from, packet }
             });
         }
         self.credit_window.push(|| now, packet);
-        if self.guard.worker.is_congested(self.guard.slot) {
+        if self.outbox.is_congested() {
             self.congested.push_back((now + self.core.limits.credit_timeout, done));
         } else {
             complete(done);

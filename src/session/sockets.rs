@@ -119,19 +119,19 @@ impl Session {
         let Some(record) = self.remove_socket(socket) else { return };
         let rooms = self.start_disconnecting_handlers(&record, reason);
         if record.kept.is_in_hub {
-            let slot = self.guard.slot;
+            let slot = self.outbox.slot;
             self.credit_window.submit_free(HubCommand::Disconnect { slot, socket, forever, rooms });
         }
     }
 
     /// Takes all sockets out of their namespaces because the session ends, without waiting for credit.
     pub(super) fn detach_all(&mut self, reason: DisconnectReason) {
-        let (slot, forever) = (self.guard.slot, reason.is_final());
+        let (slot, forever) = (self.outbox.slot, reason.is_final());
         for socket in self.state.sockets.ids() {
             let Some(record) = self.remove_socket(socket) else { continue };
             let rooms = self.start_disconnecting_handlers(&record, reason);
             if record.kept.is_in_hub {
-                self.guard.worker.send(HubCommand::Disconnect { slot, socket, forever, rooms });
+                self.outbox.worker.send(HubCommand::Disconnect { slot, socket, forever, rooms });
             }
         }
     }
@@ -153,8 +153,8 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         for record in self.state.sockets.iter().filter(|record| record.kept.is_in_hub) {
-            let (slot, socket) = (self.guard.slot, record.id);
-            self.guard.worker.send(HubCommand::Disconnect { slot, socket, forever: false, rooms: None });
+            let (slot, socket) = (self.outbox.slot, record.id);
+            self.outbox.worker.send(HubCommand::Disconnect { slot, socket, forever: false, rooms: None });
         }
     }
 }

@@ -53,16 +53,15 @@ type Reply = oneshot::Sender<Result<(), TransportRefusal>>;
 impl Session {
     /// A GET asks for a batch.
     pub(super) fn on_drain(&mut self, sink: Box<dyn FrameSink + Send>, reply: Reply, ctx: &mut Context<Self>) {
-        let (worker, slot) = (self.guard.worker.clone(), self.guard.slot);
         if self.has_ended() && !self.awaits_final_poll() {
             answer(reply, Err(TransportRefusal::Ended));
         } else if self.transport != Transport::Polling {
             answer(reply, Err(TransportRefusal::WrongTransport));
-        } else if worker.has_drainer(slot) {
+        } else if self.outbox.has_drainer() {
             answer(reply, Err(TransportRefusal::SecondPoll));
             self.close(DisconnectReason::TransportError, "a second poll while one waits", ctx);
         } else {
-            worker.set_drainer(slot, sink);
+            self.outbox.set_drainer(sink);
             answer(reply, Ok(()));
         }
     }
@@ -131,8 +130,8 @@ impl Session {
         match self.attach(handoff, ctx) {
             Some((number, sink, answer)) => {
                 self.transport = Transport::Websocket(number);
-                self.guard.worker.begin_with(self.guard.slot, answer);
-                self.guard.worker.set_drainer(self.guard.slot, sink);
+                self.outbox.begin_with(answer);
+                self.outbox.set_drainer(sink);
             }
             None => self.on_connection_ended(DisconnectReason::TransportError, "socket could not be taken over", ctx),
         }
@@ -188,17 +187,17 @@ impl Session {
                 }
             }
             Incoming::Control(packet) => {
-                self.guard.worker.push_control(self.guard.slot, packet);
+                self.outbox.push_control(packet);
             }
-            Incoming::Writable => self.guard.worker.on_writable(self.guard.slot),
+            Incoming::Writable => self.outbox.on_writable(),
             Incoming::Undecodable(detail) => self.close(DisconnectReason::ParseError, &detail, ctx),
             Incoming::TooLarge(detail) => {
-                self.guard.worker.metrics().oversized[TransportKind::Websocket as usize].add(1);
+                self.outbox.worker.metrics().oversized[TransportKind::Websocket as usize].add(1);
                 self.close(DisconnectReason::TransportError, &detail, ctx);
             }
             Incoming::Refused(detail) => {
-                self.guard.worker.metrics().incoming_refused.add(1);
-                if let Some(skipped) = self.guard.worker.log_throttles().message_refused.is_due(Instant::now()) {
+                self.outbox.worker.metrics().incoming_refused.add(1);
+                if let Some(skipped) = self.outbox.worker.log_throttles().message_refused.is_due(Instant::now()) {
                     log::warn!("message refused sid={:?} skipped={skipped} detail=\"{detail}\"", self.guard.id);
                 }
                 self.close(DisconnectReason::TransportError, &detail, ctx);
@@ -264,9 +263,8 @@ impl Session {
 
     /// A poll that waits keeps the client from finishing its upgrade. Where none waits, a noop would only pile up.
     fn free_poll(&mut self) {
-        let (worker, slot) = (&self.guard.worker, self.guard.slot);
-        if worker.has_drainer(slot) {
-            worker.push_control(slot, EncodedFrame::text("6"));
+        if self.outbox.has_drainer() {
+            self.outbox.push_control(EncodedFrame::text("6"));
         }
     }
 
@@ -284,7 +282,7 @@ impl Session {
         candidate.sink.set_reading(self.reading);
         self.transport = Transport::Websocket(candidate.number);
         // A poll that still waits is dropped here, which answers it with a noop.
-        drop(self.guard.worker.set_drainer(self.guard.slot, candidate.sink));
+        drop(self.outbox.set_drainer(candidate.sink));
         self.guard.mark_upgraded();
         log::debug!("session upgraded sid={:?}", self.guard.id);
     }
@@ -303,7 +301,7 @@ impl Session {
     /// Stops or resumes taking in what the client sends.
     pub(super) fn set_reading(&mut self, reading: bool) {
         self.reading = reading;
-        self.guard.worker.set_reading(self.guard.slot, reading);
+        self.outbox.set_reading(reading);
         if reading {
             self.resume_post();
         }

@@ -2,7 +2,6 @@
 //!
 //! One per server, on a thread of its own choosing; all such code shares the server sender's one credit.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use tokio::sync::oneshot;
 use super::Worker;
 use super::ack_collector::AckCollector;
 use super::credit_window::{CreditWindow, PendingReply};
+use super::outbox_handle::OutboxHandle;
 use crate::ids::{NamespacePath, WorkerId};
 use crate::limits::Limits;
 use crate::messages::abort::AbortOnUnwind;
@@ -45,9 +45,9 @@ impl ServerSender {
         Self::create(|ctx| {
             ctx.set_mailbox_capacity(mailbox);
             let link = SessionLink::new(ctx.address().recipient());
-            let slot = worker.open_slot(link.clone());
+            let outbox = OutboxHandle::open(worker, link.clone());
             opened = Some(link);
-            Self { credit_window: CreditWindow::new(Rc::clone(&worker), slot), timer: None }
+            Self { credit_window: CreditWindow::new(outbox), timer: None }
         });
         match opened {
             Some(link) => link,
@@ -206,15 +206,9 @@ mod tests {
         System::new().block_on(async {
             let hub = Deaf.start().recipient();
             let worker = Worker::start(WorkerId(0), hub.clone(), Limits::default(), Arc::default(), Arc::default());
-            let slot = worker.open_slot(ServerSender::open(
-                WorkerId(1),
-                hub,
-                Limits::default(),
-                Arc::default(),
-                Arc::default(),
-            ));
-            let server_sender =
-                ServerSender { credit_window: CreditWindow::new(worker.clone(), slot), timer: None }.start();
+            let link = ServerSender::open(WorkerId(1), hub, Limits::default(), Arc::default(), Arc::default());
+            let credit_window = CreditWindow::new(OutboxHandle::open(worker.clone(), link));
+            let server_sender = ServerSender { credit_window, timer: None }.start();
             turns().await;
             // Borrowed for ever, which is what a defect could do.
             std::mem::forget(worker.hub_sender.borrow_mut());
