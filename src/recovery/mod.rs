@@ -22,11 +22,12 @@ use std::time::Duration;
 
 use self::ack_wanted::wants_ack;
 use self::activity::Activity;
-pub(crate) use self::resume::{JournalState, NotRecovered, Resumable, ResumeQuery};
+pub(crate) use self::resume::{JournalState, Resumable, ResumeQuery};
 use self::session::RecoverableSession;
 use self::sizes::SessionSizes;
 use crate::ids::{Lsn, NamespacePath, PrivateId, RoomName, SocketId};
 use crate::journal::{EventRecord, GiveUpReason, Record, RecordBody, RoomSpan, SessionRecord};
+use crate::protocol::reason::NotRecovered;
 
 /// How much is remembered.
 #[derive(Debug, Clone, Copy)]

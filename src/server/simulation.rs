@@ -35,8 +35,8 @@ use crate::messages::socket::SocketInfo;
 use crate::metrics::Metrics;
 use crate::protocol::draft::Draft;
 use crate::protocol::encoded::EncodedFrame;
+use crate::protocol::reason::NotRecovered;
 use crate::protocol::socketio::Parser;
-use crate::recovery::NotRecovered;
 use crate::state::credit::Ticket;
 use crate::state::outbox::Outbox;
 use crate::state::rooms::Target;
@@ -555,10 +555,7 @@ fn sessions_without_room_are_given_up_and_receive_what_is_live() {
         steps.extend([Step::Turns(20), Step::Drop(0), Step::Cut(1), Step::Come(1, 0), Step::Come(0, 1)]);
         run(&mut world, &steps).unwrap();
         assert!(world.metrics.hub.given_up.get() > 0);
-        let refused = |why: NotRecovered| {
-            let at = NotRecovered::ALL.iter().position(|known| *known == why).unwrap();
-            world.metrics.hub.not_recovered[at].get()
-        };
+        let refused = |why: NotRecovered| world.metrics.hub.not_recovered[why].get();
         assert!(refused(NotRecovered::GivenUp) + refused(NotRecovered::TooManyIntervals) > 0);
     }
 }

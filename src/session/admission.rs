@@ -15,10 +15,9 @@ use crate::messages::hub::{Connect, ConnectKind, DirectPacket, HubCommand, Resum
 use crate::messages::socket::SocketInfo;
 use crate::protocol::draft::{connect_error, connect_reply, disconnect};
 use crate::protocol::encoded::EncodedFrame;
-use crate::protocol::reason::DisconnectReason;
+use crate::protocol::reason::{DisconnectReason, NotRecovered};
 use crate::protocol::socketio::resume::{RecoveryRequest, ResumeRequest};
 use crate::protocol::socketio::{DecodeError, Parser};
-use crate::recovery::NotRecovered;
 use crate::state::credit::Ticket;
 use crate::worker::credit_window::PendingReply;
 

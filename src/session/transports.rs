@@ -192,7 +192,7 @@ impl Session {
             Incoming::Writable => self.outbox.on_writable(),
             Incoming::Undecodable(detail) => self.close(DisconnectReason::ParseError, &detail, ctx),
             Incoming::TooLarge(detail) => {
-                self.outbox.worker.metrics().oversized[TransportKind::Websocket as usize].add(1);
+                self.outbox.worker.metrics().oversized[TransportKind::Websocket].add(1);
                 self.close(DisconnectReason::TransportError, &detail, ctx);
             }
             Incoming::Refused(detail) => {

@@ -219,7 +219,7 @@ async fn post(
         Ok(body) => body,
         Err(BodyError::TooLarge) => {
             claim.complete();
-            worker.metrics().oversized[TransportKind::Polling as usize].add(1);
+            worker.metrics().oversized[TransportKind::Polling].add(1);
             log::debug!("POST refused, its body exceeds the limit of {} bytes", limits.payload_bytes_max);
             return Ok(HttpResponse::PayloadTooLarge().insert_header(header::ContentType::plaintext()).finish());
         }
