@@ -82,6 +82,7 @@ pub use crate::api::socket_emitter::SocketEmitter;
 pub use crate::ids::{Epoch, Fingerprint, IdError, Lsn, Offset, SocketId};
 pub use crate::journal::OpenError as JournalOpenError;
 pub use crate::limits::Limits;
+pub use crate::messages::extensions::Extensions;
 pub use crate::messages::handshake::Handshake;
 pub use crate::messages::request::{Joined, Receipt};
 pub use crate::protocol::reason::DisconnectReason;

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::extensions::Extensions;
 use super::handshake::Handshake;
 use super::session::SessionLink;
 use crate::ids::{NamespacePath, SocketId};
@@ -29,6 +30,8 @@ pub(crate) struct SocketInfo {
     data_changed: AtomicBool,
     /// The application's JSON. A lock, since handles on any thread read and write it; nothing runs while it is held.
     data: Mutex<Option<Box<str>>>,
+    /// The application's typed values.
+    pub extensions: Extensions,
 }
 
 impl SocketInfo {
@@ -52,6 +55,7 @@ impl SocketInfo {
             recoverable: AtomicBool::new(recoverable),
             data_changed: AtomicBool::new(false),
             data: Mutex::new(None),
+            extensions: Extensions::default(),
         }
     }
 
@@ -91,7 +95,8 @@ impl SocketInfo {
 
     /// The same client as a socket of its own, which goes on with nothing.
     pub(crate) fn as_new_socket(&self, id: SocketId) -> Self {
-        let socket = self.with_id(id);
+        let mut socket = self.with_id(id);
+        socket.extensions = self.extensions.copy();
         socket.set_data(self.data());
         socket
     }

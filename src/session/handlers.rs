@@ -98,14 +98,19 @@ impl Session {
         let paused_for = self.paused_for();
         let is_charged = self.charge_for_held(0);
         let limits = &self.core.limits;
-        let too_much = match () {
-            () if paused_for.is_some() => paused_for,
-            () if self.inbox.is_full(limits.held_events_max, limits.held_bytes_max) => Some("events held"),
-            () if self.credit_window.is_full() => Some("commands that wait for credit"),
+        let too_much = if paused_for.is_some() {
+            paused_for
+        } else if self.inbox.is_full(limits.held_events_max, limits.held_bytes_max) {
+            Some("events held")
+        } else if self.credit_window.is_full() {
+            Some("commands that wait for credit")
+        } else if self.pending() > limits.handlers_pending_max {
             // Event handlers stop at the bound; past it there are those of clients that come and go.
-            () if self.pending() > limits.handlers_pending_max => Some("handlers running"),
-            () if !is_charged => Some("bytes held by all clients"),
-            () => None,
+            Some("handlers running")
+        } else if !is_charged {
+            Some("bytes held by all clients")
+        } else {
+            None
         };
         self.running.watched.set(too_much.is_some() || !self.inbox.is_empty());
         if too_much.is_none() == self.reading {
@@ -227,9 +232,11 @@ impl Session {
         let session_socket = &removed.kept;
         let patience = self.core.limits.hub_answer_timeout;
         let (asker, rooms) = oneshot::channel::<Vec<RoomName>>();
-        let (done, before) = oneshot::channel::<()>();
+        let mut before = None;
         let disconnecting = session_socket.handlers.disconnecting().cloned().map(|handler| {
             let socket = session_socket.socket.clone();
+            let (done, ended) = oneshot::channel::<()>();
+            before = Some(ended);
             self.spawn(socket.id(), ByteString::from_static("disconnecting"), move || {
                 Box::pin(async move {
                     // Dropped at the end, also by a panic.
@@ -242,15 +249,19 @@ impl Session {
                 })
             });
         });
-        if let Some(handler) = session_socket.handlers.disconnect().cloned() {
-            let (socket, waits) = (session_socket.socket.clone(), disconnecting.is_some());
-            self.spawn(socket.id(), ByteString::from_static("disconnect"), move || match waits {
-                false => handler(socket, reason),
-                true => Box::pin(async move {
-                    // One that hangs does not keep this one from running.
-                    let _ = tokio::time::timeout(patience, before).await;
+        for handler in session_socket.handlers.disconnect().cloned() {
+            let socket = session_socket.socket.clone();
+            let (done, ended) = oneshot::channel::<()>();
+            let before = before.replace(ended);
+            self.spawn(socket.id(), ByteString::from_static("disconnect"), move || {
+                Box::pin(async move {
+                    let _done = done;
+                    if let Some(before) = before {
+                        // One that hangs does not keep this one from running.
+                        let _ = tokio::time::timeout(patience, before).await;
+                    }
                     handler(socket, reason).await
-                }),
+                })
             });
         }
         disconnecting.map(|()| asker)
