@@ -339,10 +339,11 @@ impl RecoveryIndex {
 
     fn disconnect(&mut self, socket: &SocketId, forever: bool, at_unix_ms: u64) {
         let Some(pid) = self.by_socket.get(socket).copied() else { return };
-        match forever {
-            // At once: a client may come and go as often as it likes, and takes nobody's place.
-            true => self.forget(&pid),
-            false => self.set_connected(&pid, false, at_unix_ms),
+        if forever {
+            // Immediately: a client may come and go as often as it likes, and takes nobody's place.
+            self.forget(&pid);
+        } else {
+            self.set_connected(&pid, false, at_unix_ms);
         }
     }
 

@@ -197,7 +197,7 @@ async fn accept(
             // Also when the port is given up.
             _ = phase.wait_for(|accepting| !accepting) => return,
         };
-        let dealt = taken.and_then(|(stream, permit)| deal((stream, permit), &mut lines, &mut next));
+        let dealt = taken.and_then(|(stream, permit)| deal(stream, permit, &mut lines, &mut next));
         match dealt {
             Ok(()) => {}
             Err(error) if is_of_one_connection(&error) => log::debug!("connection not accepted error={error}"),
@@ -215,7 +215,7 @@ async fn accept(
 }
 
 /// Hands a connection to the worker whose turn it is, or to the next one that lives.
-fn deal((stream, permit): (TcpStream, HttpPermit), lines: &mut Vec<Line>, next: &mut usize) -> io::Result<()> {
+fn deal(stream: TcpStream, permit: HttpPermit, lines: &mut Vec<Line>, next: &mut usize) -> io::Result<()> {
     let mut dealt = (AcceptedStream::Here(stream), permit);
     while !lines.is_empty() {
         let at = *next % lines.len();

@@ -14,6 +14,7 @@ use super::{Server, memory};
 use crate::api::core::Core;
 use crate::api::namespace::Namespace;
 use crate::api::recovery_clients::RecoveryClients;
+use crate::api::registry::Registry;
 use crate::hub::journal_writer::JournalWriter;
 use crate::hub::{Hub, HubAddress, Stores};
 use crate::ids::{Epoch, Lsn, NamespacePath};
@@ -287,14 +288,22 @@ impl Builder {
         policy.cookie.as_ref().map_or(Ok(()), Cookie::check)?;
         policy.proxies = Proxies::parse(trusted_proxies).map_err(BuildError::Proxy)?;
         policy.hosts = allowed_hosts.map(Hosts::parse).transpose().map_err(BuildError::Host)?;
-        let recoverable = (recovery.journal_kind != JournalKind::Off, recovery.clients);
         let metrics = Arc::<Metrics>::default();
         let (room_changes, _) = broadcast::channel(limits.room_events_max.max(1));
-        let hub = start_hub(&limits, &recovery.journal_kind, (metrics.clone(), budgets.clone()), room_changes.clone())?;
+        let hub = start_hub(&limits, &recovery.journal_kind, metrics.clone(), budgets.clone(), room_changes.clone())?;
         let workers = Arc::new(WorkerFactory::new(hub.commands.clone(), limits.clone(), budgets, metrics.clone()));
         let server_sender = open_server_sender(&hub, &workers, &limits, &metrics)?;
         let http_permits = HttpPermits::new(limits.http_connections_max, limits.http_reserve);
-        let core = Arc::new(Core::new(server_sender, recoverable, ack_errors, parser, limits, room_changes));
+        let core = Arc::new(Core {
+            server_sender,
+            recovery: recovery.journal_kind != JournalKind::Off,
+            recovery_clients: recovery.clients,
+            ack_errors,
+            parser,
+            limits: limits.into(),
+            registry: Registry::default(),
+            room_changes,
+        });
         let root = Namespace::new(core.clone(), NamespacePath::root());
         let services = Services { core, directory: Arc::new(Directory::default()) };
         let accepting = Arc::new(AtomicBool::new(true));
@@ -335,7 +344,8 @@ struct StartedHub {
 fn start_hub(
     limits: &Limits,
     journal_kind: &JournalKind,
-    (metrics, budgets): (Arc<Metrics>, Arc<Budgets>),
+    metrics: Arc<Metrics>,
+    budgets: Arc<Budgets>,
     room_changes: broadcast::Sender<RoomChange>,
 ) -> Result<StartedHub, BuildError> {
     let writer = open_journal(limits, journal_kind)?.map(|(journal, seed)| {

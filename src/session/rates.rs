@@ -79,12 +79,12 @@ impl RateLimiter {
     fn charge(&mut self, cost: Cost, now: Instant, limits: &Limits) -> Result<(), String> {
         let own_admits = self.meter.admits(cost, now);
         let of_address = self.address.as_ref().and_then(|(address, rates, directory)| {
-            directory.with_meter((*address, *rates), now, limits.rate_addresses_max, |meter| {
+            directory.with_meter(*address, *rates, now, limits.rate_addresses_max, |meter| {
                 let admits = meter.admits(cost, now);
-                match admits {
-                    true if own_admits => meter.take(cost),
-                    true => {}
-                    false => self.paused_until = later(self.paused_until, now, meter.refuse(cost)),
+                if !admits {
+                    self.paused_until = later(self.paused_until, now, meter.refuse(cost));
+                } else if own_admits {
+                    meter.take(cost);
                 }
                 admits
             })

@@ -15,7 +15,7 @@ use crate::protocol::reason::DisconnectReason;
 use crate::state::rooms::Target;
 use crate::state::sockets::SocketRecord;
 use crate::worker::credit_window::PendingReply;
-use crate::worker::server_sender;
+use crate::worker::server_sender::{self, Emit};
 
 impl Session {
     pub(super) fn on_request(&mut self, request: Request) {
@@ -32,10 +32,10 @@ impl Session {
         let now = Instant::now();
         match request {
             Request::Broadcast { target, draft, grade, done } => {
-                server_sender::emit(&mut self.credit_window, now, target, draft, grade, done);
+                server_sender::emit(&mut self.credit_window, now, Emit { target, draft, grade }, done);
             }
             Request::Collect { target, draft, grade, timeout, answer } => {
-                server_sender::collect(&mut self.credit_window, now, (target, draft, grade), timeout, answer);
+                server_sender::collect(&mut self.credit_window, now, Emit { target, draft, grade }, timeout, answer);
             }
             Request::Fetch { namespace, target, answer } => {
                 server_sender::fetch(&mut self.credit_window, now, namespace, target, answer);
@@ -84,7 +84,7 @@ impl Session {
                     now + timeout.min(server_sender::ACK_WAIT_MAX),
                     self.core.limits.acks_pending_max,
                 ) {
-                    Ok(id) => self.call(socket, (draft, grade), id, now),
+                    Ok(id) => self.call(socket, draft, grade, id, now),
                     Err(call) => answer(call.asker, Err(RequestError::Overloaded)),
                 }
             }
@@ -137,7 +137,7 @@ impl Session {
         if self.core.recovery && grade != Grade::Volatile {
             let target = Target::socket(socket);
             if !self.outbox.is_behind() {
-                return server_sender::emit(&mut self.credit_window, now, target, draft, grade, done);
+                return server_sender::emit(&mut self.credit_window, now, Emit { target, draft, grade }, done);
             }
             // It has its place; its sender goes on at the pace of the client, or the journal would turn under both.
             self.credit_window.submit(now, draft.byte_len(), PendingReply::Nobody, move |from| {
@@ -171,7 +171,7 @@ impl Session {
     }
 
     /// An emit that wants an ack takes the same ways as one that does not.
-    fn call(&mut self, socket: SocketId, (draft, grade): (Draft, Grade), id: u64, now: Instant) {
+    fn call(&mut self, socket: SocketId, draft: Draft, grade: Grade, id: u64, now: Instant) {
         if !self.core.recovery && grade != Grade::Volatile {
             return self.credit_window.push(|| now, DirectPacket::Sealed(draft.seal(Some(id), None)));
         }

@@ -114,9 +114,10 @@ impl FrameSink for PollSink {
             if !payload.is_empty() && (is_last_word || payload.len() + bytes > self.bytes_max) {
                 break;
             }
-            match packet.is_binary() {
-                true => payload.push_binary(packet.body()),
-                false => payload.push_raw(packet.body()),
+            if packet.is_binary() {
+                payload.push_binary(packet.body())
+            } else {
+                payload.push_raw(packet.body())
             }
             outbox.pop();
         }

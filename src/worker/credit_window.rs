@@ -333,9 +333,10 @@ impl CreditWindow {
         }
         let until = now + self.outbox.worker.limits().hub_answer_timeout;
         for AwaitedReply { ticket, give_up, reply } in self.awaited.take() {
-            match reply.outlives_sender() {
-                true => self.awaited.push_back(AwaitedReply { ticket, give_up: give_up.min(until), reply }),
-                false => reply.fail(RequestError::Disconnected),
+            if reply.outlives_sender() {
+                self.awaited.push_back(AwaitedReply { ticket, give_up: give_up.min(until), reply })
+            } else {
+                reply.fail(RequestError::Disconnected)
             }
         }
         self.advance(now);

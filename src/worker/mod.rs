@@ -39,7 +39,7 @@ use self::flusher::{Backlog, LocalNotify};
 use self::hub_sender::HubSender;
 use self::log_throttle::LogThrottles;
 use self::members::Members;
-use self::outboxes::{Outboxes, WantedReplay};
+use self::outboxes::{OutboxMessage, Outboxes, WantedReplay};
 use self::timers::Timers;
 
 /// A worker thread's shared state. Lives on that thread only.
@@ -146,10 +146,11 @@ impl Worker {
         let mut outboxes = self.outboxes.borrow_mut();
         let bytes = packet.byte_len();
         match packet {
-            DirectPacket::Sealed(message) => outboxes.push(slot, &message, None, false),
+            DirectPacket::Sealed(message) => outboxes.push(slot, OutboxMessage::unnumbered(&message)),
             DirectPacket::Unnumbered { draft, volatile } => {
                 let token = outboxes.last_offset(slot);
-                outboxes.push(slot, &draft.seal(None, token.as_ref()), None, volatile)
+                let message = draft.seal(None, token.as_ref());
+                outboxes.push(slot, OutboxMessage { volatile, ..OutboxMessage::unnumbered(&message) })
             }
         };
         outboxes.push_fresh(slot, bytes);

@@ -69,6 +69,26 @@ pub(super) enum Pushed {
     NoRoom,
 }
 
+/// A message to be queued in an outbox.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OutboxMessage<'a> {
+    pub(super) message: &'a Message,
+    /// Its position in the journal.
+    pub(super) offset: Option<Offset>,
+    /// Dropped where the drainer is not ready.
+    pub(super) volatile: bool,
+}
+
+impl<'a> OutboxMessage<'a> {
+    pub(super) fn numbered(message: &'a Message, offset: Offset) -> Self {
+        Self { message, offset: Some(offset), volatile: false }
+    }
+
+    pub(super) fn unnumbered(message: &'a Message) -> Self {
+        Self { message, offset: None, volatile: false }
+    }
+}
+
 /// A session's outbox and its drainer.
 pub(super) struct OutboxSlot {
     link: SessionLink,
@@ -277,10 +297,9 @@ impl Outboxes {
         }
     }
 
-    /// Queues a message. `ready_only`: not where the drainer is not ready. Returns whether it was queued.
-    pub(super) fn push(&mut self, key: SlotKey, message: &Message, offset: Option<Offset>, ready_only: bool) -> bool {
-        let limit = self.outbox_bytes_max;
-        match self.try_push(key, message, offset, ready_only, limit) {
+    /// Queues a message. Returns whether it was queued.
+    pub(super) fn push(&mut self, key: SlotKey, message: OutboxMessage<'_>) -> bool {
+        match self.try_push(key, message, self.outbox_bytes_max) {
             Ok(pushed) => pushed == Pushed::Queued,
             Err(full) => {
                 // Its client would get none of it in time, and others want the memory.
@@ -299,7 +318,7 @@ impl Outboxes {
     pub(super) fn push_journalled(&mut self, key: SlotKey, message: &Message, offset: Offset) -> Pushed {
         let is_short = self.held.is_short && self.get(key).is_some_and(|slot| !slot.is_ready());
         let room = if is_short { self.half().min(SHORT_BYTES) } else { self.half() };
-        self.try_push(key, message, Some(offset), false, room).unwrap_or(Pushed::NoRoom)
+        self.try_push(key, OutboxMessage::numbered(message, offset), room).unwrap_or(Pushed::NoRoom)
     }
 
     /// A socket of this session reads from the journal from here on, behind `after`.
@@ -322,7 +341,7 @@ impl Outboxes {
         self.lend(key, fanout_bytes, now);
         for (offset, message) in &replay.events {
             // No bound, so it finds room.
-            let _ = self.try_push(key, message, Some(*offset), false, usize::MAX);
+            let _ = self.try_push(key, OutboxMessage::numbered(message, *offset), usize::MAX);
         }
         self.metrics.replayed.add(replay.events.len() as u64);
         if replay.is_all {
@@ -402,16 +421,14 @@ impl Outboxes {
     fn try_push(
         &mut self,
         key: SlotKey,
-        message: &Message,
-        offset: Option<Offset>,
-        ready_only: bool,
+        OutboxMessage { message, offset, volatile }: OutboxMessage<'_>,
         limit: usize,
     ) -> Result<Pushed, OutboxFull> {
         let observed_max = self.observed_events_max;
         let Some(slot) = self.get_mut(key).filter(|slot| slot.phase == SlotPhase::Open) else {
             return Ok(Pushed::Dropped);
         };
-        if ready_only && !slot.takes_volatile() {
+        if volatile && !slot.takes_volatile() {
             self.metrics.dropped_volatile.add(1);
             return Ok(Pushed::Dropped);
         }

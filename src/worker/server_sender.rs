@@ -59,10 +59,10 @@ impl ServerSender {
     fn request(&mut self, request: Request, now: Instant) {
         match request {
             Request::Broadcast { target, draft, grade, done } => {
-                emit(&mut self.credit_window, now, target, draft, grade, done)
+                emit(&mut self.credit_window, now, Emit { target, draft, grade }, done)
             }
             Request::Collect { target, draft, grade, timeout, answer } => {
-                collect(&mut self.credit_window, now, (target, draft, grade), timeout, answer);
+                collect(&mut self.credit_window, now, Emit { target, draft, grade }, timeout, answer);
             }
             Request::Fetch { namespace, target, answer } => {
                 fetch(&mut self.credit_window, now, namespace, target, answer)
@@ -92,15 +92,15 @@ impl ServerSender {
     }
 }
 
+/// An event for rooms.
+pub(crate) struct Emit {
+    pub(crate) target: Target,
+    pub(crate) draft: Draft,
+    pub(crate) grade: Grade,
+}
+
 /// Submits an emit to rooms.
-pub(crate) fn emit(
-    credit_window: &mut CreditWindow,
-    now: Instant,
-    target: Target,
-    draft: Draft,
-    grade: Grade,
-    done: Done,
-) {
+pub(crate) fn emit(credit_window: &mut CreditWindow, now: Instant, Emit { target, draft, grade }: Emit, done: Done) {
     let bytes = draft.byte_len();
     credit_window.submit(now, bytes, PendingReply::Emit(done), move |from| {
         HubCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack: AckWanted::No }))
@@ -114,7 +114,7 @@ pub(crate) const ACK_WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60
 pub(crate) fn collect(
     credit_window: &mut CreditWindow,
     now: Instant,
-    (target, draft, grade): (Target, Draft, Grade),
+    Emit { target, draft, grade }: Emit,
     timeout: Duration,
     asker: oneshot::Sender<Result<Collected, RequestError>>,
 ) {
