@@ -411,15 +411,12 @@ impl World {
         };
         let from = self.from(slot);
         let rooms = &mut self.clients[who].rooms;
-        let command = match joins {
-            true => {
-                rooms.insert(room.clone());
-                HubCommand::Join { from, socket, room }
-            }
-            false => {
-                rooms.remove(&room);
-                HubCommand::Leave { from, socket, room }
-            }
+        let command = if joins {
+            rooms.insert(room.clone());
+            HubCommand::Join { from, socket, room }
+        } else {
+            rooms.remove(&room);
+            HubCommand::Leave { from, socket, room }
         };
         self.tell(life, worker, command);
     }

@@ -7,7 +7,7 @@ use super::frames::{End, FrameReader};
 use crate::messages::sink::Incoming;
 use crate::protocol::engineio::packet::EnginePacket;
 
-/// The reading half, once it has bytes: what the session is told of them, in order.
+/// The reading half of one connection, once it has bytes.
 pub(super) struct Inbound {
     frames: FrameReader,
     /// What comes after the packets already told. Boxed, since it is rare.
