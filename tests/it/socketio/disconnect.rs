@@ -74,6 +74,7 @@ fn all_disconnect_handlers_run_in_the_order_of_registration() {
         client.expect("431[]");
         client.send("41");
         assert_eq!(told.take(3), ["first", "second", "of the socket"]);
+        client.send("1");
     });
     hub.is_unharmed();
 }
