@@ -88,6 +88,7 @@ pub use crate::journal::inspect::{
     InspectedRecord, Inspection as JournalInspection, JournalStats, ReadError as JournalReadError,
 };
 pub use crate::limits::Limits;
+pub use crate::messages::extensions::Extensions;
 pub use crate::messages::handshake::Handshake;
 pub use crate::messages::request::{Joined, Receipt};
 pub use crate::protocol::reason::DisconnectReason;

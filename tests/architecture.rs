@@ -110,6 +110,7 @@ const IMPURE_PATHS: &[&str] = &["std::thread", "std::net", "std::fs", "std::proc
 #[rustfmt::skip]
 const LOCKED: &[(&str, &str)] = &[
     ("api/registry.rs",    "handlers, registered while a program sets itself up and read once per CONNECT"),
+    ("messages/extensions.rs", "what the application keeps with a socket by type, cloned out"),
     ("messages/socket.rs", "what the application keeps with a socket, written and read whole"),
     ("metrics/mod.rs",     "the list of workers, taken when one starts and by a scrape"),
 ];

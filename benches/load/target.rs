@@ -133,8 +133,5 @@ fn stentor() -> Result<PathBuf, Failure> {
 }
 
 fn existing(path: PathBuf, remedy: &str) -> Result<PathBuf, Failure> {
-    match path.exists() {
-        true => Ok(path),
-        false => Err(format!("nothing at {}: build it with {remedy}", path.display()).into()),
-    }
+    if path.exists() { Ok(path) } else { Err(format!("nothing at {}: build it with {remedy}", path.display()).into()) }
 }

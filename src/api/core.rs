@@ -40,27 +40,6 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// The core of a server whose server sender is already open.
-    pub(crate) fn new(
-        server_sender: SessionLink,
-        (recovery, recovery_clients): (bool, RecoveryClients),
-        ack_errors: bool,
-        parser: Parser,
-        limits: Limits,
-        room_changes: broadcast::Sender<RoomChange>,
-    ) -> Self {
-        Self {
-            server_sender,
-            recovery,
-            recovery_clients,
-            ack_errors,
-            parser,
-            limits: limits.into(),
-            registry: Registry::default(),
-            room_changes,
-        }
-    }
-
     /// Tells servers in one process apart.
     pub(crate) fn identity(self: &Arc<Self>) -> usize {
         Arc::as_ptr(self) as usize

@@ -73,7 +73,7 @@ pub(crate) struct Handlers {
     pub(crate) unhandled: Option<HandlerFn<Event<Args>>>,
     pub(crate) connection: Option<HandlerFn<()>>,
     pub(crate) disconnecting: Option<HandlerFn<Disconnecting>>,
-    pub(crate) disconnect: Option<HandlerFn<DisconnectReason>>,
+    pub(crate) disconnect: Vec<HandlerFn<DisconnectReason>>,
 }
 
 impl fmt::Debug for Handlers {
@@ -154,9 +154,9 @@ impl HandlerStack {
         self.first(|handlers| handlers.disconnecting.as_ref())
     }
 
-    /// What runs when it has gone.
-    pub(crate) fn disconnect(&self) -> Option<&HandlerFn<DisconnectReason>> {
-        self.first(|handlers| handlers.disconnect.as_ref())
+    /// The handlers that run when it has gone, one after the other.
+    pub(crate) fn disconnect(&self) -> impl Iterator<Item = &HandlerFn<DisconnectReason>> {
+        self.both(|handlers| &handlers.disconnect)
     }
 
     /// Takes an event past observers and filters to its handler.
@@ -301,17 +301,20 @@ macro_rules! registration {
             $self
         }
 
-        /// Runs once a socket that had connected has gone. What is emitted to rooms from here on does not reach it. With recovery on
-        /// a socket may be back by then: a client that comes over a new connection ends its old one, and this runs for the old one
-        /// after `on_connection` for the new one, with the same id. One handler:
-        /// registering again replaces it, and a socket's own runs instead of its namespace's.
+        /// Runs once a socket that had connected has gone. What is emitted to rooms from here on does not reach it. With
+        /// recovery on a socket may be back by then: a client that comes over a new connection ends its old one, and this
+        /// runs for the old one after `on_connection` for the new one, with the same id.
+        ///
+        /// Each handler that is registered runs, in the order of registration and those of the namespace first: a handler
+        /// starts when the one before it has ended, also by an error or a panic, or after
+        /// [`Limits::hub_answer_timeout`](crate::Limits::hub_answer_timeout).
         pub fn on_disconnect<F, R>($self: $receiver, handler: F) -> $output
         where
             F: Fn(Socket, DisconnectReason) -> R + Send + Sync + 'static,
             R: Future<Output = Result<(), HandlerError>> + 'static,
         {
             let handler = erase(handler);
-            $self.register(move |handlers| handlers.disconnect = Some(handler));
+            $self.register(move |handlers| handlers.disconnect.push(handler));
             $self
         }
     };

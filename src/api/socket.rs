@@ -17,6 +17,7 @@ use super::namespace::Namespace;
 use super::operators::operators;
 use super::socket_emitter::SocketEmitter;
 use crate::ids::{NamespacePath, RoomName, SocketId};
+use crate::messages::extensions::Extensions;
 use crate::messages::handshake::Handshake;
 use crate::messages::hub::Grade;
 use crate::messages::request::{Done, HandlerRegistration, Joined, Listing, Request, RequestError};
@@ -146,6 +147,11 @@ impl Socket {
         Ok(())
     }
 
+    /// Typed values that the application keeps with this socket in this process, for state that is no JSON.
+    pub fn extensions(&self) -> &Extensions {
+        &self.info.extensions
+    }
+
     /// Emits to this client alone. Ordered with everything else that this handler emits.
     ///
     /// Completes when the event has its place; while more than half of the client's outbox waits to be read, not before
@@ -185,11 +191,15 @@ impl Socket {
         let bears_token = !(own && grade == Grade::Volatile) || self.info.is_recoverable();
         let draft = self.core.draft(&self.info.namespace, name, &data, bears_token)?;
         let socket = self.info.id;
-        let request = |sender| match own {
-            true => Request::Direct { socket, draft, grade, done: Done::WhenTaken(sender) },
-            // From another socket's handler it travels as a broadcast to this socket's own room, so that the other
-            // handler's emits keep their order.
-            false => Request::Broadcast { target: Target::socket(socket), draft, grade, done: Done::WhenTaken(sender) },
+        let request = |sender| {
+            let done = Done::WhenTaken(sender);
+            if own {
+                Request::Direct { socket, draft, grade, done }
+            } else {
+                // From another socket's handler it travels as a broadcast to this socket's own room, so that the other
+                // handler's emits keep their order.
+                Request::Broadcast { target: Target::socket(socket), draft, grade, done }
+            }
         };
         Ok(Core::ask(&link, request).await?)
     }

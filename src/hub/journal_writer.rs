@@ -21,7 +21,8 @@ use crate::journal::{Journal, JournalError, Record, RecordBody};
 use crate::limits::Limits;
 use crate::messages::hub::ResumeAttempt;
 use crate::metrics::Metrics;
-use crate::recovery::{self, JournalState, NotRecovered, RecoveryBounds, RecoveryIndex, Resumable};
+use crate::protocol::reason::NotRecovered;
+use crate::recovery::{self, JournalState, RecoveryBounds, RecoveryIndex, Resumable};
 
 /// Records read at a time for a client.
 const CHUNK_RECORDS: usize = 256;

@@ -190,9 +190,10 @@ impl Hub {
                 }
             }
             OrderedCommand::Join { worker, from, socket, room, offset } => {
-                let outcome = match self.is_of(&socket, worker, from.slot) {
-                    true => self.apply_join(socket, room, offset),
-                    false => Outcome::Refused(HubRefusal::NotConnected),
+                let outcome = if self.is_of(&socket, worker, from.slot) {
+                    self.apply_join(socket, room, offset)
+                } else {
+                    Outcome::Refused(HubRefusal::NotConnected)
                 };
                 self.workers.answer(worker, from, outcome);
             }
@@ -210,9 +211,10 @@ impl Hub {
             OrderedCommand::Event { worker, from, namespace, target, packet, volatile, collect, is_question } => {
                 // The id of a question is its session's: an evicted connection could answer another session's request.
                 let socket = target.rooms.first().and_then(|room| SocketId::parse(room.as_str()).ok());
-                let outcome = match is_question && socket.is_none_or(|socket| !self.is_of(&socket, worker, from.slot)) {
-                    true => Outcome::Refused(HubRefusal::NotConnected),
-                    false => self.apply_event(&namespace, &target, packet, volatile, collect),
+                let outcome = if is_question && socket.is_none_or(|socket| !self.is_of(&socket, worker, from.slot)) {
+                    Outcome::Refused(HubRefusal::NotConnected)
+                } else {
+                    self.apply_event(&namespace, &target, packet, volatile, collect)
                 };
                 self.workers.answer(worker, from, outcome);
             }

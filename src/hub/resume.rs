@@ -10,7 +10,7 @@ use crate::ids::{Lsn, NamespacePath, Offset, RoomName, SlotKey, SocketId, Worker
 use crate::journal::RecordBody;
 use crate::messages::fanout::{DeliveryMode, FanoutCommand, Outcome, ResumedSession};
 use crate::messages::hub::{Connect, ConnectKind, ReplyTo, ResumeAttempt};
-use crate::recovery::NotRecovered;
+use crate::protocol::reason::NotRecovered;
 use crate::state::rooms::SocketLocation;
 
 impl Hub {
@@ -41,9 +41,7 @@ impl Hub {
     }
 
     fn refuse_resume(&self, claim: ResumeAttempt, why: NotRecovered) {
-        if let Some(at) = NotRecovered::ALL.iter().position(|known| *known == why) {
-            self.metrics.hub.not_recovered[at].add(1);
-        }
+        self.metrics.hub.not_recovered[why].add(1);
         log::debug!("not recovered pid={:?} reason=\"{why}\"", claim.pid);
     }
 

@@ -14,9 +14,8 @@ use crate::messages::hub::{DirectPacket, ReplyTo};
 use crate::messages::request::RoomPage;
 use crate::messages::socket::SocketInfo;
 use crate::protocol::encoded::{EncodedFrame, Message as Packets};
-use crate::protocol::reason::DisconnectReason;
+use crate::protocol::reason::{DisconnectReason, NotRecovered};
 use crate::protocol::socketio::packet::Args;
-use crate::recovery::NotRecovered;
 use crate::state::credit::Ticket;
 
 /// What one turn of the hub means for one worker, in the hub's order. Bounded by credit: above `worker_bytes_max`

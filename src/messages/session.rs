@@ -15,9 +15,8 @@ use super::socket::SocketInfo;
 use crate::ids::SocketId;
 use crate::protocol::encoded::{EncodedFrame, Message as Packets};
 use crate::protocol::engineio::payload::PayloadReader;
-use crate::protocol::reason::DisconnectReason;
+use crate::protocol::reason::{DisconnectReason, NotRecovered};
 use crate::protocol::socketio::packet::Args;
-use crate::recovery::NotRecovered;
 use crate::state::credit::Ticket;
 
 /// Why a session refuses what a transport brings.

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::extensions::Extensions;
 use super::handshake::Handshake;
 use super::session::SessionLink;
 use crate::ids::{NamespacePath, SocketId};
@@ -29,6 +30,8 @@ pub(crate) struct SocketInfo {
     data_changed: AtomicBool,
     /// The application's JSON. A lock, since handles on any thread read and write it; nothing runs while it is held.
     data: Mutex<Option<Box<str>>>,
+    /// The application's typed values.
+    pub extensions: Extensions,
 }
 
 impl SocketInfo {
@@ -52,14 +55,15 @@ impl SocketInfo {
             recoverable: AtomicBool::new(recoverable),
             data_changed: AtomicBool::new(false),
             data: Mutex::new(None),
+            extensions: Extensions::default(),
         }
     }
 
-    /// The same socket as before its connection was lost, with what the application kept with it.
-    pub(crate) fn resumed(mut self, data: Option<Box<str>>) -> Self {
-        self.data = Mutex::new(data);
-        self.recovered = AtomicBool::new(true);
-        self
+    /// The same client as the socket `before` that its connection was lost from, with the data that was kept with that.
+    pub(crate) fn as_resumed(&self, before: SocketId, data: Option<Box<str>>) -> Self {
+        let mut socket = self.with_id(before);
+        (socket.data, socket.recovered) = (Mutex::new(data), AtomicBool::new(true));
+        socket
     }
 
     /// Whether it goes on where it was; until it is connected, whether it will if nothing changes.
@@ -91,10 +95,15 @@ impl SocketInfo {
 
     /// The same client as a socket of its own, which goes on with nothing.
     pub(crate) fn as_new_socket(&self, id: SocketId) -> Self {
-        let (namespace, auth) = (self.namespace.clone(), self.auth.clone());
-        let socket = Self::new(id, namespace, self.link.clone(), self.handshake.clone(), auth, self.is_recoverable());
+        let mut socket = self.with_id(id);
+        socket.extensions = self.extensions.copy();
         socket.set_data(self.data());
         socket
+    }
+
+    fn with_id(&self, id: SocketId) -> Self {
+        let (namespace, auth) = (self.namespace.clone(), self.auth.clone());
+        Self::new(id, namespace, self.link.clone(), self.handshake.clone(), auth, self.is_recoverable())
     }
 
     /// Whether the hub knows it: from its CONNECT reply to its end.

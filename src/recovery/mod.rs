@@ -22,11 +22,12 @@ use std::time::Duration;
 
 use self::ack_wanted::wants_ack;
 use self::activity::Activity;
-pub(crate) use self::resume::{JournalState, NotRecovered, Resumable, ResumeQuery};
+pub(crate) use self::resume::{JournalState, Resumable, ResumeQuery};
 use self::session::RecoverableSession;
 use self::sizes::SessionSizes;
 use crate::ids::{Lsn, NamespacePath, PrivateId, RoomName, SocketId};
 use crate::journal::{EventRecord, GiveUpReason, Record, RecordBody, RoomSpan, SessionRecord};
+use crate::protocol::reason::NotRecovered;
 
 /// How much is remembered.
 #[derive(Debug, Clone, Copy)]
@@ -338,10 +339,11 @@ impl RecoveryIndex {
 
     fn disconnect(&mut self, socket: &SocketId, forever: bool, at_unix_ms: u64) {
         let Some(pid) = self.by_socket.get(socket).copied() else { return };
-        match forever {
-            // At once: a client may come and go as often as it likes, and takes nobody's place.
-            true => self.forget(&pid),
-            false => self.set_connected(&pid, false, at_unix_ms),
+        if forever {
+            // Immediately: a client may come and go as often as it likes, and takes nobody's place.
+            self.forget(&pid);
+        } else {
+            self.set_connected(&pid, false, at_unix_ms);
         }
     }
 

@@ -16,6 +16,7 @@ use super::{Server, memory};
 use crate::api::core::Core;
 use crate::api::namespace::Namespace;
 use crate::api::recovery_clients::RecoveryClients;
+use crate::api::registry::Registry;
 use crate::hub::journal_writer::JournalWriter;
 use crate::hub::{Hub, HubAddress, Stores};
 use crate::ids::{Epoch, Lsn, NamespacePath};
@@ -337,14 +338,22 @@ impl Builder {
         log_budgets(&limits);
         let budgets = Arc::new(Budgets::new(&limits));
         policy.messages = Arc::new(MessageBounds::new(&limits, budgets.incoming.clone()));
-        let recoverable = (recovery.journal_kind != JournalKind::Off, recovery.clients);
         let metrics = Arc::<Metrics>::default();
         let (room_changes, _) = broadcast::channel(limits.room_events_max.max(1));
-        let hub = start_hub(&limits, &recovery.journal_kind, (metrics.clone(), budgets.clone()), room_changes.clone())?;
+        let hub = start_hub(&limits, &recovery.journal_kind, metrics.clone(), budgets.clone(), room_changes.clone())?;
         let workers = Arc::new(WorkerFactory::new(hub.commands.clone(), limits.clone(), budgets, metrics.clone()));
         let server_sender = open_server_sender(&hub, &workers, &limits, &metrics)?;
         let http_permits = HttpPermits::new(limits.http_connections_max, limits.http_reserve);
-        let core = Arc::new(Core::new(server_sender, recoverable, ack_errors, parser, limits, room_changes));
+        let core = Arc::new(Core {
+            server_sender,
+            recovery: recovery.journal_kind != JournalKind::Off,
+            recovery_clients: recovery.clients,
+            ack_errors,
+            parser,
+            limits: limits.into(),
+            registry: Registry::default(),
+            room_changes,
+        });
         let root = Namespace::new(core.clone(), NamespacePath::root());
         let services = Services { core, directory: Arc::new(Directory::default()) };
         let accepting = Arc::new(AtomicBool::new(true));
@@ -385,7 +394,8 @@ struct StartedHub {
 fn start_hub(
     limits: &Limits,
     journal_kind: &JournalKind,
-    (metrics, budgets): (Arc<Metrics>, Arc<Budgets>),
+    metrics: Arc<Metrics>,
+    budgets: Arc<Budgets>,
     room_changes: broadcast::Sender<RoomChange>,
 ) -> Result<StartedHub, BuildError> {
     let writer = open_journal(limits, journal_kind)?.map(|(journal, seed)| {

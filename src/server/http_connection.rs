@@ -16,7 +16,6 @@ use tokio::net::TcpStream;
 
 use super::http_permits::HttpPermit;
 use crate::limits::Limits;
-use crate::metrics::HTTP_CLOSED;
 use crate::session::directory::ClientPrefix;
 
 /// Longest life of a connection of the reserve: one request of an operator takes milliseconds.
@@ -75,7 +74,7 @@ enum Phase {
     Upgraded,
 }
 
-/// Why a connection was closed by the server. The order is that of [`CLOSE_REASONS`].
+/// Why a connection was closed by the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expired {
     /// Nothing came on a connection that was kept alive.
@@ -88,10 +87,6 @@ pub(super) enum Expired {
     /// A connection of the reserve that took too long.
     Reserve,
 }
-
-/// The variants of [`Expired`] as labels of a metric, and a request that cannot be read.
-pub(super) const CLOSE_REASONS: [&str; HTTP_CLOSED] =
-    ["idle", "evicted", "head", "body", "response", "reserve", "malformed"];
 
 /// The state of a connection, shared by its stream, its requests and its task.
 pub(super) struct HttpConnection {

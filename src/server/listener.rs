@@ -119,8 +119,8 @@ impl Listener {
                 // A client that closes its side has gone: its pending poll must end, and not wait for a batch.
                 .h1_allow_half_closed(false)
                 .on_connect_ext(|stream: &HttpStream, data| drop(data.insert(stream.connection().clone())))
-                .upgrade(fn_service(move |request| {
-                    let upgrading = upgrade(endpoint.clone(), path.clone(), rules.clone(), request);
+                .upgrade(fn_service(move |(request, framed)| {
+                    let upgrading = upgrade(endpoint.clone(), path.clone(), rules.clone(), request, framed);
                     async move { upgrading.await.map_err(actix_web::Error::from) }
                 }))
                 .finish(map_config(app, |_| AppConfig::default()));
@@ -163,13 +163,14 @@ async fn upgrade(
     endpoint: Endpoint,
     path: Arc<str>,
     rules: Rc<RequestRules>,
-    (request, framed): (Request, Framed<HttpStream, Codec>),
+    request: Request,
+    framed: Framed<HttpStream, Codec>,
 ) -> io::Result<()> {
     let framed = framed.into_map_io(HttpStream::into_upgraded);
     if !rules.admits_host(request.head()) {
         return raw::refuse_upgrade(&endpoint, framed, StatusCode::MISDIRECTED_REQUEST, HOST_REFUSAL).await;
     }
-    raw::on_upgrade(endpoint, &path, (request, framed)).await
+    raw::on_upgrade(endpoint, &path, request, framed).await
 }
 
 /// The HTTP application beside the raw websockets.

@@ -35,12 +35,13 @@ use crate::messages::socket::SocketInfo;
 use crate::metrics::Metrics;
 use crate::protocol::draft::Draft;
 use crate::protocol::encoded::EncodedFrame;
+use crate::protocol::reason::NotRecovered;
 use crate::protocol::socketio::Parser;
-use crate::recovery::NotRecovered;
 use crate::state::credit::Ticket;
 use crate::state::outbox::Outbox;
 use crate::state::rooms::Target;
 use crate::worker::Worker;
+use crate::worker::outbox_handle::OutboxHandle;
 
 const CLIENTS: usize = 4;
 const ROOMS: [&str; 3] = ["a", "b", "c"];
@@ -178,7 +179,7 @@ impl Handler<SessionCommand> for Ear {
 
 struct Connection {
     worker: usize,
-    slot: SlotKey,
+    outbox: Rc<OutboxHandle>,
     line: Rc<Line>,
     /// It takes nothing any more.
     is_cut: bool,
@@ -281,19 +282,25 @@ impl World {
 
     async fn come(&mut self, life: &Life, who: usize, worker: usize) {
         let line = Rc::new(Line::default());
-        let slot = life.workers[worker].open_slot(SessionLink::new(Ear(line.clone()).start().recipient()));
-        life.workers[worker].set_drainer(slot, Box::new(Sink(line.clone())));
+        let link = SessionLink::new(Ear(line.clone()).start().recipient());
+        let outbox = OutboxHandle::open(life.workers[worker].clone(), link);
+        outbox.set_drainer(Box::new(Sink(line.clone())));
         let client = &self.clients[who];
         let claim = client.has_session.then_some(ResumeAttempt { pid: client.pid, offset: client.offset });
         if let Some(claim) = claim {
-            self.connect(life, who, worker, slot, ConnectKind::Resuming(claim));
+            self.connect(life, who, worker, &outbox, ConnectKind::Resuming(claim));
         }
-        let old = self.clients[who].connection.replace(Connection { worker, slot, line: line.clone(), is_cut: false });
+        let old = self.clients[who].connection.replace(Connection {
+            worker,
+            outbox: outbox.clone(),
+            line: line.clone(),
+            is_cut: false,
+        });
         if let Some(old) = old {
             // Its session ends when it likes; here, at once.
             let socket = self.clients[who].socket;
-            self.tell(life, old.worker, HubCommand::Disconnect { slot: old.slot, socket, forever: false, rooms: None });
-            life.workers[old.worker].close_slot(old.slot);
+            let slot = old.outbox.slot;
+            self.tell(life, old.worker, HubCommand::Disconnect { slot, socket, forever: false, rooms: None });
         }
         if claim.is_some() && matches!(line.answered().await, Outcome::Connected { recovered: true, .. }) {
             return;
@@ -306,18 +313,18 @@ impl World {
         client.rooms.clear();
         client.owed.clear();
         client.may_see.clear();
-        self.connect(life, who, worker, slot, ConnectKind::New(pid));
+        self.connect(life, who, worker, &outbox, ConnectKind::New(pid));
         line.answered().await;
     }
 
-    fn connect(&mut self, life: &Life, who: usize, worker: usize, slot: SlotKey, kind: ConnectKind) {
+    fn connect(&mut self, life: &Life, who: usize, worker: usize, outbox: &OutboxHandle, kind: ConnectKind) {
         let (socket, namespace) = (self.clients[who].socket, NamespacePath::root());
         let nobody = SessionLink::new(Ear(Rc::default()).start().recipient());
         let arrival = Arrival { at: UNIX_EPOCH, address: None, secure: false };
         let handshake = Arc::new(Handshake::new("", std::iter::empty(), arrival));
         let info = SocketInfo::new(socket, namespace.clone(), nobody, handshake, None, true);
-        let member = life.workers[worker].add_member(Arc::new(info), slot);
-        let (from, reply) = (self.from(slot), EncodedFrame::text("40"));
+        let member = outbox.add_member(Arc::new(info));
+        let (from, reply) = (self.from(outbox.slot), EncodedFrame::text("40"));
         let connect = Connect { from, socket, member, namespace, kind, reply };
         self.tell(life, worker, HubCommand::Connect(Box::new(connect)));
     }
@@ -381,37 +388,35 @@ impl World {
         }
     }
 
-    fn take(&self, life: &Life, who: usize, count: usize) {
+    fn take(&self, who: usize, count: usize) {
         if let Some(connection) = self.clients[who].connection.as_ref().filter(|connection| !connection.is_cut) {
             connection.line.allowed.set(connection.line.allowed.get().saturating_add(count));
-            life.workers[connection.worker].on_writable(connection.slot);
+            connection.outbox.on_writable();
         }
     }
 
     fn drop_connection(&mut self, life: &Life, who: usize) {
         let socket = self.clients[who].socket;
-        let Some(Connection { worker, slot, .. }) = self.clients[who].connection.take() else { return };
+        let Some(Connection { worker, outbox, .. }) = self.clients[who].connection.take() else { return };
+        let slot = outbox.slot;
         self.tell(life, worker, HubCommand::Disconnect { slot, socket, forever: false, rooms: None });
-        life.workers[worker].close_slot(slot);
     }
 
     fn join_or_leave(&mut self, life: &Life, who: usize, name: usize, joins: bool) {
         let socket = self.clients[who].socket;
         let room = RoomName::parse(ROOMS[name % ROOMS.len()]).unwrap();
-        let Some((worker, slot)) = self.clients[who].connection.as_ref().map(|line| (line.worker, line.slot)) else {
+        let Some((worker, slot)) = self.clients[who].connection.as_ref().map(|line| (line.worker, line.outbox.slot))
+        else {
             return;
         };
         let from = self.from(slot);
         let rooms = &mut self.clients[who].rooms;
-        let command = match joins {
-            true => {
-                rooms.insert(room.clone());
-                HubCommand::Join { from, socket, room }
-            }
-            false => {
-                rooms.remove(&room);
-                HubCommand::Leave { from, socket, room }
-            }
+        let command = if joins {
+            rooms.insert(room.clone());
+            HubCommand::Join { from, socket, room }
+        } else {
+            rooms.remove(&room);
+            HubCommand::Leave { from, socket, room }
         };
         self.tell(life, worker, command);
     }
@@ -443,7 +448,7 @@ impl World {
                 }
             }
             Step::Direct(who) => self.emit(life, Target::socket(self.clients[*who].socket), false),
-            Step::Take(who, count) => self.take(life, *who, *count),
+            Step::Take(who, count) => self.take(*who, *count),
             Step::Cut(who) => {
                 if let Some(connection) = &mut self.clients[*who].connection {
                     connection.line.allowed.set(0);
@@ -496,7 +501,7 @@ impl World {
                 if self.clients[who].connection.as_ref().is_none_or(|connection| connection.is_cut) {
                     self.come(life, who, who % life.workers.len()).await;
                 }
-                self.take(life, who, 1_000_000);
+                self.take(who, 1_000_000);
             }
             for _ in 0..8 {
                 self.settle().await;
@@ -547,10 +552,7 @@ fn sessions_without_room_are_given_up_and_receive_what_is_live() {
         steps.extend([Step::Turns(20), Step::Drop(0), Step::Cut(1), Step::Come(1, 0), Step::Come(0, 1)]);
         run(&mut world, &steps).unwrap();
         assert!(world.metrics.hub.given_up.get() > 0);
-        let refused = |why: NotRecovered| {
-            let at = NotRecovered::ALL.iter().position(|known| *known == why).unwrap();
-            world.metrics.hub.not_recovered[at].get()
-        };
+        let refused = |why: NotRecovered| world.metrics.hub.not_recovered[why].get();
         assert!(refused(NotRecovered::GivenUp) + refused(NotRecovered::TooManyIntervals) > 0);
     }
 }

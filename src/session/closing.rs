@@ -6,7 +6,6 @@ use actix::fut::{ActorFutureExt, wrap_future};
 use actix::{ActorContext, AsyncContext, Context};
 
 use super::{Session, Transport};
-use crate::messages::hub::HubCommand;
 use crate::messages::request::{RequestError, answer};
 use crate::messages::session::TransportRefusal;
 use crate::messages::sink::CloseReason;
@@ -57,9 +56,9 @@ impl Session {
     pub(super) fn close(&mut self, reason: DisconnectReason, detail: &str, ctx: &mut Context<Self>) {
         // A peer that let a ping go unanswered reads nothing: a close frame would only queue up behind the jam.
         let jammed = reason == DisconnectReason::PingTimeout && self.transport != Transport::Polling;
-        let worker = &self.guard.worker;
+        let worker = &self.outbox.worker;
         if jammed
-            && worker.is_behind(self.guard.slot)
+            && self.outbox.is_behind()
             && let Some(skipped) = worker.log_throttles().taking_nothing.is_due(Instant::now())
         {
             log::warn!("client takes nothing sid={:?} skipped={skipped} detail=\"{detail}\"", self.guard.id);
@@ -106,7 +105,7 @@ impl Session {
 
     /// The outboxes of all clients are over their budget, and this client's was among the largest.
     pub(super) fn on_outbox_cut(&mut self, detail: &str, can_be_told: bool, ctx: &mut Context<Self>) {
-        let worker = &self.guard.worker;
+        let worker = &self.outbox.worker;
         if let Some(skipped) = worker.log_throttles().outbox_cut.is_due(Instant::now()) {
             log::warn!("outbox cut sid={:?} skipped={skipped} detail=\"{detail}\"", self.guard.id);
         }
@@ -116,7 +115,7 @@ impl Session {
 
     /// The client answers pings and takes nothing of what waits for it.
     pub(super) fn on_stalled(&mut self, now: Instant, ctx: &mut Context<Self>) {
-        let worker = &self.guard.worker;
+        let worker = &self.outbox.worker;
         worker.metrics().stalled.add(1);
         let detail = format!("client took nothing for {:?}", self.core.limits.stalls_after());
         if let Some(skipped) = worker.log_throttles().taking_nothing.is_due(now) {
@@ -142,11 +141,11 @@ impl Session {
 
     /// The final packet is out; now the peer's end is awaited, where it is worth waiting for.
     pub(super) fn on_closing_drained(&mut self, ctx: &mut Context<Self>) {
-        let Some(mut sink) = self.guard.worker.take_drainer(self.guard.slot) else {
+        let Some(mut sink) = self.outbox.take_drainer() else {
             return self.stop(ctx);
         };
         if sink.finish() {
-            self.guard.worker.set_drainer(self.guard.slot, sink);
+            self.outbox.set_drainer(sink);
         } else {
             self.stop(ctx);
         }
@@ -171,24 +170,10 @@ impl Session {
                 CloseMode::Disconnected => self.stop(ctx),
             };
         }
-        self.guard.worker.metrics().closed(reason);
+        self.outbox.worker.metrics().closed(reason);
         log::debug!("session closed sid={:?} reason=\"{reason}\" detail=\"{detail}\"", self.guard.id);
-        let forever = reason.is_final();
-        for session_socket in std::mem::take(&mut self.sockets) {
-            let was_connected = self.state.is_connected(session_socket.socket.id());
-            session_socket.socket.info().set_connected(false);
-            self.state.remove_socket(session_socket.socket.id());
-            if was_connected && let Some(rooms) = self.start_disconnecting_handlers(&session_socket, reason) {
-                let socket = session_socket.socket.id();
-                self.guard.forget(socket);
-                let slot = self.guard.slot;
-                let rooms = Some(rooms);
-                self.guard.worker.send(HubCommand::Disconnect { slot, socket, forever, rooms });
-            }
-        }
-        self.guard.withdraw_sockets(forever);
+        self.detach_all(reason);
         self.credit_window.retire(Instant::now());
-        self.forget_calls(|_| true);
         for (_, done) in self.congested.take() {
             // These are in the outbox: the client may have got them.
             done.fail(RequestError::Unanswered);
@@ -199,11 +184,11 @@ impl Session {
         }
         let (mut said, mut awaits_poll) = (false, false);
         if let CloseMode::Graceful(close_reason) = mode {
-            said = self.guard.worker.queue_close(self.guard.slot, close_reason);
+            said = self.outbox.queue_close(close_reason);
             awaits_poll = self.queue_final_packets(close_reason, said);
         }
         // A client that is about to send `5` polls no more: it learns of the end when the websocket closes to which it went over.
-        let is_switching = matches!(mode, CloseMode::Graceful(_)) && self.state.is_probed();
+        let is_switching = matches!(mode, CloseMode::Graceful(_)) && self.upgrade.is_probed();
         if !is_switching {
             self.drop_candidate("session closed");
         }
@@ -221,8 +206,7 @@ impl Session {
     /// A polling client that is between two polls gets what waits for it, and the close packet, with its next one; so it
     /// does with the rest, where a poll that waited could not take all.
     fn queue_final_packets(&self, close_reason: CloseReason, said: bool) -> bool {
-        let (worker, slot) = (&self.guard.worker, self.guard.slot);
-        let waits = !worker.is_drained(slot);
+        let waits = !self.outbox.is_drained();
         let worthwhile = match close_reason {
             CloseReason::OutboxFull => !said,
             CloseReason::Ended(DisconnectReason::ForcedServerClose | DisconnectReason::ServerNamespaceDisconnect) => {
@@ -232,13 +216,13 @@ impl Session {
         };
         let leaves = worthwhile && self.transport == Transport::Polling;
         if leaves && !said {
-            worker.queue_final_packet(slot, EncodedFrame::text("1"));
+            self.outbox.queue_final_packet(EncodedFrame::text("1"));
         }
         leaves
     }
 
     fn reset(&mut self, ctx: &mut Context<Self>) {
-        if let Some(mut sink) = self.guard.worker.take_drainer(self.guard.slot) {
+        if let Some(mut sink) = self.outbox.take_drainer() {
             sink.abort();
         }
         self.stop(ctx);

@@ -114,9 +114,10 @@ impl FrameSink for PollSink {
             if !payload.is_empty() && (is_last_word || payload.len() + bytes > self.bytes_max) {
                 break;
             }
-            match packet.is_binary() {
-                true => payload.push_binary(packet.body()),
-                false => payload.push_raw(packet.body()),
+            if packet.is_binary() {
+                payload.push_binary(packet.body())
+            } else {
+                payload.push_raw(packet.body())
             }
             outbox.pop();
         }
@@ -219,7 +220,7 @@ async fn post(
         Ok(body) => body,
         Err(BodyError::TooLarge(_)) => {
             claim.complete();
-            worker.metrics().oversized[TransportKind::Polling as usize].add(1);
+            worker.metrics().oversized[TransportKind::Polling].add(1);
             log::debug!("POST refused, its body exceeds the limit of {} bytes", limits.payload_bytes_max);
             return Ok(HttpResponse::PayloadTooLarge().insert_header(header::ContentType::plaintext()).finish());
         }

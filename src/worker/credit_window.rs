@@ -12,10 +12,11 @@ use tokio::sync::oneshot;
 
 use super::Worker;
 use super::ack_collector::AckCollector;
-use crate::ids::{NamespacePath, SlotKey, SocketId};
+use super::outbox_handle::OutboxHandle;
+use crate::ids::SocketId;
 use crate::limits::Limits;
 use crate::messages::fanout::{HubRefusal, Outcome};
-use crate::messages::hub::{DirectPacket, HubCommand, ReplyTo, ResumeAttempt};
+use crate::messages::hub::{DirectPacket, HubCommand, ReplyTo};
 use crate::messages::request::{Done, Joined, Receipt, RequestError, RoomPage, answer};
 use crate::messages::socket::SocketInfo;
 use crate::protocol::socketio::packet::Args;
@@ -30,8 +31,8 @@ pub(crate) enum PendingReply {
     Nobody,
     /// The session itself, which has a socket to open.
     Connect(SocketId),
-    /// The session itself, which has a socket to claim.
-    Resume(Box<ResumingConnect>),
+    /// The session itself, which has a socket to resume.
+    Resume(SocketId),
     /// An emit.
     Emit(Done),
     /// A join.
@@ -51,19 +52,6 @@ pub(crate) enum PendingReply {
         /// What came so far.
         sockets: Vec<Arc<SocketInfo>>,
     },
-}
-
-/// A CONNECT whose client claims a session.
-#[derive(Debug)]
-pub(crate) struct ResumingConnect {
-    /// The id of its socket should there be no such session.
-    pub(crate) socket: SocketId,
-    /// Where it connects.
-    pub(crate) namespace: NamespacePath,
-    /// What came with it.
-    pub(crate) auth: Option<Box<str>>,
-    /// What it claims.
-    pub(crate) claim: ResumeAttempt,
 }
 
 impl PendingReply {
@@ -146,8 +134,7 @@ struct AwaitedReply {
 
 /// One sender's credit, and the commands that wait for it.
 pub(crate) struct CreditWindow {
-    worker: Rc<Worker>,
-    slot: SlotKey,
+    outbox: Rc<OutboxHandle>,
     credit: Credit,
     /// In order; the first has no credit yet.
     waiting: LazyQueue<QueuedCommand>,
@@ -160,10 +147,9 @@ pub(crate) struct CreditWindow {
 }
 
 impl CreditWindow {
-    pub(crate) fn new(worker: Rc<Worker>, slot: SlotKey) -> Self {
+    pub(crate) fn new(outbox: Rc<OutboxHandle>) -> Self {
         Self {
-            worker,
-            slot,
+            outbox,
             credit: Credit::default(),
             waiting: LazyQueue::default(),
             awaited: LazyQueue::default(),
@@ -178,13 +164,13 @@ impl CreditWindow {
     }
 
     fn allows(&self, bytes: usize) -> bool {
-        self.credit.allows(bytes, self.worker.limits())
+        self.credit.allows(bytes, self.outbox.worker.limits())
     }
 
     /// Whether as many commands wait for credit as may. Some cannot be refused (what answers a client's CONNECTs and
     /// DISCONNECTs), so the session stops reading until it is not.
     pub(crate) fn is_full(&self) -> bool {
-        self.waiting.len() >= self.worker.limits().credit_waiting_max
+        self.waiting.len() >= self.outbox.worker.limits().credit_waiting_max
     }
 
     /// Sends a command as soon as there is credit for its `bytes`, behind everything submitted before.
@@ -198,12 +184,12 @@ impl CreditWindow {
         if self.waiting.is_empty() && self.allows(bytes) {
             return self.spend(now, bytes, reply, command);
         }
-        let limits = self.worker.limits();
+        let limits = self.outbox.worker.limits();
         if self.waiting.len() >= limits.credit_waiting_max && reply.can_be_refused() {
-            self.worker.metrics().credit_refusals.add(1);
+            self.outbox.worker.metrics().credit_refusals.add(1);
             return reply.fail(RequestError::Overloaded);
         }
-        self.worker.metrics().credit_waits.add(1);
+        self.outbox.worker.metrics().credit_waits.add(1);
         let give_up = now + limits.credit_timeout;
         self.waiting.push_back(QueuedCommand::Command {
             give_up,
@@ -217,7 +203,7 @@ impl CreditWindow {
     /// Sends a command that needs no credit, behind everything submitted before.
     pub(crate) fn submit_free(&mut self, command: HubCommand) {
         if self.waiting.is_empty() {
-            self.worker.send(command);
+            self.outbox.worker.send(command);
         } else {
             self.waiting.push_back(QueuedCommand::Free(command));
         }
@@ -227,7 +213,7 @@ impl CreditWindow {
     /// `now` is asked only if it cannot go straight there.
     pub(crate) fn push(&mut self, now: impl FnOnce() -> Instant, packet: DirectPacket) {
         if self.is_settled() {
-            return self.worker.push(self.slot, packet);
+            return self.outbox.push(packet);
         }
         let bytes = packet.byte_len();
         self.submit(now(), bytes, PendingReply::Nobody, move |from| HubCommand::Relay { from, packet });
@@ -256,12 +242,12 @@ impl CreditWindow {
         self.return_credit(now, ticket);
     }
 
-    /// The hub looked up a claim. Returns whose it was.
-    pub(crate) fn on_resume_checked(&mut self, now: Instant, ticket: Ticket) -> Option<Box<ResumingConnect>> {
+    /// The hub looked up a claim. Returns the socket that is to resume.
+    pub(crate) fn on_resume_checked(&mut self, now: Instant, ticket: Ticket) -> Option<SocketId> {
         let reply = self.position(ticket).and_then(|at| self.take_awaited(at)).map(|awaited| awaited.reply);
         self.return_credit(now, ticket);
         match reply? {
-            PendingReply::Resume(claimant) => Some(claimant),
+            PendingReply::Resume(socket) => Some(socket),
             _ => None,
         }
     }
@@ -283,7 +269,7 @@ impl CreditWindow {
     /// A client answered an event whose acks are collected, or has gone.
     pub(crate) fn on_ack(&mut self, ticket: Ticket, socket: SocketId, args: Option<Args>) {
         let Some(at) = self.position(ticket) else { return };
-        let bytes_max = self.worker.limits().answers_bytes_max;
+        let bytes_max = self.outbox.worker.limits().answers_bytes_max;
         if let Some(PendingReply::Collect(collecting)) = self.reply(at) {
             collecting.on_answer(socket, args, bytes_max);
         }
@@ -292,7 +278,7 @@ impl CreditWindow {
 
     /// Of the budget of what clients send, nothing yet.
     pub(super) fn charge(&self) -> Charge {
-        Charge::new(self.worker.budgets().incoming.clone())
+        Charge::new(self.outbox.worker.budgets().incoming.clone())
     }
 
     /// Bytes of commands that wait for credit.
@@ -306,7 +292,7 @@ impl CreditWindow {
 
     /// The server's bounds.
     pub(crate) fn limits(&self) -> &Limits {
-        self.worker.limits()
+        self.outbox.worker.limits()
     }
 
     /// How many emits have their acks collected.
@@ -327,29 +313,30 @@ impl CreditWindow {
         for waiting in self.waiting.take() {
             match waiting {
                 // Or the hub would keep sockets that have left.
-                QueuedCommand::Free(command) => self.worker.send(command),
+                QueuedCommand::Free(command) => self.outbox.worker.send(command),
                 QueuedCommand::Command { reply, .. } if !reply.outlives_sender() => {
                     reply.fail(RequestError::Disconnected)
                 }
                 QueuedCommand::Command { give_up, bytes, command, reply, .. } => {
-                    match OrphanedCommand::book(&self.worker, bytes) {
+                    match OrphanedCommand::book(&self.outbox.worker, bytes) {
                         Some(booked) => {
                             let _booked = Some(booked);
                             self.waiting.push_back(QueuedCommand::Command { give_up, bytes, command, reply, _booked });
                         }
                         None => {
-                            self.worker.metrics().credit_refusals.add(1);
+                            self.outbox.worker.metrics().credit_refusals.add(1);
                             reply.fail(RequestError::Overloaded);
                         }
                     }
                 }
             }
         }
-        let until = now + self.worker.limits().hub_answer_timeout;
+        let until = now + self.outbox.worker.limits().hub_answer_timeout;
         for AwaitedReply { ticket, give_up, reply } in self.awaited.take() {
-            match reply.outlives_sender() {
-                true => self.awaited.push_back(AwaitedReply { ticket, give_up: give_up.min(until), reply }),
-                false => reply.fail(RequestError::Disconnected),
+            if reply.outlives_sender() {
+                self.awaited.push_back(AwaitedReply { ticket, give_up: give_up.min(until), reply })
+            } else {
+                reply.fail(RequestError::Disconnected)
             }
         }
         self.advance(now);
@@ -365,7 +352,7 @@ impl CreditWindow {
         for waiting in self.waiting.take() {
             match waiting {
                 QueuedCommand::Command { reply, .. } => reply.fail(RequestError::Disconnected),
-                QueuedCommand::Free(command) => self.worker.send(command),
+                QueuedCommand::Free(command) => self.outbox.worker.send(command),
             }
         }
         for AwaitedReply { reply, .. } in self.awaited.take() {
@@ -399,7 +386,7 @@ impl CreditWindow {
         let overdue = |waiting: &QueuedCommand| matches!(waiting, QueuedCommand::Command { give_up, reply, .. } if *give_up <= now && reply.can_be_refused());
         while let Some(at) = self.waiting.iter().position(overdue) {
             if let Some(QueuedCommand::Command { reply, .. }) = self.waiting.remove(at) {
-                self.worker.metrics().credit_refusals.add(1);
+                self.outbox.worker.metrics().credit_refusals.add(1);
                 reply.fail(RequestError::Overloaded);
             }
         }
@@ -414,7 +401,7 @@ impl CreditWindow {
             }
             match self.waiting.pop_front() {
                 Some(QueuedCommand::Command { bytes, command, reply, .. }) => self.spend(now, bytes, reply, command),
-                Some(QueuedCommand::Free(command)) => self.worker.send(command),
+                Some(QueuedCommand::Free(command)) => self.outbox.worker.send(command),
                 None => break,
             }
         }
@@ -422,14 +409,14 @@ impl CreditWindow {
 
     fn spend(&mut self, now: Instant, bytes: usize, reply: PendingReply, command: impl FnOnce(ReplyTo) -> HubCommand) {
         let ticket = self.credit.spend(bytes);
-        self.worker.send(command(ReplyTo { slot: self.slot, ticket }));
+        self.outbox.worker.send(command(ReplyTo { slot: self.outbox.slot, ticket }));
         match reply {
             PendingReply::Nobody => {}
             PendingReply::Emit(Done::WhenTaken(done)) => answer(done, Ok(())),
             reply => {
                 let patience = match &reply {
                     PendingReply::Collect(collecting) if !self.is_retired => collecting.timeout,
-                    _ => self.worker.limits().hub_answer_timeout,
+                    _ => self.outbox.worker.limits().hub_answer_timeout,
                 };
                 let give_up = now + patience;
                 self.collecting += usize::from(matches!(reply, PendingReply::Collect(_)));

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::Worker;
 use super::members::{Cursor, Leaving, Member, Members, Selection};
-use super::outboxes::{Outboxes, Pushed};
+use super::outboxes::{OutboxMessage, Outboxes, Pushed};
 use crate::ids::{MemberKey, RoomName, SlotKey};
 use crate::messages::abort::AbortOnUnwind;
 use crate::messages::fanout::{Collect, Delivery, DeliveryMode, FanoutBatch, FanoutCommand, FetchSockets, Replay};
@@ -134,7 +134,7 @@ impl Fanout {
                     member_here.mode = mode;
                     let (slot, socket) = (member_here.slot, member_here.socket.id);
                     let mut outboxes = self.worker.outboxes.borrow_mut();
-                    outboxes.push(slot, &reply.into(), None, false);
+                    outboxes.push(slot, OutboxMessage::unnumbered(&reply.into()));
                     if mode != DeliveryMode::WithoutToken {
                         // Its connect is in the journal. One that reads has passed it when it is live.
                         outboxes.start_at(slot, offset);
@@ -255,6 +255,7 @@ impl Fanout {
         member: &mut Member,
     ) -> bool {
         let Delivery { message, offset, volatile, .. } = delivery;
+        let live = OutboxMessage { message, offset: *offset, volatile: *volatile };
         match (member.mode, offset) {
             (DeliveryMode::Live { recoverable: true }, Some(offset)) => {
                 match outboxes.push_journalled(member.slot, message, *offset) {
@@ -269,7 +270,7 @@ impl Fanout {
                     }
                 }
             }
-            (DeliveryMode::Live { .. }, _) => outboxes.push(member.slot, message, *offset, *volatile),
+            (DeliveryMode::Live { .. }, _) => outboxes.push(member.slot, live),
             (DeliveryMode::CatchingUp(_), Some(_)) => true,
             (DeliveryMode::CatchingUp(_), None) => {
                 self.worker.metrics.dropped_volatile.add(1);
@@ -277,7 +278,7 @@ impl Fanout {
             }
             (DeliveryMode::WithoutToken, _) => {
                 let message = bare.get_or_insert_with(|| without_token(message).unwrap_or_else(|| message.clone()));
-                outboxes.push(member.slot, message, None, *volatile)
+                outboxes.push(member.slot, OutboxMessage { message, offset: None, ..live })
             }
         }
     }

@@ -136,9 +136,10 @@ impl Members {
         let mut left = most;
         while cursor.lists < except.len() + rooms.len() + 2 {
             let is_taken = cursor.lists > except.len();
-            let (of_rooms, last, at) = match is_taken {
-                false => (except, exclude, cursor.lists),
-                true => (rooms, named, cursor.lists - except.len() - 1),
+            let (of_rooms, last, at) = if is_taken {
+                (rooms, named, cursor.lists - except.len() - 1)
+            } else {
+                (except, exclude, cursor.lists)
             };
             let list = match of_rooms.get(at) {
                 Some(room) => self.rooms.get(room.0 as usize).map_or(&[][..], Vec::as_slice),

@@ -110,9 +110,10 @@ impl Args {
     pub fn skip(&self, n: usize) -> Self {
         let kept = self.spans.get(n..).unwrap_or_default();
         let base = kept.first().map_or(0, |first| first.0);
-        let text = match kept.is_empty() {
-            true => ByteString::new(),
-            false => self.text.slice_ref(self.text.get(base as usize..).unwrap_or_default()),
+        let text = if kept.is_empty() {
+            ByteString::new()
+        } else {
+            self.text.slice_ref(self.text.get(base as usize..).unwrap_or_default())
         };
         let spans = kept.iter().map(|(start, end)| (start - base, end - base)).collect();
         Self::new(text, spans).with_attachments(self.attachments.clone())

@@ -22,7 +22,9 @@ use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
 use super::super::{Admitted, Endpoint, HandshakeRequest, Refusal};
-use super::frames::{FrameReader, Inbound, MessageBounds, SharedCloseInfo, close_frame};
+use super::close::{SharedCloseInfo, close_frame};
+use super::frames::{FrameReader, MessageBounds};
+use super::inbound::Inbound;
 use super::negotiation::{subprotocol, wants_base64};
 use crate::limits::Limits;
 use crate::messages::session::SessionCommand;
@@ -43,7 +45,8 @@ const READS_PER_TURN: u8 = 16;
 pub(crate) async fn on_upgrade(
     endpoint: Endpoint,
     path: &str,
-    (request, mut framed): (Request, Framed<TcpStream, Codec>),
+    request: Request,
+    mut framed: Framed<TcpStream, Codec>,
 ) -> io::Result<()> {
     let limits = &endpoint.services.core.limits;
     let requested = request.path();
