@@ -8,14 +8,14 @@
 //! The pump refuses to decode. actix-web-actors' own reader would buffer a frame of any length before it refused it, so it is
 //! given no bytes; [`frames`](super::frames) keeps the bounds, on the session's worker, as for a raw websocket.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use actix::{Actor, ActorContext, AsyncContext, StreamHandler};
 use actix_http::body::{BodySize, BoxBody, MessageBody};
@@ -28,6 +28,7 @@ use actix_web_actors::ws::{WebsocketContext, WsResponseBuilder};
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use futures_core::Stream;
+use local_waker::LocalWaker;
 use socket2::Socket;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 
@@ -261,7 +262,7 @@ impl Handoff for PumpHandoff {
     fn attach(self: Box<Self>) -> io::Result<Connection> {
         let shared = Rc::new(Shared {
             room: self.room,
-            reader_waker: RefCell::default(),
+            reader_waker: LocalWaker::new(),
             wanted: Cell::new(None),
             paused: Cell::new(false),
             finished: Cell::new(false),
@@ -292,21 +293,13 @@ struct Shared {
     /// Bytes that may be on their way to the pump.
     room: Arc<Semaphore>,
     /// The session's task, to be woken when the writing half wants something of it.
-    reader_waker: RefCell<Option<Waker>>,
+    reader_waker: LocalWaker,
     /// The room that the next packet needs: the reading half waits for it on the sink's behalf.
     wanted: Cell<Option<u32>>,
     paused: Cell<bool>,
     /// The final packet is out: what the client still says can only be its end.
     finished: Cell<bool>,
     close_info: SharedCloseInfo,
-}
-
-impl Shared {
-    fn wake_reader(&self) {
-        if let Some(waker) = self.reader_waker.borrow().as_ref() {
-            waker.wake_by_ref();
-        }
-    }
 }
 
 struct PumpSink {
@@ -344,7 +337,7 @@ impl FrameSink for PumpSink {
                 Err(TryAcquireError::NoPermits) => {
                     // Half of it at least, so that the session is not woken for every packet that leaves.
                     self.shared.wanted.set(Some(cost.max(self.bytes_max / 2)));
-                    self.shared.wake_reader();
+                    self.shared.reader_waker.wake();
                     return Drained::Blocked;
                 }
             };
@@ -358,7 +351,7 @@ impl FrameSink for PumpSink {
 
     fn set_reading(&mut self, reading: bool) {
         self.shared.paused.set(!reading);
-        self.shared.wake_reader();
+        self.shared.reader_waker.wake();
     }
 
     fn is_peer_gone(&self) -> bool {
@@ -392,7 +385,7 @@ impl FrameSink for PumpSink {
             self.shared.room.close();
         }
         self.to_pump = None;
-        self.shared.wake_reader();
+        self.shared.reader_waker.wake();
     }
 }
 
@@ -427,7 +420,7 @@ impl PumpReader {
         if this.ended || this.shared.room.is_closed() {
             return Poll::Ready(None);
         }
-        this.shared.reader_waker.borrow_mut().get_or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());
+        this.shared.reader_waker.register(cx.waker());
         if let Poll::Ready(writable) = this.poll_writable(cx) {
             return Poll::Ready(Some(writable));
         }
@@ -479,6 +472,7 @@ mod tests {
 
     use super::*;
     use crate::protocol::reason::DisconnectReason;
+    use std::task::Waker;
 
     /// Room for two packets of a hundred bytes.
     const BYTES_MAX: usize = 2 * (102 + PACKET_OVERHEAD_BYTES);
