@@ -1,5 +1,5 @@
 //! What is known of one socket on every thread: who it is, how it is reached, what it said, what the application keeps
-//! with it. Handles are made of this; fanouts send it back when somebody asks who is there.
+//! with it. Handles are made of this; fanouts send it back when someone asks who is there.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,6 @@ pub(crate) struct SocketInfo {
     pub id: SocketId,
     /// Where it is.
     pub namespace: NamespacePath,
-    /// Its session.
     pub link: SessionLink,
     /// The request that opened its session.
     pub handshake: Arc<Handshake>,
@@ -62,7 +61,7 @@ impl SocketInfo {
         self
     }
 
-    /// Whether it goes on where it was; until it is connected, whether it will if nothing changes.
+    /// Whether it continues where it was; until it is connected, whether it will if nothing changes.
     pub(crate) fn is_recovered(&self) -> bool {
         self.recovered.load(Ordering::Acquire)
     }
@@ -89,7 +88,7 @@ impl SocketInfo {
         }
     }
 
-    /// The same client as a socket of its own, which goes on with nothing.
+    /// The same client as a socket of its own, which continues with nothing.
     pub(crate) fn as_new_socket(&self, id: SocketId) -> Self {
         let (namespace, auth) = (self.namespace.clone(), self.auth.clone());
         let socket = Self::new(id, namespace, self.link.clone(), self.handshake.clone(), auth, self.is_recoverable());
@@ -124,7 +123,7 @@ impl SocketInfo {
 
     /// The application's JSON if it has changed since the last call.
     pub(crate) fn take_changed_data(&self) -> Option<Option<Box<str>>> {
-        // Before the look: what changes meanwhile is told again.
+        // Before the look: a change meanwhile is reported again.
         self.data_changed.swap(false, Ordering::AcqRel).then(|| self.data())
     }
 }

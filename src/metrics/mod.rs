@@ -46,7 +46,6 @@ pub(crate) struct WorkerMetrics {
     pub(crate) connections: [Gauge; TransportKind::ALL.len()],
     /// Sessions opened, by the [`TransportKind`] that they began on.
     pub(crate) sessions_opened: [Counter; TransportKind::ALL.len()],
-    /// Upgrades completed.
     pub(crate) upgrades: Counter,
     /// Sessions closed, by reason.
     pub(crate) sessions_closed: [Counter; DisconnectReason::ALL.len()],
@@ -185,7 +184,6 @@ pub(crate) struct HubMetrics {
 /// All counters of one server.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    /// The hub's.
     pub(crate) hub: HubMetrics,
     /// One for each worker that ever was; taken only when a worker starts and at a scrape.
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,

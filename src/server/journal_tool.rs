@@ -282,7 +282,7 @@ fn shown(entry: &RecordBody) -> Shown<'_> {
                 packets: message.packets().map(packet).collect(),
             }
         }
-        // Whoever knows a pid may claim the session, so only its beginning is shown.
+        // Anyone who knows a pid may claim the session, so only its beginning is shown.
         RecordBody::Connect { pid, socket, namespace, at_unix_ms } => Shown::Connect {
             pid: format!("{pid:?}"),
             socket: socket.to_string(),
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dump_begins_and_ends_where_it_is_told() {
+    fn a_dump_begins_and_ends_where_it_is_asked_to() {
         let scratch = Scratch::new();
         drop(journal(&scratch));
         let dump = run_on(&scratch, &["dump", "--from", "2", "--limit", "2"]).unwrap();

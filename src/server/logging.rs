@@ -144,7 +144,7 @@ pub fn install(formatter: Box<dyn Log>, level: LevelFilter, flusher: LogFlusher)
 mod tests {
     use super::*;
 
-    /// Writes nothing until it is told to.
+    /// Writes nothing until then.
     struct Stalled(Receiver<()>, mpsc::Sender<String>);
 
     impl Write for Stalled {

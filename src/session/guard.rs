@@ -51,7 +51,7 @@ impl SessionGuard {
         self.sockets.push(socket);
     }
 
-    /// The hub is told otherwise that this socket has gone.
+    /// The hub is notified otherwise that this socket has gone.
     pub(super) fn forget(&mut self, socket: SocketId) {
         self.sockets.retain(|known| *known != socket);
     }

@@ -185,7 +185,7 @@ impl Session {
         self.run(socket.id(), name, move || handler(socket, event));
     }
 
-    /// An event was queued for a socket of this session, of which somebody watches what it is sent.
+    /// An event was queued for a socket of this session, of which someone watches what it is sent.
     pub(super) fn on_sent(&self, message: &Message) {
         self.guard.worker.mark_seen(self.guard.slot);
         if !self.sockets.iter().any(|session_socket| session_socket.handlers.observes_outgoing()) {

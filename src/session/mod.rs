@@ -70,7 +70,7 @@ pub(crate) struct PendingSession {
 }
 
 impl PendingSession {
-    /// Draws an id for somebody.
+    /// Draws a random id.
     pub(crate) fn new(handshake: Handshake, permit: SessionPermit) -> Result<Self, getrandom::Error> {
         Ok(Self { id: SessionId::from_random(random()?), handshake, permit })
     }
@@ -80,7 +80,6 @@ impl PendingSession {
 pub(crate) enum InitialTransport {
     /// A GET, which drains it next.
     Polling,
-    /// A websocket.
     Websocket(Box<dyn Handoff>),
 }
 
@@ -101,7 +100,7 @@ enum Transport {
     Websocket(u32),
 }
 
-/// Somebody who waits for the client's ack.
+/// A caller that waits for the client's ack.
 struct Call {
     socket: SocketId,
     asker: oneshot::Sender<Result<Args, RequestError>>,
@@ -126,7 +125,6 @@ impl SessionSocket {
     }
 }
 
-/// The actor.
 pub(crate) struct Session {
     guard: SessionGuard,
     link: SessionLink,

@@ -141,7 +141,7 @@ impl Session {
             if !self.guard.worker.is_behind(self.guard.slot) {
                 return server_sender::emit(&mut self.credit_window, now, target, draft, grade, done);
             }
-            // It has its place; its sender goes on at the pace of the client, or the journal would turn under both.
+            // It has its place; its sender continues at the pace of the client, or the journal would turn under both.
             self.credit_window.submit(now, draft.byte_len(), PendingReply::Nobody, move |from| {
                 let ack = AckWanted::No;
                 HubCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack }))
@@ -185,9 +185,9 @@ impl Session {
         });
     }
 
-    /// A handler panicked: its socket is put out, and nothing else happens.
+    /// A handler panicked: its socket is disconnected, and nothing else happens.
     pub(super) fn on_panic(&mut self, socket: SocketId, handler: &str) {
-        log::error!("handler panicked, its socket is put out sid={:?} handler={handler:?}", self.guard.id);
+        log::error!("handler panicked, its socket is disconnected sid={:?} handler={handler:?}", self.guard.id);
         if self.state.is_admitting(socket) {
             self.refuse(socket, &ConnectError::new("Internal error"));
         } else {

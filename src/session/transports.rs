@@ -114,7 +114,7 @@ impl Session {
         self.resume_post();
     }
 
-    /// Goes on with a POST when other work of this thread has had its turn. (The mailbox alone would be read on in this one.)
+    /// Continues with a POST when other work of this thread has had its turn. (The mailbox alone would be read on in this one.)
     fn resume_post(&self) {
         if self.post.is_some() {
             let link = self.link.clone();
@@ -146,7 +146,7 @@ impl Session {
         }
         match self.attach(handoff, ctx) {
             Some((number, sink, answer)) => {
-                debug_assert!(answer.is_empty(), "whoever asks for an upgrade has had its answer");
+                debug_assert!(answer.is_empty(), "anyone who asks for an upgrade has had its answer");
                 self.candidate = Some(Box::new(ProbedWebsocket { number, sink, outbox: Outbox::default() }))
             }
             None => self.state.on_candidate_closed(),

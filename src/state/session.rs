@@ -29,7 +29,6 @@ pub(crate) struct ClientEvent {
     pub name: ByteString,
     /// The id under which the client wants an ack.
     pub ack: Option<u64>,
-    /// Its arguments.
     pub args: Args,
 }
 
@@ -56,14 +55,12 @@ pub(crate) enum Effect {
     DropCandidate,
     /// A client asks for a namespace.
     Connect {
-        /// Which.
         namespace: NamespacePath,
         /// The raw JSON object of its credentials.
         auth: Option<ByteString>,
     },
     /// Refuse a namespace that a client asked for.
     RefuseConnect {
-        /// Which.
         namespace: NamespacePath,
         /// Why, for the client.
         error: DecodeError,
@@ -79,7 +76,6 @@ pub(crate) enum Effect {
     Event {
         /// On which of its sockets.
         socket: SocketId,
-        /// What.
         event: ClientEvent,
     },
     /// A client answered an ack.
@@ -88,7 +84,6 @@ pub(crate) enum Effect {
         socket: SocketId,
         /// The id it answers.
         id: u64,
-        /// Its answer.
         args: Args,
     },
     /// A client left a namespace.
@@ -97,7 +92,7 @@ pub(crate) enum Effect {
     ReleaseHeld(SocketId),
     /// End the session. `detail` is for the log.
     Close {
-        /// What the application is told.
+        /// The reason that the application sees.
         reason: DisconnectReason,
         /// What was wrong, with the facts.
         detail: String,

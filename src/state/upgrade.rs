@@ -8,7 +8,7 @@ use crate::protocol::engineio::packet::EnginePacket;
 /// What a step of the upgrade asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Nothing.
+    /// No upgrade is under way.
     Wait,
     /// Answer the candidate with `3probe`.
     AnswerProbe,

@@ -3,9 +3,7 @@
 /// The kind of connection that carries a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TransportKind {
-    /// Long polling.
     Polling,
-    /// A websocket.
     Websocket,
 }
 

@@ -15,7 +15,7 @@ use crate::limits::Limits;
 use crate::protocol::socketio::json::{check_nesting, well_formed};
 use crate::protocol::socketio::packet::Args;
 
-/// `POST /api/v1/publish`
+/// Serves `POST /api/v1/publish`.
 pub(super) async fn one(api: Data<Api>, request: HttpRequest, payload: Payload) -> HttpResponse {
     let published = async {
         let body = api.admit_post(&request, payload).await?;
@@ -24,7 +24,7 @@ pub(super) async fn one(api: Data<Api>, request: HttpRequest, payload: Payload) 
     answer("POST", published.await)
 }
 
-/// `POST /api/v1/publish/batch`
+/// Serves `POST /api/v1/publish/batch`.
 pub(super) async fn batch(api: Data<Api>, request: HttpRequest, payload: Payload) -> HttpResponse {
     let published = async {
         let body = api.admit_post(&request, payload).await?;
@@ -52,7 +52,7 @@ async fn publish_all(api: &Api, text: &str) -> Result<Vec<Item>, ErrorBody> {
     let mut items = Vec::with_capacity(events.len());
     let mut is_overloaded = false;
     for event in events {
-        // What is behind an event that had to be refused for want of room would wait in vain as long as that one did.
+        // What is behind an event that had to be refused for want of room would wait for nothing as long as that one did.
         let done = match is_overloaded {
             true => Err(ErrorBody::new("overloaded", "not tried, since the hub is overloaded")),
             false => publish(&api.io, api.limits(), event.get()).await,

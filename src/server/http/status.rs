@@ -19,7 +19,6 @@ pub(super) fn readyz(io: &Server) -> HttpResponse {
     response.insert_header((CACHE_CONTROL, "no-store")).body(text)
 }
 
-/// A scrape.
 pub(super) fn metrics(io: &Server) -> HttpResponse {
     HttpResponse::Ok().insert_header((CONTENT_TYPE, METRICS_CONTENT_TYPE)).body(io.metrics())
 }

@@ -1,7 +1,7 @@
 //! From a websocket's bytes to Engine.IO packets: frames, fragments, and what a peer may not do.
 //!
 //! actix-http's parser unmasks frames; the bounds are kept here, before it sees (and would buffer) anything. Knows no socket:
-//! the bytes come from whoever has it.
+//! the bytes come from anyone who has it.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -45,7 +45,7 @@ pub(super) fn close_frame(found: Option<Box<CloseInfo>>, close_reason: CloseReas
     }
 }
 
-/// The reading half, once it has bytes: what the session is told of them, in order.
+/// The reading half, once it has bytes: what the session receives of them, in order.
 pub(super) struct Inbound {
     frames: FrameReader,
     /// What comes after the packets already told. Boxed, since it is rare.
