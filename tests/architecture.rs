@@ -483,7 +483,11 @@ fn texts() -> Vec<(String, String)> {
 fn test_only(files: &[(String, String, Source)]) -> BTreeSet<String> {
     let declared = |(path, _, source): &(String, String, Source)| {
         let folder = module_of(path);
-        source.test_modules.iter().map(|name| [&folder[..], &[name.clone()]].concat().join("/")).collect::<Vec<_>>()
+        source
+            .test_modules
+            .iter()
+            .map(|name| [&folder[..], std::slice::from_ref(name)].concat().join("/"))
+            .collect::<Vec<_>>()
     };
     files.iter().flat_map(declared).collect()
 }
@@ -724,7 +728,7 @@ fn circles(folder: &str, files: &[(String, String, Source)], crates: &BTreeSet<S
     for (module, paths) in modules.iter().zip(&paths) {
         for path in paths {
             if let (Target::Inside(target), Some(name)) = (&path.target, &path.imported_as) {
-                imported.insert([&module[..], &[name.clone()]].concat(), target.clone());
+                imported.insert([&module[..], std::slice::from_ref(name)].concat(), target.clone());
             }
         }
     }
