@@ -332,7 +332,7 @@ pub struct Offset {
 }
 
 impl Offset {
-    /// The token.
+    /// The token that clients send back, as text.
     pub fn encode(&self) -> [u8; OFFSET_CHARS] {
         let mut token = [0; OFFSET_CHARS];
         write_digits(&mut token[..EPOCH_CHARS], self.epoch.0);

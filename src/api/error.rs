@@ -187,7 +187,7 @@ pub enum DataError {
     TooLarge {
         /// Length of the refused data's JSON.
         bytes: usize,
-        /// The limit.
+        /// The most that is accepted.
         limit: usize,
     },
 }

@@ -121,7 +121,7 @@ impl HandlerStack {
         direct(&self.namespace) && self.own.as_deref().is_none_or(direct)
     }
 
-    /// Whether somebody sees what the socket is sent.
+    /// Whether someone sees what the socket is sent.
     pub(crate) fn observes_outgoing(&self) -> bool {
         self.both(|handlers| &handlers.outgoing).next().is_some()
     }
@@ -219,7 +219,7 @@ macro_rules! registration {
         /// Handlers of one socket start in the order in which its events arrived, and interleave only at `.await`. Each
         /// event is handled by one handler: registering a name again replaces its handler, and one registered on a socket goes
         /// before its namespace's. An error is logged. A panic is logged and puts its socket out of the namespace, and nothing
-        /// else: the client is told "io server disconnect" and does not come back by itself. Arguments that are no `T`
+        /// else: the client is notified "io server disconnect" and does not come back by itself. Arguments that are no `T`
         /// are an error.
         pub fn on<T, F, R>($self: $receiver, name: &str, handler: F) -> $output
         where
@@ -288,7 +288,7 @@ macro_rules! registration {
             $self
         }
 
-        /// Runs when a socket that had connected has gone, before `on_disconnect`, and is told which rooms it was in. What is
+        /// Runs when a socket that had connected has gone, before `on_disconnect`, and receives the rooms it was in. What is
         /// emitted to rooms from here on does not reach it. One handler: registering again replaces it, and a socket's own runs
         /// instead of its namespace's.
         pub fn on_disconnecting<F, R>($self: $receiver, handler: F) -> $output

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_in_javascript_are_told_from_all_others() {
+    fn clients_in_javascript_are_distinguished_from_all_others() {
         for sent in JAVASCRIPT {
             assert!(RecoveryClients::Auto.includes(&handshake(sent)), "{}", sent.0);
         }

@@ -110,7 +110,7 @@ impl Socket {
     }
 
     /// Whether this is a socket that was here before, whose client lost its connection and came back: it has its id, its rooms and
-    /// its data, and gets every event that it missed. Else a client that was away missed something, or may have, and is told so.
+    /// its data, and gets every event that it missed. Else a client that was away missed something, or may have, and is notified.
     ///
     /// In connection middleware: whether it will be so if it is let in now. It may still turn out otherwise.
     pub fn recovered(&self) -> bool {
@@ -260,7 +260,7 @@ impl Socket {
         Broadcast::new(self.core.clone(), self.info.namespace.clone(), Some(self.info.link.clone()))
     }
 
-    /// Puts the client out of this namespace (it is told, and stays away), or with `close` ends its whole connection.
+    /// Disconnects the client from this namespace (it is notified, and stays away), or with `close` ends its whole connection.
     pub fn disconnect(&self, close: bool) {
         let request = Request::Disconnect { socket: self.info.id, close_session: close };
         // One that has gone already is what is wanted.

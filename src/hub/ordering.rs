@@ -174,7 +174,6 @@ impl Hub {
         queue.submit(self.pipeline.next_position().0, &record).map_err(|_| HubRefusal::Overloaded)
     }
 
-    /// Stage 2.
     fn apply(&mut self, entry: OrderedCommand) {
         match entry {
             OrderedCommand::Connect { worker, connect, offset } => self.apply_connect(worker, *connect, offset),

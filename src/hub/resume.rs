@@ -77,7 +77,7 @@ impl Hub {
         self.workers.answer(worker, from, Outcome::Connected { offset, recovered });
     }
 
-    /// The position and the rooms from which a client goes on, if it still may.
+    /// The position and the rooms from which a client continues, if it still may.
     fn grant(&self, claim: ResumeAttempt, socket: SocketId, namespace: &NamespacePath) -> Option<(Lsn, Vec<RoomName>)> {
         let resumed = match &self.writer {
             Some(writer) => writer.claim(claim, namespace),
@@ -95,7 +95,7 @@ impl Hub {
         }
     }
 
-    /// A socket begins that goes on with nothing.
+    /// A socket begins that continues with nothing.
     fn begin(
         &mut self,
         kind: ConnectKind,

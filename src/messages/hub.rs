@@ -1,4 +1,4 @@
-//! What the hub is told: by workers, in one FIFO each, and by the process around it.
+//! Messages to the hub: by workers, in one FIFO each, and by the process around it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +19,7 @@ use crate::state::rooms::Target;
 
 /// What a worker's sessions said in one turn, in order. Bounded by the sessions' credit.
 pub(crate) struct HubBatch {
-    /// Whose.
     pub worker: WorkerId,
-    /// What.
     pub commands: Vec<HubCommand>,
 }
 
@@ -57,7 +55,6 @@ pub(crate) enum DirectPacket {
     Sealed(Packets),
     /// An event that bears the newest token of the outbox at the time it goes in.
     Unnumbered {
-        /// The event.
         draft: Draft,
         /// Dropped where the drainer is not ready.
         volatile: bool,
@@ -103,7 +100,6 @@ pub(crate) enum AckWanted {
 /// A client's word that it had a session here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ResumeAttempt {
-    /// Which.
     pub pid: PrivateId,
     /// The last token it saw.
     pub offset: Option<Offset>,
@@ -131,7 +127,6 @@ pub(crate) struct Connect {
     pub member: MemberKey,
     /// Where it connects.
     pub namespace: NamespacePath,
-    /// As what.
     pub kind: ConnectKind,
     /// The CONNECT reply, which goes out before any event.
     pub reply: EncodedFrame,
@@ -160,7 +155,6 @@ pub(crate) enum HubCommand {
     Data {
         /// Who is answered.
         from: ReplyTo,
-        /// Whose.
         socket: SocketId,
         /// JSON; none if there is nothing any more.
         data: Option<Box<str>>,
@@ -179,9 +173,8 @@ pub(crate) enum HubCommand {
     Disconnect {
         /// The session it was of; of another one it is not taken away.
         slot: SlotKey,
-        /// Which.
         socket: SocketId,
-        /// Set when it cannot come back: either side has put it out of its namespace, or its client broke the protocol.
+        /// Set when it cannot come back: either side has disconnected it from its namespace, or its client broke the protocol.
         forever: bool,
         /// Who wants to know which rooms it was in. Answered behind everything that was delivered to it.
         rooms: Option<oneshot::Sender<Vec<RoomName>>>,
@@ -190,37 +183,26 @@ pub(crate) enum HubCommand {
     Join {
         /// Who is answered.
         from: ReplyTo,
-        /// Who joins.
         socket: SocketId,
-        /// What.
         room: RoomName,
     },
     /// A socket leaves a room. Answered by `Left`, also if it was not there.
     Leave {
         /// Who is answered.
         from: ReplyTo,
-        /// Who leaves.
         socket: SocketId,
-        /// What.
         room: RoomName,
     },
     /// An event. Answered by `Emitted`.
     Broadcast(Box<EmitCommand>),
     /// A packet for the sender's own client that must not overtake what the sender has under way here: it comes straight
     /// back, in order. Answered by `Relayed`.
-    Relay {
-        /// Whose.
-        from: ReplyTo,
-        /// What.
-        packet: DirectPacket,
-    },
+    Relay { from: ReplyTo, packet: DirectPacket },
     /// Who is there? Answered at once by `Asked`, and then by as many `Fetched` parts as there are workers with members.
     Fetch {
         /// Who is answered.
         from: ReplyTo,
-        /// Where.
         namespace: NamespacePath,
-        /// Whom.
         target: Target,
     },
     /// A fanout's part of an answer to `Fetch`, to be passed on.
@@ -245,7 +227,6 @@ pub(crate) enum HubCommand {
         worker: WorkerId,
         /// The one who collects, and for what.
         to: ReplyTo,
-        /// Who answered.
         socket: SocketId,
         /// Its answer; `None` if it has gone instead.
         answer: Option<Args>,
@@ -254,7 +235,6 @@ pub(crate) enum HubCommand {
     Consumed {
         /// Of events, all members counted.
         bytes: usize,
-        /// Of replays.
         replayed: usize,
     },
 }

@@ -1,5 +1,5 @@
 //! What is known of one socket on every thread: who it is, how it is reached, what it said, what the application keeps
-//! with it. Handles are made of this; fanouts send it back when somebody asks who is there.
+//! with it. Handles are made of this; fanouts send it back when someone asks who is there.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,6 @@ pub(crate) struct SocketInfo {
     pub id: SocketId,
     /// Where it is.
     pub namespace: NamespacePath,
-    /// Its session.
     pub link: SessionLink,
     /// The request that opened its session.
     pub handshake: Arc<Handshake>,
@@ -66,7 +65,7 @@ impl SocketInfo {
         socket
     }
 
-    /// Whether it goes on where it was; until it is connected, whether it will if nothing changes.
+    /// Whether it continues where it was; until it is connected, whether it will if nothing changes.
     pub(crate) fn is_recovered(&self) -> bool {
         self.recovered.load(Ordering::Acquire)
     }
@@ -93,7 +92,7 @@ impl SocketInfo {
         }
     }
 
-    /// The same client as a socket of its own, which goes on with nothing.
+    /// The same client as a socket of its own, which continues with nothing.
     pub(crate) fn as_new_socket(&self, id: SocketId) -> Self {
         let mut socket = self.with_id(id);
         socket.extensions = self.extensions.copy();
@@ -133,7 +132,7 @@ impl SocketInfo {
 
     /// The application's JSON if it has changed since the last call.
     pub(crate) fn take_changed_data(&self) -> Option<Option<Box<str>>> {
-        // Before the look: what changes meanwhile is told again.
+        // Before the look: a change meanwhile is reported again.
         self.data_changed.swap(false, Ordering::AcqRel).then(|| self.data())
     }
 }

@@ -172,7 +172,6 @@ pub(crate) struct HubMetrics {
 /// All counters of one server.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    /// The hub's.
     pub(crate) hub: HubMetrics,
     /// One for each worker that ever was; taken only when a worker starts and at a scrape.
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,

@@ -1,4 +1,4 @@
-//! Recovery of connections: which sessions there are, who may resume which, from where, and what is owed to it.
+//! Recovery of connections: which sessions there are, who may resume which, from where, and the events it has missed.
 //!
 //! **Invariant**: a claim is granted only if every event that was for the session and lies behind the claimed position can be
 //! read from the journal; else it is refused with a reason. It may refuse where nothing was missed (see [`NotRecovered`]).
@@ -47,7 +47,7 @@ pub(crate) struct RecoveryBounds {
     pub intervals_max: usize,
 }
 
-/// What is owed to one session.
+/// The events that one session has missed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MissedEvents<'a> {
     session: &'a RecoverableSession,
@@ -85,7 +85,6 @@ pub(crate) struct RecoveryIndex {
 }
 
 impl RecoveryIndex {
-    /// Knows nobody.
     pub(crate) fn new(bounds: RecoveryBounds) -> Self {
         Self {
             bounds,
@@ -203,7 +202,7 @@ impl RecoveryIndex {
             })
     }
 
-    /// What is owed to a socket; none if its session is not known, or cannot be resumed.
+    /// The events that a socket has missed; none if its session is not known, or cannot be resumed.
     pub(crate) fn missed_events(&self, socket: &SocketId) -> Option<MissedEvents<'_>> {
         let session = self.by_socket.get(socket).and_then(|pid| self.sessions.get(pid))?;
         session.given_up.is_none().then_some(MissedEvents { session, activity: &self.activity })

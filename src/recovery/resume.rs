@@ -30,7 +30,6 @@ pub(crate) struct JournalState {
 }
 
 impl JournalState {
-    /// Asks `journal`.
     pub(crate) fn of(journal: &dyn Journal, offset: Option<&Offset>) -> Self {
         let knows = offset.is_none_or(|offset| journal.knows(offset));
         Self { epoch: journal.epoch(), head: journal.head(), trimmed_to: journal.trimmed_to(), knows }

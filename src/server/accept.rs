@@ -45,7 +45,6 @@ const WARNINGS_PER_SECOND: u32 = 1;
 enum AcceptedStream {
     /// For the thread that took it in, whose reactor knows it.
     Here(TcpStream),
-    /// For another.
     Elsewhere(std::net::TcpStream),
 }
 

@@ -81,7 +81,7 @@ impl Recovery {
     /// [`Limits::journal_segments_max`] and [`Limits::journal_segment_bytes`]; the newest of them in memory too.
     ///
     /// An event is shown to clients after it has been written, without fsync: it outlives the process, however that dies. After the
-    /// machine has lost power nobody can say what is missing, so what was kept is discarded, and all clients are told. One
+    /// machine has lost power nobody can say what is missing, so what was kept is discarded, and all clients are notified. One
     /// server at a time may use the folder.
     pub fn disk(folder: impl Into<PathBuf>) -> Self {
         Self { journal_kind: JournalKind::Folder(folder.into()), clients: RecoveryClients::Auto }
@@ -439,7 +439,7 @@ fn open_journal(limits: &Limits, journal_kind: &JournalKind) -> Result<Option<Se
             match journal.start() {
                 Start::New => log::info!("journal begins folder={}", folder.display()),
                 Start::Continued { records, cut } => {
-                    log::info!("journal goes on folder={} records={records} bytes_cut={cut}", folder.display());
+                    log::info!("journal continues folder={} records={records} bytes_cut={cut}", folder.display());
                 }
                 Start::Discarded { reason } => log::warn!(
                     "journal discarded, no session can be recovered folder={} reason=\"{reason}\"",

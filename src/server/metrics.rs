@@ -21,7 +21,6 @@ pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.
 
 const MICROS_PER_SECOND: f64 = 1e6;
 
-/// A scrape.
 pub(super) fn text(metrics: Arc<Metrics>, budgets: Arc<Budgets>) -> String {
     let mut registry = Registry::with_prefix("stentor");
     registry.register_collector(Box::new(Scrape(metrics, budgets)));

@@ -129,7 +129,7 @@ impl Server {
     ///         token.map(drop).ok_or_else(|| ConnectError::new("token is missing"))
     ///     })
     ///     .on_connection(|socket| async move {
-    ///         log::info!("somebody came to {}", socket.namespace().path());
+    ///         log::info!("someone came to {}", socket.namespace().path());
     ///         Ok(())
     ///     });
     /// # }
@@ -202,7 +202,7 @@ impl Server {
     /// | `stentor_recovery_session_bytes_max` | gauge | bytes | that they may count for |
     /// | `stentor_recovery_given_up_total` | counter | sessions | given up: too large, or no room beside the others |
     /// | `stentor_journal_records_total` | counter | records | written to the journal |
-    /// | `stentor_journal_failures_total` | counter | journals | given up because of an error; recovery began anew |
+    /// | `stentor_journal_failures_total` | counter | journals | given up because of an error; recovery started over |
     /// | `stentor_flush_packets` | histogram | packets | in one write |
     /// | `stentor_handler_seconds` | histogram | seconds | from a handler's start to its end, its waits included |
     /// | `stentor_handlers_failed_total{how}` | counter | handlers | `error`, `panic` |
@@ -225,7 +225,7 @@ impl Server {
     }
 
     /// Serves on an address until the process is asked to end (SIGINT, SIGTERM). After an error too, the server is
-    /// [closed](Self::close), so that the next one goes on with its journal.
+    /// [closed](Self::close), so that the next one continues with its journal.
     pub async fn run(&self, address: impl ToSocketAddrs) -> io::Result<()> {
         let outcome = match self.bind(address) {
             Ok(listener) => listener.run().await,

@@ -1,7 +1,7 @@
 //! Hub, workers and journal together, without sessions and sockets: random lives of a few clients whose peers take packets when the
 //! program says so, against a reference that knows what each client should have seen.
 //!
-//! Whoever says `recovered`, or stays connected, sees every plain event of its rooms once and in order. A third of them has so little room
+//! A client that is notified `recovered`, or stays connected, sees every plain event of its rooms once and in order. A third of them has so little room
 //! for sessions that some are given up. Steps in all: 40 a case, half of them on disk with kills; `PROPTEST_CASES=25000` makes a million.
 
 use std::cell::{Cell, RefCell};
@@ -112,7 +112,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What one connection's peer has taken, and what it is told.
+/// What one connection's peer has taken and received.
 #[derive(Default)]
 struct Line {
     allowed: Cell<usize>,
@@ -196,7 +196,7 @@ struct Client {
     offset: Option<Offset>,
     rooms: BTreeSet<RoomName>,
     /// Plain events for it, in order.
-    owed: VecDeque<u64>,
+    undelivered: VecDeque<u64>,
     /// Volatile events that were for it.
     may_see: BTreeSet<u64>,
 }
@@ -227,7 +227,7 @@ impl World {
             has_session: false,
             offset: None,
             rooms: BTreeSet::new(),
-            owed: VecDeque::new(),
+            undelivered: VecDeque::new(),
             may_see: BTreeSet::new(),
         };
         let clients = (0..CLIENTS).map(client).collect();
@@ -305,13 +305,13 @@ impl World {
         if claim.is_some() && matches!(line.answered().await, Outcome::Connected { recovered: true, .. }) {
             return;
         }
-        // As a session does: it is another socket, and is told so. Nothing from before is owed.
+        // As a session does: it is another socket, and the client is notified. Nothing from before is pending.
         let pid = PrivateId::from_random(self.draw());
         let socket = SocketId::from_random(self.draw());
         let client = &mut self.clients[who];
         (client.pid, client.socket, client.has_session, client.offset) = (pid, socket, true, None);
         client.rooms.clear();
-        client.owed.clear();
+        client.undelivered.clear();
         client.may_see.clear();
         self.connect(life, who, worker, &outbox, ConnectKind::New(pid));
         line.answered().await;
@@ -329,7 +329,7 @@ impl World {
         self.tell(life, worker, HubCommand::Connect(Box::new(connect)));
     }
 
-    /// What the client's peer has taken is what it was owed.
+    /// What the client's peer has taken is what was undelivered.
     fn look(&mut self, who: usize) -> Result<(), TestCaseError> {
         let client = &mut self.clients[who];
         let Some(connection) = &client.connection else { return Ok(()) };
@@ -344,9 +344,9 @@ impl World {
             if client.may_see.remove(&number) {
                 continue;
             }
-            let next = client.owed.front().copied();
-            prop_assert_eq!(Some(number), next, "client {} got {} and was owed {:?}", who, number, client.owed);
-            client.owed.pop_front();
+            let next = client.undelivered.front().copied();
+            prop_assert_eq!(Some(number), next, "client {} got {} and expected {:?}", who, number, client.undelivered);
+            client.undelivered.pop_front();
         }
         Ok(())
     }
@@ -361,7 +361,7 @@ impl World {
                 && (target.rooms.is_empty() || target.rooms.iter().any(is_in))
                 && !target.except.iter().any(is_in);
             match (is_for, volatile) {
-                (true, false) => client.owed.push_back(number),
+                (true, false) => client.undelivered.push_back(number),
                 (true, true) => drop(client.may_see.insert(number)),
                 (false, _) => {}
             }
@@ -509,7 +509,7 @@ impl World {
             self.look_at_all(life)?;
         }
         for (who, client) in self.clients.iter().enumerate() {
-            prop_assert!(client.owed.is_empty(), "client {} never got {:?}", who, client.owed);
+            prop_assert!(client.undelivered.is_empty(), "client {} never got {:?}", who, client.undelivered);
         }
         for worker in &life.workers {
             prop_assert_eq!(worker.metrics().catching_up.get(), 0);

@@ -150,7 +150,7 @@ impl Session {
         }
     }
 
-    /// Whom to admit: where middleware declined that `socket` goes on as who it was, a new one.
+    /// Whom to admit: where middleware declined that `socket` continues as who it was, a new one.
     fn without_declined_claim(&mut self, socket: SocketId) -> Result<SocketId, &'static str> {
         match self.find_socket(socket) {
             Some(session_socket)

@@ -15,18 +15,15 @@ use crate::protocol::reason::DisconnectReason;
 /// How far a session is towards its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClosePhase {
-    /// It lives.
     Open,
     /// It will close once everything it sent to the hub is answered.
     Draining {
-        /// Why.
         reason: DisconnectReason,
         /// Then it closes all the same.
         until: Instant,
     },
     /// It is closed for the application; its connection takes the last bytes, or is reset at this instant.
     Closing {
-        /// When.
         until: Instant,
         /// Its final packets wait for one more poll.
         awaits_poll: bool,
@@ -85,7 +82,7 @@ impl Session {
         if let ClosePhase::Draining { reason, until } = self.phase
             && (self.credit_window.is_settled() || until <= Instant::now())
         {
-            self.close(reason, "put out by the application", ctx);
+            self.close(reason, "disconnected by the application", ctx);
         }
     }
 
@@ -97,7 +94,7 @@ impl Session {
         }
     }
 
-    /// The client is too far behind. It gets the packet that has left in part, and is told why there is no more.
+    /// The client is too far behind. It gets the packet that has left in part, and is notified why there is no more.
     pub(super) fn on_outbox_full(&mut self, detail: &str, ctx: &mut Context<Self>) {
         log::warn!("client is too far behind sid={:?} detail=\"{detail}\"", self.guard.id);
         self.end(DisconnectReason::TransportError, detail, CloseMode::Graceful(CloseReason::OutboxFull), ctx);

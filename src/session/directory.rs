@@ -34,7 +34,6 @@ pub(crate) struct Directory {
 /// Whose sessions are counted together. A household has a /64 of IPv6, and may use any address of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum ClientPrefix {
-    /// The address.
     V4(u32),
     /// The first half of the address.
     V6([u8; 8]),
@@ -72,7 +71,6 @@ impl Directory {
         self.sessions.iter().map(|entry| entry.value().clone()).collect()
     }
 
-    /// Sessions alive.
     pub(crate) fn len(&self) -> usize {
         self.sessions.len()
     }

@@ -184,7 +184,7 @@ impl Session {
         self.run(socket.id(), name, move || handler(socket, event));
     }
 
-    /// An event was queued for a socket of this session, of which somebody watches what it is sent.
+    /// An event was queued for a socket of this session, of which someone watches what it is sent.
     pub(super) fn on_sent(&self, message: &Message) {
         self.outbox.mark_seen();
         let mut sockets = self.state.sockets.iter();

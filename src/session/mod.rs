@@ -68,7 +68,7 @@ pub(crate) struct PendingSession {
 }
 
 impl PendingSession {
-    /// Draws an id for somebody.
+    /// Draws a random id.
     pub(crate) fn new(handshake: Handshake, permit: SessionPermit) -> Result<Self, getrandom::Error> {
         Ok(Self { id: SessionId::from_random(random()?), handshake, permit })
     }
@@ -78,7 +78,6 @@ impl PendingSession {
 pub(crate) enum InitialTransport {
     /// A GET, which drains it next.
     Polling,
-    /// A websocket.
     Websocket(Box<dyn Handoff>),
 }
 

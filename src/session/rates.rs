@@ -1,4 +1,4 @@
-//! How much a client may send: what exceeds the limits is refused, and a session that goes on is not read for a while. Neither is
+//! How much a client may send: what exceeds the limits is refused, and a session that continues is not read for a while. Neither is
 //! one whose joins are refused again and again.
 
 use std::net::IpAddr;

@@ -139,7 +139,7 @@ impl Session {
             if !self.outbox.is_behind() {
                 return server_sender::emit(&mut self.credit_window, now, Emit { target, draft, grade }, done);
             }
-            // It has its place; its sender goes on at the pace of the client, or the journal would turn under both.
+            // It has its place; its sender continues at the pace of the client, or the journal would turn under both.
             self.credit_window.submit(now, draft.byte_len(), PendingReply::Nobody, move |from| {
                 let ack = AckWanted::No;
                 HubCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack }))
@@ -183,7 +183,7 @@ impl Session {
         });
     }
 
-    /// A handler panicked: its socket is put out, and nothing else happens.
+    /// A handler panicked: its socket is disconnected, and nothing else happens.
     pub(super) fn on_panic(&mut self, socket: SocketId, handler: &str) {
         log::error!("handler panicked, its socket is put out sid={:?} handler={handler:?}", self.guard.id);
         if self.is_admitting(socket) {

@@ -114,7 +114,7 @@ impl Session {
         self.resume_post();
     }
 
-    /// Goes on with a POST when other work of this thread has had its turn. (The mailbox alone would be read on in this one.)
+    /// Continues with a POST when other work of this thread has had its turn. (The mailbox alone would be read on in this one.)
     fn resume_post(&self) {
         if self.post.is_some() {
             let link = self.link.clone();

@@ -7,7 +7,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Acks<W> {
     next: u64,
-    /// Boxed, and there only while somebody waits.
+    /// Boxed, and there only while someone waits.
     open: Option<Box<Open<W>>>,
 }
 

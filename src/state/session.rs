@@ -28,7 +28,6 @@ pub(crate) struct ClientEvent {
     pub name: ByteString,
     /// The id under which the client wants an ack.
     pub ack: Option<u64>,
-    /// Its arguments.
     pub args: Args,
 }
 
@@ -47,14 +46,12 @@ pub(crate) enum Effect {
     Control(EncodedFrame),
     /// A client asks for a namespace.
     Connect {
-        /// Which.
         namespace: NamespacePath,
         /// The raw JSON object of its credentials.
         auth: Option<ByteString>,
     },
     /// Refuse a namespace that a client asked for.
     RefuseConnect {
-        /// Which.
         namespace: NamespacePath,
         /// Why, for the client.
         error: DecodeError,
@@ -70,7 +67,6 @@ pub(crate) enum Effect {
     Event {
         /// On which of its sockets.
         socket: SocketId,
-        /// What.
         event: ClientEvent,
     },
     /// A client answered an ack.
@@ -79,7 +75,6 @@ pub(crate) enum Effect {
         socket: SocketId,
         /// The id it answers.
         id: u64,
-        /// Its answer.
         args: Args,
     },
     /// A client left a namespace.
@@ -88,7 +83,7 @@ pub(crate) enum Effect {
     ReleaseHeld(SocketId),
     /// End the session. `detail` is for the log.
     Close {
-        /// What the application is told.
+        /// The reason that the application sees.
         reason: DisconnectReason,
         /// What was wrong, with the facts.
         detail: String,

@@ -39,7 +39,6 @@ pub(crate) enum Refusal {
     Spent,
     /// The head of a handshake exceeds what is kept of it.
     HeadTooLarge {
-        /// Its bytes.
         bytes: usize,
         /// How many there may be.
         limit: usize,

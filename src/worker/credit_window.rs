@@ -24,10 +24,10 @@ use crate::state::budget::Charge;
 use crate::state::credit::{Credit, Ticket};
 use crate::state::lazy_queue::LazyQueue;
 
-/// Who is told how a command ended.
+/// The caller that waits for the end of a command.
 #[derive(Debug)]
 pub(crate) enum PendingReply {
-    /// Nobody.
+    /// No caller waits.
     Nobody,
     /// The session itself, which has a socket to open.
     Connect(SocketId),
@@ -35,9 +35,7 @@ pub(crate) enum PendingReply {
     Resume(SocketId),
     /// An emit.
     Emit(Done),
-    /// A join.
     Join(oneshot::Sender<Result<Joined, RequestError>>),
-    /// A leave.
     Leave(oneshot::Sender<Result<(), RequestError>>),
     /// An emit whose acks are collected.
     Collect(Box<AckCollector>),
@@ -62,7 +60,7 @@ impl PendingReply {
         !matches!(self, Self::Nobody | Self::Connect(_) | Self::Resume(_))
     }
 
-    /// Whether it matters to others, or to code that goes on, when the sender has ended.
+    /// Whether it matters to others, or to code that continues, when the sender has ended.
     fn outlives_sender(&self) -> bool {
         matches!(self, Self::Emit(_) | Self::Collect(_) | Self::List(_) | Self::Fetch { .. })
     }

@@ -54,7 +54,7 @@ enum InHand {
     CloseAll(usize, DisconnectReason),
 }
 
-/// A member that leaves its rooms, and who is told of them afterwards.
+/// A member that leaves its rooms, and the receiver of their names afterwards.
 struct Detach {
     member: Leaving,
     told: Option<(oneshot::Sender<Vec<RoomName>>, Vec<RoomName>)>,
@@ -193,7 +193,7 @@ impl Fanout {
         self.visit_members(ToMembers::new(Work::Deliver(delivery)));
     }
 
-    /// Goes on with a command for many members, for as many as this turn may reach.
+    /// Continues with a command for many members, for as many as this turn may reach.
     fn visit_members(&mut self, mut to_members: ToMembers) {
         let worker = self.worker.clone();
         let mut members = worker.members.borrow_mut();
@@ -283,7 +283,7 @@ impl Fanout {
         }
     }
 
-    /// Those who got the event are to answer; the one who collects is told who they are.
+    /// Those who got the event are to answer; the collector is notified of them.
     fn collect(&self, collect: Collect, sockets: Vec<Arc<SocketInfo>>) {
         let awaiting = sockets.iter().map(|socket| socket.id).collect();
         self.worker.ack_routes.borrow_mut().open(collect, awaiting, Instant::now());
@@ -323,7 +323,7 @@ impl Fanout {
         }
     }
 
-    /// Goes on with a member that leaves its rooms, as many as in one turn.
+    /// Continues with a member that leaves its rooms, as many as in one turn.
     fn detach_some(&mut self, mut detach: Box<Detach>) {
         self.delivered += detach.member.rooms_left().min(TURN_MEMBERS_MAX) * ROOM_WORK;
         let gone = self.worker.members.borrow_mut().continue_removal(&mut detach.member, TURN_MEMBERS_MAX);

@@ -19,7 +19,7 @@ pub(crate) struct LogThrottles {
     pub(crate) join_refused: Throttle,
     /// A packet was dropped that the server does not accept.
     pub(crate) packet_dropped: Throttle,
-    /// A client takes nothing and is put out. One cut in the network may do that to thousands at once.
+    /// A client takes nothing and is disconnected. One cut in the network may do that to thousands at once.
     pub(crate) taking_nothing: Throttle,
     /// An outbox is emptied because all of them are over their budget. One scan may do that to thousands.
     pub(crate) outbox_cut: Throttle,

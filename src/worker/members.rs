@@ -9,7 +9,6 @@ use crate::messages::fanout::DeliveryMode;
 use crate::messages::socket::SocketInfo;
 use crate::state::memberships::{Memberships, Taken};
 
-/// One socket.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) socket: Arc<SocketInfo>,
@@ -108,7 +107,7 @@ impl Members {
         None
     }
 
-    /// Calls `visit` with each selected member, once; looks at `most` members and goes on behind `cursor` when it is called again.
+    /// Calls `visit` with each selected member, once; looks at `most` members and continues behind `cursor` when it is called again.
     /// Returns whether that were all.
     pub(crate) fn select(
         &mut self,
@@ -171,7 +170,7 @@ impl Members {
         }
     }
 
-    /// Closes the gap at `at` with the room's last member, who is told where it stands now.
+    /// Closes the gap at `at` with the room's last member, whose index changes.
     fn take_out(&mut self, room: RoomId, at: u32) {
         let list = &mut self.rooms[room.0 as usize];
         list.swap_remove(at as usize);

@@ -60,7 +60,7 @@ pub(crate) struct Worker {
     departed_bytes: Cell<usize>,
     log_throttles: LogThrottles,
     timers: RefCell<Timers>,
-    /// Rung when somebody is to be woken sooner than all others.
+    /// Rung when someone is to be woken sooner than all others.
     timer_notify: LocalNotify,
 }
 

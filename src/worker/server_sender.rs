@@ -185,13 +185,13 @@ mod tests {
     use crate::messages::abort::tests::{aborts, is_to_panic};
 
     /// Stands for the hub.
-    struct Deaf;
+    struct Ignoring;
 
-    impl Actor for Deaf {
+    impl Actor for Ignoring {
         type Context = Context<Self>;
     }
 
-    impl Handler<HubBatch> for Deaf {
+    impl Handler<HubBatch> for Ignoring {
         type Result = ();
 
         fn handle(&mut self, _: HubBatch, _: &mut Context<Self>) {}
@@ -204,7 +204,7 @@ mod tests {
             return aborts("worker::server_sender::tests::a_panicking_desk_ends_the_process");
         }
         System::new().block_on(async {
-            let hub = Deaf.start().recipient();
+            let hub = Ignoring.start().recipient();
             let worker = Worker::start(WorkerId(0), hub.clone(), Limits::default(), Arc::default(), Arc::default());
             let link = ServerSender::open(WorkerId(1), hub, Limits::default(), Arc::default(), Arc::default());
             let credit_window = CreditWindow::new(OutboxHandle::open(worker.clone(), link));

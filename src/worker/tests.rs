@@ -32,7 +32,7 @@ use crate::state::rooms::Target;
 
 type Log = Rc<RefCell<Vec<String>>>;
 
-/// Stands for hub and session, and writes down what they are told.
+/// Stands for hub and session, and records what they receive.
 struct Listener {
     log: Log,
     fanout: Rc<RefCell<Option<Recipient<FanoutBatch>>>>,

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 
-use super::{Companion, ROOM};
+use super::neighbour::{Neighbour, ROOM};
 use crate::Failure;
 use crate::connection::{Outgoing, Workload};
+use crate::figures::{grouped, rounded};
 use crate::fleet::Fleet;
 use crate::payload;
-use crate::report::{grouped, rounded};
 
 /// 2.5 MB/s.
 const FEED_BYTES: usize = 50_000;
@@ -89,7 +89,7 @@ impl State {
     }
 }
 
-impl Companion for Reader {
+impl Neighbour for Reader {
     fn turn(&mut self, now: Instant) -> Result<bool, Failure> {
         let fed = self.feed(now)?;
         match &mut self.state {

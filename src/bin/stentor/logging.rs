@@ -144,7 +144,7 @@ pub(crate) fn install(formatter: Box<dyn Log>, level: LevelFilter, flusher: LogF
 mod tests {
     use super::*;
 
-    /// Writes nothing until it is told to.
+    /// Writes nothing until then.
     struct Stalled(Receiver<()>, mpsc::Sender<String>);
 
     impl Write for Stalled {

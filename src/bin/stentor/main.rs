@@ -208,7 +208,7 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
     })?;
     let outcome = serve_with(&io, config).await;
     if outcome.is_err() {
-        // So that the next start goes on with the journal, also after another boot.
+        // So that the next start continues with the journal, also after another boot.
         io.close().await;
     }
     outcome

@@ -153,7 +153,6 @@ pub(crate) fn any_entry() -> impl Strategy<Value = RecordBody> {
     ]
 }
 
-/// Any record.
 pub(in crate::journal) fn any_record() -> impl Strategy<Value = Record> {
     (0..Lsn::END, any::<u32>(), any_entry()).prop_map(|(lsn, random, entry)| Record {
         lsn: Lsn(lsn),

@@ -170,16 +170,12 @@ pub(super) fn span(start: usize, end: usize) -> Span {
 pub(crate) enum Packet {
     /// `0`: a client asks for a namespace, or a server lets it in.
     Connect {
-        /// Which namespace.
         namespace: NamespacePath,
         /// The raw JSON text of an object, if there is one: what the client authenticates with.
         auth: Option<ByteString>,
     },
     /// `1`: leaves a namespace, not the session.
-    Disconnect {
-        /// Which namespace.
-        namespace: NamespacePath,
-    },
+    Disconnect { namespace: NamespacePath },
     /// `2`, or `5` with attachments: an event.
     Event {
         /// In which namespace.
@@ -197,12 +193,10 @@ pub(crate) enum Packet {
         namespace: NamespacePath,
         /// The id that came with the event. Whether anybody waits for it is not known here.
         id: u64,
-        /// The answer.
         args: Args,
     },
     /// `4`: a server refuses a namespace. Illegal from a client, which is for the session to say.
     ConnectError {
-        /// Which namespace.
         namespace: NamespacePath,
         /// The raw JSON text of an object or a string.
         data: ByteString,

@@ -1,7 +1,7 @@
 //! From a websocket's bytes to Engine.IO packets: frames, fragments, and what a peer may not do.
 //!
 //! actix-http's parser unmasks frames; the bounds are kept here, before it sees (and would buffer) anything. Knows no socket:
-//! the bytes come from whoever has it.
+//! the bytes come from anyone who has it.
 
 use std::pin::Pin;
 use std::sync::Arc;

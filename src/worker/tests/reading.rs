@@ -91,7 +91,7 @@ fn one_that_is_gone_does_not_ask() {
 }
 
 #[test]
-fn one_that_fell_behind_is_told() {
+fn a_session_that_fell_behind_is_notified() {
     run(async {
         let rig = Rig::new(Limits::default()).await;
         rig.tell(vec![rig.attach(DeliveryMode::CatchingUp(Lsn(5))), FanoutCommand::FellBehind { member: rig.member }]);

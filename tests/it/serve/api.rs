@@ -111,7 +111,7 @@ fn with_recovery_the_answer_bears_the_events_offset() {
 }
 
 #[test]
-fn without_the_key_nothing_is_told_or_done() {
+fn without_the_key_nothing_is_answered_or_done() {
     let hub = hub();
     let (mut member, _) = joined(&hub, Transport::Websocket, &["a"]);
     let event = br#"{"room":"a","event":"e"}"#;

@@ -164,7 +164,7 @@ fn a_disconnected_polling_client_gets_its_packet_without_a_waiting_poll() {
 }
 
 #[test]
-fn a_polling_client_that_is_put_out_and_never_polls_again_is_forgotten() {
+fn a_disconnected_polling_client_that_never_polls_is_forgotten() {
     let (tell, told) = report();
     let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
     let mut client = hub.join(crate::support::Transport::Polling);

@@ -8,7 +8,6 @@ use stentor::{Cookie, Cors, NamespacePath, Parser, RecoveryClients, SameSite, Se
 use super::value::{Field, Form, Named, SHORTEST, Value};
 use super::{Config, RecoveryMode};
 
-/// One setting.
 pub(super) struct Key {
     /// As the file spells it.
     pub(super) name: &'static str,
@@ -17,7 +16,7 @@ pub(super) struct Key {
     /// What it means, in whole sentences.
     pub(super) meaning: &'static str,
     pub(super) form: Form,
-    /// Never printed.
+    /// Masked wherever it is printed.
     pub(super) is_secret: bool,
     pub(super) put: fn(&mut Config, Value) -> bool,
     value: fn(&Config) -> Value,
@@ -37,7 +36,7 @@ impl Key {
         self.name.replace('_', "-")
     }
 
-    /// `STENTOR_PING_INTERVAL`.
+    /// The variable, such as `STENTOR_PING_INTERVAL`.
     pub(super) fn variable(&self) -> String {
         format!("STENTOR_{}", self.name.to_ascii_uppercase())
     }
@@ -109,7 +108,6 @@ macro_rules! keys {
     (@secret) => { false };
 }
 
-/// All settings.
 #[rustfmt::skip]
 pub(super) const KEYS: &[Key] = keys! {
     BASICS host = host, Form::Text { expected: "an address such as \"127.0.0.1\" or \"::\"", check: |text| text.parse::<IpAddr>().is_ok() },
@@ -167,7 +165,7 @@ pub(super) const KEYS: &[Key] = keys! {
     ACCESS sessions_max = limits.sessions_max, count("connections"),
         "Sessions at a time; further ones get 503. An idle one takes 3.3 KiB of memory with recovery, 2.7 without, and a socket. Lowered at start to what the open file limit allows.";
     ACCESS events_per_second = limits.events_per_second, number("events", 0, u32::MAX as u64),
-        "Events (publish, join, …) and CONNECTs that one connection may send per second, over all its namespaces, in bursts of twice that; more are answered rate_limited, and a client that goes on is read more slowly. 0 is no limit.";
+        "Events (publish, join, …) and CONNECTs that one connection may send per second, over all its namespaces, in bursts of twice that; more are answered rate_limited, and a client that continues is read more slowly. 0 is no limit.";
     ACCESS bytes_per_second = limits.bytes_per_second, zero_or_bytes(1_000, u32::MAX as u64),
         "Bytes that one connection may send per second, in bursts of twice that; more is treated as with events_per_second. 0 is no limit.";
     ACCESS address_events_per_second = limits.address_events_per_second, number("events", 0, u32::MAX as u64),

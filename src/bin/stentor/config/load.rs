@@ -1,4 +1,4 @@
-//! Putting a configuration together: file, environment, flags, in this order; what is wrong is told all at once.
+//! Putting a configuration together: file, environment, flags, in this order; all errors are reported together.
 
 use std::fmt;
 use std::fs;
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_wrong_is_told_with_key_value_form_and_place() {
+    fn all_errors_are_reported_with_key_value_form_and_place() {
         let text = "ping_interval = \"25\"\nping_intervall = \"25s\"\nport = \"3000\"\nworkers = 0\nnamespaces = [\"chat\"]\n\
                     api_key = \"short\"\nlimits = { a = 1 }\n";
         let path = file("wrong", text);
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_none_or_no_toml_is_told_with_its_line() {
+    fn a_file_that_is_missing_or_no_toml_is_reported_with_its_line() {
         let error = loaded("/nowhere/stentor.toml", &[], &[]).unwrap_err();
         assert!(error.starts_with("/nowhere/stentor.toml: cannot be read: "), "{error}");
         let path = file("broken", "port = 1\nhost = oops\n");

@@ -17,17 +17,31 @@ use super::RecoveryMode;
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Form {
     /// `25s`, `1m 30s`; not shorter than this.
-    Duration { least: Duration },
+    Duration {
+        least: Duration,
+    },
     /// A whole number.
-    Number { unit: &'static str, least: u64, most: u64 },
+    Number {
+        unit: &'static str,
+        least: u64,
+        most: u64,
+    },
     /// A size in bytes, with a unit or without: `32MiB`, `1GB`, `1000000`; also 0 where that has a meaning of its own.
-    Bytes { or_zero: bool, least: u64, most: u64 },
+    Bytes {
+        or_zero: bool,
+        least: u64,
+        most: u64,
+    },
     /// Yes or no.
     Switch,
-    /// One text.
-    Text { expected: &'static str, check: fn(&str) -> bool },
-    /// Several texts.
-    List { expected: &'static str, check: fn(&str) -> bool },
+    Text {
+        expected: &'static str,
+        check: fn(&str) -> bool,
+    },
+    List {
+        expected: &'static str,
+        check: fn(&str) -> bool,
+    },
 }
 
 /// A value of a setting. `None` is that of an optional setting that is not set.

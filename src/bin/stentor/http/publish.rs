@@ -13,7 +13,7 @@ use stentor::{Args, FromArgs, Limits, Server};
 use super::super::replies::{ErrorAnswer, ErrorBody, Published, check_event_name};
 use super::{Api, answer};
 
-/// `POST /api/v1/publish`
+/// Serves `POST /api/v1/publish`.
 pub(super) async fn one(api: Data<Api>, request: HttpRequest, payload: Payload) -> HttpResponse {
     let published = async {
         let body = api.admit_post(&request, payload).await?;
@@ -22,7 +22,7 @@ pub(super) async fn one(api: Data<Api>, request: HttpRequest, payload: Payload) 
     answer("POST", published.await)
 }
 
-/// `POST /api/v1/publish/batch`
+/// Serves `POST /api/v1/publish/batch`.
 pub(super) async fn batch(api: Data<Api>, request: HttpRequest, payload: Payload) -> HttpResponse {
     let published = async {
         let body = api.admit_post(&request, payload).await?;
@@ -54,7 +54,7 @@ async fn publish_all(io: &Server, text: &str) -> Result<Vec<Item>, ErrorBody> {
     let mut items = Vec::with_capacity(events.len());
     let mut is_overloaded = false;
     for event in events {
-        // What is behind an event that had to be refused for want of room would wait in vain as long as that one did.
+        // What is behind an event that had to be refused for want of room would wait for nothing as long as that one did.
         let done = match is_overloaded {
             true => Err(ErrorBody::new("overloaded", "not tried, since the hub is overloaded")),
             false => publish(io, event.get()).await,

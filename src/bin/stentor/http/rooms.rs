@@ -36,7 +36,7 @@ struct Members {
     next: Option<String>,
 }
 
-/// `GET /api/v1/rooms?namespace=/&after=&limit=100`
+/// Serves `GET /api/v1/rooms?namespace=/&after=&limit=100`.
 pub(super) async fn list(api: Data<Api>, request: HttpRequest) -> HttpResponse {
     let listed = async {
         api.admit_get(&request)?;
@@ -49,7 +49,7 @@ pub(super) async fn list(api: Data<Api>, request: HttpRequest) -> HttpResponse {
     answer("GET", listed.await)
 }
 
-/// `GET /api/v1/rooms/<room>?namespace=/&after=&limit=100`
+/// Serves `GET /api/v1/rooms/<room>?namespace=/&after=&limit=100`.
 pub(super) async fn members(api: Data<Api>, request: HttpRequest, room: Path<String>) -> HttpResponse {
     let listed = async {
         api.admit_get(&request)?;

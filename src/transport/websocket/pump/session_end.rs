@@ -1,14 +1,15 @@
 //! The session's end of a pump: a sink and a reader over two bounded channels.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
+use local_waker::LocalWaker;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 
 use super::super::close::{SharedCloseInfo, close_frame};
@@ -86,7 +87,7 @@ impl Handoff for PumpHandoff {
     fn attach(self: Box<Self>) -> io::Result<Connection> {
         let shared = Rc::new(Shared {
             room: self.room,
-            reader_waker: RefCell::default(),
+            reader_waker: LocalWaker::new(),
             wanted: Cell::new(None),
             paused: Cell::new(false),
             finished: Cell::new(false),
@@ -117,21 +118,13 @@ struct Shared {
     /// Bytes that may be on their way to the pump.
     room: Arc<Semaphore>,
     /// The session's task, to be woken when the writing half wants something of it.
-    reader_waker: RefCell<Option<Waker>>,
+    reader_waker: LocalWaker,
     /// The room that the next packet needs: the reading half waits for it on the sink's behalf.
     wanted: Cell<Option<u32>>,
     paused: Cell<bool>,
     /// The final packet is out: what the client still says can only be its end.
     finished: Cell<bool>,
     close_info: SharedCloseInfo,
-}
-
-impl Shared {
-    fn wake_reader(&self) {
-        if let Some(waker) = self.reader_waker.borrow().as_ref() {
-            waker.wake_by_ref();
-        }
-    }
 }
 
 struct PumpSink {
@@ -169,7 +162,7 @@ impl FrameSink for PumpSink {
                 Err(TryAcquireError::NoPermits) => {
                     // Half of it at least, so that the session is not woken for every packet that leaves.
                     self.shared.wanted.set(Some(cost.max(self.bytes_max / 2)));
-                    self.shared.wake_reader();
+                    self.shared.reader_waker.wake();
                     return Drained::Blocked;
                 }
             };
@@ -183,7 +176,7 @@ impl FrameSink for PumpSink {
 
     fn set_reading(&mut self, reading: bool) {
         self.shared.paused.set(!reading);
-        self.shared.wake_reader();
+        self.shared.reader_waker.wake();
     }
 
     fn is_peer_gone(&self) -> bool {
@@ -217,7 +210,7 @@ impl FrameSink for PumpSink {
             self.shared.room.close();
         }
         self.to_pump = None;
-        self.shared.wake_reader();
+        self.shared.reader_waker.wake();
     }
 }
 
@@ -252,7 +245,7 @@ impl PumpReader {
         if this.ended || this.shared.room.is_closed() {
             return Poll::Ready(None);
         }
-        this.shared.reader_waker.borrow_mut().get_or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());
+        this.shared.reader_waker.register(cx.waker());
         if let Poll::Ready(writable) = this.poll_writable(cx) {
             return Poll::Ready(Some(writable));
         }
