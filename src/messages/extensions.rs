@@ -6,6 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 type Value = Arc<dyn Any + Send + Sync>;
 
+/// Boxed, since most sockets keep nothing.
+type Values = Option<Box<Vec<(TypeId, Value)>>>;
+
 /// Values that the application keeps with one socket, at most one of each type.
 ///
 /// Every handle of the socket has the same values, on any thread, also after the client has gone; they are dropped with the
@@ -35,8 +38,7 @@ type Value = Arc<dyn Any + Send + Sync>;
 #[derive(Default)]
 pub struct Extensions {
     /// A lock, since handles on any thread read and write it; no code of the application runs while it is held.
-    #[expect(clippy::box_collection, reason = "a list is three times the size, and every socket has room for it")]
-    values: Mutex<Option<Box<Vec<(TypeId, Value)>>>>,
+    values: Mutex<Values>,
 }
 
 impl Extensions {
@@ -75,8 +77,7 @@ impl Extensions {
         Self { values: Mutex::new(self.lock().clone()) }
     }
 
-    #[expect(clippy::box_collection, reason = "see above")]
-    fn lock(&self) -> MutexGuard<'_, Option<Box<Vec<(TypeId, Value)>>>> {
+    fn lock(&self) -> MutexGuard<'_, Values> {
         self.values.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -70,8 +70,10 @@ fn extensions_are_kept_by_type_from_middleware_to_disconnect() {
                 .on("visit", move |socket, event: Event<()>| {
                     let tell = visiting.clone();
                     async move {
-                        let visits =
-                            socket.extensions().get::<Visits>().ok_or(std::io::Error::other("nothing is kept"))?;
+                        let visits = socket
+                            .extensions()
+                            .get::<Visits>()
+                            .ok_or_else(|| std::io::Error::other("nothing is kept"))?;
                         tell.say((visits.0.fetch_add(1, Ordering::Relaxed) + 1).to_string());
                         event.ack.send(())?;
                         Ok(())

@@ -192,7 +192,7 @@ impl FrameSink for PumpSink {
     }
 
     /// The pump writes what it has. Once the client has said its final packet too, the response ends, and the connection with it
-    /// ([`PumpBody`]): ended before, it would be reset by what is under way from the client, and the close frame lost with it.
+    /// ([`PumpBody`](super::PumpBody)): ended before, it would be reset by what is under way from the client, and the close frame lost with it.
     fn finish(&mut self) -> bool {
         let client_ended = self.client_ended || self.shared.close_info.take().is_some() || self.is_peer_gone();
         if client_ended {
