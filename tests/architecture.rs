@@ -64,7 +64,7 @@ const HOUSE: &[Row] = &[
     Row { floor: 8, name: "server",    imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker",
                                                   "hub", "session", "transport"],
           crates: &["actix", "tokio", "log", "futures_core", "serde", "serde_json", "actix_web", "actix_http",
-                    "actix_service", "actix_codec", "socket2", "getrandom", "prometheus_client"] },
+                    "actix_service", "actix_codec", "socket2", "getrandom", "prometheus_client", "local_waker"] },
     Row { floor: 9, name: "lib",       imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "metrics", "messages", "api", "worker",
                                                   "hub", "session", "transport", "server"],            // declares, re-exports
           crates: &[] },
@@ -72,7 +72,7 @@ const HOUSE: &[Row] = &[
           crates: &["actix_web::http", "serde_json"] },
     Row { floor: 9, name: "bench_support",  imports: &["protocol", "ids", "limits", "state", "journal", "recovery", "messages", "worker", "session",
                                                   "transport", "server"],                              // internal access for benches
-          crates: &["actix", "actix_http", "futures_core"] },
+          crates: &["actix", "actix_http", "futures_core", "local_waker"] },
     Row { floor: 9, name: BINARY,      imports: &[],                                                   // a crate of its own
           crates: &[] },
 ];

@@ -37,7 +37,6 @@ pub(crate) struct WorkerMetrics {
     pub(crate) connections: Labelled<TransportKind, Gauge, { TransportKind::COUNT }>,
     /// Sessions opened, by the [`TransportKind`] that they began on.
     pub(crate) sessions_opened: Labelled<TransportKind, Counter, { TransportKind::COUNT }>,
-    /// Upgrades completed.
     pub(crate) upgrades: Counter,
     /// Sessions closed, by reason.
     pub(crate) sessions_closed: Labelled<DisconnectReason, Counter, { DisconnectReason::ALL.len() }>,
@@ -150,9 +149,8 @@ pub(crate) struct HubMetrics {
     pub(crate) answers_held: Gauge,
     /// Bytes handed to workers and not yet reported as written out.
     pub(crate) unwritten_bytes: Gauge,
-    /// Sockets that go on where they were.
+    /// Sockets that continue where they were.
     pub(crate) recovered: Counter,
-    /// Claims refused.
     pub(crate) not_recovered: Labelled<NotRecovered, Counter, { NotRecovered::COUNT }>,
     /// Sessions known for recovery.
     pub(crate) recovery_sessions: Gauge,

@@ -5,7 +5,7 @@ pub(crate) trait Label: Copy + 'static {
     /// Every value, in the order of declaration.
     const ALL: &'static [Self];
 
-    /// The label.
+    /// The text of the label in metrics and log lines.
     fn as_str(self) -> &'static str;
 
     /// The position in [`ALL`](Self::ALL).

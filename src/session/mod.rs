@@ -98,7 +98,6 @@ enum Transport {
     Websocket(u32),
 }
 
-/// The actor.
 pub(crate) struct Session {
     guard: SessionGuard,
     outbox: Rc<OutboxHandle>,

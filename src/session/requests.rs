@@ -185,7 +185,7 @@ impl Session {
 
     /// A handler panicked: its socket is disconnected, and nothing else happens.
     pub(super) fn on_panic(&mut self, socket: SocketId, handler: &str) {
-        log::error!("handler panicked, its socket is put out sid={:?} handler={handler:?}", self.guard.id);
+        log::error!("handler panicked, its socket is disconnected sid={:?} handler={handler:?}", self.guard.id);
         if self.is_admitting(socket) {
             self.refuse(socket, &ConnectError::new("Internal error"));
         } else {

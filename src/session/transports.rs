@@ -144,7 +144,7 @@ impl Session {
             return;
         }
         if let Some((number, sink, answer)) = self.attach(handoff, ctx) {
-            debug_assert!(answer.is_empty(), "whoever asks for an upgrade has had its answer");
+            debug_assert!(answer.is_empty(), "a client that asks for an upgrade has had its answer");
             let websocket = ProbedWebsocket { number, sink, outbox: Outbox::default() };
             self.upgrade.begin(websocket, Instant::now(), &self.core.limits);
         }

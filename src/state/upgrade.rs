@@ -5,10 +5,10 @@ use std::time::Instant;
 use crate::limits::Limits;
 use crate::protocol::engineio::packet::EnginePacket;
 
-/// What a step of the upgrade asks for. `C` is the connection of the candidate.
+/// The actions that a step of the upgrade asks for. `C` is the connection of the candidate.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step<C> {
-    /// Nothing.
+    /// No upgrade is under way.
     Wait,
     /// Answer the candidate with `3probe`.
     AnswerProbe,

@@ -33,7 +33,6 @@ pub(crate) enum PendingReply {
     Connect(SocketId),
     /// The session itself, which has a socket to resume.
     Resume(SocketId),
-    /// An emit.
     Emit(Done),
     Join(oneshot::Sender<Result<Joined, RequestError>>),
     Leave(oneshot::Sender<Result<(), RequestError>>),

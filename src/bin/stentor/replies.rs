@@ -15,7 +15,6 @@ pub(super) struct ErrorAnswer {
 pub(super) struct ErrorBody {
     /// For programs; one vocabulary everywhere.
     pub(super) code: &'static str,
-    /// For people.
     pub(super) message: String,
 }
 

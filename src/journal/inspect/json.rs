@@ -157,7 +157,7 @@ fn shown(entry: &RecordBody) -> Shown<'_> {
                 packets: message.packets().map(packet).collect(),
             }
         }
-        // Whoever knows a pid may claim the session, so only its beginning is shown.
+        // A pid is enough to claim its session, so only its beginning is shown.
         RecordBody::Connect { pid, socket, namespace, at_unix_ms } => Shown::Connect {
             pid: format!("{pid:?}"),
             socket: socket.to_string(),

@@ -26,7 +26,7 @@ fn journal(serving: &Process, args: &[&str]) -> (bool, String, String) {
 }
 
 #[test]
-fn a_dump_begins_and_ends_where_it_is_told() {
+fn a_dump_has_the_range_that_was_asked_for() {
     let (serving, _client) = serving();
     let (ok, dump, _) = journal(&serving, &["dump", "--from", "2", "--limit", "2"]);
     let lsns: Vec<_> = dump.lines().map(|line| line.split(',').next().unwrap()).collect();

@@ -35,7 +35,7 @@ pub(super) enum Source {
 /// A configuration, and where each of its values comes from. Displays as a file, one setting a line, secrets masked.
 #[derive(Debug, Clone)]
 pub(crate) struct Effective {
-    /// The values.
+    /// The values in force.
     pub(crate) config: Config,
     /// One for each key of the table.
     pub(super) sources: Vec<Source>,

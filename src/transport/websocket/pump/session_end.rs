@@ -293,7 +293,7 @@ impl Stream for PumpReader {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::task::Wake;
+    use std::task::{Wake, Waker};
 
     use super::*;
     use crate::protocol::reason::DisconnectReason;
