@@ -1,7 +1,7 @@
 # What one does with this repository. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-rust test-node test-browser test-python test-rust-client interop lint clients
+.PHONY: help run test test-rust test-node test-browser test-python test-rust-client interop lint deny clients
 .PHONY: node npm-clients npm-browser npm-torture venv python chromium fonts openssl
 .PHONY: test-torture torture torture-planted test-hostile hostile compare-recovery bench scale load profile perf compare compare-all peers fuzz clean
 
@@ -118,8 +118,20 @@ fonts: ## the fonts with which the layout is tested, when missing (as root)
 lint: ## formatting, clippy and documentation, warnings are errors
 	cargo fmt --check
 	cargo clippy --all-targets --all-features -- -D warnings
+	cargo check --no-default-features
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib --document-private-items
 	@echo "lint: passed"
+
+# Duplicates, licences and sources need the registry alone. Advisories need their database: where it cannot be reached, they are
+# reported as not checked, and that alone fails nothing; the last copy is not used, since it may be old.
+deny: ## crates: duplicates, licences and sources, and known vulnerabilities where their database can be reached (installs cargo-deny)
+	@command -v cargo-deny > /dev/null || { echo "deny: installing cargo-deny into cargo's bin folder"; cargo install --locked cargo-deny; }
+	@cargo-deny --log-level error check --hide-inclusion-graph bans licenses sources
+	@if cargo-deny --log-level off fetch db > /dev/null 2>&1; then \
+		cargo-deny --offline --log-level error check --hide-inclusion-graph advisories && echo "deny: passed"; \
+	else \
+		echo "deny: passed, but advisories were NOT CHECKED: their database (github.com/RustSec/advisory-db) cannot be reached"; \
+	fi
 
 clients: npm-clients npm-browser npm-torture python ## install the clients that the tests use, from their lock files
 	@echo "clients: ready in $(CLIENTS)/node_modules, $(BROWSER)/node_modules, $(TORTURE)/node_modules and $(VENV)"

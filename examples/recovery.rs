@@ -5,15 +5,16 @@
 //! cargo run --example recovery -- 3000 ./newsroom    on disk: readers are recovered after kill -9 as well
 //! ```
 //!
-//! Connect a `socket.io-client` with `auth: { name: "kim" }`. Beside the events below it can emit what clients of
-//! `stentor serve` can: `join`, `leave`, `publish`, `members`, `echo`. The tests in `tests/clients/recovery.test.mjs` do.
+//! Connect a `socket.io-client` with `auth: { name: "kim" }` and emit the events below. The tests in
+//! `tests/clients/recovery.test.mjs` do.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use actix_web::web::{self, ServiceConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use stentor::{Answers, ConnectError, Event, Namespace, Recovery, Server, Socket, http, vocabulary};
+use stentor::{Answers, Args, ConnectError, Event, FromArgs, Namespace, Recovery, Server, Socket};
 use tokio::sync::watch;
 
 /// What readers send when they connect.
@@ -50,8 +51,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let registry = SharedRegistry::default();
         moderating(readers(admission(&io, &registry), &io), &io, &registry);
         // `/metrics` tells how many were recovered, and why others were not.
-        let listener = io.bind(("127.0.0.1", port))?.workers(2).configure(http::routes(io.clone(), None));
-        listener.run().await?;
+        let counted = io.clone();
+        let metrics = move || std::future::ready(counted.metrics());
+        let listener = io.bind(("127.0.0.1", port))?.workers(2);
+        let configure = move |config: &mut ServiceConfig| {
+            config.route("/metrics", web::get().to(metrics.clone()));
+        };
+        listener.configure(configure).run().await?;
         Ok(())
     })
 }
@@ -59,7 +65,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// Who comes in, and what awaits them.
 fn admission(io: &Server, registry: &SharedRegistry) -> Namespace {
     let (door, registry) = (io.clone(), registry.clone());
-    vocabulary::install(io.of("/")).with(move |socket| let_in(door.clone(), registry.clone(), socket)).on_connection(
+    rooms(io.of("/")).with(move |socket| let_in(door.clone(), registry.clone(), socket)).on_connection(
         |socket| async move {
             // Id, rooms and data of a recovered socket are back, and what it missed is on its way. Only who is new is put
             // into rooms and told how things stand.
@@ -70,6 +76,32 @@ fn admission(io: &Server, registry: &SharedRegistry) -> Namespace {
             Ok(())
         },
     )
+}
+
+/// What `stentor serve` offers as well.
+fn rooms(namespace: Namespace) -> Namespace {
+    namespace
+        .on("join", |socket, event: Event<String>| async move {
+            socket.join(&event.data).await?;
+            event.ack.send(json!({"room": event.data}))?;
+            Ok(())
+        })
+        .on("publish", |socket, event: Event<Args>| async move {
+            let (room, name): (String, String) = FromArgs::from_args(event.data.clone())?;
+            socket.all().to(room).emit_confirmed(&name, event.data.skip(2)).await?;
+            event.ack.send(())?;
+            Ok(())
+        })
+        .on("members", |socket, event: Event<String>| async move {
+            let members = socket.all().to(event.data).socket_ids().await?;
+            let members: Vec<_> = members.iter().map(ToString::to_string).collect();
+            event.ack.send(json!({"members": members}))?;
+            Ok(())
+        })
+        .on("echo", |_, event: Event<Args>| async move {
+            event.ack.send(&event.data)?;
+            Ok(())
+        })
 }
 
 /// Asks of those who come back what it asks of those who are new: a client is recovered, and sent what it missed, only after

@@ -155,7 +155,7 @@ impl fmt::Debug for PrivateId {
 
 /// The path of a namespace: begins with `/`, holds no `,`, at most 256 bytes.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct NamespacePath(
+pub struct NamespacePath(
     /// None for `/`, where most sockets are. A copy otherwise: as it came it shares the memory of everything read together with it.
     Option<Arc<str>>,
 );
@@ -166,8 +166,8 @@ impl NamespacePath {
         Self(None)
     }
 
-    /// Checks and takes a path.
-    pub(crate) fn parse(path: &str) -> Result<Self, IdError> {
+    /// Checks and takes a path, by the rule that [`Server::of`](crate::Server::of) keeps.
+    pub fn parse(path: &str) -> Result<Self, IdError> {
         if !path.starts_with('/') {
             return Err(IdError::NamespaceWithoutSlash(path.chars().take(64).collect()));
         }
@@ -191,7 +191,7 @@ impl NamespacePath {
     }
 
     /// The path as text.
-    pub(crate) fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         self.0.as_deref().unwrap_or("/")
     }
 }
@@ -361,7 +361,7 @@ pub struct Offset {
 }
 
 impl Offset {
-    /// The token.
+    /// The token that clients send back, as text.
     pub fn encode(&self) -> [u8; OFFSET_CHARS] {
         let mut token = [0; OFFSET_CHARS];
         write_digits(&mut token[..EPOCH_CHARS], self.epoch.0);

@@ -30,14 +30,17 @@
 //!
 //! Or inside an actix-web application of one's own: [`Server::routes`].
 //!
+//! The binary `stentor` is built with the feature `serve`, which is on by default. A program that embeds the hub needs none of it:
+//! `stentor = { …, default-features = false }`.
+//!
 //! # Layout
 //!
 //! A folder is a floor; imports only point down, and `tests/architecture.rs` keeps it so.
 //!
 //! | floor | | |
 //! |---|---|---|
-//! | 9 | `main.rs` | the command line, on the public API alone |
-//! | 8 | `server/` | composition root, configuration, HTTP beside the hub, routes for a host's application |
+//! | 9 | `bin/stentor/` | the binary, a crate of its own on the public API: command line, configuration, HTTP API, demo page |
+//! | 8 | `server/` | composition root, a port of the server's own, routes for a host's application |
 //! | 7 | `transport/` | polling, websocket (raw, and a pump in a host's application); Engine.IO's HTTP errors |
 //! | 6 | `session/`, `hub/` | the actors; they talk through `messages/` |
 //! | 5 | `worker/` | once per thread: fanout, outboxes, flusher, hub sender |
@@ -79,22 +82,22 @@ pub use crate::api::recovery_clients::RecoveryClients;
 pub use crate::api::room_events::{Lagged, RoomEvent, RoomEvents};
 pub use crate::api::socket::Socket;
 pub use crate::api::socket_emitter::SocketEmitter;
-pub use crate::ids::{Epoch, Fingerprint, IdError, Lsn, Offset, SocketId};
+pub use crate::ids::{Epoch, Fingerprint, IdError, Lsn, NamespacePath, Offset, SocketId};
 pub use crate::journal::OpenError as JournalOpenError;
+pub use crate::journal::inspect::{
+    InspectedRecord, Inspection as JournalInspection, JournalStats, ReadError as JournalReadError,
+};
 pub use crate::limits::Limits;
+pub use crate::messages::extensions::Extensions;
 pub use crate::messages::handshake::Handshake;
 pub use crate::messages::request::{Joined, Receipt};
 pub use crate::protocol::reason::DisconnectReason;
 pub use crate::protocol::socketio::Parser;
 pub use crate::protocol::socketio::packet::Args;
-pub use crate::server::config;
-pub use crate::server::demo;
-pub use crate::server::http;
-pub use crate::server::journal_tool;
-pub use crate::server::logging;
 pub use crate::server::on_connect;
-pub use crate::server::process;
-pub use crate::server::vocabulary;
-pub use crate::server::{BuildError, Builder, Listener, METRICS_CONTENT_TYPE, NotAccepting, Recovery, Server};
+pub use crate::server::{
+    BuildError, Builder, Listener, METRICS_CONTENT_TYPE, NotAccepting, Recovery, RequestBody, Server,
+};
+pub use crate::transport::body::BodyError;
 pub use crate::transport::cookie::{Cookie, CookieError, SameSite};
 pub use crate::transport::cors::{Cors, CorsError};

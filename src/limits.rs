@@ -1,14 +1,10 @@
 //! Every bound of the hub, with its unit, its default, and why that default.
 //!
-//! A queue, buffer, map or retry without a bound is a defect. What somebody may want to set is a field here; what nobody should need
+//! A queue, buffer, map or retry without a bound is a defect. What an operator may want to set is a field here; what nobody should need
 //! to is a constant beside what it bounds, with its reason.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
-
-/// Longest duration of a limit. JavaScript's timers count 31 bits of milliseconds, nearly 25 days, and clients make one of two of
-/// these: of ping interval and ping timeout.
-pub(crate) const DURATION_MAX: Duration = Duration::from_secs(12 * 24 * 60 * 60);
 
 /// What an idle session takes with recovery, as `make load` finds it, and as much again for what it has said.
 const SESSION_BYTES: usize = 5 << 10;
@@ -72,7 +68,7 @@ pub struct Limits {
     pub sessions_per_address_max: Option<usize>,
     /// Events, CONNECTs and DISCONNECTs per second of one session, over all its namespaces, in bursts of twice that. What exceeds
     /// it is refused: an event's ack is `{"error":{"code":"rate_limited","message"}}`, without an ack the client gets the event
-    /// `stentor:error` once a second; a CONNECT gets the CONNECT_ERROR `rate_limited`. A client that goes on is not read for as
+    /// `stentor:error` once a second; a CONNECT gets the CONNECT_ERROR `rate_limited`. A client that continues is not read for as
     /// long as its refusals exceed this rate, five seconds at a time. Default `None`, no limit.
     pub events_per_second: Option<NonZeroU32>,
     /// Bytes per second of one session's packets, in bursts of twice that; a larger packet passes alone, and what follows waits the
@@ -202,7 +198,7 @@ pub struct Limits {
     /// Acks one session may be asked for at a time. Default 4 096; then `emit_with_ack` fails with `Overloaded`.
     pub acks_pending_max: usize,
 
-    /// Room events kept for code that watches rooms and is slower than they come. Default 1 024; then it is told that it
+    /// Room events kept for code that watches rooms and is slower than they come. Default 1 024; then it is notified that it
     /// missed some.
     pub room_events_max: usize,
     /// For a client to come back after its connection was lost and go on where it was. Default 2 min, Socket.IO's.
@@ -224,7 +220,7 @@ pub struct Limits {
     /// Bytes that the hub reads from the journal for one client at a time; a single larger event goes alone. Default 256 KiB; not
     /// more than a quarter of its outbox.
     pub replay_bytes: usize,
-    /// Records that the hub looks at for clients that catch up before it goes on with live events; a large one counts once more for
+    /// Records that the hub looks at for clients that catch up before it continues with live events; a large one counts once more for
     /// each KiB. Default 1 024: less than 0.3 ms.
     pub replay_records_per_turn: usize,
     /// Records of the journal in memory: all of them, or the newest of a journal on disk. Default 65 536.
@@ -243,12 +239,16 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Longest duration of a limit. JavaScript's timers count 31 bits of milliseconds, nearly 25 days, and clients make one of two of
+    /// these: of ping interval and ping timeout.
+    pub const DURATION_MAX: Duration = Duration::from_secs(12 * 24 * 60 * 60);
+
     /// The same with no duration longer than the longest there is.
     pub(crate) fn bounded(mut self) -> Self {
         for duration in self.durations() {
-            *duration = (*duration).min(DURATION_MAX);
+            *duration = (*duration).min(Self::DURATION_MAX);
         }
-        self.stall_timeout = self.stall_timeout.map(|timeout| timeout.min(DURATION_MAX));
+        self.stall_timeout = self.stall_timeout.map(|timeout| timeout.min(Self::DURATION_MAX));
         self
     }
 
@@ -395,7 +395,7 @@ mod tests {
         let mut limits = Limits::default();
         assert_eq!(limits.durations().len(), fields.count());
         limits.durations().into_iter().for_each(|duration| *duration = Duration::MAX);
-        assert_eq!(limits.bounded().durations().map(|duration| *duration), [DURATION_MAX; 21]);
+        assert_eq!(limits.bounded().durations().map(|duration| *duration), [Limits::DURATION_MAX; 21]);
         assert_eq!(Limits::default().bounded(), Limits::default());
     }
 

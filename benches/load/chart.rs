@@ -6,9 +6,9 @@ use std::fs;
 use std::path::Path;
 
 use crate::Failure;
-use crate::compare::{Cell, Trial, cell, ratio};
-use crate::report::rounded;
+use crate::figures::rounded;
 use crate::target::Target;
+use crate::trial::{Cell, Trial, cell, ratio};
 
 const COLUMNS: usize = 2;
 const PANEL_WIDTH: usize = 480;

@@ -4,10 +4,11 @@
 use std::time::{Duration, Instant};
 
 use crate::Failure;
+use crate::figures::{grouped, rounded};
 use crate::fleet::Fleet;
 use crate::options::Options;
 use crate::process::{self, Server};
-use crate::report::{Report, grouped, line, micros_each, rounded, title};
+use crate::report::{Report, line, micros_each, title};
 
 const ROOMS: usize = 8;
 const WARM_UP: Duration = Duration::from_secs(1);

@@ -3,164 +3,57 @@
 
 use std::time::Instant;
 
-use crate::options::{Extent, Load, Options};
-use crate::report::{NOISY, P50, P99, P999, Report};
-use crate::target::Target;
-use crate::{Failure, chart, results, run};
+use crate::options::{Load, Options};
+use crate::report::{P50, P99, P999, Report};
+use crate::target::{Recovery, Target};
+use crate::trial::{Cell, Measured, TRIALS};
+use crate::{Failure, chart, results};
 
-/// One load, as the comparison sets it up and names it.
-pub(crate) struct Trial {
-    pub(crate) heading: &'static str,
-    /// What one operation costs the server: a figure of the load's report, and its unit.
-    cost: &'static str,
-    pub(crate) unit: &'static str,
-    /// How many operations there were in a second.
-    pace: Option<&'static str>,
-    /// Whether `make compare` has it too.
-    is_quick: bool,
-    load: Load,
-    set: fn(&mut Options),
-}
+/// Runs the loads that are asked for.
+type Run = fn(&Options, &mut Report) -> Result<(), Failure>;
 
-/// What one run of a server under a load gave.
-pub(crate) struct Measured {
-    pub(crate) cost: f64,
-    pub(crate) pace: Option<f64>,
-    /// p50, p99, p99.9 in milliseconds, where there were enough to say.
-    pub(crate) latency: [Option<f64>; 3],
-    /// What others used of the machine meanwhile, as a share of a core.
-    pub(crate) others: f64,
-    pub(crate) is_saturated: bool,
-}
-
-/// All runs of a server under a load.
-pub(crate) struct Cell {
-    pub(crate) server: Target,
-    pub(crate) trial: &'static Trial,
-    pub(crate) measured: Vec<Measured>,
-    /// What the checks found, or why there is no figure.
-    pub(crate) failures: Vec<String>,
-}
-
-const MICROS: &str = "µs CPU";
-const DELIVERIES: Option<&str> = Some("deliveries");
-
-#[rustfmt::skip]
-static TRIALS: [Trial; 13] = [
-    Trial { heading: "fan-out 1 × 1000, 100 B, 1 publisher", cost: "CPU per delivery", unit: MICROS, pace: DELIVERIES,
-        is_quick: true, load: Load::Fanout, set: |options| options.publishers = vec![1] },
-    Trial { heading: "fan-out 1 × 1000, 100 B, 4 publishers", cost: "CPU per delivery", unit: MICROS, pace: DELIVERIES,
-        is_quick: true, load: Load::Fanout, set: |options| options.publishers = vec![4] },
-    Trial { heading: "fan-out 1 × 1000, 4 KiB, 1 publisher", cost: "CPU per delivery", unit: MICROS, pace: DELIVERIES,
-        is_quick: false, load: Load::Fanout, set: |options| (options.publishers, options.payload) = (vec![1], 4096) },
-    Trial { heading: "fan-out 1 × 1000, 4 KiB, 4 publishers", cost: "CPU per delivery", unit: MICROS, pace: DELIVERIES,
-        is_quick: false, load: Load::Fanout, set: |options| (options.publishers, options.payload) = (vec![4], 4096) },
-    Trial { heading: "fan-out 100 × 10, 100 B, 1 publisher", cost: "CPU per delivery", unit: MICROS, pace: DELIVERIES,
-        is_quick: false, load: Load::Fanout,
-        set: |options| (options.publishers, options.rooms, options.members) = (vec![1], 100, 10) },
-    Trial { heading: "fan-out 100 × 10, 100 B, 4 publishers", cost: "CPU per delivery", unit: MICROS, pace: DELIVERIES,
-        is_quick: false, load: Load::Fanout,
-        set: |options| (options.publishers, options.rooms, options.members) = (vec![4], 100, 10) },
-    Trial { heading: "open loop: 40 publishes/s to 1000, 4 publishers", cost: "CPU per delivery", unit: MICROS, pace: DELIVERIES,
-        is_quick: false, load: Load::Fanout, set: |options| (options.publishers, options.rate) = (vec![4], Some(40)) },
-    Trial { heading: "echo, 1 in flight", cost: "CPU per ack", unit: MICROS, pace: Some("acks"),
-        is_quick: false, load: Load::Echo, set: |options| options.in_flight = vec![1] },
-    Trial { heading: "echo, 16 in flight", cost: "CPU per ack", unit: MICROS, pace: Some("acks"),
-        is_quick: true, load: Load::Echo, set: |options| options.in_flight = vec![16] },
-    Trial { heading: "polling echo", cost: "CPU per ack", unit: MICROS, pace: Some("acks"),
-        is_quick: false, load: Load::Polling, set: |_| {} },
-    Trial { heading: "connect + join + leave", cost: "CPU per visit", unit: MICROS, pace: Some("visits"),
-        is_quick: false, load: Load::Churn, set: |_| {} },
-    Trial { heading: "reconnect storm of 5000", cost: "CPU per return", unit: MICROS, pace: Some("returns"),
-        is_quick: false, load: Load::Storm, set: |options| options.connections = Some(5_000) },
-    Trial { heading: "idle connection, 10 000 of them", cost: "resident per connection", unit: "KiB resident", pace: None,
-        is_quick: true, load: Load::Idle, set: |options| (options.connections, options.heartbeat) = (Some(10_000), false) },
-];
-
-pub(crate) fn run_all(extent: Extent, options: &Options) -> Result<(), Failure> {
+pub(crate) fn run_all(is_full: bool, options: &Options, run: Run) -> Result<(), Failure> {
     let begun = Instant::now();
-    let trials = || TRIALS.iter().filter(move |trial| trial.is_quick || extent == Extent::Full);
+    let trials = || TRIALS.iter().filter(move |trial| trial.is_quick || is_full);
     let mut cells: Vec<Cell> = trials()
         .flat_map(|trial| Target::ALL.map(|server| Cell { server, trial, measured: vec![], failures: vec![] }))
         .collect();
     for repetition in 1..=options.repetitions {
         for cell in &mut cells {
             println!("\n--- {repetition} of {}: {}, {}", options.repetitions, cell.trial.heading, cell.server.word());
-            cell.measure(options);
+            measure(cell, options, run);
         }
-        let run = results::Run { extent, options, repetition, took: begun.elapsed() };
-        results::write(&run, &cells, &trials().collect::<Vec<_>>())?;
+        let page = results::Run { is_full, options, repetition, took: begun.elapsed() };
+        results::write(&page, &cells, &trials().collect::<Vec<_>>())?;
         chart::write(&cells, &trials().collect::<Vec<_>>())?;
     }
     Ok(())
 }
 
-impl Trial {
-    /// What there is one of for each cost: a delivery, an ack.
-    pub(crate) fn each(&self) -> &'static str {
-        self.cost.rsplit(' ').next().unwrap_or_default()
+fn measure(cell: &mut Cell, options: &Options, run: Run) {
+    if cell.server == Target::Bare && cell.trial.load == Load::Polling {
+        return;
     }
-}
-
-impl Cell {
-    fn measure(&mut self, options: &Options) {
-        if self.server == Target::Bare && self.trial.load == Load::Polling {
-            return;
-        }
-        let mut options = options.clone();
-        (options.loads, options.server) = (vec![self.trial.load], self.server);
-        if self.server == Target::StentorDisk {
-            options.recovery = crate::options::Recovery::Disk;
-        }
-        (self.trial.set)(&mut options);
-        let mut report = Report::default();
-        let outcome = run(&options, &mut report);
-        if let Err(failure) = outcome {
-            println!("FAILED {failure}");
-            self.failures.push(failure.to_string());
-        } else if report.is_broken() {
-            self.failures.extend_from_slice(report.broken());
-        } else if let Some(cost) = report.value(self.trial.cost) {
-            self.measured.push(Measured {
-                cost,
-                pace: self.trial.pace.and_then(|name| report.value(name)),
-                latency: [P50, P99, P999].map(|name| report.value(name)),
-                others: report.others,
-                is_saturated: report.is_saturated,
-            });
-        }
+    let mut options = options.clone();
+    (options.loads, options.server) = (vec![cell.trial.load], cell.server);
+    if cell.server == Target::StentorDisk {
+        options.recovery = Recovery::Disk;
     }
-
-    /// None if a check failed even once: then there is no figure to compare.
-    pub(crate) fn median(&self, of: impl Fn(&Measured) -> Option<f64>) -> Option<f64> {
-        let mut values: Vec<f64> = self.measured.iter().filter_map(of).collect();
-        values.sort_by(f64::total_cmp);
-        let middle = *values.get(values.len() / 2)?;
-        self.failures.is_empty().then_some(middle)
+    (cell.trial.set)(&mut options);
+    let mut report = Report::default();
+    let outcome = run(&options, &mut report);
+    if let Err(failure) = outcome {
+        println!("FAILED {failure}");
+        cell.failures.push(failure.to_string());
+    } else if report.is_broken() {
+        cell.failures.extend_from_slice(report.broken());
+    } else if let Some(cost) = report.value(cell.trial.cost) {
+        cell.measured.push(Measured {
+            cost,
+            pace: cell.trial.pace.and_then(|name| report.value(name)),
+            latency: [P50, P99, P999].map(|name| report.value(name)),
+            others: report.others,
+            is_saturated: report.is_saturated,
+        });
     }
-
-    /// The cost in the run in which others used least of the machine.
-    pub(crate) fn quietest(&self) -> Option<f64> {
-        let quietest = self.measured.iter().min_by(|one, other| one.others.total_cmp(&other.others))?;
-        Some(quietest.cost)
-    }
-
-    pub(crate) fn noisy(&self) -> usize {
-        self.measured.iter().filter(|measured| measured.others > NOISY).count()
-    }
-
-    pub(crate) fn saturated(&self) -> usize {
-        self.measured.iter().filter(|measured| measured.is_saturated).count()
-    }
-}
-
-/// The cell of a server under a load.
-pub(crate) fn cell<'a>(cells: &'a [Cell], server: Target, trial: &Trial) -> Option<&'a Cell> {
-    cells.iter().find(|cell| cell.server == server && std::ptr::eq(cell.trial, trial))
-}
-
-/// How many times the cost of the bare Bun server.
-pub(crate) fn ratio(cells: &[Cell], cell: &Cell) -> Option<f64> {
-    let of = |cell: &Cell| cell.median(|measured| Some(measured.cost));
-    Some(of(cell)? / of(self::cell(cells, Target::Bare, cell.trial)?)?)
 }

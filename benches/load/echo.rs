@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use crate::Failure;
 use crate::connection::{Outgoing, Workload, unexpected};
+use crate::figures::{grouped, rounded};
 use crate::fleet::Fleet;
 use crate::options::Options;
 use crate::payload;
 use crate::process::{self, Server};
 use crate::profile::Profile;
-use crate::report::{self, Report, Verdict, grouped, line, micros_each, rounded, title};
+use crate::report::{self, Report, Verdict, line, micros_each, title};
 
 const CONNECTIONS: usize = 64;
 const WARM_UP: Duration = Duration::from_secs(2);

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use crate::Failure;
 use crate::connection::{Outgoing, Workload, unexpected};
+use crate::figures::{grouped, rounded};
 use crate::fleet::Fleet;
 use crate::latency::Latencies;
 use crate::options::Options;
 use crate::payload;
 use crate::process::{self, Server};
 use crate::profile::Profile;
-use crate::report::{self, Report, Verdict, grouped, line, micros_each, rounded, title};
+use crate::report::{self, Report, Verdict, line, micros_each, title};
 
 const WARM_UP: Duration = Duration::from_secs(2);
 /// Publishes of one publisher that may be under way in the open loop. Behind that many it waits, and what it owes is timed

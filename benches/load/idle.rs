@@ -4,10 +4,12 @@
 use std::time::{Duration, Instant};
 
 use crate::Failure;
+use crate::figures::rounded;
 use crate::fleet::Fleet;
-use crate::options::{CONNECTIONS, Options, Recovery};
+use crate::options::{CONNECTIONS, Options};
 use crate::process::{self, Memory, Server};
-use crate::report::{self, Report, line, micros_each, rounded, title};
+use crate::report::{self, Report, line, micros_each, title};
+use crate::target::Recovery;
 
 const ROOM_MEMBERS: usize = 100;
 /// Short, so that three of them fit into a run; the cost of a ping does not depend on it.

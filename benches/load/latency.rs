@@ -3,7 +3,7 @@
 use std::fmt::{self, Display};
 use std::time::Duration;
 
-use crate::report::rounded;
+use crate::figures::shown;
 
 /// A quantile with fewer times beyond it is the luck of one run.
 const BEYOND_MIN: f64 = 10.0;
@@ -52,8 +52,4 @@ impl Display for Quantiles {
         let [p50, p99, p999, most] = [p50, p99, p999, most].map(shown);
         write!(f, "p50 {p50} p99 {p99} p99.9 {p999} max {most} ms of {count}")
     }
-}
-
-pub(crate) fn shown(millis: Option<f64>) -> String {
-    millis.map_or_else(|| "–".to_owned(), rounded)
 }

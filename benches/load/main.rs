@@ -13,9 +13,10 @@
 //! - `target`: the servers that can be measured. `process`: the one under test, from start to kill, and what /proc says about it.
 //! - `wire`: bytes of the handshake and of websocket frames. `http`: those of long polling. `connection`: one client. `fleet`:
 //!   all of them. `turns`: the poll.
-//! - `fanout`, `echo`, `polling`, `idle`, `churn`, `storm`, `resume`, `company`, `slope`, `side_by_side`: the loads. `latency`: how long something
+//! - `fanout`, `echo`, `polling`, `idle`, `churn`, `storm`, `resume`, `noisy_neighbours`, `slope`, `side_by_side`: the loads. `latency`: how long something
 //!   took. `profile`: where the server's time went. `payload`: what their events carry. `report`: their figures beside the budgets.
-//! - `compare`: all servers under all loads. `results`, `chart`: what is written of that.
+//!   `figures`: figures as text.
+//! - `compare`: all servers under all loads. `trial`: those loads, and what came out. `results`, `chart`: what is written of that.
 
 mod chart;
 mod churn;
@@ -23,6 +24,7 @@ mod compare;
 mod connection;
 mod echo;
 mod fanout;
+mod figures;
 mod fleet;
 mod http;
 mod idle;
@@ -40,11 +42,13 @@ mod side_by_side;
 mod slope;
 mod storm;
 mod target;
+mod trial;
 mod turns;
 mod wire;
 
 use std::process::ExitCode;
 
+use clap::Parser;
 use options::{Load, Options};
 use report::Report;
 
@@ -52,14 +56,13 @@ use report::Report;
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.is_empty() {
+    if std::env::args().len() < 2 {
         // `cargo test --all-targets` runs benches too, without the `--bench` that `cargo bench` passes.
         println!("load: nothing measured; run `cargo bench --bench load`");
         return ExitCode::SUCCESS;
     }
     let mut report = Report::default();
-    let outcome = Options::parse(&arguments).and_then(|options| run(&options, &mut report));
+    let outcome = Options::parse().settle().and_then(|options| run(&options, &mut report));
     report.print_summary();
     if let Err(failure) = outcome {
         eprintln!("load: {failure}");
@@ -69,9 +72,6 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options, report: &mut Report) -> Result<(), Failure> {
-    if let Some(extent) = options.comparison {
-        return compare::run_all(extent, &Options { comparison: None, ..options.clone() });
-    }
     for load in &options.loads {
         match load {
             Load::Fanout => fanout::measure(options, report)?,
@@ -84,6 +84,13 @@ fn run(options: &Options, report: &mut Report) -> Result<(), Failure> {
             Load::NoisyNeighbours => noisy_neighbours::measure(options, report)?,
             Load::Slope => slope::measure(options, report)?,
             Load::SideBySide => side_by_side::measure(options, report)?,
+            Load::All => {
+                use Load::{Churn, Echo, Fanout, Idle, Polling, Storm};
+                let loads = vec![Fanout, Echo, Polling, Idle, Churn, Storm];
+                run(&Options { loads, ..options.clone() }, report)?;
+            }
+            Load::Compare => compare::run_all(false, options, run)?,
+            Load::CompareAll => compare::run_all(true, options, run)?,
         }
     }
     Ok(())

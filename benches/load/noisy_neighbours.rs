@@ -1,7 +1,8 @@
-//! Bad company: a room whose members are undisturbed at first, and then in the company of clients that read too slowly or ask for too
+//! Noisy neighbours: a room whose members are undisturbed at first, and then beside clients that read too slowly or ask for too
 //! much, one kind after the other and all kinds together. What the members notice, what the server holds in memory, and what its log
 //! says of whom it put out. Every event must reach every undisturbed member once and in order, whoever else is there.
 
+mod neighbour;
 mod pushers;
 mod readers;
 mod scripted;
@@ -13,10 +14,13 @@ use std::time::{Duration, Instant};
 use crate::Failure;
 use crate::connection::{Outgoing, Workload};
 use crate::fanout::Fanout;
+use crate::figures::grouped;
 use crate::fleet::Fleet;
-use crate::options::{Options, Recovery};
+use crate::options::Options;
 use crate::process::{self, Server};
-use crate::report::{Report, grouped, line, title};
+use crate::report::{Report, line, title};
+use crate::target::Recovery;
+use neighbour::{Neighbour, ROOM};
 use pushers::{Flood, Pusher, Tourist};
 use readers::Reader;
 use scripted::{Script, Scripted};
@@ -24,36 +28,17 @@ use watch::{Log, Resident};
 
 /// Publishes per second, unless told otherwise: with a thousand members about half a core.
 const RATE: u32 = 100;
-/// Short, so that a client that does not answer is found out within a measurement. They are the same with nobody in the company.
+/// Short, so that a client that does not answer is found out within a measurement. They are the same with no neighbours.
 const PING_INTERVAL: Duration = Duration::from_secs(4);
 const PING_TIMEOUT: &str = "2s";
-/// For the company to connect and to begin.
+/// For the neighbours to connect and to begin.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// From the company's end to the reading of memory.
+/// From the neighbours' end to the reading of memory.
 const QUIET: Duration = Duration::from_secs(1);
 /// One in so many is bad.
 const BAD_EVERY: usize = 1_000;
 /// The bar: how much later the members may get their events.
 const RATIO_BUDGET: f64 = 2.0;
-/// The room of the members, as `fanout` calls it.
-const ROOM: &str = "hall-0";
-
-/// A bad client.
-trait Companion {
-    /// One turn, which waits for nothing. Tells whether there was something to do.
-    fn turn(&mut self, now: Instant) -> Result<bool, Failure>;
-
-    /// What it has done, for the report.
-    fn deeds(&self) -> String;
-
-    /// How often the server has put it out.
-    fn closings(&self) -> u64;
-
-    /// Events that reached it in a wrong order, or twice.
-    fn misplaced(&self) -> u64 {
-        0
-    }
-}
 
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
@@ -113,7 +98,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     let fleet = Fleet::open(server.address, members + 1, move |index| (index < members).then(|| ROOM.to_owned()))?;
     let load = Beside {
         fanout: Fanout::new(1, &options),
-        company: Vec::new(),
+        neighbours: Vec::new(),
         resident: Resident::new(&server),
         misplaced: 0,
     };
@@ -125,8 +110,8 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
         if kinds == [Kind::Scripted(Script::Resumes)] && options.recovery == Recovery::Off {
             continue;
         }
-        let company = gather(kinds, bad, server.address, options.payload)?;
-        let p99 = scene.play(what, company, report)?;
+        let neighbours = gather(kinds, bad, server.address, options.payload)?;
+        let p99 = scene.play(what, neighbours, report)?;
         p99s.push((what, kinds.is_empty(), p99));
     }
     // The better of the two, lest a bad moment at the beginning makes everything behind it look good.
@@ -135,7 +120,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     for (what, _, p99) in p99s {
         if let Some(p99) = p99 {
             let budget = options.budget(RATIO_BUDGET);
-            report.figure(&format!("company: {what}"), "p99 to undisturbed", p99 / undisturbed, "×", budget);
+            report.figure(&format!("noisy neighbours: {what}"), "p99 to undisturbed", p99 / undisturbed, "×", budget);
         }
     }
     let Scene { mut fleet, mut load, .. } = scene;
@@ -143,7 +128,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     fleet.drain(&mut load, |load| load.fanout.is_drained())?;
     let mut verdict = load.fanout.verdict();
     verdict.faults.push((load.misplaced, "misplaced in the flooded room"));
-    report.verdict("company", &verdict);
+    report.verdict("noisy neighbours", &verdict);
     Ok(())
 }
 
@@ -157,17 +142,17 @@ struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    /// The members in this company, from its arrival to its end. Gives their p99.
+    /// The members beside these neighbours, from their arrival to their end. Gives their p99.
     fn play(
         &mut self,
         what: &str,
-        company: Vec<Box<dyn Companion>>,
+        neighbours: Vec<Box<dyn Neighbour>>,
         report: &mut Report,
     ) -> Result<Option<f64>, Failure> {
         let Self { options, server, fleet, load, log } = self;
         log.skip();
         let before = load.resident.restart()?;
-        load.company = company;
+        load.neighbours = neighbours;
         fleet.run(WARM_UP, load)?;
         load.fanout.latencies.take();
         let (start, cpu) = (fleet.sample(), server.cpu()?);
@@ -182,16 +167,16 @@ impl Scene<'_> {
         let (rate, setting) = (options.rate.unwrap_or_default(), options.setting());
         let seconds = end.moment.since(&start.moment).as_secs_f64();
         let share = 100.0 * cpu.total().as_secs_f64() / seconds;
-        let name = format!("company: {what}");
+        let name = format!("noisy neighbours: {what}");
         title(&name, format!("{members} members, {rate} events/s of {payload} B, {seconds:.1} s, {setting}"));
         for deed in deeds {
-            line("company", deed);
+            line("neighbours", deed);
         }
         line("server CPU", format!("{share:.0} % of a core"));
         report.trust(&start.moment, &end.moment, cpu);
         report.latencies(&name, "due to each member", &quantiles);
         line("resident", format!("{} KiB before, {} at most, {} after", kib(before), kib(peak), kib(after)));
-        match options.running {
+        match options.running() {
             // Where it writes to, and what it says when it puts somebody out, is known of our own.
             Some(_) => line("log", "not seen: somebody else started the server"),
             None => log.print(if options.server.is_stentor() { closings } else { 0 }),
@@ -208,40 +193,40 @@ fn gather(
     count: usize,
     server: SocketAddr,
     payload: usize,
-) -> Result<Vec<Box<dyn Companion>>, Failure> {
-    let mut company: Vec<Box<dyn Companion>> = Vec::new();
+) -> Result<Vec<Box<dyn Neighbour>>, Failure> {
+    let mut neighbours: Vec<Box<dyn Neighbour>> = Vec::new();
     for kind in kinds {
         match kind {
             Kind::NeverReads | Kind::ReadsAByteASecond => {
                 let reads = *kind == Kind::ReadsAByteASecond;
                 for number in 0..count {
-                    company.push(Box::new(Reader::new(server, reads, number)?));
+                    neighbours.push(Box::new(Reader::new(server, reads, number)?));
                 }
             }
-            Kind::Floods => company.push(Box::new(Pusher::new(server, Flood::new(payload, false))?)),
-            Kind::FloodsForAcks => company.push(Box::new(Pusher::new(server, Flood::new(payload, true))?)),
-            Kind::JoinsAndLeaves => company.push(Box::new(Pusher::new(server, Tourist::default())?)),
-            Kind::Scripted(script) => company.push(Box::new(Scripted::new(server, *script))),
+            Kind::Floods => neighbours.push(Box::new(Pusher::new(server, Flood::new(payload, false))?)),
+            Kind::FloodsForAcks => neighbours.push(Box::new(Pusher::new(server, Flood::new(payload, true))?)),
+            Kind::JoinsAndLeaves => neighbours.push(Box::new(Pusher::new(server, Tourist::default())?)),
+            Kind::Scripted(script) => neighbours.push(Box::new(Scripted::new(server, *script))),
         }
     }
-    Ok(company)
+    Ok(neighbours)
 }
 
 /// The members and their publisher, and who else is there.
 struct Beside<'a> {
     fanout: Fanout,
-    company: Vec<Box<dyn Companion>>,
+    neighbours: Vec<Box<dyn Neighbour>>,
     resident: Resident<'a>,
     misplaced: u64,
 }
 
 impl Beside<'_> {
-    /// The company ends, without a word. Gives what it has done, and how many of it the server has put out.
+    /// Ends the neighbours without a closing handshake. Gives what they did, and how many of them the server disconnected.
     fn dismiss(&mut self) -> (Vec<String>, u64) {
-        let company = std::mem::take(&mut self.company);
-        self.misplaced += company.iter().map(|companion| companion.misplaced()).sum::<u64>();
-        let closings = company.iter().map(|companion| companion.closings()).sum();
-        (company.iter().map(|companion| companion.deeds()).collect(), closings)
+        let neighbours = std::mem::take(&mut self.neighbours);
+        self.misplaced += neighbours.iter().map(|neighbour| neighbour.misplaced()).sum::<u64>();
+        let closings = neighbours.iter().map(|neighbour| neighbour.closings()).sum();
+        (neighbours.iter().map(|neighbour| neighbour.deeds()).collect(), closings)
     }
 }
 
@@ -256,8 +241,8 @@ impl Workload for Beside<'_> {
 
     fn on_time(&mut self, now: Instant, outgoing: &mut Outgoing) -> Result<bool, Failure> {
         let mut worked = self.fanout.on_time(now, outgoing)?;
-        for companion in &mut self.company {
-            worked |= companion.turn(now)?;
+        for neighbour in &mut self.neighbours {
+            worked |= neighbour.turn(now)?;
         }
         self.resident.sample(now)?;
         Ok(worked)

@@ -4,29 +4,31 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{RangedU64ValueParser, TypedValueParser};
+use clap::{Parser, ValueEnum};
+
 use crate::Failure;
 use crate::payload;
-use crate::target::Target;
-
-const USAGE: &str = "usage: cargo bench --bench load -- [fanout|echo|polling|idle|churn|storm|resume|company|slope|side-by-side|all]… | compare | compare-all \
-[--server stentor|stentor-disk|node|bun|bare|oxide|oxide-mimalloc] [--recovery off|memory|disk] [--workers 1] \
-[--seconds 8] [--connections 10000] [--rooms 1] [--members 1000] [--publishers 1,4] [--payload 100] [--window 1] \
-[--pending BYTES_OF_EACH_THAT_RETURNS] [--rate PUBLISHES_PER_SECOND] [--in-flight 1,16] [--repetitions 3] [--profile FILE] [--url 127.0.0.1:PORT --pid PID]
-The server is $STENTOR_BIN, or `stentor` in the target directory of this bench. One that already runs is not pinned here: \
-start it under `taskset -c 0`, for idle with a ping interval of 10 s or less.";
+use crate::target::{Recovery, Target};
 
 /// Connections of the loads that open many, unless told otherwise.
 pub(crate) const CONNECTIONS: usize = 10_000;
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub(crate) enum Load {
+    /// Rooms whose members get what publishers send.
     Fanout,
+    /// Events that are answered by acks.
     Echo,
     /// Echo over long polling.
     Polling,
+    /// Connections that only answer pings.
     Idle,
+    /// Clients that connect, join, leave and disconnect.
     Churn,
+    /// All clients reconnect together.
     Storm,
+    /// Clients that come back and receive what they missed.
     Resume,
     /// Members of a room beside clients that read too slowly or ask for too much.
     NoisyNeighbours,
@@ -34,207 +36,110 @@ pub(crate) enum Load {
     Slope,
     /// Several server processes.
     SideBySide,
+    /// Fanout, echo, polling, idle, churn and storm.
+    All,
+    /// All servers under four loads, into benches/RESULTS.md.
+    Compare,
+    /// All servers under all loads, into benches/RESULTS.md.
+    CompareAll,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Recovery {
-    Off,
-    Memory,
-    /// In a folder of its own under the system's temporary one.
-    Disk,
-}
-
-impl Recovery {
-    /// The value of `--recovery`, here and on the server's own command line.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Memory => "memory",
-            Self::Disk => "disk",
-        }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Extent {
-    Quick,
-    Full,
-}
-
-/// A server that somebody else started, and that is left running.
+/// A server that was started elsewhere, and that is left running.
 #[derive(Clone, Copy)]
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) pid: i32,
 }
 
-#[derive(Clone)]
+/// Drives a server process over loopback and reports what an event costs it.
+///
+/// The server is $STENTOR_BIN, or `stentor` in the target directory of this bench. One that already runs is not pinned
+/// here: start it under `taskset -c 0`, for idle with a ping interval of 10 s or less.
+#[derive(Clone, Parser)]
+#[command(name = "load", bin_name = "cargo bench --bench load --", args_override_self = true)]
 pub(crate) struct Options {
+    /// The loads to run, one after the other
+    #[arg(value_enum, default_values_t = [Load::Fanout, Load::Echo, Load::Idle])]
     pub(crate) loads: Vec<Load>,
+    /// The server to measure
+    #[arg(long, value_enum, default_value_t = Target::Stentor)]
     pub(crate) server: Target,
+    /// What the server keeps for clients that come back
+    #[arg(long, value_enum, default_value_t = Recovery::Off)]
     pub(crate) recovery: Recovery,
+    /// Worker threads of the server
+    #[arg(long, default_value_t = 1, value_parser = between(1, 64))]
     pub(crate) workers: usize,
-    /// Length of each measured interval, after a warm-up that is not counted.
+    /// Seconds of each measured interval, after a warm-up that is not counted
+    #[arg(long = "seconds", default_value = "8", value_parser = between(1, 600).map(|seconds| Duration::from_secs(seconds as u64)))]
     pub(crate) measured: Duration,
-    /// Publishes each publisher keeps outstanding. The default of 1 is the lock-step in which batching is hardest: what
-    /// shares a write then came from different publishers.
+    /// Publishes that each publisher keeps outstanding; 1 is the lock-step in which batching is hardest
+    #[arg(long, default_value_t = 1, value_parser = between(1, 1024))]
     pub(crate) window: usize,
-    /// How many connections are opened: in the idle load, the storm, the slope (at last) and side by side; how many come back in the
-    /// resume load. None is what each of them does by itself.
+    /// Connections of the loads that open many, or of resume that come back; each load has its own default
+    #[arg(long, value_parser = between(100, 1_000_000))]
     pub(crate) connections: Option<usize>,
-    /// How many members each room of the fan-out has; one of them shows what a direct emit costs.
+    /// Members of each room of the fan-out; one of them shows what a direct emit costs
+    #[arg(long, default_value_t = 1_000, value_parser = between(1, 10_000))]
     pub(crate) members: usize,
+    /// Rooms of the fan-out
+    #[arg(long, default_value_t = 1, value_parser = between(1, 1_000))]
     pub(crate) rooms: usize,
-    /// How many publishers the fan-out has; one measurement for each number.
+    /// Publishers of the fan-out; one measurement for each number
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 4], value_parser = between(1, 99))]
     pub(crate) publishers: Vec<usize>,
-    /// Bytes of an event's argument.
+    /// Bytes of an event's argument
+    #[arg(long, default_value_t = 100, value_parser = between(payload::DIGITS, payload::BYTES_MAX))]
     pub(crate) payload: usize,
-    /// Bytes of events that each client misses which comes back.
+    /// Bytes of events that each returning client has missed
+    #[arg(long, default_value_t = 2_000, value_parser = between(1, 100_000_000))]
     pub(crate) pending: usize,
-    /// Publishes per second, of all publishers together: the open loop.
+    /// Publishes per second of all publishers together: an open loop
+    #[arg(long, value_parser = between(1, 1_000_000).map(|rate| rate as u32))]
     pub(crate) rate: Option<u32>,
-    /// Events of one connection of the echo that wait for their acks; one measurement for each number.
+    /// Events of one connection of the echo that wait for their acks; one measurement for each number
+    #[arg(long, value_delimiter = ',', default_values = ["1", "16"], value_parser = between(1, 1024).map(|number| number as u32))]
     pub(crate) in_flight: Vec<u32>,
-    /// Whether the idle load also waits for pings.
-    pub(crate) heartbeat: bool,
-    /// Whether, and how much, servers are compared; then loads and server are the comparison's.
-    pub(crate) comparison: Option<Extent>,
-    /// How often the comparison measures the same.
+    /// How often the comparison measures the same
+    #[arg(long, default_value_t = 3, value_parser = between(1, 100))]
     pub(crate) repetitions: usize,
-    pub(crate) running: Option<Running>,
-    /// Where `perf` writes what it sees of the server during the measured interval of a fan-out or an echo.
+    /// File for perf's record of the server during the measured interval of a fan-out or an echo
+    #[arg(long)]
     pub(crate) profile: Option<PathBuf>,
+    /// Address of a server that already runs, such as 127.0.0.1:3000
+    #[arg(long, requires = "pid", value_parser = address)]
+    pub(crate) url: Option<SocketAddr>,
+    /// Process id of the server at --url, by which its CPU time is read
+    #[arg(long, requires = "url", value_parser = between(1, i32::MAX as usize).map(|pid| pid as i32))]
+    pub(crate) pid: Option<i32>,
+    /// False if the idle load does not wait for pings.
+    #[arg(skip = true)]
+    pub(crate) heartbeat: bool,
+    /// Passed by cargo.
+    #[arg(long, hide = true)]
+    pub(crate) bench: bool,
 }
 
 impl Options {
-    pub(crate) fn parse(arguments: &[String]) -> Result<Self, Failure> {
-        let mut options = Self {
-            loads: Vec::new(),
-            server: Target::Stentor,
-            recovery: Recovery::Off,
-            workers: 1,
-            measured: Duration::from_secs(8),
-            window: 1,
-            connections: None,
-            members: 1_000,
-            rooms: 1,
-            publishers: vec![1, 4],
-            payload: 100,
-            pending: 2_000,
-            rate: None,
-            in_flight: vec![1, 16],
-            heartbeat: true,
-            comparison: None,
-            repetitions: 3,
-            running: None,
-            profile: None,
-        };
-        let (mut address, mut pid) = (None, None);
-        let mut rest = arguments.iter();
-        while let Some(argument) = rest.next() {
-            let (name, inline) = match argument.split_once('=') {
-                Some((name, value)) => (name, Some(value)),
-                None => (argument.as_str(), None),
-            };
-            let mut value = |expected: &str| match inline.or_else(|| rest.next().map(String::as_str)) {
-                Some(value) => Ok((name.to_owned(), value.to_owned(), expected.to_owned())),
-                None => Err(format!("{name}: expected {expected} after it\n{USAGE}")),
-            };
-            match name {
-                "--bench" => {} // cargo's own
-                "fanout" => options.add(&[Load::Fanout]),
-                "echo" => options.add(&[Load::Echo]),
-                "idle" => options.add(&[Load::Idle]),
-                "polling" => options.add(&[Load::Polling]),
-                "churn" => options.add(&[Load::Churn]),
-                "storm" => options.add(&[Load::Storm]),
-                "resume" => options.add(&[Load::Resume]),
-                "company" => options.add(&[Load::NoisyNeighbours]),
-                "slope" => options.add(&[Load::Slope]),
-                "side-by-side" => options.add(&[Load::SideBySide]),
-                "all" => {
-                    options.add(&[Load::Fanout, Load::Echo, Load::Polling, Load::Idle, Load::Churn, Load::Storm]);
-                }
-                "compare" => options.comparison = Some(Extent::Quick),
-                "compare-all" => options.comparison = Some(Extent::Full),
-                "--server" => {
-                    let given = value("a server of the table in benches/load/target.rs")?;
-                    options.server = Target::named(&given.1).ok_or_else(|| refusal(&given))?;
-                }
-                "--recovery" => {
-                    options.recovery = match value("off, memory or disk")? {
-                        (_, word, _) if word == "off" => Recovery::Off,
-                        (_, word, _) if word == "memory" => Recovery::Memory,
-                        (_, word, _) if word == "disk" => Recovery::Disk,
-                        refused => return Err(refusal(&refused)),
-                    }
-                }
-                "--workers" => options.workers = in_range(&value("a number from 1 to 64")?, 1, 64)?,
-                "--seconds" => {
-                    let seconds = in_range(&value("whole seconds from 1 to 600")?, 1, 600)?;
-                    options.measured = Duration::from_secs(seconds as u64);
-                }
-                "--window" => options.window = in_range(&value("a number from 1 to 1024")?, 1, 1024)?,
-                "--connections" => {
-                    let given = value("a number from 100 to 1000000")?;
-                    options.connections = Some(in_range(&given, 100, 1_000_000)?);
-                }
-                "--members" => options.members = in_range(&value("a number from 1 to 10000")?, 1, 10_000)?,
-                "--rooms" => options.rooms = in_range(&value("a number from 1 to 1000")?, 1, 1_000)?,
-                "--publishers" => options.publishers = list(&value("numbers from 1 to 99, such as 1,4")?, 1, 99)?,
-                "--pending" => options.pending = in_range(&value("bytes, up to 100000000")?, 1, 100_000_000)?,
-                "--payload" => {
-                    let given = value("bytes from 10 to 60000")?;
-                    options.payload = in_range(&given, payload::DIGITS, payload::BYTES_MAX)?;
-                }
-                "--rate" => {
-                    options.rate =
-                        Some(in_range(&value("publishes per second from 1 to 1000000")?, 1, 1_000_000)? as u32);
-                }
-                "--in-flight" => {
-                    let given = value("numbers from 1 to 1024, such as 1,16")?;
-                    options.in_flight = list(&given, 1, 1024)?.into_iter().map(|number| number as u32).collect();
-                }
-                "--repetitions" => options.repetitions = in_range(&value("a number from 1 to 100")?, 1, 100)?,
-                "--profile" => {
-                    let (_, path, _) = value("the file that perf is to write")?;
-                    options.profile = Some(PathBuf::from(path));
-                }
-                "--url" => {
-                    let given = value("an address such as 127.0.0.1:3000")?;
-                    let bare = given.1.trim_start_matches("http://").trim_end_matches('/');
-                    address = Some(bare.parse::<SocketAddr>().map_err(|_| refusal(&given))?);
-                }
-                "--pid" => {
-                    pid = Some(in_range(&value("the process id of the server at --url")?, 1, i32::MAX as usize)?)
-                }
-                "--help" | "-h" => return Err(USAGE.into()),
-                unknown => {
-                    return Err(format!("{unknown}: expected a load or an option\n{USAGE}").into());
-                }
-            }
+    /// Applies what one option says about others.
+    pub(crate) fn settle(mut self) -> Result<Self, Failure> {
+        if self.server == Target::StentorDisk {
+            self.recovery = Recovery::Disk;
         }
-        if options.loads.is_empty() {
-            options.add(&[Load::Fanout, Load::Echo, Load::Idle]);
-        }
-        if options.server == Target::StentorDisk {
-            options.recovery = Recovery::Disk;
-        }
-        if options.profile.is_some() && !options.loads.iter().all(|load| matches!(load, Load::Fanout | Load::Echo)) {
+        if self.profile.is_some() && !self.loads.iter().all(|load| matches!(load, Load::Fanout | Load::Echo)) {
             return Err("--profile: expected fanout or echo, which measure one thing at a time".into());
         }
-        options.running = match (address, pid) {
-            (Some(address), Some(pid)) => Some(Running { address, pid: pid as i32 }),
-            (None, None) => None,
-            _ => return Err("expected --url and --pid together: the CPU time of a server is read by its pid".into()),
-        };
-        Ok(options)
+        Ok(self)
     }
 
-    /// What the figures hold for, as the title of a block says it.
+    pub(crate) fn running(&self) -> Option<Running> {
+        self.url.zip(self.pid).map(|(address, pid)| Running { address, pid })
+    }
+
+    /// The setting under which the figures were measured, as the title of a block shows it.
     pub(crate) fn setting(&self) -> String {
-        match self.running {
-            Some(running) => format!("recovery {}, process {}", self.recovery.word(), running.pid),
+        match self.pid {
+            Some(pid) => format!("recovery {}, process {pid}", self.recovery.word()),
             None if self.server.is_stentor() => {
                 format!("stentor, recovery {}, workers {}", self.recovery.word(), self.workers)
             }
@@ -246,30 +151,12 @@ impl Options {
     pub(crate) fn budget(&self, most: f64) -> Option<f64> {
         self.server.is_stentor().then_some(most)
     }
-
-    fn add(&mut self, loads: &[Load]) {
-        for load in loads {
-            if !self.loads.contains(load) {
-                self.loads.push(*load);
-            }
-        }
-    }
 }
 
-/// Name, value, and what was expected of it.
-type Given = (String, String, String);
-
-fn in_range(given: &Given, least: usize, most: usize) -> Result<usize, Failure> {
-    match given.1.parse() {
-        Ok(number) if (least..=most).contains(&number) => Ok(number),
-        _ => Err(refusal(given)),
-    }
+fn between(least: usize, most: usize) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(least as u64..=most as u64)
 }
 
-fn list((name, value, expected): &Given, least: usize, most: usize) -> Result<Vec<usize>, Failure> {
-    value.split(',').map(|one| in_range(&(name.clone(), one.to_owned(), expected.clone()), least, most)).collect()
-}
-
-fn refusal((name, value, expected): &Given) -> Failure {
-    format!("{name} = {value:?}: expected {expected}").into()
+fn address(text: &str) -> Result<SocketAddr, std::net::AddrParseError> {
+    text.trim_start_matches("http://").trim_end_matches('/').parse()
 }

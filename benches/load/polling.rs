@@ -10,10 +10,11 @@ use mio::{Interest, Token};
 
 use crate::connection::{connect, unexpected};
 use crate::echo::{is_echo, push_number, read_ack};
+use crate::figures::grouped;
 use crate::latency::Latencies;
 use crate::options::Options;
 use crate::process::{self, Server};
-use crate::report::{self, Report, Verdict, grouped, line, micros_each, title};
+use crate::report::{self, Report, Verdict, line, micros_each, title};
 use crate::turns::Turns;
 use crate::{Failure, http, payload};
 

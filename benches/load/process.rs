@@ -59,7 +59,7 @@ impl Server {
         ping_interval: Duration,
         adjust: impl FnOnce(&mut Command),
     ) -> Result<Self, Failure> {
-        let mut server = match options.running {
+        let mut server = match options.running() {
             Some(running) => Self { address: running.address, pid: running.pid, child: None, data: PathBuf::new() },
             None => Self::spawn(options, ping_interval, adjust)?,
         };
@@ -71,7 +71,7 @@ impl Server {
     fn spawn(options: &Options, ping_interval: Duration, adjust: impl FnOnce(&mut Command)) -> Result<Self, Failure> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let data = std::env::temp_dir().join(format!("stentor-load-{port}"));
-        let mut command = options.server.command(options, port, ping_interval, &data)?;
+        let mut command = options.server.command(options.recovery, options.workers, port, ping_interval, &data)?;
         command.stdin(Stdio::null()).stdout(Stdio::null());
         adjust(&mut command);
         die_with_parent(&mut command);

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use crate::figures::{grouped, rounded};
 use crate::latency::Quantiles;
 use crate::process::CpuTime;
 use crate::turns::Moment;
@@ -153,25 +154,4 @@ pub(crate) fn cpu_line(cpu: CpuTime, operations: u64, each: &str, interval: Dura
 
 pub(crate) fn micros_each(time: Duration, operations: u64) -> f64 {
     time.as_secs_f64() * 1e6 / operations.max(1) as f64
-}
-
-/// Three significant digits are what a run is worth; thousands are grouped.
-pub(crate) fn rounded(value: f64) -> String {
-    match value.abs() {
-        large if large >= 100.0 => grouped(value),
-        medium if medium >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
-    }
-}
-
-pub(crate) fn grouped(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let mut grouped = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 && !grouped.ends_with('-') {
-            grouped.push(' ');
-        }
-        grouped.push(digit);
-    }
-    grouped
 }

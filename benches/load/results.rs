@@ -3,19 +3,17 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use crate::Failure;
-use crate::compare::{Cell, Measured, Trial, cell, ratio};
-use crate::latency::shown;
-use crate::options::{Extent, Options};
-use crate::report::rounded;
-use crate::target::Target;
+use crate::figures::{rounded, shown};
+use crate::options::Options;
+use crate::target::{Target, said};
+use crate::trial::{Cell, Measured, Trial, cell, ratio};
 
 /// How it was measured.
 pub(crate) struct Run<'a> {
-    pub(crate) extent: Extent,
+    pub(crate) is_full: bool,
     pub(crate) options: &'a Options,
     /// Repetitions so far.
     pub(crate) repetition: usize,
@@ -64,10 +62,7 @@ pub(crate) fn write(run: &Run<'_>, cells: &[Cell], trials: &[&'static Trial]) ->
 
 fn head(run: &Run<'_>) -> Result<String, Failure> {
     let Run { options, repetition, .. } = run;
-    let command = match run.extent {
-        Extent::Quick => "make compare",
-        Extent::Full => "make compare-all",
-    };
+    let command = if run.is_full { "make compare-all" } else { "make compare" };
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let changed = if said("git", &["status", "--porcelain", "--", "src", "benches/load", "benches/peers"]).is_empty() {
         ""
@@ -183,10 +178,4 @@ fn machine() -> String {
     let (model, memory) = (of("/proc/cpuinfo", "model name"), of("/proc/meminfo", "MemTotal"));
     let cores = fs::read_to_string("/proc/cpuinfo").unwrap_or_default().matches("processor\t:").count();
     format!("{cores} × {model}, {memory} memory, Linux {}", kernel.trim())
-}
-
-/// What a command prints, or nothing.
-pub(crate) fn said(command: &str, arguments: &[&str]) -> String {
-    let output = Command::new(command).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
-    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }

@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use crate::Failure;
 use crate::connection::{Outgoing, Workload, unexpected};
+use crate::figures::{grouped, rounded};
 use crate::fleet::Fleet;
 use crate::latency::{Latencies, Quantiles};
-use crate::options::{CONNECTIONS, Options, Recovery};
+use crate::options::{CONNECTIONS, Options};
 use crate::payload;
 use crate::process::{self, Server};
-use crate::report::{Report, Verdict, grouped, line, micros_each, rounded, title};
+use crate::report::{Report, Verdict, line, micros_each, title};
+use crate::target::Recovery;
 
 /// On their way back at a time.
 const STORM: usize = 2_000;

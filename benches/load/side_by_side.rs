@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::Failure;
 use crate::fanout::Fanout;
+use crate::figures::{grouped, rounded};
 use crate::fleet::Fleet;
 use crate::options::Options;
 use crate::process::{self, CpuTime, Memory, Server};
-use crate::report::{self, Report, grouped, line, micros_each, rounded, title};
+use crate::report::{self, Report, line, micros_each, title};
 
 const SERVERS: usize = 4;
 /// Of all servers together: as many as the generator may have that may open 20 000 files.
@@ -21,7 +22,7 @@ const WARM_UP: Duration = Duration::from_secs(2);
 const QUIET: Duration = Duration::from_secs(1);
 
 pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Failure> {
-    if options.running.is_some() {
+    if options.running().is_some() {
         return Err("side-by-side starts its servers itself: expected no --url".into());
     }
     let options = Options { rooms: SERVERS, ..options.clone() };

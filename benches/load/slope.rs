@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use crate::Failure;
+use crate::figures::{grouped, rounded};
 use crate::fleet::Fleet;
 use crate::options::Options;
 use crate::process::{self, Server};
-use crate::report::{Report, grouped, line, micros_each, rounded, title};
+use crate::report::{Report, line, micros_each, title};
 
 /// The steps below the last.
 const STEPS: [usize; 3] = [1_000, 5_000, 10_000];

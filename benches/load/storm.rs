@@ -4,10 +4,11 @@
 use std::time::Instant;
 
 use crate::Failure;
+use crate::figures::{grouped, rounded};
 use crate::fleet::Fleet;
 use crate::options::{CONNECTIONS, Options};
 use crate::process::{self, Server};
-use crate::report::{Report, grouped, line, micros_each, rounded, title};
+use crate::report::{Report, line, micros_each, title};
 
 const ROOM_MEMBERS: usize = 100;
 /// On their way back at a time.

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
+
 use crate::Failure;
-use crate::options::Options;
-use crate::results::said;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Target {
@@ -21,13 +22,48 @@ pub(crate) enum Target {
     OxideMimalloc,
 }
 
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Recovery {
+    Off,
+    Memory,
+    /// In a folder of its own under the system's temporary one.
+    Disk,
+}
+
+impl Recovery {
+    /// The value of `--recovery`, here and on the server's own command line.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+        }
+    }
+}
+
+impl ValueEnum for Recovery {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Off, Self::Memory, Self::Disk]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(self.word().into())
+    }
+}
+
+impl ValueEnum for Target {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(self.word().into())
+    }
+}
+
 impl Target {
     pub(crate) const ALL: [Self; 7] =
         [Self::Stentor, Self::StentorDisk, Self::Node, Self::Bun, Self::Bare, Self::Oxide, Self::OxideMimalloc];
-
-    pub(crate) fn named(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|target| target.word() == word)
-    }
 
     /// The value of `--server`.
     pub(crate) fn word(self) -> &'static str {
@@ -78,7 +114,8 @@ impl Target {
     /// The command that serves on `port` of 127.0.0.1, with `data` as the folder for whatever it keeps.
     pub(crate) fn command(
         self,
-        options: &Options,
+        recovery: Recovery,
+        workers: usize,
         port: u16,
         ping_interval: Duration,
         data: &Path,
@@ -94,8 +131,8 @@ impl Target {
                     .env("STENTOR_LOG_LEVEL", "warn")
                     .env_remove("STENTOR_BIN")
                     .args(["serve", "--host", "127.0.0.1"])
-                    .args(["--recovery", options.recovery.word(), "--recovery-window", "10m"])
-                    .args(["--port", &port.to_string(), "--workers", &options.workers.to_string()])
+                    .args(["--recovery", recovery.word(), "--recovery-window", "10m"])
+                    .args(["--port", &port.to_string(), "--workers", &workers.to_string()])
                     .args(["--ping-interval", &format!("{}ms", ping_interval.as_millis())])
                     .arg("--data-dir")
                     .arg(data);
@@ -133,8 +170,11 @@ fn stentor() -> Result<PathBuf, Failure> {
 }
 
 fn existing(path: PathBuf, remedy: &str) -> Result<PathBuf, Failure> {
-    match path.exists() {
-        true => Ok(path),
-        false => Err(format!("nothing at {}: build it with {remedy}", path.display()).into()),
-    }
+    if path.exists() { Ok(path) } else { Err(format!("nothing at {}: build it with {remedy}", path.display()).into()) }
+}
+
+/// What a command prints, or nothing.
+pub(crate) fn said(command: &str, arguments: &[&str]) -> String {
+    let output = Command::new(command).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }

@@ -156,7 +156,7 @@ impl Broadcast {
         Ok(sockets.len())
     }
 
-    /// Puts the sockets in the target out of the namespace (their clients are told, and stay away), or with `close` ends their
+    /// Disconnects the sockets in the target from the namespace (their clients are notified, and stay away), or with `close` ends their
     /// whole connections. Returns how many they were.
     pub async fn disconnect_sockets(self, close: bool) -> Result<usize, RoomError> {
         let sockets = self.fetch().await?;

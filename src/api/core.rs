@@ -35,32 +35,11 @@ pub(crate) struct Core {
     pub(crate) limits: Arc<Limits>,
     /// Which namespaces there are, and their handlers.
     pub(crate) registry: Registry,
-    /// What happens to rooms, said by the hub while somebody watches.
+    /// What happens to rooms, said by the hub while someone watches.
     pub(crate) room_changes: broadcast::Sender<RoomChange>,
 }
 
 impl Core {
-    /// The core of a server whose server sender is already open.
-    pub(crate) fn new(
-        server_sender: SessionLink,
-        (recovery, recovery_clients): (bool, RecoveryClients),
-        ack_errors: bool,
-        parser: Parser,
-        limits: Limits,
-        room_changes: broadcast::Sender<RoomChange>,
-    ) -> Self {
-        Self {
-            server_sender,
-            recovery,
-            recovery_clients,
-            ack_errors,
-            parser,
-            limits: limits.into(),
-            registry: Registry::default(),
-            room_changes,
-        }
-    }
-
     /// Tells servers in one process apart.
     pub(crate) fn identity(self: &Arc<Self>) -> usize {
         Arc::as_ptr(self) as usize

@@ -213,7 +213,7 @@ pub enum DataError {
     TooLarge {
         /// Length of the refused data's JSON.
         bytes: usize,
-        /// The limit.
+        /// The most that is accepted.
         limit: usize,
     },
 }

@@ -19,7 +19,7 @@ impl ErrorAnswer {
 pub(crate) struct ErrorBody {
     /// For programs; one vocabulary everywhere.
     pub(crate) code: &'static str,
-    /// For people.
+    /// A sentence for people.
     pub(crate) message: String,
 }
 

@@ -73,7 +73,7 @@ pub(crate) struct Handlers {
     pub(crate) unhandled: Option<HandlerFn<Event<Args>>>,
     pub(crate) connection: Option<HandlerFn<()>>,
     pub(crate) disconnecting: Option<HandlerFn<Disconnecting>>,
-    pub(crate) disconnect: Option<HandlerFn<DisconnectReason>>,
+    pub(crate) disconnect: Vec<HandlerFn<DisconnectReason>>,
 }
 
 impl fmt::Debug for Handlers {
@@ -121,7 +121,7 @@ impl HandlerStack {
         direct(&self.namespace) && self.own.as_deref().is_none_or(direct)
     }
 
-    /// Whether somebody sees what the socket is sent.
+    /// Whether someone sees what the socket is sent.
     pub(crate) fn observes_outgoing(&self) -> bool {
         self.both(|handlers| &handlers.outgoing).next().is_some()
     }
@@ -154,9 +154,9 @@ impl HandlerStack {
         self.first(|handlers| handlers.disconnecting.as_ref())
     }
 
-    /// What runs when it has gone.
-    pub(crate) fn disconnect(&self) -> Option<&HandlerFn<DisconnectReason>> {
-        self.first(|handlers| handlers.disconnect.as_ref())
+    /// The handlers that run when it has gone, one after the other.
+    pub(crate) fn disconnect(&self) -> impl Iterator<Item = &HandlerFn<DisconnectReason>> {
+        self.both(|handlers| &handlers.disconnect)
     }
 
     /// Takes an event past observers and filters to its handler.
@@ -219,7 +219,7 @@ macro_rules! registration {
         /// Handlers of one socket start in the order in which its events arrived, and interleave only at `.await`. Each
         /// event is handled by one handler: registering a name again replaces its handler, and one registered on a socket goes
         /// before its namespace's. An error is logged. A panic is logged and puts its socket out of the namespace, and nothing
-        /// else: the client is told "io server disconnect" and does not come back by itself. Arguments that are no `T`
+        /// else: the client is notified "io server disconnect" and does not come back by itself. Arguments that are no `T`
         /// are an error.
         pub fn on<T, F, R>($self: $receiver, name: &str, handler: F) -> $output
         where
@@ -288,7 +288,7 @@ macro_rules! registration {
             $self
         }
 
-        /// Runs when a socket that had connected has gone, before `on_disconnect`, and is told which rooms it was in. What is
+        /// Runs when a socket that had connected has gone, before `on_disconnect`, and receives the rooms it was in. What is
         /// emitted to rooms from here on does not reach it. One handler: registering again replaces it, and a socket's own runs
         /// instead of its namespace's.
         pub fn on_disconnecting<F, R>($self: $receiver, handler: F) -> $output
@@ -301,17 +301,20 @@ macro_rules! registration {
             $self
         }
 
-        /// Runs once a socket that had connected has gone. What is emitted to rooms from here on does not reach it. With recovery on
-        /// a socket may be back by then: a client that comes over a new connection ends its old one, and this runs for the old one
-        /// after `on_connection` for the new one, with the same id. One handler:
-        /// registering again replaces it, and a socket's own runs instead of its namespace's.
+        /// Runs once a socket that had connected has gone. What is emitted to rooms from here on does not reach it. With
+        /// recovery on a socket may be back by then: a client that comes over a new connection ends its old one, and this
+        /// runs for the old one after `on_connection` for the new one, with the same id.
+        ///
+        /// Each handler that is registered runs, in the order of registration and those of the namespace first: a handler
+        /// starts when the one before it has ended, also by an error or a panic, or after
+        /// [`Limits::hub_answer_timeout`](crate::Limits::hub_answer_timeout).
         pub fn on_disconnect<F, R>($self: $receiver, handler: F) -> $output
         where
             F: Fn(Socket, DisconnectReason) -> R + Send + Sync + 'static,
             R: Future<Output = Result<(), HandlerError>> + 'static,
         {
             let handler = erase(handler);
-            $self.register(move |handlers| handlers.disconnect = Some(handler));
+            $self.register(move |handlers| handlers.disconnect.push(handler));
             $self
         }
     };

@@ -25,7 +25,7 @@ use crate::protocol::socketio::packet::Args;
 /// A room and how many are in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomSummary {
-    /// Its name.
+    /// Name of the room.
     pub name: String,
     /// Its members, over all workers.
     pub members: usize,

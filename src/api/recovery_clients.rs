@@ -17,20 +17,6 @@ pub enum RecoveryClients {
 }
 
 impl RecoveryClients {
-    /// The value of this name, as configurations spell it.
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        [Self::Auto, Self::All, Self::Ask].into_iter().find(|clients| clients.name() == name)
-    }
-
-    /// As configurations spell it.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::All => "all",
-            Self::Ask => "ask",
-        }
-    }
-
     /// Whether a client is recoverable that says nothing about it.
     pub(crate) fn includes(self, handshake: &Handshake) -> bool {
         match self {
@@ -131,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_in_javascript_are_told_from_all_others() {
+    fn clients_in_javascript_are_distinguished_from_all_others() {
         for sent in JAVASCRIPT {
             assert!(RecoveryClients::Auto.includes(&handshake(sent)), "{}", sent.0);
         }

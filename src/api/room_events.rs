@@ -12,31 +12,31 @@ use crate::messages::room_change::{RoomChange, RoomChangeKind};
 pub enum RoomEvent {
     /// The room came to be: its first member joins.
     Created {
-        /// Its name.
+        /// Name of the room.
         room: String,
     },
     /// A socket joined.
     Joined {
         /// What it joined.
         room: String,
-        /// Who joined.
+        /// The socket that joined.
         socket: SocketId,
     },
     /// A socket left, or has gone.
     Left {
         /// What it left.
         room: String,
-        /// Who left.
+        /// The socket that left.
         socket: SocketId,
     },
     /// The room is no more: its last member has left.
     Deleted {
-        /// Its name.
+        /// Name of the room.
         room: String,
     },
 }
 
-/// Some events were not kept for this watcher, who was slower than they came. It goes on with the next.
+/// Some events were not kept for this watcher, who was slower than they came. It continues with the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{0} room events of all namespaces were missed")]
 pub struct Lagged(pub u64);

@@ -17,6 +17,7 @@ use super::namespace::Namespace;
 use super::operators::operators;
 use super::socket_emitter::SocketEmitter;
 use crate::ids::{NamespacePath, RoomName, SocketId};
+use crate::messages::extensions::Extensions;
 use crate::messages::handshake::Handshake;
 use crate::messages::hub::Grade;
 use crate::messages::request::{Done, HandlerRegistration, Joined, Listing, Request};
@@ -109,7 +110,7 @@ impl Socket {
     }
 
     /// Whether this is a socket that was here before, whose client lost its connection and came back: it has its id, its rooms and
-    /// its data, and gets every event that it missed. Else a client that was away missed something, or may have, and is told so.
+    /// its data, and gets every event that it missed. Else a client that was away missed something, or may have, and is notified.
     ///
     /// In connection middleware: whether it will be so if it is let in now. It may still turn out otherwise.
     pub fn recovered(&self) -> bool {
@@ -144,6 +145,11 @@ impl Socket {
             let _ = self.info.link.request(Request::KeepData { socket: self.info.id });
         }
         Ok(())
+    }
+
+    /// Typed values that the application keeps with this socket in this process, for state that is no JSON.
+    pub fn extensions(&self) -> &Extensions {
+        &self.info.extensions
     }
 
     /// Emits to this client alone. Ordered with everything else that this handler emits.
@@ -185,11 +191,15 @@ impl Socket {
         let bears_token = !(own && grade == Grade::Volatile) || self.info.is_recoverable();
         let draft = self.core.draft(&self.info.namespace, name, &data, bears_token)?;
         let socket = self.info.id;
-        let request = |sender| match own {
-            true => Request::Direct { socket, draft, grade, done: Done::WhenTaken(sender) },
-            // From another socket's handler it travels as a broadcast to this socket's own room, so that the other
-            // handler's emits keep their order.
-            false => Request::Broadcast { target: Target::socket(socket), draft, grade, done: Done::WhenTaken(sender) },
+        let request = |sender| {
+            let done = Done::WhenTaken(sender);
+            if own {
+                Request::Direct { socket, draft, grade, done }
+            } else {
+                // From another socket's handler it travels as a broadcast to this socket's own room, so that the other
+                // handler's emits keep their order.
+                Request::Broadcast { target: Target::socket(socket), draft, grade, done }
+            }
         };
         Ok(Core::ask(&link, request).await?)
     }
@@ -244,7 +254,7 @@ impl Socket {
         Broadcast::new(self.core.clone(), self.info.namespace.clone(), Some(self.info.link.clone()))
     }
 
-    /// Puts the client out of this namespace (it is told, and stays away), or with `close` ends its whole connection.
+    /// Disconnects the client from this namespace (it is notified, and stays away), or with `close` ends its whole connection.
     pub fn disconnect(&self, close: bool) {
         let request = Request::Disconnect { socket: self.info.id, close_session: close };
         // One that has gone already is what is wanted.

@@ -7,13 +7,14 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use actix::{Arbiter, ArbiterHandle};
 use actix_http::RequestHead;
 use bytes::Bytes;
 use bytestring::ByteString;
 use futures_core::Stream;
+use local_waker::LocalWaker;
 
 use crate::messages::sink::{CloseReason, Connection, Drained, FrameSink, Handoff, Incoming};
 use crate::protocol::engineio::packet::EnginePacket;
@@ -64,7 +65,7 @@ impl<C: Client> Handoff for Arriving<C> {
         let line = Rc::new(Line {
             client: RefCell::new(self.client),
             said: RefCell::default(),
-            reader: Cell::default(),
+            reader: LocalWaker::new(),
             aborted: Cell::new(false),
         });
         let (sink, incoming) = (Box::new(Sink(line.clone())), Box::pin(Reader(line)));
@@ -78,16 +79,8 @@ struct Line<C> {
     /// What the client has said and the session has not read.
     said: RefCell<Vec<ByteString>>,
     /// The session's task.
-    reader: Cell<Option<Waker>>,
+    reader: LocalWaker,
     aborted: Cell<bool>,
-}
-
-impl<C> Line<C> {
-    fn wake_reader(&self) {
-        if let Some(reader) = self.reader.take() {
-            reader.wake();
-        }
-    }
 }
 
 struct Sink<C>(Rc<Line<C>>);
@@ -101,7 +94,7 @@ impl<C: Client> FrameSink for Sink<C> {
             client.hear(packet.body(), &mut said);
         }
         if said.len() > before {
-            self.0.wake_reader();
+            self.0.reader.wake();
         }
         Drained::All
     }
@@ -114,7 +107,7 @@ impl<C: Client> FrameSink for Sink<C> {
 
     fn abort(&mut self) {
         self.0.aborted.set(true);
-        self.0.wake_reader();
+        self.0.reader.wake();
     }
 }
 
@@ -130,7 +123,7 @@ impl<C> Stream for Reader<C> {
         }
         let said = line.said.take();
         if said.is_empty() {
-            line.reader.set(Some(cx.waker().clone()));
+            line.reader.register(cx.waker());
             return Poll::Pending;
         }
         let packets: Result<_, _> = said.into_iter().map(EnginePacket::decode).collect();

@@ -98,9 +98,10 @@ impl Hub {
         }
         let fans_out = command.fans_out();
         let load = if fans_out { self.workers.load() } else { Load::Light };
-        match self.schedule.admits(&sender, fans_out, load) {
-            true => self.carry_out(sender, command, load),
-            false => self.schedule.push(sender, command),
+        if self.schedule.admits(&sender, fans_out, load) {
+            self.carry_out(sender, command, load)
+        } else {
+            self.schedule.push(sender, command)
         }
     }
 

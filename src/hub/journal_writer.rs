@@ -2,7 +2,7 @@
 //!
 //! Every recoverable entry gets an LSN and a fingerprint and goes into the journal in that order; what is journalled is what the
 //! sessions are known by, at run time and after a restart alike. It refuses to lose anything silently: when the journal fails, it
-//! begins anew, so that whoever comes back is told.
+//! starts over, so that anyone who comes back is notified.
 
 mod clock;
 mod reading;
@@ -21,7 +21,8 @@ use crate::journal::{Journal, JournalError, Record, RecordBody};
 use crate::limits::Limits;
 use crate::messages::hub::ResumeAttempt;
 use crate::metrics::Metrics;
-use crate::recovery::{self, JournalState, NotRecovered, RecoveryBounds, RecoveryIndex, Resumable};
+use crate::protocol::reason::NotRecovered;
+use crate::recovery::{self, JournalState, RecoveryBounds, RecoveryIndex, Resumable};
 
 /// Records read at a time for a client.
 const CHUNK_RECORDS: usize = 256;
@@ -49,8 +50,8 @@ pub(crate) struct JournalWriter {
     given: Lsn,
     /// The newest position applied: what an unnumbered broadcast bears as token.
     applied: Offset,
-    /// xorshift64*: fingerprints must not be guessed by counting, more is not asked of them.
-    random: u64,
+    /// Fingerprints must not be guessed by counting; more is not asked of them.
+    random: fastrand::Rng,
     clock: Clock,
     rewriting: Rewriting,
     metrics: Arc<Metrics>,
@@ -83,7 +84,7 @@ impl JournalWriter {
             ring: Ring { records_max: limits.journal_records_max, bytes_max: limits.journal_bytes_max },
             given: journal.head(),
             applied: start,
-            random: seed | 1,
+            random: fastrand::Rng::with_seed(seed),
             clock,
             rewriting: Rewriting::new(journal.used_bytes()),
             journal,
@@ -137,15 +138,8 @@ impl JournalWriter {
     /// The next number, with its fingerprint.
     pub(super) fn next(&mut self) -> Offset {
         self.given = self.given.next();
-        let fingerprint = Fingerprint::new((self.next_random() >> 40) as u32);
+        let fingerprint = Fingerprint::new(self.random.u32(..1 << 24));
         Offset { epoch: self.journal.epoch(), lsn: self.given, fingerprint }
-    }
-
-    fn next_random(&mut self) -> u64 {
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
     /// Whether a socket can come back.
@@ -153,7 +147,7 @@ impl JournalWriter {
         self.sessions.missed_events(socket).is_some()
     }
 
-    /// Whether anything is known of a socket, be it that it cannot come back.
+    /// Whether a record of this socket exists, resumable or not.
     pub(super) fn remembers(&self, socket: &SocketId) -> bool {
         self.sessions.remembers(socket)
     }
@@ -229,15 +223,15 @@ impl JournalWriter {
         self.replace();
     }
 
-    /// The journal takes nothing more. Events go on; whoever comes back with a token of before is told that it missed something.
+    /// The journal takes nothing more. Events go on; anyone who comes back with a token of before is notified that it missed something.
     fn restart_in_memory(&mut self, error: &JournalError) {
-        log::error!("journal failed, recovery begins anew in memory and until the next start only error={error}");
+        log::error!("journal failed, recovery starts over in memory and until the next start only error={error}");
         self.metrics.hub.journals_failed.add(1);
         self.replace();
     }
 
     fn replace(&mut self) {
-        let epoch = Epoch::new((self.now_unix_ms() / 1_000) as u32, self.next_random() as u16);
+        let epoch = Epoch::new((self.now_unix_ms() / 1_000) as u32, self.random.u16(..));
         let Ring { records_max, bytes_max } = self.ring;
         self.applied = Offset { epoch, lsn: self.given, fingerprint: Fingerprint::new(0) };
         self.journal = Box::new(MemoryJournal::new(epoch, self.given, records_max, bytes_max));

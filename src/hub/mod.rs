@@ -50,7 +50,7 @@ pub(crate) struct Hub {
     replay_bytes: usize,
     /// Commands that wait for their senders' turn.
     schedule: Schedule<CommandSender, OrderedCommand>,
-    /// Who resumed each session last, since commands began to wait: a new connection goes on with what the one before has overdrawn.
+    /// Who resumed each session last, since commands began to wait: a new connection continues with what the one before has overdrawn.
     resumed_by: HashMap<PrivateId, CommandSender>,
     /// What each session may have journalled, and the commands of those that wait for their share.
     shares: Shares<CommandSender, OrderedCommand>,
@@ -202,7 +202,6 @@ impl Handler<HubControl> for Hub {
 /// The hub's two addresses.
 #[derive(Clone)]
 pub(crate) struct HubAddress {
-    /// For workers.
     pub(crate) commands: Recipient<HubBatch>,
     /// For the process around.
     pub(crate) control: Recipient<HubControl>,

@@ -10,7 +10,7 @@ use crate::ids::{Lsn, NamespacePath, Offset, RoomName, SlotKey, SocketId, Worker
 use crate::journal::RecordBody;
 use crate::messages::fanout::{ConnectAnswer, DeliveryMode, FanoutCommand, ResumedSession};
 use crate::messages::hub::{Connect, ConnectKind, ResumeAttempt};
-use crate::recovery::NotRecovered;
+use crate::protocol::reason::NotRecovered;
 use crate::state::rooms::SocketLocation;
 
 impl Hub {
@@ -39,9 +39,7 @@ impl Hub {
     }
 
     fn refuse_resume(&self, claim: ResumeAttempt, why: NotRecovered) {
-        if let Some(at) = NotRecovered::ALL.iter().position(|known| *known == why) {
-            self.metrics.hub.not_recovered[at].add(1);
-        }
+        self.metrics.hub.not_recovered[why].add(1);
         log::debug!("not recovered pid={:?} reason=\"{why}\"", claim.pid);
     }
 
@@ -81,7 +79,7 @@ impl Hub {
         ConnectAnswer::Connected { recovered: matches!(mode, DeliveryMode::CatchingUp(_)) }
     }
 
-    /// The position and the rooms from which a client goes on, if it still may.
+    /// The position and the rooms from which a client continues, if it still may.
     fn grant(&self, claim: ResumeAttempt, socket: SocketId, namespace: &NamespacePath) -> Option<(Lsn, Vec<RoomName>)> {
         let resumed = match &self.writer {
             Some(writer) => writer.claim(claim, namespace),
@@ -99,7 +97,7 @@ impl Hub {
         }
     }
 
-    /// A socket begins that goes on with nothing.
+    /// A socket begins that continues with nothing.
     fn begin(
         &mut self,
         kind: ConnectKind,

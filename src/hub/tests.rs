@@ -30,7 +30,7 @@ use crate::state::rooms::Target;
 
 const WORKER: WorkerId = WorkerId(0);
 
-/// A worker that passes on what it is told, in words.
+/// A worker that passes on what it receives, in words.
 struct Listener(mpsc::Sender<String>);
 
 impl Actor for Listener {

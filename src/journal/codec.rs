@@ -48,10 +48,8 @@ pub(super) enum CodecError {
     /// A newer program wrote it.
     #[error("record has version {0}, this program knows {VERSION}")]
     Version(u8),
-    /// Damaged.
     #[error("checksum of a record's header is wrong")]
     HeaderSum,
-    /// Damaged.
     #[error("checksum of a record is wrong")]
     BodySum,
     /// Whole, but no record of this version.
@@ -423,7 +421,7 @@ mod tests {
 
     #[test]
     fn the_form_on_disk_is_this_one() {
-        // Whoever changes these bytes changes VERSION too.
+        // Anyone who changes these bytes changes VERSION too.
         let room = RoomName::parse("ab").unwrap();
         let entry = RecordBody::Join { socket: SocketId::from_random([9; 15]), room };
         let bytes = encoded(&Record { lsn: Lsn(258), fingerprint: Fingerprint::new(0x0003_0201), body: entry });
@@ -433,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_cut_short_is_told_from_a_damaged_one_at_every_byte() {
+    fn a_record_cut_short_differs_from_a_damaged_one_at_every_byte() {
         for record in every_kind() {
             let bytes = encoded(&record);
             for cut in 0..bytes.len() {

@@ -1,11 +1,12 @@
 //! The journal on disk: a ring of segment files in one folder, the newest records in memory too.
 //!
 //! It is as safe as its machine's boot: what [`flush`](Journal::flush) has written survives the death of the process, not that of
-//! the machine. Therefore a log without a clean end goes on within one boot only; after another one, nobody could say
+//! the machine. Therefore a log without a clean end continues within one boot only; after another one, nobody could say
 //! what is missing after a surviving record, and a new epoch begins. So it does after damage, wherever in the log: it
 //! refuses to skip a record and go on.
 
 mod existing;
+mod options;
 mod sync;
 
 use std::collections::VecDeque;
@@ -15,78 +16,20 @@ use std::io;
 use std::path::Path;
 
 use self::existing::ExistingJournal;
+pub(crate) use self::options::{FileOptions, Start};
 use self::sync::Syncer;
 use super::chunk::ChunkBuilder;
-use super::folder::{self, BootId, Folder, JournalHeader, OpenError, State};
+use super::folder::{self, Folder, JournalHeader, OpenError, State};
 use super::recent::RecentRecords;
 use super::segment::{self, Segment, Spare};
 use super::{Chunk, Journal, JournalError, Record, codec, disk};
 use crate::ids::{Epoch, Lsn, Offset};
-use crate::limits::Limits;
 
 /// Bytes of one turn after which they are written before it ends.
 const PENDING_BYTES_MAX: usize = 1 << 20;
 
-/// Between two entries of a segment's index, at most, but for a larger record: how much is read to find one record.
-const INDEX_BYTES: u64 = 64 << 10;
-
 /// Spare files kept open ahead while the ring grows, at most; a full ring needs one. Each takes a descriptor.
 const SPARES_MAX: usize = 8;
-
-/// How a journal is opened.
-#[derive(Debug, Clone)]
-pub(crate) struct FileOptions {
-    /// Of a log that begins now, if one must; differs from that of every earlier one.
-    pub epoch: Epoch,
-    /// The machine's boot, where it is known.
-    pub boot: Option<BootId>,
-    /// Segments of the ring, at least 2.
-    pub segments_max: usize,
-    /// Bytes of each.
-    pub segment_bytes: usize,
-    /// Records kept in memory too.
-    pub records_max: usize,
-    /// Bytes of those.
-    pub bytes_max: usize,
-}
-
-impl FileOptions {
-    /// As the limits say.
-    pub(crate) fn new(epoch: Epoch, boot: Option<BootId>, limits: &Limits) -> Self {
-        Self {
-            epoch,
-            boot,
-            segments_max: limits.journal_segments_max,
-            segment_bytes: limits.journal_segment_bytes,
-            records_max: limits.journal_records_max,
-            bytes_max: limits.journal_bytes_max,
-        }
-    }
-
-    /// Between two entries of a segment's index.
-    fn index_bytes(&self) -> u64 {
-        (self.segment_bytes as u64 / 64).min(INDEX_BYTES)
-    }
-}
-
-/// What was found when a journal was opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Start {
-    /// Nothing: a log begins.
-    New,
-    /// A log, which goes on.
-    Continued {
-        /// Its records.
-        records: u64,
-        /// Bytes of what a killed process was writing, cut off.
-        cut: u64,
-    },
-    /// A log that cannot go on: all of it is gone, another one begins.
-    Discarded {
-        /// Why.
-        reason: String,
-    },
-}
 
 /// A ring of files.
 #[derive(Debug)]

@@ -22,21 +22,16 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::disk;
+use super::layout::{FORMAT, SEGMENT, SPARE, for_owner_only, segment_name, u32_at, u64_at};
 use super::segment::Fault;
-use super::{codec, disk};
 use crate::ids::{Epoch, Lsn};
-
-/// The format of everything in the folder, and of the records in it. A later one is a newer program's.
-pub(super) const FORMAT: u32 = codec::VERSION as u32;
 
 const MAGIC: [u8; 8] = *b"stentorJ";
 const HEADER: &str = "journal.header";
 const HEADER_NEW: &str = "journal.header.new";
 const HEADER_BYTES: usize = 57;
 const LOCK: &str = "journal.lock";
-const SEGMENT: &str = "segment-";
-const SPARE: &str = "segment.next";
-
 /// Stands in new volumes.
 const LOST_AND_FOUND: &str = "lost+found";
 
@@ -50,7 +45,7 @@ pub enum OpenError {
         path.display()
     )]
     Foreign {
-        /// The folder.
+        /// The folder in question.
         path: PathBuf,
         /// A file in it.
         found: String,
@@ -74,18 +69,18 @@ pub enum OpenError {
         path.display()
     )]
     Newer {
-        /// The file.
+        /// The file in question.
         path: PathBuf,
-        /// Its format.
+        /// Version of its format.
         found: u32,
     },
-    /// Somebody else changed the folder: this program does not leave it so.
+    /// Someone else changed the folder: this program does not leave it so.
     #[error(
         "journal file {}: {found}; restore it, or move the folder away and lose what it holds",
         path.display()
     )]
     Damaged {
-        /// The file.
+        /// The file in question.
         path: PathBuf,
         /// What is wrong with it.
         found: String,
@@ -93,7 +88,7 @@ pub enum OpenError {
     /// Stop the other process, or name another folder: two never share one.
     #[error("journal folder {}: in use by {by}; stop that, or name another folder", path.display())]
     Locked {
-        /// The folder.
+        /// The folder in question.
         path: PathBuf,
         /// Who uses it, as it said itself.
         by: String,
@@ -112,7 +107,7 @@ pub enum OpenError {
     /// Make room, or name a folder elsewhere.
     #[error("journal file {}: no space left ({kind}); make room, or name a folder on another disk", path.display())]
     NoSpace {
-        /// The file.
+        /// The file in question.
         path: PathBuf,
         /// How it was refused.
         kind: ErrorKind,
@@ -364,11 +359,6 @@ fn locked(path: &Path, lock: File) -> OpenError {
     OpenError::Locked { path: path.to_owned(), by }
 }
 
-/// The name of an empty file that waits to become a segment.
-pub(super) fn spare_name(number: u64) -> String {
-    format!("{SPARE}.{number:010}")
-}
-
 /// The files in a folder that waited to become segments.
 pub(super) fn spares(folder: &Path) -> Result<Vec<PathBuf>, OpenError> {
     Ok(names(folder)?.into_iter().filter(|name| is_spare(name)).map(|name| folder.join(name)).collect())
@@ -391,26 +381,6 @@ pub(super) fn segments(folder: &Path) -> Result<Vec<(u64, PathBuf)>, OpenError> 
     Ok(segments)
 }
 
-pub(super) fn segment_name(sequence: u64) -> String {
-    format!("{SEGMENT}{sequence:010}")
-}
-
-/// What a journal holds is secret: private ids, and what clients say to each other.
-pub(super) fn for_owner_only(options: &mut OpenOptions) {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-}
-
-/// The number at `at` of a header that has been found long enough.
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes[at..at + 4].iter().rev().fold(0, |number, byte| number << 8 | u32::from(*byte))
-}
-
-/// The number at `at` of a header that has been found long enough.
-pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
-}
-
 fn create_folder(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]
@@ -422,7 +392,7 @@ fn create_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A folder without header must be a journal's or empty: with other people's files in it, somebody named the wrong one.
+/// A folder without header must be a journal's or empty: with other people's files in it, someone named the wrong one.
 fn check_names(path: &Path) -> Result<(), OpenError> {
     let names = names(path)?;
     if names.iter().any(|name| name == HEADER) {

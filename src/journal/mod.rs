@@ -10,6 +10,7 @@ mod disk;
 pub(crate) mod file;
 pub(crate) mod folder;
 pub(crate) mod inspect;
+mod layout;
 pub(crate) mod memory;
 mod recent;
 mod record;
@@ -50,16 +51,10 @@ pub(crate) enum JournalError {
     /// The file system failed. After a failed write the journal takes nothing more in this life, and the next start
     /// begins a new epoch; after a failed read, what was asked for cannot be had.
     #[error("journal file {}: {kind}", path.display())]
-    Io {
-        /// Where.
-        path: PathBuf,
-        /// How.
-        kind: io::ErrorKind,
-    },
+    Io { path: PathBuf, kind: io::ErrorKind },
     /// What stands on disk is not what was written there.
     #[error("journal file {} is damaged at byte {at}: {reason}", path.display())]
     Damaged {
-        /// Where.
         path: PathBuf,
         /// At which byte.
         at: u64,

@@ -11,11 +11,9 @@ use crate::protocol::encoded::Message;
 #[derive(Debug, Clone)]
 #[cfg_attr(test, derive(PartialEq, Eq))]
 pub(crate) struct Record {
-    /// Where.
     pub lsn: Lsn,
     /// Drawn for this record.
     pub fingerprint: Fingerprint,
-    /// What.
     pub body: RecordBody,
 }
 
@@ -24,7 +22,7 @@ pub(crate) struct Record {
 #[derive(Debug, Clone)]
 #[cfg_attr(test, derive(PartialEq, Eq))]
 pub(crate) enum RecordBody {
-    /// An event was emitted. Shared with whoever reads it.
+    /// An event was emitted. Shared with anyone who reads it.
     Event(Arc<EventRecord>),
     /// A recoverable socket connected.
     Connect {
@@ -32,7 +30,6 @@ pub(crate) enum RecordBody {
         pid: PrivateId,
         /// Its public id.
         socket: SocketId,
-        /// Where.
         namespace: NamespacePath,
         /// When, by the wall clock, in milliseconds since 1970.
         at_unix_ms: u64,
@@ -41,26 +38,18 @@ pub(crate) enum RecordBody {
     Join {
         /// Who. Its public id, which it keeps through every recovery.
         socket: SocketId,
-        /// Which room.
         room: RoomName,
     },
     /// A socket left a room.
-    Leave {
-        /// Who.
-        socket: SocketId,
-        /// Which room.
-        room: RoomName,
-    },
+    Leave { socket: SocketId, room: RoomName },
     /// The application changed what it keeps with a socket.
     Data {
-        /// Whose.
         socket: SocketId,
         /// JSON; none if there is nothing any more.
         data: Option<Box<str>>,
     },
     /// A socket's connection ended.
     Disconnect {
-        /// Who.
         socket: SocketId,
         /// Set when it cannot be recovered: it was disconnected from the namespace, or broke the protocol.
         forever: bool,
@@ -83,11 +72,10 @@ pub(crate) enum RecordBody {
         /// Time of the start, by the wall clock. Times of earlier records that lie behind it count as this one.
         at_unix_ms: u64,
     },
-    /// A session cannot be resumed any more; its client is told so when it comes back.
+    /// A session cannot be resumed any more; its client is notified when it comes back.
     GivenUp {
         /// The session's socket.
         socket: SocketId,
-        /// The reason.
         why: GiveUpReason,
     },
     /// Every session whose connection was lost by then is forgotten.
@@ -122,14 +110,13 @@ pub(crate) struct EventRecord {
     pub message: Message,
 }
 
-/// A session carried forward: whoever reads this record needs none before it to know the session.
+/// A session carried forward: anyone who reads this record needs none before it to know the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SessionRecord {
     /// The private id by which its client claims it.
     pub pid: PrivateId,
     /// Its socket's public id.
     pub socket: SocketId,
-    /// Where.
     pub namespace: NamespacePath,
     /// Rooms it is in, and rooms it left after its position.
     pub rooms: Vec<RoomSpan>,
@@ -141,7 +128,7 @@ pub(crate) struct SessionRecord {
     pub at_unix_ms: u64,
     /// Everything up to here has reached its client, or was never for it.
     pub position: Lsn,
-    /// The newest event before this record that may have been for it: whoever saw that one missed none that is gone.
+    /// The newest event before this record that may have been for it: anyone who saw that one missed none that is gone.
     pub last_event: Lsn,
     /// The newest of those that wanted an ack.
     pub last_ack_event: Lsn,
@@ -150,7 +137,6 @@ pub(crate) struct SessionRecord {
 /// A stay in a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RoomSpan {
-    /// Which.
     pub room: RoomName,
     /// Events behind this position are for the member.
     pub joined: Lsn,

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::codec::{self, CodecError};
-use super::folder::{self, FORMAT};
+use super::layout::{self, FORMAT};
 use super::{JournalError, Record, disk};
 use crate::ids::{Epoch, Lsn};
 
@@ -97,8 +97,8 @@ impl Spare {
     pub(super) fn create(folder: &Path, number: u64) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).append(true).create_new(true);
-        folder::for_owner_only(&mut options);
-        let path = folder.join(folder::spare_name(number));
+        layout::for_owner_only(&mut options);
+        let path = folder.join(layout::spare_name(number));
         Ok(Self { file: Arc::new(disk::open(&options, &path)?), path, number })
     }
 }
@@ -121,7 +121,7 @@ impl Segment {
         }
         header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
         disk::write(&spare.file, &header)?;
-        let path = folder.join(folder::segment_name(sequence));
+        let path = folder.join(layout::segment_name(sequence));
         disk::rename(&spare.path, &path)?;
         let (bytes, file) = (HEADER_BYTES as u64, spare.file);
         Ok(Self { path, file, epoch, sequence, after, last: after, bytes, index: Vec::new(), index_bytes })
@@ -129,7 +129,7 @@ impl Segment {
 
     /// Drops what the segment holds and makes its file a spare one, with the descriptor that it has.
     pub(super) fn recycle(self, folder: &Path) -> io::Result<Spare> {
-        let path = folder.join(folder::spare_name(self.sequence));
+        let path = folder.join(layout::spare_name(self.sequence));
         // In this order: a segment that is cut short would be damage at the next start.
         disk::rename(&self.path, &path)?;
         disk::set_len(&self.file, 0)?;
@@ -147,17 +147,17 @@ impl Segment {
         if header[..8] != MAGIC {
             return Err(damaged("it does not begin as a segment does"));
         }
-        if folder::u32_at(header, 36) != crc32fast::hash(&header[..36]) {
+        if layout::u32_at(header, 36) != crc32fast::hash(&header[..36]) {
             return Err(damaged("checksum of the segment's header is wrong"));
         }
-        let format = folder::u32_at(header, 8);
+        let format = layout::u32_at(header, 8);
         if format > FORMAT {
             return Err(Fault::Newer(format));
         }
-        if folder::u64_at(header, 20) != sequence {
+        if layout::u64_at(header, 20) != sequence {
             return Err(damaged("its name is another segment's"));
         }
-        let (epoch, after) = (Epoch::from_bits(folder::u64_at(header, 12)), Lsn(folder::u64_at(header, 28)));
+        let (epoch, after) = (Epoch::from_bits(layout::u64_at(header, 12)), Lsn(layout::u64_at(header, 28)));
         let (bytes, file) = (HEADER_BYTES as u64, Arc::new(file));
         Ok(Self { path, file, epoch, sequence, after, last: after, bytes, index: Vec::new(), index_bytes })
     }

@@ -1,4 +1,4 @@
-//! What a worker is told by the hub: the only channel in that direction.
+//! Messages from the hub to a worker: the only channel in that direction.
 //!
 //! The fanout applies deliveries first and passes answers on afterwards, so an answer cannot overtake an event.
 
@@ -14,16 +14,14 @@ use crate::messages::hub::{DirectPacket, ReplyTo};
 use crate::messages::request::{EmitRefusal, Joined, Receipt, RoomPage};
 use crate::messages::socket::SocketInfo;
 use crate::protocol::encoded::{EncodedFrame, Message as Packets};
-use crate::protocol::reason::DisconnectReason;
+use crate::protocol::reason::{DisconnectReason, NotRecovered};
 use crate::protocol::socketio::packet::Args;
-use crate::recovery::NotRecovered;
 use crate::state::credit::Ticket;
 use crate::state::rooms::MembershipError;
 
 /// What one turn of the hub means for one worker, in the hub's order. Bounded by credit: above `worker_bytes_max`
 /// unwritten bytes events wait in the hub.
 pub(crate) struct FanoutBatch {
-    /// In order.
     pub commands: Vec<FanoutCommand>,
 }
 
@@ -50,7 +48,7 @@ pub(crate) struct Delivery {
     pub volatile: bool,
     /// Bytes that the hub has booked for it with this worker.
     pub fanout_bytes: usize,
-    /// Set when whoever gets it is to answer.
+    /// Set when the recipients are to answer.
     pub collect: Option<Collect>,
 }
 
@@ -145,9 +143,7 @@ pub(crate) struct ResumedSession {
 /// Some of what a socket has missed.
 #[derive(Debug)]
 pub(crate) struct Replay {
-    /// Whose.
     pub member: MemberKey,
-    /// In order.
     pub events: Vec<(Offset, Packets)>,
     /// As far as was looked.
     pub upto: Lsn,
@@ -161,11 +157,9 @@ pub(crate) struct Replay {
 pub(crate) enum FanoutCommand {
     /// A socket is connected: send its CONNECT reply, and deliver to it from here on.
     Attach {
-        /// Which.
         member: MemberKey,
         /// The room of everybody in its namespace.
         everybody: RoomId,
-        /// The reply.
         reply: EncodedFrame,
         /// Where its cursor starts.
         offset: Option<Offset>,
@@ -176,47 +170,36 @@ pub(crate) enum FanoutCommand {
     Replay(Box<Replay>),
     /// What a socket has to read next is gone from the journal: end its session, its client will be told.
     FellBehind {
-        /// Which.
         member: MemberKey,
     },
     /// The client of a socket came back over another connection: end this one.
     Evict {
-        /// Which.
         member: MemberKey,
     },
     /// A socket is gone: its place may be given away.
     Detach {
-        /// Which.
         member: MemberKey,
-        /// Who is told the rooms it was in, and these.
+        /// Receives the rooms it was in, and these.
         told: Option<(oneshot::Sender<Vec<RoomName>>, Vec<RoomName>)>,
     },
     /// A socket is in a room.
     Join {
-        /// Which.
         member: MemberKey,
-        /// Where.
         room: RoomId,
     },
     /// A socket is not in a room any more.
     Leave {
-        /// Which.
         member: MemberKey,
-        /// Where.
         room: RoomId,
     },
-    /// An event.
     Deliver(Box<Delivery>),
     /// A packet of a session on this worker comes back, for its own client.
     Relay {
-        /// Whose.
         slot: SlotKey,
-        /// What.
         packet: DirectPacket,
     },
     /// A command of a session (or the server sender) on this worker is answered: its credit is back.
     Answer {
-        /// Whose.
         to: ReplyTo,
         /// How it ended.
         answer: Answer,
@@ -225,18 +208,15 @@ pub(crate) enum FanoutCommand {
     Fetch(Box<FetchSockets>),
     /// A part of what a session (or the server sender) on this worker asked for.
     Fetched {
-        /// Whose.
         slot: SlotKey,
-        /// Which question.
         ticket: Ticket,
         /// Members on one worker.
         sockets: Vec<Arc<SocketInfo>>,
     },
-    /// An ack for somebody on this worker who collects them.
+    /// An ack for someone on this worker who collects them.
     Acked {
         /// Who, and for what.
         to: ReplyTo,
-        /// Who answered.
         socket: SocketId,
         /// Its answer; `None` if it has gone instead.
         answer: Option<Args>,

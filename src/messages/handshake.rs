@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// The request that opened a session: its query, its headers, whence and when it came.
+/// The request that opened a session: its query, its headers, peer address and arrival time.
 ///
 /// All of them are kept, but for `sec-websocket-key`, which means nothing once the websocket is open. A request whose head exceeds
 /// [`Limits::handshake_bytes_max`](crate::Limits::handshake_bytes_max) is refused with 431. Sessions of one worker whose clients
@@ -97,10 +97,9 @@ impl Shared {
     }
 }
 
-/// Whence and when a request came.
+/// Peer address and arrival time of the request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
-    /// When.
     pub(crate) at: SystemTime,
     /// The client's address, as far as the proxies between can be trusted.
     pub(crate) address: Option<IpAddr>,

@@ -1,4 +1,4 @@
-//! What the hub is told: by workers, in one FIFO each, and by the process around it.
+//! Messages to the hub: by workers, in one FIFO each, and by the process around it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +18,7 @@ use crate::state::rooms::Target;
 
 /// What a worker's sessions said in one turn, in order. Bounded by the sessions' credit.
 pub(crate) struct HubBatch {
-    /// Whose.
     pub worker: WorkerId,
-    /// What.
     pub commands: Vec<HubCommand>,
 }
 
@@ -54,7 +52,6 @@ pub(crate) enum DirectPacket {
     Sealed(Packets),
     /// An event that bears the newest token of the outbox at the time it goes in.
     Unnumbered {
-        /// The event.
         draft: Draft,
         /// Dropped where the drainer is not ready.
         volatile: bool,
@@ -105,7 +102,6 @@ pub(crate) enum AckWanted {
 /// A client's word that it had a session here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ResumeAttempt {
-    /// Which.
     pub pid: PrivateId,
     /// The last token it saw.
     pub offset: Option<Offset>,
@@ -133,7 +129,6 @@ pub(crate) struct Connect {
     pub member: MemberKey,
     /// Where it connects.
     pub namespace: NamespacePath,
-    /// As what.
     pub kind: ConnectKind,
     /// The CONNECT reply, which goes out before any event.
     pub reply: EncodedFrame,

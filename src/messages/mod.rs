@@ -9,6 +9,7 @@
 //! Mailboxes are bounded by what each message's own protocol allows (credit, one poll, one POST), said at each type.
 
 pub(crate) mod abort;
+pub(crate) mod extensions;
 pub(crate) mod fanout;
 pub(crate) mod handshake;
 pub(crate) mod hub;

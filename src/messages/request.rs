@@ -79,7 +79,6 @@ pub(crate) enum Listing {
     OfSocket(SocketId),
     /// Those of a namespace, a page at a time: the hub looks at no more than [`ROOMS_PER_PAGE`] in one turn.
     InNamespace {
-        /// Which namespace.
         namespace: NamespacePath,
         /// Where the page begins: 0, or what the last page said.
         from: u32,
@@ -154,7 +153,7 @@ impl Done {
     }
 }
 
-/// Answers whoever asked. An asker that has gone wants no answer.
+/// Answers the asker. An asker that has gone wants no answer.
 pub(crate) fn answer<T>(asker: oneshot::Sender<T>, with: T) {
     let _ = asker.send(with);
 }
@@ -164,31 +163,27 @@ pub(crate) fn answer<T>(asker: oneshot::Sender<T>, with: T) {
 pub(crate) enum Request {
     /// Emit to rooms.
     Broadcast {
-        /// For whom.
         target: Target,
-        /// What.
         draft: Draft,
         /// How much it is worth.
         grade: Grade,
-        /// Who is told.
+        /// Receives the answer.
         done: Done,
     },
     /// Emit to the session's own socket.
     Direct {
         /// Which of its sockets.
         socket: SocketId,
-        /// What.
         draft: Draft,
         /// How much it is worth.
         grade: Grade,
-        /// Who is told.
+        /// Receives the answer.
         done: Done,
     },
     /// Emit to the session's own socket and wait for its ack.
     Call {
         /// Which of its sockets.
         socket: SocketId,
-        /// What.
         draft: Draft,
         /// How much it is worth.
         grade: Grade,
@@ -199,9 +194,7 @@ pub(crate) enum Request {
     },
     /// Emit to rooms and collect the acks.
     Collect {
-        /// For whom.
         target: Target,
-        /// What.
         draft: Draft,
         /// How much it is worth.
         grade: Grade,
@@ -214,7 +207,6 @@ pub(crate) enum Request {
     Register {
         /// Which of its sockets.
         socket: SocketId,
-        /// What.
         registration: HandlerRegistration,
     },
     /// Answer an event that the client emitted with an ack id. At most one per such event.
@@ -228,34 +220,26 @@ pub(crate) enum Request {
     Join {
         /// Which of its sockets.
         socket: SocketId,
-        /// Where.
         room: RoomName,
-        /// Who is told.
+        /// Receives the answer.
         done: oneshot::Sender<Result<Joined, RequestError<MembershipError>>>,
     },
     /// Take the session's socket out of a room.
     Leave {
         /// Which of its sockets.
         socket: SocketId,
-        /// Where.
         room: RoomName,
-        /// Who is told.
+        /// Receives the answer.
         done: oneshot::Sender<Result<(), NoAnswer>>,
     },
-    /// List sockets.
     Fetch {
-        /// Where.
         namespace: NamespacePath,
-        /// Whom.
         target: Target,
         /// Gets them, in no particular order, as of one position in the hub's order.
         answer: oneshot::Sender<Result<Vec<Arc<SocketInfo>>, NoAnswer>>,
     },
-    /// List rooms.
     List {
-        /// Which.
         listing: Listing,
-        /// Gets them.
         answer: oneshot::Sender<Result<RoomPage, NoAnswer>>,
     },
     /// Journal what the application keeps with the session's socket. At most one per socket under way.

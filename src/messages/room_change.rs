@@ -2,7 +2,6 @@
 
 use crate::ids::{NamespacePath, RoomName, SocketId};
 
-/// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RoomChangeKind {
     /// The first member is about to join.
@@ -15,13 +14,11 @@ pub(crate) enum RoomChangeKind {
     Deleted,
 }
 
-/// Something that happened to a room. Sent by the hub, when it is applied, while somebody watches.
+/// Something that happened to a room. Sent by the hub, when it is applied, while someone watches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RoomChange {
-    /// Where.
     pub namespace: NamespacePath,
     /// To which room.
     pub room: RoomName,
-    /// What.
     pub change: RoomChangeKind,
 }

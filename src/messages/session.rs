@@ -1,4 +1,4 @@
-//! What a session is told, and how it is reached.
+//! Messages to a session, and the address they go to.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,7 +46,7 @@ pub(crate) enum SessionCommand {
     Post {
         /// What was read.
         packets: Result<PayloadReader, String>,
-        /// Answered once all of it is taken in, and the session goes on reading.
+        /// Answered once all of it is taken in, and the session continues reading.
         reply: oneshot::Sender<Result<(), TransportRefusal>>,
     },
     /// The next slice of a POST is due. Sent by the session to itself, behind other work of its worker.
@@ -57,14 +57,12 @@ pub(crate) enum SessionCommand {
     TransportFailed(String),
     /// The hub answered a command. Sent by the fanout; bounded by credit.
     Answered {
-        /// Which.
         ticket: Ticket,
         /// How it ended.
         answer: Answer,
     },
     /// A part of the answer to a question. Sent by the fanout; bounded by the parts announced.
     Fetched {
-        /// Which question.
         ticket: Ticket,
         /// Some of the sockets.
         sockets: Vec<Arc<SocketInfo>>,
@@ -78,7 +76,6 @@ pub(crate) enum SessionCommand {
     /// The outboxes of all clients were over their budget, and this one was among the largest; what waited in it is dropped already.
     /// Sent by the worker, once.
     OutboxCut {
-        /// The facts.
         detail: String,
         /// False if a packet was dropped of which a part had left: nothing can follow it on this connection.
         can_be_told: bool,
@@ -97,31 +94,24 @@ pub(crate) enum SessionCommand {
     Wake,
     /// Connection middleware has let a socket in, or refused it. Sent once for each socket that has to pass some.
     Admitted {
-        /// Which socket.
         socket: SocketId,
         /// The CONNECT_ERROR packet, if it is refused.
         refusal: Option<EncodedFrame>,
     },
     /// A connection handler returned. Sent once for each socket.
-    Opened {
-        /// Which socket.
-        socket: SocketId,
-    },
+    Opened { socket: SocketId },
     /// One of those who answer an event of this session did, or has gone. Sent by the fanout; bounded by how many got the event.
     Acked {
-        /// Which event.
         ticket: Ticket,
-        /// Who.
         socket: SocketId,
         /// Its answer, if it has not gone.
         answer: Option<Args>,
     },
-    /// A message was queued for this session's client, and somebody watches. Sent by the worker; dropped when the session is
+    /// A message was queued for this session's client, and someone watches. Sent by the worker; dropped when the session is
     /// behind.
     Sent(Packets),
     /// A handler panicked: put its socket out, nothing else.
     HandlerPanicked {
-        /// Whose handler.
         socket: SocketId,
         /// Name of the event, or of the handler.
         handler: String,
@@ -139,7 +129,7 @@ impl Message for SessionCommand {
 #[error("session has ended")]
 pub(crate) struct SessionGone;
 
-/// Why a session did not take a command. The command was dropped, and with it whoever waits is told.
+/// Why a session did not take a command. The command was dropped, and with it anyone who waits is notified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum OfferError {
     /// The session has more to do than its mailbox holds.

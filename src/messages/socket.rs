@@ -1,9 +1,10 @@
 //! What is known of one socket on every thread: who it is, how it is reached, what it said, what the application keeps
-//! with it. Handles are made of this; fanouts send it back when somebody asks who is there.
+//! with it. Handles are made of this; fanouts send it back when someone asks who is there.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::extensions::Extensions;
 use super::handshake::Handshake;
 use super::session::SessionLink;
 use crate::ids::{NamespacePath, SocketId};
@@ -15,7 +16,6 @@ pub(crate) struct SocketInfo {
     pub id: SocketId,
     /// Where it is.
     pub namespace: NamespacePath,
-    /// Its session.
     pub link: SessionLink,
     /// The request that opened its session.
     pub handshake: Arc<Handshake>,
@@ -29,6 +29,8 @@ pub(crate) struct SocketInfo {
     data_changed: AtomicBool,
     /// The application's JSON. A lock, since handles on any thread read and write it; nothing runs while it is held.
     data: Mutex<Option<Box<str>>>,
+    /// The application's typed values.
+    pub extensions: Extensions,
 }
 
 impl SocketInfo {
@@ -52,17 +54,18 @@ impl SocketInfo {
             recoverable: AtomicBool::new(recoverable),
             data_changed: AtomicBool::new(false),
             data: Mutex::new(None),
+            extensions: Extensions::default(),
         }
     }
 
-    /// The same socket as before its connection was lost, with what the application kept with it.
-    pub(crate) fn resumed(mut self, data: Option<Box<str>>) -> Self {
-        self.data = Mutex::new(data);
-        self.recovered = AtomicBool::new(true);
-        self
+    /// The same client as the socket `before` that its connection was lost from, with the data that was kept with that.
+    pub(crate) fn as_resumed(&self, before: SocketId, data: Option<Box<str>>) -> Self {
+        let mut socket = self.with_id(before);
+        (socket.data, socket.recovered) = (Mutex::new(data), AtomicBool::new(true));
+        socket
     }
 
-    /// Whether it goes on where it was; until it is connected, whether it will if nothing changes.
+    /// Whether it continues where it was; until it is connected, whether it will if nothing changes.
     pub(crate) fn is_recovered(&self) -> bool {
         self.recovered.load(Ordering::Acquire)
     }
@@ -89,12 +92,17 @@ impl SocketInfo {
         }
     }
 
-    /// The same client as a socket of its own, which goes on with nothing.
+    /// The same client as a socket of its own, which continues with nothing.
     pub(crate) fn as_new_socket(&self, id: SocketId) -> Self {
-        let (namespace, auth) = (self.namespace.clone(), self.auth.clone());
-        let socket = Self::new(id, namespace, self.link.clone(), self.handshake.clone(), auth, self.is_recoverable());
+        let mut socket = self.with_id(id);
+        socket.extensions = self.extensions.copy();
         socket.set_data(self.data());
         socket
+    }
+
+    fn with_id(&self, id: SocketId) -> Self {
+        let (namespace, auth) = (self.namespace.clone(), self.auth.clone());
+        Self::new(id, namespace, self.link.clone(), self.handshake.clone(), auth, self.is_recoverable())
     }
 
     /// Whether the hub knows it: from its CONNECT reply to its end.
@@ -124,7 +132,7 @@ impl SocketInfo {
 
     /// The application's JSON if it has changed since the last call.
     pub(crate) fn take_changed_data(&self) -> Option<Option<Box<str>>> {
-        // Before the look: what changes meanwhile is told again.
+        // Before the look: a change meanwhile is reported again.
         self.data_changed.swap(false, Ordering::AcqRel).then(|| self.data())
     }
 }

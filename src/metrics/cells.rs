@@ -1,6 +1,10 @@
 //! What a count is kept in. All operations are relaxed: a count orders nothing, and a scrape may be a moment late.
 
+use std::marker::PhantomData;
+use std::ops::Index;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use crate::protocol::label::Label;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -31,6 +35,34 @@ impl Gauge {
 
     pub(crate) fn get(&self) -> i64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One cell for each value of a label.
+#[derive(Debug)]
+pub(crate) struct Labelled<L, T, const N: usize> {
+    cells: [T; N],
+    label: PhantomData<L>,
+}
+
+impl<L: Label, T, const N: usize> Labelled<L, T, N> {
+    pub(crate) fn from_fn(cell: impl FnMut(usize) -> T) -> Self {
+        const { assert!(N == L::ALL.len()) };
+        Self { cells: std::array::from_fn(cell), label: PhantomData }
+    }
+}
+
+impl<L: Label, T: Default, const N: usize> Default for Labelled<L, T, N> {
+    fn default() -> Self {
+        Self::from_fn(|_| T::default())
+    }
+}
+
+impl<L: Label, T, const N: usize> Index<L> for Labelled<L, T, N> {
+    type Output = T;
+
+    fn index(&self, label: L) -> &T {
+        &self.cells[label.index()]
     }
 }
 

@@ -9,18 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::protocol::engineio::transport_kind::TransportKind;
-use crate::protocol::reason::DisconnectReason;
+use crate::protocol::reason::{DisconnectReason, HttpCloseReason, NotRecovered, RefusalKind};
 
-pub(crate) use self::cells::{Counter, Gauge, Histogram};
-
-/// Reasons for which a claim is refused.
-pub(crate) const NOT_RECOVERED: usize = 12;
-
-/// Kinds of refusal that transports tell apart.
-pub(crate) const REFUSALS: usize = 12;
-
-/// Reasons for which a port closes HTTP connections.
-pub(crate) const HTTP_CLOSED: usize = 7;
+pub(crate) use self::cells::{Counter, Gauge, Histogram, Labelled};
 
 /// Upper bounds of the buckets of handler times: from what a handler without waits needs to what its client gives up on.
 pub(crate) const HANDLER_TIMES: [Duration; 9] = [
@@ -43,21 +34,18 @@ pub(crate) const FLUSH_BATCHES: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 256, 1_024];
 #[repr(align(128))]
 pub(crate) struct WorkerMetrics {
     /// Sessions by [`TransportKind`].
-    pub(crate) connections: [Gauge; TransportKind::ALL.len()],
+    pub(crate) connections: Labelled<TransportKind, Gauge, { TransportKind::COUNT }>,
     /// Sessions opened, by the [`TransportKind`] that they began on.
-    pub(crate) sessions_opened: [Counter; TransportKind::ALL.len()],
-    /// Upgrades completed.
+    pub(crate) sessions_opened: Labelled<TransportKind, Counter, { TransportKind::COUNT }>,
     pub(crate) upgrades: Counter,
     /// Sessions closed, by reason.
-    pub(crate) sessions_closed: [Counter; DisconnectReason::ALL.len()],
-    /// Requests refused by transports; what each place means is theirs to say.
-    pub(crate) requests_refused: [Counter; REFUSALS],
-    /// Requests to the HTTP API without its key, or with a wrong one.
-    pub(crate) api_keys_refused: Counter,
-    /// HTTP connections that a port closed by itself; what each place means is the port's to say.
-    pub(crate) http_closed: [Counter; HTTP_CLOSED],
+    pub(crate) sessions_closed: Labelled<DisconnectReason, Counter, { DisconnectReason::ALL.len() }>,
+    /// Requests refused by transports.
+    pub(crate) requests_refused: Labelled<RefusalKind, Counter, { RefusalKind::COUNT }>,
+    /// HTTP connections that a port closed by itself.
+    pub(crate) http_closed: Labelled<HttpCloseReason, Counter, { HttpCloseReason::COUNT }>,
     /// Messages over the limit that clients sent, by [`TransportKind`].
-    pub(crate) oversized: [Counter; TransportKind::ALL.len()],
+    pub(crate) oversized: Labelled<TransportKind, Counter, { TransportKind::COUNT }>,
 
     /// Engine.IO packets that came in, and the bytes of their data.
     pub(crate) packets_received: Counter,
@@ -110,27 +98,25 @@ pub(crate) struct WorkerMetrics {
 impl WorkerMetrics {
     /// A session began.
     pub(crate) fn opened(&self, transport_kind: TransportKind) {
-        self.sessions_opened[transport_kind as usize].add(1);
-        self.connections[transport_kind as usize].add(1);
+        self.sessions_opened[transport_kind].add(1);
+        self.connections[transport_kind].add(1);
     }
 
     /// A session went from polling to a websocket.
     pub(crate) fn upgraded(&self) {
         self.upgrades.add(1);
-        self.connections[TransportKind::Polling as usize].add(-1);
-        self.connections[TransportKind::Websocket as usize].add(1);
+        self.connections[TransportKind::Polling].add(-1);
+        self.connections[TransportKind::Websocket].add(1);
     }
 
     /// A session is gone, with its connection.
     pub(crate) fn gone(&self, transport_kind: TransportKind) {
-        self.connections[transport_kind as usize].add(-1);
+        self.connections[transport_kind].add(-1);
     }
 
     /// A session closed for the application.
     pub(crate) fn closed(&self, reason: DisconnectReason) {
-        if let Some(at) = DisconnectReason::ALL.iter().position(|known| *known == reason) {
-            self.sessions_closed[at].add(1);
-        }
+        self.sessions_closed[reason].add(1);
     }
 
     /// A handler returned, or panicked.
@@ -163,10 +149,9 @@ pub(crate) struct HubMetrics {
     pub(crate) answers_held: Gauge,
     /// Bytes handed to workers and not yet reported as written out.
     pub(crate) unwritten_bytes: Gauge,
-    /// Sockets that go on where they were.
+    /// Sockets that continue where they were.
     pub(crate) recovered: Counter,
-    /// Claims refused; what each place means is the log's to say.
-    pub(crate) not_recovered: [Counter; NOT_RECOVERED],
+    pub(crate) not_recovered: Labelled<NotRecovered, Counter, { NotRecovered::COUNT }>,
     /// Sessions known for recovery.
     pub(crate) recovery_sessions: Gauge,
     /// Bytes that those sessions count for, and may count for.
@@ -185,7 +170,6 @@ pub(crate) struct HubMetrics {
 /// All counters of one server.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    /// The hub's.
     pub(crate) hub: HubMetrics,
     /// One for each worker that ever was; taken only when a worker starts and at a scrape.
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,

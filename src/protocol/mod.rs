@@ -6,5 +6,6 @@
 pub(crate) mod draft;
 pub(crate) mod encoded;
 pub(crate) mod engineio;
+pub(crate) mod label;
 pub(crate) mod reason;
 pub(crate) mod socketio;

@@ -1,4 +1,4 @@
-//! Recovery of connections: which sessions there are, who may resume which, from where, and what is owed to it.
+//! Recovery of connections: which sessions there are, who may resume which, from where, and the events it has missed.
 //!
 //! **Invariant**: a claim is granted only if every event that was for the session and lies behind the claimed position can be
 //! read from the journal; else it is refused with a reason. It may refuse where nothing was missed (see [`NotRecovered`]).
@@ -22,11 +22,12 @@ use std::time::Duration;
 
 use self::ack_wanted::wants_ack;
 use self::activity::Activity;
-pub(crate) use self::resume::{JournalState, NotRecovered, Resumable, ResumeQuery};
+pub(crate) use self::resume::{JournalState, Resumable, ResumeQuery};
 use self::session::RecoverableSession;
 use self::sizes::SessionSizes;
 use crate::ids::{Lsn, NamespacePath, PrivateId, Recipient, RoomName, SocketId};
 use crate::journal::{EventRecord, GiveUpReason, Record, RecordBody, RoomSpan, SessionRecord};
+use crate::protocol::reason::NotRecovered;
 
 /// How much is remembered.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +47,7 @@ pub(crate) struct RecoveryBounds {
     pub intervals_max: usize,
 }
 
-/// What is owed to one session.
+/// The events that one session has missed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MissedEvents<'a> {
     session: &'a RecoverableSession,
@@ -84,7 +85,6 @@ pub(crate) struct RecoveryIndex {
 }
 
 impl RecoveryIndex {
-    /// Knows nobody.
     pub(crate) fn new(bounds: RecoveryBounds) -> Self {
         Self {
             bounds,
@@ -203,7 +203,7 @@ impl RecoveryIndex {
             })
     }
 
-    /// What is owed to a socket; none if its session is not known, or cannot be resumed.
+    /// The events that a socket has missed; none if its session is not known, or cannot be resumed.
     pub(crate) fn missed_events(&self, socket: &SocketId) -> Option<MissedEvents<'_>> {
         let session = self.by_socket.get(socket).and_then(|pid| self.sessions.get(pid))?;
         session.given_up.is_none().then_some(MissedEvents { session, activity: &self.activity })
@@ -339,10 +339,11 @@ impl RecoveryIndex {
 
     fn disconnect(&mut self, socket: &SocketId, forever: bool, at_unix_ms: u64) {
         let Some(pid) = self.by_socket.get(socket).copied() else { return };
-        match forever {
-            // At once: a client may come and go as often as it likes, and takes nobody's place.
-            true => self.forget(&pid),
-            false => self.set_connected(&pid, false, at_unix_ms),
+        if forever {
+            // Immediately: a client may come and go as often as it likes, and takes nobody's place.
+            self.forget(&pid);
+        } else {
+            self.set_connected(&pid, false, at_unix_ms);
         }
     }
 

@@ -122,8 +122,8 @@ struct Client {
     /// Where it connected.
     began: Lsn,
     /// Every journalled event that was for it, and whether it wanted an ack.
-    owed: Vec<(Lsn, bool)>,
-    /// The newest event that named it, its rooms or everybody, whoever was excepted.
+    undelivered: Vec<(Lsn, bool)>,
+    /// The newest event that named it, its rooms or everybody, anyone who was excepted.
     named: Lsn,
     /// Every token it saw.
     tokens: Vec<Offset>,
@@ -194,7 +194,7 @@ impl World {
         Offset { epoch: EPOCH, lsn, fingerprint }
     }
 
-    /// A client begins anew in the place of an older one.
+    /// A client starts over in the place of an older one.
     fn connect(&mut self, who: usize) {
         self.random += 1;
         let mut bytes = [0; 15];
@@ -214,7 +214,7 @@ impl World {
             forever: false,
             start,
             began: start,
-            owed: Vec::new(),
+            undelivered: Vec::new(),
             named: Lsn(0),
             tokens: Vec::new(),
         };
@@ -321,7 +321,7 @@ impl World {
                 continue;
             }
             if kind != Kind::Volatile {
-                client.owed.push((offset.lsn, kind == Kind::Asking));
+                client.undelivered.push((offset.lsn, kind == Kind::Asking));
             }
             if client.hears && kind != Kind::Asking {
                 client.tokens.push(offset);
@@ -394,7 +394,7 @@ impl World {
         }
         let from = claim.offset.filter(|offset| offset.epoch == EPOCH).map_or(client.start, |offset| offset.lsn);
         let trimmed_to = journal_state.trimmed_to;
-        let behind = || client.owed.iter().filter(|(lsn, _)| *lsn > from);
+        let behind = || client.undelivered.iter().filter(|(lsn, _)| *lsn > from);
         let lost = behind().any(|(lsn, ack_events)| *ack_events || *lsn <= trimmed_to);
         let must_refuse = gone || lost || from < client.start;
         let nothing_named_it = client.named <= from;
@@ -405,7 +405,11 @@ impl World {
         match verdict {
             Ok(resumed) => {
                 assert!(!has_nothing, "a session without rooms and events is new");
-                assert!(!must_refuse, "a silent gap behind {from:?}: {:?}, trimmed to {trimmed_to:?}", client.owed);
+                assert!(
+                    !must_refuse,
+                    "a silent gap behind {from:?}: {:?}, trimmed to {trimmed_to:?}",
+                    client.undelivered
+                );
                 self.take_over(who, from, resumed);
             }
             // Where it began is not known behind a start.
@@ -422,8 +426,8 @@ impl World {
                     matches!(why, NotRecovered::GivenUp | NotRecovered::TooManyIntervals | NotRecovered::UnknownPid);
                 let may_refuse = must_refuse || (self.is_scarce && given_up);
                 let must_resume = !may_refuse && (nothing_named_it || (nothing_gone && !for_others));
-                assert!(!must_resume, "refused without need behind {from:?}: {why:?}, {:?}", client.owed);
-                // It is told, and begins anew.
+                assert!(!must_resume, "refused without need behind {from:?}: {why:?}, {:?}", client.undelivered);
+                // It is notified, and starts over.
                 self.disconnect(who, true);
                 self.connect(who);
             }
@@ -441,7 +445,7 @@ impl World {
         self.clients[who].away = None;
         let trimmed_to = self.journal.trimmed_to();
         if !self.recovery.is_whole(&socket, from, trimmed_to) {
-            // Its own record, or what it led to, pushed out what it missed, or the session itself. It is told, and begins anew.
+            // Its own record, or what it led to, pushed out what it missed, or the session itself. It is notified, and starts over.
             assert!(self.is_scarce || self.clients[who].named > from, "closed without need");
             self.disconnect(who, true);
             return self.connect(who);
@@ -452,7 +456,10 @@ impl World {
             for Record { lsn, fingerprint, body: entry } in chunk.records {
                 cursor = lsn;
                 if let RecordBody::Event(event) = entry
-                    && self.recovery.missed_events(&client.socket).is_some_and(|owed| owed.includes(lsn, &event))
+                    && self
+                        .recovery
+                        .missed_events(&client.socket)
+                        .is_some_and(|undelivered| undelivered.includes(lsn, &event))
                 {
                     seen.push(lsn);
                     client.tokens.push(Offset { epoch: EPOCH, lsn, fingerprint });
@@ -462,7 +469,7 @@ impl World {
                 break;
             }
         }
-        let missed: Vec<_> = client.owed.iter().map(|(lsn, _)| *lsn).filter(|lsn| *lsn > from).collect();
+        let missed: Vec<_> = client.undelivered.iter().map(|(lsn, _)| *lsn).filter(|lsn| *lsn > from).collect();
         assert_eq!(seen, missed, "behind {from:?}");
         (client.start, client.hears) = (from, true);
     }

@@ -4,9 +4,9 @@
 
 use super::activity::{Activity, RoomActivity};
 use super::intervals::{Interval, RoomIntervals};
-use super::resume::NotRecovered;
 use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, Recipient, RoomName, SocketId};
 use crate::journal::{EventRecord, GiveUpReason, RoomSpan, SessionRecord};
+use crate::protocol::reason::NotRecovered;
 
 /// What one session counts for without rooms and data: more than its record has on disk.
 const SESSION_BYTES: usize = 128;

@@ -79,9 +79,10 @@ impl RecoveryIndex {
         let session = self.sessions.get(&longest_away.or_else(newest).or_else(any)?)?;
         let (socket, at_unix_ms) = (session.socket, session.at_unix_ms);
         // Of one that was given up the reason is all that is left; and where there are too many, nothing may be.
-        Some(match has_too_many || session.given_up.is_some() {
-            true => RecordBody::Disconnect { socket, forever: true, at_unix_ms },
-            false => RecordBody::GivenUp { socket, why: GiveUpReason::NoRoom },
+        Some(if has_too_many || session.given_up.is_some() {
+            RecordBody::Disconnect { socket, forever: true, at_unix_ms }
+        } else {
+            RecordBody::GivenUp { socket, why: GiveUpReason::NoRoom }
         })
     }
 }

@@ -134,13 +134,14 @@ impl Hub {
 
     fn missed_events(&self, n: u8, from: Lsn) -> Vec<u64> {
         let records = self.records.iter().filter(|record| record.lsn > from);
-        let owed = records.filter(|record| match &record.body {
-            RecordBody::Event(event) => {
-                self.recovery.missed_events(&socket(n)).is_some_and(|owed| owed.includes(record.lsn, event))
-            }
+        let undelivered = records.filter(|record| match &record.body {
+            RecordBody::Event(event) => self
+                .recovery
+                .missed_events(&socket(n))
+                .is_some_and(|undelivered| undelivered.includes(record.lsn, event)),
             _ => false,
         });
-        owed.map(|record| record.lsn.0).collect()
+        undelivered.map(|record| record.lsn.0).collect()
     }
 
     /// The process dies, and the next one reads what is not trimmed.
@@ -169,7 +170,7 @@ fn a_session_that_saw_no_event_is_resumed_from_its_connect() {
 }
 
 #[test]
-fn owed_is_what_was_for_its_rooms_while_it_was_in_them() {
+fn missed_events_are_those_of_its_rooms_while_it_was_in_them() {
     let mut hub = Hub::new();
     let start = hub.connect(1);
     hub.emit(&["a"]);
@@ -201,7 +202,7 @@ fn owed_is_what_was_for_its_rooms_while_it_was_in_them() {
 }
 
 #[test]
-fn the_newest_claim_evicts_the_older_twin_and_takes_its_place() {
+fn the_newest_claim_evicts_the_older_one_and_takes_its_place() {
     let mut hub = Hub::new();
     let start = hub.connect(1);
     hub.join(1, "a");
@@ -297,7 +298,7 @@ fn a_token_from_before_the_session_is_no_token_of_it() {
 
 #[test]
 fn a_session_that_ended_for_good_is_forgotten() {
-    // It was known until its window had passed, and a client that came and went put out all who were away.
+    // It was known until its window had passed, and a client that came and went displaced all who were away.
     let mut hub = Hub::new();
     let start = hub.connect(1);
     hub.join(1, "a");

@@ -17,9 +17,10 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::http_connection::{CLOSE_REASONS, Deadlines, Expired, HttpConnection, HttpConnections, HttpStream};
+use super::http_connection::{Deadlines, Expired, HttpConnection, HttpConnections, HttpStream};
 use super::http_permits::{HttpPermit, HttpPermits};
-use crate::metrics::WorkerMetrics;
+use crate::metrics::{Labelled, WorkerMetrics};
+use crate::protocol::reason::HttpCloseReason;
 use crate::session::directory::ClientPrefix;
 use crate::transport::AccessPolicy;
 use crate::worker::log_throttle::Throttle;
@@ -44,7 +45,6 @@ const WARNINGS_PER_SECOND: u32 = 1;
 enum AcceptedStream {
     /// For the thread that took it in, whose reactor knows it.
     Here(TcpStream),
-    /// For another.
     Elsewhere(std::net::TcpStream),
 }
 
@@ -196,7 +196,7 @@ async fn accept(
             // Also when the port is given up.
             _ = phase.wait_for(|accepting| !accepting) => return,
         };
-        let dealt = taken.and_then(|(stream, permit)| deal((stream, permit), &mut lines, &mut next));
+        let dealt = taken.and_then(|(stream, permit)| deal(stream, permit, &mut lines, &mut next));
         match dealt {
             Ok(()) => {}
             Err(error) if is_of_one_connection(&error) => log::debug!("connection not accepted error={error}"),
@@ -214,7 +214,7 @@ async fn accept(
 }
 
 /// Hands a connection to the worker whose turn it is, or to the next one that lives.
-fn deal((stream, permit): (TcpStream, HttpPermit), lines: &mut Vec<Line>, next: &mut usize) -> io::Result<()> {
+fn deal(stream: TcpStream, permit: HttpPermit, lines: &mut Vec<Line>, next: &mut usize) -> io::Result<()> {
     let mut dealt = (AcceptedStream::Here(stream), permit);
     while !lines.is_empty() {
         let at = *next % lines.len();
@@ -314,15 +314,13 @@ impl PortWorker {
 /// Connections that the server closed: counted, and rate-limited warnings of those that ended badly.
 struct Warnings {
     metrics: Arc<WorkerMetrics>,
-    malformed: Throttle,
     /// By reason, so that a flood of one kind hides no other.
-    late: [Throttle; CLOSE_REASONS.len()],
+    throttles: Labelled<HttpCloseReason, Throttle, { HttpCloseReason::COUNT }>,
 }
 
 impl Warnings {
     fn new(metrics: Arc<WorkerMetrics>) -> Self {
-        let complaint = || Throttle::new(WARNINGS_PER_SECOND);
-        Self { metrics, malformed: complaint(), late: std::array::from_fn(|_| complaint()) }
+        Self { metrics, throttles: Labelled::from_fn(|_| Throttle::new(WARNINGS_PER_SECOND)) }
     }
 
     fn ended(&self, peer: Option<SocketAddr>, error: &DispatchError) {
@@ -330,27 +328,27 @@ impl Warnings {
             log::debug!("connection ended error={error:?}");
             return;
         };
-        // The last of them.
-        self.metrics.http_closed[CLOSE_REASONS.len() - 1].add(1);
-        if let Some(skipped) = self.malformed.is_due(Instant::now()) {
+        self.metrics.http_closed[HttpCloseReason::Malformed].add(1);
+        if let Some(skipped) = self.throttles[HttpCloseReason::Malformed].is_due(Instant::now()) {
             log::warn!("request malformed address={} error={error} skipped={skipped}", Shown(peer));
         }
     }
 
     fn expired(&self, peer: Option<SocketAddr>, expired: Expired) {
-        self.metrics.http_closed[expired as usize].add(1);
-        let why = match expired {
+        let (reason, why) = match expired {
             Expired::Idle => {
+                self.metrics.http_closed[HttpCloseReason::Idle].add(1);
                 log::debug!("connection closed, it was idle address={}", Shown(peer));
                 return;
             }
-            Expired::Evicted => "a new client needed its place",
-            Expired::Head => "request head timed out",
-            Expired::Body => "request body timed out",
-            Expired::Response => "reading of the response timed out",
-            Expired::Reserve => "request on a connection of the reserve timed out",
+            Expired::Evicted => (HttpCloseReason::Evicted, "a new client needed its place"),
+            Expired::Head => (HttpCloseReason::Head, "request head timed out"),
+            Expired::Body => (HttpCloseReason::Body, "request body timed out"),
+            Expired::Response => (HttpCloseReason::Response, "reading of the response timed out"),
+            Expired::Reserve => (HttpCloseReason::Reserve, "request on a connection of the reserve timed out"),
         };
-        if let Some(skipped) = self.late[expired as usize].is_due(Instant::now()) {
+        self.metrics.http_closed[reason].add(1);
+        if let Some(skipped) = self.throttles[reason].is_due(Instant::now()) {
             log::warn!("connection closed, {why} address={} skipped={skipped}", Shown(peer));
         }
     }

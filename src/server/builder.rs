@@ -1,8 +1,10 @@
 //! Setting a server up.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix::{Actor, Arbiter, System};
@@ -14,6 +16,7 @@ use super::{Server, memory};
 use crate::api::core::Core;
 use crate::api::namespace::Namespace;
 use crate::api::recovery_clients::RecoveryClients;
+use crate::api::registry::Registry;
 use crate::hub::journal_writer::JournalWriter;
 use crate::hub::{Hub, HubAddress, Stores};
 use crate::ids::{Epoch, Lsn, NamespacePath};
@@ -78,7 +81,7 @@ impl Recovery {
     /// [`Limits::journal_segments_max`] and [`Limits::journal_segment_bytes`]; the newest of them in memory too.
     ///
     /// An event is shown to clients after it has been written, without fsync: it outlives the process, however that dies. After the
-    /// machine has lost power nobody can say what is missing, so what was kept is discarded, and all clients are told. One
+    /// machine has lost power nobody can say what is missing, so what was kept is discarded, and all clients are notified. One
     /// server at a time may use the folder.
     pub fn disk(folder: impl Into<PathBuf>) -> Self {
         Self { journal_kind: JournalKind::Folder(folder.into()), clients: RecoveryClients::Auto }
@@ -97,9 +100,9 @@ impl Recovery {
 #[non_exhaustive]
 pub enum BuildError {
     /// Build it inside an actix system: under `#[actix_web::main]`, or in `actix::System::new().block_on(…)`. `#[tokio::main]`
-    /// starts none.
+    /// starts none; there, use [`Builder::spawn`].
     #[error(
-        "no actix system runs on this thread; #[tokio::main] starts none: use #[actix_web::main], or \
+        "no actix system runs on this thread; #[tokio::main] starts none: use Builder::spawn, #[actix_web::main], or \
          actix::System::new().block_on(…), and build the server inside"
     )]
     NoSystem,
@@ -270,31 +273,87 @@ impl Builder {
         self
     }
 
+    /// Checks what [`build`](Self::build) would refuse before it starts anything: path, cors, cookie, trusted proxies and
+    /// allowed hosts. Needs no actix system.
+    pub fn check(&self) -> Result<(), BuildError> {
+        self.access_policy().map(drop)
+    }
+
+    fn access_policy(&self) -> Result<AccessPolicy, BuildError> {
+        if !self.path.starts_with('/') || self.path.ends_with('/') {
+            return Err(BuildError::Path(self.path.clone()));
+        }
+        self.policy.cors.as_ref().map_or(Ok(()), Cors::check)?;
+        self.policy.cookie.as_ref().map_or(Ok(()), Cookie::check)?;
+        let mut policy = self.policy.clone();
+        policy.proxies = Proxies::parse(&self.trusted_proxies).map_err(BuildError::Proxy)?;
+        policy.hosts = self.allowed_hosts.as_ref().map(Hosts::parse).transpose().map_err(BuildError::Host)?;
+        Ok(policy)
+    }
+
+    /// Builds the server on a thread of its own, for a program without an actix system, such as one under `#[tokio::main]`.
+    /// `serve` runs on that thread: it registers handlers and serves a port. The server ends with it; an error is logged.
+    ///
+    /// ```no_run
+    /// # fn start() -> Result<(), Box<dyn std::error::Error>> {
+    /// let io = stentor::Server::builder().spawn(|io| async move {
+    ///     io.of("/").on_connection(|socket| async move { Ok(socket.join("lobby").await.map(drop)?) });
+    ///     io.bind(("127.0.0.1", 3000))?.disable_signals().run().await
+    /// })?;
+    /// # let _ = io;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// The server that is returned works on every thread and under every runtime of tokio. With signals disabled, as here, call
+    /// [`Server::close`] before the program ends, so that clients come back; otherwise SIGINT and SIGTERM end `serve`.
+    pub fn spawn<F, Fut>(self, serve: F) -> Result<Server, BuildError>
+    where
+        F: FnOnce(Server) -> Fut + Send + 'static,
+        Fut: Future<Output = io::Result<()>> + 'static,
+    {
+        let (sender, built) = mpsc::channel();
+        let run = move || {
+            System::new().block_on(async {
+                let io = self.build();
+                let server = io.as_ref().ok().cloned();
+                let _ = sender.send(io);
+                let Some(server) = server else { return };
+                if let Err(error) = serve(server).await {
+                    log::error!("server ended error={error}");
+                }
+            });
+        };
+        thread::Builder::new().name("stentor".into()).spawn(run).map_err(|_| BuildError::Hub)?;
+        built.recv().unwrap_or(Err(BuildError::Hub))
+    }
+
     /// Starts the hub on a thread of its own. Must be called inside an actix system, with which the hub ends.
     pub fn build(self) -> Result<Server, BuildError> {
         if System::try_current().is_none() {
             return Err(BuildError::NoSystem);
         }
-        if !self.path.starts_with('/') || self.path.ends_with('/') {
-            return Err(BuildError::Path(self.path));
-        }
-        let Self { path, recovery, parser, limits, ack_errors, mut policy, trusted_proxies, allowed_hosts } = self;
+        let mut policy = self.access_policy()?;
+        let Self { path, recovery, parser, limits, ack_errors, .. } = self;
         let limits = limits.bounded().within(memory::available());
         log_budgets(&limits);
         let budgets = Arc::new(Budgets::new(&limits));
         policy.messages = Arc::new(MessageBounds::new(&limits, budgets.incoming.clone()));
-        policy.cors.as_ref().map_or(Ok(()), Cors::check)?;
-        policy.cookie.as_ref().map_or(Ok(()), Cookie::check)?;
-        policy.proxies = Proxies::parse(trusted_proxies).map_err(BuildError::Proxy)?;
-        policy.hosts = allowed_hosts.map(Hosts::parse).transpose().map_err(BuildError::Host)?;
-        let recoverable = (recovery.journal_kind != JournalKind::Off, recovery.clients);
         let metrics = Arc::<Metrics>::default();
         let (room_changes, _) = broadcast::channel(limits.room_events_max.max(1));
-        let hub = start_hub(&limits, &recovery.journal_kind, (metrics.clone(), budgets.clone()), room_changes.clone())?;
+        let hub = start_hub(&limits, &recovery.journal_kind, metrics.clone(), budgets.clone(), room_changes.clone())?;
         let workers = Arc::new(WorkerFactory::new(hub.commands.clone(), limits.clone(), budgets, metrics.clone()));
         let server_sender = open_server_sender(&hub, &workers, &limits, &metrics)?;
         let http_permits = HttpPermits::new(limits.http_connections_max, limits.http_reserve);
-        let core = Arc::new(Core::new(server_sender, recoverable, ack_errors, parser, limits, room_changes));
+        let core = Arc::new(Core {
+            server_sender,
+            recovery: recovery.journal_kind != JournalKind::Off,
+            recovery_clients: recovery.clients,
+            ack_errors,
+            parser,
+            limits: limits.into(),
+            registry: Registry::default(),
+            room_changes,
+        });
         let root = Namespace::new(core.clone(), NamespacePath::root());
         let services = Services { core, directory: Arc::new(Directory::default()) };
         let accepting = Arc::new(AtomicBool::new(true));
@@ -335,7 +394,8 @@ struct StartedHub {
 fn start_hub(
     limits: &Limits,
     journal_kind: &JournalKind,
-    (metrics, budgets): (Arc<Metrics>, Arc<Budgets>),
+    metrics: Arc<Metrics>,
+    budgets: Arc<Budgets>,
     room_changes: broadcast::Sender<RoomChange>,
 ) -> Result<StartedHub, BuildError> {
     let writer = open_journal(limits, journal_kind)?.map(|(journal, seed)| {
@@ -379,7 +439,7 @@ fn open_journal(limits: &Limits, journal_kind: &JournalKind) -> Result<Option<Se
             match journal.start() {
                 Start::New => log::info!("journal begins folder={}", folder.display()),
                 Start::Continued { records, cut } => {
-                    log::info!("journal goes on folder={} records={records} bytes_cut={cut}", folder.display());
+                    log::info!("journal continues folder={} records={records} bytes_cut={cut}", folder.display());
                 }
                 Start::Discarded { reason } => log::warn!(
                     "journal discarded, no session can be recovered folder={} reason=\"{reason}\"",

@@ -51,7 +51,7 @@ impl Server {
     /// - A client that goes during a poll without a reset (FIN) is noticed at its ping timeout. With
     ///   [`HttpServer::h1_allow_half_closed`]`(false)` it is noticed at once.
     /// - [`HttpServer::keep_alive`] should be 75 s: longer than a proxy keeps its connections (60 s for nginx and AWS), and than
-    ///   the ping interval, or polling clients connect anew for every POST.
+    ///   the ping interval, or polling clients connect again for every POST.
     ///
     /// Sessions live on the host's workers and end with them, without a word. So call [`Server::close`] before the `HttpServer`
     /// stops, best in the future that `HttpServer::shutdown_signal` takes; `examples/embedded.rs` does.

@@ -7,16 +7,16 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use local_waker::LocalWaker;
 use slab::Slab;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::http_permits::HttpPermit;
 use crate::limits::Limits;
-use crate::metrics::HTTP_CLOSED;
 use crate::session::directory::ClientPrefix;
 
 /// Longest life of a connection of the reserve: one request of an operator takes milliseconds.
@@ -75,7 +75,7 @@ enum Phase {
     Upgraded,
 }
 
-/// Why a connection was closed by the server. The order is that of [`CLOSE_REASONS`].
+/// Why a connection was closed by the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expired {
     /// Nothing came on a connection that was kept alive.
@@ -89,10 +89,6 @@ pub(super) enum Expired {
     Reserve,
 }
 
-/// The variants of [`Expired`] as labels of a metric, and a request that cannot be read.
-pub(super) const CLOSE_REASONS: [&str; HTTP_CLOSED] =
-    ["idle", "evicted", "head", "body", "response", "reserve", "malformed"];
-
 /// The state of a connection, shared by its stream, its requests and its task.
 pub(super) struct HttpConnection {
     deadlines: Deadlines,
@@ -103,7 +99,7 @@ pub(super) struct HttpConnection {
     blocked: Cell<Option<Instant>>,
     permit: RefCell<Option<HttpPermit>>,
     is_evicted: Cell<bool>,
-    task: RefCell<Option<Waker>>,
+    task: LocalWaker,
 }
 
 impl HttpConnection {
@@ -116,7 +112,7 @@ impl HttpConnection {
             blocked: Cell::default(),
             permit: RefCell::new(Some(permit)),
             is_evicted: Cell::default(),
-            task: RefCell::default(),
+            task: LocalWaker::new(),
         }
     }
 
@@ -187,9 +183,7 @@ impl HttpConnection {
 
     fn evict(&self) -> Option<HttpPermit> {
         self.is_evicted.set(true);
-        if let Some(task) = self.task.borrow().as_ref() {
-            task.wake_by_ref();
-        }
+        self.task.wake();
         self.permit.take()
     }
 
@@ -204,8 +198,8 @@ impl HttpConnection {
             if let Poll::Ready(output) = serving.as_mut().poll(cx) {
                 return Poll::Ready(Ok(output));
             }
-            self.task.borrow_mut().get_or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());
-            // The alarm is only ever brought forward; one that comes too early is set anew.
+            self.task.register(cx.waker());
+            // The alarm is only ever brought forward; one that comes too early is set again.
             while let Some((at, expired)) = self.deadline() {
                 let at: tokio::time::Instant = at.into();
                 if alarm.is_elapsed() || alarm.deadline() > at {

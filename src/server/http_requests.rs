@@ -17,7 +17,7 @@ use futures_core::Stream;
 
 use super::http_connection::HttpConnection;
 use super::http_permits::HttpPermits;
-use crate::api::error_answer::{ErrorAnswer, ErrorBody};
+use crate::api::error_answer::ErrorAnswer;
 use crate::transport::cors::Cors;
 use crate::transport::hosts::Hosts;
 use crate::worker::log_throttle::Throttle;
@@ -120,9 +120,7 @@ fn host_refusal() -> HttpResponse {
 
 fn no_permit() -> HttpResponse {
     let message = "as many HTTP connections are open as http_connections_max allows; try again";
-    HttpResponse::ServiceUnavailable()
-        .insert_header((RETRY_AFTER, "1"))
-        .json(ErrorAnswer { error: ErrorBody::new("overloaded", message) })
+    HttpResponse::ServiceUnavailable().insert_header((RETRY_AFTER, "1")).json(ErrorAnswer::new("overloaded", message))
 }
 
 /// A request and its response, on their connection; the request has ended when this is dropped.

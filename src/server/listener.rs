@@ -14,7 +14,7 @@ use actix_http::{HttpService, KeepAlive, Protocol, Request, StatusCode};
 use actix_service::{Service, ServiceFactoryExt, fn_service, map_config};
 use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{App, HttpRequest, HttpResponse};
+use actix_web::{App, HttpRequest};
 use socket2::{Domain, Socket, Type};
 
 use super::Server;
@@ -40,7 +40,7 @@ impl Listener {
     pub(super) fn bind(server: Server, address: impl ToSocketAddrs) -> io::Result<Self> {
         let mut last = io::Error::new(io::ErrorKind::InvalidInput, "address resolves to nothing");
         for address in address.to_socket_addrs()? {
-            match listen(address, server.endpoint.services.core.limits.backlog) {
+            match listen(address, server.limits().backlog) {
                 Ok(socket) => {
                     return Ok(Self {
                         server,
@@ -100,7 +100,7 @@ impl Listener {
     pub async fn run(self) -> io::Result<()> {
         let Self { server, socket, workers, configure, signals, drain } = self;
         let signals = signals.then(StopSignals::new);
-        let limits = &server.endpoint.services.core.limits;
+        let limits = server.limits();
         let deadlines = Deadlines::new(limits);
         let (request_head_timeout, close_linger) = (limits.request_head_timeout, limits.close_linger);
         let hosts = server.endpoint.policy.hosts.clone().unwrap_or_else(|| default_hosts(&socket));
@@ -119,8 +119,8 @@ impl Listener {
                 // A client that closes its side has gone: its pending poll must end, and not wait for a batch.
                 .h1_allow_half_closed(false)
                 .on_connect_ext(|stream: &HttpStream, data| drop(data.insert(stream.connection().clone())))
-                .upgrade(fn_service(move |request| {
-                    let upgrading = upgrade(endpoint.clone(), path.clone(), rules.clone(), request);
+                .upgrade(fn_service(move |(request, framed)| {
+                    let upgrading = upgrade(endpoint.clone(), path.clone(), rules.clone(), request, framed);
                     async move { upgrading.await.map_err(actix_web::Error::from) }
                 }))
                 .finish(map_config(app, |_| AppConfig::default()));
@@ -163,13 +163,14 @@ async fn upgrade(
     endpoint: Endpoint,
     path: Arc<str>,
     rules: Rc<RequestRules>,
-    (request, framed): (Request, Framed<HttpStream, Codec>),
+    request: Request,
+    framed: Framed<HttpStream, Codec>,
 ) -> io::Result<()> {
     let framed = framed.into_map_io(HttpStream::into_upgraded);
     if !rules.admits_host(request.head()) {
         return raw::refuse_upgrade(&endpoint, framed, StatusCode::MISDIRECTED_REQUEST, HOST_REFUSAL).await;
     }
-    raw::on_upgrade(endpoint, &path, (request, framed)).await
+    raw::on_upgrade(endpoint, &path, request, framed).await
 }
 
 /// The HTTP application beside the raw websockets.
@@ -186,17 +187,11 @@ fn app(
         InitError = (),
     >,
 > {
+    let endpoint = io.endpoint.clone();
     let app = App::new().configure(move |config| {
         let paths = [io.path.to_string(), format!("{}/", io.path)];
-        let endpoint = io.endpoint.clone();
-        // For a default service of the host's, which comes in the place of this one.
-        config.app_data(endpoint.clone());
         let handler = move |request: HttpRequest, payload| polling::handle(io.endpoint.clone(), request, payload);
         config.service(web::resource(paths.to_vec()).route(web::to(handler)));
-        config.default_service(web::to(move |request: HttpRequest| {
-            endpoint.record_not_found(request.head());
-            async { HttpResponse::NotFound().finish() }
-        }));
         for configure in &configure {
             configure(config);
         }
@@ -204,11 +199,15 @@ fn app(
     app.wrap_fn(move |request, service| {
         let (request, admission) = rules.admit(request);
         let answer = request.map(|request| service.call(request));
+        let endpoint = endpoint.clone();
         async move {
             let response = match answer {
                 Ok(answer) => answer.await?,
                 Err(refused) => refused,
             };
+            if response.status() == StatusCode::NOT_FOUND {
+                endpoint.record_not_found(response.request().head());
+            }
             Ok(admission.finish(response))
         }
     })

@@ -10,20 +10,17 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::http_connection::CLOSE_REASONS;
 use crate::metrics::{Counter, FLUSH_BATCHES, HANDLER_TIMES, Histogram, Metrics, WorkerMetrics};
 use crate::protocol::engineio::transport_kind::TransportKind;
-use crate::protocol::reason::DisconnectReason;
-use crate::recovery::NotRecovered;
+use crate::protocol::label::Label;
+use crate::protocol::reason::{NotRecovered, RefusalKind};
 use crate::state::budget::Budgets;
-use crate::transport::Refusal;
 
 /// The content type of [`Server::metrics`](crate::Server::metrics).
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 const MICROS_PER_SECOND: f64 = 1e6;
 
-/// A scrape.
 pub(super) fn text(metrics: Arc<Metrics>, budgets: Arc<Budgets>) -> String {
     let mut registry = Registry::with_prefix("stentor");
     registry.register_collector(Box::new(Scrape(metrics, budgets)));
@@ -55,44 +52,27 @@ struct Page<'e> {
 
 impl Page<'_> {
     fn sessions(&mut self) -> fmt::Result {
-        let connections =
-            TransportKind::ALL.map(TransportKind::as_str).into_iter().enumerate().map(|(at, transport_kind)| {
-                let open: i64 = self.workers.iter().map(|worker| worker.connections[at].get()).sum();
-                ([("transport", transport_kind)], open)
-            });
+        let connections = TransportKind::ALL.iter().map(|kind| {
+            let open: i64 = self.workers.iter().map(|worker| worker.connections[*kind].get()).sum();
+            ([("transport", kind.as_str())], open)
+        });
         let connections: Vec<_> = connections.collect();
         self.gauges("connections", "Sessions, by what carries them now", &connections)?;
-        self.counters(
-            "sessions_opened",
-            "Sessions opened, by what they began on",
-            ("transport", TransportKind::ALL.map(TransportKind::as_str)),
-            |worker, at| &worker.sessions_opened[at],
-        )?;
+        let help = "Sessions opened, by what they began on";
+        self.counters("sessions_opened", help, "transport", |worker, kind| &worker.sessions_opened[kind])?;
         self.counter("upgrades", "Sessions that went from polling to websocket", |worker| &worker.upgrades)?;
-        let reasons = DisconnectReason::ALL.map(DisconnectReason::as_str);
-        self.counters("sessions_closed", "Sessions closed, by reason", ("reason", reasons), |worker, at| {
-            &worker.sessions_closed[at]
-        })?;
-        let refused = Refusal::KINDS.iter().enumerate().map(|(at, (code, reason))| {
-            let count = self.sum(|worker| &worker.requests_refused[at]);
-            ([("code", code.to_string()), ("reason", (*reason).to_owned())], count)
+        let help = "Sessions closed, by reason";
+        self.counters("sessions_closed", help, "reason", |worker, reason| &worker.sessions_closed[reason])?;
+        let refused = RefusalKind::ALL.iter().map(|kind| {
+            let count = self.sum(|worker| &worker.requests_refused[*kind]);
+            ([("code", kind.code().to_string()), ("reason", kind.as_str().to_owned())], count)
         });
         let refused: Vec<_> = refused.collect();
         self.family("requests_refused", "Requests refused, by Engine.IO's code and in words", &refused)?;
-        self.counter("api_keys_refused", "Requests to the HTTP API with a wrong key, or without one", |worker| {
-            &worker.api_keys_refused
-        })?;
         let help = "HTTP connections closed by the server";
-        self.counters("http_connections_closed", help, ("reason", CLOSE_REASONS), |worker, at| {
-            &worker.http_closed[at]
-        })?;
+        self.counters("http_connections_closed", help, "reason", |worker, reason| &worker.http_closed[reason])?;
         let help = "Messages from clients that were over the limit";
-        self.counters(
-            "oversized_messages",
-            help,
-            ("transport", TransportKind::ALL.map(TransportKind::as_str)),
-            |worker, at| &worker.oversized[at],
-        )
+        self.counters("oversized_messages", help, "transport", |worker, kind| &worker.oversized[kind])
     }
 
     fn traffic(&mut self) -> fmt::Result {
@@ -108,10 +88,11 @@ impl Page<'_> {
         self.counter("lags", "Sockets that went over to reading from the journal", |worker| &worker.lags)?;
         let catching_up = self.workers.iter().map(|worker| worker.catching_up.get()).sum();
         self.gauge("catching_up_sockets", "Sockets that read from the journal now", catching_up)?;
-        let reasons = ("reason", ["not_ready", "outbox_full"]);
-        self.counters("dropped_events", "Events dropped, once for each recipient", reasons, |worker, at| {
-            [&worker.dropped_volatile, &worker.dropped_overflow][at]
-        })?;
+        let dropped = [
+            ([("reason", "not_ready")], self.sum(|worker| &worker.dropped_volatile)),
+            ([("reason", "outbox_full")], self.sum(|worker| &worker.dropped_overflow)),
+        ];
+        self.family("dropped_events", "Events dropped, once for each recipient", &dropped)?;
         self.counter("outboxes_cut", "Sessions ended because outboxes were over their budget", |worker| {
             &worker.outboxes_cut
         })?;
@@ -129,9 +110,11 @@ impl Page<'_> {
         let bounds = HANDLER_TIMES.map(|time| time.as_secs_f64());
         let help = "From a handler's start to its end, its waits included";
         self.histogram("handler_seconds", help, bounds, MICROS_PER_SECOND, |worker| &worker.handler_micros)?;
-        self.counters("handlers_failed", "Handlers that failed", ("how", ["error", "panic"]), |worker, at| {
-            [&worker.handlers_failed, &worker.handlers_panicked][at]
-        })
+        let failed = [
+            ([("how", "error")], self.sum(|worker| &worker.handlers_failed)),
+            ([("how", "panic")], self.sum(|worker| &worker.handlers_panicked)),
+        ];
+        self.family("handlers_failed", "Handlers that failed", &failed)
     }
 
     fn budgets(&mut self, budgets: &Budgets) -> fmt::Result {
@@ -161,7 +144,7 @@ impl Page<'_> {
         self.gauge("hub_queue_commands", "Commands sent to the hub and not yet taken", queued)?;
         self.gauge("hub_answers_held", "Commands that wait for their turn", hub.answers_held.get())?;
         self.gauge("hub_unwritten_bytes", "Bytes handed to workers and not written out", hub.unwritten_bytes.get())?;
-        let verdicts = NotRecovered::ALL.iter().zip(&hub.not_recovered).map(|(why, count)| (why.as_str(), count.get()));
+        let verdicts = NotRecovered::ALL.iter().map(|why| (why.as_str(), hub.not_recovered[*why].get()));
         let malformed = self.sum(|worker| &worker.claims_malformed);
         let verdicts = verdicts.chain([("recovered", hub.recovered.get()), ("malformed", malformed)]);
         let verdicts: Vec<_> = verdicts.map(|(verdict, count)| ([("verdict", verdict)], count)).collect();
@@ -204,14 +187,15 @@ impl Page<'_> {
     }
 
     /// Counters that the values of one label tell apart.
-    fn counters<const N: usize>(
+    fn counters<L: Label>(
         &mut self,
         name: &str,
         help: &str,
-        (label, values): (&'static str, [&'static str; N]),
-        of: impl Fn(&WorkerMetrics, usize) -> &Counter,
+        label: &'static str,
+        of: impl Fn(&WorkerMetrics, L) -> &Counter,
     ) -> fmt::Result {
-        let counts: [_; N] = std::array::from_fn(|at| ([(label, values[at])], self.sum(|worker| of(worker, at))));
+        let count = |value: &L| ([(label, value.as_str())], self.sum(|worker| of(worker, *value)));
+        let counts: Vec<_> = L::ALL.iter().map(count).collect();
         self.family(name, help, &counts)
     }
 

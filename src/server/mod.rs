@@ -2,24 +2,16 @@
 
 mod accept;
 mod builder;
-pub mod config;
-pub mod demo;
 mod embedding;
-mod error_code;
-pub mod http;
 mod http_connection;
 mod http_permits;
 mod http_requests;
-pub mod journal_tool;
 mod listener;
-pub mod logging;
 mod memory;
 mod metrics;
-pub mod process;
-mod replies;
+mod resources;
 #[cfg(test)]
 mod simulation;
-pub mod vocabulary;
 
 use std::io;
 use std::net::ToSocketAddrs;
@@ -41,6 +33,7 @@ use crate::api::operators::emitter;
 use crate::api::socket::Socket;
 use crate::hub::HubAddress;
 use crate::ids::NamespacePath;
+use crate::limits::Limits;
 use crate::messages::hub::HubControl;
 use crate::messages::session::SessionCommand;
 use crate::metrics::Metrics;
@@ -51,6 +44,7 @@ pub use self::builder::{BuildError, Builder, Recovery};
 pub use self::embedding::on_connect;
 pub use self::listener::Listener;
 pub use self::metrics::METRICS_CONTENT_TYPE;
+pub use self::resources::RequestBody;
 
 /// Why a server lets no new sessions in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -135,7 +129,7 @@ impl Server {
     ///         token.map(drop).ok_or_else(|| ConnectError::new("token is missing"))
     ///     })
     ///     .on_connection(|socket| async move {
-    ///         log::info!("somebody came to {}", socket.namespace().path());
+    ///         log::info!("someone came to {}", socket.namespace().path());
     ///         Ok(())
     ///     });
     /// # }
@@ -156,6 +150,11 @@ impl Server {
     /// Every socket of `/`, to be narrowed.
     pub fn all(&self) -> Broadcast {
         self.root.all()
+    }
+
+    /// The bounds in force: those of [`Builder::limits`], with what follows from the memory of this process filled in.
+    pub fn limits(&self) -> &Limits {
+        &self.endpoint.services.core.limits
     }
 
     /// Sessions connected at present, in all transports.
@@ -203,7 +202,7 @@ impl Server {
     /// | `stentor_recovery_session_bytes_max` | gauge | bytes | that they may count for |
     /// | `stentor_recovery_given_up_total` | counter | sessions | given up: too large, or no room beside the others |
     /// | `stentor_journal_records_total` | counter | records | written to the journal |
-    /// | `stentor_journal_failures_total` | counter | journals | given up because of an error; recovery began anew |
+    /// | `stentor_journal_failures_total` | counter | journals | given up because of an error; recovery started over |
     /// | `stentor_flush_packets` | histogram | packets | in one write |
     /// | `stentor_handler_seconds` | histogram | seconds | from a handler's start to its end, its waits included |
     /// | `stentor_handlers_failed_total{how}` | counter | handlers | `error`, `panic` |
@@ -226,7 +225,7 @@ impl Server {
     }
 
     /// Serves on an address until the process is asked to end (SIGINT, SIGTERM). After an error too, the server is
-    /// [closed](Self::close), so that the next one goes on with its journal.
+    /// [closed](Self::close), so that the next one continues with its journal.
     pub async fn run(&self, address: impl ToSocketAddrs) -> io::Result<()> {
         let outcome = match self.bind(address) {
             Ok(listener) => listener.run().await,
@@ -292,7 +291,7 @@ impl Server {
         }
         let (done, closed) = oneshot::channel();
         let asked = self.hub.control.try_send(HubControl::Close(done)).is_ok();
-        let stop_timeout = self.endpoint.services.core.limits.stop_timeout;
+        let stop_timeout = self.limits().stop_timeout;
         if !asked || !is_closed_within(closed, stop_timeout).await {
             log::error!("journal not closed stop_timeout={stop_timeout:?}; the next boot of the machine discards it");
         }

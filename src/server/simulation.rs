@@ -1,7 +1,7 @@
 //! Hub, workers and journal together, without sessions and sockets: random lives of a few clients whose peers take packets when the
 //! program says so, against a reference that knows what each client should have seen.
 //!
-//! Whoever says `recovered`, or stays connected, sees every plain event of its rooms once and in order. A third of them has so little room
+//! A client that is notified `recovered`, or stays connected, sees every plain event of its rooms once and in order. A third of them has so little room
 //! for sessions that some are given up. Steps in all: 40 a case, half of them on disk with kills; `PROPTEST_CASES=25000` makes a million.
 
 use std::cell::{Cell, RefCell};
@@ -35,12 +35,13 @@ use crate::messages::socket::SocketInfo;
 use crate::metrics::Metrics;
 use crate::protocol::draft::Draft;
 use crate::protocol::encoded::EncodedFrame;
+use crate::protocol::reason::NotRecovered;
 use crate::protocol::socketio::Parser;
-use crate::recovery::NotRecovered;
 use crate::state::credit::Ticket;
 use crate::state::outbox::Outbox;
 use crate::state::rooms::Target;
 use crate::worker::Worker;
+use crate::worker::outbox_handle::OutboxHandle;
 
 const CLIENTS: usize = 4;
 const ROOMS: [&str; 3] = ["a", "b", "c"];
@@ -111,7 +112,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What one connection's peer has taken, and what it is told.
+/// What one connection's peer has taken and received.
 #[derive(Default)]
 struct Line {
     allowed: Cell<usize>,
@@ -174,7 +175,7 @@ impl Handler<SessionCommand> for Ear {
 
 struct Connection {
     worker: usize,
-    slot: SlotKey,
+    outbox: Rc<OutboxHandle>,
     line: Rc<Line>,
     /// It takes nothing any more.
     is_cut: bool,
@@ -191,7 +192,7 @@ struct Client {
     offset: Option<Offset>,
     rooms: BTreeSet<RoomName>,
     /// Plain events for it, in order.
-    owed: VecDeque<u64>,
+    undelivered: VecDeque<u64>,
     /// Volatile events that were for it.
     may_see: BTreeSet<u64>,
 }
@@ -222,7 +223,7 @@ impl World {
             has_session: false,
             offset: None,
             rooms: BTreeSet::new(),
-            owed: VecDeque::new(),
+            undelivered: VecDeque::new(),
             may_see: BTreeSet::new(),
         };
         let clients = (0..CLIENTS).map(client).collect();
@@ -277,52 +278,54 @@ impl World {
 
     async fn come(&mut self, life: &Life, who: usize, worker: usize) {
         let line = Rc::new(Line::default());
-        let slot = life.workers[worker].open_slot(SessionLink::new(Ear(line.clone()).start().recipient()));
-        life.workers[worker].set_drainer(slot, Box::new(Sink(line.clone())));
+        let link = SessionLink::new(Ear(line.clone()).start().recipient());
+        let outbox = OutboxHandle::open(life.workers[worker].clone(), link);
+        outbox.set_drainer(Box::new(Sink(line.clone())));
         let client = &self.clients[who];
         let claim = client.has_session.then_some(ResumeAttempt { pid: client.pid, offset: client.offset });
         if let Some(claim) = claim {
-            self.connect(life, who, worker, slot, ConnectKind::Resuming(claim));
+            self.connect(life, who, worker, &outbox, ConnectKind::Resuming(claim));
         }
-        let old = self.clients[who].connection.replace(Connection { worker, slot, line: line.clone(), is_cut: false });
+        let old = self.clients[who].connection.replace(Connection {
+            worker,
+            outbox: outbox.clone(),
+            line: line.clone(),
+            is_cut: false,
+        });
         if let Some(old) = old {
             // Its session ends when it likes; here, at once.
             let socket = self.clients[who].socket;
-            self.tell(
-                life,
-                old.worker,
-                OrderedCommand::Disconnect { slot: old.slot, socket, forever: false, rooms: None },
-            );
-            life.workers[old.worker].close_slot(old.slot);
+            let slot = old.outbox.slot;
+            self.tell(life, old.worker, OrderedCommand::Disconnect { slot, socket, forever: false, rooms: None });
         }
         if claim.is_some() && line.answered().await == (ConnectAnswer::Connected { recovered: true }) {
             return;
         }
-        // As a session does: it is another socket, and is told so. Nothing from before is owed.
+        // As a session does: it is another socket, and the client is notified. Nothing from before is pending.
         let pid = PrivateId::from_random(self.draw());
         let socket = SocketId::from_random(self.draw());
         let client = &mut self.clients[who];
         (client.pid, client.socket, client.has_session, client.offset) = (pid, socket, true, None);
         client.rooms.clear();
-        client.owed.clear();
+        client.undelivered.clear();
         client.may_see.clear();
-        self.connect(life, who, worker, slot, ConnectKind::New(pid));
+        self.connect(life, who, worker, &outbox, ConnectKind::New(pid));
         line.answered().await;
     }
 
-    fn connect(&mut self, life: &Life, who: usize, worker: usize, slot: SlotKey, kind: ConnectKind) {
+    fn connect(&mut self, life: &Life, who: usize, worker: usize, outbox: &OutboxHandle, kind: ConnectKind) {
         let (socket, namespace) = (self.clients[who].socket, NamespacePath::root());
         let nobody = SessionLink::new(Ear(Rc::default()).start().recipient());
         let arrival = Arrival { at: UNIX_EPOCH, address: None, secure: false };
         let handshake = Arc::new(Handshake::new("", std::iter::empty(), arrival));
         let info = SocketInfo::new(socket, namespace.clone(), nobody, handshake, None, true);
-        let member = life.workers[worker].add_member(Arc::new(info), slot);
-        let (from, reply) = (self.from(slot), EncodedFrame::text("40"));
+        let member = outbox.add_member(Arc::new(info));
+        let (from, reply) = (self.from(outbox.slot), EncodedFrame::text("40"));
         let connect = Connect { from, socket, member, namespace, kind, reply };
         self.tell(life, worker, OrderedCommand::Connect(Box::new(connect)));
     }
 
-    /// What the client's peer has taken is what it was owed.
+    /// What the client's peer has taken is what was undelivered.
     fn look(&mut self, who: usize) -> Result<(), TestCaseError> {
         let client = &mut self.clients[who];
         let Some(connection) = &client.connection else { return Ok(()) };
@@ -337,9 +340,9 @@ impl World {
             if client.may_see.remove(&number) {
                 continue;
             }
-            let next = client.owed.front().copied();
-            prop_assert_eq!(Some(number), next, "client {} got {} and was owed {:?}", who, number, client.owed);
-            client.owed.pop_front();
+            let next = client.undelivered.front().copied();
+            prop_assert_eq!(Some(number), next, "client {} got {} and expected {:?}", who, number, client.undelivered);
+            client.undelivered.pop_front();
         }
         Ok(())
     }
@@ -357,7 +360,7 @@ impl World {
                 && (target.rooms.is_empty() || target.rooms.iter().any(is_in))
                 && !target.except.iter().any(is_in);
             match (is_for, volatile) {
-                (true, false) => client.owed.push_back(number),
+                (true, false) => client.undelivered.push_back(number),
                 (true, true) => drop(client.may_see.insert(number)),
                 (false, _) => {}
             }
@@ -384,37 +387,35 @@ impl World {
         }
     }
 
-    fn take(&self, life: &Life, who: usize, count: usize) {
+    fn take(&self, who: usize, count: usize) {
         if let Some(connection) = self.clients[who].connection.as_ref().filter(|connection| !connection.is_cut) {
             connection.line.allowed.set(connection.line.allowed.get().saturating_add(count));
-            life.workers[connection.worker].on_writable(connection.slot);
+            connection.outbox.on_writable();
         }
     }
 
     fn drop_connection(&mut self, life: &Life, who: usize) {
         let socket = self.clients[who].socket;
-        let Some(Connection { worker, slot, .. }) = self.clients[who].connection.take() else { return };
+        let Some(Connection { worker, outbox, .. }) = self.clients[who].connection.take() else { return };
+        let slot = outbox.slot;
         self.tell(life, worker, OrderedCommand::Disconnect { slot, socket, forever: false, rooms: None });
-        life.workers[worker].close_slot(slot);
     }
 
     fn join_or_leave(&mut self, life: &Life, who: usize, name: usize, joins: bool) {
         let socket = self.clients[who].socket;
         let room = RoomName::parse(ROOMS[name % ROOMS.len()]).unwrap();
-        let Some((worker, slot)) = self.clients[who].connection.as_ref().map(|line| (line.worker, line.slot)) else {
+        let Some((worker, slot)) = self.clients[who].connection.as_ref().map(|line| (line.worker, line.outbox.slot))
+        else {
             return;
         };
         let from = self.from(slot);
         let rooms = &mut self.clients[who].rooms;
-        let command = match joins {
-            true => {
-                rooms.insert(room.clone());
-                OrderedCommand::Join { from, socket, room }
-            }
-            false => {
-                rooms.remove(&room);
-                OrderedCommand::Leave { from, socket, room }
-            }
+        let command = if joins {
+            rooms.insert(room.clone());
+            OrderedCommand::Join { from, socket, room }
+        } else {
+            rooms.remove(&room);
+            OrderedCommand::Leave { from, socket, room }
         };
         self.tell(life, worker, command);
     }
@@ -446,7 +447,7 @@ impl World {
                 }
             }
             Step::Direct(who) => self.emit(life, Target::socket(self.clients[*who].socket), false),
-            Step::Take(who, count) => self.take(life, *who, *count),
+            Step::Take(who, count) => self.take(*who, *count),
             Step::Cut(who) => {
                 if let Some(connection) = &mut self.clients[*who].connection {
                     connection.line.allowed.set(0);
@@ -499,7 +500,7 @@ impl World {
                 if self.clients[who].connection.as_ref().is_none_or(|connection| connection.is_cut) {
                     self.come(life, who, who % life.workers.len()).await;
                 }
-                self.take(life, who, 1_000_000);
+                self.take(who, 1_000_000);
             }
             for _ in 0..8 {
                 self.settle().await;
@@ -507,7 +508,7 @@ impl World {
             self.look_at_all(life)?;
         }
         for (who, client) in self.clients.iter().enumerate() {
-            prop_assert!(client.owed.is_empty(), "client {} never got {:?}", who, client.owed);
+            prop_assert!(client.undelivered.is_empty(), "client {} never got {:?}", who, client.undelivered);
         }
         for worker in &life.workers {
             prop_assert_eq!(worker.metrics().catching_up.get(), 0);
@@ -550,10 +551,7 @@ fn sessions_without_room_are_given_up_and_receive_what_is_live() {
         steps.extend([Step::Turns(20), Step::Drop(0), Step::Cut(1), Step::Come(1, 0), Step::Come(0, 1)]);
         run(&mut world, &steps).unwrap();
         assert!(world.metrics.hub.given_up.get() > 0);
-        let refused = |why: NotRecovered| {
-            let at = NotRecovered::ALL.iter().position(|known| *known == why).unwrap();
-            world.metrics.hub.not_recovered[at].get()
-        };
+        let refused = |why: NotRecovered| world.metrics.hub.not_recovered[why].get();
         assert!(refused(NotRecovered::GivenUp) + refused(NotRecovered::TooManyIntervals) > 0);
     }
 }

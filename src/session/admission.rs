@@ -1,28 +1,26 @@
 //! How a socket comes to be: checked, led past the application's middleware, connected by the hub; or refused.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use actix::Context;
 use bytestring::ByteString;
 
-use super::{Session, SessionSocket, random};
+use super::sockets::SessionSocket;
+use super::{Session, random};
 use crate::api::error::ConnectError;
 use crate::api::handler::HandlerStack;
-use crate::api::socket::Socket;
 use crate::ids::{NamespacePath, PrivateId, SocketId};
 use crate::messages::fanout::{Answer, ConnectAnswer, ResumedSession};
 use crate::messages::hub::{Connect, ConnectKind, DirectPacket, OrderedCommand, ResumeAttempt};
 use crate::messages::socket::SocketInfo;
 use crate::protocol::draft::{connect_error, connect_reply, disconnect};
 use crate::protocol::encoded::EncodedFrame;
-use crate::protocol::reason::DisconnectReason;
+use crate::protocol::reason::{DisconnectReason, NotRecovered};
 use crate::protocol::socketio::resume::{RecoveryRequest, ResumeRequest};
 use crate::protocol::socketio::{DecodeError, Parser};
-use crate::recovery::NotRecovered;
 use crate::state::credit::Ticket;
 use crate::state::rooms::MembershipError;
-use crate::worker::credit_window::{PendingReply, ResumingConnect, SessionAnswer};
+use crate::worker::credit_window::{PendingReply, SessionAnswer};
 
 /// What a CONNECT wants of recovery.
 enum RecoveryIntent {
@@ -50,7 +48,7 @@ impl Session {
         let Some(handlers) = self.core.registry.handlers(&namespace) else {
             return refuse(self, "Invalid namespace");
         };
-        if self.state.namespaces() >= self.core.limits.namespaces_per_session_max {
+        if self.state.sockets.len() >= self.core.limits.namespaces_per_session_max {
             return refuse(self, "Too many namespaces");
         }
         if auth.as_ref().is_some_and(|auth| auth.len() > self.core.limits.auth_bytes_max) {
@@ -58,37 +56,34 @@ impl Session {
         }
         let auth_bytes = auth.as_ref().map_or(0, |auth| auth.len());
         if !self.charge_for_held(auth_bytes) {
-            self.guard.worker.metrics().incoming_refused.add(1);
+            self.outbox.worker.metrics().incoming_refused.add(1);
             return refuse(self, "Server has no memory for it now");
         }
-        self.auth_bytes += auth_bytes as u32;
         let Ok(id) = random().map(SocketId::from_random) else {
             return self.close(DisconnectReason::ForcedServerClose, NO_RANDOM_BYTES, ctx);
         };
         // As they came they share their whole packet's memory; this copy stays as long as the socket.
         let auth: Option<Box<str>> = auth.map(|auth| Box::from(&*auth));
         let handlers = HandlerStack::new(handlers);
-        self.state.begin_admission(namespace.clone(), id, replaces_answered);
-        match self.claim(&handlers, auth.as_deref()) {
-            RecoveryIntent::Declined => {
-                let info = self.info(id, namespace, auth, false);
-                self.begin_admission(info, handlers, None, ctx);
-            }
-            RecoveryIntent::Nothing => {
-                let info = self.info(id, namespace, auth, true);
-                self.begin_admission(info, handlers, None, ctx);
-            }
-            RecoveryIntent::Session(claim) => {
-                let claimed = ResumingConnect { socket: id, namespace: namespace.clone(), auth, claim };
-                self.credit_window.submit(Instant::now(), 0, PendingReply::Resume(Box::new(claimed)), move |from| {
-                    OrderedCommand::CheckResume { from, namespace, claim }
-                });
-            }
+        let (recoverable, claim) = match self.recovery_intent(&handlers, auth.as_deref()) {
+            RecoveryIntent::Declined => (false, None),
+            RecoveryIntent::Nothing => (true, None),
+            RecoveryIntent::Session(claim) => (true, Some(claim)),
+        };
+        let (link, handshake) = (self.link.clone(), self.handshake.clone());
+        let info = SocketInfo::new(id, namespace.clone(), link, handshake, auth, recoverable);
+        let socket = SessionSocket::new(info, self.core.clone(), handlers, claim.map(Box::new));
+        self.add_socket(socket, replaces_answered);
+        match claim {
+            Some(claim) => self.credit_window.submit(Instant::now(), 0, PendingReply::Resume(id), move |from| {
+                OrderedCommand::CheckResume { from, namespace, claim }
+            }),
+            None => self.begin_admission(id, ctx),
         }
     }
 
     /// What the client wants of recovery.
-    fn claim(&self, handlers: &HandlerStack, auth: Option<&str>) -> RecoveryIntent {
+    fn recovery_intent(&self, handlers: &HandlerStack, auth: Option<&str>) -> RecoveryIntent {
         let RecoveryRequest { wants, claim } = RecoveryRequest::read(auth);
         let asked = wants.or_else(|| match self.handshake.query_value("recovery").as_deref() {
             Some("0" | "false") => Some(false),
@@ -106,7 +101,7 @@ impl Session {
             ResumeRequest::Nothing => RecoveryIntent::Nothing,
             ResumeRequest::Session(pid, offset) => RecoveryIntent::Session(ResumeAttempt { pid, offset }),
             ResumeRequest::Malformed => {
-                self.guard.worker.metrics().claims_malformed.add(1);
+                self.outbox.worker.metrics().claims_malformed.add(1);
                 log::debug!("not recovered sid={:?} reason=\"malformed pid or offset\"", self.guard.id);
                 RecoveryIntent::Nothing
             }
@@ -116,53 +111,31 @@ impl Session {
     /// The hub has looked up what a client claims.
     fn on_resume_checked(
         &mut self,
-        connect: ResumingConnect,
+        socket: SocketId,
         session: Result<ResumedSession, NotRecovered>,
         ctx: &mut Context<Self>,
     ) {
-        let ResumingConnect { socket, namespace, auth, claim } = connect;
-        if !self.state.is_admitting(socket) {
-            return;
-        }
-        let Some(handlers) = self.core.registry.handlers(&namespace) else {
-            let is_answered = self.state.is_answered(socket);
-            self.state.remove_socket(socket);
-            return self.refuse_connect(&namespace, is_answered, &ConnectError::new("Invalid namespace"));
-        };
-        let handlers = HandlerStack::new(handlers);
+        let Some(session_socket) = self.find_socket_mut(socket) else { return };
         match session {
             Ok(ResumedSession { socket: before, data }) => {
-                self.rename_socket(socket, before);
-                let info = self.info(before, namespace, auth, true).resumed(data);
-                self.begin_admission(info, handlers, Some(Box::new(claim)), ctx);
+                let info = session_socket.socket.info().as_resumed(before, data);
+                self.replace_socket(socket, info);
+                self.begin_admission(before, ctx);
             }
             Err(_) => {
-                let info = self.info(socket, namespace, auth, true);
-                self.begin_admission(info, handlers, None, ctx);
+                session_socket.claim = None;
+                self.begin_admission(socket, ctx);
             }
         }
-    }
-
-    fn info(&self, id: SocketId, namespace: NamespacePath, auth: Option<Box<str>>, recoverable: bool) -> SocketInfo {
-        SocketInfo::new(id, namespace, self.link.clone(), self.handshake.clone(), auth, recoverable)
     }
 
     /// Leads a socket past the application's middleware, if there is any.
-    fn begin_admission(
-        &mut self,
-        info: SocketInfo,
-        handlers: HandlerStack,
-        claim: Option<Box<ResumeAttempt>>,
-        ctx: &mut Context<Self>,
-    ) {
-        let id = info.id;
-        let session_socket = SessionSocket { socket: Socket::new(Arc::new(info), self.core.clone()), handlers, claim };
-        if !session_socket.handlers.has_connect_middleware() {
-            self.sockets.push(session_socket);
-            self.admit(id, ctx);
-        } else {
-            self.start_admission(&session_socket);
-            self.sockets.push(session_socket);
+    fn begin_admission(&mut self, socket: SocketId, ctx: &mut Context<Self>) {
+        match self.find_socket(socket) {
+            Some(session_socket) if session_socket.handlers.has_connect_middleware() => {
+                self.start_admission(session_socket);
+            }
+            _ => self.admit(socket, ctx),
         }
     }
 
@@ -177,7 +150,7 @@ impl Session {
         }
     }
 
-    /// Whom to admit: where middleware declined that `socket` goes on as who it was, a new one.
+    /// Whom to admit: where middleware declined that `socket` continues as who it was, a new one.
     fn without_declined_claim(&mut self, socket: SocketId) -> Result<SocketId, &'static str> {
         match self.find_socket(socket) {
             Some(session_socket)
@@ -191,21 +164,12 @@ impl Session {
 
     /// Lets the client of `socket` connect as a new socket, which bears nothing of the other but the data that middleware left it.
     fn reconnect_as_new(&mut self, socket: SocketId) -> Result<SocketId, &'static str> {
-        let core = self.core.clone();
-        let Some(session_socket) = self.find_socket_mut(socket) else { return Ok(socket) };
-        let info = session_socket.socket.info();
         let id = random().map(SocketId::from_random).map_err(|_| NO_RANDOM_BYTES)?;
-        let info = info.as_new_socket(id);
+        let Some(session_socket) = self.find_socket_mut(socket) else { return Ok(socket) };
         session_socket.claim = None;
-        session_socket.socket = Socket::new(Arc::new(info), core);
-        self.rename_socket(socket, id);
+        let info = session_socket.socket.info().as_new_socket(id);
+        self.replace_socket(socket, info);
         Ok(id)
-    }
-
-    /// A socket that is being admitted has another id now; so have the events that its client has sent already.
-    fn rename_socket(&mut self, from: SocketId, to: SocketId) {
-        self.state.rename(from, to);
-        self.inbox.rename(&from, &to);
     }
 
     /// Asks the hub for a socket, unless it has gone meanwhile.
@@ -213,7 +177,8 @@ impl Session {
         if !self.state.begin_connect(id) {
             return;
         }
-        let Some(session_socket) = self.find_socket(id) else { return };
+        let Some(session_socket) = self.state.sockets.get_mut(id).map(|record| &mut record.kept) else { return };
+        session_socket.is_in_hub = true;
         let info = session_socket.socket.info().clone();
         let (parser, namespace) = (self.core.parser, info.namespace.clone());
         let (kind, pid) = match session_socket.claim.as_deref() {
@@ -227,14 +192,13 @@ impl Session {
             }
         };
         let reply = connect_reply(parser, &namespace, &id.to_string(), pid.map(|pid| pid.to_string()).as_deref());
-        let (worker, slot) = (self.guard.worker.clone(), self.guard.slot);
+        let outbox = self.outbox.clone();
         if session_socket.handlers.observes_outgoing() {
-            worker.observe(slot);
+            outbox.observe();
         }
-        self.guard.add(id);
         let now = Instant::now();
         self.credit_window.submit(now, reply.frame().len(), PendingReply::Connect(id), move |from| {
-            let member = worker.add_member(info, slot);
+            let member = outbox.add_member(info);
             OrderedCommand::Connect(Box::new(Connect { from, socket: id, member, namespace, kind, reply }))
         });
         // Behind it: middleware may have given it some data.
@@ -264,17 +228,9 @@ impl Session {
 
     fn refuse_with(&mut self, socket: SocketId, packet: EncodedFrame) {
         // Gone, or refused already because its middleware was late.
-        let Some(at) = self.sockets.iter().position(|session_socket| session_socket.socket.id() == socket) else {
-            return;
-        };
-        let session_socket = self.sockets.remove(at);
-        self.recount_auth();
-        let packet = match self.state.is_answered(socket) {
-            true => disconnect(self.core.parser, session_socket.socket.path()),
-            false => packet,
-        };
-        self.state.remove_socket(socket);
-        self.inbox.forget(&socket);
+        let Some(removed) = self.remove_socket(socket) else { return };
+        let packet =
+            if removed.is_answered() { disconnect(self.core.parser, removed.kept.socket.path()) } else { packet };
         self.credit_window.push(Instant::now, DirectPacket::Sealed(packet.into()));
     }
 
@@ -296,9 +252,10 @@ impl Session {
     pub(super) fn refuse_connect(&mut self, namespace: &NamespacePath, is_answered: bool, error: &ConnectError) {
         let path: String = namespace.as_str().chars().take(64).collect();
         log::debug!("connect refused sid={:?} namespace={path} error=\"{error}\"", self.guard.id);
-        let packet = match is_answered {
-            true => disconnect(self.core.parser, namespace),
-            false => refusal_packet(self.core.parser, namespace, error),
+        let packet = if is_answered {
+            disconnect(self.core.parser, namespace)
+        } else {
+            refusal_packet(self.core.parser, namespace, error)
         };
         self.credit_window.push(Instant::now, DirectPacket::Sealed(packet.into()));
     }
@@ -311,27 +268,27 @@ impl Session {
         }
         match self.credit_window.on_answer(now, ticket, answer) {
             Some(SessionAnswer::Connect(socket, answer)) => self.on_connected(socket, answer, now, ctx),
-            Some(SessionAnswer::ResumeChecked(connect, session)) => self.on_resume_checked(*connect, session, ctx),
+            Some(SessionAnswer::ResumeChecked(socket, session)) => self.on_resume_checked(socket, session, ctx),
             None => {}
         }
     }
 
     fn on_connected(&mut self, socket: SocketId, answer: ConnectAnswer, now: Instant, ctx: &mut Context<Self>) {
-        let Some(session_socket) = self.find_socket_mut(socket) else { return };
-        let ConnectAnswer::Connected { recovered } = answer else { return self.on_resume_lost(socket, ctx) };
-        match session_socket.mark_connected(recovered) {
-            Some(handler) => {
-                self.start_connection_handler(socket, handler);
-                self.state.mark_connected(socket, now);
-            }
-            None => self.state.mark_open(socket),
+        if self.find_socket(socket).is_none() {
+            return;
+        }
+        match answer {
+            ConnectAnswer::Connected { recovered } => self.open_socket(socket, recovered, now),
+            _ => return self.on_resume_lost(socket, ctx),
         }
         self.keep_data(socket, now);
     }
 
     /// Who was to go on where it was went for good, or fell out of the journal, while middleware ran.
     fn on_resume_lost(&mut self, socket: SocketId, ctx: &mut Context<Self>) {
-        self.guard.forget(socket);
+        if let Some(session_socket) = self.find_socket_mut(socket) {
+            session_socket.is_in_hub = false;
+        }
         match self.reconnect_as_new(socket) {
             Ok(id) => self.admit(id, ctx),
             Err(detail) => self.close(DisconnectReason::ForcedServerClose, detail, ctx),

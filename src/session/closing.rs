@@ -6,7 +6,6 @@ use actix::fut::{ActorFutureExt, wrap_future};
 use actix::{ActorContext, AsyncContext, Context};
 
 use super::{Session, Transport};
-use crate::messages::hub::OrderedCommand;
 use crate::messages::request::{NoAnswer, answer};
 use crate::messages::session::TransportRefusal;
 use crate::messages::sink::CloseReason;
@@ -16,18 +15,15 @@ use crate::protocol::reason::DisconnectReason;
 /// How far a session is towards its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClosePhase {
-    /// It lives.
     Open,
     /// It will close once everything it sent to the hub is answered.
     Draining {
-        /// Why.
         reason: DisconnectReason,
         /// Then it closes all the same.
         until: Instant,
     },
     /// It is closed for the application; its connection takes the last bytes, or is reset at this instant.
     Closing {
-        /// When.
         until: Instant,
         /// Its final packets wait for one more poll.
         awaits_poll: bool,
@@ -57,9 +53,9 @@ impl Session {
     pub(super) fn close(&mut self, reason: DisconnectReason, detail: &str, ctx: &mut Context<Self>) {
         // A peer that let a ping go unanswered reads nothing: a close frame would only queue up behind the jam.
         let jammed = reason == DisconnectReason::PingTimeout && self.transport != Transport::Polling;
-        let worker = &self.guard.worker;
+        let worker = &self.outbox.worker;
         if jammed
-            && worker.is_behind(self.guard.slot)
+            && self.outbox.is_behind()
             && let Some(skipped) = worker.log_throttles().taking_nothing.is_due(Instant::now())
         {
             log::warn!("client takes nothing sid={:?} skipped={skipped} detail=\"{detail}\"", self.guard.id);
@@ -86,7 +82,7 @@ impl Session {
         if let ClosePhase::Draining { reason, until } = self.phase
             && (self.credit_window.is_settled() || until <= Instant::now())
         {
-            self.close(reason, "put out by the application", ctx);
+            self.close(reason, "disconnected by the application", ctx);
         }
     }
 
@@ -98,7 +94,7 @@ impl Session {
         }
     }
 
-    /// The client is too far behind. It gets the packet that has left in part, and is told why there is no more.
+    /// The client is too far behind. It gets the packet that has left in part, and is notified why there is no more.
     pub(super) fn on_outbox_full(&mut self, detail: &str, ctx: &mut Context<Self>) {
         log::warn!("client is too far behind sid={:?} detail=\"{detail}\"", self.guard.id);
         self.end(DisconnectReason::TransportError, detail, CloseMode::Graceful(CloseReason::OutboxFull), ctx);
@@ -106,7 +102,7 @@ impl Session {
 
     /// The outboxes of all clients are over their budget, and this client's was among the largest.
     pub(super) fn on_outbox_cut(&mut self, detail: &str, can_be_told: bool, ctx: &mut Context<Self>) {
-        let worker = &self.guard.worker;
+        let worker = &self.outbox.worker;
         if let Some(skipped) = worker.log_throttles().outbox_cut.is_due(Instant::now()) {
             log::warn!("outbox cut sid={:?} skipped={skipped} detail=\"{detail}\"", self.guard.id);
         }
@@ -116,7 +112,7 @@ impl Session {
 
     /// The client answers pings and takes nothing of what waits for it.
     pub(super) fn on_stalled(&mut self, now: Instant, ctx: &mut Context<Self>) {
-        let worker = &self.guard.worker;
+        let worker = &self.outbox.worker;
         worker.metrics().stalled.add(1);
         let detail = format!("client took nothing for {:?}", self.core.limits.stalls_after());
         if let Some(skipped) = worker.log_throttles().taking_nothing.is_due(now) {
@@ -142,11 +138,11 @@ impl Session {
 
     /// The final packet is out; now the peer's end is awaited, where it is worth waiting for.
     pub(super) fn on_closing_drained(&mut self, ctx: &mut Context<Self>) {
-        let Some(mut sink) = self.guard.worker.take_drainer(self.guard.slot) else {
+        let Some(mut sink) = self.outbox.take_drainer() else {
             return self.stop(ctx);
         };
         if sink.finish() {
-            self.guard.worker.set_drainer(self.guard.slot, sink);
+            self.outbox.set_drainer(sink);
         } else {
             self.stop(ctx);
         }
@@ -171,24 +167,10 @@ impl Session {
                 CloseMode::Disconnected => self.stop(ctx),
             };
         }
-        self.guard.worker.metrics().closed(reason);
+        self.outbox.worker.metrics().closed(reason);
         log::debug!("session closed sid={:?} reason=\"{reason}\" detail=\"{detail}\"", self.guard.id);
-        let forever = reason.is_final();
-        for session_socket in std::mem::take(&mut self.sockets) {
-            let was_connected = self.state.is_connected(session_socket.socket.id());
-            session_socket.socket.info().set_connected(false);
-            self.state.remove_socket(session_socket.socket.id());
-            if was_connected && let Some(rooms) = self.start_disconnecting_handlers(&session_socket, reason) {
-                let socket = session_socket.socket.id();
-                self.guard.forget(socket);
-                let slot = self.guard.slot;
-                let rooms = Some(rooms);
-                self.guard.worker.send(OrderedCommand::Disconnect { slot, socket, forever, rooms });
-            }
-        }
-        self.guard.withdraw_sockets(forever);
+        self.detach_all(reason);
         self.credit_window.retire(Instant::now());
-        self.forget_calls(|_| true);
         for (_, done) in self.congested.take() {
             // These are in the outbox: the client may have got them.
             done.fail(NoAnswer::Unanswered);
@@ -199,11 +181,11 @@ impl Session {
         }
         let (mut said, mut awaits_poll) = (false, false);
         if let CloseMode::Graceful(close_reason) = mode {
-            said = self.guard.worker.queue_close(self.guard.slot, close_reason);
+            said = self.outbox.queue_close(close_reason);
             awaits_poll = self.queue_final_packets(close_reason, said);
         }
         // A client that is about to send `5` polls no more: it learns of the end when the websocket closes to which it went over.
-        let is_switching = matches!(mode, CloseMode::Graceful(_)) && self.state.is_probed();
+        let is_switching = matches!(mode, CloseMode::Graceful(_)) && self.upgrade.is_probed();
         if !is_switching {
             self.drop_candidate("session closed");
         }
@@ -221,8 +203,7 @@ impl Session {
     /// A polling client that is between two polls gets what waits for it, and the close packet, with its next one; so it
     /// does with the rest, where a poll that waited could not take all.
     fn queue_final_packets(&self, close_reason: CloseReason, said: bool) -> bool {
-        let (worker, slot) = (&self.guard.worker, self.guard.slot);
-        let waits = !worker.is_drained(slot);
+        let waits = !self.outbox.is_drained();
         let worthwhile = match close_reason {
             CloseReason::OutboxFull => !said,
             CloseReason::Ended(DisconnectReason::ForcedServerClose | DisconnectReason::ServerNamespaceDisconnect) => {
@@ -232,13 +213,13 @@ impl Session {
         };
         let leaves = worthwhile && self.transport == Transport::Polling;
         if leaves && !said {
-            worker.queue_final_packet(slot, EncodedFrame::text("1"));
+            self.outbox.queue_final_packet(EncodedFrame::text("1"));
         }
         leaves
     }
 
     fn reset(&mut self, ctx: &mut Context<Self>) {
-        if let Some(mut sink) = self.guard.worker.take_drainer(self.guard.slot) {
+        if let Some(mut sink) = self.outbox.take_drainer() {
             sink.abort();
         }
         self.stop(ctx);

@@ -34,7 +34,6 @@ pub(crate) struct Directory {
 /// Whose sessions are counted together. A household has a /64 of IPv6, and may use any address of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum ClientPrefix {
-    /// The address.
     V4(u32),
     /// The first half of the address.
     V6([u8; 8]),
@@ -72,7 +71,6 @@ impl Directory {
         self.sessions.iter().map(|entry| entry.value().clone()).collect()
     }
 
-    /// Sessions alive.
     pub(crate) fn len(&self) -> usize {
         self.sessions.len()
     }
@@ -81,7 +79,8 @@ impl Directory {
     /// there are already [`Limits::rate_addresses_max`] meters: then only the session's own limits count.
     pub(crate) fn with_meter<T>(
         &self,
-        (address, rates): (IpAddr, Rates),
+        address: IpAddr,
+        rates: Rates,
         now: Instant,
         meters_max: usize,
         change: impl FnOnce(&mut Meter) -> T,
@@ -212,7 +211,7 @@ mod tests {
         let (directory, start) = (Directory::default(), Instant::now());
         let rates = Rates { events: NonZeroU32::new(1), bytes: None };
         let admits = |address: &str, now: Instant| {
-            directory.with_meter((address.parse().unwrap(), rates), now, usize::MAX, |meter| {
+            directory.with_meter(address.parse().unwrap(), rates, now, usize::MAX, |meter| {
                 let admits = meter.admits(Cost::Event, now);
                 meter.take(Cost::Event);
                 admits
@@ -234,7 +233,7 @@ mod tests {
     fn there_are_no_more_meters_than_the_limit() {
         let (directory, now) = (Directory::default(), Instant::now());
         let rates = Rates { events: NonZeroU32::new(1), bytes: None };
-        let with = |n: u32| directory.with_meter((Ipv4Addr::from_bits(n).into(), rates), now, 2, |_| ());
+        let with = |n: u32| directory.with_meter(Ipv4Addr::from_bits(n).into(), rates, now, 2, |_| ());
         assert_eq!([1, 2, 3, 1].map(with), [Some(()), Some(()), None, Some(())]);
         assert_eq!(directory.meters.len(), 2);
     }

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use bytestring::ByteString;
 use tokio::sync::oneshot;
 
+use super::Session;
 use super::admission::refusal_packet;
-use super::{Session, SessionSocket};
+use super::sockets::SessionSocket;
 use crate::api::ack::Ack;
 use crate::api::current::InSession;
 use crate::api::error::{ConnectError, EventError, HandlerError};
@@ -25,6 +26,7 @@ use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Packet;
 use crate::state::budget::Charge;
 use crate::state::session::ClientEvent;
+use crate::state::sockets::SocketRecord;
 use crate::worker::Worker;
 
 /// Bytes of one client that no budget is charged for: less than an idle session takes.
@@ -73,7 +75,7 @@ impl Session {
         if self.is_closing() {
             return;
         }
-        self.guard.worker.metrics().events_received.add(1);
+        self.outbox.worker.metrics().events_received.add(1);
         if self.inbox.is_empty() && self.may_start(socket) {
             return self.start_event_handler(socket, event);
         }
@@ -84,10 +86,9 @@ impl Session {
     /// Starts what may start now of the events held.
     pub(super) fn release_events(&mut self) {
         loop {
-            let (state, may_start_any) = (&self.state, self.may_start_any());
-            let Some((socket, event)) = self.inbox.release(|socket| may_start_any && state.is_open(*socket)) else {
-                break;
-            };
+            let (sockets, may_start_any) = (&self.state.sockets, self.may_start_any());
+            let is_open = |socket| sockets.get(socket).is_some_and(SocketRecord::is_open);
+            let Some((socket, event)) = self.inbox.release(|socket| may_start_any && is_open(*socket)) else { break };
             self.start_event_handler(socket, event);
         }
     }
@@ -97,21 +98,26 @@ impl Session {
         let paused_for = self.paused_for();
         let is_charged = self.charge_for_held(0);
         let limits = &self.core.limits;
-        let too_much = match () {
-            () if paused_for.is_some() => paused_for,
-            () if self.inbox.is_full(limits.held_events_max, limits.held_bytes_max) => Some("events held"),
-            () if self.credit_window.is_full() => Some("commands that wait for credit"),
+        let too_much = if paused_for.is_some() {
+            paused_for
+        } else if self.inbox.is_full(limits.held_events_max, limits.held_bytes_max) {
+            Some("events held")
+        } else if self.credit_window.is_full() {
+            Some("commands that wait for credit")
+        } else if self.pending() > limits.handlers_pending_max {
             // Event handlers stop at the bound; past it there are those of clients that come and go.
-            () if self.pending() > limits.handlers_pending_max => Some("handlers running"),
-            () if !is_charged => Some("bytes held by all clients"),
-            () => None,
+            Some("handlers running")
+        } else if !is_charged {
+            Some("bytes held by all clients")
+        } else {
+            None
         };
         self.running.watched.set(too_much.is_some() || !self.inbox.is_empty());
         if too_much.is_none() == self.reading {
             return;
         }
         if let Some(what) = too_much
-            && let Some(skipped) = self.guard.worker.log_throttles().reading_stopped.is_due(Instant::now())
+            && let Some(skipped) = self.outbox.worker.log_throttles().reading_stopped.is_due(Instant::now())
         {
             log::warn!(
                 "session stops reading for a while, too many {what} sid={:?} running={} newest_handler={:?} skipped={skipped}",
@@ -125,13 +131,12 @@ impl Session {
 
     /// Charges the budget of what clients send for what is held of this one, with `more`. Returns false if the budget is spent.
     pub(super) fn charge_for_held(&mut self, more: usize) -> bool {
-        let auth_bytes = self.auth_bytes as usize;
-        let bytes =
-            self.inbox.bytes() + self.credit_window.waiting_bytes() + self.state.partial_bytes() + auth_bytes + more;
+        let waiting = self.inbox.bytes() + self.credit_window.waiting_bytes() + self.state.partial_bytes();
+        let bytes = waiting + self.auth_bytes + more;
         if bytes <= FREE_BYTES && self.charge.is_none() {
             return true;
         }
-        let budget = &self.guard.worker.budgets().incoming;
+        let budget = &self.outbox.worker.budgets().incoming;
         let charge = self.charge.get_or_insert_with(|| Box::new(Charge::new(budget.clone())));
         let is_charged = charge.set(bytes).is_ok();
         if bytes <= FREE_BYTES {
@@ -140,14 +145,8 @@ impl Session {
         is_charged
     }
 
-    /// A socket is gone, and with it what came with its CONNECT.
-    pub(super) fn recount_auth(&mut self) {
-        let auth = self.sockets.iter().filter_map(|session_socket| session_socket.socket.info().auth.as_ref());
-        self.auth_bytes = auth.map(|auth| auth.len() as u32).sum();
-    }
-
     fn may_start(&self, socket: SocketId) -> bool {
-        self.may_start_any() && self.state.is_open(socket)
+        self.may_start_any() && self.state.sockets.get(socket).is_some_and(SocketRecord::is_open)
     }
 
     fn may_start_any(&self) -> bool {
@@ -176,7 +175,7 @@ impl Session {
         }
         let Some(handler) = session_socket.handlers.event(&name).cloned() else {
             event.ack.refuse(&EventError::NoHandler);
-            if let Some(skipped) = self.guard.worker.log_throttles().event_unhandled.is_due(Instant::now()) {
+            if let Some(skipped) = self.outbox.worker.log_throttles().event_unhandled.is_due(Instant::now()) {
                 let (session, name) = (self.guard.id, excerpt(&name));
                 log::warn!("event has no handler sid={session:?} event={name:?} skipped={skipped}");
             }
@@ -185,14 +184,15 @@ impl Session {
         self.run(socket.id(), name, move || handler(socket, event));
     }
 
-    /// An event was queued for a socket of this session, of which somebody watches what it is sent.
+    /// An event was queued for a socket of this session, of which someone watches what it is sent.
     pub(super) fn on_sent(&self, message: &Message) {
-        self.guard.worker.mark_seen(self.guard.slot);
-        if !self.sockets.iter().any(|session_socket| session_socket.handlers.observes_outgoing()) {
+        self.outbox.mark_seen();
+        let mut sockets = self.state.sockets.iter();
+        if !sockets.any(|record| record.kept.handlers.observes_outgoing()) {
             return;
         }
         let Some(Packet::Event { namespace, name, ack, args }) = message.read_back() else { return };
-        let watched = self.sockets.iter().find(|session_socket| *session_socket.socket.path() == namespace);
+        let watched = self.state.sockets.in_namespace(&namespace).map(|record| &record.kept);
         if let Some(session_socket) = watched.filter(|session_socket| session_socket.handlers.observes_outgoing()) {
             // As the client's listeners get it.
             let bears_token = self.core.recovery && session_socket.socket.info().is_recoverable() && ack.is_none();
@@ -219,18 +219,24 @@ impl Session {
         });
     }
 
-    /// Runs the handlers of a socket that has gone, one after the other. Gives who is to be told the rooms it was in, if one
-    /// of them wants to know.
+    /// Runs the handlers of a socket that has gone, one after the other, if it was connected. Returns the sender for the rooms that
+    /// it was in, if one of them wants to know.
     pub(super) fn start_disconnecting_handlers(
         &self,
-        session_socket: &SessionSocket,
+        removed: &SocketRecord<SessionSocket>,
         reason: DisconnectReason,
     ) -> Option<oneshot::Sender<Vec<RoomName>>> {
+        if !removed.is_connected() {
+            return None;
+        }
+        let session_socket = &removed.kept;
         let patience = self.core.limits.hub_answer_timeout;
         let (asker, rooms) = oneshot::channel::<Vec<RoomName>>();
-        let (done, before) = oneshot::channel::<()>();
+        let mut before = None;
         let disconnecting = session_socket.handlers.disconnecting().cloned().map(|handler| {
             let socket = session_socket.socket.clone();
+            let (done, ended) = oneshot::channel::<()>();
+            before = Some(ended);
             self.spawn(socket.id(), ByteString::from_static("disconnecting"), move || {
                 Box::pin(async move {
                     // Dropped at the end, also by a panic.
@@ -243,15 +249,19 @@ impl Session {
                 })
             });
         });
-        if let Some(handler) = session_socket.handlers.disconnect().cloned() {
-            let (socket, waits) = (session_socket.socket.clone(), disconnecting.is_some());
-            self.spawn(socket.id(), ByteString::from_static("disconnect"), move || match waits {
-                false => handler(socket, reason),
-                true => Box::pin(async move {
-                    // One that hangs does not keep this one from running.
-                    let _ = tokio::time::timeout(patience, before).await;
+        for handler in session_socket.handlers.disconnect().cloned() {
+            let socket = session_socket.socket.clone();
+            let (done, ended) = oneshot::channel::<()>();
+            let before = before.replace(ended);
+            self.spawn(socket.id(), ByteString::from_static("disconnect"), move || {
+                Box::pin(async move {
+                    let _done = done;
+                    if let Some(before) = before {
+                        // One that hangs does not keep this one from running.
+                        let _ = tokio::time::timeout(patience, before).await;
+                    }
                     handler(socket, reason).await
-                }),
+                })
             });
         }
         disconnecting.map(|()| asker)
@@ -309,7 +319,7 @@ impl Session {
     ) -> (Supervisor, InSession<CatchPanic<F>>) {
         let supervisor = Supervisor {
             running: self.running.begin(name.clone()),
-            worker: self.guard.worker.clone(),
+            worker: self.outbox.worker.clone(),
             session: self.guard.id,
             socket,
             name,

@@ -11,6 +11,7 @@ mod guard;
 mod handlers;
 mod rates;
 mod requests;
+mod sockets;
 mod transports;
 
 use std::rc::Rc;
@@ -18,36 +19,33 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix::{Actor, AsyncContext, Context, Handler, StreamHandler};
-use smallvec::SmallVec;
-use tokio::sync::oneshot;
 
 use crate::api::core::Core;
-use crate::api::handler::{HandlerFn, HandlerStack};
-use crate::api::socket::Socket;
 use crate::ids::{RANDOM_ID_BYTES, SessionId, SocketId};
 use crate::messages::handshake::Handshake;
-use crate::messages::hub::ResumeAttempt;
-use crate::messages::request::{ClientGone, Done, NoAnswer, RequestError, answer};
+use crate::messages::request::{Done, NoAnswer, answer};
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{Handoff, Incoming};
 use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::engineio::open::Open;
 use crate::protocol::engineio::transport_kind::TransportKind;
 use crate::protocol::reason::DisconnectReason;
-use crate::protocol::socketio::packet::Args;
 use crate::state::acks::Acks;
 use crate::state::budget::Charge;
 use crate::state::inbox::Inbox;
 use crate::state::lazy_queue::LazyQueue;
 use crate::state::session::{ClientEvent, SessionState};
+use crate::state::upgrade::Upgrade;
 use crate::worker::Worker;
 use crate::worker::credit_window::CreditWindow;
+use crate::worker::outbox_handle::OutboxHandle;
 
 use self::closing::ClosePhase;
 use self::directory::{Directory, SessionPermit};
 use self::guard::SessionGuard;
 use self::handlers::RunningHandlers;
 use self::rates::RateLimiter;
+use self::sockets::{Call, SessionSocket};
 use self::transports::{PendingPost, ProbedWebsocket};
 
 /// What every session of a server needs.
@@ -70,7 +68,7 @@ pub(crate) struct PendingSession {
 }
 
 impl PendingSession {
-    /// Draws an id for somebody.
+    /// Draws a random id.
     pub(crate) fn new(handshake: Handshake, permit: SessionPermit) -> Result<Self, getrandom::Error> {
         Ok(Self { id: SessionId::from_random(random()?), handshake, permit })
     }
@@ -80,7 +78,6 @@ impl PendingSession {
 pub(crate) enum InitialTransport {
     /// A GET, which drains it next.
     Polling,
-    /// A websocket.
     Websocket(Box<dyn Handoff>),
 }
 
@@ -101,53 +98,26 @@ enum Transport {
     Websocket(u32),
 }
 
-/// Somebody who waits for the client's ack.
-struct Call {
-    socket: SocketId,
-    asker: oneshot::Sender<Result<Args, RequestError<ClientGone>>>,
-}
-
-/// A socket of this session.
-struct SessionSocket {
-    socket: Socket,
-    handlers: HandlerStack,
-    /// What its client claims, until it is connected.
-    claim: Option<Box<ResumeAttempt>>,
-}
-
-impl SessionSocket {
-    /// The hub knows it now. Gives the handler to run.
-    fn mark_connected(&mut self, recovered: bool) -> Option<HandlerFn<()>> {
-        self.claim = None;
-        let info = self.socket.info();
-        info.set_recovered(recovered);
-        info.set_connected(true);
-        self.handlers.connection().cloned()
-    }
-}
-
-/// The actor.
 pub(crate) struct Session {
     guard: SessionGuard,
+    outbox: Rc<OutboxHandle>,
     link: SessionLink,
     core: Arc<Core>,
     handshake: Arc<Handshake>,
-    state: SessionState,
+    state: SessionState<SessionSocket>,
     credit_window: CreditWindow,
     acks: Acks<Call>,
     /// Emits that are done but for their client, which is behind; each completes when it has caught up, or at its time. As many as
     /// may wait for credit.
     congested: LazyQueue<(Instant, Done)>,
-    sockets: SmallVec<[SessionSocket; 1]>,
     inbox: Inbox<SocketId, ClientEvent>,
     /// For what is held of what the client sent. Boxed, since most sessions hold nothing.
     charge: Option<Box<Charge>>,
-    /// Bytes of what came with its CONNECTs, which stay as long as their sockets.
-    auth_bytes: u32,
+    /// Bytes of what came with the CONNECTs of its sockets.
+    auth_bytes: usize,
     running: Rc<RunningHandlers>,
     transport: Transport,
-    /// Boxed, since most sessions never have one.
-    candidate: Option<Box<ProbedWebsocket>>,
+    upgrade: Upgrade<ProbedWebsocket>,
     /// Connections counted, so that a late word of an old one is not taken for the present one's.
     connections: u32,
     /// False while more has been taken in than may be.
@@ -174,19 +144,19 @@ impl Session {
         let link = SessionLink::new(context.address().recipient());
         let transport_kind = initial.kind();
         let rates = RateLimiter::new(&core.limits, handshake.address(), permit.directory(), Instant::now());
-        let guard = SessionGuard::new(id, worker.clone(), permit, link.clone(), transport_kind);
+        let guard = SessionGuard::new(id, worker.metrics().clone(), permit, link.clone(), transport_kind);
+        let outbox = OutboxHandle::open(worker, link.clone());
         let session = Self {
             state: SessionState::new(core.parser, core.limits.clone(), Instant::now()),
-            credit_window: CreditWindow::new(worker, guard.slot),
+            credit_window: CreditWindow::new(outbox.clone()),
             acks: Acks::default(),
             congested: LazyQueue::default(),
-            sockets: SmallVec::new(),
             inbox: Inbox::default(),
             charge: None,
             auth_bytes: 0,
             running: Rc::new(RunningHandlers::new(link.clone())),
             transport: Transport::Polling,
-            candidate: None,
+            upgrade: Upgrade::default(),
             connections: 0,
             reading: true,
             post: None,
@@ -196,6 +166,7 @@ impl Session {
             handshake: Arc::new(handshake),
             link: link.clone(),
             guard,
+            outbox,
             core,
         };
         session.begin(initial, context);
@@ -213,20 +184,12 @@ impl Session {
             max_payload: limits.payload_bytes_max,
         };
         let packet = EncodedFrame::text(&open.to_packet());
-        self.guard.worker.push_control(self.guard.slot, packet);
+        self.outbox.push_control(packet);
         log::debug!("session opened sid={:?} transport={}", self.guard.id, transport_kind.as_str());
         if let InitialTransport::Websocket(handoff) = initial {
             self.take_first_websocket(handoff, &mut context);
         }
         context.run(self);
-    }
-
-    fn find_socket(&self, socket: SocketId) -> Option<&SessionSocket> {
-        self.sockets.iter().find(|session_socket| session_socket.socket.id() == socket)
-    }
-
-    fn find_socket_mut(&mut self, socket: SocketId) -> Option<&mut SessionSocket> {
-        self.sockets.iter_mut().find(|session_socket| session_socket.socket.id() == socket)
     }
 
     /// The end of every turn: what may start now starts, and it will be woken at the next deadline.
@@ -250,6 +213,7 @@ impl Session {
             ClosePhase::Open => [
                 self.credit_window.deadline(),
                 self.acks.deadline(),
+                self.upgrade.deadline(),
                 self.congested.front().map(|(until, _)| *until),
                 self.paused_until(),
             ]
@@ -261,7 +225,7 @@ impl Session {
             return;
         }
         self.armed = Some(deadline);
-        if let Some(wait) = self.guard.worker.wake_at(self.guard.slot, deadline) {
+        if let Some(wait) = self.outbox.wake_at(deadline) {
             ctx.run_later(wait, |session, ctx| {
                 session.on_wake(ctx);
                 session.end_turn(ctx);
@@ -281,12 +245,12 @@ impl Session {
         }
         if !self.reading {
             // The pong deadline stands still, so it does not tell that the client has gone.
-            if self.guard.worker.is_peer_gone(self.guard.slot) {
+            if self.outbox.is_peer_gone() {
                 return self.on_connection_ended(DisconnectReason::TransportClose, "closed by the client", ctx);
             }
             self.state.on_not_reading(now);
         }
-        if self.guard.worker.is_stalled(self.guard.slot, now) {
+        if self.outbox.is_stalled(now) {
             return self.on_stalled(now, ctx);
         }
         self.credit_window.on_timeout(now);
@@ -297,6 +261,8 @@ impl Session {
         let mut effects = Vec::new();
         self.state.on_timeout(now, &mut effects);
         self.apply(effects, ctx);
+        let step = self.upgrade.on_timeout(now, &self.core.limits);
+        self.on_upgrade_step(step);
     }
 }
 

@@ -1,4 +1,4 @@
-//! How much a client may send: what exceeds the limits is refused, and a session that goes on is not read for a while. Neither is
+//! How much a client may send: what exceeds the limits is refused, and a session that continues is not read for a while. Neither is
 //! one whose joins are refused again and again.
 
 use std::net::IpAddr;
@@ -79,12 +79,12 @@ impl RateLimiter {
     fn charge(&mut self, cost: Cost, now: Instant, limits: &Limits) -> Result<(), String> {
         let own_admits = self.meter.admits(cost, now);
         let of_address = self.address.as_ref().and_then(|(address, rates, directory)| {
-            directory.with_meter((*address, *rates), now, limits.rate_addresses_max, |meter| {
+            directory.with_meter(*address, *rates, now, limits.rate_addresses_max, |meter| {
                 let admits = meter.admits(cost, now);
-                match admits {
-                    true if own_admits => meter.take(cost),
-                    true => {}
-                    false => self.paused_until = later(self.paused_until, now, meter.refuse(cost)),
+                if !admits {
+                    self.paused_until = later(self.paused_until, now, meter.refuse(cost));
+                } else if own_admits {
+                    meter.take(cost);
                 }
                 admits
             })
@@ -132,14 +132,14 @@ impl Session {
         let charged = rates.charge(Cost::Event, Instant::now(), &self.core.limits);
         let charged = rates.exceeded.take().map_or(charged, Err);
         if charged.is_err() {
-            self.guard.worker.metrics().rate_limited.add(1);
+            self.outbox.worker.metrics().rate_limited.add(1);
         }
         charged
     }
 
     /// The hub refused a join because the client has as many rooms as it may have.
     pub(super) fn on_join_refused(&mut self, refusal: MembershipError, now: Instant) {
-        let worker = &self.guard.worker;
+        let worker = &self.outbox.worker;
         if let Some(skipped) = worker.log_throttles().join_refused.is_due(now) {
             let reason = match refusal {
                 MembershipError::BudgetSpent => "all rooms together take rooms_bytes_max",

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
-use super::{Call, Session};
+use super::Session;
+use super::sockets::Call;
 use crate::api::error::ConnectError;
 use crate::ids::{AckId, SocketId};
 use crate::messages::hub::{AckWanted, DirectPacket, EmitCommand, Grade, OrderedCommand};
@@ -12,8 +13,9 @@ use crate::messages::request::{Done, HandlerRegistration, Listing, NoAnswer, Rec
 use crate::protocol::draft::{Draft, disconnect};
 use crate::protocol::reason::DisconnectReason;
 use crate::state::rooms::Target;
+use crate::state::sockets::SocketRecord;
 use crate::worker::credit_window::PendingReply;
-use crate::worker::server_sender;
+use crate::worker::server_sender::{self, Emit};
 
 impl Session {
     pub(super) fn on_request(&mut self, request: Request) {
@@ -22,7 +24,7 @@ impl Session {
         }
         // Before all others, and without the clock: there may be one for each event.
         if let Request::Acknowledge { socket, message } = request {
-            if self.has(socket) {
+            if self.is_connected(socket) {
                 self.credit_window.push(Instant::now, DirectPacket::Sealed(message));
             }
             return;
@@ -30,10 +32,10 @@ impl Session {
         let now = Instant::now();
         match request {
             Request::Broadcast { target, draft, grade, done } => {
-                server_sender::emit(&mut self.credit_window, now, target, draft, grade, done);
+                server_sender::emit(&mut self.credit_window, now, Emit { target, draft, grade }, done);
             }
             Request::Collect { target, draft, grade, timeout, answer } => {
-                server_sender::collect(&mut self.credit_window, now, (target, draft, grade), timeout, answer);
+                server_sender::collect(&mut self.credit_window, now, Emit { target, draft, grade }, timeout, answer);
             }
             Request::Fetch { namespace, target, answer } => {
                 server_sender::fetch(&mut self.credit_window, now, namespace, target, answer);
@@ -73,32 +75,32 @@ impl Session {
             Request::Leave { socket, done, .. } if self.is_yet_to_connect(socket) => {
                 answer(done, Err(NoAnswer::NotYetConnected));
             }
-            Request::Direct { socket, draft, grade, done } if self.has(socket) => {
+            Request::Direct { socket, draft, grade, done } if self.is_connected(socket) => {
                 self.emit_direct(socket, draft, grade, done, now);
             }
-            Request::Call { socket, draft, grade, timeout, answer: asker } if self.has(socket) => {
+            Request::Call { socket, draft, grade, timeout, answer: asker } if self.is_connected(socket) => {
                 match self.acks.expect(
                     Call { socket, asker },
                     now + timeout.min(server_sender::ACK_WAIT_MAX),
                     self.core.limits.acks_pending_max,
                 ) {
-                    Ok(id) => self.call(socket, (draft, grade), id, now),
+                    Ok(id) => self.call(socket, draft, grade, id, now),
                     Err(call) => answer(call.asker, Err(NoAnswer::Overloaded.into())),
                 }
             }
             Request::Register { socket, registration } => self.register(socket, registration),
-            Request::Join { socket, room, done } if self.has(socket) => {
+            Request::Join { socket, room, done } if self.is_connected(socket) => {
                 self.credit_window.submit(now, room.as_str().len(), PendingReply::Join(done), move |from| {
                     OrderedCommand::Join { from, socket, room }
                 });
             }
-            Request::Leave { socket, room, done } if self.has(socket) => {
+            Request::Leave { socket, room, done } if self.is_connected(socket) => {
                 self.credit_window.submit(now, room.as_str().len(), PendingReply::Leave(done), move |from| {
                     OrderedCommand::Leave { from, socket, room }
                 });
             }
-            Request::KeepData { socket } if self.has(socket) => self.keep_data(socket, now),
-            Request::Disconnect { socket, close_session: false } if self.state.is_admitting(socket) => {
+            Request::KeepData { socket } if self.is_connected(socket) => self.keep_data(socket, now),
+            Request::Disconnect { socket, close_session: false } if self.is_admitting(socket) => {
                 self.refuse(socket, &ConnectError::new("Refused"));
             }
             Request::Disconnect { socket, close_session } => {
@@ -109,39 +111,35 @@ impl Session {
     }
 
     fn register(&mut self, socket: SocketId, HandlerRegistration(change): HandlerRegistration) {
-        let Some(session_socket) = self.sockets.iter_mut().find(|session_socket| session_socket.socket.id() == socket)
-        else {
-            return;
-        };
+        let Some(session_socket) = self.find_socket_mut(socket) else { return };
         change(session_socket.handlers.own());
         if session_socket.handlers.observes_outgoing() {
-            self.guard.worker.observe(self.guard.slot);
+            self.outbox.observe();
         }
+    }
+
+    fn is_admitting(&self, socket: SocketId) -> bool {
+        self.state.sockets.get(socket).is_some_and(SocketRecord::is_admitting)
     }
 
     /// Whether connection middleware runs for the socket, or the hub has not answered its CONNECT.
     fn is_yet_to_connect(&self, socket: SocketId) -> bool {
-        !self.has(socket) && self.find_socket(socket).is_some()
-    }
-
-    /// Whether the socket can be emitted to: its client has, or is about to get, the CONNECT reply.
-    fn has(&self, socket: SocketId) -> bool {
-        self.state.is_connected(socket)
+        !self.is_connected(socket) && self.find_socket(socket).is_some()
     }
 
     /// With recovery on, a plain direct emit is an event for the socket's own room, numbered like any other.
     fn emit_direct(&mut self, socket: SocketId, draft: Draft, grade: Grade, done: Done, now: Instant) {
         if self.credit_window.is_full() || self.congested.len() >= self.core.limits.credit_waiting_max {
             // Code that does not await one emit before the next: what waits for its client is bounded as what waits for the hub.
-            self.guard.worker.metrics().credit_refusals.add(1);
+            self.outbox.worker.metrics().credit_refusals.add(1);
             return done.fail(NoAnswer::Overloaded);
         }
         if self.core.recovery && grade != Grade::Volatile {
             let target = Target::socket(socket);
-            if !self.guard.worker.is_behind(self.guard.slot) {
-                return server_sender::emit(&mut self.credit_window, now, target, draft, grade, done);
+            if !self.outbox.is_behind() {
+                return server_sender::emit(&mut self.credit_window, now, Emit { target, draft, grade }, done);
             }
-            // It has its place; its sender goes on at the pace of the client, or the journal would turn under both.
+            // It has its place; its sender continues at the pace of the client, or the journal would turn under both.
             self.credit_window.submit(now, draft.byte_len(), PendingReply::Nobody, move |from| {
                 let ack = AckWanted::No;
                 OrderedCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack }))
@@ -149,14 +147,14 @@ impl Session {
             return self.congested.push_back((now + self.core.limits.credit_timeout, done));
         }
         let packet = DirectPacket::Unnumbered { draft, volatile: grade == Grade::Volatile };
-        if !self.credit_window.is_settled() && !self.guard.worker.is_congested(self.guard.slot) {
+        if !self.credit_window.is_settled() && !self.outbox.is_congested() {
             // Behind what is under way, and as much a command as that: it waits for credit too.
             return self.credit_window.submit(now, packet.byte_len(), PendingReply::Emit(done), move |from| {
                 OrderedCommand::Relay { from, packet }
             });
         }
         self.credit_window.push(|| now, packet);
-        if self.guard.worker.is_congested(self.guard.slot) {
+        if self.outbox.is_congested() {
             self.congested.push_back((now + self.core.limits.credit_timeout, done));
         } else {
             done.complete(Ok(Receipt { offset: None }));
@@ -173,7 +171,7 @@ impl Session {
     }
 
     /// An emit that wants an ack takes the same ways as one that does not.
-    fn call(&mut self, socket: SocketId, (draft, grade): (Draft, Grade), id: AckId, now: Instant) {
+    fn call(&mut self, socket: SocketId, draft: Draft, grade: Grade, id: AckId, now: Instant) {
         if !self.core.recovery && grade != Grade::Volatile {
             return self.credit_window.push(|| now, DirectPacket::Sealed(draft.seal(Some(id.to_wire()), None)));
         }
@@ -191,10 +189,10 @@ impl Session {
         });
     }
 
-    /// A handler panicked: its socket is put out, and nothing else happens.
+    /// A handler panicked: its socket is disconnected, and nothing else happens.
     pub(super) fn on_panic(&mut self, socket: SocketId, handler: &str) {
-        log::error!("handler panicked, its socket is put out sid={:?} handler={handler:?}", self.guard.id);
-        if self.state.is_admitting(socket) {
+        log::error!("handler panicked, its socket is disconnected sid={:?} handler={handler:?}", self.guard.id);
+        if self.is_admitting(socket) {
             self.refuse(socket, &ConnectError::new("Internal error"));
         } else {
             self.disconnect(socket, false, Instant::now());
@@ -203,10 +201,7 @@ impl Session {
 
     /// Puts one socket out of its namespace, or all of them and the session after them.
     fn disconnect(&mut self, socket: SocketId, close_session: bool, now: Instant) {
-        let sockets: SmallVec<[SocketId; 1]> = match close_session {
-            true => self.sockets.iter().map(|session_socket| session_socket.socket.id()).collect(),
-            false => SmallVec::from_elem(socket, 1),
-        };
+        let sockets = if close_session { self.state.sockets.ids() } else { SmallVec::from_elem(socket, 1) };
         for socket in sockets {
             if let Some(session_socket) = self.find_socket(socket) {
                 let packet = disconnect(self.core.parser, session_socket.socket.path());

@@ -18,6 +18,7 @@ use crate::protocol::engineio::payload::PayloadReader;
 use crate::protocol::engineio::transport_kind::TransportKind;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::outbox::Outbox;
+use crate::state::upgrade::Step;
 
 /// A websocket that is being probed.
 pub(super) struct ProbedWebsocket {
@@ -52,16 +53,15 @@ type Reply = oneshot::Sender<Result<(), TransportRefusal>>;
 impl Session {
     /// A GET asks for a batch.
     pub(super) fn on_drain(&mut self, sink: Box<dyn FrameSink + Send>, reply: Reply, ctx: &mut Context<Self>) {
-        let (worker, slot) = (self.guard.worker.clone(), self.guard.slot);
         if self.has_ended() && !self.awaits_final_poll() {
             answer(reply, Err(TransportRefusal::Ended));
         } else if self.transport != Transport::Polling {
             answer(reply, Err(TransportRefusal::WrongTransport));
-        } else if worker.has_drainer(slot) {
+        } else if self.outbox.has_drainer() {
             answer(reply, Err(TransportRefusal::SecondPoll));
             self.close(DisconnectReason::TransportError, "a second poll while one waits", ctx);
         } else {
-            worker.set_drainer(slot, sink);
+            self.outbox.set_drainer(sink);
             answer(reply, Ok(()));
         }
     }
@@ -114,7 +114,7 @@ impl Session {
         self.resume_post();
     }
 
-    /// Goes on with a POST when other work of this thread has had its turn. (The mailbox alone would be read on in this one.)
+    /// Continues with a POST when other work of this thread has had its turn. (The mailbox alone would be read on in this one.)
     fn resume_post(&self) {
         if self.post.is_some() {
             let link = self.link.clone();
@@ -130,8 +130,8 @@ impl Session {
         match self.attach(handoff, ctx) {
             Some((number, sink, answer)) => {
                 self.transport = Transport::Websocket(number);
-                self.guard.worker.begin_with(self.guard.slot, answer);
-                self.guard.worker.set_drainer(self.guard.slot, sink);
+                self.outbox.begin_with(answer);
+                self.outbox.set_drainer(sink);
             }
             None => self.on_connection_ended(DisconnectReason::TransportError, "socket could not be taken over", ctx),
         }
@@ -139,17 +139,14 @@ impl Session {
 
     /// A websocket was accepted for this session: the candidate of an upgrade, or closed at once.
     pub(super) fn on_websocket(&mut self, handoff: Box<dyn Handoff>, ctx: &mut Context<Self>) {
-        let wanted = !self.has_ended() && self.transport == Transport::Polling && self.candidate.is_none();
-        if !wanted || !self.state.on_candidate(Instant::now()) {
+        if self.has_ended() || self.transport != Transport::Polling || self.upgrade.candidate().is_some() {
             log::debug!("websocket refused, none is wanted sid={:?}", self.guard.id);
             return;
         }
-        match self.attach(handoff, ctx) {
-            Some((number, sink, answer)) => {
-                debug_assert!(answer.is_empty(), "whoever asks for an upgrade has had its answer");
-                self.candidate = Some(Box::new(ProbedWebsocket { number, sink, outbox: Outbox::default() }))
-            }
-            None => self.state.on_candidate_closed(),
+        if let Some((number, sink, answer)) = self.attach(handoff, ctx) {
+            debug_assert!(answer.is_empty(), "a client that asks for an upgrade has had its answer");
+            let websocket = ProbedWebsocket { number, sink, outbox: Outbox::default() };
+            self.upgrade.begin(websocket, Instant::now(), &self.core.limits);
         }
     }
 
@@ -173,7 +170,7 @@ impl Session {
     pub(super) fn on_incoming(&mut self, number: u32, incoming: Incoming, ctx: &mut Context<Self>) {
         if self.transport == Transport::Websocket(number) {
             self.on_transport_incoming(number, incoming, ctx);
-        } else if self.candidate.as_ref().is_some_and(|candidate| candidate.number == number) {
+        } else if self.upgrade.candidate().is_some_and(|candidate| candidate.number == number) {
             self.on_candidate_incoming(number, incoming, ctx);
         }
     }
@@ -190,17 +187,17 @@ impl Session {
                 }
             }
             Incoming::Control(packet) => {
-                self.guard.worker.push_control(self.guard.slot, packet);
+                self.outbox.push_control(packet);
             }
-            Incoming::Writable => self.guard.worker.on_writable(self.guard.slot),
+            Incoming::Writable => self.outbox.on_writable(),
             Incoming::Undecodable(detail) => self.close(DisconnectReason::ParseError, &detail, ctx),
             Incoming::TooLarge(detail) => {
-                self.guard.worker.metrics().oversized[TransportKind::Websocket as usize].add(1);
+                self.outbox.worker.metrics().oversized[TransportKind::Websocket].add(1);
                 self.close(DisconnectReason::TransportError, &detail, ctx);
             }
             Incoming::Refused(detail) => {
-                self.guard.worker.metrics().incoming_refused.add(1);
-                if let Some(skipped) = self.guard.worker.log_throttles().message_refused.is_due(Instant::now()) {
+                self.outbox.worker.metrics().incoming_refused.add(1);
+                if let Some(skipped) = self.outbox.worker.log_throttles().message_refused.is_due(Instant::now()) {
                     log::warn!("message refused sid={:?} skipped={skipped} detail=\"{detail}\"", self.guard.id);
                 }
                 self.close(DisconnectReason::TransportError, &detail, ctx);
@@ -227,10 +224,9 @@ impl Session {
                     if self.transport == Transport::Websocket(number) {
                         // The upgrade was completed by a packet before this one.
                         self.on_packet(packet, ctx);
-                    } else if self.candidate.is_some() {
-                        let mut effects = Vec::new();
-                        self.state.on_candidate_packet(&packet, Instant::now(), &mut effects);
-                        self.apply(effects, ctx);
+                    } else {
+                        let step = self.upgrade.on_packet(&packet, Instant::now());
+                        self.on_upgrade_step(step);
                     }
                 }
             }
@@ -246,8 +242,18 @@ impl Session {
         }
     }
 
-    pub(super) fn send_to_candidate(&mut self, packet: EncodedFrame) {
-        if let Some(candidate) = &mut self.candidate {
+    pub(super) fn on_upgrade_step(&mut self, step: Step<ProbedWebsocket>) {
+        match step {
+            Step::Wait => {}
+            Step::AnswerProbe => self.send_to_candidate(EncodedFrame::text("3probe")),
+            Step::Noop => self.free_poll(),
+            Step::Promote(websocket) => self.promote(websocket),
+            Step::Drop(websocket) => self.give_up_upgrade(websocket, "probe failed or timed out"),
+        }
+    }
+
+    fn send_to_candidate(&mut self, packet: EncodedFrame) {
+        if let Some(candidate) = self.upgrade.candidate_mut() {
             match candidate.outbox.push_control(packet) {
                 Ok(()) => self.flush_candidate(),
                 Err(full) => self.drop_candidate(&full.to_string()),
@@ -256,44 +262,46 @@ impl Session {
     }
 
     /// A poll that waits keeps the client from finishing its upgrade. Where none waits, a noop would only pile up.
-    pub(super) fn free_poll(&mut self) {
-        let (worker, slot) = (&self.guard.worker, self.guard.slot);
-        if worker.has_drainer(slot) {
-            worker.push_control(slot, EncodedFrame::text("6"));
+    fn free_poll(&mut self) {
+        if self.outbox.has_drainer() {
+            self.outbox.push_control(EncodedFrame::text("6"));
         }
     }
 
     fn flush_candidate(&mut self) {
-        let Some(candidate) = &mut self.candidate else { return };
+        let Some(candidate) = self.upgrade.candidate_mut() else { return };
         if let Drained::Lost(detail) = candidate.sink.drain(&mut candidate.outbox) {
             self.drop_candidate(&detail);
         }
     }
 
     /// From here on the websocket drains the session; what waits leaves over it, once, in order.
-    pub(super) fn promote_candidate(&mut self) {
-        let Some(mut candidate) = self.candidate.take() else { return };
+    fn promote(&mut self, mut candidate: ProbedWebsocket) {
+        self.state.on_upgrade(Instant::now());
         // `3probe` is out, or the client would not have answered it.
         candidate.sink.set_reading(self.reading);
         self.transport = Transport::Websocket(candidate.number);
         // A poll that still waits is dropped here, which answers it with a noop.
-        drop(self.guard.worker.set_drainer(self.guard.slot, candidate.sink));
+        drop(self.outbox.set_drainer(candidate.sink));
         self.guard.mark_upgraded();
         log::debug!("session upgraded sid={:?}", self.guard.id);
     }
 
     pub(super) fn drop_candidate(&mut self, detail: &str) {
-        self.state.on_candidate_closed();
-        if let Some(mut candidate) = self.candidate.take() {
-            log::debug!("upgrade given up sid={:?} detail=\"{detail}\"", self.guard.id);
-            candidate.sink.abort();
+        if let Some(candidate) = self.upgrade.take_candidate() {
+            self.give_up_upgrade(candidate, detail);
         }
+    }
+
+    fn give_up_upgrade(&self, mut candidate: ProbedWebsocket, detail: &str) {
+        log::debug!("upgrade given up sid={:?} detail=\"{detail}\"", self.guard.id);
+        candidate.sink.abort();
     }
 
     /// Stops or resumes taking in what the client sends.
     pub(super) fn set_reading(&mut self, reading: bool) {
         self.reading = reading;
-        self.guard.worker.set_reading(self.guard.slot, reading);
+        self.outbox.set_reading(reading);
         if reading {
             self.resume_post();
         }

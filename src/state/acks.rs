@@ -10,7 +10,7 @@ use crate::ids::{AckId, AckOwner};
 pub(crate) struct Acks<W> {
     /// Ids given so far.
     given: u64,
-    /// Boxed, and there only while somebody waits.
+    /// Boxed, and there only while someone waits.
     open: Option<Box<Open<W>>>,
 }
 

@@ -50,7 +50,6 @@ impl Default for Budgets {
 pub(crate) struct Spent {
     /// Bytes that all clients hold.
     pub bytes: usize,
-    /// The bound.
     pub bytes_max: usize,
     /// Bytes that this client would hold.
     pub wanted: usize,
@@ -70,12 +69,10 @@ impl Budget {
         Self { bytes_max, bytes: AtomicUsize::new(0), holders: AtomicUsize::new(0) }
     }
 
-    /// Bytes taken.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Relaxed)
     }
 
-    /// The bound.
     pub(crate) fn bytes_max(&self) -> usize {
         self.bytes_max
     }
@@ -118,7 +115,6 @@ fn adjust(count: &AtomicUsize, before: usize, now: usize) {
 /// What one thread has taken of a budget for its clients.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Part {
-    /// Bytes.
     pub bytes: usize,
     /// Clients that hold some of them.
     pub holders: usize,

@@ -139,13 +139,13 @@ mod tests {
     fn a_ping_outstanding_at_an_upgrade_still_times_out() {
         let (mut heartbeat, now) = awaiting();
         heartbeat.on_upgrade(now + 5 * SECOND, &limits());
-        assert_eq!(heartbeat.on_timeout(now + TIMEOUT, &limits()), Beat::Quiet, "its deadline was armed anew");
+        assert_eq!(heartbeat.on_timeout(now + TIMEOUT, &limits()), Beat::Quiet, "its deadline was armed again");
         assert_eq!(heartbeat.on_timeout(now + 5 * SECOND + TIMEOUT, &limits()), Beat::Dead);
     }
 
     #[test]
     fn a_deadline_that_we_slept_through_is_not_held_against_the_client() {
-        // A worker that got no CPU for longer than the ping timeout put out hundreds of thousands of healthy clients at once.
+        // A worker that got no CPU for longer than the ping timeout disconnected hundreds of thousands of healthy clients together.
         let (mut heartbeat, now) = awaiting();
         let awake = now + 2 * TIMEOUT;
         assert_eq!(heartbeat.on_timeout(awake, &limits()), Beat::Quiet);

@@ -17,7 +17,7 @@ const FEW: usize = 32;
 pub(crate) enum Memberships<V> {
     /// In no order.
     Few(SmallVec<[(RoomId, V); 2]>),
-    /// By room.
+    /// Indexed by room.
     Many(Box<HashMap<RoomId, V>>),
 }
 
@@ -53,7 +53,6 @@ impl<V> Default for Memberships<V> {
 }
 
 impl<V> Memberships<V> {
-    /// How many.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Few(list) => list.len(),

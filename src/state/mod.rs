@@ -15,4 +15,5 @@ pub(crate) mod rooms;
 pub(crate) mod schedule;
 pub(crate) mod session;
 pub(crate) mod shares;
+pub(crate) mod sockets;
 pub(crate) mod upgrade;

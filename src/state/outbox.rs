@@ -1,4 +1,4 @@
-//! One session's outbox: packets that wait for whoever drains the session.
+//! One session's outbox: packets that wait for anyone who drains the session.
 //!
 //! Refuses to grow past its bound, and never drops on its own: the caller decides what a full outbox means.
 
@@ -23,7 +23,6 @@ pub(crate) struct OutboxFull {
     pub waiting: usize,
     /// Bytes of the refused message.
     pub wanted: usize,
-    /// The bound.
     pub limit: usize,
 }
 

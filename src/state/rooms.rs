@@ -14,7 +14,6 @@ use crate::limits::Limits;
 /// Where a socket lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SocketLocation {
-    /// Its worker.
     pub worker: WorkerId,
     /// Its session there.
     pub slot: SlotKey,
@@ -28,7 +27,7 @@ struct SocketEntry {
     namespace: u32,
     /// Bytes of the names of its rooms.
     name_bytes: u32,
-    /// Without everybody's.
+    /// Without the room of all sockets.
     rooms: Memberships<()>,
 }
 
@@ -147,7 +146,7 @@ pub(crate) enum MembershipError {
     TooManyRooms,
     /// The budget of all rooms is spent.
     BudgetSpent,
-    /// The name is the id of another socket: whoever joined would hear what is meant for that one alone.
+    /// The name is the id of another socket: anyone who joined would hear what is meant for that one alone.
     ForeignRoom,
 }
 

@@ -242,9 +242,10 @@ mod tests {
     /// Carries out a command as the hub does.
     fn submit(schedule: &mut Plain, sender: u8, command: (u64, usize), load: Load) -> bool {
         let admitted = schedule.admits(&sender, true, load);
-        match admitted {
-            true => schedule.charge(sender, command.1),
-            false => schedule.push(sender, command),
+        if admitted {
+            schedule.charge(sender, command.1)
+        } else {
+            schedule.push(sender, command)
         }
         admitted
     }

@@ -1,4 +1,4 @@
-//! One session between its packets and its effects: heartbeat, upgrade, namespaces, half-finished binary packets.
+//! One session between its packets and its effects: heartbeat, namespaces, half-finished binary packets.
 //!
 //! It decides; the session actor does. It knows nothing of rooms, handlers or sockets of the operating system.
 
@@ -7,10 +7,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use smallvec::SmallVec;
 
 use super::heartbeat::{Beat, Heartbeat};
-use super::upgrade::{Step, Upgrade};
+use super::sockets::{Phase, SocketRecord, Sockets};
 use crate::ids::{AckId, NamespacePath, SocketId};
 use crate::limits::Limits;
 use crate::protocol::encoded::EncodedFrame;
@@ -29,7 +28,6 @@ pub(crate) struct ClientEvent {
     pub name: ByteString,
     /// The id under which the client wants an ack.
     pub ack: Option<u64>,
-    /// Its arguments.
     pub args: Args,
 }
 
@@ -46,24 +44,14 @@ impl ClientEvent {
 pub(crate) enum Effect {
     /// Send a control packet ahead of queued events.
     Control(EncodedFrame),
-    /// Let a pending poll end, with a noop.
-    FreePoll,
-    /// Send a packet to the upgrade candidate.
-    Candidate(EncodedFrame),
-    /// Make the candidate the drainer.
-    Promote,
-    /// Close the candidate; the session lives on.
-    DropCandidate,
     /// A client asks for a namespace.
     Connect {
-        /// Which.
         namespace: NamespacePath,
         /// The raw JSON object of its credentials.
         auth: Option<ByteString>,
     },
     /// Refuse a namespace that a client asked for.
     RefuseConnect {
-        /// Which.
         namespace: NamespacePath,
         /// Why, for the client.
         error: DecodeError,
@@ -79,7 +67,6 @@ pub(crate) enum Effect {
     Event {
         /// On which of its sockets.
         socket: SocketId,
-        /// What.
         event: ClientEvent,
     },
     /// A client answered an ack.
@@ -88,7 +75,6 @@ pub(crate) enum Effect {
         socket: SocketId,
         /// The id it answers.
         id: AckId,
-        /// Its answer.
         args: Args,
     },
     /// A client left a namespace.
@@ -97,24 +83,11 @@ pub(crate) enum Effect {
     ReleaseHeld(SocketId),
     /// End the session. `detail` is for the log.
     Close {
-        /// What the application is told.
+        /// The reason that the application sees.
         reason: DisconnectReason,
         /// What was wrong, with the facts.
         detail: String,
     },
-}
-
-/// How far a socket is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Connection middleware runs.
-    Admitting,
-    /// The hub has not answered yet.
-    Connecting,
-    /// The connection handler runs; events are held until this instant at most.
-    Opening { release_at: Instant },
-    /// Events start handlers.
-    Open,
 }
 
 /// What attachments are awaited for.
@@ -136,30 +109,20 @@ impl Awaiting {
     }
 }
 
+/// The machine of one session, which keeps a `T` with each socket.
 #[derive(Debug)]
-struct SocketState {
-    namespace: NamespacePath,
-    socket: SocketId,
-    phase: Phase,
-    /// Whether a CONNECT reply has been sent for a socket that this one replaces.
-    replaces_answered: bool,
-}
-
-/// The machine of one session.
-#[derive(Debug)]
-pub(crate) struct SessionState {
+pub(crate) struct SessionState<T> {
     parser: Parser,
     heartbeat: Heartbeat,
-    upgrade: Upgrade,
     /// Set until the first CONNECT that is let in.
     connect_by: Option<Instant>,
     /// What the next binary messages are for, and until when they may come. Boxed, since it is rare and large.
     partial: Option<Box<(Awaiting, Instant)>>,
-    sockets: SmallVec<[SocketState; 1]>,
+    pub(crate) sockets: Sockets<T>,
     limits: Arc<Limits>,
 }
 
-impl SessionState {
+impl<T> SessionState<T> {
     /// Bytes of a binary packet that awaits attachments.
     pub(crate) fn partial_bytes(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| partial.0.received_bytes())
@@ -170,10 +133,9 @@ impl SessionState {
         Self {
             parser,
             heartbeat: Heartbeat::new(&limits, now),
-            upgrade: Upgrade::default(),
             connect_by: Some(now + limits.connect_timeout),
             partial: None,
-            sockets: SmallVec::new(),
+            sockets: Sockets::default(),
             limits,
         }
     }
@@ -205,116 +167,42 @@ impl SessionState {
         self.heartbeat.on_not_reading(now, &self.limits);
     }
 
-    /// A websocket opened for this session. Returns whether it may be the candidate.
-    pub(crate) fn on_candidate(&mut self, now: Instant) -> bool {
-        self.upgrade.on_candidate(now, &self.limits)
-    }
-
-    /// A packet came over the candidate.
-    pub(crate) fn on_candidate_packet(&mut self, packet: &EnginePacket, now: Instant, effects: &mut Vec<Effect>) {
-        let step = self.upgrade.on_packet(packet, now);
-        if step == Step::Promote {
-            self.heartbeat.on_upgrade(now, &self.limits);
-        }
-        self.apply(step, effects);
-    }
-
-    /// The candidate closed by itself, or sent what is no packet.
-    pub(crate) fn on_candidate_closed(&mut self) {
-        self.upgrade.on_candidate_closed();
-    }
-
-    /// A client asks for a namespace; its `socket` has to pass connection middleware, which ends in time. `replaces_answered`: a
-    /// CONNECT reply has been sent for a socket that this one replaces.
-    pub(crate) fn begin_admission(&mut self, namespace: NamespacePath, socket: SocketId, replaces_answered: bool) {
-        self.sockets.push(SocketState { namespace, socket, phase: Phase::Admitting, replaces_answered });
-    }
-
-    /// A socket has another id, and is to be admitted under that.
-    pub(crate) fn rename(&mut self, from: SocketId, to: SocketId) {
-        if let Some(socket_state) = self.socket_state_mut(from) {
-            (socket_state.socket, socket_state.phase) = (to, Phase::Admitting);
-        }
-    }
-
-    /// Whether the client considers the namespace connected: a CONNECT reply has been sent for this socket, or for one that it
-    /// replaces.
-    pub(crate) fn is_answered(&self, socket: SocketId) -> bool {
-        let mut found = self.sockets.iter().filter(|socket_state| socket_state.socket == socket);
-        found.any(|socket_state| socket_state.replaces_answered || socket_state.phase != Phase::Admitting)
-    }
-
-    /// Namespaces that its client is in, or has asked for.
-    pub(crate) fn namespaces(&self) -> usize {
-        self.sockets.len()
-    }
-
-    /// Whether connection middleware runs for this socket.
-    pub(crate) fn is_admitting(&self, socket: SocketId) -> bool {
-        self.sockets.iter().any(|socket_state| socket_state.socket == socket && socket_state.phase == Phase::Admitting)
+    /// The session went over to a websocket.
+    pub(crate) fn on_upgrade(&mut self, now: Instant) {
+        self.heartbeat.on_upgrade(now, &self.limits);
     }
 
     /// The session asks the hub for `socket`. Returns whether it is one that was to be admitted.
     pub(crate) fn begin_connect(&mut self, socket: SocketId) -> bool {
-        match self.socket_state_mut(socket) {
-            Some(socket_state) if socket_state.phase == Phase::Admitting => {
-                socket_state.phase = Phase::Connecting;
-                self.connect_by = None;
-                true
-            }
-            _ => false,
-        }
+        let Some(record) = self.sockets.get_mut(socket).filter(|record| record.is_admitting()) else { return false };
+        record.phase = Phase::Connecting;
+        self.connect_by = None;
+        true
     }
 
     /// The hub connected the socket; its connection handler starts now.
     pub(crate) fn mark_connected(&mut self, socket: SocketId, now: Instant) {
         let release_at = now + self.limits.connection_handler_timeout;
-        if let Some(socket_state) = self.socket_state_mut(socket) {
-            socket_state.phase = Phase::Opening { release_at };
+        if let Some(record) = self.sockets.get_mut(socket) {
+            record.phase = Phase::Opening { release_at };
         }
     }
 
     /// The connection handler returned (or its time is over): events may start handlers.
     pub(crate) fn mark_open(&mut self, socket: SocketId) {
-        if let Some(socket_state) = self.socket_state_mut(socket) {
-            socket_state.phase = Phase::Open;
+        if let Some(record) = self.sockets.get_mut(socket) {
+            record.phase = Phase::Open;
         }
-    }
-
-    /// Whether events of this socket may start handlers.
-    pub(crate) fn is_open(&self, socket: SocketId) -> bool {
-        self.sockets.iter().any(|socket_state| socket_state.socket == socket && socket_state.phase == Phase::Open)
-    }
-
-    /// Whether the hub has connected this socket: only then did the application hear of it.
-    pub(crate) fn is_connected(&self, socket: SocketId) -> bool {
-        self.sockets.iter().any(|socket_state| {
-            socket_state.socket == socket && matches!(socket_state.phase, Phase::Opening { .. } | Phase::Open)
-        })
-    }
-
-    /// The socket is gone.
-    pub(crate) fn remove_socket(&mut self, socket: SocketId) {
-        self.sockets.retain(|socket_state| socket_state.socket != socket);
-    }
-
-    /// Whether the client may be about to go over to a websocket.
-    pub(crate) fn is_probed(&self) -> bool {
-        self.upgrade.is_probed()
     }
 
     /// When [`SessionState::on_timeout`] is next worth a call.
     pub(crate) fn deadline(&self) -> Instant {
-        let releases = self.sockets.iter().filter_map(|socket_state| match socket_state.phase {
+        let releases = self.sockets.iter().filter_map(|record| match record.phase {
             Phase::Opening { release_at } => Some(release_at),
             Phase::Admitting | Phase::Connecting | Phase::Open => None,
         });
         let partial = self.partial.as_ref().map(|partial| partial.1);
-        [self.upgrade.deadline(), self.connect_by, partial]
-            .into_iter()
-            .flatten()
-            .chain(releases)
-            .fold(self.heartbeat.deadline(), Instant::min)
+        [self.connect_by, partial].into_iter().flatten().chain(releases).fold(self.heartbeat.deadline(), Instant::min)
     }
 
     /// What is due at `now`.
@@ -326,7 +214,7 @@ impl SessionState {
         }
         if self.connect_by.is_some_and(|by| by <= now) {
             // Who is being looked at is not late; who was refused, and does not try again, is.
-            let admitting = self.sockets.iter().any(|socket_state| socket_state.phase == Phase::Admitting);
+            let admitting = self.sockets.iter().any(SocketRecord::is_admitting);
             self.connect_by = admitting.then(|| now + self.limits.connect_timeout);
             if !admitting {
                 effects.push(close(DisconnectReason::TransportClose, "no CONNECT within the connect timeout"));
@@ -336,23 +224,11 @@ impl SessionState {
             self.partial = None;
             effects.push(close(DisconnectReason::ParseError, "attachments of a binary packet did not come in time"));
         }
-        let step = self.upgrade.on_timeout(now, &self.limits);
-        self.apply(step, effects);
-        for socket_state in &mut self.sockets {
-            if matches!(socket_state.phase, Phase::Opening { release_at } if release_at <= now) {
-                socket_state.phase = Phase::Open;
-                effects.push(Effect::ReleaseHeld(socket_state.socket));
+        for record in self.sockets.iter_mut() {
+            if matches!(record.phase, Phase::Opening { release_at } if release_at <= now) {
+                record.phase = Phase::Open;
+                effects.push(Effect::ReleaseHeld(record.id));
             }
-        }
-    }
-
-    fn apply(&self, step: Step, effects: &mut Vec<Effect>) {
-        match step {
-            Step::Wait => {}
-            Step::AnswerProbe => effects.push(Effect::Candidate(EncodedFrame::text("3probe"))),
-            Step::Noop => effects.push(Effect::FreePoll),
-            Step::Promote => effects.push(Effect::Promote),
-            Step::Drop => effects.push(Effect::DropCandidate),
         }
     }
 
@@ -443,16 +319,8 @@ impl SessionState {
         effects.push(effect);
     }
 
-    /// The socket that the session has in a namespace, connected or on its way there.
-    pub(crate) fn socket_in(&self, namespace: &NamespacePath) -> Option<SocketId> {
-        self.sockets
-            .iter()
-            .find(|socket_state| socket_state.namespace == *namespace)
-            .map(|socket_state| socket_state.socket)
-    }
-
-    fn socket_state_mut(&mut self, socket: SocketId) -> Option<&mut SocketState> {
-        self.sockets.iter_mut().find(|socket_state| socket_state.socket == socket)
+    fn socket_in(&self, namespace: &NamespacePath) -> Option<SocketId> {
+        self.sockets.in_namespace(namespace).map(|record| record.id)
     }
 }
 
@@ -476,17 +344,17 @@ mod tests {
         SocketId::from_random([1; 15])
     }
 
-    fn joined() -> (SessionState, Instant) {
+    fn joined() -> (SessionState<()>, Instant) {
         let now = Instant::now();
-        let mut state = SessionState::new(Parser::Json, Arc::default(), now);
-        state.begin_admission(NamespacePath::root(), socket(), false);
+        let mut state = SessionState::<()>::new(Parser::Json, Arc::default(), now);
+        state.sockets.add(NamespacePath::root(), socket(), false, ());
         assert!(state.begin_connect(socket()));
         state.mark_connected(socket(), now);
         state.mark_open(socket());
         (state, now)
     }
 
-    fn effects(state: &mut SessionState, packet: EnginePacket, now: Instant) -> Vec<Effect> {
+    fn effects(state: &mut SessionState<()>, packet: EnginePacket, now: Instant) -> Vec<Effect> {
         let mut effects = Vec::new();
         state.on_packet(packet, now, &mut effects);
         effects
@@ -600,7 +468,7 @@ mod tests {
     #[test]
     fn a_session_without_connect_is_closed() {
         let now = Instant::now();
-        let mut state = SessionState::new(Parser::Json, Arc::default(), now);
+        let mut state = SessionState::<()>::new(Parser::Json, Arc::default(), now);
         let mut got = Vec::new();
         // A pong keeps the heartbeat content meanwhile.
         state.on_timeout(now + Duration::from_secs(25), &mut got);
@@ -613,15 +481,15 @@ mod tests {
     #[test]
     fn an_overdue_connection_handler_lets_events_go() {
         let now = Instant::now();
-        let mut state = SessionState::new(Parser::Json, Arc::default(), now);
-        state.begin_admission(NamespacePath::root(), socket(), false);
+        let mut state = SessionState::<()>::new(Parser::Json, Arc::default(), now);
+        state.sockets.add(NamespacePath::root(), socket(), false, ());
         assert!(state.begin_connect(socket()));
         state.mark_connected(socket(), now);
-        assert!(!state.is_open(socket()));
+        assert!(!state.sockets.get(socket()).unwrap().is_open());
         assert_eq!(state.deadline(), now + Limits::default().connection_handler_timeout);
         let mut got = Vec::new();
         state.on_timeout(state.deadline(), &mut got);
         assert!(matches!(got.as_slice(), [Effect::ReleaseHeld(_)]), "{got:?}");
-        assert!(state.is_open(socket()));
+        assert!(state.sockets.get(socket()).unwrap().is_open());
     }
 }

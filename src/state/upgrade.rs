@@ -5,85 +5,92 @@ use std::time::Instant;
 use crate::limits::Limits;
 use crate::protocol::engineio::packet::EnginePacket;
 
-/// What a step of the upgrade asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Nothing.
+/// The actions that a step of the upgrade asks for. `C` is the connection of the candidate.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step<C> {
+    /// No upgrade is under way.
     Wait,
     /// Answer the candidate with `3probe`.
     AnswerProbe,
     /// Put a noop into the pending poll, so that the client's poll ends and it can finish the upgrade.
     Noop,
     /// The candidate is the transport from here on.
-    Promote,
+    Promote(C),
     /// Close the candidate; the polling session lives on.
-    Drop,
+    Drop(C),
 }
 
 #[derive(Debug)]
-struct Probe {
+struct Candidate<C> {
+    connection: C,
     drop_at: Instant,
     /// Set once it has probed.
     noop_at: Option<Instant>,
 }
 
 /// One session's upgrade.
-#[derive(Debug, Default)]
-pub(crate) struct Upgrade {
+#[derive(Debug)]
+pub(crate) struct Upgrade<C> {
     /// Boxed, since most sessions have none for most of their life.
-    candidate: Option<Box<Probe>>,
+    candidate: Option<Box<Candidate<C>>>,
 }
 
-impl Upgrade {
+impl<C> Default for Upgrade<C> {
+    fn default() -> Self {
+        Self { candidate: None }
+    }
+}
+
+impl<C> Upgrade<C> {
+    /// The connection of the candidate.
+    pub(crate) fn candidate(&self) -> Option<&C> {
+        self.candidate.as_ref().map(|candidate| &candidate.connection)
+    }
+
+    pub(crate) fn candidate_mut(&mut self) -> Option<&mut C> {
+        self.candidate.as_mut().map(|candidate| &mut candidate.connection)
+    }
+
+    /// Ends the attempt, if there is one.
+    pub(crate) fn take_candidate(&mut self) -> Option<C> {
+        self.candidate.take().map(|candidate| candidate.connection)
+    }
+
     /// Whether the client may be about to go over to the candidate.
     pub(crate) fn is_probed(&self) -> bool {
         self.candidate.as_ref().is_some_and(|candidate| candidate.noop_at.is_some())
     }
 
-    /// A websocket for this session opened. Returns whether it may be the candidate: a second one is closed at once.
-    pub(crate) fn on_candidate(&mut self, now: Instant, limits: &Limits) -> bool {
-        let free = self.candidate.is_none();
-        if free {
-            self.candidate = Some(Box::new(Probe { drop_at: now + limits.upgrade_timeout, noop_at: None }));
-        }
-        free
+    /// Makes a websocket the candidate. There must be none.
+    pub(crate) fn begin(&mut self, connection: C, now: Instant, limits: &Limits) {
+        debug_assert!(self.candidate.is_none(), "a second candidate is refused before it is attached");
+        self.candidate = Some(Box::new(Candidate { connection, drop_at: now + limits.upgrade_timeout, noop_at: None }));
     }
 
     /// The candidate sent a packet. Anything but `2probe`, then `5`, ends the attempt.
-    pub(crate) fn on_packet(&mut self, packet: &EnginePacket, now: Instant) -> Step {
-        match (&mut self.candidate, packet) {
-            (Some(candidate), EnginePacket::Ping(data)) if candidate.noop_at.is_none() && data == "probe" => {
+    pub(crate) fn on_packet(&mut self, packet: &EnginePacket, now: Instant) -> Step<C> {
+        let Some(candidate) = &mut self.candidate else { return Step::Wait };
+        match packet {
+            EnginePacket::Ping(data) if candidate.noop_at.is_none() && data == "probe" => {
                 candidate.noop_at = Some(now);
                 Step::AnswerProbe
             }
-            (Some(candidate), EnginePacket::Upgrade) if candidate.noop_at.is_some() => {
-                self.candidate = None;
-                Step::Promote
-            }
-            _ => {
-                self.candidate = None;
-                Step::Drop
-            }
+            EnginePacket::Upgrade if candidate.noop_at.is_some() => self.end_with(Step::Promote),
+            _ => self.end_with(Step::Drop),
         }
-    }
-
-    /// The candidate closed by itself.
-    pub(crate) fn on_candidate_closed(&mut self) {
-        self.candidate = None;
     }
 
     /// When [`Upgrade::on_timeout`] is next worth a call.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let Probe { drop_at, noop_at } = self.candidate.as_deref()?;
+        let Candidate { drop_at, noop_at, .. } = self.candidate.as_deref()?;
         Some(noop_at.map_or(*drop_at, |noop_at| noop_at.min(*drop_at)))
     }
 
     /// What is due at `now`.
-    pub(crate) fn on_timeout(&mut self, now: Instant, limits: &Limits) -> Step {
+    pub(crate) fn on_timeout(&mut self, now: Instant, limits: &Limits) -> Step<C> {
         let Some(candidate) = &mut self.candidate else { return Step::Wait };
         if candidate.drop_at <= now {
-            self.candidate = None;
-            return Step::Drop;
+            return self.end_with(Step::Drop);
         }
         match &mut candidate.noop_at {
             Some(noop_at) if *noop_at <= now => {
@@ -92,6 +99,10 @@ impl Upgrade {
             }
             _ => Step::Wait,
         }
+    }
+
+    fn end_with(&mut self, step: impl FnOnce(C) -> Step<C>) -> Step<C> {
+        self.take_candidate().map_or(Step::Wait, step)
     }
 }
 
@@ -112,10 +123,10 @@ mod tests {
         EnginePacket::Ping("probe".into())
     }
 
-    fn candidate() -> (Upgrade, Instant) {
+    fn candidate() -> (Upgrade<&'static str>, Instant) {
         let now = Instant::now();
         let mut upgrade = Upgrade::default();
-        assert!(upgrade.on_candidate(now, &limits()));
+        upgrade.begin("websocket", now, &limits());
         (upgrade, now)
     }
 
@@ -123,15 +134,8 @@ mod tests {
     fn probe_then_upgrade_promotes() {
         let (mut upgrade, now) = candidate();
         assert_eq!(upgrade.on_packet(&probe(), now), Step::AnswerProbe);
-        assert_eq!(upgrade.on_packet(&EnginePacket::Upgrade, now), Step::Promote);
+        assert_eq!(upgrade.on_packet(&EnginePacket::Upgrade, now), Step::Promote("websocket"));
         assert!(upgrade.candidate.is_none());
-    }
-
-    #[test]
-    fn a_second_candidate_is_refused_and_the_first_lives() {
-        let (mut upgrade, now) = candidate();
-        assert!(!upgrade.on_candidate(now, &limits()));
-        assert_eq!(upgrade.on_packet(&probe(), now), Step::AnswerProbe);
     }
 
     #[test]
@@ -143,11 +147,11 @@ mod tests {
             EnginePacket::Close,
         ] {
             let (mut upgrade, now) = candidate();
-            assert_eq!(upgrade.on_packet(&packet, now), Step::Drop, "{packet:?}");
+            assert_eq!(upgrade.on_packet(&packet, now), Step::Drop("websocket"), "{packet:?}");
         }
         let (mut upgrade, now) = candidate();
         upgrade.on_packet(&probe(), now);
-        assert_eq!(upgrade.on_packet(&probe(), now), Step::Drop);
+        assert_eq!(upgrade.on_packet(&probe(), now), Step::Drop("websocket"));
     }
 
     #[test]
@@ -158,7 +162,7 @@ mod tests {
         assert_eq!(upgrade.on_timeout(now, &limits()), Step::Noop);
         assert_eq!(upgrade.on_timeout(now, &limits()), Step::Wait);
         assert_eq!(upgrade.on_timeout(now + NOOP, &limits()), Step::Noop);
-        assert_eq!(upgrade.on_timeout(now + TIMEOUT, &limits()), Step::Drop);
+        assert_eq!(upgrade.on_timeout(now + TIMEOUT, &limits()), Step::Drop("websocket"));
         assert!(upgrade.candidate.is_none());
     }
 }

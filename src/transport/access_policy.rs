@@ -22,7 +22,7 @@ use crate::session::PendingSession;
 /// Inside an application; a port of the server's own refuses before.
 const HOST_REFUSAL: &str = "Host not allowed; add it to Builder::allowed_hosts";
 
-/// Says why to whoever opens the page, and what to do.
+/// Tells the reader of the page why, and what to do.
 const ORIGIN_REFUSAL: &str = "Origin not allowed; add it to cors_origins (STENTOR_CORS_ORIGINS, Builder::cors)";
 
 /// A request that asks for a session, or names one.
@@ -58,7 +58,7 @@ impl HandshakeRequest<'_> {
 pub(crate) enum Admitted {
     /// The client of this session.
     Session(SessionLink),
-    /// Somebody who may open one.
+    /// A handshake that may open one.
     PendingSession(PendingSession),
 }
 
@@ -132,7 +132,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether one more session may be opened, for whoever only wants to know.
+    /// Whether one more session may be opened, for callers that only ask.
     pub(crate) fn check_room(&self) -> Result<(), Refusal> {
         self.check_accepting()?;
         if self.services.directory.len() >= self.services.core.limits.sessions_max {
@@ -156,7 +156,6 @@ impl Endpoint {
 pub(crate) enum RequestRoute {
     /// A new session.
     Handshake,
-    /// This session.
     Session(SessionId),
 }
 

@@ -6,20 +6,26 @@ use std::time::Duration;
 use actix_web::error::PayloadError;
 use actix_web::web::{Bytes, BytesMut, Payload};
 use futures_core::Stream;
+use thiserror::Error;
 
-use crate::state::budget::{Charge, Spent};
+use crate::state::budget::Charge;
 
-/// Why a body was not read to its end.
-#[derive(Debug)]
-pub(crate) enum BodyError {
-    /// It exceeds the bound.
-    TooLarge,
-    /// The budget has no room for it.
-    Spent(Spent),
-    /// It did not come in whole in time.
-    Late,
+/// Why the body of a request was not read to its end.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BodyError {
+    /// The body is larger than the caller allows.
+    #[error("body exceeds limit of {0} bytes")]
+    TooLarge(usize),
+    /// Clients hold as many bytes as [`Limits::incoming_bytes_max`](crate::Limits::incoming_bytes_max) allows; try again later.
+    #[error("no memory for the body: {0}")]
+    Overloaded(String),
+    /// The body did not come within [`Limits::body_timeout`](crate::Limits::body_timeout).
+    #[error("body did not come within {0:?}")]
+    Timeout(Duration),
     /// The connection or the encoding broke.
-    Broken(PayloadError),
+    #[error("body cannot be read: {0}")]
+    Broken(#[from] PayloadError),
 }
 
 /// Reads a body of `bytes_max` bytes at most within `timeout`. `charge` holds its size.
@@ -32,14 +38,14 @@ pub(crate) async fn read_body(
     let read = async {
         let mut body = BytesMut::new();
         while let Some(chunk) = std::future::poll_fn(|cx| Pin::new(&mut *payload).poll_next(cx)).await {
-            let chunk = chunk.map_err(BodyError::Broken)?;
+            let chunk = chunk?;
             if body.len() + chunk.len() > bytes_max {
-                return Err(BodyError::TooLarge);
+                return Err(BodyError::TooLarge(bytes_max));
             }
             body.extend_from_slice(&chunk);
-            charge.set(body.capacity()).map_err(BodyError::Spent)?;
+            charge.set(body.capacity()).map_err(|spent| BodyError::Overloaded(spent.to_string()))?;
         }
         Ok(body.freeze())
     };
-    tokio::time::timeout(timeout, read).await.unwrap_or(Err(BodyError::Late))
+    tokio::time::timeout(timeout, read).await.unwrap_or(Err(BodyError::Timeout(timeout)))
 }

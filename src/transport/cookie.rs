@@ -24,7 +24,7 @@ pub struct Cookie {
 /// With which requests of other sites' pages a browser sends a cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SameSite {
-    /// With none.
+    /// With none of them.
     Strict,
     /// When its user follows a link, and no others.
     Lax,

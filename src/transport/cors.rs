@@ -165,7 +165,7 @@ impl Cors {
         self.allowed(request).is_some()
     }
 
-    /// What the browser is told of its page's origin; nothing if it is not allowed.
+    /// The header by which a browser knows its page's origin; nothing if it is not allowed.
     fn allowed(&self, request: &HeaderMap) -> Option<HeaderValue> {
         if matches!(self.origins, Origins::Any) {
             return Some(HeaderValue::from_static("*"));

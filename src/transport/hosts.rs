@@ -10,7 +10,6 @@ use actix_web::http::header::{self, HeaderMap};
 /// The hosts that requests may name. By default any.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Hosts {
-    /// Any.
     #[default]
     Any,
     /// These, in lower case and without ports, and the names of the loopback.

@@ -40,7 +40,7 @@ pub(crate) struct Endpoint {
     pub(crate) services: Services,
     /// Where sessions live.
     pub(crate) workers: Arc<WorkerFactory>,
-    /// Who is let in, and what they are told.
+    /// Decides which requests are admitted, and the answers to the others.
     pub(crate) policy: Arc<AccessPolicy>,
     /// Whether new sessions are let in. Cleared, for good, by the server when it begins to close.
     pub(crate) accepting: Arc<AtomicBool>,
@@ -59,7 +59,7 @@ pub(crate) struct AccessPolicy {
     pub(crate) hosts: Option<Hosts>,
     /// Who is believed about addresses.
     pub(crate) proxies: Proxies,
-    /// Whom the application lets in. `None`: everybody.
+    /// The application's check of handshakes. `None`: all are admitted.
     pub(crate) allow_request: Option<AllowRequest>,
     /// What bounds the messages of websockets.
     pub(crate) messages: Arc<MessageBounds>,
@@ -107,7 +107,7 @@ impl Endpoint {
         self.workers.current()
     }
 
-    /// Opens a session for somebody who was admitted.
+    /// Opens a session for a handshake that was admitted.
     pub(crate) fn open(&self, pending: PendingSession, initial: InitialTransport) -> SessionLink {
         Session::open(self.worker(), self.services.core.clone(), pending, initial)
     }

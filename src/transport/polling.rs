@@ -114,9 +114,10 @@ impl FrameSink for PollSink {
             if !payload.is_empty() && (is_last_word || payload.len() + bytes > self.bytes_max) {
                 break;
             }
-            match packet.is_binary() {
-                true => payload.push_binary(packet.body()),
-                false => payload.push_raw(packet.body()),
+            if packet.is_binary() {
+                payload.push_binary(packet.body())
+            } else {
+                payload.push_raw(packet.body())
             }
             outbox.pop();
         }
@@ -217,21 +218,21 @@ async fn post(
     let mut charge = Charge::new(worker.budgets().incoming.clone());
     let body = match read_body(payload, limits.payload_bytes_max, limits.body_timeout, &mut charge).await {
         Ok(body) => body,
-        Err(BodyError::TooLarge) => {
+        Err(BodyError::TooLarge(_)) => {
             claim.complete();
-            worker.metrics().oversized[TransportKind::Polling as usize].add(1);
+            worker.metrics().oversized[TransportKind::Polling].add(1);
             log::debug!("POST refused, its body exceeds the limit of {} bytes", limits.payload_bytes_max);
             return Ok(HttpResponse::PayloadTooLarge().insert_header(header::ContentType::plaintext()).finish());
         }
-        Err(BodyError::Spent(spent)) => {
+        Err(BodyError::Overloaded(detail)) => {
             claim.complete();
             worker.metrics().incoming_refused.add(1);
             if let Some(skipped) = worker.log_throttles().message_refused.is_due(Instant::now()) {
-                log::warn!("POST refused, bodies are over their budget skipped={skipped} detail=\"{spent}\"");
+                log::warn!("POST refused, bodies are over their budget skipped={skipped} detail=\"{detail}\"");
             }
             return Err(Refusal::Spent);
         }
-        Err(BodyError::Broken(_) | BodyError::Late) => return Err(Refusal::BadRequest),
+        Err(BodyError::Broken(_) | BodyError::Timeout(_)) => return Err(Refusal::BadRequest),
     };
     let packets = ByteString::try_from(body).map(PayloadReader::new).map_err(|_| "payload is not UTF-8".to_owned());
     let (reply, replied) = oneshot::channel();

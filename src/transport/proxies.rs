@@ -6,10 +6,11 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use actix_web::http::header::{self, HeaderMap, HeaderName};
+use ipnet::{IpNet, Ipv6Net};
 
-/// The proxies in front of the server.
+/// The networks of the proxies in front of the server. IPv4 is its part of IPv6, so that one comparison serves both.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Proxies(Vec<Network>);
+pub(crate) struct Proxies(Vec<Ipv6Net>);
 
 /// What is known of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,47 +20,28 @@ pub(crate) struct Client {
     pub(crate) secure: bool,
 }
 
-/// A range of addresses. IPv4 is its part of IPv6, so that one comparison serves both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Network {
-    bits: u128,
-    mask: u128,
-}
-
-impl Network {
-    /// Reads `10.0.0.0/8`, `fd00::/8`, or one address.
-    fn parse(text: &str) -> Option<Self> {
-        let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
-        let address: IpAddr = address.parse().ok()?;
-        let width: u32 = if address.is_ipv4() { 32 } else { 128 };
-        let length = length.map_or(Some(width), |length| length.parse().ok())?;
-        let mask = u128::MAX.checked_shl(width.checked_sub(length)?).unwrap_or(0);
-        Some(Self { bits: bits(address) & mask, mask })
+/// Reads `10.0.0.0/8`, `fd00::/8`, or one address.
+fn network(text: &str) -> Option<Ipv6Net> {
+    match text.parse().or_else(|_| text.parse().map(IpAddr::into)).ok()? {
+        IpNet::V4(network) => Ipv6Net::new(network.addr().to_ipv6_mapped(), 96 + network.prefix_len()).ok(),
+        IpNet::V6(network) => Some(network),
     }
-
-    fn contains(self, address: IpAddr) -> bool {
-        bits(address) & self.mask == self.bits
-    }
-}
-
-fn bits(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped(),
-        IpAddr::V6(address) => address,
-    }
-    .into()
 }
 
 impl Proxies {
     /// Reads networks such as `10.0.0.0/8`; gives back the first that is none.
     pub(crate) fn parse<T: AsRef<str>>(networks: impl IntoIterator<Item = T>) -> Result<Self, String> {
-        let parse = |text: T| Network::parse(text.as_ref()).ok_or_else(|| text.as_ref().to_owned());
+        let parse = |text: T| network(text.as_ref()).ok_or_else(|| text.as_ref().to_owned());
         networks.into_iter().map(parse).collect::<Result<_, _>>().map(Self)
     }
 
     /// Whether the address is of a proxy that is believed.
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(address))
+        let address = match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        };
+        self.0.iter().any(|network| network.contains(&address))
     }
 
     /// Who sent a request over a connection from `peer`.
@@ -236,11 +218,11 @@ mod tests {
             ("0.0.0.0/0", "8.8.8.8", "2001:db8::1"),
             ("::ffff:10.0.0.0/104", "10.1.1.1", "11.1.1.1"),
         ] {
-            let network = Network::parse(network).unwrap();
-            assert!(network.contains(inside.parse().unwrap()), "{network:?} {inside}");
-            assert!(!network.contains(outside.parse().unwrap()), "{network:?} {outside}");
+            let proxies = Proxies::parse([network]).unwrap();
+            assert!(proxies.trusts(inside.parse().unwrap()), "{network} {inside}");
+            assert!(!proxies.trusts(outside.parse().unwrap()), "{network} {outside}");
         }
-        assert!(Network::parse("::/0").unwrap().contains("1.2.3.4".parse().unwrap()));
+        assert!(Proxies::parse(["::/0"]).unwrap().trusts("1.2.3.4".parse().unwrap()));
         for wrong in ["", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0.0/-1", "10/8", "proxy", "1.2.3.4:80"] {
             assert_eq!(Proxies::parse([wrong]), Err(wrong.to_owned()));
         }

@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use actix_http::RequestHead;
 use actix_web::HttpResponse;
@@ -13,8 +12,10 @@ use log::Level;
 use serde::Serialize;
 
 use crate::messages::session::TransportRefusal;
-use crate::metrics::REFUSALS;
+use crate::metrics::Labelled;
+use crate::protocol::reason::RefusalKind;
 use crate::session::directory::SessionLimit;
+use crate::worker::log_throttle::Throttle;
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +39,6 @@ pub(crate) enum Refusal {
     Spent,
     /// The head of a handshake exceeds what is kept of it.
     HeadTooLarge {
-        /// Its bytes.
         bytes: usize,
         /// How many there may be.
         limit: usize,
@@ -46,42 +46,21 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// Engine.IO's code, and a name for the metric, of each kind.
-    pub(crate) const KINDS: [(u8, &str); REFUSALS] = [
-        (0, "unknown_transport"),
-        (1, "unknown_session"),
-        (2, "bad_method"),
-        (3, "bad_request"),
-        (4, "forbidden"),
-        (5, "unsupported_version"),
-        (4, "full"),
-        (4, "closing"),
-        (4, "undecided"),
-        (4, "address_full"),
-        (4, "spent"),
-        (3, "head_too_large"),
-    ];
-
-    /// Its place in [`Refusal::KINDS`].
-    pub(super) fn kind(&self) -> usize {
+    pub(super) fn kind(&self) -> RefusalKind {
         match self {
-            Self::UnknownTransport => 0,
-            Self::UnknownSession => 1,
-            Self::BadMethod => 2,
-            Self::BadRequest => 3,
-            Self::Forbidden(_) => 4,
-            Self::UnsupportedVersion => 5,
-            Self::Full => 6,
-            Self::Closing => 7,
-            Self::Undecided => 8,
-            Self::AddressFull => 9,
-            Self::Spent => 10,
-            Self::HeadTooLarge { .. } => 11,
+            Self::UnknownTransport => RefusalKind::UnknownTransport,
+            Self::UnknownSession => RefusalKind::UnknownSession,
+            Self::BadMethod => RefusalKind::BadMethod,
+            Self::BadRequest => RefusalKind::BadRequest,
+            Self::Forbidden(_) => RefusalKind::Forbidden,
+            Self::UnsupportedVersion => RefusalKind::UnsupportedVersion,
+            Self::Full => RefusalKind::Full,
+            Self::Closing => RefusalKind::Closing,
+            Self::Undecided => RefusalKind::Undecided,
+            Self::AddressFull => RefusalKind::AddressFull,
+            Self::Spent => RefusalKind::Spent,
+            Self::HeadTooLarge { .. } => RefusalKind::HeadTooLarge,
         }
-    }
-
-    fn code(&self) -> u8 {
-        Self::KINDS[self.kind()].0
     }
 
     pub(super) fn message(&self) -> &str {
@@ -129,7 +108,7 @@ impl Refusal {
             #[serde(skip_serializing_if = "Option::is_none")]
             detail: Option<&'a str>,
         }
-        HttpResponse::build(self.status()).json(Body { code: self.code(), message: self.message(), detail })
+        HttpResponse::build(self.status()).json(Body { code: self.kind().code(), message: self.message(), detail })
     }
 
     /// What was wrong with a handshake, where the message does not say it.
@@ -192,12 +171,15 @@ fn clipped(text: &str) -> Cow<'_, str> {
 
 /// Logs refused handshakes, of each kind one a second at most: those who cause them could cause many.
 #[derive(Debug, Default)]
-pub(super) struct RefusalLog([SharedThrottle; REFUSALS], SharedThrottle);
+pub(super) struct RefusalLog {
+    refused: Labelled<RefusalKind, Throttle, { RefusalKind::COUNT }>,
+    wrong_path: Throttle,
+}
 
 impl RefusalLog {
     /// A handshake was refused.
     pub(super) fn log_refusal(&self, refusal: &Refusal, detail: Option<&str>, from: &RequestSource<'_>) {
-        let Some(skipped) = self.0[refusal.kind()].is_due(SystemTime::now()) else { return };
+        let Some(skipped) = self.refused[refusal.kind()].is_due(Instant::now()) else { return };
         let level = if refusal.is_protective() { Level::Warn } else { Level::Info };
         let (message, detail) = (refusal.message(), detail.unwrap_or(""));
         let what = if from.is_upgrade { "websocket" } else { "handshake" };
@@ -206,7 +188,7 @@ impl RefusalLog {
 
     /// A client of Socket.IO asked for a path where there is none.
     pub(super) fn log_wrong_path(&self, path: &str, from: &RequestSource<'_>) {
-        if let Some(skipped) = self.1.is_due(SystemTime::now()) {
+        if let Some(skipped) = self.wrong_path.is_due(Instant::now()) {
             log::info!("handshake refused reason=\"Not found\" path={:?} {from} skipped={skipped}", clipped(path));
         }
     }
@@ -229,39 +211,5 @@ impl fmt::Display for RequestSource<'_> {
             Some(origin) => write!(f, " origin={:?}", clipped(origin)),
             None => Ok(()),
         }
-    }
-}
-
-/// One line a second. Shared by all workers.
-#[derive(Debug, Default)]
-struct SharedThrottle {
-    /// The second of the last line.
-    last: AtomicU64,
-    /// Lines that were not written since.
-    skipped: AtomicU64,
-}
-
-impl SharedThrottle {
-    /// Whether to write a line now; if so, how many were not written before it.
-    fn is_due(&self, now: SystemTime) -> Option<u64> {
-        let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        if self.last.swap(second, Ordering::Relaxed) == second {
-            self.skipped.fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(self.skipped.swap(0, Ordering::Relaxed))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn refusals_are_logged_once_a_second() {
-        let throttle = SharedThrottle::default();
-        let due = [1_000, 1_001, 1_999, 2_000, 2_500].map(|at| throttle.is_due(UNIX_EPOCH + Duration::from_millis(at)));
-        assert_eq!(due, [Some(0), None, None, Some(2), None]);
     }
 }

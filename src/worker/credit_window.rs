@@ -12,33 +12,31 @@ use tokio::sync::oneshot;
 
 use super::Worker;
 use super::ack_collector::AckCollector;
-use crate::ids::{NamespacePath, SlotKey, SocketId};
+use super::outbox_handle::OutboxHandle;
+use crate::ids::SocketId;
 use crate::limits::Limits;
 use crate::messages::fanout::{Answer, ConnectAnswer, ResumedSession};
-use crate::messages::hub::{DirectPacket, OrderedCommand, ReplyTo, ResumeAttempt};
+use crate::messages::hub::{DirectPacket, OrderedCommand, ReplyTo};
 use crate::messages::request::{Done, Joined, NoAnswer, RequestError, RoomPage, answer};
 use crate::messages::socket::SocketInfo;
+use crate::protocol::reason::NotRecovered;
 use crate::protocol::socketio::packet::Args;
-use crate::recovery::NotRecovered;
 use crate::state::budget::Charge;
 use crate::state::credit::{Credit, Ticket};
 use crate::state::lazy_queue::LazyQueue;
 use crate::state::rooms::MembershipError;
 
-/// Who is told how a command ended.
+/// The caller that waits for the end of a command.
 #[derive(Debug)]
 pub(crate) enum PendingReply {
-    /// Nobody.
+    /// No caller waits.
     Nobody,
     /// The session itself, which has a socket to open.
     Connect(SocketId),
-    /// The session itself, whose client has a session to claim.
-    Resume(Box<ResumingConnect>),
-    /// An emit.
+    /// The session itself, which has a socket to resume.
+    Resume(SocketId),
     Emit(Done),
-    /// A join.
     Join(oneshot::Sender<Result<Joined, RequestError<MembershipError>>>),
-    /// A leave.
     Leave(oneshot::Sender<Result<(), NoAnswer>>),
     /// An emit whose acks are collected.
     Collect(Box<AckCollector>),
@@ -55,19 +53,6 @@ pub(crate) enum PendingReply {
     },
 }
 
-/// A CONNECT whose client claims a session.
-#[derive(Debug)]
-pub(crate) struct ResumingConnect {
-    /// The id of its socket should there be no such session.
-    pub(crate) socket: SocketId,
-    /// Where it connects.
-    pub(crate) namespace: NamespacePath,
-    /// What came with it.
-    pub(crate) auth: Option<Box<str>>,
-    /// What it claims.
-    pub(crate) claim: ResumeAttempt,
-}
-
 impl PendingReply {
     /// Packets without a waiter are acks and the like: they belong to events of the client, which start no handlers while
     /// credit is out. So they are few, as CONNECTs are, and must not be lost. A session's emits to a client that is behind have
@@ -76,7 +61,7 @@ impl PendingReply {
         !matches!(self, Self::Nobody | Self::Connect(_) | Self::Resume(_))
     }
 
-    /// Whether it matters to others, or to code that goes on, when the sender has ended.
+    /// Whether it matters to others, or to code that continues, when the sender has ended.
     fn outlives_sender(&self) -> bool {
         matches!(self, Self::Emit(_) | Self::Collect(_) | Self::List(_) | Self::Fetch { .. })
     }
@@ -100,7 +85,7 @@ pub(crate) enum SessionAnswer {
     /// To a socket that it connects.
     Connect(SocketId, ConnectAnswer),
     /// To a client that claims a session.
-    ResumeChecked(Box<ResumingConnect>, Result<ResumedSession, NotRecovered>),
+    ResumeChecked(SocketId, Result<ResumedSession, NotRecovered>),
 }
 
 impl AwaitedReply {
@@ -157,8 +142,7 @@ struct AwaitedReply {
 
 /// One sender's credit, and the commands that wait for it.
 pub(crate) struct CreditWindow {
-    worker: Rc<Worker>,
-    slot: SlotKey,
+    outbox: Rc<OutboxHandle>,
     credit: Credit,
     /// In order; the first has no credit yet.
     waiting: LazyQueue<QueuedCommand>,
@@ -171,10 +155,9 @@ pub(crate) struct CreditWindow {
 }
 
 impl CreditWindow {
-    pub(crate) fn new(worker: Rc<Worker>, slot: SlotKey) -> Self {
+    pub(crate) fn new(outbox: Rc<OutboxHandle>) -> Self {
         Self {
-            worker,
-            slot,
+            outbox,
             credit: Credit::default(),
             waiting: LazyQueue::default(),
             awaited: LazyQueue::default(),
@@ -189,13 +172,13 @@ impl CreditWindow {
     }
 
     fn allows(&self, bytes: usize) -> bool {
-        self.credit.allows(bytes, self.worker.limits())
+        self.credit.allows(bytes, self.outbox.worker.limits())
     }
 
     /// Whether as many commands wait for credit as may. Some cannot be refused (what answers a client's CONNECTs and
     /// DISCONNECTs), so the session stops reading until it is not.
     pub(crate) fn is_full(&self) -> bool {
-        self.waiting.len() >= self.worker.limits().credit_waiting_max
+        self.waiting.len() >= self.outbox.worker.limits().credit_waiting_max
     }
 
     /// Sends a command as soon as there is credit for its `bytes`, behind everything submitted before.
@@ -209,12 +192,12 @@ impl CreditWindow {
         if self.waiting.is_empty() && self.allows(bytes) {
             return self.spend(now, bytes, reply, command);
         }
-        let limits = self.worker.limits();
+        let limits = self.outbox.worker.limits();
         if self.waiting.len() >= limits.credit_waiting_max && reply.can_be_refused() {
-            self.worker.metrics().credit_refusals.add(1);
+            self.outbox.worker.metrics().credit_refusals.add(1);
             return reply.fail(NoAnswer::Overloaded);
         }
-        self.worker.metrics().credit_waits.add(1);
+        self.outbox.worker.metrics().credit_waits.add(1);
         let give_up = now + limits.credit_timeout;
         self.waiting.push_back(QueuedCommand::Command {
             give_up,
@@ -228,7 +211,7 @@ impl CreditWindow {
     /// Sends a command that needs no credit, behind everything submitted before.
     pub(crate) fn submit_free(&mut self, command: OrderedCommand) {
         if self.waiting.is_empty() {
-            self.worker.send(command);
+            self.outbox.worker.send(command);
         } else {
             self.waiting.push_back(QueuedCommand::Free(command));
         }
@@ -238,7 +221,7 @@ impl CreditWindow {
     /// `now` is asked only if it cannot go straight there.
     pub(crate) fn push(&mut self, now: impl FnOnce() -> Instant, packet: DirectPacket) {
         if self.is_settled() {
-            return self.worker.push(self.slot, packet);
+            return self.outbox.push(packet);
         }
         let bytes = packet.byte_len();
         self.submit(now(), bytes, PendingReply::Nobody, move |from| OrderedCommand::Relay { from, packet });
@@ -270,7 +253,7 @@ impl CreditWindow {
     /// A client answered an event whose acks are collected, or has gone.
     pub(crate) fn on_ack(&mut self, ticket: Ticket, socket: SocketId, args: Option<Args>) {
         let Some(at) = self.position(ticket) else { return };
-        let bytes_max = self.worker.limits().answers_bytes_max;
+        let bytes_max = self.outbox.worker.limits().answers_bytes_max;
         if let Some(PendingReply::Collect(collecting)) = self.reply(at) {
             collecting.on_answer(socket, args, bytes_max);
         }
@@ -279,7 +262,7 @@ impl CreditWindow {
 
     /// Of the budget of what clients send, nothing yet.
     pub(super) fn charge(&self) -> Charge {
-        Charge::new(self.worker.budgets().incoming.clone())
+        Charge::new(self.outbox.worker.budgets().incoming.clone())
     }
 
     /// Bytes of commands that wait for credit.
@@ -293,7 +276,7 @@ impl CreditWindow {
 
     /// The server's bounds.
     pub(crate) fn limits(&self) -> &Limits {
-        self.worker.limits()
+        self.outbox.worker.limits()
     }
 
     /// How many emits have their acks collected.
@@ -314,27 +297,28 @@ impl CreditWindow {
         for waiting in self.waiting.take() {
             match waiting {
                 // Or the hub would keep sockets that have left.
-                QueuedCommand::Free(command) => self.worker.send(command),
+                QueuedCommand::Free(command) => self.outbox.worker.send(command),
                 QueuedCommand::Command { reply, .. } if !reply.outlives_sender() => reply.fail(NoAnswer::Disconnected),
                 QueuedCommand::Command { give_up, bytes, command, reply, .. } => {
-                    match OrphanedCommand::book(&self.worker, bytes) {
+                    match OrphanedCommand::book(&self.outbox.worker, bytes) {
                         Some(booked) => {
                             let _booked = Some(booked);
                             self.waiting.push_back(QueuedCommand::Command { give_up, bytes, command, reply, _booked });
                         }
                         None => {
-                            self.worker.metrics().credit_refusals.add(1);
+                            self.outbox.worker.metrics().credit_refusals.add(1);
                             reply.fail(NoAnswer::Overloaded);
                         }
                     }
                 }
             }
         }
-        let until = now + self.worker.limits().hub_answer_timeout;
+        let until = now + self.outbox.worker.limits().hub_answer_timeout;
         for AwaitedReply { ticket, give_up, reply } in self.awaited.take() {
-            match reply.outlives_sender() {
-                true => self.awaited.push_back(AwaitedReply { ticket, give_up: give_up.min(until), reply }),
-                false => reply.fail(NoAnswer::Disconnected),
+            if reply.outlives_sender() {
+                self.awaited.push_back(AwaitedReply { ticket, give_up: give_up.min(until), reply })
+            } else {
+                reply.fail(NoAnswer::Disconnected)
             }
         }
         self.advance(now);
@@ -350,7 +334,7 @@ impl CreditWindow {
         for waiting in self.waiting.take() {
             match waiting {
                 QueuedCommand::Command { reply, .. } => reply.fail(NoAnswer::Disconnected),
-                QueuedCommand::Free(command) => self.worker.send(command),
+                QueuedCommand::Free(command) => self.outbox.worker.send(command),
             }
         }
         for AwaitedReply { reply, .. } in self.awaited.take() {
@@ -384,7 +368,7 @@ impl CreditWindow {
         let overdue = |waiting: &QueuedCommand| matches!(waiting, QueuedCommand::Command { give_up, reply, .. } if *give_up <= now && reply.can_be_refused());
         while let Some(at) = self.waiting.iter().position(overdue) {
             if let Some(QueuedCommand::Command { reply, .. }) = self.waiting.remove(at) {
-                self.worker.metrics().credit_refusals.add(1);
+                self.outbox.worker.metrics().credit_refusals.add(1);
                 reply.fail(NoAnswer::Overloaded);
             }
         }
@@ -399,7 +383,7 @@ impl CreditWindow {
             }
             match self.waiting.pop_front() {
                 Some(QueuedCommand::Command { bytes, command, reply, .. }) => self.spend(now, bytes, reply, command),
-                Some(QueuedCommand::Free(command)) => self.worker.send(command),
+                Some(QueuedCommand::Free(command)) => self.outbox.worker.send(command),
                 None => break,
             }
         }
@@ -413,14 +397,14 @@ impl CreditWindow {
         command: impl FnOnce(ReplyTo) -> OrderedCommand,
     ) {
         let ticket = self.credit.spend(bytes);
-        self.worker.send(command(ReplyTo { slot: self.slot, ticket }));
+        self.outbox.worker.send(command(ReplyTo { slot: self.outbox.slot, ticket }));
         match reply {
             PendingReply::Nobody => {}
             PendingReply::Emit(Done::WhenTaken(done)) => answer(done, Ok(())),
             reply => {
                 let patience = match &reply {
                     PendingReply::Collect(collecting) if !self.is_retired => collecting.timeout,
-                    _ => self.worker.limits().hub_answer_timeout,
+                    _ => self.outbox.worker.limits().hub_answer_timeout,
                 };
                 let give_up = now + patience;
                 self.collecting += usize::from(matches!(reply, PendingReply::Collect(_)));
@@ -453,8 +437,8 @@ impl CreditWindow {
                 }
             }
             Answer::ResumeChecked(session) => {
-                if let PendingReply::Resume(connect) = self.take_reply(at)? {
-                    return Some(SessionAnswer::ResumeChecked(connect, session));
+                if let PendingReply::Resume(socket) = self.take_reply(at)? {
+                    return Some(SessionAnswer::ResumeChecked(socket, session));
                 }
             }
             Answer::Emit(done) => {

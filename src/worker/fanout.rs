@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::Worker;
 use super::members::{Cursor, Leaving, Member, Members, Selection};
-use super::outboxes::{Outboxes, Pushed};
+use super::outboxes::{OutboxMessage, Outboxes, Pushed};
 use crate::ids::{MemberKey, RoomName, SlotKey};
 use crate::messages::abort::AbortOnUnwind;
 use crate::messages::fanout::{Collect, Delivery, DeliveryMode, FanoutBatch, FanoutCommand, FetchSockets, Replay};
@@ -54,7 +54,7 @@ enum InHand {
     CloseAll(usize, DisconnectReason),
 }
 
-/// A member that leaves its rooms, and who is told of them afterwards.
+/// A member that leaves its rooms, and the receiver of their names afterwards.
 struct Detach {
     member: Leaving,
     told: Option<(oneshot::Sender<Vec<RoomName>>, Vec<RoomName>)>,
@@ -134,7 +134,7 @@ impl Fanout {
                     member_here.mode = mode;
                     let (slot, socket) = (member_here.slot, member_here.socket.id);
                     let mut outboxes = self.worker.outboxes.borrow_mut();
-                    outboxes.push(slot, &reply.into(), None, false);
+                    outboxes.push(slot, OutboxMessage::unnumbered(&reply.into()));
                     if mode != DeliveryMode::WithoutToken {
                         // Its connect is in the journal. One that reads has passed it when it is live.
                         outboxes.start_at(slot, offset);
@@ -187,7 +187,7 @@ impl Fanout {
         self.visit_members(ToMembers::new(Work::Deliver(delivery)));
     }
 
-    /// Goes on with a command for many members, for as many as this turn may reach.
+    /// Continues with a command for many members, for as many as this turn may reach.
     fn visit_members(&mut self, mut to_members: ToMembers) {
         let worker = self.worker.clone();
         let mut members = worker.members.borrow_mut();
@@ -249,6 +249,7 @@ impl Fanout {
         member: &mut Member,
     ) -> bool {
         let Delivery { message, offset, volatile, .. } = delivery;
+        let live = OutboxMessage { message, offset: *offset, volatile: *volatile };
         match (member.mode, offset) {
             (DeliveryMode::Live { recoverable: true }, Some(offset)) => {
                 match outboxes.push_journalled(member.slot, message, *offset) {
@@ -263,7 +264,7 @@ impl Fanout {
                     }
                 }
             }
-            (DeliveryMode::Live { .. }, _) => outboxes.push(member.slot, message, *offset, *volatile),
+            (DeliveryMode::Live { .. }, _) => outboxes.push(member.slot, live),
             (DeliveryMode::CatchingUp(_), Some(_)) => true,
             (DeliveryMode::CatchingUp(_), None) => {
                 self.worker.metrics.dropped_volatile.add(1);
@@ -271,12 +272,12 @@ impl Fanout {
             }
             (DeliveryMode::WithoutToken, _) => {
                 let message = bare.get_or_insert_with(|| without_token(message).unwrap_or_else(|| message.clone()));
-                outboxes.push(member.slot, message, None, *volatile)
+                outboxes.push(member.slot, OutboxMessage { message, offset: None, ..live })
             }
         }
     }
 
-    /// Those who got the event are to answer; the one who collects is told who they are.
+    /// Those who got the event are to answer; the collector is notified of them.
     fn collect(&self, collect: Collect, sockets: Vec<Arc<SocketInfo>>) {
         let awaiting = sockets.iter().map(|socket| socket.id).collect();
         self.worker.ack_routes.borrow_mut().open(collect, awaiting, Instant::now());
@@ -316,7 +317,7 @@ impl Fanout {
         }
     }
 
-    /// Goes on with a member that leaves its rooms, as many as in one turn.
+    /// Continues with a member that leaves its rooms, as many as in one turn.
     fn detach_some(&mut self, mut detach: Box<Detach>) {
         self.delivered += detach.member.rooms_left().min(TURN_MEMBERS_MAX) * ROOM_WORK;
         let gone = self.worker.members.borrow_mut().continue_removal(&mut detach.member, TURN_MEMBERS_MAX);

@@ -3,11 +3,13 @@
 //! A write to a socket costs the kernel several microseconds and everything above it well under one, so what counts is
 //! the number of writes: the flusher runs after the worker's ready work, and each dirty socket gets one vectored write.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 use std::time::{Duration, Instant};
+
+use local_waker::LocalWaker;
 
 use super::Worker;
 use crate::messages::abort::AbortOnUnwind;
@@ -38,17 +40,15 @@ const REPORT_BYTES: usize = 64 << 10;
 #[derive(Default)]
 pub(super) struct LocalNotify {
     notified: Cell<bool>,
-    waker: RefCell<Option<Waker>>,
+    waker: LocalWaker,
     /// Batches of deliveries since the worker began.
     deliveries: Cell<u64>,
 }
 
 impl LocalNotify {
     pub(super) fn notify(&self) {
-        if !self.notified.replace(true)
-            && let Some(waker) = self.waker.borrow().as_ref()
-        {
-            waker.wake_by_ref();
+        if !self.notified.replace(true) {
+            self.waker.wake();
         }
     }
 
@@ -63,10 +63,7 @@ impl LocalNotify {
             if self.notified.replace(false) {
                 return Poll::Ready(());
             }
-            let mut waker = self.waker.borrow_mut();
-            if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                *waker = Some(cx.waker().clone());
-            }
+            self.waker.register(cx.waker());
             Poll::Pending
         })
         .await;
@@ -90,7 +87,7 @@ pub(super) struct Backlog {
 struct Written {
     /// Of events, all members counted.
     bytes: usize,
-    /// Of replays.
+    /// Bytes of replays.
     replayed: usize,
 }
 

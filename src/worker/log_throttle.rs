@@ -1,7 +1,8 @@
 //! Warnings that a client can bring about as often as it likes: a few a second of each kind are logged on a worker, and the next one
 //! tells how many were not. Refuses to know what they say.
 
-use std::cell::Cell;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -18,14 +19,8 @@ pub(crate) struct LogThrottles {
     pub(crate) join_refused: Throttle,
     /// A packet was dropped that the server does not accept.
     pub(crate) packet_dropped: Throttle,
-    /// A client takes nothing and is put out. One cut in the network may do that to thousands at once.
+    /// A client takes nothing and is disconnected. One cut in the network may do that to thousands at once.
     pub(crate) taking_nothing: Throttle,
-    /// A request to the HTTP API has no key.
-    pub(crate) api_key_missing: Throttle,
-    /// A request to the HTTP API has an Authorization header of another scheme.
-    pub(crate) api_key_scheme: Throttle,
-    /// A request to the HTTP API has a wrong key. Apart from the others, so that these do not hide who guesses keys.
-    pub(crate) api_key_wrong: Throttle,
     /// An outbox is emptied because all of them are over their budget. One scan may do that to thousands.
     pub(crate) outbox_cut: Throttle,
     /// A message takes too long, or the memory for it is not to be had.
@@ -41,44 +36,55 @@ impl Default for LogThrottles {
             join_refused: Throttle::new(1),
             packet_dropped: Throttle::new(1),
             taking_nothing: Throttle::new(10),
-            api_key_missing: Throttle::new(1),
-            api_key_scheme: Throttle::new(1),
-            api_key_wrong: Throttle::new(1),
             outbox_cut: Throttle::new(10),
             message_refused: Throttle::new(10),
         }
     }
 }
 
-/// One kind of warning.
+/// One kind of log line, of which a few a second are logged. May be shared by threads.
+#[derive(Debug)]
 pub(crate) struct Throttle {
     per_second: u32,
-    /// When the present second began.
-    since: Cell<Option<Instant>>,
+    /// When the present second began, in microseconds since a second before `EPOCH`; 0 before the first line.
+    since: AtomicU64,
     /// How many were logged in it.
-    logged: Cell<u32>,
+    logged: AtomicU32,
     /// How many were not, since the last that was.
-    skipped: Cell<u64>,
+    skipped: AtomicU64,
+}
+
+/// A moment before all log lines, as atomics hold no instants.
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+impl Default for Throttle {
+    /// One a second.
+    fn default() -> Self {
+        Self::new(1)
+    }
 }
 
 impl Throttle {
     /// This many are logged a second.
     pub(crate) fn new(per_second: u32) -> Self {
-        Self { per_second, since: Cell::new(None), logged: Cell::new(0), skipped: Cell::new(0) }
+        LazyLock::force(&EPOCH);
+        Self { per_second, since: AtomicU64::new(0), logged: AtomicU32::new(0), skipped: AtomicU64::new(0) }
     }
 
     /// Whether to log it now; if so, how many of its kind were not logged before it.
     pub(crate) fn is_due(&self, now: Instant) -> Option<u64> {
-        if self.since.get().is_none_or(|since| now.saturating_duration_since(since) >= SECOND) {
-            self.since.set(Some(now));
-            self.logged.set(0);
+        let now = (now.saturating_duration_since(*EPOCH) + SECOND).as_micros() as u64;
+        let since = self.since.load(Relaxed);
+        if now.saturating_sub(since) >= SECOND.as_micros() as u64
+            && self.since.compare_exchange(since, now, Relaxed, Relaxed).is_ok()
+        {
+            self.logged.store(0, Relaxed);
         }
-        if self.logged.get() == self.per_second {
-            self.skipped.set(self.skipped.get() + 1);
+        if self.logged.fetch_add(1, Relaxed) >= self.per_second {
+            self.skipped.fetch_add(1, Relaxed);
             return None;
         }
-        self.logged.set(self.logged.get() + 1);
-        Some(self.skipped.take())
+        Some(self.skipped.swap(0, Relaxed))
     }
 }
 

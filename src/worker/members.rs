@@ -9,7 +9,6 @@ use crate::messages::fanout::DeliveryMode;
 use crate::messages::socket::SocketInfo;
 use crate::state::memberships::{Memberships, Taken};
 
-/// One socket.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) socket: Arc<SocketInfo>,
@@ -108,7 +107,7 @@ impl Members {
         None
     }
 
-    /// Calls `visit` with each selected member, once; looks at `most` members and goes on behind `cursor` when it is called again.
+    /// Calls `visit` with each selected member, once; looks at `most` members and continues behind `cursor` when it is called again.
     /// Returns whether that were all.
     pub(crate) fn select(
         &mut self,
@@ -136,9 +135,10 @@ impl Members {
         let mut left = most;
         while cursor.lists < except.len() + rooms.len() + 2 {
             let is_taken = cursor.lists > except.len();
-            let (of_rooms, last, at) = match is_taken {
-                false => (except, exclude, cursor.lists),
-                true => (rooms, named, cursor.lists - except.len() - 1),
+            let (of_rooms, last, at) = if is_taken {
+                (rooms, named, cursor.lists - except.len() - 1)
+            } else {
+                (except, exclude, cursor.lists)
             };
             let list = match of_rooms.get(at) {
                 Some(room) => self.rooms.get(room.0 as usize).map_or(&[][..], Vec::as_slice),
@@ -170,7 +170,7 @@ impl Members {
         }
     }
 
-    /// Closes the gap at `at` with the room's last member, who is told where it stands now.
+    /// Closes the gap at `at` with the room's last member, whose index changes.
     fn take_out(&mut self, room: RoomId, at: u32) {
         let list = &mut self.rooms[room.0 as usize];
         list.swap_remove(at as usize);

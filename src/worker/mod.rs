@@ -11,6 +11,7 @@ mod flusher;
 mod hub_sender;
 pub(crate) mod log_throttle;
 pub(crate) mod members;
+pub(crate) mod outbox_handle;
 mod outboxes;
 pub(crate) mod per_thread;
 pub(crate) mod server_sender;
@@ -24,16 +25,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix::{Actor, Recipient};
-use bytes::Bytes;
 
-use crate::ids::{AckId, MemberKey, SlotKey, SocketId, WorkerId};
+use crate::ids::{AckId, SlotKey, SocketId, WorkerId};
 use crate::limits::Limits;
 use crate::messages::hub::{DirectPacket, HubBatch, HubCommand, ImmediateCommand};
-use crate::messages::session::SessionLink;
-use crate::messages::sink::{CloseReason, FrameSink};
-use crate::messages::socket::SocketInfo;
 use crate::metrics::WorkerMetrics;
-use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::socketio::packet::Args;
 use crate::state::budget::Budgets;
 
@@ -43,7 +39,7 @@ use self::flusher::{Backlog, LocalNotify};
 use self::hub_sender::HubSender;
 use self::log_throttle::LogThrottles;
 use self::members::Members;
-use self::outboxes::{Outboxes, WantedReplay};
+use self::outboxes::{OutboxMessage, Outboxes, WantedReplay};
 use self::timers::Timers;
 
 /// A worker thread's shared state. Lives on that thread only.
@@ -64,7 +60,7 @@ pub(crate) struct Worker {
     departed_bytes: Cell<usize>,
     log_throttles: LogThrottles,
     timers: RefCell<Timers>,
-    /// Rung when somebody is to be woken sooner than all others.
+    /// Rung when someone is to be woken sooner than all others.
     timer_notify: LocalNotify,
 }
 
@@ -126,31 +122,6 @@ impl Worker {
         self.flush_notify.notify();
     }
 
-    /// Opens an outbox for a session.
-    pub(crate) fn open_slot(&self, link: SessionLink) -> SlotKey {
-        self.outboxes.borrow_mut().open(link)
-    }
-
-    /// Drops a session's outbox and drainer. Deliveries that still name it fall away.
-    pub(crate) fn close_slot(&self, slot: SlotKey) {
-        // Dropped outside the borrow: a drainer's end may wake others.
-        let closed = self.outboxes.borrow_mut().close(slot);
-        drop(closed);
-    }
-
-    /// What a connection that drains the outbox must begin with, in front of every packet.
-    pub(crate) fn begin_with(&self, slot: SlotKey, answer: Bytes) {
-        self.outboxes.borrow_mut().begin_with(slot, answer);
-    }
-
-    /// Gives the outbox a drainer, which takes what waits right away. Returns the drainer that it had.
-    pub(crate) fn set_drainer(&self, slot: SlotKey, sink: Box<dyn FrameSink>) -> Option<Box<dyn FrameSink>> {
-        let before = self.outboxes.borrow_mut().set_drainer(slot, Some(sink));
-        self.outboxes.borrow_mut().flush(slot);
-        self.send_wanted();
-        before
-    }
-
     /// Asks the hub for what readers want.
     fn send_wanted(&self) {
         let wanted = self.outboxes.borrow_mut().take_wanted(Instant::now());
@@ -169,96 +140,21 @@ impl Worker {
         self.outboxes.borrow().has_lent()
     }
 
-    /// Takes the outbox's drainer away; packets wait for the next one.
-    pub(crate) fn take_drainer(&self, slot: SlotKey) -> Option<Box<dyn FrameSink>> {
-        self.outboxes.borrow_mut().set_drainer(slot, None)
-    }
-
-    /// Whether the outbox has a drainer.
-    pub(crate) fn has_drainer(&self, slot: SlotKey) -> bool {
-        self.outboxes.borrow().has_drainer(slot)
-    }
-
-    /// The drainer's peer takes bytes again.
-    pub(crate) fn on_writable(&self, slot: SlotKey) {
-        self.outboxes.borrow_mut().unblock(slot);
-        self.flush_notify.notify();
-    }
-
-    /// Stops or resumes reading from the drainer's connection.
-    pub(crate) fn set_reading(&self, slot: SlotKey, reading: bool) {
-        self.outboxes.borrow_mut().set_reading(slot, reading);
-    }
-
-    /// Whether the client has taken nothing of what waits for [`Limits::stall_timeout`]. Its session asks with each ping.
-    pub(crate) fn is_stalled(&self, slot: SlotKey, now: Instant) -> bool {
-        self.outboxes.borrow_mut().is_stalled(slot, now)
-    }
-
-    /// Whether the drainer's peer has closed its side; for sessions that do not read at present.
-    pub(crate) fn is_peer_gone(&self, slot: SlotKey) -> bool {
-        self.outboxes.borrow().is_peer_gone(slot)
-    }
-
     /// Queues a session's packet for its own client; a full outbox loses its session
     /// ([`OutboxFull`](crate::messages::session::SessionCommand)).
-    pub(crate) fn push(&self, slot: SlotKey, packet: DirectPacket) {
+    fn push(&self, slot: SlotKey, packet: DirectPacket) {
         let mut outboxes = self.outboxes.borrow_mut();
         let bytes = packet.byte_len();
         match packet {
-            DirectPacket::Sealed(message) => outboxes.push(slot, &message, None, false),
+            DirectPacket::Sealed(message) => outboxes.push(slot, OutboxMessage::unnumbered(&message)),
             DirectPacket::Unnumbered { draft, volatile } => {
                 let token = outboxes.last_offset(slot);
-                outboxes.push(slot, &draft.seal(None, token.as_ref()), None, volatile)
+                let message = draft.seal(None, token.as_ref());
+                outboxes.push(slot, OutboxMessage { volatile, ..OutboxMessage::unnumbered(&message) })
             }
         };
         outboxes.push_fresh(slot, bytes);
         self.flush_notify.notify();
-    }
-
-    /// Queues a packet ahead of all events.
-    pub(crate) fn push_control(&self, slot: SlotKey, packet: EncodedFrame) {
-        self.outboxes.borrow_mut().push_control(slot, packet);
-        self.flush_notify.notify();
-    }
-
-    /// Lets the drainer say its final packet; the session hears `ClosingDrained` once everything is out. Returns false if
-    /// there is no drainer to wait for.
-    pub(crate) fn queue_close(&self, slot: SlotKey, close_reason: CloseReason) -> bool {
-        let mut outboxes = self.outboxes.borrow_mut();
-        let waits = outboxes.queue_close(slot, close_reason);
-        outboxes.flush(slot);
-        waits
-    }
-
-    /// Queues the final packet for a drainer that is yet to come; the session hears `ClosingDrained` once it is out.
-    pub(crate) fn queue_final_packet(&self, slot: SlotKey, word: EncodedFrame) {
-        self.outboxes.borrow_mut().queue_final_packet(slot, word);
-    }
-
-    /// Whether nothing waits in the outbox.
-    pub(crate) fn is_drained(&self, slot: SlotKey) -> bool {
-        self.outboxes.borrow().is_drained(slot)
-    }
-
-    /// Whether emits to this outbox should wait; if so, the session hears `OutboxLow` when they need not any more.
-    pub(crate) fn is_congested(&self, slot: SlotKey) -> bool {
-        self.outboxes.borrow_mut().is_congested(slot)
-    }
-
-    /// The same for emits that the journal takes: also while the client has yet to read from it.
-    pub(crate) fn is_behind(&self, slot: SlotKey) -> bool {
-        self.outboxes.borrow_mut().is_behind(slot)
-    }
-
-    /// Shows the session what is queued for its client from here on ([`Sent`](crate::messages::session::SessionCommand)).
-    pub(crate) fn observe(&self, slot: SlotKey) {
-        self.outboxes.borrow_mut().observe(slot);
-    }
-
-    /// The session has looked at one of those.
-    pub(crate) fn mark_seen(&self, slot: SlotKey) {
-        self.outboxes.borrow_mut().mark_seen(slot);
     }
 
     /// A socket's client answered an event that wanted acks of many.
@@ -269,10 +165,5 @@ impl Worker {
             let answer = Some(args.detached());
             self.send(ImmediateCommand::Acked { worker, to, socket, answer });
         }
-    }
-
-    /// Keeps a place for a socket. It is given back by the hub's `Detach`.
-    pub(crate) fn add_member(&self, socket: Arc<SocketInfo>, slot: SlotKey) -> MemberKey {
-        self.members.borrow_mut().add(socket, slot)
     }
 }

@@ -1,6 +1,7 @@
 //! The outbox slab: all outboxes of a worker, each with its drainer, and the list of those that want to be flushed.
 
 mod held;
+mod reading;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -8,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::ids::{Lsn, MemberKey, Offset, SlotKey, SocketId};
+use crate::ids::{Offset, SlotKey};
 use crate::limits::Limits;
-use crate::messages::fanout::Replay;
 use crate::messages::session::{SessionCommand, SessionLink};
 use crate::messages::sink::{CloseReason, Drained, FrameSink};
 use crate::metrics::WorkerMetrics;
@@ -19,6 +19,8 @@ use crate::state::budget::Budgets;
 use crate::state::outbox::{Outbox, OutboxFull};
 
 use self::held::{Held, HeldBytes, SHORT_BYTES};
+pub(super) use self::reading::WantedReplay;
+use self::reading::{JournalReader, requested};
 
 /// How a slot stands towards its session's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,35 +32,6 @@ enum SlotPhase {
     Closed,
 }
 
-/// A socket of the session that reads from the journal.
-#[derive(Debug)]
-struct JournalReader {
-    member: MemberKey,
-    socket: SocketId,
-    /// Everything up to here is in the outbox, or has left it.
-    after: Lsn,
-    next: ReadState,
-}
-
-/// How a reader stands towards what comes next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ReadState {
-    /// Its outbox has no room for it, or another socket of its session has its turn.
-    Deferred,
-    /// It is queued for a part of the budget of replays.
-    Queued,
-    /// The hub has been asked for it.
-    Requested,
-}
-
-/// What a socket wants to read from the journal.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct WantedReplay {
-    pub(super) slot: SlotKey,
-    pub(super) socket: SocketId,
-    pub(super) after: Lsn,
-}
-
 /// Whether an event has its place in an outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pushed {
@@ -67,6 +40,26 @@ pub(super) enum Pushed {
     Dropped,
     /// There is no room for what can be read later as well.
     NoRoom,
+}
+
+/// A message to be queued in an outbox.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OutboxMessage<'a> {
+    pub(super) message: &'a Message,
+    /// Its position in the journal.
+    pub(super) offset: Option<Offset>,
+    /// Dropped where the drainer is not ready.
+    pub(super) volatile: bool,
+}
+
+impl<'a> OutboxMessage<'a> {
+    pub(super) fn numbered(message: &'a Message, offset: Offset) -> Self {
+        Self { message, offset: Some(offset), volatile: false }
+    }
+
+    pub(super) fn unnumbered(message: &'a Message) -> Self {
+        Self { message, offset: None, volatile: false }
+    }
 }
 
 /// A session's outbox and its drainer.
@@ -216,12 +209,7 @@ impl Outboxes {
         let cell = self.cells.get_mut(key.index as usize).filter(|cell| cell.generation == key.generation)?;
         let slot = cell.slot.take()?;
         self.held.change(slot.held(), HeldBytes::default());
-        self.held.asked -= slot
-            .readers
-            .iter()
-            .flat_map(|readers| readers.iter())
-            .filter(|reader| reader.next == ReadState::Requested)
-            .count();
+        self.held.asked -= slot.readers.as_ref().map_or(0, |readers| requested(readers));
         if !self.stalled.is_empty() {
             self.stalled.remove(&key);
         }
@@ -277,10 +265,9 @@ impl Outboxes {
         }
     }
 
-    /// Queues a message. `ready_only`: not where the drainer is not ready. Returns whether it was queued.
-    pub(super) fn push(&mut self, key: SlotKey, message: &Message, offset: Option<Offset>, ready_only: bool) -> bool {
-        let limit = self.outbox_bytes_max;
-        match self.try_push(key, message, offset, ready_only, limit) {
+    /// Queues a message. Returns whether it was queued.
+    pub(super) fn push(&mut self, key: SlotKey, message: OutboxMessage<'_>) -> bool {
+        match self.try_push(key, message, self.outbox_bytes_max) {
             Ok(pushed) => pushed == Pushed::Queued,
             Err(full) => {
                 // Its client would get none of it in time, and others want the memory.
@@ -299,119 +286,20 @@ impl Outboxes {
     pub(super) fn push_journalled(&mut self, key: SlotKey, message: &Message, offset: Offset) -> Pushed {
         let is_short = self.held.is_short && self.get(key).is_some_and(|slot| !slot.is_ready());
         let room = if is_short { self.half().min(SHORT_BYTES) } else { self.half() };
-        self.try_push(key, message, Some(offset), false, room).unwrap_or(Pushed::NoRoom)
-    }
-
-    /// A socket of this session reads from the journal from here on, behind `after`.
-    pub(super) fn read_behind(&mut self, key: SlotKey, member: MemberKey, socket: SocketId, after: Lsn) {
-        let Some(slot) = self.get_mut(key) else { return };
-        slot.readers.get_or_insert_default().push(JournalReader { member, socket, after, next: ReadState::Deferred });
-        self.metrics.catching_up.add(1);
-        self.ask_for_more(key);
-    }
-
-    /// Queues what a reader asked for, whatever the bounds say: they were looked at when it asked. With `is_all` it reads no more.
-    pub(super) fn replay(&mut self, key: SlotKey, replay: &Replay, now: Instant) {
-        let Some(readers) = self.get_mut(key).and_then(|slot| slot.readers.as_mut()) else { return };
-        let Some(at) = readers.iter().position(|reader| reader.member == replay.member) else { return };
-        let reader = readers.remove(at);
-        // Others of its session have their turn.
-        readers.push(JournalReader { after: replay.upto, next: ReadState::Deferred, ..reader });
-        self.held.asked -= usize::from(reader.next == ReadState::Requested);
-        let fanout_bytes = u32::try_from(replay.fanout_bytes).unwrap_or(u32::MAX);
-        self.lend(key, fanout_bytes, now);
-        for (offset, message) in &replay.events {
-            // No bound, so it finds room.
-            let _ = self.try_push(key, message, Some(*offset), false, usize::MAX);
-        }
-        self.metrics.replayed.add(replay.events.len() as u64);
-        if replay.is_all {
-            self.stop_reading(key, replay.member);
-        } else {
-            self.ask_for_more(key);
-        }
-    }
-
-    /// A socket of this session takes its events as they come, or has gone.
-    pub(super) fn stop_reading(&mut self, key: SlotKey, member: MemberKey) {
-        let low = self.low();
-        let Some(slot) = self.get_mut(key) else { return };
-        let Some(readers) = slot.readers.as_mut() else { return };
-        let (before, asked) =
-            (readers.len(), readers.iter().filter(|reader| reader.next == ReadState::Requested).count());
-        readers.retain(|reader| reader.member != member);
-        let gone = before - readers.len();
-        let asked = asked - readers.iter().filter(|reader| reader.next == ReadState::Requested).count();
-        if readers.is_empty() {
-            slot.readers = None;
-            slot.notify_if_low(low);
-        }
-        self.held.asked -= asked;
-        self.metrics.catching_up.add(-(gone as i64));
-        self.ask_for_more(key);
-    }
-
-    /// What readers want, to be passed on to the hub: as much as the budget of replays has room for.
-    pub(super) fn take_wanted(&mut self, now: Instant) -> Vec<WantedReplay> {
-        self.reclaim(now);
-        let mut wanted = Vec::new();
-        while let Some(key) = self.awaiting_budget.front().copied()
-            && self.held.may_ask()
-        {
-            self.awaiting_budget.pop_front();
-            let Some(slot) = self.get_mut(key) else { continue };
-            slot.awaits_budget = false;
-            let mut readers = slot.readers.iter_mut().flat_map(|readers| readers.iter_mut());
-            let Some(reader) = readers.find(|reader| reader.next == ReadState::Queued) else { continue };
-            reader.next = ReadState::Requested;
-            wanted.push(WantedReplay { slot: key, socket: reader.socket, after: reader.after });
-            self.held.asked += 1;
-        }
-        wanted
-    }
-
-    /// Whether readers wait for the budget of replays.
-    pub(super) fn awaits_budget(&self) -> bool {
-        !self.awaiting_budget.is_empty()
-    }
-
-    /// Queues a reader for its next chunk if the outbox has room for it: one at a time, since each is given as much as has room.
-    fn ask_for_more(&mut self, key: SlotKey) {
-        let (low, is_short) = (self.low(), self.held.is_short);
-        let has_room = |slot: &&mut OutboxSlot| {
-            slot.outbox.event_bytes() <= low && (!is_short || slot.is_ready() || slot.outbox.is_empty())
-        };
-        let Some(slot) = self.get_mut(key).filter(has_room) else { return };
-        let Some(readers) = slot.readers.as_mut() else { return };
-        if readers.iter().any(|reader| reader.next != ReadState::Deferred) {
-            return;
-        }
-        let Some(first) = readers.first_mut() else { return };
-        first.next = ReadState::Queued;
-        if std::mem::replace(&mut slot.awaits_budget, true) {
-            return;
-        }
-        if self.awaiting_budget.len() >= 2 * self.cells.len() {
-            // Of sessions that have been closed.
-            let awaiting_budget = std::mem::take(&mut self.awaiting_budget);
-            self.awaiting_budget = awaiting_budget.into_iter().filter(|key| self.get(*key).is_some()).collect();
-        }
-        self.awaiting_budget.push_back(key);
+        self.try_push(key, OutboxMessage::numbered(message, offset), room).unwrap_or(Pushed::NoRoom)
     }
 
     fn try_push(
         &mut self,
         key: SlotKey,
-        message: &Message,
-        offset: Option<Offset>,
-        ready_only: bool,
+        OutboxMessage { message, offset, volatile }: OutboxMessage<'_>,
         limit: usize,
     ) -> Result<Pushed, OutboxFull> {
         let observed_max = self.observed_events_max;
         let Some(slot) = self.get_mut(key).filter(|slot| slot.phase == SlotPhase::Open) else {
             return Ok(Pushed::Dropped);
         };
-        if ready_only && !slot.takes_volatile() {
+        if volatile && !slot.takes_volatile() {
             self.metrics.dropped_volatile.add(1);
             return Ok(Pushed::Dropped);
         }

@@ -2,7 +2,6 @@
 //!
 //! One per server, on a thread of its own choosing; all such code shares the server sender's one credit.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use tokio::sync::oneshot;
 use super::Worker;
 use super::ack_collector::AckCollector;
 use super::credit_window::{CreditWindow, PendingReply};
+use super::outbox_handle::OutboxHandle;
 use crate::ids::{NamespacePath, WorkerId};
 use crate::limits::Limits;
 use crate::messages::abort::AbortOnUnwind;
@@ -47,9 +47,9 @@ impl ServerSender {
         Self::create(|ctx| {
             ctx.set_mailbox_capacity(mailbox);
             let link = SessionLink::new(ctx.address().recipient());
-            let slot = worker.open_slot(link.clone());
+            let outbox = OutboxHandle::open(worker, link.clone());
             opened = Some(link);
-            Self { credit_window: CreditWindow::new(Rc::clone(&worker), slot), timer: None }
+            Self { credit_window: CreditWindow::new(outbox), timer: None }
         });
         match opened {
             Some(link) => link,
@@ -61,10 +61,10 @@ impl ServerSender {
     fn request(&mut self, request: Request, now: Instant) {
         match request {
             Request::Broadcast { target, draft, grade, done } => {
-                emit(&mut self.credit_window, now, target, draft, grade, done)
+                emit(&mut self.credit_window, now, Emit { target, draft, grade }, done)
             }
             Request::Collect { target, draft, grade, timeout, answer } => {
-                collect(&mut self.credit_window, now, (target, draft, grade), timeout, answer);
+                collect(&mut self.credit_window, now, Emit { target, draft, grade }, timeout, answer);
             }
             Request::Fetch { namespace, target, answer } => {
                 fetch(&mut self.credit_window, now, namespace, target, answer)
@@ -94,15 +94,15 @@ impl ServerSender {
     }
 }
 
+/// An event for rooms.
+pub(crate) struct Emit {
+    pub(crate) target: Target,
+    pub(crate) draft: Draft,
+    pub(crate) grade: Grade,
+}
+
 /// Submits an emit to rooms.
-pub(crate) fn emit(
-    credit_window: &mut CreditWindow,
-    now: Instant,
-    target: Target,
-    draft: Draft,
-    grade: Grade,
-    done: Done,
-) {
+pub(crate) fn emit(credit_window: &mut CreditWindow, now: Instant, Emit { target, draft, grade }: Emit, done: Done) {
     let bytes = draft.byte_len();
     credit_window.submit(now, bytes, PendingReply::Emit(done), move |from| {
         OrderedCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack: AckWanted::No }))
@@ -116,7 +116,7 @@ pub(crate) const ACK_WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60
 pub(crate) fn collect(
     credit_window: &mut CreditWindow,
     now: Instant,
-    (target, draft, grade): (Target, Draft, Grade),
+    Emit { target, draft, grade }: Emit,
     timeout: Duration,
     asker: oneshot::Sender<Result<Collected, RequestError<EmitRefusal>>>,
 ) {
@@ -186,13 +186,13 @@ mod tests {
     use crate::messages::abort::tests::{aborts, is_to_panic};
 
     /// Stands for the hub.
-    struct Deaf;
+    struct Ignoring;
 
-    impl Actor for Deaf {
+    impl Actor for Ignoring {
         type Context = Context<Self>;
     }
 
-    impl Handler<HubBatch> for Deaf {
+    impl Handler<HubBatch> for Ignoring {
         type Result = ();
 
         fn handle(&mut self, _: HubBatch, _: &mut Context<Self>) {}
@@ -205,17 +205,11 @@ mod tests {
             return aborts("worker::server_sender::tests::a_panicking_desk_ends_the_process");
         }
         System::new().block_on(async {
-            let hub = Deaf.start().recipient();
+            let hub = Ignoring.start().recipient();
             let worker = Worker::start(WorkerId(0), hub.clone(), Limits::default(), Arc::default(), Arc::default());
-            let slot = worker.open_slot(ServerSender::open(
-                WorkerId(1),
-                hub,
-                Limits::default(),
-                Arc::default(),
-                Arc::default(),
-            ));
-            let server_sender =
-                ServerSender { credit_window: CreditWindow::new(worker.clone(), slot), timer: None }.start();
+            let link = ServerSender::open(WorkerId(1), hub, Limits::default(), Arc::default(), Arc::default());
+            let credit_window = CreditWindow::new(OutboxHandle::open(worker.clone(), link));
+            let server_sender = ServerSender { credit_window, timer: None }.start();
             turns().await;
             // Borrowed for ever, which is what a defect could do.
             std::mem::forget(worker.hub_sender.borrow_mut());

@@ -5,7 +5,7 @@ mod ending;
 mod reading;
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use smallvec::SmallVec;
 
 use super::Worker;
 use super::credit_window::{CreditWindow, PendingReply};
-use crate::ids::{MemberKey, NamespacePath, RoomId, RoomName, SlotKey, SocketId, WorkerId};
+use super::outbox_handle::OutboxHandle;
+use crate::ids::{MemberKey, NamespacePath, RoomId, RoomName, SocketId, WorkerId};
 use crate::limits::Limits;
 use crate::messages::abort::tests::{aborts, is_to_panic};
 use crate::messages::fanout::{Answer, Delivery, FanoutBatch, FanoutCommand};
@@ -31,7 +32,7 @@ use crate::state::rooms::Target;
 
 type Log = Rc<RefCell<Vec<String>>>;
 
-/// Stands for hub and session, and writes down what they are told.
+/// Stands for hub and session, and records what they receive.
 struct Listener {
     log: Log,
     fanout: Rc<RefCell<Option<Recipient<FanoutBatch>>>>,
@@ -102,8 +103,7 @@ impl FrameSink for Sink {
 
 /// Never done: whenever it is drained, its outbox is filled again.
 struct Echo {
-    worker: Rc<Worker>,
-    slot: SlotKey,
+    outbox: Weak<OutboxHandle>,
     flushes: Rc<Cell<usize>>,
 }
 
@@ -111,8 +111,8 @@ impl FrameSink for Echo {
     fn drain(&mut self, outbox: &mut Outbox) -> Drained {
         while outbox.pop().is_some() {}
         self.flushes.set(self.flushes.get() + 1);
-        let (worker, slot) = (self.worker.clone(), self.slot);
-        actix::spawn(async move { worker.push_control(slot, EncodedFrame::text("again")) });
+        let outbox = self.outbox.upgrade().unwrap();
+        actix::spawn(async move { outbox.push_control(EncodedFrame::text("again")) });
         Drained::All
     }
     fn queue_close(&mut self, _: CloseReason, _: &mut Outbox) {}
@@ -125,7 +125,7 @@ impl FrameSink for Echo {
 struct Rig {
     log: Log,
     worker: Rc<Worker>,
-    slot: SlotKey,
+    outbox: Rc<OutboxHandle>,
     member: MemberKey,
     fanout: Recipient<FanoutBatch>,
 }
@@ -140,11 +140,11 @@ impl Rig {
         let (log, fanout) = (Log::default(), Rc::default());
         let listener = Listener { log: log.clone(), fanout: Rc::clone(&fanout) }.start();
         let worker = Worker::start(WorkerId(0), listener.clone().recipient(), limits, budgets, Arc::default());
-        let slot = worker.open_slot(SessionLink::new(listener.recipient()));
-        let member = worker.add_member(socket(1), slot);
+        let outbox = OutboxHandle::open(worker.clone(), SessionLink::new(listener.recipient()));
+        let member = outbox.add_member(socket(1));
         turns().await;
         let fanout = fanout.borrow_mut().take().unwrap();
-        Self { log, worker, slot, member, fanout }
+        Self { log, worker, outbox, member, fanout }
     }
 
     fn tell(&self, commands: Vec<FanoutCommand>) {
@@ -152,7 +152,7 @@ impl Rig {
     }
 
     fn drain_into_log(&self, panics: bool) {
-        self.worker.set_drainer(self.slot, Box::new(Sink { log: self.log.clone(), panics }));
+        self.outbox.set_drainer(Box::new(Sink { log: self.log.clone(), panics }));
     }
 
     async fn heard(&self) -> Vec<String> {
@@ -165,7 +165,7 @@ impl Rig {
     }
 
     fn answer(&self, ticket: u64) -> FanoutCommand {
-        let to = ReplyTo { slot: self.slot, ticket: Ticket(ticket) };
+        let to = ReplyTo { slot: self.outbox.slot, ticket: Ticket(ticket) };
         FanoutCommand::Answer { to, answer: Answer::Emit(Ok(Receipt { offset: None })) }
     }
 }
@@ -222,9 +222,9 @@ fn a_volatile_delivery_is_dropped_where_nobody_drains() {
 fn a_full_outbox_loses_its_session_and_takes_nothing_more() {
     run(async {
         let rig = Rig::new(Limits { outbox_bytes_max: 100, ..Limits::default() }).await;
-        rig.worker.push(rig.slot, DirectPacket::Sealed(EncodedFrame::text("first").into()));
-        rig.worker.push(rig.slot, DirectPacket::Sealed(EncodedFrame::text(&"x".repeat(100)).into()));
-        rig.worker.push(rig.slot, DirectPacket::Sealed(EncodedFrame::text("third").into()));
+        rig.outbox.push(DirectPacket::Sealed(EncodedFrame::text("first").into()));
+        rig.outbox.push(DirectPacket::Sealed(EncodedFrame::text(&"x".repeat(100)).into()));
+        rig.outbox.push(DirectPacket::Sealed(EncodedFrame::text("third").into()));
         let heard = rig.heard().await;
         assert_eq!(heard.len(), 1, "{heard:?}");
         assert!(heard[0].starts_with("full: outbox of"), "{heard:?}");
@@ -274,12 +274,13 @@ fn others_of_the_thread_have_their_turn_within_a_delivery_to_a_large_room() {
     // A broadcast to a million members was one turn of its worker.
     run(async {
         let rig = Rig::new(Limits::default()).await;
-        let link = rig.worker.outboxes.borrow().link(rig.slot).unwrap().clone();
-        let join = |room| {
-            let member = rig.worker.add_member(socket(2), rig.worker.open_slot(link.clone()));
-            FanoutCommand::Join { member, room: RoomId(room) }
+        let link = rig.worker.outboxes.borrow().link(rig.outbox.slot).unwrap().clone();
+        let outboxes: Vec<_> = (0..9_000).map(|_| OutboxHandle::open(rig.worker.clone(), link.clone())).collect();
+        let join = |(n, outbox): (u32, &Rc<OutboxHandle>)| FanoutCommand::Join {
+            member: outbox.add_member(socket(2)),
+            room: RoomId(3 + n % 2),
         };
-        rig.tell((0..9_000).map(|n| join(3 + n % 2)).collect());
+        rig.tell((0..).zip(&outboxes).map(join).collect());
         rig.heard().await;
         let delivered = || rig.worker.metrics.deliveries.get();
         let mut both = deliver(3, "to both rooms", false, 9_000 * 100);
@@ -305,11 +306,13 @@ fn what_was_written_is_reported_while_more_keeps_coming() {
     run(async {
         let rig = Rig::new(Limits { worker_bytes_max: 4_000, ..Limits::default() }).await;
         let flushes = Rc::new(Cell::new(0));
-        let link = rig.worker.outboxes.borrow().link(rig.slot).unwrap().clone();
+        let link = rig.worker.outboxes.borrow().link(rig.outbox.slot).unwrap().clone();
         // More than are written in one turn, so that some are dirty at all times.
-        for slot in (0..300).map(|_| rig.worker.open_slot(link.clone())).chain([rig.slot]) {
-            rig.worker.set_drainer(slot, Box::new(Echo { worker: rig.worker.clone(), slot, flushes: flushes.clone() }));
-            rig.worker.push_control(slot, EncodedFrame::text("first"));
+        let open = |_| OutboxHandle::open(rig.worker.clone(), link.clone());
+        let outboxes: Vec<_> = (0..300).map(open).chain([rig.outbox.clone()]).collect();
+        for outbox in &outboxes {
+            outbox.set_drainer(Box::new(Echo { outbox: Rc::downgrade(outbox), flushes: flushes.clone() }));
+            outbox.push_control(EncodedFrame::text("first"));
         }
         rig.tell(vec![rig.join(3), deliver(3, "a", false, 2_000)]);
         let mut heard = Vec::new();
@@ -327,14 +330,14 @@ fn a_gate_that_closes_still_says_which_sockets_have_gone() {
     // the socket for ever.
     run(async {
         let rig = Rig::new(Limits { credit_commands: 1, ..Limits::default() }).await;
-        let mut credit_window = CreditWindow::new(rig.worker.clone(), rig.slot);
+        let mut credit_window = CreditWindow::new(rig.outbox.clone());
         let now = std::time::Instant::now();
         let socket = SocketId::from_random([1; 15]);
         let packet = || DirectPacket::Sealed(EncodedFrame::text("x").into());
         credit_window
             .submit(now, 1, PendingReply::Nobody, move |from| OrderedCommand::Relay { from, packet: packet() });
         credit_window.push(|| now, packet());
-        let slot = rig.slot;
+        let slot = rig.outbox.slot;
         credit_window.submit_free(OrderedCommand::Disconnect { slot, socket, forever: false, rooms: None });
         assert_eq!(rig.heard().await, ["pass"], "the second packet has no credit, and the rest keeps its place");
         drop(credit_window);
@@ -347,7 +350,7 @@ fn emits_of_a_session_that_has_ended_go_at_the_pace_of_its_credit() {
     // All that waited went at once: 20 clients that had left made 86 million deliveries.
     run(async {
         let rig = Rig::new(Limits { credit_commands: 1, departed_bytes_max: 1_000, ..Limits::default() }).await;
-        let mut credit_window = CreditWindow::new(rig.worker.clone(), rig.slot);
+        let mut credit_window = CreditWindow::new(rig.outbox.clone());
         let now = std::time::Instant::now();
         let emit = |credit_window: &mut CreditWindow| {
             let (done, told) = tokio::sync::oneshot::channel();
@@ -387,7 +390,7 @@ fn a_question_in_flight_is_answered_when_its_session_has_ended() {
     // It failed, and with it what a handler of a client that left wanted to know.
     run(async {
         let rig = Rig::new(Limits::default()).await;
-        let mut credit_window = CreditWindow::new(rig.worker.clone(), rig.slot);
+        let mut credit_window = CreditWindow::new(rig.outbox.clone());
         let now = std::time::Instant::now();
         let (asker, fetched) = tokio::sync::oneshot::channel();
         super::server_sender::fetch(&mut credit_window, now, NamespacePath::root(), Target::default(), asker);
@@ -413,12 +416,12 @@ fn a_question_in_flight_is_answered_when_its_session_has_ended() {
 fn a_closed_slot_is_not_taken_for_its_successor() {
     run(async {
         let rig = Rig::new(Limits::default()).await;
-        let link = rig.worker.outboxes.borrow().link(rig.slot).unwrap().clone();
-        rig.worker.close_slot(rig.slot);
-        let successor = rig.worker.open_slot(link);
-        assert_eq!(successor.index, rig.slot.index);
+        let link = rig.worker.outboxes.borrow().link(rig.outbox.slot).unwrap().clone();
+        rig.outbox.close();
+        let successor = OutboxHandle::open(rig.worker.clone(), link);
+        assert_eq!(successor.slot.index, rig.outbox.slot.index);
         rig.tell(vec![rig.join(3), deliver(3, "for the dead", false, 1)]);
-        rig.worker.set_drainer(successor, Box::new(Sink { log: rig.log.clone(), panics: false }));
+        successor.set_drainer(Box::new(Sink { log: rig.log.clone(), panics: false }));
         assert_eq!(rig.heard().await, [""; 0]);
     });
 }
@@ -431,7 +434,7 @@ fn a_panicking_flusher_ends_the_process() {
     run(async {
         let rig = Rig::new(Limits::default()).await;
         rig.drain_into_log(true);
-        rig.worker.push(rig.slot, DirectPacket::Sealed(EncodedFrame::text("x").into()));
+        rig.outbox.push(DirectPacket::Sealed(EncodedFrame::text("x").into()));
         rig.heard().await;
     });
 }

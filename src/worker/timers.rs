@@ -59,7 +59,7 @@ impl Timers {
 impl Worker {
     /// Has the session told [`Wake`](SessionCommand::Wake) once the deadline is over, by a tick at most later. A deadline that is
     /// too near for that is given back as the time to wait.
-    pub(crate) fn wake_at(&self, slot: SlotKey, deadline: Instant) -> Option<Duration> {
+    pub(super) fn wake_at(&self, slot: SlotKey, deadline: Instant) -> Option<Duration> {
         let wait = deadline.saturating_duration_since(Instant::now());
         if wait < FAR {
             return Some(wait);

@@ -11,7 +11,7 @@ export class Emitter {
    * @param {Listener} listener
    */
   on(event, listener) {
-    // A new array instead of a push: an emit that is under way goes on with the listeners it began with.
+    // A new array instead of a push: an emit that is under way continues with the listeners it began with.
     this.#listeners.set(`${event}`, [...this.listeners(event), listener]);
     return this;
   }

@@ -206,7 +206,7 @@ export class Engine extends Emitter {
       undo();
       transport.off().close();
       if (moving) {
-        // What waited for the move goes on where it was.
+        // What waited for the move continues where it was.
         moving = this.upgrading = false;
         this.transport?.resume();
       }

@@ -43,7 +43,7 @@ export class Heartbeat {
   check() {
     if (!this.expired) return false;
     this.stop();
-    // Overdue until the owner has been told, whoever asks.
+    // Overdue until the owner has been notified.
     this.#wall = -Infinity;
     queueMicrotask(this.onSilence);
     return true;

@@ -101,7 +101,7 @@ export interface ManagerOptions {
   timeout?: number | false;
   /** In the order in which to try; ["polling", "websocket"]. */
   transports?: ("polling" | "websocket" | (new (options: any) => any))[];
-  /** Goes on to the next transport when one cannot connect; false. */
+  /** Continues to the next transport when one cannot connect; false. */
   tryAllTransports?: boolean;
   /** Whether to move on to a better transport; true. */
   upgrade?: boolean;
@@ -144,7 +144,7 @@ export class Socket<Listen extends EventsMap = DefaultEventsMap, Emit extends Ev
   readonly disconnected: boolean;
   /** Whether it is connected, or will be without anyone's doing. */
   readonly active: boolean;
-  /** Whether this connection goes on where the last one ended: nothing was missed. */
+  /** Whether this connection continues where the last one ended: nothing was missed. */
   recovered: boolean;
   auth: SocketOptions["auth"];
   receiveBuffer: any[][];
@@ -188,7 +188,7 @@ export class Manager<Listen extends EventsMap = DefaultEventsMap, Emit extends E
   constructor(options?: Options);
   constructor(uri?: string, options?: Options);
   readonly uri: string | undefined;
-  /** Read anew at every attempt: what is changed here counts from the next on. */
+  /** Read again at every attempt: what is changed here counts from the next on. */
   opts: Options;
   nsps: Record<string, Socket>;
   engine: any;

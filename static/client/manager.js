@@ -23,7 +23,7 @@ import { Socket } from "./socket.js";
  * @property {number} [randomizationFactor] which share of a delay chance adds or takes away; 0.5
  * @property {number | false} [timeout] milliseconds for one attempt; 20000
  * @property {(string | Function)[]} [transports] in the order in which to try; ["polling", "websocket"]
- * @property {boolean} [tryAllTransports] goes on to the next when one cannot connect; false
+ * @property {boolean} [tryAllTransports] continues to the next when one cannot connect; false
  * @property {boolean} [upgrade] whether to move on to a better transport; true
  * @property {boolean} [rememberUpgrade] begins with websocket when the last one worked; false
  * @property {Record<string, any> | string} [query]
@@ -62,7 +62,7 @@ export class Manager extends Emitter {
     super();
     if (typeof uri === "object") [uri, opts] = [undefined, uri];
     this.uri = uri;
-    /** @type {Record<string, any>} read anew at every attempt: what is changed here counts from the next on */
+    /** @type {Record<string, any>} read again at every attempt: what is changed here counts from the next on */
     this.opts = { ...opts, path: opts?.path || "/socket.io" };
     this.reconnection(opts?.reconnection !== false);
     this.reconnectionAttempts(opts?.reconnectionAttempts || Infinity);

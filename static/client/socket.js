@@ -24,7 +24,7 @@ export class Socket extends Emitter {
   /** @type {string | undefined} */
   id;
   connected = false;
-  /** Whether this connection goes on where the last one ended: nothing was missed. */
+  /** Whether this connection continues where the last one ended: nothing was missed. */
   recovered = false;
   /** @type {any[][]} what came before the server's word that we are connected */
   receiveBuffer = [];

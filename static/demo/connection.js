@@ -5,7 +5,7 @@ import { secondsBetween, stamp, tell } from "./log.js";
 import { personOf } from "./names.js";
 import { whyItEnded, whyNotConnected } from "./sentences.js";
 
-/** How often a wait is shown anew, in milliseconds. */
+/** How often a wait is shown again, in milliseconds. */
 const TICK_MS = 250;
 
 /** What is written under a stage that was not reached. */
@@ -28,7 +28,7 @@ export class Connection {
 
   /**
    * @param {import("../client/index.js").Socket} socket
-   * @param {string} url of the server, as it is told to people
+   * @param {string} url of the server, as it is shown to people
    * @param {{ isOffline: () => boolean, back: (at: Date) => Promise<{ recovered: number, lost: number }> }} page
    */
   constructor(socket, url, page) {

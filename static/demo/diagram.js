@@ -82,7 +82,7 @@ export class Diagram {
     this.#draw();
   }
 
-  /** Draws it anew; what was heard by those who stay stays. */
+  /** Draws it again; what was heard by those who stay stays. */
   #draw() {
     /** @type {Map<Place, [caption: string, mood: any]>} */
     const heard = new Map();

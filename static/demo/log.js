@@ -8,7 +8,7 @@ const LINES_MAX = 200;
 export const stamp = (at) => at.toTimeString().slice(0, 8);
 
 /**
- * As whoever reads their stamps would count.
+ * As a reader of their stamps would count.
  * @param {Date} from
  * @param {Date} to
  */

@@ -1,7 +1,7 @@
 /**
  * The page: one connection, and what can be seen of it. It uses the client library beside it and nothing else.
  *
- * `?server=` names another server, `?token=` what is told to it as `auth.token`, `?path=` where its endpoint is.
+ * `?server=` names another server, `?token=` what it receives as `auth.token`, `?path=` where its endpoint is.
  */
 
 import { io } from "../client/index.js";

@@ -1,4 +1,4 @@
-/** The rooms of this tab, and who is in them. The server knows; this page asks it, and is told by the others when to ask. */
+/** The rooms of this tab, and who is in them. The server knows; this page asks it, and the others say when to ask. */
 
 import { badge, byId, make } from "./element.js";
 import { tell } from "./log.js";
@@ -13,7 +13,7 @@ const ROOMS_MAX = 6;
 /** A member a line; where there are more, the last line tells how many. */
 const LINES_MAX = 3;
 
-/** Where the rooms are kept while the page is loaded anew. */
+/** Where the rooms are kept while the page is reloaded. */
 const STORED = "stentor rooms";
 
 export class Rooms {
@@ -21,7 +21,7 @@ export class Rooms {
   #members = new Map();
   /** @type {Map<string, string>} the second connection of a tab → that tab */
   #standIns = new Map();
-  /** @type {Set<string>} rooms whose join the server has yet to answer, on this connection or one that it goes on from */
+  /** @type {Set<string>} rooms whose join the server has yet to answer, on this connection or one that it continues from */
   #unanswered = new Set();
   /** Whether the server keeps events for who is away: it then says where in them a joining tab stands. */
   keeps = false;
@@ -233,13 +233,13 @@ export class Rooms {
  */
 const answered = (answer) => answer.catch((error) => ({ error }));
 
-/** The rooms of this tab before it was loaded anew; where the browser keeps nothing for pages, those of a new one. */
+/** The rooms of this tab before it was reloaded; where the browser keeps nothing for pages, those of a new one. */
 function stored() {
   try {
     const rooms = JSON.parse(sessionStorage.getItem(STORED) ?? "null");
     if (Array.isArray(rooms)) return rooms.filter((room) => typeof room === "string").slice(0, ROOMS_MAX);
   } catch (/** @type {any} */ error) {
-    if (!(error instanceof SyntaxError)) tell("This browser keeps nothing for this page: when it is loaded anew, its rooms are forgotten. All else works.");
+    if (!(error instanceof SyntaxError)) tell("This browser keeps nothing for this page: when it is reloaded, its rooms are forgotten. All else works.");
   }
   return ["lobby"];
 }

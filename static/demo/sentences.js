@@ -1,4 +1,4 @@
-/** What went wrong, as a sentence for whoever looks at the page. */
+/** What went wrong, as a sentence for anyone who looks at the page. */
 
 /** For the question whether anybody is there at all, in milliseconds. */
 const PROBE_MS = 4_000;
@@ -30,7 +30,7 @@ export async function whyNotConnected(error, { url, refused }) {
   if (/HTTP \d+/.test(said)) return `There is a server at ${url}, but no Socket.IO server where it was expected: ${said}.`;
   if (said === "timeout") return `${url} does not answer.`;
   if (said.includes("not reachable")) {
-    // The browser does not say which of the two it was; an answer that may not be read tells that somebody is there.
+    // The browser does not say which of the two it was; an answer that may not be read tells that someone is there.
     const there = await isThere(url);
     if (there) return `There is a server at ${url}, but it does not allow this page’s origin (${location.origin}); a Stentor does with --cors-origins.`;
     return `Nobody answers at ${url}: is the server running?`;

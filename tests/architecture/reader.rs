@@ -1,9 +1,17 @@
-//! Reads Rust source as tokens and paths, for the rules next door.
+//! Reads Rust source through `syn`, for the rules next door: as tokens, as paths, as comments.
 //!
-//! Comments, literals and what is compiled for tests only are left out. It refuses to expand macros and to follow
-//! `#[path]`: it needs to know which names a file says, not what they mean.
+//! Comments, literals and what is compiled for tests only are left out of tokens and paths. Macros are not expanded: a path in
+//! one counts where it is written.
 
 use std::collections::BTreeSet;
+
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::parse::{ParseStream, Parser};
+use syn::spanned::Spanned;
+use syn::visit::{self, Visit};
+use syn::visit_mut::{self, VisitMut};
+use syn::{Attribute, Ident, UseTree, Visibility};
 
 #[derive(Clone, Debug)]
 pub(super) struct Token {
@@ -17,192 +25,154 @@ impl Token {
     }
 }
 
-/// Words, `::` and single punctuation characters. Comments, literals and lifetimes are left out.
-pub(super) fn tokenize(source: &str) -> Vec<Token> {
-    let text: Vec<char> = source.chars().collect();
-    let mut tokens = Vec::new();
-    let (mut at, mut line) = (0, 1);
-    let peek = |at: usize| text.get(at).copied().unwrap_or('\0');
-    while at < text.len() {
-        let start = at;
-        let c = text[at];
-        if c == '/' && peek(at + 1) == '/' {
-            while at < text.len() && text[at] != '\n' {
-                at += 1;
-            }
-        } else if c == '/' && peek(at + 1) == '*' {
-            at = after_block_comment(&text, at);
-        } else if let Some(end) = after_literal(&text, at) {
-            at = end;
-        } else if c.is_alphabetic() || c == '_' {
-            // A raw identifier is the name behind its `r#`.
-            let name = if c == 'r' && peek(at + 1) == '#' { at + 2 } else { at };
-            at = name;
-            while peek(at).is_alphanumeric() || peek(at) == '_' {
-                at += 1;
-            }
-            tokens.push(Token { text: text[name..at].iter().collect(), line });
-        } else if c.is_ascii_digit() {
-            while peek(at).is_alphanumeric() || peek(at) == '_' {
-                at += 1;
-            }
-        } else if c == ':' && peek(at + 1) == ':' {
-            at += 2;
-            tokens.push(Token { text: "::".to_owned(), line });
-        } else {
-            at += 1;
-            if !c.is_whitespace() {
-                tokens.push(Token { text: c.to_string(), line });
-            }
-        }
-        line += text[start..at].iter().filter(|c| **c == '\n').count();
+/// A file without what is compiled for tests only.
+pub(super) struct Source {
+    file: syn::File,
+    /// Words, `::` and single punctuation characters.
+    pub(super) tokens: Vec<Token>,
+    /// The lines that tests take.
+    pub(super) test_lines: usize,
+    /// Modules in files of their own that only tests use.
+    pub(super) test_modules: Vec<String>,
+}
+
+pub(super) fn parse(text: &str) -> Source {
+    let mut file = syn::parse_file(text).unwrap_or_else(|error| panic!("not Rust: {error}\n{text:.200}"));
+    let mut removed = TestRemoval::default();
+    if file.attrs.iter().any(is_for_tests) {
+        removed.lines = text.lines().count();
+        file.items.clear();
     }
+    removed.visit_file_mut(&mut file);
+    let mut tokens = tokens(file.to_token_stream());
+    let is_left = tokens.windows(3).any(|three| three.iter().map(|token| token.text.as_str()).eq(["cfg", "(", "test"]));
+    if is_left {
+        StatementRemoval(&mut removed).visit_file_mut(&mut file);
+        tokens = self::tokens(file.to_token_stream());
+    }
+    Source { file, tokens, test_lines: removed.lines, test_modules: removed.modules }
+}
+
+fn is_for_tests(attribute: &Attribute) -> bool {
+    let condition = attribute.meta.require_list().map(|list| list.tokens.to_string().replace(' ', ""));
+    attribute.path().is_ident("cfg")
+        && condition.is_ok_and(|condition| condition == "test" || condition.starts_with("all(test,"))
+}
+
+#[derive(Default)]
+struct TestRemoval {
+    lines: usize,
+    modules: Vec<String>,
+}
+
+impl TestRemoval {
+    /// Whether to keep an item or a statement.
+    fn keeps(&mut self, node: &impl ToTokens) -> bool {
+        let attributes = |input: ParseStream<'_>| {
+            let attributes = input.call(Attribute::parse_outer)?;
+            input.parse::<TokenStream>()?;
+            Ok(attributes)
+        };
+        let is_test = attributes.parse2(node.to_token_stream()).unwrap_or_default().iter().any(is_for_tests);
+        if is_test {
+            self.lines += node.span().end().line - node.span().start().line + 1;
+        }
+        !is_test
+    }
+
+    fn clean(&mut self, items: &mut Vec<syn::Item>) {
+        items.retain(|item| {
+            let is_kept = self.keeps(item);
+            if let syn::Item::Mod(module) = item
+                && !is_kept
+                && module.content.is_none()
+            {
+                self.modules.push(module.ident.to_string());
+            }
+            is_kept
+        });
+    }
+}
+
+impl VisitMut for TestRemoval {
+    fn visit_file_mut(&mut self, file: &mut syn::File) {
+        self.clean(&mut file.items);
+        visit_mut::visit_file_mut(self, file);
+    }
+
+    fn visit_item_mod_mut(&mut self, module: &mut syn::ItemMod) {
+        if let Some((_, items)) = &mut module.content {
+            self.clean(items);
+        }
+        visit_mut::visit_item_mod_mut(self, module);
+    }
+
+    fn visit_item_impl_mut(&mut self, item: &mut syn::ItemImpl) {
+        item.items.retain(|item| self.keeps(item));
+        visit_mut::visit_item_impl_mut(self, item);
+    }
+
+    fn visit_block_mut(&mut self, _: &mut syn::Block) {}
+}
+
+/// Looks into functions too, which takes long and is rarely needed.
+struct StatementRemoval<'a>(&'a mut TestRemoval);
+
+impl VisitMut for StatementRemoval<'_> {
+    fn visit_block_mut(&mut self, block: &mut syn::Block) {
+        block.stmts.retain(|statement| self.0.keeps(statement));
+        visit_mut::visit_block_mut(self, block);
+    }
+}
+
+fn tokens(stream: TokenStream) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    flatten(stream, &mut tokens);
     tokens
 }
 
-/// Block comments nest in Rust.
-fn after_block_comment(text: &[char], mut at: usize) -> usize {
-    let mut depth = 0;
-    while at < text.len() {
-        match (text[at], text.get(at + 1)) {
-            ('/', Some('*')) => (depth, at) = (depth + 1, at + 2),
-            ('*', Some('/')) => (depth, at) = (depth - 1, at + 2),
-            _ => at += 1,
-        }
-        if depth == 0 {
-            break;
-        }
-    }
-    at
-}
-
-/// The end of the string, character or lifetime that starts at `at`, if one does.
-fn after_literal(text: &[char], at: usize) -> Option<usize> {
-    let peek = |at: usize| text.get(at).copied().unwrap_or('\0');
-    let after_name_character = at > 0 && (text[at - 1].is_alphanumeric() || text[at - 1] == '_');
-    let mut quote = at;
-    if !after_name_character {
-        if matches!(peek(quote), 'b' | 'c') && matches!(peek(quote + 1), '"' | '\'' | 'r') {
-            quote += 1;
-        }
-        if peek(quote) == 'r' {
-            let mut hash = quote + 1;
-            while peek(hash) == '#' {
-                hash += 1;
+/// Tokens with their groups dissolved; literals and lifetimes are left out.
+fn flatten(stream: TokenStream, tokens: &mut Vec<Token>) {
+    let mut trees = stream.into_iter().peekable();
+    while let Some(tree) = trees.next() {
+        let line = tree.span().start().line;
+        let mut push = |text: &str, line| tokens.push(Token { text: text.to_owned(), line });
+        match tree {
+            TokenTree::Literal(_) => {}
+            TokenTree::Ident(ident) => push(name(&ident).as_str(), line),
+            TokenTree::Punct(punct) if punct.as_char() == '\'' => {
+                trees.next();
             }
-            if peek(hash) == '"' {
-                return Some(after_raw_string(text, hash, hash - quote - 1));
-            }
-        }
-    }
-    match peek(quote) {
-        '"' => Some(after_quote(text, quote, '"')),
-        '\'' if peek(quote + 1) == '\\' || peek(quote + 2) == '\'' => Some(after_quote(text, quote, '\'')),
-        '\'' => {
-            let mut end = quote + 1;
-            while peek(end).is_alphanumeric() || peek(end) == '_' {
-                end += 1;
-            }
-            Some(end)
-        }
-        _ => None,
-    }
-}
-
-fn after_quote(text: &[char], quote: usize, closing: char) -> usize {
-    let mut at = quote + 1;
-    while at < text.len() && text[at] != closing {
-        at += if text[at] == '\\' { 2 } else { 1 };
-    }
-    (at + 1).min(text.len())
-}
-
-fn after_raw_string(text: &[char], quote: usize, hashes: usize) -> usize {
-    let mut at = quote + 1;
-    while at < text.len() {
-        let closes = text[at] == '"' && text[at + 1..].iter().take(hashes).filter(|c| **c == '#').count() == hashes;
-        at += 1;
-        if closes {
-            return at + hashes;
-        }
-    }
-    at
-}
-
-/// Leaves out what is compiled for tests only, and counts the lines it took.
-pub(super) fn without_tests(tokens: &[Token]) -> (Vec<Token>, usize) {
-    if starts_with(tokens, &["#", "!", "[", "cfg", "(", "test", ")", "]"]) {
-        return (Vec::new(), tokens.last().map_or(0, |last| last.line));
-    }
-    let (mut kept, mut lines, mut at) = (Vec::new(), 0, 0);
-    while at < tokens.len() {
-        if is_test_attribute(&tokens[at..]) {
-            let end = after_item(tokens, after_brackets(tokens, at + 1));
-            lines += tokens[end - 1].line - tokens[at].line + 1;
-            at = end;
-        } else {
-            kept.push(tokens[at].clone());
-            at += 1;
-        }
-    }
-    (kept, lines)
-}
-
-fn starts_with(tokens: &[Token], wanted: &[&str]) -> bool {
-    tokens.len() >= wanted.len() && tokens.iter().zip(wanted).all(|(a, b)| a.text == *b)
-}
-
-pub(super) fn is_test_attribute(tokens: &[Token]) -> bool {
-    starts_with(tokens, &["#", "[", "cfg", "(", "test", ")", "]"])
-        || starts_with(tokens, &["#", "[", "cfg", "(", "all", "(", "test"])
-}
-
-/// Behind the bracket that closes the one at `at`.
-pub(super) fn after_brackets(tokens: &[Token], mut at: usize) -> usize {
-    let mut depth = 0;
-    while at < tokens.len() {
-        match tokens[at].text.as_str() {
-            "(" | "[" | "{" => depth += 1,
-            ")" | "]" | "}" => depth -= 1,
-            _ => {}
-        }
-        at += 1;
-        if depth == 0 {
-            break;
-        }
-    }
-    at
-}
-
-/// Behind the item, statement or field at `at`, its attributes included.
-pub(super) fn after_item(tokens: &[Token], mut at: usize) -> usize {
-    while starts_with(&tokens[at..], &["#", "["]) {
-        at = after_brackets(tokens, at + 1);
-    }
-    let ends_at_semicolon = tokens[at..]
-        .iter()
-        .take_while(|token| !matches!(token.text.as_str(), "{" | ";"))
-        .find(|token| token.is_word() && !matches!(token.text.as_str(), "pub" | "crate" | "in" | "super" | "unsafe"))
-        .is_some_and(|word| matches!(word.text.as_str(), "use" | "static" | "type" | "let"));
-    while at < tokens.len() {
-        match tokens[at].text.as_str() {
-            "{" => {
-                at = after_brackets(tokens, at);
-                if !ends_at_semicolon {
-                    return at;
+            TokenTree::Punct(punct) => {
+                let is_second = |next: &TokenTree| matches!(next, TokenTree::Punct(next) if next.as_char() == ':');
+                if punct.as_char() == ':' && trees.next_if(is_second).is_some() {
+                    push("::", line);
+                } else {
+                    push(&punct.to_string(), line);
                 }
             }
-            "(" | "[" => at = after_brackets(tokens, at),
-            ";" | "," => return at + 1,
-            "}" => return at,
-            _ => at += 1,
+            TokenTree::Group(group) => {
+                let (open, close) = match group.delimiter() {
+                    Delimiter::Parenthesis => ("(", ")"),
+                    Delimiter::Brace => ("{", "}"),
+                    Delimiter::Bracket => ("[", "]"),
+                    Delimiter::None => ("", ""),
+                };
+                push(open, line);
+                flatten(group.stream(), tokens);
+                tokens.push(Token { text: close.to_owned(), line: group.span_close().start().line });
+            }
         }
     }
-    at
+}
+
+/// A raw identifier is the name behind its `r#`.
+fn name(ident: &Ident) -> String {
+    ident.to_string().trim_start_matches("r#").to_owned()
 }
 
 /// Where a path leads.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Target {
     /// A module path from the root of this crate.
     Inside(Vec<String>),
@@ -215,128 +185,150 @@ pub(super) struct Reference {
     pub(super) line: usize,
     pub(super) written: String,
     pub(super) target: Target,
+    /// The name under which a `use` at the top of the file imports it.
+    pub(super) imported_as: Option<String>,
+    /// Whether a `use` passes it on under another path.
+    pub(super) is_reexport: bool,
 }
 
-/// Every path that leads somewhere a rule asks about: `crate`, `self`, `super`, or the name of a crate.
-pub(super) fn paths(tokens: &[Token], module: &[String], crates: &BTreeSet<String>) -> Vec<Reference> {
-    let mut module = module.to_vec();
-    let (mut found, mut braces, mut inline_modules, mut at) = (Vec::new(), 0_usize, Vec::new(), 0);
-    while at < tokens.len() {
-        let token = &tokens[at];
-        let mut written = Vec::new();
-        match token.text.as_str() {
-            "{" => {
-                let is_module = at >= 2 && tokens[at - 2].text == "mod" && tokens[at - 1].is_word();
-                if is_module {
-                    inline_modules.push(braces);
-                    module.push(tokens[at - 1].text.clone());
-                }
-                braces += 1;
-                at += 1;
-            }
-            "}" => {
-                braces = braces.saturating_sub(1);
-                if inline_modules.pop_if(|opened_at| *opened_at == braces).is_some() {
-                    module.pop();
-                }
-                at += 1;
-            }
-            // `impl Trait + use<'a>` captures and imports nothing.
-            "use" if tokens.get(at + 1).is_none_or(|next| next.text != "<") => {
-                at = use_tree(tokens, at + 1, &[], &mut written);
-            }
-            "extern" if starts_with(&tokens[at..], &["extern", "crate"]) && at + 2 < tokens.len() => {
-                written.push((tokens[at + 2].line, vec![tokens[at + 2].text.clone()]));
-                at += 3;
-            }
-            _ => {
-                let continues = at >= 2 && tokens[at - 1].text == "::" && ends_a_path(&tokens[..at - 1]);
-                let leads = token.is_word() && !continues && tokens.get(at + 1).is_some_and(|next| next.text == "::");
-                if leads {
-                    let start = at;
-                    at += 1;
-                    while at + 1 < tokens.len() && tokens[at].text == "::" && tokens[at + 1].is_word() {
-                        at += 2;
-                    }
-                    let segments = tokens[start..at].iter().filter(|token| token.text != "::");
-                    written.push((token.line, segments.map(|token| token.text.clone()).collect()));
-                } else {
-                    at += 1;
-                }
-            }
-        }
-        for (line, segments) in written {
-            if let Some(target) = resolve(&segments, &module, crates) {
-                found.push(Reference { line, written: segments.join("::"), target });
-            }
-        }
-    }
-    found
-}
-
-/// Whether a `::` behind these tokens goes on with a path (`a::b`, `<T>::b`) and does not start one (`-> ::b`, `dyn ::b`).
-fn ends_a_path(tokens: &[Token]) -> bool {
-    match tokens {
-        [.., before, last] if last.text == ">" => !matches!(before.text.as_str(), "-" | "="),
-        [.., last] => {
-            last.is_word() && !matches!(last.text.as_str(), "as" | "dyn" | "for" | "impl" | "in" | "mut" | "return")
-        }
-        [] => false,
-    }
-}
-
-/// Takes the tree of a `use` apart; returns where it ends.
-fn use_tree(tokens: &[Token], mut at: usize, prefix: &[String], found: &mut Vec<(usize, Vec<String>)>) -> usize {
-    let mut segments = prefix.to_vec();
-    let mut line = tokens.get(at).map_or(0, |token| token.line);
-    while at < tokens.len() {
-        let token = &tokens[at];
-        match token.text.as_str() {
-            "{" => {
-                at += 1;
-                while at < tokens.len() && !matches!(tokens[at].text.as_str(), "}" | ";") {
-                    at = use_tree(tokens, at, &segments, found);
-                    if tokens.get(at).is_some_and(|token| token.text == ",") {
-                        at += 1;
-                    }
-                }
-                return at + 1;
-            }
-            "::" => at += 1,
-            "self" if !segments.is_empty() => at += 1,
-            "as" => at += 2,
-            "}" | "," | ";" => break,
-            _ => {
-                line = token.line;
-                segments.push(token.text.clone());
-                at += 1;
-            }
-        }
-    }
-    found.push((line, segments));
-    at
-}
-
-fn resolve(segments: &[String], module: &[String], crates: &BTreeSet<String>) -> Option<Target> {
-    let mut rest = segments;
-    match segments.first()?.as_str() {
-        "crate" => Some(Target::Inside(segments[1..].to_vec())),
-        "self" | "super" => {
-            let mut module = module.to_vec();
-            while let Some((first, tail)) = rest.split_first() {
-                match first.as_str() {
-                    "self" => {}
-                    "super" => {
-                        module.pop();
-                    }
-                    _ => break,
-                }
-                rest = tail;
-            }
-            module.extend(rest.iter().cloned());
-            Some(Target::Inside(module))
-        }
-        name if crates.contains(name) => Some(Target::Outside(segments.to_vec())),
+/// Every path that leads somewhere a rule asks about: `crate`, `self`, `super`, a module declared here, or the name of a crate.
+pub(super) fn paths(source: &Source, module: &[String], crates: &BTreeSet<String>) -> Vec<Reference> {
+    let declared = source.file.items.iter().filter_map(|item| match item {
+        syn::Item::Mod(module) => Some(name(&module.ident)),
         _ => None,
+    });
+    let mut paths =
+        Paths { module: module.to_vec(), depth: 0, declared: declared.collect(), crates, found: Vec::new() };
+    paths.visit_file(&source.file);
+    paths.found
+}
+
+struct Paths<'a> {
+    module: Vec<String>,
+    /// Inline modules around what is being visited.
+    depth: usize,
+    declared: BTreeSet<String>,
+    crates: &'a BTreeSet<String>,
+    found: Vec<Reference>,
+}
+
+impl Paths<'_> {
+    fn add(&mut self, line: usize, segments: &[String], imported_as: Option<String>, is_reexport: bool) {
+        if let Some(target) = self.resolve(segments) {
+            self.found.push(Reference { line, written: segments.join("::"), target, imported_as, is_reexport });
+        }
     }
+
+    fn resolve(&self, segments: &[String]) -> Option<Target> {
+        let (first, mut rest) = segments.split_first()?;
+        let mut module = self.module.clone();
+        match first.as_str() {
+            "crate" => return Some(Target::Inside(rest.to_vec())),
+            "self" => {}
+            "super" => {
+                module.pop();
+            }
+            name if self.depth == 0 && self.declared.contains(name) => module.push(name.to_owned()),
+            name if self.crates.contains(name) => return Some(Target::Outside(segments.to_vec())),
+            _ => return None,
+        }
+        while let Some((_, tail)) = rest.split_first().filter(|(first, _)| *first == "super") {
+            module.pop();
+            rest = tail;
+        }
+        module.extend_from_slice(rest);
+        Some(Target::Inside(module))
+    }
+
+    fn add_tree(&mut self, tree: &UseTree, prefix: &[String], is_reexport: bool) {
+        let (segment, imported_as) = match tree {
+            UseTree::Path(path) => {
+                let prefix = [prefix, &[name(&path.ident)]].concat();
+                return self.add_tree(&path.tree, &prefix, is_reexport);
+            }
+            UseTree::Group(group) => {
+                return group.items.iter().for_each(|tree| self.add_tree(tree, prefix, is_reexport));
+            }
+            UseTree::Name(used) => (name(&used.ident), name(&used.ident)),
+            UseTree::Rename(used) => (name(&used.ident), name(&used.rename)),
+            UseTree::Glob(_) => ("*".to_owned(), "*".to_owned()),
+        };
+        let line = tree.span().start().line;
+        if segment == "self" && !prefix.is_empty() {
+            self.add(line, prefix, None, is_reexport);
+        } else {
+            let imported_as = (self.depth == 0).then_some(imported_as);
+            self.add(line, &[prefix, &[segment]].concat(), imported_as, is_reexport);
+        }
+    }
+
+    /// Finds the paths in what a macro or an attribute is given.
+    fn add_tokens(&mut self, stream: &TokenStream) {
+        let tokens = tokens(stream.clone());
+        let mut at = 0;
+        while at < tokens.len() {
+            let start = at;
+            at += 1;
+            while at + 1 < tokens.len() && tokens[at].text == "::" && tokens[at + 1].is_word() {
+                at += 2;
+            }
+            if tokens[start].is_word() && tokens.get(start + 1).is_some_and(|next| next.text == "::") {
+                let segments: Vec<_> = tokens[start..at].iter().step_by(2).map(|token| token.text.clone()).collect();
+                self.add(tokens[start].line, &segments, None, false);
+            }
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for Paths<'_> {
+    fn visit_item_mod(&mut self, module: &'ast syn::ItemMod) {
+        self.module.push(name(&module.ident));
+        self.depth += 1;
+        visit::visit_item_mod(self, module);
+        self.depth -= 1;
+        self.module.pop();
+    }
+
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        self.add_tree(&item.tree, &[], !matches!(item.vis, Visibility::Inherited));
+    }
+
+    fn visit_item_extern_crate(&mut self, item: &'ast syn::ItemExternCrate) {
+        self.add(item.span().start().line, &[name(&item.ident)], None, false);
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        if path.segments.len() > 1 {
+            let segments: Vec<_> = path.segments.iter().map(|segment| name(&segment.ident)).collect();
+            self.add(path.span().start().line, &segments, None, false);
+        }
+        visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, given: &'ast syn::Macro) {
+        visit::visit_macro(self, given);
+        self.add_tokens(&given.tokens);
+    }
+
+    fn visit_meta_list(&mut self, list: &'ast syn::MetaList) {
+        visit::visit_meta_list(self, list);
+        self.add_tokens(&list.tokens);
+    }
+}
+
+/// The doc comments of a file, each with the line where it begins.
+pub(super) fn doc_comments(text: &str) -> Vec<(usize, String)> {
+    let mut comments: Vec<(usize, String)> = Vec::new();
+    let mut goes_on = false;
+    for (at, line) in text.lines().enumerate() {
+        let line = line.trim_start();
+        let said = line.strip_prefix("///").or_else(|| line.strip_prefix("//!")).filter(|said| !said.starts_with('/'));
+        match (said, comments.last_mut()) {
+            (Some(said), Some((_, comment))) if goes_on => comment.push_str(said),
+            (Some(said), _) => comments.push((at + 1, said.to_owned())),
+            (None, _) => {}
+        }
+        goes_on = said.is_some();
+    }
+    comments
 }

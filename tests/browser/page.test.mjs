@@ -167,7 +167,7 @@ describe("the demo page", () => {
     assert.deepEqual(one.errors, []);
   });
 
-  test("nothing travels for who wants it still, and all is told", async () => {
+  test("nothing moves for who wants it still, and all is reported", async () => {
     const [one] = await open(1, { reducedMotion: "reduce" });
     await one.evaluate(() => {
       globalThis.animated = 0;

@@ -100,7 +100,7 @@ describe("the demo page in trouble", () => {
     await saysOnlyNetwork(page);
   });
 
-  test("a server that refuses, until it is told a better token", async () => {
+  test("a server that refuses, until it gets a better token", async () => {
     const node = new Server(0, { cors: { origin: "*" }, serveClient: false });
     closing.push(() => new Promise((resolve) => node.close(resolve)));
     node.use((socket, next) => next(socket.handshake.auth.token === "good" ? undefined : new Error("not authorized")));

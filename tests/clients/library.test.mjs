@@ -30,7 +30,7 @@ describe("emitter", () => {
     assert.deepEqual(heard, ["a1", "b1", "c1", "a2"]);
   });
 
-  test("an emit under way goes on with the listeners it began with", () => {
+  test("an emit under way continues with the listeners it began with", () => {
     const emitter = new Emitter();
     const heard = [];
     emitter.on("event", () => emitter.off().on("event", () => heard.push("new")));
@@ -43,7 +43,7 @@ describe("emitter", () => {
 });
 
 describe("back-off", () => {
-  test("delays double up to the maximum and begin anew after a reset", () => {
+  test("delays double up to the maximum and start over after a reset", () => {
     const backoff = new Backoff({ min: 100, max: 500 });
     assert.deepEqual([1, 2, 3, 4].map(() => backoff.duration()), [100, 200, 400, 500]);
     assert.equal(backoff.attempts, 4);
@@ -249,16 +249,16 @@ describe("a connection that cannot be", () => {
     return error;
   };
 
-  test("a URL that is none is told as a connect_error", async () => {
+  test("a URL that is none is reported as a connect_error", async () => {
     assert.match((await refusal("http://[::x")).message, /^invalid URL "http:\/\/\[::x": expected one such as/);
   });
 
-  test("transports that are none are told", async () => {
+  test("transports that are none are reported", async () => {
     assert.match((await refusal(url, { transports: ["pigeon"] })).message, /^no transport in \["pigeon"\]: expected/);
   });
 
   for (const transports of [["polling"], ["websocket"]]) {
-    test(`a refused connection is told with its address, over ${transports}`, async () => {
+    test(`a refused connection is reported with its address, over ${transports}`, async () => {
       const closed = createServer().listen(0, "127.0.0.1");
       await once(closed, "listening");
       const { port } = closed.address();
@@ -268,7 +268,7 @@ describe("a connection that cannot be", () => {
       assert.equal(error.type, "TransportError");
     });
 
-    test(`a server without Socket.IO is told by its status, over ${transports}`, async () => {
+    test(`a server without Socket.IO is reported by its status, over ${transports}`, async () => {
       answer = (_, response) => response.writeHead(404).end("nothing here");
       server.once("upgrade", (_, socket) => socket.end("HTTP/1.1 404 Not Found\r\n\r\n"));
       assert.match((await refusal(url, { transports })).message, /404/);

@@ -288,7 +288,7 @@ describe("who declines", () => {
       });
     }
 
-    test("middleware, for a client that is somebody else by now", async () => {
+    test("middleware, for a client that is another user by now", async () => {
       const auth = { name: "kim" };
       const scene = await stage(hub, { transports, auth: (give) => give(auth) });
       const { witness: publisher, socket, room, news, id } = scene;
@@ -307,7 +307,7 @@ describe("who declines", () => {
     });
   });
 
-  test("somebody who declines takes nobody's place", async () => {
+  test("a client that declines takes nobody's place", async () => {
     const { witness: publisher, socket, room, news, id, pid } = await stage(hub, { transports: ["websocket"] });
     const { socket: other } = await claim(hub, { pid, offset: socket._lastOffset, recovery: false });
     assert.notEqual(other.id, id);
@@ -355,7 +355,7 @@ describe("what ends for good", () => {
 describe("a window that has passed", () => {
   const hub = shared(() => serve({ window: PING_MS }));
 
-  test("is over, and the client is told", async () => {
+  test("is over, and the client is notified", async () => {
     const scene = await stage(hub, { transports: ["websocket"] });
     const { witness: publisher, socket, room, news, id } = scene;
     await cut(scene);

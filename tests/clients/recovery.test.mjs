@@ -372,7 +372,7 @@ describe("J: who was quiet for long is recovered", () => {
         assert.deepEqual(await news.count(2), [["first"], ["missed"]]);
       });
 
-      test("its own do, and it is told", async () => {
+      test("its own do, and it is notified", async () => {
         const scene = await stage(small, { transports: ["websocket"] });
         const { witness, socket, room, news, id } = scene;
         await cut(scene);

@@ -155,7 +155,7 @@ for (const { library, io, server } of PAIRS) {
         silent.disconnect();
       });
 
-      test("sockets are fetched with their data, moved between rooms, and put out", async () => {
+      test("sockets are fetched with their data, moved between rooms, and disconnected", async () => {
         const [from, to] = [freshRoom(), freshRoom()];
         const [boss, one, two] = [await named("boss"), await named("one", from), await named("two", from)];
         assert.deepEqual(await ask(boss, "fetch", from), [["one", "two"]]);

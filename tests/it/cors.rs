@@ -37,7 +37,7 @@ fn without_cors_no_header_speaks_of_origins() {
 }
 
 #[test]
-fn a_named_origin_is_told_its_own_name_and_others_nothing() {
+fn a_named_origin_reads_its_own_name_and_others_nothing() {
     let hub = hub(Cors::origins([PAGE, "http://localhost:5173"]));
     for origin in [PAGE, "http://localhost:5173"] {
         let head = asked(&hub, "GET", HANDSHAKE, &[("Origin", origin)]);

@@ -7,8 +7,9 @@ use actix::{Actor, ActorContext, StreamHandler};
 use actix_web::web::{self, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use actix_web_actors::ws::{Message, ProtocolError, WebsocketContext, WsResponseBuilder};
+use stentor::{BuildError, Server};
 
-use crate::support::{Client, Ended, Host, Http, Hub, Manners, Transport, Websocket, ends, report};
+use crate::support::{Client, DEADLINE, Ended, Host, Http, Hub, Manners, Transport, Websocket, ends, report};
 
 /// The application's own websocket: it says what it hears.
 struct Echo;
@@ -167,4 +168,25 @@ fn without_on_connect_there_is_one_warning_that_says_what_to_do() {
         client.echoes();
         assert_eq!(warned(), 1);
     }
+}
+
+#[test]
+fn a_program_on_plain_tokio_spawns_a_server() {
+    let (sender, bound) = std::sync::mpsc::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        assert!(matches!(Server::builder().build(), Err(BuildError::NoSystem)));
+        assert!(matches!(Server::builder().path("x").spawn(|_| async { Ok(()) }), Err(BuildError::Path(_))));
+        let io = Server::builder().spawn(move |io| async move {
+            let listener = io.bind("127.0.0.1:0")?.disable_signals();
+            sender.send(listener.local_addr()?).unwrap();
+            listener.run().await
+        });
+        let io = io.unwrap();
+        let mut client = Client::open(bound.recv_timeout(DEADLINE).unwrap(), Transport::Websocket);
+        client.connect("");
+        io.emit("clock", 7).await.unwrap();
+        client.expect(r#"42["clock",7]"#);
+        io.close().await;
+    });
 }

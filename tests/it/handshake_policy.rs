@@ -90,7 +90,7 @@ async fn by_header(handshake: Handshake) -> Result<(), String> {
 }
 
 #[test]
-fn the_application_lets_in_or_refuses_with_its_own_message() {
+fn the_application_admits_or_refuses_with_its_own_message() {
     let hub = Hub::start(|builder| builder.allow_request(by_header), |_| {});
     for door in doors(&hub) {
         let get = |word: &str| Http::connect(door).request("GET", POLLING, &[("x-let", word)], b"");

@@ -2,6 +2,7 @@
 //!
 //! One binary, since every one links actix. `support` holds the hub and the clients; every other module states facts.
 
+#![cfg(feature = "serve")]
 // A test may unwrap: its panic is its report. Clippy sees only functions marked `#[test]` as tests.
 #![allow(clippy::unwrap_used)]
 

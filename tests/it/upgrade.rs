@@ -402,7 +402,7 @@ fn a_large_message_within_the_limit_goes_both_ways() {
 }
 
 #[test]
-fn how_a_websocket_ends_is_told_in_socket_ios_words() {
+fn the_end_of_a_websocket_is_named_in_socket_ios_words() {
     let (tell, told) = report();
     let hub = Hub::start(|builder| builder, |io| ends(io, &tell));
     type End = fn(Client);

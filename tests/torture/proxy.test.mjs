@@ -87,7 +87,7 @@ describe("a link", () => {
     socket.destroy();
   });
 
-  test("that is offline resets whoever connects, until it is clear", async () => {
+  test("that is offline resets each connection, until it is clear", async () => {
     link.offline(60_000);
     await assert.rejects(connected(), { code: "ECONNRESET" });
     link.clear();

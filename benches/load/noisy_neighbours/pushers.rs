@@ -4,12 +4,12 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::Companion;
+use super::neighbour::Neighbour;
 use crate::Failure;
 use crate::connection::{Outgoing, Workload};
+use crate::figures::{grouped, rounded};
 use crate::fleet::Fleet;
 use crate::payload;
-use crate::report::{grouped, rounded};
 
 /// Events between two turns of the generator: some kilobytes, so that nobody else waits for it.
 const BATCH: u32 = 32;
@@ -66,7 +66,7 @@ impl<P: Pushing> Pusher<P> {
     }
 }
 
-impl<P: Pushing> Companion for Pusher<P> {
+impl<P: Pushing> Neighbour for Pusher<P> {
     fn turn(&mut self, _now: Instant) -> Result<bool, Failure> {
         match self.step() {
             Err(failure) => {

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 
-use super::{Companion, ROOM};
+use super::neighbour::{Neighbour, ROOM};
 use crate::Failure;
 use crate::connection::{Outgoing, Workload};
+use crate::figures::{grouped, rounded};
 use crate::fleet::Fleet;
 use crate::payload;
-use crate::report::{grouped, rounded};
 
 /// 2.5 MB/s.
 const FEED_BYTES: usize = 50_000;
@@ -89,7 +89,7 @@ impl State {
     }
 }
 
-impl Companion for Reader {
+impl Neighbour for Reader {
     fn turn(&mut self, now: Instant) -> Result<bool, Failure> {
         let fed = self.feed(now)?;
         match &mut self.state {
@@ -130,14 +130,12 @@ impl Companion for Reader {
     }
 
     fn deeds(&self) -> String {
-        let reads = match self.reads {
-            true => format!("read {} bytes", self.read),
-            false => "read nothing".to_owned(),
-        };
+        let reads = if self.reads { format!("read {} bytes", self.read) } else { "read nothing".to_owned() };
         let lives: Vec<String> = self.lives.iter().map(|life| rounded(life.as_secs_f64())).collect();
-        let end = match lives.is_empty() {
-            true => "still connected".to_owned(),
-            false => format!("put out {} times, after {} s", lives.len(), lives.join(", ")),
+        let end = if lives.is_empty() {
+            "still connected".to_owned()
+        } else {
+            format!("put out {} times, after {} s", lives.len(), lives.join(", "))
         };
         format!("{}: {reads} of {} KB that were for it, {end}", self.room, grouped(self.fed as f64 / 1000.0))
     }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 
-use super::Companion;
+use super::neighbour::Neighbour;
 use crate::Failure;
-use crate::report::grouped;
+use crate::figures::grouped;
 
 /// Rooms of a client in many rooms, and bytes of their names.
 const ROOMS: u32 = 60_000;
@@ -46,7 +46,7 @@ pub(super) enum Script {
 }
 
 impl Script {
-    /// Connections of a company, enough to be noticed by a server without bounds.
+    /// Connections of such neighbours, enough to be noticed by a server without bounds.
     pub(super) const fn connections(self) -> usize {
         match self {
             Self::JoinsRooms | Self::Resumes | Self::PublishesAndLeaves => 2,
@@ -140,7 +140,7 @@ impl Scripted {
     }
 }
 
-impl Companion for Scripted {
+impl Neighbour for Scripted {
     fn turn(&mut self, now: Instant) -> Result<bool, Failure> {
         let mut has_worked = false;
         for connection in &mut self.connections {

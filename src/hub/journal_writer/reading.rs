@@ -5,7 +5,7 @@ use crate::ids::{Lsn, Offset, SocketId};
 use crate::journal::{Record, RecordBody};
 use crate::protocol::encoded::Message;
 
-/// Bytes read at a time for a client, whoever they were for.
+/// Bytes read at a time for a client, whatever their recipients.
 const CHUNK_BYTES: usize = 256 << 10;
 
 /// A record larger than this counts as several of those that may be looked at in a turn.
@@ -14,7 +14,6 @@ const RECORD_BYTES: usize = 1 << 10;
 /// What was found for one socket.
 #[derive(Debug)]
 pub(in crate::hub) struct ReadError {
-    /// In order.
     pub(in crate::hub) events: Vec<(Offset, Message)>,
     /// As far as was looked.
     pub(in crate::hub) upto: Lsn,
@@ -32,11 +31,11 @@ impl JournalWriter {
         bytes_max: usize,
         left: &mut usize,
     ) -> Option<ReadError> {
-        let owed = self.sessions.missed_events(socket)?;
+        let undelivered = self.sessions.missed_events(socket)?;
         let mut missed = ReadError { events: Vec::new(), upto: after, is_all: false };
         let mut bytes = 0;
         'looking: while *left > 0 {
-            let Some(next) = owed.next(missed.upto) else {
+            let Some(next) = undelivered.next(missed.upto) else {
                 (missed.upto, missed.is_all) = (self.applied.lsn, true);
                 break;
             };
@@ -45,7 +44,7 @@ impl JournalWriter {
             let chunk = match self.journal.read(after, super::CHUNK_RECORDS.min(*left), CHUNK_BYTES) {
                 Ok(chunk) => chunk,
                 Err(error) => {
-                    log::error!("journal not read, a client is told that it missed something error={error}");
+                    log::error!("journal not read, a client is notified that it missed something error={error}");
                     return None;
                 }
             };
@@ -56,7 +55,7 @@ impl JournalWriter {
                 *left = left.saturating_sub(1 + record.byte_len() / RECORD_BYTES);
                 let Record { lsn, fingerprint, body: entry } = record;
                 if let RecordBody::Event(event) = entry
-                    && owed.includes(lsn, &event)
+                    && undelivered.includes(lsn, &event)
                 {
                     bytes += event.message.byte_len();
                     if bytes > bytes_max && !missed.events.is_empty() {

@@ -5,7 +5,7 @@
 //! earns three bytes of carrying, spent on the session whose record is the oldest.
 //!
 //! **Invariant**: a session is written again before its record is dropped. All sessions together have at most R/4 bytes. While the ring
-//! goes on by the 5R/8 that are left to a session that is due, 5R/32 are appended and 15R/32 can be carried. What is carried before it
+//! continues by the 5R/8 that are left to a session that is due, 5R/32 are appended and 15R/32 can be carried. What is carried before it
 //! are sessions with older records: R/4 bytes as they stand when it becomes due, and at most as much as is appended meanwhile by which
 //! they grow, 13R/32 in all. The rest, R/16, is for one session that waits for its last bytes, for a look at the ring that is one
 //! piece of its index late, and for what sessions leave free at the ends of segments.

@@ -74,7 +74,7 @@ fn a_resumed_socket_has_its_rooms_and_catches_up_before_it_is_live() {
 }
 
 #[test]
-fn a_resume_is_journalled_with_the_position_from_which_it_goes_on() {
+fn a_resume_is_journalled_with_the_position_it_continues_from() {
     // Without the record a client that came back expires as one that is away, and the next start does not know what it has seen.
     run(async {
         let (appended, journalled) = mpsc::channel();
@@ -94,7 +94,7 @@ fn a_resume_is_journalled_with_the_position_from_which_it_goes_on() {
 }
 
 #[test]
-fn a_twin_is_put_out_and_not_heard_any_more() {
+fn a_stale_connection_is_disconnected_and_no_longer_heard() {
     run(async {
         let mut rig = Rig::recovering(Limits::default());
         rig.connect(1);
@@ -119,7 +119,7 @@ fn a_twin_is_put_out_and_not_heard_any_more() {
 }
 
 #[test]
-fn one_that_lost_its_claim_meanwhile_is_told_and_its_twin_stays() {
+fn a_session_that_lost_its_claim_is_notified_and_the_other_stays() {
     run(async {
         let mut rig = Rig::recovering(Limits::default());
         rig.connect(1);
@@ -161,7 +161,7 @@ fn what_one_turn_has_no_time_for_is_read_in_the_next() {
 }
 
 #[test]
-fn who_reads_what_is_gone_is_told() {
+fn a_reader_of_trimmed_records_is_notified() {
     run(async {
         let journal = MemoryJournal::new(Epoch::new(1, 1), Lsn(0), 4, usize::MAX);
         let mut rig = Rig::new(Limits::default(), Stores { writer: writer(journal), ..Stores::default() });
@@ -245,7 +245,7 @@ fn a_journal_that_fails_costs_recovery_and_nothing_else() {
 }
 
 #[test]
-fn a_closed_hub_has_closed_its_journal_and_goes_on_without_noise() {
+fn a_closed_hub_has_closed_its_journal_and_continues_quietly() {
     run(async {
         let (said, closed) = mpsc::channel();
         let journal = super::Spied(journal(), move |_: &Record| {
@@ -370,7 +370,7 @@ impl Journal for Counted {
 
 #[test]
 fn what_is_for_others_is_looked_through_in_few_reads() {
-    // A chunk was as large as had room: behind an event that left little, one record at a time, each looked for in its file anew.
+    // A chunk was as large as had room: behind an event that left little, one record at a time, each looked for in its file again.
     run(async {
         let reads = Arc::<AtomicUsize>::default();
         let journal = MemoryJournal::new(Epoch::new(1, 1), Lsn(0), 4_000, usize::MAX);

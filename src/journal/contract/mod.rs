@@ -211,7 +211,7 @@ fn numbers_end_at_two_to_the_fifty_first<D: Driver>() {
     assert_eq!(journal.append(event(Lsn::END, 20)), Err(JournalError::Exhausted));
     append(&mut journal, [Lsn::END - 1]);
     assert_eq!(journal.append(event(Lsn::END, 20)), Err(JournalError::Exhausted));
-    assert_eq!(lsns(&read(&journal, 0)), [Lsn::END - 1], "and the journal goes on being read");
+    assert_eq!(lsns(&read(&journal, 0)), [Lsn::END - 1], "and the journal continues being read");
 }
 
 fn an_offset_is_known_by_epoch_and_fingerprint<D: Driver>() {

@@ -148,17 +148,13 @@ pub(crate) fn any_entry() -> impl Strategy<Value = RecordBody> {
             .prop_map(|(socket, forever, at_unix_ms)| RecordBody::Disconnect { socket, forever, at_unix_ms }),
         1 => (socket(), lsn(), any::<u64>())
             .prop_map(|(socket, position, at_unix_ms)| RecordBody::Resumed { socket, position, at_unix_ms }),
-        1 => (any::<bool>(), any::<u64>()).prop_map(|(ended, unix_ms)| match ended {
-            true => RecordBody::ProcessEnded { at_unix_ms: unix_ms },
-            false => RecordBody::Expired { until_unix_ms: unix_ms },
-        }),
+        1 => (any::<bool>(), any::<u64>()).prop_map(|(ended, unix_ms)| if ended { RecordBody::ProcessEnded { at_unix_ms: unix_ms } } else { RecordBody::Expired { until_unix_ms: unix_ms } }),
         1 => (socket(), any::<bool>()).prop_map(|(socket, no_room)| {
             RecordBody::GivenUp { socket, why: if no_room { GiveUpReason::NoRoom } else { GiveUpReason::TooLarge } }
         }),
     ]
 }
 
-/// Any record.
 pub(in crate::journal) fn any_record() -> impl Strategy<Value = Record> {
     (0..Lsn::END, any::<u32>(), any_entry()).prop_map(|(lsn, random, entry)| Record {
         lsn: Lsn(lsn),

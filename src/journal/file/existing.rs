@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use super::{FileOptions, Start};
+use super::options::{FileOptions, Start};
 use crate::ids::{Epoch, Lsn};
 use crate::journal::folder::{self, JournalHeader, OpenError, State, StoredHeader};
 use crate::journal::recent::RecentRecords;

@@ -5,6 +5,7 @@ use crate::ids::Epoch;
 use crate::journal::contract::records::event;
 use crate::journal::contract::scratch::Scratch;
 use crate::journal::disk::faults;
+use crate::journal::folder::BootId;
 
 /// About two records in each segment.
 fn options(epoch: u32, boot: u128) -> FileOptions {

@@ -7,6 +7,7 @@ use super::*;
 use crate::ids::Fingerprint;
 use crate::journal::contract::records::any_entry;
 use crate::journal::contract::scratch::Scratch;
+use crate::journal::folder::BootId;
 use crate::journal::memory::MemoryJournal;
 use crate::journal::{Record, RecordBody};
 

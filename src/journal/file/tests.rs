@@ -11,6 +11,8 @@ use super::*;
 use crate::ids::Fingerprint;
 use crate::journal::contract::records::{event, every_kind, fingerprint};
 use crate::journal::contract::scratch::Scratch;
+use crate::journal::folder::BootId;
+use crate::journal::layout::segment_name;
 
 fn options() -> FileOptions {
     FileOptions {
@@ -143,7 +145,7 @@ fn a_torn_tail_is_cut_at_every_byte_of_the_last_records() {
         let kept = (length - segment::HEADER_BYTES) / record;
         assert_eq!(lsns(&journal), (1..=kept as u64).collect::<Vec<_>>(), "cut at {length}");
         assert_eq!(journal.epoch(), options().epoch);
-        // It goes on behind the cut.
+        // It continues behind the cut.
         let next = journal.head().next().0;
         append(&mut journal, [next]);
         journal.kill(0);
@@ -422,7 +424,7 @@ fn after_a_clean_end_nothing_may_be_missing_at_the_end() {
 }
 
 #[test]
-fn a_missing_oldest_segment_is_told_as_trimmed() {
+fn a_missing_oldest_segment_counts_as_trimmed() {
     let scratch = Scratch::new();
     let mut journal = FileJournal::open(&scratch.0, few_records_a_segment()).unwrap();
     append(&mut journal, 1..=12);
@@ -441,7 +443,7 @@ fn a_process_killed_while_it_began_a_segment_loses_nothing() {
     append(&mut journal, 1..=12);
     journal.kill(0);
     for length in 0..segment::HEADER_BYTES {
-        let newest = scratch.0.join(folder::segment_name(3));
+        let newest = scratch.0.join(segment_name(3));
         fs::write(&newest, vec![0; length]).unwrap();
         let journal = FileJournal::open(&scratch.0, few_records_a_segment()).unwrap();
         assert_eq!(lsns(&journal), (1..=12).collect::<Vec<_>>());
@@ -475,7 +477,7 @@ fn segments_of_a_discarded_log_are_no_part_of_the_next() {
     let old = fs::read(&files(&scratch)[0]).unwrap();
     FileJournal::open(&scratch.0, another_boot()).unwrap().kill(0);
     // As if the process had been killed before it removed them.
-    fs::write(scratch.0.join(folder::segment_name(1)), old).unwrap();
+    fs::write(scratch.0.join(segment_name(1)), old).unwrap();
     let journal = FileJournal::open(&scratch.0, another_boot()).unwrap();
     assert_eq!(journal.start(), &Start::Continued { records: 0, cut: 0 });
     assert_eq!(files(&scratch).len(), 1);

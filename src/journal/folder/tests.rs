@@ -1,8 +1,9 @@
-//! What is said of folders that are no journal's, or somebody else's, or damaged.
+//! Errors for folders that are not a journal's, belong to another program, or are damaged.
 
 use std::io::{Seek, SeekFrom};
 
 use super::*;
+use crate::journal::codec;
 use crate::journal::contract::records::event;
 use crate::journal::contract::scratch::Scratch;
 use crate::journal::file::{FileJournal, FileOptions};
@@ -113,7 +114,7 @@ fn a_foreign_folder_is_left_alone() {
 }
 
 #[test]
-fn errors_of_the_file_system_are_told_apart() {
+fn errors_of_the_file_system_are_distinguished() {
     let said = |kind: ErrorKind| OpenError::at(Path::new("/data/j"), kind.into()).to_string();
     assert!(
         said(ErrorKind::PermissionDenied).ends_with("the user of this process must be able to read and write there")

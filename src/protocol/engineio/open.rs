@@ -1,18 +1,18 @@
 //! The answer to a handshake: the `open` packet that tells a client its session and the server's terms.
 //!
-//! Refuses to choose any of the values; whoever opens the session does.
+//! Refuses to choose any of the values; anyone who opens the session does.
 
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-/// What a client is told when its session opens.
+/// The first packet of a session.
 ///
 /// Exactly these keys in this order: clients of other languages were written against them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Open<'a> {
-    /// The session's id. A bearer secret: whoever knows it can speak as this client.
+    /// The session's id. A bearer secret: anyone who knows it can speak as this client.
     pub sid: &'a str,
     /// Transports the client may upgrade to: `["websocket"]` when it polls, none when it is on a websocket already.
     pub upgrades: &'a [&'a str],

@@ -11,7 +11,7 @@ use super::{EngineDecodeError, EnginePacket};
 /// Stands between two packets of a payload (ASCII "record separator").
 pub(crate) const SEPARATOR: u8 = 0x1e;
 
-/// The packets of a POST's body, decoded one by one: whoever takes them sets the pace. Ends with the first error.
+/// The packets of a POST's body, decoded one by one: anyone who takes them sets the pace. Ends with the first error.
 ///
 /// Items are [`EngineDecodeError::Empty`] for an empty body or element, and whatever [`EnginePacket::decode`] says of an element.
 #[derive(Debug)]
@@ -82,7 +82,6 @@ impl PayloadWriter {
         self.body.is_empty()
     }
 
-    /// The body.
     pub(crate) fn finish(self) -> Vec<u8> {
         self.body
     }

@@ -12,7 +12,7 @@ use super::text::Decoded;
 
 /// A packet that still awaits attachments: at least one.
 ///
-/// While it waits, a text message from the peer is an error, and so is a binary message while none waits. Whoever holds
+/// While it waits, a text message from the peer is an error, and so is a binary message while none waits. Anyone who holds
 /// this says so, since only they know what arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PartialPacket {

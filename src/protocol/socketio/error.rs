@@ -113,8 +113,5 @@ pub(crate) enum DecodeError {
 
     /// The event has a name that Socket.IO gives a meaning of its own.
     #[error("event name {name:?} is reserved")]
-    ReservedEventName {
-        /// The name.
-        name: &'static str,
-    },
+    ReservedEventName { name: &'static str },
 }

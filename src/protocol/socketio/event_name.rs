@@ -17,9 +17,10 @@ pub(super) fn event_name(text: &ByteString, raw: &str) -> Result<ByteString, Dec
         return numeric_name(text, raw);
     }
     let inner = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')).ok_or(DecodeError::IllegalEventName)?;
-    let name = match inner.contains('\\') {
-        true => ByteString::from(json::unescape(raw).ok_or(DecodeError::IllegalEventName)?),
-        false => text.slice_ref(inner),
+    let name = if inner.contains('\\') {
+        ByteString::from(json::unescape(raw).ok_or(DecodeError::IllegalEventName)?)
+    } else {
+        text.slice_ref(inner)
     };
     match RESERVED_EVENTS.into_iter().find(|reserved| name == *reserved) {
         Some(name) => Err(DecodeError::ReservedEventName { name }),

@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_told_apart() {
+    fn tokens_are_distinguished() {
         let found: Vec<_> = tokens(r#" {"a\\\"," : -1.5e3, "" :[true]}"#).collect();
         assert_eq!(
             found,

@@ -34,19 +34,6 @@ pub enum Parser {
 }
 
 impl Parser {
-    /// The parser of this name, as configurations spell it.
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        [Self::Json, Self::Msgpack].into_iter().find(|parser| parser.name() == name)
-    }
-
-    /// Its name in configurations.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Json => "json",
-            Self::Msgpack => "msgpack",
-        }
-    }
-
     /// Most attachments a packet may have.
     pub(crate) const fn attachments_max(self) -> usize {
         match self {

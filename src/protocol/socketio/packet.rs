@@ -6,9 +6,11 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use serde::de::Error as _;
+use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
-use super::json::well_formed;
+use super::json::{check_nesting, well_formed};
 use crate::ids::NamespacePath;
 
 /// Where an argument starts and ends, in bytes from the start of the arguments' text.
@@ -55,6 +57,16 @@ impl Args {
         Self::new(text.into(), spans)
     }
 
+    /// Reads the text of a JSON array; each element is one argument. Numbers, the order of keys and lone surrogates stay as they
+    /// are written.
+    ///
+    /// Fails if the text is not an array, or nests deeper than 127, as the packets of clients do.
+    pub fn parse(json: &str) -> Result<Self, serde_json::Error> {
+        check_nesting(json).map_err(serde_json::Error::custom)?;
+        let elements: Vec<&RawValue> = serde_json::from_str(json)?;
+        Ok(Self::from_elements(elements.into_iter().map(|element| element.get().to_owned())))
+    }
+
     /// The same arguments with these attachments. The placeholders among the arguments must be in range of them.
     pub fn with_attachments(mut self, attachments: Vec<Bytes>) -> Self {
         self.attachments = attachments;
@@ -98,9 +110,10 @@ impl Args {
     pub fn skip(&self, n: usize) -> Self {
         let kept = self.spans.get(n..).unwrap_or_default();
         let base = kept.first().map_or(0, |first| first.0);
-        let text = match kept.is_empty() {
-            true => ByteString::new(),
-            false => self.text.slice_ref(self.text.get(base as usize..).unwrap_or_default()),
+        let text = if kept.is_empty() {
+            ByteString::new()
+        } else {
+            self.text.slice_ref(self.text.get(base as usize..).unwrap_or_default())
         };
         let spans = kept.iter().map(|(start, end)| (start - base, end - base)).collect();
         Self::new(text, spans).with_attachments(self.attachments.clone())
@@ -157,16 +170,12 @@ pub(super) fn span(start: usize, end: usize) -> Span {
 pub(crate) enum Packet {
     /// `0`: a client asks for a namespace, or a server lets it in.
     Connect {
-        /// Which namespace.
         namespace: NamespacePath,
         /// The raw JSON text of an object, if there is one: what the client authenticates with.
         auth: Option<ByteString>,
     },
     /// `1`: leaves a namespace, not the session.
-    Disconnect {
-        /// Which namespace.
-        namespace: NamespacePath,
-    },
+    Disconnect { namespace: NamespacePath },
     /// `2`, or `5` with attachments: an event.
     Event {
         /// In which namespace.
@@ -184,12 +193,10 @@ pub(crate) enum Packet {
         namespace: NamespacePath,
         /// The id that came with the event. Whether anybody waits for it is not known here.
         id: u64,
-        /// The answer.
         args: Args,
     },
     /// `4`: a server refuses a namespace. Illegal from a client, which is for the session to say.
     ConnectError {
-        /// Which namespace.
         namespace: NamespacePath,
         /// The raw JSON text of an object or a string.
         data: ByteString,
@@ -226,6 +233,17 @@ mod tests {
         assert_eq!(args.get(1), Some(r#"{"a":2}"#));
         assert_eq!(args.get(3), None);
         assert_eq!(args.iter().collect::<Vec<_>>(), ["1", "{\"a\":2}", "\"é,\""]);
+    }
+
+    #[test]
+    fn an_array_is_parsed_as_it_is_written_and_not_too_deep() {
+        let parsed = Args::parse(r#" [1.50, {"z":1,"a":2} ,"\ud800"]"#).unwrap();
+        assert_eq!(parsed.json(), r#"1.50,{"z":1,"a":2},"\ud800""#);
+        let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(Args::parse(&nested(127)).is_ok());
+        for wrong in ["{}", "7", "[1", "", nested(128).as_str()] {
+            assert!(Args::parse(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -13,15 +13,9 @@ pub(crate) enum Rejection {
     /// The peer does not speak the protocol, or nobody can say where the next packet begins: the connection ends.
     Stream,
     /// The packet is dropped, and with it so many binary messages that follow it.
-    Packet {
-        /// Its attachments.
-        attachments: usize,
-    },
+    Packet { attachments: usize },
     /// The packet is a CONNECT: its namespace is refused.
-    Connect {
-        /// Which.
-        namespace: NamespacePath,
-    },
+    Connect { namespace: NamespacePath },
 }
 
 impl Rejection {

@@ -20,7 +20,7 @@ pub(crate) struct RecoveryRequest {
 /// What a client says that it had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum ResumeRequest {
-    /// Nothing.
+    /// It asks for nothing.
     #[default]
     Nothing,
     /// A session, and the last token that it saw there, if it saw one.

@@ -98,10 +98,7 @@ impl<'t> Header<'t> {
             found => return Err(DecodeError::UnknownType { found }),
         };
         let rest = rest.as_str();
-        let (attachments, rest) = match binary {
-            true => split_attachments(rest)?,
-            false => (0, rest),
-        };
+        let (attachments, rest) = if binary { split_attachments(rest)? } else { (0, rest) };
         let (namespace, rest) = split_namespace(rest);
         let (id, data) = split_id(rest)?;
         Ok(Self { kind, attachments, namespace, id, data })

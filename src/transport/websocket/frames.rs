@@ -1,12 +1,10 @@
 //! From a websocket's bytes to Engine.IO packets: frames, fragments, and what a peer may not do.
 //!
 //! actix-http's parser unmasks frames; the bounds are kept here, before it sees (and would buffer) anything. Knows no socket:
-//! the bytes come from whoever has it.
+//! the bytes come from anyone who has it.
 
-use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use actix_http::ws::{OpCode, Parser};
@@ -14,123 +12,11 @@ use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use tokio::time::Sleep;
 
+use super::close::{INVALID_DATA, NORMAL, PROTOCOL_ERROR, TOO_LARGE};
 use crate::limits::Limits;
-use crate::messages::sink::{CloseReason, Incoming};
 use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::engineio::packet::EnginePacket;
-use crate::protocol::reason::DisconnectReason;
 use crate::state::budget::{Budget, Charge};
-
-/// What the reading half found out, for the close frame to say. Boxed, since most connections live without.
-pub(super) type SharedCloseInfo = Cell<Option<Box<CloseInfo>>>;
-
-/// What was found out.
-pub(super) struct CloseInfo {
-    code: u16,
-    /// The facts, where they tell the client more than the session's reason does.
-    why: Option<String>,
-}
-
-/// The close frame that says `close_reason`, or what the reading half found out.
-pub(super) fn close_frame(found: Option<Box<CloseInfo>>, close_reason: CloseReason) -> EncodedFrame {
-    let (code, words) = match close_reason {
-        CloseReason::OutboxFull => (POLICY_VIOLATION, "outbox full"),
-        CloseReason::Ended(reason @ DisconnectReason::ServerShuttingDown) => (GOING_AWAY, reason.as_str()),
-        CloseReason::Ended(reason @ DisconnectReason::ParseError) => (PROTOCOL_ERROR, reason.as_str()),
-        CloseReason::Ended(reason) => (NORMAL, reason.as_str()),
-    };
-    match found.as_deref() {
-        Some(CloseInfo { code, why }) => EncodedFrame::websocket_close(*code, why.as_deref().unwrap_or(words)),
-        None => EncodedFrame::websocket_close(code, words),
-    }
-}
-
-/// The reading half, once it has bytes: what the session is told of them, in order.
-pub(super) struct Inbound {
-    frames: FrameReader,
-    /// What comes after the packets already told. Boxed, since it is rare.
-    queued: Option<Box<Queued>>,
-    /// A close frame came, or something wrong: what follows is forgotten until the peer has closed its side.
-    closed: bool,
-}
-
-struct Queued {
-    packets: std::vec::IntoIter<EnginePacket>,
-    last: Option<Incoming>,
-}
-
-impl Inbound {
-    pub(super) fn new(frames: FrameReader) -> Self {
-        Self { frames, queued: None, closed: false }
-    }
-
-    /// Whether packets are still to be told: the next slice, before which other work of the thread should have its turn.
-    pub(super) fn has_packets(&self) -> bool {
-        self.queued.as_ref().is_some_and(|queued| queued.packets.len() > 0)
-    }
-
-    /// What is still to be told of the bytes taken before. Ask until there is nothing, then bring the next.
-    pub(super) fn queued(&mut self) -> Option<Incoming> {
-        let queued = self.queued.as_mut()?;
-        let slice: Vec<_> = queued.packets.by_ref().take(self.frames.bounds.packets_per_turn).collect();
-        let last = if slice.is_empty() { queued.last.take() } else { None };
-        if queued.packets.len() == 0 && queued.last.is_none() {
-            self.queued = None;
-        }
-        if slice.is_empty() { last } else { Some(Incoming::Packets(slice)) }
-    }
-
-    /// The first thing to tell of a chunk of bytes. Where that is the end, the verdict says so.
-    pub(super) fn take(&mut self, chunk: &[u8], close_info: &SharedCloseInfo) -> Option<Incoming> {
-        if self.closed {
-            return None;
-        }
-        let decoded = self.frames.read(chunk);
-        let end = decoded.end.map(|end| {
-            self.closed = true;
-            let (code, why, incoming) = match end {
-                End::Closed { code } => (code, None, Incoming::Leaving),
-                End::Undecodable { code, detail } => (code, None, Incoming::Undecodable(detail)),
-                End::TooLarge { code, detail } => (code, Some(detail.clone()), Incoming::TooLarge(detail)),
-                End::Spent { detail } => (TRY_AGAIN_LATER, Some(detail.clone()), Incoming::Refused(detail)),
-            };
-            close_info.set(Some(Box::new(CloseInfo { code, why })));
-            incoming
-        });
-        let last = end.or_else(|| decoded.pong.map(Incoming::Control));
-        if decoded.packets.is_empty() {
-            return last;
-        }
-        if decoded.packets.len() > self.frames.bounds.packets_per_turn {
-            self.queued = Some(Box::new(Queued { packets: decoded.packets.into_iter(), last }));
-            return self.queued();
-        }
-        self.queued = last.map(|last| Box::new(Queued { packets: Vec::new().into_iter(), last: Some(last) }));
-        Some(Incoming::Packets(decoded.packets))
-    }
-
-    /// Gives the end of a connection whose message has begun and takes too long. To be asked when nothing is there to be read.
-    pub(super) fn poll_overdue(&mut self, cx: &mut Context<'_>, close_info: &SharedCloseInfo) -> Poll<Incoming> {
-        let timeout = self.frames.bounds.message_timeout;
-        let Some(pending_message) = self.frames.pending_message().filter(|_| !self.closed) else {
-            return Poll::Pending;
-        };
-        let deadline = pending_message.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-        ready!(deadline.as_mut().poll(cx));
-        self.closed = true;
-        self.frames.abandon();
-        let detail = format!("message was not complete within {timeout:?}");
-        close_info.set(Some(Box::new(CloseInfo { code: POLICY_VIOLATION, why: Some(detail.clone()) })));
-        Poll::Ready(Incoming::Refused(detail))
-    }
-
-    /// The session does not read, so that it is not the client that takes long.
-    pub(super) fn pause(&mut self) {
-        if let Some(pending_message) = &mut self.frames.pending_message {
-            pending_message.deadline = None;
-        }
-    }
-}
 
 /// What a chunk of bytes amounted to.
 #[derive(Debug, Default)]
@@ -159,14 +45,6 @@ pub(crate) enum End {
     Spent { detail: String },
 }
 
-const NORMAL: u16 = 1000;
-const GOING_AWAY: u16 = 1001;
-const PROTOCOL_ERROR: u16 = 1002;
-const INVALID_DATA: u16 = 1007;
-const POLICY_VIOLATION: u16 = 1008;
-const TOO_LARGE: u16 = 1009;
-const TRY_AGAIN_LATER: u16 = 1013;
-
 /// Bytes of an incomplete message that no budget is charged for: less than an idle session takes.
 const FREE_BYTES: usize = 1 << 10;
 
@@ -182,8 +60,8 @@ struct Fragments {
 pub(crate) struct MessageBounds {
     message_bytes_max: usize,
     fragments_max: usize,
-    message_timeout: Duration,
-    packets_per_turn: usize,
+    pub(super) message_timeout: Duration,
+    pub(super) packets_per_turn: usize,
     /// Charged for incomplete messages.
     budget: Arc<Budget>,
 }
@@ -216,10 +94,10 @@ impl Default for MessageBounds {
 
 /// A message that has begun.
 #[derive(Debug)]
-struct PendingMessage {
+pub(super) struct PendingMessage {
     charge: Charge,
     /// When it must be complete; set while the client is awaited.
-    deadline: Option<Pin<Box<Sleep>>>,
+    pub(super) deadline: Option<Pin<Box<Sleep>>>,
 }
 
 /// Decodes one connection's bytes. Keeps only what is incomplete.
@@ -228,9 +106,9 @@ pub(crate) struct FrameReader {
     buffer: BytesMut,
     /// Boxed, since browsers send none.
     fragments: Option<Box<Fragments>>,
-    bounds: Arc<MessageBounds>,
+    pub(super) bounds: Arc<MessageBounds>,
     /// Boxed, since a connection that is idle has none.
-    pending_message: Option<Box<PendingMessage>>,
+    pub(super) pending_message: Option<Box<PendingMessage>>,
 }
 
 impl FrameReader {
@@ -282,7 +160,7 @@ impl FrameReader {
     }
 
     /// The message that has begun and is not complete.
-    fn pending_message(&mut self) -> Option<&mut PendingMessage> {
+    pub(super) fn pending_message(&mut self) -> Option<&mut PendingMessage> {
         if self.buffer.is_empty() && self.fragments.is_none() {
             return None;
         }
@@ -294,7 +172,7 @@ impl FrameReader {
     }
 
     /// Forgets what is incomplete.
-    fn abandon(&mut self) {
+    pub(super) fn abandon(&mut self) {
         self.buffer = BytesMut::new();
         self.fragments = None;
         self.pending_message = None;
@@ -427,11 +305,11 @@ impl FrameHeader {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    pub(in super::super) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let mut frame = vec![first];
         match payload.len() {
             0..=125 => frame.push(0x80 | payload.len() as u8),
@@ -482,30 +360,6 @@ mod tests {
         assert!(reader.buffer.capacity() < 100 && reader.pending_message.is_none());
         reader.read(&frame(0x81, &[b'4'; 1_000])[1..1_001]);
         assert_eq!(reader.buffer.len(), 1_001);
-    }
-
-    #[test]
-    fn a_message_that_takes_too_long_ends_its_connection_a_late_one_not() {
-        actix::System::new().block_on(async {
-            let limits = Limits { message_timeout: Duration::from_millis(20), ..Limits::default() };
-            let bounds = Arc::new(MessageBounds::new(&limits, Arc::new(Budget::new(usize::MAX))));
-            let (mut inbound, close_info) =
-                (Inbound::new(FrameReader::new(BytesMut::new(), bounds)), SharedCloseInfo::default());
-            let wire = frame(0x81, b"4abc");
-            for _ in 0..2 {
-                let mut cx = Context::from_waker(std::task::Waker::noop());
-                assert!(inbound.poll_overdue(&mut cx, &close_info).is_pending(), "nothing has begun");
-                assert!(inbound.take(&wire[..3], &close_info).is_none());
-                assert!(inbound.poll_overdue(&mut cx, &close_info).is_pending());
-                assert!(matches!(inbound.take(&wire[3..], &close_info), Some(Incoming::Packets(_))));
-            }
-            assert!(inbound.take(&wire[..3], &close_info).is_none());
-            let end = std::future::poll_fn(|cx| inbound.poll_overdue(cx, &close_info)).await;
-            assert!(matches!(end, Incoming::Refused(_)), "{end:?}");
-            let close = close_frame(close_info.take(), CloseReason::Ended(DisconnectReason::TransportError));
-            assert_eq!(close.body()[..2], POLICY_VIOLATION.to_be_bytes());
-            assert!(inbound.take(&wire, &close_info).is_none(), "nothing more is taken");
-        });
     }
 
     fn message(text: &'static str) -> EnginePacket {

@@ -17,12 +17,15 @@ use actix_http::ws::handshake;
 use actix_http::{Request, Response, StatusCode};
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
+use local_waker::LocalWaker;
 use socket2::SockRef;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
 use super::super::{Admitted, Endpoint, HandshakeRequest, Refusal};
-use super::frames::{FrameReader, Inbound, MessageBounds, SharedCloseInfo, close_frame};
+use super::close::{SharedCloseInfo, close_frame};
+use super::frames::{FrameReader, MessageBounds};
+use super::inbound::Inbound;
 use super::negotiation::{subprotocol, wants_base64};
 use crate::limits::Limits;
 use crate::messages::session::SessionCommand;
@@ -43,7 +46,8 @@ const READS_PER_TURN: u8 = 16;
 pub(crate) async fn on_upgrade(
     endpoint: Endpoint,
     path: &str,
-    (request, mut framed): (Request, Framed<TcpStream, Codec>),
+    request: Request,
+    mut framed: Framed<TcpStream, Codec>,
 ) -> io::Result<()> {
     let limits = &endpoint.services.core.limits;
     let requested = request.path();
@@ -180,11 +184,11 @@ impl Handoff for RawHandoff {
             Accepted::Elsewhere(stream) => TcpStream::from_std(stream)?,
         };
         // Small frames do not wait for the ack of earlier ones (40 ms, by Nagle's rule): the listener has seen to that.
-        // Linux doubles what it is told, for its own bookkeeping.
+        // Linux doubles the value, for its own bookkeeping.
         SockRef::from(&stream).set_send_buffer_size(self.send_buffer_bytes / 2)?;
         let shared = Rc::new(RawSocket {
             stream,
-            reader_waker: RefCell::default(),
+            reader_waker: LocalWaker::new(),
             wants_write: Cell::new(false),
             paused: Cell::new(false),
             aborted: Cell::new(false),
@@ -209,7 +213,7 @@ impl Handoff for RawHandoff {
 struct RawSocket {
     stream: TcpStream,
     /// The session's task, to be woken when the writing half wants something of it.
-    reader_waker: RefCell<Option<Waker>>,
+    reader_waker: LocalWaker,
     /// The peer took less than was offered: the reading half waits for writability on the sink's behalf.
     wants_write: Cell<bool>,
     paused: Cell<bool>,
@@ -219,7 +223,7 @@ struct RawSocket {
 
 impl RawSocket {
     /// Reads what is there. Less than there was room for is all that there is: the socket then counts as drained at once, and is
-    /// not asked in vain. (Where readiness is told at each arrival, which `tokio::io::AsyncRead` relies on in the same way.)
+    /// not asked for nothing. (Where readiness is reported at each arrival, which `tokio::io::AsyncRead` relies on in the same way.)
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut read = Err(io::ErrorKind::WouldBlock.into());
         let drained = self.stream.try_io(Interest::READABLE, || {
@@ -231,12 +235,6 @@ impl RawSocket {
         match (read, drained) {
             (Err(_), Err(error)) => Err(error),
             (read, _) => read,
-        }
-    }
-
-    fn wake_reader(&self) {
-        if let Some(waker) = self.reader_waker.borrow().as_ref() {
-            waker.wake_by_ref();
         }
     }
 }
@@ -261,7 +259,7 @@ impl FrameSink for RawSink {
                 Ok(written) => outbox.consume(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.shared.wants_write.set(true);
-                    self.shared.wake_reader();
+                    self.shared.reader_waker.wake();
                     return Drained::Blocked;
                 }
                 Err(error) => return Drained::Lost(error.to_string()),
@@ -272,7 +270,7 @@ impl FrameSink for RawSink {
 
     fn set_reading(&mut self, reading: bool) {
         self.shared.paused.set(!reading);
-        self.shared.wake_reader();
+        self.shared.reader_waker.wake();
     }
 
     fn is_peer_gone(&self) -> bool {
@@ -296,7 +294,7 @@ impl FrameSink for RawSink {
         // By a reset: a plain close would leave the FIN queued behind the jam, and the unsent bytes in the kernel.
         let _ = SockRef::from(&self.shared.stream).set_linger(Some(Duration::ZERO));
         self.shared.aborted.set(true);
-        self.shared.wake_reader();
+        self.shared.reader_waker.wake();
     }
 }
 
@@ -356,7 +354,7 @@ impl Stream for RawReader {
         if this.ended || this.shared.aborted.get() {
             return Poll::Ready(None);
         }
-        this.shared.reader_waker.borrow_mut().get_or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());
+        this.shared.reader_waker.register(cx.waker());
         if let Poll::Ready(writable) = this.poll_writable(cx) {
             return Poll::Ready(writable);
         }

@@ -14,7 +14,6 @@ pub(in crate::worker) struct Held {
     budgets: Arc<Budgets>,
     now: Part,
     published: Part,
-    /// Replayed bytes.
     replayed_bytes: usize,
     published_replays: Part,
     /// Chunks that readers have asked for and not got yet.

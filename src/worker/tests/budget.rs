@@ -36,21 +36,21 @@ impl FrameSink for Jammed {
 
 impl Rig {
     /// Further sessions, each with a log of its own.
-    fn others<const N: usize>(&self) -> [(SlotKey, Log); N] {
+    fn others<const N: usize>(&self) -> [(Rc<OutboxHandle>, Log); N] {
         std::array::from_fn(|_| {
             let log = Log::default();
             let listener = Listener { log: log.clone(), fanout: Rc::default() }.start();
-            (self.worker.open_slot(SessionLink::new(listener.recipient())), log)
+            (OutboxHandle::open(self.worker.clone(), SessionLink::new(listener.recipient())), log)
         })
-    }
-
-    fn push(&self, slot: SlotKey, bytes: usize) {
-        self.worker.push(slot, DirectPacket::Sealed(packet(bytes)));
     }
 
     fn outboxes(&self) -> usize {
         self.worker.budgets().outboxes.bytes()
     }
+}
+
+fn push(outbox: &OutboxHandle, bytes: usize) {
+    outbox.push(DirectPacket::Sealed(packet(bytes)));
 }
 
 #[test]
@@ -59,19 +59,17 @@ fn largest_outboxes_are_cut_until_an_eighth_is_free() {
         let rig = Rig::new(limits()).await;
         let others: [_; 4] = rig.others();
         let sizes = [900_000, 1_000, 120_000, 100_000];
-        for ((slot, _), bytes) in others.iter().zip(sizes) {
-            rig.push(*slot, bytes);
+        for ((outbox, _), bytes) in others.iter().zip(sizes) {
+            push(outbox, bytes);
         }
         turns().await;
         let heard = others.each_ref().map(|(_, log)| log.take().concat());
         assert_eq!(heard, ["cut, told: true", "", "", ""]);
         assert!((221_000..230_000).contains(&rig.outboxes()), "{}", rig.outboxes());
-        for (slot, _) in others {
-            rig.worker.close_slot(slot);
-        }
-        rig.push(rig.slot, 1);
+        drop(others);
+        push(&rig.outbox, 1);
         turns().await;
-        rig.worker.close_slot(rig.slot);
+        rig.outbox.close();
         rig.worker.outboxes.borrow_mut().settle();
         assert_eq!(rig.outboxes(), 0, "everybody has gone");
     });
@@ -82,7 +80,7 @@ fn a_client_that_takes_what_it_is_given_holds_nothing() {
     run(async {
         let rig = Rig::new(limits()).await;
         rig.drain_into_log(false);
-        rig.push(rig.slot, 3 * BUDGET);
+        push(&rig.outbox, 3 * BUDGET);
         let heard = rig.heard().await;
         assert!(heard.len() == 1 && heard[0].starts_with("write x"), "{} lines", heard.len());
         assert_eq!(rig.outboxes(), 0);
@@ -93,12 +91,12 @@ fn a_client_that_takes_what_it_is_given_holds_nothing() {
 fn a_large_packet_that_has_left_in_part_is_dropped_with_its_connection() {
     run(async {
         let rig = Rig::new(limits()).await;
-        let [(slot, log)] = rig.others();
-        rig.worker.set_drainer(slot, Box::new(Jammed { takes: 10 }));
-        rig.push(slot, 900_000);
+        let [(outbox, log)] = rig.others();
+        outbox.set_drainer(Box::new(Jammed { takes: 10 }));
+        push(&outbox, 900_000);
         turns().await;
         assert!(rig.outboxes() > 900_000, "a packet in part counts whole");
-        rig.push(slot, 900_000);
+        push(&outbox, 900_000);
         turns().await;
         assert_eq!(log.take(), ["cut, told: false"]);
         assert_eq!(rig.outboxes(), 0);
@@ -114,7 +112,7 @@ fn small_outboxes_are_left_to_the_worker_that_has_the_large_ones() {
         // Another worker's.
         let large = crate::state::budget::Part { bytes: BUDGET, holders: 2 };
         budgets.outboxes.replace(Default::default(), large);
-        here.iter().for_each(|(slot, _)| rig.push(*slot, 10_000));
+        here.iter().for_each(|(outbox, _)| push(outbox, 10_000));
         turns().await;
         assert!(here.iter().all(|(_, log)| log.borrow().is_empty()));
         assert!(budgets.outboxes.bytes() > BUDGET);
@@ -126,7 +124,7 @@ fn journalled_events_wait_in_the_journal_while_the_budget_is_half_spent() {
     run(async {
         let rig = Rig::new(limits()).await;
         let [(large, _)] = rig.others();
-        rig.push(large, BUDGET * 5 / 8);
+        push(&large, BUDGET * 5 / 8);
         turns().await;
         let offset = |lsn| Offset { epoch: Epoch::new(1, 1), lsn: Lsn(lsn), fingerprint: Fingerprint::new(7) };
         rig.tell(vec![rig.join(3)]);
@@ -158,9 +156,9 @@ fn clients_that_catch_up_are_paced_by_the_budget_and_never_cut() {
         let clients: [_; CLIENTS] = rig.others();
         let at = |lsn| Offset { epoch: Epoch::new(1, 1), lsn: Lsn(lsn), fingerprint: Fingerprint::new(7) };
         let mut members = Vec::new();
-        for (index, (slot, _)) in clients.iter().enumerate() {
-            let member = rig.worker.add_member(socket(index as u8 + 2), *slot);
-            rig.worker.set_drainer(*slot, Box::new(Jammed { takes: 0 }));
+        for (index, (outbox, _)) in clients.iter().enumerate() {
+            let member = outbox.add_member(socket(index as u8 + 2));
+            outbox.set_drainer(Box::new(Jammed { takes: 0 }));
             let (mode, reply) = (DeliveryMode::CatchingUp(Lsn(index as u64)), EncodedFrame::text("40"));
             let (everybody, offset) = (RoomId(3), Some(at(1)));
             rig.tell(vec![FanoutCommand::Attach { member, everybody, reply, offset, mode }]);
@@ -178,14 +176,14 @@ fn clients_that_catch_up_are_paced_by_the_budget_and_never_cut() {
             }
             assert!(rig.heard().await.iter().all(|line| !line.starts_with("read")), "nobody has read yet");
             for index in &asked {
-                rig.worker.set_drainer(clients[*index].0, Box::new(Jammed { takes: usize::MAX }));
+                clients[*index].0.set_drainer(Box::new(Jammed { takes: usize::MAX }));
             }
             served.extend(asked);
         }
         served.sort_unstable();
         assert_eq!(served, (0..CLIENTS).collect::<Vec<_>>());
         assert!(clients.iter().all(|(_, log)| log.borrow().is_empty()), "nobody is cut");
-        clients.iter().for_each(|(slot, _)| rig.worker.close_slot(*slot));
+        clients.iter().for_each(|(outbox, _)| outbox.close());
         rig.worker.outboxes.borrow_mut().settle();
         assert_eq!((rig.outboxes(), rig.worker.budgets().replays.bytes()), (0, 0));
     });
@@ -203,9 +201,9 @@ fn a_client_that_takes_nothing_of_its_replay_holds_up_nobody() {
         let clients: [_; CLIENTS] = rig.others();
         let at = |lsn| Offset { epoch: Epoch::new(1, 1), lsn: Lsn(lsn), fingerprint: Fingerprint::new(7) };
         let mut members = Vec::new();
-        for (index, (slot, _)) in clients.iter().enumerate() {
-            let member = rig.worker.add_member(socket(index as u8 + 2), *slot);
-            rig.worker.set_drainer(*slot, Box::new(Jammed { takes: 0 }));
+        for (index, (outbox, _)) in clients.iter().enumerate() {
+            let member = outbox.add_member(socket(index as u8 + 2));
+            outbox.set_drainer(Box::new(Jammed { takes: 0 }));
             let (mode, reply) = (DeliveryMode::CatchingUp(Lsn(index as u64)), EncodedFrame::text("40"));
             let (everybody, offset) = (RoomId(3), Some(at(1)));
             rig.tell(vec![FanoutCommand::Attach { member, everybody, reply, offset, mode }]);
@@ -227,7 +225,7 @@ fn a_client_that_takes_nothing_of_its_replay_holds_up_nobody() {
         turns().await;
         let cut = clients.iter().filter(|(_, log)| log.borrow().iter().any(|line| line.starts_with("cut"))).count();
         assert!((1..CLIENTS).contains(&cut), "{cut} sessions are cut, as the budget of outboxes is spent");
-        clients.iter().for_each(|(slot, _)| rig.worker.close_slot(*slot));
+        clients.iter().for_each(|(outbox, _)| outbox.close());
         rig.worker.outboxes.borrow_mut().settle();
         assert_eq!((rig.outboxes(), rig.worker.budgets().replays.bytes()), (0, 0));
         assert!(
@@ -242,17 +240,17 @@ fn an_outbox_that_nothing_leaves_is_stalled_and_one_that_moves_is_not() {
     run(async {
         let rig = Rig::new(Limits { stall_timeout: Some(Duration::from_secs(45)), ..Limits::default() }).await;
         let start = Instant::now();
-        let stalled = |seconds| rig.worker.is_stalled(rig.slot, start + Duration::from_secs(seconds));
+        let stalled = |seconds| rig.outbox.is_stalled(start + Duration::from_secs(seconds));
         assert!(!stalled(0));
-        rig.push(rig.slot, 100);
+        push(&rig.outbox, 100);
         assert!(!stalled(100), "seen for the first time");
         assert!(!stalled(144));
         assert!(stalled(145));
-        rig.worker.set_drainer(rig.slot, Box::new(Jammed { takes: 10 }));
+        rig.outbox.set_drainer(Box::new(Jammed { takes: 10 }));
         assert!(!stalled(146), "ten bytes have left");
         assert!(!stalled(190));
         assert!(stalled(191));
-        rig.worker.set_drainer(rig.slot, Box::new(Jammed { takes: 1_000 }));
+        rig.outbox.set_drainer(Box::new(Jammed { takes: 1_000 }));
         assert!(!stalled(192) && !stalled(400), "nothing waits");
         assert!(rig.worker.outboxes.borrow().is_nobody_stalled());
     });

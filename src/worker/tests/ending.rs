@@ -24,8 +24,8 @@ fn sessions_are_closed_in_turns_and_all_of_them() {
         let rig = Rig::new(Limits::default()).await;
         let closed = Rc::<Cell<usize>>::default();
         let link = SessionLink::new(Closed(closed.clone()).start().recipient());
-        let outboxes: Vec<_> = (0..10_000).map(|_| rig.worker.open_slot(link.clone())).collect();
-        outboxes.iter().step_by(2).for_each(|slot| rig.worker.close_slot(*slot));
+        let outboxes: Vec<_> = (0..10_000).map(|_| OutboxHandle::open(rig.worker.clone(), link.clone())).collect();
+        outboxes.iter().step_by(2).for_each(|outbox| outbox.close());
         rig.tell(vec![FanoutCommand::CloseAll(DisconnectReason::ServerShuttingDown), rig.answer(7)]);
         let mut before = Vec::new();
         while !rig.log.borrow().contains(&"answered 7".to_owned()) {
@@ -44,7 +44,7 @@ fn a_member_leaves_very_many_rooms_in_turns_and_before_what_comes_next() {
         let rig = Rig::new(Limits::default()).await;
         rig.drain_into_log(false);
         rig.tell((0..20_000).map(|room| rig.join(room)).collect());
-        let other = rig.worker.add_member(socket(2), rig.slot);
+        let other = rig.outbox.add_member(socket(2));
         rig.tell(vec![FanoutCommand::Join { member: other, room: RoomId(9_999) }]);
         let (asker, mut rooms) = tokio::sync::oneshot::channel();
         let told = Some((asker, vec![RoomName::parse("a").unwrap()]));

@@ -37,7 +37,7 @@ impl Rig {
 
     fn volatile(&self) {
         let draft = Draft::event(Parser::Json, crate::ids::NamespacePath::root(), "v", "", vec![], true);
-        self.worker.push(self.slot, DirectPacket::Unnumbered { draft, volatile: true });
+        self.outbox.push(DirectPacket::Unnumbered { draft, volatile: true });
     }
 }
 
@@ -68,7 +68,7 @@ fn one_whose_outbox_is_full_asks_again_when_it_is_low() {
         rig.tell(vec![live(2, &large), live(3, &large), live(4, &small)]);
         assert_eq!(rig.heard().await, [""; 0], "nobody drains, so nothing is asked for");
         // What cannot be read again still finds room, and is in front.
-        rig.worker.push(rig.slot, DirectPacket::Sealed(EncodedFrame::text("ack").into()));
+        rig.outbox.push(DirectPacket::Sealed(EncodedFrame::text("ack").into()));
         rig.drain_into_log(false);
         assert_eq!(rig.heard().await, [format!("write 40 {large} ack"), "read 2".into()]);
         rig.tell(vec![rig.replay(&[(3, &large), (4, &small)], 4, true)]);
@@ -91,12 +91,12 @@ fn one_that_is_gone_does_not_ask() {
 }
 
 #[test]
-fn one_that_fell_behind_is_told() {
+fn a_session_that_fell_behind_is_notified() {
     run(async {
         let rig = Rig::new(Limits::default()).await;
         rig.tell(vec![rig.attach(DeliveryMode::CatchingUp(Lsn(5))), FanoutCommand::FellBehind { member: rig.member }]);
         assert_eq!(rig.heard().await, ["full: what it has to read next is gone from the journal", "read 5"]);
-        rig.worker.close_slot(rig.slot);
+        rig.outbox.close();
         assert_eq!(rig.worker.metrics().catching_up.get(), 0);
     });
 }
@@ -135,7 +135,7 @@ fn a_socket_without_recovery_moves_no_cursor_of_its_neighbours() {
     run(async {
         let rig = Rig::new(Limits::default()).await;
         rig.drain_into_log(false);
-        let declined = rig.worker.add_member(socket(2), rig.slot);
+        let declined = rig.outbox.add_member(socket(2));
         let everybody = RoomId(ROOM + 1);
         let (reply, mode) = (EncodedFrame::text("40/b,"), DeliveryMode::WithoutToken);
         rig.tell(vec![
@@ -152,7 +152,7 @@ fn a_socket_without_recovery_moves_no_cursor_of_its_neighbours() {
 fn many_readers_of_one_session_do_not_fill_its_outbox_together() {
     run(async {
         let rig = Rig::new(Limits { outbox_bytes_max: 4_000, ..Limits::default() }).await;
-        let others: Vec<_> = (2..8).map(|n| rig.worker.add_member(socket(n), rig.slot)).collect();
+        let others: Vec<_> = (2..8).map(|n| rig.outbox.add_member(socket(n))).collect();
         let mut commands = vec![rig.attach(DeliveryMode::CatchingUp(Lsn(0)))];
         for member in &others {
             let (reply, mode) = (EncodedFrame::text("40"), DeliveryMode::CatchingUp(Lsn(0)));
@@ -171,7 +171,7 @@ fn many_readers_of_one_session_do_not_fill_its_outbox_together() {
         let large = "x".repeat(960);
         rig.tell(vec![rig.replay(&[(1, &large)], 1, false)]);
         rig.heard().await;
-        rig.worker.push(rig.slot, DirectPacket::Sealed(EncodedFrame::text("ack").into()));
+        rig.outbox.push(DirectPacket::Sealed(EncodedFrame::text("ack").into()));
         assert_eq!(rig.heard().await, [""; 0], "there is room for what cannot be read later");
         rig.drain_into_log(false);
         let heard = rig.heard().await;

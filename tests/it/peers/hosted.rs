@@ -187,7 +187,7 @@ fn a_websocket_ends_with_its_close_whatever_the_host_grants_to_clients() {
 }
 
 #[test]
-fn an_oversized_post_is_told_so_though_its_client_is_still_writing() {
+fn an_oversized_post_is_refused_while_its_client_still_writes() {
     let (hub, _told) = hub(|_| {});
     // actix-web's default.
     let host = Host::start(Manners { linger: Duration::from_secs(1), ..Manners::default() }, mount(&hub.io));

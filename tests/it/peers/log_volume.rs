@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::support::{Client, Frame, Process, Transport, eventually, frame};
 
 #[test]
-fn a_client_that_takes_nothing_is_named_when_it_is_put_out() {
+fn a_client_that_takes_nothing_is_named_when_disconnected() {
     let mut process = Process::start(&[
         "--log-level",
         "warn",

@@ -99,7 +99,7 @@ fn a_client_that_reads_nothing_is_reset_once_its_outbox_was_full() {
 }
 
 #[test]
-fn a_client_that_reads_too_late_is_told_that_its_outbox_was_full() {
+fn a_client_that_reads_too_late_learns_that_its_outbox_was_full() {
     let (hub, told) = hub(|limits| {
         limits.outbox_bytes_max = 256 << 10;
         limits.close_linger = Duration::from_secs(60);
@@ -128,7 +128,7 @@ fn a_client_that_reads_too_late_is_told_that_its_outbox_was_full() {
 }
 
 #[test]
-fn a_polling_client_that_polls_too_late_is_told_by_a_close_packet() {
+fn a_polling_client_that_polls_too_late_gets_a_close_packet() {
     let (hub, told) = hub(|limits| {
         limits.outbox_bytes_max = 256 << 10;
         limits.close_linger = Duration::from_secs(60);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stentor::vocabulary;
 
+use crate::support::product::vocabulary;
 use crate::support::{API_KEY, Client, Hub, Process, Transport, on_every_transport, stentor};
 
 /// `/` and `/other` with the vocabulary.
@@ -111,7 +111,7 @@ fn with_recovery_the_answer_bears_the_events_offset() {
 }
 
 #[test]
-fn without_the_key_nothing_is_told_or_done() {
+fn without_the_key_nothing_is_answered_or_done() {
     let hub = hub();
     let (mut member, _) = joined(&hub, Transport::Websocket, &["a"]);
     let event = br#"{"room":"a","event":"e"}"#;
@@ -136,7 +136,8 @@ fn without_the_key_nothing_is_told_or_done() {
         refused((response.head.status, body), 401, "unauthorized", part);
     }
     member.echoes();
-    assert_eq!(hub.counted("stentor_api_keys_refused_total"), 9);
+    let scraped = hub.http().get("/metrics").body;
+    assert!(scraped.ends_with("\nstentor_api_keys_refused_total 9\n# EOF\n"), "{scraped}");
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn it_serves_the_page_the_vocabulary_and_its_namespaces_and_ends_in_order() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_service_manager_is_told_once_the_port_is_bound() {
+fn the_service_manager_is_notified_once_the_port_is_bound() {
     let path = std::env::temp_dir().join(format!("stentor-{}-notify", std::process::id()));
     let _ = std::fs::remove_file(&path);
     let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stentor::{Args, Event, HandlerError, Namespace, Recovery, Server, Socket, demo};
+use stentor::{Args, Event, HandlerError, Namespace, Recovery, Server, Socket};
 
 use crate::support::Hub;
+use crate::support::product::demo;
 
 fn hub() -> Hub {
     Hub::with_http(|_| demo::page)

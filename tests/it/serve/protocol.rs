@@ -1,5 +1,6 @@
 //! HTTP as its clients expect it: HEAD, upgrades to other protocols, the Host.
 
+use crate::support::product::demo;
 use crate::support::{Http, Hub, Process, Transport, Websocket};
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
@@ -12,7 +13,7 @@ const H2C: [(&str, &str); 3] = [
 
 #[test]
 fn head_is_answered_where_get_is_without_a_body() {
-    let hub = Hub::with_http(|_| stentor::demo::page);
+    let hub = Hub::with_http(|_| demo::page);
     let key = [("Authorization", "Bearer 0123456789abcdef")];
     for target in ["/healthz", "/readyz", "/api/v1/rooms", "/api/v1/rooms/none", "/", "/client/index.js", "/nothing"] {
         let get = hub.http().request("GET", target, &key, b"");

@@ -3,8 +3,9 @@
 use std::num::NonZeroU32;
 use std::time::Instant;
 
-use stentor::{Limits, vocabulary};
+use stentor::Limits;
 
+use crate::support::product::vocabulary;
 use crate::support::{Client, Hub, Packet, Process, Transport, on_every_transport};
 
 fn hub(change: impl FnOnce(&mut Limits)) -> Hub {
@@ -183,7 +184,7 @@ fn a_flood_without_acks_is_answered_by_one_error_a_second() {
 }
 
 #[test]
-fn a_client_that_goes_on_is_not_read_for_a_while() {
+fn a_client_that_exceeds_its_rate_is_not_read_for_a_while() {
     let mut hub = Process::start(&["--events-per-second", "10", "--address-events-per-second", "100000"]);
     let mut client = hub.join(Transport::Websocket);
     client.send_all(&vec![Packet::Text(r#"42["echo"]"#.into()); 200]);

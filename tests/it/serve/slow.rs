@@ -187,7 +187,7 @@ fn operators_are_served_while_all_connections_are_held() {
 }
 
 #[test]
-fn what_finds_no_connection_left_is_told_so() {
+fn a_request_that_finds_no_connection_left_is_refused() {
     let hub = Hub::limited(|limits| limits.http_connections_max = 1, |_| {});
     let mut client = hub.join(Transport::Websocket);
     // A poll waits for as long as its session lets it, and is not closed in favour of others.

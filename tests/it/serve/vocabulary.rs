@@ -1,7 +1,8 @@
 //! What clients of `stentor serve` can say, beside what the JavaScript client's tests say to it.
 
-use stentor::{Recovery, vocabulary};
+use stentor::Recovery;
 
+use crate::support::product::vocabulary;
 use crate::support::{Hub, Transport, on_every_transport};
 
 fn hub() -> Hub {

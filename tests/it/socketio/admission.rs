@@ -282,7 +282,7 @@ fn a_client_that_is_refused_and_does_not_try_again_is_let_go() {
 }
 
 #[test]
-fn a_socket_that_is_put_out_while_the_hub_connects_it_is_nowhere() {
+fn a_socket_disconnected_while_the_hub_connects_it_is_nowhere() {
     // The hub kept it, and a client that came back got every broadcast twice.
     let hub = Hub::limited(
         // So that the second CONNECT waits for credit.

@@ -198,7 +198,7 @@ fn many_sockets_join_and_leave_before_what_is_emitted_next() {
 }
 
 #[test]
-fn many_sockets_are_put_out_of_the_namespace_or_closed() {
+fn many_sockets_are_disconnected_from_the_namespace_or_closed() {
     let hub = Hub::on_workers(2, |builder| builder, register);
     on_every_transport(|transport| {
         let [mut boss, mut one, mut two] = ["boss", "one", "two"].map(|name| named(&hub, transport, name));
@@ -220,7 +220,7 @@ fn many_sockets_are_put_out_of_the_namespace_or_closed() {
 }
 
 #[test]
-fn who_disconnects_is_told_the_rooms_it_leaves_first() {
+fn a_disconnecting_handler_gets_the_rooms_it_leaves_first() {
     let (tell, told) = report();
     let hub = Hub::on_workers(
         2,
@@ -296,7 +296,7 @@ fn watchers_of_rooms_see_them_come_and_go() {
 }
 
 #[test]
-fn a_watcher_that_is_slower_than_the_rooms_is_told_what_it_missed() {
+fn a_watcher_slower_than_the_rooms_learns_what_it_missed() {
     let hub = Hub::limited(|limits| limits.room_events_max = 2, register);
     let mut events = hub.io.of("/").room_events();
     let mut client = named(&hub, crate::support::Transport::Websocket, "one");
@@ -387,7 +387,7 @@ fn emits_whose_acks_are_collected_are_bounded() {
 }
 
 #[test]
-fn what_was_collected_is_told_when_the_askers_session_ends() {
+fn collected_acks_are_reported_when_the_askers_session_ends() {
     // It said "disconnected, nothing was emitted" after everybody had got the event.
     let (tell, told) = report();
     let hub = Hub::start(

@@ -324,7 +324,7 @@ fn a_refused_second_connect_disconnects_the_client_from_its_namespace() {
 }
 
 #[test]
-fn a_second_connect_that_resumes_goes_on_with_the_session_of_the_first() {
+fn a_second_connect_that_resumes_continues_the_first_session() {
     let hub = Hub::start(
         |builder| builder.recovery(Recovery::memory()),
         |io| {

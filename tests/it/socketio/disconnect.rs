@@ -44,6 +44,42 @@ fn a_client_leaves_and_its_transport_stays() {
 }
 
 #[test]
+fn all_disconnect_handlers_run_in_the_order_of_registration() {
+    let (tell, told) = report();
+    let say = move |words: &'static str| {
+        let tell = tell.clone();
+        move |_, _| {
+            let tell = tell.clone();
+            async move {
+                // Those behind it wait for its end.
+                tokio::task::yield_now().await;
+                tell.say(words);
+                if words == "second" { Err(std::io::Error::other("as it should").into()) } else { Ok(()) }
+            }
+        }
+    };
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            io.of("/").on_disconnect(say("first")).on_disconnect(say("second"));
+            io.of("/").on("register", move |socket, event: Event<()>| {
+                socket.on_disconnect(say("of the socket"));
+                async move { Ok(event.ack.send(())?) }
+            });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send(r#"421["register"]"#);
+        client.expect("431[]");
+        client.send("41");
+        assert_eq!(told.take(3), ["first", "second", "of the socket"]);
+        client.send("1");
+    });
+    hub.is_unharmed();
+}
+
+#[test]
 fn leaving_one_namespace_leaves_the_others_alone() {
     let (tell, told) = report();
     let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
@@ -128,7 +164,7 @@ fn a_disconnected_polling_client_gets_its_packet_without_a_waiting_poll() {
 }
 
 #[test]
-fn a_polling_client_that_is_put_out_and_never_polls_again_is_forgotten() {
+fn a_disconnected_polling_client_that_never_polls_is_forgotten() {
     let (tell, told) = report();
     let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
     let mut client = hub.join(crate::support::Transport::Polling);

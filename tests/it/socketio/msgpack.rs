@@ -299,7 +299,7 @@ fn a_msgpack_packet_that_is_not_accepted_is_dropped_or_refused_alone() {
 }
 
 #[test]
-fn a_client_with_another_parser_is_told_by_a_parse_error() {
+fn a_client_with_another_parser_gets_a_parse_error() {
     let (on_msgpack, told_msgpack) = hub(|builder| builder);
     let (tell, told_json) = report();
     let on_json = Hub::start(|builder| builder, |io| ends(io, &tell));

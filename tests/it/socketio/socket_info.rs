@@ -1,5 +1,7 @@
 //! What server code knows of sockets and rooms: credentials, data, who is where.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use serde_json::{Value, json};
 use stentor::{DataError, Event};
 
@@ -45,6 +47,52 @@ fn credentials_come_with_the_socket_and_data_stays_with_it_to_the_end() {
         assert_eq!(told.next(), r#"{"n":1,"name":"kim"} connected=true"#);
         client.send("1");
         assert_eq!(told.next(), r#"{"name":"kim"} connected=false"#);
+    });
+}
+
+#[test]
+fn extensions_are_kept_by_type_from_middleware_to_disconnect() {
+    struct Visits(AtomicU32);
+
+    let (tell, told) = report();
+    let hub = Hub::start(
+        |builder| builder,
+        |io| {
+            let (visiting, leaving) = (tell.clone(), tell.clone());
+            io.of("/")
+                .with(|socket| async move {
+                    assert!(socket.extensions().get::<Visits>().is_none(), "of another socket");
+                    socket.extensions().insert(Visits(AtomicU32::new(0)));
+                    // Its id is another once it is connected, if it was to be recovered.
+                    socket.decline_recovery();
+                    Ok(())
+                })
+                .on("visit", move |socket, event: Event<()>| {
+                    let tell = visiting.clone();
+                    async move {
+                        let visits = socket
+                            .extensions()
+                            .get::<Visits>()
+                            .ok_or_else(|| std::io::Error::other("nothing is kept"))?;
+                        tell.say((visits.0.fetch_add(1, Ordering::Relaxed) + 1).to_string());
+                        event.ack.send(())?;
+                        Ok(())
+                    }
+                })
+                .on_disconnect(move |socket, _| {
+                    let visits = socket.extensions().remove::<Visits>();
+                    leaving.say(format!("{:?} at the end", visits.map(|visits| visits.0.load(Ordering::Relaxed))));
+                    async { Ok(()) }
+                });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut client = hub.join(transport);
+        client.send(r#"42["visit"]"#);
+        client.send(r#"42["visit"]"#);
+        assert_eq!((told.next(), told.next()), ("1".into(), "2".into()));
+        client.send("1");
+        assert_eq!(told.next(), "Some(2) at the end");
     });
 }
 

@@ -5,10 +5,11 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use actix_web::web::ServiceConfig;
-use stentor::config::Secret;
 use stentor::{Args, Builder, Event, Limits, Listener, Server};
 use tokio::sync::oneshot;
 
+use super::product::http;
+use super::product::secret::Secret;
 use super::{Client, DEADLINE, Host, Http, Manners, Transport, eventually};
 
 /// Mounts a hub in a host application, where clients expect it.
@@ -51,11 +52,11 @@ impl Hub {
     }
 
     /// With HTTP resources of the test's own beside those of `stentor serve`.
-    pub(crate) fn with_http<C>(http: impl FnOnce(&Server) -> C + Send + 'static) -> Self
+    pub(crate) fn with_http<C>(resources: impl FnOnce(&Server) -> C + Send + 'static) -> Self
     where
         C: Fn(&mut ServiceConfig) + Send + Sync + 'static,
     {
-        Self::run(1, any_host(), |io, listener| listener.configure(http(io)), |_| {})
+        Self::run(1, any_host(), |io, listener| listener.configure(resources(io)), |_| {})
     }
 
     /// On this many workers.
@@ -161,7 +162,7 @@ fn serve(
     system.block_on(async {
         let io = builder.build().expect("the server is built");
         let listener = io.bind("127.0.0.1:0").expect("a free port").workers(workers).disable_signals();
-        let listener = listen(&io, listener.configure(stentor::http::routes(io.clone(), Some(Secret::new(API_KEY)))));
+        let listener = listen(&io, listener.configure(http::routes(io.clone(), Some(Secret::new(API_KEY)))));
         let address = listener.local_addr().expect("an address");
         let running = actix::spawn(listener.run());
         ready.send((address, io.clone())).expect("the test waits");

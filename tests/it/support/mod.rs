@@ -5,6 +5,7 @@ mod host;
 mod http;
 mod hub;
 mod process;
+pub(crate) mod product;
 mod report;
 pub(crate) mod websocket;
 

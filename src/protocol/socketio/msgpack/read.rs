@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use rmp::Marker;
 
 use super::super::event_name::event_name;
 use super::super::packet::{Args, Packet, Spans, span};
@@ -316,7 +317,7 @@ enum Item<'m> {
     Undefined,
     Bool(bool),
     Unsigned(u64),
-    /// Below zero.
+    /// An integer below zero.
     Negative(i64),
     Float(f64),
     /// Not checked to be UTF-8.
@@ -369,54 +370,61 @@ impl<'m> Reader<'m> {
     }
 
     fn next(&mut self) -> Result<Item<'m>, DecodeError> {
-        Ok(match self.byte()? {
-            marker @ ..=0x7f => Item::Unsigned(marker.into()),
-            marker @ 0x80..=0x8f => Item::Map((marker & 0x0f).into()),
-            marker @ 0x90..=0x9f => Item::Array((marker & 0x0f).into()),
-            marker @ 0xa0..=0xbf => Item::Str(self.take((marker & 0x1f).into())?),
-            0xc0 => Item::Nil,
-            0xc1 => return Err(self.invalid("a marker that msgpack does not use")),
-            0xc2 => Item::Bool(false),
-            0xc3 => Item::Bool(true),
-            marker @ 0xc4..=0xc6 => {
-                let length = self.length(1 << (marker - 0xc4))?;
-                Item::Bin(self.take(length)?)
-            }
-            marker @ 0xc7..=0xc9 => {
-                let length = self.length(1 << (marker - 0xc7))?;
-                match self.byte()? as i8 {
-                    0 => Item::Bin(self.take(length)?),
-                    kind => Item::Extension(kind, self.take(length)?),
-                }
-            }
-            0xca => Item::Float(f32::from_be_bytes(self.array()?).into()),
-            0xcb => Item::Float(f64::from_be_bytes(self.array()?)),
-            0xcc => Item::Unsigned(self.byte()?.into()),
-            0xcd => Item::Unsigned(u16::from_be_bytes(self.array()?).into()),
-            0xce => Item::Unsigned(u32::from_be_bytes(self.array()?).into()),
-            0xcf => Item::Unsigned(u64::from_be_bytes(self.array()?)),
-            0xd0 => i64::from(self.byte()? as i8).into(),
-            0xd1 => i64::from(i16::from_be_bytes(self.array()?)).into(),
-            0xd2 => i64::from(i32::from_be_bytes(self.array()?)).into(),
-            0xd3 => i64::from_be_bytes(self.array()?).into(),
-            marker @ 0xd4..=0xd8 => {
-                let kind = self.byte()? as i8;
-                match (self.take(1 << (marker - 0xd4))?, kind) {
-                    ([_], 0) => Item::Undefined,
-                    (&[a, b, c, d, e, f, g, h], 0) => Item::Date(i64::from_be_bytes([a, b, c, d, e, f, g, h])),
-                    (data, kind) => Item::Extension(kind, data),
-                }
-            }
-            marker @ 0xd9..=0xdb => {
-                let length = self.length(1 << (marker - 0xd9))?;
-                Item::Str(self.take(length)?)
-            }
-            0xdc => Item::Array(u16::from_be_bytes(self.array()?).into()),
-            0xdd => Item::Array(u32::from_be_bytes(self.array()?)),
-            0xde => Item::Map(u16::from_be_bytes(self.array()?).into()),
-            0xdf => Item::Map(u32::from_be_bytes(self.array()?)),
-            marker @ 0xe0.. => i64::from(marker as i8).into(),
+        Ok(match Marker::from_u8(self.byte()?) {
+            Marker::Reserved => return Err(self.invalid("a marker that msgpack does not use")),
+            Marker::Null => Item::Nil,
+            Marker::False => Item::Bool(false),
+            Marker::True => Item::Bool(true),
+            Marker::FixPos(value) => Item::Unsigned(value.into()),
+            Marker::U8 => Item::Unsigned(self.number(1)?),
+            Marker::U16 => Item::Unsigned(self.number(2)?),
+            Marker::U32 => Item::Unsigned(self.number(4)?),
+            Marker::U64 => Item::Unsigned(self.number(8)?),
+            Marker::FixNeg(value) => i64::from(value).into(),
+            Marker::I8 => i64::from(i8::from_be_bytes(self.array()?)).into(),
+            Marker::I16 => i64::from(i16::from_be_bytes(self.array()?)).into(),
+            Marker::I32 => i64::from(i32::from_be_bytes(self.array()?)).into(),
+            Marker::I64 => i64::from_be_bytes(self.array()?).into(),
+            Marker::F32 => Item::Float(f32::from_be_bytes(self.array()?).into()),
+            Marker::F64 => Item::Float(f64::from_be_bytes(self.array()?)),
+            Marker::FixStr(bytes) => Item::Str(self.take(bytes.into())?),
+            Marker::Str8 => Item::Str(self.sized(1)?),
+            Marker::Str16 => Item::Str(self.sized(2)?),
+            Marker::Str32 => Item::Str(self.sized(4)?),
+            Marker::Bin8 => Item::Bin(self.sized(1)?),
+            Marker::Bin16 => Item::Bin(self.sized(2)?),
+            Marker::Bin32 => Item::Bin(self.sized(4)?),
+            Marker::FixArray(count) => Item::Array(count.into()),
+            Marker::Array16 => Item::Array(self.number(2)? as u32),
+            Marker::Array32 => Item::Array(self.number(4)? as u32),
+            Marker::FixMap(pairs) => Item::Map(pairs.into()),
+            Marker::Map16 => Item::Map(self.number(2)? as u32),
+            Marker::Map32 => Item::Map(self.number(4)? as u32),
+            Marker::FixExt1 => self.fixed_extension(1)?,
+            Marker::FixExt2 => self.fixed_extension(2)?,
+            Marker::FixExt4 => self.fixed_extension(4)?,
+            Marker::FixExt8 => self.fixed_extension(8)?,
+            Marker::FixExt16 => self.fixed_extension(16)?,
+            Marker::Ext8 => self.extension(1)?,
+            Marker::Ext16 => self.extension(2)?,
+            Marker::Ext32 => self.extension(4)?,
         })
+    }
+
+    fn fixed_extension(&mut self, bytes: usize) -> Result<Item<'m>, DecodeError> {
+        let kind = self.byte()? as i8;
+        Ok(match (self.take(bytes)?, kind) {
+            ([_], 0) => Item::Undefined,
+            (&[a, b, c, d, e, f, g, h], 0) => Item::Date(i64::from_be_bytes([a, b, c, d, e, f, g, h])),
+            (data, kind) => Item::Extension(kind, data),
+        })
+    }
+
+    fn extension(&mut self, width: usize) -> Result<Item<'m>, DecodeError> {
+        let bytes = self.number(width)? as usize;
+        let kind = self.byte()? as i8;
+        let data = self.take(bytes)?;
+        Ok(if kind == 0 { Item::Bin(data) } else { Item::Extension(kind, data) })
     }
 
     /// Reads one value without keeping it, however deep it nests.
@@ -446,9 +454,15 @@ impl<'m> Reader<'m> {
         Ok(taken)
     }
 
-    /// A length of one, two or four bytes.
-    fn length(&mut self, bytes: usize) -> Result<usize, DecodeError> {
-        Ok(self.take(bytes)?.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)))
+    /// Bytes behind their length, which is itself `width` bytes long.
+    fn sized(&mut self, width: usize) -> Result<&'m [u8], DecodeError> {
+        let bytes = self.number(width)?;
+        self.take(bytes as usize)
+    }
+
+    /// A number of at most eight bytes.
+    fn number(&mut self, width: usize) -> Result<u64, DecodeError> {
+        Ok(self.take(width)?.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
     }
 
     /// Text, with U+FFFD in the place of lone surrogates, as where JSON is read.

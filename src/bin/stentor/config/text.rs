@@ -20,7 +20,7 @@ impl fmt::Display for Source {
 
 impl Effective {
     /// The values that differ from their defaults, on one line, for the log; secrets masked. `stentor config check` prints all.
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let default = Config::default();
         let is_secret_set = |key: &Key| key.is_secret && key.show(&self.config) != Value::None;
         let differing = KEYS.iter().filter(|key| is_secret_set(key) || key.show(&self.config) != key.show(&default));
@@ -42,7 +42,7 @@ impl fmt::Display for Effective {
 }
 
 /// A file of all settings with their defaults, each explained.
-pub fn default_file() -> String {
+pub(crate) fn default_file() -> String {
     let mut file = String::from(
         "# Configuration of `stentor serve`: every setting with its default. Leave out what you do not change.\n\
          # STENTOR_<KEY> in the environment wins over this file, --<key> on the command line over both.\n",
@@ -63,7 +63,7 @@ pub fn default_file() -> String {
 }
 
 /// What a setting means, its form and default, and how it is set. Without a name: all settings, a line each.
-pub fn explain(name: Option<&str>) -> Result<String, ConfigError> {
+pub(crate) fn explain(name: Option<&str>) -> Result<String, ConfigError> {
     let Some(name) = name else {
         let lines = KEYS.iter().map(|key| format!("{:<28} {}\n", key.name, key.meaning));
         return Ok(lines.collect());
@@ -93,6 +93,7 @@ fn explanation(key: &Key) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::secret::Secret;
     use super::*;
 
     #[test]
@@ -112,7 +113,7 @@ mod tests {
         assert_eq!(effective.line(), "all default");
         effective.config.port = 80;
         effective.config.limits.journal_segment_bytes = 64 << 20;
-        effective.config.api_key = Some(crate::server::config::Secret::new("0123456789abcdef"));
+        effective.config.api_key = Some(Secret::new("0123456789abcdef"));
         assert_eq!(effective.line(), "port=80 api_key=\"********\" journal_segment_bytes=\"64MiB\"");
     }
 

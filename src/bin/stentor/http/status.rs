@@ -3,7 +3,9 @@
 use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 
-use super::super::{METRICS_CONTENT_TYPE, Server};
+use stentor::{METRICS_CONTENT_TYPE, Server};
+
+use super::Api;
 
 /// The process lives: this thread of it answers.
 pub(super) async fn healthz() -> HttpResponse {
@@ -19,7 +21,12 @@ pub(super) fn readyz(io: &Server) -> HttpResponse {
     response.insert_header((CACHE_CONTROL, "no-store")).body(text)
 }
 
-/// A scrape.
-pub(super) fn metrics(io: &Server) -> HttpResponse {
-    HttpResponse::Ok().insert_header((CONTENT_TYPE, METRICS_CONTENT_TYPE)).body(io.metrics())
+/// The line that ends a scrape.
+const END: &str = "# EOF\n";
+
+/// A scrape: the metrics of the hub, and those of the API.
+pub(super) fn metrics(api: &Api) -> HttpResponse {
+    let mut text = api.io.metrics();
+    text.insert_str(text.len() - END.len(), &api.refused_keys.metric());
+    HttpResponse::Ok().insert_header((CONTENT_TYPE, METRICS_CONTENT_TYPE)).body(text)
 }

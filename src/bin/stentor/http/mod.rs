@@ -7,15 +7,19 @@ mod publish;
 mod rooms;
 mod status;
 
+use std::sync::Arc;
+
 use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Route, guard};
 use serde::Serialize;
 
-use super::Server;
-use super::config::Secret;
+use stentor::Server;
+
+use self::access::RefusedKeys;
 use super::error_code::ErrorCode;
 use super::replies::{ErrorAnswer, ErrorBody};
+use super::secret::Secret;
 
 /// What the API's resources share.
 #[derive(Clone)]
@@ -23,18 +27,19 @@ struct Api {
     io: Server,
     /// Without one nobody may use the API.
     key: Option<Secret>,
+    refused_keys: Arc<RefusedKeys>,
 }
 
 /// The routes `/healthz`, `/readyz`, `/metrics` and `/api/v1/…`, to be given to
-/// [`Listener::configure`](crate::Listener::configure). Without a key, the API refuses everybody.
-pub fn routes(io: Server, key: Option<Secret>) -> impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static {
-    let api = Api { io, key };
+/// [`stentor::Listener::configure`]. Without a key, the API refuses everybody.
+pub(crate) fn routes(io: Server, key: Option<Secret>) -> impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static {
+    let api = Api { io, key, refused_keys: Arc::default() };
     move |config| {
-        let (ready, metrics) = (api.io.clone(), api.io.clone());
+        let (ready, counted) = (api.io.clone(), api.clone());
         config
             .route("/healthz", get_or_head().to(status::healthz))
             .route("/readyz", get_or_head().to(move || std::future::ready(status::readyz(&ready))))
-            .route("/metrics", get_or_head().to(move || std::future::ready(status::metrics(&metrics))))
+            .route("/metrics", get_or_head().to(move || std::future::ready(status::metrics(&counted))))
             .service(
                 web::scope("/api")
                     .app_data(web::Data::new(api.clone()))

@@ -5,19 +5,13 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use stentor::{Ack, Args, Event, FromArgs, HandlerError, Namespace, Socket, ToArgs};
+
 use super::error_code::ErrorCode;
 use super::replies::{ErrorAnswer, ErrorBody, Published, check_event_name};
-use crate::api::ack::Ack;
-use crate::api::args::ToArgs;
-use crate::api::error::HandlerError;
-use crate::api::event::Event;
-use crate::api::namespace::Namespace;
-use crate::api::socket::Socket;
-use crate::protocol::socketio::json::well_formed;
-use crate::protocol::socketio::packet::Args;
 
 /// Registers `join`, `leave`, `publish`, `members` and `echo`, and refuses every other event.
-pub fn install(namespace: Namespace) -> Namespace {
+pub(crate) fn install(namespace: Namespace) -> Namespace {
     let namespace = on(namespace, "join", |socket, args| async move { join(&socket, &args).await });
     let namespace = on(namespace, "leave", |socket, args| async move { leave(&socket, &args).await });
     let namespace = on(namespace, "publish", |socket, args| async move { publish(&socket, &args).await });
@@ -97,12 +91,10 @@ struct Addressed {
 /// The first argument of `publish`.
 fn addressed(args: &Args) -> Result<Addressed, ErrorBody> {
     match args.get(0) {
-        Some(object) if object.trim_start().starts_with('{') => {
-            serde_json::from_str(&well_formed(object)).map_err(|error| {
-                let expected = "expected a room or an object such as {\"room\": \"lobby\", \"volatile\": true}";
-                ErrorBody::new(ErrorCode::BadRequest, format!("publish: argument 1: {error}; {expected}"))
-            })
-        }
+        Some(object) if object.starts_with('{') => Addressed::from_args(args.clone()).map_err(|error| {
+            let expected = "expected a room or an object such as {\"room\": \"lobby\", \"volatile\": true}";
+            ErrorBody::new(ErrorCode::BadRequest, format!("publish: argument 1: {error}; {expected}"))
+        }),
         _ => Ok(Addressed { room: text(args, 0, "publish", "room")?, volatile: None }),
     }
 }
@@ -115,7 +107,7 @@ async fn members(socket: &Socket, args: &Args) -> Result<MembersReply, ErrorBody
 
 /// The argument at `index`; `None` where it is `null` or does not come.
 fn argument<T: DeserializeOwned>(args: &Args, index: usize) -> Result<Option<T>, serde_json::Error> {
-    args.get(index).map_or(Ok(None), |json| serde_json::from_str(&well_formed(json)))
+    Option::from_args(args.skip(index))
 }
 
 /// The argument at `index`, which must be a string.

@@ -4,10 +4,11 @@ use actix_web::web::{Data, Path, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
+use stentor::Namespace;
+
 use super::super::error_code::ErrorCode;
 use super::super::replies::ErrorBody;
 use super::{Api, answer};
-use crate::api::namespace::Namespace;
 
 /// Entries of a page where the request names no other number.
 const PAGE: usize = 100;
@@ -36,7 +37,7 @@ struct Members {
     next: Option<String>,
 }
 
-/// `GET /api/v1/rooms?namespace=/&after=&limit=100`
+/// Serves `GET /api/v1/rooms?namespace=/&after=&limit=100`.
 pub(super) async fn list(api: Data<Api>, request: HttpRequest) -> HttpResponse {
     let listed = async {
         api.admit_get(&request)?;
@@ -49,7 +50,7 @@ pub(super) async fn list(api: Data<Api>, request: HttpRequest) -> HttpResponse {
     answer("GET", listed.await)
 }
 
-/// `GET /api/v1/rooms/<room>?namespace=/&after=&limit=100`
+/// Serves `GET /api/v1/rooms/<room>?namespace=/&after=&limit=100`.
 pub(super) async fn members(api: Data<Api>, request: HttpRequest, room: Path<String>) -> HttpResponse {
     let listed = async {
         api.admit_get(&request)?;
@@ -77,7 +78,7 @@ impl Asked {
         let bad = |message: String| ErrorBody::new(ErrorCode::BadRequest, message);
         let pairs = Query::<Vec<(String, String)>>::from_query(query).map_err(|error| bad(error.to_string()))?;
         let (mut namespace, mut after, mut limit) = (String::from("/"), None, PAGE);
-        let most = api.limits().page_entries_max;
+        let most = api.io.limits().page_entries_max;
         for (name, value) in pairs.into_inner() {
             match name.as_str() {
                 "namespace" => namespace = value,

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
+use stentor::{EmitError, Receipt, RoomError};
+
 use super::error_code::ErrorCode;
-use crate::api::error::{EmitError, RoomError};
-use crate::messages::request::Receipt;
 
 /// The answer to an event or a request that is not carried out: `{"error":{"code","message"}}`.
 #[derive(Debug, Serialize)]
@@ -17,7 +17,6 @@ pub(super) struct ErrorAnswer {
 pub(super) struct ErrorBody {
     /// For programs; one vocabulary everywhere.
     pub(super) code: ErrorCode,
-    /// For people.
     pub(super) message: String,
 }
 
@@ -47,7 +46,8 @@ impl From<RoomError> for ErrorBody {
             RoomError::Name(_) | RoomError::ForeignRoom => ErrorCode::BadRoom,
             RoomError::TooManyRooms => ErrorCode::TooManyRooms,
             RoomError::Disconnected | RoomError::NotYetConnected => ErrorCode::Disconnected,
-            RoomError::Overloaded | RoomError::Unanswered => ErrorCode::Overloaded,
+            // Overloaded, Unanswered.
+            _ => ErrorCode::Overloaded,
         };
         Self { code, message: error.to_string() }
     }
@@ -63,7 +63,8 @@ impl From<EmitError> for ErrorBody {
             | EmitError::TooLarge => ErrorCode::BadEvent,
             EmitError::Disconnected | EmitError::NotYetConnected => ErrorCode::Disconnected,
             EmitError::Overloaded => ErrorCode::Overloaded,
-            EmitError::Unanswered => ErrorCode::Indeterminate,
+            // Unanswered.
+            _ => ErrorCode::Indeterminate,
         };
         Self { code, message: error.to_string() }
     }

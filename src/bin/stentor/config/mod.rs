@@ -8,24 +8,20 @@ mod load;
 mod text;
 mod value;
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Builder, Recovery, Server};
-use crate::api::recovery_clients::RecoveryClients;
-use crate::limits::Limits;
-use crate::protocol::socketio::Parser;
-use crate::transport::cookie::{Cookie, SameSite};
-use crate::transport::cors::Cors;
+use stentor::{Builder, Cookie, Cors, Limits, Parser, Recovery, RecoveryClients, SameSite, Server};
 
-pub use self::load::{ConfigError, Effective, Problem, flags, load};
-pub use self::text::{default_file, explain};
+use super::secret::Secret;
+
+pub(crate) use self::load::{Effective, flags, load};
+pub(crate) use self::text::{default_file, explain};
 
 /// Whether events are kept for clients that come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecoveryMode {
+pub(crate) enum RecoveryMode {
     /// Nothing is kept.
     Off,
     /// Kept in memory, gone with the process.
@@ -34,91 +30,53 @@ pub enum RecoveryMode {
     Disk,
 }
 
-impl RecoveryMode {
-    fn parse(text: &str) -> Option<Self> {
-        [Self::Off, Self::Memory, Self::Disk].into_iter().find(|mode| mode.as_str() == text)
-    }
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Memory => "memory",
-            Self::Disk => "disk",
-        }
-    }
-}
-
-/// A text that nobody may read off a log.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps a secret.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// Whether it is this text. Takes the same time wherever the two differ; their lengths may show.
-    pub fn matches(&self, guess: &str) -> bool {
-        let difference = self.0.bytes().zip(guess.bytes()).fold(0, |difference, (a, b)| difference | (a ^ b));
-        self.0.len() == guess.len() && std::hint::black_box(difference) == 0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("********")
-    }
-}
-
 /// What `stentor serve` can be told. `stentor config explain <key>` says what each setting means.
 #[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Config {
+pub(crate) struct Config {
     /// Address to listen on.
-    pub host: IpAddr,
+    pub(crate) host: IpAddr,
     /// Port to listen on; 0 takes a free one.
-    pub port: u16,
+    pub(crate) port: u16,
     /// Worker threads; `None` is one per core.
-    pub workers: Option<u16>,
+    pub(crate) workers: Option<u16>,
     /// Path that clients connect to.
-    pub path: String,
+    pub(crate) path: String,
     /// Namespaces served beside `/`.
-    pub namespaces: Vec<String>,
+    pub(crate) namespaces: Vec<String>,
     /// Whether events are kept.
-    pub recovery: RecoveryMode,
+    pub(crate) recovery: RecoveryMode,
     /// Folder of what is kept on disk.
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// Which clients are recoverable.
-    pub recovery_clients: RecoveryClients,
+    pub(crate) recovery_clients: RecoveryClients,
     /// How packets travel.
-    pub parser: Parser,
+    pub(crate) parser: Parser,
     /// What is logged.
-    pub log_level: String,
+    pub(crate) log_level: String,
     /// Key of the HTTP API; without one nobody may use it.
-    pub api_key: Option<Secret>,
+    pub(crate) api_key: Option<Secret>,
     /// Origins whose pages may connect; `*` is any.
-    pub cors_origins: Vec<String>,
+    pub(crate) cors_origins: Vec<String>,
     /// Whether websockets of pages of other sites are refused.
-    pub origins_guard: bool,
+    pub(crate) origins_guard: bool,
     /// Hosts that requests may name; `*` is any. Empty: it depends on the address.
-    pub allowed_hosts: Vec<String>,
+    pub(crate) allowed_hosts: Vec<String>,
     /// Whether those pages may send cookies.
-    pub cors_credentials: bool,
+    pub(crate) cors_credentials: bool,
     /// Addresses and networks of proxies that are believed about clients.
-    pub trusted_proxies: Vec<String>,
+    pub(crate) trusted_proxies: Vec<String>,
     /// Name of a cookie with the session's id, if one is to be set.
-    pub cookie: Option<String>,
+    pub(crate) cookie: Option<String>,
     /// Whether the cookie is for encrypted connections alone.
-    pub cookie_secure: bool,
-    /// `strict`, `lax` or `none`.
-    pub cookie_same_site: String,
+    pub(crate) cookie_secure: bool,
+    /// The SameSite attribute of the cookie.
+    pub(crate) cookie_same_site: SameSite,
     /// How long to take for closing connections at the end.
-    pub drain: Duration,
+    pub(crate) drain: Duration,
     /// Largest message in either direction of a request, in bytes.
-    pub max_payload: usize,
+    pub(crate) max_payload: usize,
     /// The other bounds.
-    pub limits: Limits,
+    pub(crate) limits: Limits,
 }
 
 impl Default for Config {
@@ -143,7 +101,7 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             cookie: None,
             cookie_secure: false,
-            cookie_same_site: "lax".into(),
+            cookie_same_site: SameSite::Lax,
             drain: Duration::from_secs(1),
             max_payload: limits.payload_bytes_max,
             limits,
@@ -153,7 +111,7 @@ impl Default for Config {
 
 impl Config {
     /// The server that this configuration describes.
-    pub fn builder(&self) -> Builder {
+    pub(crate) fn builder(&self) -> Builder {
         let mut limits =
             Limits { payload_bytes_max: self.max_payload, poll_bytes_max: self.max_payload, ..self.limits.clone() };
         // Clients publish themselves here: one of them must not turn the journal under all others.
@@ -173,8 +131,7 @@ impl Config {
             builder = builder.allowed_hosts(self.allowed_hosts.clone());
         }
         if let Some(name) = &self.cookie {
-            let same_site = keys::same_site(&self.cookie_same_site).unwrap_or(SameSite::Lax);
-            let cookie = Cookie::default().name(name).same_site(same_site);
+            let cookie = Cookie::default().name(name).same_site(self.cookie_same_site);
             builder = builder.cookie(if self.cookie_secure { cookie.secure() } else { cookie });
         }
         if !self.cors_origins.is_empty() {
@@ -192,20 +149,5 @@ impl Config {
             _ => self.limits.journal_segments_max.saturating_sub(1).saturating_mul(self.limits.journal_segment_bytes),
         };
         (held / 8).max(1 << 20)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_secret_is_compared_whole_and_not_printed() {
-        let secret = Secret::new("0123456789abcdef");
-        assert!(secret.matches("0123456789abcdef"));
-        for guess in ["", "0123456789abcde", "0123456789abcdeF", "0123456789abcdef0"] {
-            assert!(!secret.matches(guess), "{guess:?}");
-        }
-        assert_eq!(format!("{secret:?}"), "********");
     }
 }

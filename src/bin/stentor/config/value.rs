@@ -8,26 +8,40 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{RecoveryMode, Secret};
-use crate::api::recovery_clients::RecoveryClients;
-use crate::limits::DURATION_MAX;
-use crate::protocol::socketio::Parser;
+use stentor::{Limits, Parser, RecoveryClients, SameSite};
+
+use super::super::secret::Secret;
+use super::RecoveryMode;
 
 /// The form of a value: what is read, and what is said when it is not that.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Form {
     /// `25s`, `1m 30s`; not shorter than this.
-    Duration { least: Duration },
+    Duration {
+        least: Duration,
+    },
     /// A whole number.
-    Number { unit: &'static str, least: u64, most: u64 },
+    Number {
+        unit: &'static str,
+        least: u64,
+        most: u64,
+    },
     /// A size in bytes, with a unit or without: `32MiB`, `1GB`, `1000000`; also 0 where that has a meaning of its own.
-    Bytes { or_zero: bool, least: u64, most: u64 },
+    Bytes {
+        or_zero: bool,
+        least: u64,
+        most: u64,
+    },
     /// Yes or no.
     Switch,
-    /// One text.
-    Text { expected: &'static str, check: fn(&str) -> bool },
-    /// Several texts.
-    List { expected: &'static str, check: fn(&str) -> bool },
+    Text {
+        expected: &'static str,
+        check: fn(&str) -> bool,
+    },
+    List {
+        expected: &'static str,
+        check: fn(&str) -> bool,
+    },
 }
 
 /// A value of a setting. `None` is that of an optional setting that is not set.
@@ -74,7 +88,7 @@ impl Form {
         match self {
             Self::Duration { least } => {
                 let time = humantime::parse_duration(text).ok()?;
-                (least..=DURATION_MAX).contains(&time).then_some(Value::Duration(time))
+                (least..=Limits::DURATION_MAX).contains(&time).then_some(Value::Duration(time))
             }
             Self::Bytes { or_zero, least, most } => {
                 let bytes = read_bytes(text)?;
@@ -125,7 +139,7 @@ impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Duration { least } => {
-                let (least, most) = (Value::Duration(*least), Value::Duration(DURATION_MAX));
+                let (least, most) = (Value::Duration(*least), Value::Duration(Limits::DURATION_MAX));
                 write!(f, "a duration such as \"25s\", from {least} to {most}")
             }
             Self::Bytes { or_zero, least, most } => {
@@ -174,6 +188,37 @@ fn quote(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(&serde_json::to_string(text).map_err(|_| fmt::Error)?)
 }
 
+/// A choice whose values have names.
+pub(super) trait Named: Copy + PartialEq + 'static {
+    const NAMES: &'static [(&'static str, Self)];
+
+    fn named(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+
+    fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, value)| *value == self).map_or("", |(name, _)| name)
+    }
+}
+
+impl Named for RecoveryMode {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("off", Self::Off), ("memory", Self::Memory), ("disk", Self::Disk)];
+}
+
+impl Named for RecoveryClients {
+    const NAMES: &'static [(&'static str, Self)] = &[("auto", Self::Auto), ("all", Self::All), ("ask", Self::Ask)];
+}
+
+impl Named for Parser {
+    const NAMES: &'static [(&'static str, Self)] = &[("json", Self::Json), ("msgpack", Self::Msgpack)];
+}
+
+impl Named for SameSite {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("strict", Self::Strict), ("lax", Self::Lax), ("none", Self::None)];
+}
+
 /// A place in the configuration that a value can be put into. `put` returns false for a value of another form: then the
 /// table and the field do not fit together, which a test finds.
 pub(super) trait Field {
@@ -218,9 +263,10 @@ field! {
     PathBuf: Value::Text(text) => Some(text.into()), path => Value::Text(path.to_string_lossy().into_owned());
     String: Value::Text(text) => Some(text), text => Value::Text(text.clone());
     IpAddr: Value::Text(text) => text.parse().ok(), address => Value::Text(address.to_string());
-    RecoveryMode: Value::Text(text) => RecoveryMode::parse(&text), mode => Value::Text(mode.as_str().into());
-    RecoveryClients: Value::Text(text) => RecoveryClients::named(&text), clients => Value::Text(clients.name().into());
-    Parser: Value::Text(text) => Parser::named(&text), parser => Value::Text(parser.name().into());
+    RecoveryMode: Value::Text(text) => Self::named(&text), mode => Value::Text(mode.name().into());
+    RecoveryClients: Value::Text(text) => Self::named(&text), clients => Value::Text(clients.name().into());
+    Parser: Value::Text(text) => Self::named(&text), parser => Value::Text(parser.name().into());
+    SameSite: Value::Text(text) => Self::named(&text), same_site => Value::Text(same_site.name().into());
     Option<Secret>: Value::Text(text) => Some(Some(Secret::new(text))),
         secret => secret.as_ref().map_or(Value::None, |_| Value::Text("********".into()));
     Vec<String>: Value::List(items) => Some(items), items => Value::List(items.clone());

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::limits::Limits;
+use stentor::Limits;
 
 /// Descriptors that are no client's: the journal's header and folder, the log, the port, files of the system. A segment of the
 /// journal takes one more.
@@ -13,16 +13,16 @@ const PER_THREAD: u64 = 4;
 
 /// The limit on open files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Descriptors {
+pub(crate) struct Descriptors {
     /// As the process found it.
-    pub before: u64,
+    pub(crate) before: u64,
     /// Now in force; `u64::MAX` is no limit.
-    pub now: u64,
+    pub(crate) now: u64,
 }
 
 /// Raises the limit on open files as far as the system lets this process.
 #[cfg(unix)]
-pub fn raise_descriptors() -> io::Result<Descriptors> {
+pub(crate) fn raise_descriptors() -> io::Result<Descriptors> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let found = getrlimit(Resource::Nofile);
     let before = found.current.unwrap_or(u64::MAX);
@@ -35,13 +35,13 @@ pub fn raise_descriptors() -> io::Result<Descriptors> {
 
 /// There is no such limit.
 #[cfg(not(unix))]
-pub fn raise_descriptors() -> io::Result<Descriptors> {
+pub(crate) fn raise_descriptors() -> io::Result<Descriptors> {
     Ok(Descriptors { before: u64::MAX, now: u64::MAX })
 }
 
 /// Lowers the bounds on connections to what so many descriptors allow, with a reserve for everything else: a quarter is for
 /// connections that speak HTTP, the rest for sessions.
-pub fn fit(limits: &mut Limits, descriptors: u64, workers: usize) {
+pub(crate) fn fit(limits: &mut Limits, descriptors: u64, workers: usize) {
     // Also the hub's thread, and the first one.
     let threads = workers as u64 + 2;
     let others = RESERVE + limits.journal_segments_max as u64 + PER_THREAD * threads + limits.http_reserve as u64;
@@ -53,7 +53,7 @@ pub fn fit(limits: &mut Limits, descriptors: u64, workers: usize) {
 
 /// Logs that the process's terminal has gone (SIGHUP), by which it would end otherwise. Must be called inside an actix system.
 #[cfg(unix)]
-pub fn outlive_terminal() {
+pub(crate) fn outlive_terminal() {
     use tokio::signal::unix::{SignalKind, signal};
     match signal(SignalKind::hangup()) {
         Ok(mut hangups) => drop(actix::spawn(async move {
@@ -67,7 +67,7 @@ pub fn outlive_terminal() {
 
 /// Nothing to do here.
 #[cfg(not(unix))]
-pub fn outlive_terminal() {}
+pub(crate) fn outlive_terminal() {}
 
 #[cfg(test)]
 mod tests {

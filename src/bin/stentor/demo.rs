@@ -15,8 +15,6 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use rust_embed::{EmbeddedFile, RustEmbed};
 
-use crate::transport::Endpoint;
-
 #[derive(RustEmbed)]
 #[folder = "static/"]
 struct Files;
@@ -27,8 +25,8 @@ static GZIPPED: LazyLock<HashMap<[u8; 32], Bytes>> = LazyLock::new(|| {
     files.filter_map(|file| Some((file.metadata.sha256_hash(), gzip(&file.data)?))).collect()
 });
 
-/// Serves the demo page at `/`, to be given to [`Listener::configure`](crate::Listener::configure).
-pub fn page(config: &mut ServiceConfig) {
+/// Serves the demo page at `/`, to be given to [`stentor::Listener::configure`].
+pub(crate) fn page(config: &mut ServiceConfig) {
     // Now, and not in the turn of the first request.
     LazyLock::force(&GZIPPED);
     config.default_service(web::to(file));
@@ -47,9 +45,6 @@ async fn file(request: HttpRequest) -> HttpResponse {
         path => path,
     };
     let Some(file) = Files::get(path) else {
-        if let Some(endpoint) = request.app_data::<Endpoint>() {
-            endpoint.record_not_found(request.head());
-        }
         return HttpResponse::NotFound()
             .content_type("text/plain; charset=utf-8")
             .body(format!("nothing at /{path}\n"));

@@ -1,4 +1,4 @@
-//! Putting a configuration together: file, environment, flags, in this order; what is wrong is told all at once.
+//! Putting a configuration together: file, environment, flags, in this order; all errors are reported together.
 
 use std::fmt;
 use std::fs;
@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
+use stentor::SameSite;
 use thiserror::Error;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{BASICS, KEYS, Key, find, nearest};
-use super::value::Value;
+use super::value::{Form, Value};
 use super::{Config, RecoveryMode};
 
 /// What a record of the journal holds beside a message: rooms, namespace, headers. An event that names the most rooms may take more,
@@ -33,22 +34,22 @@ pub(super) enum Source {
 
 /// A configuration, and where each of its values comes from. Displays as a file, one setting a line, secrets masked.
 #[derive(Debug, Clone)]
-pub struct Effective {
-    /// The values.
-    pub config: Config,
+pub(crate) struct Effective {
+    /// The values in force.
+    pub(crate) config: Config,
     /// One for each key of the table.
     pub(super) sources: Vec<Source>,
     /// Variables `STENTOR_*` that mean nothing here. No error: orchestrators set such variables by themselves.
-    pub unknown_variables: Vec<String>,
+    pub(crate) unknown_variables: Vec<String>,
 }
 
 /// One thing that is wrong, in a sentence that says where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem(pub(super) String);
+pub(crate) struct Problem(pub(super) String);
 
 /// Why there is no configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub struct ConfigError(pub Vec<Problem>);
+pub(crate) struct ConfigError(pub(super) Vec<Problem>);
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,7 +68,7 @@ impl fmt::Display for ConfigError {
 }
 
 /// Adds a flag for each setting, and `--config`, to a command.
-pub fn flags(command: Command) -> Command {
+pub(crate) fn flags(command: Command) -> Command {
     let file = Arg::new(FILE)
         .long(FILE)
         .value_name("FILE")
@@ -89,13 +90,13 @@ fn flag(key: &Key) -> Arg {
         .hide_short_help(key.group != BASICS)
         .help(format!("{}{default} [env: {}]", key.meaning, key.variable()));
     match key.form {
-        super::value::Form::Switch => flag.num_args(0..=1).default_missing_value("true"),
+        Form::Switch => flag.num_args(0..=1).default_missing_value("true"),
         _ => flag,
     }
 }
 
 /// Puts the configuration together that these flags, this process' environment and the file they name ask for.
-pub fn load(matches: &ArgMatches) -> Result<Effective, ConfigError> {
+pub(crate) fn load(matches: &ArgMatches) -> Result<Effective, ConfigError> {
     let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
     let variables = variables.map(|(name, value)| (name, value.to_string_lossy().into_owned()));
     let variables: Vec<_> = variables.filter(|(name, _)| name.starts_with("STENTOR_")).collect();
@@ -225,7 +226,7 @@ fn contradictions(config: &Config) -> Vec<String> {
     };
     let limits = &config.limits;
     check(
-        config.cookie.is_some() && config.cookie_same_site == "none" && !config.cookie_secure,
+        config.cookie.is_some() && config.cookie_same_site == SameSite::None && !config.cookie_secure,
         "cookie_same_site",
         "cookie_secure = true beside it, browsers want that".into(),
     );
@@ -340,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_wrong_is_told_with_key_value_form_and_place() {
+    fn all_errors_are_reported_with_key_value_form_and_place() {
         let text = "ping_interval = \"25\"\nping_intervall = \"25s\"\nport = \"3000\"\nworkers = 0\nnamespaces = [\"chat\"]\n\
                     api_key = \"short\"\nlimits = { a = 1 }\n";
         let path = file("wrong", text);
@@ -366,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_none_or_no_toml_is_told_with_its_line() {
+    fn a_file_that_is_missing_or_no_toml_is_reported_with_its_line() {
         let error = loaded("/nowhere/stentor.toml", &[], &[]).unwrap_err();
         assert!(error.starts_with("/nowhere/stentor.toml: cannot be read: "), "{error}");
         let path = file("broken", "port = 1\nhost = oops\n");

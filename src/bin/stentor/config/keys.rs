@@ -3,17 +3,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::value::{Field, Form, SHORTEST, Value};
-use super::{Config, RecoveryMode};
-use crate::api::recovery_clients::RecoveryClients;
-use crate::ids::NamespacePath;
-use crate::protocol::socketio::Parser;
-use crate::transport::cookie::{Cookie, SameSite};
-use crate::transport::cors::Cors;
-use crate::transport::hosts::Hosts;
-use crate::transport::proxies::Proxies;
+use stentor::{Cookie, Cors, NamespacePath, Parser, RecoveryClients, SameSite, Server};
 
-/// One setting.
+use super::value::{Field, Form, Named, SHORTEST, Value};
+use super::{Config, RecoveryMode};
+
 pub(super) struct Key {
     /// As the file spells it.
     pub(super) name: &'static str,
@@ -22,7 +16,7 @@ pub(super) struct Key {
     /// What it means, in whole sentences.
     pub(super) meaning: &'static str,
     pub(super) form: Form,
-    /// Never printed.
+    /// Masked wherever it is printed.
     pub(super) is_secret: bool,
     pub(super) put: fn(&mut Config, Value) -> bool,
     value: fn(&Config) -> Value,
@@ -42,7 +36,7 @@ impl Key {
         self.name.replace('_', "-")
     }
 
-    /// `STENTOR_PING_INTERVAL`.
+    /// The variable, such as `STENTOR_PING_INTERVAL`.
     pub(super) fn variable(&self) -> String {
         format!("STENTOR_{}", self.name.to_ascii_uppercase())
     }
@@ -114,7 +108,6 @@ macro_rules! keys {
     (@secret) => { false };
 }
 
-/// All settings.
 #[rustfmt::skip]
 pub(super) const KEYS: &[Key] = keys! {
     BASICS host = host, Form::Text { expected: "an address such as \"127.0.0.1\" or \"::\"", check: |text| text.parse::<IpAddr>().is_ok() },
@@ -127,15 +120,15 @@ pub(super) const KEYS: &[Key] = keys! {
         "Path that clients connect to.";
     BASICS namespaces = namespaces, Form::List { expected: "a list of namespaces such as \"/chat\"", check: is_namespace },
         "Namespaces served beside \"/\", with the same events.";
-    BASICS recovery = recovery, Form::Text { expected: "\"off\", \"memory\" or \"disk\"", check: |text| RecoveryMode::parse(text).is_some() },
+    BASICS recovery = recovery, Form::Text { expected: "\"off\", \"memory\" or \"disk\"", check: is_name_of::<RecoveryMode> },
         "Where events are kept for clients whose connection breaks: on \"disk\", which outlives the process; in \"memory\", which ends with it; \"off\", nowhere.";
     BASICS data_dir = data_dir, Form::Text { expected: "a folder", check: |text| !text.is_empty() },
         "Folder of the journal with recovery = \"disk\"; it is created if it does not exist. One server at a time may use it.";
     BASICS recovery_window = limits.recovery_window, DURATION,
         "How long a disconnected client may resume its session and get what it missed.";
-    BASICS recovery_clients = recovery_clients, Form::Text { expected: "\"auto\", \"all\" or \"ask\"", check: |text| RecoveryClients::named(text).is_some() },
+    BASICS recovery_clients = recovery_clients, Form::Text { expected: "\"auto\", \"all\" or \"ask\"", check: is_name_of::<RecoveryClients> },
         "Clients that are recoverable, and get an offset token as the last argument of events: \"auto\", JavaScript's (recognised browsers and Node) and each that asks with auth: {recovery: true} or ?recovery=1; \"all\", each that does not decline with false or 0; \"ask\", only each that asks.";
-    BASICS parser = parser, Form::Text { expected: "\"json\" or \"msgpack\"", check: |text| Parser::named(text).is_some() },
+    BASICS parser = parser, Form::Text { expected: "\"json\" or \"msgpack\"", check: is_name_of::<Parser> },
         "Encoding of packets, for all clients: \"json\", or \"msgpack\" for clients with socket.io-msgpack-parser, which the demo page does not have.";
     BASICS log_level = log_level, Form::Text { expected: "error, warn, info, debug, trace, off, or a filter such as \"stentor=debug\"", check: is_log_filter },
         "Lines that are written to stderr. actix_http's own are off unless named, such as \"info,actix_http=error\".";
@@ -155,24 +148,24 @@ pub(super) const KEYS: &[Key] = keys! {
         "Origins of other sites whose pages may connect, as browsers write origins; \"*\" is any origin. Pages of the server's own host always may.";
     ACCESS origins_guard = origins_guard, Form::Switch,
         "Websockets of pages are refused if true, unless their origin is the server's own host or in cors_origins. Clients that are no browsers send no origin, and pass.";
-    ACCESS allowed_hosts = allowed_hosts, Form::List { expected: "a list of names or addresses without ports such as \"hub.example.org\", or \"*\"", check: |text| Hosts::parse([text]).is_ok() },
+    ACCESS allowed_hosts = allowed_hosts, Form::List { expected: "a list of names or addresses without ports such as \"hub.example.org\", or \"*\"", check: |text| Server::builder().allowed_hosts([text]).check().is_ok() },
         "Hosts that requests may name, beside localhost, 127.0.0.0/8 and [::1]; \"*\" is any host. If not set: none besides on a loopback address, any host on others. Behind a proxy, the public name.";
     ACCESS cors_credentials = cors_credentials, Form::Switch,
         "Pages of cors_origins may send cookies if true; not with \"*\".";
-    ACCESS trusted_proxies = trusted_proxies, Form::List { expected: "a list of addresses or networks such as \"127.0.0.1\" or \"10.0.0.0/8\"", check: |text| Proxies::parse([text]).is_ok() },
+    ACCESS trusted_proxies = trusted_proxies, Form::List { expected: "a list of addresses or networks such as \"127.0.0.1\" or \"10.0.0.0/8\"", check: |text| Server::builder().trusted_proxies([text]).check().is_ok() },
         "Proxies in front of the server, whose X-Forwarded-For, X-Forwarded-Host and Forwarded headers are believed.";
-    ACCESS cookie = cookie, Form::Text { expected: "the name of a cookie, such as \"io\"", check: |text| Cookie::default().name(text).check().is_ok() },
+    ACCESS cookie = cookie, Form::Text { expected: "the name of a cookie, such as \"io\"", check: |text| Server::builder().cookie(Cookie::default().name(text)).check().is_ok() },
         "Name of a cookie that holds the session's id, for load balancers that route by it; no cookie if not set.";
     ACCESS cookie_secure = cookie_secure, Form::Switch,
         "Browsers send the cookie over encrypted connections only if true.";
-    ACCESS cookie_same_site = cookie_same_site, Form::Text { expected: "\"strict\", \"lax\" or \"none\"", check: |text| same_site(text).is_some() },
+    ACCESS cookie_same_site = cookie_same_site, Form::Text { expected: "\"strict\", \"lax\" or \"none\"", check: is_name_of::<SameSite> },
         "SameSite attribute of the cookie; \"none\" requires cookie_secure.";
     ACCESS sessions_per_address_max = limits.sessions_per_address_max, number("connections", 0, u32::MAX as u64),
         "Sessions of one client address (for IPv6, of one /64) at a time; further ones get 429. 0 is no limit.";
     ACCESS sessions_max = limits.sessions_max, count("connections"),
         "Sessions at a time; further ones get 503. An idle one takes 3.3 KiB of memory with recovery, 2.7 without, and a socket. Lowered at start to what the open file limit allows.";
     ACCESS events_per_second = limits.events_per_second, number("events", 0, u32::MAX as u64),
-        "Events (publish, join, …) and CONNECTs that one connection may send per second, over all its namespaces, in bursts of twice that; more are answered rate_limited, and a client that goes on is read more slowly. 0 is no limit.";
+        "Events (publish, join, …) and CONNECTs that one connection may send per second, over all its namespaces, in bursts of twice that; more are answered rate_limited, and a client that continues is read more slowly. 0 is no limit.";
     ACCESS bytes_per_second = limits.bytes_per_second, zero_or_bytes(1_000, u32::MAX as u64),
         "Bytes that one connection may send per second, in bursts of twice that; more is treated as with events_per_second. 0 is no limit.";
     ACCESS address_events_per_second = limits.address_events_per_second, number("events", 0, u32::MAX as u64),
@@ -304,17 +297,11 @@ fn is_api_key(text: &str) -> bool {
 }
 
 fn is_origin(text: &str) -> bool {
-    text == "*" || Cors::origins([text]).check().is_ok()
+    text == "*" || Server::builder().cors(Cors::origins([text])).check().is_ok()
 }
 
-/// `strict`, `lax` or `none`.
-pub(super) fn same_site(text: &str) -> Option<SameSite> {
-    match text {
-        "strict" => Some(SameSite::Strict),
-        "lax" => Some(SameSite::Lax),
-        "none" => Some(SameSite::None),
-        _ => None,
-    }
+fn is_name_of<T: Named>(text: &str) -> bool {
+    T::named(text).is_some()
 }
 
 /// `level` or `target=level`, joined by commas.

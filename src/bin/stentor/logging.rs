@@ -25,7 +25,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 const FLUSH_LOOK: Duration = Duration::from_millis(1);
 
 /// Where a logger writes its lines to. A line that finds no room is dropped and counted.
-pub struct LogPipe {
+pub(crate) struct LogPipe {
     lines: SyncSender<Vec<u8>>,
     state: Arc<State>,
 }
@@ -39,10 +39,10 @@ struct State {
 }
 
 /// Waits until what was logged has been written.
-pub struct LogFlusher(Arc<State>);
+pub(crate) struct LogFlusher(Arc<State>);
 
 /// A pipe to stderr, and the thread behind it.
-pub fn to_stderr() -> io::Result<(LogPipe, LogFlusher)> {
+pub(crate) fn to_stderr() -> io::Result<(LogPipe, LogFlusher)> {
     pipe_to(io::stderr())
 }
 
@@ -120,7 +120,7 @@ impl Log for Logger {
 
 /// Makes `formatter`, which writes into a [`LogPipe`], the process's logger, and logs panics with it. `log::logger().flush()`
 /// then waits for what was logged, half a second at most; call it before the process ends.
-pub fn install(formatter: Box<dyn Log>, level: LevelFilter, flusher: LogFlusher) -> Result<(), SetLoggerError> {
+pub(crate) fn install(formatter: Box<dyn Log>, level: LevelFilter, flusher: LogFlusher) -> Result<(), SetLoggerError> {
     log::set_boxed_logger(Box::new(Logger { formatter, flusher }))?;
     log::set_max_level(level);
     std::panic::set_hook(Box::new(|panic| {
@@ -144,7 +144,7 @@ pub fn install(formatter: Box<dyn Log>, level: LevelFilter, flusher: LogFlusher)
 mod tests {
     use super::*;
 
-    /// Writes nothing until it is told to.
+    /// Writes nothing until then.
     struct Stalled(Receiver<()>, mpsc::Sender<String>);
 
     impl Write for Stalled {

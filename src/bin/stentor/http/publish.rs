@@ -8,30 +8,32 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::super::Server;
+use stentor::{Args, FromArgs, Limits, Server};
+
 use super::super::error_code::ErrorCode;
 use super::super::replies::{ErrorAnswer, ErrorBody, Published, check_event_name};
 use super::{Api, answer};
-use crate::limits::Limits;
-use crate::protocol::socketio::json::{check_nesting, well_formed};
-use crate::protocol::socketio::packet::Args;
 
-/// `POST /api/v1/publish`
+/// Serves `POST /api/v1/publish`.
 pub(super) async fn one(api: Data<Api>, request: HttpRequest, payload: Payload) -> HttpResponse {
     let published = async {
         let body = api.admit_post(&request, payload).await?;
-        publish(&api.io, api.limits(), &body.text).await
+        publish(&api.io, text(&body)?).await
     };
     answer("POST", published.await)
 }
 
-/// `POST /api/v1/publish/batch`
+/// Serves `POST /api/v1/publish/batch`.
 pub(super) async fn batch(api: Data<Api>, request: HttpRequest, payload: Payload) -> HttpResponse {
     let published = async {
         let body = api.admit_post(&request, payload).await?;
-        publish_all(&api, &body.text).await
+        publish_all(&api.io, text(&body)?).await
     };
     answer("POST", published.await)
+}
+
+fn text(body: &[u8]) -> Result<&str, ErrorBody> {
+    std::str::from_utf8(body).map_err(|_| bad("body is not UTF-8"))
 }
 
 /// What came of one event of a batch.
@@ -43,10 +45,10 @@ enum Item {
 }
 
 /// One after the other, so that everybody hears them in this order.
-async fn publish_all(api: &Api, text: &str) -> Result<Vec<Item>, ErrorBody> {
+async fn publish_all(io: &Server, text: &str) -> Result<Vec<Item>, ErrorBody> {
     let events: Vec<&RawValue> =
         serde_json::from_str(text).map_err(|error| bad(format!("expected an array of events: {error}")))?;
-    let limit = api.limits().publish_batch_max;
+    let limit = io.limits().publish_batch_max;
     if events.len() > limit {
         return Err(ErrorBody::new(
             ErrorCode::TooLarge,
@@ -56,10 +58,10 @@ async fn publish_all(api: &Api, text: &str) -> Result<Vec<Item>, ErrorBody> {
     let mut items = Vec::with_capacity(events.len());
     let mut is_overloaded = false;
     for event in events {
-        // What is behind an event that had to be refused for want of room would wait in vain as long as that one did.
+        // What is behind an event that had to be refused for want of room would wait for nothing as long as that one did.
         let done = match is_overloaded {
             true => Err(ErrorBody::new(ErrorCode::Overloaded, "not tried, since the hub is overloaded")),
-            false => publish(&api.io, api.limits(), event.get()).await,
+            false => publish(io, event.get()).await,
         };
         is_overloaded |= done.as_ref().is_err_and(|error| error.code.is_of_overload());
         items.push(match done {
@@ -70,8 +72,8 @@ async fn publish_all(api: &Api, text: &str) -> Result<Vec<Item>, ErrorBody> {
     Ok(items)
 }
 
-async fn publish(io: &Server, limits: &Limits, text: &str) -> Result<Published, ErrorBody> {
-    let Publish { namespace, rooms, except, event, args } = Publish::read(text, limits)?;
+async fn publish(io: &Server, text: &str) -> Result<Published, ErrorBody> {
+    let Publish { namespace, rooms, except, event, args } = Publish::read(text, io.limits())?;
     let Some(found) = io.find(&namespace) else {
         return Err(ErrorBody::new(ErrorCode::UnknownNamespace, format!("namespace {namespace:?} does not exist")));
     };
@@ -147,16 +149,16 @@ fn field<T: DeserializeOwned>(
     expected: &str,
 ) -> Result<Option<T>, ErrorBody> {
     let Some(value) = fields.remove(name) else { return Ok(None) };
-    serde_json::from_str(&well_formed(value.get()))
+    Option::from_args(Args::from_elements([value.get().to_owned()]))
         .map_err(|_| bad(format!("{name}: expected {expected}, got {}", excerpt(value.get()))))
 }
 
 /// The arguments as they came: numbers and the order of keys are the publisher's.
 fn read_args(text: &RawValue) -> Result<Args, ErrorBody> {
-    check_nesting(text.get()).map_err(|error| bad(format!("args: {error}")))?;
-    let args: Vec<&RawValue> = serde_json::from_str(text.get())
-        .map_err(|_| bad(format!("args: expected an array, got {}", excerpt(text.get()))))?;
-    Ok(Args::from_elements(args.into_iter().map(|arg| arg.get().to_owned())))
+    if !text.get().starts_with('[') {
+        return Err(bad(format!("args: expected an array, got {}", excerpt(text.get()))));
+    }
+    Args::parse(text.get()).map_err(|error| bad(format!("args: {error}")))
 }
 
 /// The beginning of what came.

@@ -1,12 +1,24 @@
-//! The `stentor` binary: command line → configuration → server. On the public API alone, so it is also an example.
+//! The `stentor` binary: command line → configuration → server. It uses the library as any other program does.
+
+mod config;
+mod demo;
+mod error_code;
+mod http;
+mod journal_tool;
+mod logging;
+mod process;
+mod replies;
+mod secret;
+mod vocabulary;
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command};
-use stentor::config::{self, Config, Effective};
-use stentor::{BuildError, Server, demo, http, journal_tool, logging, process, vocabulary};
+use stentor::{BuildError, Server};
+
+use self::config::{Config, Effective};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -197,7 +209,7 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
     })?;
     let outcome = serve_with(&io, config).await;
     if outcome.is_err() {
-        // So that the next start goes on with the journal, also after another boot.
+        // So that the next start continues with the journal, also after another boot.
         io.close().await;
     }
     outcome

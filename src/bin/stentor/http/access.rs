@@ -1,0 +1,134 @@
+//! Who may use the API, and how a request's body gets in.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use actix_web::http::Method;
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::web::Payload;
+use actix_web::{HttpMessage, HttpRequest};
+use stentor::{BodyError, RequestBody};
+
+use super::super::error_code::ErrorCode;
+use super::super::replies::ErrorBody;
+use super::Api;
+
+/// Requests without the right key: how many there were, and one warning a second for each reason.
+#[derive(Default)]
+pub(super) struct RefusedKeys {
+    missing: Throttle,
+    scheme: Throttle,
+    /// Apart from the others, so that these do not hide who guesses keys.
+    wrong: Throttle,
+    count: AtomicU64,
+}
+
+/// One log line a second.
+#[derive(Default)]
+struct Throttle {
+    /// The second of the last line.
+    last: AtomicU64,
+    skipped: AtomicU64,
+}
+
+impl RefusedKeys {
+    /// The metric, as it stands in a scrape.
+    pub(super) fn metric(&self) -> String {
+        let count = self.count.load(Ordering::Relaxed);
+        format!(
+            "# HELP stentor_api_keys_refused Requests to the HTTP API with a wrong key, or without one.\n\
+             # TYPE stentor_api_keys_refused counter\n\
+             stentor_api_keys_refused_total {count}\n"
+        )
+    }
+}
+
+impl Throttle {
+    /// Decides whether to log a line now; if so, gives how many were skipped before it.
+    fn is_due(&self) -> Option<u64> {
+        let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if self.last.swap(second, Ordering::Relaxed) == second {
+            self.skipped.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(self.skipped.swap(0, Ordering::Relaxed))
+    }
+}
+
+impl From<BodyError> for ErrorBody {
+    fn from(error: BodyError) -> Self {
+        let code = match error {
+            BodyError::TooLarge(_) => ErrorCode::TooLarge,
+            BodyError::Timeout(_) => ErrorCode::TooSlow,
+            BodyError::Overloaded(_) => ErrorCode::Overloaded,
+            _ => ErrorCode::BadRequest,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl Api {
+    /// Whether the request bears the key.
+    pub(super) fn admit(&self, request: &HttpRequest) -> Result<(), ErrorBody> {
+        let Some(key) = &self.key else {
+            let message = "the HTTP API is off: set a key of 16 characters or more with STENTOR_API_KEY, with api_key in \
+                           the configuration file, or with --api-key";
+            return Err(ErrorBody::new(ErrorCode::NoApiKey, message));
+        };
+        let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = given.and_then(|value| value.split_once(' '));
+        let refused = &*self.refused_keys;
+        let (reason, throttle) = match given {
+            Some((scheme, guess)) if scheme.eq_ignore_ascii_case("bearer") && key.matches(guess.trim()) => {
+                return Ok(());
+            }
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("bearer") => ("the API key is wrong", &refused.wrong),
+            Some(_) => ("the Authorization header is of another scheme than Bearer", &refused.scheme),
+            None => ("the API key is missing", &refused.missing),
+        };
+        refused.count.fetch_add(1, Ordering::Relaxed);
+        self.log_refused_key(request, reason, throttle);
+        let expected =
+            "expected the header \"Authorization: Bearer <API key>\" with the key that the server was started with";
+        Err(ErrorBody::new(
+            ErrorCode::Unauthorized,
+            format!("{reason}, {expected} (STENTOR_API_KEY, api_key or --api-key)"),
+        ))
+    }
+
+    fn log_refused_key(&self, request: &HttpRequest, reason: &str, throttle: &Throttle) {
+        let Some(skipped) = throttle.is_due() else { return };
+        let address =
+            self.io.client_address(request).map_or_else(|| "unknown".to_owned(), |address| address.to_string());
+        log::warn!(
+            "API request refused reason=\"{reason}\" address={address} path={:?} skipped={skipped}",
+            request.path().chars().take(100).collect::<String>()
+        );
+    }
+
+    /// Whether it bears the key and is a GET, or a HEAD.
+    pub(super) fn admit_get(&self, request: &HttpRequest) -> Result<(), ErrorBody> {
+        self.admit(request)?;
+        match *request.method() {
+            Method::GET | Method::HEAD => Ok(()),
+            ref other => Err(ErrorBody::new(ErrorCode::MethodNotAllowed, format!("expected GET, got {other}"))),
+        }
+    }
+
+    /// Whether it bears the key and is a POST of JSON; then its text.
+    pub(super) async fn admit_post(&self, request: &HttpRequest, payload: Payload) -> Result<RequestBody, ErrorBody> {
+        self.admit(request)?;
+        if request.method() != Method::POST {
+            return Err(ErrorBody::new(
+                ErrorCode::MethodNotAllowed,
+                format!("expected POST, got {}", request.method()),
+            ));
+        }
+        if !request.content_type().eq_ignore_ascii_case("application/json") {
+            let message = format!("expected Content-Type: application/json, got {:?}", request.content_type());
+            return Err(ErrorBody::new(ErrorCode::UnsupportedMediaType, message));
+        }
+        let bytes_max = self.io.limits().api_body_bytes_max;
+        Ok(self.io.read_body(request, payload, bytes_max).await?)
+    }
+}

@@ -1,0 +1,213 @@
+//! The records of a journal as JSON, for people: names in clear, the private ids of sessions shortened.
+
+use serde::{Serialize, Serializer};
+
+use crate::ids::{Epoch, Lsn, Offset};
+use crate::journal::{EventRecord, GiveUpReason, Record, RecordBody, RoomSpan, SessionRecord};
+use crate::protocol::encoded::EncodedFrame;
+
+/// A record of a journal. Serializes as one object: `lsn`, `offset` (the token that clients get), `kind`, and what a record of this
+/// kind says. It holds what clients said to each other; of a session's private id only the beginning is shown.
+#[derive(Debug)]
+pub struct InspectedRecord {
+    pub(super) epoch: Epoch,
+    pub(super) record: Record,
+}
+
+impl InspectedRecord {
+    /// The position of the record.
+    pub fn lsn(&self) -> Lsn {
+        self.record.lsn
+    }
+
+    /// The kind of the record, such as `event` or `join`.
+    pub fn kind(&self) -> &'static str {
+        kind(&self.record.body)
+    }
+}
+
+impl Serialize for InspectedRecord {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Record { lsn, fingerprint, ref body } = self.record;
+        let offset = Offset { epoch: self.epoch, lsn, fingerprint };
+        Line { lsn: lsn.0, offset: offset.to_string(), kind: kind(body), entry: shown(body) }.serialize(serializer)
+    }
+}
+
+/// All kinds of records.
+pub(super) const KINDS: [&str; 11] = [
+    "event",
+    "connect",
+    "join",
+    "leave",
+    "data",
+    "disconnect",
+    "session",
+    "resumed",
+    "process_ended",
+    "given_up",
+    "expired",
+];
+
+pub(super) fn kind(entry: &RecordBody) -> &'static str {
+    match entry {
+        RecordBody::Event(_) => "event",
+        RecordBody::Connect { .. } => "connect",
+        RecordBody::Join { .. } => "join",
+        RecordBody::Leave { .. } => "leave",
+        RecordBody::Data { .. } => "data",
+        RecordBody::Disconnect { .. } => "disconnect",
+        RecordBody::Session(_) => "session",
+        RecordBody::Resumed { .. } => "resumed",
+        RecordBody::ProcessEnded { .. } => "process_ended",
+        RecordBody::GivenUp { .. } => "given_up",
+        RecordBody::Expired { .. } => "expired",
+    }
+}
+
+/// A record as it is dumped.
+#[derive(Serialize)]
+struct Line<'a> {
+    lsn: u64,
+    offset: String,
+    kind: &'static str,
+    #[serde(flatten)]
+    entry: Shown<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Shown<'a> {
+    Event {
+        namespace: &'a str,
+        rooms: Vec<String>,
+        except: Vec<String>,
+        exclude: Option<String>,
+        packets: Vec<Packet<'a>>,
+    },
+    Connect {
+        pid: String,
+        socket: String,
+        namespace: &'a str,
+        at_unix_ms: u64,
+    },
+    Room {
+        socket: String,
+        room: &'a str,
+    },
+    Data {
+        socket: String,
+        data: Option<&'a str>,
+    },
+    Disconnect {
+        socket: String,
+        forever: bool,
+        at_unix_ms: u64,
+    },
+    Resumed {
+        socket: String,
+        position: u64,
+        at_unix_ms: u64,
+    },
+    ProcessEnded {
+        at_unix_ms: u64,
+    },
+    GiveUpReason {
+        socket: String,
+        reason: &'static str,
+    },
+    Expired {
+        until_unix_ms: u64,
+    },
+    Session {
+        pid: String,
+        socket: String,
+        namespace: &'a str,
+        rooms: Vec<Span<'a>>,
+        data: Option<&'a str>,
+        connected: bool,
+        at_unix_ms: u64,
+        position: u64,
+    },
+}
+
+#[derive(Serialize)]
+struct Span<'a> {
+    room: &'a str,
+    joined: u64,
+    left: Option<u64>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Packet<'a> {
+    Text(&'a str),
+    Binary { binary_bytes: usize },
+}
+
+fn shown(entry: &RecordBody) -> Shown<'_> {
+    match entry {
+        RecordBody::Event(event) => {
+            let EventRecord { namespace, rooms, except, exclude, message } = &**event;
+            Shown::Event {
+                namespace: namespace.as_str(),
+                rooms: rooms.iter().map(ToString::to_string).collect(),
+                except: except.iter().map(ToString::to_string).collect(),
+                exclude: exclude.map(|socket| socket.to_string()),
+                packets: message.packets().map(packet).collect(),
+            }
+        }
+        // A pid is enough to claim its session, so only its beginning is shown.
+        RecordBody::Connect { pid, socket, namespace, at_unix_ms } => Shown::Connect {
+            pid: format!("{pid:?}"),
+            socket: socket.to_string(),
+            namespace: namespace.as_str(),
+            at_unix_ms: *at_unix_ms,
+        },
+        RecordBody::Join { socket, room } | RecordBody::Leave { socket, room } => {
+            Shown::Room { socket: socket.to_string(), room: room.as_str() }
+        }
+        RecordBody::Data { socket, data } => Shown::Data { socket: socket.to_string(), data: data.as_deref() },
+        RecordBody::Disconnect { socket, forever, at_unix_ms } => {
+            Shown::Disconnect { socket: socket.to_string(), forever: *forever, at_unix_ms: *at_unix_ms }
+        }
+        RecordBody::Session(session) => shown_session(session),
+        RecordBody::Resumed { socket, position, at_unix_ms } => {
+            Shown::Resumed { socket: socket.to_string(), position: position.0, at_unix_ms: *at_unix_ms }
+        }
+        RecordBody::ProcessEnded { at_unix_ms } => Shown::ProcessEnded { at_unix_ms: *at_unix_ms },
+        RecordBody::GivenUp { socket, why } => Shown::GiveUpReason {
+            socket: socket.to_string(),
+            reason: match why {
+                GiveUpReason::TooLarge => "too_large",
+                GiveUpReason::NoRoom => "no_room",
+            },
+        },
+        RecordBody::Expired { until_unix_ms } => Shown::Expired { until_unix_ms: *until_unix_ms },
+    }
+}
+
+fn shown_session(session: &SessionRecord) -> Shown<'_> {
+    let rooms = session.rooms.iter().map(|RoomSpan { room, joined, left }| Span {
+        room: room.as_str(),
+        joined: joined.0,
+        left: left.map(|left| left.0),
+    });
+    Shown::Session {
+        pid: format!("{:?}", session.pid),
+        socket: session.socket.to_string(),
+        namespace: session.namespace.as_str(),
+        rooms: rooms.collect(),
+        data: session.data.as_deref(),
+        connected: session.connected,
+        at_unix_ms: session.at_unix_ms,
+        position: session.position.0,
+    }
+}
+
+fn packet(packet: &EncodedFrame) -> Packet<'_> {
+    match std::str::from_utf8(packet.body()) {
+        Ok(text) if !packet.is_binary() => Packet::Text(text),
+        _ => Packet::Binary { binary_bytes: packet.body().len() },
+    }
+}

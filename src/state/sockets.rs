@@ -1,0 +1,116 @@
+//! The sockets of one session: the namespace and the phase of each, and what the session actor keeps with it.
+
+use std::time::Instant;
+
+use smallvec::SmallVec;
+
+use crate::ids::{NamespacePath, SocketId};
+
+/// How far a socket is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The hub checks what its client wants to resume, or connection middleware runs.
+    Admitting,
+    /// The hub has not answered yet.
+    Connecting,
+    /// The connection handler runs; events are held until this instant at most.
+    Opening { release_at: Instant },
+    /// Events start handlers.
+    Open,
+}
+
+/// One socket, connected or on its way there.
+#[derive(Debug)]
+pub(crate) struct SocketRecord<T> {
+    pub(crate) id: SocketId,
+    namespace: NamespacePath,
+    pub(super) phase: Phase,
+    /// A CONNECT reply has been sent for a socket that this one replaces.
+    replaces_answered: bool,
+    /// Kept by the session actor.
+    pub(crate) kept: T,
+}
+
+impl<T> SocketRecord<T> {
+    /// Whether the hub has not been asked to connect the socket yet.
+    pub(crate) fn is_admitting(&self) -> bool {
+        self.phase == Phase::Admitting
+    }
+
+    /// Whether the hub has connected the socket: only then did the application hear of it.
+    pub(crate) fn is_connected(&self) -> bool {
+        matches!(self.phase, Phase::Opening { .. } | Phase::Open)
+    }
+
+    /// Whether events of the socket may start handlers.
+    pub(crate) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// Whether the client considers the namespace connected: a CONNECT reply has been sent for this
+    /// socket, or for one that it replaces.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.replaces_answered || !self.is_admitting()
+    }
+}
+
+/// All sockets of a session, at most one a namespace.
+#[derive(Debug)]
+pub(crate) struct Sockets<T>(SmallVec<[SocketRecord<T>; 1]>);
+
+impl<T> Default for Sockets<T> {
+    fn default() -> Self {
+        Self(SmallVec::new())
+    }
+}
+
+impl<T> Sockets<T> {
+    /// Adds a socket that is to be admitted to a namespace.
+    pub(crate) fn add(&mut self, namespace: NamespacePath, id: SocketId, replaces_answered: bool, kept: T) {
+        self.0.push(SocketRecord { id, namespace, phase: Phase::Admitting, replaces_answered, kept });
+    }
+
+    /// Takes a socket out.
+    pub(crate) fn remove(&mut self, id: SocketId) -> Option<SocketRecord<T>> {
+        let at = self.0.iter().position(|record| record.id == id)?;
+        Some(self.0.remove(at))
+    }
+
+    /// Gives a socket another id, under which it is to be admitted.
+    pub(crate) fn rename(&mut self, from: SocketId, to: SocketId) {
+        if let Some(record) = self.get_mut(from) {
+            (record.id, record.phase) = (to, Phase::Admitting);
+        }
+    }
+
+    /// The socket of this id.
+    pub(crate) fn get(&self, id: SocketId) -> Option<&SocketRecord<T>> {
+        self.0.iter().find(|record| record.id == id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: SocketId) -> Option<&mut SocketRecord<T>> {
+        self.0.iter_mut().find(|record| record.id == id)
+    }
+
+    /// The socket in a namespace.
+    pub(crate) fn in_namespace(&self, namespace: &NamespacePath) -> Option<&SocketRecord<T>> {
+        self.0.iter().find(|record| record.namespace == *namespace)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &SocketRecord<T>> {
+        self.0.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut SocketRecord<T>> {
+        self.0.iter_mut()
+    }
+
+    /// The ids of all sockets, in the order of their CONNECTs.
+    pub(crate) fn ids(&self) -> SmallVec<[SocketId; 1]> {
+        self.0.iter().map(|record| record.id).collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}

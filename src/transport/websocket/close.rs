@@ -1,0 +1,39 @@
+//! Close frames: their codes, and what the two halves of a connection agree to say in one.
+
+use std::cell::Cell;
+
+use crate::messages::sink::CloseReason;
+use crate::protocol::encoded::EncodedFrame;
+use crate::protocol::reason::DisconnectReason;
+
+pub(super) const NORMAL: u16 = 1000;
+pub(super) const GOING_AWAY: u16 = 1001;
+pub(super) const PROTOCOL_ERROR: u16 = 1002;
+pub(super) const INVALID_DATA: u16 = 1007;
+pub(super) const POLICY_VIOLATION: u16 = 1008;
+pub(super) const TOO_LARGE: u16 = 1009;
+pub(super) const TRY_AGAIN_LATER: u16 = 1013;
+
+/// What the reading half found out, for the close frame to say. Boxed, since most connections live without.
+pub(super) type SharedCloseInfo = Cell<Option<Box<CloseInfo>>>;
+
+/// What was found out.
+pub(super) struct CloseInfo {
+    pub(super) code: u16,
+    /// The facts, where they tell the client more than the session's reason does.
+    pub(super) why: Option<String>,
+}
+
+/// The close frame that says `close_reason`, or what the reading half found out.
+pub(super) fn close_frame(found: Option<Box<CloseInfo>>, close_reason: CloseReason) -> EncodedFrame {
+    let (code, words) = match close_reason {
+        CloseReason::OutboxFull => (POLICY_VIOLATION, "outbox full"),
+        CloseReason::Ended(reason @ DisconnectReason::ServerShuttingDown) => (GOING_AWAY, reason.as_str()),
+        CloseReason::Ended(reason @ DisconnectReason::ParseError) => (PROTOCOL_ERROR, reason.as_str()),
+        CloseReason::Ended(reason) => (NORMAL, reason.as_str()),
+    };
+    match found.as_deref() {
+        Some(CloseInfo { code, why }) => EncodedFrame::websocket_close(*code, why.as_deref().unwrap_or(words)),
+        None => EncodedFrame::websocket_close(code, words),
+    }
+}

@@ -1,0 +1,457 @@
+//! The session's end of a pump: a sink and a reader over two bounded channels.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+use local_waker::LocalWaker;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
+
+use super::super::close::{SharedCloseInfo, close_frame};
+use super::super::frames::{FrameReader, MessageBounds};
+use super::super::inbound::Inbound;
+use crate::limits::Limits;
+use crate::messages::sink::{CloseReason, Connection, Drained, FrameSink, Handoff, Incoming};
+use crate::protocol::encoded::EncodedFrame;
+use crate::state::outbox::{Outbox, PACKET_OVERHEAD_BYTES};
+
+/// Chunks that wait for the session; a further one waits to be put there, then the reading stops. actix-http makes them, of
+/// 64 KiB at most.
+const CHUNKS_WAITING: usize = 1;
+
+/// The pump's ends of what lies between it and the session, around the session's.
+pub(super) fn channels(
+    limits: &Limits,
+    bounds: Arc<MessageBounds>,
+    base64: bool,
+) -> (Outgoing, PumpHandoff, mpsc::Sender<Bytes>) {
+    let bytes_max = u32::try_from(limits.pump_bytes_max).unwrap_or(u32::MAX).max(1);
+    let room = Arc::new(Semaphore::new(bytes_max as usize));
+    let (to_pump, packets) = mpsc::unbounded_channel();
+    let (to_session, chunks) = mpsc::channel(CHUNKS_WAITING);
+    let frames = FrameReader::new(BytesMut::new(), bounds);
+    let reading = to_session.downgrade();
+    let handoff = PumpHandoff { to_pump, room: room.clone(), bytes_max, reading, chunks, frames, base64 };
+    (Outgoing { packets, room, gave: false }, handoff, to_session)
+}
+
+/// A packet on its way to the pump, with the room that it takes there: dropped together, sent or not.
+struct Packet {
+    packet: EncodedFrame,
+    _room: OwnedSemaphorePermit,
+}
+
+/// What the session sends, as the actor gets it: one packet for each time that actix-http has room for more.
+pub(super) struct Outgoing {
+    packets: mpsc::UnboundedReceiver<Packet>,
+    room: Arc<Semaphore>,
+    gave: bool,
+}
+
+impl Stream for Outgoing {
+    type Item = EncodedFrame;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<EncodedFrame>> {
+        // The session closes the room when it wants the connection gone: then nothing more is written.
+        if self.room.is_closed() {
+            return Poll::Ready(None);
+        }
+        // Nobody need be woken: a packet given is a chunk of the body, after which actix-http asks for the next.
+        if std::mem::take(&mut self.gave) {
+            return Poll::Pending;
+        }
+        let given = ready!(self.packets.poll_recv(cx));
+        self.gave = given.is_some();
+        Poll::Ready(given.map(|given| given.packet))
+    }
+}
+
+/// The session's end of both channels, on its way there.
+pub(super) struct PumpHandoff {
+    to_pump: mpsc::UnboundedSender<Packet>,
+    room: Arc<Semaphore>,
+    bytes_max: u32,
+    reading: mpsc::WeakSender<Bytes>,
+    chunks: mpsc::Receiver<Bytes>,
+    frames: FrameReader,
+    /// Whether the client wants binary packets as text.
+    base64: bool,
+}
+
+impl Handoff for PumpHandoff {
+    fn attach(self: Box<Self>) -> io::Result<Connection> {
+        let shared = Rc::new(Shared {
+            room: self.room,
+            reader_waker: LocalWaker::new(),
+            wanted: Cell::new(None),
+            paused: Cell::new(false),
+            finished: Cell::new(false),
+            close_info: Cell::default(),
+        });
+        let incoming = PumpReader {
+            shared: shared.clone(),
+            inbound: Inbound::new(self.frames),
+            chunks: self.chunks,
+            waiting: None,
+            ended: false,
+            yielded: false,
+        };
+        let sink = PumpSink {
+            shared,
+            to_pump: Some(self.to_pump),
+            reading: self.reading,
+            bytes_max: self.bytes_max,
+            base64: self.base64,
+            client_ended: false,
+        };
+        Ok(Connection { sink: Box::new(sink), incoming: Box::pin(incoming), answer: Bytes::new() })
+    }
+}
+
+/// What both halves share.
+struct Shared {
+    /// Bytes that may be on their way to the pump.
+    room: Arc<Semaphore>,
+    /// The session's task, to be woken when the writing half wants something of it.
+    reader_waker: LocalWaker,
+    /// The room that the next packet needs: the reading half waits for it on the sink's behalf.
+    wanted: Cell<Option<u32>>,
+    paused: Cell<bool>,
+    /// The final packet is out: what the client still says can only be its end.
+    finished: Cell<bool>,
+    close_info: SharedCloseInfo,
+}
+
+struct PumpSink {
+    shared: Rc<Shared>,
+    /// `None` once the session has let go of the connection.
+    to_pump: Option<mpsc::UnboundedSender<Packet>>,
+    /// The sender of what comes in: gone when the client is.
+    reading: mpsc::WeakSender<Bytes>,
+    bytes_max: u32,
+    base64: bool,
+    /// The final packet answers the client's close frame, or a breach: nothing more comes.
+    client_ended: bool,
+}
+
+impl PumpSink {
+    /// The room that a packet needs. One that is larger than all room there is waits until it is alone.
+    fn cost(&self, packet: &EncodedFrame) -> u32 {
+        let bytes = packet.frame().len() + PACKET_OVERHEAD_BYTES;
+        u32::try_from(bytes).map_or(self.bytes_max, |bytes| bytes.min(self.bytes_max))
+    }
+}
+
+impl FrameSink for PumpSink {
+    fn drain(&mut self, outbox: &mut Outbox) -> Drained {
+        let gone = || Drained::Lost("the host application has ended the connection".into());
+        let Some(to_pump) = &self.to_pump else { return gone() };
+        if self.base64 {
+            outbox.encode_base64();
+        }
+        while let Some(packet) = outbox.peek() {
+            let cost = self.cost(packet);
+            let room = match self.shared.room.clone().try_acquire_many_owned(cost) {
+                Ok(room) => room,
+                Err(TryAcquireError::Closed) => return gone(),
+                Err(TryAcquireError::NoPermits) => {
+                    // Half of it at least, so that the session is not woken for every packet that leaves.
+                    self.shared.wanted.set(Some(cost.max(self.bytes_max / 2)));
+                    self.shared.reader_waker.wake();
+                    return Drained::Blocked;
+                }
+            };
+            let Some(packet) = outbox.pop() else { break };
+            if to_pump.send(Packet { packet, _room: room }).is_err() {
+                return gone();
+            }
+        }
+        Drained::All
+    }
+
+    fn set_reading(&mut self, reading: bool) {
+        self.shared.paused.set(!reading);
+        self.shared.reader_waker.wake();
+    }
+
+    fn is_peer_gone(&self) -> bool {
+        self.reading.strong_count() == 0 || self.to_pump.as_ref().is_none_or(mpsc::UnboundedSender::is_closed)
+    }
+
+    fn queue_close(&mut self, close_reason: CloseReason, outbox: &mut Outbox) {
+        let close_info = self.shared.close_info.take();
+        self.client_ended = close_info.is_some();
+        outbox.push_final(close_frame(close_info, close_reason));
+        // The peer's close frame is awaited, whatever held the reading up.
+        self.set_reading(true);
+    }
+
+    /// The pump writes what it has. Once the client has said its final packet too, the response ends, and the connection with it
+    /// ([`PumpBody`](super::PumpBody)): ended before, it would be reset by what is under way from the client, and the close frame lost with it.
+    fn finish(&mut self) -> bool {
+        let client_ended = self.client_ended || self.shared.close_info.take().is_some() || self.is_peer_gone();
+        if client_ended {
+            self.to_pump = None;
+        }
+        self.shared.finished.set(true);
+        !client_ended
+    }
+
+    /// The socket is out of reach: the pump ends the response without another word, but for a last one that is out already. If
+    /// the peer is jammed, that is when the host next asks for bytes; the kernel ends such a connection by the timeout that
+    /// `on_connect` has set.
+    fn abort(&mut self) {
+        if !self.shared.finished.get() {
+            self.shared.room.close();
+        }
+        self.to_pump = None;
+        self.shared.reader_waker.wake();
+    }
+}
+
+type Waiting = Pin<Box<dyn Future<Output = ()>>>;
+
+struct PumpReader {
+    shared: Rc<Shared>,
+    inbound: Inbound,
+    chunks: mpsc::Receiver<Bytes>,
+    /// Waits for room, on the sink's behalf.
+    waiting: Option<Waiting>,
+    ended: bool,
+    /// Whether other work had its turn since the last slice of packets.
+    yielded: bool,
+}
+
+impl PumpReader {
+    fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
+        if let Some(wanted) = self.shared.wanted.take() {
+            let room = self.shared.room.clone();
+            // Given back at once: the sink takes what it needs.
+            self.waiting = Some(Box::pin(async move { drop(room.acquire_many_owned(wanted).await) }));
+        }
+        let Some(waiting) = &mut self.waiting else { return Poll::Pending };
+        ready!(waiting.as_mut().poll(cx));
+        self.waiting = None;
+        Poll::Ready(Incoming::Writable)
+    }
+
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
+        let this = self;
+        if this.ended || this.shared.room.is_closed() {
+            return Poll::Ready(None);
+        }
+        this.shared.reader_waker.register(cx.waker());
+        if let Poll::Ready(writable) = this.poll_writable(cx) {
+            return Poll::Ready(Some(writable));
+        }
+        if !this.shared.paused.get() {
+            if this.inbound.has_packets() && !std::mem::replace(&mut this.yielded, true) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            this.yielded = false;
+            if let Some(queued) = this.inbound.queued() {
+                return Poll::Ready(Some(queued));
+            }
+        }
+        while !this.shared.paused.get() {
+            let Poll::Ready(chunk) = this.chunks.poll_recv(cx) else {
+                return this.inbound.poll_overdue(cx, &this.shared.close_info).map(Some);
+            };
+            let Some(chunk) = chunk else {
+                this.ended = true;
+                return Poll::Ready(Some(Incoming::Closed));
+            };
+            if let Some(incoming) = this.inbound.take(&chunk, &this.shared.close_info) {
+                return Poll::Ready(Some(incoming));
+            }
+        }
+        this.inbound.pause();
+        Poll::Pending
+    }
+}
+
+impl Stream for PumpReader {
+    type Item = Incoming;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
+        let told = ready!(self.poll_incoming(cx));
+        // The connection is not awaited after that: it is the host's, and ends with the response.
+        let is_last = matches!(
+            told,
+            Some(Incoming::Leaving | Incoming::Undecodable(_) | Incoming::TooLarge(_) | Incoming::Refused(_))
+        );
+        Poll::Ready(if is_last && self.shared.finished.get() { Some(Incoming::Closed) } else { told })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Wake, Waker};
+
+    use super::*;
+    use crate::protocol::reason::DisconnectReason;
+
+    /// Room for two packets of a hundred bytes.
+    const BYTES_MAX: usize = 2 * (102 + PACKET_OVERHEAD_BYTES);
+
+    struct Ends {
+        sink: Box<dyn FrameSink>,
+        incoming: Pin<Box<dyn Stream<Item = Incoming>>>,
+        pump: Outgoing,
+        to_session: mpsc::Sender<Bytes>,
+    }
+
+    fn ends() -> Ends {
+        let limits = Limits { pump_bytes_max: BYTES_MAX, ..Limits::default() };
+        let (pump, handoff, to_session) = channels(&limits, Arc::default(), false);
+        let Connection { sink, incoming, .. } = Box::new(handoff).attach().unwrap();
+        Ends { sink, incoming, pump, to_session }
+    }
+
+    fn outbox(packets: &[usize]) -> Outbox {
+        let mut outbox = Outbox::default();
+        for bytes in packets {
+            outbox.push(&EncodedFrame::text(&"x".repeat(*bytes)).into(), usize::MAX).unwrap();
+        }
+        outbox
+    }
+
+    /// What a stream gives at present.
+    fn next<T>(stream: &mut (impl Stream<Item = T> + Unpin + ?Sized)) -> Poll<Option<T>> {
+        Pin::new(stream).poll_next(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// What the host gets for its next chunk: one packet, before which the actor finds that there are no more.
+    fn taken(pump: &mut Outgoing) -> usize {
+        let Poll::Ready(Some(packet)) = next(pump) else { panic!("nothing to take") };
+        assert!(next(pump).is_pending());
+        packet.body().len()
+    }
+
+    /// The session's task: whether it was woken.
+    #[derive(Default)]
+    struct Task(AtomicBool);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn the_session_is_woken_when_it_must_wait_for_room_and_when_there_is_some() {
+        let mut ends = ends();
+        let task = Arc::new(Task::default());
+        let waker = Waker::from(task.clone());
+        let mut cx = Context::from_waker(&waker);
+        assert!(ends.incoming.as_mut().poll_next(&mut cx).is_pending());
+        assert_eq!(ends.sink.drain(&mut outbox(&[100; 3])), Drained::Blocked);
+        assert!(task.0.swap(false, Ordering::Relaxed));
+
+        assert!(ends.incoming.as_mut().poll_next(&mut cx).is_pending());
+        taken(&mut ends.pump);
+        assert!(task.0.swap(false, Ordering::Relaxed));
+        assert!(matches!(ends.incoming.as_mut().poll_next(&mut cx), Poll::Ready(Some(Incoming::Writable))));
+    }
+
+    #[test]
+    fn a_pump_that_takes_nothing_blocks_the_session_at_its_bound() {
+        let mut ends = ends();
+        let mut outbox = outbox(&[100; 5]);
+        assert_eq!(ends.sink.drain(&mut outbox), Drained::Blocked);
+        assert_eq!(ends.pump.packets.len(), 2);
+        assert!(next(&mut ends.incoming).is_pending());
+
+        assert_eq!(taken(&mut ends.pump), 100);
+        assert!(matches!(next(&mut ends.incoming), Poll::Ready(Some(Incoming::Writable))));
+        assert!(next(&mut ends.incoming).is_pending());
+        assert_eq!(ends.sink.drain(&mut outbox), Drained::Blocked);
+        for _ in 0..2 {
+            assert_eq!(taken(&mut ends.pump), 100);
+        }
+        assert!(matches!(next(&mut ends.incoming), Poll::Ready(Some(Incoming::Writable))));
+        assert_eq!(ends.sink.drain(&mut outbox), Drained::All);
+    }
+
+    #[test]
+    fn a_packet_larger_than_the_bound_goes_alone() {
+        let mut ends = ends();
+        let mut outbox = outbox(&[100, 10_000, 100]);
+        assert_eq!(ends.sink.drain(&mut outbox), Drained::Blocked);
+        assert_eq!(ends.pump.packets.len(), 1);
+        for bytes in [100, 10_000] {
+            assert_eq!(taken(&mut ends.pump), bytes);
+            assert!(matches!(next(&mut ends.incoming), Poll::Ready(Some(Incoming::Writable))));
+            ends.sink.drain(&mut outbox);
+        }
+        assert_eq!(taken(&mut ends.pump), 100);
+    }
+
+    #[test]
+    fn finishing_sends_what_waits_and_aborting_does_not() {
+        for abort in [false, true] {
+            let mut ends = ends();
+            assert_eq!(ends.sink.drain(&mut outbox(&[1, 2])), Drained::All);
+            if abort {
+                ends.sink.abort();
+            } else {
+                assert!(ends.sink.finish());
+                // It has waited for the client long enough.
+                ends.sink.abort();
+                assert_eq!((taken(&mut ends.pump), taken(&mut ends.pump)), (1, 2));
+            }
+            assert!(matches!(next(&mut ends.pump), Poll::Ready(None)), "abort: {abort}");
+            assert!(matches!(ends.sink.drain(&mut outbox(&[1])), Drained::Lost(_)));
+        }
+    }
+
+    #[test]
+    fn the_response_ends_when_both_sides_have_said_their_last_word() {
+        let close = Bytes::from_static(b"\x88\x80\0\0\0\0");
+        let close_reason = CloseReason::Ended(DisconnectReason::TransportClose);
+        for client_first in [false, true] {
+            let mut ends = ends();
+            let mut outbox = Outbox::default();
+            if client_first {
+                ends.to_session.try_send(close.clone()).unwrap();
+                assert!(matches!(next(&mut ends.incoming), Poll::Ready(Some(Incoming::Leaving))));
+            }
+            ends.sink.queue_close(close_reason, &mut outbox);
+            assert_eq!(ends.sink.drain(&mut outbox), Drained::All);
+            assert_eq!(ends.sink.finish(), !client_first);
+            taken(&mut ends.pump);
+            if !client_first {
+                assert!(next(&mut ends.pump).is_pending());
+                ends.to_session.try_send(close.clone()).unwrap();
+                assert!(matches!(next(&mut ends.incoming), Poll::Ready(Some(Incoming::Closed))));
+                drop(ends.sink);
+            }
+            assert!(matches!(next(&mut ends.pump), Poll::Ready(None)), "client first: {client_first}");
+        }
+    }
+
+    #[test]
+    fn a_session_that_does_not_read_makes_the_pump_wait_and_sees_the_peer_go() {
+        let mut ends = ends();
+        ends.sink.set_reading(false);
+        let ping = Bytes::from_static(b"\x89\x80\0\0\0\0");
+        ends.to_session.try_send(ping.clone()).unwrap();
+        assert!(ends.to_session.try_send(ping).is_err());
+        assert!(next(&mut ends.incoming).is_pending());
+        assert!(!ends.sink.is_peer_gone());
+        drop(ends.to_session);
+        assert!(ends.sink.is_peer_gone());
+
+        ends.sink.set_reading(true);
+        assert!(matches!(next(&mut ends.incoming), Poll::Ready(Some(Incoming::Control(_)))));
+        assert!(matches!(next(&mut ends.incoming), Poll::Ready(Some(Incoming::Closed))));
+        assert!(matches!(next(&mut ends.incoming), Poll::Ready(None)));
+    }
+}

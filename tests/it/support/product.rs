@@ -1,0 +1,14 @@
+//! Modules of the binary `stentor`, compiled into the tests too, so that they serve a hub whose handle a test holds.
+
+#[path = "../../../src/bin/stentor/demo.rs"]
+pub(crate) mod demo;
+#[path = "../../../src/bin/stentor/error_code.rs"]
+mod error_code;
+#[path = "../../../src/bin/stentor/http/mod.rs"]
+pub(crate) mod http;
+#[path = "../../../src/bin/stentor/replies.rs"]
+mod replies;
+#[path = "../../../src/bin/stentor/secret.rs"]
+pub(crate) mod secret;
+#[path = "../../../src/bin/stentor/vocabulary.rs"]
+pub(crate) mod vocabulary;
