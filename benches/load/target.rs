@@ -129,6 +129,8 @@ impl Target {
                 command
                     // What a load changes, it changes in the environment.
                     .env("STENTOR_LOG_LEVEL", "warn")
+                    // A load's publishers are trusted: they may fill the journal.
+                    .env("STENTOR_JOURNAL_SENDER_BYTES_MAX", "1GiB")
                     .env_remove("STENTOR_BIN")
                     .args(["serve", "--host", "127.0.0.1"])
                     .args(["--recovery", recovery.word(), "--recovery-window", "10m"])
