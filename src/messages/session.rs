@@ -94,12 +94,13 @@ pub(crate) enum SessionCommand {
     Wake,
     /// Connection middleware has let a socket in, or refused it. Sent once for each socket that has to pass some.
     Admitted {
-        socket: SocketId,
+        /// The socket that was judged. A resumed socket has the id of its session, which another one may have by now.
+        socket: Arc<SocketInfo>,
         /// The CONNECT_ERROR packet, if it is refused.
         refusal: Option<EncodedFrame>,
     },
     /// A connection handler returned. Sent once for each socket.
-    Opened { socket: SocketId },
+    Opened { socket: Arc<SocketInfo> },
     /// One of those who answer an event of this session did, or has gone. Sent by the fanout; bounded by how many got the event.
     Acked {
         ticket: Ticket,

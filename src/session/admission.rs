@@ -1,5 +1,6 @@
 //! How a socket comes to be: checked, led past the application's middleware, connected by the hub; or refused.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix::Context;
@@ -140,7 +141,16 @@ impl Session {
     }
 
     /// Connection middleware has decided.
-    pub(super) fn on_admitted(&mut self, socket: SocketId, refusal: Option<EncodedFrame>, ctx: &mut Context<Self>) {
+    pub(super) fn on_admitted(
+        &mut self,
+        info: &Arc<SocketInfo>,
+        refusal: Option<EncodedFrame>,
+        ctx: &mut Context<Self>,
+    ) {
+        let socket = info.id;
+        if !self.is_current(info) || !self.is_admitting(socket) {
+            return;
+        }
         match refusal {
             Some(packet) => self.refuse_with(socket, packet),
             None => match self.without_declined_claim(socket) {
@@ -229,6 +239,7 @@ impl Session {
     fn refuse_with(&mut self, socket: SocketId, packet: EncodedFrame) {
         // Gone, or refused already because its middleware was late.
         let Some(removed) = self.remove_socket(socket) else { return };
+        self.leave_hub(&removed, false, None);
         let packet =
             if removed.is_answered() { disconnect(self.core.parser, removed.kept.socket.path()) } else { packet };
         self.credit_window.push(Instant::now, DirectPacket::Sealed(packet.into()));

@@ -208,12 +208,12 @@ impl Session {
     /// Runs the connection handler; the socket's events are held until it has returned.
     pub(super) fn start_connection_handler(&self, id: SocketId, handler: HandlerFn<()>) {
         let Some(socket) = self.find_socket(id).map(|session_socket| session_socket.socket.clone()) else { return };
-        let link = self.link.clone();
+        let (link, opened) = (self.link.clone(), socket.info().clone());
         self.spawn(id, ByteString::from_static("connection"), move || {
             let running = handler(socket, ());
             Box::pin(async move {
                 let result = running.await;
-                let _ = link.post(SessionCommand::Opened { socket: id });
+                let _ = link.post(SessionCommand::Opened { socket: opened });
                 result
             })
         });
@@ -277,7 +277,7 @@ impl Session {
                 let passed = tokio::time::timeout(patience, handlers.admit(&socket)).await;
                 let passed = passed.unwrap_or_else(|_| Err(ConnectError::new("Middleware timed out")));
                 let refusal = passed.err().map(|error| refusal_packet(parser, socket.path(), &error));
-                let _ = link.post(SessionCommand::Admitted { socket: id, refusal });
+                let _ = link.post(SessionCommand::Admitted { socket: socket.info().clone(), refusal });
                 Ok(())
             })
         });

@@ -295,8 +295,9 @@ impl Handler<SessionCommand> for Session {
             SessionCommand::Pause => self.on_pause(),
             SessionCommand::Wake => self.on_wake(ctx),
             SessionCommand::Acked { ticket, socket, answer } => self.credit_window.on_ack(ticket, socket, answer),
-            SessionCommand::Admitted { socket, refusal } => self.on_admitted(socket, refusal, ctx),
-            SessionCommand::Opened { socket } => self.state.mark_open(socket),
+            SessionCommand::Admitted { socket, refusal } => self.on_admitted(&socket, refusal, ctx),
+            SessionCommand::Opened { socket } if self.is_current(&socket) => self.state.mark_open(socket.id),
+            SessionCommand::Opened { .. } => {}
             SessionCommand::Sent(message) => self.on_sent(&message),
             SessionCommand::HandlerPanicked { socket, handler } => self.on_panic(socket, &handler),
             SessionCommand::Drain { sink, reply } => self.on_drain(sink, reply, ctx),

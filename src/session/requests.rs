@@ -118,7 +118,7 @@ impl Session {
         }
     }
 
-    fn is_admitting(&self, socket: SocketId) -> bool {
+    pub(super) fn is_admitting(&self, socket: SocketId) -> bool {
         self.state.sockets.get(socket).is_some_and(SocketRecord::is_admitting)
     }
 

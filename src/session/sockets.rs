@@ -9,7 +9,7 @@ use super::Session;
 use crate::api::core::Core;
 use crate::api::handler::{HandlerFn, HandlerStack};
 use crate::api::socket::Socket;
-use crate::ids::{NamespacePath, SocketId};
+use crate::ids::{NamespacePath, RoomName, SocketId};
 use crate::messages::hub::{OrderedCommand, ResumeAttempt};
 use crate::messages::request::{ClientGone, RequestError, answer};
 use crate::messages::socket::SocketInfo;
@@ -66,6 +66,11 @@ impl Session {
         self.state.sockets.get_mut(socket).map(|record| &mut record.kept)
     }
 
+    /// Whether this is the socket of its id, and not one that was replaced.
+    pub(super) fn is_current(&self, info: &Arc<SocketInfo>) -> bool {
+        self.find_socket(info.id).is_some_and(|session_socket| Arc::ptr_eq(session_socket.socket.info(), info))
+    }
+
     /// Whether the hub has connected the socket: its client has, or is about to get, the CONNECT reply.
     pub(super) fn is_connected(&self, socket: SocketId) -> bool {
         self.state.sockets.get(socket).is_some_and(SocketRecord::is_connected)
@@ -118,8 +123,18 @@ impl Session {
     fn detach_socket(&mut self, socket: SocketId, reason: DisconnectReason, forever: bool) {
         let Some(record) = self.remove_socket(socket) else { return };
         let rooms = self.start_disconnecting_handlers(&record, reason);
-        if record.kept.is_in_hub {
-            let slot = self.outbox.slot;
+        self.leave_hub(&record, forever, rooms);
+    }
+
+    /// Notifies the hub, if it knows the socket, that it has been removed here.
+    pub(super) fn leave_hub(
+        &mut self,
+        removed: &SocketRecord<SessionSocket>,
+        forever: bool,
+        rooms: Option<oneshot::Sender<Vec<RoomName>>>,
+    ) {
+        if removed.kept.is_in_hub {
+            let (slot, socket) = (self.outbox.slot, removed.id);
             self.credit_window.submit_free(OrderedCommand::Disconnect { slot, socket, forever, rooms });
         }
     }

@@ -163,6 +163,64 @@ fn members_of_a_room_see_the_same_token() {
     });
 }
 
+/// Both sockets have the id of the session that they resume, so the id does not tell whose middleware has decided.
+#[test]
+fn middleware_of_a_replaced_resume_decides_nothing_on_its_successor() {
+    let (tell, told) = report();
+    let admit = Arc::new(Notify::new());
+    let refuse = Arc::new(Notify::new());
+    let hub = Hub::start(
+        |builder| builder.recovery(Recovery::memory()),
+        |io| {
+            let (admit, refuse) = (admit.clone(), refuse.clone());
+            io.of("/")
+                .with(move |socket| {
+                    let (admit, refuse, tell) = (admit.clone(), refuse.clone(), tell.clone());
+                    async move {
+                        if !socket.recovered() {
+                            return Ok(());
+                        }
+                        let auth: Value = socket.auth().unwrap_or_default();
+                        tell.say(format!("{} {}", socket.id(), auth["token"]));
+                        if auth["token"] == "good" {
+                            admit.notified().await;
+                            return Ok(());
+                        }
+                        refuse.notified().await;
+                        Err(ConnectError::new("bad token"))
+                    }
+                })
+                .on_connection(|socket| async move {
+                    socket.join("a").await?;
+                    Ok(())
+                });
+        },
+    );
+    on_every_transport(|transport| {
+        let mut before = hub.open(transport);
+        let first = before.connect("");
+        let sid = first["sid"].as_str().unwrap();
+        before.send("1");
+        let mut after = hub.open(transport);
+        for token in ["good", "bad"] {
+            after.send(&format!("40{}", json!({ "pid": first["pid"], "token": token })));
+            assert_eq!(told.next(), format!("{sid} \"{token}\""), "{transport:?}");
+        }
+        admit.notify_one();
+        after.settle();
+        refuse.notify_one();
+        assert!(after.recv_text().starts_with("44{"), "{transport:?}: the token that counts is bad");
+        // Nothing of it is left at the hub: the session can be resumed.
+        after.send(&format!("40{}", json!({ "pid": first["pid"], "token": "good" })));
+        told.next();
+        admit.notify_one();
+        let reply: Value = serde_json::from_str(&after.recv_text()[2..]).unwrap();
+        assert_eq!(reply["sid"], sid, "{transport:?}");
+        after.send("1");
+    });
+    hub.is_unharmed();
+}
+
 #[test]
 fn claim_lost_during_middleware_yields_a_new_socket() {
     let (tell, told) = report();
