@@ -97,8 +97,10 @@ impl Hub {
         for (room, members) in &rooms {
             self.tell_left(&socket, room, members - 1);
         }
-        self.work += self.rooms.room_count(&socket).min(ROOMS_PER_DEPARTURE) * ROOM_WORK;
+        let counted = if wanted { rooms.len() } else { self.rooms.room_count(&socket).min(ROOMS_PER_DEPARTURE) };
+        self.work += counted * ROOM_WORK;
         let Some(SocketLocation { worker, member, .. }) = self.rooms.disconnect(&socket) else { return };
+        self.settle_departed();
         if self.remembers(&socket) {
             let at_unix_ms = self.now_unix_ms();
             self.journal(offset, || RecordBody::Disconnect { socket, forever, at_unix_ms });

@@ -11,7 +11,7 @@ use crate::journal::RecordBody;
 use crate::messages::fanout::{ConnectAnswer, DeliveryMode, FanoutCommand, ResumedSession};
 use crate::messages::hub::{Connect, ConnectKind, ResumeAttempt};
 use crate::protocol::reason::NotRecovered;
-use crate::state::rooms::SocketLocation;
+use crate::state::rooms::{ROOMS_PER_DEPARTURE, SocketLocation};
 
 impl Hub {
     /// A client claims a session; whether it gets it is decided when it has been let in.
@@ -120,8 +120,18 @@ impl Hub {
         for (room, members) in rooms {
             self.tell_left(socket, &room, members - 1);
         }
+        self.work += self.rooms.room_count(socket).min(ROOMS_PER_DEPARTURE) * ROOM_WORK;
         if let Some(SocketLocation { worker, member, .. }) = self.rooms.disconnect(socket) {
+            self.settle_departed();
             self.workers.queue_command(worker, FanoutCommand::Evict { member });
+        }
+    }
+
+    /// While someone watches rooms, nobody is counted there who has gone: room events follow from the counts. Each room was looked at
+    /// for its event anyway.
+    pub(super) fn settle_departed(&mut self) {
+        while self.is_watched() && self.rooms.has_departing() {
+            self.rooms.depart();
         }
     }
 

@@ -1,7 +1,7 @@
 //! Looks into a journal's folder from outside, also while a server writes there.
 //!
-//! It takes no lock and writes nothing. What it sees is the journal as of its opening: segments that the ring drops meanwhile are
-//! still read, records that come meanwhile may be.
+//! It takes no lock and writes nothing. What it sees is the journal as of its opening: of segments that the ring drops meanwhile the
+//! rest is skipped, records that come meanwhile may be read.
 
 mod json;
 #[cfg(test)]
@@ -154,7 +154,7 @@ impl Inspection {
         }
     }
 
-    /// All records behind `after`, in order. Ends with the first that cannot be read.
+    /// All records behind `after`, in order, but for those that the ring drops meanwhile. Ends with the first that cannot be read.
     pub fn records(&self, after: Lsn) -> impl Iterator<Item = Result<InspectedRecord, ReadError>> {
         let epoch = self.header.epoch;
         self.read(after).map(move |record| Ok(InspectedRecord { epoch, record: record? }))
@@ -171,7 +171,13 @@ impl Inspection {
                     reading = Some((segment.path.clone(), segment.records()));
                 }
                 let (path, records) = reading.as_mut()?;
-                match records.next(after) {
+                let next = records.next(after);
+                // The ring renames a file before it uses it again, so what was read while the name stood is of this segment.
+                if !path.exists() {
+                    reading = None;
+                    continue;
+                }
+                match next {
                     Ok(Some(record)) => return Some(Ok(record)),
                     Ok(None) => reading = None,
                     // Its server is writing there.

@@ -147,6 +147,10 @@ impl Session {
             };
             log::warn!("join refused sid={:?} skipped={skipped} reason=\"{reason}\"", self.guard.id);
         }
+        // The budget may have been spent by others.
+        if refusal == MembershipError::BudgetSpent {
+            return;
+        }
         let rates = self.rates.get_or_insert_with(|| RateLimiter::unlimited(now));
         rates.refused_joins.admits(Cost::Event, now);
         let pause = rates.refused_joins.refuse(Cost::Event);

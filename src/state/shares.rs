@@ -10,6 +10,9 @@ const ACCOUNTS_MAX: usize = 16_384;
 /// Accounts from which on those that are balanced are looked for.
 const FORGET_AT: usize = 64;
 
+/// Between two looks over all accounts while they are full.
+const LOOK_INTERVAL_MS: u64 = 100;
+
 #[derive(Debug)]
 struct Account {
     spent: u64,
@@ -26,6 +29,9 @@ pub(crate) struct Shares<S, T> {
     forget_at: usize,
     /// Bounded by the senders' credit, like [`Schedule`](super::schedule::Schedule).
     waiting: HashMap<S, VecDeque<T>>,
+    queued: usize,
+    /// The next look for accounts to be forgotten where the last one found too few.
+    look_at_ms: u64,
 }
 
 impl<S: Copy + Eq + Hash, T> Shares<S, T> {
@@ -36,12 +42,14 @@ impl<S: Copy + Eq + Hash, T> Shares<S, T> {
             accounts: HashMap::new(),
             forget_at: FORGET_AT,
             waiting: HashMap::new(),
+            queued: 0,
+            look_at_ms: 0,
         }
     }
 
     /// Commands of senders that wait.
     pub(crate) fn queued(&self) -> usize {
-        self.waiting.values().map(VecDeque::len).sum()
+        self.queued
     }
 
     /// Whether a sender waits.
@@ -67,11 +75,13 @@ impl<S: Copy + Eq + Hash, T> Shares<S, T> {
 
     /// From now on a sender waits, with what it has queued.
     pub(crate) fn hold(&mut self, sender: S, queue: VecDeque<T>) {
+        self.queued += queue.len();
         self.waiting.entry(sender).or_default().extend(queue);
     }
 
     /// Queues a command of a sender that waits.
     pub(crate) fn push(&mut self, sender: S, command: T) {
+        self.queued += 1;
         self.waiting.entry(sender).or_default().push_back(command);
     }
 
@@ -79,13 +89,16 @@ impl<S: Copy + Eq + Hash, T> Shares<S, T> {
     pub(crate) fn release(&mut self, now_ms: u64) -> Vec<(S, VecDeque<T>)> {
         let ready = self.waiting.keys().copied().filter(|sender| self.spent(sender, now_ms) < self.bytes_max);
         let ready: Vec<S> = ready.collect();
-        ready.into_iter().filter_map(|sender| self.waiting.remove_entry(&sender)).collect()
+        let ready: Vec<_> = ready.into_iter().filter_map(|sender| self.waiting.remove_entry(&sender)).collect();
+        self.queued -= ready.iter().map(|(_, queue)| queue.len()).sum::<usize>();
+        ready
     }
 
     /// Drops what senders have queued, and their accounts.
     pub(crate) fn remove(&mut self, gone: impl Fn(&S) -> bool) {
         self.accounts.retain(|sender, _| !gone(sender));
         self.waiting.retain(|sender, _| !gone(sender));
+        self.queued = self.waiting.values().map(VecDeque::len).sum();
     }
 
     /// What a sender has spent and not got back yet.
@@ -101,12 +114,14 @@ impl<S: Copy + Eq + Hash, T> Shares<S, T> {
 
     /// Makes room for one more account.
     fn has_room(&mut self, now_ms: u64) -> bool {
-        if self.accounts.len() >= self.forget_at {
+        if self.accounts.len() >= self.forget_at && now_ms >= self.look_at_ms {
             self.forget(now_ms, 0);
             if self.accounts.len() >= ACCOUNTS_MAX {
                 self.forget(now_ms, self.bytes_max / 16);
             }
             self.forget_at = (2 * self.accounts.len()).clamp(FORGET_AT, ACCOUNTS_MAX);
+            let is_full = self.accounts.len() >= ACCOUNTS_MAX;
+            self.look_at_ms = if is_full { now_ms.saturating_add(LOOK_INTERVAL_MS) } else { 0 };
         }
         self.accounts.len() < ACCOUNTS_MAX
     }

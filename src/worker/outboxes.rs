@@ -136,8 +136,8 @@ pub(super) struct Outboxes {
     urgent: VecDeque<SlotKey>,
     /// Sessions with a reader whose outbox has room for more, in the order in which they get it: each once, and closed ones.
     awaiting_budget: VecDeque<SlotKey>,
-    /// Sessions to which a chunk was replayed while nothing of an earlier one was left, and when; also those that have taken it since.
-    lent: VecDeque<(SlotKey, Instant)>,
+    /// Sessions that have not taken all that was replayed to them, and since when.
+    lent: HashMap<SlotKey, Instant>,
     /// How long they may hold it while the budget of replays is spent.
     pub(super) lent_for: Duration,
     /// What the budget is charged for.
@@ -158,7 +158,7 @@ impl Outboxes {
             dirty: VecDeque::new(),
             urgent: VecDeque::new(),
             awaiting_budget: VecDeque::new(),
-            lent: VecDeque::new(),
+            lent: HashMap::new(),
             lent_for: held::LENT_FOR,
             held: Held::new(budgets, limits.replay_bytes.max(limits.payload_bytes_max)),
             stalled: HashMap::new(),
@@ -212,6 +212,9 @@ impl Outboxes {
         self.held.asked -= slot.readers.as_ref().map_or(0, |readers| requested(readers));
         if !self.stalled.is_empty() {
             self.stalled.remove(&key);
+        }
+        if slot.replayed_bytes > 0 {
+            self.lent.remove(&key);
         }
         self.metrics.catching_up.add(-(slot.readers.as_ref().map_or(0, |readers| readers.len()) as i64));
         cell.generation = cell.generation.wrapping_add(1);
@@ -408,7 +411,9 @@ impl Outboxes {
         let drained = sink.drain(&mut slot.outbox);
         let (packets_left, bytes_left) = slot.outbox.waiting();
         slot.moved |= slot.outbox.unsent_bytes() < unsent;
+        let was_lent = slot.replayed_bytes > 0;
         slot.replayed_bytes = slot.replayed_bytes.min(u32::try_from(slot.outbox.memory_bytes()).unwrap_or(u32::MAX));
+        let is_returned = was_lent && slot.replayed_bytes == 0;
         slot.notify_if_low(low);
         match drained {
             Drained::Blocked => slot.blocked = true,
@@ -423,6 +428,9 @@ impl Outboxes {
             Drained::Finished => slot.sink = None,
         }
         let (reads, held) = (slot.readers.is_some(), slot.held());
+        if is_returned {
+            self.lent.remove(&key);
+        }
         self.held.change(HeldBytes::default(), held);
         if packets_left < packets {
             self.metrics.flushed(packets - packets_left, bytes - bytes_left);

@@ -132,3 +132,25 @@ fn what_cannot_be_read_is_an_error_after_what_can() {
     let stats = journal.stats();
     assert!(stats.newest == Lsn(5) && stats.damage.is_some(), "{stats:?}");
 }
+
+#[test]
+fn segments_that_the_ring_reuses_meanwhile_are_skipped() {
+    let scratch = Scratch::new();
+    let limits = Limits { journal_segments_max: 2, journal_segment_bytes: 1 << 20, ..Limits::default() };
+    let options = FileOptions::new(Epoch::new(1, 1), BootId::new(1), &limits);
+    let mut journal = FileJournal::open(&scratch.0, options).unwrap();
+    let socket = SocketId::from_random([1; 15]);
+    let mut append = |lsn: u64| {
+        let body = RecordBody::Data { socket, data: Some("7".repeat(50_000 + 13 * lsn as usize).into()) };
+        journal.append(Record { lsn: Lsn(lsn), fingerprint: Fingerprint::new(0), body }).unwrap();
+        journal.flush().unwrap();
+    };
+    (1..40).for_each(&mut append);
+    let inspection = Inspection::open(&scratch.0).unwrap();
+    let mut records = inspection.read(Lsn(0));
+    let first = records.next().unwrap().unwrap().lsn;
+    // All files hold other records by then, at other places.
+    (40..200).for_each(append);
+    let read: Vec<_> = records.map(|record| record.unwrap().lsn).collect();
+    assert!(read.is_sorted() && read.iter().all(|lsn| *lsn > first), "{read:?}");
+}

@@ -196,14 +196,8 @@ impl Handoff for RawHandoff {
         });
         let frames = FrameReader::new(self.read_already, self.bounds);
         let inbound = Inbound::new(frames);
-        let reader = RawReader {
-            shared: shared.clone(),
-            inbound,
-            pending_message: false,
-            ended: false,
-            yielded: false,
-            reads: 0,
-        };
+        let reader =
+            RawReader { shared: shared.clone(), inbound, began: false, ended: false, yielded: false, reads: 0 };
         let (sink, incoming) = (Box::new(RawSink { shared, base64: self.base64 }), Box::pin(reader));
         Ok(Connection { sink, incoming, answer: self.answer })
     }
@@ -302,7 +296,7 @@ struct RawReader {
     shared: Rc<RawSocket>,
     inbound: Inbound,
     /// Whether the bytes that came with the handshake were looked at.
-    pending_message: bool,
+    began: bool,
     ended: bool,
     /// Whether other work had its turn since the last slice of packets.
     yielded: bool,
@@ -370,7 +364,7 @@ impl Stream for RawReader {
         if let Some(queued) = this.inbound.queued() {
             return Poll::Ready(Some(queued));
         }
-        if !std::mem::replace(&mut this.pending_message, true)
+        if !std::mem::replace(&mut this.began, true)
             && let Some(incoming) = this.inbound.take(&[], &this.shared.close_info)
         {
             return Poll::Ready(Some(incoming));

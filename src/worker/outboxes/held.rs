@@ -161,28 +161,28 @@ impl Outboxes {
             slot.replayed_bytes = before.saturating_add(bytes);
             before == 0 && bytes > 0
         });
-        if is_first != Some(true) {
-            return;
+        if is_first == Some(true) {
+            self.lent.insert(key, now);
         }
-        if self.lent.len() >= 2 * self.cells.len() {
-            let lent = std::mem::take(&mut self.lent);
-            let holds = |key: &SlotKey| self.get(*key).is_some_and(|slot| slot.replayed_bytes > 0);
-            self.lent = lent.into_iter().filter(|(key, _)| holds(key)).collect();
-        }
-        self.lent.push_back((key, now));
     }
 
     /// While the budget of replays is spent, what clients have not taken of chunks that were replayed to them [`LENT_FOR`] ago counts
     /// as theirs from here on. So it leaves the budget to those that wait, and the largest of those that take nothing are cut when the
     /// budget of outboxes is spent.
     pub(super) fn reclaim(&mut self, now: Instant) {
-        while let Some((key, since)) = self.lent.front().copied() {
-            let holds = self.get(key).is_some_and(|slot| slot.replayed_bytes > 0);
-            if holds && (now.saturating_duration_since(since) < self.lent_for || self.held.may_ask()) {
+        if self.lent.is_empty() || self.held.may_ask() {
+            return;
+        }
+        let is_due = |since: &Instant| now.saturating_duration_since(*since) >= self.lent_for;
+        let mut due: Vec<_> =
+            self.lent.iter().filter(|(_, since)| is_due(since)).map(|(key, since)| (*since, *key)).collect();
+        due.sort_unstable_by_key(|(since, _)| *since);
+        for (_, key) in due {
+            self.lent.remove(&key);
+            self.with(key, |slot| slot.replayed_bytes = 0);
+            if self.held.may_ask() {
                 return;
             }
-            self.lent.pop_front();
-            self.with(key, |slot| slot.replayed_bytes = 0);
         }
     }
 

@@ -280,7 +280,7 @@ pub(super) const KEYS: &[Key] = keys! {
     PRESSURE journal_segment_bytes = limits.journal_segment_bytes, bytes(MIB),
         "Size of one segment file of the journal, and so the largest event.";
     PRESSURE journal_sender_bytes_max = limits.journal_sender_bytes_max, zero_or_bytes(MIB, BYTES_MAX),
-        "Bytes that one client may have journalled before it waits, and twice as much in each recovery_window. 0 is an eighth of the journal, 1 MiB at least.";
+        "Bytes that one connection may have journalled before it waits, and twice as much in each recovery_window. 0 is an eighth of the journal; at least 1 MiB and the largest event.";
 };
 
 fn is_path(text: &str) -> bool {

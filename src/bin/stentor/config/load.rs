@@ -17,7 +17,7 @@ use super::{Config, RecoveryMode};
 
 /// What a record of the journal holds beside a message: rooms, namespace, headers. An event that names the most rooms may take more,
 /// and is refused then.
-const RECORD_BYTES: usize = 32 << 10;
+pub(super) const RECORD_BYTES: usize = 32 << 10;
 
 /// The flag that names the file; in the environment `STENTOR_CONFIG`.
 const FILE: &str = "config";

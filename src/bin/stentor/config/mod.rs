@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use stentor::{Builder, Cookie, Cors, Limits, Parser, Recovery, RecoveryClients, SameSite, Server};
 
+use self::load::RECORD_BYTES;
 use super::secret::Secret;
 
 pub(crate) use self::load::{Effective, flags, load};
@@ -114,7 +115,7 @@ impl Config {
     pub(crate) fn builder(&self) -> Builder {
         let mut limits =
             Limits { payload_bytes_max: self.max_payload, poll_bytes_max: self.max_payload, ..self.limits.clone() };
-        // Clients publish themselves here: one of them must not turn the journal under all others.
+        // Clients publish themselves here: one session must not turn the journal under all others.
         limits.journal_sender_bytes_max.get_or_insert_with(|| self.journal_share());
         let recovery = match self.recovery {
             RecoveryMode::Off => Recovery::off(),
@@ -142,12 +143,16 @@ impl Config {
         builder
     }
 
-    /// An eighth of what the journal holds, in bytes; 1 MiB at least, so that one event of the largest size never spends it.
+    /// An eighth of what the journal holds, in bytes; at least 1 MiB and the largest event, which must not make its sender wait.
     fn journal_share(&self) -> usize {
+        let limits = &self.limits;
         let held = match self.recovery {
-            RecoveryMode::Memory => self.limits.journal_bytes_max,
-            _ => self.limits.journal_segments_max.saturating_sub(1).saturating_mul(self.limits.journal_segment_bytes),
+            // The server gives a journal in memory an eighth of its memory at most.
+            RecoveryMode::Memory => {
+                limits.memory_bytes_max.map_or(usize::MAX, |memory| memory / 8).min(limits.journal_bytes_max)
+            }
+            _ => limits.journal_segments_max.saturating_sub(1).saturating_mul(limits.journal_segment_bytes),
         };
-        (held / 8).max(1 << 20)
+        (held / 8).max(1 << 20).max(self.max_payload + RECORD_BYTES)
     }
 }
