@@ -45,7 +45,7 @@ test: test-rust test-node test-browser test-python test-rust-client test-torture
 test-rust: ## cargo test
 	@cargo test && echo "cargo test: passed" || { echo "cargo test: FAILED"; exit 1; }
 
-test-node: node npm-clients ## the JavaScript client (builds binary and example first)
+test-node: node npm-clients ## the JavaScript client (builds the binary and two examples first)
 	@cargo build --bin stentor --example tour --example recovery
 	@cd $(CLIENTS) && npm test --silent && echo "node:test: passed" || { echo "node:test: FAILED"; exit 1; }
 

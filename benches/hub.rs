@@ -1,4 +1,5 @@
-//! What a broadcast costs from the server sender through hub sender, hub and fanout to outboxes whose drainers take everything and write nowhere.
+//! The cost of a broadcast from the server sender through hub sender, hub and fanout to outboxes whose drainers take
+//! everything and write nowhere.
 
 #[path = "scale/client.rs"]
 mod client;

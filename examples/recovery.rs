@@ -78,7 +78,7 @@ fn admission(io: &Server, registry: &SharedRegistry) -> Namespace {
     )
 }
 
-/// What `stentor serve` offers as well.
+/// The events that `stentor serve` offers as well.
 fn rooms(namespace: Namespace) -> Namespace {
     namespace
         .on("join", |socket, event: Event<String>| async move {

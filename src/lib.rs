@@ -39,7 +39,8 @@
 //!
 //! | floor | | |
 //! |---|---|---|
-//! | 9 | `bin/stentor/` | the binary, a crate of its own on the public API: command line, configuration, HTTP API, demo page |
+//! | – | `bin/stentor/` | the binary, a crate of its own on the public API: command line, configuration, HTTP API, demo page |
+//! | 9 | `fuzzing.rs`, `bench_support/` | promises of the decoders; internal access for benchmarks |
 //! | 8 | `server/` | composition root, a port of the server's own, routes for a host's application |
 //! | 7 | `transport/` | polling, websocket (raw, and a pump in a host's application); Engine.IO's HTTP errors |
 //! | 6 | `session/`, `hub/` | the actors; they talk through `messages/` |

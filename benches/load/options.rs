@@ -64,7 +64,7 @@ pub(crate) struct Options {
     /// The server to measure
     #[arg(long, value_enum, default_value_t = Target::Stentor)]
     pub(crate) server: Target,
-    /// What the server keeps for clients that come back
+    /// Recovery mode of the server
     #[arg(long, value_enum, default_value_t = Recovery::Off)]
     pub(crate) recovery: Recovery,
     /// Worker threads of the server
@@ -100,7 +100,7 @@ pub(crate) struct Options {
     /// Events of one connection of the echo that wait for their acks; one measurement for each number
     #[arg(long, value_delimiter = ',', default_values = ["1", "16"], value_parser = between(1, 1024).map(|number| number as u32))]
     pub(crate) in_flight: Vec<u32>,
-    /// How often the comparison measures the same
+    /// Number of runs of each measurement in a comparison
     #[arg(long, default_value_t = 3, value_parser = between(1, 100))]
     pub(crate) repetitions: usize,
     /// File for perf's record of the server during the measured interval of a fan-out or an echo

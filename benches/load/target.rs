@@ -175,7 +175,7 @@ fn existing(path: PathBuf, remedy: &str) -> Result<PathBuf, Failure> {
     if path.exists() { Ok(path) } else { Err(format!("nothing at {}: build it with {remedy}", path.display()).into()) }
 }
 
-/// What a command prints, or nothing.
+/// The output of a command; empty if it fails.
 pub(crate) fn said(command: &str, arguments: &[&str]) -> String {
     let output = Command::new(command).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
     output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! What the comparison compares: servers under loads, and what came out.
+//! The loads of a comparison, and the results of each server under them.
 
 use crate::options::{Load, Options};
 use crate::report::NOISY;
@@ -7,24 +7,24 @@ use crate::target::Target;
 /// One load, as the comparison sets it up and names it.
 pub(crate) struct Trial {
     pub(crate) heading: &'static str,
-    /// What one operation costs the server: a figure of the load's report, and its unit.
+    /// The figure of the load's report that is the server's cost of one operation, and its unit.
     pub(crate) cost: &'static str,
     pub(crate) unit: &'static str,
-    /// How many operations there were in a second.
+    /// Number of operations in a second.
     pub(crate) pace: Option<&'static str>,
-    /// Whether `make compare` has it too.
+    /// True if `make compare` has it too.
     pub(crate) is_quick: bool,
     pub(crate) load: Load,
     pub(crate) set: fn(&mut Options),
 }
 
-/// What one run of a server under a load gave.
+/// The result of one run of a server under a load.
 pub(crate) struct Measured {
     pub(crate) cost: f64,
     pub(crate) pace: Option<f64>,
     /// p50, p99, p99.9 in milliseconds, where there were enough to say.
     pub(crate) latency: [Option<f64>; 3],
-    /// What others used of the machine meanwhile, as a share of a core.
+    /// Use of the machine by other processes meanwhile, as a share of a core.
     pub(crate) others: f64,
     pub(crate) is_saturated: bool,
 }
@@ -34,7 +34,7 @@ pub(crate) struct Cell {
     pub(crate) server: Target,
     pub(crate) trial: &'static Trial,
     pub(crate) measured: Vec<Measured>,
-    /// What the checks found, or why there is no figure.
+    /// Faults that the checks found, or the reason why there is no figure.
     pub(crate) failures: Vec<String>,
 }
 
@@ -74,7 +74,7 @@ pub(crate) static TRIALS: [Trial; 13] = [
 ];
 
 impl Trial {
-    /// What there is one of for each cost: a delivery, an ack.
+    /// The operation that the cost is of: a delivery, an ack.
     pub(crate) fn each(&self) -> &'static str {
         self.cost.rsplit(' ').next().unwrap_or_default()
     }
@@ -109,7 +109,7 @@ pub(crate) fn cell<'a>(cells: &'a [Cell], server: Target, trial: &Trial) -> Opti
     cells.iter().find(|cell| cell.server == server && std::ptr::eq(cell.trial, trial))
 }
 
-/// How many times the cost of the bare Bun server.
+/// The cost as a multiple of the bare Bun server's.
 pub(crate) fn ratio(cells: &[Cell], cell: &Cell) -> Option<f64> {
     let of = |cell: &Cell| cell.median(|measured| Some(measured.cost));
     Some(of(cell)? / of(self::cell(cells, Target::Bare, cell.trial)?)?)

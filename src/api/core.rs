@@ -35,7 +35,7 @@ pub(crate) struct Core {
     pub(crate) limits: Arc<Limits>,
     /// Which namespaces there are, and their handlers.
     pub(crate) registry: Registry,
-    /// What happens to rooms, said by the hub while someone watches.
+    /// Changes of rooms, sent by the hub while someone watches.
     pub(crate) room_changes: broadcast::Sender<RoomChange>,
 }
 

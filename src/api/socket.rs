@@ -171,7 +171,7 @@ impl Socket {
         SocketEmitter::new(self.clone()).volatile()
     }
 
-    /// How long an ack is awaited; see [`SocketEmitter::timeout`].
+    /// The time to wait for an ack; see [`SocketEmitter::timeout`].
     pub fn timeout(&self, timeout: Duration) -> SocketEmitter {
         SocketEmitter::new(self.clone()).timeout(timeout)
     }

@@ -73,7 +73,7 @@ impl<C: Client> Handoff for Arriving<C> {
     }
 }
 
-/// What both halves share.
+/// The state that both halves share.
 struct Line<C> {
     client: RefCell<C>,
     /// What the client has said and the session has not read.

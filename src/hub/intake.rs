@@ -39,7 +39,7 @@ const WARNING_INTERVAL_MS: u64 = 10_000;
 /// A command that costs less is not charged to its sender while nothing is queued: small commands alone make no backlog.
 const CHARGED_WORK: usize = QUANTUM / 4;
 
-/// Who is charged for a command: a session (or the server sender) by its worker and its place there.
+/// The payer of a command: a session (or the server sender) by its worker and its slot there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct CommandSender {
     pub(super) worker: WorkerId,

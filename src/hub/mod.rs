@@ -50,9 +50,10 @@ pub(crate) struct Hub {
     replay_bytes: usize,
     /// Commands that wait for their senders' turn.
     schedule: Schedule<CommandSender, OrderedCommand>,
-    /// Who resumed each session last, since commands began to wait: a new connection continues with what the one before has overdrawn.
+    /// The sender that resumed each session last, since commands began to wait: a new connection inherits what the one before has
+    /// overdrawn.
     resumed_by: HashMap<PrivateId, CommandSender>,
-    /// What each session may have journalled, and the commands of those that wait for their share.
+    /// The share of each session in the journal, and the commands of those that wait for theirs.
     shares: Shares<CommandSender, OrderedCommand>,
     /// What is left of the batch in hand, and the worker that sent it. The next message is handled only when this is empty.
     incoming: (WorkerId, vec::IntoIter<HubCommand>),
@@ -62,7 +63,7 @@ pub(crate) struct Hub {
     fanout_bytes: usize,
     /// Bytes journalled for commands so far.
     journalled: u64,
-    /// Whether a look at those that wait for their share is due.
+    /// True while a look at those that wait for their share is scheduled.
     releasing: bool,
     /// Time of the next warning that one waits.
     warn_share_at_ms: u64,

@@ -39,7 +39,7 @@ impl Link {
     }
 }
 
-/// What [`WorkerLinks::flush`] met.
+/// The result of [`WorkerLinks::flush`].
 #[derive(Debug, Default)]
 pub(super) struct FlushReport {
     /// A mailbox was full; its batch is kept.

@@ -41,13 +41,13 @@ pub struct Inspection {
 #[error(transparent)]
 pub struct ReadError(#[from] JournalError);
 
-/// How much of what a journal holds.
+/// Counts of a journal's contents.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct JournalStats {
     /// The life of this journal.
     pub epoch: Epoch,
-    /// How the journal was left, in words.
+    /// The state in which the journal was left, in words.
     pub state: &'static str,
     /// Every record up to this position is gone.
     pub trimmed_to: Lsn,

@@ -19,7 +19,7 @@ pub(super) fn segment_name(sequence: u64) -> String {
     format!("{SEGMENT}{sequence:010}")
 }
 
-/// What a journal holds is secret: private ids, and what clients say to each other.
+/// The contents of a journal are secret: private ids, and what clients say to each other.
 pub(super) fn for_owner_only(options: &mut OpenOptions) {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);

@@ -120,7 +120,7 @@ pub(crate) struct SessionRecord {
     pub namespace: NamespacePath,
     /// Rooms it is in, and rooms it left after its position.
     pub rooms: Vec<RoomSpan>,
-    /// What the application keeps with it, as JSON.
+    /// The application's data of the socket, as JSON.
     pub data: Option<Box<str>>,
     /// Whether it has a connection.
     pub connected: bool,

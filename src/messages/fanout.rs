@@ -87,9 +87,9 @@ pub(crate) struct Collect {
 pub(crate) enum Answer {
     /// The session that a client may resume, as things stand.
     ResumeChecked(Result<ResumedSession, NotRecovered>),
-    /// How a connect ended.
+    /// The result of a connect.
     Connect(ConnectAnswer),
-    /// How a join ended.
+    /// The result of a join.
     Join(Result<Joined, MembershipError>),
     /// The socket is not in the room.
     Leave,
@@ -105,7 +105,7 @@ pub(crate) enum Answer {
     Done,
 }
 
-/// How a connect ended.
+/// The result of a connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConnectAnswer {
     /// The socket is connected.

@@ -107,7 +107,7 @@ pub(crate) struct ResumeAttempt {
     pub offset: Option<Offset>,
 }
 
-/// How a socket connects: new, not recoverable, or resuming.
+/// The kind of a connect: new, not recoverable, or resuming.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConnectKind {
     /// As a new one, which cannot be recovered.

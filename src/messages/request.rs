@@ -1,4 +1,4 @@
-//! What code asks for through handles: sent by `api`, taken by the session that is current, or by the server sender.
+//! Requests of the application through handles: sent by `api`, taken by the current session or by the server sender.
 
 use std::any::Any;
 use std::fmt;

@@ -26,7 +26,7 @@ pub(crate) enum Drained {
     Lost(String),
 }
 
-/// What a transport's final packet says.
+/// The reason in a transport's final packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CloseReason {
     /// The session has ended, for this reason.

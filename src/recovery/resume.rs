@@ -5,18 +5,18 @@ use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, RoomName, SocketI
 use crate::journal::{GiveUpReason, Journal};
 use crate::protocol::reason::NotRecovered;
 
-/// Who wants to resume what, from where.
+/// The session that a client wants to resume, and from which position.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ResumeQuery<'a> {
     /// Names the session, and proves that it is its client's.
     pub pid: PrivateId,
-    /// Where the client connects.
+    /// The namespace that the client connects to.
     pub namespace: &'a NamespacePath,
     /// The last token that it saw; none if it never saw one.
     pub offset: Option<Offset>,
 }
 
-/// What the journal says about a claim.
+/// The journal's answer to a claim.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct JournalState {
     /// The life of the journal.
@@ -59,7 +59,7 @@ impl<'a> Resumable<'a> {
         self.session.socket
     }
 
-    /// What the application keeps with it, as JSON.
+    /// The application's data of the socket, as JSON.
     pub(crate) fn data(self) -> Option<&'a str> {
         self.session.data()
     }

@@ -85,7 +85,7 @@ impl RecoverableSession {
         self.bytes as usize
     }
 
-    /// What the application keeps with it, as JSON.
+    /// The application's data of the socket, as JSON.
     pub(super) fn data(&self) -> Option<&str> {
         self.data.as_deref()
     }

@@ -65,7 +65,7 @@ impl AcceptedStream {
     }
 }
 
-/// What is served, and by which rules.
+/// The service of a port, and its rules.
 pub(super) struct Port {
     pub(super) socket: TcpListener,
     pub(super) permits: HttpPermits,

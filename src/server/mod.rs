@@ -215,6 +215,14 @@ impl Server {
     /// | `stentor_hub_unwritten_bytes` | gauge | bytes | handed to workers and not yet written out |
     /// | `stentor_credit_waits_total` | counter | commands | waited because their sender had too many under way |
     /// | `stentor_credit_refusals_total` | counter | commands | refused as overloaded after such a wait |
+    /// | `stentor_rate_limited_total` | counter | events | events and CONNECTs that exceeded a rate |
+    /// | `stentor_outboxes_cut_total` | counter | sessions | ended because outboxes were over their budget |
+    /// | `stentor_stalled_sessions_total` | counter | sessions | ended because their clients took nothing |
+    /// | `stentor_incoming_refused_total` | counter | messages | refused because their budget was spent |
+    /// | `stentor_budget_bytes{budget}` | gauge | bytes | that clients hold of `outboxes`, `incoming`, `rooms` |
+    /// | `stentor_budget_bytes_max{budget}` | gauge | bytes | bound of each of these budgets |
+    /// | `stentor_joins_refused_total` | counter | joins | refused because a bound of rooms was met |
+    /// | `stentor_journal_waits_total` | counter | commands | after which their sender waited, its share of the journal spent |
     pub fn metrics(&self) -> String {
         metrics::text(self.metrics.clone(), self.endpoint.workers.budgets().clone())
     }

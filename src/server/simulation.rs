@@ -112,7 +112,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What one connection's peer has taken and received.
+/// The packets that one connection's peer has taken.
 #[derive(Default)]
 struct Line {
     allowed: Cell<usize>,
@@ -325,7 +325,7 @@ impl World {
         self.tell(life, worker, OrderedCommand::Connect(Box::new(connect)));
     }
 
-    /// What the client's peer has taken is what was undelivered.
+    /// The client's peer has taken exactly what was undelivered.
     fn look(&mut self, who: usize) -> Result<(), TestCaseError> {
         let client = &mut self.clients[who];
         let Some(connection) = &client.connection else { return Ok(()) };

@@ -17,7 +17,7 @@ use crate::protocol::reason::DisconnectReason;
 use crate::protocol::socketio::packet::Args;
 use crate::state::sockets::SocketRecord;
 
-/// What the session keeps with each of its sockets.
+/// The session's own part of the record of a socket.
 pub(super) struct SessionSocket {
     pub(super) socket: Socket,
     pub(super) handlers: HandlerStack,

@@ -120,7 +120,7 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         self.queued += 1;
     }
 
-    /// What `before` has overdrawn counts for `sender` as well.
+    /// Charges `sender` for what `before` has overdrawn.
     pub(crate) fn inherit(&mut self, before: &S, sender: S) {
         if let Some(left) = self.flows.get(before).map(|flow| flow.left).filter(|left| *left < QUANTUM as i64) {
             let flow = self.flows.entry(sender).or_insert_with(Flow::new);

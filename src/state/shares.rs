@@ -101,7 +101,7 @@ impl<S: Copy + Eq + Hash, T> Shares<S, T> {
         self.queued = self.waiting.values().map(VecDeque::len).sum();
     }
 
-    /// What a sender has spent and not got back yet.
+    /// Bytes that a sender has spent and not got back yet.
     fn spent(&self, sender: &S, now_ms: u64) -> u64 {
         self.accounts.get(sender).map_or(0, |account| self.left_of(account, now_ms))
     }

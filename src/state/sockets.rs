@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use crate::ids::{NamespacePath, SocketId};
 
-/// How far a socket is.
+/// The phase of a socket's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// The hub checks what its client wants to resume, or connection middleware runs.

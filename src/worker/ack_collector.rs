@@ -106,7 +106,7 @@ struct AckRoute {
     awaiting: HashSet<SocketId>,
 }
 
-/// What is collected on one worker. Bounded by what those who collect may have open at a time (`collections_max`).
+/// The collections of acks on one worker. Bounded by the number that may be open at a time (`collections_max`).
 #[derive(Default)]
 pub(super) struct AckRoutes {
     by_id: HashMap<AckId, AckRoute>,

@@ -48,7 +48,7 @@ pub(crate) enum PendingReply {
         asker: oneshot::Sender<Result<Vec<Arc<SocketInfo>>, NoAnswer>>,
         /// Parts still to come, once the hub has said how many.
         missing: Option<usize>,
-        /// What came so far.
+        /// The answers so far.
         sockets: Vec<Arc<SocketInfo>>,
     },
 }
@@ -279,7 +279,7 @@ impl CreditWindow {
         self.outbox.worker.limits()
     }
 
-    /// How many emits have their acks collected.
+    /// Number of emits whose acks are collected.
     pub(crate) fn collecting(&self) -> usize {
         self.collecting
     }

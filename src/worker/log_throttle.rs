@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What clients can be complained of.
+/// Rate-limited warnings, one counter per kind.
 pub(crate) struct LogThrottles {
     /// A session stops reading. It does so hundreds of times a second while its client floods.
     pub(crate) reading_stopped: Throttle,
@@ -48,9 +48,9 @@ pub(crate) struct Throttle {
     per_second: u32,
     /// When the present second began, in microseconds since a second before `EPOCH`; 0 before the first line.
     since: AtomicU64,
-    /// How many were logged in it.
+    /// Number of lines logged in it.
     logged: AtomicU32,
-    /// How many were not, since the last that was.
+    /// Number of lines skipped since the last one.
     skipped: AtomicU64,
 }
 

@@ -138,7 +138,7 @@ pub(super) struct Outboxes {
     awaiting_budget: VecDeque<SlotKey>,
     /// Sessions that have not taken all that was replayed to them, and since when.
     lent: HashMap<SlotKey, Instant>,
-    /// How long they may hold it while the budget of replays is spent.
+    /// The time for which they may hold it while the budget of replays is spent.
     pub(super) lent_for: Duration,
     /// What the budget is charged for.
     pub(super) held: Held,

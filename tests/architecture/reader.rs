@@ -66,7 +66,7 @@ struct TestRemoval {
 }
 
 impl TestRemoval {
-    /// Whether to keep an item or a statement.
+    /// True for an item or a statement that is kept.
     fn keeps(&mut self, node: &impl ToTokens) -> bool {
         let attributes = |input: ParseStream<'_>| {
             let attributes = input.call(Attribute::parse_outer)?;

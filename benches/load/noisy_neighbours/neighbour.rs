@@ -12,10 +12,10 @@ pub(super) trait Neighbour {
     /// One turn, which waits for nothing. Tells whether there was something to do.
     fn turn(&mut self, now: Instant) -> Result<bool, Failure>;
 
-    /// What it has done, for the report.
+    /// A line for the report about its work.
     fn deeds(&self) -> String;
 
-    /// How often the server has disconnected it.
+    /// Number of times that the server has disconnected it.
     fn closings(&self) -> u64;
 
     /// Events that reached it in a wrong order, or twice.

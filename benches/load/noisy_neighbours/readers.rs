@@ -135,7 +135,7 @@ impl Neighbour for Reader {
         let end = if lives.is_empty() {
             "still connected".to_owned()
         } else {
-            format!("put out {} times, after {} s", lives.len(), lives.join(", "))
+            format!("disconnected {} times, after {} s", lives.len(), lives.join(", "))
         };
         format!("{}: {reads} of {} KB that were for it, {end}", self.room, grouped(self.fed as f64 / 1000.0))
     }

@@ -1,4 +1,4 @@
-//! What is seen of the server while others are noisy neighbours: its memory ten times a second, and its log. Judges nothing.
+//! Observes the server beside noisy neighbours: its memory ten times a second, and its log. Judges nothing.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

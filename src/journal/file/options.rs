@@ -1,4 +1,4 @@
-//! How a journal on disk is opened, and what was found.
+//! Options for opening a journal on disk, and the result.
 
 use crate::ids::Epoch;
 use crate::journal::folder::BootId;
@@ -7,7 +7,7 @@ use crate::limits::Limits;
 /// Between two entries of a segment's index, at most, but for a larger record: how much is read to find one record.
 const INDEX_BYTES: u64 = 64 << 10;
 
-/// How a journal is opened.
+/// Options for opening a journal.
 #[derive(Debug, Clone)]
 pub(crate) struct FileOptions {
     /// Of a log that begins now, if one must; differs from that of every earlier one.
@@ -43,7 +43,7 @@ impl FileOptions {
     }
 }
 
-/// What was found when a journal was opened.
+/// The state of a journal when it was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Start {
     /// Nothing: a log begins.

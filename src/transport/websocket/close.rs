@@ -17,7 +17,7 @@ pub(super) const TRY_AGAIN_LATER: u16 = 1013;
 /// What the reading half found out, for the close frame to say. Boxed, since most connections live without.
 pub(super) type SharedCloseInfo = Cell<Option<Box<CloseInfo>>>;
 
-/// What was found out.
+/// The close code, and facts for the client.
 pub(super) struct CloseInfo {
     pub(super) code: u16,
     /// The facts, where they tell the client more than the session's reason does.

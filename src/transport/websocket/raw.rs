@@ -203,7 +203,7 @@ impl Handoff for RawHandoff {
     }
 }
 
-/// What both halves share.
+/// The state that both halves share.
 struct RawSocket {
     stream: TcpStream,
     /// The session's task, to be woken when the writing half wants something of it.

@@ -18,7 +18,7 @@ pub(in crate::worker) struct Held {
     published_replays: Part,
     /// Chunks that readers have asked for and not got yet.
     pub(super) asked: usize,
-    /// What such a chunk counts for until it has come.
+    /// The size at which such a chunk is counted until it has come.
     chunk_bytes: usize,
     /// Bytes that sessions pushed into their own outboxes since the flusher last began a round. Drainers may be about to take
     /// them, but nobody else shares their memory.

@@ -16,7 +16,7 @@ pub(super) struct JournalReader {
     next: ReadState,
 }
 
-/// How a reader stands towards what comes next.
+/// The state of a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReadState {
     /// Its outbox has no room for it, or another socket of its session has its turn.
@@ -27,7 +27,7 @@ pub(super) enum ReadState {
     Requested,
 }
 
-/// What a socket wants to read from the journal.
+/// A socket's position in the journal, from which it wants to read.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::worker) struct WantedReplay {
     pub(in crate::worker) slot: SlotKey,

@@ -24,7 +24,7 @@ struct Dialect {
     /// CONNECT to `/chat`, without and with credentials.
     chat: &'static [&'static str],
     leaves_chat: &'static str,
-    /// What it sends over the websocket behind `5`, before anything of Socket.IO.
+    /// The packets that it sends over the websocket behind `5`, before anything of Socket.IO.
     behind_upgrade: &'static [&'static str],
 }
 

@@ -215,7 +215,7 @@ impl Merging {
     }
 }
 
-/// What is wrong with settings that are right each by itself.
+/// Contradictions between settings that are right each by itself.
 fn contradictions(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
     let mut check = |is_wrong: bool, name: &str, expected: String| {

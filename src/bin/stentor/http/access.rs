@@ -1,4 +1,4 @@
-//! Who may use the API, and how a request's body gets in.
+//! Admission to the API, and reading of request bodies.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -68,7 +68,7 @@ impl From<BodyError> for ErrorBody {
 }
 
 impl Api {
-    /// Whether the request bears the key.
+    /// Admits a request that bears the key.
     pub(super) fn admit(&self, request: &HttpRequest) -> Result<(), ErrorBody> {
         let Some(key) = &self.key else {
             let message = "the HTTP API is off: set a key of 16 characters or more with STENTOR_API_KEY, with api_key in \
@@ -106,7 +106,7 @@ impl Api {
         );
     }
 
-    /// Whether it bears the key and is a GET, or a HEAD.
+    /// Admits a GET or HEAD request that bears the key.
     pub(super) fn admit_get(&self, request: &HttpRequest) -> Result<(), ErrorBody> {
         self.admit(request)?;
         match *request.method() {
@@ -115,7 +115,7 @@ impl Api {
         }
     }
 
-    /// Whether it bears the key and is a POST of JSON; then its text.
+    /// Admits a POST request of JSON that bears the key. Returns its text.
     pub(super) async fn admit_post(&self, request: &HttpRequest, payload: Payload) -> Result<RequestBody, ErrorBody> {
         self.admit(request)?;
         if request.method() != Method::POST {

@@ -113,7 +113,7 @@ impl Handoff for PumpHandoff {
     }
 }
 
-/// What both halves share.
+/// The state that both halves share.
 struct Shared {
     /// Bytes that may be on their way to the pump.
     room: Arc<Semaphore>,
@@ -323,7 +323,7 @@ mod tests {
         outbox
     }
 
-    /// What a stream gives at present.
+    /// The items that a stream has ready.
     fn next<T>(stream: &mut (impl Stream<Item = T> + Unpin + ?Sized)) -> Poll<Option<T>> {
         Pin::new(stream).poll_next(&mut Context::from_waker(Waker::noop()))
     }
