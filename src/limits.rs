@@ -76,33 +76,34 @@ macro_rules! limits {
 limits! {
     /// Memory of all clients together.
     memory: MemoryLimits {
-        /// Bytes of memory that all clients together may use. The other limits of this group follow
-        /// from it, and so do the numbers of sessions and HTTP connections and the bytes of journal
-        /// and recovery where they are set higher. Unset: half of the memory that this process may
-        /// use (of the machine, its cgroup or its address space, whichever is smallest).
+        /// Bytes of memory that all clients together may use. The limits of outboxes, input, rooms,
+        /// sessions, HTTP connections, journal and recovery follow from it if they are unset or set
+        /// higher. Unset: half of the memory that this process may use (of the machine, its cgroup
+        /// or its address space, whichever is smallest).
         bytes_max: Option<usize> = None;
         /// Bytes queued for clients that are not reading. Above half of it an outbox keeps little
         /// of what the journal also has; above all of it the largest outboxes are emptied and their
         /// sessions end. Replays to reconnected clients may use a quarter more. Unset: a quarter of
-        /// the memory.
+        /// the memory for clients.
         ///
         /// A packet that is queued for many clients counts once for each.
         outboxes_bytes_max: Option<usize> = None;
         /// Bytes received from clients and not yet handled: incomplete messages and bodies, held
         /// events, waiting commands, collected acks, credentials. Beyond it further input is
         /// refused, and from three quarters on input of a client that holds more than 64 KiB.
-        /// Unset: an eighth of the memory.
+        /// Unset: an eighth of the memory for clients.
         incoming_bytes_max: Option<usize> = None;
         /// Bytes of all rooms, their names and memberships. Beyond it joins fail as overloaded, and
         /// from three quarters on joins of a socket that is in more than 32 rooms. Unset: an eighth
-        /// of the memory.
+        /// of the memory for clients.
         rooms_bytes_max: Option<usize> = None;
     }
 
     /// Sessions: how many there are, and how long and how large each may become.
     sessions: SessionLimits {
         /// Maximum number of sessions on all transports; further handshakes get status 503. An idle
-        /// session uses 3.3 KiB with recovery, 2.7 KiB without, and a socket of the kernel.
+        /// session uses 3.3 KiB with recovery, 2.7 KiB without, and a socket of the kernel. At start
+        /// `stentor serve` lowers it to what the limit on open files allows.
         ///
         /// The default is more than one process can have sockets for, so that memory decides.
         max: usize = 1_000_000;
@@ -155,7 +156,7 @@ limits! {
         /// read more slowly. Unset: no limit.
         events_per_second: Option<NonZeroU32> = None;
         /// Bytes per second of one session's packets, in bursts of twice that; events beyond it are
-        /// answered `rate_limited`. A larger packet passes alone, and delays those that follow.
+        /// answered `rate_limited`. A larger packet passes alone, and delays later ones.
         /// Unset: no limit.
         bytes_per_second: Option<NonZeroU32> = None;
         /// Events, CONNECTs and DISCONNECTs per second of all sessions of one client address (for
@@ -181,7 +182,8 @@ limits! {
         /// The kernel holds a reconnect storm meanwhile.
         backlog: u32 = 4_096;
         /// Maximum number of connections that speak HTTP, websockets not counted; further ones wait
-        /// in the backlog. At least 1.
+        /// in the backlog. At least 1. At start `stentor serve` lowers it to a quarter of what the
+        /// limit on open files allows.
         ///
         /// actix-http uses about 20 KiB for each, a gigabyte for all.
         connections_max: usize = 50_000;
@@ -366,9 +368,8 @@ limits! {
         /// replaces the session that has been disconnected for longest.
         sessions_max: usize = 1_000_000;
         /// Bytes of all sessions known for recovery: 128 for each, 64 for each room that it is in or
-        /// has left, and those of room names and data. Beyond it sessions become unrecoverable:
-        /// those above 1 KiB, the largest first, then those disconnected for longest, then the
-        /// newest. With a journal on disk at most a quarter of the journal less one segment.
+        /// has left, and the bytes of room names and data. Beyond it sessions become unrecoverable:
+        /// the largest down to 1 KiB, then the ones disconnected for longest, then the newest. With a journal on disk at most a quarter of the journal less one segment.
         ///
         /// The default is a million sessions in one room each. The journal on disk rewrites each
         /// session as its oldest segment is dropped.
@@ -408,11 +409,12 @@ limits! {
         segment_bytes: usize = 32 * MIB;
         /// Bytes of events that one session may add to the journal before its events wait, and twice
         /// as much in each recovery window. Its events stay in order, and no other session waits.
-        /// Code outside sessions is not bounded. Unset: no limit.
+        /// Code outside sessions is not bounded. Unset: no limit, but for `stentor serve` an eighth of
+        /// the journal, at least 1 MiB and the largest event.
         sender_bytes_max: Option<usize> = None;
         /// Time limit for the journal to be written to the disk when the server stops; then the
-        /// process ends without, and after a reboot of the machine the journal is dropped. It must
-        /// be shorter than the stop timeout of a supervisor.
+        /// process ends anyway, and a reboot of the machine loses the journal. A supervisor must
+        /// allow more time to stop.
         ///
         /// A slow disk writes a quarter of a gigabyte in that time.
         stop_timeout: Duration = Duration::from_secs(30);

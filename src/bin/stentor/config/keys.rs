@@ -1,29 +1,35 @@
-//! The table of settings. Flags, environment, file, `explain` and `default` are all read off it, so they cannot drift apart.
+//! Table of settings, from which flags, environment, file, `explain` and `default` are derived.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use stentor::{Cookie, Cors, NamespacePath, Parser, RecoveryClients, SameSite, Server};
+use stentor::{Cookie, Cors, Limits, NamespacePath, Parser, RecoveryClients, SameSite, Server};
 
 use super::value::{Field, Form, Named, SHORTEST, Value};
 use super::{Config, RecoveryMode};
 
 pub(super) struct Key {
-    /// As the file spells it.
     pub(super) name: &'static str,
-    /// Under which heading it is listed; the first is what most people want to know.
-    pub(super) group: &'static str,
-    /// What it means, in whole sentences.
-    pub(super) meaning: &'static str,
+    pub(super) group: &'static Group,
+    /// Field of [`Config`], such as `"port."` or `"limits.recovery.window."`.
+    path: &'static str,
+    /// Empty for limits of the library, which has their descriptions.
+    description: &'static str,
     pub(super) form: Form,
-    /// Masked wherever it is printed.
+    /// Masked in every output.
     pub(super) is_secret: bool,
     pub(super) put: fn(&mut Config, Value) -> bool,
     value: fn(&Config) -> Value,
 }
 
+/// Settings under one heading of `--help` and of the file.
+pub(super) struct Group {
+    pub(super) heading: &'static str,
+    /// True for settings that the file has in its section `[tuning]`.
+    pub(super) is_tuning: bool,
+}
+
 impl Key {
-    /// Its value in a configuration.
     pub(super) fn show(&self, config: &Config) -> Value {
         match ((self.value)(config), self.form) {
             (Value::Number(bytes), Form::Bytes { .. }) => Value::Bytes(bytes),
@@ -31,73 +37,97 @@ impl Key {
         }
     }
 
-    /// `--ping-interval`, without the dashes before it.
+    /// Description in whole sentences. That of a limit is the first paragraph of its documentation.
+    pub(super) fn description(&self) -> String {
+        let path = self.path.trim_end_matches('.').strip_prefix("limits.");
+        let limit = path.and_then(|path| Limits::DESCRIPTIONS.iter().find(|(known, _)| *known == path));
+        let Some((_, text)) = limit else { return self.description.to_owned() };
+        let paragraph = text.lines().map(str::trim).take_while(|line| !line.is_empty());
+        paragraph.collect::<Vec<_>>().join(" ").replace('`', "")
+    }
+
+    /// Name of the flag, without dashes in front: `ping-interval`.
     pub(super) fn flag(&self) -> String {
         self.name.replace('_', "-")
     }
 
-    /// The variable, such as `STENTOR_PING_INTERVAL`.
+    /// Environment variable: `STENTOR_PING_INTERVAL`.
     pub(super) fn variable(&self) -> String {
         format!("STENTOR_{}", self.name.to_ascii_uppercase())
     }
 }
 
-/// The setting of this name.
 pub(super) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
 
-/// The name that was probably meant.
+/// The known name that is most similar, for "did you mean".
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
     let name = name.replace('-', "_").to_ascii_lowercase();
     let near = KEYS.iter().map(|key| (strsim::jaro_winkler(&name, key.name), key.name));
-    near.filter(|(likeness, _)| *likeness > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
+    near.filter(|(similarity, _)| *similarity > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
 }
 
-/// The heading of what most people want to know.
-pub(super) const BASICS: &str = "Basics";
-const HTTP: &str = "HTTP API";
-const ACCESS: &str = "Who may connect";
-const TIMES: &str = "Connections";
-const SIZES: &str = "What a client may send";
-const PRESSURE: &str = "Back-pressure and memory";
+const fn group(heading: &'static str) -> Group {
+    Group { heading, is_tuning: false }
+}
+
+const fn tuning(heading: &'static str) -> Group {
+    Group { heading, is_tuning: true }
+}
+
+/// The only group in the short help, `-h`.
+pub(super) static BASICS: Group = group("Basics");
+static ACCESS: Group = group("HTTP API and access");
+static CAPACITY: Group = group("Capacity");
+static TIMES: Group = group("Connections");
+static T_API: Group = tuning("Tuning: HTTP API");
+static T_MEMORY: Group = tuning("Tuning: memory of all clients");
+static T_CLIENT: Group = tuning("Tuning: one client");
+static T_HTTP: Group = tuning("Tuning: HTTP");
+static T_TRANSPORT: Group = tuning("Tuning: transports");
+static T_HUB: Group = tuning("Tuning: handlers and hub");
+static T_RECOVERY: Group = tuning("Tuning: recovery and journal");
 
 const BYTES_MAX: u64 = 1 << 40;
 
 const fn number(unit: &'static str, least: u64, most: u64) -> Form {
-    Form::Number { unit, least, most }
+    Form::Number { or_unset: false, unit, least, most }
 }
 
-/// As many as memory allows.
 const fn count(unit: &'static str) -> Form {
     number(unit, 1, u32::MAX as u64)
 }
 
-const fn bytes(least: u64) -> Form {
-    Form::Bytes { or_zero: false, least, most: BYTES_MAX }
+const fn unset_or_count(unit: &'static str) -> Form {
+    Form::Number { or_unset: true, unit, least: 1, most: u32::MAX as u64 }
 }
 
-/// 0 is a value that follows from others, or no limit.
-const fn zero_or_bytes(least: u64, most: u64) -> Form {
-    Form::Bytes { or_zero: true, least, most }
+const fn bytes(least: u64) -> Form {
+    Form::Bytes { or_unset: false, least, most: BYTES_MAX }
+}
+
+const fn unset_or_bytes(least: u64, most: u64) -> Form {
+    Form::Bytes { or_unset: true, least, most }
 }
 
 const DURATION: Form = Form::Duration { least: SHORTEST };
 
-/// Pings more often than this are all that a server does.
+/// A server that pings more often does nothing else.
 const PING: Form = Form::Duration { least: Duration::from_millis(100) };
 
 const MIB: u64 = 1 << 20;
 
-/// The HTTP layer refuses a larger head, whatever the setting says.
+/// actix-http refuses a larger head in any case.
 const HEAD_BYTES_MAX: u64 = 128 << 10;
 
 macro_rules! keys {
-    ($($group:ident $name:ident $($secret:ident)? = $($field:ident).+, $form:expr, $meaning:expr;)*) => {
+    ($($group:ident $name:ident $($secret:ident)? = $($field:ident).+, $form:expr $(, $description:expr)?;)*) => {
         &[$(Key {
             name: stringify!($name),
-            group: $group,
-            meaning: $meaning,
+            group: &$group,
+            path: concat!($(stringify!($field), "."),+),
+            description: concat!($($description)?),
             form: $form,
             is_secret: keys!(@secret $($secret)?),
             put: |config, value| config.$($field).+.put(value),
@@ -108,179 +138,127 @@ macro_rules! keys {
     (@secret) => { false };
 }
 
+/// Settings at the top level of the file, then those of its section `[tuning]`.
 #[rustfmt::skip]
 pub(super) const KEYS: &[Key] = keys! {
     BASICS host = host, Form::Text { expected: "an address such as \"127.0.0.1\" or \"::\"", check: |text| text.parse::<IpAddr>().is_ok() },
-        "Address to listen on: \"127.0.0.1\" is this machine alone, \"0.0.0.0\" or \"::\" every address of it.";
+        "Address to listen on: \"127.0.0.1\" serves this machine alone, \"0.0.0.0\" or \"::\" serves all networks.";
     BASICS port = port, number("", 0, 65_535),
-        "Port to listen on; 0 takes a free one and prints which.";
+        "Port to listen on; 0 takes a free port, which is printed at start.";
     BASICS workers = workers, number("threads", 1, 1_024),
-        "Threads that serve connections; one per core if not set.";
+        "Number of threads that serve connections; one per core if not set.";
     BASICS path = path, Form::Text { expected: "a path such as \"/socket.io\"", check: is_path },
-        "Path that clients connect to.";
+        "Path of the URL that clients connect to.";
     BASICS namespaces = namespaces, Form::List { expected: "a list of namespaces such as \"/chat\"", check: is_namespace },
-        "Namespaces served beside \"/\", with the same events.";
+        "Namespaces served in addition to \"/\", with the same events.";
     BASICS recovery = recovery, Form::Text { expected: "\"off\", \"memory\" or \"disk\"", check: is_name_of::<RecoveryMode> },
-        "Where events are kept for clients whose connection breaks: on \"disk\", which outlives the process; in \"memory\", which ends with it; \"off\", nowhere.";
+        "Storage of events for clients that reconnect: \"disk\" keeps them across restarts, \"memory\" until the process ends, \"off\" stores none.";
     BASICS data_dir = data_dir, Form::Text { expected: "a folder", check: |text| !text.is_empty() },
-        "Folder of the journal with recovery = \"disk\"; it is created if it does not exist. One server at a time may use it.";
-    BASICS recovery_window = limits.recovery.window, DURATION,
-        "How long a disconnected client may resume its session and get what it missed.";
+        "Folder of the journal with recovery = \"disk\"; it is created if it does not exist. Only one server at a time may use it.";
+    BASICS recovery_window = limits.recovery.window, DURATION;
     BASICS recovery_clients = recovery_clients, Form::Text { expected: "\"auto\", \"all\" or \"ask\"", check: is_name_of::<RecoveryClients> },
-        "Clients that are recoverable, and get an offset token as the last argument of events: \"auto\", JavaScript's (recognised browsers and Node) and each that asks with auth: {recovery: true} or ?recovery=1; \"all\", each that does not decline with false or 0; \"ask\", only each that asks.";
+        "Clients that can recover, and get an offset as the last argument of events: \"auto\", browsers and Node (recognised by their headers) and clients that ask with auth: {recovery: true} or ?recovery=1; \"all\", every client that does not decline with false or 0; \"ask\", only clients that ask.";
     BASICS parser = parser, Form::Text { expected: "\"json\" or \"msgpack\"", check: is_name_of::<Parser> },
-        "Encoding of packets, for all clients: \"json\", or \"msgpack\" for clients with socket.io-msgpack-parser, which the demo page does not have.";
+        "Encoding of packets for all clients: \"json\", or \"msgpack\" for clients with socket.io-msgpack-parser, which the demo page does not have.";
     BASICS log_level = log_level, Form::Text { expected: "error, warn, info, debug, trace, off, or a filter such as \"stentor=debug\"", check: is_log_filter },
-        "Lines that are written to stderr. actix_http's own are off unless named, such as \"info,actix_http=error\".";
+        "Level of the log lines on stderr. Lines of actix_http are off unless named, as in \"info,actix_http=error\".";
 
-    HTTP api_key secret = api_key, Form::Text { expected: "16 characters or more, without spaces", check: is_api_key },
-        "Key of the HTTP API /api/v1/, sent as \"Authorization: Bearer …\"; the API is off without one. Other users of this machine can read command lines: prefer the environment or the file.";
-    HTTP api_body_bytes_max = api.body_bytes_max, bytes(1_000),
-        "Largest request body of the HTTP API.";
-    HTTP publish_batch_max = api.batch_max, count("events"),
-        "Events in one request to the HTTP API.";
-    HTTP publish_rooms_max = api.rooms_max, count("rooms"),
-        "Rooms that one event of the HTTP API may name, excepted ones included.";
-    HTTP page_entries_max = api.page_entries_max, count("entries"),
-        "Rooms or sockets in one answer of the HTTP API; the next page has the others.";
-
+    ACCESS api_key secret = api_key, Form::Text { expected: "16 characters or more, without spaces", check: is_api_key },
+        "Key of the HTTP API /api/v1/, sent as \"Authorization: Bearer …\"; the API is off if not set. Other users of this machine can read command lines: prefer the environment or the file.";
     ACCESS cors_origins = cors_origins, Form::List { expected: "a list of origins such as \"https://example.org\", without paths, or \"*\"", check: is_origin },
-        "Origins of other sites whose pages may connect, as browsers write origins; \"*\" is any origin. Pages of the server's own host always may.";
-    ACCESS origins_guard = origins_guard, Form::Switch,
-        "Websockets of pages are refused if true, unless their origin is the server's own host or in cors_origins. Clients that are no browsers send no origin, and pass.";
-    ACCESS allowed_hosts = allowed_hosts, Form::List { expected: "a list of names or addresses without ports such as \"hub.example.org\", or \"*\"", check: |text| Server::builder().allowed_hosts([text]).check().is_ok() },
-        "Hosts that requests may name, beside localhost, 127.0.0.0/8 and [::1]; \"*\" is any host. If not set: none besides on a loopback address, any host on others. Behind a proxy, the public name.";
+        "Origins of other sites whose pages may connect; \"*\" is any origin. Pages of the server's own host may always connect.";
     ACCESS cors_credentials = cors_credentials, Form::Switch,
-        "Pages of cors_origins may send cookies if true; not with \"*\".";
+        "Permission for pages of cors_origins to send cookies; not with \"*\".";
+    ACCESS origins_guard = origins_guard, Form::Switch,
+        "Websockets are refused if their origin is neither the server's own host nor in cors_origins. Clients that are not browsers send no origin and are accepted.";
+    ACCESS allowed_hosts = allowed_hosts, Form::List { expected: "a list of names or addresses without ports such as \"hub.example.org\", or \"*\"", check: |text| Server::builder().allowed_hosts([text]).check().is_ok() },
+        "Host names that requests may have, in addition to localhost, 127.0.0.0/8 and [::1]; \"*\" is any host. If not set, a server on a loopback address accepts no others, and a server on other addresses accepts all. Behind a proxy, set the public name.";
     ACCESS trusted_proxies = trusted_proxies, Form::List { expected: "a list of addresses or networks such as \"127.0.0.1\" or \"10.0.0.0/8\"", check: |text| Server::builder().trusted_proxies([text]).check().is_ok() },
-        "Proxies in front of the server, whose X-Forwarded-For, X-Forwarded-Host and Forwarded headers are believed.";
+        "Proxies in front of the server whose X-Forwarded-For, X-Forwarded-Host and Forwarded headers are trusted.";
     ACCESS cookie = cookie, Form::Text { expected: "the name of a cookie, such as \"io\"", check: |text| Server::builder().cookie(Cookie::default().name(text)).check().is_ok() },
-        "Name of a cookie that holds the session's id, for load balancers that route by it; no cookie if not set.";
+        "Name of a cookie with the session id, for load balancers that route by it; no cookie if not set.";
     ACCESS cookie_secure = cookie_secure, Form::Switch,
-        "Browsers send the cookie over encrypted connections only if true.";
+        "Secure attribute of the cookie: browsers send it over encrypted connections only.";
     ACCESS cookie_same_site = cookie_same_site, Form::Text { expected: "\"strict\", \"lax\" or \"none\"", check: is_name_of::<SameSite> },
         "SameSite attribute of the cookie; \"none\" requires cookie_secure.";
-    ACCESS sessions_per_address_max = limits.sessions.per_address_max, number("connections", 0, u32::MAX as u64),
-        "Sessions of one client address (for IPv6, of one /64) at a time; further ones get 429. 0 is no limit.";
-    ACCESS sessions_max = limits.sessions.max, count("connections"),
-        "Sessions at a time; further ones get 503. An idle one takes 3.3 KiB of memory with recovery, 2.7 without, and a socket. Lowered at start to what the open file limit allows.";
-    ACCESS events_per_second = limits.rates.events_per_second, number("events", 0, u32::MAX as u64),
-        "Events (publish, join, …) and CONNECTs that one connection may send per second, over all its namespaces, in bursts of twice that; more are answered rate_limited, and a client that continues is read more slowly. 0 is no limit.";
-    ACCESS bytes_per_second = limits.rates.bytes_per_second, zero_or_bytes(1_000, u32::MAX as u64),
-        "Bytes that one connection may send per second, in bursts of twice that; more is treated as with events_per_second. 0 is no limit.";
-    ACCESS address_events_per_second = limits.rates.address_events_per_second, number("events", 0, u32::MAX as u64),
-        "The same as events_per_second for all connections of one client address together (of IPv6, of one /64), also one after another. 0 is ten times events_per_second.";
-    ACCESS address_bytes_per_second = limits.rates.address_bytes_per_second, zero_or_bytes(1_000, u32::MAX as u64),
-        "The same as bytes_per_second for all connections of one client address together. 0 is ten times bytes_per_second.";
-    ACCESS rate_addresses_max = limits.rates.addresses_max, count("addresses"),
-        "Client addresses whose rates are known at a time; further ones are limited by connection only.";
-    ACCESS namespaces_per_session_max = limits.sessions.namespaces_max, count("namespaces"),
-        "Namespaces that one session may join.";
-    ACCESS rooms_per_socket_max = limits.sockets.rooms_max, count("rooms"),
-        "Rooms that one client may be in, in each namespace.";
-    ACCESS room_bytes_per_socket_max = limits.sockets.room_bytes_max, bytes(256),
-        "Bytes of the names of the rooms that one client may be in, in each namespace.";
 
-    TIMES ping_interval = limits.sessions.ping_interval, PING,
-        "Time between two pings of the server to a client.";
-    TIMES ping_timeout = limits.sessions.ping_timeout, PING,
-        "Time for a client to answer a ping; then its session ends.";
-    TIMES connect_timeout = limits.sessions.connect_timeout, DURATION,
-        "Time for a new session to join its first namespace; then it ends.";
-    TIMES upgrade_timeout = limits.transport.upgrade_timeout, DURATION,
-        "Time for an upgrade from polling to websocket; then the session stays with polling.";
-    TIMES request_head_timeout = limits.http.head_timeout, DURATION,
-        "Time for a client to send the head of an HTTP request, from its first byte; then the connection is closed.";
-    TIMES http_keep_alive = limits.http.keep_alive, Form::Duration { least: Duration::from_secs(1) },
-        "Time for which a connection without a request is kept open. Longer than a proxy keeps its own, which is 60 s for nginx and AWS.";
-    TIMES response_timeout = limits.http.response_timeout, DURATION,
-        "Time for a client to read a response once it takes no more of it; then the connection is closed.";
-    TIMES body_timeout = limits.http.body_timeout, DURATION,
-        "Time for a client to send the body of an HTTP request; then the connection is closed.";
-    TIMES message_timeout = limits.transport.message_timeout, DURATION,
-        "Time for a client to complete a websocket message that it has begun; then the session ends.";
-    TIMES stall_timeout = limits.sessions.stall_timeout, DURATION,
-        "Time for which a client may take nothing of what waits for it, though it answers pings; then the session ends. ping_interval and ping_timeout together if not set.";
-    TIMES attachments_timeout = limits.transport.attachments_timeout, DURATION,
-        "Time for the attachments of a binary event to follow it; then the session ends.";
-    TIMES close_linger = limits.transport.close_linger, DURATION,
-        "Time for a closing connection to take its last bytes; then it is reset.";
+    CAPACITY sessions_max = limits.sessions.max, count("connections");
+    CAPACITY sessions_per_address_max = limits.sessions.per_address_max, unset_or_count("connections");
+    CAPACITY events_per_second = limits.rates.events_per_second, unset_or_count("events");
+    CAPACITY bytes_per_second = limits.rates.bytes_per_second, unset_or_bytes(1_000, u32::MAX as u64);
+    CAPACITY max_payload = max_payload, Form::Bytes { or_unset: false, least: 1_000, most: 100_000_000 },
+        "Bytes of the largest message that a client may send, and of the response to a poll.";
+    CAPACITY memory_max = limits.memory.bytes_max, unset_or_bytes(16 * MIB, BYTES_MAX);
+
+    TIMES ping_interval = limits.sessions.ping_interval, PING;
+    TIMES ping_timeout = limits.sessions.ping_timeout, PING;
     TIMES drain = drain, Form::Duration { least: Duration::ZERO },
-        "Time over which all sessions are closed when the process is asked to end, in waves, so that clients do not all return in the same moment. A second signal ends the server immediately.";
-    TIMES stop_timeout = limits.journal.stop_timeout, DURATION,
-        "Time for the journal to be written to the disk when the server stops. A supervisor must allow this and drain together.";
-    TIMES backlog = limits.http.backlog, count("connections"),
-        "Connections that may wait in the kernel to be accepted.";
-    TIMES http_connections_max = limits.http.connections_max, count("connections"),
-        "Connections that may speak HTTP at a time, websockets not counted; further ones get 503. Lowered at start to a quarter of what the open file limit allows.";
-    TIMES http_reserve = limits.http.reserve, number("connections", 0, 65_535),
-        "Connections beyond http_connections_max that serve health, metrics, the HTTP API and new websockets.";
+        "Time over which sessions are closed after a signal to stop, in waves, so that clients do not all reconnect at the same moment. A second signal stops the server immediately.";
 
-    SIZES max_payload = max_payload, Form::Bytes { or_zero: false, least: 1_000, most: 100_000_000 },
-        "Largest message that a client may send, and largest answer to a poll.";
-    SIZES packets_per_turn = limits.sessions.packets_per_turn, count("packets"),
-        "Packets of one client that are taken in one turn, before others have theirs.";
-    SIZES fragments_max = limits.transport.fragments_max, count("fragments"),
-        "Fragments of one websocket message.";
-    SIZES auth_bytes_max = limits.sockets.auth_bytes_max, bytes(256),
-        "Largest credentials that a client may send when it joins a namespace.";
-    SIZES handshake_bytes_max = limits.http.handshake_bytes_max, Form::Bytes { or_zero: false, least: 1 << 10, most: HEAD_BYTES_MAX },
-        "Bytes of a handshake's request line and headers, which are kept for the application; a longer head is refused with 431.";
+    T_API api_body_bytes_max = api.body_bytes_max, bytes(1_000),
+        "Bytes of the largest request body of the HTTP API.";
+    T_API publish_batch_max = api.batch_max, count("events"),
+        "Maximum number of events in one request to the HTTP API.";
+    T_API publish_rooms_max = api.rooms_max, count("rooms"),
+        "Maximum number of rooms in one event of the HTTP API, excepted rooms included.";
+    T_API page_entries_max = api.page_entries_max, count("entries"),
+        "Maximum number of rooms or sockets in one response of the HTTP API; further ones are on the next page.";
 
-    PRESSURE memory_max = limits.memory.bytes_max, zero_or_bytes(16 * MIB, BYTES_MAX),
-        "Memory that all clients together may take; the budgets follow from it. 0 is half of what this process may have: of the machine, of its cgroup or of its address space.";
-    PRESSURE outboxes_bytes_max = limits.memory.outboxes_bytes_max, zero_or_bytes(MIB, BYTES_MAX),
-        "Bytes that may wait for all clients together to be read; beyond it the clients with most are disconnected. 0 is a quarter of memory_max.";
-    PRESSURE incoming_bytes_max = limits.memory.incoming_bytes_max, zero_or_bytes(MIB, BYTES_MAX),
-        "Bytes that all clients together have sent and that are not handled yet: incomplete messages and requests, held events, credentials; beyond it more is refused. 0 is an eighth of memory_max.";
-    PRESSURE rooms_bytes_max = limits.memory.rooms_bytes_max, zero_or_bytes(MIB, BYTES_MAX),
-        "Size of all rooms and memberships; beyond it joins are refused as overloaded. 0 is an eighth of memory_max.";
-    PRESSURE outbox_bytes_max = limits.sessions.outbox_bytes_max, bytes(1_000),
-        "Size of what may wait for one client to read it; beyond it the client is disconnected.";
-    PRESSURE send_buffer_bytes = limits.transport.send_buffer_bytes, Form::Bytes { or_zero: false, least: 4_096, most: 1 << 30 },
-        "Size of a websocket's send buffer in the kernel.";
-    PRESSURE handlers_pending_max = limits.handlers.pending_max, count("events"),
-        "Events of one client that may be handled at a time.";
-    PRESSURE held_events_max = limits.handlers.held_events_max, count("events"),
-        "Events of one client that may wait for earlier ones to be handled; beyond it nothing more is read from the client.";
-    PRESSURE held_bytes_max = limits.handlers.held_bytes_max, bytes(1_000),
-        "Bytes of one client's events that may wait for earlier ones to be handled; beyond it nothing more is read from the client.";
-    PRESSURE credit_commands = limits.hub.credit_commands, count("commands"),
-        "Commands that one client may have unanswered at the hub.";
-    PRESSURE credit_bytes = limits.hub.credit_bytes, bytes(1_000),
-        "Bytes of the commands that one client may have unanswered at the hub.";
-    PRESSURE credit_waiting_max = limits.hub.credit_waiting_max, count("commands"),
-        "Commands of one client that may wait until it has fewer unanswered at the hub; further ones fail as overloaded.";
-    PRESSURE credit_timeout = limits.hub.credit_timeout, DURATION,
-        "Time for a command to wait until its client has fewer unanswered at the hub; then it fails as overloaded.";
-    PRESSURE hub_answer_timeout = limits.hub.answer_timeout, DURATION,
-        "Time for the hub to answer a command.";
-    PRESSURE worker_bytes_max = limits.hub.worker_bytes_max, bytes(1_000),
-        "Bytes that may wait to be written by one worker before publishers are slowed down.";
-    PRESSURE mailbox_batches = limits.hub.mailbox_batches, count("batches"),
-        "Batches of messages that may wait between two threads.";
-    PRESSURE recovery_sessions_max = limits.recovery.sessions_max, count("sessions"),
-        "Sessions that can be recovered, connected ones included.";
-    PRESSURE recovery_bytes_max = limits.recovery.bytes_max, bytes(1_000),
-        "Bytes of what is known of all clients for recovery: 128 bytes each, 64 for each room, names and data. On disk at most a quarter of journal_segments_max - 1 segments. Beyond, the largest clients are given up first.";
-    PRESSURE recovery_session_bytes_max = limits.recovery.session_bytes_max, bytes(1_000),
-        "Bytes of what is known of one client for recovery; a client with more cannot be recovered.";
-    PRESSURE recovery_left_rooms_max = limits.recovery.left_rooms_max, count("rooms"),
-        "Rooms that a client has left and that still count for what it missed.";
-    PRESSURE replay_bytes = limits.recovery.replay_bytes, bytes(1_000),
-        "Bytes that are read from the journal for one client at a time while it catches up.";
-    PRESSURE replay_records_per_turn = limits.recovery.replay_records_per_turn, count("records"),
-        "Records of the journal that are read for clients that catch up before live events get their turn.";
-    PRESSURE journal_records_max = limits.journal.records_max, count("records"),
-        "Records of the journal that are kept in memory: all of them with recovery = \"memory\", the newest ones with \"disk\".";
-    PRESSURE journal_bytes_max = limits.journal.bytes_max, bytes(1_000),
-        "Bytes of the journal's records that are kept in memory.";
-    PRESSURE journal_segments_max = limits.journal.segments_max, number("files", 2, u32::MAX as u64),
-        "Segment files of the journal on disk. The oldest is dropped when the newest is full.";
-    PRESSURE journal_segment_bytes = limits.journal.segment_bytes, bytes(MIB),
-        "Size of one segment file of the journal, and so the largest event.";
-    PRESSURE journal_sender_bytes_max = limits.journal.sender_bytes_max, zero_or_bytes(MIB, BYTES_MAX),
-        "Bytes that one connection may have journalled before it waits, and twice as much in each recovery_window. 0 is an eighth of the journal; at least 1 MiB and the largest event.";
+    T_MEMORY outboxes_bytes_max = limits.memory.outboxes_bytes_max, unset_or_bytes(MIB, BYTES_MAX);
+    T_MEMORY incoming_bytes_max = limits.memory.incoming_bytes_max, unset_or_bytes(MIB, BYTES_MAX);
+    T_MEMORY rooms_bytes_max = limits.memory.rooms_bytes_max, unset_or_bytes(MIB, BYTES_MAX);
+
+    T_CLIENT address_events_per_second = limits.rates.address_events_per_second, unset_or_count("events");
+    T_CLIENT address_bytes_per_second = limits.rates.address_bytes_per_second, unset_or_bytes(1_000, u32::MAX as u64);
+    T_CLIENT rate_addresses_max = limits.rates.addresses_max, count("addresses");
+    T_CLIENT namespaces_per_session_max = limits.sessions.namespaces_max, count("namespaces");
+    T_CLIENT rooms_per_socket_max = limits.sockets.rooms_max, count("rooms");
+    T_CLIENT room_bytes_per_socket_max = limits.sockets.room_bytes_max, bytes(256);
+    T_CLIENT auth_bytes_max = limits.sockets.auth_bytes_max, bytes(256);
+    T_CLIENT outbox_bytes_max = limits.sessions.outbox_bytes_max, bytes(1_000);
+    T_CLIENT connect_timeout = limits.sessions.connect_timeout, DURATION;
+    T_CLIENT stall_timeout = limits.sessions.stall_timeout, DURATION;
+    T_CLIENT packets_per_turn = limits.sessions.packets_per_turn, count("packets");
+
+    T_HTTP backlog = limits.http.backlog, count("connections");
+    T_HTTP http_connections_max = limits.http.connections_max, count("connections");
+    T_HTTP http_reserve = limits.http.reserve, number("connections", 0, 65_535);
+    T_HTTP http_keep_alive = limits.http.keep_alive, Form::Duration { least: Duration::from_secs(1) };
+    T_HTTP request_head_timeout = limits.http.head_timeout, DURATION;
+    T_HTTP body_timeout = limits.http.body_timeout, DURATION;
+    T_HTTP response_timeout = limits.http.response_timeout, DURATION;
+    T_HTTP handshake_bytes_max = limits.http.handshake_bytes_max, Form::Bytes { or_unset: false, least: 1 << 10, most: HEAD_BYTES_MAX };
+
+    T_TRANSPORT upgrade_timeout = limits.transport.upgrade_timeout, DURATION;
+    T_TRANSPORT message_timeout = limits.transport.message_timeout, DURATION;
+    T_TRANSPORT attachments_timeout = limits.transport.attachments_timeout, DURATION;
+    T_TRANSPORT close_linger = limits.transport.close_linger, DURATION;
+    T_TRANSPORT fragments_max = limits.transport.fragments_max, count("fragments");
+    T_TRANSPORT send_buffer_bytes = limits.transport.send_buffer_bytes, Form::Bytes { or_unset: false, least: 4_096, most: 1 << 30 };
+
+    T_HUB handlers_pending_max = limits.handlers.pending_max, count("events");
+    T_HUB held_events_max = limits.handlers.held_events_max, count("events");
+    T_HUB held_bytes_max = limits.handlers.held_bytes_max, bytes(1_000);
+    T_HUB credit_commands = limits.hub.credit_commands, count("commands");
+    T_HUB credit_bytes = limits.hub.credit_bytes, bytes(1_000);
+    T_HUB credit_waiting_max = limits.hub.credit_waiting_max, count("commands");
+    T_HUB credit_timeout = limits.hub.credit_timeout, DURATION;
+    T_HUB hub_answer_timeout = limits.hub.answer_timeout, DURATION;
+    T_HUB worker_bytes_max = limits.hub.worker_bytes_max, bytes(1_000);
+    T_HUB mailbox_batches = limits.hub.mailbox_batches, count("batches");
+
+    T_RECOVERY recovery_sessions_max = limits.recovery.sessions_max, count("sessions");
+    T_RECOVERY recovery_bytes_max = limits.recovery.bytes_max, bytes(1_000);
+    T_RECOVERY recovery_session_bytes_max = limits.recovery.session_bytes_max, bytes(1_000);
+    T_RECOVERY recovery_left_rooms_max = limits.recovery.left_rooms_max, count("rooms");
+    T_RECOVERY replay_bytes = limits.recovery.replay_bytes, bytes(1_000);
+    T_RECOVERY replay_records_per_turn = limits.recovery.replay_records_per_turn, count("records");
+    T_RECOVERY journal_records_max = limits.journal.records_max, count("records");
+    T_RECOVERY journal_bytes_max = limits.journal.bytes_max, bytes(1_000);
+    T_RECOVERY journal_segments_max = limits.journal.segments_max, number("files", 2, u32::MAX as u64);
+    T_RECOVERY journal_segment_bytes = limits.journal.segment_bytes, bytes(MIB);
+    T_RECOVERY journal_sender_bytes_max = limits.journal.sender_bytes_max, unset_or_bytes(MIB, BYTES_MAX);
+    T_RECOVERY stop_timeout = limits.journal.stop_timeout, DURATION;
 };
 
 fn is_path(text: &str) -> bool {
@@ -318,7 +296,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_default_is_a_value_that_its_key_takes() {
+    fn every_default_is_accepted_by_its_key() {
         let defaults = Config::default();
         for key in KEYS {
             let value = key.show(&defaults);
@@ -336,11 +314,14 @@ mod tests {
         }
     }
 
-    /// Values around the bounds of a form: those taken, and those refused.
+    /// Values at the bounds of a form, which are accepted, and values beyond, which are refused.
     fn around(form: Form) -> (Vec<String>, Vec<String>) {
-        let below = |least: u64, or_zero: bool| {
-            let refused = least.checked_sub(1).filter(|value| *value > 0 || !or_zero);
-            refused.map(|value| value.to_string()).into_iter()
+        let integers = |or_unset: bool, least: u64, most: u64| {
+            let zero = or_unset.then(|| "0".to_owned());
+            let below = least.checked_sub(1).filter(|value| *value > 0 || !or_unset);
+            let accepted = [least.to_string(), most.to_string()].into_iter().chain(zero);
+            let refused = below.into_iter().chain([most + 1, u64::MAX]).map(|value| value.to_string());
+            (accepted.collect(), refused.collect())
         };
         match form {
             Form::Duration { least } => {
@@ -348,25 +329,18 @@ mod tests {
                     least.checked_sub(Duration::from_nanos(1)).into_iter().map(|time| format!("{}ns", time.as_nanos()));
                 (vec![format!("{}ns", least.as_nanos()), "12days".into()], shorter.chain(["13days".into()]).collect())
             }
-            Form::Number { least, most, .. } => {
-                let above = [(most + 1).to_string(), u64::MAX.to_string()];
-                (vec![least.to_string(), most.to_string()], below(least, false).chain(above).collect())
-            }
-            Form::Bytes { or_zero, least, most } => {
-                let zero = or_zero.then(|| "0".to_owned());
-                let above = [(most + 1).to_string(), "18446744073709551615".into()];
-                let taken = [least.to_string(), most.to_string()].into_iter().chain(zero);
-                (taken.collect(), below(least, or_zero).chain(above).collect())
+            Form::Number { or_unset, least, most, .. } | Form::Bytes { or_unset, least, most } => {
+                integers(or_unset, least, most)
             }
             Form::Switch | Form::Text { .. } | Form::List { .. } => (Vec::new(), Vec::new()),
         }
     }
 
     #[test]
-    fn every_bound_is_taken_and_what_lies_beyond_is_refused_by_name() {
+    fn values_at_a_bound_are_accepted_and_values_beyond_are_refused() {
         for key in KEYS {
-            let (taken, refused) = around(key.form);
-            for text in taken {
+            let (accepted, refused) = around(key.form);
+            for text in accepted {
                 let value = key.form.read(&text).unwrap_or_else(|| panic!("{} = {text}", key.name));
                 assert!((key.put)(&mut Config::default(), value), "{} = {text}", key.name);
             }
@@ -385,12 +359,12 @@ mod tests {
 
     #[test]
     fn a_server_is_built_with_the_least_and_the_most_of_every_setting() {
-        // A capacity that cannot be had, or a sum that overflows, would end the process at its start.
+        // A capacity that cannot be allocated, or a sum that overflows, would end the process at start.
         actix::System::new().block_on(async {
             for key in KEYS {
                 for text in around(key.form).0 {
                     let mut config = Config { recovery: RecoveryMode::Memory, ..Config::default() };
-                    let value = key.form.read(&text).expect("a value that is taken");
+                    let value = key.form.read(&text).expect("an accepted value");
                     assert!((key.put)(&mut config, value), "{} = {text}", key.name);
                     let built = config.builder().build();
                     let io = built.unwrap_or_else(|error| panic!("{} = {text}: {error}", key.name));
@@ -401,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_are_taken_as_people_write_them_and_hosts_without_ports() {
+    fn origins_are_read_leniently_and_hosts_without_ports() {
         let reads = |name: &str, text: &str| find(name).and_then(|key| key.form.read(text)).is_some();
         for origin in ["https://a.example/", "https://A.example", "HTTPS://a.example:443", "http://a.example:80/", "*"]
         {
@@ -419,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_bounded_and_only_drain_may_take_none() {
+    fn durations_are_bounded_and_only_drain_may_be_zero() {
         for key in KEYS.iter().filter(|key| matches!(key.form, Form::Duration { .. })) {
             assert_eq!(key.form.read("0s").is_some(), key.name == "drain", "{}", key.name);
             assert!(key.form.read("12days").is_some(), "{}", key.name);
@@ -429,6 +403,12 @@ mod tests {
         }
         let expected = "a duration such as \"25s\", from \"0s\" to \"12days\"";
         assert_eq!(find("drain").map(|key| key.form.to_string()).as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn tuning_settings_follow_the_others() {
+        assert!(KEYS.is_sorted_by_key(|key| key.group.is_tuning));
+        assert_eq!(KEYS.iter().filter(|key| !key.group.is_tuning).count(), 29);
     }
 
     #[test]

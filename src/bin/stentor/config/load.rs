@@ -1,4 +1,4 @@
-//! Putting a configuration together: file, environment, flags, in this order; all errors are reported together.
+//! Merging of file, environment and flags, in ascending precedence. All errors are reported together.
 
 use std::fmt;
 use std::fs;
@@ -12,42 +12,42 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{BASICS, KEYS, Key, find, nearest};
+use super::text::TUNING;
 use super::value::{Form, Value};
 use super::{Config, RecoveryMode};
 
-/// What a record of the journal holds beside a message: rooms, namespace, headers. An event that names the most rooms may take more,
-/// and is refused then.
+/// Bytes of a journal record beside the message: rooms, namespace, headers. An event with more is
+/// refused, which requires very many rooms.
 pub(super) const RECORD_BYTES: usize = 32 << 10;
 
-/// The flag that names the file; in the environment `STENTOR_CONFIG`.
+/// Flag with the path of the file; the variable is `STENTOR_CONFIG`.
 const FILE: &str = "config";
 
-/// Where a value comes from.
+/// Origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Source {
     Default,
-    /// This line of the file.
+    /// Path and line.
     File(PathBuf, usize),
     Environment,
     Flag,
 }
 
-/// A configuration, and where each of its values comes from. Displays as a file, one setting a line, secrets masked.
+/// A configuration and the origin of each value. Displays as a file with masked secrets.
 #[derive(Debug, Clone)]
 pub(crate) struct Effective {
-    /// The values in force.
     pub(crate) config: Config,
-    /// One for each key of the table.
+    /// Origins, in the order of the table of settings.
     pub(super) sources: Vec<Source>,
-    /// Variables `STENTOR_*` that mean nothing here. No error: orchestrators set such variables by themselves.
+    /// Unknown variables `STENTOR_*`. They are no error, since orchestrators set some of their own.
     pub(crate) unknown_variables: Vec<String>,
 }
 
-/// One thing that is wrong, in a sentence that says where.
+/// One error in a sentence with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem(pub(super) String);
 
-/// Why there is no configuration.
+/// All errors of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) struct ConfigError(pub(super) Vec<Problem>);
 
@@ -67,12 +67,12 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Adds a flag for each setting, and `--config`, to a command.
+/// Adds `--config` and a flag for each setting to a command.
 pub(crate) fn flags(command: Command) -> Command {
     let file = Arg::new(FILE)
         .long(FILE)
         .value_name("FILE")
-        .help_heading(BASICS)
+        .help_heading(BASICS.heading)
         .help("Configuration file (TOML); `stentor config default` prints one. [env: STENTOR_CONFIG]");
     KEYS.iter().fold(command.arg(file), |command, key| command.arg(flag(key)))
 }
@@ -86,16 +86,16 @@ fn flag(key: &Key) -> Arg {
     let flag = Arg::new(key.name)
         .long(key.flag())
         .value_name(key.form.placeholder())
-        .help_heading(key.group)
-        .hide_short_help(key.group != BASICS)
-        .help(format!("{}{default} [env: {}]", key.meaning, key.variable()));
+        .help_heading(key.group.heading)
+        .hide_short_help(key.group.heading != BASICS.heading)
+        .help(format!("{}{default} [env: {}]", key.description(), key.variable()));
     match key.form {
         Form::Switch => flag.num_args(0..=1).default_missing_value("true"),
         _ => flag,
     }
 }
 
-/// Puts the configuration together that these flags, this process' environment and the file they name ask for.
+/// Loads the configuration from flags, environment and the file that they name.
 pub(crate) fn load(matches: &ArgMatches) -> Result<Effective, ConfigError> {
     let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
     let variables = variables.map(|(name, value)| (name, value.to_string_lossy().into_owned()));
@@ -107,7 +107,7 @@ pub(crate) fn load(matches: &ArgMatches) -> Result<Effective, ConfigError> {
     merge(&variables, given)
 }
 
-/// `variables` are those that begin with `STENTOR_`; an empty one counts as not set.
+/// Merges the sources. `variables` start with `STENTOR_`; an empty one counts as not set.
 fn merge(variables: &[(String, String)], flag: impl Fn(&str) -> Option<String>) -> Result<Effective, ConfigError> {
     let variable = |name: &str| {
         let found = variables.iter().find(|(known, _)| known == name);
@@ -115,14 +115,14 @@ fn merge(variables: &[(String, String)], flag: impl Fn(&str) -> Option<String>) 
     };
     let mut merging = Merging { config: Config::default(), sources: vec![Source::Default; KEYS.len()], wrong: vec![] };
     if let Some(path) = flag(FILE).or_else(|| variable("STENTOR_CONFIG")) {
-        merging.take_file(Path::new(&path));
+        merging.read_file(Path::new(&path));
     }
     for (at, key) in KEYS.iter().enumerate() {
         if let Some(text) = variable(&key.variable()) {
-            merging.take_text(at, &text, Source::Environment);
+            merging.read_text(at, &text, Source::Environment);
         }
         if let Some(text) = flag(key.name) {
-            merging.take_text(at, &text, Source::Flag);
+            merging.read_text(at, &text, Source::Flag);
         }
     }
     merging.check();
@@ -143,8 +143,7 @@ struct Merging {
 }
 
 impl Merging {
-    /// A value from the environment or the command line.
-    fn take_text(&mut self, at: usize, text: &str, source: Source) {
+    fn read_text(&mut self, at: usize, text: &str, source: Source) {
         let key = &KEYS[at];
         match key.form.read(text) {
             Some(value) => self.put(at, value, source),
@@ -159,7 +158,7 @@ impl Merging {
         }
     }
 
-    fn take_file(&mut self, path: &Path) {
+    fn read_file(&mut self, path: &Path) {
         let shown = path.display();
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
@@ -173,24 +172,15 @@ impl Merging {
                 return self.wrong(format!("{shown}:{line}: {}", error.message()));
             }
         };
-        for (name, value) in table.get_ref() {
+        let entries = table.get_ref().iter().flat_map(|(name, value)| match value.get_ref() {
+            DeValue::Table(section) if name.get_ref() == TUNING => section.iter().map(|entry| (entry, true)).collect(),
+            _ => vec![((name, value), false)],
+        });
+        for ((name, value), in_tuning) in entries {
             let line = line(name.span().start);
-            let Some(at) = find(name.get_ref()).and_then(|key| KEYS.iter().position(|known| known.name == key.name))
-            else {
-                let meant = nearest(name.get_ref()).map_or_else(
-                    || "`stentor config default` lists all keys".to_owned(),
-                    |name| format!("did you mean {name:?}?"),
-                );
-                self.wrong(format!("{shown}:{line}: unknown key {:?}; {meant}", name.get_ref()));
-                continue;
-            };
-            let key = &KEYS[at];
-            match read_toml(key, value) {
-                Some(value) => self.put(at, value, Source::File(path.to_owned(), line)),
-                None => {
-                    let given = if key.is_secret { "********" } else { &text[value.span()] };
-                    self.wrong(format!("{shown}:{line}: {} = {given}: expected {}", key.name, key.form));
-                }
+            match read_entry(name.get_ref(), value, in_tuning, &text) {
+                Ok((at, value)) => self.put(at, value, Source::File(path.to_owned(), line)),
+                Err(sentence) => self.wrong(format!("{shown}:{line}: {sentence}")),
             }
         }
     }
@@ -203,7 +193,6 @@ impl Merging {
         }
     }
 
-    /// Adds what is wrong with settings together.
     fn check(&mut self) {
         for sentence in contradictions(&self.config) {
             self.wrong(sentence);
@@ -215,7 +204,7 @@ impl Merging {
     }
 }
 
-/// Contradictions between settings that are right each by itself.
+/// Finds contradictions between settings that are each valid.
 fn contradictions(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
     let mut check = |is_wrong: bool, name: &str, expected: String| {
@@ -228,19 +217,15 @@ fn contradictions(config: &Config) -> Vec<String> {
     check(
         config.cookie.is_some() && config.cookie_same_site == SameSite::None && !config.cookie_secure,
         "cookie_same_site",
-        "cookie_secure = true beside it, browsers want that".into(),
+        "cookie_secure = true as well, which browsers require".into(),
     );
     check(
         config.cors_credentials && config.cors_origins.iter().any(|origin| origin == "*"),
         "cors_credentials",
-        "cors_origins that name origins, browsers refuse \"*\"".into(),
+        "cors_origins without \"*\", which browsers refuse".into(),
     );
-    check(
-        config.cors_credentials && config.cors_origins.is_empty(),
-        "cors_credentials",
-        "cors_origins beside it".into(),
-    );
-    // From three quarters on a budget refuses large charges, so that a message of the largest size must fit there.
+    check(config.cors_credentials && config.cors_origins.is_empty(), "cors_credentials", "cors_origins as well".into());
+    // A budget refuses large charges above three quarters, below which a message of any size must fit.
     let incoming = limits
         .memory
         .incoming_bytes_max
@@ -279,7 +264,7 @@ fn contradictions(config: &Config) -> Vec<String> {
         config.recovery == RecoveryMode::Disk && limits.journal.segment_bytes < largest + RECORD_BYTES,
         "journal_segment_bytes",
         format!(
-            "{RECORD_BYTES} bytes more than the larger of max_payload and api_body_bytes_max at least, or they are never recovered"
+            "at least {RECORD_BYTES} bytes more than the larger of max_payload and api_body_bytes_max, or such events are never recovered"
         ),
     );
     check(
@@ -290,10 +275,29 @@ fn contradictions(config: &Config) -> Vec<String> {
     found
 }
 
-/// A value of the file, if it has the form of its key.
+/// Reads an entry of the file. Returns the key's position and the value, or what is wrong with it.
+fn read_entry(name: &str, value: &Spanned<DeValue<'_>>, in_tuning: bool, text: &str) -> Result<(usize, Value), String> {
+    let Some(at) = KEYS.iter().position(|key| key.name == name) else {
+        let hint = match nearest(name) {
+            Some(name) => format!("did you mean {name:?}?"),
+            None => "`stentor config default` lists all keys".to_owned(),
+        };
+        return Err(format!("unknown key {name:?}; {hint}"));
+    };
+    let key = &KEYS[at];
+    match (key.group.is_tuning, in_tuning) {
+        (true, false) => return Err(format!("{name} belongs in the section [{TUNING}]")),
+        (false, true) => return Err(format!("{name} belongs at the top level, above the section [{TUNING}]")),
+        _ => {}
+    }
+    let given = if key.is_secret { "********" } else { &text[value.span()] };
+    let value = read_toml(key, value).ok_or_else(|| format!("{name} = {given}: expected {}", key.form))?;
+    Ok((at, value))
+}
+
 fn read_toml(key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Value> {
     let value = value.get_ref();
-    if !key.form.is_spelled(value.type_str()) {
+    if !key.form.accepts(value.type_str()) {
         return None;
     }
     match value {
@@ -333,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_win_over_the_environment_and_that_over_the_file() {
+    fn flags_override_the_environment_which_overrides_the_file() {
         let path = file(
             "order",
             "# mine\nport = 1\nhost = \"::1\"\nping_interval = \"1m 30s\"\nnamespaces = [\"/a\", \"/b\"]\n",
@@ -354,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn all_errors_are_reported_with_key_value_form_and_place() {
+    fn all_errors_are_reported_with_key_value_form_and_line() {
         let text = "ping_interval = \"25\"\nping_intervall = \"25s\"\nport = \"3000\"\nworkers = 0\nnamespaces = [\"chat\"]\n\
                     api_key = \"short\"\nlimits = { a = 1 }\n";
         let path = file("wrong", text);
@@ -380,7 +384,22 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_missing_or_no_toml_is_reported_with_its_line() {
+    fn a_setting_in_the_wrong_section_is_refused_with_the_right_one() {
+        let path = file("sections", "port = 1\nbacklog = 7\n[tuning]\ncredit_commands = 5\nhost = \"::1\"\n");
+        let error = loaded(&path, &[], &[]).unwrap_err();
+        let expected = [
+            format!("{path}:2: backlog belongs in the section [tuning]"),
+            format!("{path}:5: host belongs at the top level, above the section [tuning]"),
+        ];
+        assert_eq!(error.lines().collect::<Vec<_>>(), expected);
+        let path = file("tuning", "port = 1\n[tuning]\nbacklog = 7\n");
+        let effective = loaded(&path, &[], &[]).unwrap();
+        assert_eq!((effective.config.port, effective.config.limits.http.backlog), (1, 7));
+        assert_eq!(source(&effective, "backlog"), &Source::File(path.into(), 3));
+    }
+
+    #[test]
+    fn a_missing_or_invalid_file_is_reported_with_its_line() {
         let error = loaded("/nowhere/stentor.toml", &[], &[]).unwrap_err();
         assert!(error.starts_with("/nowhere/stentor.toml: cannot be read: "), "{error}");
         let path = file("broken", "port = 1\nhost = oops\n");
@@ -392,13 +411,13 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_contradict_each_other_are_refused_with_what_was_expected() {
+    fn contradicting_settings_are_refused_with_the_expected_value() {
         for (flags, expected) in [
             (
                 &[("cookie", "io"), ("cookie_same_site", "none")][..],
-                "cookie_same_site = \"none\": expected cookie_secure = true",
+                "cookie_same_site = \"none\": expected cookie_secure = true as well",
             ),
-            (&[("cors_credentials", "true")], "cors_credentials = true: expected cors_origins beside it"),
+            (&[("cors_credentials", "true")], "cors_credentials = true: expected cors_origins as well"),
             (
                 &[("memory_max", "16MiB"), ("max_payload", "2MB")],
                 "memory_max = \"16MiB\": expected at least 16 times the larger of max_payload and api_body_bytes_max (\"2MB\")",
@@ -417,7 +436,7 @@ mod tests {
             ),
             (
                 &[("journal_segment_bytes", "1MiB"), ("max_payload", "1024000")],
-                "journal_segment_bytes = \"1MiB\": expected 32768 bytes more than the larger of max_payload",
+                "journal_segment_bytes = \"1MiB\": expected at least 32768 bytes more than the larger of max_payload",
             ),
             (
                 &[("recovery_bytes_max", "1MB"), ("recovery_session_bytes_max", "2MB")],
@@ -441,7 +460,7 @@ mod tests {
     #[test]
     fn credentials_for_any_origin_are_refused() {
         let flags = [("cors_origins", "*"), ("cors_credentials", "true")];
-        assert!(loaded("", &[], &flags).unwrap_err().contains("cors_origins that name origins"));
+        assert!(loaded("", &[], &flags).unwrap_err().contains("cors_origins without"));
         let effective = loaded("", &[], &[("cors_origins", "https://a.example, http://localhost:5173")]).unwrap();
         assert_eq!(effective.config.cors_origins, ["https://a.example", "http://localhost:5173"]);
     }

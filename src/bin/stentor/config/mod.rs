@@ -1,7 +1,6 @@
-//! The configuration of `stentor serve`: a file, then `STENTOR_*` in the environment, then flags; the last one counts.
+//! Configuration of `stentor serve`, from a file, the environment (`STENTOR_*`) and flags.
 //!
-//! Here stands what a configuration is, and the server that it describes. `keys` is the table of settings, `load` puts
-//! the three sources together, `text` explains.
+//! `keys` is the table of settings, `load` merges the sources, `text` explains settings.
 
 mod keys;
 mod load;
@@ -21,64 +20,38 @@ use super::secret::Secret;
 pub(crate) use self::load::{Effective, flags, load};
 pub(crate) use self::text::{default_file, explain};
 
-/// Whether events are kept for clients that come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RecoveryMode {
-    /// Nothing is kept.
     Off,
-    /// Kept in memory, gone with the process.
     Memory,
-    /// Kept in files, which outlive the process.
     Disk,
 }
 
-/// What `stentor serve` can be told. `stentor config explain <key>` says what each setting means.
+/// Values of all settings; `keys` has their descriptions.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
-    /// Address to listen on.
     pub(crate) host: IpAddr,
-    /// Port to listen on; 0 takes a free one.
     pub(crate) port: u16,
-    /// Worker threads; `None` is one per core.
     pub(crate) workers: Option<u16>,
-    /// Path that clients connect to.
     pub(crate) path: String,
-    /// Namespaces served beside `/`.
     pub(crate) namespaces: Vec<String>,
-    /// Whether events are kept.
     pub(crate) recovery: RecoveryMode,
-    /// Folder of what is kept on disk.
     pub(crate) data_dir: PathBuf,
-    /// Which clients are recoverable.
     pub(crate) recovery_clients: RecoveryClients,
-    /// How packets travel.
     pub(crate) parser: Parser,
-    /// What is logged.
     pub(crate) log_level: String,
-    /// Key of the HTTP API; without one nobody may use it.
     pub(crate) api_key: Option<Secret>,
-    /// Origins whose pages may connect; `*` is any.
     pub(crate) cors_origins: Vec<String>,
-    /// Whether websockets of pages of other sites are refused.
     pub(crate) origins_guard: bool,
-    /// Hosts that requests may name; `*` is any. Empty: it depends on the address.
     pub(crate) allowed_hosts: Vec<String>,
-    /// Whether those pages may send cookies.
     pub(crate) cors_credentials: bool,
-    /// Addresses and networks of proxies that are believed about clients.
     pub(crate) trusted_proxies: Vec<String>,
-    /// Name of a cookie with the session's id, if one is to be set.
     pub(crate) cookie: Option<String>,
-    /// Whether the cookie is for encrypted connections alone.
     pub(crate) cookie_secure: bool,
-    /// The SameSite attribute of the cookie.
     pub(crate) cookie_same_site: SameSite,
-    /// How long to take for closing connections at the end.
     pub(crate) drain: Duration,
-    /// Largest message in either direction of a request, in bytes.
     pub(crate) max_payload: usize,
     pub(crate) api: ApiLimits,
-    /// The other bounds.
     pub(crate) limits: Limits,
 }
 
@@ -114,12 +87,12 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The server that this configuration describes.
+    /// Returns a builder for the server with this configuration.
     pub(crate) fn builder(&self) -> Builder {
         let mut limits = self.limits.clone();
         limits.transport.payload_bytes_max = self.max_payload;
         limits.transport.poll_bytes_max = self.max_payload;
-        // Clients publish themselves here: one session must not turn the journal under all others.
+        // Clients publish here: one session must not displace the events of all others.
         limits.journal.sender_bytes_max.get_or_insert_with(|| self.journal_share());
         let recovery = match self.recovery {
             RecoveryMode::Off => Recovery::off(),
@@ -147,11 +120,11 @@ impl Config {
         builder
     }
 
-    /// An eighth of what the journal holds, in bytes; at least 1 MiB and the largest event, which must not make its sender wait.
+    /// Bytes of an eighth of the journal, at least 1 MiB and the largest event, whose sender must not wait.
     fn journal_share(&self) -> usize {
         let limits = &self.limits;
         let held = match self.recovery {
-            // The server gives a journal in memory an eighth of its memory at most.
+            // A journal in memory uses at most an eighth of the memory.
             RecoveryMode::Memory => {
                 limits.memory.bytes_max.map_or(usize::MAX, |memory| memory / 8).min(limits.journal.bytes_max)
             }

@@ -1,4 +1,4 @@
-//! What a configuration says of itself: in force, by default, and key by key.
+//! Texts about configurations: values in force, the default file, explanations of settings.
 
 use std::fmt::{self, Write};
 
@@ -6,6 +6,15 @@ use super::Config;
 use super::keys::{KEYS, Key, find, nearest};
 use super::load::{ConfigError, Effective, Problem, Source};
 use super::value::Value;
+
+/// Section of the file with the settings that few operators need.
+pub(super) const TUNING: &str = "tuning";
+
+/// Writes the header of the tuning section before its first key.
+fn write_section(f: &mut impl Write, key: &Key, before: &mut bool) -> fmt::Result {
+    let starts = key.group.is_tuning && !std::mem::replace(before, key.group.is_tuning);
+    if starts { write!(f, "\n[{TUNING}]\n") } else { Ok(()) }
+}
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -19,7 +28,7 @@ impl fmt::Display for Source {
 }
 
 impl Effective {
-    /// The values that differ from their defaults, on one line, for the log; secrets masked. `stentor config check` prints all.
+    /// Returns the values that differ from their defaults in one line for the log, with masked secrets.
     pub(crate) fn line(&self) -> String {
         let default = Config::default();
         let is_secret_set = |key: &Key| key.is_secret && key.show(&self.config) != Value::None;
@@ -31,7 +40,9 @@ impl Effective {
 
 impl fmt::Display for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut in_tuning = false;
         for (key, source) in KEYS.iter().zip(&self.sources) {
+            write_section(f, key, &mut in_tuning)?;
             match key.show(&self.config) {
                 Value::None => writeln!(f, "# {} is not set", key.name)?,
                 value => writeln!(f, "{} = {value}  # {source}", key.name)?,
@@ -41,19 +52,21 @@ impl fmt::Display for Effective {
     }
 }
 
-/// A file of all settings with their defaults, each explained.
+/// Returns a file with all settings, their descriptions and defaults.
 pub(crate) fn default_file() -> String {
     let mut file = String::from(
-        "# Configuration of `stentor serve`: every setting with its default. Leave out what you do not change.\n\
-         # STENTOR_<KEY> in the environment wins over this file, --<key> on the command line over both.\n",
+        "# Configuration of `stentor serve`: every setting with its default. Omit settings that you do not change.\n\
+         # The variable STENTOR_<KEY> overrides this file, and the flag --<key> overrides both.\n\
+         # Few servers need the settings of the section [tuning].\n",
     );
-    let mut group = "";
+    let (mut heading, mut in_tuning) = ("", false);
     for key in KEYS {
-        if key.group != group {
-            group = key.group;
-            let _ = write!(file, "\n# --- {group} ---\n");
+        let _ = write_section(&mut file, key, &mut in_tuning);
+        if key.group.heading != heading {
+            heading = key.group.heading;
+            let _ = write!(file, "\n# --- {heading} ---\n");
         }
-        let _ = write!(file, "\n# {}\n# Form: {}.\n", key.meaning.replace(". ", ".\n# "), key.form);
+        let _ = write!(file, "\n# {}\n# Form: {}.\n", key.description().replace(". ", ".\n# "), key.form);
         let _ = match key.show(&Config::default()) {
             Value::None => writeln!(file, "# {} =", key.name),
             value => writeln!(file, "{} = {value}", key.name),
@@ -62,11 +75,16 @@ pub(crate) fn default_file() -> String {
     file
 }
 
-/// What a setting means, its form and default, and how it is set. Without a name: all settings, a line each.
+/// Explains a setting: description, form, default, section, flag and variable. Without a name it
+/// lists all settings, one in each line.
 pub(crate) fn explain(name: Option<&str>) -> Result<String, ConfigError> {
     let Some(name) = name else {
-        let lines = KEYS.iter().map(|key| format!("{:<28} {}\n", key.name, key.meaning));
-        return Ok(lines.collect());
+        let (mut list, mut in_tuning) = (String::new(), false);
+        for key in KEYS {
+            let _ = write_section(&mut list, key, &mut in_tuning);
+            let _ = writeln!(list, "{:<28} {}", key.name, key.description());
+        }
+        return Ok(list);
     };
     let spelled = name.trim_start_matches("--").replace('-', "_");
     let spelled = spelled.strip_prefix("STENTOR_").map_or_else(|| spelled.clone(), str::to_lowercase);
@@ -81,11 +99,12 @@ pub(crate) fn explain(name: Option<&str>) -> Result<String, ConfigError> {
 
 fn explanation(key: &Key) -> String {
     format!(
-        "{}\n  {}\n  form         {}\n  default      {}\n  flag         --{}\n  environment  {}\n",
+        "{}\n  {}\n  form         {}\n  default      {}\n  section      {}\n  flag         --{}\n  environment  {}\n",
         key.name,
-        key.meaning,
+        key.description(),
         key.form,
         key.show(&Config::default()),
+        if key.group.is_tuning { "[tuning]" } else { "top level" },
         key.flag(),
         key.variable(),
     )
@@ -97,18 +116,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_file_names_every_key_and_is_taken_back() {
+    fn the_default_file_has_every_key_and_can_be_read() {
         let file = default_file();
         let table = toml::de::DeTable::parse(&file).unwrap();
         for key in KEYS {
             let has_default = key.show(&Config::default()) != Value::None;
-            assert_eq!(table.get_ref().contains_key(key.name), has_default, "{}", key.name);
+            let section =
+                if key.group.is_tuning { table.get_ref()[TUNING].get_ref().as_table() } else { Some(table.get_ref()) };
+            assert_eq!(section.unwrap().contains_key(key.name), has_default, "{}", key.name);
             assert!(file.contains(&format!("{} =", key.name)), "{}", key.name);
         }
     }
 
     #[test]
-    fn the_line_of_the_log_names_what_differs_from_its_default() {
+    fn the_log_line_has_the_values_that_differ_from_their_defaults() {
         let mut effective = Effective { config: Config::default(), sources: Vec::new(), unknown_variables: Vec::new() };
         assert_eq!(effective.line(), "all default");
         effective.config.port = 80;
@@ -120,24 +141,25 @@ mod tests {
     #[test]
     fn every_explanation_stands_alone() {
         for key in KEYS {
-            let first = key.meaning.split([' ', ',', ';', ':']).next().unwrap();
+            let description = key.description();
+            let first = description.split([' ', ',', ';', ':']).next().unwrap();
             let vague = ["For", "Between", "From", "Whether", "What", "With"];
-            assert!(!vague.contains(&first), "{}: {}", key.name, key.meaning);
-            let points = [" those ", " of each", " for that", "those events", "those commands"];
-            assert!(points.iter().all(|word| !key.meaning.contains(word)), "{}: {}", key.name, key.meaning);
-            assert!(key.meaning.ends_with('.') && key.meaning.len() > 25, "{}", key.name);
+            assert!(!vague.contains(&first), "{}: {description}", key.name);
+            let points = [" those ", " of each", " for that", "those events", "those commands", "`", "  "];
+            assert!(points.iter().all(|word| !description.contains(word)), "{}: {description}", key.name);
+            assert!(description.ends_with('.') && description.len() > 25, "{}: {description}", key.name);
         }
     }
 
     #[test]
-    fn a_key_is_explained_however_it_is_spelled() {
-        let expected = "ping_interval\n  Time between two pings of the server to a client.\n  form         a duration such as \"25s\", from \"100ms\" to \"12days\"\n  \
-                        default      \"25s\"\n  flag         --ping-interval\n  environment  STENTOR_PING_INTERVAL\n";
+    fn a_key_is_explained_in_each_of_its_spellings() {
+        let expected = "ping_interval\n  Interval between pings of the server. Longer saves packets, shorter detects dead clients sooner.\n  form         a duration such as \"25s\", from \"100ms\" to \"12days\"\n  \
+                        default      \"25s\"\n  section      top level\n  flag         --ping-interval\n  environment  STENTOR_PING_INTERVAL\n";
         for name in ["ping_interval", "--ping-interval", "STENTOR_PING_INTERVAL"] {
             assert_eq!(explain(Some(name)).unwrap(), expected);
         }
         let error = explain(Some("ping-intervals")).unwrap_err().to_string();
         assert_eq!(error, "unknown key \"ping-intervals\"; did you mean \"ping_interval\"?");
-        assert_eq!(explain(None).unwrap().lines().count(), KEYS.len());
+        assert_eq!(explain(None).unwrap().lines().count(), KEYS.len() + "\n[tuning]".lines().count());
     }
 }

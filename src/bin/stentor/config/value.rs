@@ -1,6 +1,4 @@
-//! What a setting can be: the forms that values have, how they are read, and how they are written.
-//!
-//! Refuses to know which settings there are.
+//! Forms of values: how values of settings are read, checked and written.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,22 +11,23 @@ use stentor::{Limits, Parser, RecoveryClients, SameSite};
 use super::super::secret::Secret;
 use super::RecoveryMode;
 
-/// The form of a value: what is read, and what is said when it is not that.
+/// Form of a value: how it is read, and how an error describes it.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Form {
-    /// `25s`, `1m 30s`; not shorter than this.
+    /// `25s`, `1m 30s`.
     Duration {
         least: Duration,
     },
-    /// A whole number.
+    /// An integer, or 0 for "unset" if `or_unset`.
     Number {
+        or_unset: bool,
         unit: &'static str,
         least: u64,
         most: u64,
     },
-    /// A size in bytes, with a unit or without: `32MiB`, `1GB`, `1000000`; also 0 where that has a meaning of its own.
+    /// Bytes, with or without a unit: `32MiB`, `1GB`, `1000000`; or 0 for "unset" if `or_unset`.
     Bytes {
-        or_zero: bool,
+        or_unset: bool,
         least: u64,
         most: u64,
     },
@@ -44,7 +43,7 @@ pub(super) enum Form {
     },
 }
 
-/// A value of a setting. `None` is that of an optional setting that is not set.
+/// Value of a setting. `None` stands for an optional setting that is not set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value {
     None,
@@ -56,10 +55,10 @@ pub(super) enum Value {
     List(Vec<String>),
 }
 
-/// The shortest duration of a setting, unless it says otherwise: timers count milliseconds.
+/// Shortest duration by default: timers count milliseconds.
 pub(super) const SHORTEST: Duration = Duration::from_millis(1);
 
-/// Units of sizes, by their size.
+/// Units in ascending order.
 const UNITS: [(&str, u64); 8] = [
     ("kB", 1_000),
     ("KiB", 1 << 10),
@@ -71,7 +70,7 @@ const UNITS: [(&str, u64); 8] = [
     ("TiB", 1 << 40),
 ];
 
-/// Reads `32MiB`, `1 GB`, `1000000`, `1000B`; case does not count.
+/// Reads `32MiB`, `1 GB`, `1000000`, `1000B`, ignoring case.
 fn read_bytes(text: &str) -> Option<u64> {
     let at = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
     let (number, unit) = (text[..at].replace('_', "").parse::<u64>().ok()?, text[at..].trim());
@@ -83,21 +82,20 @@ fn read_bytes(text: &str) -> Option<u64> {
 }
 
 impl Form {
-    /// Reads a value as it stands on the command line or in the environment; a list is joined by commas.
+    /// Reads a value from the command line or the environment. Items of a list are separated by commas.
     pub(super) fn read(self, text: &str) -> Option<Value> {
         match self {
             Self::Duration { least } => {
                 let time = humantime::parse_duration(text).ok()?;
                 (least..=Limits::DURATION_MAX).contains(&time).then_some(Value::Duration(time))
             }
-            Self::Bytes { or_zero, least, most } => {
+            Self::Bytes { or_unset, least, most } => {
                 let bytes = read_bytes(text)?;
-                let is_taken = (least..=most).contains(&bytes) || or_zero && bytes == 0;
-                is_taken.then_some(Value::Bytes(bytes))
+                ((least..=most).contains(&bytes) || or_unset && bytes == 0).then_some(Value::Bytes(bytes))
             }
-            Self::Number { least, most, .. } => {
+            Self::Number { or_unset, least, most, .. } => {
                 let number = text.replace('_', "").parse().ok()?;
-                (least..=most).contains(&number).then_some(Value::Number(number))
+                ((least..=most).contains(&number) || or_unset && number == 0).then_some(Value::Number(number))
             }
             Self::Switch => text.parse().ok().map(Value::Switch),
             Self::Text { check, .. } => check(text).then(|| Value::Text(text.to_owned())),
@@ -105,14 +103,13 @@ impl Form {
         }
     }
 
-    /// Reads a list whose items stand alone.
     pub(super) fn read_list<'t>(self, items: impl Iterator<Item = &'t str>) -> Option<Value> {
         let Self::List { check, .. } = self else { return None };
         items.map(|item| check(item).then(|| item.to_owned())).collect::<Option<_>>().map(Value::List)
     }
 
-    /// Whether the file may spell it as this TOML type.
-    pub(super) fn is_spelled(self, toml_type: &str) -> bool {
+    /// True if the file may have the value as this TOML type.
+    pub(super) fn accepts(self, toml_type: &str) -> bool {
         match self {
             Self::Number { .. } => toml_type == "integer",
             Self::Bytes { .. } => toml_type == "integer" || toml_type == "string",
@@ -122,7 +119,7 @@ impl Form {
         }
     }
 
-    /// For the command line: what stands behind a flag.
+    /// Placeholder after a flag on the command line.
     pub(super) fn placeholder(self) -> &'static str {
         match self {
             Self::Duration { .. } => "DURATION",
@@ -137,28 +134,30 @@ impl Form {
 
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::Number { or_unset: true, .. } | Self::Bytes { or_unset: true, .. } = self {
+            f.write_str("0 for unset, or ")?;
+        }
         match self {
             Self::Duration { least } => {
                 let (least, most) = (Value::Duration(*least), Value::Duration(Limits::DURATION_MAX));
                 write!(f, "a duration such as \"25s\", from {least} to {most}")
             }
-            Self::Bytes { or_zero, least, most } => {
-                f.write_str(if *or_zero { "0, or " } else { "" })?;
+            Self::Bytes { least, most, .. } => {
                 f.write_str("a size such as \"32MiB\", \"1GB\" or 1000000, ")?;
                 write!(f, "from {} to {}", Value::Bytes(*least), Value::Bytes(*most))
             }
-            Self::Number { unit: "", least, most } => write!(f, "a number from {least} to {most}"),
-            Self::Number { unit, least, most } if *most == u64::from(u32::MAX) => {
+            Self::Number { unit: "", least, most, .. } => write!(f, "a number from {least} to {most}"),
+            Self::Number { unit, least, most, .. } if *most == u64::from(u32::MAX) => {
                 write!(f, "a number of {unit}, at least {least}")
             }
-            Self::Number { unit, least, most } => write!(f, "a number of {unit} from {least} to {most}"),
+            Self::Number { unit, least, most, .. } => write!(f, "a number of {unit} from {least} to {most}"),
             Self::Switch => f.write_str("true or false"),
             Self::Text { expected, .. } | Self::List { expected, .. } => f.write_str(expected),
         }
     }
 }
 
-/// As TOML spells it.
+/// Writes TOML.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -183,7 +182,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// A basic string of TOML, whose escapes JSON's are a part of.
+/// Writes a basic string of TOML, which has all escapes of JSON.
 fn quote(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(&serde_json::to_string(text).map_err(|_| fmt::Error)?)
 }
@@ -219,8 +218,7 @@ impl Named for SameSite {
         &[("strict", Self::Strict), ("lax", Self::Lax), ("none", Self::None)];
 }
 
-/// A place in the configuration that a value can be put into. `put` returns false for a value of another form: then the
-/// table and the field do not fit together, which a test finds.
+/// Field of the configuration. `put` returns false if the value has another type than the field.
 pub(super) trait Field {
     fn put(&mut self, value: Value) -> bool;
     fn show(&self) -> Value;
@@ -276,7 +274,7 @@ field! {
 mod tests {
     use super::*;
 
-    const ANY: Form = Form::Bytes { or_zero: false, least: 1, most: u64::MAX };
+    const ANY: Form = Form::Bytes { or_unset: false, least: 1, most: u64::MAX };
 
     #[test]
     fn sizes_are_read_with_units_and_written_so_that_they_are_read_back() {
