@@ -1,7 +1,7 @@
-//! One HTTP connection of a server's own port, until it is a websocket: its stream, its deadlines, its permit.
+//! HTTP connection of a server's own port until it becomes a websocket: stream, deadlines, permit.
 //!
-//! A deadline is set by the progress of requests, never by single bytes. A request that is being served has none: a poll
-//! waits as long as its session lets it.
+//! Deadlines follow the progress of requests, never single bytes. A request that is being served
+//! has none, since a poll waits as long as its session allows.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -17,29 +17,31 @@ use tokio::net::TcpStream;
 
 use super::http_permits::HttpPermit;
 use crate::limits::Limits;
+use crate::protocol::reason::HttpCloseReason;
 use crate::session::directory::ClientPrefix;
 
-/// Longest life of a connection of the reserve: one request of an operator takes milliseconds.
+/// Lifetime of a connection of the reserve. A request of an operator takes milliseconds.
 const RESERVE_LIFE: Duration = Duration::from_secs(2);
 
-/// A connection that has waited for its client for less than this is not closed in favour of a new client of another address.
+/// Minimum time that a connection must have waited for its client to be evicted for a new client of
+/// another address.
 const WAIT_MIN: Duration = Duration::from_secs(1);
 
-/// Connections of one address on one thread from which on they are closed in favour of new clients of that address, however short
-/// they have waited. One household has fewer.
+/// Minimum number of connections of one address on one thread from which on new clients of that
+/// address evict them, however short they have waited. A household has fewer.
 const CROWD_MIN: usize = 16;
 
-/// So many times over, they must outnumber all connections of the thread.
+/// Such an address must have at least this fraction (1/4) of all connections of the thread.
 const CROWD_SHARE: usize = 4;
 
-/// How long each phase of a connection may last.
+/// Time limits of the phases of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadlines {
     head: Duration,
     keep_alive: Duration,
     body: Duration,
     response: Duration,
-    /// For an answer that says what came too late.
+    /// Additional time for the response that reports a timeout.
     grace: Duration,
 }
 
@@ -55,47 +57,32 @@ impl Deadlines {
     }
 }
 
-/// What a connection does, and since when.
+/// State of a connection and when it began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Waits for its first request, whole.
+    /// The first request is incomplete.
     First(Instant),
-    /// Waits for a further request.
+    /// No request has begun since the last one.
     Idle(Instant),
-    /// A further request's head has begun.
+    /// The head of a further request is incomplete.
     Head(Instant),
-    /// A request is served, or its response is written.
+    /// A request is being served, or its response written.
     Serving {
-        /// When its body was first awaited; `None` once it is there.
+        /// Start of the request while its body is incomplete.
         body: Option<Instant>,
-        /// Whether bytes of the next request have come.
+        /// True once bytes of the next request have arrived.
         next_begun: bool,
     },
-    /// It has left HTTP.
     Upgraded,
 }
 
-/// Why a connection was closed by the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Expired {
-    /// Nothing came on a connection that was kept alive.
-    Idle,
-    /// It waited for its client for longest when a new client needed its place.
-    Evicted,
-    Head,
-    Body,
-    Response,
-    /// A connection of the reserve that took too long.
-    Reserve,
-}
-
-/// The state of a connection, shared by its stream, its requests and its task.
+/// Connection state shared by stream, requests and task.
 pub(super) struct HttpConnection {
     deadlines: Deadlines,
     client: Option<ClientPrefix>,
     opened: Instant,
     phase: Cell<Phase>,
-    /// When the client stopped taking the bytes of a response. Cleared when all have been taken.
+    /// Time at which the client stopped reading a response. Cleared when all of it is written.
     blocked: Cell<Option<Instant>>,
     permit: RefCell<Option<HttpPermit>>,
     is_evicted: Cell<bool>,
@@ -116,29 +103,27 @@ impl HttpConnection {
         }
     }
 
-    /// Whether it may only serve operators, or become a websocket.
+    /// True if the connection may only serve operators or become a websocket.
     pub(super) fn is_of_reserve(&self) -> bool {
         self.permit.borrow().as_ref().is_some_and(|permit| permit.is_of_reserve)
     }
 
-    /// Gives it an ordinary permit in place of the one that it has.
+    /// Replaces the permit of the reserve by an ordinary one.
     pub(super) fn promote(&self, permit: HttpPermit) {
         self.permit.replace(Some(permit));
     }
 
-    /// A request's head is there, and its body is awaited or not.
     pub(super) fn begin_request(&self, has_body: bool) {
         self.phase.set(Phase::Serving { body: has_body.then(Instant::now), next_begun: false });
     }
 
-    /// The body of the request has come in whole.
     pub(super) fn end_body(&self) {
         if let Phase::Serving { next_begun, .. } = self.phase.get() {
             self.phase.set(Phase::Serving { body: None, next_begun });
         }
     }
 
-    /// The response has been handed over to be written. While the rest of a body is awaited, its deadline stays.
+    /// Notes that the response was passed on to be written. The deadline of an incomplete body stays.
     pub(super) fn end_request(&self) {
         if let Phase::Serving { body: None, next_begun } = self.phase.get() {
             let now = Instant::now();
@@ -146,7 +131,7 @@ impl HttpConnection {
         }
     }
 
-    fn bytes_came(&self) {
+    fn on_read(&self) {
         match self.phase.get() {
             Phase::Idle(_) => self.phase.set(Phase::Head(Instant::now())),
             Phase::Serving { body: None, next_begun: false } => {
@@ -156,24 +141,24 @@ impl HttpConnection {
         }
     }
 
-    /// When it is to be closed, and why.
-    fn deadline(&self) -> Option<(Instant, Expired)> {
+    /// Time at which the connection is closed unless it progresses, and the reason.
+    fn deadline(&self) -> Option<(Instant, HttpCloseReason)> {
         let Deadlines { head, keep_alive, body, response, grace } = self.deadlines;
         let phase = match self.phase.get() {
             Phase::Upgraded => return None,
-            // The HTTP layer answers the first head that is late, with 408.
-            Phase::First(since) => Some((since + head + grace, Expired::Head)),
-            Phase::Idle(since) => Some((since + keep_alive, Expired::Idle)),
-            Phase::Head(since) => Some((since + head, Expired::Head)),
-            Phase::Serving { body: since, .. } => since.map(|since| (since + body + grace, Expired::Body)),
+            // actix-http answers a first head that times out with 408.
+            Phase::First(since) => Some((since + head + grace, HttpCloseReason::Head)),
+            Phase::Idle(since) => Some((since + keep_alive, HttpCloseReason::Idle)),
+            Phase::Head(since) => Some((since + head, HttpCloseReason::Head)),
+            Phase::Serving { body: since, .. } => since.map(|since| (since + body + grace, HttpCloseReason::Body)),
         };
-        let blocked = self.blocked.get().map(|since| (since + response, Expired::Response));
-        let reserve = self.is_of_reserve().then_some((self.opened + RESERVE_LIFE, Expired::Reserve));
+        let blocked = self.blocked.get().map(|since| (since + response, HttpCloseReason::Response));
+        let reserve = self.is_of_reserve().then_some((self.opened + RESERVE_LIFE, HttpCloseReason::Reserve));
         [phase, blocked, reserve].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
-    /// Since when it has been waiting for its client.
-    fn waits_since(&self) -> Option<Instant> {
+    /// Time since when the connection waits for its client.
+    fn waiting_since(&self) -> Option<Instant> {
         match self.phase.get() {
             Phase::First(since) | Phase::Idle(since) | Phase::Head(since) => Some(since),
             Phase::Serving { body, .. } => body.or_else(|| self.blocked.get()),
@@ -187,28 +172,28 @@ impl HttpConnection {
         self.permit.take()
     }
 
-    /// Serves it until it ends, or a deadline has passed.
-    pub(super) async fn serve<F: Future>(&self, serving: F) -> Result<F::Output, Expired> {
+    /// Runs `serving` until it ends, a deadline passes, or the connection is evicted.
+    pub(super) async fn serve<F: Future>(&self, serving: F) -> Result<F::Output, HttpCloseReason> {
         let mut serving = std::pin::pin!(serving);
-        let mut alarm = std::pin::pin!(tokio::time::sleep_until(self.opened.into()));
+        let mut timer = std::pin::pin!(tokio::time::sleep_until(self.opened.into()));
         std::future::poll_fn(|cx| {
             if self.is_evicted.get() {
-                return Poll::Ready(Err(Expired::Evicted));
+                return Poll::Ready(Err(HttpCloseReason::Evicted));
             }
             if let Poll::Ready(output) = serving.as_mut().poll(cx) {
                 return Poll::Ready(Ok(output));
             }
             self.task.register(cx.waker());
-            // The alarm is only ever brought forward; one that comes too early is set again.
-            while let Some((at, expired)) = self.deadline() {
+            // The timer is only ever brought forward; one that fires too early is set again.
+            while let Some((at, reason)) = self.deadline() {
                 let at: tokio::time::Instant = at.into();
-                if alarm.is_elapsed() || alarm.deadline() > at {
+                if timer.is_elapsed() || timer.deadline() > at {
                     if at <= tokio::time::Instant::now() {
-                        return Poll::Ready(Err(expired));
+                        return Poll::Ready(Err(reason));
                     }
-                    alarm.as_mut().reset(at);
+                    timer.as_mut().reset(at);
                 }
-                if alarm.as_mut().poll(cx).is_pending() {
+                if timer.as_mut().poll(cx).is_pending() {
                     break;
                 }
             }
@@ -218,11 +203,11 @@ impl HttpConnection {
     }
 }
 
-/// The connections of one thread.
+/// Connections of one thread.
 #[derive(Clone, Default)]
 pub(super) struct HttpConnections(Rc<RefCell<Slab<Rc<HttpConnection>>>>);
 
-/// A connection's entry among those of its thread, removed when dropped.
+/// Registration of a connection with its thread, removed when dropped.
 pub(super) struct Registered {
     all: HttpConnections,
     key: usize,
@@ -233,24 +218,25 @@ impl HttpConnections {
         Registered { all: self.clone(), key: self.0.borrow_mut().insert(connection) }
     }
 
-    /// Closes the connection that has been waiting for its client the longest, and gives its permit to a new client. Where none has
-    /// been waiting for a second, it is the longest waiting one of the new client's own address, if that has a crowd of them here;
-    /// else `None`. Looks at all connections, which happens only while permits are short.
-    pub(super) fn evict_longest_waiting(&self, newcomer: Option<ClientPrefix>, now: Instant) -> Option<HttpPermit> {
+    /// Evicts the connection that has waited longest for its client and returns its permit for the
+    /// new client. If none has waited for a second, evicts the longest waiting one of the new
+    /// client's address, if that has a crowd of connections here. Visits all connections, but only
+    /// while permits are short.
+    pub(super) fn evict_longest_waiting(&self, new_client: Option<ClientPrefix>, now: Instant) -> Option<HttpPermit> {
         let all = self.0.borrow();
         let longest_waiting = |of: Option<ClientPrefix>| {
             let all = all.iter().map(|(_, one)| one).filter(|one| of.is_none() || one.client == of);
             let evictable = all.filter(|one| !one.is_evicted.get() && !one.is_of_reserve());
-            evictable.filter_map(|one| Some((one.waits_since()?, one))).min_by_key(|(since, _)| *since)
+            evictable.filter_map(|one| Some((one.waiting_since()?, one))).min_by_key(|(since, _)| *since)
         };
         let (since, longest) = longest_waiting(None)?;
         if now.saturating_duration_since(since) >= WAIT_MIN {
             return longest.evict();
         }
-        let own = all.iter().filter(|(_, one)| newcomer.is_some() && one.client == newcomer).count();
-        // Otherwise they would fill the reserve, and then the kernel's queue, behind which operators wait.
+        let own = all.iter().filter(|(_, one)| new_client.is_some() && one.client == new_client).count();
+        // Otherwise they would fill the reserve and the kernel's backlog, and operators would wait.
         let is_crowd = own >= CROWD_MIN && own * CROWD_SHARE >= all.len();
-        if is_crowd { longest_waiting(newcomer)?.1.evict() } else { None }
+        if is_crowd { longest_waiting(new_client)?.1.evict() } else { None }
     }
 }
 
@@ -260,7 +246,7 @@ impl Drop for Registered {
     }
 }
 
-/// The stream of a connection, which tells its state what moves.
+/// Stream of a connection that updates the connection state.
 pub(super) struct HttpStream {
     stream: TcpStream,
     connection: Rc<HttpConnection>,
@@ -279,7 +265,7 @@ impl HttpStream {
         &self.connection
     }
 
-    /// The socket, for a protocol with deadlines of its own.
+    /// Returns the socket for a protocol with its own deadlines.
     pub(super) fn into_upgraded(self) -> TcpStream {
         self.connection.phase.set(Phase::Upgraded);
         self.stream
@@ -291,7 +277,7 @@ impl AsyncRead for HttpStream {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.connection.bytes_came();
+            self.connection.on_read();
         }
         read
     }
@@ -306,7 +292,7 @@ impl AsyncWrite for HttpStream {
         written
     }
 
-    /// The HTTP layer asks for it when it has written all that it had.
+    /// actix-http flushes when it has written everything.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.connection.blocked.set(None);
         Pin::new(&mut self.stream).poll_flush(cx)
@@ -335,45 +321,45 @@ mod tests {
         Rc::new(HttpConnection::new(Deadlines::new(&Limits::default()), client, permit, Instant::now()))
     }
 
-    fn expires(connection: &HttpConnection) -> Option<Expired> {
-        connection.deadline().map(|(_, expired)| expired)
+    fn close_reason(connection: &HttpConnection) -> Option<HttpCloseReason> {
+        connection.deadline().map(|(_, reason)| reason)
     }
 
     #[test]
-    fn bytes_do_not_move_a_deadline_and_requests_do() {
+    fn a_deadline_moves_with_requests_and_not_with_bytes() {
         let one = connection(&HttpPermits::new(1, 0));
         let first = one.deadline();
-        one.bytes_came();
+        one.on_read();
         assert_eq!(one.deadline(), first);
         one.begin_request(false);
-        assert_eq!(expires(&one), None, "a poll waits as long as it may");
+        assert_eq!(close_reason(&one), None, "a poll waits as long as it may");
         one.end_request();
-        assert_eq!(expires(&one), Some(Expired::Idle));
-        one.bytes_came();
+        assert_eq!(close_reason(&one), Some(HttpCloseReason::Idle));
+        one.on_read();
         let head = one.deadline();
-        assert_eq!(expires(&one), Some(Expired::Head));
-        one.bytes_came();
+        assert_eq!(close_reason(&one), Some(HttpCloseReason::Head));
+        one.on_read();
         assert_eq!(one.deadline(), head);
     }
 
     #[test]
-    fn an_unread_body_keeps_its_deadline_behind_the_response() {
+    fn an_unread_body_keeps_its_deadline_after_the_response() {
         let one = connection(&HttpPermits::new(1, 0));
         one.begin_request(true);
         let body = one.deadline();
-        one.bytes_came();
+        one.on_read();
         one.end_request();
-        assert_eq!((one.deadline(), expires(&one)), (body, Some(Expired::Body)));
+        assert_eq!((one.deadline(), close_reason(&one)), (body, Some(HttpCloseReason::Body)));
         one.begin_request(true);
         one.end_body();
-        assert_eq!(expires(&one), None);
-        one.bytes_came();
+        assert_eq!(close_reason(&one), None);
+        one.on_read();
         one.end_request();
-        assert_eq!(expires(&one), Some(Expired::Head), "the next request has begun");
+        assert_eq!(close_reason(&one), Some(HttpCloseReason::Head), "the next request has begun");
     }
 
     #[test]
-    fn the_longest_waiting_connection_gives_up_its_permit() {
+    fn the_longest_waiting_connection_is_evicted() {
         let permits = HttpPermits::new(3, 0);
         let all = HttpConnections::default();
         let [old, young, serving] = [(); 3].map(|()| connection(&permits));
@@ -388,8 +374,8 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_of_one_address_makes_room_for_its_own_newcomers() {
-        // They took the reserve for two seconds each, and health checks waited behind them in the kernel.
+    fn new_clients_of_a_crowded_address_evict_its_connections() {
+        // They used to hold the reserve for two seconds each, and health checks waited in the kernel.
         let permits = HttpPermits::new(4 * CROWD_MIN + 1, 0);
         let all = HttpConnections::default();
         let [crowd, other] = [2, 3].map(|last| Some(ClientPrefix::from(IpAddr::from([127, 0, 0, last]))));

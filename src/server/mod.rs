@@ -9,6 +9,7 @@ mod http_requests;
 mod listener;
 mod memory;
 mod metrics;
+mod port_worker;
 mod resources;
 #[cfg(test)]
 mod simulation;

@@ -1,0 +1,137 @@
+//! Worker of a port: the connections that one thread serves.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix_http::error::DispatchError;
+use actix_service::Service;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::accept::Accepted;
+use super::http_connection::{Deadlines, HttpConnection, HttpConnections, HttpStream};
+use super::http_permits::{HttpPermit, HttpPermits};
+use crate::metrics::{Labelled, WorkerMetrics};
+use crate::protocol::reason::HttpCloseReason;
+use crate::session::directory::ClientPrefix;
+use crate::transport::AccessPolicy;
+use crate::worker::log_throttle::Throttle;
+
+/// Warnings per second, kind and worker: clients can cause any number.
+const WARNINGS_PER_SECOND: u32 = 1;
+
+pub(super) struct PortWorker {
+    pub(super) permits: HttpPermits,
+    pub(super) deadlines: Deadlines,
+    pub(super) policy: Arc<AccessPolicy>,
+    /// Shared by all threads of the port.
+    pub(super) metrics: Arc<WorkerMetrics>,
+    pub(super) connections: HttpConnections,
+}
+
+impl PortWorker {
+    /// Serves the connections sent to this thread until the accept loop is dropped, which ends them.
+    pub(super) async fn serve(
+        self,
+        service: impl Service<HttpStream, Response = (), Error = DispatchError> + 'static,
+        mut accepted: mpsc::UnboundedReceiver<Accepted>,
+        mut phase: watch::Receiver<bool>,
+    ) {
+        let service = Rc::new(service);
+        let log = Rc::new(CloseLog::new(self.metrics.clone()));
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                Some((stream, permit)) = accepted.recv() => {
+                    let stream = match stream.into_stream() {
+                        Ok(stream) => stream,
+                        Err(error) => {
+                            log::warn!("connection not served error={error}");
+                            continue;
+                        }
+                    };
+                    let (service, log) = (service.clone(), log.clone());
+                    let peer = stream.peer_addr().ok();
+                    // Connections of a trusted proxy belong to many clients.
+                    let client = peer.filter(|peer| !self.policy.proxies.trusts(peer.ip().to_canonical()));
+                    let client = client.map(|peer| peer.ip().into());
+                    let (permit, now) = (self.upgrade_permit(permit, client), Instant::now());
+                    let connection = Rc::new(HttpConnection::new(self.deadlines, client, permit, now));
+                    let registered = self.connections.register(connection.clone());
+                    connections.spawn_local(async move {
+                        let stream = HttpStream::new(stream, connection.clone());
+                        let served = connection.serve(async {
+                            poll_fn(|cx| service.poll_ready(cx)).await?;
+                            service.call(stream).await
+                        });
+                        match served.await {
+                            Ok(Ok(())) => {}
+                            Ok(Err(error)) => log.ended(peer, &error),
+                            Err(reason) => log.closed(peer, reason),
+                        }
+                        drop(registered);
+                    });
+                }
+                Some(_) = connections.join_next() => {}
+                Err(_) = phase.wait_for(|_| false) => return,
+            }
+        }
+    }
+
+    /// Replaces a permit of the reserve by an ordinary one that is free or can be freed on this thread.
+    fn upgrade_permit(&self, permit: HttpPermit, client: Option<ClientPrefix>) -> HttpPermit {
+        if !permit.is_of_reserve {
+            return permit;
+        }
+        let ordinary = self.permits.try_ordinary();
+        ordinary.or_else(|| self.connections.evict_longest_waiting(client, Instant::now())).unwrap_or(permit)
+    }
+}
+
+/// Counters and rate-limited log lines of connections that ended.
+struct CloseLog {
+    metrics: Arc<WorkerMetrics>,
+    /// One for each reason, so that a flood of one kind hides no other.
+    throttles: Labelled<HttpCloseReason, Throttle, { HttpCloseReason::COUNT }>,
+}
+
+impl CloseLog {
+    fn new(metrics: Arc<WorkerMetrics>) -> Self {
+        Self { metrics, throttles: Labelled::from_fn(|_| Throttle::new(WARNINGS_PER_SECOND)) }
+    }
+
+    fn ended(&self, peer: Option<SocketAddr>, error: &DispatchError) {
+        let DispatchError::Parse(error) = error else {
+            log::debug!("connection ended error={error:?}");
+            return;
+        };
+        self.metrics.http_closed[HttpCloseReason::Malformed].add(1);
+        if let Some(skipped) = self.throttles[HttpCloseReason::Malformed].is_due(Instant::now()) {
+            log::warn!("request malformed address={} error={error} skipped={skipped}", display(peer));
+        }
+    }
+
+    fn closed(&self, peer: Option<SocketAddr>, reason: HttpCloseReason) {
+        self.metrics.http_closed[reason].add(1);
+        let why = match reason {
+            HttpCloseReason::Idle => return log::debug!("connection closed, it was idle address={}", display(peer)),
+            HttpCloseReason::Evicted => "a new client needed its permit",
+            HttpCloseReason::Head => "request head timed out",
+            HttpCloseReason::Body => "request body timed out",
+            HttpCloseReason::Response => "reading of the response timed out",
+            HttpCloseReason::Reserve => "request on a connection of the reserve timed out",
+            HttpCloseReason::Malformed => "request malformed",
+        };
+        if let Some(skipped) = self.throttles[reason].is_due(Instant::now()) {
+            log::warn!("connection closed, {why} address={} skipped={skipped}", display(peer));
+        }
+    }
+}
+
+/// The address is unknown if the peer has already disconnected.
+fn display(peer: Option<SocketAddr>) -> String {
+    peer.map_or_else(|| "unknown".to_owned(), |address| address.to_string())
+}
