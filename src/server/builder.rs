@@ -1,32 +1,25 @@
-//! Setting a server up.
+//! Builder of a server: settings, their checks, and the start.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use actix::{Actor, Arbiter, System};
+use actix::System;
 use thiserror::Error;
 use tokio::sync::broadcast;
 
 use super::http_permits::HttpPermits;
+use super::recovery::{JournalKind, Recovery};
+use super::start::{log_budgets, open_server_sender, start_hub};
 use super::{Server, memory};
 use crate::api::core::Core;
 use crate::api::namespace::Namespace;
-use crate::api::recovery_clients::RecoveryClients;
 use crate::api::registry::Registry;
-use crate::hub::journal_writer::JournalWriter;
-use crate::hub::{Hub, HubAddress, Stores};
-use crate::ids::{Epoch, Lsn, NamespacePath};
-use crate::journal::file::{FileJournal, FileOptions, Start};
-use crate::journal::folder::BootId;
-use crate::journal::memory::MemoryJournal;
-use crate::journal::{Journal, OpenError as JournalOpenError};
+use crate::ids::NamespacePath;
+use crate::journal::OpenError as JournalOpenError;
 use crate::limits::Limits;
 use crate::messages::handshake::Handshake;
-use crate::messages::room_change::RoomChange;
 use crate::metrics::Metrics;
 use crate::protocol::socketio::Parser;
 use crate::session::Services;
@@ -39,103 +32,48 @@ use crate::transport::proxies::Proxies;
 use crate::transport::websocket::frames::MessageBounds;
 use crate::transport::{AccessPolicy, AllowRequest, Endpoint};
 use crate::worker::per_thread::WorkerFactory;
-use crate::worker::server_sender::ServerSender;
 
-/// For the hub's thread to say that it stands.
-const START_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Whether, and where, events are kept for clients that come back.
-///
-/// With recovery on, every event without ack id bears an offset token as its last argument, and CONNECT replies a `pid`, for
-/// clients that are recoverable (see [`RecoveryClients`]); a client
-/// of `socket.io-client` 4.6 or later that loses its connection comes back with both, within [`limits.recovery.window`](crate::limits::RecoveryLimits::window), and is
-/// the socket that it was, with its id, rooms and data, and with every event that it missed, volatile ones excepted. Where one of those
-/// cannot be had any more, it is a new socket and its `recovered` is false.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Recovery {
-    journal_kind: JournalKind,
-    clients: RecoveryClients,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-enum JournalKind {
-    #[default]
-    Off,
-    Memory,
-    Folder(PathBuf),
-}
-
-impl Recovery {
-    /// Nothing is numbered, events bear no token.
-    pub const fn off() -> Self {
-        Self { journal_kind: JournalKind::Off, clients: RecoveryClients::Auto }
-    }
-
-    /// Events are numbered and kept in memory, bounded by [`limits.journal.records_max`](crate::limits::JournalLimits::records_max) and
-    /// [`limits.journal.bytes_max`](crate::limits::JournalLimits::bytes_max); gone with the process.
-    pub const fn memory() -> Self {
-        Self { journal_kind: JournalKind::Memory, clients: RecoveryClients::Auto }
-    }
-
-    /// Events are numbered and kept in files of this folder, which is made if it is not there, bounded by
-    /// [`limits.journal.segments_max`](crate::limits::JournalLimits::segments_max) and [`limits.journal.segment_bytes`](crate::limits::JournalLimits::segment_bytes); the newest of them in memory too.
-    ///
-    /// An event is shown to clients after it has been written, without fsync: it outlives the process, however that dies. After the
-    /// machine has lost power nobody can say what is missing, so what was kept is discarded, and all clients are notified. One
-    /// server at a time may use the folder.
-    pub fn disk(folder: impl Into<PathBuf>) -> Self {
-        Self { journal_kind: JournalKind::Folder(folder.into()), clients: RecoveryClients::Auto }
-    }
-
-    /// Which clients are recoverable; [`RecoveryClients::Auto`] by default. To all others events look as they do without recovery.
-    #[must_use]
-    pub fn clients(mut self, clients: RecoveryClients) -> Self {
-        self.clients = clients;
-        self
-    }
-}
-
-/// Why a server cannot be built.
+/// Error of [`Builder::build`].
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// Build it inside an actix system: under `#[actix_web::main]`, or in `actix::System::new().block_on(…)`. `#[tokio::main]`
-    /// starts none; there, use [`Builder::spawn`].
+    /// The thread runs no actix system. Build the server under `#[actix_web::main]` or in
+    /// `actix::System::new().block_on(…)`; under `#[tokio::main]` use [`Builder::spawn`].
     #[error(
         "no actix system runs on this thread; #[tokio::main] starts none: use Builder::spawn, #[actix_web::main], or \
          actix::System::new().block_on(…), and build the server inside"
     )]
     NoSystem,
-    /// The path must begin with a slash, and not end with one.
-    #[error("path {0:?} does not begin with \"/\", or ends with it")]
+    /// The path must begin with a slash and not end with one.
+    #[error("path {0:?} must begin with \"/\" and not end with it")]
     Path(String),
-    /// Which pages of other origins may use the server cannot be told to browsers.
+    /// An origin of [`Builder::cors`] is invalid, or the settings contradict each other.
     #[error("cors: {0}")]
     Cors(#[from] CorsError),
-    /// The cookie cannot be set.
+    /// The cookie is invalid.
     #[error("cookie: {0}")]
     Cookie(#[from] CookieError),
-    /// Write addresses, or networks with the length of their prefix.
+    /// Proxies are addresses, or networks with a prefix length.
     #[error("trusted proxy {0:?}: expected an address or a network such as \"10.0.0.0/8\"")]
     Proxy(String),
-    /// Write a host's name or address without scheme and port, or `*`.
+    /// Hosts are names or addresses without scheme and port, or `*`.
     #[error("allowed host {0:?}: expected a name or an address without a port, such as \"hub.example.org\"")]
     Host(String),
-    /// The system gives no random bytes.
-    #[error("the system gives no random bytes: {0}")]
+    /// The system provides no random bytes.
+    #[error("the system provides no random bytes: {0}")]
     Random(#[from] getrandom::Error),
-    /// The journal cannot be taken up: its folder is another server's, or cannot be used.
+    /// The journal cannot be opened: another server uses its folder, or the folder is unusable.
     #[error("recovery: {0}")]
     Journal(#[from] JournalOpenError),
-    /// The journal was opened, and cannot be read.
+    /// The journal was opened but cannot be read.
     #[error("recovery: {0}")]
     JournalRead(String),
-    /// The hub's thread did not come up.
+    /// The hub's thread did not start.
     #[error("the hub's thread did not start")]
     Hub,
 }
 
-/// The settings of a server to be.
+/// Settings of a server that is not yet built.
 #[derive(Debug, Clone)]
 pub struct Builder {
     path: String,
@@ -164,83 +102,87 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// The path that clients connect to; `/socket.io` by default, with or without a slash at its end.
+    /// Path that clients connect to, with or without a slash at its end; `/socket.io` by default.
     #[must_use]
     pub fn path(mut self, path: &str) -> Self {
         self.path = path.strip_suffix('/').unwrap_or(path).to_owned();
         self
     }
 
-    /// Whether, and where, events are kept; off by default.
+    /// Storage of events for clients that reconnect; off by default.
     #[must_use]
     pub fn recovery(mut self, recovery: Recovery) -> Self {
         self.recovery = recovery;
         self
     }
 
-    /// The form in which packets travel, for all clients; [`Parser::Json`] by default. Clients must be set to the same.
+    /// Encoding of packets for all clients, which must use the same; [`Parser::Json`] by default.
     #[must_use]
     pub fn parser(mut self, parser: Parser) -> Self {
         self.parser = parser;
         self
     }
 
-    /// Whether an event that wants an ack is answered where it has no handler, or its arguments are not of the handler's type: with
-    /// `{"error":{"code","message"}}`, where `code` is `unknown_event` or `bad_request`. By default it is not, as with Node; the log
-    /// names event and reason in either case.
+    /// Acks with errors: an event that expects an ack is answered `{"error":{"code","message"}}` if it
+    /// has no handler (`unknown_event`) or its arguments have the wrong type (`bad_request`). By
+    /// default it gets no ack, as with Node. The log has event and reason in both cases.
     #[must_use]
     pub fn ack_errors(mut self, ack_errors: bool) -> Self {
         self.ack_errors = ack_errors;
         self
     }
 
-    /// Bounds and deadlines.
+    /// Bounds and time limits.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Which web pages of other origins may use the server. By default no header speaks of origins, so that browsers
-    /// keep such pages away.
+    /// Web pages of other origins that may use the server. By default the server sends no CORS headers,
+    /// so browsers block such pages.
     #[must_use]
     pub fn cors(mut self, cors: Cors) -> Self {
         self.policy.cors = Some(cors);
         self
     }
 
-    /// The hosts that requests may name, without ports, beside the names of the loopback (`localhost` and names below it,
-    /// `127.0.0.0/8`, `[::1]`); `*` is any host. Others are refused with 421. It keeps away pages of other sites whose name was
-    /// made to point at this machine (DNS rebinding).
+    /// Host names without ports that requests may have, in addition to those of the loopback
+    /// (`localhost` and its subdomains, `127.0.0.0/8`, `[::1]`); `*` is any host. Other requests get
+    /// status 421. This blocks pages of other sites whose name resolves to this machine (DNS
+    /// rebinding).
     ///
-    /// By default a [`Listener`](crate::Listener) on a loopback address admits the names of the loopback alone, and every other
-    /// one any host; in an application of one's own ([`Server::routes`]) any host is admitted.
+    /// By default a [`Listener`](crate::Listener) on a loopback address admits the names of the
+    /// loopback only. Other listeners, and applications with [`Server::routes`], admit any host.
     #[must_use]
     pub fn allowed_hosts(mut self, hosts: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.allowed_hosts = Some(hosts.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Refuses websockets that name the origin of another site, which browsers do at each that a page opens, unless
-    /// [`Builder::cors`] admits it. The server's own site is that of the request's Host, or of the X-Forwarded-Host of a trusted
-    /// proxy. Clients that are no browsers name no origin, and pass. Off by default, as in engine.io.
+    /// Refuses websockets whose Origin header is another site, unless [`Builder::cors`] admits it.
+    /// The server's own site is the Host of the request, or the X-Forwarded-Host of a trusted proxy.
+    /// Clients that are not browsers send no Origin and are accepted. Off by default, as in
+    /// engine.io.
     #[must_use]
     pub fn guard_origins(mut self) -> Self {
         self.policy.guards_origins = true;
         self
     }
 
-    /// A cookie that holds the session's id, for load balancers that keep a client on one server by it. None by default.
+    /// Cookie with the session id, for load balancers that route by it. None by default.
     #[must_use]
     pub fn cookie(mut self, cookie: Cookie) -> Self {
         self.policy.cookie = Some(cookie);
         self
     }
 
-    /// Decides who may open a session, after the checks of the protocol and before anything is kept. The closure sees the
-    /// whole head of the request; what it starts need not be `Send`. `Err` refuses with 403 and this message (400 on a
-    /// websocket, as engine.io does), or with "Forbidden" where it is empty. No decision within
-    /// [`limits.handlers.allow_request_timeout`](crate::limits::HandlerLimits::allow_request_timeout) refuses with 503.
+    /// Accepts or refuses handshakes, after the checks of the protocol and before a session exists.
+    /// The closure gets the whole head of the request; its future need not be `Send`. `Err` refuses
+    /// with 403 (400 on a websocket, as engine.io does) and this message, or "Forbidden" if it is
+    /// empty. A handshake without a decision within
+    /// [`limits.handlers.allow_request_timeout`](crate::limits::HandlerLimits::allow_request_timeout)
+    /// gets 503.
     ///
     /// ```
     /// # use stentor::Server;
@@ -261,20 +203,20 @@ impl Builder {
         self
     }
 
-    /// Addresses and networks (`10.0.0.0/8`, `fd00::/8`) of proxies in front of the server. What they say of clients in
-    /// `X-Forwarded-For` and `X-Forwarded-Proto`, or in `Forwarded` (RFC 7239), is believed, as far as trusted proxies
-    /// wrote it; see [`Handshake::address`]. Nobody is believed by default.
+    /// Addresses and networks (`10.0.0.0/8`, `fd00::/8`) of proxies in front of the server. Their
+    /// headers `X-Forwarded-For` and `X-Forwarded-Proto`, or `Forwarded` (RFC 7239), are trusted, as
+    /// far as trusted proxies wrote them; see [`Handshake::address`]. None by default.
     ///
-    /// Of these headers a proxy must write one kind. Where both are there and name different clients, one of them is the
-    /// client's invention, and the proxy's own address stands.
+    /// A proxy must write one kind of these headers. If both are present and name different clients,
+    /// one of them is forged, and the address of the proxy counts.
     #[must_use]
     pub fn trusted_proxies(mut self, networks: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.trusted_proxies = networks.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Checks what [`build`](Self::build) would refuse before it starts anything: path, cors, cookie, trusted proxies and
-    /// allowed hosts. Needs no actix system.
+    /// Checks path, CORS, cookie, trusted proxies and allowed hosts as [`build`](Self::build) does.
+    /// Needs no actix system.
     pub fn check(&self) -> Result<(), BuildError> {
         self.access_policy().map(drop)
     }
@@ -291,8 +233,9 @@ impl Builder {
         Ok(policy)
     }
 
-    /// Builds the server on a thread of its own, for a program without an actix system, such as one under `#[tokio::main]`.
-    /// `serve` runs on that thread: it registers handlers and serves a port. The server ends with it; an error is logged.
+    /// Builds the server on a thread of its own, for programs without an actix system, such as those
+    /// under `#[tokio::main]`. `serve` runs on that thread: it registers handlers and serves a port.
+    /// The server ends with it; its error is logged.
     ///
     /// ```no_run
     /// # fn start() -> Result<(), Box<dyn std::error::Error>> {
@@ -304,8 +247,9 @@ impl Builder {
     /// # Ok(()) }
     /// ```
     ///
-    /// The server that is returned works on every thread and under every runtime of tokio. With signals disabled, as here, call
-    /// [`Server::close`] before the program ends, so that clients come back; otherwise SIGINT and SIGTERM end `serve`.
+    /// The returned server works on every thread and tokio runtime. With signals disabled, as here,
+    /// call [`Server::close`] before the program ends, so that clients reconnect; otherwise SIGINT and
+    /// SIGTERM end `serve`.
     pub fn spawn<F, Fut>(self, serve: F) -> Result<Server, BuildError>
     where
         F: FnOnce(Server) -> Fut + Send + 'static,
@@ -327,7 +271,8 @@ impl Builder {
         built.recv().unwrap_or(Err(BuildError::Hub))
     }
 
-    /// Starts the hub on a thread of its own. Must be called inside an actix system, with which the hub ends.
+    /// Starts the hub on a thread of its own. Must be called inside an actix system; the hub ends with
+    /// it.
     pub fn build(self) -> Result<Server, BuildError> {
         if System::try_current().is_none() {
             return Err(BuildError::NoSystem);
@@ -341,7 +286,8 @@ impl Builder {
         let metrics = Arc::<Metrics>::default();
         let (room_changes, _) = broadcast::channel(limits.hub.room_events_max.max(1));
         let hub = start_hub(&limits, &recovery.journal_kind, metrics.clone(), budgets.clone(), room_changes.clone())?;
-        let workers = Arc::new(WorkerFactory::new(hub.commands.clone(), limits.clone(), budgets, metrics.clone()));
+        let workers =
+            Arc::new(WorkerFactory::new(hub.address.commands.clone(), limits.clone(), budgets, metrics.clone()));
         let server_sender = open_server_sender(&hub, &workers, &limits, &metrics)?;
         let http_permits = HttpPermits::new(limits.http.connections_max, limits.http.reserve);
         let core = Arc::new(Core {
@@ -368,105 +314,4 @@ impl Builder {
             http_permits,
         })
     }
-}
-
-/// Says which bounds follow from memory, so that an operator sees what is in force.
-fn log_budgets(limits: &Limits) {
-    let bytes = |bound: Option<usize>| bound.unwrap_or_default();
-    log::info!(
-        "memory budgets memory={} outboxes={} incoming={} rooms={} journal={} sessions={} http_connections={}",
-        bytes(limits.memory.bytes_max),
-        bytes(limits.memory.outboxes_bytes_max),
-        bytes(limits.memory.incoming_bytes_max),
-        bytes(limits.memory.rooms_bytes_max),
-        limits.journal.bytes_max,
-        limits.sessions.max,
-        limits.http.connections_max
-    );
-}
-
-struct StartedHub {
-    thread: actix::ArbiterHandle,
-    address: HubAddress,
-    commands: actix::Recipient<crate::messages::hub::HubBatch>,
-}
-
-fn start_hub(
-    limits: &Limits,
-    journal_kind: &JournalKind,
-    metrics: Arc<Metrics>,
-    budgets: Arc<Budgets>,
-    room_changes: broadcast::Sender<RoomChange>,
-) -> Result<StartedHub, BuildError> {
-    let writer = open_journal(limits, journal_kind)?.map(|(journal, seed)| {
-        JournalWriter::open(journal, seed, limits, metrics.clone())
-            .map_err(|error| BuildError::JournalRead(error.to_string()))
-    });
-    let writer = writer.transpose()?;
-    if let Some(writer) = &writer {
-        let (bytes, bytes_max) = writer.session_bytes();
-        log::info!(
-            "recovery starts sessions={} bytes={bytes} bytes_max={bytes_max} sessions_max={} (of 200 bytes)",
-            writer.sessions(),
-            (bytes_max / 200).min(limits.recovery.sessions_max)
-        );
-    }
-    let stores = Stores { writer, metrics, budgets };
-    let thread = Arbiter::new().handle();
-    let limits = limits.clone();
-    let hub = Hub::start_in_arbiter(&thread, move |_| Hub::new(limits, stores, room_changes));
-    let address = HubAddress { commands: hub.clone().recipient(), control: hub.recipient() };
-    Ok(StartedHub { thread, commands: address.commands.clone(), address })
-}
-
-/// A journal, and random bits to draw fingerprints from.
-type SeededJournal = (Box<dyn Journal>, u64);
-
-fn open_journal(limits: &Limits, journal_kind: &JournalKind) -> Result<Option<SeededJournal>, BuildError> {
-    let mut random = [0; 10];
-    getrandom::fill(&mut random)?;
-    let seed = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|at| random[at]));
-    // An epoch's time only sorts epochs: a wrong clock costs nothing, the random bits still tell them apart.
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let epoch = Epoch::new(seconds as u32, u16::from_le_bytes([random[8], random[9]]));
-    let journal: Box<dyn Journal> = match journal_kind {
-        JournalKind::Off => return Ok(None),
-        JournalKind::Memory => {
-            Box::new(MemoryJournal::new(epoch, Lsn(0), limits.journal.records_max, limits.journal.bytes_max))
-        }
-        JournalKind::Folder(folder) => {
-            let journal = FileJournal::open(folder, FileOptions::new(epoch, BootId::of_this_machine(), limits))?;
-            match journal.start() {
-                Start::New => log::info!("journal begins folder={}", folder.display()),
-                Start::Continued { records, cut } => {
-                    log::info!("journal continues folder={} records={records} bytes_cut={cut}", folder.display());
-                }
-                Start::Discarded { reason } => log::warn!(
-                    "journal discarded, no session can be recovered folder={} reason=\"{reason}\"",
-                    folder.display()
-                ),
-            }
-            Box::new(journal)
-        }
-    };
-    Ok(Some((journal, seed)))
-}
-
-/// Opens the server sender on the hub's thread, as a worker without sessions.
-fn open_server_sender(
-    hub: &StartedHub,
-    workers: &WorkerFactory,
-    limits: &Limits,
-    metrics: &Metrics,
-) -> Result<crate::messages::session::SessionLink, BuildError> {
-    let (sender, opened) = mpsc::channel();
-    let (id, commands, limits, metrics) =
-        (workers.next_id(), hub.commands.clone(), limits.clone(), metrics.new_worker());
-    let budgets = workers.budgets().clone();
-    let spawned =
-        hub.thread.spawn_fn(move || drop(sender.send(ServerSender::open(id, commands, limits, budgets, metrics))));
-    if !spawned {
-        return Err(BuildError::Hub);
-    }
-    opened.recv_timeout(START_TIMEOUT).map_err(|_| BuildError::Hub)
 }

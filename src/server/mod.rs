@@ -1,4 +1,4 @@
-//! The composition root: puts hub, server sender, workers and transports together, and hands out the `io` handle.
+//! Composition root: hub, server sender, workers and transports behind the handle `io`.
 
 mod accept;
 mod builder;
@@ -10,9 +10,11 @@ mod listener;
 mod memory;
 mod metrics;
 mod port_worker;
+mod recovery;
 mod resources;
 #[cfg(test)]
 mod simulation;
+mod start;
 
 use std::io;
 use std::net::ToSocketAddrs;
@@ -41,31 +43,32 @@ use crate::metrics::Metrics;
 use crate::protocol::reason::DisconnectReason;
 use crate::transport::{Endpoint, Refusal};
 
-pub use self::builder::{BuildError, Builder, Recovery};
+pub use self::builder::{BuildError, Builder};
 pub use self::embedding::on_connect;
 pub use self::listener::Listener;
 pub use self::metrics::METRICS_CONTENT_TYPE;
+pub use self::recovery::Recovery;
 pub use self::resources::RequestBody;
 
-/// Why a server lets no new sessions in.
+/// Reason why a server accepts no new sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum NotAccepting {
-    /// It is closing; it will not accept again.
+    /// The server is closing and will not accept sessions again.
     #[error("server is closing")]
     Closing,
-    /// It has as many sessions as [`limits.sessions.max`](crate::limits::SessionLimits::max) allows.
-    #[error("server has as many sessions as it may have")]
+    /// [`limits.sessions.max`](crate::limits::SessionLimits::max) is reached.
+    #[error("server has as many sessions as sessions_max allows")]
     Full,
-    /// As many connections speak HTTP as [`limits.http.connections_max`](crate::limits::HttpLimits::connections_max) allows.
+    /// [`limits.http.connections_max`](crate::limits::HttpLimits::connections_max) is reached.
     #[error("server has as many HTTP connections as http_connections_max allows")]
     HttpFull,
-    /// The system refuses further connections, mostly since no descriptor is left.
+    /// The system refuses further connections, usually since no file descriptor is left.
     #[error("connections cannot be accepted; see the log")]
     AcceptFails,
 }
 
-/// Sessions in each wave, at least one, and the time between two waves, so that all waves take about this long.
+/// Returns sessions per wave, at least one, and the pause between waves that spreads them over `over`.
 fn drain_waves(sessions: usize, over: Duration) -> (usize, Duration) {
     let waves_max = usize::try_from(over.as_millis() / DRAIN_WAVE.as_millis()).unwrap_or(usize::MAX).max(1);
     let wave_sessions = sessions.div_ceil(waves_max).max(1);
@@ -73,19 +76,19 @@ fn drain_waves(sessions: usize, over: Duration) -> (usize, Duration) {
     (wave_sessions, over / u32::try_from(waves).unwrap_or(u32::MAX))
 }
 
-/// Between two lines about what a server that closes still waits for.
+/// Interval of log lines while a closing server waits.
 const CLOSE_REPORT: Duration = Duration::from_secs(5);
 
-/// Longest a server waits for its sessions to part when it closes.
+/// Time limit for sessions to end when the server closes.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// At least so long between two waves of sessions that are closed.
+/// Minimum pause between waves of a drain.
 const DRAIN_WAVE: Duration = Duration::from_millis(100);
 
-/// Between two looks at how many sessions are left.
-const CLOSE_LOOK: Duration = Duration::from_millis(5);
+/// Interval of checks whether sessions are left.
+const CLOSE_POLL: Duration = Duration::from_millis(5);
 
-/// A server: the `io` of Socket.IO. Cheap to clone, usable from any thread.
+/// Handle of a server, the `io` of Socket.IO. Cheap to clone, usable from any thread.
 #[derive(Clone)]
 pub struct Server {
     endpoint: Endpoint,
@@ -98,16 +101,16 @@ pub struct Server {
 }
 
 impl Server {
-    /// Begins a server. Every setting has Socket.IO's default where Socket.IO has one.
+    /// Starts the settings of a server. Defaults are those of Socket.IO where it has the setting.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// A namespace, which comes to be if it was not there. `/` always is.
+    /// Returns a namespace and creates it if it does not exist. `/` always exists.
     ///
     /// # Panics
     ///
-    /// If `path` does not begin with `/`, holds a comma, or is longer than 256 bytes: a mistake in the program.
+    /// If `path` does not begin with `/`, contains a comma, or is longer than 256 bytes.
     pub fn of(&self, path: &str) -> Namespace {
         match NamespacePath::parse(path) {
             Ok(path) => Namespace::new(self.endpoint.services.core.clone(), path),
@@ -115,11 +118,12 @@ impl Server {
         }
     }
 
-    /// All namespaces whose paths match: they exist while they have sockets. Where several patterns match a path, the first
-    /// that was made counts; a namespace made by [`of`](Self::of) goes before all patterns.
+    /// Registers all namespaces whose paths match; each exists while it has sockets. If several
+    /// patterns match a path, the first registered one counts. A namespace created by
+    /// [`of`](Self::of) takes precedence over all patterns.
     ///
-    /// `matches` is asked at every CONNECT to a path that `of` has not made; what else a client must bring is for
-    /// [`NamespacePattern::with`] to see.
+    /// `matches` is called for every CONNECT to a path that `of` has not created. Middleware of the
+    /// pattern ([`NamespacePattern::with`]) checks credentials.
     ///
     /// ```no_run
     /// # use stentor::{ConnectError, Server};
@@ -130,7 +134,7 @@ impl Server {
     ///         token.map(drop).ok_or_else(|| ConnectError::new("token is missing"))
     ///     })
     ///     .on_connection(|socket| async move {
-    ///         log::info!("someone came to {}", socket.namespace().path());
+    ///         log::info!("connected to {}", socket.namespace().path());
     ///         Ok(())
     ///     });
     /// # }
@@ -139,7 +143,8 @@ impl Server {
         NamespacePattern::new(self.endpoint.services.core.clone(), Arc::new(matches))
     }
 
-    /// A namespace that is there already, or whose path a pattern matches. Unlike [`Server::of`] this brings none into being.
+    /// Returns a namespace that exists or whose path matches a pattern. Unlike [`Server::of`] it creates
+    /// none.
     pub fn find(&self, path: &str) -> Option<Namespace> {
         let path = NamespacePath::parse(path).ok()?;
         let core = &self.endpoint.services.core;
@@ -148,22 +153,22 @@ impl Server {
 
     emitter!();
 
-    /// Every socket of `/`, to be narrowed.
+    /// Targets every socket of `/`.
     pub fn all(&self) -> Broadcast {
         self.root.all()
     }
 
-    /// The bounds in force: those of [`Builder::limits`], with what follows from the memory of this process filled in.
+    /// Limits in force: those of [`Builder::limits`], with the unset limits of memory filled in.
     pub fn limits(&self) -> &Limits {
         &self.endpoint.services.core.limits
     }
 
-    /// Sessions connected at present, in all transports.
+    /// Number of connected sessions on all transports.
     pub fn sessions(&self) -> usize {
         self.endpoint.services.directory.len()
     }
 
-    /// Whether a new session would be let in now: what a load balancer wants to know.
+    /// Checks whether the server accepts new sessions, for the readiness probe of a load balancer.
     pub fn accepting(&self) -> Result<(), NotAccepting> {
         match self.endpoint.check_room() {
             Ok(()) if self.http_permits.is_accept_failing(Instant::now()) => Err(NotAccepting::AcceptFails),
@@ -174,67 +179,69 @@ impl Server {
         }
     }
 
-    /// What this server counts, as text for Prometheus (OpenMetrics 1.0, to be served as [`METRICS_CONTENT_TYPE`]).
+    /// Returns the metrics as text for Prometheus (OpenMetrics 1.0, content type
+    /// [`METRICS_CONTENT_TYPE`]).
     ///
-    /// Adds up what each thread has counted for itself, so it disturbs none of them; a scrape is some moments of each.
+    /// Each thread counts for itself; a scrape adds up the counters without locks, so it is no
+    /// snapshot of one moment.
     ///
     /// | name | kind | unit | |
     /// |---|---|---|---|
-    /// | `stentor_connections{transport}` | gauge | sessions | by what carries them now: `polling`, `websocket` |
-    /// | `stentor_sessions_opened_total{transport}` | counter | sessions | by what they began on |
-    /// | `stentor_upgrades_total` | counter | sessions | went from polling to websocket |
+    /// | `stentor_connections{transport}` | gauge | sessions | by current transport: `polling`, `websocket` |
+    /// | `stentor_sessions_opened_total{transport}` | counter | sessions | by first transport |
+    /// | `stentor_upgrades_total` | counter | sessions | upgraded from polling to websocket |
     /// | `stentor_sessions_closed_total{reason}` | counter | sessions | by [`DisconnectReason`] |
-    /// | `stentor_requests_refused_total{code,reason}` | counter | requests | by Engine.IO's code, and in words |
-    /// | `stentor_http_connections_closed_total{reason}` | counter | connections | idle, evicted for a new client, late, or malformed |
-    /// | `stentor_oversized_messages_total{transport}` | counter | messages | from clients, over [`limits.transport.payload_bytes_max`](crate::limits::TransportLimits::payload_bytes_max) |
+    /// | `stentor_requests_refused_total{code,reason}` | counter | requests | by code of Engine.IO and reason |
+    /// | `stentor_http_connections_closed_total{reason}` | counter | connections | closed by the server: idle, evicted for a new client, timed out, malformed |
+    /// | `stentor_oversized_messages_total{transport}` | counter | messages | larger than [`limits.transport.payload_bytes_max`](crate::limits::TransportLimits::payload_bytes_max) |
     /// | `stentor_received_packets_total` | counter | packets | Engine.IO packets from clients |
-    /// | `stentor_received_bytes_total` | counter | bytes | their data, without framing |
-    /// | `stentor_received_events_total` | counter | events | emitted by clients to sockets that are connected |
-    /// | `stentor_sent_packets_total` | counter | packets | taken out of outboxes by websockets and polls |
-    /// | `stentor_sent_bytes_total` | counter | bytes | their websocket frames, on both transports |
-    /// | `stentor_deliveries_total` | counter | events | broadcasts, once for each recipient |
+    /// | `stentor_received_bytes_total` | counter | bytes | data of these packets, without framing |
+    /// | `stentor_received_events_total` | counter | events | from clients on connected sockets |
+    /// | `stentor_sent_packets_total` | counter | packets | sent by websockets and polls |
+    /// | `stentor_sent_bytes_total` | counter | bytes | these packets as websocket frames, on both transports |
+    /// | `stentor_deliveries_total` | counter | events | broadcast, once for each recipient |
     /// | `stentor_dropped_events_total{reason}` | counter | events | once for each recipient: `not_ready` (volatile), `outbox_full` (its session ends) |
     /// | `stentor_replayed_events_total` | counter | events | read from the journal for one client |
-    /// | `stentor_lags_total` | counter | sockets | read too slowly and went over to the journal |
-    /// | `stentor_catching_up_sockets` | gauge | sockets | read from the journal now |
-    /// | `stentor_recoveries_total{verdict}` | counter | sockets | came back: `recovered`, or why not |
-    /// | `stentor_recovery_sessions` | gauge | sessions | known for recovery, connected or away |
-    /// | `stentor_recovery_session_bytes` | gauge | bytes | that they count for; see [`limits.recovery.bytes_max`](crate::limits::RecoveryLimits::bytes_max) |
-    /// | `stentor_recovery_session_bytes_max` | gauge | bytes | that they may count for |
-    /// | `stentor_recovery_given_up_total` | counter | sessions | given up: too large, or no room beside the others |
+    /// | `stentor_lags_total` | counter | sockets | read too slowly and continued from the journal |
+    /// | `stentor_catching_up_sockets` | gauge | sockets | receive events from the journal |
+    /// | `stentor_recoveries_total{verdict}` | counter | sockets | asked to recover: `recovered`, or the reason why not |
+    /// | `stentor_recovery_sessions` | gauge | sessions | known for recovery, connected or disconnected |
+    /// | `stentor_recovery_session_bytes` | gauge | bytes | of these sessions; see [`limits.recovery.bytes_max`](crate::limits::RecoveryLimits::bytes_max) |
+    /// | `stentor_recovery_session_bytes_max` | gauge | bytes | limit of these bytes |
+    /// | `stentor_recovery_given_up_total` | counter | sessions | made unrecoverable: too large, or over the limit of all |
     /// | `stentor_journal_records_total` | counter | records | written to the journal |
-    /// | `stentor_journal_failures_total` | counter | journals | given up because of an error; recovery started over |
+    /// | `stentor_journal_failures_total` | counter | journals | replaced after an error; recovery starts over |
     /// | `stentor_flush_packets` | histogram | packets | in one write |
-    /// | `stentor_handler_seconds` | histogram | seconds | from a handler's start to its end, its waits included |
+    /// | `stentor_handler_seconds` | histogram | seconds | duration of a handler, waits included |
     /// | `stentor_handlers_failed_total{how}` | counter | handlers | `error`, `panic` |
     /// | `stentor_sockets` | gauge | sockets | connected to namespaces |
-    /// | `stentor_rooms` | gauge | rooms | with members; sockets' own rooms do not count |
-    /// | `stentor_hub_commands_total` | counter | commands | the hub has taken |
-    /// | `stentor_hub_events_total` | counter | events | of those: emitted by the server, each once |
-    /// | `stentor_hub_queue_commands` | gauge | commands | sent to the hub and not yet taken |
-    /// | `stentor_hub_answers_held` | gauge | commands | not carried out yet: their senders caused much, or workers are behind |
-    /// | `stentor_hub_unwritten_bytes` | gauge | bytes | handed to workers and not yet written out |
-    /// | `stentor_credit_waits_total` | counter | commands | waited because their sender had too many under way |
-    /// | `stentor_credit_refusals_total` | counter | commands | refused as overloaded after such a wait |
-    /// | `stentor_rate_limited_total` | counter | events | events and CONNECTs that exceeded a rate |
-    /// | `stentor_outboxes_cut_total` | counter | sessions | ended because outboxes were over their budget |
-    /// | `stentor_stalled_sessions_total` | counter | sessions | ended because their clients took nothing |
-    /// | `stentor_incoming_refused_total` | counter | messages | refused because their budget was spent |
-    /// | `stentor_budget_bytes{budget}` | gauge | bytes | that clients hold of `outboxes`, `incoming`, `rooms` |
-    /// | `stentor_budget_bytes_max{budget}` | gauge | bytes | bound of each of these budgets |
-    /// | `stentor_joins_refused_total` | counter | joins | refused because a bound of rooms was met |
-    /// | `stentor_journal_waits_total` | counter | commands | after which their sender waited, its share of the journal spent |
+    /// | `stentor_rooms` | gauge | rooms | with members, without the sockets' own rooms |
+    /// | `stentor_hub_commands_total` | counter | commands | received by the hub |
+    /// | `stentor_hub_events_total` | counter | events | of these: events, once each |
+    /// | `stentor_hub_queue_commands` | gauge | commands | sent to the hub and not yet received |
+    /// | `stentor_hub_answers_held` | gauge | commands | held back: their senders caused much work, or workers are lagging |
+    /// | `stentor_hub_unwritten_bytes` | gauge | bytes | sent to workers and not yet written |
+    /// | `stentor_credit_waits_total` | counter | commands | waited for credit |
+    /// | `stentor_credit_refusals_total` | counter | commands | failed as overloaded after that wait |
+    /// | `stentor_rate_limited_total` | counter | events | events and CONNECTs over a rate |
+    /// | `stentor_outboxes_cut_total` | counter | sessions | ended since the budget of outboxes was exceeded |
+    /// | `stentor_stalled_sessions_total` | counter | sessions | ended since their clients read nothing |
+    /// | `stentor_incoming_refused_total` | counter | messages | refused since the budget of input was exceeded |
+    /// | `stentor_budget_bytes{budget}` | gauge | bytes | used by clients of `outboxes`, `incoming`, `rooms` |
+    /// | `stentor_budget_bytes_max{budget}` | gauge | bytes | limit of each budget |
+    /// | `stentor_joins_refused_total` | counter | joins | refused since a limit of rooms was reached |
+    /// | `stentor_journal_waits_total` | counter | commands | delayed since the journal share of their sender was used up |
     pub fn metrics(&self) -> String {
         metrics::text(self.metrics.clone(), self.endpoint.workers.budgets().clone())
     }
 
-    /// Binds an address, to serve this server there and nothing else.
+    /// Binds an address for a port of the server's own.
     pub fn bind(&self, address: impl ToSocketAddrs) -> io::Result<Listener> {
         Listener::bind(self.clone(), address)
     }
 
-    /// Serves on an address until the process is asked to end (SIGINT, SIGTERM). After an error too, the server is
-    /// [closed](Self::close), so that the next one continues with its journal.
+    /// Serves on an address until SIGINT or SIGTERM. Also after an error the server is
+    /// [closed](Self::close), so that its journal can be continued.
     pub async fn run(&self, address: impl ToSocketAddrs) -> io::Result<()> {
         let outcome = match self.bind(address) {
             Ok(listener) => listener.run().await,
@@ -246,25 +253,22 @@ impl Server {
         outcome
     }
 
-    /// Where the hub lives.
     #[cfg(feature = "bench-internals")]
     pub(crate) fn hub_thread(&self) -> &ArbiterHandle {
         &self.hub_thread
     }
 
-    /// Where clients are let in.
     #[cfg(feature = "bench-internals")]
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// From here on new handshakes are refused with 503.
     fn stop_accepting(&self) {
         self.endpoint.accepting.store(false, Ordering::Relaxed);
     }
 
-    /// Closes every session as [`close`](Self::close) does, but in waves spread over this time, so that the clients do not come
-    /// back all at once. New sessions are refused from the beginning.
+    /// Closes every session as [`close`](Self::close) does, but in waves over this time, so that
+    /// clients do not all reconnect at the same moment. New sessions are refused from the start.
     pub async fn drain(&self, over: Duration) {
         self.stop_accepting();
         let links = self.endpoint.services.directory.links();
@@ -274,49 +278,50 @@ impl Server {
                 tokio::time::sleep(pause).await;
             }
             for link in wave {
-                // One that has gone meanwhile is what was wanted.
+                // An error means that the session has ended already.
                 let _ = link.post(SessionCommand::Close(DisconnectReason::ServerShuttingDown));
             }
         }
         self.close().await;
     }
 
-    /// Closes every session at transport level, without a DISCONNECT packet, so that clients come back. Completes when
-    /// all have parted, after half a second at the latest, and the journal is on the disk, after
-    /// [`limits.journal.stop_timeout`](crate::limits::JournalLimits::stop_timeout) at the latest.
+    /// Closes every session at transport level, without a DISCONNECT packet, so that clients
+    /// reconnect. Completes when all sessions have ended, after at most half a second, and the journal
+    /// is on the disk, after at most
+    /// [`limits.journal.stop_timeout`](crate::limits::JournalLimits::stop_timeout).
     pub async fn close(&self) {
         self.stop_accepting();
         if self.hub.control.try_send(HubControl::Shutdown).is_err() {
-            log::warn!("hub takes no shutdown, sessions end with their threads");
+            log::warn!("hub has ended, sessions end with their threads");
             return;
         }
         let all_gone = async {
             while self.sessions() > 0 {
-                tokio::time::sleep(CLOSE_LOOK).await;
+                tokio::time::sleep(CLOSE_POLL).await;
             }
         };
         if tokio::time::timeout(CLOSE_TIMEOUT, all_gone).await.is_err() {
-            log::warn!("sessions left behind count={}", self.sessions());
+            log::warn!("sessions not ended in time count={}", self.sessions());
         }
         let (done, closed) = oneshot::channel();
         let asked = self.hub.control.try_send(HubControl::Close(done)).is_ok();
         let stop_timeout = self.limits().journal.stop_timeout;
         if !asked || !is_closed_within(closed, stop_timeout).await {
-            log::error!("journal not closed stop_timeout={stop_timeout:?}; the next boot of the machine discards it");
+            log::error!("journal not closed in time, a reboot of the machine loses it stop_timeout={stop_timeout:?}");
         }
     }
 }
 
-/// Waits for the journal, and says so every few seconds.
+/// Waits for the journal and logs that every few seconds.
 async fn is_closed_within(mut closed: oneshot::Receiver<()>, stop_timeout: Duration) -> bool {
     let start = tokio::time::Instant::now();
     loop {
         let left = stop_timeout.saturating_sub(start.elapsed());
         match tokio::time::timeout(left.min(CLOSE_REPORT), &mut closed).await {
-            Ok(told) => return told.is_ok(),
+            Ok(closed) => return closed.is_ok(),
             Err(_) if start.elapsed() >= stop_timeout => return false,
             Err(_) => {
-                log::info!("server waits for the disk to take the journal waited={:?}", start.elapsed());
+                log::info!("server waits for the journal to be written waited={:?}", start.elapsed());
             }
         }
     }
@@ -328,7 +333,7 @@ impl std::fmt::Debug for Server {
     }
 }
 
-/// The README's programs, which are compiled as tests of the documentation.
+/// Compiles the programs of the README as doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
@@ -338,8 +343,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_close_waits_for_the_journal_as_long_as_it_may() {
-        // It waited for half a second, and a slow disk left the journal open.
+    fn close_waits_for_the_journal_until_its_time_limit() {
+        // It used to wait for half a second, and a slow disk left the journal open.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let (done, closed) = oneshot::channel();
@@ -356,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn waves_are_spread_over_the_whole_time_however_few_sessions_there_are() {
+    fn waves_are_spread_over_the_whole_time() {
         let minute = Duration::from_secs(60);
         for (sessions, over, wave_sessions, pause) in [
             (10, minute, 1, Duration::from_secs(6)),

@@ -44,7 +44,7 @@ fn connections_are_bounded_by_the_limit_on_open_files() {
         assert!(sessions.len() < 256);
     };
     assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
-    assert_eq!(process.http().get("/readyz").told(), (503, "server has as many sessions as it may have"));
+    assert_eq!(process.http().get("/readyz").told(), (503, "server has as many sessions as sessions_max allows"));
     assert_eq!(process.http().get("/healthz").told(), (200, "ok"));
     let log = process.stop();
     assert!(!log.contains("accept failed"), "{log}");

@@ -18,7 +18,7 @@ fn a_full_hub_is_healthy_but_not_ready_until_a_client_leaves() {
     let mut http = hub.http();
     let mut client = hub.join(Transport::Websocket);
     assert_eq!(http.get("/healthz").told(), (200, "ok"));
-    assert_eq!(http.get("/readyz").told(), (503, "server has as many sessions as it may have"));
+    assert_eq!(http.get("/readyz").told(), (503, "server has as many sessions as sessions_max allows"));
     assert_eq!(hub.io.accepting(), Err(NotAccepting::Full));
 
     client.send("1");

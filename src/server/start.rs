@@ -1,0 +1,127 @@
+//! Start of a hub: its journal, its thread, its server sender.
+
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use actix::{Actor, Arbiter, ArbiterHandle};
+use tokio::sync::broadcast;
+
+use super::builder::BuildError;
+use super::recovery::JournalKind;
+use crate::hub::journal_writer::JournalWriter;
+use crate::hub::{Hub, HubAddress, Stores};
+use crate::ids::{Epoch, Lsn};
+use crate::journal::Journal;
+use crate::journal::file::{FileJournal, FileOptions, Start};
+use crate::journal::folder::BootId;
+use crate::journal::memory::MemoryJournal;
+use crate::limits::Limits;
+use crate::messages::room_change::RoomChange;
+use crate::messages::session::SessionLink;
+use crate::metrics::Metrics;
+use crate::state::budget::Budgets;
+use crate::worker::per_thread::WorkerFactory;
+use crate::worker::server_sender::ServerSender;
+
+/// Time limit for the hub's thread to start.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Logs the limits that follow from memory.
+pub(super) fn log_budgets(limits: &Limits) {
+    let bytes = |bound: Option<usize>| bound.unwrap_or_default();
+    log::info!(
+        "memory budgets memory={} outboxes={} incoming={} rooms={} journal={} sessions={} http_connections={}",
+        bytes(limits.memory.bytes_max),
+        bytes(limits.memory.outboxes_bytes_max),
+        bytes(limits.memory.incoming_bytes_max),
+        bytes(limits.memory.rooms_bytes_max),
+        limits.journal.bytes_max,
+        limits.sessions.max,
+        limits.http.connections_max
+    );
+}
+
+pub(super) struct StartedHub {
+    pub(super) thread: ArbiterHandle,
+    pub(super) address: HubAddress,
+}
+
+pub(super) fn start_hub(
+    limits: &Limits,
+    journal_kind: &JournalKind,
+    metrics: Arc<Metrics>,
+    budgets: Arc<Budgets>,
+    room_changes: broadcast::Sender<RoomChange>,
+) -> Result<StartedHub, BuildError> {
+    let writer = open_journal(limits, journal_kind)?.map(|(journal, seed)| {
+        JournalWriter::open(journal, seed, limits, metrics.clone())
+            .map_err(|error| BuildError::JournalRead(error.to_string()))
+    });
+    let writer = writer.transpose()?;
+    if let Some(writer) = &writer {
+        let (bytes, bytes_max) = writer.session_bytes();
+        log::info!(
+            "recovery starts sessions={} bytes={bytes} bytes_max={bytes_max} sessions_max={} (of 200 bytes)",
+            writer.sessions(),
+            (bytes_max / 200).min(limits.recovery.sessions_max)
+        );
+    }
+    let stores = Stores { writer, metrics, budgets };
+    let thread = Arbiter::new().handle();
+    let limits = limits.clone();
+    let hub = Hub::start_in_arbiter(&thread, move |_| Hub::new(limits, stores, room_changes));
+    let address = HubAddress { commands: hub.clone().recipient(), control: hub.recipient() };
+    Ok(StartedHub { thread, address })
+}
+
+/// A journal and the seed of fingerprints.
+type SeededJournal = (Box<dyn Journal>, u64);
+
+fn open_journal(limits: &Limits, journal_kind: &JournalKind) -> Result<Option<SeededJournal>, BuildError> {
+    let mut random = [0; 10];
+    getrandom::fill(&mut random)?;
+    let seed = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|at| random[at]));
+    // The time only sorts epochs. A wrong clock is harmless, since the random bits distinguish them.
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let epoch = Epoch::new(seconds as u32, u16::from_le_bytes([random[8], random[9]]));
+    let journal: Box<dyn Journal> = match journal_kind {
+        JournalKind::Off => return Ok(None),
+        JournalKind::Memory => {
+            Box::new(MemoryJournal::new(epoch, Lsn(0), limits.journal.records_max, limits.journal.bytes_max))
+        }
+        JournalKind::Folder(folder) => {
+            let journal = FileJournal::open(folder, FileOptions::new(epoch, BootId::of_this_machine(), limits))?;
+            match journal.start() {
+                Start::New => log::info!("journal created folder={}", folder.display()),
+                Start::Continued { records, cut } => {
+                    log::info!("journal opened folder={} records={records} bytes_cut={cut}", folder.display());
+                }
+                Start::Discarded { reason } => log::warn!(
+                    "journal discarded, no session can be recovered folder={} reason=\"{reason}\"",
+                    folder.display()
+                ),
+            }
+            Box::new(journal)
+        }
+    };
+    Ok(Some((journal, seed)))
+}
+
+/// Opens the server sender on the hub's thread, as a worker without sessions.
+pub(super) fn open_server_sender(
+    hub: &StartedHub,
+    workers: &WorkerFactory,
+    limits: &Limits,
+    metrics: &Metrics,
+) -> Result<SessionLink, BuildError> {
+    let (sender, opened) = mpsc::channel();
+    let (id, commands, limits, metrics) =
+        (workers.next_id(), hub.address.commands.clone(), limits.clone(), metrics.new_worker());
+    let budgets = workers.budgets().clone();
+    let spawned =
+        hub.thread.spawn_fn(move || drop(sender.send(ServerSender::open(id, commands, limits, budgets, metrics))));
+    if !spawned {
+        return Err(BuildError::Hub);
+    }
+    opened.recv_timeout(START_TIMEOUT).map_err(|_| BuildError::Hub)
+}
