@@ -1,4 +1,4 @@
-//! Serving a server inside a host's actix-web application: its routes, and what its connections need.
+//! Routes of a server inside a host's actix-web application, and preparation of its connections.
 
 use std::any::Any;
 use std::sync::Once;
@@ -16,17 +16,19 @@ use super::Server;
 use crate::transport::polling;
 use crate::transport::websocket::pump::{self, HostSocket};
 
-/// Longest that a peer may leave bytes unacknowledged: Socket.IO's default ping interval and timeout together.
+/// Maximum time for which a peer may leave bytes unacknowledged: Socket.IO's default ping interval
+/// plus ping timeout.
 const USER_TIMEOUT: Duration = Duration::from_secs(25 + 20);
 
-/// Marks a connection that [`on_connect`] has prepared.
+/// Mark of a connection that [`on_connect`] has prepared.
 struct Prepared;
 
 static UNPREPARED: Once = Once::new();
 
 impl Server {
-    /// Mounts this server in a host's actix-web application, for polling and websocket, on `path` with and without a slash
-    /// at its end, within whatever scope it is configured in. The path of the [`Builder`](super::Builder) does not count here.
+    /// Mounts this server in a host's actix-web application on `path`, with and without a slash at its
+    /// end, inside the scope that is configured. The path of the [`Builder`](super::Builder) is
+    /// ignored.
     ///
     /// ```no_run
     /// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
@@ -38,23 +40,25 @@ impl Server {
     /// # Ok(()) }
     /// ```
     ///
-    /// Everything holds here that holds on a port of the server's own ([`Server::run`]), but for what only the owner of a
-    /// socket can do:
+    /// The behaviour is that of a port of the server's own ([`Server::run`]), with these differences:
     ///
-    /// - A websocket costs about 20 KiB, since actix-http keeps its buffers.
-    /// - A client that stops reading ends its session in time, as everywhere; its connection stays until the kernel's timeout,
-    ///   which [`on_connect`] sets.
-    /// - A websocket ends when both sides have sent their close frame, for which [`on_connect`] keeps a second descriptor of each
-    ///   connection. On TLS connections, and without `on_connect`, actix-http 3.20 then waits for the client for
-    ///   [`HttpServer::client_disconnect_timeout`], 1 s by default, as it does after a refused POST. (Leave it at half a second or
-    ///   more, or at zero: shorter ones may be missed.)
-    /// - A client that goes during a poll without a reset (FIN) is noticed at its ping timeout. With
-    ///   [`HttpServer::h1_allow_half_closed`]`(false)` it is noticed at once.
-    /// - [`HttpServer::keep_alive`] should be 75 s: longer than a proxy keeps its connections (60 s for nginx and AWS), and than
-    ///   the ping interval, or polling clients connect again for every POST.
+    /// - A websocket uses about 20 KiB more, since actix-http keeps its buffers.
+    /// - The session of a client that stops reading ends in time, but its connection stays until the
+    ///   kernel's timeout, which [`on_connect`] sets.
+    /// - A websocket closes when both sides have sent their close frame, for which [`on_connect`] keeps
+    ///   a second descriptor of each connection. On TLS connections, and without `on_connect`,
+    ///   actix-http 3.20 then waits for the client for [`HttpServer::client_disconnect_timeout`], 1 s
+    ///   by default, as it does after a refused POST. (Set it to half a second or more, or to zero:
+    ///   shorter timeouts may be missed.)
+    /// - A client that closes its connection during a poll with FIN, not RST, is noticed at its ping
+    ///   timeout; with [`HttpServer::h1_allow_half_closed`]`(false)` it is noticed immediately.
+    /// - [`HttpServer::keep_alive`] should be 75 s: longer than proxies keep their connections (60 s
+    ///   for nginx and AWS) and longer than the ping interval, or polling clients open a connection for
+    ///   every POST.
     ///
-    /// Sessions live on the host's workers and end with them, without a word. So call [`Server::close`] before the `HttpServer`
-    /// stops, best in the future that `HttpServer::shutdown_signal` takes; `examples/embedded.rs` does.
+    /// Sessions live on the host's workers and end with them without notice. So call
+    /// [`Server::close`] before the `HttpServer` stops, best in the future of
+    /// `HttpServer::shutdown_signal`, as `examples/embedded.rs` does.
     ///
     /// [`HttpServer::client_disconnect_timeout`]: actix_web::HttpServer::client_disconnect_timeout
     /// [`HttpServer::h1_allow_half_closed`]: actix_web::HttpServer::h1_allow_half_closed
@@ -73,7 +77,7 @@ impl Server {
                     } else if asks_for_websocket(request.headers()) {
                         pump::handle(endpoint, request, payload).await
                     } else {
-                        // Another upgrade, such as h2c, is ignored. actix-http keeps no connection of one.
+                        // Other upgrades, such as h2c, are ignored; actix-http does not keep such a connection.
                         let mut response = polling::handle(endpoint, request, payload).await;
                         response.head_mut().set_connection_type(ConnectionType::Close);
                         response
@@ -86,16 +90,19 @@ impl Server {
     }
 }
 
-/// Prepares a host's connections for [`Server::routes`]: `HttpServer::new(…).on_connect(stentor::on_connect).bind(…)`, and in
-/// this order, since `bind` takes the callback along.
+/// Prepares a host's connections for [`Server::routes`]. Call it before `bind`, which copies the
+/// callback: `HttpServer::new(…).on_connect(stentor::on_connect).bind(…)`.
 ///
-/// Sets TCP_NODELAY, without which packets wait for the acknowledgement of earlier ones (40 ms), and TCP_USER_TIMEOUT to 45 s,
-/// the default ping interval and timeout together: a peer that acknowledges nothing for so long is disconnected by the kernel,
-/// whatever is still to be written. Keeps a second descriptor of the connection until its first request to the routes, or its
-/// end, so that a websocket closes at once. All of it holds for all connections of the `HttpServer`, the application's own
-/// included: its limit of descriptors should be twice that of its connections. On
-/// systems without TCP_USER_TIMEOUT, and on TLS connections, whose socket cannot be seen from here, it does what it can. Without
-/// it, the first session through the routes logs a warning, once for the process.
+/// Sets TCP_NODELAY, without which packets wait for the acknowledgement of earlier ones (40 ms), and
+/// TCP_USER_TIMEOUT to 45 s, the default ping interval plus ping timeout: the kernel disconnects a
+/// peer that acknowledges nothing for so long. Keeps a second descriptor of the connection until its
+/// end or its first polling request to the routes, so that a websocket closes immediately. This
+/// applies to all connections of the `HttpServer`, so its limit on open files should be twice the
+/// number of its connections.
+///
+/// Systems without TCP_USER_TIMEOUT do without; sockets of TLS connections are inaccessible and
+/// stay unprepared. The first request to the routes on an unprepared connection logs a warning, once
+/// per process.
 pub fn on_connect(connection: &dyn Any, data: &mut Extensions) {
     let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
     let socket = SockRef::from(stream);
@@ -104,7 +111,9 @@ pub fn on_connect(connection: &dyn Any, data: &mut Extensions) {
     let prepared = prepared.and_then(|()| socket.set_tcp_user_timeout(Some(USER_TIMEOUT)));
     match socket.try_clone() {
         Ok(second) => drop(data.insert(HostSocket::new(second))),
-        Err(error) => log::debug!("websocket will wait for its client when it closes error={error}"),
+        Err(error) => {
+            log::debug!("descriptor not duplicated, a websocket will wait for its client to close error={error}")
+        }
     }
     match prepared {
         Ok(()) => drop(data.insert(Prepared)),
@@ -121,7 +130,7 @@ fn warn_if_unprepared(request: &HttpRequest) {
     if request.conn_data::<Prepared>().is_none() {
         UNPREPARED.call_once(|| {
             log::warn!(
-                "connection not prepared, packets may be late and jammed clients linger: \
+                "connection not prepared, packets may be delayed and connections of stalled clients stay open: \
                  add .on_connect(stentor::on_connect) to the HttpServer before it is bound (TLS connections cannot be prepared)"
             );
         });
@@ -133,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_is_prepared_and_marked_and_what_is_no_tcp_is_left_alone() {
+    fn tcp_connections_are_prepared_and_others_left_alone() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         stream.set_nonblocking(true).unwrap();

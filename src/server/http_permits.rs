@@ -1,4 +1,4 @@
-//! Permits of a server's HTTP connections: the ordinary ones, a reserve for operators, and whether accepting works.
+//! Permits of a server's HTTP connections: ordinary ones and a reserve for operators.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,21 +6,21 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How long a failed accept counts. Accepting is tried again twice in this time.
+/// Time for which a failed accept counts. Accepting is retried twice in this time.
 const FAILURE_COUNTS: Duration = Duration::from_secs(1);
 
-/// Connections that speak HTTP, over all ports of one server.
+/// Permits for the HTTP connections of all ports of one server.
 #[derive(Clone)]
 pub(super) struct HttpPermits {
     ordinary: Arc<Semaphore>,
-    /// For health, metrics and the HTTP API while all ordinary permits are taken, and for websockets on their way.
+    /// Permits for health, metrics, the HTTP API and upgrades while all ordinary ones are in use.
     reserve: Arc<Semaphore>,
     accept: Arc<AcceptFailures>,
 }
 
-/// A connection's permit, given back when dropped.
+/// Permit of a connection, released when dropped.
 pub(super) struct HttpPermit {
-    /// Whether it is of the reserve: for one request of an operator, or an upgrade.
+    /// True for a permit of the reserve, for one request of an operator or an upgrade.
     pub(super) is_of_reserve: bool,
     _permit: OwnedSemaphorePermit,
 }
@@ -37,12 +37,12 @@ impl HttpPermit {
 
 struct AcceptFailures {
     base: Instant,
-    /// Milliseconds from `base` to the last failure, plus one; 0 is none.
+    /// Milliseconds from `base` to the last failure, plus one; 0 if none.
     last: AtomicU64,
 }
 
 impl HttpPermits {
-    /// At least one ordinary permit; the reserve comes on top.
+    /// Creates at least one ordinary permit; the reserve is additional.
     pub(super) fn new(ordinary: usize, reserve: usize) -> Self {
         let accept = AcceptFailures { base: Instant::now(), last: AtomicU64::new(0) };
         Self {
@@ -52,7 +52,7 @@ impl HttpPermits {
         }
     }
 
-    /// Waits until a permit can be had. It is not taken: a connection may never come.
+    /// Waits until a permit is available, without acquiring it: a connection may never arrive.
     pub(super) async fn available(&self) {
         tokio::select! {
             _ = self.ordinary.acquire() => {}
@@ -60,7 +60,6 @@ impl HttpPermits {
         }
     }
 
-    /// A permit for a connection that has been accepted.
     pub(super) async fn acquire(&self) -> Option<HttpPermit> {
         tokio::select! {
             biased;
@@ -69,12 +68,11 @@ impl HttpPermits {
         }
     }
 
-    /// An ordinary permit, if one is free now.
     pub(super) fn try_ordinary(&self) -> Option<HttpPermit> {
         self.ordinary.clone().try_acquire_owned().ok().map(HttpPermit::ordinary)
     }
 
-    /// Whether all ordinary permits are taken.
+    /// True if all ordinary permits are in use.
     pub(super) fn is_full(&self) -> bool {
         self.ordinary.available_permits() == 0
     }
@@ -85,7 +83,7 @@ impl HttpPermits {
         self.accept.last.store(u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1), Ordering::Relaxed);
     }
 
-    /// Whether the system refuses connections at present.
+    /// True if the system refused a connection within the last second.
     pub(super) fn is_accept_failing(&self, now: Instant) -> bool {
         let last = self.accept.last.load(Ordering::Relaxed);
         last > 0 && now < self.accept.base + Duration::from_millis(last) + FAILURE_COUNTS
@@ -97,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reserve_is_used_once_ordinary_permits_are_taken() {
+    fn the_reserve_is_used_once_ordinary_permits_are_in_use() {
         actix::System::new().block_on(async {
             let permits = HttpPermits::new(1, 1);
             assert!(!permits.is_full());

@@ -1,4 +1,4 @@
-//! What every request of a server's own port passes: the check of its Host, the reserve's rules, its connection's state.
+//! Rules for every request of a server's own port: Host check, reserve, state of the connection.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -22,13 +22,13 @@ use crate::transport::cors::Cors;
 use crate::transport::hosts::Hosts;
 use crate::worker::log_throttle::Throttle;
 
-/// Paths that connections of the reserve are there for, by their beginnings.
+/// Prefixes of the paths that connections of the reserve may request.
 const OPERATORS: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/api/"];
 
-/// Files that pages of allowed origins may import.
+/// Prefix of files that pages of allowed origins may import.
 const CLIENT: &str = "/client/";
 
-/// Rules for the requests of one thread.
+/// Request rules of one thread.
 pub(super) struct RequestRules {
     pub(super) permits: HttpPermits,
     pub(super) hosts: Hosts,
@@ -41,7 +41,7 @@ impl RequestRules {
         Self { permits, hosts, cors, refused_hosts: Throttle::new(1) }
     }
 
-    /// Whether the request names a host that is served here. A refusal is logged, once a second at most.
+    /// Checks the Host header. Refusals are logged, at most one per second.
     pub(super) fn admits_host(&self, head: &RequestHead) -> bool {
         let Err(host) = self.hosts.admit(&head.headers) else { return true };
         if let Some(skipped) = self.refused_hosts.is_due(Instant::now()) {
@@ -53,7 +53,8 @@ impl RequestRules {
         false
     }
 
-    /// Takes a request in, or answers one that breaks a rule. Then [`HttpAdmission::finish`] has the last word about the answer.
+    /// Admits a request, or returns the response to one that breaks a rule. Every response must pass
+    /// [`HttpAdmission::finish`].
     pub(super) fn admit(
         self: &Rc<Self>,
         mut request: ServiceRequest,
@@ -85,21 +86,21 @@ impl RequestRules {
     }
 }
 
-/// A request that was taken in.
+/// Bookkeeping of an admitted or refused request.
 pub(super) struct HttpAdmission {
     rules: Rc<RequestRules>,
-    /// `None` on a connection that is not watched.
+    /// `None` on a connection without state.
     exchange: Option<Exchange>,
-    /// Whether the connection ends with the answer.
+    /// True if the connection is closed after the response.
     closes: bool,
 }
 
 impl HttpAdmission {
-    /// Completes the answer.
+    /// Completes the response.
     pub(super) fn finish(self, mut response: ServiceResponse) -> ServiceResponse<Response> {
         let Self { rules, exchange, closes } = self;
         if closes {
-            // An upgrade to anything but a websocket is ignored, and actix-http keeps no such connection.
+            // Upgrades to other protocols are ignored; actix-http does not keep such a connection alive.
             response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }
         if let Some(cors) = rules.cors.as_ref().filter(|_| response.request().path().starts_with(CLIENT)) {
@@ -110,7 +111,7 @@ impl HttpAdmission {
     }
 }
 
-/// The body of the refusal of a Host.
+/// Response body for a refused Host.
 pub(super) const HOST_REFUSAL: &str = "{\"error\":{\"code\":\"host_not_allowed\",\"message\":\"this Host is not served here; \
                                        add it to allowed_hosts (STENTOR_ALLOWED_HOSTS, Builder::allowed_hosts)\"}}";
 
@@ -119,11 +120,11 @@ fn host_refusal() -> HttpResponse {
 }
 
 fn no_permit() -> HttpResponse {
-    let message = "as many HTTP connections are open as http_connections_max allows; try again";
+    let message = "http_connections_max HTTP connections are open; try again";
     HttpResponse::ServiceUnavailable().insert_header((RETRY_AFTER, "1")).json(ErrorAnswer::new("overloaded", message))
 }
 
-/// A request and its response, on their connection; the request has ended when this is dropped.
+/// A request and its response on their connection. Its drop ends the request.
 struct Exchange(Rc<HttpConnection>);
 
 impl Exchange {
@@ -145,7 +146,7 @@ impl Drop for Exchange {
     }
 }
 
-/// A request's body, which tells its connection when it has come in whole.
+/// Request body that notifies its connection when it is complete.
 struct Body {
     payload: Payload,
     connection: Rc<HttpConnection>,
@@ -163,7 +164,7 @@ impl Stream for Body {
     }
 }
 
-/// A response's body, with which its request ends.
+/// Response body that ends its request when dropped.
 pub(super) struct Response {
     body: BoxBody,
     _exchange: Option<Exchange>,

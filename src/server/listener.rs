@@ -1,4 +1,4 @@
-//! Serving a server on a port of its own: raw websockets and the HTTP beside them.
+//! A port of the server's own: raw websockets and the HTTP resources beside them.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -26,7 +26,7 @@ use crate::transport::{Endpoint, polling, websocket::raw};
 
 type Configure = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
 
-/// A bound port, about to serve.
+/// A bound port of a server, not yet served.
 pub struct Listener {
     server: Server,
     socket: TcpListener,
@@ -38,7 +38,7 @@ pub struct Listener {
 
 impl Listener {
     pub(super) fn bind(server: Server, address: impl ToSocketAddrs) -> io::Result<Self> {
-        let mut last = io::Error::new(io::ErrorKind::InvalidInput, "address resolves to nothing");
+        let mut last = io::Error::new(io::ErrorKind::InvalidInput, "address has no IP address");
         for address in address.to_socket_addrs()? {
             match listen(address, server.limits().http.backlog) {
                 Ok(socket) => {
@@ -57,27 +57,27 @@ impl Listener {
         Err(last)
     }
 
-    /// The address bound, with the port that the system chose if port 0 was asked for.
+    /// Returns the bound address, with the chosen port if port 0 was requested.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// Worker threads; by default one per core.
+    /// Number of worker threads; one per core by default.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers.max(1));
         self
     }
 
-    /// How long to take for closing the sessions when the process is asked to end; at once if not given. See
-    /// [`Server::drain`]. Asked a second time, it closes what is left at once.
+    /// Time over which sessions are closed after SIGINT or SIGTERM, see [`Server::drain`]; zero by
+    /// default. A second signal closes the remaining sessions immediately.
     #[must_use]
     pub fn drain(mut self, over: Duration) -> Self {
         self.drain = over;
         self
     }
 
-    /// Adds HTTP resources beside the hub's own path.
+    /// Adds HTTP resources beside the path of the server.
     #[must_use]
     pub fn configure(mut self, configure: impl Fn(&mut ServiceConfig) + Send + Sync + 'static) -> Self {
         self.configure.push(Arc::new(configure));
@@ -91,12 +91,13 @@ impl Listener {
         self
     }
 
-    /// Serves until the process is asked to end; then closes every session so that its client comes back. With
-    /// [signals disabled](Self::disable_signals), serves until it is dropped; what speaks HTTP then ends, and
-    /// [`Server::close`](super::Server::close), called before, ends the sessions.
+    /// Serves until SIGINT or SIGTERM, then closes every session so that its client reconnects. With
+    /// [signals disabled](Self::disable_signals), serves until the future is dropped, which closes
+    /// the HTTP connections; call [`Server::close`](super::Server::close) before, which ends the
+    /// sessions.
     ///
-    /// One worker runs on the hub's own thread, which spares what is said between the two its wake-ups; several have threads of
-    /// their own. Connections are dealt out to them in turn.
+    /// A single worker runs on the hub's own thread, which saves wake-ups; several have threads of
+    /// their own and get connections in turn.
     pub async fn run(self) -> io::Result<()> {
         let Self { server, socket, workers, configure, signals, drain } = self;
         let signals = signals.then(StopSignals::new);
@@ -111,12 +112,12 @@ impl Listener {
             let rules = Rc::new(rules);
             let app = app(io.clone(), configure, rules.clone());
             let http = HttpService::build()
-                // Connections are ended by their own deadlines; this one answers the first head that is late.
+                // Connections have their own deadlines; this one answers a first head that times out.
                 .keep_alive(KeepAlive::Os)
                 .client_request_timeout(request_head_timeout)
-                // A request that is refused unread: closed at once, the client would see a reset and not the answer.
+                // Without it the client of a request refused unread would see a reset, not the response.
                 .client_disconnect_timeout(close_linger)
-                // A client that closes its side has gone: its pending poll must end, and not wait for a batch.
+                // A client that closes its side has disconnected: its pending poll must end.
                 .h1_allow_half_closed(false)
                 .on_connect_ext(|stream: &HttpStream, data| drop(data.insert(stream.connection().clone())))
                 .upgrade(fn_service(move |(request, framed)| {
@@ -125,8 +126,7 @@ impl Listener {
                 }))
                 .finish(map_config(app, |_| AppConfig::default()));
             fn_service(|stream: HttpStream| async move {
-                // A poll's head leaves before its batch: the batch must not wait for the head's ack. Nor may a websocket's
-                // small frames.
+                // Small frames, and the body of a poll after its head, must not wait for TCP acks.
                 if let Err(error) = stream.get_ref().set_nodelay(true) {
                     log::debug!("connection not set to TCP_NODELAY error={error}");
                 }
@@ -150,7 +150,7 @@ impl Listener {
     }
 }
 
-/// The hosts that requests may name where the application has not said: on a loopback address its names alone.
+/// Allowed hosts by default: on a loopback address its names only, else any.
 fn default_hosts(socket: &TcpListener) -> Hosts {
     match socket.local_addr() {
         Ok(address) if address.ip().to_canonical().is_loopback() => Hosts::LOOPBACK,
@@ -158,7 +158,6 @@ fn default_hosts(socket: &TcpListener) -> Hosts {
     }
 }
 
-/// Answers a request that asks to become a websocket.
 async fn upgrade(
     endpoint: Endpoint,
     path: Arc<str>,
@@ -173,7 +172,6 @@ async fn upgrade(
     raw::on_upgrade(endpoint, &path, request, framed).await
 }
 
-/// The HTTP application beside the raw websockets.
 fn app(
     io: Server,
     configure: Vec<Configure>,
@@ -215,7 +213,7 @@ fn app(
 
 pub(super) fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
-    // A restart must not wait for connections of the last life to time out.
+    // A restart must not wait until connections of the previous process time out.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
@@ -226,17 +224,17 @@ pub(super) fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListene
 async fn stop(server: Server, serving: &AcceptLoop, mut signals: StopSignals, signal: &str, drain: Duration) {
     log::info!("server stops signal={signal} sessions={} drain={drain:?}", server.sessions());
     if !drain.is_zero() {
-        // Connections are still taken meanwhile: a load balancer is to see that this server is not ready.
+        // Connections are still accepted, so that a load balancer sees that this server is not ready.
         tokio::select! {
             () = server.drain(drain) => {}
-            signal = signals.next() => log::info!("server stops at once signal={signal}"),
+            signal = signals.next() => log::info!("server stops immediately signal={signal}"),
         }
     }
     serving.pause();
     server.close().await;
 }
 
-/// The signals that end the server. From its creation on they no longer end the process.
+/// Signals that stop the server. Once this exists, they no longer end the process.
 #[cfg(unix)]
 struct StopSignals(io::Result<[tokio::signal::unix::Signal; 2]>);
 
@@ -248,7 +246,7 @@ impl StopSignals {
         Self(interrupt.and_then(|interrupt| Ok([interrupt, signal(SignalKind::terminate())?])))
     }
 
-    /// Returns the name of the next signal.
+    /// Waits for the next signal and returns its name.
     async fn next(&mut self) -> &'static str {
         match &mut self.0 {
             Ok([interrupt, terminate]) => tokio::select! {
@@ -256,7 +254,7 @@ impl StopSignals {
                 _ = terminate.recv() => "SIGTERM",
             },
             Err(error) => {
-                log::error!("signals cannot be awaited; end the process by force error={error}");
+                log::error!("signals not available, end the process by force error={error}");
                 std::future::pending().await
             }
         }
@@ -272,7 +270,7 @@ impl StopSignals {
         Self
     }
 
-    /// Returns the name of the next signal.
+    /// Waits for the next signal and returns its name.
     async fn next(&mut self) -> &'static str {
         let _ = tokio::signal::ctrl_c().await;
         "ctrl-c"

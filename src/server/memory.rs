@@ -1,12 +1,12 @@
-//! How much memory this process may have: of the machine, of its cgroup, of its address space.
+//! Memory that this process may use: of the machine, its cgroup, its address space.
 
 use std::fs;
 use std::path::Path;
 
-/// What is assumed where the system does not say: a small machine.
+/// Assumption for a system that does not report its memory: a small machine.
 const UNKNOWN_BYTES: usize = 1 << 30;
 
-/// Bytes of memory that this process may have, as the system says now.
+/// Returns the bytes of memory that this process may use at present.
 pub(super) fn available() -> usize {
     let read = |path: &str| fs::read_to_string(path).ok();
     let machine = read("/proc/meminfo").and_then(|text| of_machine(&text));
@@ -15,21 +15,22 @@ pub(super) fn available() -> usize {
     [machine, address_space, cgroup].into_iter().flatten().min().unwrap_or(UNKNOWN_BYTES)
 }
 
-/// From `/proc/meminfo`: `MemTotal:       24731648 kB`.
+/// Parses `/proc/meminfo`: `MemTotal:       24731648 kB`.
 fn of_machine(meminfo: &str) -> Option<usize> {
     let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kibibytes: usize = total.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)
 }
 
-/// From `/proc/self/limits`: `Max address space         1024000000           unlimited            bytes`.
+/// Parses `/proc/self/limits`: `Max address space         1024000000           unlimited            bytes`.
 fn of_address_space(limits: &str) -> Option<usize> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// The smallest limit of the process's cgroup and of those around it. From `/proc/self/cgroup`: `0::/a/b` names the cgroup of
-/// version 2, `4:memory:/a/b` that of version 1. Inside a container the path may be the host's; the root is then the container's own.
+/// Returns the smallest limit of the process's cgroup and its ancestors. In `/proc/self/cgroup`,
+/// `0::/a/b` is the cgroup of version 2, `4:memory:/a/b` that of version 1. Inside a container the
+/// path may be that of the host; the root is then the container's cgroup.
 fn of_cgroup(cgroup: &str, read: &dyn Fn(&str) -> Option<String>) -> Option<usize> {
     let files = cgroup.lines().filter_map(|line| {
         let mut fields = line.splitn(3, ':');
@@ -44,7 +45,7 @@ fn of_cgroup(cgroup: &str, read: &dyn Fn(&str) -> Option<String>) -> Option<usiz
         let folders = Path::new(path).ancestors().filter_map(Path::to_str);
         folders.filter_map(move |folder| {
             let folder = folder.trim_end_matches('/');
-            // "max", or about 2^63 in version 1, where there is no limit.
+            // Without a limit: "max", or about 2^63 in version 1.
             read(&format!("{mount}{folder}/{file}"))?.trim().parse::<usize>().ok()
         })
     });
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn smallest_limit_of_all_cgroups_around_counts() {
+    fn the_smallest_limit_of_all_enclosing_cgroups_counts() {
         let files = |path: &str| match path {
             "/sys/fs/cgroup/pod/box/memory.max" => Some("max\n".to_owned()),
             "/sys/fs/cgroup/pod/memory.max" => Some("536870912\n".to_owned()),
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_has_some() {
+    fn this_machine_reports_memory() {
         assert!(available() > 64 << 20);
     }
 }

@@ -1,4 +1,4 @@
-//! The counters of all threads, added up and written down for Prometheus. Refuses to count anything itself.
+//! Text of a scrape: the counters of all threads, added up.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::protocol::label::Label;
 use crate::protocol::reason::{NotRecovered, RefusalKind};
 use crate::state::budget::Budgets;
 
-/// The content type of [`Server::metrics`](crate::Server::metrics).
+/// Content type of [`Server::metrics`](crate::Server::metrics).
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 const MICROS_PER_SECOND: f64 = 1e6;
@@ -25,7 +25,7 @@ pub(super) fn text(metrics: Arc<Metrics>, budgets: Arc<Budgets>) -> String {
     let mut registry = Registry::with_prefix("stentor");
     registry.register_collector(Box::new(Scrape(metrics, budgets)));
     let mut text = String::new();
-    // Writing to a string does not fail.
+    // Writing to a string cannot fail.
     let _ = text::encode(&mut text, &registry);
     text
 }
@@ -44,7 +44,6 @@ impl Collector for Scrape {
     }
 }
 
-/// What is being written, and from what.
 struct Page<'e> {
     workers: Vec<Arc<WorkerMetrics>>,
     encoder: DescriptorEncoder<'e>,
@@ -57,10 +56,10 @@ impl Page<'_> {
             ([("transport", kind.as_str())], open)
         });
         let connections: Vec<_> = connections.collect();
-        self.gauges("connections", "Sessions, by what carries them now", &connections)?;
-        let help = "Sessions opened, by what they began on";
+        self.gauges("connections", "Sessions by current transport", &connections)?;
+        let help = "Sessions opened, by first transport";
         self.counters("sessions_opened", help, "transport", |worker, kind| &worker.sessions_opened[kind])?;
-        self.counter("upgrades", "Sessions that went from polling to websocket", |worker| &worker.upgrades)?;
+        self.counter("upgrades", "Sessions upgraded from polling to websocket", |worker| &worker.upgrades)?;
         let help = "Sessions closed, by reason";
         self.counters("sessions_closed", help, "reason", |worker, reason| &worker.sessions_closed[reason])?;
         let refused = RefusalKind::ALL.iter().map(|kind| {
@@ -68,38 +67,36 @@ impl Page<'_> {
             ([("code", kind.code().to_string()), ("reason", kind.as_str().to_owned())], count)
         });
         let refused: Vec<_> = refused.collect();
-        self.family("requests_refused", "Requests refused, by Engine.IO's code and in words", &refused)?;
+        self.family("requests_refused", "Requests refused, by code of Engine.IO and reason", &refused)?;
         let help = "HTTP connections closed by the server";
         self.counters("http_connections_closed", help, "reason", |worker, reason| &worker.http_closed[reason])?;
-        let help = "Messages from clients that were over the limit";
+        let help = "Messages from clients larger than the limit";
         self.counters("oversized_messages", help, "transport", |worker, kind| &worker.oversized[kind])
     }
 
     fn traffic(&mut self) -> fmt::Result {
         self.counter("received_packets", "Engine.IO packets from clients", |worker| &worker.packets_received)?;
-        self.counter("received_bytes", "Bytes of their data, without framing", |worker| &worker.bytes_received)?;
+        self.counter("received_bytes", "Bytes of received packets, without framing", |worker| &worker.bytes_received)?;
         self.counter("received_events", "Events emitted by clients", |worker| &worker.events_received)?;
-        self.counter("rate_limited", "Events and CONNECTs that exceeded a rate", |worker| &worker.rate_limited)?;
+        self.counter("rate_limited", "Events and CONNECTs over a rate", |worker| &worker.rate_limited)?;
         let sent = self.workers.iter().map(|worker| worker.flush_packets.sum()).sum();
-        self.constant("sent_packets", "Packets taken out of outboxes", sent)?;
-        self.counter("sent_bytes", "Bytes of their websocket frames", |worker| &worker.bytes_sent)?;
+        self.constant("sent_packets", "Packets sent by websockets and polls", sent)?;
+        self.counter("sent_bytes", "Bytes of sent packets as websocket frames", |worker| &worker.bytes_sent)?;
         self.counter("deliveries", "Broadcast events, once for each recipient", |worker| &worker.deliveries)?;
         self.counter("replayed_events", "Events read from the journal for one client", |worker| &worker.replayed)?;
-        self.counter("lags", "Sockets that went over to reading from the journal", |worker| &worker.lags)?;
+        self.counter("lags", "Sockets that read too slowly and continued from the journal", |worker| &worker.lags)?;
         let catching_up = self.workers.iter().map(|worker| worker.catching_up.get()).sum();
-        self.gauge("catching_up_sockets", "Sockets that read from the journal now", catching_up)?;
+        self.gauge("catching_up_sockets", "Sockets that receive events from the journal", catching_up)?;
         let dropped = [
             ([("reason", "not_ready")], self.sum(|worker| &worker.dropped_volatile)),
             ([("reason", "outbox_full")], self.sum(|worker| &worker.dropped_overflow)),
         ];
         self.family("dropped_events", "Events dropped, once for each recipient", &dropped)?;
-        self.counter("outboxes_cut", "Sessions ended because outboxes were over their budget", |worker| {
+        self.counter("outboxes_cut", "Sessions ended since the budget of outboxes was exceeded", |worker| {
             &worker.outboxes_cut
         })?;
-        self.counter("stalled_sessions", "Sessions ended because their clients took nothing", |worker| {
-            &worker.stalled
-        })?;
-        self.counter("incoming_refused", "Messages refused because their budget was spent", |worker| {
+        self.counter("stalled_sessions", "Sessions ended since their clients read nothing", |worker| &worker.stalled)?;
+        self.counter("incoming_refused", "Messages refused since the budget of input was exceeded", |worker| {
             &worker.incoming_refused
         })?;
         let bounds = FLUSH_BATCHES.map(|packets| packets as f64);
@@ -108,7 +105,7 @@ impl Page<'_> {
 
     fn handlers(&mut self) -> fmt::Result {
         let bounds = HANDLER_TIMES.map(|time| time.as_secs_f64());
-        let help = "From a handler's start to its end, its waits included";
+        let help = "Duration of handlers, waits included";
         self.histogram("handler_seconds", help, bounds, MICROS_PER_SECOND, |worker| &worker.handler_micros)?;
         let failed = [
             ([("how", "error")], self.sum(|worker| &worker.handlers_failed)),
@@ -120,49 +117,51 @@ impl Page<'_> {
     fn budgets(&mut self, budgets: &Budgets) -> fmt::Result {
         let all = [("outboxes", &budgets.outboxes), ("incoming", &*budgets.incoming), ("rooms", &budgets.rooms)];
         let taken = all.map(|(name, budget)| ([("budget", name)], budget.bytes() as i64));
-        self.gauges("budget_bytes", "Bytes that clients hold of each budget of memory", &taken)?;
+        self.gauges("budget_bytes", "Bytes used by clients of each memory budget", &taken)?;
         let most =
             all.map(|(name, budget)| ([("budget", name)], i64::try_from(budget.bytes_max()).unwrap_or(i64::MAX)));
-        self.gauges("budget_bytes_max", "Bound of each budget of memory", &most)
+        self.gauges("budget_bytes_max", "Limit of each memory budget", &most)
     }
 
     fn hub(&mut self, metrics: &Metrics) -> fmt::Result {
         let hub = &metrics.hub;
         self.gauge("sockets", "Sockets connected to namespaces", hub.sockets.get())?;
-        self.gauge("rooms", "Rooms with members, sockets' own rooms not counted", hub.rooms.get())?;
-        self.constant(
-            "joins_refused",
-            "Joins refused because the socket was in as many rooms as it may be, or the budget of rooms was spent",
-            hub.joins_refused.get(),
-        )?;
-        // Taken is read before sent, so that what moves meanwhile does not make the difference negative.
-        let taken = hub.commands_taken.get();
+        self.gauge("rooms", "Rooms with members, without the sockets' own rooms", hub.rooms.get())?;
+        self.constant("joins_refused", "Joins refused since a limit of rooms was reached", hub.joins_refused.get())?;
+        // Read before `sent`: commands that are sent meanwhile must not make the difference negative.
+        let received = hub.commands_taken.get();
         let sent = self.sum(|worker| &worker.commands_sent);
-        self.constant("hub_commands", "Commands the hub has taken", taken)?;
-        self.constant("hub_events", "Events emitted by the server, each once", hub.events.get())?;
-        let queued = sent.saturating_sub(taken) as i64;
-        self.gauge("hub_queue_commands", "Commands sent to the hub and not yet taken", queued)?;
-        self.gauge("hub_answers_held", "Commands that wait for their turn", hub.answers_held.get())?;
-        self.gauge("hub_unwritten_bytes", "Bytes handed to workers and not written out", hub.unwritten_bytes.get())?;
-        let verdicts = NotRecovered::ALL.iter().map(|why| (why.as_str(), hub.not_recovered[*why].get()));
+        self.constant("hub_commands", "Commands received by the hub", received)?;
+        self.constant("hub_events", "Events received by the hub, once each", hub.events.get())?;
+        let queued = sent.saturating_sub(received) as i64;
+        self.gauge("hub_queue_commands", "Commands sent to the hub and not yet received", queued)?;
+        self.gauge("hub_answers_held", "Commands held back by the hub", hub.answers_held.get())?;
+        self.gauge("hub_unwritten_bytes", "Bytes sent to workers and not yet written", hub.unwritten_bytes.get())?;
+        let outcomes = NotRecovered::ALL.iter().map(|why| (why.as_str(), hub.not_recovered[*why].get()));
         let malformed = self.sum(|worker| &worker.claims_malformed);
-        let verdicts = verdicts.chain([("recovered", hub.recovered.get()), ("malformed", malformed)]);
-        let verdicts: Vec<_> = verdicts.map(|(verdict, count)| ([("verdict", verdict)], count)).collect();
-        self.family("recoveries", "Clients that came back, by what became of it", &verdicts)?;
+        let outcomes = outcomes.chain([("recovered", hub.recovered.get()), ("malformed", malformed)]);
+        let outcomes: Vec<_> = outcomes.map(|(outcome, count)| ([("verdict", outcome)], count)).collect();
+        self.family("recoveries", "Requests to recover, by outcome", &outcomes)?;
         self.gauge("recovery_sessions", "Sessions known for recovery", hub.recovery_sessions.get())?;
         let (bytes, bytes_max) = (&hub.recovery_session_bytes, &hub.recovery_session_bytes_max);
-        self.gauge("recovery_session_bytes", "Bytes that sessions known for recovery count for", bytes.get())?;
-        self.gauge("recovery_session_bytes_max", "Bytes that they may count for", bytes_max.get())?;
-        self.constant("recovery_given_up", "Sessions given up for lack of room or for their size", hub.given_up.get())?;
+        self.gauge("recovery_session_bytes", "Bytes of sessions known for recovery", bytes.get())?;
+        self.gauge("recovery_session_bytes_max", "Limit of the bytes of sessions known for recovery", bytes_max.get())?;
+        self.constant(
+            "recovery_given_up",
+            "Sessions made unrecoverable: too large, or over the limit of all",
+            hub.given_up.get(),
+        )?;
         self.constant("journal_records", "Records written to the journal", hub.journalled.get())?;
         self.constant(
             "journal_waits",
-            "Waits of clients whose share of the journal was spent",
+            "Commands delayed since the journal share of their sender was used up",
             hub.journal_waits.get(),
         )?;
-        self.constant("journal_failures", "Journals given up because of an error", hub.journals_failed.get())?;
+        self.constant("journal_failures", "Journals replaced after an error", hub.journals_failed.get())?;
         self.counter("credit_waits", "Commands that waited for credit", |worker| &worker.credit_waits)?;
-        self.counter("credit_refusals", "Commands refused for want of credit", |worker| &worker.credit_refusals)
+        self.counter("credit_refusals", "Commands failed as overloaded after waiting for credit", |worker| {
+            &worker.credit_refusals
+        })
     }
 
     fn sum(&self, of: impl Fn(&WorkerMetrics) -> &Counter) -> u64 {
@@ -186,7 +185,7 @@ impl Page<'_> {
         values.iter().try_for_each(|(labels, value)| ConstGauge::new(*value).encode(family.encode_family(labels)?))
     }
 
-    /// Counters that the values of one label tell apart.
+    /// One counter for each value of a label.
     fn counters<L: Label>(
         &mut self,
         name: &str,
@@ -204,7 +203,7 @@ impl Page<'_> {
         counts.iter().try_for_each(|(labels, count)| ConstCounter::new(*count).encode(family.encode_family(labels)?))
     }
 
-    /// `per_unit`: what was observed is that many times the unit of the `bounds`.
+    /// `per_unit` is the number of observed units in a unit of `bounds`.
     fn histogram<const N: usize>(
         &mut self,
         name: &str,

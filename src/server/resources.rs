@@ -1,4 +1,4 @@
-//! HTTP resources beside the hub: bodies within its budget, and who their clients are.
+//! Support for HTTP resources beside the hub: bodies within its budget, addresses of clients.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,8 +12,8 @@ use super::Server;
 use crate::state::budget::Charge;
 use crate::transport::body::{BodyError, read_body};
 
-/// The body of a request, as [`Server::read_body`] read it. Counts against
-/// [`limits.memory.incoming_bytes_max`](crate::limits::MemoryLimits::incoming_bytes_max) until it is dropped.
+/// Body of a request, read by [`Server::read_body`]. Until it is dropped it counts against
+/// [`limits.memory.incoming_bytes_max`](crate::limits::MemoryLimits::incoming_bytes_max).
 pub struct RequestBody {
     bytes: Bytes,
     _charge: Charge,
@@ -34,16 +34,17 @@ impl fmt::Debug for RequestBody {
 }
 
 impl Server {
-    /// The address of the client that sent this request: that of the peer, or the one that
-    /// [trusted proxies](super::Builder::trusted_proxies) forward. `None` if the connection has no address.
+    /// Returns the address of the client that sent this request: of the peer, or as forwarded by
+    /// [trusted proxies](super::Builder::trusted_proxies). `None` if the connection has no address.
     pub fn client_address(&self, request: &HttpRequest) -> Option<IpAddr> {
         let peer = request.peer_addr()?.ip();
         Some(self.endpoint.policy.proxies.client(peer, request.headers()).address)
     }
 
-    /// Reads the body of a request of at most `bytes_max` bytes, within [`limits.http.body_timeout`](crate::limits::HttpLimits::body_timeout).
-    /// What has come counts against [`limits.memory.incoming_bytes_max`](crate::limits::MemoryLimits::incoming_bytes_max), together with what clients
-    /// have sent. Must be called inside an actix system, as every handler of actix-web is.
+    /// Reads the body of a request, at most `bytes_max` bytes, within
+    /// [`limits.http.body_timeout`](crate::limits::HttpLimits::body_timeout). It counts against
+    /// [`limits.memory.incoming_bytes_max`](crate::limits::MemoryLimits::incoming_bytes_max), as input
+    /// of clients does. Must be called inside an actix system, such as a handler of actix-web.
     pub async fn read_body(
         &self,
         request: &HttpRequest,
