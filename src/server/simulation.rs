@@ -1,19 +1,26 @@
-//! Hub, workers and journal together, without sessions and sockets: random lives of a few clients whose peers take packets when the
-//! program says so, against a reference that knows what each client should have seen.
+//! Simulation of hub, workers and journal without sessions and sockets: random steps of a few
+//! clients, compared with a reference of the events that each client must receive.
 //!
-//! A client that is notified `recovered`, or stays connected, sees every plain event of its rooms once and in order. A third of them has so little room
-//! for sessions that some are given up. Steps in all: 40 a case, half of them on disk with kills; `PROPTEST_CASES=25000` makes a million.
+//! A client that stays connected, or recovers, receives every plain event of its rooms once and in
+//! order. In a third of the cases the limit of recovery is so low that some sessions become
+//! unrecoverable. A case has 40 steps; half of the cases use a journal on disk and kill the process.
+//! `PROPTEST_CASES=25000` runs a million steps.
 
-use std::cell::{Cell, RefCell};
+mod peer;
+mod step;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use actix::{Actor, Addr, Context, Handler, System};
+use actix::{Actor, Addr, System};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use smallvec::SmallVec;
+
+use self::peer::{Peer, PeerSink, SessionStub};
+use self::step::{Step, any_step};
 
 use crate::hub::journal_writer::JournalWriter;
 use crate::hub::{Hub, Stores};
@@ -24,13 +31,12 @@ use crate::journal::file::{FileJournal, FileOptions};
 use crate::journal::folder::BootId;
 use crate::journal::memory::MemoryJournal;
 use crate::limits::Limits;
-use crate::messages::fanout::{Answer, ConnectAnswer};
+use crate::messages::fanout::ConnectAnswer;
 use crate::messages::handshake::{Arrival, Handshake};
 use crate::messages::hub::{
     AckWanted, Connect, ConnectKind, EmitCommand, Grade, HubBatch, HubCommand, OrderedCommand, ReplyTo, ResumeAttempt,
 };
-use crate::messages::session::{SessionCommand, SessionLink};
-use crate::messages::sink::{CloseReason, Drained, FrameSink};
+use crate::messages::session::SessionLink;
 use crate::messages::socket::SocketInfo;
 use crate::metrics::Metrics;
 use crate::protocol::draft::Draft;
@@ -38,7 +44,6 @@ use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::reason::NotRecovered;
 use crate::protocol::socketio::Parser;
 use crate::state::credit::Ticket;
-use crate::state::outbox::Outbox;
 use crate::state::rooms::Target;
 use crate::worker::Worker;
 use crate::worker::outbox_handle::OutboxHandle;
@@ -46,7 +51,7 @@ use crate::worker::outbox_handle::OutboxHandle;
 const CLIENTS: usize = 4;
 const ROOMS: [&str; 3] = ["a", "b", "c"];
 
-/// Small enough that clients are late and rings turn within forty steps.
+/// Limits so low that within 40 steps clients lag and the journal drops segments.
 fn limits(recovery_bytes_max: usize) -> Limits {
     Limits::with(|limits| {
         limits.recovery.bytes_max = recovery_bytes_max;
@@ -60,151 +65,38 @@ fn limits(recovery_bytes_max: usize) -> Limits {
     })
 }
 
-#[derive(Debug, Clone)]
-enum Step {
-    Join(usize, usize),
-    Leave(usize, usize),
-    Emit {
-        rooms: Vec<usize>,
-        except: Vec<usize>,
-        exclude: Option<usize>,
-        volatile: bool,
-        times: usize,
-    },
-    /// An event for one client's own room.
-    Direct(usize),
-    /// Its peer takes this many packets.
-    Take(usize, usize),
-    /// It does not hear any more, and nobody has noticed.
-    Cut(usize),
-    /// Its connection is seen to end.
-    Drop(usize),
-    /// It comes back, or comes for the first time, on one of the workers.
-    Come(usize, usize),
-    /// The process dies, and another takes up its journal.
-    Kill,
-    /// The others have their turn.
-    Turns(usize),
-}
-
-fn any_step() -> impl Strategy<Value = Step> {
-    let who = || 0..CLIENTS;
-    let name = || 0..ROOMS.len() * 3 + CLIENTS;
-    let emit = (
-        vec(name(), 0..3),
-        vec(name(), 0..2),
-        proptest::option::weighted(0.2, who()),
-        proptest::bool::weighted(0.15),
-        prop_oneof![3 => Just(1usize), 1 => 2usize..30],
-    );
-    prop_oneof![
-        8 => (who(), name()).prop_map(|(who, room)| Step::Join(who, room)),
-        4 => (who(), name()).prop_map(|(who, room)| Step::Leave(who, room)),
-        14 => emit.prop_map(|(rooms, except, exclude, volatile, times)| Step::Emit { rooms, except, exclude, volatile, times }),
-        3 => who().prop_map(Step::Direct),
-        10 => (who(), 1usize..40).prop_map(|(who, count)| Step::Take(who, count)),
-        2 => who().prop_map(Step::Cut),
-        3 => who().prop_map(Step::Drop),
-        8 => (who(), 0usize..2).prop_map(|(who, worker)| Step::Come(who, worker)),
-        1 => Just(Step::Kill),
-        6 => (0usize..12).prop_map(Step::Turns),
-    ]
-}
-
-/// The packets that one connection's peer has taken.
-#[derive(Default)]
-struct Line {
-    allowed: Cell<usize>,
-    taken: RefCell<VecDeque<String>>,
-    /// The answer to its connect.
-    answer: Cell<Option<ConnectAnswer>>,
-    /// Its worker wants it closed.
-    ended: Cell<bool>,
-}
-
-impl Line {
-    async fn answered(&self) -> ConnectAnswer {
-        loop {
-            match self.answer.take() {
-                Some(answer) => return answer,
-                None => tokio::task::yield_now().await,
-            }
-        }
-    }
-}
-
-struct Sink(Rc<Line>);
-
-impl FrameSink for Sink {
-    fn drain(&mut self, outbox: &mut Outbox) -> Drained {
-        while self.0.allowed.get() > 0 {
-            let Some(packet) = outbox.pop() else { return Drained::All };
-            self.0.allowed.set(self.0.allowed.get() - 1);
-            self.0.taken.borrow_mut().push_back(String::from_utf8_lossy(packet.body()).into_owned());
-        }
-        if outbox.is_empty() { Drained::All } else { Drained::Blocked }
-    }
-    fn queue_close(&mut self, _: CloseReason, _: &mut Outbox) {}
-    fn finish(&mut self) -> bool {
-        false
-    }
-    fn abort(&mut self) {}
-}
-
-/// Stands for a session.
-struct Ear(Rc<Line>);
-
-impl Actor for Ear {
-    type Context = Context<Self>;
-}
-
-impl Handler<SessionCommand> for Ear {
-    type Result = ();
-
-    fn handle(&mut self, command: SessionCommand, _: &mut Context<Self>) {
-        match command {
-            SessionCommand::Answered { answer: Answer::Connect(answer), .. } => self.0.answer.set(Some(answer)),
-            SessionCommand::OutboxFull(_) | SessionCommand::Evicted | SessionCommand::DrainerLost(_) => {
-                self.0.ended.set(true);
-            }
-            _ => {}
-        }
-    }
-}
-
 struct Connection {
     worker: usize,
     outbox: Rc<OutboxHandle>,
-    line: Rc<Line>,
-    /// It takes nothing any more.
+    peer: Rc<Peer>,
+    /// True if the client reads nothing more.
     is_cut: bool,
 }
 
-/// What a client is, and what it should still see.
+/// State of a client, and the events that it must still receive.
 struct Client {
     pid: PrivateId,
     socket: SocketId,
     connection: Option<Connection>,
-    /// Whether it ever was connected: only then has it something to claim.
+    /// True once the client was connected, so that it can resume.
     has_session: bool,
-    /// The last token it saw.
+    /// Last offset received.
     offset: Option<Offset>,
     rooms: BTreeSet<RoomName>,
-    /// Plain events for it, in order.
+    /// Plain events for the client, in order.
     undelivered: VecDeque<u64>,
-    /// Volatile events that were for it.
-    may_see: BTreeSet<u64>,
+    /// Volatile events for the client, which it may or may not receive.
+    volatile: BTreeSet<u64>,
 }
 
-/// One life of the process.
-struct Life {
+/// Actors of one process.
+struct Process {
     hub: Addr<Hub>,
     workers: Vec<Rc<Worker>>,
 }
 
 struct World {
     on_disk: Option<Scratch>,
-    /// Room for what recovery knows of sessions, in bytes.
     recovery_bytes_max: usize,
     metrics: Arc<Metrics>,
     clients: Vec<Client>,
@@ -223,7 +115,7 @@ impl World {
             offset: None,
             rooms: BTreeSet::new(),
             undelivered: VecDeque::new(),
-            may_see: BTreeSet::new(),
+            volatile: BTreeSet::new(),
         };
         let clients = (0..CLIENTS).map(client).collect();
         Self {
@@ -237,7 +129,7 @@ impl World {
         }
     }
 
-    /// Bytes for an id that nobody has.
+    /// Returns the bytes of a new unique id.
     fn draw(&mut self) -> [u8; 15] {
         self.drawn += 1;
         let mut bytes = [0xee; 15];
@@ -245,7 +137,7 @@ impl World {
         bytes
     }
 
-    fn begin_life(&self) -> Life {
+    fn start_process(&self) -> Process {
         let limits = limits(self.recovery_bytes_max);
         let journal: Box<dyn Journal> = match &self.on_disk {
             None => Box::new(MemoryJournal::new(Epoch::new(1, 1), Lsn(0), limits.journal.records_max, usize::MAX)),
@@ -261,7 +153,7 @@ impl World {
         let start =
             |id| Worker::start(WorkerId(id), hub.clone().recipient(), limits.clone(), Arc::default(), Arc::default());
         let workers = (0..2).map(start).collect();
-        Life { hub, workers }
+        Process { hub, workers }
     }
 
     fn from(&mut self, slot: SlotKey) -> ReplyTo {
@@ -269,66 +161,66 @@ impl World {
         ReplyTo { slot, ticket: Ticket(self.tickets) }
     }
 
-    /// Straight into the hub's mailbox, so that its order is the program's.
-    fn tell(&self, life: &Life, worker: usize, command: impl Into<HubCommand>) {
+    /// Sends a command directly to the hub, which receives commands in the order of the steps.
+    fn send(&self, process: &Process, worker: usize, command: impl Into<HubCommand>) {
         let batch = HubBatch { worker: WorkerId(worker as u16), commands: vec![command.into()] };
-        assert!(life.hub.try_send(batch).is_ok(), "hub takes commands");
+        assert!(process.hub.try_send(batch).is_ok(), "the hub receives commands");
     }
 
-    async fn come(&mut self, life: &Life, who: usize, worker: usize) {
-        let line = Rc::new(Line::default());
-        let link = SessionLink::new(Ear(line.clone()).start().recipient());
-        let outbox = OutboxHandle::open(life.workers[worker].clone(), link);
-        outbox.set_drainer(Box::new(Sink(line.clone())));
+    async fn connect_client(&mut self, process: &Process, who: usize, worker: usize) {
+        let peer = Rc::new(Peer::default());
+        let link = SessionLink::new(SessionStub(peer.clone()).start().recipient());
+        let outbox = OutboxHandle::open(process.workers[worker].clone(), link);
+        outbox.set_drainer(Box::new(PeerSink(peer.clone())));
         let client = &self.clients[who];
-        let claim = client.has_session.then_some(ResumeAttempt { pid: client.pid, offset: client.offset });
-        if let Some(claim) = claim {
-            self.connect(life, who, worker, &outbox, ConnectKind::Resuming(claim));
+        let attempt = client.has_session.then_some(ResumeAttempt { pid: client.pid, offset: client.offset });
+        if let Some(attempt) = attempt {
+            self.connect(process, who, worker, &outbox, ConnectKind::Resuming(attempt));
         }
         let old = self.clients[who].connection.replace(Connection {
             worker,
             outbox: outbox.clone(),
-            line: line.clone(),
+            peer: peer.clone(),
             is_cut: false,
         });
         if let Some(old) = old {
-            // Its session ends when it likes; here, at once.
+            // The old session ends at some time, here immediately.
             let socket = self.clients[who].socket;
             let slot = old.outbox.slot;
-            self.tell(life, old.worker, OrderedCommand::Disconnect { slot, socket, forever: false, rooms: None });
+            self.send(process, old.worker, OrderedCommand::Disconnect { slot, socket, forever: false, rooms: None });
         }
-        if claim.is_some() && line.answered().await == (ConnectAnswer::Connected { recovered: true }) {
+        if attempt.is_some() && peer.answered().await == (ConnectAnswer::Connected { recovered: true }) {
             return;
         }
-        // As a session does: it is another socket, and the client is notified. Nothing from before is pending.
+        // Like a session: the client gets a new socket and no earlier events.
         let pid = PrivateId::from_random(self.draw());
         let socket = SocketId::from_random(self.draw());
         let client = &mut self.clients[who];
         (client.pid, client.socket, client.has_session, client.offset) = (pid, socket, true, None);
         client.rooms.clear();
         client.undelivered.clear();
-        client.may_see.clear();
-        self.connect(life, who, worker, &outbox, ConnectKind::New(pid));
-        line.answered().await;
+        client.volatile.clear();
+        self.connect(process, who, worker, &outbox, ConnectKind::New(pid));
+        peer.answered().await;
     }
 
-    fn connect(&mut self, life: &Life, who: usize, worker: usize, outbox: &OutboxHandle, kind: ConnectKind) {
+    fn connect(&mut self, process: &Process, who: usize, worker: usize, outbox: &OutboxHandle, kind: ConnectKind) {
         let (socket, namespace) = (self.clients[who].socket, NamespacePath::root());
-        let nobody = SessionLink::new(Ear(Rc::default()).start().recipient());
+        let unused = SessionLink::new(SessionStub(Rc::default()).start().recipient());
         let arrival = Arrival { at: UNIX_EPOCH, address: None, secure: false };
         let handshake = Arc::new(Handshake::new("", std::iter::empty(), arrival));
-        let info = SocketInfo::new(socket, namespace.clone(), nobody, handshake, None, true);
+        let info = SocketInfo::new(socket, namespace.clone(), unused, handshake, None, true);
         let member = outbox.add_member(Arc::new(info));
         let (from, reply) = (self.from(outbox.slot), EncodedFrame::text("40"));
         let connect = Connect { from, socket, member, namespace, kind, reply };
-        self.tell(life, worker, OrderedCommand::Connect(Box::new(connect)));
+        self.send(process, worker, OrderedCommand::Connect(Box::new(connect)));
     }
 
-    /// The client's peer has taken exactly what was undelivered.
-    fn look(&mut self, who: usize) -> Result<(), TestCaseError> {
+    /// Checks that the client received the undelivered events in order.
+    fn check_received(&mut self, who: usize) -> Result<(), TestCaseError> {
         let client = &mut self.clients[who];
         let Some(connection) = &client.connection else { return Ok(()) };
-        for packet in connection.line.taken.take() {
+        for packet in connection.peer.received.take() {
             let Some(event) = packet.strip_prefix(r#"42["e","#) else {
                 prop_assert_eq!(packet, "40");
                 continue;
@@ -336,7 +228,7 @@ impl World {
             let (number, token) = event.strip_suffix(r#""]"#).and_then(|event| event.split_once(",\"")).unwrap();
             let number: u64 = number.parse().unwrap();
             client.offset = Some(Offset::parse(token).unwrap());
-            if client.may_see.remove(&number) {
+            if client.volatile.remove(&number) {
                 continue;
             }
             let next = client.undelivered.front().copied();
@@ -346,7 +238,7 @@ impl World {
         Ok(())
     }
 
-    fn emit(&mut self, life: &Life, target: Target, volatile: bool) {
+    fn emit(&mut self, process: &Process, target: Target, volatile: bool) {
         let number = self.events;
         self.events += 1;
         for client in &mut self.clients {
@@ -360,7 +252,7 @@ impl World {
                 && !target.except.iter().any(is_in);
             match (is_for, volatile) {
                 (true, false) => client.undelivered.push_back(number),
-                (true, true) => drop(client.may_see.insert(number)),
+                (true, true) => drop(client.volatile.insert(number)),
                 (false, _) => {}
             }
         }
@@ -368,7 +260,7 @@ impl World {
         let grade = if volatile { Grade::Volatile } else { Grade::Plain };
         let from = self.from(SlotKey { index: u32::MAX, generation: 0 });
         let event = EmitCommand { from, target, draft, grade, ack: AckWanted::No };
-        self.tell(life, 0, OrderedCommand::Broadcast(Box::new(event)));
+        self.send(process, 0, OrderedCommand::Broadcast(Box::new(event)));
     }
 
     fn target(&self, rooms: &[usize], except: &[usize], exclude: Option<usize>) -> Target {
@@ -378,7 +270,7 @@ impl World {
         Target { rooms: names(rooms), except: names(except), exclude }
     }
 
-    /// One of the rooms, or, less often, a client's own.
+    /// Returns one of the rooms or, less often, the socket of a client.
     fn room(&self, name: usize) -> Recipient {
         match name {
             own if own < CLIENTS => self.clients[own].socket.into(),
@@ -386,24 +278,25 @@ impl World {
         }
     }
 
-    fn take(&self, who: usize, count: usize) {
+    fn read(&self, who: usize, count: usize) {
         if let Some(connection) = self.clients[who].connection.as_ref().filter(|connection| !connection.is_cut) {
-            connection.line.allowed.set(connection.line.allowed.get().saturating_add(count));
+            connection.peer.allowed.set(connection.peer.allowed.get().saturating_add(count));
             connection.outbox.on_writable();
         }
     }
 
-    fn drop_connection(&mut self, life: &Life, who: usize) {
+    fn drop_connection(&mut self, process: &Process, who: usize) {
         let socket = self.clients[who].socket;
         let Some(Connection { worker, outbox, .. }) = self.clients[who].connection.take() else { return };
         let slot = outbox.slot;
-        self.tell(life, worker, OrderedCommand::Disconnect { slot, socket, forever: false, rooms: None });
+        self.send(process, worker, OrderedCommand::Disconnect { slot, socket, forever: false, rooms: None });
     }
 
-    fn join_or_leave(&mut self, life: &Life, who: usize, name: usize, joins: bool) {
+    fn join_or_leave(&mut self, process: &Process, who: usize, name: usize, joins: bool) {
         let socket = self.clients[who].socket;
         let room = RoomName::parse(ROOMS[name % ROOMS.len()]).unwrap();
-        let Some((worker, slot)) = self.clients[who].connection.as_ref().map(|line| (line.worker, line.outbox.slot))
+        let Some((worker, slot)) =
+            self.clients[who].connection.as_ref().map(|connection| (connection.worker, connection.outbox.slot))
         else {
             return;
         };
@@ -416,45 +309,45 @@ impl World {
             rooms.remove(&room);
             OrderedCommand::Leave { from, socket, room }
         };
-        self.tell(life, worker, command);
+        self.send(process, worker, command);
     }
 
-    /// Everything that was said has been taken in.
+    /// Runs the actors until all messages are handled.
     async fn settle(&self) {
         for _ in 0..64 {
             tokio::task::yield_now().await;
         }
     }
 
-    fn look_at_all(&mut self, life: &Life) -> Result<(), TestCaseError> {
+    fn check_all(&mut self, process: &Process) -> Result<(), TestCaseError> {
         for who in 0..CLIENTS {
-            self.look(who)?;
-            if self.clients[who].connection.as_ref().is_some_and(|connection| connection.line.ended.get()) {
-                self.drop_connection(life, who);
+            self.check_received(who)?;
+            if self.clients[who].connection.as_ref().is_some_and(|connection| connection.peer.is_ended.get()) {
+                self.drop_connection(process, who);
             }
         }
         Ok(())
     }
 
-    async fn step(&mut self, life: &Life, step: &Step) {
+    async fn step(&mut self, process: &Process, step: &Step) {
         match step {
-            Step::Join(who, name) => self.join_or_leave(life, *who, *name, true),
-            Step::Leave(who, name) => self.join_or_leave(life, *who, *name, false),
+            Step::Join(who, name) => self.join_or_leave(process, *who, *name, true),
+            Step::Leave(who, name) => self.join_or_leave(process, *who, *name, false),
             Step::Emit { rooms, except, exclude, volatile, times } => {
                 for _ in 0..*times {
-                    self.emit(life, self.target(rooms, except, *exclude), *volatile);
+                    self.emit(process, self.target(rooms, except, *exclude), *volatile);
                 }
             }
-            Step::Direct(who) => self.emit(life, Target::socket(self.clients[*who].socket), false),
-            Step::Take(who, count) => self.take(*who, *count),
+            Step::Direct(who) => self.emit(process, Target::socket(self.clients[*who].socket), false),
+            Step::Read(who, count) => self.read(*who, *count),
             Step::Cut(who) => {
                 if let Some(connection) = &mut self.clients[*who].connection {
-                    connection.line.allowed.set(0);
+                    connection.peer.allowed.set(0);
                     connection.is_cut = true;
                 }
             }
-            Step::Drop(who) => self.drop_connection(life, *who),
-            Step::Come(who, worker) => self.come(life, *who, *worker).await,
+            Step::Drop(who) => self.drop_connection(process, *who),
+            Step::Connect(who, worker) => self.connect_client(process, *who, *worker).await,
             Step::Turns(count) => {
                 for _ in 0..*count {
                     tokio::task::yield_now().await;
@@ -464,22 +357,22 @@ impl World {
         }
     }
 
-    /// One life. At its end the process is killed.
-    async fn live(&mut self, steps: &[Step], is_last: bool) -> Result<(), TestCaseError> {
+    /// Runs the steps in one process, which is killed at the end.
+    async fn run_process(&mut self, steps: &[Step], is_last: bool) -> Result<(), TestCaseError> {
         self.draw();
-        let life = self.begin_life();
+        let process = self.start_process();
         self.settle().await;
         for step in steps {
-            self.step(&life, step).await;
-            self.look_at_all(&life)?;
+            self.step(&process, step).await;
+            self.check_all(&process)?;
         }
         self.settle().await;
-        self.look_at_all(&life)?;
+        self.check_all(&process)?;
         if is_last {
-            return self.catch_up(&life).await;
+            return self.catch_up(&process).await;
         }
         if let Some(scratch) = &self.on_disk {
-            // What a killed process leaves behind: dropped, the journal would be closed in order.
+            // The files of a killed process; a drop would close the journal in order.
             let left = Scratch::new();
             std::fs::create_dir(&left.0).unwrap();
             for file in std::fs::read_dir(&scratch.0).unwrap() {
@@ -492,24 +385,24 @@ impl World {
         Ok(())
     }
 
-    /// Everybody comes back, takes all there is, and has seen everything.
-    async fn catch_up(&mut self, life: &Life) -> Result<(), TestCaseError> {
+    /// Reconnects all clients, lets them read everything, and checks that no event is missing.
+    async fn catch_up(&mut self, process: &Process) -> Result<(), TestCaseError> {
         for _ in 0..8 {
             for who in 0..CLIENTS {
                 if self.clients[who].connection.as_ref().is_none_or(|connection| connection.is_cut) {
-                    self.come(life, who, who % life.workers.len()).await;
+                    self.connect_client(process, who, who % process.workers.len()).await;
                 }
-                self.take(who, 1_000_000);
+                self.read(who, 1_000_000);
             }
             for _ in 0..8 {
                 self.settle().await;
             }
-            self.look_at_all(life)?;
+            self.check_all(process)?;
         }
         for (who, client) in self.clients.iter().enumerate() {
-            prop_assert!(client.undelivered.is_empty(), "client {} never got {:?}", who, client.undelivered);
+            prop_assert!(client.undelivered.is_empty(), "client {} did not receive {:?}", who, client.undelivered);
         }
-        for worker in &life.workers {
+        for worker in &process.workers {
             prop_assert_eq!(worker.metrics().catching_up.get(), 0);
         }
         Ok(())
@@ -517,12 +410,12 @@ impl World {
 }
 
 fn run(world: &mut World, steps: &[Step]) -> Result<(), TestCaseError> {
-    let lives: Vec<_> = steps.split(|step| matches!(step, Step::Kill)).collect();
-    for (nth, steps) in lives.iter().enumerate() {
-        let is_last = nth + 1 == lives.len();
+    let processes: Vec<_> = steps.split(|step| matches!(step, Step::Kill)).collect();
+    for (nth, steps) in processes.iter().enumerate() {
+        let is_last = nth + 1 == processes.len();
         System::new().block_on(async {
-            let living = tokio::time::timeout(Duration::from_secs(20), world.live(steps, is_last));
-            living.await.map_err(|_| TestCaseError::fail("it hangs"))?
+            let done = tokio::time::timeout(Duration::from_secs(20), world.run_process(steps, is_last));
+            done.await.map_err(|_| TestCaseError::fail("the process hangs"))?
         })?;
     }
     Ok(())
@@ -530,7 +423,7 @@ fn run(world: &mut World, steps: &[Step]) -> Result<(), TestCaseError> {
 
 proptest! {
     #[test]
-    fn who_is_recovered_or_stays_sees_every_event_once_and_in_order(
+    fn clients_receive_every_event_once_and_in_order(
         steps in vec(any_step(), 40),
         on_disk: bool,
         recovery_bytes_max in prop_oneof![2 => Just(Limits::default().recovery.bytes_max), 1 => 500usize..2_500],
@@ -540,14 +433,14 @@ proptest! {
 }
 
 #[test]
-fn sessions_without_room_are_given_up_and_receive_what_is_live() {
+fn unrecoverable_sessions_receive_live_events() {
     for on_disk in [false, true] {
         let mut world = World::new(on_disk, 700);
-        let mut steps: Vec<_> = (0..CLIENTS).map(|who| Step::Come(who, who % 2)).collect();
+        let mut steps: Vec<_> = (0..CLIENTS).map(|who| Step::Connect(who, who % 2)).collect();
         steps.extend((0..CLIENTS).flat_map(|who| (0..ROOMS.len()).map(move |room| Step::Join(who, room))));
-        steps.extend((0..CLIENTS).map(|who| Step::Take(who, 1_000)));
+        steps.extend((0..CLIENTS).map(|who| Step::Read(who, 1_000)));
         steps.push(Step::Emit { rooms: vec![], except: vec![], exclude: None, volatile: false, times: 20 });
-        steps.extend([Step::Turns(20), Step::Drop(0), Step::Cut(1), Step::Come(1, 0), Step::Come(0, 1)]);
+        steps.extend([Step::Turns(20), Step::Drop(0), Step::Cut(1), Step::Connect(1, 0), Step::Connect(0, 1)]);
         run(&mut world, &steps).unwrap();
         assert!(world.metrics.hub.given_up.get() > 0);
         let refused = |why: NotRecovered| world.metrics.hub.not_recovered[why].get();
