@@ -1,4 +1,4 @@
-//! The demo page and the client library: the files of `static/`, built into the binary, compressed once, revalidated by their hash.
+//! Demo page and client library: the files of `static/`, embedded in the binary and gzipped once.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -19,15 +19,16 @@ use rust_embed::{EmbeddedFile, RustEmbed};
 #[folder = "static/"]
 struct Files;
 
-/// What is smaller so, by the hash of the file that it was made of: while the page is being written its files change.
+/// Gzipped files by the hash of their content, which changes while the page is developed. Files that
+/// gzip would not shrink are missing.
 static GZIPPED: LazyLock<HashMap<[u8; 32], Bytes>> = LazyLock::new(|| {
     let files = Files::iter().filter_map(|path| Files::get(&path));
     files.filter_map(|file| Some((file.metadata.sha256_hash(), gzip(&file.data)?))).collect()
 });
 
-/// Serves the demo page at `/`, to be given to [`stentor::Listener::configure`].
+/// Adds the demo page at `/`, for [`stentor::Listener::configure`].
 pub(crate) fn page(config: &mut ServiceConfig) {
-    // Now, and not in the turn of the first request.
+    // Compress at start rather than during the first request.
     LazyLock::force(&GZIPPED);
     config.default_service(web::to(file));
 }
@@ -62,7 +63,7 @@ async fn file(request: HttpRequest) -> HttpResponse {
     let mut response = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response
         .insert_header((ETAG, tag.to_string()))
-        // Kept, and asked about each time: a new binary has a new page.
+        // Cached but always revalidated: a new binary has a new page.
         .insert_header((CACHE_CONTROL, "no-cache"))
         .insert_header((VARY, "Accept-Encoding"))
         .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"));
@@ -82,13 +83,13 @@ fn takes_gzip(request: &HttpRequest) -> bool {
     accepted.and_then(|accepted| accepted.negotiate(supported.iter())) == Some(Encoding::gzip())
 }
 
-/// Strong: the same bytes have the same tag, and the same file has two, one for each encoding.
+/// Returns a strong tag, which differs between the encodings of a file.
 fn tag(file: &EmbeddedFile, gzipped: bool) -> EntityTag {
     let hash: String = file.metadata.sha256_hash().iter().map(|byte| format!("{byte:02x}")).collect();
     EntityTag::new_strong(if gzipped { format!("{hash}-gzip") } else { hash })
 }
 
-/// Texts are UTF-8, and say so.
+/// Adds the charset, UTF-8, to text types.
 fn content_type(kind: &str) -> String {
     if kind.starts_with("text/") { format!("{kind}; charset=utf-8") } else { kind.to_owned() }
 }

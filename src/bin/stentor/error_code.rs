@@ -1,9 +1,9 @@
-//! The codes by which programs tell failures apart, in acks and over HTTP alike.
+//! Error codes for programs, the same in acks and over HTTP.
 
 use actix_web::http::StatusCode;
 use serde::Serialize;
 
-/// The code of a failure; its name in snake case on the wire.
+/// Error code, in snake case on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ErrorCode {
@@ -11,7 +11,7 @@ pub(super) enum ErrorCode {
     BadRequest,
     BadRoom,
     Disconnected,
-    /// The event may have been emitted, or not.
+    /// The event may have been emitted or not.
     Indeterminate,
     MethodNotAllowed,
     NoApiKey,
@@ -27,7 +27,7 @@ pub(super) enum ErrorCode {
 }
 
 impl ErrorCode {
-    /// The status of an HTTP response with this code.
+    /// HTTP status of a response with this code.
     pub(super) const fn status(self) -> StatusCode {
         match self {
             Self::BadEvent | Self::BadRequest | Self::BadRoom | Self::TooManyRooms | Self::UnknownEvent => {
@@ -45,7 +45,7 @@ impl ErrorCode {
         }
     }
 
-    /// True if the hub was overloaded: a further request would only wait as long.
+    /// True if the hub was overloaded, so that a further request would time out as well.
     pub(super) const fn is_of_overload(self) -> bool {
         matches!(self, Self::Overloaded | Self::Indeterminate)
     }

@@ -1,7 +1,7 @@
-//! A log that nobody waits for: lines go through a bounded buffer to a thread that writes them to stderr.
+//! Log without waiting: a bounded buffer of lines and a thread that writes them to stderr.
 //!
-//! A reader of stderr that stalls then costs lines, which are counted, and no worker its time. Which lines there are, and their
-//! form, is the business of the logger that writes into the [`LogPipe`].
+//! If stderr is read too slowly, lines are dropped and counted, and no worker waits. The logger that
+//! writes into the [`LogPipe`] chooses and formats the lines.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -12,19 +12,19 @@ use std::time::{Duration, Instant};
 
 use log::{LevelFilter, Log, Metadata, Record, SetLoggerError};
 
-/// Lines that may wait to be written: some seconds of a debug level.
+/// Maximum number of buffered lines: some seconds at debug level.
 const LINES_MAX: usize = 8_192;
 
-/// Bytes of those lines.
+/// Maximum number of bytes of buffered lines.
 const BYTES_MAX: usize = 1 << 20;
 
-/// Longest that a flush waits: at an end, nobody may ever read stderr again.
+/// Time limit of a flush: stderr may never be read again.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Between two looks of a flush at what is left.
-const FLUSH_LOOK: Duration = Duration::from_millis(1);
+/// Interval at which a flush checks for remaining lines.
+const FLUSH_POLL: Duration = Duration::from_millis(1);
 
-/// Where a logger writes its lines to. A line that finds no room is dropped and counted.
+/// Writer for a logger. Lines that do not fit into the buffer are dropped and counted.
 pub(crate) struct LogPipe {
     lines: SyncSender<Vec<u8>>,
     state: Arc<State>,
@@ -34,14 +34,14 @@ pub(crate) struct LogPipe {
 struct State {
     waiting_lines: AtomicUsize,
     waiting_bytes: AtomicUsize,
-    /// Since the last line that was written.
+    /// Lines dropped since the last written line.
     dropped: AtomicU64,
 }
 
-/// Waits until what was logged has been written.
+/// Waits until all logged lines are written.
 pub(crate) struct LogFlusher(Arc<State>);
 
-/// A pipe to stderr, and the thread behind it.
+/// Creates a pipe to stderr and starts its thread.
 pub(crate) fn to_stderr() -> io::Result<(LogPipe, LogFlusher)> {
     pipe_to(io::stderr())
 }
@@ -56,7 +56,7 @@ fn pipe_to(out: impl Write + Send + 'static) -> io::Result<(LogPipe, LogFlusher)
 
 fn write_all(lines: &Receiver<Vec<u8>>, state: &State, mut out: impl Write) {
     for line in lines {
-        // A closed stderr is nothing that could be reported anywhere.
+        // An error of stderr cannot be reported anywhere.
         let _ = out.write_all(&line);
         let dropped = state.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
@@ -69,7 +69,7 @@ fn write_all(lines: &Receiver<Vec<u8>>, state: &State, mut out: impl Write) {
 }
 
 impl Write for LogPipe {
-    /// Takes one line, or as many as are written together; never fails and never waits.
+    /// Writes one or several lines. Never fails and never waits.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let State { waiting_lines, waiting_bytes, dropped } = &*self.state;
         let has_room = waiting_bytes.load(Ordering::Relaxed) + line.len() <= BYTES_MAX;
@@ -89,11 +89,11 @@ impl Write for LogPipe {
 }
 
 impl LogFlusher {
-    /// Waits until nothing is left to be written, for half a second at most.
+    /// Waits until all lines are written, at most half a second.
     fn flush(&self) {
         let deadline = Instant::now() + FLUSH_TIMEOUT;
         while self.0.waiting_lines.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
-            thread::sleep(FLUSH_LOOK);
+            thread::sleep(FLUSH_POLL);
         }
     }
 }
@@ -118,15 +118,15 @@ impl Log for Logger {
     }
 }
 
-/// Makes `formatter`, which writes into a [`LogPipe`], the process's logger, and logs panics with it. `log::logger().flush()`
-/// then waits for what was logged, half a second at most; call it before the process ends.
+/// Installs `formatter`, which writes into a [`LogPipe`], as the logger of the process, also for
+/// panics. Call `log::logger().flush()` before the process ends; it waits at most half a second.
 pub(crate) fn install(formatter: Box<dyn Log>, level: LevelFilter, flusher: LogFlusher) -> Result<(), SetLoggerError> {
     log::set_boxed_logger(Box::new(Logger { formatter, flusher }))?;
     log::set_max_level(level);
     std::panic::set_hook(Box::new(|panic| {
         let thread = thread::current();
         let name = thread.name().unwrap_or("unnamed");
-        // Printed only if RUST_BACKTRACE asks for it.
+        // Captured only with RUST_BACKTRACE.
         let backtrace = std::backtrace::Backtrace::capture();
         let backtrace = match backtrace.status() {
             std::backtrace::BacktraceStatus::Captured => format!("\n{backtrace}"),
@@ -144,7 +144,7 @@ pub(crate) fn install(formatter: Box<dyn Log>, level: LevelFilter, flusher: LogF
 mod tests {
     use super::*;
 
-    /// Writes nothing until then.
+    /// Writer that stalls until its channel is closed.
     struct Stalled(Receiver<()>, mpsc::Sender<String>);
 
     impl Write for Stalled {
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stalled_reader_costs_lines_that_are_counted() {
+    fn lines_are_dropped_and_counted_while_the_reader_stalls() {
         let (release, released) = mpsc::channel();
         let (written, lines) = mpsc::channel();
         let (mut pipe, flusher) = pipe_to(Stalled(released, written)).unwrap();

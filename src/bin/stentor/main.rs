@@ -1,4 +1,4 @@
-//! The `stentor` binary: command line → configuration → server. It uses the library as any other program does.
+//! The binary `stentor`, a program on the public API: command line, configuration, server.
 
 mod config;
 mod demo;
@@ -26,7 +26,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Failure = Box<dyn std::error::Error>;
 
 const ABOUT: &str = "\
-A realtime hub: what one Socket.IO client publishes to a room, every member of the room hears, in one order.
+A realtime hub: every member of a room receives what Socket.IO clients publish to it, in one order.
 
 Start with `stentor serve` and open http://127.0.0.1:3000 in two browser tabs.";
 
@@ -34,18 +34,18 @@ const SERVE: &str = "\
 Serve the hub.
 
 Clients are unmodified `socket.io-client`s (JavaScript, Python, …). They emit `join` room, `publish` room event …args, `leave` room, \
-`members` room, `echo` …args. Also served: a demo page at /, /healthz, /readyz, /metrics (Prometheus), and /api/v1/ for \
-publishing over HTTP.";
+`members` room, `echo` …args. The server also has a demo page at /, /healthz, /readyz, /metrics (Prometheus), and /api/v1/ \
+to publish over HTTP.";
 
 const SERVE_EXAMPLES: &str = "\
-Each flag may stand in the environment (STENTOR_PORT=80) or in the file (port = 80) instead; flags win over the environment, \
-that over the file.
+Each setting can be a flag, an environment variable (STENTOR_PORT=80) or a key of the file (port = 80). Flags override the \
+environment, which overrides the file.
 
 Examples:
   stentor serve                             then open http://127.0.0.1:3000 in two browser tabs
-  stentor serve --host 0.0.0.0 --port 80    for everybody who can reach this machine
-  stentor serve --config stentor.toml       `stentor config default` prints one to begin with
-  stentor serve --log-level stentor=debug   says what happens to each connection";
+  stentor serve --host 0.0.0.0 --port 80    serve all networks of this machine
+  stentor serve --config stentor.toml       `stentor config default` prints one
+  stentor serve --log-level stentor=debug   log every connection";
 
 const CONFIG_EXAMPLES: &str = "\
 Examples:
@@ -60,12 +60,14 @@ fn command() -> Command {
         .after_help("`stentor serve --help` lists all settings, with examples.")
         .after_long_help(SERVE_EXAMPLES);
     let check = config::flags(Command::new("check"))
-        .about("Check a configuration, and print what would be in force and where each value comes from")
-        .long_about("Check the configuration that `stentor serve` would start with, given the same flags and environment, and \
-                     print it with where each value comes from; secrets are masked. Ends with status 1 if something is wrong.");
-    let default = Command::new("default").about("Print a configuration file of all settings with their defaults");
-    let key = Arg::new("key").value_name("KEY").help("A setting, such as ping_interval; all of them if left out");
-    let explain = Command::new("explain").about("Explain a setting: meaning, form, default, flag, variable").arg(key);
+        .about("Check a configuration and print each value with its source")
+        .long_about("Check the configuration that `stentor serve` would use with the same flags and environment, and print \
+                     each value with its source; secrets are masked. The exit status is 1 if the configuration is wrong.");
+    let default = Command::new("default").about("Print a configuration file with all settings and their defaults");
+    let key = Arg::new("key").value_name("KEY").help("Setting, such as ping_interval; all settings if omitted");
+    let explain = Command::new("explain")
+        .about("Explain a setting: description, form, default, section, flag, variable")
+        .arg(key);
     let config = Command::new("config")
         .about("Check, print and explain configurations")
         .after_help(CONFIG_EXAMPLES)
@@ -98,7 +100,7 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
     match matches.subcommand() {
         Some(("serve", flags)) => {
             let effective = config::load(flags)?;
-            begin_log(&effective.config.log_level)?;
+            start_log(&effective.config.log_level)?;
             actix::System::new().block_on(serve(&effective))
         }
         Some(("config", matches)) => configuration(matches),
@@ -125,9 +127,9 @@ fn configuration(matches: &ArgMatches) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The log goes to stderr through a thread of its own. Lines of actix-http itself are one for each bad request, without a limit;
-/// the server has its own, limited.
-fn begin_log(filters: &str) -> Result<(), Failure> {
+/// Starts the log, which a thread of its own writes to stderr. Lines of actix-http are off, since it
+/// logs every bad request without a limit; the server logs them rate-limited.
+fn start_log(filters: &str) -> Result<(), Failure> {
     let (pipe, flusher) = logging::to_stderr()?;
     let is_coloured = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let logger = env_logger::Builder::new()
@@ -140,12 +142,12 @@ fn begin_log(filters: &str) -> Result<(), Failure> {
     Ok(logging::install(Box::new(logger), level, flusher)?)
 }
 
-/// Writes a line to stderr, if anybody has it open.
+/// Writes a line to stderr and ignores errors.
 fn warn(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// Writes to stdout. A reader that has seen enough (`| head`) is no failure.
+/// Writes to stdout. A closed pipe (`| head`) is no error.
 fn show(text: &dyn Display) -> io::Result<()> {
     match write!(io::stdout().lock(), "{text}") {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -153,7 +155,7 @@ fn show(text: &dyn Display) -> io::Result<()> {
     }
 }
 
-/// Tells the service manager that started this process (systemd, `Type=notify`) how it stands; without one, nobody.
+/// Sends a state to the service manager, if one started this process (systemd, `Type=notify`).
 #[cfg(target_os = "linux")]
 fn notify(state: &str) {
     use std::os::linux::net::SocketAddrExt;
@@ -167,14 +169,14 @@ fn notify(state: &str) {
     };
     let sent = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
     if let Err(error) = sent {
-        log::warn!("service manager not told state={state} error={error}");
+        log::warn!("service manager not notified state={state} error={error}");
     }
 }
 
 #[cfg(not(target_os = "linux"))]
 fn notify(_: &str) {}
 
-/// Raises the limit on open files, and lowers the bounds on connections to what it allows.
+/// Raises the limit on open files and lowers the limits on connections to what it allows.
 fn fit_descriptors(config: &mut config::Config) {
     let descriptors = match process::raise_descriptors() {
         Ok(descriptors) => descriptors,
@@ -182,7 +184,7 @@ fn fit_descriptors(config: &mut config::Config) {
     };
     let workers =
         config.workers.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-    process::fit(&mut config.limits, descriptors.now, workers);
+    process::fit_connections(&mut config.limits, descriptors.now, workers);
     log::info!(
         "limits open_files={} open_files_before={} sessions_max={} http_connections_max={}",
         descriptors.now,
@@ -209,7 +211,7 @@ async fn serve(effective: &Effective) -> Result<(), Failure> {
     })?;
     let outcome = serve_with(&io, config).await;
     if outcome.is_err() {
-        // So that the next start continues with the journal, also after another boot.
+        // The next start can then continue the journal, even after a reboot.
         io.close().await;
     }
     outcome

@@ -1,4 +1,4 @@
-//! What `stentor serve` answers, to clients and over HTTP in the same words: receipts, and failures with a code.
+//! Replies of `stentor serve` in acks and over HTTP: receipts, and errors with a code.
 
 use serde::Serialize;
 
@@ -6,16 +6,14 @@ use stentor::{EmitError, Receipt, RoomError};
 
 use super::error_code::ErrorCode;
 
-/// The answer to an event or a request that is not carried out: `{"error":{"code","message"}}`.
+/// Reply to a failed event or request: `{"error":{"code","message"}}`.
 #[derive(Debug, Serialize)]
 pub(super) struct ErrorAnswer {
     pub(super) error: ErrorBody,
 }
 
-/// The reason why something was not carried out.
 #[derive(Debug, Serialize)]
 pub(super) struct ErrorBody {
-    /// For programs; one vocabulary everywhere.
     pub(super) code: ErrorCode,
     pub(super) message: String,
 }
@@ -26,7 +24,7 @@ impl ErrorBody {
     }
 }
 
-/// An event was published.
+/// Receipt of a published event.
 #[derive(Debug, Serialize)]
 pub(super) struct Published {
     level: &'static str,
@@ -70,14 +68,14 @@ impl From<EmitError> for ErrorBody {
     }
 }
 
-/// How the names of events begin that the server alone emits.
+/// Prefix of event names that only the server emits.
 const RESERVED_PREFIX: &str = "stentor:";
 
-/// Refuses to publish an event under a name by which clients know the server's own: anybody could forge one.
+/// Checks that a client does not publish under a name of the server, which would forge its events.
 pub(super) fn check_event_name(name: &str) -> Result<(), ErrorBody> {
     if name.starts_with(RESERVED_PREFIX) {
         let message =
-            format!("event name {name:?} is reserved: names that begin with {RESERVED_PREFIX:?} are the server's");
+            format!("event name {name:?} is reserved: names that begin with {RESERVED_PREFIX:?} belong to the server");
         return Err(ErrorBody::new(ErrorCode::BadEvent, message));
     }
     Ok(())

@@ -1,18 +1,17 @@
-//! The API key: compared in constant time, never printed.
+//! The API key, compared in constant time and never printed.
 
 use std::fmt;
 
-/// A text that nobody may read off a log.
+/// Text that is masked in logs.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(String);
 
 impl Secret {
-    /// Keeps a secret.
     pub(crate) fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// Whether it is this text. Takes the same time wherever the two differ; their lengths may show.
+    /// Compares in a time that depends on the lengths only.
     pub(crate) fn matches(&self, guess: &str) -> bool {
         subtle::ConstantTimeEq::ct_eq(self.0.as_bytes(), guess.as_bytes()).into()
     }
@@ -29,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_compared_whole_and_not_printed() {
+    fn a_secret_is_compared_and_not_printed() {
         let secret = Secret::new("0123456789abcdef");
         assert!(secret.matches("0123456789abcdef"));
         for guess in ["", "0123456789abcde", "0123456789abcdeF", "0123456789abcdef0"] {

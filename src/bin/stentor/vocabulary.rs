@@ -1,6 +1,7 @@
-//! The hub vocabulary: what clients of `stentor serve` can emit. Written on the public API alone.
+//! Vocabulary of the hub: events that clients of `stentor serve` can emit.
 //!
-//! Errors come back in the ack as `{"error":{"code","message"}}`; without an ack, as the event `stentor:error`.
+//! Errors are sent in the ack as `{"error":{"code","message"}}`, or without an ack as the event
+//! `stentor:error`.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -23,7 +24,7 @@ pub(crate) fn install(namespace: Namespace) -> Namespace {
     })
 }
 
-/// Registers one event: what it does gives its ack.
+/// Registers one event; the result of `handler` is its ack.
 fn on<T, R>(
     namespace: Namespace,
     name: &'static str,
@@ -42,7 +43,7 @@ where
 #[derive(Serialize)]
 struct JoinReply {
     room: String,
-    /// How many are in the room now, this socket included.
+    /// Number of sockets in the room, including this one.
     members: usize,
     offset: Option<String>,
 }
@@ -80,7 +81,7 @@ async fn publish(socket: &Socket, args: &Args) -> Result<Published, ErrorBody> {
     Ok(receipt.into())
 }
 
-/// Where `publish` goes, and in which grade: an object in the place of the room's name.
+/// First argument of `publish`, if it is an object instead of a room name.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Addressed {
@@ -88,7 +89,6 @@ struct Addressed {
     volatile: Option<bool>,
 }
 
-/// The first argument of `publish`.
 fn addressed(args: &Args) -> Result<Addressed, ErrorBody> {
     match args.get(0) {
         Some(object) if object.starts_with('{') => Addressed::from_args(args.clone()).map_err(|error| {
@@ -105,12 +105,12 @@ async fn members(socket: &Socket, args: &Args) -> Result<MembersReply, ErrorBody
     Ok(MembersReply { members: members.iter().map(ToString::to_string).collect() })
 }
 
-/// The argument at `index`; `None` where it is `null` or does not come.
+/// Parses the argument at `index`; `None` if it is `null` or missing.
 fn argument<T: DeserializeOwned>(args: &Args, index: usize) -> Result<Option<T>, serde_json::Error> {
     Option::from_args(args.skip(index))
 }
 
-/// The argument at `index`, which must be a string.
+/// Parses the argument at `index`, which must be a string.
 fn text(args: &Args, index: usize, event: &str, what: &str) -> Result<String, ErrorBody> {
     let position = index + 1;
     let message = match argument(args, index) {
@@ -121,7 +121,7 @@ fn text(args: &Args, index: usize, event: &str, what: &str) -> Result<String, Er
     Err(ErrorBody::new(ErrorCode::BadRequest, message))
 }
 
-/// Options of `join`: an object. A durable subscription is refused rather than silently not kept.
+/// Refuses the option `durable` of `join`, since subscriptions are not stored.
 fn refuse_durable(args: &Args) -> Result<(), ErrorBody> {
     #[derive(serde::Deserialize)]
     struct Options {
@@ -137,7 +137,7 @@ fn refuse_durable(args: &Args) -> Result<(), ErrorBody> {
     }
 }
 
-/// Answers in the ack; a failure that nobody asked to hear of goes out as an event.
+/// Sends the result in the ack. Without an ack, errors are sent as an event.
 async fn answer<T: ToArgs>(socket: &Socket, ack: Ack, done: Result<T, ErrorBody>) -> Result<(), HandlerError> {
     match done {
         Ok(reply) => ack.send(reply)?,

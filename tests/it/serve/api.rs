@@ -121,7 +121,7 @@ fn without_the_key_nothing_is_answered_or_done() {
         ("/api/v1/publish", vec![], "expected the header"),
         ("/api/v1/publish", vec![("Authorization", wrong.as_str())], "wrong, expected the header"),
         ("/api/v1/publish", vec![("Authorization", longer.as_str())], "wrong"),
-        ("/api/v1/publish", vec![("Authorization", basic.as_str())], "another scheme than Bearer"),
+        ("/api/v1/publish", vec![("Authorization", basic.as_str())], "is not Bearer"),
         ("/api/v1/publish", vec![("Authorization", "Bearer")], "expected the header"),
         ("/api/v1/publish/batch", vec![], "expected the header"),
         ("/api/v1/rooms", vec![], "expected the header"),
@@ -159,7 +159,7 @@ fn requests_without_a_key_do_not_hide_a_wrong_one_in_the_log() {
         }
     }
     for reason in
-        ["the API key is missing", "the Authorization header is of another scheme than Bearer", "the API key is wrong"]
+        ["the API key is missing", "the scheme of the Authorization header is not Bearer", "the API key is wrong"]
     {
         serving.logs(&format!(
             "API request refused reason=\"{reason}\" address=127.0.0.1 path=\"/api/v1/rooms\" skipped=0"

@@ -29,7 +29,7 @@ fn a_folder_without_a_journal_is_an_error_that_names_it() {
     assert!(!ok && out.is_empty());
     assert_eq!(error, "stentor: journal folder /nowhere/journal: there is no journal in it\n");
     let (_, help, _) = output(&mut stentor(&["journal", "--help"]));
-    assert!(help.contains("need not stop the server"), "{help}");
+    assert!(help.contains("while a server uses the folder"), "{help}");
 }
 
 #[test]

@@ -48,13 +48,13 @@ fn stats_count_what_there_is() {
     };
     assert!(ok && line("state").starts_with("open"), "{stats}");
     assert_eq!(line("epoch").len(), 8);
-    assert_eq!(line("lsn"), "0 to 6, all up to 0 is gone");
+    assert_eq!(line("lsn"), "0 to 6, records up to 0 are dropped");
     assert_eq!(
         (line("segments"), line("records"), line("connect"), line("event")),
         ("1".into(), "6".into(), "1".into(), "4".into())
     );
     assert_eq!(line("disconnect"), "0");
-    assert_eq!(line("sessions"), "1 that may be recovered, windows aside; 1 connected");
+    assert_eq!(line("sessions"), "1 recoverable, if their window has not passed; 1 connected");
 }
 
 #[test]

@@ -13,26 +13,26 @@ use super::super::error_code::ErrorCode;
 use super::super::replies::ErrorBody;
 use super::Api;
 
-/// Requests without the right key: how many there were, and one warning a second for each reason.
+/// Counter of requests without the right key, and one warning per second for each reason.
 #[derive(Default)]
 pub(super) struct RefusedKeys {
     missing: Throttle,
     scheme: Throttle,
-    /// Apart from the others, so that these do not hide who guesses keys.
+    /// Separate, so that other requests do not hide attempts to guess the key.
     wrong: Throttle,
     count: AtomicU64,
 }
 
-/// One log line a second.
+/// Limit of one log line per second.
 #[derive(Default)]
 struct Throttle {
-    /// The second of the last line.
+    /// Second of the last line since the Unix epoch.
     last: AtomicU64,
     skipped: AtomicU64,
 }
 
 impl RefusedKeys {
-    /// The metric, as it stands in a scrape.
+    /// Text of the metric in a scrape.
     pub(super) fn metric(&self) -> String {
         let count = self.count.load(Ordering::Relaxed);
         format!(
@@ -44,7 +44,7 @@ impl RefusedKeys {
 }
 
 impl Throttle {
-    /// Decides whether to log a line now; if so, gives how many were skipped before it.
+    /// Returns the number of skipped lines if a line may be logged now.
     fn is_due(&self) -> Option<u64> {
         let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         if self.last.swap(second, Ordering::Relaxed) == second {
@@ -68,7 +68,7 @@ impl From<BodyError> for ErrorBody {
 }
 
 impl Api {
-    /// Admits a request that bears the key.
+    /// Admits a request with the right key.
     pub(super) fn admit(&self, request: &HttpRequest) -> Result<(), ErrorBody> {
         let Some(key) = &self.key else {
             let message = "the HTTP API is off: set a key of 16 characters or more with STENTOR_API_KEY, with api_key in \
@@ -83,7 +83,7 @@ impl Api {
                 return Ok(());
             }
             Some((scheme, _)) if scheme.eq_ignore_ascii_case("bearer") => ("the API key is wrong", &refused.wrong),
-            Some(_) => ("the Authorization header is of another scheme than Bearer", &refused.scheme),
+            Some(_) => ("the scheme of the Authorization header is not Bearer", &refused.scheme),
             None => ("the API key is missing", &refused.missing),
         };
         refused.count.fetch_add(1, Ordering::Relaxed);
@@ -106,7 +106,7 @@ impl Api {
         );
     }
 
-    /// Admits a GET or HEAD request that bears the key.
+    /// Admits a GET or HEAD request with the right key.
     pub(super) fn admit_get(&self, request: &HttpRequest) -> Result<(), ErrorBody> {
         self.admit(request)?;
         match *request.method() {
@@ -115,7 +115,7 @@ impl Api {
         }
     }
 
-    /// Admits a POST request of JSON that bears the key. Returns its text.
+    /// Admits a POST request with JSON and the right key, and returns its body.
     pub(super) async fn admit_post(&self, request: &HttpRequest, payload: Payload) -> Result<RequestBody, ErrorBody> {
         self.admit(request)?;
         if request.method() != Method::POST {

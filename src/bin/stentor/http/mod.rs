@@ -1,6 +1,4 @@
-//! The HTTP of `stentor serve` beside its clients: health, metrics, and an API to publish and to look into rooms.
-//!
-//! Refuses to know what a session is: everything here is asked of [`Server`].
+//! HTTP resources of `stentor serve`: health, metrics, and an API to publish and to list rooms.
 
 mod access;
 mod publish;
@@ -46,8 +44,8 @@ struct Api {
     refused_keys: Arc<RefusedKeys>,
 }
 
-/// The routes `/healthz`, `/readyz`, `/metrics` and `/api/v1/…`, to be given to
-/// [`stentor::Listener::configure`]. Without a key, the API refuses everybody.
+/// Adds `/healthz`, `/readyz`, `/metrics` and `/api/v1/…`, for [`stentor::Listener::configure`].
+/// Without a key the API refuses every request.
 pub(crate) fn routes(
     io: Server,
     key: Option<Secret>,
@@ -72,7 +70,7 @@ pub(crate) fn routes(
     }
 }
 
-/// What GET answers is answered to HEAD as well, without the body.
+/// Route for GET and HEAD; actix-web omits the body for HEAD.
 fn get_or_head() -> Route {
     web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
@@ -86,7 +84,7 @@ async fn nothing(api: web::Data<Api>, request: HttpRequest) -> HttpResponse {
     answer::<()>("GET, POST", api.admit(&request).and_then(|()| Err(ErrorBody::new(ErrorCode::NotFound, message))))
 }
 
-/// What came of a request, as JSON. `allow` is the method that it should have had.
+/// Builds the JSON response to a request. `allow` is the method that the resource accepts.
 fn answer<T: Serialize>(allow: &'static str, done: Result<T, ErrorBody>) -> HttpResponse {
     let error = match done {
         Ok(reply) => return HttpResponse::Ok().json(reply),

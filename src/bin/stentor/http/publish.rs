@@ -36,7 +36,7 @@ fn text(body: &[u8]) -> Result<&str, ErrorBody> {
     std::str::from_utf8(body).map_err(|_| bad("body is not UTF-8"))
 }
 
-/// What came of one event of a batch.
+/// Result of one event of a batch.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Item {
@@ -44,7 +44,7 @@ enum Item {
     ErrorAnswer(ErrorAnswer),
 }
 
-/// One after the other, so that everybody hears them in this order.
+/// Publishes one event after the other, so that all clients receive them in this order.
 async fn publish_all(api: &Api, text: &str) -> Result<Vec<Item>, ErrorBody> {
     let events: Vec<&RawValue> =
         serde_json::from_str(text).map_err(|error| bad(format!("expected an array of events: {error}")))?;
@@ -58,7 +58,7 @@ async fn publish_all(api: &Api, text: &str) -> Result<Vec<Item>, ErrorBody> {
     let mut items = Vec::with_capacity(events.len());
     let mut is_overloaded = false;
     for event in events {
-        // What is behind an event that had to be refused for want of room would wait for nothing as long as that one did.
+        // Events after one that failed since the hub is overloaded would only time out as well.
         let done = match is_overloaded {
             true => Err(ErrorBody::new(ErrorCode::Overloaded, "not tried, since the hub is overloaded")),
             false => publish(api, event.get()).await,
@@ -82,7 +82,7 @@ async fn publish(api: &Api, text: &str) -> Result<Published, ErrorBody> {
     Ok(target.emit_confirmed(&event, args).await?.into())
 }
 
-/// What is to be published, to whom.
+/// An event and its target.
 #[derive(Debug, PartialEq)]
 struct Publish {
     namespace: String,

@@ -1,4 +1,4 @@
-//! Looking into rooms over HTTP: which there are, and who is in one. Answers come a page at a time.
+//! Lists of rooms and of their members over HTTP, in pages.
 
 use actix_web::web::{Data, Path, Query};
 use actix_web::{HttpRequest, HttpResponse};
@@ -10,14 +10,14 @@ use super::super::error_code::ErrorCode;
 use super::super::replies::ErrorBody;
 use super::{Api, answer};
 
-/// Entries of a page where the request names no other number.
+/// Default number of entries per page.
 const PAGE: usize = 100;
 
 #[derive(Serialize)]
 struct Rooms {
     namespace: String,
     rooms: Vec<Room>,
-    /// Where the next page begins: its `after`. None if this is the last.
+    /// Parameter `after` of the next page; `None` on the last page.
     next: Option<String>,
 }
 
@@ -31,7 +31,7 @@ struct Room {
 struct Members {
     namespace: String,
     room: String,
-    /// All of them, not only those of this page.
+    /// Number of all members, not only of this page.
     members: usize,
     sockets: Vec<String>,
     next: Option<String>,
@@ -41,11 +41,11 @@ struct Members {
 pub(super) async fn list(api: Data<Api>, request: HttpRequest) -> HttpResponse {
     let listed = async {
         api.admit_get(&request)?;
-        let asked = Asked::read(&api, request.query_string())?;
-        let rooms = asked.namespace.rooms().await?;
+        let query = ListQuery::read(&api, request.query_string())?;
+        let rooms = query.namespace.rooms().await?;
         let rooms = rooms.into_iter().map(|room| Room { name: room.name, members: room.members }).collect();
-        let (rooms, next) = asked.page(rooms, |room| &room.name);
-        Ok(Rooms { namespace: asked.namespace.path().to_owned(), rooms, next })
+        let (rooms, next) = query.page(rooms, |room| &room.name);
+        Ok(Rooms { namespace: query.namespace.path().to_owned(), rooms, next })
     };
     answer("GET", listed.await)
 }
@@ -54,26 +54,26 @@ pub(super) async fn list(api: Data<Api>, request: HttpRequest) -> HttpResponse {
 pub(super) async fn members(api: Data<Api>, request: HttpRequest, room: Path<String>) -> HttpResponse {
     let listed = async {
         api.admit_get(&request)?;
-        let asked = Asked::read(&api, request.query_string())?;
+        let query = ListQuery::read(&api, request.query_string())?;
         let room = room.into_inner();
-        let sockets = asked.namespace.to(&room).socket_ids().await?;
+        let sockets = query.namespace.to(&room).socket_ids().await?;
         let mut sockets: Vec<String> = sockets.iter().map(ToString::to_string).collect();
         sockets.sort_unstable();
         let members = sockets.len();
-        let (sockets, next) = asked.page(sockets, |socket| socket);
-        Ok(Members { namespace: asked.namespace.path().to_owned(), room, members, sockets, next })
+        let (sockets, next) = query.page(sockets, |socket| socket);
+        Ok(Members { namespace: query.namespace.path().to_owned(), room, members, sockets, next })
     };
     answer("GET", listed.await)
 }
 
-/// What a query asks for.
-struct Asked {
+/// Parsed query.
+struct ListQuery {
     namespace: Namespace,
     after: Option<String>,
     limit: usize,
 }
 
-impl Asked {
+impl ListQuery {
     fn read(api: &Api, query: &str) -> Result<Self, ErrorBody> {
         let bad = |message: String| ErrorBody::new(ErrorCode::BadRequest, message);
         let pairs = Query::<Vec<(String, String)>>::from_query(query).map_err(|error| bad(error.to_string()))?;
@@ -96,7 +96,7 @@ impl Asked {
         }
     }
 
-    /// The page of `entries`, which are sorted by `name`, and what the next one begins after.
+    /// Returns the page of `entries`, which are sorted by `name`, and the `after` of the next page.
     fn page<T>(&self, mut entries: Vec<T>, name: impl Fn(&T) -> &String) -> (Vec<T>, Option<String>) {
         if let Some(after) = &self.after {
             entries.drain(..entries.partition_point(|entry| name(entry) <= after));

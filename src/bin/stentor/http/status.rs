@@ -1,4 +1,4 @@
-//! What operators ask: does it live, does it take sessions, what has it counted.
+//! Liveness, readiness and metrics.
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -7,12 +7,12 @@ use stentor::{METRICS_CONTENT_TYPE, Server};
 
 use super::Api;
 
-/// The process lives: this thread of it answers.
+/// Responds as long as this thread runs.
 pub(super) async fn healthz() -> HttpResponse {
     HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).body("ok")
 }
 
-/// Whether new sessions are let in, or why not.
+/// Responds 200 if new sessions are accepted, else 503 with the reason.
 pub(super) fn readyz(io: &Server) -> HttpResponse {
     let (mut response, text) = match io.accepting() {
         Ok(()) => (HttpResponse::Ok(), "ok".to_owned()),
@@ -21,10 +21,10 @@ pub(super) fn readyz(io: &Server) -> HttpResponse {
     response.insert_header((CACHE_CONTROL, "no-store")).body(text)
 }
 
-/// The line that ends a scrape.
+/// Last line of a scrape.
 const END: &str = "# EOF\n";
 
-/// A scrape: the metrics of the hub, and those of the API.
+/// Responds with the metrics of the hub and the API.
 pub(super) fn metrics(api: &Api) -> HttpResponse {
     let mut text = api.io.metrics();
     text.insert_str(text.len() - END.len(), &api.refused_keys.metric());
