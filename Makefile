@@ -1,4 +1,4 @@
-# What one does with this repository. `make help` lists it.
+# Targets of this repository; `make help` lists them.
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-rust test-node test-browser test-python test-rust-client interop lint deny clients
@@ -9,7 +9,7 @@ CLIENTS := tests/clients
 NODE_STAMP := $(CLIENTS)/node_modules/.stamp
 BROWSER := tests/browser
 BROWSER_STAMP := $(BROWSER)/node_modules/.stamp
-# Where Debian's package puts it; another one may be named.
+# Path of Debian's package.
 CHROMIUM ?= /usr/bin/chromium
 TORTURE := tests/torture
 TORTURE_STAMP := $(TORTURE)/node_modules/.stamp
@@ -39,38 +39,38 @@ run: ## build and start the hub with its demo page (PORT=3000)
 	@echo "run: the demo page will be at http://127.0.0.1:$(PORT)/"
 	cargo run --release -- serve --port $(PORT)
 
-test: test-rust test-node test-browser test-python test-rust-client test-torture test-hostile ## all tests: Rust, then the JavaScript, Python and Rust clients and a browser against the binary, the torture and the hostile suite
+test: test-rust test-node test-browser test-python test-rust-client test-torture test-hostile ## all tests: Rust; JavaScript, Python and Rust clients and a browser against the binary; torture and hostile suites
 	@node $(CLIENTS)/interop.mjs --check
 
 test-rust: ## cargo test
 	@cargo test && echo "cargo test: passed" || { echo "cargo test: FAILED"; exit 1; }
 
-test-node: node npm-clients ## the JavaScript client (builds the binary and two examples first)
+test-node: node npm-clients ## tests with the JavaScript client (builds the binary and two examples first)
 	@cargo build --bin stentor --example tour --example recovery
 	@cd $(CLIENTS) && npm test --silent && echo "node:test: passed" || { echo "node:test: FAILED"; exit 1; }
 
-test-browser: node npm-clients npm-browser chromium fonts ## client library and demo page in Chromium (installs Debian's when missing)
+test-browser: node npm-clients npm-browser chromium fonts ## tests of client library and demo page in Chromium (installs Debian's if missing)
 	@cargo build --bin stentor --example tour
 	@cd $(BROWSER) && CHROMIUM=$(CHROMIUM) npm test --silent && echo "browser: passed" || { echo "browser: FAILED"; exit 1; }
 
-test-python: python ## the Python client (builds the binary first)
+test-python: python ## tests with the Python client (builds the binary first)
 	@cargo build --bin stentor
 	@cd $(CLIENTS)/python && .venv/bin/python -m unittest -v \
 		&& echo "unittest: passed" || { echo "unittest: FAILED"; exit 1; }
 
-test-rust-client: openssl ## the client rust_socketio (builds the binary first; the client takes a minute or two the first time)
+test-rust-client: openssl ## tests with the client rust_socketio (builds the binary first; the client takes a minute or two the first time)
 	@cargo build --bin stentor
 	@cd $(RUST_CLIENT) && cargo test --locked --quiet && echo "rust_socketio: passed" || { echo "rust_socketio: FAILED"; exit 1; }
 
-interop: node npm-clients npm-browser chromium ## the table of clients, servers and transports in README.md, from what the tests find
+interop: node npm-clients npm-browser chromium ## the table of clients, servers and transports in README.md, from test results
 	@cargo build --bin stentor --example tour
 	@cd $(CLIENTS) && npm run --silent interop
 	@cd $(BROWSER) && CHROMIUM=$(CHROMIUM) npm run --silent interop
 	@node $(CLIENTS)/interop.mjs
 
-# What tests need beside Rust: each a target of its own, looked at every time, installed when missing. CONTRIBUTING.md lists them.
+# Requirements of tests beside Rust: each target checks one and installs it if missing. See CONTRIBUTING.md.
 
-# $(call debian,<target>,<packages>): installs them as root, or says how.
+# $(call debian,<target>,<packages>): installs packages as root, or prints the command.
 debian = if [ "$$(id -u)" -ne 0 ] || ! command -v apt-get > /dev/null; then \
 		echo "$(1): missing; install it (Debian: apt-get install $(2))"; exit 1; \
 	else \
@@ -78,7 +78,7 @@ debian = if [ "$$(id -u)" -ne 0 ] || ! command -v apt-get > /dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(2) > /dev/null; \
 	fi
 
-node: ## Node 20 or newer, and npm (npm: Debian's, when missing, as root)
+node: ## Node 20 or newer, and npm (npm: Debian's, if missing, as root)
 	@command -v node > /dev/null || { echo "node: missing; install Node 20 or newer"; exit 1; }
 	@node -e 'process.exit(Number(parseInt(process.versions.node) < 20))' || { echo "node: $$(node --version) is too old, expected 20 or newer"; exit 1; }
 	@if command -v npm > /dev/null; then echo "node: found $$(node --version), npm $$(npm --version)"; else $(call debian,npm,npm); fi
@@ -92,29 +92,28 @@ npm-browser: node $(BROWSER_STAMP) ## npm packages of tests/browser, from their 
 npm-torture: node $(TORTURE_STAMP) ## npm packages of tests/torture, from their lock file
 	@echo "npm: $(TORTURE)/node_modules is up to date"
 
-venv: ## Python's venv module (Debian's, when missing, as root)
+venv: ## Python's venv module (Debian's, if missing, as root)
 	@if python3 -c 'import venv, ensurepip' 2> /dev/null; then echo "venv: found $$(python3 --version)"; \
 	else $(call debian,venv,python3 python3-venv); fi
 
 python: venv $(PYTHON_STAMP) ## the Python client in a virtual environment, from its lock file
 	@echo "python: $(VENV) is up to date"
 
-openssl: ## OpenSSL's headers, which rust_socketio is built with (Debian's, when missing, as root)
+openssl: ## OpenSSL's headers for rust_socketio (Debian's, if missing, as root)
 	@if pkg-config --exists openssl 2> /dev/null; then echo "openssl: found $$(pkg-config --modversion openssl)"; \
 	else $(call debian,openssl,libssl-dev pkg-config); fi
 
-chromium: ## Debian's Chromium, when missing (as root)
+chromium: ## Debian's Chromium, if missing (as root)
 	@if [ -x $(CHROMIUM) ]; then echo "chromium: found $(CHROMIUM)"; \
 	elif [ "$(CHROMIUM)" != /usr/bin/chromium ]; then echo "chromium: $(CHROMIUM) is missing"; exit 1; \
 	else $(call debian,chromium,chromium); fi
 
-fonts: ## the fonts with which the layout is tested, when missing (as root)
+fonts: ## fonts for tests of the layout, if missing (as root)
 	@if [ -d /usr/share/fonts/truetype/dejavu ] && [ -d /usr/share/fonts/opentype/inter ] \
 		&& [ -d /usr/share/fonts/truetype/liberation ] && [ -d /usr/share/fonts/truetype/open-sans ]; then echo "fonts: found"; \
 	else $(call debian,fonts,fonts-dejavu-core fonts-inter fonts-liberation fonts-open-sans); fi
 
-# Private items are documented too: the inner modules are where the documentation of a hub is, and only then are the links
-# between them checked.
+# Documentation of private items is built as well, so that its links are checked.
 lint: ## formatting, clippy and documentation, warnings are errors
 	cargo fmt --check
 	cargo clippy --all-targets --all-features -- -D warnings
@@ -122,9 +121,9 @@ lint: ## formatting, clippy and documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib --document-private-items
 	@echo "lint: passed"
 
-# Duplicates, licences and sources need the registry alone. Advisories need their database: where it cannot be reached, they are
-# reported as not checked, and that alone fails nothing; the last copy is not used, since it may be old.
-deny: ## crates: duplicates, licences and sources, and known vulnerabilities where their database can be reached (installs cargo-deny)
+# Advisories need their database. If it cannot be reached, they are reported as not checked, which is
+# no failure; an old copy is not used.
+deny: ## crates: duplicates, licences, sources, and known vulnerabilities if their database can be reached (installs cargo-deny)
 	@command -v cargo-deny > /dev/null || { echo "deny: installing cargo-deny into cargo's bin folder"; cargo install --locked cargo-deny; }
 	@cargo-deny --log-level error check --hide-inclusion-graph bans licenses sources
 	@if cargo-deny --log-level off fetch db > /dev/null 2>&1; then \
@@ -147,11 +146,11 @@ $(PYTHON_STAMP): $(CLIENTS)/python/requirements.txt | venv
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-test-torture: ## 20 cycles of the torture, half of them with small bounds
+test-torture: ## 20 cycles of the torture suite, half of them with low limits
 	@$(MAKE) --no-print-directory torture CYCLES=10
 	@$(MAKE) --no-print-directory torture CYCLES=10 SERVER="stentor, disk, small"
 
-torture: npm-torture ## kill -9 and a bad network under stock clients, CYCLES=20 SEED=now SERVER="stentor, disk"
+torture: npm-torture ## stock clients with kill -9 and a bad network, CYCLES=20 SEED=now SERVER="stentor, disk"
 	@cargo build --bin stentor
 	@cd $(TORTURE) && npm test --silent \
 		&& node run.mjs --cycles $(CYCLES) --seed $(SEED) --server "$(SERVER)" --recovered-min 0.9
@@ -160,33 +159,33 @@ test-hostile: node ## small versions of the hostile scenarios against the unopti
 	@cargo build --bin stentor
 	@cd $(HOSTILE) && node run.mjs --ci --server $(CURDIR)/target/debug/stentor
 
-hostile: node ## attacks and faults, a scenario each: prober, memory, restart, cause named; then all in one life of 512 MB, ONLY=name
+hostile: node ## attacks and faults, one per scenario; then all of them against one server with 512 MB, ONLY=name
 	cargo build --release
 	@cd $(HOSTILE) && node run.mjs --server $(CURDIR)/target/release/stentor --only "$(ONLY)"
 	@cd $(HOSTILE) && node run.mjs --server $(CURDIR)/target/release/stentor --only "$(ONLY)" --one-life
 
-torture-planted: npm-torture ## the same with a journal that skips one record in a thousand: passes if that was seen
+torture-planted: npm-torture ## torture with a journal that skips one record in a thousand; passes if that is detected
 	@RUSTFLAGS="--cfg stentor_planted_bug" cargo build --bin stentor --target-dir target/planted
 	@cd $(TORTURE) && STENTOR_BIN=../../target/planted/debug/stentor node run.mjs --cycles 200 --seed $(SEED) --planted
 
-compare-recovery: npm-torture ## 1000 stock clients under drops of 2 s: this hub and Node's, with and without recovery (minutes)
+compare-recovery: npm-torture ## 1000 stock clients with disconnections of 2 s: this hub and Node's, with and without recovery (minutes)
 	cargo build --release
 	@cd $(TORTURE) && STENTOR_BIN=../../target/release/stentor node compare.mjs --seed $(SEED)
 
-bench: ## the parts in process: codec, rooms, hub, journal (3 minutes)
+bench: ## benches in process: codec, rooms, hub, journal (3 minutes)
 	cargo bench --features bench-internals --bench codec --bench rooms --bench hub --bench journal
 	@echo "bench: done. \`make load\` measures a server process over sockets, \`make scale\` a million sessions without"
 
 scale: ## a million sessions without sockets, and two workers against one, SCALE="sessions --sessions 100000" (4 GiB, minutes)
 	cargo bench --features bench-internals --bench scale -- $(SCALE)
 
-# What peers need is built for those who ask for one.
-load: $(if $(findstring --server,$(LOAD)),$(PEERS_STAMP) $(OXIDE)/target/oxide) ## one load against one server, LOAD="fanout --server node --rate 40" (--help lists what there is)
+# Peers are built only if LOAD names a server.
+load: $(if $(findstring --server,$(LOAD)),$(PEERS_STAMP) $(OXIDE)/target/oxide) ## one load against one server, LOAD="fanout --server node --rate 40" (see --help)
 	cargo build --release
 	cargo bench --bench load -- $(LOAD)
 
 profile: LOAD = fanout --publishers 1
-profile: perf ## a flame graph of the server under a load, into target/profile/flame.svg; LOAD="echo --in-flight 16"
+profile: perf ## flame graph of the server under a load, target/profile/flame.svg; LOAD="echo --in-flight 16"
 	cargo build --release
 	@mkdir -p $(PROFILE) && rm -f $(PROFILE)/perf.data
 	cargo bench --bench load -- $(LOAD) --profile $(CURDIR)/$(PROFILE)/perf.data
@@ -196,34 +195,34 @@ profile: perf ## a flame graph of the server under a load, into target/profile/f
 	@awk -f benches/profile.awk $(PROFILE)/stacks.folded
 	@echo "profile: $(PROFILE)/flame.svg"
 
-perf: ## what a profile is made with, when missing: Debian's linux-perf (as root) and inferno
-	@if command -v perf > /dev/null; then echo "perf: there, $$(command -v perf)"; \
+perf: ## tools for profiles, if missing: Debian's linux-perf (as root) and inferno
+	@if command -v perf > /dev/null; then echo "perf: found $$(command -v perf)"; \
 	elif [ "$$(id -u)" -ne 0 ] || ! command -v apt-get > /dev/null; then \
-		echo "perf: not there; install it (Debian: apt-get install linux-perf)"; exit 1; \
+		echo "perf: missing; install it (Debian: apt-get install linux-perf)"; exit 1; \
 	else \
 		echo "perf: installing Debian's linux-perf with apt-get"; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends linux-perf > /dev/null; \
 	fi
 	@command -v inferno-flamegraph > /dev/null || { echo "perf: installing inferno into cargo's bin folder"; cargo install --locked inferno; }
 
-compare: $(PEERS_STAMP) $(OXIDE)/target/oxide ## this hub and its peers under four loads, into benches/RESULTS.md (15 minutes)
+compare: $(PEERS_STAMP) $(OXIDE)/target/oxide ## this hub and its peers under four loads, written to benches/RESULTS.md (15 minutes)
 	cargo build --release
 	cargo bench --bench load -- compare --seconds 3 --repetitions $(REPETITIONS)
 
-compare-all: $(PEERS_STAMP) $(OXIDE)/target/oxide ## the same under all loads (40 minutes)
+compare-all: $(PEERS_STAMP) $(OXIDE)/target/oxide ## this hub and its peers under all loads (40 minutes)
 	cargo build --release
 	cargo bench --bench load -- compare-all --seconds 3 --repetitions $(REPETITIONS)
 
-peers: $(PEERS_STAMP) $(OXIDE)/target/oxide ## install and build the servers that the bench compares with
+peers: $(PEERS_STAMP) $(OXIDE)/target/oxide ## install and build the servers that the load bench compares
 	@echo "peers: ready in $(PEERS)"
 
-# One build folder for both: only the allocator and the last crate differ.
+# Both use one build folder: only the allocator and the last crate differ.
 $(OXIDE)/target/oxide: $(OXIDE)/Cargo.toml $(OXIDE)/Cargo.lock $(OXIDE)/src/main.rs
 	@echo "peers: building socketioxide, with mimalloc and without"
 	@cd $(OXIDE) && cargo build --release --locked --features mimalloc && cp target/release/oxide target/oxide-mimalloc
 	@cd $(OXIDE) && cargo build --release --locked && cp target/release/oxide target/oxide
 
-fuzz: ## every decoder under the fuzzer, MAX_TIME=60 seconds each (installs cargo-fuzz); see fuzz/README.md
+fuzz: ## fuzzing of every decoder, MAX_TIME=60 seconds each (installs cargo-fuzz); see fuzz/README.md
 	@command -v cargo-fuzz > /dev/null || { echo "fuzz: installing cargo-fuzz into cargo's bin folder"; cargo install --locked cargo-fuzz; }
 	@for target in $(FUZZ_TARGETS); do \
 		mkdir -p fuzz/found/$$target && echo "fuzz: $$target for $(MAX_TIME) s" && \

@@ -1,7 +1,19 @@
-//! Stentor in a program on plain tokio: the hub on a thread and a port of its own, beside whatever else the program serves.
+//! Stentor in a program on plain tokio, such as one with axum: the hub has a thread and a port of its
+//! own.
 //!
-//! `cargo run --example beside_tokio`, then point a `socket.io-client` at http://127.0.0.1:3000. With axum it is the same:
-//! `axum::serve(…)` takes the place of the clock below.
+//! `cargo run --example beside_tokio`, then connect a `socket.io-client` to http://127.0.0.1:3000.
+//! With axum, the main function ends with these lines instead of the clock; handlers can use `io`,
+//! which is `Clone`, `Send` and `Sync`:
+//!
+//! ```text
+//! let sessions = io.clone();
+//! let app = axum::Router::new()
+//!     .route("/sessions", axum::routing::get(move || async move { sessions.sessions().to_string() }));
+//! let listener = tokio::net::TcpListener::bind(("127.0.0.1", 8080)).await?;
+//! let stop = async { let _ = tokio::signal::ctrl_c().await; };
+//! axum::serve(listener, app).with_graceful_shutdown(stop).await?;
+//! io.close().await;
+//! ```
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
-//! A newsroom whose readers miss nothing: what recovery asks of an application, with middleware, rooms and data.
+//! Newsroom whose readers miss no event: recovery with middleware, rooms and data.
 //!
 //! ```text
-//! cargo run --example recovery -- 3000               what is said is kept in memory
-//! cargo run --example recovery -- 3000 ./newsroom    on disk: readers are recovered after kill -9 as well
+//! cargo run --example recovery -- 3000               stores events in memory
+//! cargo run --example recovery -- 3000 ./newsroom    on disk: readers recover after kill -9 as well
 //! ```
 //!
 //! Connect a `socket.io-client` with `auth: { name: "kim" }` and emit the events below. The tests in
@@ -17,14 +17,14 @@ use serde_json::{Value, json};
 use stentor::{Answers, Args, ConnectError, Event, FromArgs, Namespace, Recovery, Server, Socket};
 use tokio::sync::watch;
 
-/// What readers send when they connect.
+/// Credentials of a CONNECT.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Auth {
     name: String,
 }
 
-/// What is kept with a reader's socket, and comes back with it.
+/// Data of a reader's socket, recovered with it.
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default)]
 struct Reader {
@@ -32,7 +32,7 @@ struct Reader {
     bookmark: Value,
 }
 
-/// In place of a database: who is banned, and whose entry takes long to be found.
+/// Stand-in for a database: banned names, and names whose lookup is slow.
 #[derive(Default)]
 struct Registry {
     banned: HashSet<String>,
@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let io = Server::builder().recovery(recovery).build()?;
         let registry = SharedRegistry::default();
         moderating(readers(admission(&io, &registry), &io), &io, &registry);
-        // `/metrics` tells how many were recovered, and why others were not.
+        // `/metrics` counts recovered sockets, and the others by reason.
         let counted = io.clone();
         let metrics = move || std::future::ready(counted.metrics());
         let listener = io.bind(("127.0.0.1", port))?.workers(2);
@@ -62,13 +62,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     })
 }
 
-/// Who comes in, and what awaits them.
+/// Middleware and connection handler.
 fn admission(io: &Server, registry: &SharedRegistry) -> Namespace {
-    let (door, registry) = (io.clone(), registry.clone());
-    rooms(io.of("/")).with(move |socket| let_in(door.clone(), registry.clone(), socket)).on_connection(
+    let (io, registry) = (io.clone(), registry.clone());
+    rooms(io.of("/")).with(move |socket| admit(io.clone(), registry.clone(), socket)).on_connection(
         |socket| async move {
-            // Id, rooms and data of a recovered socket are back, and what it missed is on its way. Only who is new is put
-            // into rooms and told how things stand.
+            // A recovered socket has its id, rooms and data, and gets the events that it missed.
             if !socket.recovered() {
                 socket.join("everybody").await?;
                 socket.emit("welcome", json!({"id": socket.id().to_string()})).await?;
@@ -104,21 +103,20 @@ fn rooms(namespace: Namespace) -> Namespace {
         })
 }
 
-/// Asks of those who come back what it asks of those who are new: a client is recovered, and sent what it missed, only after
-/// all middleware has let it in.
-async fn let_in(io: Server, registry: SharedRegistry, socket: Socket) -> Result<(), ConnectError> {
+/// Middleware, which also checks clients that reconnect. A client is recovered only after all
+/// middleware has accepted it.
+async fn admit(io: Server, registry: SharedRegistry, socket: Socket) -> Result<(), ConnectError> {
     let failed = |error: &dyn std::error::Error| ConnectError::new(error.to_string());
     let Auth { name } = socket.auth::<Option<Auth>>().map_err(|error| failed(&error))?.unwrap_or_default();
-    let knock = (&name, socket.id().to_string(), socket.recovered());
-    io.to("door").emit("knock", knock).await.map_err(|error| failed(&error))?;
+    let request = (&name, socket.id().to_string(), socket.recovered());
+    io.to("door").emit("knock", request).await.map_err(|error| failed(&error))?;
 
     let mut entries = registry.subscribe();
     let entries = entries.wait_for(|entries| !entries.slow.contains(&name)).await.map_err(|error| failed(&error))?;
     if entries.banned.contains(&name) {
         return Err(ConnectError::new("banned"));
     }
-    // In a recovered socket the data is there already. If it is another's, who has logged in on the same page since, the
-    // client starts afresh.
+    // If another user has logged in on the same page meanwhile, the socket is not recovered.
     if socket.recovered() && reader(&socket).is_some_and(|reader| reader.name != name) {
         socket.decline_recovery();
     }
@@ -132,7 +130,7 @@ fn reader(socket: &Socket) -> Option<Reader> {
     socket.data().ok().flatten()
 }
 
-/// What a reader can ask for.
+/// Events of readers.
 fn readers(namespace: Namespace, io: &Server) -> Namespace {
     let (hints, questions, turns) = (io.clone(), io.clone(), io.clone());
     namespace
@@ -153,7 +151,7 @@ fn readers(namespace: Namespace, io: &Server) -> Namespace {
             socket.set_data(())?;
             Ok(event.ack.send(())?)
         })
-        // Dropped where a connection is not ready for it, and not kept for those who are away.
+        // Dropped for connections that are not ready, and not stored for disconnected clients.
         .on("hint", move |_, event: Event<(String, String)>| {
             let io = hints.clone();
             async move {
@@ -162,18 +160,18 @@ fn readers(namespace: Namespace, io: &Server) -> Namespace {
                 Ok(event.ack.send(())?)
             }
         })
-        // Who is in the room and does not answer is counted as missing; who was away meanwhile is not recovered, since the
-        // question cannot be asked again.
+        // Members without an answer count as missing. Members that were disconnected meanwhile cannot
+        // recover, since an event with an ack is not repeated.
         .on("ask", move |_, event: Event<(String, String)>| {
             let io = questions.clone();
             async move {
                 let (room, question) = event.data;
-                let told = io.to(room).timeout(ANSWER_TIME).emit_with_ack::<Value, _>("question", question).await?;
-                let Answers { answers, missing, .. } = told;
+                let acks = io.to(room).timeout(ANSWER_TIME).emit_with_ack::<Value, _>("question", question).await?;
+                let Answers { answers, missing, .. } = acks;
                 Ok(event.ack.send((answers.len(), missing.len()))?)
             }
         })
-        // To a room and to one of its members by turns: heard in this order, at once or after a recovery.
+        // Alternately to a room and to one member, which receives all in this order, also by recovery.
         .on("by turns", move |_, event: Event<(String, String, u32)>| {
             let io = turns.clone();
             async move {
@@ -190,7 +188,7 @@ fn readers(namespace: Namespace, io: &Server) -> Namespace {
 
 const ANSWER_TIME: std::time::Duration = std::time::Duration::from_millis(200);
 
-/// What a moderator can do; in an application, only a moderator.
+/// Events of moderators, without the check that an application would have.
 fn moderating(namespace: Namespace, io: &Server, registry: &SharedRegistry) {
     let (ban, slow, expel, kick) = (registry.clone(), registry.clone(), io.clone(), io.clone());
     namespace
@@ -208,7 +206,7 @@ fn moderating(namespace: Namespace, io: &Server, registry: &SharedRegistry) {
             });
             async move { Ok(event.ack.send(())?) }
         })
-        // Out of a room: what is said there from here on is not for them, what was said before is.
+        // Members that leave a room get its earlier events, but no later ones.
         .on("expel", move |_, event: Event<String>| {
             let io = expel.clone();
             async move {
@@ -216,7 +214,7 @@ fn moderating(namespace: Namespace, io: &Server, registry: &SharedRegistry) {
                 Ok(event.ack.send(())?)
             }
         })
-        // Out of the namespace, which ends recovery for good; or their whole connections, which does too.
+        // Disconnects from the namespace or closes the connection; neither can be recovered.
         .on("kick", move |_, event: Event<(String, bool)>| {
             let io = kick.clone();
             async move {

@@ -1,5 +1,5 @@
-//! A tour of the server's API, one handler a feature: the tests with the stock JavaScript client run against it, and against
-//! `tests/clients/reference.mjs`, which says the same in JavaScript on Node's socket.io.
+//! Tour of the API, one handler per feature. The tests with the stock JavaScript client run against
+//! this server and against `tests/clients/reference.mjs`, the same server on Node's socket.io.
 //!
 //! ```text
 //! cargo run --example tour -- 3000          on a port of its own
@@ -65,7 +65,7 @@ fn register(io: &Server) {
             Ok(None)
         })
         .on_connection(|socket| async move {
-            // Handlers on one socket, as Node's applications have them.
+            // Handlers of a single socket, as in applications on Node.
             socket.on("own", |_, event: Event<()>| async move {
                 event.ack.send("own")?;
                 Ok(())
@@ -83,7 +83,7 @@ fn register(io: &Server) {
     emitting(rooms(about(main), io), io);
 }
 
-/// What a socket is and was told.
+/// Handshake and identity of a socket.
 fn about(namespace: Namespace) -> Namespace {
     namespace
         .on("echo", |_, event: Event<Args>| async move {
@@ -92,14 +92,14 @@ fn about(namespace: Namespace) -> Namespace {
         })
         .on("handshake", |socket, event: Event<()>| async move {
             let handshake = socket.handshake();
-            let told = json!({
+            let reply = json!({
                 "query": handshake.query_value("word"),
                 "header": handshake.header("x-test"),
                 "secure": handshake.is_secure(),
                 "auth": socket.auth::<Value>()?,
                 "id": socket.id().to_string(),
             });
-            event.ack.send(told)?;
+            event.ack.send(reply)?;
             Ok(())
         })
         .on("bye", |socket, event: Event<bool>| async move {
@@ -108,7 +108,7 @@ fn about(namespace: Namespace) -> Namespace {
         })
 }
 
-/// Rooms, one's own and others'.
+/// Rooms of this socket and of others.
 fn rooms(namespace: Namespace, io: &Server) -> Namespace {
     let (fetch, moved, kick) = (io.clone(), io.clone(), io.clone());
     namespace
@@ -159,7 +159,7 @@ fn rooms(namespace: Namespace, io: &Server) -> Namespace {
         })
 }
 
-/// Emits to one, to some, to all, with and without acks.
+/// Emits to one socket, to some and to all, with and without acks.
 fn emitting(namespace: Namespace, io: &Server) {
     let (all, except, collect) = (io.clone(), io.clone(), io.clone());
     namespace
@@ -186,7 +186,7 @@ fn emitting(namespace: Namespace, io: &Server) {
             |socket, event: Event<Value>| async move { Ok(socket.broadcast().emit("word", event.data).await?) },
         )
         .on("relay", |socket, event: Event<Args>| async move {
-            // As it came, attachments and all.
+            // The arguments are forwarded unchanged, attachments included.
             Ok(socket.broadcast().emit("relayed", event.data).await?)
         })
         .on("volatile", |socket, event: Event<u32>| async move {
@@ -211,10 +211,10 @@ fn emitting(namespace: Namespace, io: &Server) {
             async move {
                 let (room, millis) = event.data;
                 let asked = io.to(room).timeout(Duration::from_millis(millis));
-                let told = asked.emit_with_ack::<String, _>("question", "?").await?;
-                let mut answers: Vec<_> = told.answers.into_iter().map(|(_, answer)| answer).collect();
+                let acks = asked.emit_with_ack::<String, _>("question", "?").await?;
+                let mut answers: Vec<_> = acks.answers.into_iter().map(|(_, answer)| answer).collect();
                 answers.sort_unstable();
-                event.ack.send((answers, told.missing.len()))?;
+                event.ack.send((answers, acks.missing.len()))?;
                 Ok(())
             }
         });
