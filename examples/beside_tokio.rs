@@ -1,5 +1,5 @@
-//! Stentor in a program on plain tokio, such as one with axum: the hub has a thread and a port of its
-//! own.
+//! Stentor in a program on plain tokio, such as one with axum: the hub has a thread and a port of
+//! its own.
 //!
 //! `cargo run --example beside_tokio`, then connect a `socket.io-client` to http://127.0.0.1:3000.
 //! With axum, the main function ends with these lines instead of the clock; handlers can use `io`,

@@ -1,6 +1,6 @@
 //! Stentor inside an actix-web application: one port for the application's routes and the hub's.
 //!
-//! `cargo run --example embedded`, then point a `socket.io-client` at http://127.0.0.1:3000.
+//! `cargo run --example embedded`, then connect a `socket.io-client` to http://127.0.0.1:3000.
 
 use actix_web::{App, HttpServer, web};
 use stentor::{Args, Event, Server};

@@ -5,8 +5,8 @@
 //! cargo run --example recovery -- 3000 ./newsroom    on disk: readers recover after kill -9 as well
 //! ```
 //!
-//! Connect a `socket.io-client` with `auth: { name: "kim" }` and emit the events below. The tests in
-//! `tests/clients/recovery.test.mjs` do.
+//! Connect a `socket.io-client` with `auth: { name: "kim" }` and emit the events below. The tests
+//! in `tests/clients/recovery.test.mjs` do.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -77,7 +77,7 @@ fn admission(io: &Server, registry: &SharedRegistry) -> Namespace {
     )
 }
 
-/// The events that `stentor serve` offers as well.
+/// Events that `stentor serve` has as well.
 fn rooms(namespace: Namespace) -> Namespace {
     namespace
         .on("join", |socket, event: Event<String>| async move {
@@ -160,8 +160,8 @@ fn readers(namespace: Namespace, io: &Server) -> Namespace {
                 Ok(event.ack.send(())?)
             }
         })
-        // Members without an answer count as missing. Members that were disconnected meanwhile cannot
-        // recover, since an event with an ack is not repeated.
+        // Members without an answer count as missing. Members that were disconnected meanwhile
+        // cannot recover, since an event with an ack is not repeated.
         .on("ask", move |_, event: Event<(String, String)>| {
             let io = questions.clone();
             async move {
@@ -171,7 +171,8 @@ fn readers(namespace: Namespace, io: &Server) -> Namespace {
                 Ok(event.ack.send((answers.len(), missing.len()))?)
             }
         })
-        // Alternately to a room and to one member, which receives all in this order, also by recovery.
+        // Alternately to a room and to one member, which receives all in this order, also by
+        // recovery.
         .on("by turns", move |_, event: Event<(String, String, u32)>| {
             let io = turns.clone();
             async move {

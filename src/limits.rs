@@ -102,8 +102,8 @@ limits! {
     /// Sessions: how many there are, and how long and how large each may become.
     sessions: SessionLimits {
         /// Maximum number of sessions on all transports; further handshakes get status 503. An idle
-        /// session uses 3.3 KiB with recovery, 2.7 KiB without, and a socket of the kernel. At start
-        /// `stentor serve` lowers it to what the limit on open files allows.
+        /// session uses 3.3 KiB with recovery, 2.7 KiB without, and a socket of the kernel. At
+        /// start `stentor serve` lowers it to what the limit on open files allows.
         ///
         /// The default is more than one process can have sockets for, so that memory decides.
         max: usize = 1_000_000;
@@ -136,7 +136,8 @@ limits! {
         /// Bytes that may be queued for one client, packet overhead included; beyond it the session
         /// ends.
         ///
-        /// A worker writes as much in half a second; a client that is further behind cannot keep up.
+        /// A worker writes as much in half a second; a client that is further behind cannot keep
+        /// up.
         outbox_bytes_max: usize = 4 * MIB;
         /// Maximum number of packets that one session handles in one turn, before other sessions
         /// have theirs; at least 1.
@@ -205,7 +206,8 @@ limits! {
         /// Time limit for a client to read a response, from the moment at which it stops reading;
         /// then the connection is closed.
         response_timeout: Duration = Duration::from_secs(30);
-        /// Time limit for a client to read the response to the upgrade of its session, or a refusal.
+        /// Time limit for a client to read the response to the upgrade of its session, or a
+        /// refusal.
         ///
         /// It is a few hundred bytes. The response that opens a new session is not bounded by this
         /// but by the limits of queued packets.
@@ -229,14 +231,14 @@ limits! {
         ///
         /// Browsers send one; many tiny fragments are an attack on memory.
         fragments_max: usize = 1_024;
-        /// Time limit from the first byte of a websocket message to its last; then the connection is
-        /// closed.
+        /// Time limit from the first byte of a websocket message to its last; then the connection
+        /// is closed.
         message_timeout: Duration = Duration::from_secs(30);
         /// Time limit from the header of a binary event to its last attachment; then the session
         /// ends with "parse error".
         attachments_timeout: Duration = Duration::from_secs(10);
-        /// Time limit for an upgrade from polling to websocket; then the websocket is closed and the
-        /// session stays with polling.
+        /// Time limit for an upgrade from polling to websocket; then the websocket is closed and
+        /// the session stays with polling.
         ///
         /// The default is that of Socket.IO.
         upgrade_timeout: Duration = Duration::from_secs(10);
@@ -244,7 +246,8 @@ limits! {
         ///
         /// The default is that of Socket.IO.
         upgrade_noop_interval: Duration = Duration::from_millis(100);
-        /// Time limit for a client to read the last bytes of a closing connection; then it is reset.
+        /// Time limit for a client to read the last bytes of a closing connection; then it is
+        /// reset.
         ///
         /// A healthy client needs milliseconds.
         close_linger: Duration = Duration::from_secs(1);
@@ -367,9 +370,10 @@ limits! {
         /// Maximum number of sessions known for recovery, connected ones included. A further one
         /// replaces the session that has been disconnected for longest.
         sessions_max: usize = 1_000_000;
-        /// Bytes of all sessions known for recovery: 128 for each, 64 for each room that it is in or
-        /// has left, and the bytes of room names and data. Beyond it sessions become unrecoverable:
-        /// the largest down to 1 KiB, then the ones disconnected for longest, then the newest. With a journal on disk at most a quarter of the journal less one segment.
+        /// Bytes of all sessions known for recovery: 128 for each, 64 for each room that it is in
+        /// or has left, and the bytes of room names and data. Beyond it sessions become
+        /// unrecoverable: the largest down to 1 KiB, then the ones disconnected for longest, then
+        /// the newest. With a journal on disk at most a quarter of the journal less one segment.
         ///
         /// The default is a million sessions in one room each. The journal on disk rewrites each
         /// session as its oldest segment is dropped.
@@ -407,10 +411,10 @@ limits! {
         /// Eight segments hold 256 MiB: two minutes at 2 MB/s, and 56 MiB of sessions for recovery,
         /// 290 000 in one room each.
         segment_bytes: usize = 32 * MIB;
-        /// Bytes of events that one session may add to the journal before its events wait, and twice
-        /// as much in each recovery window. Its events stay in order, and no other session waits.
-        /// Code outside sessions is not bounded. Unset: no limit, but for `stentor serve` an eighth of
-        /// the journal, at least 1 MiB and the largest event.
+        /// Bytes of events that one session may add to the journal before its events wait, and
+        /// twice as much in each recovery window. Its events stay in order, and no other session
+        /// waits. Code outside sessions is not bounded. Unset: no limit, but for `stentor serve` an
+        /// eighth of the journal, at least 1 MiB and the largest event.
         sender_bytes_max: Option<usize> = None;
         /// Time limit for the journal to be written to the disk when the server stops; then the
         /// process ends anyway, and a reboot of the machine loses the journal. A supervisor must

@@ -258,8 +258,8 @@ mod tests {
         Port { socket, permits: HttpPermits::new(ordinary, 0), deadlines: deadlines(), policy: Arc::default() }
     }
 
-    /// Serves a port. Every connection sends a byte, reports its thread to the test, and ends with its
-    /// client.
+    /// Serves a port. Every connection sends a byte, reports its thread to the test, and ends with
+    /// its client.
     async fn serve(
         hub: &ArbiterHandle,
         workers: usize,

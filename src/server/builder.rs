@@ -123,8 +123,8 @@ impl Builder {
         self
     }
 
-    /// Acks with errors: an event that expects an ack is answered `{"error":{"code","message"}}` if it
-    /// has no handler (`unknown_event`) or its arguments have the wrong type (`bad_request`). By
+    /// Acks with errors: an event that expects an ack is answered `{"error":{"code","message"}}` if
+    /// it has no handler (`unknown_event`) or its arguments have the wrong type (`bad_request`). By
     /// default it gets no ack, as with Node. The log has event and reason in both cases.
     #[must_use]
     pub fn ack_errors(mut self, ack_errors: bool) -> Self {
@@ -139,8 +139,8 @@ impl Builder {
         self
     }
 
-    /// Web pages of other origins that may use the server. By default the server sends no CORS headers,
-    /// so browsers block such pages.
+    /// Web pages of other origins that may use the server. By default the server sends no CORS
+    /// headers, so browsers block such pages.
     #[must_use]
     pub fn cors(mut self, cors: Cors) -> Self {
         self.policy.cors = Some(cors);
@@ -148,8 +148,8 @@ impl Builder {
     }
 
     /// Host names without ports that requests may have, in addition to those of the loopback
-    /// (`localhost` and its subdomains, `127.0.0.0/8`, `[::1]`); `*` is any host. Other requests get
-    /// status 421. This blocks pages of other sites whose name resolves to this machine (DNS
+    /// (`localhost` and its subdomains, `127.0.0.0/8`, `[::1]`); `*` is any host. Other requests
+    /// get status 421. This blocks pages of other sites whose name resolves to this machine (DNS
     /// rebinding).
     ///
     /// By default a [`Listener`](crate::Listener) on a loopback address admits the names of the
@@ -161,8 +161,8 @@ impl Builder {
     }
 
     /// Refuses websockets whose Origin header is another site, unless [`Builder::cors`] admits it.
-    /// The server's own site is the Host of the request, or the X-Forwarded-Host of a trusted proxy.
-    /// Clients that are not browsers send no Origin and are accepted. Off by default, as in
+    /// The server's own site is the Host of the request, or the X-Forwarded-Host of a trusted
+    /// proxy. Clients that are not browsers send no Origin and are accepted. Off by default, as in
     /// engine.io.
     #[must_use]
     pub fn guard_origins(mut self) -> Self {
@@ -204,11 +204,11 @@ impl Builder {
     }
 
     /// Addresses and networks (`10.0.0.0/8`, `fd00::/8`) of proxies in front of the server. Their
-    /// headers `X-Forwarded-For` and `X-Forwarded-Proto`, or `Forwarded` (RFC 7239), are trusted, as
-    /// far as trusted proxies wrote them; see [`Handshake::address`]. None by default.
+    /// headers `X-Forwarded-For` and `X-Forwarded-Proto`, or `Forwarded` (RFC 7239), are trusted,
+    /// as far as trusted proxies wrote them; see [`Handshake::address`]. None by default.
     ///
-    /// A proxy must write one kind of these headers. If both are present and name different clients,
-    /// one of them is forged, and the address of the proxy counts.
+    /// A proxy must write one kind of these headers. If both are present and name different
+    /// clients, one of them is forged, and the address of the proxy counts.
     #[must_use]
     pub fn trusted_proxies(mut self, networks: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.trusted_proxies = networks.into_iter().map(Into::into).collect();
@@ -233,9 +233,9 @@ impl Builder {
         Ok(policy)
     }
 
-    /// Builds the server on a thread of its own, for programs without an actix system, such as those
-    /// under `#[tokio::main]`. `serve` runs on that thread: it registers handlers and serves a port.
-    /// The server ends with it; its error is logged.
+    /// Builds the server on a thread of its own, for programs without an actix system, such as
+    /// those under `#[tokio::main]`. `serve` runs on that thread: it registers handlers and serves
+    /// a port. The server ends with it; its error is logged.
     ///
     /// ```no_run
     /// # fn start() -> Result<(), Box<dyn std::error::Error>> {
@@ -248,8 +248,8 @@ impl Builder {
     /// ```
     ///
     /// The returned server works on every thread and tokio runtime. With signals disabled, as here,
-    /// call [`Server::close`] before the program ends, so that clients reconnect; otherwise SIGINT and
-    /// SIGTERM end `serve`.
+    /// call [`Server::close`] before the program ends, so that clients reconnect; otherwise SIGINT
+    /// and SIGTERM end `serve`.
     pub fn spawn<F, Fut>(self, serve: F) -> Result<Server, BuildError>
     where
         F: FnOnce(Server) -> Fut + Send + 'static,
@@ -271,8 +271,8 @@ impl Builder {
         built.recv().unwrap_or(Err(BuildError::Hub))
     }
 
-    /// Starts the hub on a thread of its own. Must be called inside an actix system; the hub ends with
-    /// it.
+    /// Starts the hub on a thread of its own. Must be called inside an actix system; the hub ends
+    /// with it.
     pub fn build(self) -> Result<Server, BuildError> {
         if System::try_current().is_none() {
             return Err(BuildError::NoSystem);

@@ -26,8 +26,8 @@ struct Prepared;
 static UNPREPARED: Once = Once::new();
 
 impl Server {
-    /// Mounts this server in a host's actix-web application on `path`, with and without a slash at its
-    /// end, inside the scope that is configured. The path of the [`Builder`](super::Builder) is
+    /// Mounts this server in a host's actix-web application on `path`, with and without a slash at
+    /// its end, inside the scope that is configured. The path of the [`Builder`](super::Builder) is
     /// ignored.
     ///
     /// ```no_run
@@ -40,21 +40,23 @@ impl Server {
     /// # Ok(()) }
     /// ```
     ///
-    /// The behaviour is that of a port of the server's own ([`Server::run`]), with these differences:
+    /// The behaviour is that of a port of the server's own ([`Server::run`]), with these
+    /// differences:
     ///
     /// - A websocket uses about 20 KiB more, since actix-http keeps its buffers.
-    /// - The session of a client that stops reading ends in time, but its connection stays until the
-    ///   kernel's timeout, which [`on_connect`] sets.
-    /// - A websocket closes when both sides have sent their close frame, for which [`on_connect`] keeps
-    ///   a second descriptor of each connection. On TLS connections, and without `on_connect`,
-    ///   actix-http 3.20 then waits for the client for [`HttpServer::client_disconnect_timeout`], 1 s
-    ///   by default, as it does after a refused POST. (Set it to half a second or more, or to zero:
-    ///   shorter timeouts may be missed.)
-    /// - A client that closes its connection during a poll with FIN, not RST, is noticed at its ping
-    ///   timeout; with [`HttpServer::h1_allow_half_closed`]`(false)` it is noticed immediately.
-    /// - [`HttpServer::keep_alive`] should be 75 s: longer than proxies keep their connections (60 s
-    ///   for nginx and AWS) and longer than the ping interval, or polling clients open a connection for
-    ///   every POST.
+    /// - The session of a client that stops reading ends in time, but its connection stays until
+    ///   the kernel's timeout, which [`on_connect`] sets.
+    /// - A websocket closes when both sides have sent their close frame, for which [`on_connect`]
+    ///   keeps a second descriptor of each connection. On TLS connections, and without
+    ///   `on_connect`, actix-http 3.20 then waits for the client for
+    ///   [`HttpServer::client_disconnect_timeout`], 1 s by default, as it does after a refused
+    ///   POST. (Set it to half a second or more, or to zero: shorter timeouts may be missed.)
+    /// - A client that closes its connection during a poll with FIN, not RST, is noticed at its
+    ///   ping timeout; with [`HttpServer::h1_allow_half_closed`]`(false)` it is noticed
+    ///   immediately.
+    /// - [`HttpServer::keep_alive`] should be 75 s: longer than proxies keep their connections (60
+    ///   s for nginx and AWS) and longer than the ping interval, or polling clients open a
+    ///   connection for every POST.
     ///
     /// Sessions live on the host's workers and end with them without notice. So call
     /// [`Server::close`] before the `HttpServer` stops, best in the future of
@@ -77,7 +79,8 @@ impl Server {
                     } else if asks_for_websocket(request.headers()) {
                         pump::handle(endpoint, request, payload).await
                     } else {
-                        // Other upgrades, such as h2c, are ignored; actix-http does not keep such a connection.
+                        // Other upgrades, such as h2c, are ignored; actix-http does not keep such a
+                        // connection.
                         let mut response = polling::handle(endpoint, request, payload).await;
                         response.head_mut().set_connection_type(ConnectionType::Close);
                         response
@@ -93,16 +96,16 @@ impl Server {
 /// Prepares a host's connections for [`Server::routes`]. Call it before `bind`, which copies the
 /// callback: `HttpServer::new(…).on_connect(stentor::on_connect).bind(…)`.
 ///
-/// Sets TCP_NODELAY, without which packets wait for the acknowledgement of earlier ones (40 ms), and
-/// TCP_USER_TIMEOUT to 45 s, the default ping interval plus ping timeout: the kernel disconnects a
-/// peer that acknowledges nothing for so long. Keeps a second descriptor of the connection until its
-/// end or its first polling request to the routes, so that a websocket closes immediately. This
-/// applies to all connections of the `HttpServer`, so its limit on open files should be twice the
-/// number of its connections.
+/// Sets TCP_NODELAY, without which packets wait for the acknowledgement of earlier ones (40 ms),
+/// and TCP_USER_TIMEOUT to 45 s, the default ping interval plus ping timeout: the kernel
+/// disconnects a peer that acknowledges nothing for so long. Keeps a second descriptor of the
+/// connection until its end or its first polling request to the routes, so that a websocket closes
+/// immediately. This applies to all connections of the `HttpServer`, so its limit on open files
+/// should be twice the number of its connections.
 ///
 /// Systems without TCP_USER_TIMEOUT do without; sockets of TLS connections are inaccessible and
-/// stay unprepared. The first request to the routes on an unprepared connection logs a warning, once
-/// per process.
+/// stay unprepared. The first request to the routes on an unprepared connection logs a warning,
+/// once per process.
 pub fn on_connect(connection: &dyn Any, data: &mut Extensions) {
     let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
     let socket = SockRef::from(stream);

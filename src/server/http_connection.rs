@@ -123,7 +123,8 @@ impl HttpConnection {
         }
     }
 
-    /// Notes that the response was passed on to be written. The deadline of an incomplete body stays.
+    /// Notes that the response was passed on to be written. The deadline of an incomplete body
+    /// stays.
     pub(super) fn end_request(&self) {
         if let Phase::Serving { body: None, next_begun } = self.phase.get() {
             let now = Instant::now();
@@ -375,7 +376,8 @@ mod tests {
 
     #[test]
     fn new_clients_of_a_crowded_address_evict_its_connections() {
-        // They used to hold the reserve for two seconds each, and health checks waited in the kernel.
+        // They used to hold the reserve for two seconds each, and health checks waited in the
+        // kernel.
         let permits = HttpPermits::new(4 * CROWD_MIN + 1, 0);
         let all = HttpConnections::default();
         let [crowd, other] = [2, 3].map(|last| Some(ClientPrefix::from(IpAddr::from([127, 0, 0, last]))));

@@ -53,8 +53,8 @@ impl RequestRules {
         false
     }
 
-    /// Admits a request, or returns the response to one that breaks a rule. Every response must pass
-    /// [`HttpAdmission::finish`].
+    /// Admits a request, or returns the response to one that breaks a rule. Every response must
+    /// pass [`HttpAdmission::finish`].
     pub(super) fn admit(
         self: &Rc<Self>,
         mut request: ServiceRequest,
@@ -100,7 +100,8 @@ impl HttpAdmission {
     pub(super) fn finish(self, mut response: ServiceResponse) -> ServiceResponse<Response> {
         let Self { rules, exchange, closes } = self;
         if closes {
-            // Upgrades to other protocols are ignored; actix-http does not keep such a connection alive.
+            // Upgrades to other protocols are ignored; actix-http does not keep such a connection
+            // alive.
             response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }
         if let Some(cors) = rules.cors.as_ref().filter(|_| response.request().path().starts_with(CLIENT)) {

@@ -91,10 +91,10 @@ impl Listener {
         self
     }
 
-    /// Serves until SIGINT or SIGTERM, then closes every session so that its client reconnects. With
-    /// [signals disabled](Self::disable_signals), serves until the future is dropped, which closes
-    /// the HTTP connections; call [`Server::close`](super::Server::close) before, which ends the
-    /// sessions.
+    /// Serves until SIGINT or SIGTERM, then closes every session so that its client reconnects.
+    /// With [signals disabled](Self::disable_signals), serves until the future is dropped, which
+    /// closes the HTTP connections; call [`Server::close`](super::Server::close) before, which ends
+    /// the sessions.
     ///
     /// A single worker runs on the hub's own thread, which saves wake-ups; several have threads of
     /// their own and get connections in turn.
@@ -112,10 +112,12 @@ impl Listener {
             let rules = Rc::new(rules);
             let app = app(io.clone(), configure, rules.clone());
             let http = HttpService::build()
-                // Connections have their own deadlines; this one answers a first head that times out.
+                // Connections have their own deadlines; this one answers a first head that times
+                // out.
                 .keep_alive(KeepAlive::Os)
                 .client_request_timeout(request_head_timeout)
-                // Without it the client of a request refused unread would see a reset, not the response.
+                // Without it the client of a request refused unread would see a reset, not the
+                // response.
                 .client_disconnect_timeout(close_linger)
                 // A client that closes its side has disconnected: its pending poll must end.
                 .h1_allow_half_closed(false)
@@ -224,7 +226,8 @@ pub(super) fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListene
 async fn stop(server: Server, serving: &AcceptLoop, mut signals: StopSignals, signal: &str, drain: Duration) {
     log::info!("server stops signal={signal} sessions={} drain={drain:?}", server.sessions());
     if !drain.is_zero() {
-        // Connections are still accepted, so that a load balancer sees that this server is not ready.
+        // Connections are still accepted, so that a load balancer sees that this server is not
+        // ready.
         tokio::select! {
             () = server.drain(drain) => {}
             signal = signals.next() => log::info!("server stops immediately signal={signal}"),

@@ -22,7 +22,8 @@ fn of_machine(meminfo: &str) -> Option<usize> {
     kibibytes.checked_mul(1024)
 }
 
-/// Parses `/proc/self/limits`: `Max address space         1024000000           unlimited            bytes`.
+/// Parses `/proc/self/limits`: `Max address space         1024000000           unlimited
+/// bytes`.
 fn of_address_space(limits: &str) -> Option<usize> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
     line.split_whitespace().next()?.parse().ok()

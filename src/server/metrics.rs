@@ -128,7 +128,8 @@ impl Page<'_> {
         self.gauge("sockets", "Sockets connected to namespaces", hub.sockets.get())?;
         self.gauge("rooms", "Rooms with members, without the sockets' own rooms", hub.rooms.get())?;
         self.constant("joins_refused", "Joins refused since a limit of rooms was reached", hub.joins_refused.get())?;
-        // Read before `sent`: commands that are sent meanwhile must not make the difference negative.
+        // Read before `sent`: commands that are sent meanwhile must not make the difference
+        // negative.
         let received = hub.commands_taken.get();
         let sent = self.sum(|worker| &worker.commands_sent);
         self.constant("hub_commands", "Commands received by the hub", received)?;

@@ -68,7 +68,8 @@ pub enum NotAccepting {
     AcceptFails,
 }
 
-/// Returns sessions per wave, at least one, and the pause between waves that spreads them over `over`.
+/// Returns sessions per wave, at least one, and the pause between waves that spreads them over
+/// `over`.
 fn drain_waves(sessions: usize, over: Duration) -> (usize, Duration) {
     let waves_max = usize::try_from(over.as_millis() / DRAIN_WAVE.as_millis()).unwrap_or(usize::MAX).max(1);
     let wave_sessions = sessions.div_ceil(waves_max).max(1);
@@ -143,8 +144,8 @@ impl Server {
         NamespacePattern::new(self.endpoint.services.core.clone(), Arc::new(matches))
     }
 
-    /// Returns a namespace that exists or whose path matches a pattern. Unlike [`Server::of`] it creates
-    /// none.
+    /// Returns a namespace that exists or whose path matches a pattern. Unlike [`Server::of`] it
+    /// creates none.
     pub fn find(&self, path: &str) -> Option<Namespace> {
         let path = NamespacePath::parse(path).ok()?;
         let core = &self.endpoint.services.core;
@@ -286,13 +287,13 @@ impl Server {
     }
 
     /// Closes every session at transport level, without a DISCONNECT packet, so that clients
-    /// reconnect. Completes when all sessions have ended, after at most half a second, and the journal
-    /// is on the disk, after at most
+    /// reconnect. Completes when all sessions have ended, after at most half a second, and the
+    /// journal is on the disk, after at most
     /// [`limits.journal.stop_timeout`](crate::limits::JournalLimits::stop_timeout).
     pub async fn close(&self) {
         self.stop_accepting();
         if self.hub.control.try_send(HubControl::Shutdown).is_err() {
-            log::warn!("hub has ended, sessions end with their threads");
+            log::warn!("hub not notified of the shutdown, sessions end with their threads");
             return;
         }
         let all_gone = async {

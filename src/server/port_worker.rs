@@ -33,7 +33,8 @@ pub(super) struct PortWorker {
 }
 
 impl PortWorker {
-    /// Serves the connections sent to this thread until the accept loop is dropped, which ends them.
+    /// Serves the connections sent to this thread until the accept loop is dropped, which ends
+    /// them.
     pub(super) async fn serve(
         self,
         service: impl Service<HttpStream, Response = (), Error = DispatchError> + 'static,
@@ -81,7 +82,8 @@ impl PortWorker {
         }
     }
 
-    /// Replaces a permit of the reserve by an ordinary one that is free or can be freed on this thread.
+    /// Replaces a permit of the reserve by an ordinary one that is free or can be freed on this
+    /// thread.
     fn upgrade_permit(&self, permit: HttpPermit, client: Option<ClientPrefix>) -> HttpPermit {
         if !permit.is_of_reserve {
             return permit;

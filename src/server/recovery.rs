@@ -7,11 +7,11 @@ use crate::api::recovery_clients::RecoveryClients;
 /// Storage of events for clients that reconnect.
 ///
 /// With recovery on, every event without ack id carries an offset as its last argument, and the
-/// reply to CONNECT carries a `pid`, for clients that can recover (see [`RecoveryClients`]). A client
-/// of `socket.io-client` 4.6 or later that loses its connection sends both when it reconnects within
-/// [`limits.recovery.window`](crate::limits::RecoveryLimits::window). Its socket then has the same
-/// id, rooms and data, and gets every event that it missed, volatile ones excepted. If one of these
-/// is no longer stored, it gets a new socket, whose `recovered` is false.
+/// reply to CONNECT carries a `pid`, for clients that can recover (see [`RecoveryClients`]). A
+/// client of `socket.io-client` 4.6 or later that loses its connection sends both when it
+/// reconnects within [`limits.recovery.window`](crate::limits::RecoveryLimits::window). Its socket
+/// then has the same id, rooms and data, and gets every event that it missed, volatile ones
+/// excepted. If one of these is no longer stored, it gets a new socket, whose `recovered` is false.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recovery {
     pub(super) journal_kind: JournalKind,

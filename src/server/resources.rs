@@ -43,8 +43,9 @@ impl Server {
 
     /// Reads the body of a request, at most `bytes_max` bytes, within
     /// [`limits.http.body_timeout`](crate::limits::HttpLimits::body_timeout). It counts against
-    /// [`limits.memory.incoming_bytes_max`](crate::limits::MemoryLimits::incoming_bytes_max), as input
-    /// of clients does. Must be called inside an actix system, such as a handler of actix-web.
+    /// [`limits.memory.incoming_bytes_max`](crate::limits::MemoryLimits::incoming_bytes_max), as
+    /// input of clients does. Must be called inside an actix system, such as a handler of
+    /// actix-web.
     pub async fn read_body(
         &self,
         request: &HttpRequest,

@@ -3,8 +3,8 @@
 //!
 //! A client that stays connected, or recovers, receives every plain event of its rooms once and in
 //! order. In a third of the cases the limit of recovery is so low that some sessions become
-//! unrecoverable. A case has 40 steps; half of the cases use a journal on disk and kill the process.
-//! `PROPTEST_CASES=25000` runs a million steps.
+//! unrecoverable. A case has 40 steps; half of the cases use a journal on disk and kill the
+//! process. `PROPTEST_CASES=25000` runs a million steps.
 
 mod peer;
 mod step;

@@ -81,7 +81,8 @@ fn open_journal(limits: &Limits, journal_kind: &JournalKind) -> Result<Option<Se
     let mut random = [0; 10];
     getrandom::fill(&mut random)?;
     let seed = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|at| random[at]));
-    // The time only sorts epochs. A wrong clock is harmless, since the random bits distinguish them.
+    // The time only sorts epochs. A wrong clock is harmless, since the random bits distinguish
+    // them.
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let epoch = Epoch::new(seconds as u32, u16::from_le_bytes([random[8], random[9]]));
     let journal: Box<dyn Journal> = match journal_kind {

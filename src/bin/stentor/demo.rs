@@ -19,8 +19,8 @@ use rust_embed::{EmbeddedFile, RustEmbed};
 #[folder = "static/"]
 struct Files;
 
-/// Gzipped files by the hash of their content, which changes while the page is developed. Files that
-/// gzip would not shrink are missing.
+/// Gzipped files by the hash of their content, which changes while the page is developed. Files
+/// that gzip would not shrink are missing.
 static GZIPPED: LazyLock<HashMap<[u8; 32], Bytes>> = LazyLock::new(|| {
     let files = Files::iter().filter_map(|path| Files::get(&path));
     files.filter_map(|file| Some((file.metadata.sha256_hash(), gzip(&file.data)?))).collect()

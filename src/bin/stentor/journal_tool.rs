@@ -26,8 +26,8 @@ pub(crate) enum JournalToolError {
     /// The journal does not exist or cannot be opened.
     #[error(transparent)]
     Open(#[from] JournalOpenError),
-    /// The journal is damaged; everything before the damage was printed. The next server on the folder
-    /// starts a new epoch.
+    /// The journal is damaged; everything before the damage was printed. The next server on the
+    /// folder starts a new epoch.
     #[error(transparent)]
     Damaged(#[from] JournalReadError),
     /// The output could not be written.

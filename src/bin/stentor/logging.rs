@@ -1,7 +1,7 @@
 //! Log without waiting: a bounded buffer of lines and a thread that writes them to stderr.
 //!
-//! If stderr is read too slowly, lines are dropped and counted, and no worker waits. The logger that
-//! writes into the [`LogPipe`] chooses and formats the lines.
+//! If stderr is read too slowly, lines are dropped and counted, and no worker waits. The logger
+//! that writes into the [`LogPipe`] chooses and formats the lines.
 
 use std::io::{self, Write};
 use std::sync::Arc;

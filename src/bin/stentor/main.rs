@@ -127,8 +127,8 @@ fn configuration(matches: &ArgMatches) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Starts the log, which a thread of its own writes to stderr. Lines of actix-http are off, since it
-/// logs every bad request without a limit; the server logs them rate-limited.
+/// Starts the log, which a thread of its own writes to stderr. Lines of actix-http are off, since
+/// it logs every bad request without a limit; the server logs them rate-limited.
 fn start_log(filters: &str) -> Result<(), Failure> {
     let (pipe, flusher) = logging::to_stderr()?;
     let is_coloured = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();

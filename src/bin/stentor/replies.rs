@@ -44,7 +44,7 @@ impl From<RoomError> for ErrorBody {
             RoomError::Name(_) | RoomError::ForeignRoom => ErrorCode::BadRoom,
             RoomError::TooManyRooms => ErrorCode::TooManyRooms,
             RoomError::Disconnected | RoomError::NotYetConnected => ErrorCode::Disconnected,
-            // Overloaded, Unanswered.
+            // The others are Overloaded and Unanswered.
             _ => ErrorCode::Overloaded,
         };
         Self { code, message: error.to_string() }
@@ -61,7 +61,7 @@ impl From<EmitError> for ErrorBody {
             | EmitError::TooLarge => ErrorCode::BadEvent,
             EmitError::Disconnected | EmitError::NotYetConnected => ErrorCode::Disconnected,
             EmitError::Overloaded => ErrorCode::Overloaded,
-            // Unanswered.
+            // The other one is Unanswered.
             _ => ErrorCode::Indeterminate,
         };
         Self { code, message: error.to_string() }

@@ -61,8 +61,16 @@ pub(super) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
 
-/// The known name that is most similar, for "did you mean".
-pub(super) fn nearest(name: &str) -> Option<&'static str> {
+/// Returns the error text for an unknown key, with the most similar name if there is one.
+pub(super) fn unknown(name: &str) -> String {
+    let hint = match nearest(name) {
+        Some(known) => format!("did you mean {known:?}?"),
+        None => "`stentor config explain` lists all keys".to_owned(),
+    };
+    format!("unknown key {name:?}; {hint}")
+}
+
+fn nearest(name: &str) -> Option<&'static str> {
     let name = name.replace('-', "_").to_ascii_lowercase();
     let near = KEYS.iter().map(|key| (strsim::jaro_winkler(&name, key.name), key.name));
     near.filter(|(similarity, _)| *similarity > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
@@ -282,7 +290,7 @@ fn is_name_of<T: Named>(text: &str) -> bool {
     T::named(text).is_some()
 }
 
-/// `level` or `target=level`, joined by commas.
+/// Accepts `level` and `target=level`, separated by commas.
 fn is_log_filter(text: &str) -> bool {
     !text.is_empty()
         && text.split(',').all(|part| {
@@ -359,7 +367,8 @@ mod tests {
 
     #[test]
     fn a_server_is_built_with_the_least_and_the_most_of_every_setting() {
-        // A capacity that cannot be allocated, or a sum that overflows, would end the process at start.
+        // A capacity that cannot be allocated, or a sum that overflows, would end the process at
+        // start.
         actix::System::new().block_on(async {
             for key in KEYS {
                 for text in around(key.form).0 {

@@ -1,4 +1,5 @@
-//! Merging of file, environment and flags, in ascending precedence. All errors are reported together.
+//! Merging of file, environment and flags, in ascending precedence. All errors are reported
+//! together.
 
 use std::fmt;
 use std::fs;
@@ -11,7 +12,7 @@ use thiserror::Error;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{BASICS, KEYS, Key, find, nearest};
+use super::keys::{BASICS, KEYS, Key, find, unknown};
 use super::text::TUNING;
 use super::value::{Form, Value};
 use super::{Config, RecoveryMode};
@@ -225,7 +226,8 @@ fn contradictions(config: &Config) -> Vec<String> {
         "cors_origins without \"*\", which browsers refuse".into(),
     );
     check(config.cors_credentials && config.cors_origins.is_empty(), "cors_credentials", "cors_origins as well".into());
-    // A budget refuses large charges above three quarters, below which a message of any size must fit.
+    // A budget refuses large charges above three quarters, below which a message of any size must
+    // fit.
     let incoming = limits
         .memory
         .incoming_bytes_max
@@ -278,11 +280,7 @@ fn contradictions(config: &Config) -> Vec<String> {
 /// Reads an entry of the file. Returns the key's position and the value, or what is wrong with it.
 fn read_entry(name: &str, value: &Spanned<DeValue<'_>>, in_tuning: bool, text: &str) -> Result<(usize, Value), String> {
     let Some(at) = KEYS.iter().position(|key| key.name == name) else {
-        let hint = match nearest(name) {
-            Some(name) => format!("did you mean {name:?}?"),
-            None => "`stentor config default` lists all keys".to_owned(),
-        };
-        return Err(format!("unknown key {name:?}; {hint}"));
+        return Err(unknown(name));
     };
     let key = &KEYS[at];
     match (key.group.is_tuning, in_tuning) {
@@ -371,16 +369,16 @@ mod tests {
             format!("{path}:4: workers = 0: expected a number of threads from 1 to 1024"),
             format!("{path}:5: namespaces = [\"chat\"]: expected a list of namespaces such as \"/chat\""),
             format!("{path}:6: api_key = ********: expected 16 characters or more, without spaces"),
-            format!("{path}:7: unknown key \"limits\"; `stentor config default` lists all keys"),
+            format!("{path}:7: unknown key \"limits\"; `stentor config explain` lists all keys"),
             "path = \"io\": expected a path such as \"/socket.io\" (from STENTOR_PATH)".into(),
             "recovery = \"paper\": expected \"off\", \"memory\" or \"disk\" (from --recovery)".into(),
             "max_payload = \"12\": expected a size such as \"32MiB\", \"1GB\" or 1000000, from \"1kB\" to \"100MB\" (from --max-payload)".into(),
         ];
-        let mut told: Vec<_> = error.lines().collect();
-        told.sort_unstable();
+        let mut reported: Vec<_> = error.lines().collect();
+        reported.sort_unstable();
         let mut expected: Vec<_> = expected.iter().map(String::as_str).collect();
         expected.sort_unstable();
-        assert_eq!(told, expected);
+        assert_eq!(reported, expected);
     }
 
     #[test]

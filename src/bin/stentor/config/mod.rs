@@ -120,7 +120,8 @@ impl Config {
         builder
     }
 
-    /// Bytes of an eighth of the journal, at least 1 MiB and the largest event, whose sender must not wait.
+    /// Bytes of an eighth of the journal, at least 1 MiB and the largest event, whose sender must
+    /// not wait.
     fn journal_share(&self) -> usize {
         let limits = &self.limits;
         let held = match self.recovery {

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::Config;
-use super::keys::{KEYS, Key, find, nearest};
+use super::keys::{KEYS, Key, find, unknown};
 use super::load::{ConfigError, Effective, Problem, Source};
 use super::value::Value;
 
@@ -28,7 +28,8 @@ impl fmt::Display for Source {
 }
 
 impl Effective {
-    /// Returns the values that differ from their defaults in one line for the log, with masked secrets.
+    /// Returns the values that differ from their defaults in one line for the log, with masked
+    /// secrets.
     pub(crate) fn line(&self) -> String {
         let default = Config::default();
         let is_secret_set = |key: &Key| key.is_secret && key.show(&self.config) != Value::None;
@@ -86,15 +87,8 @@ pub(crate) fn explain(name: Option<&str>) -> Result<String, ConfigError> {
         }
         return Ok(list);
     };
-    let spelled = name.trim_start_matches("--").replace('-', "_");
-    let spelled = spelled.strip_prefix("STENTOR_").map_or_else(|| spelled.clone(), str::to_lowercase);
-    find(&spelled).map(explanation).ok_or_else(|| {
-        let meant = match nearest(&spelled) {
-            Some(name) => format!("did you mean {name:?}?"),
-            None => "`stentor config explain` lists all keys".to_owned(),
-        };
-        ConfigError(vec![Problem(format!("unknown key {name:?}; {meant}"))])
-    })
+    let key = name.trim_start_matches("--").trim_start_matches("STENTOR_").replace('-', "_").to_lowercase();
+    find(&key).map(explanation).ok_or_else(|| ConfigError(vec![Problem(unknown(&key))]))
 }
 
 fn explanation(key: &Key) -> String {
@@ -159,7 +153,7 @@ mod tests {
             assert_eq!(explain(Some(name)).unwrap(), expected);
         }
         let error = explain(Some("ping-intervals")).unwrap_err().to_string();
-        assert_eq!(error, "unknown key \"ping-intervals\"; did you mean \"ping_interval\"?");
+        assert_eq!(error, "unknown key \"ping_intervals\"; did you mean \"ping_interval\"?");
         assert_eq!(explain(None).unwrap().lines().count(), KEYS.len() + "\n[tuning]".lines().count());
     }
 }

@@ -31,7 +31,6 @@ pub(super) enum Form {
         least: u64,
         most: u64,
     },
-    /// Yes or no.
     Switch,
     Text {
         expected: &'static str,
@@ -82,7 +81,8 @@ fn read_bytes(text: &str) -> Option<u64> {
 }
 
 impl Form {
-    /// Reads a value from the command line or the environment. Items of a list are separated by commas.
+    /// Reads a value from the command line or the environment. Items of a list are separated by
+    /// commas.
     pub(super) fn read(self, text: &str) -> Option<Value> {
         match self {
             Self::Duration { least } => {
@@ -187,7 +187,7 @@ fn quote(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(&serde_json::to_string(text).map_err(|_| fmt::Error)?)
 }
 
-/// A choice whose values have names.
+/// Enum whose values have names.
 pub(super) trait Named: Copy + PartialEq + 'static {
     const NAMES: &'static [(&'static str, Self)];
 
@@ -277,7 +277,7 @@ mod tests {
     const ANY: Form = Form::Bytes { or_unset: false, least: 1, most: u64::MAX };
 
     #[test]
-    fn sizes_are_read_with_units_and_written_so_that_they_are_read_back() {
+    fn sizes_are_read_with_units_and_written_readably() {
         for (text, bytes, written) in [
             ("32MiB", 32 << 20, "\"32MiB\""),
             ("32 mib", 32 << 20, "\"32MiB\""),

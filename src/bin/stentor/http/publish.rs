@@ -141,7 +141,7 @@ impl OneOrMany {
     }
 }
 
-/// Takes a field out; `null` is as good as none.
+/// Removes and parses a field; `null` counts as missing.
 fn field<T: DeserializeOwned>(
     fields: &mut BTreeMap<String, &RawValue>,
     name: &str,
@@ -152,7 +152,7 @@ fn field<T: DeserializeOwned>(
         .map_err(|_| bad(format!("{name}: expected {expected}, got {}", excerpt(value.get()))))
 }
 
-/// The arguments as they came: numbers and the order of keys are the publisher's.
+/// Parses the arguments without changing numbers or the order of keys.
 fn read_args(text: &RawValue) -> Result<Args, ErrorBody> {
     if !text.get().starts_with('[') {
         return Err(bad(format!("args: expected an array, got {}", excerpt(text.get()))));
@@ -160,7 +160,7 @@ fn read_args(text: &RawValue) -> Result<Args, ErrorBody> {
     Args::parse(text.get()).map_err(|error| bad(format!("args: {error}")))
 }
 
-/// The beginning of what came.
+/// Start of a value, for error messages.
 fn excerpt(text: &str) -> String {
     let mut chars = text.chars();
     let start: String = chars.by_ref().take(40).collect();
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_read_with_its_arguments_as_they_stand() {
+    fn arguments_of_an_event_are_not_changed() {
         let text =
             r#"{"rooms":["a","b"],"event":"e","args":[1.50, {"z":1,"a":2} ,12345678901234567890123],"except":"c"}"#;
         let publish = read(text).unwrap();
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_what_was_expected() {
+    fn errors_name_the_field_and_the_expected_value() {
         let deep = format!(r#"{{"room":"a","event":"e","args":{}{}}}"#, "[".repeat(200), "]".repeat(200));
         for (text, expected) in [
             (r#"{"event":"e"}"#, "room is missing, expected a string; or rooms, an array of strings"),
