@@ -2,17 +2,29 @@
 //!
 //! | bytes | | |
 //! |---|---|---|
-//! | 1 | version | of this table: 2; records of version 1, which lacks the kinds from 8 on, are read too |
+//! | 1 | version | of this table: 3 |
 //! | 4 | length | of the body |
 //! | 8 | LSN | |
 //! | 4 | checksum | of the body, CRC-32 |
-//! | 4 | checksum | of the 17 bytes before it, so that a damaged length is not taken for a record cut short |
-//! | … | body | kind, fingerprint, then the entry's fields in their order |
+//! | 4 | checksum | of the 17 bytes above, which tells a damaged length from a truncated record |
+//! | … | body | kind (1), fingerprint (3), then the fields of the kind in their order |
 //!
-//! Numbers are little-endian; names have two bytes of length, data and frames four, lists four bytes of count. It refuses
-//! whatever it does not know, and allocates nothing on the word of a length alone.
+//! Numbers are little-endian. Names are prefixed with their length in two bytes, data and packets in
+//! four bytes, lists with their count in four bytes.
+//!
+//! A packet of an event is stored without its websocket frame:
+//!
+//! | bytes | | |
+//! |---|---|---|
+//! | 1 | kind | 0: text with its type digit (`42["e"]`), 1: binary message; other values are free for later forms, such as compressed text |
+//! | 4 | length | of the body |
+//! | … | body | |
+//!
+//! Records of versions 1 and 2 are decoded too. They store each packet as a websocket frame (length
+//! in four bytes, then the frame); version 1 lacks the record kinds from 8 on.
+//!
+//! The decoder rejects unknown kinds, and allocates no more than the body's own bytes justify.
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 use thiserror::Error;
 
@@ -20,10 +32,12 @@ use super::{EventRecord, GiveUpReason, Record, RecordBody, RoomSpan, SessionReco
 use crate::ids::{Fingerprint, Lsn, NamespacePath, PrivateId, RANDOM_ID_BYTES, Recipient, RoomName, SocketId};
 use crate::protocol::encoded::{EncodedFrame, Message};
 
-/// The version that is written. A later one is a newer program's.
-pub(super) const VERSION: u8 = 2;
+/// The version of encoded records, and the newest that can be decoded.
+pub(super) const VERSION: u8 = 3;
 
-/// What stands before each body.
+/// The last version that stored packets as websocket frames.
+const FRAMES_UNTIL: u8 = 2;
+
 pub(super) const HEADER_BYTES: usize = 21;
 
 const EVENT: u8 = 1;
@@ -37,6 +51,9 @@ const RESUMED: u8 = 8;
 const PROCESS_ENDED: u8 = 9;
 const GIVEN_UP: u8 = 10;
 const EXPIRED: u8 = 11;
+
+const TEXT_PACKET: u8 = 0;
+const BINARY_PACKET: u8 = 1;
 
 /// Why bytes are not a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -60,6 +77,7 @@ pub(super) enum CodecError {
 /// What is known of a record before its body has been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RecordHeader {
+    version: u8,
     pub(super) lsn: Lsn,
     pub(super) body_bytes: usize,
     body_sum: u32,
@@ -96,7 +114,7 @@ pub(super) fn decode_header(bytes: &[u8]) -> Result<RecordHeader, CodecError> {
     if lsn >= Lsn::END {
         return Err(CodecError::Content("a number beyond the last"));
     }
-    Ok(RecordHeader { lsn: Lsn(lsn), body_bytes, body_sum })
+    Ok(RecordHeader { version, lsn: Lsn(lsn), body_bytes, body_sum })
 }
 
 /// Reads the body that belongs to `header`; bytes behind it are not looked at.
@@ -106,7 +124,7 @@ pub(super) fn decode_body(header: &RecordHeader, bytes: &[u8]) -> Result<Record,
         return Err(CodecError::BodySum);
     }
     // A body that ends early is no record cut short: its length and its checksum are right.
-    match read_body(header.lsn, Rest(body)) {
+    match read_body(header, Rest(body)) {
         Err(CodecError::Short) => Err(CodecError::Content("less than its kind needs")),
         read => read,
     }
@@ -182,7 +200,8 @@ fn put_event(event: &EventRecord, into: &mut Vec<u8>) {
     }
     put_length(event.message.packets().count(), into);
     for packet in event.message.packets() {
-        put_long(packet.frame(), into);
+        into.push(if packet.is_binary() { BINARY_PACKET } else { TEXT_PACKET });
+        put_long(packet.body(), into);
     }
 }
 
@@ -230,12 +249,12 @@ fn put_length(length: usize, into: &mut Vec<u8>) {
     into.extend_from_slice(&(length as u32).to_le_bytes());
 }
 
-fn read_body(lsn: Lsn, mut rest: Rest<'_>) -> Result<Record, CodecError> {
+fn read_body(header: &RecordHeader, mut rest: Rest<'_>) -> Result<Record, CodecError> {
     let kind = rest.u8()?;
     let [a, b, c] = rest.array()?;
     let fingerprint = Fingerprint::new(u32::from_le_bytes([a, b, c, 0]));
     let entry = match kind {
-        EVENT => RecordBody::Event(rest.event()?.into()),
+        EVENT => RecordBody::Event(rest.event(header.version)?.into()),
         CONNECT => RecordBody::Connect {
             pid: rest.pid()?,
             socket: rest.socket()?,
@@ -259,7 +278,7 @@ fn read_body(lsn: Lsn, mut rest: Rest<'_>) -> Result<Record, CodecError> {
     if !rest.0.is_empty() {
         return Err(CodecError::Content("more than its kind has"));
     }
-    Ok(Record { lsn, fingerprint, body: entry })
+    Ok(Record { lsn: header.lsn, fingerprint, body: entry })
 }
 
 /// What is still to be read of a body.
@@ -347,18 +366,30 @@ impl<'a> Rest<'a> {
         (0..self.u32()?).map(|_| self.room().map(Recipient::from)).collect()
     }
 
-    fn event(&mut self) -> Result<EventRecord, CodecError> {
+    fn event(&mut self, version: u8) -> Result<EventRecord, CodecError> {
         let namespace = self.namespace()?;
         let (rooms, except) = (self.recipients()?, self.recipients()?);
         let exclude = self.optional(Self::socket)?;
-        let mut packets = Vec::new();
-        for _ in 0..self.u32()? {
-            // A copy, so that a packet in an outbox does not hold what was read around it.
-            let packet = EncodedFrame::from_frame(Bytes::copy_from_slice(self.long()?));
-            packets.push(packet.map_err(|_| CodecError::Content("no frame"))?);
+        let count = self.u32()?;
+        let head = self.packet(version)?;
+        let mut attachments = Vec::new();
+        for _ in 1..count {
+            attachments.push(self.packet(version)?);
         }
-        let message = Message::from_packets(packets).map_err(|_| CodecError::Content("no message"))?;
+        let message = Message::from_packets(head, attachments);
+        let message = message.ok_or(CodecError::Content("a packet without the attachments that it announces"))?;
         Ok(EventRecord { namespace, rooms, except, exclude, message })
+    }
+
+    /// Copies the packet behind room for its frame header. An outbox that holds the packet thus does not hold the whole chunk
+    /// that was read.
+    fn packet(&mut self, version: u8) -> Result<EncodedFrame, CodecError> {
+        let (kind, body) = if version <= FRAMES_UNTIL { unframe(self.long()?)? } else { (self.u8()?, self.long()?) };
+        match kind {
+            TEXT_PACKET => Ok(EncodedFrame::text(text(body)?)),
+            BINARY_PACKET => Ok(EncodedFrame::binary(body)),
+            _ => Err(CodecError::Content("a packet of an unknown kind")),
+        }
     }
 
     fn session(&mut self) -> Result<SessionRecord, CodecError> {
@@ -382,6 +413,22 @@ impl<'a> Rest<'a> {
     }
 }
 
+/// Kind and body of a packet that was stored as a websocket frame of a server.
+fn unframe(frame: &[u8]) -> Result<(u8, &[u8]), CodecError> {
+    let (kind, length) = match frame {
+        [0x81, length, ..] => (TEXT_PACKET, length),
+        [0x82, length, ..] => (BINARY_PACKET, length),
+        _ => return Err(CodecError::Content("a frame that is neither text nor binary")),
+    };
+    let header_bytes = match length {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    let body = frame.get(header_bytes..).ok_or(CodecError::Content("a frame that ends early"))?;
+    Ok((kind, body))
+}
+
 fn text(bytes: &[u8]) -> Result<&str, CodecError> {
     std::str::from_utf8(bytes).map_err(|_| CodecError::Content("text that is not UTF-8"))
 }
@@ -389,7 +436,7 @@ fn text(bytes: &[u8]) -> Result<&str, CodecError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::contract::records::{any_record, every_kind};
+    use crate::journal::contract::records::{any_record, event, every_kind};
     use proptest::prelude::*;
 
     fn encoded(record: &Record) -> Vec<u8> {
@@ -466,14 +513,49 @@ mod tests {
         assert_eq!(refused(&disconnect), CodecError::Content("a flag that is neither set nor unset"));
     }
 
+    /// `record` as programs before version 3 encoded it.
+    fn encoded_before(version: u8, record: &Record) -> Vec<u8> {
+        let mut bytes = encoded(record);
+        if let RecordBody::Event(event) = &record.body {
+            let stored: usize = event.message.packets().map(|packet| 5 + packet.body().len()).sum();
+            let mut body = bytes[HEADER_BYTES..bytes.len() - stored].to_vec();
+            event.message.packets().for_each(|packet| put_long(packet.frame(), &mut body));
+            bytes = with_body(&bytes, &body);
+        }
+        bytes[0] = version;
+        let sum = crc32fast::hash(&bytes[..17]);
+        bytes[17..HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+
     #[test]
-    fn records_of_the_version_before_are_read() {
-        let record = &every_kind()[0];
-        let mut older = encoded(record);
-        older[0] = 1;
-        let sum = crc32fast::hash(&older[..17]);
-        older[17..HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
-        assert_eq!(decode(&older).as_ref(), Ok(record));
+    fn records_of_earlier_versions_are_decoded() {
+        let lengths = [0, 125, 126, 0xffff, 0x1_0000].map(|bytes| event(1, bytes));
+        for record in every_kind().iter().chain(&lengths) {
+            for version in 1..=FRAMES_UNTIL {
+                assert_eq!(decode(&encoded_before(version, record)).as_ref(), Ok(record));
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_frames_of_earlier_versions_are_rejected() {
+        for frame in [b"".as_slice(), b"\x81", b"\x81\x7e\x00", b"\x82\x7f\x00", b"\x88\x00"] {
+            assert!(matches!(unframe(frame), Err(CodecError::Content(_))), "{frame:?}");
+        }
+    }
+
+    #[test]
+    fn packets_are_stored_without_their_frame() {
+        let record = event(1, 3);
+        let stored = [&[TEXT_PACKET, 12, 0, 0, 0][..], br#"42["e","xxx"]"#].concat();
+        let bytes = encoded(&record);
+        assert!(bytes.ends_with(&stored), "{bytes:?}");
+        let mut unknown = bytes[HEADER_BYTES..].to_vec();
+        let at = unknown.len() - stored.len();
+        unknown[at] = 7;
+        let refused = decode(&with_body(&bytes, &unknown));
+        assert_eq!(refused, Err(CodecError::Content("a packet of an unknown kind")));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! | bytes | | |
 //! |---|---|---|
 //! | 8 | `stentorJ` | |
-//! | 4 | format | of the folder, 2; 1 differs in its records only, and is read |
+//! | 4 | format | of the folder: 3; 1 and 2 differ in their records only, which are decoded too |
 //! | 8 | epoch | |
 //! | 16 | boot | id of the machine's boot in which it was opened, 0 if unknown |
 //! | 1 | state | 0 open, 1 closed, 2 failed |

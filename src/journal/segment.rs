@@ -3,7 +3,7 @@
 //! | bytes | | |
 //! |---|---|---|
 //! | 8 | `stentorS` | |
-//! | 4 | format | of the folder, 1 or 2 |
+//! | 4 | format | of the folder: 1, 2 or 3 |
 //! | 8 | epoch | of the log it belongs to |
 //! | 8 | sequence | its place in the ring; also its name |
 //! | 8 | after | every record in it lies behind this LSN |

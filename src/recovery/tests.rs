@@ -375,7 +375,7 @@ fn an_ack_id_is_found_in_every_form_of_a_packet() {
         assert!(!wants(text), "{text}");
     }
     let attached = |text: &str| {
-        wants_ack(&Message::from_packets(vec![EncodedFrame::text(text), EncodedFrame::binary(&[1])]).unwrap())
+        wants_ack(&Message::from_packets(EncodedFrame::text(text), vec![EncodedFrame::binary(&[1])]).unwrap())
     };
     assert!(attached(r#"451-7["e",{"_placeholder":true,"num":0}]"#));
     assert!(attached(r#"451-/c,7["e",{"_placeholder":true,"num":0}]"#));
