@@ -7,7 +7,6 @@
 use actix::fut::{ActorFutureExt, wrap_future};
 use actix::{AsyncContext, Context};
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use super::Hub;
@@ -107,7 +106,7 @@ impl Hub {
 
     /// Charges the sender of a resume for the last one of the same session, which came over another connection.
     fn inherit(&mut self, pid: &PrivateId, sender: CommandSender) {
-        if let Some(before) = self.resumed_by.get(pid).filter(|before| **before != sender) {
+        if let Some(before) = self.resume_senders.get(pid).filter(|before| **before != sender) {
             self.schedule.inherit(before, sender);
         }
     }
@@ -123,7 +122,9 @@ impl Hub {
         if let Some(pid) = command.resumes()
             && self.rooms_known(&pid) > 0
         {
-            self.resumed_by.insert(pid, sender);
+            let (schedule, writer) = (&self.schedule, &self.writer);
+            let is_known = |pid: &_| writer.as_ref().is_some_and(|writer| writer.rooms_known(pid).is_some());
+            self.resume_senders.insert(pid, sender, |pid, sender| schedule.has_account(sender) && is_known(pid));
         }
         self.apply(sender.worker, command);
         let cost = self.work - work + self.fanout_bytes - fanout_bytes;
@@ -149,10 +150,10 @@ impl Hub {
         self.metrics.hub.journal_waits.add(1);
         if now_ms >= self.warn_share_at_ms {
             self.warn_share_at_ms = now_ms.saturating_add(WARNING_INTERVAL_MS);
-            let socket = self.rooms.socket_at(sender.worker, sender.slot).map(|socket| socket.to_string());
+            let socket = self.rooms.find_socket_at(sender.worker, sender.slot).map(|socket| socket.to_string());
             log::warn!(
                 "client waits, its share of the journal is spent socket={}; set journal_sender_bytes_max higher if it may publish more",
-                socket.as_deref().unwrap_or("gone")
+                socket.as_deref().unwrap_or("unknown")
             );
         }
     }
@@ -265,8 +266,8 @@ impl Hub {
         if !self.schedule.is_idle() && self.schedule.queued() == 0 && self.workers.load() == Load::Light {
             self.schedule.forget();
         }
-        if self.schedule.is_idle() && !self.resumed_by.is_empty() {
-            self.resumed_by = HashMap::new();
+        if self.schedule.is_idle() {
+            self.resume_senders.clear();
         }
     }
 }

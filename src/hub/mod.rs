@@ -8,12 +8,12 @@ pub(crate) mod journal_writer;
 mod ordering;
 mod replaying;
 mod resume;
+mod resume_senders;
 mod room_events;
 #[cfg(test)]
 mod tests;
 mod workers;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use std::vec;
@@ -21,7 +21,7 @@ use std::vec;
 use actix::{Actor, AsyncContext, Context, Handler, Recipient};
 use tokio::sync::broadcast;
 
-use crate::ids::{PrivateId, WorkerId};
+use crate::ids::WorkerId;
 use crate::limits::Limits;
 use crate::messages::abort::AbortOnUnwind;
 use crate::messages::hub::{HubBatch, HubCommand, HubControl, OrderedCommand};
@@ -35,6 +35,7 @@ use crate::state::shares::Shares;
 
 use self::intake::CommandSender;
 use self::journal_writer::JournalWriter;
+use self::resume_senders::ResumeSenders;
 use self::workers::WorkerLinks;
 
 /// Before a batch is offered again to a worker whose mailbox was full.
@@ -50,9 +51,8 @@ pub(crate) struct Hub {
     replay_bytes: usize,
     /// Commands that wait for their senders' turn.
     schedule: Schedule<CommandSender, OrderedCommand>,
-    /// The sender that resumed each session last, since commands began to wait: a new connection inherits what the one before has
-    /// overdrawn.
-    resumed_by: HashMap<PrivateId, CommandSender>,
+    /// Empty while no sender has an account.
+    resume_senders: ResumeSenders,
     /// The share of each session in the journal, and the commands of those that wait for theirs.
     shares: Shares<CommandSender, OrderedCommand>,
     /// What is left of the batch in hand, and the worker that sent it. The next message is handled only when this is empty.
@@ -101,7 +101,7 @@ impl Hub {
             writer,
             replay_bytes: limits.replay_bytes.min(limits.outbox_bytes_max / 4).max(1),
             schedule: Schedule::default(),
-            resumed_by: HashMap::new(),
+            resume_senders: ResumeSenders::default(),
             shares: Shares::new(share_bytes, limits.recovery_window),
             incoming: (WorkerId(0), Vec::new().into_iter()),
             work: 0,
@@ -143,6 +143,7 @@ impl Hub {
         for worker in outcome.dead {
             self.schedule.remove(|sender| sender.worker == worker);
             self.shares.remove(|sender| sender.worker == worker);
+            self.resume_senders.remove_worker(worker);
             log::warn!("worker is gone, its sockets are taken out worker={}", worker.0);
             for (socket, slot) in self.rooms.sockets_of(worker) {
                 self.apply_disconnect(worker, slot, socket, false, None);
