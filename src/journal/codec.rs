@@ -23,7 +23,8 @@
 //! Records of versions 1 and 2 are decoded too. They store each packet as a websocket frame (length
 //! in four bytes, then the frame); version 1 lacks the record kinds from 8 on.
 //!
-//! The decoder rejects unknown kinds, and allocates no more than the body's own bytes justify.
+//! The decoder rejects unknown kinds. It allocates in proportion to the bytes present, not to the
+//! lengths and counts in them.
 
 use smallvec::SmallVec;
 use thiserror::Error;
@@ -55,26 +56,23 @@ const EXPIRED: u8 = 11;
 const TEXT_PACKET: u8 = 0;
 const BINARY_PACKET: u8 = 1;
 
-/// Why bytes are not a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(super) enum CodecError {
-    /// The bytes are the beginning of a record, or none: at the end of the newest segment, what a killed process was
-    /// writing.
+    /// The bytes are a proper prefix of a record, such as a killed process leaves at the end of the
+    /// newest segment.
     #[error("record ends early")]
     Short,
-    /// A newer program wrote it.
     #[error("record has version {0}, this program knows {VERSION}")]
     Version(u8),
     #[error("checksum of a record's header is wrong")]
     HeaderSum,
     #[error("checksum of a record is wrong")]
     BodySum,
-    /// Whole, but no record of this version.
+    /// The checksums are right, but the body is no record of this version.
     #[error("record holds {0}")]
     Content(&'static str),
 }
 
-/// What is known of a record before its body has been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RecordHeader {
     version: u8,
@@ -83,7 +81,7 @@ pub(super) struct RecordHeader {
     body_sum: u32,
 }
 
-/// Writes `record` behind what `into` holds.
+/// Appends the encoded record to `into`.
 pub(super) fn encode(record: &Record, into: &mut Vec<u8>) {
     let header_at = into.len();
     into.resize(header_at + HEADER_BYTES, 0);
@@ -98,7 +96,6 @@ pub(super) fn encode(record: &Record, into: &mut Vec<u8>) {
     header[17..].copy_from_slice(&sum.to_le_bytes());
 }
 
-/// Reads what stands before a body.
 pub(super) fn decode_header(bytes: &[u8]) -> Result<RecordHeader, CodecError> {
     let mut rest = Rest(bytes.get(..HEADER_BYTES).ok_or(CodecError::Short)?);
     let version = rest.u8()?;
@@ -112,20 +109,20 @@ pub(super) fn decode_header(bytes: &[u8]) -> Result<RecordHeader, CodecError> {
         return Err(CodecError::Version(version));
     }
     if lsn >= Lsn::END {
-        return Err(CodecError::Content("a number beyond the last"));
+        return Err(CodecError::Content("an LSN beyond the maximum"));
     }
     Ok(RecordHeader { version, lsn: Lsn(lsn), body_bytes, body_sum })
 }
 
-/// Reads the body that belongs to `header`; bytes behind it are not looked at.
+/// Decodes the body that belongs to `header`. Ignores the bytes after it.
 pub(super) fn decode_body(header: &RecordHeader, bytes: &[u8]) -> Result<Record, CodecError> {
     let body = bytes.get(..header.body_bytes).ok_or(CodecError::Short)?;
     if crc32fast::hash(body) != header.body_sum {
         return Err(CodecError::BodySum);
     }
-    // A body that ends early is no record cut short: its length and its checksum are right.
+    // Length and checksum are right, so the record is not truncated: its content is wrong.
     match read_body(header, Rest(body)) {
-        Err(CodecError::Short) => Err(CodecError::Content("less than its kind needs")),
+        Err(CodecError::Short) => Err(CodecError::Content("too few bytes for its kind")),
         read => read,
     }
 }
@@ -233,7 +230,7 @@ fn put_data(data: Option<&str>, into: &mut Vec<u8>) {
     }
 }
 
-/// Names are bounded by their types, far below 2^16.
+/// Appends a name, whose type bounds it far below 2^16 bytes.
 fn put_name(name: &str, into: &mut Vec<u8>) {
     into.extend_from_slice(&(name.len() as u16).to_le_bytes());
     into.extend_from_slice(name.as_bytes());
@@ -244,7 +241,8 @@ fn put_long(bytes: &[u8], into: &mut Vec<u8>) {
     into.extend_from_slice(bytes);
 }
 
-/// What has 2^32 of anything is longer than a segment, and refused for that.
+/// Appends a length or count. A record with 2^32 of anything does not fit into a segment, so the
+/// truncated number is never written to a file.
 fn put_length(length: usize, into: &mut Vec<u8>) {
     into.extend_from_slice(&(length as u32).to_le_bytes());
 }
@@ -273,15 +271,15 @@ fn read_body(header: &RecordHeader, mut rest: Rest<'_>) -> Result<Record, CodecE
             why: if rest.flag()? { GiveUpReason::NoRoom } else { GiveUpReason::TooLarge },
         },
         EXPIRED => RecordBody::Expired { until_unix_ms: rest.u64()? },
-        _ => return Err(CodecError::Content("an unknown kind of entry")),
+        _ => return Err(CodecError::Content("an unknown kind")),
     };
     if !rest.0.is_empty() {
-        return Err(CodecError::Content("more than its kind has"));
+        return Err(CodecError::Content("too many bytes for its kind"));
     }
     Ok(Record { lsn: header.lsn, fingerprint, body: entry })
 }
 
-/// What is still to be read of a body.
+/// The undecoded rest of a body.
 struct Rest<'a>(&'a [u8]);
 
 impl<'a> Rest<'a> {
@@ -312,7 +310,7 @@ impl<'a> Rest<'a> {
     fn lsn(&mut self) -> Result<Lsn, CodecError> {
         match self.u64()? {
             lsn if lsn < Lsn::END => Ok(Lsn(lsn)),
-            _ => Err(CodecError::Content("a number beyond the last")),
+            _ => Err(CodecError::Content("an LSN beyond the maximum")),
         }
     }
 
@@ -320,7 +318,7 @@ impl<'a> Rest<'a> {
         match self.u8()? {
             0 => Ok(false),
             1 => Ok(true),
-            _ => Err(CodecError::Content("a flag that is neither set nor unset")),
+            _ => Err(CodecError::Content("a flag other than 0 and 1")),
         }
     }
 
@@ -339,13 +337,13 @@ impl<'a> Rest<'a> {
     }
 
     fn room(&mut self) -> Result<RoomName, CodecError> {
-        RoomName::parse(self.name()?).map_err(|_| CodecError::Content("no name of a room"))
+        RoomName::parse(self.name()?).map_err(|_| CodecError::Content("an invalid room name"))
     }
 
     fn namespace(&mut self) -> Result<NamespacePath, CodecError> {
         match self.name()? {
             "/" => Ok(NamespacePath::root()),
-            path => NamespacePath::parse(path).map_err(|_| CodecError::Content("no path of a namespace")),
+            path => NamespacePath::parse(path).map_err(|_| CodecError::Content("an invalid namespace path")),
         }
     }
 
@@ -361,7 +359,7 @@ impl<'a> Rest<'a> {
         self.optional(|rest| text(rest.long()?).map(Box::from))
     }
 
-    /// Sockets stand among rooms by their ids.
+    /// Sockets are encoded as rooms named after their ids.
     fn recipients(&mut self) -> Result<SmallVec<[Recipient; 1]>, CodecError> {
         (0..self.u32()?).map(|_| self.room().map(Recipient::from)).collect()
     }
@@ -381,8 +379,7 @@ impl<'a> Rest<'a> {
         Ok(EventRecord { namespace, rooms, except, exclude, message })
     }
 
-    /// Copies the packet behind room for its frame header. An outbox that holds the packet thus does not hold the whole chunk
-    /// that was read.
+    /// Copies the packet into a buffer of its own, so that an outbox does not keep the whole chunk alive.
     fn packet(&mut self, version: u8) -> Result<EncodedFrame, CodecError> {
         let (kind, body) = if version <= FRAMES_UNTIL { unframe(self.long()?)? } else { (self.u8()?, self.long()?) };
         match kind {
@@ -413,7 +410,7 @@ impl<'a> Rest<'a> {
     }
 }
 
-/// Kind and body of a packet that was stored as a websocket frame of a server.
+/// Splits a websocket frame, as versions 1 and 2 stored packets, into kind and body.
 fn unframe(frame: &[u8]) -> Result<(u8, &[u8]), CodecError> {
     let (kind, length) = match frame {
         [0x81, length, ..] => (TEXT_PACKET, length),
@@ -450,7 +447,7 @@ mod tests {
         decode_body(&header, &bytes[HEADER_BYTES..])
     }
 
-    /// `bytes`, with a body that someone else wrote under correct checksums.
+    /// `bytes` with another body and correct checksums.
     fn with_body(bytes: &[u8], body: &[u8]) -> Vec<u8> {
         let mut header = bytes[..13].to_vec();
         header[1..5].copy_from_slice(&(body.len() as u32).to_le_bytes());
@@ -460,15 +457,15 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_record_is_read_as_it_was_written() {
+    fn every_kind_of_record_survives_encoding() {
         for record in every_kind() {
             assert_eq!(decode(&encoded(&record)).as_ref(), Ok(&record));
         }
     }
 
     #[test]
-    fn the_form_on_disk_is_this_one() {
-        // Anyone who changes these bytes changes VERSION too.
+    fn encoded_bytes_are_those_of_the_table() {
+        // A change of these bytes needs a new VERSION.
         let room = RoomName::parse("ab").unwrap();
         let entry = RecordBody::Join { socket: SocketId::from_random([9; 15]), room };
         let bytes = encoded(&Record { lsn: Lsn(258), fingerprint: Fingerprint::new(0x0003_0201), body: entry });
@@ -478,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_cut_short_differs_from_a_damaged_one_at_every_byte() {
+    fn truncated_and_damaged_records_are_told_apart_at_every_byte() {
         for record in every_kind() {
             let bytes = encoded(&record);
             for cut in 0..bytes.len() {
@@ -496,21 +493,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_is_refused() {
+    fn unknown_versions_and_invalid_bodies_are_rejected() {
         let bytes = encoded(&every_kind()[0]);
         let mut newer = bytes[..17].to_vec();
         newer[0] = VERSION + 1;
         newer.extend_from_slice(&crc32fast::hash(&newer.clone()).to_le_bytes());
         assert_eq!(decode(&newer), Err(CodecError::Version(VERSION + 1)));
         let refused = |body: &[u8]| decode(&with_body(&bytes, body)).unwrap_err();
-        assert_eq!(refused(&[99, 0, 0, 0]), CodecError::Content("an unknown kind of entry"));
-        assert_eq!(refused(b""), CodecError::Content("less than its kind needs"));
+        assert_eq!(refused(&[99, 0, 0, 0]), CodecError::Content("an unknown kind"));
+        assert_eq!(refused(b""), CodecError::Content("too few bytes for its kind"));
         let join = |room: &[u8]| [&[JOIN, 1, 2, 3][..], &[9; 15], room].concat();
-        assert_eq!(refused(&join(&[0, 0])), CodecError::Content("no name of a room"));
+        assert_eq!(refused(&join(&[0, 0])), CodecError::Content("an invalid room name"));
         assert_eq!(refused(&join(&[1, 0, 0xff])), CodecError::Content("text that is not UTF-8"));
-        assert_eq!(refused(&join(&[1, 0, b'a', 0])), CodecError::Content("more than its kind has"));
+        assert_eq!(refused(&join(&[1, 0, b'a', 0])), CodecError::Content("too many bytes for its kind"));
         let disconnect = [&[DISCONNECT, 1, 2, 3][..], &[9; 15], &[2], &[0; 8]].concat();
-        assert_eq!(refused(&disconnect), CodecError::Content("a flag that is neither set nor unset"));
+        assert_eq!(refused(&disconnect), CodecError::Content("a flag other than 0 and 1"));
     }
 
     /// `record` as programs before version 3 encoded it.
@@ -561,16 +558,16 @@ mod tests {
     #[test]
     fn a_hostile_count_allocates_nothing() {
         let bytes = encoded(&every_kind()[0]);
-        // Four billion rooms, then nothing.
+        // A count of four billion rooms, followed by nothing.
         let event = [&[EVENT, 1, 2, 3, 1, 0, b'/'][..], &[0xff; 4]].concat();
-        assert_eq!(decode(&with_body(&bytes, &event)), Err(CodecError::Content("less than its kind needs")));
+        assert_eq!(decode(&with_body(&bytes, &event)), Err(CodecError::Content("too few bytes for its kind")));
         let session = [&[SESSION, 1, 2, 3][..], &[9; 30], &[1, 0, b'/'], &[0xff; 4]].concat();
-        assert_eq!(decode(&with_body(&bytes, &session)), Err(CodecError::Content("less than its kind needs")));
+        assert_eq!(decode(&with_body(&bytes, &session)), Err(CodecError::Content("too few bytes for its kind")));
     }
 
     proptest! {
         #[test]
-        fn any_record_is_read_as_it_was_written(record in any_record()) {
+        fn any_record_survives_encoding(record in any_record()) {
             prop_assert_eq!(decode(&encoded(&record)), Ok(record));
         }
 

@@ -183,7 +183,7 @@ impl Inspection {
                     // Its server is writing there.
                     Err(Fault::Short(_)) if is_newest(path) => reading = None,
                     Err(fault) => {
-                        let error = fault.in_use(path);
+                        let error = fault.into_journal_error(path);
                         rest = [].iter();
                         reading = None;
                         return Some(Err(error));

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use super::existing::JUMP;
+use super::existing::SKIPPED_LSNS;
 use super::*;
 use crate::ids::Fingerprint;
 use crate::journal::contract::records::{event, every_kind, fingerprint};
@@ -182,7 +182,7 @@ fn another_boot_without_a_clean_end_discards_all() {
         let mut journal = FileJournal::open(&scratch.0, FileOptions { boot, ..another_boot() }).unwrap();
         assert_discarded(&journal, old);
         assert_eq!(journal.epoch(), another_boot().epoch);
-        assert_eq!(journal.head(), Lsn(10 + JUMP));
+        assert_eq!(journal.head(), Lsn(10 + SKIPPED_LSNS));
         assert_eq!(files(&scratch).len(), 1);
         let next = journal.head().next().0;
         append(&mut journal, [next]);
