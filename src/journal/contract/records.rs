@@ -1,4 +1,4 @@
-//! Records to try journals with: one of each kind, and any.
+//! Records for tests: one of each kind, and a strategy for any record.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ pub(crate) fn record(lsn: u64, entry: RecordBody) -> Record {
     Record { lsn: Lsn(lsn), fingerprint: fingerprint(lsn), body: entry }
 }
 
-/// Of the record at `lsn`, in all tests.
+/// The fingerprint of the record at `lsn` in all tests.
 pub(crate) fn fingerprint(lsn: u64) -> Fingerprint {
     Fingerprint::new(lsn as u32 ^ 0x00a5_a5a5)
 }
@@ -40,7 +40,7 @@ fn chat() -> NamespacePath {
     NamespacePath::parse("/chat").unwrap()
 }
 
-/// One record of every kind, with and without what is optional.
+/// Records of every kind, with and without their optional fields.
 pub(in crate::journal) fn every_kind() -> Vec<Record> {
     let head = EncodedFrame::text(r#"451-/chat,["up",{"_placeholder":true,"num":0}]"#);
     let message = Message::from_packets(head, vec![EncodedFrame::binary(&[7; 200])]).unwrap();
@@ -92,7 +92,7 @@ pub(in crate::journal) fn every_kind() -> Vec<Record> {
     (1..).zip(entries).map(|(lsn, entry)| record(lsn, entry)).collect()
 }
 
-/// Any entry, of all kinds.
+/// Any record body.
 pub(crate) fn any_entry() -> impl Strategy<Value = RecordBody> {
     let name = || "[a-zé]{1,40}".prop_map(|name| room(&name));
     let id = || any::<[u8; 15]>();
