@@ -119,7 +119,7 @@ impl Hub {
     }
 
     fn journal_state(&self) -> JournalState {
-        JournalState { epoch: EPOCH, head: self.head(), trimmed_to: self.trimmed_to, knows: true }
+        JournalState { epoch: EPOCH, head: self.head(), trimmed_to: self.trimmed_to, knows_offset: true }
     }
 
     fn claim(&self, n: u8, from: Option<Lsn>) -> Result<Resumable<'_>, NotRecovered> {
@@ -245,7 +245,10 @@ fn every_bad_claim_has_its_reason() {
     let future = Offset { lsn: journal_state.head.next(), ..good };
     assert_eq!(refusal(at(future), journal_state, 0), Some(NotRecovered::FutureOffset));
     assert_eq!(refusal(at(Offset { lsn: Lsn(1), ..good }), journal_state, 0), Some(NotRecovered::OldOffset));
-    assert_eq!(refusal(claim, JournalState { knows: false, ..journal_state }, 0), Some(NotRecovered::UnknownOffset));
+    assert_eq!(
+        refusal(claim, JournalState { knows_offset: false, ..journal_state }, 0),
+        Some(NotRecovered::UnknownOffset)
+    );
 }
 
 // A client whose first `join` was lost with its connection came back as recovered, in no room, and heard nothing any more.
@@ -287,7 +290,7 @@ fn a_token_from_before_the_session_is_no_token_of_it() {
     for offset in [at(EPOCH, before), at(Epoch::new(0, 7), Lsn(1_000_000))] {
         let claim = ResumeQuery { pid: pid(1), namespace: &NamespacePath::root(), offset: Some(offset) };
         let resumed =
-            hub.recovery.check_resume(&claim, &JournalState { knows: false, ..hub.journal_state() }, 0).unwrap();
+            hub.recovery.check_resume(&claim, &JournalState { knows_offset: false, ..hub.journal_state() }, 0).unwrap();
         assert_eq!(resumed.position, start);
         assert_eq!(hub.missed_events(1, start), [missed.0]);
     }
@@ -458,7 +461,9 @@ fn stays_are_bounded_and_forgotten_when_no_resume_can_reach_them() {
     let expired = hub.recovery.next_expired(u64::MAX).unwrap();
     hub.apply(expired);
     assert_eq!((hub.recovery.len(), hub.recovery.activity.len()), (0, 0));
-    assert!(hub.recovery.by_record.is_empty() && hub.recovery.by_socket.is_empty() && hub.recovery.away.is_empty());
+    assert!(
+        hub.recovery.by_record.is_empty() && hub.recovery.by_socket.is_empty() && hub.recovery.disconnected.is_empty()
+    );
 }
 
 proptest! {
@@ -478,7 +483,7 @@ proptest! {
         sessions.iter().for_each(|pid| hub.recovery.forget(pid));
         prop_assert_eq!(hub.recovery.activity.len(), 0);
         prop_assert!(hub.recovery.by_record.is_empty() && hub.recovery.by_socket.is_empty());
-        prop_assert!(hub.recovery.away.is_empty());
+        prop_assert!(hub.recovery.disconnected.is_empty());
         prop_assert_eq!(hub.recovery.bytes().0, 0);
     }
 }

@@ -1,9 +1,9 @@
-//! The time by which recovery windows are counted.
+//! The clock of recovery windows.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// The wall clock as it stood when the process started, moved on by the monotonic clock: windows go on through a restart, and a wall
-/// clock that is set changes none of them while the process runs.
+/// The wall-clock time of the start, advanced by the monotonic clock. Windows thus continue through a
+/// restart, and setting the wall clock does not change them while the process runs.
 #[derive(Debug)]
 pub(super) struct Clock {
     start_unix_ms: u64,
@@ -22,7 +22,7 @@ impl Clock {
         self.start_unix_ms.saturating_add(since)
     }
 
-    /// A clock that starts so many milliseconds before or behind the wall clock.
+    /// A clock that differs from the wall clock by `by_ms`.
     #[cfg(test)]
     pub(super) fn shifted(by_ms: i64) -> Self {
         let clock = Self::start();

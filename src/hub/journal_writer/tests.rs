@@ -43,7 +43,7 @@ fn room(name: &str) -> RoomName {
 
 impl JournalWriter {
     fn write(&mut self, entry: RecordBody) {
-        let offset = self.next();
+        let offset = self.next_offset();
         assert!(self.journal(offset, entry));
     }
 
@@ -80,7 +80,7 @@ impl JournalWriter {
 
     fn verdict(&self, n: u32) -> Result<(), NotRecovered> {
         let claim = ResumeAttempt { pid: PrivateId::from_random(id(n)), offset: None };
-        match self.claim(claim, &NamespacePath::root()) {
+        match self.check_resume(claim, &NamespacePath::root()) {
             // Being known is all that is asked here.
             Ok(_) | Err(NotRecovered::NothingToRecover) => Ok(()),
             Err(why) => Err(why),
@@ -122,7 +122,7 @@ fn a_full_population_survives_every_turn_of_the_ring() {
         for turn in 0..4 {
             let (begin, mut appended) = (writer.journal.used_bytes(), 0);
             while writer.journal.used_bytes() - begin < (segments_max * segment_bytes) as u64 {
-                let before = writer.given;
+                let before = writer.last_lsn;
                 writer.emit(event_bytes);
                 appended += 21 + event_bytes as u64;
                 writer.set_data((before.0 as u32).wrapping_mul(2_654_435_761) % count, before.0 as u32);
