@@ -28,7 +28,7 @@ const COMMAND_WORK: usize = 1 << 10;
 /// Work for each room that a command names, enters or leaves: one look-up and one copy of the name.
 pub(super) const ROOM_WORK: usize = 256;
 
-/// Rooms from which on a resume costs more than a quantum: each is looked up, checked, journalled and
+/// Minimum number of rooms with which a resume costs more than a quantum: each is looked up, checked and
 /// entered.
 const MANY_ROOMS: usize = QUANTUM / (4 * ROOM_WORK);
 
@@ -93,8 +93,8 @@ impl Hub {
         }
         if let Some(pid) = command.resumes() {
             self.inherit(&pid, sender);
-            // A postponed command waits until the load is light. Under load that takes too long for a
-            // client that reconnects.
+            // Under load, resumes are not postponed: postponed commands wait until the load is light, which
+            // takes too long for a client that reconnects.
             if self.interval_count(&pid) >= MANY_ROOMS && self.workers.load() == Load::Light {
                 return self.schedule.postpone(sender, command);
             }

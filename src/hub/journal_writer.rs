@@ -24,13 +24,13 @@ use crate::metrics::Metrics;
 use crate::protocol::reason::NotRecovered;
 use crate::recovery::{self, JournalState, RecoveryBounds, RecoveryIndex, Resumable};
 
-/// Records of one read for a client.
+/// Maximum number of records of one read for a client.
 const CHUNK_RECORDS: usize = 256;
 
-/// Records of one read at a start.
+/// Maximum number of records of one read at a start.
 const START_CHUNK_RECORDS: usize = 16_384;
 
-/// Bytes of one read at a start.
+/// Maximum bytes of one read at a start.
 const START_CHUNK_BYTES: usize = 4 << 20;
 
 /// Bounds of a journal in memory.
@@ -157,15 +157,15 @@ impl JournalWriter {
     }
 
     /// Journals a record. Returns false if it is too large; its event must then not be sent.
-    pub(super) fn journal(&mut self, offset: Offset, entry: RecordBody) -> bool {
-        let is_journalled = self.append(offset, entry);
+    pub(super) fn journal(&mut self, offset: Offset, body: RecordBody) -> bool {
+        let is_journalled = self.append(offset, body);
         self.give_up_excess();
         self.rewrite_sessions();
         is_journalled
     }
 
-    fn append(&mut self, offset: Offset, entry: RecordBody) -> bool {
-        let record = Record { lsn: offset.lsn, fingerprint: offset.fingerprint, body: entry };
+    fn append(&mut self, offset: Offset, body: RecordBody) -> bool {
+        let record = Record { lsn: offset.lsn, fingerprint: offset.fingerprint, body: body };
         // Before the record moves into the journal. If the journal rejects it, the index has an event too
         // many, which can only refuse a resume.
         self.sessions.apply(&record);

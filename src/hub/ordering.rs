@@ -169,8 +169,7 @@ impl Hub {
         let offset = if grade == Grade::Volatile { None } else { self.number() };
         let id = match ack {
             AckWanted::No => None,
-            // The session has drawn the ack id. Of an evicted connection, it could equal an id of the
-            // successor.
+            // The session draws the ack id. An id of an evicted connection could equal one of its successor.
             AckWanted::OfOne { socket, .. } if !self.is_of(&socket, worker, from.slot) => {
                 return Answer::Emit(Err(EmitRefusal::NotConnected));
             }
@@ -185,17 +184,17 @@ impl Hub {
         let token = offset.or_else(|| self.writer.as_ref().map(JournalWriter::applied));
         let message = draft.seal(id.map(AckId::to_wire), token.as_ref());
         // An event is sent only after it is journalled. It needs no record if no known session receives it.
-        let is_journalled = offset.is_none()
+        let may_send = offset.is_none()
             || !self.concerns_known(&namespace, &target)
             || self.journal(offset, || event_record(&namespace, &target, &message));
         let volatile = grade == Grade::Volatile;
         match (ack, id) {
-            (AckWanted::OfMany(_), _) if !is_journalled => Answer::Collect(Err(EmitRefusal::TooLarge)),
+            (AckWanted::OfMany(_), _) if !may_send => Answer::Collect(Err(EmitRefusal::TooLarge)),
             (AckWanted::OfMany(timeout), Some(id)) => {
                 let collect = Collect { id, worker, to: from, timeout };
                 Answer::Collect(Ok(self.deliver(&namespace, &target, &message, offset, volatile, Some(collect))))
             }
-            _ if !is_journalled => Answer::Emit(Err(EmitRefusal::TooLarge)),
+            _ if !may_send => Answer::Emit(Err(EmitRefusal::TooLarge)),
             _ => {
                 self.deliver(&namespace, &target, &message, offset, volatile, None);
                 Answer::Emit(Ok(Receipt { offset }))
@@ -261,11 +260,11 @@ impl Hub {
     }
 
     /// Journals a record while recovery is on. Returns false if the record is too large.
-    pub(super) fn journal(&mut self, offset: Option<Offset>, entry: impl FnOnce() -> RecordBody) -> bool {
+    pub(super) fn journal(&mut self, offset: Option<Offset>, body: impl FnOnce() -> RecordBody) -> bool {
         let (Some(writer), Some(offset)) = (&mut self.writer, offset) else { return true };
-        let entry = entry();
-        self.journalled += entry.byte_len() as u64;
-        writer.journal(offset, entry)
+        let body = body();
+        self.journalled += body.byte_len() as u64;
+        writer.journal(offset, body)
     }
 
     /// Whether an event can be for a known session.
@@ -278,9 +277,9 @@ impl Hub {
     }
 
     /// Journals a change of a socket that is recoverable.
-    fn journal_of(&mut self, socket: SocketId, offset: Option<Offset>, entry: impl FnOnce() -> RecordBody) {
+    fn journal_of(&mut self, socket: SocketId, offset: Option<Offset>, body: impl FnOnce() -> RecordBody) {
         if self.writer.as_ref().is_some_and(|writer| writer.is_recoverable(&socket)) {
-            self.journal(offset, entry);
+            self.journal(offset, body);
         }
     }
 }

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use super::intake::CommandSender;
 use crate::ids::{PrivateId, WorkerId};
 
-/// Entries from which on those without an account are looked for.
+/// Minimum number of entries at which unneeded ones are removed.
 const PRUNE_AT: usize = 64;
 
-/// Senders by session. Has at most twice as many entries as were needed at the last look.
+/// Senders by session. The map has at most twice the entries that the last removal left, or `PRUNE_AT`.
 #[derive(Debug)]
 pub(super) struct ResumeSenders {
     senders: HashMap<PrivateId, CommandSender>,
@@ -27,7 +27,7 @@ impl ResumeSenders {
         self.senders.get(pid)
     }
 
-    /// Records a resume. Once there are many entries, those that are not needed any more are removed.
+    /// Records a resume. If there are many entries, removes those for which `is_needed` returns false.
     pub(super) fn insert(
         &mut self,
         pid: PrivateId,

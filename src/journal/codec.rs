@@ -16,9 +16,11 @@
 //!
 //! | bytes | | |
 //! |---|---|---|
-//! | 1 | kind | 0: text with its type digit (`42["e"]`), 1: binary message; other values are free for later forms, such as compressed text |
+//! | 1 | kind | 0: text with its type digit, as in `42["e"]`; 1: binary message |
 //! | 4 | length | of the body |
 //! | … | body | |
+//!
+//! Other kinds are reserved for later forms, such as compressed text.
 //!
 //! Records of versions 1 and 2 are decoded too. They store each packet as a websocket frame (length
 //! in four bytes, then the frame); version 1 lacks the record kinds from 8 on.
@@ -251,7 +253,7 @@ fn read_body(header: &RecordHeader, mut rest: Rest<'_>) -> Result<Record, CodecE
     let kind = rest.u8()?;
     let [a, b, c] = rest.array()?;
     let fingerprint = Fingerprint::new(u32::from_le_bytes([a, b, c, 0]));
-    let entry = match kind {
+    let body = match kind {
         EVENT => RecordBody::Event(rest.event(header.version)?.into()),
         CONNECT => RecordBody::Connect {
             pid: rest.pid()?,
@@ -276,7 +278,7 @@ fn read_body(header: &RecordHeader, mut rest: Rest<'_>) -> Result<Record, CodecE
     if !rest.0.is_empty() {
         return Err(CodecError::Content("too many bytes for its kind"));
     }
-    Ok(Record { lsn: header.lsn, fingerprint, body: entry })
+    Ok(Record { lsn: header.lsn, fingerprint, body })
 }
 
 /// The undecoded rest of a body.
@@ -467,8 +469,8 @@ mod tests {
     fn encoded_bytes_are_those_of_the_table() {
         // A change of these bytes needs a new VERSION.
         let room = RoomName::parse("ab").unwrap();
-        let entry = RecordBody::Join { socket: SocketId::from_random([9; 15]), room };
-        let bytes = encoded(&Record { lsn: Lsn(258), fingerprint: Fingerprint::new(0x0003_0201), body: entry });
+        let body = RecordBody::Join { socket: SocketId::from_random([9; 15]), room };
+        let bytes = encoded(&Record { lsn: Lsn(258), fingerprint: Fingerprint::new(0x0003_0201), body });
         let body = [&[JOIN, 1, 2, 3][..], &[9; 15], &[2, 0], b"ab"].concat();
         assert_eq!(bytes[..13], [VERSION, 23, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0]);
         assert_eq!(bytes[HEADER_BYTES..], body);
@@ -545,7 +547,7 @@ mod tests {
     #[test]
     fn packets_are_stored_without_their_frame() {
         let record = event(1, 3);
-        let stored = [&[TEXT_PACKET, 12, 0, 0, 0][..], br#"42["e","xxx"]"#].concat();
+        let stored = [&[TEXT_PACKET, 13, 0, 0, 0][..], br#"42["e","xxx"]"#].concat();
         let bytes = encoded(&record);
         assert!(bytes.ends_with(&stored), "{bytes:?}");
         let mut unknown = bytes[HEADER_BYTES..].to_vec();

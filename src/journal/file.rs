@@ -25,7 +25,7 @@ use super::segment::{self, Segment, Spare};
 use super::{Chunk, Journal, JournalError, Record, codec, disk};
 use crate::ids::{Epoch, Lsn, Offset};
 
-/// Pending bytes from which on an append writes them, before the turn ends.
+/// Maximum pending bytes: an append that reaches them writes them before the turn ends.
 const PENDING_BYTES_MAX: usize = 1 << 20;
 
 /// Maximum number of spare files while the ring grows; a full ring needs one. Each takes a descriptor.

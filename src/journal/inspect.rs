@@ -47,7 +47,7 @@ pub struct JournalStats {
     pub epoch: Epoch,
     /// The state in which the journal was left, in words.
     pub state: &'static str,
-    /// The newest record that was dropped.
+    /// The records up to this position were dropped.
     pub trimmed_to: Lsn,
     /// The newest record that can be read.
     pub newest: Lsn,

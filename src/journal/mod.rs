@@ -68,7 +68,7 @@ pub(crate) trait Journal: Send {
     /// that were lost with a process are not used again.
     fn head(&self) -> Lsn;
 
-    /// The newest record that was dropped.
+    /// The records up to this position were dropped.
     fn trimmed_to(&self) -> Lsn;
 
     /// Adds a record after the head. It can be read immediately, and is durable after

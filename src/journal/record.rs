@@ -135,7 +135,7 @@ impl RecordBody {
     /// Approximate bytes of a record in memory, as the bounds of journals count them. Shared names and
     /// messages count in full.
     pub(crate) fn byte_len(&self) -> usize {
-        let entry = match self {
+        let content = match self {
             Self::Event(event) => {
                 let names = event.rooms.iter().chain(&event.except).map(Recipient::name_len);
                 size_of::<EventRecord>() + names.sum::<usize>() + event.message.byte_len()
@@ -153,7 +153,7 @@ impl RecordBody {
             | Self::GivenUp { .. }
             | Self::Expired { .. } => 0,
         };
-        size_of::<Record>() + entry
+        size_of::<Record>() + content
     }
 }
 

@@ -1,4 +1,4 @@
-//! One file of the journal's ring: a header, then records one behind the other.
+//! One file of the journal's ring: a header, followed by records.
 //!
 //! | bytes | | |
 //! |---|---|---|

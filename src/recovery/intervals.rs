@@ -8,7 +8,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::ids::{Lsn, RoomName};
 
-/// Intervals up to which a list is searched. The first node of a tree has room for eleven rooms.
+/// Maximum number of intervals in a list.
 const FEW: usize = 32;
 
 /// The positions of a join and of the leave that follows it.
@@ -37,7 +37,7 @@ pub(super) enum RoomIntervals {
     Many(Box<Tree>),
 }
 
-/// The intervals of each room, in order. No room has none.
+/// The intervals of each room, in order. Rooms without intervals are removed.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     rooms: BTreeMap<RoomName, SmallVec<[Interval; 1]>>,

@@ -5,8 +5,8 @@
 //! read from the journal; otherwise it is refused with a reason. It may be refused although no event was
 //! missed (see [`NotRecovered`]).
 //!
-//! The index is built from records in hub order. Records as they are journalled and records as they are
-//! read at a start lead to the same state. It is sans-IO: journal positions and time are arguments.
+//! The index is built from records in hub order. The same records lead to the same state, at run time and
+//! at a start. It is sans-IO: journal positions and time are arguments.
 
 mod ack_wanted;
 mod activity;
@@ -40,14 +40,14 @@ pub(crate) struct RecoveryBounds {
     /// Maximum number of sessions. A further one replaces the session that has been disconnected longest.
     /// If all are connected, the newest cannot be resumed.
     pub sessions_max: usize,
-    /// Bytes of all sessions: 128 each, 64 for each interval in a room, and those of namespaces, room
-    /// names and data. Beyond, sessions are given up: those above 1 KiB first, the largest of them
-    /// before the others; then those disconnected longest; then the newest.
+    /// Bytes of all sessions: 128 for each session, 64 for each interval in a room, and the bytes of
+    /// namespaces, room names and data. Above this bound, sessions are given up: first those above
+    /// 1 KiB in order of size, then those disconnected longest, then the newest.
     pub bytes_max: usize,
     /// Bytes of one session. A larger one is given up.
     pub session_bytes_max: usize,
-    /// Intervals in rooms of one session, those that ended before the oldest record not counted. A
-    /// session that needs more is given up.
+    /// Maximum number of intervals of one session. A session with more is given up, after its intervals
+    /// before the oldest record have been forgotten.
     pub intervals_max: usize,
 }
 
@@ -84,7 +84,7 @@ pub(crate) struct RecoveryIndex {
     disconnected: BTreeSet<(u64, PrivateId)>,
     activity: Activity,
     sizes: SessionSizes,
-    /// The newest record that the journal has dropped.
+    /// The journal has dropped the records up to this position.
     trimmed_to: Lsn,
 }
 
@@ -128,7 +128,7 @@ impl RecoveryIndex {
             }
             RecordBody::Data { socket, data } => self.change(socket, |session, _| session.set_data(data.clone())),
             RecordBody::Disconnect { socket, forever, at_unix_ms } => self.disconnect(socket, *forever, *at_unix_ms),
-            RecordBody::Session(entry) => self.apply_session(entry, lsn),
+            RecordBody::Session(session) => self.apply_session(session, lsn),
             RecordBody::Resumed { socket, position, at_unix_ms } => self.apply_resume(socket, *position, *at_unix_ms),
             RecordBody::ProcessEnded { at_unix_ms } => self.end_process(*at_unix_ms),
             RecordBody::GivenUp { socket, why } => self.give_up(socket, *why),
@@ -142,7 +142,7 @@ impl RecoveryIndex {
         }
     }
 
-    /// Sets the newest record that the journal has dropped. The hub calls it after each append.
+    /// Records that the journal has dropped the records up to `to`. The hub calls it after each append.
     pub(crate) fn set_trimmed_to(&mut self, to: Lsn) {
         self.trimmed_to = self.trimmed_to.max(to);
     }
@@ -382,10 +382,10 @@ impl RecoveryIndex {
         }
     }
 
-    fn apply_session(&mut self, entry: &SessionRecord, lsn: Lsn) {
-        let known = self.sessions.get_mut(&entry.pid).filter(|session| session.socket == entry.socket);
+    fn apply_session(&mut self, record: &SessionRecord, lsn: Lsn) {
+        let known = self.sessions.get_mut(&record.pid).filter(|session| session.socket == record.socket);
         let Some(session) = known else {
-            return self.insert(RecoverableSession::from_record(entry, lsn), &entry.rooms);
+            return self.insert(RecoverableSession::from_record(record, lsn), &record.rooms);
         };
         if session.given_up.is_some() {
             return;
@@ -393,9 +393,9 @@ impl RecoveryIndex {
         // A session that is known already has more detail than the record.
         self.by_record.remove(&session.record);
         session.record = lsn;
-        session.advance_to(entry.position);
-        self.by_record.insert(lsn, entry.pid);
-        self.set_connected(&entry.pid, entry.connected, entry.at_unix_ms);
-        self.forget_intervals(&entry.pid);
+        session.advance_to(record.position);
+        self.by_record.insert(lsn, record.pid);
+        self.set_connected(&record.pid, record.connected, record.at_unix_ms);
+        self.forget_intervals(&record.pid);
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct JournalState {
     pub epoch: Epoch,
     /// The newest LSN in use.
     pub head: Lsn,
-    /// The newest record that was dropped.
+    /// The records up to this position were dropped.
     pub trimmed_to: Lsn,
     /// Whether the client's offset is a position of the journal; true without an offset.
     pub knows_offset: bool,

@@ -69,12 +69,13 @@ impl RecoverableSession {
     }
 
     /// A session as its complete record at `lsn` has it, without rooms, which [`enter`](Self::enter) adds.
-    pub(super) fn from_record(entry: &SessionRecord, lsn: Lsn) -> Self {
-        let mut session = Self::new(entry.pid, entry.socket, entry.namespace.clone(), entry.at_unix_ms, entry.position);
-        session.set_data(entry.data.clone());
-        session.connected = entry.connected;
+    pub(super) fn from_record(record: &SessionRecord, lsn: Lsn) -> Self {
+        let mut session =
+            Self::new(record.pid, record.socket, record.namespace.clone(), record.at_unix_ms, record.position);
+        session.set_data(record.data.clone());
+        session.connected = record.connected;
         (session.is_at_start, session.record) = (false, lsn);
-        (session.last_event, session.last_ack_event) = (entry.last_event, entry.last_ack_event);
+        (session.last_event, session.last_ack_event) = (record.last_event, record.last_ack_event);
         session
     }
 

@@ -6,8 +6,8 @@ use super::RecoveryIndex;
 use crate::ids::PrivateId;
 use crate::journal::{GiveUpReason, RecordBody};
 
-/// Sessions with more bytes are ordered by size, and given up before all others. Few are that large, so
-/// that the order costs little.
+/// Bytes above which a session is given up before all smaller ones, the largest first. Few sessions are
+/// that large, so that keeping them in order costs little.
 const LARGE_BYTES: usize = 1 << 10;
 
 #[derive(Debug, Default)]

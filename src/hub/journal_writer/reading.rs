@@ -5,10 +5,10 @@ use crate::ids::{Lsn, Offset, SocketId};
 use crate::journal::{Record, RecordBody};
 use crate::protocol::encoded::Message;
 
-/// Bytes of one read, whoever the recipients are.
+/// Maximum bytes of one read, including records for other sockets.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// Bytes from which on a record counts as several of those that a turn may read.
+/// A larger record counts as several records in the limit of a turn.
 const RECORD_BYTES: usize = 1 << 10;
 
 /// Consecutive missed events of one socket.

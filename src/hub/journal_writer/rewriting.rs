@@ -71,24 +71,24 @@ impl JournalWriter {
     /// Gives up sessions while a bound is exceeded.
     pub(super) fn give_up_excess(&mut self) {
         for _ in 0..GIVEN_UP_AT_A_TIME {
-            let Some(entry) = self.sessions.next_to_give_up() else { return };
-            if let RecordBody::GivenUp { socket, why } = &entry {
+            let Some(body) = self.sessions.next_to_give_up() else { return };
+            if let RecordBody::GivenUp { socket, why } = &body {
                 log::debug!("session given up socket={socket} reason={why:?}");
                 self.metrics.hub.given_up.add(1);
                 self.rewriting.given_up += usize::from(*why == GiveUpReason::NoRoom);
             }
-            self.journal_decision(entry);
+            self.journal_decision(body);
         }
     }
 
     /// Journals a decision of the hub about sessions. With a journal in memory, only the index needs it.
-    pub(super) fn journal_decision(&mut self, entry: RecordBody) {
+    pub(super) fn journal_decision(&mut self, body: RecordBody) {
         if self.journal.ring_bytes().is_some() {
             let offset = self.next_offset();
-            self.append(offset, entry);
+            self.append(offset, body);
         } else {
             let Offset { lsn, fingerprint, .. } = self.applied;
-            self.sessions.apply(&Record { lsn, fingerprint, body: entry });
+            self.sessions.apply(&Record { lsn, fingerprint, body: body });
         }
     }
 

@@ -48,8 +48,8 @@ pub(super) const KINDS: [&str; 11] = [
     "expired",
 ];
 
-pub(super) fn kind(entry: &RecordBody) -> &'static str {
-    match entry {
+pub(super) fn kind(body: &RecordBody) -> &'static str {
+    match body {
         RecordBody::Event(_) => "event",
         RecordBody::Connect { .. } => "connect",
         RecordBody::Join { .. } => "join",
@@ -143,8 +143,8 @@ enum Packet<'a> {
     Binary { binary_bytes: usize },
 }
 
-fn fields(entry: &RecordBody) -> Fields<'_> {
-    match entry {
+fn fields(body: &RecordBody) -> Fields<'_> {
+    match body {
         RecordBody::Event(event) => {
             let EventRecord { namespace, rooms, except, exclude, message } = &**event;
             Fields::Event {
