@@ -1,9 +1,9 @@
 //! Execution of the senders' commands in turns, fairly and within a budget of work.
 //!
-//! A turn executes commands in order of arrival until its budget is spent. A sender that has caused much
-//! work waits behind the others ([`Schedule`](crate::state::schedule::Schedule)), and events wait while
-//! workers have a backlog. An event is answered once it is in a worker's batch, so that a backlog delays
-//! its originators only.
+//! A turn executes commands in order of arrival until its budget is spent. A sender that has caused
+//! much work waits behind the others ([`Schedule`](crate::state::schedule::Schedule)), and events
+//! wait while workers have a backlog. An event is answered once it is in a worker's batch, so that
+//! a backlog delays its originators only.
 
 use actix::fut::{ActorFutureExt, wrap_future};
 use actix::{AsyncContext, Context};
@@ -18,8 +18,8 @@ use crate::messages::hub::{ConnectKind, HubCommand, ImmediateCommand, OrderedCom
 use crate::state::rooms::ROOMS_PER_DEPARTURE;
 use crate::state::schedule::{Load, QUANTUM};
 
-/// Work of one turn, in bytes. A byte of work takes about a nanosecond, so that a turn takes about a
-/// millisecond.
+/// Work of one turn, in bytes. A byte of work takes about a nanosecond, so that a turn takes about
+/// a millisecond.
 const TURN_WORK: usize = 1 << 20;
 
 /// Work of any command, in addition to its contents.
@@ -28,8 +28,8 @@ const COMMAND_WORK: usize = 1 << 10;
 /// Work for each room that a command names, enters or leaves: one look-up and one copy of the name.
 pub(super) const ROOM_WORK: usize = 256;
 
-/// Minimum number of rooms with which a resume costs more than a quantum: each is looked up, checked and
-/// entered.
+/// Minimum number of rooms with which a resume costs more than a quantum: each is looked up,
+/// checked and entered.
 const MANY_ROOMS: usize = QUANTUM / (4 * ROOM_WORK);
 
 /// Interval between checks of the senders that wait for their share of the journal.
@@ -38,8 +38,8 @@ const RELEASE_INTERVAL: Duration = Duration::from_millis(50);
 /// Minimum interval between warnings about a spent share.
 const WARNING_INTERVAL_MS: u64 = 10_000;
 
-/// Work below which a command is not charged while no commands are queued: small commands alone cause
-/// no backlog.
+/// Work below which a command is not charged while no commands are queued: small commands alone
+/// cause no backlog.
 const CHARGED_WORK: usize = QUANTUM / 4;
 
 /// The session or server sender to which a command is charged.
@@ -93,8 +93,8 @@ impl Hub {
         }
         if let Some(pid) = command.resumes() {
             self.inherit(&pid, sender);
-            // Under load, resumes are not postponed: postponed commands wait until the load is light, which
-            // takes too long for a client that reconnects.
+            // Under load, resumes are not postponed: postponed commands wait until the load is
+            // light, which takes too long for a client that reconnects.
             if self.interval_count(&pid) >= MANY_ROOMS && self.workers.load() == Load::Light {
                 return self.schedule.postpone(sender, command);
             }
@@ -108,7 +108,8 @@ impl Hub {
         }
     }
 
-    /// Charges the sender of a resume for the previous resume of the same session over another connection.
+    /// Charges the sender of a resume for the previous resume of the same session over another
+    /// connection.
     fn inherit(&mut self, pid: &PrivateId, sender: CommandSender) {
         if let Some(before) = self.resume_senders.get(pid).filter(|before| **before != sender) {
             self.schedule.inherit(before, sender);
@@ -140,8 +141,8 @@ impl Hub {
         }
     }
 
-    /// Charges the journalled bytes of a command. Further commands of a session wait while its share is
-    /// spent; code outside of sessions is not limited.
+    /// Charges the journalled bytes of a command. Further commands of a session wait while its
+    /// share is spent; code outside of sessions is not limited.
     fn charge_journal(&mut self, sender: CommandSender, bytes: u64) {
         let Some(writer) = &self.writer else { return };
         let now_ms = writer.now_unix_ms();
@@ -194,8 +195,8 @@ impl Hub {
         }
     }
 
-    /// Executes the current batch until the turn's budget is spent. The rest follows in the next turn, before
-    /// the next message.
+    /// Executes the current batch until the turn's budget is spent. The rest follows in the next
+    /// turn, before the next message.
     pub(super) fn accept_batch(&mut self, ctx: &mut Context<Self>) {
         while self.work < TURN_WORK
             && let Some(command) = self.incoming.1.next()
@@ -223,8 +224,8 @@ impl Hub {
         (self.work, self.fanout_bytes) = (0, 0);
     }
 
-    /// Schedules a turn for queued commands, replays and departures, behind the mailbox and the other tasks
-    /// of this thread.
+    /// Schedules a turn for queued commands, replays and departures, behind the mailbox and the
+    /// other tasks of this thread.
     pub(super) fn schedule_turn(&mut self, ctx: &mut Context<Self>) {
         let has_work =
             self.schedule.has_next(self.workers.load()) || self.workers.has_readers() || self.rooms.has_departing();

@@ -1,8 +1,10 @@
-//! The writer of the journal, with the numbers of its records and the index of recoverable sessions.
+//! The writer of the journal, with the numbers of its records and the index of recoverable
+//! sessions.
 //!
-//! Each record gets an LSN and a fingerprint, and is appended to the journal in the order of LSNs. The
-//! index follows from the records, at run time as after a restart. If the journal fails, recovery starts
-//! over in memory under a new epoch, so that clients with older tokens are notified of a possible loss.
+//! Each record gets an LSN and a fingerprint, and is appended to the journal in the order of LSNs.
+//! The index follows from the records, at run time as after a restart. If the journal fails,
+//! recovery starts over in memory under a new epoch, so that clients with older tokens are notified
+//! of a possible loss.
 
 mod clock;
 mod reading;
@@ -49,7 +51,8 @@ pub(crate) struct JournalWriter {
     last_lsn: Lsn,
     /// The offset of the newest record, which is the token of events without a record.
     applied: Offset,
-    /// Fingerprints must not be guessable from earlier ones by counting. They need no cryptographic strength.
+    /// Fingerprints must not be guessable from earlier ones by counting. They need no cryptographic
+    /// strength.
     random: fastrand::Rng,
     clock: Clock,
     rewriting: Rewriting,
@@ -57,7 +60,8 @@ pub(crate) struct JournalWriter {
 }
 
 impl JournalWriter {
-    /// Builds the index from the journal. Sessions that were connected count as disconnected from now on.
+    /// Builds the index from the journal. Sessions that were connected count as disconnected from
+    /// now on.
     pub(crate) fn open(
         journal: Box<dyn Journal>,
         seed: u64,
@@ -94,7 +98,8 @@ impl JournalWriter {
         Ok(writer)
     }
 
-    /// Reads the whole journal. Sessions are rewritten later only, in proportion to appended records.
+    /// Reads the whole journal. Sessions are rewritten later only, in proportion to appended
+    /// records.
     fn load(&mut self) -> Result<(), JournalError> {
         self.sessions.set_trimmed_to(self.journal.trimmed_to());
         loop {
@@ -151,7 +156,8 @@ impl JournalWriter {
         self.sessions.remembers(socket)
     }
 
-    /// Whether an event for these recipients can be for a known session. Other events need no record.
+    /// Whether an event for these recipients can be for a known session. Other events need no
+    /// record.
     pub(super) fn concerns(&self, namespace: &NamespacePath, rooms: &[Recipient]) -> bool {
         self.sessions.concerns(namespace, rooms)
     }
@@ -166,8 +172,8 @@ impl JournalWriter {
 
     fn append(&mut self, offset: Offset, body: RecordBody) -> bool {
         let record = Record { lsn: offset.lsn, fingerprint: offset.fingerprint, body: body };
-        // Before the record moves into the journal. If the journal rejects it, the index has an event too
-        // many, which can only refuse a resume.
+        // Before the record moves into the journal. If the journal rejects it, the index has an
+        // event too many, which can only refuse a resume.
         self.sessions.apply(&record);
         match self.journal.append(record) {
             Ok(()) => {}

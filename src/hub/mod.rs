@@ -1,8 +1,8 @@
 //! The central actor: the table of rooms, the order of events, their numbers, and the journal.
 //!
-//! The order in which the hub executes commands (`intake`) is the order of connects, joins, leaves and
-//! broadcasts that all clients observe. It never blocks on a worker or a session. It writes the journal
-//! without waiting for the disk.
+//! The order in which the hub executes commands (`intake`) is the order of connects, joins, leaves
+//! and broadcasts that all clients observe. It never blocks on a worker or a session. It writes the
+//! journal without waiting for the disk.
 
 mod intake;
 pub(crate) mod journal_writer;
@@ -53,9 +53,11 @@ pub(crate) struct Hub {
     schedule: Schedule<CommandSender, OrderedCommand>,
     /// Empty while no sender has an account in `schedule`.
     resume_senders: ResumeSenders,
-    /// The bytes of each sender in the journal, and the commands of senders that have spent their share.
+    /// The bytes of each sender in the journal, and the commands of senders that have spent their
+    /// share.
     shares: Shares<CommandSender, OrderedCommand>,
-    /// The rest of the current batch, and the worker that sent it. The next message is handled after it.
+    /// The rest of the current batch, and the worker that sent it. The next message is handled
+    /// after it.
     incoming: (WorkerId, vec::IntoIter<HubCommand>),
     /// Work done in this turn, in bytes.
     work: usize,

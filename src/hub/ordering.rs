@@ -169,7 +169,8 @@ impl Hub {
         let offset = if grade == Grade::Volatile { None } else { self.number() };
         let id = match ack {
             AckWanted::No => None,
-            // The session draws the ack id. An id of an evicted connection could equal one of its successor.
+            // The session draws the ack id. An id of an evicted connection could equal one of its
+            // successor.
             AckWanted::OfOne { socket, .. } if !self.is_of(&socket, worker, from.slot) => {
                 return Answer::Emit(Err(EmitRefusal::NotConnected));
             }
@@ -183,7 +184,8 @@ impl Hub {
         // An event without a number has the token of the newest record.
         let token = offset.or_else(|| self.writer.as_ref().map(JournalWriter::applied));
         let message = draft.seal(id.map(AckId::to_wire), token.as_ref());
-        // An event is sent only after it is journalled. It needs no record if no known session receives it.
+        // An event is sent only after it is journalled. It needs no record if no known session
+        // receives it.
         let may_send = offset.is_none()
             || !self.concerns_known(&namespace, &target)
             || self.journal(offset, || event_record(&namespace, &target, &message));

@@ -1,9 +1,9 @@
 //! Connects and resumes of sockets.
 //!
-//! A resumed socket catches up like a socket that reads too slowly. Its worker requests the events after a
-//! position, one chunk at a time, as the outbox empties. The last chunk is sent in a turn in which no
-//! event is left: the worker drops live copies of all events before that turn, and delivers those after
-//! it.
+//! A resumed socket catches up like a socket that reads too slowly. Its worker requests the events
+//! after a position, one chunk at a time, as the outbox empties. The last chunk is sent in a turn
+//! in which no event is left: the worker drops live copies of all events before that turn, and
+//! delivers those after it.
 
 use super::Hub;
 use super::intake::ROOM_WORK;
@@ -15,8 +15,8 @@ use crate::protocol::reason::NotRecovered;
 use crate::state::rooms::{ROOMS_PER_DEPARTURE, SocketLocation};
 
 impl Hub {
-    /// Checks a resume before connection middleware runs. [`apply_connect`](Self::apply_connect) checks it
-    /// again.
+    /// Checks a resume before connection middleware runs. [`apply_connect`](Self::apply_connect)
+    /// checks it again.
     pub(super) fn check_resume(
         &mut self,
         namespace: &NamespacePath,
@@ -134,8 +134,8 @@ impl Hub {
         }
     }
 
-    /// Removes disconnected sockets from all of their rooms while room changes are watched, because room
-    /// events follow from the member counts.
+    /// Removes disconnected sockets from all of their rooms while room changes are watched, because
+    /// room events follow from the member counts.
     pub(super) fn remove_all_departed(&mut self) {
         while self.is_watched() && self.rooms.has_departing() {
             self.rooms.depart();

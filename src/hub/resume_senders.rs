@@ -9,7 +9,8 @@ use crate::ids::{PrivateId, WorkerId};
 /// Minimum number of entries at which unneeded ones are removed.
 const PRUNE_AT: usize = 64;
 
-/// Senders by session. The map has at most twice the entries that the last removal left, or `PRUNE_AT`.
+/// Senders by session. The map has at most twice the entries that the last removal left, or
+/// `PRUNE_AT`.
 #[derive(Debug)]
 pub(super) struct ResumeSenders {
     senders: HashMap<PrivateId, CommandSender>,
@@ -27,7 +28,8 @@ impl ResumeSenders {
         self.senders.get(pid)
     }
 
-    /// Records a resume. If there are many entries, removes those for which `is_needed` returns false.
+    /// Records a resume. If there are many entries, removes those for which `is_needed` returns
+    /// false.
     pub(super) fn insert(
         &mut self,
         pid: PrivateId,

@@ -223,8 +223,8 @@ fn run<F: Future<Output = ()>>(test: F) {
     System::new().block_on(async { tokio::time::timeout(Duration::from_secs(20), test).await.unwrap() });
 }
 
-/// A memory journal whose appends are observed, whose reads are counted, and whose flush fails from a
-/// position on.
+/// A memory journal whose appends are observed, whose reads are counted, and whose flush fails from
+/// a position on.
 struct TestJournal {
     inner: MemoryJournal,
     on_append: Box<dyn FnMut(&Record) + Send>,

@@ -1,5 +1,5 @@
-//! The hub's links to its workers: one batch a turn for each, the bytes that it has not written yet, and
-//! its sockets that wait for a replay.
+//! The hub's links to its workers: one batch a turn for each, the bytes that it has not written
+//! yet, and its sockets that wait for a replay.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,7 +24,8 @@ struct Link {
     batch: Vec<FanoutCommand>,
     /// Delivered bytes that the worker has not reported as consumed.
     unwritten: usize,
-    /// Replayed bytes that the worker has not reported as consumed. They do not delay other senders.
+    /// Replayed bytes that the worker has not reported as consumed. They do not delay other
+    /// senders.
     replaying: usize,
     /// Whether a session of the worker has ever connected. The server sender has none.
     has_sessions: bool,
@@ -187,8 +188,8 @@ impl WorkerLinks {
         report
     }
 
-    /// The load of the worker with the largest backlog. Above a quarter of `worker_bytes_max`, only senders
-    /// within their quantum are served.
+    /// The load of the worker with the largest backlog. Above a quarter of `worker_bytes_max`, only
+    /// senders within their quantum are served.
     pub(super) fn load(&self) -> Load {
         match self.workers.iter().flatten().map(|link| link.unwritten).max().unwrap_or(0) {
             unwritten if unwritten > self.unwritten_max => Load::Full,

@@ -9,8 +9,8 @@
 //! | 4 | checksum | of the 17 bytes above, which tells a damaged length from a truncated record |
 //! | … | body | kind (1), fingerprint (3), then the fields of the kind in their order |
 //!
-//! Numbers are little-endian. Names are prefixed with their length in two bytes, data and packets in
-//! four bytes, lists with their count in four bytes.
+//! Numbers are little-endian. Names are prefixed with their length in two bytes, data and packets
+//! in four bytes, lists with their count in four bytes.
 //!
 //! A packet of an event is stored without its websocket frame:
 //!
@@ -381,7 +381,8 @@ impl<'a> Rest<'a> {
         Ok(EventRecord { namespace, rooms, except, exclude, message })
     }
 
-    /// Copies the packet into a buffer of its own, so that an outbox does not keep the whole chunk alive.
+    /// Copies the packet into a buffer of its own, so that an outbox does not keep the whole chunk
+    /// alive.
     fn packet(&mut self, version: u8) -> Result<EncodedFrame, CodecError> {
         let (kind, body) = if version <= FRAMES_UNTIL { unframe(self.long()?)? } else { (self.u8()?, self.long()?) };
         match kind {

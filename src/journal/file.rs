@@ -1,9 +1,10 @@
-//! The journal on disk: a ring of segment files in one folder, with the newest records in memory too.
+//! The journal on disk: a ring of segment files in one folder, with the newest records in memory
+//! too.
 //!
-//! Flushed records survive the death of the process, but not that of the machine. A journal that was
-//! not closed therefore continues within the same boot only: after another boot, records may be
-//! missing without a trace. In that case, and after damage anywhere, all records are discarded and a
-//! new epoch begins. A damaged record is never skipped.
+//! Flushed records survive the death of the process, but not that of the machine. A journal that
+//! was not closed therefore continues within the same boot only: after another boot, records may be
+//! missing without a trace. In that case, and after damage anywhere, all records are discarded and
+//! a new epoch begins. A damaged record is never skipped.
 
 mod existing;
 mod options;
@@ -28,7 +29,8 @@ use crate::ids::{Epoch, Lsn, Offset};
 /// Maximum pending bytes: an append that reaches them writes them before the turn ends.
 const PENDING_BYTES_MAX: usize = 1 << 20;
 
-/// Maximum number of spare files while the ring grows; a full ring needs one. Each takes a descriptor.
+/// Maximum number of spare files while the ring grows; a full ring needs one. Each takes a
+/// descriptor.
 const SPARES_MAX: usize = 8;
 
 #[derive(Debug)]
@@ -43,7 +45,8 @@ pub(crate) struct FileJournal {
     /// Encoded records that are appended and not written yet. `recent` has all of them.
     pending: Vec<u8>,
     recent: RecentRecords,
-    /// Files of the next segments. A full ring recycles its oldest file and needs no further descriptor.
+    /// Files of the next segments. A full ring recycles its oldest file and needs no further
+    /// descriptor.
     spares: Vec<Spare>,
     syncer: Syncer,
     /// The reason why nothing is written any more: `Closed`, or a failure.
@@ -113,7 +116,8 @@ impl FileJournal {
         self.ended.clone().map_or(Ok(()), Err)
     }
 
-    /// Appends `record` to the pending bytes. Begins another segment if the newest has no room for it.
+    /// Appends `record` to the pending bytes. Begins another segment if the newest has no room for
+    /// it.
     fn encode(&mut self, record: &Record) -> Result<(), JournalError> {
         // `make torture-planted` compiles this bug in and expects the torture to find it.
         #[cfg(stentor_planted_bug)]
@@ -194,8 +198,8 @@ impl FileJournal {
         Ok(())
     }
 
-    /// Ends the journal, because records are missing from here on. Marks the folder, so that no later
-    /// start continues it.
+    /// Ends the journal, because records are missing from here on. Marks the folder, so that no
+    /// later start continues it.
     fn fail(&mut self, error: io::Error) -> JournalError {
         let path = self.newest().path.clone();
         log::error!("journal failed, further records are rejected file={} error={error}", path.display());
@@ -246,7 +250,8 @@ impl FileJournal {
         self.folder.sync()
     }
 
-    /// Leaves the folder as the death of the process does, with the first `written` of the pending bytes.
+    /// Leaves the folder as the death of the process does, with the first `written` of the pending
+    /// bytes.
     #[cfg(test)]
     pub(super) fn kill(mut self, written: usize) {
         let written = written.min(self.pending.len());
@@ -300,7 +305,8 @@ impl Journal for FileJournal {
         self.check_open()?;
         self.write_pending()?;
         if self.spares.len() < self.spares_wanted() {
-            // A failure is retried after the next turn, and matters only when a segment has to begin.
+            // A failure is retried after the next turn, and matters only when a segment has to
+            // begin.
             let _ = self.add_spare();
         }
         Ok(())

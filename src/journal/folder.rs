@@ -1,4 +1,5 @@
-//! The folder of a journal: its lock, its header, the names of its files, and the errors of opening it.
+//! The folder of a journal: its lock, its header, the names of its files, and the errors of opening
+//! it.
 //!
 //! The header `journal.header` identifies the journal and the state in which it was left:
 //!
@@ -13,9 +14,9 @@
 //! | 8 | last | the newest record, if the journal was closed |
 //! | 4 | checksum | of the bytes above, CRC-32 |
 //!
-//! In every format, the last four bytes are the checksum of the others: a damaged format number is thus
-//! not mistaken for a newer format. If the header is damaged or missing, the journal is discarded. A
-//! folder with other files is left unchanged.
+//! In every format, the last four bytes are the checksum of the others: a damaged format number is
+//! thus not mistaken for a newer format. If the header is damaged or missing, the journal is
+//! discarded. A folder with other files is left unchanged.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
@@ -75,7 +76,8 @@ pub enum OpenError {
         /// Its format.
         found: u32,
     },
-    /// Another program has changed the file, or it was damaged on disk. Restore it, or move the folder away.
+    /// Another program has changed the file, or it was damaged on disk. Restore it, or move the
+    /// folder away.
     #[error(
         "journal file {}: {found}; restore it, or move the folder away and lose what it holds",
         path.display()
@@ -145,8 +147,8 @@ impl OpenError {
     }
 }
 
-/// One boot of the machine. Records written in another boot may be missing without a trace, unless the
-/// journal was closed.
+/// One boot of the machine. Records written in another boot may be missing without a trace, unless
+/// the journal was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BootId(u128);
 
@@ -156,7 +158,8 @@ impl BootId {
         (id != 0).then_some(Self(id))
     }
 
-    /// The current boot, according to the kernel. If it is unknown, only a closed journal continues.
+    /// The current boot, according to the kernel. If it is unknown, only a closed journal
+    /// continues.
     pub(crate) fn of_this_machine() -> Option<Self> {
         let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         u128::from_str_radix(&text.trim().replace('-', ""), 16).ok().and_then(Self::new)
@@ -263,13 +266,13 @@ pub(super) enum StoredHeader {
     Header(JournalHeader),
 }
 
-/// A locked folder. The files that mark a failed journal are open from the start, because descriptors
-/// may run out.
+/// A locked folder. The files that mark a failed journal are open from the start, because
+/// descriptors may run out.
 #[derive(Debug)]
 pub(super) struct Folder {
     pub(super) path: PathBuf,
-    /// The folder itself, where folders can be opened. It is locked, so that removing the lock file does
-    /// not unlock the journal.
+    /// The folder itself, where folders can be opened. It is locked, so that removing the lock file
+    /// does not unlock the journal.
     directory: Option<File>,
     /// Open once the header has been written.
     header: Option<File>,
@@ -312,8 +315,8 @@ impl Folder {
         self.try_write_header(header).map_err(|error| OpenError::at(&path, error))
     }
 
-    /// Creates the first header atomically. Later ones are written in place, within one sector, which works
-    /// on a full disk too.
+    /// Creates the first header atomically. Later ones are written in place, within one sector,
+    /// which works on a full disk too.
     pub(super) fn try_write_header(&mut self, header: &JournalHeader) -> io::Result<()> {
         let path = self.path.join(HEADER);
         let mut options = OpenOptions::new();

@@ -1,5 +1,5 @@
-//! Read-only access to the folder of a journal, without a lock, also while a server writes there. Segments
-//! that the ring drops meanwhile are skipped; records appended meanwhile may be read.
+//! Read-only access to the folder of a journal, without a lock, also while a server writes there.
+//! Segments that the ring drops meanwhile are skipped; records appended meanwhile may be read.
 
 mod json;
 #[cfg(test)]
@@ -34,7 +34,8 @@ pub struct Inspection {
     segments: Vec<Segment>,
 }
 
-/// Why the rest of a journal cannot be read. The next server that opens the folder begins a new epoch.
+/// Why the rest of a journal cannot be read. The next server that opens the folder begins a new
+/// epoch.
 #[derive(Debug, Error)]
 #[error(transparent)]
 pub struct ReadError(#[from] JournalError);
@@ -152,8 +153,8 @@ impl Inspection {
         }
     }
 
-    /// The records after `after`, in order, without those that the ring drops meanwhile. Ends at the first
-    /// error.
+    /// The records after `after`, in order, without those that the ring drops meanwhile. Ends at
+    /// the first error.
     pub fn records(&self, after: Lsn) -> impl Iterator<Item = Result<InspectedRecord, ReadError>> {
         let epoch = self.header.epoch;
         self.read(after).map(move |record| Ok(InspectedRecord { epoch, record: record? }))
@@ -171,8 +172,8 @@ impl Inspection {
                 }
                 let (path, records) = reading.as_mut()?;
                 let next = records.next(after);
-                // The ring renames a file before it reuses it: bytes read while the name exists belong
-                // to this segment.
+                // The ring renames a file before it reuses it: bytes read while the name exists
+                // belong to this segment.
                 if !path.exists() {
                     reading = None;
                     continue;

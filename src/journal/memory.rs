@@ -15,8 +15,8 @@ pub(crate) struct MemoryJournal {
 }
 
 impl MemoryJournal {
-    /// An empty ring whose LSNs continue after `head`. `epoch` must differ from that of every earlier
-    /// journal, whose records are lost.
+    /// An empty ring whose LSNs continue after `head`. `epoch` must differ from that of every
+    /// earlier journal, whose records are lost.
     pub(crate) fn new(epoch: Epoch, head: Lsn, records_max: usize, bytes_max: usize) -> Self {
         let recent = RecentRecords::new(head, records_max, bytes_max);
         Self { epoch, head, recent, closed: false }

@@ -1,5 +1,5 @@
-//! The journal from which connections recover: the contract of its two implementations, one in memory
-//! and one in files. The hub is its only writer.
+//! The journal from which connections recover: the contract of its two implementations, one in
+//! memory and one in files. The hub is its only writer.
 
 mod chunk;
 mod codec;
@@ -36,8 +36,8 @@ pub(crate) enum JournalError {
     /// Nothing was appended. Emit less at a time, or make segments larger.
     #[error("record of {bytes} bytes exceeds limit of {limit}")]
     TooLarge { bytes: usize, limit: usize },
-    /// The file system failed. After a failed write the journal rejects all further records, and the
-    /// next start begins a new epoch. A failed read changes nothing.
+    /// The file system failed. After a failed write the journal rejects all further records, and
+    /// the next start begins a new epoch. A failed read changes nothing.
     #[error("journal file {}: {kind}", path.display())]
     Io { path: PathBuf, kind: io::ErrorKind },
     /// The file does not hold the bytes that were written there.
@@ -56,16 +56,17 @@ fn check_position(head: Lsn, given: Lsn) -> Result<(), JournalError> {
 
 /// The records from which sessions recover, in hub order.
 ///
-/// Order: LSNs increase. Durability: records in memory last as long as the process. Records in files
-/// last as long as the boot of the machine, once [`flush`](Self::flush) has returned, and longer after
-/// [`close`](Self::close). A full journal drops its oldest records, which [`Chunk::trimmed`] reports.
-/// Dropping a journal closes it.
+/// Order: LSNs increase. Durability: records in memory last as long as the process. Records in
+/// files last as long as the boot of the machine, once [`flush`](Self::flush) has returned, and
+/// longer after [`close`](Self::close). A full journal drops its oldest records, which
+/// [`Chunk::trimmed`] reports. Dropping a journal closes it.
 pub(crate) trait Journal: Send {
-    /// The epoch in which LSNs are unique: offsets of another epoch do not name records of this journal.
+    /// The epoch in which LSNs are unique: offsets of another epoch do not name records of this
+    /// journal.
     fn epoch(&self) -> Epoch;
 
-    /// The newest LSN in use. After a start it may be greater than the newest record's, because LSNs
-    /// that were lost with a process are not used again.
+    /// The newest LSN in use. After a start it may be greater than the newest record's, because
+    /// LSNs that were lost with a process are not used again.
     fn head(&self) -> Lsn;
 
     /// The records up to this position were dropped.
@@ -75,13 +76,15 @@ pub(crate) trait Journal: Send {
     /// [`flush`](Self::flush).
     fn append(&mut self, record: Record) -> Result<(), JournalError>;
 
-    /// Writes appended records to the operating system, without fsync. The hub calls it at the end of
-    /// its turn, before it sends anything to workers. After an error, unwritten records are lost.
+    /// Writes appended records to the operating system, without fsync. The hub calls it at the end
+    /// of its turn, before it sends anything to workers. After an error, unwritten records are
+    /// lost.
     fn flush(&mut self) -> Result<(), JournalError>;
 
-    /// The newest LSN that is at least three eighths of [`ring_bytes`](Self::ring_bytes) older than the
-    /// head, also while the ring is not full. The hub rewrites each session whose newest complete
-    /// record is not newer (`hub/journal_writer/rewriting.rs`). Always 0 for a journal in memory.
+    /// The newest LSN that is at least three eighths of [`ring_bytes`](Self::ring_bytes) older than
+    /// the head, also while the ring is not full. The hub rewrites each session whose newest
+    /// complete record is not newer (`hub/journal_writer/rewriting.rs`). Always 0 for a journal in
+    /// memory.
     fn at_risk(&self) -> Lsn;
 
     /// Minimum number of bytes written after a record before it is dropped. `None` for a journal in
@@ -96,12 +99,12 @@ pub(crate) trait Journal: Send {
         0
     }
 
-    /// Reads records newer than `after`: at most `records_max`, and at most `bytes_max` bytes unless the
-    /// first record is larger.
+    /// Reads records newer than `after`: at most `records_max`, and at most `bytes_max` bytes
+    /// unless the first record is larger.
     fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> Result<Chunk, JournalError>;
 
-    /// Whether `offset` is a position of this journal: its epoch is current, and its record has the same
-    /// fingerprint or was dropped.
+    /// Whether `offset` is a position of this journal: its epoch is current, and its record has the
+    /// same fingerprint or was dropped.
     fn knows(&self, offset: &Offset) -> bool;
 
     /// Flushes, waits for the disk, and rejects all further records.

@@ -7,7 +7,8 @@ use super::Record;
 use super::chunk::ChunkBuilder;
 use crate::ids::Lsn;
 
-/// The newest records of a journal. The owner calls [`trim`](Self::trim) once the records are written.
+/// The newest records of a journal. The owner calls [`trim`](Self::trim) once the records are
+/// written.
 #[derive(Debug)]
 pub(super) struct RecentRecords {
     records: VecDeque<Record>,

@@ -16,8 +16,8 @@ pub(crate) struct Record {
     pub body: RecordBody,
 }
 
-/// The content of a record. The large kinds are boxed, because most records in the memory of a server
-/// with many sockets are connects and joins.
+/// The content of a record. The large kinds are boxed, because most records in the memory of a
+/// server with many sockets are connects and joins.
 #[derive(Debug, Clone)]
 #[cfg_attr(test, derive(PartialEq, Eq))]
 pub(crate) enum RecordBody {
@@ -49,13 +49,14 @@ pub(crate) enum RecordBody {
     /// A socket's connection ended.
     Disconnect {
         socket: SocketId,
-        /// True if the session cannot be resumed: the socket was disconnected from its namespace, or its
-        /// client violated the protocol.
+        /// True if the session cannot be resumed: the socket was disconnected from its namespace,
+        /// or its client violated the protocol.
         forever: bool,
         /// Start of the recovery window.
         at_unix_ms: u64,
     },
-    /// The complete state of a session, rewritten before the ring drops the previous complete record.
+    /// The complete state of a session, rewritten before the ring drops the previous complete
+    /// record.
     Session(Box<SessionRecord>),
     /// A client resumed its session.
     Resumed {
@@ -82,7 +83,8 @@ pub(crate) enum RecordBody {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GiveUpReason {
-    /// The session exceeded the bounds of one session: intervals in rooms, or bytes of rooms and data.
+    /// The session exceeded the bounds of one session: intervals in rooms, or bytes of rooms and
+    /// data.
     TooLarge,
     /// All sessions together exceeded the bytes that the ring can hold.
     NoRoom,
@@ -132,8 +134,8 @@ pub(crate) struct RoomSpan {
 }
 
 impl RecordBody {
-    /// Approximate bytes of a record in memory, as the bounds of journals count them. Shared names and
-    /// messages count in full.
+    /// Approximate bytes of a record in memory, as the bounds of journals count them. Shared names
+    /// and messages count in full.
     pub(crate) fn byte_len(&self) -> usize {
         let content = match self {
             Self::Event(event) => {

@@ -9,8 +9,8 @@
 //! | 8 | after | the records of the segment have greater LSNs |
 //! | 4 | checksum | of the bytes above, CRC-32 |
 //!
-//! Segments are only appended to. A [`Fault`] says where a file ends early or is damaged; the journal
-//! decides what follows from it.
+//! Segments are only appended to. A [`Fault`] says where a file ends early or is damaged; the
+//! journal decides what follows from it.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -196,8 +196,8 @@ impl Segment {
         }
     }
 
-    /// Writes encoded records, of which `last` is the newest. After an error, the file may hold a part of
-    /// `bytes`.
+    /// Writes encoded records, of which `last` is the newest. After an error, the file may hold a
+    /// part of `bytes`.
     pub(super) fn write(&mut self, bytes: &[u8], last: Lsn) -> io::Result<()> {
         disk::write(&self.file, bytes)?;
         self.bytes += bytes.len() as u64;
@@ -223,8 +223,8 @@ impl Segment {
         Records::new(&self.file, at, self.bytes)
     }
 
-    /// A position near byte `at`: it and all earlier records begin before that byte. Accurate to one
-    /// entry of the index.
+    /// A position near byte `at`: it and all earlier records begin before that byte. Accurate to
+    /// one entry of the index.
     pub(super) fn position_before(&self, at: u64) -> Lsn {
         match self.index.partition_point(|(_, begin)| *begin <= at) {
             0 => self.after,
@@ -293,8 +293,9 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// Buffers `bytes` bytes of the next record, or fewer at the end of the file. Returns the number of
-    /// buffered bytes. The buffer grows with the bytes read, not with the length that a header claims.
+    /// Buffers `bytes` bytes of the next record, or fewer at the end of the file. Returns the
+    /// number of buffered bytes. The buffer grows with the bytes read, not with the length that a
+    /// header claims.
     fn fill(&mut self, bytes: usize) -> io::Result<usize> {
         let buffered = self.buffer.len() - self.start;
         if buffered < bytes {

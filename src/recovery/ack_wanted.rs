@@ -9,8 +9,8 @@ pub(super) fn wants_ack(message: &Message) -> bool {
     if head.is_binary() {
         return matches!(message.read_back(), Some(Packet::Event { ack: Some(_), .. }));
     }
-    // In `42/chat,7["e"]` and `451-/chat,7["e"]`, the id follows the comma of the namespace; without a
-    // namespace, it follows the packet type or the hyphen.
+    // In `42/chat,7["e"]` and `451-/chat,7["e"]`, the id follows the comma of the namespace;
+    // without a namespace, it follows the packet type or the hyphen.
     let body = head.body();
     let path = body.iter().position(|byte| matches!(byte, b'/' | b'['));
     let end = match path {

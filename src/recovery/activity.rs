@@ -6,13 +6,13 @@ use std::collections::HashMap;
 
 use crate::ids::{Lsn, NamespacePath, Recipient, RoomName};
 
-/// Maximum number of ranges of one room. Four ranges preserve the three longest gaps between events: a
-/// client whose position is in a gap has missed nothing, even if older records were dropped. Each
-/// further range costs 16 bytes a room.
+/// Maximum number of ranges of one room. Four ranges preserve the three longest gaps between
+/// events: a client whose position is in a gap has missed nothing, even if older records were
+/// dropped. Each further range costs 16 bytes a room.
 const RANGES_MAX: usize = 4;
 
-/// Positions of events, oldest first. When there are too many ranges, the two with the smallest gap are
-/// merged.
+/// Positions of events, oldest first. When there are too many ranges, the two with the smallest gap
+/// are merged.
 #[derive(Debug, Default)]
 struct PositionRanges {
     ranges: Vec<Range>,
@@ -125,7 +125,8 @@ impl Activity {
         }
     }
 
-    /// Adds an interval of a session that has entered the namespace. Returns the shared copy of the name.
+    /// Adds an interval of a session that has entered the namespace. Returns the shared copy of the
+    /// name.
     #[must_use]
     pub(super) fn hold(&mut self, namespace: &NamespacePath, room: &RoomName) -> RoomName {
         let Some(known) = self.namespaces.get_mut(namespace) else { return room.clone() };
@@ -145,7 +146,8 @@ impl Activity {
         }
     }
 
-    /// Adds an event for the members of `rooms`, or for all sockets of the namespace if there are none.
+    /// Adds an event for the members of `rooms`, or for all sockets of the namespace if there are
+    /// none.
     pub(super) fn push(&mut self, namespace: &NamespacePath, rooms: &[Recipient], lsn: Lsn, wants_ack: bool) {
         let Some(known) = self.namespaces.get_mut(namespace) else { return };
         if rooms.is_empty() {

@@ -91,7 +91,8 @@ impl RoomIntervals {
         match self {
             Self::Few(list) => list.iter().any(|(known, interval)| known.as_str() == room && interval.includes(lsn)),
             Self::Many(tree) => tree.rooms.get(room).is_some_and(|of_room| {
-                // Intervals of a room do not overlap: only the last that began before `lsn` can include it.
+                // Intervals of a room do not overlap: only the last that began before `lsn` can
+                // include it.
                 let began = of_room.partition_point(|interval| interval.joined < lsn);
                 began.checked_sub(1).is_some_and(|last| of_room[last].includes(lsn))
             }),

@@ -1,12 +1,12 @@
-//! The index of recoverable sessions: which of them a client can resume, from which position, and which
-//! events it has missed.
+//! The index of recoverable sessions: which of them a client can resume, from which position, and
+//! which events it has missed.
 //!
-//! **Invariant**: a resume succeeds only if every event for the session after the given position can be
-//! read from the journal; otherwise it is refused with a reason. It may be refused although no event was
-//! missed (see [`NotRecovered`]).
+//! **Invariant**: a resume succeeds only if every event for the session after the given position
+//! can be read from the journal; otherwise it is refused with a reason. It may be refused although
+//! no event was missed (see [`NotRecovered`]).
 //!
-//! The index is built from records in hub order. The same records lead to the same state, at run time and
-//! at a start. It is sans-IO: journal positions and time are arguments.
+//! The index is built from records in hub order. The same records lead to the same state, at run
+//! time and at a start. It is sans-IO: journal positions and time are arguments.
 
 mod ack_wanted;
 mod activity;
@@ -37,17 +37,17 @@ pub(crate) struct RecoveryBounds {
     /// Time for which a session can be resumed after its connection was lost; Socket.IO's
     /// `maxDisconnectionDuration`.
     pub window: Duration,
-    /// Maximum number of sessions. A further one replaces the session that has been disconnected longest.
-    /// If all are connected, the newest cannot be resumed.
+    /// Maximum number of sessions. A further one replaces the session that has been disconnected
+    /// longest. If all are connected, the newest cannot be resumed.
     pub sessions_max: usize,
-    /// Bytes of all sessions: 128 for each session, 64 for each interval in a room, and the bytes of
-    /// namespaces, room names and data. Above this bound, sessions are given up: first those above
-    /// 1 KiB in order of size, then those disconnected longest, then the newest.
+    /// Bytes of all sessions: 128 for each session, 64 for each interval in a room, and the bytes
+    /// of namespaces, room names and data. Above this bound, sessions are given up: first those
+    /// above 1 KiB in order of size, then those disconnected longest, then the newest.
     pub bytes_max: usize,
     /// Bytes of one session. A larger one is given up.
     pub session_bytes_max: usize,
-    /// Maximum number of intervals of one session. A session with more is given up, after its intervals
-    /// before the oldest record have been forgotten.
+    /// Maximum number of intervals of one session. A session with more is given up, after its
+    /// intervals before the oldest record have been forgotten.
     pub intervals_max: usize,
 }
 
@@ -59,8 +59,8 @@ pub(crate) struct MissedEvents<'a> {
 }
 
 impl MissedEvents<'_> {
-    /// Whether the event at `lsn` is for the session. Valid for positions after the session's own, and
-    /// for rooms that it has left since too.
+    /// Whether the event at `lsn` is for the session. Valid for positions after the session's own,
+    /// and for rooms that it has left since too.
     pub(crate) fn includes(self, lsn: Lsn, event: &EventRecord) -> bool {
         self.session.includes_event(lsn, event)
     }
@@ -142,13 +142,15 @@ impl RecoveryIndex {
         }
     }
 
-    /// Records that the journal has dropped the records up to `to`. The hub calls it after each append.
+    /// Records that the journal has dropped the records up to `to`. The hub calls it after each
+    /// append.
     pub(crate) fn set_trimmed_to(&mut self, to: Lsn) {
         self.trimmed_to = self.trimmed_to.max(to);
     }
 
-    /// Checks whether a client can resume a session. Changes nothing. To resume it, the caller evicts the
-    /// stale connection, if there is one, and journals and applies a [`Resumed`](RecordBody::Resumed).
+    /// Checks whether a client can resume a session. Changes nothing. To resume it, the caller
+    /// evicts the stale connection, if there is one, and journals and applies a
+    /// [`Resumed`](RecordBody::Resumed).
     pub(crate) fn check_resume(
         &self,
         query: &ResumeQuery<'_>,
@@ -157,8 +159,9 @@ impl RecoveryIndex {
     ) -> Result<Resumable<'_>, NotRecovered> {
         let ResumeQuery { pid, namespace, offset } = query;
         let session = self.sessions.get(pid);
-        // A client with a new session keeps the last token of its previous one until it receives another.
-        // Such a token is older than the session, since all events of this session have newer tokens.
+        // A client with a new session keeps the last token of its previous one until it receives
+        // another. Such a token is older than the session, since all events of this session have
+        // newer tokens.
         let offset =
             offset.filter(|offset| !session.is_some_and(|session| session.began_after(offset, journal_state.epoch)));
         if offset.is_some_and(|offset| offset.epoch != journal_state.epoch) {
@@ -198,9 +201,9 @@ impl RecoveryIndex {
         self.sessions.get(pid).map(|session| session.intervals())
     }
 
-    /// Whether an event for these recipients (none means the whole namespace) can be for a known session.
-    /// Other events need no record, because sessions are forgotten by a record only, so that no later
-    /// start knows more sessions.
+    /// Whether an event for these recipients (none means the whole namespace) can be for a known
+    /// session. Other events need no record, because sessions are forgotten by a record only, so
+    /// that no later start knows more sessions.
     pub(crate) fn concerns(&self, namespace: &NamespacePath, rooms: &[Recipient]) -> bool {
         self.activity.is_known(namespace, rooms)
             || rooms.iter().any(|recipient| {
@@ -221,17 +224,17 @@ impl RecoveryIndex {
         self.by_socket.contains_key(socket)
     }
 
-    /// Whether the journal still has all events for the socket after `cursor`. The caller asks whenever a
-    /// read was trimmed, and after the record of a resume, which may have trimmed the journal itself. If
-    /// the answer is no, the connection must be closed.
+    /// Whether the journal still has all events for the socket after `cursor`. The caller asks
+    /// whenever a read was trimmed, and after the record of a resume, which may have trimmed the
+    /// journal itself. If the answer is no, the connection must be closed.
     pub(crate) fn is_whole(&self, socket: &SocketId, cursor: Lsn, trimmed_to: Lsn) -> bool {
         self.missed_events(socket)
             .is_some_and(|MissedEvents { session, .. }| !session.has_missed(cursor, trimmed_to, &self.activity))
     }
 
-    /// The record of the session to be rewritten next: the one with the oldest complete record, if that is
-    /// not newer than `at_risk` and the session has at most `bytes_max` bytes. The caller journals and
-    /// applies the record, and asks again.
+    /// The record of the session to be rewritten next: the one with the oldest complete record, if
+    /// that is not newer than `at_risk` and the session has at most `bytes_max` bytes. The caller
+    /// journals and applies the record, and asks again.
     pub(crate) fn at_risk(&mut self, at_risk: Lsn, bytes_max: usize) -> Option<SessionRecord> {
         let (record, pid) = self.by_record.first_key_value()?;
         if *record > at_risk || self.sessions.get(pid)?.bytes() > bytes_max {
@@ -247,8 +250,8 @@ impl RecoveryIndex {
         self.by_record.first_key_value().is_some_and(|(record, _)| *record <= at_risk)
     }
 
-    /// Whether a start needs a [`ProcessEnded`](RecordBody::ProcessEnded): a session seems connected, or
-    /// has a time in the future.
+    /// Whether a start needs a [`ProcessEnded`](RecordBody::ProcessEnded): a session seems
+    /// connected, or has a time in the future.
     pub(crate) fn is_changed_by_start(&self, now_unix_ms: u64) -> bool {
         self.sessions.values().any(|session| session.connected || session.at_unix_ms > now_unix_ms)
     }
@@ -349,7 +352,8 @@ impl RecoveryIndex {
     fn disconnect(&mut self, socket: &SocketId, forever: bool, at_unix_ms: u64) {
         let Some(pid) = self.by_socket.get(socket).copied() else { return };
         if forever {
-            // Immediately, so that a client that connects and disconnects repeatedly displaces no session.
+            // Immediately, so that a client that connects and disconnects repeatedly displaces no
+            // session.
             self.forget(&pid);
         } else {
             self.set_connected(&pid, false, at_unix_ms);

@@ -1,5 +1,5 @@
-//! Random steps of a few clients, compared with a simple model: each client records the events that it
-//! should receive, by its rooms at the time of the emit.
+//! Random steps of a few clients, compared with a simple model: each client records the events that
+//! it should receive, by its rooms at the time of the emit.
 //!
 //! A case has 40 steps; `PROPTEST_CASES=25000` makes a million.
 
@@ -46,7 +46,8 @@ struct Client {
     began: Lsn,
     /// Every journalled event for the client, and whether it requested an ack.
     events: Vec<(Lsn, bool)>,
-    /// The newest event for its namespace, its rooms or its socket, even if the client was excepted.
+    /// The newest event for its namespace, its rooms or its socket, even if the client was
+    /// excepted.
     named: Lsn,
     /// Every token that it received.
     tokens: Vec<Offset>,
@@ -96,7 +97,8 @@ impl World {
             assert!(self.is_scarce, "given up without need: {entry:?}");
             self.append_only(entry);
         }
-        // As the contract of the journal says: records at risk are at most the older half of the ring.
+        // As the contract of the journal says: records at risk are at most the older half of the
+        // ring.
         while let Some(at_risk) = self.lsns.len().checked_sub(RECORDS_MAX / 2 + 1).map(|at| self.lsns[at]) {
             let Some(entry) = self.recovery.at_risk(at_risk, usize::MAX) else { break };
             self.append_only(RecordBody::Session(entry.into()));

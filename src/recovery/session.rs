@@ -1,5 +1,5 @@
-//! The state of one recoverable session: its ids, its rooms with the positions of joins and leaves, its
-//! data, and the position from which its client can continue.
+//! The state of one recoverable session: its ids, its rooms with the positions of joins and leaves,
+//! its data, and the position from which its client can continue.
 
 use super::activity::{Activity, RoomActivity};
 use super::intervals::{Interval, RoomIntervals};
@@ -13,8 +13,8 @@ const SESSION_BYTES: usize = 128;
 /// Counted bytes of a session that was given up.
 const GIVEN_UP_BYTES: u32 = 64;
 
-/// Counted bytes of an interval without the name of the room: more than it has in a record, and about a
-/// third of its memory if no other session was in the room.
+/// Counted bytes of an interval without the name of the room: more than it has in a record, and
+/// about a third of its memory if no other session was in the room.
 const INTERVAL_BYTES: usize = 64;
 
 /// One recoverable session. Every connected socket has one, so that its size matters.
@@ -33,7 +33,8 @@ pub(super) struct RecoverableSession {
     pub(super) at_unix_ms: u64,
     /// Set once the session cannot be resumed any more.
     pub(super) given_up: Option<GiveUpReason>,
-    /// The client has received all of its events up to this position: the connect, or the last resume.
+    /// The client has received all of its events up to this position: the connect, or the last
+    /// resume.
     position: Lsn,
     /// Whether `position` is that of the connect.
     is_at_start: bool,
@@ -68,7 +69,8 @@ impl RecoverableSession {
         }
     }
 
-    /// A session as its complete record at `lsn` has it, without rooms, which [`enter`](Self::enter) adds.
+    /// A session as its complete record at `lsn` has it, without rooms, which
+    /// [`enter`](Self::enter) adds.
     pub(super) fn from_record(record: &SessionRecord, lsn: Lsn) -> Self {
         let mut session =
             Self::new(record.pid, record.socket, record.namespace.clone(), record.at_unix_ms, record.position);
@@ -141,7 +143,8 @@ impl RecoverableSession {
         self.own.get_or_insert_default().push(lsn, wants_ack);
     }
 
-    /// Whether this is the room named after the socket's id, of which the socket is always a member.
+    /// Whether this is the room named after the socket's id, of which the socket is always a
+    /// member.
     fn owns(&self, room: &RoomName) -> bool {
         room.owner() == Some(self.socket)
     }
@@ -163,9 +166,9 @@ impl RecoverableSession {
         self.intervals.end(room, lsn);
     }
 
-    /// Forgets the intervals that ended at `trimmed_to` or at the session's position, before which no
-    /// resume succeeds. Their newest events remain in `last_event` and `last_ack_event`, so that a resume
-    /// from an older position is refused.
+    /// Forgets the intervals that ended at `trimmed_to` or at the session's position, before which
+    /// no resume succeeds. Their newest events remain in `last_event` and `last_ack_event`, so that
+    /// a resume from an older position is refused.
     pub(super) fn forget_intervals(&mut self, trimmed_to: Lsn, activity: &mut Activity) {
         let over = trimmed_to.max(self.position);
         let Self { intervals, namespace, last_event, last_ack_event, bytes, .. } = self;
@@ -183,8 +186,8 @@ impl RecoverableSession {
         });
     }
 
-    /// The newest positions in `(after, until]` that may hold an event for the session: any event, and one
-    /// that requested an ack.
+    /// The newest positions in `(after, until]` that may hold an event for the session: any event,
+    /// and one that requested an ack.
     fn newest_events(&self, after: Lsn, until: Lsn, activity: &Activity) -> (Lsn, Lsn) {
         let (mut event, mut ack_events) = (Lsn(0), Lsn(0));
         let mut look = |room_activity: Option<&RoomActivity>, after: Lsn, until: Lsn| {
@@ -221,8 +224,8 @@ impl RecoverableSession {
         after < trimmed_to && (after < self.last_event || self.newest_events(after, trimmed_to, activity).0 > after)
     }
 
-    /// Why the session cannot be resumed from `after`; `None` if it can. Looks at each room once, and a
-    /// second time only if records were dropped.
+    /// Why the session cannot be resumed from `after`; `None` if it can. Looks at each room once,
+    /// and a second time only if records were dropped.
     pub(super) fn resume_error(&self, after: Lsn, trimmed_to: Lsn, activity: &Activity) -> Option<NotRecovered> {
         let (event, ack_events) = self.newest_events(after, Lsn(Lsn::END), activity);
         if after < self.last_ack_event || ack_events > after {

@@ -1,4 +1,5 @@
-//! The counted bytes of all sessions, and the choice of sessions that are given up beyond the bounds.
+//! The counted bytes of all sessions, and the choice of sessions that are given up beyond the
+//! bounds.
 
 use std::collections::BTreeSet;
 
@@ -6,8 +7,8 @@ use super::RecoveryIndex;
 use crate::ids::PrivateId;
 use crate::journal::{GiveUpReason, RecordBody};
 
-/// Bytes above which a session is given up before all smaller ones, the largest first. Few sessions are
-/// that large, so that keeping them in order costs little.
+/// Bytes above which a session is given up before all smaller ones, the largest first. Few sessions
+/// are that large, so that keeping them in order costs little.
 const LARGE_BYTES: usize = 1 << 10;
 
 #[derive(Debug, Default)]
@@ -44,8 +45,8 @@ impl SessionSizes {
 }
 
 impl RecoveryIndex {
-    /// The record that gives up or forgets one session, because it or all together exceed a bound. `None`
-    /// within the bounds. The caller journals and applies the record, and asks again.
+    /// The record that gives up or forgets one session, because it or all together exceed a bound.
+    /// `None` within the bounds. The caller journals and applies the record, and asks again.
     pub(crate) fn next_to_give_up(&mut self) -> Option<RecordBody> {
         if let Some(pid) = self.sizes.overflowing.take() {
             self.forget_intervals(&pid);

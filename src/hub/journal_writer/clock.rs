@@ -2,8 +2,8 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// The wall-clock time of the start, advanced by the monotonic clock. Windows thus continue through a
-/// restart, and setting the wall clock does not change them while the process runs.
+/// The wall-clock time of the start, advanced by the monotonic clock. Windows thus continue through
+/// a restart, and setting the wall clock does not change them while the process runs.
 #[derive(Debug)]
 pub(super) struct Clock {
     start_unix_ms: u64,

@@ -22,8 +22,8 @@ pub(in crate::hub) struct MissedChunk {
 }
 
 impl JournalWriter {
-    /// Reads the events for a socket after `after`, from at most `left` records. Returns `None` if an event
-    /// may have been dropped.
+    /// Reads the events for a socket after `after`, from at most `left` records. Returns `None` if
+    /// an event may have been dropped.
     pub(in crate::hub) fn read(
         &self,
         socket: &SocketId,
@@ -39,8 +39,8 @@ impl JournalWriter {
                 (missed.upto, missed.is_all) = (self.applied.lsn, true);
                 break;
             };
-            // The records before `next` are for others. `bytes_max` counts only this socket's events, so that
-            // records of others are skipped in few large reads.
+            // The records before `next` are for others. `bytes_max` counts only this socket's
+            // events, so that records of others are skipped in few large reads.
             let after = next.before().max(missed.upto);
             let chunk = match self.journal.read(after, super::CHUNK_RECORDS.min(*left), CHUNK_BYTES) {
                 Ok(chunk) => chunk,

@@ -1,17 +1,17 @@
-//! Rewriting of sessions before a ring of files drops their records, and giving up sessions that exceed
-//! the bounds.
+//! Rewriting of sessions before a ring of files drops their records, and giving up sessions that
+//! exceed the bounds.
 //!
 //! Let R be the bytes written after a record before it is dropped
-//! ([`ring_bytes`](crate::journal::Journal::ring_bytes)). A session is due once its newest complete record
-//! is 3R/8 behind the head. While sessions are due, each byte that an appended record takes in the ring
-//! earns three bytes for rewriting, which go to the session with the oldest record.
+//! ([`ring_bytes`](crate::journal::Journal::ring_bytes)). A session is due once its newest complete
+//! record is 3R/8 behind the head. While sessions are due, each byte that an appended record takes
+//! in the ring earns three bytes for rewriting, which go to the session with the oldest record.
 //!
-//! **Invariant**: a session is rewritten before its record is dropped. All sessions together have at most
-//! R/4 bytes. While the ring advances by the 5R/8 that a due session has left, 5R/32 are appended and
-//! 15R/32 can be rewritten. The sessions to be rewritten before it have older records: R/4 bytes when it
-//! becomes due, and at most the 5R/32 appended meanwhile by which they grow, 13R/32 in all. The remaining
-//! R/16 covers one session that waits for its last bytes, an index that is one entry late, and the bytes
-//! left free at the ends of segments.
+//! **Invariant**: a session is rewritten before its record is dropped. All sessions together have
+//! at most R/4 bytes. While the ring advances by the 5R/8 that a due session has left, 5R/32 are
+//! appended and 15R/32 can be rewritten. The sessions to be rewritten before it have older records:
+//! R/4 bytes when it becomes due, and at most the 5R/32 appended meanwhile by which they grow,
+//! 13R/32 in all. The remaining R/16 covers one session that waits for its last bytes, an index
+//! that is one entry late, and the bytes left free at the ends of segments.
 //!
 //! So the ring takes at most four times the appended bytes, and an idle server writes nothing.
 
@@ -22,8 +22,8 @@ use crate::journal::{GiveUpReason, Record, RecordBody};
 /// Bytes of rewriting for each byte that an appended record takes.
 const REWRITTEN_PER_BYTE: u64 = 3;
 
-/// Maximum number of sessions given up after one record. After a start with smaller bounds, more may be
-/// due.
+/// Maximum number of sessions given up after one record. After a start with smaller bounds, more
+/// may be due.
 const GIVEN_UP_AT_A_TIME: usize = 256;
 
 /// Minimum interval between warnings that sessions were given up or nearly fill their bound.
@@ -81,7 +81,8 @@ impl JournalWriter {
         }
     }
 
-    /// Journals a decision of the hub about sessions. With a journal in memory, only the index needs it.
+    /// Journals a decision of the hub about sessions. With a journal in memory, only the index
+    /// needs it.
     pub(super) fn journal_decision(&mut self, body: RecordBody) {
         if self.journal.ring_bytes().is_some() {
             let offset = self.next_offset();
@@ -92,7 +93,8 @@ impl JournalWriter {
         }
     }
 
-    /// Reports the bytes of all sessions, and warns when they are near their maximum or were given up.
+    /// Reports the bytes of all sessions, and warns when they are near their maximum or were given
+    /// up.
     pub(super) fn report_bytes(&mut self, now_unix_ms: u64) {
         let (bytes, bytes_max) = self.sessions.bytes();
         self.metrics.hub.recovery_session_bytes.set(bytes);

@@ -41,8 +41,8 @@ fn a_resumed_socket_has_its_rooms_and_catches_up() {
 
 #[test]
 fn a_resume_is_journalled_with_the_position_it_continues_from() {
-    // Without the record, the session expires although it is connected, and the next start resumes it from
-    // its connect.
+    // Without the record, the session expires although it is connected, and the next start resumes
+    // it from its connect.
     run(async {
         let (appended, journalled) = mpsc::channel();
         let journal = TestJournal::observed(move |record: &Record| {

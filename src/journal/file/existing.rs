@@ -1,4 +1,5 @@
-//! The contents of a folder in which a journal is opened, and the decision whether its journal continues.
+//! The contents of a folder in which a journal is opened, and the decision whether its journal
+//! continues.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,8 @@ use crate::journal::folder::{self, JournalHeader, OpenError, State, StoredHeader
 use crate::journal::recent::RecentRecords;
 use crate::journal::segment::{Fault, Segment};
 
-/// LSNs skipped at a start, because a killed process may have used them without writing their records.
+/// LSNs skipped at a start, because a killed process may have used them without writing their
+/// records.
 pub(super) const SKIPPED_LSNS: u64 = 1 << 20;
 
 /// The journal of a folder, or an empty one that replaces it.
@@ -32,8 +34,8 @@ enum OpenFailure {
 }
 
 impl ExistingJournal {
-    /// Reads a folder and decides whether its journal continues. Changes nothing but the end of the newest
-    /// segment, if a killed process has left a partial record there.
+    /// Reads a folder and decides whether its journal continues. Changes nothing but the end of the
+    /// newest segment, if a killed process has left a partial record there.
     pub(super) fn read(path: &Path, stored: &StoredHeader, options: &FileOptions) -> Result<Self, OpenError> {
         let mut found = Self {
             start: Start::New,
@@ -139,7 +141,8 @@ fn read_segments(
     Ok(())
 }
 
-/// Damage discards the journal. A file that cannot be read, or is of a newer format, makes the start fail.
+/// Damage discards the journal. A file that cannot be read, or is of a newer format, makes the
+/// start fail.
 fn failure(path: &Path, fault: Fault) -> OpenFailure {
     match fault {
         Fault::Io(_) | Fault::Newer(_) => OpenFailure::Refuse(OpenError::fault(path, fault)),

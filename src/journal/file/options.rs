@@ -4,8 +4,8 @@ use crate::ids::Epoch;
 use crate::journal::folder::BootId;
 use crate::limits::Limits;
 
-/// Maximum distance of two entries of a segment's index, unless a record is larger. It bounds the bytes
-/// that are read to find one record.
+/// Maximum distance of two entries of a segment's index, unless a record is larger. It bounds the
+/// bytes that are read to find one record.
 const INDEX_BYTES: u64 = 64 << 10;
 
 #[derive(Debug, Clone)]

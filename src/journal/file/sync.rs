@@ -1,5 +1,5 @@
-//! A thread that waits until full segments are on the disk. A slow disk thus does not delay the hub, and
-//! little remains to be written when the journal is closed.
+//! A thread that waits until full segments are on the disk. A slow disk thus does not delay the
+//! hub, and little remains to be written when the journal is closed.
 
 use std::fs::File;
 use std::io;

@@ -6,8 +6,9 @@ use crate::ids::{Epoch, Lsn, Offset};
 use crate::journal::{EventRecord, GiveUpReason, Record, RecordBody, RoomSpan, SessionRecord};
 use crate::protocol::encoded::EncodedFrame;
 
-/// A record of a journal. Serializes as one object with `lsn`, `offset` (the token that clients receive),
-/// `kind`, and the fields of the kind. It contains payloads of clients; private ids are shortened.
+/// A record of a journal. Serializes as one object with `lsn`, `offset` (the token that clients
+/// receive), `kind`, and the fields of the kind. It contains payloads of clients; private ids are
+/// shortened.
 #[derive(Debug)]
 pub struct InspectedRecord {
     pub(super) epoch: Epoch,

@@ -78,7 +78,8 @@ impl World {
                 self.connect(who);
             }
             Err(why) => {
-                // An excepted client may be refused for an event with an ack: the index does not know exceptions.
+                // An excepted client may be refused for an event with an ack: the index does not
+                // know exceptions.
                 let for_others = why == NotRecovered::AckMissed && client.named > from;
                 let given_up =
                     matches!(why, NotRecovered::GivenUp | NotRecovered::TooManyIntervals | NotRecovered::UnknownPid);
@@ -103,8 +104,8 @@ impl World {
         self.clients[who].away = None;
         let trimmed_to = self.journal.trimmed_to();
         if !self.recovery.is_whole(&socket, from, trimmed_to) {
-            // The record of the resume has displaced a missed event, or the session itself. The client is
-            // notified and connects again.
+            // The record of the resume has displaced a missed event, or the session itself. The
+            // client is notified and connects again.
             assert!(self.is_scarce || self.clients[who].named > from, "closed without need");
             self.disconnect(who, true);
             return self.connect(who);
