@@ -84,7 +84,7 @@ impl JournalWriter {
         let mut writer = Self {
             sessions: RecoveryIndex::new(bounds),
             bounds,
-            ring: Ring { records_max: limits.journal_records_max, bytes_max: limits.journal_bytes_max },
+            ring: Ring { records_max: limits.journal.records_max, bytes_max: limits.journal.bytes_max },
             last_lsn: journal.head(),
             applied: start,
             random: fastrand::Rng::with_seed(seed),
@@ -254,13 +254,13 @@ impl JournalWriter {
 /// The bounds of the index. All sessions have at most a quarter of the ring (see [`rewriting`]).
 fn bounds(limits: &Limits, ring_bytes: Option<u64>) -> RecoveryBounds {
     let quarter = ring_bytes.map_or(usize::MAX, |bytes| usize::try_from(bytes / 4).unwrap_or(usize::MAX));
-    let bytes_max = limits.recovery_bytes_max.min(quarter);
+    let bytes_max = limits.recovery.bytes_max.min(quarter);
     RecoveryBounds {
-        window: limits.recovery_window,
-        sessions_max: limits.recovery_sessions_max,
+        window: limits.recovery.window,
+        sessions_max: limits.recovery.sessions_max,
         bytes_max,
         // In a small ring, one session must be a small part of it.
-        session_bytes_max: limits.recovery_session_bytes_max.min(bytes_max / 4),
-        intervals_max: limits.rooms_per_socket_max.saturating_add(limits.recovery_left_rooms_max),
+        session_bytes_max: limits.recovery.session_bytes_max.min(bytes_max / 4),
+        intervals_max: limits.sockets.rooms_max.saturating_add(limits.recovery.left_rooms_max),
     }
 }

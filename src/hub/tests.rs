@@ -40,7 +40,7 @@ impl Actor for Listener {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.set_mailbox_capacity(Limits::default().mailbox_batches);
+        ctx.set_mailbox_capacity(Limits::default().hub.mailbox_batches);
     }
 }
 

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn events_wait_while_a_worker_is_behind() {
     run(async {
-        let limits = Limits { worker_bytes_max: 100, ..Limits::default() };
+        let limits = Limits::with(|limits| limits.hub.worker_bytes_max = 100);
         let mut rig = Rig::new(limits, Stores::default());
         rig.connect(1);
         rig.join(1, "a");
@@ -39,7 +39,7 @@ fn events_wait_while_a_worker_is_behind() {
 #[test]
 fn a_light_sender_passes_while_a_heavy_one_waits() {
     run(async {
-        let limits = Limits { worker_bytes_max: 1 << 20, ..Limits::default() };
+        let limits = Limits::with(|limits| limits.hub.worker_bytes_max = 1 << 20);
         let mut rig = Rig::new(limits, Stores::default());
         rig.connect(1);
         rig.join(1, "a");
@@ -79,11 +79,10 @@ async fn said_until(rig: &Rig, expected: &str) -> Vec<String> {
 fn only_a_sender_whose_journal_share_is_spent_waits_in_order() {
     // One publisher to a room of its own once displaced all other events from the journal.
     run(async {
-        let limits = Limits {
-            journal_sender_bytes_max: Some(1_500),
-            recovery_window: Duration::from_secs(5),
-            ..Limits::default()
-        };
+        let limits = Limits::with(|limits| {
+            limits.journal.sender_bytes_max = Some(1_500);
+            limits.recovery.window = Duration::from_secs(5);
+        });
         let mut rig = Rig::new(limits, Stores { writer: writer(journal()), ..Stores::default() });
         rig.connect(1);
         rig.join(1, "a");
@@ -108,7 +107,7 @@ fn only_a_sender_whose_journal_share_is_spent_waits_in_order() {
 #[test]
 fn code_outside_of_sessions_has_no_share_of_the_journal() {
     run(async {
-        let limits = Limits { journal_sender_bytes_max: Some(1), ..Limits::default() };
+        let limits = Limits::with(|limits| limits.journal.sender_bytes_max = Some(1));
         let mut rig = Rig::new(limits, Stores { writer: writer(journal()), ..Stores::default() });
         rig.slot.index = 9;
         rig.connect(1);
@@ -139,7 +138,7 @@ fn code_outside_of_sessions_has_no_share_of_the_journal() {
 fn replays_to_a_full_worker_are_bounded_and_delay_no_event() {
     // Replays once counted as deliveries, and delayed the answers to all senders.
     run(async {
-        let limits = Limits { replay_bytes: 256 << 10, ..Limits::default() };
+        let limits = Limits::with(|limits| limits.recovery.replay_bytes = 256 << 10);
         let journal = MemoryJournal::new(Epoch::new(1, 1), Lsn(0), 1_000, usize::MAX);
         let mut rig = Rig::new(limits, Stores { writer: writer(journal), ..Stores::default() });
         rig.connect(1);
@@ -190,8 +189,10 @@ fn other_tasks_of_the_hubs_thread_run_while_commands_keep_coming() {
 #[test]
 fn a_socket_in_many_rooms_leaves_them_behind_other_commands() {
     run(async {
-        let limits =
-            Limits { rooms_per_socket_max: 10_000, room_bytes_per_socket_max: usize::MAX, ..Limits::default() };
+        let limits = Limits::with(|limits| {
+            limits.sockets.rooms_max = 10_000;
+            limits.sockets.room_bytes_max = usize::MAX;
+        });
         let metrics = Arc::<crate::metrics::Metrics>::default();
         let mut rig = Rig::new(limits, Stores { metrics: metrics.clone(), ..Stores::default() });
         rig.connect(1);

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn replays_beyond_the_records_of_a_turn_follow_in_the_next() {
     run(async {
-        let mut rig = Rig::recovering(Limits { replay_records_per_turn: 2, ..Limits::default() });
+        let mut rig = Rig::recovering(Limits::with(|limits| limits.recovery.replay_records_per_turn = 2));
         rig.connect(1);
         rig.connect(2);
         rig.join(1, "a");
@@ -103,7 +103,7 @@ fn records_for_others_are_skipped_in_few_reads() {
     run(async {
         let journal = TestJournal::new(MemoryJournal::new(Epoch::new(1, 1), Lsn(0), 4_000, usize::MAX));
         let reads = journal.reads.clone();
-        let limits = Limits { replay_bytes: 80, ..Limits::default() };
+        let limits = Limits::with(|limits| limits.recovery.replay_bytes = 80);
         let stores = Stores { writer: writer(journal), ..Stores::default() };
         let mut rig = Rig::new(limits, stores);
         rig.connect(1);

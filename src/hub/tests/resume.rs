@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn a_resumed_socket_has_its_rooms_and_catches_up() {
     run(async {
-        let mut rig = Rig::recovering(Limits { replay_bytes: 1, ..Limits::default() });
+        let mut rig = Rig::recovering(Limits::with(|limits| limits.recovery.replay_bytes = 1));
         rig.connect(1);
         rig.join(1, "a");
         rig.join(1, "b");
@@ -120,12 +120,11 @@ fn the_own_room_of_a_disconnected_socket_cannot_be_joined() {
 #[test]
 fn a_session_given_up_for_its_rooms_is_forgotten_when_it_expires() {
     run(async {
-        let limits = Limits {
-            rooms_per_socket_max: 1,
-            recovery_left_rooms_max: 1,
-            recovery_window: Duration::ZERO,
-            ..Limits::default()
-        };
+        let limits = Limits::with(|limits| {
+            limits.sockets.rooms_max = 1;
+            limits.recovery.left_rooms_max = 1;
+            limits.recovery.window = Duration::ZERO;
+        });
         let metrics = Arc::<crate::metrics::Metrics>::default();
         let writer = JournalWriter::open(Box::new(journal()), 7, &limits, metrics.clone()).unwrap();
         let stores = Stores { writer: Some(writer), metrics: metrics.clone(), ..Stores::default() };
