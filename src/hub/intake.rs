@@ -236,7 +236,7 @@ impl Hub {
             let _guard = AbortOnUnwind("hub");
             hub.turn_scheduled = false;
             hub.begin_turn();
-            hub.remove_departed();
+            hub.continue_removals();
             hub.execute_queued();
             hub.send_replays();
             hub.end_turn(ctx);
@@ -261,7 +261,7 @@ impl Hub {
     }
 
     /// Removes disconnected sockets from more of their rooms, for half a turn at most.
-    fn remove_departed(&mut self) {
+    fn continue_removals(&mut self) {
         while self.rooms.has_departing() && self.work < TURN_WORK / 2 {
             self.rooms.depart();
             self.work += ROOMS_PER_DEPARTURE * ROOM_WORK;

@@ -98,7 +98,7 @@ impl Hub {
         let counted = if needs_rooms { rooms.len() } else { self.rooms.room_count(&socket).min(ROOMS_PER_DEPARTURE) };
         self.work += counted * ROOM_WORK;
         let Some(SocketLocation { worker, member, .. }) = self.rooms.disconnect(&socket) else { return };
-        self.remove_all_departed();
+        self.finish_removals();
         if self.remembers(&socket) {
             let at_unix_ms = self.now_unix_ms();
             self.journal(offset, || RecordBody::Disconnect { socket, forever, at_unix_ms });

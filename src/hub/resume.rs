@@ -129,14 +129,14 @@ impl Hub {
         }
         self.work += self.rooms.room_count(socket).min(ROOMS_PER_DEPARTURE) * ROOM_WORK;
         if let Some(SocketLocation { worker, member, .. }) = self.rooms.disconnect(socket) {
-            self.remove_all_departed();
+            self.finish_removals();
             self.workers.queue_command(worker, FanoutCommand::Evict { member });
         }
     }
 
     /// Removes disconnected sockets from all of their rooms while room changes are watched, because
     /// room events follow from the member counts.
-    pub(super) fn remove_all_departed(&mut self) {
+    pub(super) fn finish_removals(&mut self) {
         while self.is_watched() && self.rooms.has_departing() {
             self.rooms.depart();
         }

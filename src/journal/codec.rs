@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn truncated_and_damaged_records_are_told_apart_at_every_byte() {
+    fn truncated_records_differ_from_damaged_ones_at_every_byte() {
         for record in every_kind() {
             let bytes = encoded(&record);
             for cut in 0..bytes.len() {

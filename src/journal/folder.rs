@@ -47,7 +47,7 @@ pub enum OpenError {
         path.display()
     )]
     Foreign {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
         /// The name of a file in it.
         found: String,
@@ -71,9 +71,9 @@ pub enum OpenError {
         path.display()
     )]
     Newer {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its format.
+        /// Format of the file.
         found: u32,
     },
     /// Another program has changed the file, or it was damaged on disk. Restore it, or move the
@@ -83,7 +83,7 @@ pub enum OpenError {
         path.display()
     )]
     Damaged {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// The kind of damage.
         found: String,
@@ -91,7 +91,7 @@ pub enum OpenError {
     /// Stop the other process, or name another folder: two processes cannot share one.
     #[error("journal folder {}: in use by {by}; stop that, or name another folder", path.display())]
     Locked {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
         /// The other process, as its lock file names it.
         by: String,
@@ -102,7 +102,7 @@ pub enum OpenError {
         path.display()
     )]
     NotPermitted {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
         /// The error of the file system.
         kind: ErrorKind,
@@ -110,7 +110,7 @@ pub enum OpenError {
     /// Make room, or name a folder on another disk.
     #[error("journal file {}: no space left ({kind}); make room, or name a folder on another disk", path.display())]
     NoSpace {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// The error of the file system.
         kind: ErrorKind,
@@ -118,7 +118,7 @@ pub enum OpenError {
     /// The file system failed.
     #[error("journal file {}: {error}", path.display())]
     Io {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
         /// The error of the file system.
         error: io::Error,
