@@ -66,7 +66,6 @@ impl OrderedCommand {
         }
     }
 
-    /// The session that a client wants to resume.
     fn resumes(&self) -> Option<PrivateId> {
         match self {
             Self::CheckResume { claim, .. } => Some(claim.pid),
@@ -116,7 +115,6 @@ impl Hub {
         }
     }
 
-    /// Number of intervals that a resume of this session checks.
     pub(super) fn interval_count(&self, pid: &PrivateId) -> usize {
         self.writer.as_ref().and_then(|writer| writer.interval_count(pid)).unwrap_or(0)
     }
@@ -243,7 +241,6 @@ impl Hub {
         }));
     }
 
-    /// Executes queued commands until the turn's budget is spent.
     fn execute_queued(&mut self) {
         while self.work < TURN_WORK {
             let load = self.workers.load();

@@ -35,7 +35,6 @@ const START_CHUNK_RECORDS: usize = 16_384;
 /// Maximum bytes of one read at a start.
 const START_CHUNK_BYTES: usize = 4 << 20;
 
-/// Bounds of a journal in memory.
 #[derive(Debug, Clone, Copy)]
 struct Ring {
     records_max: usize,
@@ -47,7 +46,6 @@ pub(crate) struct JournalWriter {
     sessions: RecoveryIndex,
     bounds: RecoveryBounds,
     ring: Ring,
-    /// The newest LSN in use.
     last_lsn: Lsn,
     /// The offset of the newest record, which is the token of events without a record.
     applied: Offset,
@@ -119,22 +117,18 @@ impl JournalWriter {
         Ok(())
     }
 
-    /// The time of recovery windows, in milliseconds since 1970.
     pub(super) fn now_unix_ms(&self) -> u64 {
         self.clock.now_unix_ms()
     }
 
-    /// Bytes of all sessions, and their maximum.
     pub(crate) fn session_bytes(&self) -> (usize, usize) {
         self.sessions.bytes()
     }
 
-    /// Number of known sessions, resumable or given up.
     pub(crate) fn sessions(&self) -> usize {
         self.sessions.len()
     }
 
-    /// The offset of the newest record.
     pub(super) fn applied(&self) -> Offset {
         self.applied
     }
@@ -151,7 +145,6 @@ impl JournalWriter {
         self.sessions.missed_events(socket).is_some()
     }
 
-    /// Whether the session of a socket is known, resumable or given up.
     pub(super) fn remembers(&self, socket: &SocketId) -> bool {
         self.sessions.remembers(socket)
     }
@@ -192,12 +185,10 @@ impl JournalWriter {
         true
     }
 
-    /// Number of intervals of a session in its rooms.
     pub(super) fn interval_count(&self, pid: &PrivateId) -> Option<usize> {
         self.sessions.interval_count(pid)
     }
 
-    /// Checks whether a client can resume a session now.
     pub(super) fn check_resume(
         &self,
         claim: ResumeAttempt,

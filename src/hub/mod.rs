@@ -49,7 +49,6 @@ pub(crate) struct Hub {
     writer: Option<JournalWriter>,
     /// Bytes of one replay, at most a quarter of an outbox.
     replay_bytes: usize,
-    /// Commands that wait for their senders' turn.
     schedule: Schedule<CommandSender, OrderedCommand>,
     /// Empty while no sender has an account in `schedule`.
     resume_senders: ResumeSenders,
@@ -72,7 +71,6 @@ pub(crate) struct Hub {
     /// True while [`Hub::schedule_turn`] has a turn pending.
     turn_scheduled: bool,
     workers: WorkerLinks,
-    /// Number of events that requested acks of many sockets.
     collections: u64,
     room_changes: broadcast::Sender<RoomChange>,
     /// True while a timer for [`WORKER_RETRY`] is running.
@@ -83,7 +81,6 @@ pub(crate) struct Hub {
     reported: Part,
 }
 
-/// Resources of the hub.
 #[derive(Default)]
 pub(crate) struct Stores {
     /// With a writer, events have numbers and tokens, and clients can resume their sessions.

@@ -16,11 +16,9 @@ use crate::protocol::encoded::Message;
 use crate::state::outbox::PACKET_OVERHEAD_BYTES;
 use crate::state::rooms::{MembershipError, ROOMS_PER_DEPARTURE, RoomBounds, SocketLocation, Target};
 
-/// Work of a worker for each listed member.
 const LISTED_WORK: usize = 64;
 
 impl Hub {
-    /// The number of the next record, while recovery is on.
     fn number(&mut self) -> Option<Offset> {
         self.writer.as_mut().map(JournalWriter::next_offset)
     }
@@ -269,7 +267,6 @@ impl Hub {
         writer.journal(offset, body)
     }
 
-    /// Whether an event can be for a known session.
     fn concerns_known(&self, namespace: &NamespacePath, target: &Target) -> bool {
         self.writer.as_ref().is_some_and(|writer| writer.concerns(namespace, &target.rooms))
     }
@@ -278,7 +275,6 @@ impl Hub {
         self.writer.as_ref().is_some_and(|writer| writer.remembers(socket))
     }
 
-    /// Journals a change of a socket that is recoverable.
     fn journal_of(&mut self, socket: SocketId, offset: Option<Offset>, body: impl FnOnce() -> RecordBody) {
         if self.writer.as_ref().is_some_and(|writer| writer.is_recoverable(&socket)) {
             self.journal(offset, body);

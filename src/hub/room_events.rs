@@ -5,12 +5,10 @@ use crate::ids::{RoomName, SocketId};
 use crate::messages::room_change::{RoomChange, RoomChangeKind};
 
 impl Hub {
-    /// Whether room changes have a subscriber.
     pub(super) fn is_watched(&self) -> bool {
         self.room_changes.receiver_count() > 0
     }
 
-    /// Publishes that a socket joined a room, which has `members` members now.
     pub(super) fn publish_joined(&self, socket: &SocketId, room: &RoomName, members: usize) {
         if members == 1 {
             self.publish(socket, room, RoomChangeKind::Created);
@@ -18,7 +16,6 @@ impl Hub {
         self.publish(socket, room, RoomChangeKind::Joined(*socket));
     }
 
-    /// Publishes that a socket left a room, which has `members` members now.
     pub(super) fn publish_left(&self, socket: &SocketId, room: &RoomName, members: usize) {
         self.publish(socket, room, RoomChangeKind::Left(*socket));
         if members == 0 {

@@ -73,7 +73,6 @@ impl Handler<FanoutBatch> for Listener {
     }
 }
 
-/// The line of an `Attach`.
 fn attached(member: MemberKey, mode: DeliveryMode) -> String {
     match mode {
         DeliveryMode::CatchingUp(after) => format!("attach {} behind {}", member.0, after.0),

@@ -40,18 +40,14 @@ impl Link {
     }
 }
 
-/// The result of [`WorkerLinks::flush`].
 #[derive(Debug, Default)]
 pub(super) struct FlushReport {
     /// Whether a mailbox was full. Its batch is kept.
     pub(super) full: bool,
-    /// Workers whose thread has ended.
     pub(super) dead: Vec<WorkerId>,
 }
 
-/// The links to all workers.
 pub(super) struct WorkerLinks {
-    /// By the number of the worker.
     workers: Vec<Option<Link>>,
     unwritten_max: usize,
     /// The worker that received the last replay, as an index.
@@ -91,7 +87,6 @@ impl WorkerLinks {
         }
     }
 
-    /// Records that a session of this worker has connected.
     pub(super) fn note_sessions(&mut self, worker: WorkerId) {
         if let Some(link) = self.link(worker) {
             link.has_sessions = true;
@@ -102,7 +97,6 @@ impl WorkerLinks {
         self.workers.get(usize::from(worker.0)).and_then(Option::as_ref).is_some_and(|link| link.has_sessions)
     }
 
-    /// Queues a socket for a replay.
     pub(super) fn queue_reader(&mut self, worker: WorkerId, slot: SlotKey, socket: SocketId, after: Lsn) {
         if let Some(link) = self.link(worker) {
             link.readers.push_back(ReplayRequest { slot, socket, after });
@@ -123,7 +117,6 @@ impl WorkerLinks {
         None
     }
 
-    /// Whether [`WorkerLinks::next_reader`] has a socket.
     pub(super) fn has_readers(&self) -> bool {
         self.workers.iter().flatten().any(Link::may_replay)
     }
@@ -160,7 +153,6 @@ impl WorkerLinks {
         }
     }
 
-    /// Delivered bytes that workers have not reported as consumed.
     pub(super) fn unwritten(&self) -> usize {
         self.workers.iter().flatten().map(|link| link.unwritten).sum()
     }

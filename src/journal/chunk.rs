@@ -2,18 +2,15 @@
 
 use super::Record;
 
-/// Consecutive records of a journal.
 #[derive(Debug, Default)]
 pub(crate) struct Chunk {
     /// In order; the first is the oldest after the requested position.
     pub records: Vec<Record>,
     /// Whether a record after that position was dropped.
     pub trimmed: bool,
-    /// Whether records follow.
     pub more: bool,
 }
 
-/// A chunk that is being filled up to its bounds.
 pub(super) struct ChunkBuilder {
     pub(super) chunk: Chunk,
     bytes: usize,

@@ -102,7 +102,6 @@ impl FileJournal {
         &mut self.segments[newest]
     }
 
-    /// The newest record in a file.
     fn written(&self) -> Lsn {
         self.segments.back().map_or(self.head, |newest| newest.last)
     }
@@ -266,13 +265,11 @@ impl FileJournal {
         self.pending.len()
     }
 
-    /// Replaces the operation that waits for the disk.
     #[cfg(test)]
     pub(super) fn sync_with(&mut self, sync: fn(&File) -> io::Result<()>) {
         self.syncer = Syncer::new(sync);
     }
 
-    /// Redirects further writes to `file`.
     #[cfg(test)]
     pub(super) fn write_to(&mut self, file: File) {
         self.newest().replace_file(file);

@@ -182,9 +182,7 @@ pub(super) struct JournalHeader {
     pub(super) epoch: Epoch,
     pub(super) boot: Option<BootId>,
     pub(super) state: State,
-    /// LSNs up to this one may be in use.
     pub(super) floor: Lsn,
-    /// The newest record, if the journal was closed.
     pub(super) last: Lsn,
 }
 
@@ -257,7 +255,6 @@ impl JournalHeader {
     }
 }
 
-/// The header of a folder, as far as it can be read.
 #[derive(Debug)]
 pub(super) enum StoredHeader {
     Nothing,
@@ -360,7 +357,6 @@ fn locked(path: &Path, lock: File) -> OpenError {
     OpenError::Locked { path: path.to_owned(), by }
 }
 
-/// The spare files in a folder.
 pub(super) fn spares(folder: &Path) -> Result<Vec<PathBuf>, OpenError> {
     Ok(names(folder)?.into_iter().filter(|name| is_spare(name)).map(|name| folder.join(name)).collect())
 }
@@ -407,7 +403,6 @@ fn check_names(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// The sequence in the name of a segment.
 fn sequence(name: &str) -> Option<u64> {
     let sequence = name.strip_prefix(SEGMENT)?.parse().ok()?;
     (name == segment_name(sequence)).then_some(sequence)

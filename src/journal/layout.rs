@@ -10,7 +10,6 @@ pub(super) const FORMAT: u32 = codec::VERSION as u32;
 pub(super) const SEGMENT: &str = "segment-";
 pub(super) const SPARE: &str = "segment.next";
 
-/// The name of an empty file that becomes a segment later.
 pub(super) fn spare_name(number: u64) -> String {
     format!("{SPARE}.{number:010}")
 }

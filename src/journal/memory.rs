@@ -5,7 +5,6 @@ use super::recent::RecentRecords;
 use super::{Chunk, Journal, JournalError, Record};
 use crate::ids::{Epoch, Lsn, Offset};
 
-/// A ring bounded in records and bytes.
 #[derive(Debug)]
 pub(crate) struct MemoryJournal {
     epoch: Epoch,

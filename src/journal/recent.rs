@@ -42,7 +42,6 @@ impl RecentRecords {
         }
     }
 
-    /// Removes the records after `head`.
     pub(super) fn truncate(&mut self, head: Lsn) {
         while let Some(newest) = self.records.pop_back_if(|newest| newest.lsn > head) {
             self.bytes -= newest.byte_len();

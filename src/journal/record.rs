@@ -22,7 +22,6 @@ pub(crate) struct Record {
 #[cfg_attr(test, derive(PartialEq, Eq))]
 pub(crate) enum RecordBody {
     Event(Arc<EventRecord>),
-    /// A recoverable socket connected.
     Connect {
         pid: PrivateId,
         socket: SocketId,
@@ -30,12 +29,10 @@ pub(crate) enum RecordBody {
         /// Wall-clock time in milliseconds since 1970, as in the other records.
         at_unix_ms: u64,
     },
-    /// A socket joined a room.
     Join {
         socket: SocketId,
         room: RoomName,
     },
-    /// A socket left a room.
     Leave {
         socket: SocketId,
         room: RoomName,
@@ -46,7 +43,6 @@ pub(crate) enum RecordBody {
         /// JSON text; `None` removes the data.
         data: Option<Box<str>>,
     },
-    /// A socket's connection ended.
     Disconnect {
         socket: SocketId,
         /// True if the session cannot be resumed: the socket was disconnected from its namespace,
@@ -58,7 +54,6 @@ pub(crate) enum RecordBody {
     /// The complete state of a session, rewritten before the ring drops the previous complete
     /// record.
     Session(Box<SessionRecord>),
-    /// A client resumed its session.
     Resumed {
         socket: SocketId,
         /// The client has received all of its events up to this position.
@@ -111,7 +106,6 @@ pub(crate) struct SessionRecord {
     pub namespace: NamespacePath,
     /// Rooms that the socket is in, and those that it left after `position`.
     pub rooms: Vec<RoomSpan>,
-    /// The application's data of the socket, as JSON text.
     pub data: Option<Box<str>>,
     pub connected: bool,
     /// Time at which the socket connected or lost its connection.

@@ -72,7 +72,6 @@ pub(super) struct Segment {
     pub(super) after: Lsn,
     /// The newest record of the segment, or `after` if it has none.
     pub(super) last: Lsn,
-    /// Bytes of header and records.
     pub(super) bytes: u64,
     /// First bytes of some records, at least `index_bytes` apart.
     index: Vec<(Lsn, u64)>,
@@ -247,7 +246,6 @@ fn needs_entry(index: &[(Lsn, u64)], at: u64, index_bytes: u64) -> bool {
     at >= index.last().map_or(HEADER_BYTES as u64, |(_, at)| *at) + index_bytes
 }
 
-/// A reader of consecutive records.
 pub(super) struct Records<'a> {
     file: &'a File,
     /// First byte of the next record, in the file.
@@ -255,7 +253,6 @@ pub(super) struct Records<'a> {
     /// First byte that is not read.
     end: u64,
     buffer: Vec<u8>,
-    /// First byte of the next record, in the buffer.
     start: usize,
     last: Lsn,
 }

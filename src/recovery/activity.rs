@@ -60,7 +60,6 @@ impl PositionRanges {
 #[derive(Debug, Default)]
 pub(super) struct RoomActivity {
     events: PositionRanges,
-    /// The events that requested an ack.
     ack_events: PositionRanges,
 }
 
@@ -72,12 +71,10 @@ impl RoomActivity {
         }
     }
 
-    /// The newest position in `(after, until]` that may hold an event, or 0.
     pub(super) fn newest_event(&self, after: Lsn, until: Lsn) -> Lsn {
         self.events.newest(after, until)
     }
 
-    /// The oldest position in `(after, until]` that may hold an event.
     pub(super) fn oldest_event(&self, after: Lsn, until: Lsn) -> Option<Lsn> {
         self.events.oldest(after, until)
     }
@@ -92,8 +89,7 @@ impl RoomActivity {
 struct Namespace {
     /// Number of sessions. A namespace without sessions is removed.
     sessions: usize,
-    /// The events for all sockets of the namespace.
-    everybody: RoomActivity,
+    namespace_activity: RoomActivity,
     rooms: HashMap<RoomName, RoomEntry>,
 }
 
@@ -111,7 +107,6 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    /// Adds a session to a namespace.
     pub(super) fn enter(&mut self, namespace: &NamespacePath) {
         self.namespaces.entry(namespace.clone()).or_default().sessions += 1;
     }
@@ -136,7 +131,6 @@ impl Activity {
         shared
     }
 
-    /// Removes an interval.
     pub(super) fn release(&mut self, namespace: &NamespacePath, room: &RoomName) {
         let Some(known) = self.namespaces.get_mut(namespace) else { return };
         let Some(held) = known.rooms.get_mut(room) else { return };
@@ -151,7 +145,7 @@ impl Activity {
     pub(super) fn push(&mut self, namespace: &NamespacePath, rooms: &[Recipient], lsn: Lsn, wants_ack: bool) {
         let Some(known) = self.namespaces.get_mut(namespace) else { return };
         if rooms.is_empty() {
-            known.everybody.push(lsn, wants_ack);
+            known.namespace_activity.push(lsn, wants_ack);
         }
         for room in rooms {
             if let Some(held) = room.with_name(|name| known.rooms.get_mut(name)) {
@@ -167,15 +161,14 @@ impl Activity {
         known.is_some_and(|known| rooms.is_empty() || rooms.iter().any(|room| knows(known, room)))
     }
 
-    pub(super) fn everybody(&self, namespace: &NamespacePath) -> Option<&RoomActivity> {
-        self.namespaces.get(namespace).map(|known| &known.everybody)
+    pub(super) fn namespace(&self, namespace: &NamespacePath) -> Option<&RoomActivity> {
+        self.namespaces.get(namespace).map(|known| &known.namespace_activity)
     }
 
     pub(super) fn room(&self, namespace: &NamespacePath, room: &RoomName) -> Option<&RoomActivity> {
         Some(&self.namespaces.get(namespace)?.rooms.get(room)?.room_activity)
     }
 
-    /// Number of namespaces and rooms.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.namespaces.values().map(|known| 1 + known.rooms.len()).sum()

@@ -20,7 +20,6 @@ pub(super) struct Interval {
 }
 
 impl Interval {
-    /// Greater than every position.
     pub(super) const LASTS: Lsn = Lsn(Lsn::END);
 
     /// Whether the session was in the room at position `lsn`.
@@ -29,7 +28,6 @@ impl Interval {
     }
 }
 
-/// The intervals of one session in its rooms.
 #[derive(Debug)]
 pub(super) enum RoomIntervals {
     /// The intervals of one room are in order.
@@ -78,7 +76,6 @@ impl RoomIntervals {
         list.chain(tree.flat_map(|(room, of_room)| of_room.iter().map(move |interval| (room, *interval))))
     }
 
-    /// The newest interval of a room.
     pub(super) fn newest(&self, room: &RoomName) -> Option<Interval> {
         match self {
             Self::Few(list) => list.iter().rev().find(|(known, _)| known == room).map(|(_, interval)| *interval),

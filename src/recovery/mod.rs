@@ -31,7 +31,6 @@ use crate::ids::{Lsn, NamespacePath, PrivateId, Recipient, RoomName, SocketId};
 use crate::journal::{EventRecord, GiveUpReason, Record, RecordBody, RoomSpan, SessionRecord};
 use crate::protocol::reason::NotRecovered;
 
-/// Bounds of the index.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RecoveryBounds {
     /// Time for which a session can be resumed after its connection was lost; Socket.IO's
@@ -51,7 +50,6 @@ pub(crate) struct RecoveryBounds {
     pub intervals_max: usize,
 }
 
-/// The events for one session.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MissedEvents<'a> {
     session: &'a RecoverableSession,
@@ -78,7 +76,6 @@ pub(crate) struct RecoveryIndex {
     /// Boxed, so that empty buckets of the table are small.
     sessions: HashMap<PrivateId, Box<RecoverableSession>>,
     by_socket: HashMap<SocketId, PrivateId>,
-    /// Resumable sessions by their newest complete record.
     by_record: BTreeMap<Lsn, PrivateId>,
     /// Disconnected sessions by the time at which they lost their connection.
     disconnected: BTreeSet<(u64, PrivateId)>,
@@ -269,7 +266,6 @@ impl RecoveryIndex {
         self.sessions.len()
     }
 
-    /// Bytes of all sessions, and their maximum.
     pub(crate) fn bytes(&self) -> (usize, usize) {
         (self.sizes.bytes(), self.bounds.bytes_max)
     }
@@ -278,7 +274,6 @@ impl RecoveryIndex {
         u128::from(now_unix_ms.saturating_sub(at_unix_ms)) > self.bounds.window.as_millis()
     }
 
-    /// A session that is not given up.
     fn session(&mut self, socket: &SocketId) -> Option<(&mut RecoverableSession, &mut Activity)> {
         let session = self.sessions.get_mut(self.by_socket.get(socket)?)?;
         session.given_up.is_none().then_some((session, &mut self.activity))

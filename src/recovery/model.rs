@@ -35,21 +35,18 @@ struct Client {
     namespace: NamespacePath,
     rooms: BTreeSet<RoomName>,
     data: Option<Box<str>>,
-    /// Whether the connection works.
     receives: bool,
     /// Time at which the server noticed the lost connection.
     away: Option<u64>,
     forever: bool,
     /// Position of the connect or of the last resume.
     start: Lsn,
-    /// Position of the connect.
     began: Lsn,
     /// Every journalled event for the client, and whether it requested an ack.
     events: Vec<(Lsn, bool)>,
     /// The newest event for its namespace, its rooms or its socket, even if the client was
     /// excepted.
     named: Lsn,
-    /// Every token that it received.
     tokens: Vec<Offset>,
 }
 
@@ -254,7 +251,6 @@ impl World {
         }
     }
 
-    /// The token of the newest record.
     fn newest(&self) -> Offset {
         let before = self.lsns[self.lsns.len() - 2];
         let record = self.journal.read(before, 1, usize::MAX).unwrap().records.pop().unwrap();

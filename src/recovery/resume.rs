@@ -5,14 +5,11 @@ use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, RoomName, SocketI
 use crate::journal::{GiveUpReason, Journal};
 use crate::protocol::reason::NotRecovered;
 
-/// A client's request to resume a session.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ResumeQuery<'a> {
     /// Identifies the session, and proves that the client owns it.
     pub pid: PrivateId,
-    /// The namespace that the client connects to.
     pub namespace: &'a NamespacePath,
-    /// The last token that the client has received.
     pub offset: Option<Offset>,
 }
 
@@ -20,7 +17,6 @@ pub(crate) struct ResumeQuery<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct JournalState {
     pub epoch: Epoch,
-    /// The newest LSN in use.
     pub head: Lsn,
     /// The records up to this position were dropped.
     pub trimmed_to: Lsn,
@@ -44,7 +40,6 @@ impl From<GiveUpReason> for NotRecovered {
     }
 }
 
-/// A session that a client can resume.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Resumable<'a> {
     /// The client receives the events after this position.
@@ -57,12 +52,10 @@ impl<'a> Resumable<'a> {
         self.session.socket
     }
 
-    /// The application's data of the socket, as JSON text.
     pub(crate) fn data(self) -> Option<&'a str> {
         self.session.data()
     }
 
-    /// The current rooms, without the socket's own.
     pub(crate) fn rooms_now(self) -> impl Iterator<Item = &'a RoomName> {
         self.session.rooms_now()
     }

@@ -24,8 +24,7 @@ pub(super) struct RecoverableSession {
     pub(super) socket: SocketId,
     pub(super) namespace: NamespacePath,
     intervals: RoomIntervals,
-    /// Events addressed to the socket itself.
-    own: Option<Box<RoomActivity>>,
+    own_events: Option<Box<RoomActivity>>,
     data: Option<Box<str>>,
     bytes: u32,
     pub(super) connected: bool,
@@ -47,7 +46,6 @@ pub(super) struct RecoverableSession {
 }
 
 impl RecoverableSession {
-    /// A session that connected at `lsn`.
     pub(super) fn new(pid: PrivateId, socket: SocketId, namespace: NamespacePath, at_unix_ms: u64, lsn: Lsn) -> Self {
         let bytes = (SESSION_BYTES + namespace.as_str().len()) as u32;
         Self {
@@ -56,7 +54,7 @@ impl RecoverableSession {
             namespace,
             bytes,
             intervals: RoomIntervals::default(),
-            own: None,
+            own_events: None,
             data: None,
             connected: true,
             at_unix_ms,
@@ -86,7 +84,6 @@ impl RecoverableSession {
         self.bytes as usize
     }
 
-    /// The application's data of the socket, as JSON text.
     pub(super) fn data(&self) -> Option<&str> {
         self.data.as_deref()
     }
@@ -102,7 +99,6 @@ impl RecoverableSession {
         self.intervals.iter().filter(|(_, interval)| interval.left == Interval::LASTS).map(|(room, _)| room)
     }
 
-    /// The client has received all of its events up to this position.
     pub(super) fn position(&self) -> Lsn {
         self.position
     }
@@ -134,13 +130,12 @@ impl RecoverableSession {
         for (room, _) in std::mem::take(&mut self.intervals).iter() {
             activity.release(&self.namespace, room);
         }
-        (self.own, self.data, self.bytes) = (None, None, GIVEN_UP_BYTES);
+        (self.own_events, self.data, self.bytes) = (None, None, GIVEN_UP_BYTES);
         activity.exit(&self.namespace);
     }
 
-    /// Adds an event addressed to the socket itself.
     pub(super) fn push_own_event(&mut self, lsn: Lsn, wants_ack: bool) {
-        self.own.get_or_insert_default().push(lsn, wants_ack);
+        self.own_events.get_or_insert_default().push(lsn, wants_ack);
     }
 
     /// Whether this is the room named after the socket's id, of which the socket is always a
@@ -157,7 +152,6 @@ impl RecoverableSession {
         }
     }
 
-    /// Number of intervals in rooms.
     pub(super) fn intervals(&self) -> usize {
         self.intervals.len()
     }
@@ -195,8 +189,8 @@ impl RecoverableSession {
             event = event.max(room_activity.newest_event(after, until));
             ack_events = ack_events.max(room_activity.newest_ack_event(after, until));
         };
-        look(activity.everybody(&self.namespace), after, until);
-        look(self.own.as_deref(), after, until);
+        look(activity.namespace(&self.namespace), after, until);
+        look(self.own_events.as_deref(), after, until);
         for (room, Interval { joined, left }) in self.intervals.iter() {
             look(activity.room(&self.namespace, room), after.max(joined), until.min(left));
         }
@@ -211,12 +205,12 @@ impl RecoverableSession {
         }
         let look =
             |room_activity: Option<&RoomActivity>, after: Lsn, until: Lsn| room_activity?.oldest_event(after, until);
-        let own = look(self.own.as_deref(), after, Lsn(Lsn::END));
-        let everybody = look(activity.everybody(&self.namespace), after, Lsn(Lsn::END));
+        let own_event = look(self.own_events.as_deref(), after, Lsn(Lsn::END));
+        let for_namespace = look(activity.namespace(&self.namespace), after, Lsn(Lsn::END));
         let rooms = self.intervals.iter().filter_map(|(room, Interval { joined, left })| {
             look(activity.room(&self.namespace, room), after.max(joined), left)
         });
-        rooms.chain(own).chain(everybody).min()
+        rooms.chain(own_event).chain(for_namespace).min()
     }
 
     /// Whether an event for the session after `after` may have been dropped, up to `trimmed_to`.
@@ -235,7 +229,6 @@ impl RecoverableSession {
         (may_have_missed && self.has_missed(after, trimmed_to, activity)).then_some(NotRecovered::Trimmed)
     }
 
-    /// Whether the event at `lsn` is for the session.
     pub(super) fn includes_event(&self, lsn: Lsn, event: &EventRecord) -> bool {
         let is_in = |recipient: &Recipient| {
             *recipient == Recipient::Socket(self.socket)
@@ -248,7 +241,6 @@ impl RecoverableSession {
             && !event.except.iter().any(is_in)
     }
 
-    /// The complete record of the session.
     pub(super) fn to_record(&self, activity: &Activity) -> SessionRecord {
         let (event, ack_events) = self.newest_events(self.position, Lsn(Lsn::END), activity);
         let span = |(room, Interval { joined, left }): (&RoomName, Interval)| RoomSpan {

@@ -26,7 +26,6 @@ impl SessionSizes {
         self.bytes
     }
 
-    /// Records that the bytes of a session have changed.
     pub(super) fn change(&mut self, pid: PrivateId, before: usize, after: usize) {
         if before == after {
             return;

@@ -172,7 +172,7 @@ fn missed_events_are_those_of_its_rooms_between_join_and_leave() {
     let inside = hub.emit(&["a", "b"]);
     let own = hub.emit(&[&socket(1).to_string()]);
     hub.emit(&[&socket(2).to_string()]);
-    let everybody = hub.emit(&[]);
+    let for_all = hub.emit(&[]);
     hub.apply(RecordBody::Event(
         EventRecord { except: [room("a").into()].into_iter().collect(), ..event(&[], PLAIN) }.into(),
     ));
@@ -185,12 +185,12 @@ fn missed_events_are_those_of_its_rooms_between_join_and_leave() {
     hub.emit(&["a"]);
     hub.join(1, "a");
     let again = hub.emit(&["a"]);
-    assert_eq!(hub.missed_events(1, start), [inside.0, own.0, everybody.0, again.0]);
+    assert_eq!(hub.missed_events(1, start), [inside.0, own.0, for_all.0, again.0]);
     hub.check_resume(1, Some(own)).unwrap();
     hub.resume(1, own);
     assert_eq!(
         hub.missed_events(1, own),
-        [everybody.0, again.0],
+        [for_all.0, again.0],
         "events of a room count until its position has passed the leave"
     );
 }

@@ -16,13 +16,11 @@ impl Clock {
         Self { start_unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX), start: Instant::now() }
     }
 
-    /// Milliseconds since 1970.
     pub(super) fn now_unix_ms(&self) -> u64 {
         let since = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.start_unix_ms.saturating_add(since)
     }
 
-    /// A clock that differs from the wall clock by `by_ms`.
     #[cfg(test)]
     pub(super) fn shifted(by_ms: i64) -> Self {
         let clock = Self::start();

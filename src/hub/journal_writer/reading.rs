@@ -17,7 +17,6 @@ pub(in crate::hub) struct MissedChunk {
     pub(in crate::hub) events: Vec<(Offset, Message)>,
     /// The socket has no further missed events up to this position.
     pub(in crate::hub) upto: Lsn,
-    /// Whether no missed event is left.
     pub(in crate::hub) is_all: bool,
 }
 

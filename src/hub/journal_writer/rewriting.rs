@@ -29,7 +29,6 @@ const GIVEN_UP_AT_A_TIME: usize = 256;
 /// Minimum interval between warnings that sessions were given up or nearly fill their bound.
 const WARNING_INTERVAL_MS: u64 = 10_000;
 
-/// The account of rewriting.
 #[derive(Debug, Default)]
 pub(super) struct Rewriting {
     /// Used bytes of the ring at the last update.
@@ -68,7 +67,6 @@ impl JournalWriter {
         }
     }
 
-    /// Gives up sessions while a bound is exceeded.
     pub(super) fn give_up_excess(&mut self) {
         for _ in 0..GIVEN_UP_AT_A_TIME {
             let Some(body) = self.sessions.next_to_give_up() else { return };

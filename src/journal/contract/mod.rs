@@ -11,7 +11,6 @@ use super::memory::MemoryJournal;
 use super::{Chunk, Journal, JournalError};
 use crate::ids::{Epoch, Fingerprint, Lsn, Offset};
 
-/// The size of the journal of a test.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Capacity {
     /// Room for all records of a test.
@@ -20,7 +19,6 @@ pub(super) enum Capacity {
     Small,
 }
 
-/// An implementation of [`Journal`](super::Journal).
 pub(super) trait Driver {
     type Journal: Journal;
 

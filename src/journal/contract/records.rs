@@ -92,7 +92,6 @@ pub(in crate::journal) fn every_kind() -> Vec<Record> {
     (1..).zip(entries).map(|(lsn, entry)| record(lsn, entry)).collect()
 }
 
-/// Any record body.
 pub(crate) fn any_entry() -> impl Strategy<Value = RecordBody> {
     let name = || "[a-zé]{1,40}".prop_map(|name| room(&name));
     let id = || any::<[u8; 15]>();

@@ -19,7 +19,6 @@ pub(super) struct ExistingJournal {
     pub(super) start: Start,
     pub(super) epoch: Epoch,
     pub(super) head: Lsn,
-    /// Sequence of the next segment.
     pub(super) sequence: u64,
     pub(super) segments: VecDeque<Segment>,
     pub(super) recent: RecentRecords,
@@ -150,7 +149,6 @@ fn failure(path: &Path, fault: Fault) -> OpenFailure {
     }
 }
 
-/// An LSN beyond all that may have been used after `head`.
 fn skip_lost(head: Lsn) -> Lsn {
     Lsn((head.0 + SKIPPED_LSNS).min(Lsn::END - 1))
 }

@@ -16,9 +16,7 @@ pub(crate) struct FileOptions {
     /// Segments of the ring, at least 2.
     pub segments_max: usize,
     pub segment_bytes: usize,
-    /// Records in memory.
     pub records_max: usize,
-    /// Bytes of the records in memory.
     pub bytes_max: usize,
 }
 
@@ -34,7 +32,6 @@ impl FileOptions {
         }
     }
 
-    /// Minimum distance of two entries of a segment's index.
     pub(super) fn index_bytes(&self) -> u64 {
         (self.segment_bytes as u64 / 64).min(INDEX_BYTES)
     }

@@ -28,7 +28,6 @@ impl Syncer {
         Self { sync, running: None }
     }
 
-    /// Queues a full segment.
     pub(super) fn submit(&mut self, sequence: u64, file: Arc<File>) {
         if self.running.is_none() {
             let (jobs, taken) = sync_channel(WAITING_MAX);

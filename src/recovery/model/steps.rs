@@ -36,16 +36,13 @@ pub(super) enum Step {
 pub(super) enum Kind {
     Plain,
     Volatile,
-    /// The event requests an ack.
     Asking,
 }
 
 /// The token that a client sends when it reconnects.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Token {
-    /// The last token that it received.
     Honest,
-    /// An earlier one.
     Earlier(Name),
     Forged,
     Future,
