@@ -19,7 +19,7 @@ use crate::state::rooms::{MembershipError, ROOMS_PER_DEPARTURE, RoomBounds, Sock
 const LISTED_WORK: usize = 64;
 
 impl Hub {
-    fn number(&mut self) -> Option<Offset> {
+    fn next_offset(&mut self) -> Option<Offset> {
         self.writer.as_mut().map(JournalWriter::next_offset)
     }
 
@@ -32,14 +32,14 @@ impl Hub {
             OrderedCommand::Connect(connect) => {
                 self.workers.note_sessions(worker);
                 let from = connect.from;
-                let offset = self.number();
+                let offset = self.next_offset();
                 let connected = self.apply_connect(worker, *connect, offset);
                 self.workers.answer(worker, from, Answer::Connect(connected));
             }
             OrderedCommand::Data { from, socket, data } => {
-                let offset = self.number();
-                if self.is_of(&socket, worker, from.slot) {
-                    self.journal_of(socket, offset, || RecordBody::Data { socket, data });
+                let offset = self.next_offset();
+                if self.is_owned_by(&socket, worker, from.slot) {
+                    self.journal_change(socket, offset, || RecordBody::Data { socket, data });
                 }
                 self.workers.answer(worker, from, Answer::Done);
             }
@@ -84,8 +84,8 @@ impl Hub {
         forever: bool,
         rooms_reply: Option<oneshot::Sender<Vec<RoomName>>>,
     ) {
-        let offset = self.number();
-        if !self.is_of(&socket, worker, slot) {
+        let offset = self.next_offset();
+        if !self.is_owned_by(&socket, worker, slot) {
             return;
         }
         let needs_rooms = rooms_reply.is_some() || self.is_watched();
@@ -112,8 +112,8 @@ impl Hub {
         socket: SocketId,
         room: RoomName,
     ) -> Result<Joined, MembershipError> {
-        let offset = self.number();
-        if !self.is_of(&socket, worker, slot) {
+        let offset = self.next_offset();
+        if !self.is_owned_by(&socket, worker, slot) {
             return Err(MembershipError::NotConnected);
         }
         // The own room of a disconnected socket stays reserved until its session is forgotten.
@@ -132,19 +132,19 @@ impl Hub {
         self.publish_joined(&socket, &room, joined.members);
         // The record stays in memory for a while. It shares the name with the table of rooms.
         let room = self.rooms.name_of(joined.room).cloned().unwrap_or(room);
-        self.journal_of(socket, offset, || RecordBody::Join { socket, room });
+        self.journal_change(socket, offset, || RecordBody::Join { socket, room });
         let member = joined.location.member;
         self.workers.queue_command(joined.location.worker, FanoutCommand::Join { member, room: joined.room });
         Ok(Joined { members: joined.members, offset })
     }
 
     fn apply_leave(&mut self, worker: WorkerId, slot: SlotKey, socket: SocketId, room: RoomName) {
-        let offset = self.number();
-        if self.is_of(&socket, worker, slot)
+        let offset = self.next_offset();
+        if self.is_owned_by(&socket, worker, slot)
             && let Some(left) = self.rooms.leave(&socket, &room)
         {
             self.publish_left(&socket, &room, left.members);
-            self.journal_of(socket, offset, || RecordBody::Leave { socket, room });
+            self.journal_change(socket, offset, || RecordBody::Leave { socket, room });
             let member = left.location.member;
             self.workers.queue_command(worker, FanoutCommand::Leave { member, room: left.room });
         }
@@ -164,12 +164,12 @@ impl Hub {
 
     fn apply_event(&mut self, worker: WorkerId, event: EmitCommand) -> Answer {
         let EmitCommand { from, target, draft, grade, ack } = event;
-        let offset = if grade == Grade::Volatile { None } else { self.number() };
+        let offset = if grade == Grade::Volatile { None } else { self.next_offset() };
         let id = match ack {
             AckWanted::No => None,
             // The session draws the ack id. An id of an evicted connection could equal one of its
             // successor.
-            AckWanted::OfOne { socket, .. } if !self.is_of(&socket, worker, from.slot) => {
+            AckWanted::OfOne { socket, .. } if !self.is_owned_by(&socket, worker, from.slot) => {
                 return Answer::Emit(Err(EmitRefusal::NotConnected));
             }
             AckWanted::OfOne { id, .. } => Some(id),
@@ -185,7 +185,7 @@ impl Hub {
         // An event is sent only after it is journalled. It needs no record if no known session
         // receives it.
         let may_send = offset.is_none()
-            || !self.concerns_known(&namespace, &target)
+            || !self.may_concern_session(&namespace, &target)
             || self.journal(offset, || event_record(&namespace, &target, &message));
         let volatile = grade == Grade::Volatile;
         match (ack, id) {
@@ -223,8 +223,8 @@ impl Hub {
                 let delivery = Delivery {
                     rooms: route.rooms.clone(),
                     except: route.except.clone(),
-                    members: on(worker, &route.sockets),
-                    exclude: on(worker, &route.exclude),
+                    members: members_on(worker, &route.sockets),
+                    exclude: members_on(worker, &route.exclude),
                     message: message.clone(),
                     offset,
                     volatile,
@@ -250,8 +250,8 @@ impl Hub {
                 to: from,
                 rooms: route.rooms.clone(),
                 except: route.except.clone(),
-                members: on(*worker, &route.sockets),
-                exclude: on(*worker, &route.exclude),
+                members: members_on(*worker, &route.sockets),
+                exclude: members_on(*worker, &route.exclude),
             };
             self.fanout_bytes += self.rooms.member_count(&route, *worker) * LISTED_WORK;
             self.workers.queue_command(*worker, FanoutCommand::Fetch(Box::new(fetch)));
@@ -267,7 +267,7 @@ impl Hub {
         writer.journal(offset, body)
     }
 
-    fn concerns_known(&self, namespace: &NamespacePath, target: &Target) -> bool {
+    fn may_concern_session(&self, namespace: &NamespacePath, target: &Target) -> bool {
         self.writer.as_ref().is_some_and(|writer| writer.concerns(namespace, &target.rooms))
     }
 
@@ -275,7 +275,7 @@ impl Hub {
         self.writer.as_ref().is_some_and(|writer| writer.remembers(socket))
     }
 
-    fn journal_of(&mut self, socket: SocketId, offset: Option<Offset>, body: impl FnOnce() -> RecordBody) {
+    fn journal_change(&mut self, socket: SocketId, offset: Option<Offset>, body: impl FnOnce() -> RecordBody) {
         if self.writer.as_ref().is_some_and(|writer| writer.is_recoverable(&socket)) {
             self.journal(offset, body);
         }
@@ -293,6 +293,6 @@ fn event_record(namespace: &NamespacePath, target: &Target, message: &Message) -
     RecordBody::Event(event.into())
 }
 
-fn on(worker: WorkerId, locations: &[SocketLocation]) -> SmallVec<[MemberKey; 1]> {
+fn members_on(worker: WorkerId, locations: &[SocketLocation]) -> SmallVec<[MemberKey; 1]> {
     locations.iter().filter(|location| location.worker == worker).map(|location| location.member).collect()
 }

@@ -33,7 +33,7 @@ impl Hub {
 
     fn send_replay(&mut self, worker: WorkerId, reader: &ReplayRequest, left: &mut usize) {
         let ReplayRequest { slot, socket, after } = reader;
-        let Some(location) = self.rooms.location_of(socket).filter(|_| self.is_of(socket, worker, *slot)) else {
+        let Some(location) = self.rooms.location_of(socket).filter(|_| self.is_owned_by(socket, worker, *slot)) else {
             return;
         };
         let Some(writer) = &self.writer else { return };

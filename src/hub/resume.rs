@@ -148,7 +148,7 @@ impl Hub {
     }
 
     /// Whether a socket belongs to a session. It does not if the session was evicted.
-    pub(super) fn is_of(&self, socket: &SocketId, worker: WorkerId, slot: SlotKey) -> bool {
+    pub(super) fn is_owned_by(&self, socket: &SocketId, worker: WorkerId, slot: SlotKey) -> bool {
         self.rooms.location_of(socket).is_some_and(|location| location.worker == worker && location.slot == slot)
     }
 }
