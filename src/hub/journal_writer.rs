@@ -1,8 +1,10 @@
-//! What the hub keeps so that clients can come back: the journal and its numbers, and who may go on from where.
+//! The writer of the journal, with the numbers of its records and the index of recoverable
+//! sessions.
 //!
-//! Every recoverable entry gets an LSN and a fingerprint and goes into the journal in that order; what is journalled is what the
-//! sessions are known by, at run time and after a restart alike. It refuses to lose anything silently: when the journal fails, it
-//! starts over, so that anyone who comes back is notified.
+//! Each record gets an LSN and a fingerprint, and is appended to the journal in the order of LSNs.
+//! The index follows from the records, at run time as after a restart. If the journal fails,
+//! recovery starts over in memory under a new epoch, so that clients with older tokens are notified
+//! of a possible loss.
 
 mod clock;
 mod reading;
@@ -13,7 +15,7 @@ mod tests;
 use std::sync::Arc;
 
 use self::clock::Clock;
-pub(super) use self::reading::ReadError;
+pub(super) use self::reading::MissedChunk;
 use self::rewriting::Rewriting;
 use crate::ids::{Epoch, Fingerprint, Lsn, NamespacePath, Offset, PrivateId, Recipient, SocketId};
 use crate::journal::memory::MemoryJournal;
@@ -24,33 +26,31 @@ use crate::metrics::Metrics;
 use crate::protocol::reason::NotRecovered;
 use crate::recovery::{self, JournalState, RecoveryBounds, RecoveryIndex, Resumable};
 
-/// Records read at a time for a client.
+/// Maximum number of records of one read for a client.
 const CHUNK_RECORDS: usize = 256;
 
-/// Records read at a time at a start.
+/// Maximum number of records of one read at a start.
 const START_CHUNK_RECORDS: usize = 16_384;
 
-/// Bytes read at a time at a start.
+/// Maximum bytes of one read at a start.
 const START_CHUNK_BYTES: usize = 4 << 20;
 
-/// Where a memory journal ends.
 #[derive(Debug, Clone, Copy)]
 struct Ring {
     records_max: usize,
     bytes_max: usize,
 }
 
-/// The one writer of the journal.
 pub(crate) struct JournalWriter {
     journal: Box<dyn Journal>,
     sessions: RecoveryIndex,
     bounds: RecoveryBounds,
     ring: Ring,
-    /// The newest number given.
-    given: Lsn,
-    /// The newest position applied: what an unnumbered broadcast bears as token.
+    last_lsn: Lsn,
+    /// The offset of the newest record, which is the token of events without a record.
     applied: Offset,
-    /// Fingerprints must not be guessed by counting; more is not asked of them.
+    /// Fingerprints must not be guessable from earlier ones by counting. They need no cryptographic
+    /// strength.
     random: fastrand::Rng,
     clock: Clock,
     rewriting: Rewriting,
@@ -58,7 +58,8 @@ pub(crate) struct JournalWriter {
 }
 
 impl JournalWriter {
-    /// Takes up what the journal holds. Sessions that were connected when it ended have lost their connections now.
+    /// Builds the index from the journal. Sessions that were connected count as disconnected from
+    /// now on.
     pub(crate) fn open(
         journal: Box<dyn Journal>,
         seed: u64,
@@ -82,7 +83,7 @@ impl JournalWriter {
             sessions: RecoveryIndex::new(bounds),
             bounds,
             ring: Ring { records_max: limits.journal.records_max, bytes_max: limits.journal.bytes_max },
-            given: journal.head(),
+            last_lsn: journal.head(),
             applied: start,
             random: fastrand::Rng::with_seed(seed),
             clock,
@@ -95,7 +96,8 @@ impl JournalWriter {
         Ok(writer)
     }
 
-    /// Reads the journal once. Nothing is written again here: that is earned by what is appended later.
+    /// Reads the whole journal. Sessions are rewritten later only, in proportion to appended
+    /// records.
     fn load(&mut self) -> Result<(), JournalError> {
         self.sessions.set_trimmed_to(self.journal.trimmed_to());
         loop {
@@ -110,69 +112,66 @@ impl JournalWriter {
         }
         let at_unix_ms = self.now_unix_ms();
         if self.sessions.is_changed_by_start(at_unix_ms) {
-            self.note(RecordBody::ProcessEnded { at_unix_ms });
+            self.journal_decision(RecordBody::ProcessEnded { at_unix_ms });
         }
         Ok(())
     }
 
-    /// The time by which recovery windows are counted, in milliseconds since 1970.
     pub(super) fn now_unix_ms(&self) -> u64 {
         self.clock.now_unix_ms()
     }
 
-    /// What sessions count for together, and how much that may be, in bytes.
     pub(crate) fn session_bytes(&self) -> (usize, usize) {
         self.sessions.bytes()
     }
 
-    /// Sessions that clients may go on with.
     pub(crate) fn sessions(&self) -> usize {
         self.sessions.len()
     }
 
-    /// The newest position applied.
     pub(super) fn applied(&self) -> Offset {
         self.applied
     }
 
-    /// The next number, with its fingerprint.
-    pub(super) fn next(&mut self) -> Offset {
-        self.given = self.given.next();
+    /// Allocates the next LSN, with its fingerprint.
+    pub(super) fn next_offset(&mut self) -> Offset {
+        self.last_lsn = self.last_lsn.next();
         let fingerprint = Fingerprint::new(self.random.u32(..1 << 24));
-        Offset { epoch: self.journal.epoch(), lsn: self.given, fingerprint }
+        Offset { epoch: self.journal.epoch(), lsn: self.last_lsn, fingerprint }
     }
 
-    /// Whether a socket can come back.
-    pub(super) fn knows(&self, socket: &SocketId) -> bool {
+    /// Whether a socket has a session that is not given up.
+    pub(super) fn is_recoverable(&self, socket: &SocketId) -> bool {
         self.sessions.missed_events(socket).is_some()
     }
 
-    /// Whether a record of this socket exists, resumable or not.
     pub(super) fn remembers(&self, socket: &SocketId) -> bool {
         self.sessions.remembers(socket)
     }
 
-    /// Whether an event for these rooms can be for a client that comes back. If not, it need not be journalled.
+    /// Whether an event for these recipients can be for a known session. Other events need no
+    /// record.
     pub(super) fn concerns(&self, namespace: &NamespacePath, rooms: &[Recipient]) -> bool {
         self.sessions.concerns(namespace, rooms)
     }
 
-    /// Journals what is about to be revealed. Returns false if it is too large to be kept; then nothing may be revealed.
-    pub(super) fn journal(&mut self, offset: Offset, entry: RecordBody) -> bool {
-        let is_kept = self.append(offset, entry);
-        self.keep_within_bounds();
-        self.carry_forward();
-        is_kept
+    /// Journals a record. Returns false if it is too large; its event must then not be sent.
+    pub(super) fn journal(&mut self, offset: Offset, body: RecordBody) -> bool {
+        let is_journalled = self.append(offset, body);
+        self.give_up_excess();
+        self.rewrite_sessions();
+        is_journalled
     }
 
-    fn append(&mut self, offset: Offset, entry: RecordBody) -> bool {
-        let record = Record { lsn: offset.lsn, fingerprint: offset.fingerprint, body: entry };
-        // Before the journal takes it away. Of a record that is then refused at most too much is known: that something was there.
+    fn append(&mut self, offset: Offset, body: RecordBody) -> bool {
+        let record = Record { lsn: offset.lsn, fingerprint: offset.fingerprint, body: body };
+        // Before the record moves into the journal. If the journal rejects it, the index has an
+        // event too many, which can only refuse a resume.
         self.sessions.apply(&record);
         match self.journal.append(record) {
             Ok(()) => {}
             Err(error @ JournalError::TooLarge { .. }) => {
-                log::error!("record not journalled, it is too large lsn={} error={error}", offset.lsn.0);
+                log::error!("record not journalled lsn={} error={error}", offset.lsn.0);
                 return false;
             }
             Err(error) => {
@@ -186,13 +185,15 @@ impl JournalWriter {
         true
     }
 
-    /// Rooms that are known of a session, those it has left among them.
-    pub(super) fn rooms_known(&self, pid: &PrivateId) -> Option<usize> {
-        self.sessions.stays_of(pid)
+    pub(super) fn interval_count(&self, pid: &PrivateId) -> Option<usize> {
+        self.sessions.interval_count(pid)
     }
 
-    /// What a claim would get now.
-    pub(super) fn claim(&self, claim: ResumeAttempt, namespace: &NamespacePath) -> Result<Resumable<'_>, NotRecovered> {
+    pub(super) fn check_resume(
+        &self,
+        claim: ResumeAttempt,
+        namespace: &NamespacePath,
+    ) -> Result<Resumable<'_>, NotRecovered> {
         let ResumeAttempt { pid, offset } = claim;
         let journal_state = JournalState::of(&*self.journal, offset.as_ref());
         self.sessions.check_resume(
@@ -202,11 +203,11 @@ impl JournalWriter {
         )
     }
 
-    /// The end of a turn: what it journalled is as safe as it will be, and may be revealed.
+    /// Writes the records of a turn. The hub sends the turn's events afterwards.
     pub(super) fn flush(&mut self) {
         let now_unix_ms = self.now_unix_ms();
         if let Some(expired) = self.sessions.next_expired(now_unix_ms) {
-            self.note(expired);
+            self.journal_decision(expired);
         }
         if let Err(error) = self.journal.flush() {
             self.restart_in_memory(&error);
@@ -215,17 +216,17 @@ impl JournalWriter {
         self.report_bytes(now_unix_ms);
     }
 
-    /// Ends the journal in order. What still comes is kept in memory.
+    /// Closes the journal. Further records are kept in memory.
     pub(super) fn close(&mut self) {
         if let Err(error) = self.journal.close() {
-            log::error!("journal not closed in order, sessions will not be recovered error={error}");
+            log::error!("journal not closed, no session survives the restart error={error}");
         }
         self.replace();
     }
 
-    /// The journal takes nothing more. Events go on; anyone who comes back with a token of before is notified that it missed something.
+    /// Replaces a failed journal. Clients with tokens of its epoch are notified of a possible loss.
     fn restart_in_memory(&mut self, error: &JournalError) {
-        log::error!("journal failed, recovery starts over in memory and until the next start only error={error}");
+        log::error!("journal failed, recovery starts over in memory until the next restart error={error}");
         self.metrics.hub.journals_failed.add(1);
         self.replace();
     }
@@ -233,23 +234,23 @@ impl JournalWriter {
     fn replace(&mut self) {
         let epoch = Epoch::new((self.now_unix_ms() / 1_000) as u32, self.random.u16(..));
         let Ring { records_max, bytes_max } = self.ring;
-        self.applied = Offset { epoch, lsn: self.given, fingerprint: Fingerprint::new(0) };
-        self.journal = Box::new(MemoryJournal::new(epoch, self.given, records_max, bytes_max));
+        self.applied = Offset { epoch, lsn: self.last_lsn, fingerprint: Fingerprint::new(0) };
+        self.journal = Box::new(MemoryJournal::new(epoch, self.last_lsn, records_max, bytes_max));
         self.rewriting = Rewriting::new(self.journal.used_bytes());
         self.sessions = RecoveryIndex::new(self.bounds);
-        self.sessions.set_trimmed_to(self.given);
+        self.sessions.set_trimmed_to(self.last_lsn);
     }
 }
 
-/// How much is remembered of sessions, where a journal keeps each record for so many bytes.
+/// The bounds of the index. All sessions have at most a quarter of the ring (see [`rewriting`]).
 fn bounds(limits: &Limits, ring_bytes: Option<u64>) -> RecoveryBounds {
-    let carried = ring_bytes.map_or(usize::MAX, |bytes| usize::try_from(bytes / 4).unwrap_or(usize::MAX));
-    let bytes_max = limits.recovery.bytes_max.min(carried);
+    let quarter = ring_bytes.map_or(usize::MAX, |bytes| usize::try_from(bytes / 4).unwrap_or(usize::MAX));
+    let bytes_max = limits.recovery.bytes_max.min(quarter);
     RecoveryBounds {
         window: limits.recovery.window,
         sessions_max: limits.recovery.sessions_max,
         bytes_max,
-        // Where the ring is tiny, so that one session is a small part of it.
+        // In a small ring, one session must be a small part of it.
         session_bytes_max: limits.recovery.session_bytes_max.min(bytes_max / 4),
         intervals_max: limits.sockets.rooms_max.saturating_add(limits.recovery.left_rooms_max),
     }

@@ -1,19 +1,20 @@
-//! The one central actor: which rooms exist, which workers have members, and *the order*.
+//! The central actor: the table of rooms, the order of events, their numbers, and the journal.
 //!
-//! The order in which it carries commands out (`intake`) is the order of connects, joins, leaves and broadcasts that all observe. It
-//! never waits: not for a worker, not for a session, not for the disk.
+//! The order in which the hub executes commands (`intake`) is the order of connects, joins, leaves
+//! and broadcasts that all clients observe. It never blocks on a worker or a session. It writes the
+//! journal without waiting for the disk.
 
 mod intake;
 pub(crate) mod journal_writer;
 mod ordering;
 mod replaying;
 mod resume;
+mod resume_senders;
 mod room_events;
 #[cfg(test)]
 mod tests;
 mod workers;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use std::vec;
@@ -21,7 +22,7 @@ use std::vec;
 use actix::{Actor, AsyncContext, Context, Handler, Recipient};
 use tokio::sync::broadcast;
 
-use crate::ids::{PrivateId, WorkerId};
+use crate::ids::WorkerId;
 use crate::limits::Limits;
 use crate::messages::abort::AbortOnUnwind;
 use crate::messages::hub::{HubBatch, HubCommand, HubControl, OrderedCommand};
@@ -35,60 +36,56 @@ use crate::state::shares::Shares;
 
 use self::intake::CommandSender;
 use self::journal_writer::JournalWriter;
+use self::resume_senders::ResumeSenders;
 use self::workers::WorkerLinks;
 
-/// Before a batch is offered again to a worker whose mailbox was full.
+/// Delay before a batch is sent again to a worker whose mailbox was full.
 const WORKER_RETRY: Duration = Duration::from_millis(1);
 
-/// The central actor.
 pub(crate) struct Hub {
     limits: Limits,
     rooms: Rooms,
-    /// Set while recovery is on.
+    /// `None` while recovery is off.
     writer: Option<JournalWriter>,
-    /// Bytes read for one of them at a time: no more than an outbox that asks has room for.
+    /// Bytes of one replay, at most a quarter of an outbox.
     replay_bytes: usize,
-    /// Commands that wait for their senders' turn.
     schedule: Schedule<CommandSender, OrderedCommand>,
-    /// The sender that resumed each session last, since commands began to wait: a new connection inherits what the one before has
-    /// overdrawn.
-    resumed_by: HashMap<PrivateId, CommandSender>,
-    /// The share of each session in the journal, and the commands of those that wait for theirs.
+    /// Empty while no sender has an account in `schedule`.
+    resume_senders: ResumeSenders,
+    /// The bytes of each sender in the journal, and the commands of senders that have spent their
+    /// share.
     shares: Shares<CommandSender, OrderedCommand>,
-    /// What is left of the batch in hand, and the worker that sent it. The next message is handled only when this is empty.
+    /// The rest of the current batch, and the worker that sent it. The next message is handled
+    /// after it.
     incoming: (WorkerId, vec::IntoIter<HubCommand>),
     /// Work done in this turn, in bytes.
     work: usize,
-    /// Bytes given to workers in this turn, all members counted.
+    /// Bytes sent to workers in this turn, multiplied by the members that receive them.
     fanout_bytes: usize,
-    /// Bytes journalled for commands so far.
+    /// Bytes journalled for commands since the start.
     journalled: u64,
-    /// True while a look at those that wait for their share is scheduled.
-    releasing: bool,
-    /// Time of the next warning that one waits.
+    /// True while [`Hub::schedule_release`] has a timer running.
+    release_scheduled: bool,
+    /// Earliest time of the next warning about a spent share.
     warn_share_at_ms: u64,
-    /// Whether a turn is due for those that wait.
-    serving: bool,
+    /// True while [`Hub::schedule_turn`] has a turn pending.
+    turn_scheduled: bool,
     workers: WorkerLinks,
-    /// Events so far that want acks of many.
     collections: u64,
-    /// For those who watch rooms.
     room_changes: broadcast::Sender<RoomChange>,
-    retrying: bool,
+    /// True while a timer for [`WORKER_RETRY`] is running.
+    retry_scheduled: bool,
     metrics: Arc<Metrics>,
     budgets: Arc<Budgets>,
-    /// What the budget of rooms was last charged.
-    published: Part,
+    /// The last part reported to the budget of rooms.
+    reported: Part,
 }
 
-/// What a hub keeps, beside its rooms.
 #[derive(Default)]
 pub(crate) struct Stores {
-    /// With a history, events are numbered and bear tokens, and clients come back to them.
+    /// With a writer, events have numbers and tokens, and clients can resume their sessions.
     pub(crate) writer: Option<JournalWriter>,
-    /// What the hub counts, beside what its workers count.
     pub(crate) metrics: Arc<Metrics>,
-    /// What all clients of the server share.
     pub(crate) budgets: Arc<Budgets>,
 }
 
@@ -101,61 +98,62 @@ impl Hub {
             writer,
             replay_bytes: limits.recovery.replay_bytes.min(limits.sessions.outbox_bytes_max / 4).max(1),
             schedule: Schedule::default(),
-            resumed_by: HashMap::new(),
+            resume_senders: ResumeSenders::default(),
             shares: Shares::new(share_bytes, limits.recovery.window),
             incoming: (WorkerId(0), Vec::new().into_iter()),
             work: 0,
             fanout_bytes: 0,
             journalled: 0,
-            releasing: false,
+            release_scheduled: false,
             warn_share_at_ms: 0,
-            serving: false,
+            turn_scheduled: false,
             workers: WorkerLinks::new(limits.hub.worker_bytes_max),
             limits,
             collections: 0,
             room_changes,
-            retrying: false,
+            retry_scheduled: false,
             metrics,
             budgets,
-            published: Part::default(),
+            reported: Part::default(),
         }
     }
 
-    /// Shows what there is at the end of a turn.
-    fn count(&mut self) {
+    /// Updates gauges and the budget of rooms at the end of a turn.
+    fn report(&mut self) {
         let metrics = &self.metrics.hub;
         metrics.rooms.set(self.rooms.rooms());
         metrics.sockets.set(self.rooms.sockets());
         metrics.answers_held.set(self.schedule.queued() + self.shares.queued());
         metrics.unwritten_bytes.set(self.workers.unwritten());
         let now = Part { bytes: self.rooms.bytes(), holders: 0 };
-        self.budgets.rooms.replace(std::mem::replace(&mut self.published, now), now);
+        self.budgets.rooms.replace(std::mem::replace(&mut self.reported, now), now);
     }
 
-    /// Sends what this turn has for the workers, and clears up after workers that have died.
+    /// Flushes the journal, sends the turn's batches to the workers, and removes dead workers.
     fn end_turn(&mut self, ctx: &mut Context<Self>) {
         if let Some(writer) = &mut self.writer {
-            // Before anything of this turn is revealed.
+            // Records must be written before workers receive their events.
             writer.flush();
         }
-        self.count();
+        self.report();
         let outcome = self.workers.flush();
         for worker in outcome.dead {
             self.schedule.remove(|sender| sender.worker == worker);
             self.shares.remove(|sender| sender.worker == worker);
-            log::warn!("worker is gone, its sockets are taken out worker={}", worker.0);
+            self.resume_senders.remove_worker(worker);
+            log::warn!("worker ended, its sockets are disconnected worker={}", worker.0);
             for (socket, slot) in self.rooms.sockets_of(worker) {
                 self.apply_disconnect(worker, slot, socket, false, None);
             }
         }
-        self.settle_accounts();
-        self.release_later(ctx);
-        self.serve_soon(ctx);
-        if outcome.full && !self.retrying {
-            self.retrying = true;
+        self.forget_accounts();
+        self.schedule_release(ctx);
+        self.schedule_turn(ctx);
+        if outcome.full && !self.retry_scheduled {
+            self.retry_scheduled = true;
             ctx.run_later(WORKER_RETRY, |hub, ctx| {
                 let _guard = AbortOnUnwind("hub");
-                hub.retrying = false;
+                hub.retry_scheduled = false;
                 hub.end_turn(ctx);
             });
         }
@@ -192,7 +190,7 @@ impl Handler<HubControl> for Hub {
                 if let Some(writer) = &mut self.writer {
                     writer.close();
                 }
-                // Who asked may have given up waiting.
+                // The requester may have stopped waiting.
                 let _ = done.send(());
             }
         }
@@ -200,10 +198,8 @@ impl Handler<HubControl> for Hub {
     }
 }
 
-/// The hub's two addresses.
 #[derive(Clone)]
 pub(crate) struct HubAddress {
     pub(crate) commands: Recipient<HubBatch>,
-    /// For the process around.
     pub(crate) control: Recipient<HubControl>,
 }

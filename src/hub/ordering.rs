@@ -1,5 +1,5 @@
-//! Carrying out the commands of senders, one at a time: each is checked, numbered, journalled and
-//! applied, and the workers receive what follows from it, before the next.
+//! Execution of single commands. Each command is checked, numbered, journalled and applied, and its
+//! deliveries are queued for the workers, before the next one.
 
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
@@ -16,16 +16,13 @@ use crate::protocol::encoded::Message;
 use crate::state::outbox::PACKET_OVERHEAD_BYTES;
 use crate::state::rooms::{MembershipError, ROOMS_PER_DEPARTURE, RoomBounds, SocketLocation, Target};
 
-/// Work of a worker for each member that it lists.
 const LISTED_WORK: usize = 64;
 
 impl Hub {
-    /// A number for the command in hand, while recovery is on.
-    fn number(&mut self) -> Option<Offset> {
-        self.writer.as_mut().map(JournalWriter::next)
+    fn next_offset(&mut self) -> Option<Offset> {
+        self.writer.as_mut().map(JournalWriter::next_offset)
     }
 
-    /// Carries out a command.
     pub(super) fn apply(&mut self, worker: WorkerId, command: OrderedCommand) {
         match command {
             OrderedCommand::CheckResume { from, namespace, claim } => {
@@ -35,14 +32,14 @@ impl Hub {
             OrderedCommand::Connect(connect) => {
                 self.workers.note_sessions(worker);
                 let from = connect.from;
-                let offset = self.number();
+                let offset = self.next_offset();
                 let connected = self.apply_connect(worker, *connect, offset);
                 self.workers.answer(worker, from, Answer::Connect(connected));
             }
             OrderedCommand::Data { from, socket, data } => {
-                let offset = self.number();
-                if self.is_of(&socket, worker, from.slot) {
-                    self.journal_of(socket, offset, || RecordBody::Data { socket, data });
+                let offset = self.next_offset();
+                if self.is_owned_by(&socket, worker, from.slot) {
+                    self.journal_change(socket, offset, || RecordBody::Data { socket, data });
                 }
                 self.workers.answer(worker, from, Answer::Done);
             }
@@ -78,34 +75,33 @@ impl Hub {
         }
     }
 
-    /// Takes out a socket whose worker or session has gone.
+    /// Removes a socket. `rooms_reply` receives the rooms that it was in.
     pub(super) fn apply_disconnect(
         &mut self,
         worker: WorkerId,
         slot: SlotKey,
         socket: SocketId,
         forever: bool,
-        asker: Option<oneshot::Sender<Vec<RoomName>>>,
+        rooms_reply: Option<oneshot::Sender<Vec<RoomName>>>,
     ) {
-        let offset = self.number();
-        if !self.is_of(&socket, worker, slot) {
+        let offset = self.next_offset();
+        if !self.is_owned_by(&socket, worker, slot) {
             return;
         }
-        // Nobody asks, mostly.
-        let wanted = asker.is_some() || self.is_watched();
-        let rooms = if wanted { self.rooms.rooms_of(&socket) } else { Vec::new() };
+        let needs_rooms = rooms_reply.is_some() || self.is_watched();
+        let rooms = if needs_rooms { self.rooms.rooms_of(&socket) } else { Vec::new() };
         for (room, members) in &rooms {
-            self.tell_left(&socket, room, members - 1);
+            self.publish_left(&socket, room, members - 1);
         }
-        let counted = if wanted { rooms.len() } else { self.rooms.room_count(&socket).min(ROOMS_PER_DEPARTURE) };
+        let counted = if needs_rooms { rooms.len() } else { self.rooms.room_count(&socket).min(ROOMS_PER_DEPARTURE) };
         self.work += counted * ROOM_WORK;
         let Some(SocketLocation { worker, member, .. }) = self.rooms.disconnect(&socket) else { return };
-        self.settle_departed();
+        self.finish_removals();
         if self.remembers(&socket) {
             let at_unix_ms = self.now_unix_ms();
             self.journal(offset, || RecordBody::Disconnect { socket, forever, at_unix_ms });
         }
-        let told = asker.map(|asker| (asker, rooms.into_iter().map(|(room, _)| room).collect()));
+        let told = rooms_reply.map(|reply| (reply, rooms.into_iter().map(|(room, _)| room).collect()));
         self.workers.queue_command(worker, FanoutCommand::Detach { member, told });
     }
 
@@ -116,11 +112,11 @@ impl Hub {
         socket: SocketId,
         room: RoomName,
     ) -> Result<Joined, MembershipError> {
-        let offset = self.number();
-        if !self.is_of(&socket, worker, slot) {
+        let offset = self.next_offset();
+        if !self.is_owned_by(&socket, worker, slot) {
             return Err(MembershipError::NotConnected);
         }
-        // The own room of one that is away is kept for it as well.
+        // The own room of a disconnected socket stays reserved until its session is forgotten.
         if room.owner().is_some_and(|owner| owner != socket && self.remembers(&owner)) {
             return Err(MembershipError::ForeignRoom);
         }
@@ -133,22 +129,22 @@ impl Hub {
             let offset = self.writer.as_ref().map(JournalWriter::applied);
             return Ok(Joined { members: joined.members, offset });
         }
-        self.tell_joined(&socket, &room, joined.members);
-        // The record stays in memory for a while, one for each member: not with a copy of the name each.
+        self.publish_joined(&socket, &room, joined.members);
+        // The record stays in memory for a while. It shares the name with the table of rooms.
         let room = self.rooms.name_of(joined.room).cloned().unwrap_or(room);
-        self.journal_of(socket, offset, || RecordBody::Join { socket, room });
+        self.journal_change(socket, offset, || RecordBody::Join { socket, room });
         let member = joined.location.member;
         self.workers.queue_command(joined.location.worker, FanoutCommand::Join { member, room: joined.room });
         Ok(Joined { members: joined.members, offset })
     }
 
     fn apply_leave(&mut self, worker: WorkerId, slot: SlotKey, socket: SocketId, room: RoomName) {
-        let offset = self.number();
-        if self.is_of(&socket, worker, slot)
+        let offset = self.next_offset();
+        if self.is_owned_by(&socket, worker, slot)
             && let Some(left) = self.rooms.leave(&socket, &room)
         {
-            self.tell_left(&socket, &room, left.members);
-            self.journal_of(socket, offset, || RecordBody::Leave { socket, room });
+            self.publish_left(&socket, &room, left.members);
+            self.journal_change(socket, offset, || RecordBody::Leave { socket, room });
             let member = left.location.member;
             self.workers.queue_command(worker, FanoutCommand::Leave { member, room: left.room });
         }
@@ -168,11 +164,12 @@ impl Hub {
 
     fn apply_event(&mut self, worker: WorkerId, event: EmitCommand) -> Answer {
         let EmitCommand { from, target, draft, grade, ack } = event;
-        let offset = if grade == Grade::Volatile { None } else { self.number() };
+        let offset = if grade == Grade::Volatile { None } else { self.next_offset() };
         let id = match ack {
             AckWanted::No => None,
-            // The id is its session's: an evicted connection could answer another session's request.
-            AckWanted::OfOne { socket, .. } if !self.is_of(&socket, worker, from.slot) => {
+            // The session draws the ack id. An id of an evicted connection could equal one of its
+            // successor.
+            AckWanted::OfOne { socket, .. } if !self.is_owned_by(&socket, worker, from.slot) => {
                 return Answer::Emit(Err(EmitRefusal::NotConnected));
             }
             AckWanted::OfOne { id, .. } => Some(id),
@@ -182,21 +179,22 @@ impl Hub {
             }
         };
         let namespace = draft.namespace().clone();
-        // Without a number, it bears that of what was applied before it.
+        // An event without a number has the token of the newest record.
         let token = offset.or_else(|| self.writer.as_ref().map(JournalWriter::applied));
         let message = draft.seal(id.map(AckId::to_wire), token.as_ref());
-        // Revealed only after the journal has it, which keeps nothing that no receiver can ask for.
-        let is_kept = offset.is_none()
-            || !self.concerns_known(&namespace, &target)
+        // An event is sent only after it is journalled. It needs no record if no known session
+        // receives it.
+        let may_send = offset.is_none()
+            || !self.may_concern_session(&namespace, &target)
             || self.journal(offset, || event_record(&namespace, &target, &message));
         let volatile = grade == Grade::Volatile;
         match (ack, id) {
-            (AckWanted::OfMany(_), _) if !is_kept => Answer::Collect(Err(EmitRefusal::TooLarge)),
+            (AckWanted::OfMany(_), _) if !may_send => Answer::Collect(Err(EmitRefusal::TooLarge)),
             (AckWanted::OfMany(timeout), Some(id)) => {
                 let collect = Collect { id, worker, to: from, timeout };
                 Answer::Collect(Ok(self.deliver(&namespace, &target, &message, offset, volatile, Some(collect))))
             }
-            _ if !is_kept => Answer::Emit(Err(EmitRefusal::TooLarge)),
+            _ if !may_send => Answer::Emit(Err(EmitRefusal::TooLarge)),
             _ => {
                 self.deliver(&namespace, &target, &message, offset, volatile, None);
                 Answer::Emit(Ok(Receipt { offset }))
@@ -204,7 +202,7 @@ impl Hub {
         }
     }
 
-    /// Hands an event to the workers that have receivers. Returns how many they are.
+    /// Queues an event for the workers that have receivers. Returns their number.
     fn deliver(
         &mut self,
         namespace: &NamespacePath,
@@ -225,8 +223,8 @@ impl Hub {
                 let delivery = Delivery {
                     rooms: route.rooms.clone(),
                     except: route.except.clone(),
-                    members: on(worker, &route.sockets),
-                    exclude: on(worker, &route.exclude),
+                    members: members_on(worker, &route.sockets),
+                    exclude: members_on(worker, &route.exclude),
                     message: message.clone(),
                     offset,
                     volatile,
@@ -240,37 +238,36 @@ impl Hub {
         parts
     }
 
-    /// Returns how many workers list their members.
+    /// Asks the workers that have members of the target to list them. Returns their number.
     fn apply_fetch(&mut self, asker: WorkerId, from: ReplyTo, namespace: &NamespacePath, target: &Target) -> usize {
         let route = self.rooms.route(namespace, target);
         self.work += (target.rooms.len() + target.except.len()) * ROOM_WORK;
-        let reached: SmallVec<[WorkerId; 4]> =
+        let with_members: SmallVec<[WorkerId; 4]> =
             self.workers.workers().filter(|worker| self.rooms.member_count(&route, *worker) > 0).collect();
-        for worker in &reached {
+        for worker in &with_members {
             let fetch = FetchSockets {
                 worker: asker,
                 to: from,
                 rooms: route.rooms.clone(),
                 except: route.except.clone(),
-                members: on(*worker, &route.sockets),
-                exclude: on(*worker, &route.exclude),
+                members: members_on(*worker, &route.sockets),
+                exclude: members_on(*worker, &route.exclude),
             };
             self.fanout_bytes += self.rooms.member_count(&route, *worker) * LISTED_WORK;
             self.workers.queue_command(*worker, FanoutCommand::Fetch(Box::new(fetch)));
         }
-        reached.len()
+        with_members.len()
     }
 
-    /// Journals while recovery is on. Returns false if the record is too large for that.
-    pub(super) fn journal(&mut self, offset: Option<Offset>, entry: impl FnOnce() -> RecordBody) -> bool {
+    /// Journals a record while recovery is on. Returns false if the record is too large.
+    pub(super) fn journal(&mut self, offset: Option<Offset>, body: impl FnOnce() -> RecordBody) -> bool {
         let (Some(writer), Some(offset)) = (&mut self.writer, offset) else { return true };
-        let entry = entry();
-        self.journalled += entry.byte_len() as u64;
-        writer.journal(offset, entry)
+        let body = body();
+        self.journalled += body.byte_len() as u64;
+        writer.journal(offset, body)
     }
 
-    /// Whether an event can be for a socket that may come back.
-    fn concerns_known(&self, namespace: &NamespacePath, target: &Target) -> bool {
+    fn may_concern_session(&self, namespace: &NamespacePath, target: &Target) -> bool {
         self.writer.as_ref().is_some_and(|writer| writer.concerns(namespace, &target.rooms))
     }
 
@@ -278,10 +275,9 @@ impl Hub {
         self.writer.as_ref().is_some_and(|writer| writer.remembers(socket))
     }
 
-    /// Journals what happened to a socket, if that can come back.
-    fn journal_of(&mut self, socket: SocketId, offset: Option<Offset>, entry: impl FnOnce() -> RecordBody) {
-        if self.writer.as_ref().is_some_and(|writer| writer.knows(&socket)) {
-            self.journal(offset, entry);
+    fn journal_change(&mut self, socket: SocketId, offset: Option<Offset>, body: impl FnOnce() -> RecordBody) {
+        if self.writer.as_ref().is_some_and(|writer| writer.is_recoverable(&socket)) {
+            self.journal(offset, body);
         }
     }
 }
@@ -297,6 +293,6 @@ fn event_record(namespace: &NamespacePath, target: &Target, message: &Message) -
     RecordBody::Event(event.into())
 }
 
-fn on(worker: WorkerId, locations: &[SocketLocation]) -> SmallVec<[MemberKey; 1]> {
+fn members_on(worker: WorkerId, locations: &[SocketLocation]) -> SmallVec<[MemberKey; 1]> {
     locations.iter().filter(|location| location.worker == worker).map(|location| location.member).collect()
 }

@@ -1,8 +1,9 @@
-//! Clients that come back: their claims, their connection, and what they read from the journal until they are up to date.
+//! Connects and resumes of sockets.
 //!
-//! One routine for those who reconnect and for those who read too slowly: the socket's worker asks for what lies behind a position,
-//! a chunk at a time, as its outbox empties. The last chunk is answered in the turn in which nothing is left: every event before it
-//! was dropped by the worker, every one behind it is delivered as it comes.
+//! A resumed socket catches up like a socket that reads too slowly. Its worker requests the events
+//! after a position, one chunk at a time, as the outbox empties. The last chunk is sent in a turn
+//! in which no event is left: the worker drops live copies of all events before that turn, and
+//! delivers those after it.
 
 use super::Hub;
 use super::intake::ROOM_WORK;
@@ -14,33 +15,34 @@ use crate::protocol::reason::NotRecovered;
 use crate::state::rooms::{ROOMS_PER_DEPARTURE, SocketLocation};
 
 impl Hub {
-    /// A client claims a session; whether it gets it is decided when it has been let in.
+    /// Checks a resume before connection middleware runs. [`apply_connect`](Self::apply_connect)
+    /// checks it again.
     pub(super) fn check_resume(
         &mut self,
         namespace: &NamespacePath,
         claim: ResumeAttempt,
     ) -> Result<ResumedSession, NotRecovered> {
-        self.charge_judging(claim);
-        let claimed = match &self.writer {
-            Some(writer) => writer.claim(claim, namespace),
+        self.charge_resume_check(claim);
+        let checked = match &self.writer {
+            Some(writer) => writer.check_resume(claim, namespace),
             None => Err(NotRecovered::ForeignEpoch),
         };
-        let claimed =
-            claimed.map(|session| ResumedSession { socket: session.socket(), data: session.data().map(Box::from) });
-        if let Err(why) = &claimed {
+        let checked =
+            checked.map(|session| ResumedSession { socket: session.socket(), data: session.data().map(Box::from) });
+        if let Err(why) = &checked {
             self.refuse_resume(claim, *why);
         }
-        claimed
+        checked
     }
 
-    /// A claim is about to be judged, by each room of its session.
-    fn charge_judging(&mut self, claim: ResumeAttempt) {
-        self.work += self.rooms_known(&claim.pid) * ROOM_WORK;
+    /// Adds the work of a resume check, which looks at each interval of the session.
+    fn charge_resume_check(&mut self, claim: ResumeAttempt) {
+        self.work += self.interval_count(&claim.pid) * ROOM_WORK;
     }
 
     fn refuse_resume(&self, claim: ResumeAttempt, why: NotRecovered) {
         self.metrics.hub.not_recovered[why].add(1);
-        log::debug!("not recovered pid={:?} reason=\"{why}\"", claim.pid);
+        log::debug!("session not resumed pid={:?} reason=\"{why}\"", claim.pid);
     }
 
     pub(super) fn apply_connect(
@@ -52,11 +54,11 @@ impl Hub {
         let Connect { from, socket, member, namespace, kind, reply } = connect;
         let (mode, rooms) = match kind {
             ConnectKind::Unrecoverable | ConnectKind::New(_) => {
-                (self.begin(kind, socket, &namespace, offset), Vec::new())
+                (self.connect_new(kind, socket, &namespace, offset), Vec::new())
             }
             ConnectKind::Resuming(claim) => {
-                self.charge_judging(claim);
-                let Some((after, rooms)) = self.grant(claim, socket, &namespace) else {
+                self.charge_resume_check(claim);
+                let Some((after, rooms)) = self.resume(claim, socket, &namespace) else {
                     self.workers.queue_command(worker, FanoutCommand::Detach { member, told: None });
                     return ConnectAnswer::Lost;
                 };
@@ -66,23 +68,28 @@ impl Hub {
                 (DeliveryMode::CatchingUp(after), rooms)
             }
         };
-        // Journalled and entered.
+        // Each room is looked up in the session and entered.
         self.work += 2 * rooms.len() * ROOM_WORK;
         let everybody = self.rooms.connect(socket, &namespace, SocketLocation { worker, slot: from.slot, member });
         self.workers.queue_command(worker, FanoutCommand::Attach { member, everybody, reply, offset, mode });
         for room in rooms {
             if let Some(joined) = self.rooms.enter(&socket, &room) {
-                self.tell_joined(&socket, &room, joined.members);
+                self.publish_joined(&socket, &room, joined.members);
                 self.workers.queue_command(worker, FanoutCommand::Join { member, room: joined.room });
             }
         }
         ConnectAnswer::Connected { recovered: matches!(mode, DeliveryMode::CatchingUp(_)) }
     }
 
-    /// The position and the rooms from which a client continues, if it still may.
-    fn grant(&self, claim: ResumeAttempt, socket: SocketId, namespace: &NamespacePath) -> Option<(Lsn, Vec<RoomName>)> {
+    /// The position and the rooms with which a client continues; `None` if the resume is refused.
+    fn resume(
+        &self,
+        claim: ResumeAttempt,
+        socket: SocketId,
+        namespace: &NamespacePath,
+    ) -> Option<(Lsn, Vec<RoomName>)> {
         let resumed = match &self.writer {
-            Some(writer) => writer.claim(claim, namespace),
+            Some(writer) => writer.check_resume(claim, namespace),
             None => Err(NotRecovered::ForeignEpoch),
         };
         match resumed {
@@ -97,8 +104,8 @@ impl Hub {
         }
     }
 
-    /// A socket begins that continues with nothing.
-    fn begin(
+    /// Journals a new socket. Returns how its worker delivers events to it.
+    fn connect_new(
         &mut self,
         kind: ConnectKind,
         socket: SocketId,
@@ -114,34 +121,34 @@ impl Hub {
         DeliveryMode::Live { recoverable: true }
     }
 
-    /// A connection of this socket that has not been seen to end, is over; what still comes from it is not heard.
+    /// Removes the stale connection of a socket. Its further commands are ignored.
     fn evict(&mut self, socket: &SocketId) {
         let rooms = if self.is_watched() { self.rooms.rooms_of(socket) } else { Vec::new() };
         for (room, members) in rooms {
-            self.tell_left(socket, &room, members - 1);
+            self.publish_left(socket, &room, members - 1);
         }
         self.work += self.rooms.room_count(socket).min(ROOMS_PER_DEPARTURE) * ROOM_WORK;
         if let Some(SocketLocation { worker, member, .. }) = self.rooms.disconnect(socket) {
-            self.settle_departed();
+            self.finish_removals();
             self.workers.queue_command(worker, FanoutCommand::Evict { member });
         }
     }
 
-    /// While someone watches rooms, nobody is counted there who has gone: room events follow from the counts. Each room was looked at
-    /// for its event anyway.
-    pub(super) fn settle_departed(&mut self) {
+    /// Removes disconnected sockets from all of their rooms while room changes are watched, because
+    /// room events follow from the member counts.
+    pub(super) fn finish_removals(&mut self) {
         while self.is_watched() && self.rooms.has_departing() {
             self.rooms.depart();
         }
     }
 
-    /// The time by which recovery windows are counted; 0 while recovery is off.
+    /// The time of recovery windows, in milliseconds since 1970; 0 while recovery is off.
     pub(super) fn now_unix_ms(&self) -> u64 {
         self.writer.as_ref().map_or(0, |writer| writer.now_unix_ms())
     }
 
-    /// Whether a session speaks for a socket: an evicted connection does not.
-    pub(super) fn is_of(&self, socket: &SocketId, worker: WorkerId, slot: SlotKey) -> bool {
+    /// Whether a socket belongs to a session. It does not if the session was evicted.
+    pub(super) fn is_owned_by(&self, socket: &SocketId, worker: WorkerId, slot: SlotKey) -> bool {
         self.rooms.location_of(socket).is_some_and(|location| location.worker == worker && location.slot == slot)
     }
 }

@@ -1,5 +1,5 @@
-//! The hub's lines to its workers: one batch a turn, the account of what each worker has not written out yet, and the sockets there
-//! that wait to read from the journal.
+//! The hub's links to its workers: one batch a turn for each, the bytes that it has not written
+//! yet, and its sockets that wait for a replay.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,45 +20,43 @@ use crate::state::schedule::Load;
 
 struct Link {
     fanout: Recipient<FanoutBatch>,
-    /// For this turn, or kept while the worker's mailbox is full.
+    /// The commands of this turn, and those that a full mailbox did not accept.
     batch: Vec<FanoutCommand>,
-    /// Bytes delivered and not yet reported as consumed.
+    /// Delivered bytes that the worker has not reported as consumed.
     unwritten: usize,
-    /// The same of what is replayed, which holds nobody up.
+    /// Replayed bytes that the worker has not reported as consumed. They do not delay other
+    /// senders.
     replaying: usize,
-    /// Whether a session there has connected: the server sender has none.
+    /// Whether a session of the worker has ever connected. The server sender has none.
     has_sessions: bool,
-    /// Sockets that want to read; each is here once at most.
+    /// Sockets that wait for a replay, each at most once.
     readers: VecDeque<ReplayRequest>,
 }
 
 impl Link {
-    /// Whether a socket waits that may be given a chunk.
+    /// Whether a socket waits for a replay, and the worker has room for one.
     fn may_replay(&self) -> bool {
         !self.readers.is_empty() && self.replaying < REPLAY_BYTES_MAX
     }
 }
 
-/// The result of [`WorkerLinks::flush`].
 #[derive(Debug, Default)]
 pub(super) struct FlushReport {
-    /// A mailbox was full; its batch is kept.
+    /// Whether a mailbox was full. Its batch is kept.
     pub(super) full: bool,
-    /// Workers that are gone.
     pub(super) dead: Vec<WorkerId>,
 }
 
-/// All workers, by number.
 pub(super) struct WorkerLinks {
     workers: Vec<Option<Link>>,
     unwritten_max: usize,
-    /// The worker whose reader was served last: they are served in turn.
-    served: usize,
+    /// The worker that received the last replay, as an index.
+    last_served: usize,
 }
 
 impl WorkerLinks {
     pub(super) fn new(unwritten_max: usize) -> Self {
-        Self { workers: Vec::new(), unwritten_max, served: 0 }
+        Self { workers: Vec::new(), unwritten_max, last_served: 0 }
     }
 
     pub(super) fn register(&mut self, worker: WorkerId, fanout: Recipient<FanoutBatch>) {
@@ -89,45 +87,41 @@ impl WorkerLinks {
         }
     }
 
-    /// A session of this worker connects.
     pub(super) fn note_sessions(&mut self, worker: WorkerId) {
         if let Some(link) = self.link(worker) {
             link.has_sessions = true;
         }
     }
 
-    /// Whether a worker has sessions, and so speaks for clients.
     pub(super) fn has_sessions(&self, worker: WorkerId) -> bool {
         self.workers.get(usize::from(worker.0)).and_then(Option::as_ref).is_some_and(|link| link.has_sessions)
     }
 
-    /// A socket wants to read what comes behind a position.
-    pub(super) fn read(&mut self, worker: WorkerId, slot: SlotKey, socket: SocketId, after: Lsn) {
+    pub(super) fn queue_reader(&mut self, worker: WorkerId, slot: SlotKey, socket: SocketId, after: Lsn) {
         if let Some(link) = self.link(worker) {
             link.readers.push_back(ReplayRequest { slot, socket, after });
         }
     }
 
-    /// Takes the next socket that may be given a chunk, of one worker after the other.
+    /// Removes the next socket that may receive a replay, from one worker after the other.
     pub(super) fn next_reader(&mut self) -> Option<(WorkerId, ReplayRequest)> {
         for _ in 0..self.workers.len() {
-            self.served = (self.served + 1) % self.workers.len();
-            if let Some(link) = &mut self.workers[self.served]
+            self.last_served = (self.last_served + 1) % self.workers.len();
+            if let Some(link) = &mut self.workers[self.last_served]
                 && link.may_replay()
             {
-                let worker = WorkerId(u16::try_from(self.served).ok()?);
+                let worker = WorkerId(u16::try_from(self.last_served).ok()?);
                 return link.readers.pop_front().map(|reader| (worker, reader));
             }
         }
         None
     }
 
-    /// Whether [`WorkerLinks::next_reader`] has one to give.
     pub(super) fn has_readers(&self) -> bool {
         self.workers.iter().flatten().any(Link::may_replay)
     }
 
-    /// Gives a socket what it has missed, booked like what is delivered but apart from it.
+    /// Queues a replay, and adds it to the worker's replayed bytes.
     pub(super) fn replay(&mut self, worker: WorkerId, mut replay: Replay) {
         if let Some(link) = self.link(worker) {
             let cost = |(_, message): &(Offset, Message)| message.byte_len() + PACKET_OVERHEAD_BYTES;
@@ -145,7 +139,7 @@ impl WorkerLinks {
         self.queue_command(worker, FanoutCommand::Fetched { slot: to.slot, ticket: to.ticket, sockets });
     }
 
-    /// A worker has written out so many bytes of what was delivered, and of what was replayed.
+    /// Handles a worker's report of written bytes, delivered and replayed ones.
     pub(super) fn on_consumed(&mut self, worker: WorkerId, bytes: usize, replayed: usize) {
         if let Some(link) = self.link(worker) {
             link.unwritten = link.unwritten.saturating_sub(bytes);
@@ -159,15 +153,14 @@ impl WorkerLinks {
         }
     }
 
-    /// Bytes delivered to all workers and not yet reported as consumed.
     pub(super) fn unwritten(&self) -> usize {
         self.workers.iter().flatten().map(|link| link.unwritten).sum()
     }
 
     pub(super) fn flush(&mut self) -> FlushReport {
-        let mut flushed = FlushReport::default();
-        for (id, place) in (0..).zip(&mut self.workers) {
-            let Some(link) = place else { continue };
+        let mut report = FlushReport::default();
+        for (id, entry) in (0..).zip(&mut self.workers) {
+            let Some(link) = entry else { continue };
             if link.batch.is_empty() {
                 continue;
             }
@@ -176,19 +169,19 @@ impl WorkerLinks {
                 Ok(()) => {}
                 Err(SendError::Full(batch)) => {
                     link.batch = batch.commands;
-                    flushed.full = true;
+                    report.full = true;
                 }
                 Err(SendError::Closed(_)) => {
-                    *place = None;
-                    flushed.dead.push(WorkerId(id));
+                    *entry = None;
+                    report.dead.push(WorkerId(id));
                 }
             }
         }
-        flushed
+        report
     }
 
-    /// What lies before the worker that is furthest behind. From a quarter of `worker_bytes_max` on it is pressed: the rest is for
-    /// senders that have caused little of it.
+    /// The load of the worker with the largest backlog. Above a quarter of `worker_bytes_max`, only
+    /// senders within their quantum are served.
     pub(super) fn load(&self) -> Load {
         match self.workers.iter().flatten().map(|link| link.unwritten).max().unwrap_or(0) {
             unwritten if unwritten > self.unwritten_max => Load::Full,

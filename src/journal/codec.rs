@@ -2,17 +2,32 @@
 //!
 //! | bytes | | |
 //! |---|---|---|
-//! | 1 | version | of this table: 2; records of version 1, which lacks the kinds from 8 on, are read too |
+//! | 1 | version | of this table: 3 |
 //! | 4 | length | of the body |
 //! | 8 | LSN | |
 //! | 4 | checksum | of the body, CRC-32 |
-//! | 4 | checksum | of the 17 bytes before it, so that a damaged length is not taken for a record cut short |
-//! | … | body | kind, fingerprint, then the entry's fields in their order |
+//! | 4 | checksum | of the 17 bytes above, which tells a damaged length from a truncated record |
+//! | … | body | kind (1), fingerprint (3), then the fields of the kind in their order |
 //!
-//! Numbers are little-endian; names have two bytes of length, data and frames four, lists four bytes of count. It refuses
-//! whatever it does not know, and allocates nothing on the word of a length alone.
+//! Numbers are little-endian. Names are prefixed with their length in two bytes, data and packets
+//! in four bytes, lists with their count in four bytes.
+//!
+//! A packet of an event is stored without its websocket frame:
+//!
+//! | bytes | | |
+//! |---|---|---|
+//! | 1 | kind | 0: text with its type digit, as in `42["e"]`; 1: binary message |
+//! | 4 | length | of the body |
+//! | … | body | |
+//!
+//! Other kinds are reserved for later forms, such as compressed text.
+//!
+//! Records of versions 1 and 2 are decoded too. They store each packet as a websocket frame (length
+//! in four bytes, then the frame); version 1 lacks the record kinds from 8 on.
+//!
+//! The decoder rejects unknown kinds. It allocates in proportion to the bytes present, not to the
+//! lengths and counts in them.
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 use thiserror::Error;
 
@@ -20,10 +35,12 @@ use super::{EventRecord, GiveUpReason, Record, RecordBody, RoomSpan, SessionReco
 use crate::ids::{Fingerprint, Lsn, NamespacePath, PrivateId, RANDOM_ID_BYTES, Recipient, RoomName, SocketId};
 use crate::protocol::encoded::{EncodedFrame, Message};
 
-/// The version that is written. A later one is a newer program's.
-pub(super) const VERSION: u8 = 2;
+/// The version of encoded records, and the newest that can be decoded.
+pub(super) const VERSION: u8 = 3;
 
-/// What stands before each body.
+/// The last version that stored packets as websocket frames.
+const FRAMES_UNTIL: u8 = 2;
+
 pub(super) const HEADER_BYTES: usize = 21;
 
 const EVENT: u8 = 1;
@@ -38,34 +55,35 @@ const PROCESS_ENDED: u8 = 9;
 const GIVEN_UP: u8 = 10;
 const EXPIRED: u8 = 11;
 
-/// Why bytes are not a record.
+const TEXT_PACKET: u8 = 0;
+const BINARY_PACKET: u8 = 1;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(super) enum CodecError {
-    /// The bytes are the beginning of a record, or none: at the end of the newest segment, what a killed process was
-    /// writing.
+    /// The bytes are a proper prefix of a record, such as a killed process leaves at the end of the
+    /// newest segment.
     #[error("record ends early")]
     Short,
-    /// A newer program wrote it.
     #[error("record has version {0}, this program knows {VERSION}")]
     Version(u8),
     #[error("checksum of a record's header is wrong")]
     HeaderSum,
     #[error("checksum of a record is wrong")]
     BodySum,
-    /// Whole, but no record of this version.
+    /// The checksums are right, but the body is no record of this version.
     #[error("record holds {0}")]
     Content(&'static str),
 }
 
-/// What is known of a record before its body has been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RecordHeader {
+    version: u8,
     pub(super) lsn: Lsn,
     pub(super) body_bytes: usize,
     body_sum: u32,
 }
 
-/// Writes `record` behind what `into` holds.
+/// Appends the encoded record to `into`.
 pub(super) fn encode(record: &Record, into: &mut Vec<u8>) {
     let header_at = into.len();
     into.resize(header_at + HEADER_BYTES, 0);
@@ -80,7 +98,6 @@ pub(super) fn encode(record: &Record, into: &mut Vec<u8>) {
     header[17..].copy_from_slice(&sum.to_le_bytes());
 }
 
-/// Reads what stands before a body.
 pub(super) fn decode_header(bytes: &[u8]) -> Result<RecordHeader, CodecError> {
     let mut rest = Rest(bytes.get(..HEADER_BYTES).ok_or(CodecError::Short)?);
     let version = rest.u8()?;
@@ -94,20 +111,20 @@ pub(super) fn decode_header(bytes: &[u8]) -> Result<RecordHeader, CodecError> {
         return Err(CodecError::Version(version));
     }
     if lsn >= Lsn::END {
-        return Err(CodecError::Content("a number beyond the last"));
+        return Err(CodecError::Content("an LSN beyond the maximum"));
     }
-    Ok(RecordHeader { lsn: Lsn(lsn), body_bytes, body_sum })
+    Ok(RecordHeader { version, lsn: Lsn(lsn), body_bytes, body_sum })
 }
 
-/// Reads the body that belongs to `header`; bytes behind it are not looked at.
+/// Decodes the body that belongs to `header`. Ignores the bytes after it.
 pub(super) fn decode_body(header: &RecordHeader, bytes: &[u8]) -> Result<Record, CodecError> {
     let body = bytes.get(..header.body_bytes).ok_or(CodecError::Short)?;
     if crc32fast::hash(body) != header.body_sum {
         return Err(CodecError::BodySum);
     }
-    // A body that ends early is no record cut short: its length and its checksum are right.
-    match read_body(header.lsn, Rest(body)) {
-        Err(CodecError::Short) => Err(CodecError::Content("less than its kind needs")),
+    // Length and checksum are right, so the record is not truncated: its content is wrong.
+    match read_body(header, Rest(body)) {
+        Err(CodecError::Short) => Err(CodecError::Content("too few bytes for its kind")),
         read => read,
     }
 }
@@ -182,7 +199,8 @@ fn put_event(event: &EventRecord, into: &mut Vec<u8>) {
     }
     put_length(event.message.packets().count(), into);
     for packet in event.message.packets() {
-        put_long(packet.frame(), into);
+        into.push(if packet.is_binary() { BINARY_PACKET } else { TEXT_PACKET });
+        put_long(packet.body(), into);
     }
 }
 
@@ -214,7 +232,7 @@ fn put_data(data: Option<&str>, into: &mut Vec<u8>) {
     }
 }
 
-/// Names are bounded by their types, far below 2^16.
+/// Appends a name, whose type bounds it far below 2^16 bytes.
 fn put_name(name: &str, into: &mut Vec<u8>) {
     into.extend_from_slice(&(name.len() as u16).to_le_bytes());
     into.extend_from_slice(name.as_bytes());
@@ -225,17 +243,18 @@ fn put_long(bytes: &[u8], into: &mut Vec<u8>) {
     into.extend_from_slice(bytes);
 }
 
-/// What has 2^32 of anything is longer than a segment, and refused for that.
+/// Appends a length or count. A record with 2^32 of anything does not fit into a segment, so the
+/// truncated number is never written to a file.
 fn put_length(length: usize, into: &mut Vec<u8>) {
     into.extend_from_slice(&(length as u32).to_le_bytes());
 }
 
-fn read_body(lsn: Lsn, mut rest: Rest<'_>) -> Result<Record, CodecError> {
+fn read_body(header: &RecordHeader, mut rest: Rest<'_>) -> Result<Record, CodecError> {
     let kind = rest.u8()?;
     let [a, b, c] = rest.array()?;
     let fingerprint = Fingerprint::new(u32::from_le_bytes([a, b, c, 0]));
-    let entry = match kind {
-        EVENT => RecordBody::Event(rest.event()?.into()),
+    let body = match kind {
+        EVENT => RecordBody::Event(rest.event(header.version)?.into()),
         CONNECT => RecordBody::Connect {
             pid: rest.pid()?,
             socket: rest.socket()?,
@@ -254,15 +273,15 @@ fn read_body(lsn: Lsn, mut rest: Rest<'_>) -> Result<Record, CodecError> {
             why: if rest.flag()? { GiveUpReason::NoRoom } else { GiveUpReason::TooLarge },
         },
         EXPIRED => RecordBody::Expired { until_unix_ms: rest.u64()? },
-        _ => return Err(CodecError::Content("an unknown kind of entry")),
+        _ => return Err(CodecError::Content("an unknown kind")),
     };
     if !rest.0.is_empty() {
-        return Err(CodecError::Content("more than its kind has"));
+        return Err(CodecError::Content("too many bytes for its kind"));
     }
-    Ok(Record { lsn, fingerprint, body: entry })
+    Ok(Record { lsn: header.lsn, fingerprint, body })
 }
 
-/// What is still to be read of a body.
+/// The undecoded rest of a body.
 struct Rest<'a>(&'a [u8]);
 
 impl<'a> Rest<'a> {
@@ -293,7 +312,7 @@ impl<'a> Rest<'a> {
     fn lsn(&mut self) -> Result<Lsn, CodecError> {
         match self.u64()? {
             lsn if lsn < Lsn::END => Ok(Lsn(lsn)),
-            _ => Err(CodecError::Content("a number beyond the last")),
+            _ => Err(CodecError::Content("an LSN beyond the maximum")),
         }
     }
 
@@ -301,7 +320,7 @@ impl<'a> Rest<'a> {
         match self.u8()? {
             0 => Ok(false),
             1 => Ok(true),
-            _ => Err(CodecError::Content("a flag that is neither set nor unset")),
+            _ => Err(CodecError::Content("a flag other than 0 and 1")),
         }
     }
 
@@ -320,13 +339,13 @@ impl<'a> Rest<'a> {
     }
 
     fn room(&mut self) -> Result<RoomName, CodecError> {
-        RoomName::parse(self.name()?).map_err(|_| CodecError::Content("no name of a room"))
+        RoomName::parse(self.name()?).map_err(|_| CodecError::Content("an invalid room name"))
     }
 
     fn namespace(&mut self) -> Result<NamespacePath, CodecError> {
         match self.name()? {
             "/" => Ok(NamespacePath::root()),
-            path => NamespacePath::parse(path).map_err(|_| CodecError::Content("no path of a namespace")),
+            path => NamespacePath::parse(path).map_err(|_| CodecError::Content("an invalid namespace path")),
         }
     }
 
@@ -342,23 +361,35 @@ impl<'a> Rest<'a> {
         self.optional(|rest| text(rest.long()?).map(Box::from))
     }
 
-    /// Sockets stand among rooms by their ids.
+    /// Sockets are encoded as rooms named after their ids.
     fn recipients(&mut self) -> Result<SmallVec<[Recipient; 1]>, CodecError> {
         (0..self.u32()?).map(|_| self.room().map(Recipient::from)).collect()
     }
 
-    fn event(&mut self) -> Result<EventRecord, CodecError> {
+    fn event(&mut self, version: u8) -> Result<EventRecord, CodecError> {
         let namespace = self.namespace()?;
         let (rooms, except) = (self.recipients()?, self.recipients()?);
         let exclude = self.optional(Self::socket)?;
-        let mut packets = Vec::new();
-        for _ in 0..self.u32()? {
-            // A copy, so that a packet in an outbox does not hold what was read around it.
-            let packet = EncodedFrame::from_frame(Bytes::copy_from_slice(self.long()?));
-            packets.push(packet.map_err(|_| CodecError::Content("no frame"))?);
+        let count = self.u32()?;
+        let head = self.packet(version)?;
+        let mut attachments = Vec::new();
+        for _ in 1..count {
+            attachments.push(self.packet(version)?);
         }
-        let message = Message::from_packets(packets).map_err(|_| CodecError::Content("no message"))?;
+        let message = Message::from_packets(head, attachments);
+        let message = message.ok_or(CodecError::Content("a packet without the attachments that it announces"))?;
         Ok(EventRecord { namespace, rooms, except, exclude, message })
+    }
+
+    /// Copies the packet into a buffer of its own, so that an outbox does not keep the whole chunk
+    /// alive.
+    fn packet(&mut self, version: u8) -> Result<EncodedFrame, CodecError> {
+        let (kind, body) = if version <= FRAMES_UNTIL { unframe(self.long()?)? } else { (self.u8()?, self.long()?) };
+        match kind {
+            TEXT_PACKET => Ok(EncodedFrame::text(text(body)?)),
+            BINARY_PACKET => Ok(EncodedFrame::binary(body)),
+            _ => Err(CodecError::Content("a packet of an unknown kind")),
+        }
     }
 
     fn session(&mut self) -> Result<SessionRecord, CodecError> {
@@ -382,6 +413,22 @@ impl<'a> Rest<'a> {
     }
 }
 
+/// Splits a websocket frame, as versions 1 and 2 stored packets, into kind and body.
+fn unframe(frame: &[u8]) -> Result<(u8, &[u8]), CodecError> {
+    let (kind, length) = match frame {
+        [0x81, length, ..] => (TEXT_PACKET, length),
+        [0x82, length, ..] => (BINARY_PACKET, length),
+        _ => return Err(CodecError::Content("a frame that is neither text nor binary")),
+    };
+    let header_bytes = match length {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    let body = frame.get(header_bytes..).ok_or(CodecError::Content("a frame that ends early"))?;
+    Ok((kind, body))
+}
+
 fn text(bytes: &[u8]) -> Result<&str, CodecError> {
     std::str::from_utf8(bytes).map_err(|_| CodecError::Content("text that is not UTF-8"))
 }
@@ -389,7 +436,7 @@ fn text(bytes: &[u8]) -> Result<&str, CodecError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::contract::records::{any_record, every_kind};
+    use crate::journal::contract::records::{any_record, event, every_kind};
     use proptest::prelude::*;
 
     fn encoded(record: &Record) -> Vec<u8> {
@@ -403,7 +450,7 @@ mod tests {
         decode_body(&header, &bytes[HEADER_BYTES..])
     }
 
-    /// `bytes`, with a body that someone else wrote under correct checksums.
+    /// `bytes` with another body and correct checksums.
     fn with_body(bytes: &[u8], body: &[u8]) -> Vec<u8> {
         let mut header = bytes[..13].to_vec();
         header[1..5].copy_from_slice(&(body.len() as u32).to_le_bytes());
@@ -413,25 +460,25 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_record_is_read_as_it_was_written() {
+    fn every_kind_of_record_survives_encoding() {
         for record in every_kind() {
             assert_eq!(decode(&encoded(&record)).as_ref(), Ok(&record));
         }
     }
 
     #[test]
-    fn the_form_on_disk_is_this_one() {
-        // Anyone who changes these bytes changes VERSION too.
+    fn encoded_bytes_are_those_of_the_table() {
+        // A change of these bytes needs a new VERSION.
         let room = RoomName::parse("ab").unwrap();
-        let entry = RecordBody::Join { socket: SocketId::from_random([9; 15]), room };
-        let bytes = encoded(&Record { lsn: Lsn(258), fingerprint: Fingerprint::new(0x0003_0201), body: entry });
+        let body = RecordBody::Join { socket: SocketId::from_random([9; 15]), room };
+        let bytes = encoded(&Record { lsn: Lsn(258), fingerprint: Fingerprint::new(0x0003_0201), body });
         let body = [&[JOIN, 1, 2, 3][..], &[9; 15], &[2, 0], b"ab"].concat();
         assert_eq!(bytes[..13], [VERSION, 23, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0]);
         assert_eq!(bytes[HEADER_BYTES..], body);
     }
 
     #[test]
-    fn a_record_cut_short_differs_from_a_damaged_one_at_every_byte() {
+    fn truncated_records_differ_from_damaged_ones_at_every_byte() {
         for record in every_kind() {
             let bytes = encoded(&record);
             for cut in 0..bytes.len() {
@@ -449,46 +496,81 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_is_refused() {
+    fn unknown_versions_and_invalid_bodies_are_rejected() {
         let bytes = encoded(&every_kind()[0]);
         let mut newer = bytes[..17].to_vec();
         newer[0] = VERSION + 1;
         newer.extend_from_slice(&crc32fast::hash(&newer.clone()).to_le_bytes());
         assert_eq!(decode(&newer), Err(CodecError::Version(VERSION + 1)));
         let refused = |body: &[u8]| decode(&with_body(&bytes, body)).unwrap_err();
-        assert_eq!(refused(&[99, 0, 0, 0]), CodecError::Content("an unknown kind of entry"));
-        assert_eq!(refused(b""), CodecError::Content("less than its kind needs"));
+        assert_eq!(refused(&[99, 0, 0, 0]), CodecError::Content("an unknown kind"));
+        assert_eq!(refused(b""), CodecError::Content("too few bytes for its kind"));
         let join = |room: &[u8]| [&[JOIN, 1, 2, 3][..], &[9; 15], room].concat();
-        assert_eq!(refused(&join(&[0, 0])), CodecError::Content("no name of a room"));
+        assert_eq!(refused(&join(&[0, 0])), CodecError::Content("an invalid room name"));
         assert_eq!(refused(&join(&[1, 0, 0xff])), CodecError::Content("text that is not UTF-8"));
-        assert_eq!(refused(&join(&[1, 0, b'a', 0])), CodecError::Content("more than its kind has"));
+        assert_eq!(refused(&join(&[1, 0, b'a', 0])), CodecError::Content("too many bytes for its kind"));
         let disconnect = [&[DISCONNECT, 1, 2, 3][..], &[9; 15], &[2], &[0; 8]].concat();
-        assert_eq!(refused(&disconnect), CodecError::Content("a flag that is neither set nor unset"));
+        assert_eq!(refused(&disconnect), CodecError::Content("a flag other than 0 and 1"));
+    }
+
+    /// `record` as programs before version 3 encoded it.
+    fn encoded_before(version: u8, record: &Record) -> Vec<u8> {
+        let mut bytes = encoded(record);
+        if let RecordBody::Event(event) = &record.body {
+            let stored: usize = event.message.packets().map(|packet| 5 + packet.body().len()).sum();
+            let mut body = bytes[HEADER_BYTES..bytes.len() - stored].to_vec();
+            event.message.packets().for_each(|packet| put_long(packet.frame(), &mut body));
+            bytes = with_body(&bytes, &body);
+        }
+        bytes[0] = version;
+        let sum = crc32fast::hash(&bytes[..17]);
+        bytes[17..HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
+        bytes
     }
 
     #[test]
-    fn records_of_the_version_before_are_read() {
-        let record = &every_kind()[0];
-        let mut older = encoded(record);
-        older[0] = 1;
-        let sum = crc32fast::hash(&older[..17]);
-        older[17..HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
-        assert_eq!(decode(&older).as_ref(), Ok(record));
+    fn records_of_earlier_versions_are_decoded() {
+        let lengths = [0, 125, 126, 0xffff, 0x1_0000].map(|bytes| event(1, bytes));
+        for record in every_kind().iter().chain(&lengths) {
+            for version in 1..=FRAMES_UNTIL {
+                assert_eq!(decode(&encoded_before(version, record)).as_ref(), Ok(record));
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_frames_of_earlier_versions_are_rejected() {
+        for frame in [b"".as_slice(), b"\x81", b"\x81\x7e\x00", b"\x82\x7f\x00", b"\x88\x00"] {
+            assert!(matches!(unframe(frame), Err(CodecError::Content(_))), "{frame:?}");
+        }
+    }
+
+    #[test]
+    fn packets_are_stored_without_their_frame() {
+        let record = event(1, 3);
+        let stored = [&[TEXT_PACKET, 13, 0, 0, 0][..], br#"42["e","xxx"]"#].concat();
+        let bytes = encoded(&record);
+        assert!(bytes.ends_with(&stored), "{bytes:?}");
+        let mut unknown = bytes[HEADER_BYTES..].to_vec();
+        let at = unknown.len() - stored.len();
+        unknown[at] = 7;
+        let refused = decode(&with_body(&bytes, &unknown));
+        assert_eq!(refused, Err(CodecError::Content("a packet of an unknown kind")));
     }
 
     #[test]
     fn a_hostile_count_allocates_nothing() {
         let bytes = encoded(&every_kind()[0]);
-        // Four billion rooms, then nothing.
+        // A count of four billion rooms, followed by nothing.
         let event = [&[EVENT, 1, 2, 3, 1, 0, b'/'][..], &[0xff; 4]].concat();
-        assert_eq!(decode(&with_body(&bytes, &event)), Err(CodecError::Content("less than its kind needs")));
+        assert_eq!(decode(&with_body(&bytes, &event)), Err(CodecError::Content("too few bytes for its kind")));
         let session = [&[SESSION, 1, 2, 3][..], &[9; 30], &[1, 0, b'/'], &[0xff; 4]].concat();
-        assert_eq!(decode(&with_body(&bytes, &session)), Err(CodecError::Content("less than its kind needs")));
+        assert_eq!(decode(&with_body(&bytes, &session)), Err(CodecError::Content("too few bytes for its kind")));
     }
 
     proptest! {
         #[test]
-        fn any_record_is_read_as_it_was_written(record in any_record()) {
+        fn any_record_survives_encoding(record in any_record()) {
             prop_assert_eq!(decode(&encoded(&record)), Ok(record));
         }
 

@@ -1,4 +1,4 @@
-//! The file operations of the journal, in one place so that tests can make each of them fail.
+//! File operations of the journal. Tests can make each of them fail.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -7,7 +7,7 @@ use std::path::Path;
 #[cfg(test)]
 pub(super) mod faults;
 
-/// Counts one operation; fails where a test wants it to.
+/// Counts one operation. Fails if a test has planned that.
 #[inline]
 fn step() -> io::Result<()> {
     #[cfg(test)]
@@ -27,8 +27,8 @@ pub(super) fn write(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)
 }
 
-/// Writes from the beginning of the file on; one that is longer is cut.
-pub(super) fn write_over(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+/// Replaces the contents of the file.
+pub(super) fn overwrite(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     step()?;
     file.seek(SeekFrom::Start(0))?;
     step()?;
@@ -36,7 +36,7 @@ pub(super) fn write_over(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     if file.metadata()?.len() > bytes.len() as u64 { set_len(file, bytes.len() as u64) } else { Ok(()) }
 }
 
-/// Reads at most `bytes_max` bytes from `at` on, behind what `into` holds.
+/// Appends at most `bytes_max` bytes, read from byte `at` on, to `into`.
 pub(super) fn read(mut file: &File, at: u64, bytes_max: u64, into: &mut Vec<u8>) -> io::Result<()> {
     step()?;
     file.seek(SeekFrom::Start(at))?;
@@ -49,7 +49,6 @@ pub(super) fn set_len(file: &File, bytes: u64) -> io::Result<()> {
     file.set_len(bytes)
 }
 
-/// Waits until all of the file is on the disk.
 pub(super) fn sync(file: &File) -> io::Result<()> {
     step()?;
     file.sync_all()
@@ -60,7 +59,7 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)
 }
 
-/// Removes a file; one that is not there is no error.
+/// Removes a file. Succeeds if there is none.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     step()?;
     match fs::remove_file(path) {
@@ -69,7 +68,6 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The names in a folder.
 pub(super) fn names(folder: &Path) -> io::Result<Vec<String>> {
     step()?;
     fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()

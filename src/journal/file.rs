@@ -1,9 +1,10 @@
-//! The journal on disk: a ring of segment files in one folder, the newest records in memory too.
+//! The journal on disk: a ring of segment files in one folder, with the newest records in memory
+//! too.
 //!
-//! It is as safe as its machine's boot: what [`flush`](Journal::flush) has written survives the death of the process, not that of
-//! the machine. Therefore a log without a clean end continues within one boot only; after another one, nobody could say
-//! what is missing after a surviving record, and a new epoch begins. So it does after damage, wherever in the log: it
-//! refuses to skip a record and go on.
+//! Flushed records survive the death of the process, but not that of the machine. A journal that
+//! was not closed therefore continues within the same boot only: after another boot, records may be
+//! missing without a trace. In that case, and after damage anywhere, all records are discarded and
+//! a new epoch begins. A damaged record is never skipped.
 
 mod existing;
 mod options;
@@ -25,13 +26,13 @@ use super::segment::{self, Segment, Spare};
 use super::{Chunk, Journal, JournalError, Record, codec, disk};
 use crate::ids::{Epoch, Lsn, Offset};
 
-/// Bytes of one turn after which they are written before it ends.
+/// Maximum pending bytes: an append that reaches them writes them before the turn ends.
 const PENDING_BYTES_MAX: usize = 1 << 20;
 
-/// Spare files kept open ahead while the ring grows, at most; a full ring needs one. Each takes a descriptor.
+/// Maximum number of spare files while the ring grows; a full ring needs one. Each takes a
+/// descriptor.
 const SPARES_MAX: usize = 8;
 
-/// A ring of files.
 #[derive(Debug)]
 pub(crate) struct FileJournal {
     folder: Folder,
@@ -39,28 +40,29 @@ pub(crate) struct FileJournal {
     options: FileOptions,
     start: Start,
     head: Lsn,
-    /// At least one; the newest is written.
+    /// At least one; the newest is last, and the only one that is written.
     segments: VecDeque<Segment>,
-    /// Appended and not written yet, encoded; all of it is in the tail.
+    /// Encoded records that are appended and not written yet. `recent` has all of them.
     pending: Vec<u8>,
     recent: RecentRecords,
-    /// Files of the next segments. A ring that is full recycles its oldest file, so that it needs no further descriptor.
+    /// Files of the next segments. A full ring recycles its oldest file and needs no further
+    /// descriptor.
     spares: Vec<Spare>,
     syncer: Syncer,
-    /// Set once nothing is written any more: closed, or why not.
+    /// The reason why nothing is written any more: `Closed`, or a failure.
     ended: Option<JournalError>,
 }
 
 impl FileJournal {
-    /// Opens the journal in the folder at `path`, and makes one where there is none.
+    /// Opens the journal in the folder at `path`, or creates one.
     pub(crate) fn open(path: &Path, options: FileOptions) -> Result<Self, OpenError> {
         let options = FileOptions { segments_max: options.segments_max.max(2), ..options };
         let mut folder = Folder::lock(path)?;
         let ExistingJournal { start, epoch, head, sequence, segments, recent } =
-            existing::find(path, &JournalHeader::read(path)?, &options)?;
+            ExistingJournal::read(path, &JournalHeader::read(path)?, &options)?;
         let header = JournalHeader { epoch, boot: options.boot, state: State::Open, floor: head, last: Lsn(0) };
         folder.write_header(&header)?;
-        // What is not of this epoch may stand there since a start that was cut short.
+        // A start that was interrupted may have left segments of another epoch.
         let strays = folder::segments(path)?.into_iter().map(|(_, path)| path);
         let strays = strays.filter(|path| segments.iter().all(|segment| segment.path != *path));
         for stray in strays.chain(folder::spares(path)?) {
@@ -82,7 +84,7 @@ impl FileJournal {
         };
         let failed = |error| OpenError::at(path, error);
         if is_empty {
-            journal.begin(sequence, head).map_err(failed)?;
+            journal.push_segment(sequence, head).map_err(failed)?;
         }
         journal.drop_oldest().map_err(failed)?;
         while journal.spares.len() < journal.spares_wanted() {
@@ -91,7 +93,6 @@ impl FileJournal {
         Ok(journal)
     }
 
-    /// What was found when it was opened.
     pub(crate) fn start(&self) -> &Start {
         &self.start
     }
@@ -101,13 +102,12 @@ impl FileJournal {
         &mut self.segments[newest]
     }
 
-    /// The newest record that is in a file.
     fn written(&self) -> Lsn {
         self.segments.back().map_or(self.head, |newest| newest.last)
     }
 
-    /// Bytes of the ring before a segment, counted as if each segment were full.
-    fn begin_of(&self, segment: &Segment) -> u64 {
+    /// Bytes of the ring before a segment, as if each earlier segment were full.
+    fn bytes_before(&self, segment: &Segment) -> u64 {
         segment.sequence.saturating_mul(self.options.segment_bytes as u64)
     }
 
@@ -115,9 +115,10 @@ impl FileJournal {
         self.ended.clone().map_or(Ok(()), Err)
     }
 
-    /// Encodes `record` behind what is pending, and begins another segment where it has no room in this one.
+    /// Appends `record` to the pending bytes. Begins another segment if the newest has no room for
+    /// it.
     fn encode(&mut self, record: &Record) -> Result<(), JournalError> {
-        // Compiled in to show that the torture notices (`make torture-planted`).
+        // `make torture-planted` compiles this bug in and expects the torture to find it.
         #[cfg(stentor_planted_bug)]
         if record.lsn.0.is_multiple_of(1000) {
             return Ok(());
@@ -138,24 +139,24 @@ impl FileJournal {
             self.pending = encoded;
         }
         let at = self.newest().bytes + (self.pending.len() - bytes) as u64;
-        self.newest().note(record.lsn, at);
+        self.newest().index_record(record.lsn, at);
         Ok(())
     }
 
     fn begin_segment(&mut self) -> io::Result<()> {
-        // Not the head: after a start, there is nothing between the two.
+        // Not the head, which is greater after a start that skipped LSNs.
         let after = self.written();
         let (sequence, file) = (self.newest().sequence, self.newest().file());
-        self.begin(sequence + 1, after)?;
-        self.syncer.begin(sequence, file);
+        self.push_segment(sequence + 1, after)?;
+        self.syncer.submit(sequence, file);
         self.drop_oldest()
     }
 
-    fn begin(&mut self, sequence: u64, after: Lsn) -> io::Result<()> {
+    fn push_segment(&mut self, sequence: u64, after: Lsn) -> io::Result<()> {
         let path = &self.folder.path;
         let spare = self.spares.pop().map_or_else(|| Spare::create(path, sequence), Ok)?;
         let index_bytes = self.options.index_bytes();
-        self.segments.push_back(Segment::begin(spare, path, self.header.epoch, sequence, after, index_bytes)?);
+        self.segments.push_back(Segment::create(spare, path, self.header.epoch, sequence, after, index_bytes)?);
         Ok(())
     }
 
@@ -171,7 +172,7 @@ impl FileJournal {
         Ok(())
     }
 
-    /// Segments that the ring lacks, and one beside: a segment begins before the oldest is dropped.
+    /// One more than the ring lacks segments: the next one begins before the oldest is dropped.
     fn spares_wanted(&self) -> usize {
         let lacking = self.options.segments_max.saturating_sub(self.segments.len());
         lacking.saturating_add(1).min(SPARES_MAX)
@@ -196,18 +197,21 @@ impl FileJournal {
         Ok(())
     }
 
-    /// From here on nothing is taken, because something is missing; and no later start may go on with this log, because
-    /// what happened since is not in it.
+    /// Ends the journal, because records are missing from here on. Marks the folder, so that no
+    /// later start continues it.
     fn fail(&mut self, error: io::Error) -> JournalError {
         let path = self.newest().path.clone();
-        log::error!("journal failed, nothing more is kept file={} error={error}", path.display());
+        log::error!("journal failed, further records are rejected file={} error={error}", path.display());
         let error = JournalError::Io { path, kind: error.kind() };
         self.pending = Vec::new();
         self.head = self.written();
-        self.recent.take_back(self.head);
+        self.recent.truncate(self.head);
         self.header.state = State::Failed;
         if let Err(error) = self.folder.try_write_header(&self.header).or_else(|_| self.folder.remove_header()) {
-            log::error!("journal cannot be marked, remove it folder={} error={error}", self.folder.path.display());
+            log::error!(
+                "failed journal cannot be marked, remove it folder={} error={error}",
+                self.folder.path.display()
+            );
         }
         self.ended = Some(error.clone());
         error
@@ -217,9 +221,9 @@ impl FileJournal {
         let until = self.recent.after();
         let first = self.segments.partition_point(|segment| segment.last <= after);
         for segment in self.segments.range(first..).take_while(|segment| segment.after < until) {
-            let mut records = segment.records_behind(after);
-            while let Some(record) = records.next(after).map_err(|fault| fault.in_use(&segment.path))? {
-                if record.lsn > until || !builder.take(&record) {
+            let mut records = segment.records_after(after);
+            while let Some(record) = records.next(after).map_err(|fault| fault.into_journal_error(&segment.path))? {
+                if record.lsn > until || !builder.push(&record) {
                     return Ok(());
                 }
             }
@@ -227,7 +231,7 @@ impl FileJournal {
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), JournalError> {
+    fn write_end(&mut self) -> Result<(), JournalError> {
         self.write_pending()?;
         self.sync().map_err(|error| self.fail(error))?;
         let header = JournalHeader { state: State::Closed, floor: self.head, last: self.written(), ..self.header };
@@ -236,7 +240,7 @@ impl FileJournal {
         Ok(())
     }
 
-    /// Waits until everything is on the disk; of full segments most is.
+    /// Waits until all records are on the disk. The syncer has written most full segments already.
     fn sync(&mut self) -> io::Result<()> {
         let synced = self.syncer.finish()?;
         for segment in self.segments.iter().filter(|segment| !synced.contains(&segment.sequence)) {
@@ -245,7 +249,8 @@ impl FileJournal {
         self.folder.sync()
     }
 
-    /// What the death of the process leaves behind: of what is pending, `written` bytes.
+    /// Leaves the folder as the death of the process does, with the first `written` of the pending
+    /// bytes.
     #[cfg(test)]
     pub(super) fn kill(mut self, written: usize) {
         let written = written.min(self.pending.len());
@@ -255,19 +260,16 @@ impl FileJournal {
         self.ended = Some(JournalError::Closed);
     }
 
-    /// Bytes that a flush would write.
     #[cfg(test)]
     pub(super) fn pending_bytes(&self) -> usize {
         self.pending.len()
     }
 
-    /// Lets every sync from here on be this one.
     #[cfg(test)]
     pub(super) fn sync_with(&mut self, sync: fn(&File) -> io::Result<()>) {
         self.syncer = Syncer::new(sync);
     }
 
-    /// Lets every further write go to `file`.
     #[cfg(test)]
     pub(super) fn write_to(&mut self, file: File) {
         self.newest().replace_file(file);
@@ -300,7 +302,8 @@ impl Journal for FileJournal {
         self.check_open()?;
         self.write_pending()?;
         if self.spares.len() < self.spares_wanted() {
-            // What fails here is tried again after the next turn, and counts when a segment has to begin.
+            // A failure is retried after the next turn, and matters only when a segment has to
+            // begin.
             let _ = self.add_spare();
         }
         Ok(())
@@ -309,9 +312,10 @@ impl Journal for FileJournal {
     fn at_risk(&self) -> Lsn {
         let distance = self.ring_bytes().unwrap_or(0) / 8 * 3;
         let Some(target) = self.used_bytes().checked_sub(distance) else { return self.trimmed_to() };
-        let next = self.segments.partition_point(|segment| self.begin_of(segment) <= target);
+        let next = self.segments.partition_point(|segment| self.bytes_before(segment) <= target);
         let reached = next.checked_sub(1).and_then(|at| self.segments.get(at));
-        reached.map_or_else(|| self.trimmed_to(), |segment| segment.before(target - self.begin_of(segment)))
+        reached
+            .map_or_else(|| self.trimmed_to(), |segment| segment.position_before(target - self.bytes_before(segment)))
     }
 
     fn ring_bytes(&self) -> Option<u64> {
@@ -319,7 +323,7 @@ impl Journal for FileJournal {
     }
 
     fn used_bytes(&self) -> u64 {
-        self.segments.back().map_or(0, |newest| self.begin_of(newest) + newest.bytes + self.pending.len() as u64)
+        self.segments.back().map_or(0, |newest| self.bytes_before(newest) + newest.bytes + self.pending.len() as u64)
     }
 
     fn read(&self, after: Lsn, records_max: usize, bytes_max: usize) -> Result<Chunk, JournalError> {
@@ -346,7 +350,7 @@ impl Journal for FileJournal {
                 .first()
                 .is_some_and(|record| record.lsn == offset.lsn && record.fingerprint == offset.fingerprint),
             Err(error) => {
-                log::error!("offset cannot be checked, it is taken for unknown error={error}");
+                log::error!("offset check failed, the offset counts as unknown error={error}");
                 false
             }
         }
@@ -358,7 +362,7 @@ impl Journal for FileJournal {
             Some(JournalError::Closed) => return Ok(()),
             Some(error) => return Err(error.clone()),
         }
-        self.end()?;
+        self.write_end()?;
         self.ended = Some(JournalError::Closed);
         Ok(())
     }
@@ -366,8 +370,8 @@ impl Journal for FileJournal {
 
 impl Drop for FileJournal {
     fn drop(&mut self) {
-        // After a panic, nobody knows whether all was appended that should have been.
-        if self.ended.is_none() && !std::thread::panicking() && self.end().is_ok() {
+        // After a panic, records may be missing: the journal must not count as closed.
+        if self.ended.is_none() && !std::thread::panicking() && self.write_end().is_ok() {
             log::info!("journal closed folder={}", self.folder.path.display());
         }
     }

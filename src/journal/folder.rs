@@ -1,20 +1,22 @@
-//! The folder of a journal: its lock, its header, the names of its segments, and what can be wrong with it.
+//! The folder of a journal: its lock, its header, the names of its files, and the errors of opening
+//! it.
 //!
-//! The header `journal.header` says which log this is and how it was left:
+//! The header `journal.header` identifies the journal and the state in which it was left:
 //!
 //! | bytes | | |
 //! |---|---|---|
 //! | 8 | `stentorJ` | |
-//! | 4 | format | of the folder, 2; 1 differs in its records only, and is read |
+//! | 4 | format | of the folder: 3; 1 and 2 differ in their records only, which are decoded too |
 //! | 8 | epoch | |
-//! | 16 | boot | id of the machine's boot in which it was opened, 0 if unknown |
+//! | 16 | boot | id of the machine's boot in which the journal was opened, 0 if unknown |
 //! | 1 | state | 0 open, 1 closed, 2 failed |
-//! | 8 | floor | LSNs up to here may have been given away |
-//! | 8 | last | when closed: the newest record |
-//! | 4 | checksum | of the bytes before it, CRC-32 |
+//! | 8 | floor | LSNs up to this one may be in use |
+//! | 8 | last | the newest record, if the journal was closed |
+//! | 4 | checksum | of the bytes above, CRC-32 |
 //!
-//! In every format the last four bytes are the checksum of those before, so that a damaged format is not taken for a newer one. A
-//! header that is damaged or missing says nothing: what the folder holds is discarded. A folder with other files is left alone.
+//! In every format, the last four bytes are the checksum of the others: a damaged format number is
+//! thus not mistaken for a newer format. If the header is damaged or missing, the journal is
+//! discarded. A folder with other files is left unchanged.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
@@ -32,10 +34,10 @@ const HEADER: &str = "journal.header";
 const HEADER_NEW: &str = "journal.header.new";
 const HEADER_BYTES: usize = 57;
 const LOCK: &str = "journal.lock";
-/// Stands in new volumes.
+/// A folder that new volumes contain.
 const LOST_AND_FOUND: &str = "lost+found";
 
-/// Why a journal was not opened. Nothing in its folder was changed.
+/// Why a journal was not opened. Its folder is unchanged.
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// Name an empty folder, or one that does not exist yet.
@@ -45,85 +47,85 @@ pub enum OpenError {
         path.display()
     )]
     Foreign {
-        /// The folder in question.
+        /// Path of the folder.
         path: PathBuf,
-        /// A file in it.
+        /// The name of a file in it.
         found: String,
     },
     /// Name a folder.
     #[error("journal folder {}: it is a file; name a folder", path.display())]
     NotAFolder {
-        /// What was named.
+        /// The path that was named.
         path: PathBuf,
     },
-    /// Nothing is there to be read.
+    /// The folder has no journal that could be read.
     #[error("journal folder {}: there is no journal in it", path.display())]
     Absent {
-        /// What was named.
+        /// The path that was named.
         path: PathBuf,
     },
-    /// Use the program that wrote it, or give up what it holds.
+    /// Run the newer program, or move the folder away.
     #[error(
         "journal file {}: format {found} is newer than {FORMAT}, which this program knows; run the newer program, or move \
          the folder away and lose what it holds",
         path.display()
     )]
     Newer {
-        /// The file in question.
+        /// Path of the file.
         path: PathBuf,
-        /// Version of its format.
+        /// Format of the file.
         found: u32,
     },
-    /// Someone else changed the folder: this program does not leave it so.
+    /// Another program has changed the file, or it was damaged on disk. Restore it, or move the
+    /// folder away.
     #[error(
         "journal file {}: {found}; restore it, or move the folder away and lose what it holds",
         path.display()
     )]
     Damaged {
-        /// The file in question.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The kind of damage.
         found: String,
     },
-    /// Stop the other process, or name another folder: two never share one.
+    /// Stop the other process, or name another folder: two processes cannot share one.
     #[error("journal folder {}: in use by {by}; stop that, or name another folder", path.display())]
     Locked {
-        /// The folder in question.
+        /// Path of the folder.
         path: PathBuf,
-        /// Who uses it, as it said itself.
+        /// The other process, as its lock file names it.
         by: String,
     },
-    /// Give the user of this process the right to do so, or name another folder.
+    /// Give the user of this process permission, or name another folder.
     #[error(
         "journal file {}: not permitted ({kind}); the user of this process must be able to read and write there",
         path.display()
     )]
     NotPermitted {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// How it was refused.
+        /// The error of the file system.
         kind: ErrorKind,
     },
-    /// Make room, or name a folder elsewhere.
+    /// Make room, or name a folder on another disk.
     #[error("journal file {}: no space left ({kind}); make room, or name a folder on another disk", path.display())]
     NoSpace {
-        /// The file in question.
+        /// Path of the file.
         path: PathBuf,
-        /// How it was refused.
+        /// The error of the file system.
         kind: ErrorKind,
     },
     /// The file system failed.
     #[error("journal file {}: {error}", path.display())]
     Io {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// How it failed.
+        /// The error of the file system.
         error: io::Error,
     },
 }
 
 impl OpenError {
-    /// What `error` at `path` means.
     pub(super) fn at(path: &Path, error: io::Error) -> Self {
         let (path, kind) = (path.to_owned(), error.kind());
         match kind {
@@ -134,7 +136,6 @@ impl OpenError {
         }
     }
 
-    /// What is wrong with the file at `path`.
     pub(super) fn fault(path: &Path, fault: Fault) -> Self {
         let file = path.to_owned();
         match fault {
@@ -146,43 +147,42 @@ impl OpenError {
     }
 }
 
-/// One boot of the machine. What was written in another one, without a clean end, may have gaps that nobody can see.
+/// One boot of the machine. Records written in another boot may be missing without a trace, unless
+/// the journal was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BootId(u128);
 
 impl BootId {
-    /// Takes what the kernel calls this boot; 0 is nobody's.
+    /// `None` for 0, which stands for an unknown boot.
     pub(crate) fn new(id: u128) -> Option<Self> {
         (id != 0).then_some(Self(id))
     }
 
-    /// Asks the kernel. Without an answer, only a clean end lets a log go on.
+    /// The current boot, according to the kernel. If it is unknown, only a closed journal
+    /// continues.
     pub(crate) fn of_this_machine() -> Option<Self> {
         let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         u128::from_str_radix(&text.trim().replace('-', ""), 16).ok().and_then(Self::new)
     }
 }
 
-/// How a log was left.
+/// The state in which a journal was left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     /// In use, or its process was killed.
     Open,
-    /// All of it is on the disk.
+    /// All records are on the disk.
     Closed,
-    /// Not all that was to be written could be.
+    /// A write has failed, and records are missing.
     Failed,
 }
 
-/// What the header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct JournalHeader {
     pub(super) epoch: Epoch,
     pub(super) boot: Option<BootId>,
     pub(super) state: State,
-    /// LSNs up to here may have been given away.
     pub(super) floor: Lsn,
-    /// When closed: the newest record.
     pub(super) last: Lsn,
 }
 
@@ -206,7 +206,6 @@ impl JournalHeader {
         header
     }
 
-    /// Reads the header of the journal at `folder`.
     pub(super) fn read(folder: &Path) -> Result<StoredHeader, OpenError> {
         let path = folder.join(HEADER);
         let mut bytes = Vec::new();
@@ -228,7 +227,7 @@ impl JournalHeader {
             return Err(damaged(format!("it has {} bytes, expected {HEADER_BYTES}", bytes.len())));
         };
         if said[..8] != MAGIC {
-            return Err(damaged("it does not begin as a journal's header does".to_owned()));
+            return Err(damaged("it does not begin with stentorJ".to_owned()));
         }
         if u32::from_le_bytes(*sum) != crc32fast::hash(said) {
             return Err(damaged("its checksum is wrong".to_owned()));
@@ -256,35 +255,34 @@ impl JournalHeader {
     }
 }
 
-/// What a folder says of the log in it.
 #[derive(Debug)]
 pub(super) enum StoredHeader {
-    /// No header is there.
     Nothing,
-    /// The header cannot be believed.
+    /// The kind of damage.
     Damaged(String),
     Header(JournalHeader),
 }
 
-/// A folder that this process alone writes in. What is needed to say that the log has failed is open from the beginning: descriptors may
-/// run out.
+/// A locked folder. The files that mark a failed journal are open from the start, because
+/// descriptors may run out.
 #[derive(Debug)]
 pub(super) struct Folder {
     pub(super) path: PathBuf,
-    /// The folder itself, where that can be opened; locked, so that a lock file that is removed opens the folder to nobody.
+    /// The folder itself, where folders can be opened. It is locked, so that removing the lock file
+    /// does not unlock the journal.
     directory: Option<File>,
-    /// Set once the header has been written.
+    /// Open once the header has been written.
     header: Option<File>,
-    /// Says who uses the folder; locked too, which is what programs before format 2 look at. Unlocked when it is dropped.
+    /// The lock file, which names the owner. It is locked too, for programs before format 2.
     _lock: File,
 }
 
 impl Folder {
-    /// Makes the folder, if there is none, and locks it.
+    /// Locks the folder, and creates it if there is none.
     pub(super) fn lock(path: &Path) -> Result<Self, OpenError> {
         create_folder(path).map_err(|error| OpenError::at(path, error))?;
         check_names(path)?;
-        // Elsewhere a folder cannot be opened.
+        // Other systems cannot open a folder as a file.
         let mut read = OpenOptions::new();
         let directory = if cfg!(unix) { Some(disk::open(read.read(true), path)) } else { None };
         let directory = directory.transpose().map_err(|error| OpenError::at(path, error))?;
@@ -294,7 +292,7 @@ impl Folder {
         options.read(true).write(true).create(true).truncate(false);
         for_owner_only(&mut options);
         let mut lock = disk::open(&options, &lock_path).map_err(failed)?;
-        // A file system that locks no folders locks files.
+        // Some file systems lock files but no folders, so other errors are ignored here.
         let is_taken = |file: &File| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
         if directory.as_ref().is_some_and(is_taken) {
             return Err(locked(path, lock));
@@ -314,8 +312,8 @@ impl Folder {
         self.try_write_header(header).map_err(|error| OpenError::at(&path, error))
     }
 
-    /// A first header appears whole or not at all. Later ones are written in place, which a full disk allows too: they lie
-    /// within one sector.
+    /// Creates the first header atomically. Later ones are written in place, within one sector,
+    /// which works on a full disk too.
     pub(super) fn try_write_header(&mut self, header: &JournalHeader) -> io::Result<()> {
         let path = self.path.join(HEADER);
         let mut options = OpenOptions::new();
@@ -324,7 +322,7 @@ impl Folder {
         match opened {
             Ok(file) => {
                 let file = self.header.insert(file);
-                disk::write_over(file, &header.encode())?;
+                disk::overwrite(file, &header.encode())?;
                 disk::sync(file)
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -341,12 +339,12 @@ impl Folder {
         }
     }
 
-    /// Makes sure that nobody takes this log for whole: without header it is discarded.
+    /// Removes the header, so that the next start discards the journal.
     pub(super) fn remove_header(&self) -> io::Result<()> {
         disk::remove(&self.path.join(HEADER))
     }
 
-    /// Waits until the names in the folder are on the disk.
+    /// Waits until the folder's directory entries are on the disk.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.directory.as_ref().map_or(Ok(()), disk::sync)
     }
@@ -359,12 +357,11 @@ fn locked(path: &Path, lock: File) -> OpenError {
     OpenError::Locked { path: path.to_owned(), by }
 }
 
-/// The files in a folder that waited to become segments.
 pub(super) fn spares(folder: &Path) -> Result<Vec<PathBuf>, OpenError> {
     Ok(names(folder)?.into_iter().filter(|name| is_spare(name)).map(|name| folder.join(name)).collect())
 }
 
-/// Also without a number, as earlier programs named the one that they kept.
+/// Accepts the name without a number too, which earlier programs used.
 fn is_spare(name: &str) -> bool {
     name.starts_with(SPARE)
 }
@@ -392,7 +389,7 @@ fn create_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A folder without header must be a journal's or empty: with other people's files in it, someone named the wrong one.
+/// Rejects a folder that has no header but files of another program: it was named by mistake.
 fn check_names(path: &Path) -> Result<(), OpenError> {
     let names = names(path)?;
     if names.iter().any(|name| name == HEADER) {
@@ -406,7 +403,6 @@ fn check_names(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// The number of a segment that bears this name.
 fn sequence(name: &str) -> Option<u64> {
     let sequence = name.strip_prefix(SEGMENT)?.parse().ok()?;
     (name == segment_name(sequence)).then_some(sequence)

@@ -1,7 +1,5 @@
-//! Looks into a journal's folder from outside, also while a server writes there.
-//!
-//! It takes no lock and writes nothing. What it sees is the journal as of its opening: of segments that the ring drops meanwhile the
-//! rest is skipped, records that come meanwhile may be read.
+//! Read-only access to the folder of a journal, without a lock, also while a server writes there.
+//! Segments that the ring drops meanwhile are skipped; records appended meanwhile may be read.
 
 mod json;
 #[cfg(test)]
@@ -19,11 +17,11 @@ use super::segment::{Fault, Records, Segment};
 use super::{JournalError, Record, RecordBody};
 use crate::ids::{Epoch, Lsn};
 
-/// A journal on disk, seen from outside: nothing is locked or written, also while a server runs on it.
+/// Read-only access to a journal on disk. It takes no lock, so a server may be using the journal.
 ///
 /// ```no_run
 /// # use stentor::{JournalInspection, Lsn};
-/// # fn look() -> Result<(), Box<dyn std::error::Error>> {
+/// # fn print() -> Result<(), Box<dyn std::error::Error>> {
 /// let journal = JournalInspection::open("/var/lib/stentor/journal")?;
 /// for record in journal.records(Lsn(0)) {
 ///     println!("{}", serde_json::to_string(&record?)?);
@@ -36,34 +34,35 @@ pub struct Inspection {
     segments: Vec<Segment>,
 }
 
-/// Why the records of a journal cannot be read further. The next start of a server on the folder begins a new epoch.
+/// Why the rest of a journal cannot be read. The next server that opens the folder begins a new
+/// epoch.
 #[derive(Debug, Error)]
 #[error(transparent)]
 pub struct ReadError(#[from] JournalError);
 
-/// Counts of a journal's contents.
+/// Counts of the contents of a journal.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct JournalStats {
-    /// The life of this journal.
+    /// The epoch of the journal, which is part of every offset.
     pub epoch: Epoch,
     /// The state in which the journal was left, in words.
     pub state: &'static str,
-    /// Every record up to this position is gone.
+    /// The records up to this position were dropped.
     pub trimmed_to: Lsn,
     /// The newest record that can be read.
     pub newest: Lsn,
     /// Number of segment files.
     pub segments: usize,
-    /// Size of the segment files.
+    /// Bytes of the segment files.
     pub bytes: u64,
     /// Number of records of each kind.
     pub records: Vec<(&'static str, u64)>,
-    /// Sessions that may be resumed, unless their window has passed.
+    /// Sessions that can be resumed, including those whose recovery window has passed.
     pub sessions: usize,
-    /// Those of the sessions that have a connection.
+    /// Sessions that have a connection.
     pub connected: usize,
-    /// Set if records behind `newest` cannot be read.
+    /// Set if records after `newest` cannot be read.
     pub damage: Option<ReadError>,
 }
 
@@ -80,9 +79,9 @@ impl Inspection {
         for (sequence, path) in folder::segments(path)? {
             match Segment::open(path.clone(), sequence, u64::MAX, false) {
                 Ok(segment) if segment.epoch == header.epoch => segments.push(segment),
-                // Left behind by a log that was discarded.
+                // A discarded journal has left segments of another epoch.
                 Ok(_) => {}
-                // Just begun by its server, or just dropped.
+                // The server is creating or recycling this segment.
                 Err(Fault::Short(_)) => {}
                 Err(Fault::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(fault) => return Err(OpenError::fault(&path, fault)),
@@ -103,10 +102,10 @@ impl Inspection {
         self.segments.first().map_or(self.header.floor, |oldest| oldest.after)
     }
 
-    /// Counts what the journal holds; reads all of it.
+    /// Reads the whole journal and counts its contents.
     pub fn stats(&self) -> JournalStats {
         let mut kinds = KINDS.map(|kind| (kind, 0u64));
-        // Sockets that may be claimed, and whether they have a connection.
+        // Resumable sockets, and whether they have a connection.
         let mut sessions = HashMap::new();
         let mut newest = self.trimmed_to();
         let mut damage = None;
@@ -154,7 +153,8 @@ impl Inspection {
         }
     }
 
-    /// All records behind `after`, in order, but for those that the ring drops meanwhile. Ends with the first that cannot be read.
+    /// The records after `after`, in order, without those that the ring drops meanwhile. Ends at
+    /// the first error.
     pub fn records(&self, after: Lsn) -> impl Iterator<Item = Result<InspectedRecord, ReadError>> {
         let epoch = self.header.epoch;
         self.read(after).map(move |record| Ok(InspectedRecord { epoch, record: record? }))
@@ -172,7 +172,8 @@ impl Inspection {
                 }
                 let (path, records) = reading.as_mut()?;
                 let next = records.next(after);
-                // The ring renames a file before it uses it again, so what was read while the name stood is of this segment.
+                // The ring renames a file before it reuses it: bytes read while the name exists
+                // belong to this segment.
                 if !path.exists() {
                     reading = None;
                     continue;
@@ -180,10 +181,10 @@ impl Inspection {
                 match next {
                     Ok(Some(record)) => return Some(Ok(record)),
                     Ok(None) => reading = None,
-                    // Its server is writing there.
+                    // The server is writing a record there.
                     Err(Fault::Short(_)) if is_newest(path) => reading = None,
                     Err(fault) => {
-                        let error = fault.in_use(path);
+                        let error = fault.into_journal_error(path);
                         rest = [].iter();
                         reading = None;
                         return Some(Err(error));

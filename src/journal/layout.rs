@@ -1,16 +1,15 @@
-//! Names, format and numbers that the files of a journal's folder share.
+//! File names, format and number encoding shared by the files of a journal's folder.
 
 use std::fs::OpenOptions;
 
 use super::codec;
 
-/// The format of everything in the folder, and of the records in it. A later one is a newer program's.
+/// The format of new folders, and the newest that can be opened.
 pub(super) const FORMAT: u32 = codec::VERSION as u32;
 
 pub(super) const SEGMENT: &str = "segment-";
 pub(super) const SPARE: &str = "segment.next";
 
-/// The name of an empty file that waits to become a segment.
 pub(super) fn spare_name(number: u64) -> String {
     format!("{SPARE}.{number:010}")
 }
@@ -19,18 +18,18 @@ pub(super) fn segment_name(sequence: u64) -> String {
     format!("{SEGMENT}{sequence:010}")
 }
 
-/// The contents of a journal are secret: private ids, and what clients say to each other.
+/// Restricts a new file to its owner: a journal holds private ids and the payloads of clients.
 pub(super) fn for_owner_only(options: &mut OpenOptions) {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
 }
 
-/// The number at `at` of a header that has been found long enough.
+/// The number at byte `at`. Panics if `bytes` is shorter.
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes[at..at + 4].iter().rev().fold(0, |number, byte| number << 8 | u32::from(*byte))
 }
 
-/// The number at `at` of a header that has been found long enough.
+/// The number at byte `at`. Panics if `bytes` is shorter.
 pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }

@@ -1,23 +1,21 @@
-//! The memory journal: a ring of the newest records. Gone with the process.
+//! The journal in memory: a ring of the newest records, which ends with the process.
 
 use super::chunk::ChunkBuilder;
 use super::recent::RecentRecords;
 use super::{Chunk, Journal, JournalError, Record};
 use crate::ids::{Epoch, Lsn, Offset};
 
-/// A ring bounded in records and bytes.
 #[derive(Debug)]
 pub(crate) struct MemoryJournal {
     epoch: Epoch,
     head: Lsn,
-    /// All that there is: what the tail forgets is gone.
     recent: RecentRecords,
     closed: bool,
 }
 
 impl MemoryJournal {
-    /// An empty ring whose numbers go on behind `head`. `epoch` must differ from that of every earlier one: nothing of those is
-    /// kept.
+    /// An empty ring whose LSNs continue after `head`. `epoch` must differ from that of every
+    /// earlier journal, whose records are lost.
     pub(crate) fn new(epoch: Epoch, head: Lsn, records_max: usize, bytes_max: usize) -> Self {
         let recent = RecentRecords::new(head, records_max, bytes_max);
         Self { epoch, head, recent, closed: false }
@@ -53,7 +51,7 @@ impl Journal for MemoryJournal {
     }
 
     fn at_risk(&self) -> Lsn {
-        // Nothing is read at the next start, so nothing need be written again for it.
+        // The next start does not read this journal, so no session is rewritten for it.
         Lsn(0)
     }
 

@@ -1,6 +1,5 @@
-//! The newest records, in memory, sharing their frames with the outboxes. Bounded in records and bytes.
-//!
-//! It refuses to forget by itself: its owner says when it may, which is once the records are safe elsewhere or need not be.
+//! The newest records in memory, bounded in records and bytes. Their messages are shared with the
+//! outboxes that hold them.
 
 use std::collections::VecDeque;
 
@@ -8,19 +7,19 @@ use super::Record;
 use super::chunk::ChunkBuilder;
 use crate::ids::Lsn;
 
-/// The newest end of a log.
+/// The newest records of a journal. The owner calls [`trim`](Self::trim) once the records are
+/// written.
 #[derive(Debug)]
 pub(super) struct RecentRecords {
     records: VecDeque<Record>,
     bytes: usize,
-    /// Every record behind here is in the tail.
+    /// Every record of the journal after this position is here.
     after: Lsn,
     records_max: usize,
     bytes_max: usize,
 }
 
 impl RecentRecords {
-    /// An empty tail; what comes lies behind `after`.
     pub(super) fn new(after: Lsn, records_max: usize, bytes_max: usize) -> Self {
         Self { records: VecDeque::new(), bytes: 0, after, records_max, bytes_max }
     }
@@ -34,7 +33,7 @@ impl RecentRecords {
         self.records.push_back(record);
     }
 
-    /// Forgets the oldest records while there are too many.
+    /// Drops the oldest records while a bound is exceeded.
     pub(super) fn trim(&mut self) {
         while self.records.len() > self.records_max || self.bytes > self.bytes_max {
             let Some(oldest) = self.records.pop_front() else { return };
@@ -43,24 +42,22 @@ impl RecentRecords {
         }
     }
 
-    /// Takes back what is behind `head`.
-    pub(super) fn take_back(&mut self, head: Lsn) {
+    pub(super) fn truncate(&mut self, head: Lsn) {
         while let Some(newest) = self.records.pop_back_if(|newest| newest.lsn > head) {
             self.bytes -= newest.byte_len();
         }
     }
 
-    /// Fills up with its records behind `after`.
+    /// Adds records after `after` to a chunk, as many as its bounds allow.
     pub(super) fn read(&self, after: Lsn, builder: &mut ChunkBuilder) {
         let first = self.records.partition_point(|record| record.lsn <= after);
         for record in self.records.range(first..) {
-            if !builder.take(record) {
+            if !builder.push(record) {
                 return;
             }
         }
     }
 
-    /// The record at `lsn`.
     pub(super) fn find(&self, lsn: Lsn) -> Option<&Record> {
         let position = self.records.binary_search_by_key(&lsn, |record| record.lsn).ok()?;
         self.records.get(position)

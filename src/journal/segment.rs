@@ -1,16 +1,16 @@
-//! One file of the journal's ring: a header, then records one behind the other.
+//! One file of the journal's ring: a header, followed by records.
 //!
 //! | bytes | | |
 //! |---|---|---|
 //! | 8 | `stentorS` | |
-//! | 4 | format | of the folder, 1 or 2 |
-//! | 8 | epoch | of the log it belongs to |
-//! | 8 | sequence | its place in the ring; also its name |
-//! | 8 | after | every record in it lies behind this LSN |
-//! | 4 | checksum | of the bytes before it, CRC-32 |
+//! | 4 | format | of the folder: 1, 2 or 3 |
+//! | 8 | epoch | of the journal |
+//! | 8 | sequence | number of the segment in the ring, also in its file name |
+//! | 8 | after | the records of the segment have greater LSNs |
+//! | 4 | checksum | of the bytes above, CRC-32 |
 //!
-//! It is written at its end and nowhere else. It refuses to judge what it finds: where it ends early and where it is damaged is
-//! told, and what that means is the journal's to say.
+//! Segments are only appended to. A [`Fault`] says where a file ends early or is damaged; the
+//! journal decides what follows from it.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -24,28 +24,26 @@ use crate::ids::{Epoch, Lsn};
 
 const MAGIC: [u8; 8] = *b"stentorS";
 
-/// What stands before the first record.
 pub(super) const HEADER_BYTES: usize = 40;
 
-/// Read at a time.
+/// Minimum number of bytes of one read.
 const BLOCK_BYTES: usize = 64 << 10;
 
 /// Why a segment, or the rest of one, could not be read.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// The file system failed.
     Io(io::Error),
-    /// The file ends within what begins at this byte.
+    /// The file ends within the header or record that begins at this byte.
     Short(u64),
-    /// What stands at this byte is not what was written there.
+    /// The header or record at this byte is damaged, for this reason.
     Damaged(u64, String),
-    /// Written by a newer program, in this format.
+    /// A newer program wrote the file, in this format.
     Newer(u32),
 }
 
 impl Fault {
-    /// In a segment in use, where nothing may end early.
-    pub(super) fn in_use(self, path: &Path) -> JournalError {
+    /// The error for a segment in use, in which no record may end early.
+    pub(super) fn into_journal_error(self, path: &Path) -> JournalError {
         let path = path.to_owned();
         match self {
             Self::Io(error) => JournalError::Io { path, kind: error.kind() },
@@ -64,36 +62,32 @@ impl From<io::Error> for Fault {
     }
 }
 
-/// One file of the ring.
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) path: PathBuf,
     file: Arc<File>,
     pub(super) epoch: Epoch,
     pub(super) sequence: u64,
-    /// Every record in here lies behind.
+    /// The records of the segment have greater LSNs.
     pub(super) after: Lsn,
-    /// The newest record in here, or `after`.
+    /// The newest record of the segment, or `after` if it has none.
     pub(super) last: Lsn,
-    /// Written so far.
     pub(super) bytes: u64,
-    /// Where some of the records begin.
+    /// First bytes of some records, at least `index_bytes` apart.
     index: Vec<(Lsn, u64)>,
-    /// Between two of those, at least.
     index_bytes: u64,
 }
 
-/// An empty file, open, in which a segment will begin: descriptors may have run out when it does.
+/// An empty file, opened ahead for the next segment, because descriptors may have run out by then.
 #[derive(Debug)]
 pub(super) struct Spare {
     file: Arc<File>,
     path: PathBuf,
-    /// Unique among spare files: the sequence of the segment that the file was, or a later one than any in use.
+    /// Unique among spare files: the sequence of the recycled segment, or one beyond all segments.
     pub(super) number: u64,
 }
 
 impl Spare {
-    /// Creates the spare file of this number.
     pub(super) fn create(folder: &Path, number: u64) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).append(true).create_new(true);
@@ -104,8 +98,8 @@ impl Spare {
 }
 
 impl Segment {
-    /// Begins a segment in a spare file. It appears with its whole header.
-    pub(super) fn begin(
+    /// Turns a spare file into a segment. The header is complete before the file gets its name.
+    pub(super) fn create(
         spare: Spare,
         folder: &Path,
         epoch: Epoch,
@@ -127,16 +121,16 @@ impl Segment {
         Ok(Self { path, file, epoch, sequence, after, last: after, bytes, index: Vec::new(), index_bytes })
     }
 
-    /// Drops what the segment holds and makes its file a spare one, with the descriptor that it has.
+    /// Empties the segment and turns it into a spare file with the same descriptor.
     pub(super) fn recycle(self, folder: &Path) -> io::Result<Spare> {
         let path = folder.join(layout::spare_name(self.sequence));
-        // In this order: a segment that is cut short would be damage at the next start.
+        // In this order, because an empty segment would count as damage at the next start.
         disk::rename(&self.path, &path)?;
         disk::set_len(&self.file, 0)?;
         Ok(Spare { file: self.file, path, number: self.sequence })
     }
 
-    /// Opens a segment and reads its header; to write behind its records, [`scan`](Self::scan) them first.
+    /// Opens a segment and reads its header. Call [`scan`](Self::scan) before writing to it.
     pub(super) fn open(path: PathBuf, sequence: u64, index_bytes: u64, writing: bool) -> Result<Self, Fault> {
         let mut options = OpenOptions::new();
         let file = disk::open(options.read(true).append(writing), &path)?;
@@ -145,7 +139,7 @@ impl Segment {
         let damaged = |reason: &str| Fault::Damaged(0, reason.to_owned());
         let Some((header, [])) = header.split_first_chunk::<HEADER_BYTES>() else { return Err(Fault::Short(0)) };
         if header[..8] != MAGIC {
-            return Err(damaged("it does not begin as a segment does"));
+            return Err(damaged("the file does not begin with stentorS"));
         }
         if layout::u32_at(header, 36) != crc32fast::hash(&header[..36]) {
             return Err(damaged("checksum of the segment's header is wrong"));
@@ -155,14 +149,14 @@ impl Segment {
             return Err(Fault::Newer(format));
         }
         if layout::u64_at(header, 20) != sequence {
-            return Err(damaged("its name is another segment's"));
+            return Err(damaged("the file name does not match the sequence in the header"));
         }
         let (epoch, after) = (Epoch::from_bits(layout::u64_at(header, 12)), Lsn(layout::u64_at(header, 28)));
         let (bytes, file) = (HEADER_BYTES as u64, Arc::new(file));
         Ok(Self { path, file, epoch, sequence, after, last: after, bytes, index: Vec::new(), index_bytes })
     }
 
-    /// Reads all records of a segment that was just opened.
+    /// Passes all records of a segment that was just opened to `each`, and builds the index.
     pub(super) fn scan(&mut self, mut each: impl FnMut(Record)) -> Result<(), Fault> {
         let mut records = Records::new(&self.file, HEADER_BYTES as u64, u64::MAX);
         let mut found = Vec::new();
@@ -171,7 +165,7 @@ impl Segment {
             match records.next(self.after) {
                 Ok(Some(record)) => {
                     last = record.lsn;
-                    if is_due(&found, bytes, self.index_bytes) {
+                    if needs_entry(&found, bytes, self.index_bytes) {
                         found.push((last, bytes));
                     }
                     bytes = records.at;
@@ -185,23 +179,24 @@ impl Segment {
         outcome
     }
 
-    /// Cuts off what stands behind the records that were found.
-    pub(super) fn cut(&self) -> io::Result<u64> {
-        let there = self.file.metadata()?.len();
-        if there > self.bytes {
+    /// Removes the bytes after the scanned records. Returns how many were removed.
+    pub(super) fn truncate(&self) -> io::Result<u64> {
+        let bytes = self.file.metadata()?.len();
+        if bytes > self.bytes {
             disk::set_len(&self.file, self.bytes)?;
         }
-        Ok(there.saturating_sub(self.bytes))
+        Ok(bytes.saturating_sub(self.bytes))
     }
 
-    /// Says that the record `lsn` will begin at byte `at`.
-    pub(super) fn note(&mut self, lsn: Lsn, at: u64) {
-        if is_due(&self.index, at, self.index_bytes) {
+    /// Adds a record that will begin at byte `at` to the index, unless the last entry is near.
+    pub(super) fn index_record(&mut self, lsn: Lsn, at: u64) {
+        if needs_entry(&self.index, at, self.index_bytes) {
             self.index.push((lsn, at));
         }
     }
 
-    /// Writes encoded records, of which `last` is the newest. After an error, some of `bytes` may stand in the file.
+    /// Writes encoded records, of which `last` is the newest. After an error, the file may hold a
+    /// part of `bytes`.
     pub(super) fn write(&mut self, bytes: &[u8], last: Lsn) -> io::Result<()> {
         disk::write(&self.file, bytes)?;
         self.bytes += bytes.len() as u64;
@@ -209,18 +204,17 @@ impl Segment {
         Ok(())
     }
 
-    /// Its size by now.
+    /// Current size of the file, which another process may be writing.
     pub(super) fn size(&self) -> u64 {
         self.file.metadata().map_or(self.bytes, |metadata| metadata.len())
     }
 
-    /// Its file, for who waits until all of it is on the disk.
     pub(super) fn file(&self) -> Arc<File> {
         self.file.clone()
     }
 
-    /// Its records behind `after`, as far as it was written by this program.
-    pub(super) fn records_behind(&self, after: Lsn) -> Records<'_> {
+    /// A reader of the records after `after` that this process has scanned or written.
+    pub(super) fn records_after(&self, after: Lsn) -> Records<'_> {
         let at = match self.index.partition_point(|(lsn, _)| *lsn <= after) {
             0 => HEADER_BYTES as u64,
             next => self.index[next - 1].1,
@@ -228,39 +222,37 @@ impl Segment {
         Records::new(&self.file, at, self.bytes)
     }
 
-    /// The newest position of which the index tells that it and all before it begin before byte `at`.
-    pub(super) fn before(&self, at: u64) -> Lsn {
+    /// A position near byte `at`: it and all earlier records begin before that byte. Accurate to
+    /// one entry of the index.
+    pub(super) fn position_before(&self, at: u64) -> Lsn {
         match self.index.partition_point(|(_, begin)| *begin <= at) {
             0 => self.after,
             next => self.index[next - 1].0.before().max(self.after),
         }
     }
 
-    /// All its records, as far as there are any by now.
+    /// A reader of all records, including those that another process appends meanwhile.
     pub(super) fn records(&self) -> Records<'_> {
         Records::new(&self.file, HEADER_BYTES as u64, u64::MAX)
     }
 
-    /// Stands in for the file, to see what a failing one does.
     #[cfg(test)]
     pub(super) fn replace_file(&mut self, file: File) {
         self.file = Arc::new(file);
     }
 }
 
-fn is_due(index: &[(Lsn, u64)], at: u64, index_bytes: u64) -> bool {
+fn needs_entry(index: &[(Lsn, u64)], at: u64, index_bytes: u64) -> bool {
     at >= index.last().map_or(HEADER_BYTES as u64, |(_, at)| *at) + index_bytes
 }
 
-/// Reads records one behind the other.
 pub(super) struct Records<'a> {
     file: &'a File,
-    /// Where the next record begins.
+    /// First byte of the next record, in the file.
     pub(super) at: u64,
-    /// Nothing is read from here on.
+    /// First byte that is not read.
     end: u64,
     buffer: Vec<u8>,
-    /// Of the next record, in the buffer.
     start: usize,
     last: Lsn,
 }
@@ -270,16 +262,15 @@ impl<'a> Records<'a> {
         Self { file, at, end, buffer: Vec::new(), start: 0, last: Lsn(0) }
     }
 
-    /// The next record behind `after`; those before it are passed over, not decoded.
+    /// The next record after `after`. Earlier records are skipped without decoding their bodies.
     pub(super) fn next(&mut self, after: Lsn) -> Result<Option<Record>, Fault> {
         loop {
-            let left = self.fill(codec::HEADER_BYTES)?;
-            if left == 0 {
+            if self.fill(codec::HEADER_BYTES)? == 0 {
                 return Ok(None);
             }
             let header = codec::decode_header(&self.buffer[self.start..]).map_err(|error| self.fault(error))?;
             if header.lsn <= self.last {
-                return Err(self.fault(CodecError::Content("a number that is not behind the one before it")));
+                return Err(self.fault(CodecError::Content("an LSN that is not greater than the one before")));
             }
             let bytes = codec::HEADER_BYTES + header.body_bytes;
             self.fill(bytes)?;
@@ -299,15 +290,16 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// Reads until `bytes` of the next record are there, or all that there are. A length is not believed: memory grows with
-    /// what is read.
+    /// Buffers `bytes` bytes of the next record, or fewer at the end of the file. Returns the
+    /// number of buffered bytes. The buffer grows with the bytes read, not with the length that a
+    /// header claims.
     fn fill(&mut self, bytes: usize) -> io::Result<usize> {
-        let there = self.buffer.len() - self.start;
-        if there < bytes {
+        let buffered = self.buffer.len() - self.start;
+        if buffered < bytes {
             self.buffer.drain(..self.start);
             self.start = 0;
-            let read_to = self.at + there as u64;
-            let wanted = ((bytes - there).max(BLOCK_BYTES) as u64).min(self.end.saturating_sub(read_to));
+            let read_to = self.at + buffered as u64;
+            let wanted = ((bytes - buffered).max(BLOCK_BYTES) as u64).min(self.end.saturating_sub(read_to));
             disk::read(self.file, read_to, wanted, &mut self.buffer)?;
         }
         Ok(self.buffer.len() - self.start)

@@ -5,9 +5,8 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
-use thiserror::Error;
 
 use crate::protocol::engineio::packet::encode_binary;
 use crate::protocol::socketio::msgpack;
@@ -81,26 +80,9 @@ impl EncodedFrame {
             }
         };
         buffer[body_at - header_bytes] = opcode;
-        let frame = buffer.freeze().slice(body_at - header_bytes..);
+        let mut frame = buffer.freeze();
+        frame.advance(body_at - header_bytes);
         Self { frame, header_bytes: header_bytes as u8 }
-    }
-
-    /// Takes back a frame as [`frame`](Self::frame) gave it.
-    pub(crate) fn from_frame(frame: Bytes) -> Result<Self, FrameError> {
-        let short = |at: usize, bytes: usize| frame.get(at..at + bytes).ok_or(FrameError::Length);
-        let (header_bytes, body_bytes) = match short(1, 1)?[0] {
-            126 => (4, short(2, 2)?.iter().fold(0, |length, byte| length << 8 | u64::from(*byte))),
-            127 => (10, short(2, 8)?.iter().fold(0, |length, byte| length << 8 | u64::from(*byte))),
-            length => (2, u64::from(length)),
-        };
-        if (frame.len() - header_bytes) as u64 != body_bytes {
-            return Err(FrameError::Length);
-        }
-        match frame[0] {
-            OPCODE_TEXT if std::str::from_utf8(&frame[header_bytes..]).is_err() => Err(FrameError::NotText),
-            OPCODE_TEXT | OPCODE_BINARY => Ok(Self { frame, header_bytes: header_bytes as u8 }),
-            _ => Err(FrameError::Opcode),
-        }
     }
 
     /// The websocket frame.
@@ -134,23 +116,6 @@ impl EncodedFrame {
     }
 }
 
-/// Why bytes are not the packets that they were taken for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(crate) enum FrameError {
-    /// Neither a text nor a binary message.
-    #[error("frame is neither a text nor a binary message")]
-    Opcode,
-    /// More or less than the frame's header says.
-    #[error("frame is not as long as its header says")]
-    Length,
-    /// A text that is not UTF-8.
-    #[error("text frame is not UTF-8")]
-    NotText,
-    /// Not one packet with the attachments it announces.
-    #[error("packet does not have the attachments that it announces")]
-    Attachments,
-}
-
 /// A Socket.IO packet ready to leave: its text and, right behind it, its attachments. Cloning shares the bytes.
 #[derive(Debug, Clone)]
 #[cfg_attr(test, derive(PartialEq, Eq))]
@@ -166,14 +131,10 @@ impl Message {
         Self { head, attachments: (attachments.len() > 0).then(|| attachments.collect()) }
     }
 
-    /// Takes back the packets of a message as [`packets`](Self::packets) gave them.
-    pub(crate) fn from_packets(mut packets: Vec<EncodedFrame>) -> Result<Self, FrameError> {
-        let attachments = packets.split_off(packets.len().min(1));
-        let head = packets.pop().ok_or(FrameError::Attachments)?;
-        if announced(head.body()) != attachments.len() || !attachments.iter().all(EncodedFrame::is_binary) {
-            return Err(FrameError::Attachments);
-        }
-        Ok(Self { head, attachments: (!attachments.is_empty()).then(|| attachments.into()) })
+    /// A packet and its attachments, which have been encoded before. `None` unless `head` announces exactly these attachments.
+    pub(crate) fn from_packets(head: EncodedFrame, attachments: Vec<EncodedFrame>) -> Option<Self> {
+        let is_whole = announced(head.body()) == attachments.len() && attachments.iter().all(EncodedFrame::is_binary);
+        is_whole.then(|| Self { head, attachments: (!attachments.is_empty()).then(|| attachments.into()) })
     }
 
     /// The packets in the order in which they must leave, with nothing between them.
@@ -230,58 +191,23 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_message_is_taken_back_as_it_was() {
-        let attachments = vec![EncodedFrame::binary(b"\x00\x01"), EncodedFrame::binary(&[7; 300])];
-        let packets =
-            [vec![EncodedFrame::text(r#"452-/chat,["up",{"_placeholder":true,"num":0}]"#)], attachments].concat();
-        let frames = |packets: &[EncodedFrame]| packets.iter().map(|packet| packet.frame().clone()).collect::<Vec<_>>();
-        let again: Vec<_> =
-            frames(&packets).into_iter().map(|frame| EncodedFrame::from_frame(frame).unwrap()).collect();
-        let message = Message::from_packets(again).unwrap();
-        assert_eq!(frames(&packets), message.packets().map(|packet| packet.frame().clone()).collect::<Vec<_>>());
-        assert!(Message::from_packets(vec![EncodedFrame::text("42[\"e\"]")]).is_ok());
-        assert!(Message::from_packets(vec![EncodedFrame::binary(b"\x83")]).is_ok(), "as msgpack writes packets");
-    }
-
-    #[test]
-    fn packets_that_do_not_belong_together_are_refused() {
-        let announced = EncodedFrame::text(r#"451-["up",{"_placeholder":true,"num":0}]"#);
+    fn a_message_has_exactly_the_attachments_that_it_announces() {
+        let announcing = EncodedFrame::text(r#"451-/chat,["up",{"_placeholder":true,"num":0}]"#);
         let (text, binary) = (EncodedFrame::text("42[\"e\"]"), EncodedFrame::binary(b"\x00"));
-        let refused = |packets: &[&EncodedFrame]| {
-            let packets = packets.iter().map(|packet| (*packet).clone()).collect();
-            Message::from_packets(packets).unwrap_err()
+        let packets = |head: &EncodedFrame, attachments: &[&EncodedFrame]| {
+            let message = Message::from_packets(head.clone(), attachments.iter().copied().cloned().collect())?;
+            Some(message.packets().cloned().collect::<Vec<_>>())
         };
-        for packets in
-            [&[][..], &[&announced], &[&announced, &text], &[&text, &binary], &[&announced, &binary, &binary]]
-        {
-            assert_eq!(refused(packets), FrameError::Attachments, "{packets:?}");
+        assert_eq!(packets(&text, &[]), Some(vec![text.clone()]));
+        assert_eq!(packets(&binary, &[]), Some(vec![binary.clone()]), "msgpack packets are binary");
+        assert_eq!(packets(&announcing, &[&binary]), Some(vec![announcing.clone(), binary.clone()]));
+        for attachments in [&[][..], &[&text], &[&binary, &binary]] {
+            assert_eq!(packets(&announcing, attachments), None, "{attachments:?}");
         }
-    }
-
-    #[test]
-    fn bytes_that_are_no_frame_are_refused() {
-        let refused = |frame: &'static [u8]| EncodedFrame::from_frame(Bytes::from_static(frame)).unwrap_err();
-        for frame in [
-            b"".as_slice(),
-            b"\x81",
-            b"\x81\x02a",
-            b"\x81\x01ab",
-            b"\x81\x7e",
-            b"\x81\x7f\xff\xff\xff\xff\xff\xff\xff\xff",
-        ] {
-            assert_eq!(refused(frame), FrameError::Length, "{frame:?}");
-        }
-        assert_eq!(refused(b"\x81\x01\xff"), FrameError::NotText);
-        assert_eq!(refused(b"\x88\x00"), FrameError::Opcode);
-        assert_eq!(refused(b"\x81\x81\x00\x00\x00\x00a"), FrameError::Length, "masked, as clients write");
+        assert_eq!(packets(&text, &[&binary]), None);
     }
 
     proptest! {
-        #[test]
-        fn any_bytes_are_a_frame_or_an_error(bytes: Vec<u8>) {
-            let _ = EncodedFrame::from_frame(bytes.into());
-        }
-
         #[test]
         fn every_length_has_its_header(bytes in prop_oneof![0usize..300, 65_000usize..66_000]) {
             let packet = EncodedFrame::binary(&vec![7; bytes]);

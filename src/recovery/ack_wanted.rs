@@ -1,15 +1,16 @@
-//! Whether an event wants an ack, read off its packet.
+//! The ack id of an encoded packet.
 
 use crate::protocol::encoded::Message;
 use crate::protocol::socketio::packet::Packet;
 
-/// Whether a packet wants an ack: its id stands before the arguments.
+/// Whether a packet requests an ack: the ack id precedes the arguments.
 pub(super) fn wants_ack(message: &Message) -> bool {
     let Some(head) = message.packets().next() else { return false };
     if head.is_binary() {
         return matches!(message.read_back(), Some(Packet::Event { ack: Some(_), .. }));
     }
-    // `42/chat,7["e"]`, `451-/chat,7["e"]`: the arguments begin with the first bracket behind the namespace's comma.
+    // In `42/chat,7["e"]` and `451-/chat,7["e"]`, the id follows the comma of the namespace;
+    // without a namespace, it follows the packet type or the hyphen.
     let body = head.body();
     let path = body.iter().position(|byte| matches!(byte, b'/' | b'['));
     let end = match path {

@@ -1,39 +1,53 @@
-//! In which rooms one session was, and when: a list while they are few, as they nearly always are, and a tree beyond.
-//!
-//! Refuses to be the fastest of either: it is small for many sessions, and not linear for one that stays in 65 536 rooms.
+//! The rooms of one session, with the positions of its joins and leaves: a list while they are few,
+//! as they nearly always are, and a tree beyond, so that a session in 65 536 rooms is not searched
+//! linearly.
 
 use std::collections::BTreeMap;
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::ids::{Lsn, RoomName};
 
-/// Stays up to which a list is searched. A tree has room for eleven as soon as it has one.
+/// Maximum number of intervals in a list.
 const FEW: usize = 32;
 
-/// In one room, from a join to a leave.
+/// The positions of a join and of the leave that follows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Interval {
     pub(super) joined: Lsn,
-    /// [`LASTS`](Self::LASTS) until it is over.
+    /// [`LASTS`](Self::LASTS) while the session is in the room.
     pub(super) left: Lsn,
 }
 
 impl Interval {
-    /// Beyond every position.
     pub(super) const LASTS: Lsn = Lsn(Lsn::END);
 
-    /// Whether an event at `lsn` fell into it.
+    /// Whether the session was in the room at position `lsn`.
     pub(super) fn includes(&self, lsn: Lsn) -> bool {
         self.joined < lsn && lsn < self.left
     }
 }
 
-/// The intervals of one session in its rooms.
 #[derive(Debug)]
 pub(super) enum RoomIntervals {
-    /// Those of one room as they began.
+    /// The intervals of one room are in order.
     Few(Vec<(RoomName, Interval)>),
-    /// By room and beginning: when each ended.
-    Many(BTreeMap<(RoomName, Lsn), Lsn>),
+    Many(Box<Tree>),
+}
+
+/// The intervals of each room, in order. Rooms without intervals are removed.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    rooms: BTreeMap<RoomName, SmallVec<[Interval; 1]>>,
+    /// Number of intervals of all rooms.
+    len: usize,
+}
+
+impl Tree {
+    fn push(&mut self, room: RoomName, interval: Interval) {
+        self.len += 1;
+        self.rooms.entry(room).and_modify(|of_room| of_room.push(interval)).or_insert_with(|| smallvec![interval]);
+    }
 }
 
 impl Default for RoomIntervals {
@@ -43,100 +57,93 @@ impl Default for RoomIntervals {
 }
 
 impl RoomIntervals {
-    /// How many, of all rooms.
+    /// Number of intervals of all rooms.
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Few(list) => list.len(),
-            Self::Many(tree) => tree.len(),
+            Self::Many(tree) => tree.len,
         }
     }
 
-    /// All of them; those of one room in order.
+    /// All intervals; those of one room are in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&RoomName, Interval)> {
         let (list, tree) = match self {
             Self::Few(list) => (Some(list), None),
-            Self::Many(tree) => (None, Some(tree)),
+            Self::Many(tree) => (None, Some(&tree.rooms)),
         };
         let list = list.into_iter().flatten().map(|(room, interval)| (room, *interval));
-        list.chain(
-            tree.into_iter().flatten().map(|((room, joined), left)| (room, Interval { joined: *joined, left: *left })),
-        )
+        let tree = tree.into_iter().flatten();
+        list.chain(tree.flat_map(|(room, of_room)| of_room.iter().map(move |interval| (room, *interval))))
     }
 
-    /// The newest of a room.
     pub(super) fn newest(&self, room: &RoomName) -> Option<Interval> {
         match self {
             Self::Few(list) => list.iter().rev().find(|(known, _)| known == room).map(|(_, interval)| *interval),
-            Self::Many(tree) => {
-                let ((_, joined), left) =
-                    tree.range((room.clone(), Lsn(0))..=(room.clone(), Interval::LASTS)).next_back()?;
-                Some(Interval { joined: *joined, left: *left })
-            }
+            Self::Many(tree) => tree.rooms.get(room)?.last().copied(),
         }
     }
 
-    /// Whether an event at `lsn` fell into one of a room.
+    /// Whether the session was in `room` at position `lsn`.
     pub(super) fn include(&self, room: &str, lsn: Lsn) -> bool {
         match self {
             Self::Few(list) => list.iter().any(|(known, interval)| known.as_str() == room && interval.includes(lsn)),
-            Self::Many(tree) => {
-                // They do not overlap: only the last that began before can have lasted until then.
-                let Ok(room) = RoomName::parse(room) else { return false };
-                let began = tree.range((room.clone(), Lsn(0))..(room, lsn)).next_back();
-                began.is_some_and(|(_, left)| lsn < *left)
-            }
+            Self::Many(tree) => tree.rooms.get(room).is_some_and(|of_room| {
+                // Intervals of a room do not overlap: only the last that began before `lsn` can
+                // include it.
+                let began = of_room.partition_point(|interval| interval.joined < lsn);
+                began.checked_sub(1).is_some_and(|last| of_room[last].includes(lsn))
+            }),
         }
     }
 
-    /// One that begins behind all others of its room.
+    /// Adds an interval that begins after all others of its room.
     pub(super) fn push(&mut self, room: RoomName, interval: Interval) {
         match self {
             Self::Few(list) if list.len() < FEW => {
-                // Most sessions are in one room, and a vector of one would make place for four.
+                // Most sessions are in one room, and the default capacity would be four.
                 if list.is_empty() {
                     list.reserve_exact(1);
                 }
                 list.push((room, interval));
             }
             Self::Few(list) => {
-                let tree = list
-                    .drain(..)
-                    .chain([(room, interval)])
-                    .map(|(room, Interval { joined, left })| ((room, joined), left));
-                *self = Self::Many(tree.collect());
+                let mut tree = Box::<Tree>::default();
+                list.drain(..).chain([(room, interval)]).for_each(|(room, interval)| tree.push(room, interval));
+                *self = Self::Many(tree);
             }
-            Self::Many(tree) => drop(tree.insert((room, interval.joined), interval.left)),
+            Self::Many(tree) => tree.push(room, interval),
         }
     }
 
-    /// The newest of a room ends at `lsn`, if it lasts.
+    /// Ends the newest interval of a room at `lsn`, unless it has ended already.
     pub(super) fn end(&mut self, room: &RoomName, lsn: Lsn) {
         let newest = match self {
-            Self::Few(list) => {
-                list.iter_mut().rev().find(|(known, _)| known == room).map(|(_, interval)| &mut interval.left)
-            }
-            Self::Many(tree) => {
-                let of_room = tree.range_mut((room.clone(), Lsn(0))..=(room.clone(), Interval::LASTS));
-                of_room.map(|(_, left)| left).next_back()
-            }
+            Self::Few(list) => list.iter_mut().rev().find(|(known, _)| known == room).map(|(_, interval)| interval),
+            Self::Many(tree) => tree.rooms.get_mut(room).and_then(|of_room| of_room.last_mut()),
         };
-        if let Some(left) = newest.filter(|left| **left == Interval::LASTS) {
-            *left = lsn;
+        if let Some(interval) = newest.filter(|interval| interval.left == Interval::LASTS) {
+            interval.left = lsn;
         }
     }
 
-    /// Forgets those that `keep` does not want.
+    /// Removes the intervals for which `keep` returns false.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&RoomName, Interval) -> bool) {
         match self {
             Self::Few(list) => list.retain(|(room, interval)| keep(room, *interval)),
             Self::Many(tree) => {
-                tree.retain(|(room, joined), left| keep(room, Interval { joined: *joined, left: *left }));
-                // Half of what made it a tree, so that a session that goes in and out of one room does not rebuild it each time.
-                if tree.len() <= FEW / 2 {
-                    let mut list: Vec<_> = std::mem::take(tree)
-                        .into_iter()
-                        .map(|((room, joined), left)| (room, Interval { joined, left }))
-                        .collect();
+                tree.rooms.retain(|room, of_room| {
+                    of_room.retain(|interval| keep(room, *interval));
+                    !of_room.is_empty()
+                });
+                tree.len = tree.rooms.values().map(SmallVec::len).sum();
+                // Half of what makes a tree, so that a session that joins and leaves one room again
+                // and again does not rebuild it each time.
+                if tree.len <= FEW / 2 {
+                    let rooms = std::mem::take(&mut tree.rooms).into_iter();
+                    let each = |(room, of_room): (RoomName, SmallVec<_>)| {
+                        of_room.into_iter().map(move |interval| (room.clone(), interval))
+                    };
+                    let mut list: Vec<_> = rooms.flat_map(each).collect();
                     list.shrink_to_fit();
                     *self = Self::Few(list);
                 }
@@ -172,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn many_are_a_tree_until_they_are_few_again() {
+    fn many_intervals_are_a_tree_until_they_are_few_again() {
         let mut intervals = RoomIntervals::default();
         let lasting = |lsn| Interval { joined: Lsn(lsn), left: Interval::LASTS };
         (0..40).for_each(|n| intervals.push(room(n), lasting(1)));
@@ -180,8 +187,8 @@ mod tests {
         intervals.end(&room(7), Lsn(5));
         intervals.push(room(7), lasting(8));
         assert_eq!(intervals.newest(&room(7)), Some(lasting(8)));
-        let heard: Vec<_> = (0..12).filter(|lsn| intervals.include(room(7).as_str(), Lsn(*lsn))).collect();
-        assert_eq!(heard, [2, 3, 4, 9, 10, 11]);
+        let included: Vec<_> = (0..12).filter(|lsn| intervals.include(room(7).as_str(), Lsn(*lsn))).collect();
+        assert_eq!(included, [2, 3, 4, 9, 10, 11]);
         intervals.retain(|known, _| (0..10).any(|n| *known == room(n)));
         assert!(matches!(intervals, RoomIntervals::Few(_)));
         assert_eq!((intervals.len(), intervals.newest(&room(7))), (11, Some(lasting(8))));
@@ -189,7 +196,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn they_are_a_list_at_every_size(steps in steps()) {
+        fn intervals_equal_a_plain_list_at_every_size(steps in steps()) {
             let (mut intervals, mut model) = (RoomIntervals::default(), Vec::<(RoomName, Interval)>::new());
             for (at, step) in (1..).zip(steps) {
                 match step {

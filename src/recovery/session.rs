@@ -1,6 +1,5 @@
-//! What is known of one session: who it is, in which rooms it was when, and how far back its story is whole.
-//!
-//! It decides nothing about time and keeps no events.
+//! The state of one recoverable session: its ids, its rooms with the positions of joins and leaves,
+//! its data, and the position from which its client can continue.
 
 use super::activity::{Activity, RoomActivity};
 use super::intervals::{Interval, RoomIntervals};
@@ -8,47 +7,45 @@ use crate::ids::{Epoch, Lsn, NamespacePath, Offset, PrivateId, Recipient, RoomNa
 use crate::journal::{EventRecord, GiveUpReason, RoomSpan, SessionRecord};
 use crate::protocol::reason::NotRecovered;
 
-/// What one session counts for without rooms and data: more than its record has on disk.
+/// Counted bytes of a session without rooms and data: more than its record has on disk.
 const SESSION_BYTES: usize = 128;
 
-/// What one counts for that cannot be resumed any more, until its client has been told or its window has passed.
+/// Counted bytes of a session that was given up.
 const GIVEN_UP_BYTES: u32 = 64;
 
-/// What a stay in a room counts for beside the room's name: more than it has in a record, and about a third of what it has in memory
-/// where no other session knows the room.
+/// Counted bytes of an interval without the name of the room: more than it has in a record, and
+/// about a third of its memory if no other session was in the room.
 const INTERVAL_BYTES: usize = 64;
 
-/// One recoverable session. There is one for every socket that is connected: each of its bytes is multiplied by all of them.
+/// One recoverable session. Every connected socket has one, so that its size matters.
 #[derive(Debug)]
 pub(super) struct RecoverableSession {
     pub(super) pid: PrivateId,
     pub(super) socket: SocketId,
     pub(super) namespace: NamespacePath,
     intervals: RoomIntervals,
-    /// Events for its socket alone, once there was one: what is sent to the room that bears the socket's id.
-    own: Option<Box<RoomActivity>>,
+    own_events: Option<Box<RoomActivity>>,
     data: Option<Box<str>>,
-    /// What it counts for: at least the bytes of its whole record.
     bytes: u32,
     pub(super) connected: bool,
-    /// Since when it is connected, or not.
+    /// Time at which the socket connected or lost its connection.
     pub(super) at_unix_ms: u64,
-    /// Set once it cannot be resumed any more.
+    /// Set once the session cannot be resumed any more.
     pub(super) given_up: Option<GiveUpReason>,
-    /// Everything up to here has reached its client, or was never for it: it connected here, or was resumed from here.
+    /// The client has received all of its events up to this position: the connect, or the last
+    /// resume.
     position: Lsn,
-    /// Its position is where it began.
+    /// Whether `position` is that of the connect.
     is_at_start: bool,
-    /// The newest record from which it can be known without any before.
+    /// The newest complete record.
     pub(super) record: Lsn,
-    /// The newest event that may have been for it, of those that `activity` does not tell.
+    /// The newest event that may have been for the socket and is not in [`Activity`].
     last_event: Lsn,
-    /// The same for events that wanted an ack.
+    /// The newest such event that requested an ack.
     last_ack_event: Lsn,
 }
 
 impl RecoverableSession {
-    /// A session that connected at `lsn`.
     pub(super) fn new(pid: PrivateId, socket: SocketId, namespace: NamespacePath, at_unix_ms: u64, lsn: Lsn) -> Self {
         let bytes = (SESSION_BYTES + namespace.as_str().len()) as u32;
         Self {
@@ -57,7 +54,7 @@ impl RecoverableSession {
             namespace,
             bytes,
             intervals: RoomIntervals::default(),
-            own: None,
+            own_events: None,
             data: None,
             connected: true,
             at_unix_ms,
@@ -70,56 +67,55 @@ impl RecoverableSession {
         }
     }
 
-    /// A session of which nothing is known but what its record at `lsn` says. Its rooms come with [`enter`](Self::enter).
-    pub(super) fn from_record(entry: &SessionRecord, lsn: Lsn) -> Self {
-        let mut session = Self::new(entry.pid, entry.socket, entry.namespace.clone(), entry.at_unix_ms, entry.position);
-        session.set_data(entry.data.clone());
-        session.connected = entry.connected;
+    /// A session as its complete record at `lsn` has it, without rooms, which
+    /// [`enter`](Self::enter) adds.
+    pub(super) fn from_record(record: &SessionRecord, lsn: Lsn) -> Self {
+        let mut session =
+            Self::new(record.pid, record.socket, record.namespace.clone(), record.at_unix_ms, record.position);
+        session.set_data(record.data.clone());
+        session.connected = record.connected;
         (session.is_at_start, session.record) = (false, lsn);
-        (session.last_event, session.last_ack_event) = (entry.last_event, entry.last_ack_event);
+        (session.last_event, session.last_ack_event) = (record.last_event, record.last_ack_event);
         session
     }
 
-    /// What it counts for: at least the bytes of its whole record.
+    /// Counted bytes: at least those of its complete record.
     pub(super) fn bytes(&self) -> usize {
         self.bytes as usize
     }
 
-    /// The application's data of the socket, as JSON.
     pub(super) fn data(&self) -> Option<&str> {
         self.data.as_deref()
     }
 
-    /// The application keeps this with it from now on.
     pub(super) fn set_data(&mut self, data: Option<Box<str>>) {
         let len = |data: &Option<Box<str>>| data.as_ref().map_or(0, |data| data.len() as u32);
         self.bytes = self.bytes - len(&self.data) + len(&data);
         self.data = data;
     }
 
-    /// The rooms it is in, without its own.
+    /// The current rooms, without the socket's own.
     pub(super) fn rooms_now(&self) -> impl Iterator<Item = &RoomName> {
         self.intervals.iter().filter(|(_, interval)| interval.left == Interval::LASTS).map(|(room, _)| room)
     }
 
-    /// Everything up to here has reached its client, or was never for it.
     pub(super) fn position(&self) -> Lsn {
         self.position
     }
 
-    /// Its client has come back, and had seen everything up to `position`.
+    /// Records that the client has received all of its events up to `position`.
     pub(super) fn advance_to(&mut self, position: Lsn) {
         if position > self.position {
             (self.position, self.is_at_start) = (position, false);
         }
     }
 
-    /// Whether its client saw this token before the session began, and none since.
+    /// Whether `offset` is older than the session, whose client has not received any token of it.
     pub(super) fn began_after(&self, offset: &Offset, epoch: Epoch) -> bool {
         self.is_at_start && (offset.epoch != epoch || offset.lsn < self.position)
     }
 
-    /// Makes its places known: its namespace, and the rooms in which it was.
+    /// Adds the namespace and the rooms of a complete record to the activity.
     pub(super) fn enter(&mut self, rooms: &[RoomSpan], activity: &mut Activity) {
         activity.enter(&self.namespace);
         for RoomSpan { room, joined, left } in rooms {
@@ -129,26 +125,25 @@ impl RecoverableSession {
         }
     }
 
-    /// Forgets its rooms and its data, and the places that only it knew.
+    /// Drops rooms and data, and removes namespace and rooms from the activity.
     pub(super) fn exit(&mut self, activity: &mut Activity) {
         for (room, _) in std::mem::take(&mut self.intervals).iter() {
             activity.release(&self.namespace, room);
         }
-        (self.own, self.data, self.bytes) = (None, None, GIVEN_UP_BYTES);
+        (self.own_events, self.data, self.bytes) = (None, None, GIVEN_UP_BYTES);
         activity.exit(&self.namespace);
     }
 
-    /// An event at `lsn` was for its socket alone.
-    pub(super) fn push(&mut self, lsn: Lsn, wants_ack: bool) {
-        self.own.get_or_insert_default().push(lsn, wants_ack);
+    pub(super) fn push_own_event(&mut self, lsn: Lsn, wants_ack: bool) {
+        self.own_events.get_or_insert_default().push(lsn, wants_ack);
     }
 
-    /// Whether this is the room that bears its socket's id; it is in there for as long as it lives.
+    /// Whether this is the room named after the socket's id, of which the socket is always a
+    /// member.
     fn owns(&self, room: &RoomName) -> bool {
         room.owner() == Some(self.socket)
     }
 
-    /// It is in `room` from `lsn` on.
     pub(super) fn join(&mut self, room: &RoomName, lsn: Lsn, activity: &mut Activity) {
         if !self.owns(room) && self.intervals.newest(room).is_none_or(|interval| interval.left != Interval::LASTS) {
             self.bytes += interval_bytes(room);
@@ -157,18 +152,17 @@ impl RecoverableSession {
         }
     }
 
-    /// Stays that are remembered, of all rooms.
     pub(super) fn intervals(&self) -> usize {
         self.intervals.len()
     }
 
-    /// It is not in `room` from `lsn` on.
     pub(super) fn leave(&mut self, room: &RoomName, lsn: Lsn) {
         self.intervals.end(room, lsn);
     }
 
-    /// Forgets intervals that ended by `trimmed_to` or by its position: no resume that succeeds begins before. What happened in them is
-    /// remembered as one position, so that a resume from before is refused.
+    /// Forgets the intervals that ended at `trimmed_to` or at the session's position, before which
+    /// no resume succeeds. Their newest events remain in `last_event` and `last_ack_event`, so that
+    /// a resume from an older position is refused.
     pub(super) fn forget_intervals(&mut self, trimmed_to: Lsn, activity: &mut Activity) {
         let over = trimmed_to.max(self.position);
         let Self { intervals, namespace, last_event, last_ack_event, bytes, .. } = self;
@@ -186,46 +180,48 @@ impl RecoverableSession {
         });
     }
 
-    /// The newest position in `(after, until]` that may have held an event for it, and the newest such that wanted an ack.
-    pub(super) fn newest(&self, after: Lsn, until: Lsn, activity: &Activity) -> (Lsn, Lsn) {
+    /// The newest positions in `(after, until]` that may hold an event for the session: any event,
+    /// and one that requested an ack.
+    fn newest_events(&self, after: Lsn, until: Lsn, activity: &Activity) -> (Lsn, Lsn) {
         let (mut event, mut ack_events) = (Lsn(0), Lsn(0));
         let mut look = |room_activity: Option<&RoomActivity>, after: Lsn, until: Lsn| {
             let Some(room_activity) = room_activity else { return };
             event = event.max(room_activity.newest_event(after, until));
             ack_events = ack_events.max(room_activity.newest_ack_event(after, until));
         };
-        look(activity.everybody(&self.namespace), after, until);
-        look(self.own.as_deref(), after, until);
+        look(activity.namespace(&self.namespace), after, until);
+        look(self.own_events.as_deref(), after, until);
         for (room, Interval { joined, left }) in self.intervals.iter() {
             look(activity.room(&self.namespace, room), after.max(joined), until.min(left));
         }
         (event, ack_events)
     }
 
-    /// The oldest position behind `after` that may hold an event for it.
-    pub(super) fn oldest(&self, after: Lsn, activity: &Activity) -> Option<Lsn> {
+    /// The oldest position after `after` that may hold an event for the session.
+    pub(super) fn oldest_event(&self, after: Lsn, activity: &Activity) -> Option<Lsn> {
         if after < self.last_event {
-            // Places do not tell what came before its record.
+            // The activity begins with the complete record.
             return Some(after.next());
         }
         let look =
             |room_activity: Option<&RoomActivity>, after: Lsn, until: Lsn| room_activity?.oldest_event(after, until);
-        let own = look(self.own.as_deref(), after, Lsn(Lsn::END));
-        let everybody = look(activity.everybody(&self.namespace), after, Lsn(Lsn::END));
+        let own_event = look(self.own_events.as_deref(), after, Lsn(Lsn::END));
+        let for_namespace = look(activity.namespace(&self.namespace), after, Lsn(Lsn::END));
         let rooms = self.intervals.iter().filter_map(|(room, Interval { joined, left })| {
             look(activity.room(&self.namespace, room), after.max(joined), left)
         });
-        rooms.chain(own).chain(everybody).min()
+        rooms.chain(own_event).chain(for_namespace).min()
     }
 
-    /// Whether it may have missed what cannot be had again if it resumes from `after`: an event up to `trimmed_to`.
+    /// Whether an event for the session after `after` may have been dropped, up to `trimmed_to`.
     pub(super) fn has_missed(&self, after: Lsn, trimmed_to: Lsn, activity: &Activity) -> bool {
-        after < trimmed_to && (after < self.last_event || self.newest(after, trimmed_to, activity).0 > after)
+        after < trimmed_to && (after < self.last_event || self.newest_events(after, trimmed_to, activity).0 > after)
     }
 
-    /// Why it cannot be resumed from `after`, if it cannot. Looks at each of its rooms once, and once more only where something is gone.
+    /// Why the session cannot be resumed from `after`; `None` if it can. Looks at each room once,
+    /// and a second time only if records were dropped.
     pub(super) fn resume_error(&self, after: Lsn, trimmed_to: Lsn, activity: &Activity) -> Option<NotRecovered> {
-        let (event, ack_events) = self.newest(after, Lsn(Lsn::END), activity);
+        let (event, ack_events) = self.newest_events(after, Lsn(Lsn::END), activity);
         if after < self.last_ack_event || ack_events > after {
             return Some(NotRecovered::AckMissed);
         }
@@ -233,7 +229,6 @@ impl RecoverableSession {
         (may_have_missed && self.has_missed(after, trimmed_to, activity)).then_some(NotRecovered::Trimmed)
     }
 
-    /// Whether the event at `lsn` is for it.
     pub(super) fn includes_event(&self, lsn: Lsn, event: &EventRecord) -> bool {
         let is_in = |recipient: &Recipient| {
             *recipient == Recipient::Socket(self.socket)
@@ -246,9 +241,8 @@ impl RecoverableSession {
             && !event.except.iter().any(is_in)
     }
 
-    /// Everything there is to know of it, to be written as one record.
-    pub(super) fn to_entry(&self, activity: &Activity) -> SessionRecord {
-        let (event, ack_events) = self.newest(self.position, Lsn(Lsn::END), activity);
+    pub(super) fn to_record(&self, activity: &Activity) -> SessionRecord {
+        let (event, ack_events) = self.newest_events(self.position, Lsn(Lsn::END), activity);
         let span = |(room, Interval { joined, left }): (&RoomName, Interval)| RoomSpan {
             room: room.clone(),
             joined,

@@ -1,4 +1,5 @@
-//! The sum of what all sessions count for, and the choice of those that are given up when it is too much.
+//! The counted bytes of all sessions, and the choice of sessions that are given up beyond the
+//! bounds.
 
 use std::collections::BTreeSet;
 
@@ -6,17 +7,17 @@ use super::RecoveryIndex;
 use crate::ids::PrivateId;
 use crate::journal::{GiveUpReason, RecordBody};
 
-/// Sessions above this are ordered by size, and given up before all others. Few honest ones are, so that the order costs little.
+/// Bytes above which a session is given up before all smaller ones, the largest first. Few sessions
+/// are that large, so that keeping them in order costs little.
 const LARGE_BYTES: usize = 1 << 10;
 
-/// What sessions count for.
 #[derive(Debug, Default)]
 pub(super) struct SessionSizes {
     bytes: usize,
     large: BTreeSet<(usize, PrivateId)>,
-    /// The session that grew last.
+    /// The session that grew most recently.
     grown: Option<PrivateId>,
-    /// A session that was in more rooms, one after another, than are remembered.
+    /// A session with more intervals than the bounds allow.
     pub(super) overflowing: Option<PrivateId>,
 }
 
@@ -25,7 +26,6 @@ impl SessionSizes {
         self.bytes
     }
 
-    /// A session counted for `before`, and counts for `after` now.
     pub(super) fn change(&mut self, pid: PrivateId, before: usize, after: usize) {
         if before == after {
             return;
@@ -44,10 +44,10 @@ impl SessionSizes {
 }
 
 impl RecoveryIndex {
-    /// The record by which a session is given up or forgotten, because it is too large or there is no room for all; none if everything
-    /// is within the bounds. Journal it, apply it, and ask again.
+    /// The record that gives up or forgets one session, because it or all together exceed a bound.
+    /// `None` within the bounds. The caller journals and applies the record, and asks again.
     pub(crate) fn next_to_give_up(&mut self) -> Option<RecordBody> {
-        if let Some(pid) = self.budget.overflowing.take() {
+        if let Some(pid) = self.sizes.overflowing.take() {
             self.forget_intervals(&pid);
             let session = self.sessions.get(&pid).filter(|session| session.given_up.is_none());
             if let Some(session) = session.filter(|session| session.intervals() > self.bounds.intervals_max) {
@@ -55,11 +55,11 @@ impl RecoveryIndex {
             }
         }
         loop {
-            let largest = self.budget.large.last().copied();
+            let largest = self.sizes.large.last().copied();
             let too_large = largest.filter(|(bytes, _)| *bytes > self.bounds.session_bytes_max);
-            let is_full = self.budget.bytes > self.bounds.bytes_max;
+            let is_full = self.sizes.bytes > self.bounds.bytes_max;
             let Some((bytes, pid)) = too_large.or_else(|| largest.filter(|_| is_full)) else { break };
-            // Perhaps it is large because of rooms that it has left.
+            // Rooms that it has left may be forgotten.
             self.forget_intervals(&pid);
             let session = self.sessions.get(&pid)?;
             if session.bytes() == bytes {
@@ -68,17 +68,18 @@ impl RecoveryIndex {
             }
         }
         let has_too_many = self.sessions.len() > self.bounds.sessions_max;
-        if !has_too_many && self.budget.bytes <= self.bounds.bytes_max {
+        if !has_too_many && self.sizes.bytes <= self.bounds.bytes_max {
             return None;
         }
-        let longest_away = self.away.first().map(|(_, pid)| *pid);
+        let longest_disconnected = self.disconnected.first().map(|(_, pid)| *pid);
         let newest =
-            || self.budget.grown.filter(|pid| self.sessions.get(pid).is_some_and(|known| known.given_up.is_none()));
+            || self.sizes.grown.filter(|pid| self.sessions.get(pid).is_some_and(|known| known.given_up.is_none()));
         let any =
             || self.by_record.last_key_value().map(|(_, pid)| *pid).or_else(|| self.sessions.keys().next().copied());
-        let session = self.sessions.get(&longest_away.or_else(newest).or_else(any)?)?;
+        let session = self.sessions.get(&longest_disconnected.or_else(newest).or_else(any)?)?;
         let (socket, at_unix_ms) = (session.socket, session.at_unix_ms);
-        // Of one that was given up the reason is all that is left; and where there are too many, nothing may be.
+        // A session that was given up has nothing left but the reason. Beyond the maximum number of
+        // sessions, not even that remains.
         Some(if has_too_many || session.given_up.is_some() {
             RecordBody::Disconnect { socket, forever: true, at_unix_ms }
         } else {

@@ -161,6 +161,9 @@ struct Departing {
 /// Rooms that a socket leaves together with its end. Who is in more is counted out of the others later, in turns of as many.
 pub(crate) const ROOMS_PER_DEPARTURE: usize = 1_024;
 
+/// Sockets through which a session's is searched. 65 536: about a millisecond.
+const SEARCHED_MAX: usize = 1 << 16;
+
 /// Sockets, rooms and namespaces of one hub.
 #[derive(Debug, Default)]
 pub(crate) struct Rooms {
@@ -387,10 +390,11 @@ impl Rooms {
         here.map(|(id, entry)| (*id, entry.location.slot)).collect()
     }
 
-    /// A socket of a session. Looks at all sockets.
-    pub(crate) fn socket_at(&self, worker: WorkerId, slot: SlotKey) -> Option<SocketId> {
+    /// A socket of a session, for a log line: a search through [`SEARCHED_MAX`] sockets at most, so that
+    /// it takes no longer than a turn of the hub.
+    pub(crate) fn find_socket_at(&self, worker: WorkerId, slot: SlotKey) -> Option<SocketId> {
         let at = |location: &SocketLocation| location.worker == worker && location.slot == slot;
-        self.sockets.iter().find(|(_, entry)| at(&entry.location)).map(|(id, _)| *id)
+        self.sockets.iter().take(SEARCHED_MAX).find(|(_, entry)| at(&entry.location)).map(|(id, _)| *id)
     }
 
     fn resolve(

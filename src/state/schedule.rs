@@ -75,6 +75,11 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         self.flows.is_empty()
     }
 
+    /// Whether a sender has caused work that is not balanced yet, or has commands queued.
+    pub(crate) fn has_account(&self, sender: &S) -> bool {
+        self.flows.contains_key(sender)
+    }
+
     /// Whether a command may be carried out now: its sender has nothing queued and has not overdrawn, and it adds nothing to a full
     /// load.
     pub(crate) fn admits(&self, sender: &S, adds_load: bool, load: Load) -> bool {

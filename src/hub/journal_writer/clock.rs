@@ -1,9 +1,9 @@
-//! The time by which recovery windows are counted.
+//! The clock of recovery windows.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// The wall clock as it stood when the process started, moved on by the monotonic clock: windows go on through a restart, and a wall
-/// clock that is set changes none of them while the process runs.
+/// The wall-clock time of the start, advanced by the monotonic clock. Windows thus continue through
+/// a restart, and setting the wall clock does not change them while the process runs.
 #[derive(Debug)]
 pub(super) struct Clock {
     start_unix_ms: u64,
@@ -16,13 +16,11 @@ impl Clock {
         Self { start_unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX), start: Instant::now() }
     }
 
-    /// Milliseconds since 1970.
     pub(super) fn now_unix_ms(&self) -> u64 {
         let since = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.start_unix_ms.saturating_add(since)
     }
 
-    /// A clock that starts so many milliseconds before or behind the wall clock.
     #[cfg(test)]
     pub(super) fn shifted(by_ms: i64) -> Self {
         let clock = Self::start();

@@ -1,50 +1,50 @@
-//! Reading of the journal for one socket that catches up.
+//! Reads of the journal for a socket that catches up.
 
 use super::JournalWriter;
 use crate::ids::{Lsn, Offset, SocketId};
 use crate::journal::{Record, RecordBody};
 use crate::protocol::encoded::Message;
 
-/// Bytes read at a time for a client, whatever their recipients.
+/// Maximum bytes of one read, including records for other sockets.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// A record larger than this counts as several of those that may be looked at in a turn.
+/// A larger record counts as several records in the limit of a turn.
 const RECORD_BYTES: usize = 1 << 10;
 
-/// What was found for one socket.
+/// Consecutive missed events of one socket.
 #[derive(Debug)]
-pub(in crate::hub) struct ReadError {
+pub(in crate::hub) struct MissedChunk {
     pub(in crate::hub) events: Vec<(Offset, Message)>,
-    /// As far as was looked.
+    /// The socket has no further missed events up to this position.
     pub(in crate::hub) upto: Lsn,
-    /// Nothing is left.
     pub(in crate::hub) is_all: bool,
 }
 
 impl JournalWriter {
-    /// Looks for what a socket missed behind `after`, at no more records than are `left` in this turn. None if something of it may be
-    /// gone.
+    /// Reads the events for a socket after `after`, from at most `left` records. Returns `None` if
+    /// an event may have been dropped.
     pub(in crate::hub) fn read(
         &self,
         socket: &SocketId,
         after: Lsn,
         bytes_max: usize,
         left: &mut usize,
-    ) -> Option<ReadError> {
-        let undelivered = self.sessions.missed_events(socket)?;
-        let mut missed = ReadError { events: Vec::new(), upto: after, is_all: false };
+    ) -> Option<MissedChunk> {
+        let for_socket = self.sessions.missed_events(socket)?;
+        let mut missed = MissedChunk { events: Vec::new(), upto: after, is_all: false };
         let mut bytes = 0;
-        'looking: while *left > 0 {
-            let Some(next) = undelivered.next(missed.upto) else {
+        'reading: while *left > 0 {
+            let Some(next) = for_socket.next(missed.upto) else {
                 (missed.upto, missed.is_all) = (self.applied.lsn, true);
                 break;
             };
-            // What lies between is for others. Not as much as has room: what is not for the socket takes none.
+            // The records before `next` are for others. `bytes_max` counts only this socket's
+            // events, so that records of others are skipped in few large reads.
             let after = next.before().max(missed.upto);
             let chunk = match self.journal.read(after, super::CHUNK_RECORDS.min(*left), CHUNK_BYTES) {
                 Ok(chunk) => chunk,
                 Err(error) => {
-                    log::error!("journal not read, a client is notified that it missed something error={error}");
+                    log::error!("journal read failed, a socket has to reconnect socket={socket} error={error}");
                     return None;
                 }
             };
@@ -53,13 +53,13 @@ impl JournalWriter {
             }
             for record in chunk.records {
                 *left = left.saturating_sub(1 + record.byte_len() / RECORD_BYTES);
-                let Record { lsn, fingerprint, body: entry } = record;
-                if let RecordBody::Event(event) = entry
-                    && undelivered.includes(lsn, &event)
+                let Record { lsn, fingerprint, body } = record;
+                if let RecordBody::Event(event) = body
+                    && for_socket.includes(lsn, &event)
                 {
                     bytes += event.message.byte_len();
                     if bytes > bytes_max && !missed.events.is_empty() {
-                        break 'looking;
+                        break 'reading;
                     }
                     missed.events.push((Offset { epoch: self.applied.epoch, lsn, fingerprint }, event.message.clone()));
                 }

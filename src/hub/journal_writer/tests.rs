@@ -1,4 +1,4 @@
-//! Sessions that are written again as the ring turns, and those that are given up.
+//! Sessions that are rewritten while the ring advances, given up, or forgotten.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ fn room(name: &str) -> RoomName {
 
 impl JournalWriter {
     fn write(&mut self, entry: RecordBody) {
-        let offset = self.next();
+        let offset = self.next_offset();
         assert!(self.journal(offset, entry));
     }
 
@@ -63,7 +63,7 @@ impl JournalWriter {
         self.write(RecordBody::Data { socket: socket(n), data: Some(format!("{value:08}").into()) });
     }
 
-    fn lose(&mut self, n: u32) {
+    fn disconnect(&mut self, n: u32) {
         let at_unix_ms = self.now_unix_ms();
         self.write(RecordBody::Disconnect { socket: socket(n), forever: false, at_unix_ms });
     }
@@ -81,10 +81,10 @@ impl JournalWriter {
         self.write(RecordBody::Event(event.into()));
     }
 
-    fn verdict(&self, n: u32) -> Result<(), NotRecovered> {
+    fn resume_result(&self, n: u32) -> Result<(), NotRecovered> {
         let claim = ResumeAttempt { pid: PrivateId::from_random(id(n)), offset: None };
-        match self.claim(claim, &NamespacePath::root()) {
-            // Being known is all that is asked here.
+        match self.check_resume(claim, &NamespacePath::root()) {
+            // The session is known.
             Ok(_) | Err(NotRecovered::NothingToRecover) => Ok(()),
             Err(why) => Err(why),
         }
@@ -92,8 +92,8 @@ impl JournalWriter {
 }
 
 #[test]
-fn many_sessions_are_written_again_as_the_ring_turns() {
-    // Each was written from within the writing of the one before, and the thread ran out of stack.
+fn many_sessions_are_rewritten_while_the_ring_advances() {
+    // Rewriting was once recursive, and the thread ran out of stack.
     let (scratch, limits) = (Scratch::new(), limits(4, 4 << 20));
     let mut writer = open(&scratch, &limits);
     (0..20_000).for_each(|n| writer.connect(n));
@@ -117,7 +117,7 @@ fn a_full_population_survives_every_turn_of_the_ring() {
         let mut count = 0;
         while writer.session_bytes().0 + 700 < bytes_max {
             writer.connect(count);
-            // Of one room to eight, as they come.
+            // Sessions of up to seven rooms.
             (0..count % 8).for_each(|n| writer.join(count, &format!("room {n}")));
             writer.set_data(count, count);
             count += 1;
@@ -125,7 +125,7 @@ fn a_full_population_survives_every_turn_of_the_ring() {
         for turn in 0..4 {
             let (begin, mut appended) = (writer.journal.used_bytes(), 0);
             while writer.journal.used_bytes() - begin < (segments_max * segment_bytes) as u64 {
-                let before = writer.given;
+                let before = writer.last_lsn;
                 writer.emit(event_bytes);
                 appended += 21 + event_bytes as u64;
                 writer.set_data((before.0 as u32).wrapping_mul(2_654_435_761) % count, before.0 as u32);
@@ -134,7 +134,7 @@ fn a_full_population_survives_every_turn_of_the_ring() {
             }
             let written = writer.journal.used_bytes() - begin;
             assert!(written <= 5 * appended, "{written} bytes for {appended} in turn {turn}");
-            // What a killed process leaves behind.
+            // A copy of the folder, as a killed process leaves it.
             let left = Scratch::new();
             std::fs::create_dir(&left.0).unwrap();
             for file in std::fs::read_dir(&scratch.0).unwrap().map(Result::unwrap) {
@@ -148,11 +148,11 @@ fn a_full_population_survives_every_turn_of_the_ring() {
 }
 
 #[test]
-fn one_record_does_not_write_more_than_three_times_its_bytes() {
-    // It wrote 256 sessions behind each record, of up to 17 MB each, and the hub stood still for minutes.
+fn one_record_rewrites_at_most_three_times_its_bytes() {
+    // One record once rewrote 256 sessions of up to 17 MB each, and the hub stalled for minutes.
     let (scratch, limits) = (Scratch::new(), limits(8, 64 << 10));
     let mut writer = open(&scratch, &limits);
-    // All of them are due together.
+    // All sessions become due together.
     (0..60).for_each(|n| writer.connect(n));
     for n in 0..60 {
         (0..20).for_each(|at| writer.join(n, &format!("room {at}")));
@@ -161,7 +161,7 @@ fn one_record_does_not_write_more_than_three_times_its_bytes() {
         let before = writer.journal.used_bytes();
         writer.emit(50);
         let used = writer.journal.used_bytes() - before;
-        // A session that has waited for its bytes goes whole.
+        // A session is rewritten whole once its bytes are earned.
         assert!(used < 4 * 130 + 3_000, "{used} bytes");
         writer.flush();
     }
@@ -181,11 +181,11 @@ fn a_start_writes_one_record_however_many_sessions_there_are() {
     assert_eq!((writer.sessions(), writer.metrics.hub.journalled.get()), (200, 1));
     drop(writer);
     let writer = open(&scratch, &limits);
-    assert_eq!(writer.metrics.hub.journalled.get(), 0, "their connections had ended already");
+    assert_eq!(writer.metrics.hub.journalled.get(), 0, "their connections ended in the previous start");
 }
 
 #[test]
-fn the_largest_are_given_up_first_then_those_away_then_the_newest() {
+fn the_largest_are_given_up_first_then_disconnected_then_newest() {
     let (scratch, limits) = (Scratch::new(), limits(4, 16 << 10));
     let mut writer = open(&scratch, &limits);
     let (_, bytes_max) = writer.session_bytes();
@@ -195,31 +195,31 @@ fn the_largest_are_given_up_first_then_those_away_then_the_newest() {
         let at_unix_ms = writer.now_unix_ms() + at_unix_ms;
         writer.write(RecordBody::Disconnect { socket: socket(n), forever: false, at_unix_ms });
     }
-    assert_eq!((writer.verdict(3), writer.verdict(5)), (Ok(()), Ok(())));
+    assert_eq!((writer.resume_result(3), writer.resume_result(5)), (Ok(()), Ok(())));
     let mut count = 10;
-    while writer.verdict(3).is_ok() {
+    while writer.resume_result(3).is_ok() {
         writer.connect(count);
         count += 1;
     }
-    assert_eq!(writer.verdict(3), Err(NotRecovered::GivenUp));
-    assert!(writer.session_bytes().0 <= bytes_max && writer.verdict(5).is_ok());
-    while writer.verdict(5).is_ok() {
+    assert_eq!(writer.resume_result(3), Err(NotRecovered::GivenUp));
+    assert!(writer.session_bytes().0 <= bytes_max && writer.resume_result(5).is_ok());
+    while writer.resume_result(5).is_ok() {
         writer.connect(count);
         count += 1;
     }
-    assert_eq!((writer.verdict(5), writer.verdict(2)), (Err(NotRecovered::GivenUp), Ok(())));
-    while writer.verdict(count - 1).is_ok() {
+    assert_eq!((writer.resume_result(5), writer.resume_result(2)), (Err(NotRecovered::GivenUp), Ok(())));
+    while writer.resume_result(count - 1).is_ok() {
         writer.connect(count);
         count += 1;
     }
-    assert_eq!(writer.verdict(count - 1), Err(NotRecovered::GivenUp), "nobody is away");
-    assert!((6..10).all(|n| writer.verdict(n).is_ok()), "those who were there before stay");
+    assert_eq!(writer.resume_result(count - 1), Err(NotRecovered::GivenUp), "no session is disconnected");
+    assert!((6..10).all(|n| writer.resume_result(n).is_ok()), "older connected sessions remain");
     writer.flush();
-    // The next start knows it too.
+    // The next start has the same state.
     drop(writer);
     let writer = open(&scratch, &limits);
-    assert_eq!(writer.verdict(count - 1), Err(NotRecovered::GivenUp));
-    assert_eq!(writer.verdict(7), Ok(()));
+    assert_eq!(writer.resume_result(count - 1), Err(NotRecovered::GivenUp));
+    assert_eq!(writer.resume_result(7), Ok(()));
 }
 
 #[test]
@@ -230,22 +230,22 @@ fn a_session_that_is_too_large_is_not_recovered() {
     let mut writer = open(&scratch, &limits);
     writer.connect(1);
     (0..7).for_each(|at| writer.join(1, &at.to_string()));
-    assert_eq!(writer.verdict(1), Ok(()));
+    assert_eq!(writer.resume_result(1), Ok(()));
     writer.join(1, "one more");
-    assert_eq!(writer.verdict(1), Ok(()), "it is small still");
+    assert_eq!(writer.resume_result(1), Ok(()), "its bytes are still within the bound");
     writer.write(RecordBody::Data { socket: socket(1), data: Some("7".repeat(500).into()) });
-    assert_eq!(writer.verdict(1), Err(NotRecovered::TooManyIntervals));
+    assert_eq!(writer.resume_result(1), Err(NotRecovered::TooManyIntervals));
 }
 
 #[test]
-fn who_was_forgotten_stays_forgotten_though_the_clock_is_set_back() {
-    // Events for its rooms were not journalled any more.
+fn a_forgotten_session_stays_forgotten_when_the_clock_is_set_back() {
+    // Events for its rooms are not journalled any more.
     let (scratch, limits) = (Scratch::new(), limits(4, 64 << 10));
     let mut limits = limits;
     limits.recovery.window = Duration::ZERO;
     let mut writer = open(&scratch, &limits);
     writer.connect(1);
-    writer.lose(1);
+    writer.disconnect(1);
     while writer.sessions() > 0 {
         writer.flush();
     }
@@ -255,13 +255,13 @@ fn who_was_forgotten_stays_forgotten_though_the_clock_is_set_back() {
 }
 
 #[test]
-fn a_clock_that_was_ahead_keeps_nobody_beyond_the_window() {
+fn a_clock_that_was_ahead_extends_no_window() {
     let (scratch, limits) = (Scratch::new(), limits(4, 64 << 10));
     let mut limits = limits;
     limits.recovery.window = Duration::from_millis(1);
     let mut writer = open_at(&scratch, &limits, Clock::shifted(3_600_000));
     writer.connect(1);
-    writer.lose(1);
+    writer.disconnect(1);
     writer.flush();
     let mut left = 1;
     drop(writer);

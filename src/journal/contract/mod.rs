@@ -1,4 +1,4 @@
-//! What every journal must do, whatever it is made of. Run on each driver.
+//! The contract of [`Journal`](super::Journal), tested with both implementations.
 
 pub(crate) mod records;
 pub(crate) mod scratch;
@@ -11,24 +11,21 @@ use super::memory::MemoryJournal;
 use super::{Chunk, Journal, JournalError};
 use crate::ids::{Epoch, Fingerprint, Lsn, Offset};
 
-/// How much the journal of a test keeps.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Room {
-    /// All that a test writes.
-    Plenty,
-    /// A few records of a few bytes, of which some are on disk only, if there is one.
-    Scarce,
+pub(super) enum Capacity {
+    /// Room for all records of a test.
+    Large,
+    /// Room for a few small records, fewer of them in memory than on disk.
+    Small,
 }
 
-/// Makes the journals of one test.
 pub(super) trait Driver {
     type Journal: Journal;
 
-    /// Whether what it writes is there at the next start.
     const OUTLIVES_ITS_PROCESS: bool;
 
     fn new() -> Self;
-    fn open(&self, room: Room) -> Self::Journal;
+    fn open(&self, capacity: Capacity) -> Self::Journal;
 }
 
 struct InMemory;
@@ -41,10 +38,10 @@ impl Driver for InMemory {
         Self
     }
 
-    fn open(&self, room: Room) -> MemoryJournal {
-        let records_max = match room {
-            Room::Plenty => usize::MAX,
-            Room::Scarce => 8,
+    fn open(&self, capacity: Capacity) -> MemoryJournal {
+        let records_max = match capacity {
+            Capacity::Large => usize::MAX,
+            Capacity::Small => 8,
         };
         MemoryJournal::new(Epoch::new(1, 1), Lsn(0), records_max, usize::MAX)
     }
@@ -60,10 +57,10 @@ impl Driver for OnDisk {
         Self(Scratch::new())
     }
 
-    fn open(&self, room: Room) -> FileJournal {
-        let (segments_max, segment_bytes, records_max) = match room {
-            Room::Plenty => (usize::MAX, 1 << 20, usize::MAX),
-            Room::Scarce => (3, 1_000, 4),
+    fn open(&self, capacity: Capacity) -> FileJournal {
+        let (segments_max, segment_bytes, records_max) = match capacity {
+            Capacity::Large => (usize::MAX, 1 << 20, usize::MAX),
+            Capacity::Small => (3, 1_000, 4),
         };
         let boot = BootId::new(1);
         let options = FileOptions {
@@ -78,7 +75,7 @@ impl Driver for OnDisk {
     }
 }
 
-/// One test for each promise.
+/// One test for each point of the contract.
 macro_rules! contract {
     ($driver:ty: $($promise:ident)*) => {
         $(#[test]
@@ -92,16 +89,16 @@ macro_rules! contract_of {
     ($name:ident, $driver:ty) => {
         mod $name {
             contract! { $driver:
-                records_are_read_as_they_were_appended
-                a_read_is_bounded_and_says_whether_more_follows
-                what_is_appended_is_read_before_it_is_flushed
-                a_full_journal_drops_the_oldest_and_says_so
-                what_is_dropped_was_at_risk_before
-                a_position_is_never_used_twice
-                numbers_end_at_two_to_the_fifty_first
+                appended_records_are_read_back
+                a_read_is_bounded_and_reports_whether_more_follows
+                records_are_read_before_they_are_flushed
+                a_full_journal_drops_and_reports_the_oldest_records
+                dropped_records_were_at_risk_before
+                an_lsn_is_never_used_twice
+                lsns_end_at_two_to_the_fifty_first
                 an_offset_is_known_by_epoch_and_fingerprint
-                a_closed_journal_is_read_and_not_written
-                chunks_put_together_are_the_journal
+                a_closed_journal_is_read_only
+                consecutive_chunks_are_the_whole_journal
             }
         }
     };
@@ -125,9 +122,9 @@ fn append(journal: &mut impl Journal, lsns: impl IntoIterator<Item = u64>) {
     }
 }
 
-fn records_are_read_as_they_were_appended<D: Driver>() {
+fn appended_records_are_read_back<D: Driver>() {
     let driver = D::new();
-    let mut journal = driver.open(Room::Plenty);
+    let mut journal = driver.open(Capacity::Large);
     for record in every_kind() {
         journal.append(record).unwrap();
     }
@@ -136,27 +133,27 @@ fn records_are_read_as_they_were_appended<D: Driver>() {
     assert_eq!((journal.head(), journal.trimmed_to()), (every_kind().last().unwrap().lsn, Lsn(0)));
 }
 
-fn a_read_is_bounded_and_says_whether_more_follows<D: Driver>() {
+fn a_read_is_bounded_and_reports_whether_more_follows<D: Driver>() {
     let driver = D::new();
-    let mut journal = driver.open(Room::Plenty);
+    let mut journal = driver.open(Capacity::Large);
     append(&mut journal, [1, 2, 5, 9]);
-    let told = |after, records_max, bytes_max| {
+    let read = |after, records_max, bytes_max| {
         let chunk = journal.read(Lsn(after), records_max, bytes_max).unwrap();
         (lsns(&chunk), chunk.more, chunk.trimmed)
     };
-    assert_eq!(told(1, 2, usize::MAX), (vec![2, 5], true, false));
-    assert_eq!(told(3, 2, usize::MAX), (vec![5, 9], false, false), "between two records");
-    assert_eq!(told(0, 9, 1), (vec![1], true, false), "the first record is given whatever its size");
+    assert_eq!(read(1, 2, usize::MAX), (vec![2, 5], true, false));
+    assert_eq!(read(3, 2, usize::MAX), (vec![5, 9], false, false), "between two records");
+    assert_eq!(read(0, 9, 1), (vec![1], true, false), "the first record is returned whatever its size");
     let two = 2 * event(1, 20).byte_len();
-    assert_eq!(told(0, 9, two), (vec![1, 2], true, false));
-    assert_eq!(told(9, 9, 1), (vec![], false, false));
-    assert_eq!(told(99, 9, 1), (vec![], false, false));
-    assert_eq!(told(0, 0, 99), (vec![], true, false));
+    assert_eq!(read(0, 9, two), (vec![1, 2], true, false));
+    assert_eq!(read(9, 9, 1), (vec![], false, false));
+    assert_eq!(read(99, 9, 1), (vec![], false, false));
+    assert_eq!(read(0, 0, 99), (vec![], true, false));
 }
 
-fn what_is_appended_is_read_before_it_is_flushed<D: Driver>() {
+fn records_are_read_before_they_are_flushed<D: Driver>() {
     let driver = D::new();
-    let mut journal = driver.open(Room::Scarce);
+    let mut journal = driver.open(Capacity::Small);
     for lsn in 1..=3 {
         journal.append(event(lsn, 20)).unwrap();
     }
@@ -164,38 +161,42 @@ fn what_is_appended_is_read_before_it_is_flushed<D: Driver>() {
     assert_eq!(journal.head(), Lsn(3));
 }
 
-fn a_full_journal_drops_the_oldest_and_says_so<D: Driver>() {
+fn a_full_journal_drops_and_reports_the_oldest_records<D: Driver>() {
     let driver = D::new();
-    let mut journal = driver.open(Room::Scarce);
+    let mut journal = driver.open(Capacity::Small);
     append(&mut journal, 1..=200);
     let gone = journal.trimmed_to().0;
-    assert!((100..200).contains(&gone), "{gone} of 200 are gone");
+    assert!((100..200).contains(&gone), "{gone} of 200 were dropped");
     assert_eq!(lsns(&read(&journal, gone)), (gone + 1..=200).collect::<Vec<_>>());
     assert!(!read(&journal, gone).trimmed && read(&journal, gone - 1).trimmed);
     assert_eq!(read(&journal, 0).records, read(&journal, gone).records);
 }
 
-fn what_is_dropped_was_at_risk_before<D: Driver>() {
+fn dropped_records_were_at_risk_before<D: Driver>() {
     let driver = D::new();
-    let mut journal = driver.open(Room::Scarce);
+    let mut journal = driver.open(Capacity::Small);
     let mut at_risk = journal.at_risk();
     assert!(at_risk <= journal.trimmed_to());
     let mut changes = 0;
     for lsn in 1..=200 {
         append(&mut journal, [lsn]);
         if D::OUTLIVES_ITS_PROCESS {
-            assert!(journal.trimmed_to() <= at_risk, "{lsn} dropped up to {:?} without warning", journal.trimmed_to());
+            assert!(
+                journal.trimmed_to() <= at_risk,
+                "{lsn} dropped up to {:?} that were not at risk",
+                journal.trimmed_to()
+            );
         }
         assert!(journal.at_risk() >= at_risk && journal.at_risk() < journal.head());
         changes += usize::from(journal.at_risk() > at_risk);
         at_risk = journal.at_risk();
     }
-    assert_eq!(changes > 5, D::OUTLIVES_ITS_PROCESS, "{changes} warnings");
+    assert_eq!(changes > 5, D::OUTLIVES_ITS_PROCESS, "{changes} changes");
 }
 
-fn a_position_is_never_used_twice<D: Driver>() {
+fn an_lsn_is_never_used_twice<D: Driver>() {
     let driver = D::new();
-    let mut journal = driver.open(Room::Plenty);
+    let mut journal = driver.open(Capacity::Large);
     append(&mut journal, [3]);
     for given in [3, 2, 0] {
         let refused = JournalError::OutOfOrder { given: Lsn(given), head: Lsn(3) };
@@ -205,21 +206,21 @@ fn a_position_is_never_used_twice<D: Driver>() {
     assert_eq!(lsns(&read(&journal, 0)), [3, 4]);
 }
 
-fn numbers_end_at_two_to_the_fifty_first<D: Driver>() {
+fn lsns_end_at_two_to_the_fifty_first<D: Driver>() {
     let driver = D::new();
-    let mut journal = driver.open(Room::Plenty);
+    let mut journal = driver.open(Capacity::Large);
     assert_eq!(journal.append(event(Lsn::END, 20)), Err(JournalError::Exhausted));
     append(&mut journal, [Lsn::END - 1]);
     assert_eq!(journal.append(event(Lsn::END, 20)), Err(JournalError::Exhausted));
-    assert_eq!(lsns(&read(&journal, 0)), [Lsn::END - 1], "and the journal continues being read");
+    assert_eq!(lsns(&read(&journal, 0)), [Lsn::END - 1], "the journal can still be read");
 }
 
 fn an_offset_is_known_by_epoch_and_fingerprint<D: Driver>() {
     let driver = D::new();
-    let mut journal = driver.open(Room::Scarce);
+    let mut journal = driver.open(Capacity::Small);
     let epoch = journal.epoch();
     let offset = |lsn, fingerprint| Offset { epoch, lsn: Lsn(lsn), fingerprint };
-    assert!(journal.knows(&offset(0, Fingerprint::new(0))), "where a new log begins");
+    assert!(journal.knows(&offset(0, Fingerprint::new(0))), "the start of a new journal");
     append(&mut journal, (1..=200).map(|n| 2 * n));
     let gone = journal.trimmed_to().0;
     for lsn in (gone + 2..=400).step_by(2) {
@@ -227,16 +228,16 @@ fn an_offset_is_known_by_epoch_and_fingerprint<D: Driver>() {
         assert!(!journal.knows(&offset(lsn, fingerprint(lsn + 1))), "wrong fingerprint {lsn}");
         assert!(!journal.knows(&offset(lsn - 1, fingerprint(lsn - 1))), "between records {lsn}");
     }
-    assert!(journal.knows(&offset(gone, fingerprint(1))), "stale: it is gone and cannot be compared");
+    assert!(journal.knows(&offset(gone, fingerprint(1))), "dropped records cannot be compared");
     assert!(!journal.knows(&offset(401, fingerprint(401))), "future");
     let foreign = Epoch::new(2, 1);
     assert!(!journal.knows(&Offset { epoch: foreign, ..offset(400, fingerprint(400)) }), "foreign epoch");
     assert!(!journal.knows(&Offset { epoch: foreign, ..offset(1, fingerprint(1)) }), "foreign epoch, stale");
 }
 
-fn a_closed_journal_is_read_and_not_written<D: Driver>() {
+fn a_closed_journal_is_read_only<D: Driver>() {
     let driver = D::new();
-    let mut journal = driver.open(Room::Plenty);
+    let mut journal = driver.open(Capacity::Large);
     append(&mut journal, [1]);
     journal.append(event(2, 20)).unwrap();
     journal.close().unwrap();
@@ -246,9 +247,9 @@ fn a_closed_journal_is_read_and_not_written<D: Driver>() {
     journal.close().unwrap();
 }
 
-fn chunks_put_together_are_the_journal<D: Driver>() {
+fn consecutive_chunks_are_the_whole_journal<D: Driver>() {
     let driver = D::new();
-    let mut journal = driver.open(Room::Scarce);
+    let mut journal = driver.open(Capacity::Small);
     append(&mut journal, 1..=200);
     let whole = read(&journal, journal.trimmed_to().0).records;
     for (records_max, bytes_max) in [(1, usize::MAX), (3, usize::MAX), (usize::MAX, 1), (usize::MAX, 700), (5, 700)] {

@@ -1,6 +1,5 @@
-//! Records to try journals with: one of each kind, and any.
+//! Records for tests: one of each kind, and a strategy for any record.
 
-use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use smallvec::SmallVec;
@@ -13,7 +12,7 @@ pub(crate) fn record(lsn: u64, entry: RecordBody) -> Record {
     Record { lsn: Lsn(lsn), fingerprint: fingerprint(lsn), body: entry }
 }
 
-/// Of the record at `lsn`, in all tests.
+/// The fingerprint of the record at `lsn` in all tests.
 pub(crate) fn fingerprint(lsn: u64) -> Fingerprint {
     Fingerprint::new(lsn as u32 ^ 0x00a5_a5a5)
 }
@@ -41,15 +40,15 @@ fn chat() -> NamespacePath {
     NamespacePath::parse("/chat").unwrap()
 }
 
-/// One record of every kind, with and without what is optional.
+/// Records of every kind, with and without their optional fields.
 pub(in crate::journal) fn every_kind() -> Vec<Record> {
-    let binary =
-        [EncodedFrame::text(r#"451-/chat,["up",{"_placeholder":true,"num":0}]"#), EncodedFrame::binary(&[7; 200])];
+    let head = EncodedFrame::text(r#"451-/chat,["up",{"_placeholder":true,"num":0}]"#);
+    let message = Message::from_packets(head, vec![EncodedFrame::binary(&[7; 200])]).unwrap();
     let binary = EventRecord {
         namespace: chat(),
         except: [room("b").into(), socket(3).into()].into_iter().collect(),
         exclude: Some(socket(1)),
-        ..addressed(&["a", "é"], Message::from_packets(binary.to_vec()).unwrap())
+        ..addressed(&["a", "é"], message)
     };
     let session = SessionRecord {
         pid: PrivateId::from_random([5; 15]),
@@ -93,7 +92,6 @@ pub(in crate::journal) fn every_kind() -> Vec<Record> {
     (1..).zip(entries).map(|(lsn, entry)| record(lsn, entry)).collect()
 }
 
-/// Any entry, of all kinds.
 pub(crate) fn any_entry() -> impl Strategy<Value = RecordBody> {
     let name = || "[a-zé]{1,40}".prop_map(|name| room(&name));
     let id = || any::<[u8; 15]>();
@@ -105,8 +103,8 @@ pub(crate) fn any_entry() -> impl Strategy<Value = RecordBody> {
     let message = (".{0,300}", vec(vec(any::<u8>(), 0..300), 0..3)).prop_map(|(text, attachments)| {
         let kind = if attachments.is_empty() { "2".to_owned() } else { format!("5{}-", attachments.len()) };
         let head = EncodedFrame::text(&format!("4{kind}[\"e\",{text:?}]"));
-        let attachments = attachments.iter().map(|data| EncodedFrame::binary(&Bytes::copy_from_slice(data)));
-        Message::from_packets(std::iter::once(head).chain(attachments).collect()).unwrap()
+        let attachments = attachments.iter().map(|data| EncodedFrame::binary(data));
+        Message::from_packets(head, attachments.collect()).unwrap()
     });
     let rooms = || {
         vec(prop_oneof![name().prop_map(Recipient::from), id().prop_map(|id| SocketId::from_random(id).into())], 0..4)

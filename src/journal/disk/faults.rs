@@ -1,4 +1,4 @@
-//! File operations that fail when a test says so, on the test's thread.
+//! Planned failures of file operations, on the test's own thread.
 
 use std::cell::Cell;
 use std::io;
@@ -8,7 +8,7 @@ thread_local! {
     static CANNOT_OPEN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Does something while no file can be opened.
+/// Calls `act` while no file can be opened.
 pub(in crate::journal) fn without_descriptors<R>(act: impl FnOnce() -> R) -> R {
     CANNOT_OPEN.set(true);
     let outcome = act();
@@ -20,12 +20,12 @@ pub(super) fn open() -> io::Result<()> {
     if CANNOT_OPEN.get() { Err(io::Error::other("too many open files")) } else { Ok(()) }
 }
 
-/// Lets so many operations pass; the one behind them fails.
+/// Makes the operation after the next `operations` fail.
 pub(in crate::journal) fn fail_after(operations: usize) {
     LEFT.set(Some(operations));
 }
 
-/// Fails nothing from here on. Returns whether an operation had failed.
+/// Cancels a planned failure. Returns whether it has happened.
 pub(in crate::journal) fn disarm() -> bool {
     LEFT.replace(None).is_none()
 }

@@ -1,4 +1,4 @@
-//! Every file operation of a journal's life fails once, each in a life of its own.
+//! Failures of single file operations, and lasting lack of descriptors.
 
 use super::*;
 use crate::ids::Epoch;
@@ -7,7 +7,7 @@ use crate::journal::contract::scratch::Scratch;
 use crate::journal::disk::faults;
 use crate::journal::folder::BootId;
 
-/// About two records in each segment.
+/// Options with room for about two records in a segment.
 fn options(epoch: u32, boot: u128) -> FileOptions {
     FileOptions {
         epoch: Epoch::new(epoch, 0),
@@ -19,26 +19,26 @@ fn options(epoch: u32, boot: u128) -> FileOptions {
     }
 }
 
-/// The last that is known to be safe, and the newest that was tried.
+/// The newest flushed record, and the newest appended one.
 #[derive(Debug, Default, Clone, Copy)]
 struct Progress {
-    safe: u64,
-    tried: u64,
+    flushed: u64,
+    appended: u64,
     epoch: Option<Epoch>,
 }
 
-/// Opens, appends over several segments, reads, closes, and does so again.
-fn live(path: &Path, progress: &mut Progress) -> Result<(), String> {
+/// Opens a journal, appends several segments, reads, and closes it, twice.
+fn use_journal(path: &Path, progress: &mut Progress) -> Result<(), String> {
     for boot in 1..3 {
         let mut journal = FileJournal::open(path, options(boot, boot.into())).map_err(|error| error.to_string())?;
         if progress.epoch != Some(journal.epoch()) {
-            (progress.safe, progress.epoch) = (0, Some(journal.epoch()));
+            (progress.flushed, progress.epoch) = (0, Some(journal.epoch()));
         }
         for _ in 0..9 {
-            progress.tried = journal.head().0 + 1;
-            journal.append(event(progress.tried, 20)).map_err(|error| error.to_string())?;
+            progress.appended = journal.head().0 + 1;
+            journal.append(event(progress.appended, 20)).map_err(|error| error.to_string())?;
             journal.flush().map_err(|error| error.to_string())?;
-            progress.safe = progress.tried;
+            progress.flushed = progress.appended;
         }
         journal.read(Lsn(0), usize::MAX, usize::MAX).map_err(|error| error.to_string())?;
         journal.close().map_err(|error| error.to_string())?;
@@ -52,15 +52,15 @@ fn after_any_failed_file_operation_the_next_start_succeeds() {
     loop {
         let (scratch, mut progress) = (Scratch::new(), Progress::default());
         faults::fail_after(operations);
-        let lived = live(&scratch.0, &mut progress);
+        let outcome = use_journal(&scratch.0, &mut progress);
         if !faults::disarm() {
-            lived.unwrap();
+            outcome.unwrap();
             break;
         }
-        // Perhaps on the same boot, perhaps after another.
+        // The next start is on the same boot or another one.
         let boot = 1 + operations as u128 % 3;
         let journal = FileJournal::open(&scratch.0, options(7, boot))
-            .unwrap_or_else(|error| panic!("operation {operations} failed ({lived:?}), then the start: {error}"));
+            .unwrap_or_else(|error| panic!("operation {operations} failed ({outcome:?}), then the start: {error}"));
         let chunk = journal.read(journal.trimmed_to(), usize::MAX, usize::MAX).unwrap();
         for record in &chunk.records {
             assert_eq!(*record, event(record.lsn.0, 20), "operation {operations}");
@@ -68,7 +68,7 @@ fn after_any_failed_file_operation_the_next_start_succeeds() {
         let newest = chunk.records.last().map_or(0, |record| record.lsn.0);
         if Some(journal.epoch()) == progress.epoch {
             assert!(
-                (progress.safe..=progress.tried).contains(&newest),
+                (progress.flushed..=progress.appended).contains(&newest),
                 "operation {operations}: {progress:?}, {newest}"
             );
         } else {
@@ -79,7 +79,7 @@ fn after_any_failed_file_operation_the_next_start_succeeds() {
     assert!(operations > 80, "{operations} operations");
 }
 
-/// Appends and flushes until so many more segments have begun.
+/// Appends and flushes records until `segments` more segments have begun.
 fn fill(journal: &mut FileJournal, segments: u64) -> Result<(), JournalError> {
     let until = journal.newest().sequence + segments;
     while journal.newest().sequence < until {
@@ -90,8 +90,8 @@ fn fill(journal: &mut FileJournal, segments: u64) -> Result<(), JournalError> {
 }
 
 #[test]
-fn a_journal_outlives_a_lasting_lack_of_descriptors() {
-    // The third segment found no descriptor, and the journal was given up.
+fn a_journal_survives_a_lasting_lack_of_descriptors() {
+    // The third segment once found no descriptor, and the journal failed.
     for segments_max in [2, 3, SPARES_MAX] {
         let scratch = Scratch::new();
         let mut journal = FileJournal::open(&scratch.0, FileOptions { segments_max, ..options(1, 1) }).unwrap();
@@ -108,7 +108,7 @@ fn a_journal_outlives_a_lasting_lack_of_descriptors() {
 
 #[test]
 fn a_large_ring_grows_by_its_spare_files_without_descriptors() {
-    // The header was removed for want of a descriptor once, and no later start succeeded.
+    // For lack of a descriptor, the header was once removed, and no later start succeeded.
     let scratch = Scratch::new();
     let large = FileOptions { segments_max: 3 * SPARES_MAX, ..options(1, 1) };
     let mut journal = FileJournal::open(&scratch.0, large.clone()).unwrap();
@@ -123,7 +123,7 @@ fn a_large_ring_grows_by_its_spare_files_without_descriptors() {
 }
 
 #[test]
-fn spare_files_are_made_again_once_there_are_descriptors() {
+fn spare_files_are_created_once_there_are_descriptors_again() {
     let scratch = Scratch::new();
     let large = FileOptions { segments_max: 6 * SPARES_MAX, ..options(1, 1) };
     let mut journal = FileJournal::open(&scratch.0, large).unwrap();
@@ -136,7 +136,7 @@ fn spare_files_are_made_again_once_there_are_descriptors() {
 }
 
 #[test]
-fn spare_files_of_an_earlier_life_are_removed() {
+fn spare_files_of_an_earlier_process_are_removed() {
     let scratch = Scratch::new();
     drop(FileJournal::open(&scratch.0, FileOptions { segments_max: SPARES_MAX, ..options(1, 1) }).unwrap());
     std::fs::write(scratch.0.join("segment.next"), "begun").unwrap();

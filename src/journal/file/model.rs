@@ -1,4 +1,4 @@
-//! Random lives of a file journal, with deaths at random bytes, against the memory journal as the model.
+//! Random use of a file journal, with kills at random bytes, compared with a journal in memory.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -11,10 +11,9 @@ use crate::journal::folder::BootId;
 use crate::journal::memory::MemoryJournal;
 use crate::journal::{Record, RecordBody};
 
-/// One step of a life.
 #[derive(Debug, Clone)]
 enum Step {
-    /// Appends, each so far behind the head.
+    /// Appends records, each with its distance from the head and its fingerprint.
     Append(Vec<(u64, u32, RecordBody)>),
     Flush,
     Read {
@@ -22,15 +21,15 @@ enum Step {
         records_max: usize,
         bytes_max: usize,
     },
-    /// The process dies; of what it was writing, so many thousandths are there.
+    /// The process is killed after it has written a part of the pending bytes.
     Kill {
         thousandths: usize,
     },
-    /// The process ends, another one starts, perhaps on another boot.
+    /// The process closes the journal, and another one opens it.
     Restart {
         reboot: bool,
     },
-    /// The machine dies.
+    /// The machine restarts without a close.
     PowerLoss,
 }
 
@@ -47,25 +46,25 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-struct Life {
+struct Harness {
     scratch: Scratch,
     boot: u128,
     journal: Option<FileJournal>,
-    /// Everything of the epoch that is there, in a ring without end.
+    /// All records of the current epoch, in an unbounded ring.
     model: MemoryJournal,
     records: Vec<Record>,
-    /// The highest number ever given, in any epoch.
-    given: Lsn,
+    /// The greatest LSN used in any epoch.
+    used: Lsn,
 }
 
-impl Life {
+impl Harness {
     fn new() -> Self {
         let scratch = Scratch::new();
         let journal = None;
         let model = model(Epoch::new(1, 0), &[]);
-        let mut life = Self { scratch, boot: 1, journal, model, records: Vec::new(), given: Lsn(0) };
-        life.open();
-        life
+        let mut harness = Self { scratch, boot: 1, journal, model, records: Vec::new(), used: Lsn(0) };
+        harness.open();
+        harness
     }
 
     fn open(&mut self) {
@@ -78,7 +77,7 @@ impl Life {
             bytes_max: 2_000,
         };
         let journal = FileJournal::open(&self.scratch.0, options).unwrap();
-        assert!(journal.head() >= self.given, "{:?} was given already", journal.head());
+        assert!(journal.head() >= self.used, "{:?} was used already", journal.head());
         self.model = model(journal.epoch(), &self.records);
         self.journal = Some(journal);
     }
@@ -100,7 +99,7 @@ impl Life {
                 let pending = journal.pending_bytes();
                 let written = pending * thousandths / 1_000;
                 journal.kill(written);
-                // Those whose last byte was not written are gone.
+                // A record without its last byte is lost.
                 let mut missing = pending - written;
                 while missing > 0 {
                     missing = missing.saturating_sub(encoded_bytes(&self.records.pop().unwrap()));
@@ -135,8 +134,8 @@ impl Life {
         let (at_risk, lsn) = (journal.at_risk(), Lsn(journal.head().0 + gap));
         let record = Record { lsn, fingerprint, body: entry };
         journal.append(record.clone()).unwrap();
-        assert!(journal.trimmed_to() <= at_risk, "what goes was at risk before");
-        self.given = lsn;
+        assert!(journal.trimmed_to() <= at_risk, "dropped records were at risk before");
+        self.used = lsn;
         self.records.push(record.clone());
         self.model.append(record).unwrap();
     }
@@ -185,10 +184,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 4))]
 
     #[test]
-    fn a_life_on_disk_is_a_life_in_memory_without_what_is_trimmed(steps in vec(any_step(), 1..40)) {
-        let mut life = Life::new();
+    fn a_file_journal_equals_one_in_memory_except_for_trimming(steps in vec(any_step(), 1..40)) {
+        let mut harness = Harness::new();
         for step in steps {
-            life.step(step);
+            harness.step(step);
         }
     }
 }

@@ -1,31 +1,26 @@
-//! Options for opening a journal on disk, and the result.
+//! Options for opening a journal on disk, and the outcome.
 
 use crate::ids::Epoch;
 use crate::journal::folder::BootId;
 use crate::limits::Limits;
 
-/// Between two entries of a segment's index, at most, but for a larger record: how much is read to find one record.
+/// Maximum distance of two entries of a segment's index, unless a record is larger. It bounds the
+/// bytes that are read to find one record.
 const INDEX_BYTES: u64 = 64 << 10;
 
-/// Options for opening a journal.
 #[derive(Debug, Clone)]
 pub(crate) struct FileOptions {
-    /// Of a log that begins now, if one must; differs from that of every earlier one.
+    /// The epoch of a new journal; it must differ from every earlier one.
     pub epoch: Epoch,
-    /// The machine's boot, where it is known.
     pub boot: Option<BootId>,
     /// Segments of the ring, at least 2.
     pub segments_max: usize,
-    /// Bytes of each.
     pub segment_bytes: usize,
-    /// Records kept in memory too.
     pub records_max: usize,
-    /// Bytes of those.
     pub bytes_max: usize,
 }
 
 impl FileOptions {
-    /// As the limits say.
     pub(crate) fn new(epoch: Epoch, boot: Option<BootId>, limits: &Limits) -> Self {
         Self {
             epoch,
@@ -37,23 +32,22 @@ impl FileOptions {
         }
     }
 
-    /// Between two entries of a segment's index.
     pub(super) fn index_bytes(&self) -> u64 {
         (self.segment_bytes as u64 / 64).min(INDEX_BYTES)
     }
 }
 
-/// The state of a journal when it was opened.
+/// The outcome of opening a journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Start {
-    /// Nothing: a log begins.
+    /// The folder was empty.
     New,
-    /// A log, which continues.
+    /// The existing journal continues.
     Continued {
         records: u64,
-        /// Bytes of what a killed process was writing, cut off.
+        /// Bytes of a partial record that were removed, as a killed process leaves them.
         cut: u64,
     },
-    /// A log that cannot go on: all of it is gone, another one begins.
+    /// The existing journal was discarded, and a new epoch has begun.
     Discarded { reason: String },
 }

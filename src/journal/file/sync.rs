@@ -1,5 +1,5 @@
-//! Full segments on their way to the disk, on a thread of their own: a slow disk does not hold up the hub, and little is left to do when
-//! the journal is closed.
+//! A thread that waits until full segments are on the disk. A slow disk thus does not delay the
+//! hub, and little remains to be written when the journal is closed.
 
 use std::fs::File;
 use std::io;
@@ -9,15 +9,14 @@ use std::thread::{self, JoinHandle};
 
 use crate::journal::disk;
 
-/// Segments that may wait. One for which there is no room is synced when the journal is closed.
+/// Maximum number of queued segments. Further ones are synced when the journal is closed.
 const WAITING_MAX: usize = 2;
 
 type Job = (u64, Arc<File>);
 
-/// The segments that the thread has synced, or why one was not.
+/// The sequences of synced segments, or the first error.
 type Outcome = io::Result<Vec<u64>>;
 
-/// Waits for the disk on behalf of one journal.
 #[derive(Debug)]
 pub(super) struct Syncer {
     sync: fn(&File) -> io::Result<()>,
@@ -29,29 +28,27 @@ impl Syncer {
         Self { sync, running: None }
     }
 
-    /// Takes a segment to which nothing is written any more.
-    pub(super) fn begin(&mut self, sequence: u64, file: Arc<File>) {
+    pub(super) fn submit(&mut self, sequence: u64, file: Arc<File>) {
         if self.running.is_none() {
             let (jobs, taken) = sync_channel(WAITING_MAX);
             let sync = self.sync;
-            // Without a thread everything is synced at the end.
+            // Without a thread, all segments are synced when the journal is closed.
             let thread = thread::Builder::new().name("journal-sync".to_owned()).spawn(move || run(&taken, sync));
             self.running = thread.ok().map(|thread| (jobs, thread));
         }
         if let Some((jobs, _)) = &self.running {
-            // Full: the disk is slower than the ring turns.
+            // A full queue means that the disk is slower than the ring turns.
             let _ = jobs.try_send((sequence, file));
         }
     }
 
-    /// Waits for what was begun. Gives the segments that are on the disk.
+    /// Waits for the queued segments. Returns all that were synced since the thread started.
     pub(super) fn finish(&mut self) -> Outcome {
         let Some((jobs, thread)) = self.running.take() else { return Ok(Vec::new()) };
         drop(jobs);
-        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that syncs has panicked")))
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("sync thread panicked")))
     }
 
-    /// Waits until a file is on the disk.
     pub(super) fn sync(&self, file: &File) -> io::Result<()> {
         (self.sync)(file)
     }
@@ -63,7 +60,7 @@ impl Default for Syncer {
     }
 }
 
-/// The kernel tells of a failed write once, so the first error is the last word.
+/// Stops at the first error: the kernel reports a failed write only once.
 fn run(taken: &Receiver<Job>, sync: fn(&File) -> io::Result<()>) -> Outcome {
     taken.iter().map(|(sequence, file)| sync(&file).map(|()| sequence)).collect()
 }

@@ -1,4 +1,4 @@
-//! Errors for folders that are not a journal's, belong to another program, or are damaged.
+//! Errors of opening folders that are locked, foreign, unreadable or of a newer format.
 
 use std::io::{Seek, SeekFrom};
 
@@ -31,7 +31,7 @@ fn write_at(path: &Path, bytes: &[u8], at: u64) {
 }
 
 #[test]
-fn two_never_share_a_folder() {
+fn two_processes_cannot_share_a_folder() {
     let scratch = Scratch::new();
     let journal = open(&scratch);
     let error = FileJournal::open(&scratch.0, options()).unwrap_err();
@@ -43,7 +43,7 @@ fn two_never_share_a_folder() {
 }
 
 #[test]
-fn what_is_wrong_with_a_folder_is_said() {
+fn an_error_says_what_is_wrong_with_a_folder() {
     type Prepare = fn(&Scratch);
     let cases: [(Prepare, &str); 5] = [
         (
@@ -57,12 +57,12 @@ fn what_is_wrong_with_a_folder_is_said() {
         (
             |scratch| {
                 drop(open(scratch));
-                // As it may look then: of another length, with its checksum at the end.
+                // A later format may have another length; the checksum is at the end.
                 let mut header = [&MAGIC[..], &9u32.to_le_bytes(), b"something new"].concat();
                 header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
                 fs::write(scratch.0.join("journal.header"), header).unwrap();
             },
-            "/journal.header: format 9 is newer than 2, which this program knows; run the newer program, or move the folder \
+            "/journal.header: format 9 is newer than 3, which this program knows; run the newer program, or move the folder \
              away and lose what it holds",
         ),
         (
@@ -74,7 +74,7 @@ fn what_is_wrong_with_a_folder_is_said() {
                 let path = segments(&scratch.0).unwrap().remove(0).1;
                 write_at(&path, &bytes, segment::HEADER_BYTES as u64);
             },
-            "/segment-0000000001: format 3 is newer than 2, which this program knows; run the newer program, or move the \
+            "/segment-0000000001: format 4 is newer than 3, which this program knows; run the newer program, or move the \
              folder away and lose what it holds",
         ),
         (
@@ -94,7 +94,7 @@ fn what_is_wrong_with_a_folder_is_said() {
     }
 }
 
-/// The header of a record as a later version of this program may write it.
+/// A record with the version of a later program.
 fn newer_record() -> Vec<u8> {
     let mut bytes = Vec::new();
     codec::encode(&event(1, 20), &mut bytes);
@@ -105,7 +105,7 @@ fn newer_record() -> Vec<u8> {
 }
 
 #[test]
-fn a_foreign_folder_is_left_alone() {
+fn a_foreign_folder_is_left_unchanged() {
     let scratch = Scratch::new();
     fs::create_dir(&scratch.0).unwrap();
     fs::write(scratch.0.join("taxes.ods"), "").unwrap();
@@ -115,19 +115,19 @@ fn a_foreign_folder_is_left_alone() {
 
 #[test]
 fn errors_of_the_file_system_are_distinguished() {
-    let said = |kind: ErrorKind| OpenError::at(Path::new("/data/j"), kind.into()).to_string();
+    let text = |kind: ErrorKind| OpenError::at(Path::new("/data/j"), kind.into()).to_string();
     assert!(
-        said(ErrorKind::PermissionDenied).ends_with("the user of this process must be able to read and write there")
+        text(ErrorKind::PermissionDenied).ends_with("the user of this process must be able to read and write there")
     );
-    assert!(said(ErrorKind::ReadOnlyFilesystem).starts_with("journal file /data/j: not permitted (read-only"));
-    assert!(said(ErrorKind::StorageFull).ends_with("make room, or name a folder on another disk"));
-    assert_eq!(said(ErrorKind::TimedOut), "journal file /data/j: timed out");
+    assert!(text(ErrorKind::ReadOnlyFilesystem).starts_with("journal file /data/j: not permitted (read-only"));
+    assert!(text(ErrorKind::StorageFull).ends_with("make room, or name a folder on another disk"));
+    assert_eq!(text(ErrorKind::TimedOut), "journal file /data/j: timed out");
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_place_where_nobody_may_write_is_said_to_be_one() {
-    // Not even root may.
+fn a_read_only_path_is_reported() {
+    // Not even root may write there.
     let error = FileJournal::open(Path::new("/proc/stentor/journal"), options()).unwrap_err();
     assert!(error.to_string().starts_with("journal file /proc/stentor/journal: "), "{error}");
     let error = FileJournal::open(Path::new("/sys/kernel/stentor"), options()).unwrap_err();
@@ -136,7 +136,7 @@ fn a_place_where_nobody_may_write_is_said_to_be_one() {
 
 #[test]
 #[cfg(unix)]
-fn what_a_journal_holds_is_for_its_owner_only() {
+fn files_are_readable_by_their_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let scratch = Scratch::new();
     let _journal = open(&scratch);

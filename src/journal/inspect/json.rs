@@ -1,4 +1,4 @@
-//! The records of a journal as JSON, for people: names in clear, the private ids of sessions shortened.
+//! Records of a journal as JSON. Names are shown in full, private ids of sessions shortened.
 
 use serde::{Serialize, Serializer};
 
@@ -6,8 +6,9 @@ use crate::ids::{Epoch, Lsn, Offset};
 use crate::journal::{EventRecord, GiveUpReason, Record, RecordBody, RoomSpan, SessionRecord};
 use crate::protocol::encoded::EncodedFrame;
 
-/// A record of a journal. Serializes as one object: `lsn`, `offset` (the token that clients get), `kind`, and what a record of this
-/// kind says. It holds what clients said to each other; of a session's private id only the beginning is shown.
+/// A record of a journal. Serializes as one object with `lsn`, `offset` (the token that clients
+/// receive), `kind`, and the fields of the kind. It contains payloads of clients; private ids are
+/// shortened.
 #[derive(Debug)]
 pub struct InspectedRecord {
     pub(super) epoch: Epoch,
@@ -30,11 +31,10 @@ impl Serialize for InspectedRecord {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Record { lsn, fingerprint, ref body } = self.record;
         let offset = Offset { epoch: self.epoch, lsn, fingerprint };
-        Line { lsn: lsn.0, offset: offset.to_string(), kind: kind(body), entry: shown(body) }.serialize(serializer)
+        Line { lsn: lsn.0, offset: offset.to_string(), kind: kind(body), fields: fields(body) }.serialize(serializer)
     }
 }
 
-/// All kinds of records.
 pub(super) const KINDS: [&str; 11] = [
     "event",
     "connect",
@@ -49,8 +49,8 @@ pub(super) const KINDS: [&str; 11] = [
     "expired",
 ];
 
-pub(super) fn kind(entry: &RecordBody) -> &'static str {
-    match entry {
+pub(super) fn kind(body: &RecordBody) -> &'static str {
+    match body {
         RecordBody::Event(_) => "event",
         RecordBody::Connect { .. } => "connect",
         RecordBody::Join { .. } => "join",
@@ -65,19 +65,18 @@ pub(super) fn kind(entry: &RecordBody) -> &'static str {
     }
 }
 
-/// A record as it is dumped.
 #[derive(Serialize)]
 struct Line<'a> {
     lsn: u64,
     offset: String,
     kind: &'static str,
     #[serde(flatten)]
-    entry: Shown<'a>,
+    fields: Fields<'a>,
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Shown<'a> {
+enum Fields<'a> {
     Event {
         namespace: &'a str,
         rooms: Vec<String>,
@@ -112,7 +111,7 @@ enum Shown<'a> {
     ProcessEnded {
         at_unix_ms: u64,
     },
-    GiveUpReason {
+    GivenUp {
         socket: String,
         reason: &'static str,
     },
@@ -145,11 +144,11 @@ enum Packet<'a> {
     Binary { binary_bytes: usize },
 }
 
-fn shown(entry: &RecordBody) -> Shown<'_> {
-    match entry {
+fn fields(body: &RecordBody) -> Fields<'_> {
+    match body {
         RecordBody::Event(event) => {
             let EventRecord { namespace, rooms, except, exclude, message } = &**event;
-            Shown::Event {
+            Fields::Event {
                 namespace: namespace.as_str(),
                 rooms: rooms.iter().map(ToString::to_string).collect(),
                 except: except.iter().map(ToString::to_string).collect(),
@@ -157,43 +156,43 @@ fn shown(entry: &RecordBody) -> Shown<'_> {
                 packets: message.packets().map(packet).collect(),
             }
         }
-        // A pid is enough to claim its session, so only its beginning is shown.
-        RecordBody::Connect { pid, socket, namespace, at_unix_ms } => Shown::Connect {
+        // A private id is enough to resume its session, so it is shortened.
+        RecordBody::Connect { pid, socket, namespace, at_unix_ms } => Fields::Connect {
             pid: format!("{pid:?}"),
             socket: socket.to_string(),
             namespace: namespace.as_str(),
             at_unix_ms: *at_unix_ms,
         },
         RecordBody::Join { socket, room } | RecordBody::Leave { socket, room } => {
-            Shown::Room { socket: socket.to_string(), room: room.as_str() }
+            Fields::Room { socket: socket.to_string(), room: room.as_str() }
         }
-        RecordBody::Data { socket, data } => Shown::Data { socket: socket.to_string(), data: data.as_deref() },
+        RecordBody::Data { socket, data } => Fields::Data { socket: socket.to_string(), data: data.as_deref() },
         RecordBody::Disconnect { socket, forever, at_unix_ms } => {
-            Shown::Disconnect { socket: socket.to_string(), forever: *forever, at_unix_ms: *at_unix_ms }
+            Fields::Disconnect { socket: socket.to_string(), forever: *forever, at_unix_ms: *at_unix_ms }
         }
-        RecordBody::Session(session) => shown_session(session),
+        RecordBody::Session(session) => session_fields(session),
         RecordBody::Resumed { socket, position, at_unix_ms } => {
-            Shown::Resumed { socket: socket.to_string(), position: position.0, at_unix_ms: *at_unix_ms }
+            Fields::Resumed { socket: socket.to_string(), position: position.0, at_unix_ms: *at_unix_ms }
         }
-        RecordBody::ProcessEnded { at_unix_ms } => Shown::ProcessEnded { at_unix_ms: *at_unix_ms },
-        RecordBody::GivenUp { socket, why } => Shown::GiveUpReason {
+        RecordBody::ProcessEnded { at_unix_ms } => Fields::ProcessEnded { at_unix_ms: *at_unix_ms },
+        RecordBody::GivenUp { socket, why } => Fields::GivenUp {
             socket: socket.to_string(),
             reason: match why {
                 GiveUpReason::TooLarge => "too_large",
                 GiveUpReason::NoRoom => "no_room",
             },
         },
-        RecordBody::Expired { until_unix_ms } => Shown::Expired { until_unix_ms: *until_unix_ms },
+        RecordBody::Expired { until_unix_ms } => Fields::Expired { until_unix_ms: *until_unix_ms },
     }
 }
 
-fn shown_session(session: &SessionRecord) -> Shown<'_> {
+fn session_fields(session: &SessionRecord) -> Fields<'_> {
     let rooms = session.rooms.iter().map(|RoomSpan { room, joined, left }| Span {
         room: room.as_str(),
         joined: joined.0,
         left: left.map(|left| left.0),
     });
-    Shown::Session {
+    Fields::Session {
         pid: format!("{:?}", session.pid),
         socket: session.socket.to_string(),
         namespace: session.namespace.as_str(),

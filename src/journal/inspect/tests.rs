@@ -1,4 +1,4 @@
-//! Inspections of a journal with a record of each important kind.
+//! Inspection of closed, open, damaged and growing journals.
 
 use super::*;
 use crate::ids::{Fingerprint, NamespacePath, Offset, PrivateId, RoomName, SocketId};
@@ -57,7 +57,7 @@ fn dump(scratch: &Scratch) -> Vec<String> {
 }
 
 #[test]
-fn a_record_is_one_json_object_while_its_server_runs() {
+fn a_record_is_one_json_object_while_the_server_runs() {
     let scratch = Scratch::new();
     let _journal = journal(&scratch);
     let lines = dump(&scratch);
@@ -72,12 +72,12 @@ fn a_record_is_one_json_object_while_its_server_runs() {
         )
     );
     assert!(lines[0].contains(r#""pid":"CQkJCQ…""#), "{}", lines[0]);
-    assert!(!lines.concat().contains(&PrivateId::from_random([9; 15]).to_string()), "a pid is a secret");
+    assert!(!lines.concat().contains(&PrivateId::from_random([9; 15]).to_string()), "private ids are secret");
     assert!(lines[5].contains(r#""rooms":[{"room":"lobby","joined":2,"left":null}],"data":"7""#), "{}", lines[5]);
 }
 
 #[test]
-fn a_record_that_its_server_is_writing_is_not_shown_yet() {
+fn a_partly_written_record_is_not_shown() {
     let scratch = Scratch::new();
     let _journal = journal(&scratch);
     let path = scratch.0.join("segment-0000000001");
@@ -89,16 +89,16 @@ fn a_record_that_its_server_is_writing_is_not_shown_yet() {
 }
 
 #[test]
-fn records_behind_a_position_are_read() {
+fn records_after_a_position_are_read() {
     let scratch = Scratch::new();
     drop(journal(&scratch));
     let journal = Inspection::open(&scratch.0).unwrap();
-    let behind = journal.records(Lsn(4)).map(|record| record.map(|record| (record.lsn(), record.kind())).unwrap());
-    assert_eq!(behind.collect::<Vec<_>>(), [(Lsn(5), "disconnect"), (Lsn(6), "session")]);
+    let after = journal.records(Lsn(4)).map(|record| record.map(|record| (record.lsn(), record.kind())).unwrap());
+    assert_eq!(after.collect::<Vec<_>>(), [(Lsn(5), "disconnect"), (Lsn(6), "session")]);
 }
 
 #[test]
-fn stats_count_what_there_is() {
+fn stats_count_records_and_sessions() {
     let scratch = Scratch::new();
     let open = journal(&scratch);
     let stats = Inspection::open(&scratch.0).unwrap().stats();
@@ -113,7 +113,7 @@ fn stats_count_what_there_is() {
 }
 
 #[test]
-fn what_cannot_be_read_is_an_error_after_what_can() {
+fn damage_is_an_error_after_the_readable_records() {
     let scratch = Scratch::new();
     let absent = Inspection::open(&scratch.0).unwrap_err().to_string();
     assert!(absent.ends_with(": there is no journal in it"), "{absent}");
@@ -134,7 +134,7 @@ fn what_cannot_be_read_is_an_error_after_what_can() {
 }
 
 #[test]
-fn segments_that_the_ring_reuses_meanwhile_are_skipped() {
+fn segments_that_the_ring_reuses_are_skipped() {
     let scratch = Scratch::new();
     let limits = Limits::with(|limits| {
         limits.journal.segments_max = 2;
@@ -152,7 +152,7 @@ fn segments_that_the_ring_reuses_meanwhile_are_skipped() {
     let inspection = Inspection::open(&scratch.0).unwrap();
     let mut records = inspection.read(Lsn(0));
     let first = records.next().unwrap().unwrap().lsn;
-    // All files hold other records by then, at other places.
+    // Every file has been reused by now, with other records at other offsets.
     (40..200).for_each(append);
     let read: Vec<_> = records.map(|record| record.unwrap().lsn).collect();
     assert!(read.is_sorted() && read.iter().all(|lsn| *lsn > first), "{read:?}");
