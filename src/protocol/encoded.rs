@@ -1,7 +1,8 @@
-//! Packets as they leave: encoded once, for both wire formats, into one shared buffer.
+//! Encoded packets: one shared buffer for websockets and polling.
 //!
-//! A websocket sends the buffer whole (frame header and packet), a poll sends the packet behind the header: nothing is copied
-//! per recipient. The frame header is written right-aligned before the body, once that is known.
+//! A websocket sends the whole buffer (frame header and packet), a poll only the packet, so nothing
+//! is copied per recipient. The frame header is written right-aligned before the body once its
+//! length is known.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::protocol::socketio::msgpack;
 use crate::protocol::socketio::packet::Packet;
 use crate::protocol::socketio::text::{self, Decoded};
 
-/// Longest header of a server's websocket frame: no mask, 64-bit length.
+/// Longest frame header of a server: no mask, 64-bit length.
 pub(super) const FRAME_HEADER_MAX: usize = 10;
 
 pub(super) const OPCODE_TEXT: u8 = 0x81;
@@ -22,7 +23,7 @@ pub(super) const OPCODE_BINARY: u8 = 0x82;
 const OPCODE_CLOSE: u8 = 0x88;
 const OPCODE_PONG: u8 = 0x8a;
 
-/// One Engine.IO packet, ready for every transport. Cloning shares the bytes.
+/// An Engine.IO packet encoded for every transport. Clones share the bytes.
 #[derive(Debug, Clone)]
 #[cfg_attr(test, derive(PartialEq, Eq))]
 pub(crate) struct EncodedFrame {
@@ -31,25 +32,25 @@ pub(crate) struct EncodedFrame {
 }
 
 impl EncodedFrame {
-    /// Encodes a text packet, type digit included (`3probe`).
+    /// Encodes a text packet, including its type digit (`3probe`).
     pub(crate) fn text(packet: &str) -> Self {
         Self::framed(OPCODE_TEXT, packet.as_bytes())
     }
 
-    /// Encodes a binary message.
     pub(crate) fn binary(data: &[u8]) -> Self {
         Self::framed(OPCODE_BINARY, data)
     }
 
-    /// A websocket's close frame. It is no packet, and only websockets may be given it. Of a long reason the beginning.
+    /// A websocket close frame. It is not a packet and must not be sent over polling. The reason is
+    /// truncated to fit a control frame.
     pub(crate) fn websocket_close(code: u16, reason: &str) -> Self {
         let mut body = code.to_be_bytes().to_vec();
-        // A control frame has 125 bytes at most (RFC 6455, section 5.5).
+        // A control frame has at most 125 bytes of payload (RFC 6455, section 5.5).
         body.extend_from_slice(&reason.as_bytes()[..reason.floor_char_boundary(123)]);
         Self::framed(OPCODE_CLOSE, &body)
     }
 
-    /// A websocket's pong frame. It is no packet, and only websockets may be given it.
+    /// A websocket pong frame. It is not a packet and must not be sent over polling.
     pub(crate) fn websocket_pong(data: &[u8]) -> Self {
         Self::framed(OPCODE_PONG, data)
     }
@@ -61,7 +62,7 @@ impl EncodedFrame {
         Self::seal(buffer, FRAME_HEADER_MAX, opcode)
     }
 
-    /// Writes the frame header right before `body_at` and freezes.
+    /// Writes the frame header right before `body_at`, and freezes the buffer.
     pub(super) fn seal(mut buffer: BytesMut, body_at: usize, opcode: u8) -> Self {
         let body_bytes = buffer.len() - body_at;
         let header_bytes = match body_bytes {
@@ -85,7 +86,7 @@ impl EncodedFrame {
         Self { frame, header_bytes: header_bytes as u8 }
     }
 
-    /// Takes back a frame as [`frame`](Self::frame) gave it.
+    /// Parses a frame that [`frame`](Self::frame) returned.
     pub(crate) fn from_frame(frame: Bytes) -> Result<Self, FrameError> {
         let short = |at: usize, bytes: usize| frame.get(at..at + bytes).ok_or(FrameError::Length);
         let (header_bytes, body_bytes) = match short(1, 1)?[0] {
@@ -103,27 +104,26 @@ impl EncodedFrame {
         }
     }
 
-    /// The websocket frame.
     pub(crate) fn frame(&self) -> &Bytes {
         &self.frame
     }
 
-    /// The packet without its frame: text with its type digit, or the bare bytes of a binary message.
+    /// The packet without its frame header: text with its type digit, or the bytes of a binary
+    /// message.
     pub(crate) fn body(&self) -> &[u8] {
         &self.frame[usize::from(self.header_bytes)..]
     }
 
-    /// [`EncodedFrame::body`], sharing the bytes.
+    /// Like [`EncodedFrame::body`], as a shared buffer.
     pub(crate) fn to_body(&self) -> Bytes {
         self.frame.slice(usize::from(self.header_bytes)..)
     }
 
-    /// Whether this is a binary message.
     pub(crate) fn is_binary(&self) -> bool {
         self.frame[0] == OPCODE_BINARY
     }
 
-    /// The same packet as text: a binary message becomes `b` and base64.
+    /// The packet as text: a binary message becomes `b` and base64.
     pub(crate) fn as_base64(&self) -> Self {
         if !self.is_binary() {
             return self.clone();
@@ -134,24 +134,20 @@ impl EncodedFrame {
     }
 }
 
-/// Why bytes are not the packets that they were taken for.
+/// Reason why bytes are not valid frames of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum FrameError {
-    /// Neither a text nor a binary message.
     #[error("frame is neither a text nor a binary message")]
     Opcode,
-    /// More or less than the frame's header says.
     #[error("frame is not as long as its header says")]
     Length,
-    /// A text that is not UTF-8.
     #[error("text frame is not UTF-8")]
     NotText,
-    /// Not one packet with the attachments it announces.
     #[error("packet does not have the attachments that it announces")]
     Attachments,
 }
 
-/// A Socket.IO packet ready to leave: its text and, right behind it, its attachments. Cloning shares the bytes.
+/// A Socket.IO packet with its attachments, encoded. Clones share the bytes.
 #[derive(Debug, Clone)]
 #[cfg_attr(test, derive(PartialEq, Eq))]
 pub(crate) struct Message {
@@ -160,13 +156,12 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    /// A packet and the attachments that it announces.
     pub(super) fn new(head: EncodedFrame, attachments: &[Bytes]) -> Self {
         let attachments = attachments.iter().map(|data| EncodedFrame::binary(data));
         Self { head, attachments: (attachments.len() > 0).then(|| attachments.collect()) }
     }
 
-    /// Takes back the packets of a message as [`packets`](Self::packets) gave them.
+    /// Restores a message from the frames that [`packets`](Self::packets) returned.
     pub(crate) fn from_packets(mut packets: Vec<EncodedFrame>) -> Result<Self, FrameError> {
         let attachments = packets.split_off(packets.len().min(1));
         let head = packets.pop().ok_or(FrameError::Attachments)?;
@@ -176,12 +171,13 @@ impl Message {
         Ok(Self { head, attachments: (!attachments.is_empty()).then(|| attachments.into()) })
     }
 
-    /// The packets in the order in which they must leave, with nothing between them.
+    /// The packet and its attachments, in the order of sending. No other packet may be sent between
+    /// them.
     pub(crate) fn packets(&self) -> impl Iterator<Item = &EncodedFrame> {
         std::iter::once(&self.head).chain(self.attachments.iter().flat_map(|attachments| attachments.iter()))
     }
 
-    /// The packet as its client reads it; none if this is no packet of Socket.IO.
+    /// Decodes the packet as its client does. `None` if it is not a Socket.IO packet.
     pub(crate) fn read_back(&self) -> Option<Packet> {
         if self.head.is_binary() {
             return msgpack::decode(&self.head.to_body()).ok();
@@ -198,12 +194,11 @@ impl Message {
         }
     }
 
-    /// Bytes of all packets, framed.
+    /// Length of all frames in bytes.
     pub(crate) fn byte_len(&self) -> usize {
         self.packets().map(|packet| packet.frame.len()).sum()
     }
 
-    /// The text packet.
     #[cfg(test)]
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(self.head.body()).unwrap_or("")
@@ -216,7 +211,8 @@ impl From<EncodedFrame> for Message {
     }
 }
 
-/// How many attachments a packet announces: `451-` and `461-` have one. A binary packet has them inside.
+/// Number of attachments that a packet announces: `451-` and `461-` announce one. A msgpack packet
+/// contains its attachments.
 fn announced(body: &[u8]) -> usize {
     let Some(rest) = body.strip_prefix(b"45").or_else(|| body.strip_prefix(b"46")) else { return 0 };
     rest.iter()
@@ -230,7 +226,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_message_is_taken_back_as_it_was() {
+    fn a_message_is_restored_from_its_frames() {
         let attachments = vec![EncodedFrame::binary(b"\x00\x01"), EncodedFrame::binary(&[7; 300])];
         let packets =
             [vec![EncodedFrame::text(r#"452-/chat,["up",{"_placeholder":true,"num":0}]"#)], attachments].concat();
@@ -240,11 +236,11 @@ mod tests {
         let message = Message::from_packets(again).unwrap();
         assert_eq!(frames(&packets), message.packets().map(|packet| packet.frame().clone()).collect::<Vec<_>>());
         assert!(Message::from_packets(vec![EncodedFrame::text("42[\"e\"]")]).is_ok());
-        assert!(Message::from_packets(vec![EncodedFrame::binary(b"\x83")]).is_ok(), "as msgpack writes packets");
+        assert!(Message::from_packets(vec![EncodedFrame::binary(b"\x83")]).is_ok(), "a msgpack packet");
     }
 
     #[test]
-    fn packets_that_do_not_belong_together_are_refused() {
+    fn frames_that_are_not_one_message_are_rejected() {
         let announced = EncodedFrame::text(r#"451-["up",{"_placeholder":true,"num":0}]"#);
         let (text, binary) = (EncodedFrame::text("42[\"e\"]"), EncodedFrame::binary(b"\x00"));
         let refused = |packets: &[&EncodedFrame]| {
@@ -259,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_frame_are_refused() {
+    fn invalid_frames_are_rejected() {
         let refused = |frame: &'static [u8]| EncodedFrame::from_frame(Bytes::from_static(frame)).unwrap_err();
         for frame in [
             b"".as_slice(),
@@ -273,7 +269,7 @@ mod tests {
         }
         assert_eq!(refused(b"\x81\x01\xff"), FrameError::NotText);
         assert_eq!(refused(b"\x88\x00"), FrameError::Opcode);
-        assert_eq!(refused(b"\x81\x81\x00\x00\x00\x00a"), FrameError::Length, "masked, as clients write");
+        assert_eq!(refused(b"\x81\x81\x00\x00\x00\x00a"), FrameError::Length, "masked, as from a client");
     }
 
     proptest! {

@@ -164,7 +164,7 @@ impl Server {
 
     /// Whether a new session would be let in now: what a load balancer wants to know.
     pub fn accepting(&self) -> Result<(), NotAccepting> {
-        match self.endpoint.check_room() {
+        match self.endpoint.check_capacity() {
             Ok(()) if self.http_permits.is_accept_failing(Instant::now()) => Err(NotAccepting::AcceptFails),
             Ok(()) if self.http_permits.is_full() => Err(NotAccepting::HttpFull),
             Ok(()) => Ok(()),
