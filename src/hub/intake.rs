@@ -15,7 +15,7 @@ use crate::ids::{PrivateId, SlotKey, WorkerId};
 use crate::messages::abort::AbortOnUnwind;
 use crate::messages::fanout::FanoutCommand;
 use crate::messages::hub::{ConnectKind, HubCommand, ImmediateCommand, OrderedCommand};
-use crate::state::rooms::ROOMS_PER_DEPARTURE;
+use crate::state::rooms::ROOMS_PER_REMOVAL;
 use crate::state::schedule::{Load, QUANTUM};
 
 /// Work of one turn, in bytes; a byte of work is about a nanosecond. 1 MiB, so about a millisecond.
@@ -219,8 +219,9 @@ impl Hub {
 
     /// Sees to it that what waits is served once the mailbox is empty, and the others of this thread have had their turn.
     pub(super) fn serve_soon(&mut self, ctx: &mut Context<Self>) {
-        let waits =
-            self.schedule.has_next(self.workers.load()) || self.workers.has_readers() || self.rooms.has_departing();
+        let waits = self.schedule.has_next(self.workers.load())
+            || self.workers.has_readers()
+            || self.rooms.has_pending_removals();
         if !waits || std::mem::replace(&mut self.serving, true) {
             return;
         }
@@ -254,9 +255,9 @@ impl Hub {
 
     /// Takes sockets that have gone out of further rooms, for half a turn at most.
     fn count_out_departed(&mut self) {
-        while self.rooms.has_departing() && self.work < TURN_WORK / 2 {
-            self.rooms.depart();
-            self.work += ROOMS_PER_DEPARTURE * ROOM_WORK;
+        while self.rooms.has_pending_removals() && self.work < TURN_WORK / 2 {
+            self.rooms.continue_removal();
+            self.work += ROOMS_PER_REMOVAL * ROOM_WORK;
         }
     }
 

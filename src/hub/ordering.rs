@@ -14,7 +14,7 @@ use crate::messages::hub::{AckWanted, EmitCommand, Grade, OrderedCommand, ReplyT
 use crate::messages::request::{EmitRefusal, Joined, Listing, ROOMS_PER_PAGE, Receipt, RoomPage};
 use crate::protocol::encoded::Message;
 use crate::state::outbox::PACKET_OVERHEAD_BYTES;
-use crate::state::rooms::{MembershipError, ROOMS_PER_DEPARTURE, RoomBounds, SocketLocation, Target};
+use crate::state::rooms::{MembershipError, ROOMS_PER_REMOVAL, RoomBounds, SocketLocation, Target};
 
 /// Work of a worker for each member that it lists.
 const LISTED_WORK: usize = 64;
@@ -97,7 +97,7 @@ impl Hub {
         for (room, members) in &rooms {
             self.tell_left(&socket, room, members - 1);
         }
-        let counted = if wanted { rooms.len() } else { self.rooms.room_count(&socket).min(ROOMS_PER_DEPARTURE) };
+        let counted = if wanted { rooms.len() } else { self.rooms.room_count(&socket).min(ROOMS_PER_REMOVAL) };
         self.work += counted * ROOM_WORK;
         let Some(SocketLocation { worker, member, .. }) = self.rooms.disconnect(&socket) else { return };
         self.settle_departed();
@@ -129,7 +129,7 @@ impl Hub {
                 self.metrics.hub.joins_refused.add(1);
             }
         })?;
-        if !joined.fresh {
+        if !joined.is_new {
             let offset = self.writer.as_ref().map(JournalWriter::applied);
             return Ok(Joined { members: joined.members, offset });
         }

@@ -11,7 +11,7 @@ use crate::journal::RecordBody;
 use crate::messages::fanout::{ConnectAnswer, DeliveryMode, FanoutCommand, ResumedSession};
 use crate::messages::hub::{Connect, ConnectKind, ResumeAttempt};
 use crate::protocol::reason::NotRecovered;
-use crate::state::rooms::{ROOMS_PER_DEPARTURE, SocketLocation};
+use crate::state::rooms::{ROOMS_PER_REMOVAL, SocketLocation};
 
 impl Hub {
     /// A client claims a session; whether it gets it is decided when it has been let in.
@@ -71,7 +71,7 @@ impl Hub {
         let everybody = self.rooms.connect(socket, &namespace, SocketLocation { worker, slot: from.slot, member });
         self.workers.queue_command(worker, FanoutCommand::Attach { member, everybody, reply, offset, mode });
         for room in rooms {
-            if let Some(joined) = self.rooms.enter(&socket, &room) {
+            if let Some(joined) = self.rooms.rejoin(&socket, &room) {
                 self.tell_joined(&socket, &room, joined.members);
                 self.workers.queue_command(worker, FanoutCommand::Join { member, room: joined.room });
             }
@@ -120,7 +120,7 @@ impl Hub {
         for (room, members) in rooms {
             self.tell_left(socket, &room, members - 1);
         }
-        self.work += self.rooms.room_count(socket).min(ROOMS_PER_DEPARTURE) * ROOM_WORK;
+        self.work += self.rooms.room_count(socket).min(ROOMS_PER_REMOVAL) * ROOM_WORK;
         if let Some(SocketLocation { worker, member, .. }) = self.rooms.disconnect(socket) {
             self.settle_departed();
             self.workers.queue_command(worker, FanoutCommand::Evict { member });
@@ -130,8 +130,8 @@ impl Hub {
     /// While someone watches rooms, nobody is counted there who has gone: room events follow from the counts. Each room was looked at
     /// for its event anyway.
     pub(super) fn settle_departed(&mut self) {
-        while self.is_watched() && self.rooms.has_departing() {
-            self.rooms.depart();
+        while self.is_watched() && self.rooms.has_pending_removals() {
+            self.rooms.continue_removal();
         }
     }
 
