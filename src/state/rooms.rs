@@ -236,7 +236,8 @@ impl Rooms {
     }
 
     /// Removes a socket from all rooms, and returns its location. If there are more than
-    /// [`ROOMS_PER_REMOVAL`], the rest counts it until [`Rooms::continue_removal`] was called often enough.
+    /// [`ROOMS_PER_REMOVAL`], the rest counts it until [`Rooms::continue_removal`] was called often
+    /// enough.
     pub(crate) fn disconnect(&mut self, socket: &SocketId) -> Option<SocketLocation> {
         let SocketEntry { location, namespace, mut rooms, .. } = self.sockets.remove(socket)?;
         let namespace_room = self.namespaces[namespace as usize].namespace_room;

@@ -6,93 +6,25 @@
 //! no command of the sender is waiting or unanswered. Otherwise it takes the way through the hub,
 //! behind the earlier commands.
 
+mod pending_reply;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::oneshot;
-
+pub(crate) use self::pending_reply::{PendingReply, SessionAnswer};
 use super::Worker;
-use super::ack_collector::AckCollector;
 use super::outbox_handle::OutboxHandle;
 use crate::ids::SocketId;
 use crate::limits::Limits;
-use crate::messages::fanout::{Answer, ConnectAnswer, ResumedSession};
+use crate::messages::fanout::Answer;
 use crate::messages::hub::{DirectPacket, OrderedCommand, ReplyTo};
-use crate::messages::request::{Done, Joined, NoAnswer, RequestError, RoomPage, answer};
+use crate::messages::request::{Done, NoAnswer, RequestError, answer};
 use crate::messages::socket::SocketInfo;
-use crate::protocol::reason::NotRecovered;
 use crate::protocol::socketio::packet::Args;
 use crate::state::budget::Charge;
 use crate::state::credit::{Credit, Ticket};
 use crate::state::lazy_queue::LazyQueue;
-use crate::state::rooms::MembershipError;
-
-/// Recipient of a command's outcome.
-#[derive(Debug)]
-pub(crate) enum PendingReply {
-    Nobody,
-    Connect(SocketId),
-    Resume(SocketId),
-    Emit(Done),
-    Join(oneshot::Sender<Result<Joined, RequestError<MembershipError>>>),
-    Leave(oneshot::Sender<Result<(), NoAnswer>>),
-    /// An emit with acks of many sockets.
-    Collect(Box<AckCollector>),
-    /// A query for rooms.
-    List(oneshot::Sender<Result<RoomPage, NoAnswer>>),
-    /// A query for sockets. Each worker with members sends a part of the answer.
-    Fetch {
-        caller: oneshot::Sender<Result<Vec<Arc<SocketInfo>>, NoAnswer>>,
-        /// Number of parts still to come. `None` until the hub has answered.
-        missing: Option<usize>,
-        sockets: Vec<Arc<SocketInfo>>,
-    },
-}
-
-impl PendingReply {
-    /// Whether the command may fail with `Overloaded` when too many commands wait.
-    ///
-    /// Packets without a caller must not be lost: acks, and emits to a congested client, whose
-    /// number the session bounds. CONNECTs must not be lost either. All of them are few.
-    fn can_be_refused(&self) -> bool {
-        !matches!(self, Self::Nobody | Self::Connect(_) | Self::Resume(_))
-    }
-
-    /// Whether the command still has an effect for others after its sender has ended.
-    fn outlives_sender(&self) -> bool {
-        matches!(self, Self::Emit(_) | Self::Collect(_) | Self::List(_) | Self::Fetch { .. })
-    }
-
-    fn fail(self, error: NoAnswer) {
-        match self {
-            Self::Nobody | Self::Connect(_) | Self::Resume(_) => {}
-            Self::Emit(done) => done.fail(error),
-            Self::Join(done) => answer(done, Err(error.into())),
-            Self::Leave(done) => answer(done, Err(error)),
-            Self::Collect(collecting) => collecting.fail(error.into()),
-            Self::List(caller) => answer(caller, Err(error)),
-            Self::Fetch { caller, .. } => answer(caller, Err(error)),
-        }
-    }
-}
-
-/// Answer for the session itself.
-#[derive(Debug)]
-pub(crate) enum SessionAnswer {
-    /// Result of a CONNECT.
-    Connect(SocketId, ConnectAnswer),
-    /// Result of the first check of a resume.
-    ResumeChecked(SocketId, Result<ResumedSession, NotRecovered>),
-}
-
-impl AwaitedReply {
-    /// The reply to a CONNECT does not expire: if the hub connects the socket late, the session
-    /// must still open it.
-    fn may_expire(&self) -> bool {
-        !matches!(self.reply, PendingReply::Connect(_) | PendingReply::Resume(_))
-    }
-}
 
 type Command = Box<dyn FnOnce(ReplyTo) -> OrderedCommand>;
 
@@ -137,6 +69,14 @@ struct AwaitedReply {
     ticket: Ticket,
     give_up: Instant,
     reply: PendingReply,
+}
+
+impl AwaitedReply {
+    /// The reply to a CONNECT does not expire: if the hub connects the socket late, the session
+    /// must still open it.
+    fn may_expire(&self) -> bool {
+        !matches!(self.reply, PendingReply::Connect(_) | PendingReply::Resume(_))
+    }
 }
 
 /// Credit of one sender, the commands that wait for it, and the unanswered ones.

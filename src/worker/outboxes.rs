@@ -2,6 +2,7 @@
 
 mod held;
 mod reading;
+mod slot;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -20,18 +21,8 @@ use crate::state::outbox::{Outbox, OutboxFull};
 
 use self::held::{Held, HeldBytes, SCARCE_OUTBOX_BYTES};
 pub(super) use self::reading::ReplayRequest;
-use self::reading::{JournalReader, requested};
-
-/// State of a slot with respect to the end of its session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SlotPhase {
-    Open,
-    /// The final packet is queued. The session is notified when it is written.
-    Closing,
-    /// The session was notified that the drainer is lost or that all packets are written. Nothing
-    /// more is queued.
-    Closed,
-}
+use self::reading::requested;
+use self::slot::{OutboxSlot, SlotPhase};
 
 /// Result of queueing an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,67 +49,6 @@ impl<'a> OutboxMessage<'a> {
 
     pub(super) fn unnumbered(message: &'a Message) -> Self {
         Self { message, offset: None, volatile: false }
-    }
-}
-
-pub(super) struct OutboxSlot {
-    link: SessionLink,
-    outbox: Outbox,
-    sink: Option<Box<dyn FrameSink>>,
-    /// Newest position queued. It is the token of unnumbered events.
-    last_offset: Option<Offset>,
-    queued: bool,
-    blocked: bool,
-    /// Bytes were written since the session's last check for a stall.
-    moved: bool,
-    /// The session holds emits until the outbox is low.
-    notify_when_low: bool,
-    /// The session's sockets that read from the journal. Boxed, since they are rare.
-    #[expect(clippy::box_collection, reason = "a list is three times the size, and every session has room for it")]
-    readers: Option<Box<Vec<JournalReader>>>,
-    /// Upper bound of replayed bytes in the outbox. They are not charged to the client.
-    replayed_bytes: u32,
-    /// The session is in the queue for the replay budget.
-    waits_for_budget: bool,
-    /// Number of copies that the session has not handled yet, if it observes its packets.
-    observed: Option<usize>,
-    phase: SlotPhase,
-}
-
-impl OutboxSlot {
-    fn notify(&mut self, phase: SlotPhase, command: SessionCommand) {
-        self.phase = phase;
-        // An ended session has closed its slot, or is about to.
-        let _ = self.link.post(command);
-    }
-
-    fn is_ready(&self) -> bool {
-        self.sink.is_some() && !self.blocked
-    }
-
-    /// Bytes that count against the budgets: none if the drainer is ready, since it will take them
-    /// soon.
-    fn held(&self) -> HeldBytes {
-        if self.is_ready() {
-            return HeldBytes::default();
-        }
-        let all = self.outbox.memory_bytes();
-        let replayed = all.min(self.replayed_bytes as usize);
-        HeldBytes { own: all - replayed, replayed }
-    }
-
-    /// Notifies a session that holds emits, if its outbox is low and no socket of it reads from the
-    /// journal.
-    fn notify_if_low(&mut self, low: usize) {
-        if self.notify_when_low && self.readers.is_none() && self.outbox.event_bytes() <= low {
-            self.notify_when_low = false;
-            let _ = self.link.post(SessionCommand::OutboxLow);
-        }
-    }
-
-    /// Whether a volatile event is accepted: not while earlier events are read from the journal.
-    fn accepts_volatile(&self) -> bool {
-        self.is_ready() && self.readers.is_none()
     }
 }
 

@@ -41,7 +41,8 @@ impl EnginePacket {
     /// characters are an error, where Node skips them.
     ///
     /// # Errors
-    /// [`EngineDecodeError::Empty`], [`EngineDecodeError::UnknownType`] and [`EngineDecodeError::Base64`].
+    /// [`EngineDecodeError::Empty`], [`EngineDecodeError::UnknownType`] and
+    /// [`EngineDecodeError::Base64`].
     pub(crate) fn decode(text: ByteString) -> Result<Self, EngineDecodeError> {
         let mut rest = text.chars();
         let kind = rest.next().ok_or(EngineDecodeError::Empty)?;

@@ -167,9 +167,9 @@ impl Outboxes {
         }
     }
 
-    /// While the replay budget is used up, moves unread chunks older than [`REPLAY_READ_TIMEOUT`] to the
-    /// budget of outboxes. So they do not delay other readers, and a client that reads nothing may
-    /// be cut for them.
+    /// Moves unread chunks older than [`REPLAY_READ_TIMEOUT`] to the budget of outboxes while the
+    /// replay budget is used up. So they do not delay other readers, and a client that reads
+    /// nothing may be cut for them.
     pub(super) fn recharge_unread_replays(&mut self, now: Instant) {
         if self.unread_replays.is_empty() || self.held.has_replay_budget() {
             return;
