@@ -14,14 +14,14 @@ pub(crate) const SMALL_SHARE_BYTES: usize = 64 << 10;
 
 #[derive(Debug)]
 pub(crate) struct Budgets {
-    /// Packets that clients have not read ([`Limits::outboxes_bytes_max`]).
+    /// Packets that clients have not read (`memory.outboxes_bytes_max`).
     pub outboxes: Budget,
     /// Events read from the journal that clients have not read: a quarter of the budget of outboxes
     /// in addition.
     pub replays: Budget,
-    /// Data from clients that the application has not handled ([`Limits::incoming_bytes_max`]).
+    /// Data from clients that the application has not handled (`memory.incoming_bytes_max`).
     pub incoming: Arc<Budget>,
-    /// Rooms, their names and memberships ([`Limits::rooms_bytes_max`]).
+    /// Rooms, their names and memberships (`memory.rooms_bytes_max`).
     pub rooms: Budget,
 }
 
@@ -30,10 +30,10 @@ impl Budgets {
     pub(crate) fn new(limits: &Limits) -> Self {
         let budget = |bytes_max: Option<usize>| Budget::new(bytes_max.unwrap_or(usize::MAX));
         Self {
-            outboxes: budget(limits.outboxes_bytes_max),
-            replays: budget(limits.outboxes_bytes_max.map(|bytes| bytes / 4)),
-            incoming: budget(limits.incoming_bytes_max).into(),
-            rooms: budget(limits.rooms_bytes_max),
+            outboxes: budget(limits.memory.outboxes_bytes_max),
+            replays: budget(limits.memory.outboxes_bytes_max.map(|bytes| bytes / 4)),
+            incoming: budget(limits.memory.incoming_bytes_max).into(),
+            rooms: budget(limits.memory.rooms_bytes_max),
         }
     }
 }

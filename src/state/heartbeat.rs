@@ -31,21 +31,21 @@ pub(crate) struct Heartbeat {
 impl Heartbeat {
     /// Creates a heartbeat whose first ping is due after one interval.
     pub(crate) fn new(limits: &Limits, now: Instant) -> Self {
-        Self { phase: Phase::Resting { ping_at: now + limits.ping_interval } }
+        Self { phase: Phase::Resting { ping_at: now + limits.sessions.ping_interval } }
     }
 
     /// Handles a pong. An unsolicited pong is ignored, so that a flood of pongs does not postpone
     /// the ping.
     pub(crate) fn on_pong(&mut self, now: Instant, limits: &Limits) {
         if let Phase::Awaiting { .. } = self.phase {
-            self.phase = Phase::Resting { ping_at: now + limits.ping_interval };
+            self.phase = Phase::Resting { ping_at: now + limits.sessions.ping_interval };
         }
     }
 
     /// Handles a packet other than a pong. It extends the deadline once.
     pub(crate) fn on_other_packet(&mut self, now: Instant, limits: &Limits) {
         if let Phase::Awaiting { pong_by, refreshed: refreshed @ false } = &mut self.phase {
-            *pong_by = now + limits.ping_timeout;
+            *pong_by = now + limits.sessions.ping_timeout;
             *refreshed = true;
         }
     }
@@ -54,14 +54,14 @@ impl Heartbeat {
     /// have lost the ping. In socket.io, such a session had no deadline at all.
     pub(crate) fn on_upgrade(&mut self, now: Instant, limits: &Limits) {
         if let Phase::Awaiting { pong_by, .. } = &mut self.phase {
-            *pong_by = now + limits.ping_timeout;
+            *pong_by = now + limits.sessions.ping_timeout;
         }
     }
 
     /// Extends the deadline while the session does not read: a pong would stay unread.
     pub(crate) fn on_not_reading(&mut self, now: Instant, limits: &Limits) {
         if let Phase::Awaiting { pong_by, .. } = &mut self.phase {
-            *pong_by = now + limits.ping_timeout;
+            *pong_by = now + limits.sessions.ping_timeout;
         }
     }
 
@@ -76,13 +76,13 @@ impl Heartbeat {
     pub(crate) fn on_timeout(&mut self, now: Instant, limits: &Limits) -> Beat {
         match self.phase {
             Phase::Resting { ping_at } if ping_at <= now => {
-                self.phase = Phase::Awaiting { pong_by: now + limits.ping_timeout, refreshed: false };
+                self.phase = Phase::Awaiting { pong_by: now + limits.sessions.ping_timeout, refreshed: false };
                 Beat::Ping
             }
             // After such a delay, the server itself was suspended: the pong may be unread, or the
             // ping not written.
             Phase::Awaiting { pong_by, refreshed } if pong_by + LATE <= now => {
-                self.phase = Phase::Awaiting { pong_by: now + limits.ping_timeout, refreshed };
+                self.phase = Phase::Awaiting { pong_by: now + limits.sessions.ping_timeout, refreshed };
                 Beat::Quiet
             }
             Phase::Awaiting { pong_by, .. } if pong_by <= now => Beat::Dead,
@@ -100,7 +100,10 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn limits() -> Limits {
-        Limits { ping_interval: INTERVAL, ping_timeout: TIMEOUT, ..Limits::default() }
+        Limits::with(|limits| {
+            limits.sessions.ping_interval = INTERVAL;
+            limits.sessions.ping_timeout = TIMEOUT;
+        })
     }
 
     fn awaiting() -> (Heartbeat, Instant) {

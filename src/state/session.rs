@@ -117,7 +117,7 @@ impl<T> SessionState<T> {
         Self {
             parser,
             heartbeat: Heartbeat::new(&limits, now),
-            connect_by: Some(now + limits.connect_timeout),
+            connect_by: Some(now + limits.sessions.connect_timeout),
             partial: None,
             sockets: Sockets::default(),
             limits,
@@ -167,7 +167,7 @@ impl<T> SessionState<T> {
 
     /// Marks that the hub has connected the socket and that its connection handler starts.
     pub(crate) fn mark_connected(&mut self, socket: SocketId, now: Instant) {
-        let release_at = now + self.limits.connection_handler_timeout;
+        let release_at = now + self.limits.handlers.connection_timeout;
         if let Some(record) = self.sockets.get_mut(socket) {
             record.phase = Phase::Opening { release_at };
         }
@@ -200,7 +200,7 @@ impl<T> SessionState<T> {
         if self.connect_by.is_some_and(|by| by <= now) {
             // A socket that is being admitted extends the deadline. A refused one does not.
             let admitting = self.sockets.iter().any(SocketRecord::is_admitting);
-            self.connect_by = admitting.then(|| now + self.limits.connect_timeout);
+            self.connect_by = admitting.then(|| now + self.limits.sessions.connect_timeout);
             if !admitting {
                 effects.push(close(DisconnectReason::TransportClose, "no CONNECT within the connect timeout"));
             }
@@ -229,7 +229,8 @@ impl<T> SessionState<T> {
             Err(error) => {
                 let rejection = Rejection::of_text(&text, &error);
                 if let Rejection::Packet { attachments: count @ 1.. } = rejection {
-                    self.partial = Some(Box::new((Awaiting::Dropped(count), now + self.limits.attachments_timeout)));
+                    self.partial =
+                        Some(Box::new((Awaiting::Dropped(count), now + self.limits.transport.attachments_timeout)));
                 }
                 self.on_rejected(rejection, error, effects);
             }
@@ -278,7 +279,8 @@ impl<T> SessionState<T> {
         match decoded {
             Decoded::Complete(packet) => self.on_socketio(packet, effects),
             Decoded::Partial(partial) => {
-                self.partial = Some(Box::new((Awaiting::Packet(partial), now + self.limits.attachments_timeout)));
+                self.partial =
+                    Some(Box::new((Awaiting::Packet(partial), now + self.limits.transport.attachments_timeout)));
             }
         }
     }
@@ -449,7 +451,7 @@ mod tests {
         let (mut state, now) = joined();
         effects(&mut state, message(r#"52-["up",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#), now);
         let due = state.deadline();
-        assert_eq!(due, now + Limits::default().attachments_timeout);
+        assert_eq!(due, now + Limits::default().transport.attachments_timeout);
         effects(&mut state, EnginePacket::Binary(Bytes::new()), now + Duration::from_secs(9));
         let mut got = Vec::new();
         state.on_timeout(due, &mut got);
@@ -477,7 +479,7 @@ mod tests {
         assert!(state.begin_connect(socket()));
         state.mark_connected(socket(), now);
         assert!(!state.sockets.get(socket()).unwrap().is_open());
-        assert_eq!(state.deadline(), now + Limits::default().connection_handler_timeout);
+        assert_eq!(state.deadline(), now + Limits::default().handlers.connection_timeout);
         let mut got = Vec::new();
         state.on_timeout(state.deadline(), &mut got);
         assert!(matches!(got.as_slice(), [Effect::ReleaseHeld(_)]), "{got:?}");

@@ -17,11 +17,13 @@ pub enum BodyError {
     /// The body is larger than the caller allows.
     #[error("body exceeds limit of {0} bytes")]
     TooLarge(usize),
-    /// All clients together hold [`Limits::incoming_bytes_max`](crate::Limits::incoming_bytes_max).
-    /// Try again later.
+    /// All clients together hold
+    /// [`limits.memory.incoming_bytes_max`](crate::limits::MemoryLimits::incoming_bytes_max). Try
+    /// again later.
     #[error("no memory for the body: {0}")]
     Overloaded(String),
-    /// The body did not arrive within [`Limits::body_timeout`](crate::Limits::body_timeout).
+    /// The body did not arrive within
+    /// [`limits.http.body_timeout`](crate::limits::HttpLimits::body_timeout).
     #[error("body did not arrive within {0:?}")]
     Timeout(Duration),
     /// The connection failed, or the encoding is invalid.

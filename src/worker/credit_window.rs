@@ -52,7 +52,7 @@ impl OrphanedCommand {
     fn reserve(worker: &Rc<Worker>, bytes: usize) -> Option<Self> {
         let bytes = bytes + size_of::<QueuedCommand>();
         let all = worker.departed_bytes.get() + bytes;
-        (all <= worker.limits.departed_bytes_max).then(|| {
+        (all <= worker.limits.hub.departed_bytes_max).then(|| {
             worker.departed_bytes.set(all);
             Self { worker: worker.clone(), bytes }
         })
@@ -116,7 +116,7 @@ impl CreditWindow {
     /// Whether `credit_waiting_max` commands wait. The session stops reading meanwhile, since
     /// replies to a client's CONNECTs and DISCONNECTs cannot be refused.
     pub(crate) fn is_full(&self) -> bool {
-        self.waiting.len() >= self.outbox.worker.limits().credit_waiting_max
+        self.waiting.len() >= self.outbox.worker.limits().hub.credit_waiting_max
     }
 
     /// Sends a command as soon as there is credit for its `bytes`, after everything submitted
@@ -132,12 +132,12 @@ impl CreditWindow {
             return self.spend(now, bytes, reply, command);
         }
         let limits = self.outbox.worker.limits();
-        if self.waiting.len() >= limits.credit_waiting_max && reply.can_be_refused() {
+        if self.waiting.len() >= limits.hub.credit_waiting_max && reply.can_be_refused() {
             self.outbox.worker.metrics().credit_refusals.add(1);
             return reply.fail(NoAnswer::Overloaded);
         }
         self.outbox.worker.metrics().credit_waits.add(1);
-        let give_up = now + limits.credit_timeout;
+        let give_up = now + limits.hub.credit_timeout;
         self.waiting.push_back(QueuedCommand::Command {
             give_up,
             bytes,
@@ -192,7 +192,7 @@ impl CreditWindow {
     /// Handles an ack, or `None` if the socket has disconnected.
     pub(crate) fn on_ack(&mut self, ticket: Ticket, socket: SocketId, args: Option<Args>) {
         let Some(at) = self.position(ticket) else { return };
-        let bytes_max = self.outbox.worker.limits().answers_bytes_max;
+        let bytes_max = self.outbox.worker.limits().acks.answers_bytes_max;
         if let Some(PendingReply::Collect(collecting)) = self.reply(at) {
             collecting.on_answer(socket, args, bytes_max);
         }
@@ -255,7 +255,7 @@ impl CreditWindow {
                 }
             }
         }
-        let until = now + self.outbox.worker.limits().hub_answer_timeout;
+        let until = now + self.outbox.worker.limits().hub.answer_timeout;
         for AwaitedReply { ticket, give_up, reply } in self.awaited.take() {
             if reply.outlives_sender() {
                 self.awaited.push_back(AwaitedReply { ticket, give_up: give_up.min(until), reply })
@@ -347,7 +347,7 @@ impl CreditWindow {
             reply => {
                 let timeout = match &reply {
                     PendingReply::Collect(collecting) if !self.is_retired => collecting.timeout,
-                    _ => self.outbox.worker.limits().hub_answer_timeout,
+                    _ => self.outbox.worker.limits().hub.answer_timeout,
                 };
                 let give_up = now + timeout;
                 self.collecting += usize::from(matches!(reply, PendingReply::Collect(_)));

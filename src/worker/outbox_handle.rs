@@ -66,9 +66,8 @@ impl OutboxHandle {
         self.worker.outboxes.borrow_mut().set_reading(self.slot, reading);
     }
 
-    /// Whether the client has read nothing from a non-empty outbox for
-    /// [`Limits::stall_timeout`](crate::Limits::stall_timeout). The session checks this with each
-    /// ping.
+    /// Whether the client has read nothing from a non-empty outbox for `stall_timeout`. The session
+    /// checks this with each ping.
     pub(crate) fn is_stalled(&self, now: Instant) -> bool {
         self.worker.outboxes.borrow_mut().is_stalled(self.slot, now)
     }

@@ -221,7 +221,7 @@ fn a_volatile_delivery_is_dropped_without_a_drainer() {
 #[test]
 fn a_full_outbox_ends_its_session_and_accepts_no_more() {
     run(async {
-        let rig = Rig::new(Limits { outbox_bytes_max: 100, ..Limits::default() }).await;
+        let rig = Rig::new(Limits::with(|limits| limits.sessions.outbox_bytes_max = 100)).await;
         rig.outbox.push(DirectPacket::Sealed(EncodedFrame::text("first").into()));
         rig.outbox.push(DirectPacket::Sealed(EncodedFrame::text(&"x".repeat(100)).into()));
         rig.outbox.push(DirectPacket::Sealed(EncodedFrame::text("third").into()));
@@ -234,7 +234,7 @@ fn a_full_outbox_ends_its_session_and_accepts_no_more() {
 #[test]
 fn written_bytes_are_reported_to_the_hub() {
     run(async {
-        let rig = Rig::new(Limits { worker_bytes_max: 4_000, ..Limits::default() }).await;
+        let rig = Rig::new(Limits::with(|limits| limits.hub.worker_bytes_max = 4_000)).await;
         rig.drain_into_log(false);
         rig.send(vec![rig.join(3), deliver(3, "a", false, 600)]);
         assert_eq!(rig.received().await, ["write a"], "too little to report");
@@ -248,7 +248,7 @@ fn a_flood_does_not_fill_the_outbox_of_a_client_that_reads() {
     // Regression: the fanout handled all ready batches, eight times the outbox limit, before the
     // flusher ran.
     run(async {
-        let rig = Rig::new(Limits { outbox_bytes_max: 64 << 10, ..Limits::default() }).await;
+        let rig = Rig::new(Limits::with(|limits| limits.sessions.outbox_bytes_max = 64 << 10)).await;
         rig.drain_into_log(false);
         rig.send(vec![rig.join(3)]);
         let kilobyte = "x".repeat(1 << 10);
@@ -305,7 +305,7 @@ fn a_delivery_to_a_large_room_yields_to_other_tasks() {
 #[test]
 fn written_bytes_are_reported_while_deliveries_continue() {
     run(async {
-        let rig = Rig::new(Limits { worker_bytes_max: 4_000, ..Limits::default() }).await;
+        let rig = Rig::new(Limits::with(|limits| limits.hub.worker_bytes_max = 4_000)).await;
         let flushes = Rc::new(Cell::new(0));
         let link = rig.worker.outboxes.borrow().link(rig.outbox.slot).unwrap().clone();
         // More outboxes than one turn writes, so that some are dirty at all times.
@@ -330,7 +330,7 @@ fn a_dropped_credit_window_still_sends_its_disconnects() {
     // Regression: a socket disconnected while its session was out of credit, then the session
     // ended, and the hub kept the socket for ever.
     run(async {
-        let rig = Rig::new(Limits { credit_commands: 1, ..Limits::default() }).await;
+        let rig = Rig::new(Limits::with(|limits| limits.hub.credit_commands = 1)).await;
         let mut credit_window = CreditWindow::new(rig.outbox.clone());
         let now = std::time::Instant::now();
         let socket = SocketId::from_random([1; 15]);
@@ -351,7 +351,11 @@ fn emits_of_an_ended_session_still_wait_for_credit() {
     // Regression: all waiting emits were sent immediately; 20 disconnected clients caused 86
     // million deliveries.
     run(async {
-        let rig = Rig::new(Limits { credit_commands: 1, departed_bytes_max: 1_000, ..Limits::default() }).await;
+        let rig = Rig::new(Limits::with(|limits| {
+            limits.hub.credit_commands = 1;
+            limits.hub.departed_bytes_max = 1_000;
+        }))
+        .await;
         let mut credit_window = CreditWindow::new(rig.outbox.clone());
         let now = std::time::Instant::now();
         let emit = |credit_window: &mut CreditWindow| {
@@ -408,7 +412,7 @@ fn an_open_query_is_answered_after_its_session_has_ended() {
         credit_window.on_sockets(Ticket(0), vec![socket(1)]);
         assert_eq!(fetched.await.unwrap().unwrap().len(), 1);
         assert!(!credit_window.is_done());
-        credit_window.on_timeout(now + Limits::default().hub_answer_timeout);
+        credit_window.on_timeout(now + Limits::default().hub.answer_timeout);
         assert_eq!(listed.await, Ok(Err(NoAnswer::Unanswered)));
         assert!(credit_window.is_done());
     });

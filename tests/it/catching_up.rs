@@ -14,7 +14,10 @@ const BYTES: usize = 2 << 10;
 /// A hub with a small outbox, in which `pour` emits numbered events to everybody else, `drip` a volatile one, and `room` one to
 /// a room; and that tells how sessions ended.
 fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
-    let mut limits = Limits { outbox_bytes_max: 256 << 10, send_buffer_bytes: 16 << 10, ..Limits::default() };
+    let mut limits = Limits::with(|limits| {
+        limits.sessions.outbox_bytes_max = 256 << 10;
+        limits.transport.send_buffer_bytes = 16 << 10;
+    });
     change(&mut limits);
     let (tell, told) = report();
     let hub = Hub::start(
@@ -116,7 +119,7 @@ fn a_client_that_reads_late_catches_up_and_gets_every_event_once_in_order() {
 
 #[test]
 fn a_client_that_polls_late_catches_up_as_well() {
-    let (hub, told) = hub(|limits| limits.poll_bytes_max = 32 << 10);
+    let (hub, told) = hub(|limits| limits.transport.poll_bytes_max = 32 << 10);
     let mut late = hub.join(Transport::Polling);
     let mut other = hub.join(Transport::Websocket);
     pour(&mut other, 0, 1_000);
@@ -130,7 +133,7 @@ fn a_client_that_polls_late_catches_up_as_well() {
 
 #[test]
 fn one_that_goes_over_to_a_websocket_while_it_catches_up_misses_nothing() {
-    let (hub, told) = hub(|limits| limits.poll_bytes_max = 32 << 10);
+    let (hub, told) = hub(|limits| limits.transport.poll_bytes_max = 32 << 10);
     let mut late = hub.join(Transport::Polling);
     let mut other = hub.join(Transport::Websocket);
     pour(&mut other, 0, 1_000);
@@ -169,8 +172,8 @@ fn a_client_catching_up_gets_no_volatile_events_and_early_answers() {
 #[test]
 fn a_client_behind_the_journal_is_disconnected_and_told_on_return() {
     let (hub, told) = hub(|limits| {
-        limits.journal_records_max = 300;
-        limits.close_linger = Duration::from_secs(60);
+        limits.journal.records_max = 300;
+        limits.transport.close_linger = Duration::from_secs(60);
     });
     let mut late = Client::open_narrow(hub.address);
     let pid = late.connect("")["pid"].clone();
@@ -203,7 +206,7 @@ fn a_client_behind_the_journal_is_disconnected_and_told_on_return() {
 #[test]
 fn who_comes_back_far_behind_reads_at_its_own_pace_and_then_goes_live() {
     for transport in Transport::ALL {
-        let (hub, told) = hub(|limits| limits.replay_bytes = 8 << 10);
+        let (hub, told) = hub(|limits| limits.recovery.replay_bytes = 8 << 10);
         let mut away = hub.open(transport);
         let pid = away.connect("")["pid"].clone();
         let mut other = hub.join(Transport::Websocket);
@@ -318,7 +321,7 @@ fn an_event_that_wants_an_ack_is_asked_of_a_late_client_too() {
 
 #[test]
 fn a_client_without_recovery_is_disconnected_when_too_far_behind() {
-    let (hub, told) = hub(|limits| limits.close_linger = Duration::from_millis(50));
+    let (hub, told) = hub(|limits| limits.transport.close_linger = Duration::from_millis(50));
     let mut bare = Client::open_narrow(hub.address);
     let reply = bare.connect_with("", r#"{"recovery":false}"#);
     assert_eq!(reply.get("pid"), None);

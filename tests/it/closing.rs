@@ -101,7 +101,7 @@ fn closing_an_upgrade_halfway_ends_both_connections() {
 #[test]
 fn a_client_that_goes_over_to_a_websocket_meanwhile_finds_it_closed() {
     // socket.io-client, having paused its polls, waited 45 s for a poll that it did not make: its probe had been closed before.
-    let hub = Hub::limited(|limits| limits.close_linger = Duration::from_secs(3_600), |_| {});
+    let hub = Hub::limited(|limits| limits.transport.close_linger = Duration::from_secs(3_600), |_| {});
     let client = hub.join(Transport::Polling);
     let mut candidate = client.probe();
     close(&hub);

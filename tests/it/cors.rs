@@ -115,7 +115,7 @@ fn a_preflight_tells_the_methods_and_headers_that_were_set() {
 fn refusals_tell_it_too_or_the_page_could_not_read_them() {
     let hub = Hub::start(
         |builder| {
-            let limits = stentor::Limits { payload_bytes_max: 100, ..Default::default() };
+            let limits = stentor::Limits::with(|limits| limits.transport.payload_bytes_max = 100);
             builder.cors(Cors::origins([PAGE])).limits(limits)
         },
         |_| {},

@@ -144,7 +144,7 @@ fn the_application_sees_the_whole_head_also_what_is_not_kept() {
 
 #[test]
 fn an_application_that_does_not_decide_in_time_is_answered_for() {
-    let limits = Limits { allow_request_timeout: Duration::from_millis(50), ..Limits::default() };
+    let limits = Limits::with(|limits| limits.handlers.allow_request_timeout = Duration::from_millis(50));
     let hub = Hub::start(|builder| builder.limits(limits).allow_request(|_| std::future::pending()), |_| {});
     assert_eq!(hub.http().get(POLLING).told(), (503, r#"{"code":4,"message":"Not decided in time"}"#));
     let refused = upgrade(hub.address, WEBSOCKET, &[]).unwrap_err();
@@ -153,7 +153,7 @@ fn an_application_that_does_not_decide_in_time_is_answered_for() {
 
 #[test]
 fn a_panicking_application_costs_only_its_clients_connection() {
-    let limits = Limits { sessions_max: 1, ..Limits::default() };
+    let limits = Limits::with(|limits| limits.sessions.max = 1);
     let allow = |handshake: Handshake| async move {
         assert!(handshake.query_value("bang").is_none(), "a panic that a test wants");
         Ok(())
@@ -243,7 +243,7 @@ fn a_handshake_knows_its_url_and_when_it_came() {
 }
 
 fn two_per_address() -> Hub {
-    let limits = Limits { sessions_per_address_max: Some(2), ..Limits::default() };
+    let limits = Limits::with(|limits| limits.sessions.per_address_max = Some(2));
     Hub::start(|builder| proxied(builder).limits(limits), |_| {})
 }
 
@@ -305,7 +305,7 @@ fn those_who_wait_for_the_applications_word_are_counted() {
             Ok(())
         }
     };
-    let limits = Limits { sessions_per_address_max: Some(1), ..Limits::default() };
+    let limits = Limits::with(|limits| limits.sessions.per_address_max = Some(1));
     let hub = Hub::start(|builder| builder.limits(limits).allow_request(allow), |_| {});
     let mut waits = hub.http();
     waits.begin("GET", POLLING, &[], None);

@@ -8,8 +8,8 @@ fn hub(interval: u64, timeout: u64) -> (Hub, Told) {
     let (tell, told) = report();
     let hub = Hub::limited(
         |limits| {
-            limits.ping_interval = Duration::from_millis(interval);
-            limits.ping_timeout = Duration::from_millis(timeout);
+            limits.sessions.ping_interval = Duration::from_millis(interval);
+            limits.sessions.ping_timeout = Duration::from_millis(timeout);
         },
         |io| ends(io, &tell),
     );

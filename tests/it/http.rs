@@ -10,7 +10,7 @@ use crate::support::{Client, Ended, Http, Hub, Told, Transport, ends, eventually
 /// A hub with small payloads that tells why sessions end.
 fn hub() -> (Hub, Told) {
     let (tell, told) = report();
-    (Hub::limited(|limits| limits.payload_bytes_max = 1_000, |io| ends(io, &tell)), told)
+    (Hub::limited(|limits| limits.transport.payload_bytes_max = 1_000, |io| ends(io, &tell)), told)
 }
 
 /// A joined polling client: its session's target, beside the client.
@@ -41,12 +41,11 @@ fn a_handshake_is_answered_by_an_open_packet_with_exactly_five_keys() {
 fn the_open_packet_tells_the_servers_own_limits() {
     let hub = Hub::limited(
         |limits| {
-            *limits = Limits {
-                ping_interval: std::time::Duration::from_millis(1_500),
-                ping_timeout: std::time::Duration::from_secs(3),
-                payload_bytes_max: 77,
-                ..Limits::default()
-            }
+            *limits = Limits::with(|limits| {
+                limits.sessions.ping_interval = std::time::Duration::from_millis(1_500);
+                limits.sessions.ping_timeout = std::time::Duration::from_secs(3);
+                limits.transport.payload_bytes_max = 77;
+            })
         },
         |_| {},
     );
@@ -394,7 +393,7 @@ fn a_poll_takes_all_that_waits_in_order() {
 
 #[test]
 fn packets_over_the_poll_limit_come_in_several_polls() {
-    let hub = Hub::limited(|limits| limits.poll_bytes_max = 30, |_| {});
+    let hub = Hub::limited(|limits| limits.transport.poll_bytes_max = 30, |_| {});
     let mut client = hub.join(Transport::Polling);
     let words = ["a".repeat(20), "b".repeat(20), "c".repeat(40)];
     for word in &words {

@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn only_an_incomplete_message_over_its_time_limit_ends_the_connection() {
         actix::System::new().block_on(async {
-            let limits = Limits { message_timeout: Duration::from_millis(20), ..Limits::default() };
+            let limits = Limits::with(|limits| limits.transport.message_timeout = Duration::from_millis(20));
             let bounds = Arc::new(MessageBounds::new(&limits, Arc::new(Budget::new(usize::MAX))));
             let (mut inbound, close_info) =
                 (Inbound::new(FrameReader::new(BytesMut::new(), bounds)), SharedCloseInfo::default());

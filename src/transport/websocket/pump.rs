@@ -5,7 +5,7 @@
 //! as a response body, and stops polling while the client reads nothing. A client that stops
 //! reading would freeze the session's timers and mailbox (actix-web issue 2441). Therefore the
 //! session stays on its own worker and uses two bounded channels. Outgoing packets hold a share of
-//! [`Limits::pump_bytes_max`](crate::Limits::pump_bytes_max); incoming bytes are passed undecoded.
+//! `transport.pump_bytes_max`; incoming bytes are passed undecoded.
 //!
 //! The pump decodes nothing. The reader of actix-web-actors would buffer a frame of any length
 //! before refusing it, so it receives no bytes. [`frames`](super::frames) checks the limits on the

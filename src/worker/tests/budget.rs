@@ -10,7 +10,7 @@ use crate::protocol::encoded::Message;
 const BUDGET: usize = 1 << 20;
 
 fn limits() -> Limits {
-    Limits { outboxes_bytes_max: Some(BUDGET), ..Limits::default() }
+    Limits::with(|limits| limits.memory.outboxes_bytes_max = Some(BUDGET))
 }
 
 fn packet(bytes: usize) -> Message {
@@ -155,7 +155,8 @@ fn replays_wait_for_the_budget_and_cut_no_session() {
     const CHUNK: usize = 60_000;
     const CLIENTS: usize = 24;
     run(async {
-        let limits = Limits { replay_bytes: CHUNK, payload_bytes_max: CHUNK, ..limits() };
+        let mut limits = limits();
+        (limits.recovery.replay_bytes, limits.transport.payload_bytes_max) = (CHUNK, CHUNK);
         let rig = Rig::new(limits).await;
         rig.worker.outboxes.borrow_mut().replay_read_timeout = Duration::MAX;
         let clients: [_; CLIENTS] = rig.others();
@@ -201,7 +202,9 @@ fn a_client_that_does_not_read_its_replay_delays_no_other() {
     const CHUNK: usize = 60_000;
     const CLIENTS: usize = 24;
     run(async {
-        let limits = Limits { replay_bytes: CHUNK, payload_bytes_max: CHUNK, outbox_bytes_max: 4 * CHUNK, ..limits() };
+        let mut limits = limits();
+        (limits.recovery.replay_bytes, limits.transport.payload_bytes_max) = (CHUNK, CHUNK);
+        limits.sessions.outbox_bytes_max = 4 * CHUNK;
         let rig = Rig::new(limits).await;
         rig.worker.outboxes.borrow_mut().replay_read_timeout = Duration::ZERO;
         let clients: [_; CLIENTS] = rig.others();
@@ -245,7 +248,7 @@ fn a_client_that_does_not_read_its_replay_delays_no_other() {
 #[test]
 fn an_outbox_is_stalled_until_bytes_are_written() {
     run(async {
-        let rig = Rig::new(Limits { stall_timeout: Some(Duration::from_secs(45)), ..Limits::default() }).await;
+        let rig = Rig::new(Limits::with(|limits| limits.sessions.stall_timeout = Some(Duration::from_secs(45)))).await;
         let start = Instant::now();
         let stalled = |seconds| rig.outbox.is_stalled(start + Duration::from_secs(seconds));
         assert!(!stalled(0));

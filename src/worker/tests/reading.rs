@@ -62,7 +62,7 @@ fn a_resumed_socket_receives_only_chunks_until_it_is_live() {
 #[test]
 fn a_full_outbox_requests_a_chunk_once_it_is_low() {
     run(async {
-        let rig = Rig::new(Limits { outbox_bytes_max: 1_000, ..Limits::default() }).await;
+        let rig = Rig::new(Limits::with(|limits| limits.sessions.outbox_bytes_max = 1_000)).await;
         rig.send(vec![rig.attach(DeliveryMode::Live { recoverable: true })]);
         let (large, small) = ("x".repeat(400), "y".repeat(40));
         rig.send(vec![live(2, &large), live(3, &large), live(4, &small)]);
@@ -156,7 +156,7 @@ fn a_socket_without_recovery_does_not_move_tokens_of_others() {
 #[test]
 fn only_one_socket_of_a_session_reads_at_a_time() {
     run(async {
-        let rig = Rig::new(Limits { outbox_bytes_max: 4_000, ..Limits::default() }).await;
+        let rig = Rig::new(Limits::with(|limits| limits.sessions.outbox_bytes_max = 4_000)).await;
         let others: Vec<_> = (2..8).map(|n| rig.outbox.add_member(socket(n))).collect();
         let mut commands = vec![rig.attach(DeliveryMode::CatchingUp(Lsn(0)))];
         for member in &others {

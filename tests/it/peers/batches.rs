@@ -82,7 +82,7 @@ fn packets_sent_together_wait_while_handlers_hang_and_none_is_lost() {
             client.send_all(&events);
             client
         });
-        let limit = stentor::Limits::default().handlers_pending_max;
+        let limit = stentor::Limits::default().handlers.pending_max;
         assert_eq!(told.take(limit).len(), limit);
         gate.add_permits(EVENTS);
         let mut client = sender.join().unwrap();

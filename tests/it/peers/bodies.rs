@@ -28,7 +28,7 @@ fn a_body_of_a_hundred_megabytes_is_refused_before_it_has_come() {
 #[test]
 fn a_chunked_body_without_end_is_refused_and_its_connection_closed() {
     // Its rest was once read and forgotten, for as long as it went on: a connection without any deadline.
-    let (hub, told) = hub(|limits| limits.close_linger = Duration::from_millis(50));
+    let (hub, told) = hub(|limits| limits.transport.close_linger = Duration::from_millis(50));
     let chunk = format!("10000\r\n{}\r\n", "4".repeat(0x10000));
     let mut client = hub.join(Transport::Polling);
     let known = client.polls();
@@ -58,7 +58,7 @@ fn a_chunked_body_without_end_is_refused_and_its_connection_closed() {
 
 #[test]
 fn a_body_that_comes_too_slowly_ends_its_session() {
-    let (hub, told) = hub(|limits| limits.body_timeout = Duration::from_millis(200));
+    let (hub, told) = hub(|limits| limits.http.body_timeout = Duration::from_millis(200));
     let client = hub.join(Transport::Polling);
     let target = client.polls();
     let mut slow = hub.http();
@@ -72,7 +72,7 @@ fn a_body_that_comes_too_slowly_ends_its_session() {
 
 #[test]
 fn a_body_that_drips_ends_its_session_all_the_same() {
-    let (hub, told) = hub(|limits| limits.body_timeout = Duration::from_millis(200));
+    let (hub, told) = hub(|limits| limits.http.body_timeout = Duration::from_millis(200));
     let client = hub.join(Transport::Polling);
     let target = client.polls();
     let mut slow = hub.http();
@@ -209,7 +209,7 @@ fn an_octet_stream_ends_its_session_whatever_it_bears() {
 
 #[test]
 fn announced_attachments_take_no_memory_before_they_come() {
-    let (hub, told) = hub(|limits| limits.attachments_timeout = Duration::from_millis(100));
+    let (hub, told) = hub(|limits| limits.transport.attachments_timeout = Duration::from_millis(100));
     on_every_transport(|transport| {
         for header in ["459999999-[\"a\"]", "4511-[\"a\"]", "454294967296-[\"a\"]"] {
             let mut client = hub.join(transport);

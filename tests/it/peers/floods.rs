@@ -30,7 +30,7 @@ fn ten_thousand_connects_to_unknown_namespaces_are_each_refused() {
 #[test]
 fn ten_thousand_refusals_that_nobody_reads_end_the_session() {
     let (tell, told) = report();
-    let hub = Hub::limited(|limits| limits.outbox_bytes_max = 64 << 10, |io| ends(io, &tell));
+    let hub = Hub::limited(|limits| limits.sessions.outbox_bytes_max = 64 << 10, |io| ends(io, &tell));
     let mut client = hub.join(Transport::Polling);
     let connects: Vec<_> = (0..10_000).map(|number| format!("40/{number},")).collect();
     // Answered, or cut off by the end of the session.
@@ -65,8 +65,8 @@ fn a_client_joining_faster_than_the_hub_answers_is_not_read() {
     // What is not read stays in the client's own connection. Its commands once piled up in the session, without bound.
     let hub = Hub::limited(
         |limits| {
-            limits.credit_commands = 1;
-            limits.credit_waiting_max = 1;
+            limits.hub.credit_commands = 1;
+            limits.hub.credit_waiting_max = 1;
         },
         |_| {},
     );
@@ -92,7 +92,7 @@ fn a_client_that_comes_and_goes_while_handlers_hang_is_not_read_meanwhile() {
     let (tell, told) = report();
     let release = Arc::new(Notify::new());
     let hub = Hub::limited(
-        |limits| limits.handlers_pending_max = 4,
+        |limits| limits.handlers.pending_max = 4,
         |io| {
             let release = release.clone();
             io.of("/").on_disconnect(move |_, _| {
@@ -128,7 +128,7 @@ fn a_client_that_comes_and_goes_while_handlers_hang_is_not_read_meanwhile() {
 #[test]
 fn a_flood_of_websocket_pings_whose_answers_nobody_reads_is_bounded() {
     let (tell, told) = report();
-    let hub = Hub::limited(|limits| limits.send_buffer_bytes = 4 << 10, |io| ends(io, &tell));
+    let hub = Hub::limited(|limits| limits.transport.send_buffer_bytes = 4 << 10, |io| ends(io, &tell));
     let mut other = hub.join(Transport::Websocket);
     let mut flooder = hub.join_narrow();
     let pings = frame(0x89, &[b'x'; 125]).repeat(500);
@@ -203,7 +203,7 @@ fn a_flood_of_acks_that_nobody_waits_for_harms_nobody() {
 
 #[test]
 fn sessions_that_never_connect_are_ended() {
-    let hub = Hub::limited(|limits| limits.connect_timeout = Duration::from_millis(500), |_| {});
+    let hub = Hub::limited(|limits| limits.sessions.connect_timeout = Duration::from_millis(500), |_| {});
     let mut clients: Vec<_> = Transport::ALL.iter().cycle().take(90).map(|transport| hub.open(*transport)).collect();
     hub.wait_for_sessions(0);
     for client in &mut clients {
@@ -223,7 +223,7 @@ fn websockets_that_are_opened_and_dropped_by_the_hundred_are_forgotten() {
 
 #[test]
 fn a_handshake_past_the_number_of_sessions_is_refused_until_one_ends() {
-    let hub = Hub::limited(|limits| limits.sessions_max = 2, |_| {});
+    let hub = Hub::limited(|limits| limits.sessions.max = 2, |_| {});
     let mut first = hub.join(Transport::Polling);
     let mut second = hub.join(Transport::Websocket);
     let refused = (503, r#"{"code":4,"message":"Too many sessions"}"#);

@@ -9,8 +9,8 @@ fn hub() -> (Hub, Told) {
     let (tell, told) = report();
     let hub = Hub::limited(
         |limits| {
-            limits.payload_bytes_max = 1_000;
-            limits.fragments_max = 8;
+            limits.transport.payload_bytes_max = 1_000;
+            limits.transport.fragments_max = 8;
         },
         |io| ends(io, &tell),
     );
@@ -170,8 +170,8 @@ fn a_frame_that_is_never_completed_ends_with_the_pong_that_it_holds_up() {
     let (tell, told) = report();
     let hub = Hub::limited(
         |limits| {
-            limits.ping_interval = Duration::from_secs(1);
-            limits.ping_timeout = Duration::from_secs(1);
+            limits.sessions.ping_interval = Duration::from_secs(1);
+            limits.sessions.ping_timeout = Duration::from_secs(1);
         },
         |io| ends(io, &tell),
     );

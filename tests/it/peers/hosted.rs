@@ -65,10 +65,10 @@ fn jammed(hub: &Hub, event: &str) -> Client {
 #[test]
 fn a_client_that_stops_reading_ends_at_its_pong_deadline() {
     let (hub, told) = hub(|limits| {
-        limits.ping_interval = Duration::from_secs(2);
-        limits.ping_timeout = Duration::from_secs(2);
+        limits.sessions.ping_interval = Duration::from_secs(2);
+        limits.sessions.ping_timeout = Duration::from_secs(2);
         // More than the kernel takes on its own account; half of it holds the handler up.
-        limits.outbox_bytes_max = 1 << 20;
+        limits.sessions.outbox_bytes_max = 1 << 20;
     });
     let mut others = Transport::ALL.map(|transport| hub.join(transport));
     let mut client = jammed(&hub, "flood");
@@ -94,7 +94,7 @@ fn a_client_that_stops_reading_ends_at_its_pong_deadline() {
 
 #[test]
 fn a_client_that_reads_on_gets_everything() {
-    let (hub, told) = hub(|limits| limits.outbox_bytes_max = 1 << 20);
+    let (hub, told) = hub(|limits| limits.sessions.outbox_bytes_max = 1 << 20);
     let mut client = jammed(&hub, "flood");
     assert_eq!(told.next(), "jammed");
     for _ in 0..1_000 {
@@ -106,7 +106,7 @@ fn a_client_that_reads_on_gets_everything() {
 
 #[test]
 fn a_client_that_stops_reading_ends_when_its_outbox_is_full() {
-    let (hub, told) = hub(|limits| limits.outbox_bytes_max = 256 << 10);
+    let (hub, told) = hub(|limits| limits.sessions.outbox_bytes_max = 256 << 10);
     let mut other = hub.join(Transport::Pump);
     let mut client = jammed(&hub, "pour");
     assert_eq!(told.next(), "transport error");
@@ -147,8 +147,8 @@ fn a_poll_aborted_by_fin_ends_at_once_without_half_closed_connections() {
 #[test]
 fn a_poll_aborted_by_fin_ends_at_the_pong_deadline_by_default() {
     let (hub, told) = hub(|limits| {
-        limits.ping_interval = Duration::from_millis(300);
-        limits.ping_timeout = Duration::from_millis(300);
+        limits.sessions.ping_interval = Duration::from_millis(300);
+        limits.sessions.ping_timeout = Duration::from_millis(300);
     });
     parked(&hub.host).finish();
     // The poll took the ping, as far as the hub can see; nobody answered it.
@@ -158,7 +158,7 @@ fn a_poll_aborted_by_fin_ends_at_the_pong_deadline_by_default() {
 
 #[test]
 fn a_websocket_ends_with_its_close_whatever_the_host_grants_to_clients() {
-    let (hub, told) = hub(|limits| limits.close_linger = Duration::from_secs(3_600));
+    let (hub, told) = hub(|limits| limits.transport.close_linger = Duration::from_secs(3_600));
     for half_closed in [true, false] {
         let patient = Manners { linger: Duration::from_secs(3_600), half_closed, ..Manners::default() };
         let host = Host::start(patient, mount(&hub.io));

@@ -36,7 +36,7 @@ fn a_head_that_is_too_large_is_refused_and_the_connection_closed() {
 
 #[test]
 fn a_head_that_does_not_come_in_time_is_cut_off() {
-    let hub = Hub::limited(|limits| limits.request_head_timeout = Duration::from_secs(1), |_| {});
+    let hub = Hub::limited(|limits| limits.http.head_timeout = Duration::from_secs(1), |_| {});
     let parts = ["", "G", "GET / HTTP/1.1\r\nHost: hub\r\n", "GET / HTTP/1.1\r\nX-Unfinished: "];
     let waiting = parts.map(|part| {
         let mut http = hub.http();

@@ -12,7 +12,7 @@ fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
     let (tell, told) = report();
     let hub = Hub::limited(
         |limits| {
-            limits.send_buffer_bytes = 16 << 10;
+            limits.transport.send_buffer_bytes = 16 << 10;
             change(limits);
         },
         |io| {
@@ -61,9 +61,9 @@ fn was_reset(mut client: Client) {
 #[test]
 fn a_client_that_reads_nothing_is_reset_at_its_pong_deadline() {
     let (hub, told) = hub(|limits| {
-        limits.ping_interval = Duration::from_millis(400);
-        limits.ping_timeout = Duration::from_millis(400);
-        limits.outbox_bytes_max = 64 << 20;
+        limits.sessions.ping_interval = Duration::from_millis(400);
+        limits.sessions.ping_timeout = Duration::from_millis(400);
+        limits.sessions.outbox_bytes_max = 64 << 20;
     });
     let mut other = hub.join(Transport::Websocket);
     let client = jammed(&hub, "flood");
@@ -84,8 +84,8 @@ fn a_client_that_reads_nothing_is_reset_at_its_pong_deadline() {
 #[test]
 fn a_client_that_reads_nothing_is_reset_once_its_outbox_was_full() {
     let (hub, told) = hub(|limits| {
-        limits.outbox_bytes_max = 256 << 10;
-        limits.close_linger = Duration::from_millis(50);
+        limits.sessions.outbox_bytes_max = 256 << 10;
+        limits.transport.close_linger = Duration::from_millis(50);
     });
     let mut other = hub.join(Transport::Websocket);
     let mut client = jammed(&hub, "pour");
@@ -101,8 +101,8 @@ fn a_client_that_reads_nothing_is_reset_once_its_outbox_was_full() {
 #[test]
 fn a_client_that_reads_too_late_learns_that_its_outbox_was_full() {
     let (hub, told) = hub(|limits| {
-        limits.outbox_bytes_max = 256 << 10;
-        limits.close_linger = Duration::from_secs(60);
+        limits.sessions.outbox_bytes_max = 256 << 10;
+        limits.transport.close_linger = Duration::from_secs(60);
     });
     let mut client = jammed(&hub, "pour");
     assert_eq!(told.next(), "transport error");
@@ -130,8 +130,8 @@ fn a_client_that_reads_too_late_learns_that_its_outbox_was_full() {
 #[test]
 fn a_polling_client_that_polls_too_late_gets_a_close_packet() {
     let (hub, told) = hub(|limits| {
-        limits.outbox_bytes_max = 256 << 10;
-        limits.close_linger = Duration::from_secs(60);
+        limits.sessions.outbox_bytes_max = 256 << 10;
+        limits.transport.close_linger = Duration::from_secs(60);
     });
     let mut client = hub.join(Transport::Polling);
     client.send(r#"42["pour"]"#);
@@ -146,7 +146,7 @@ fn an_emit_that_waits_for_a_client_to_read_is_unanswered_when_it_goes() {
     // It said that nothing was emitted, though the event stood in the client's outbox and may have left it.
     let (tell, told) = report();
     let hub = Hub::limited(
-        |limits| limits.outbox_bytes_max = 256 << 10,
+        |limits| limits.sessions.outbox_bytes_max = 256 << 10,
         |io| {
             io.of("/").on("flood", move |socket, _: Event<()>| {
                 let tell = tell.clone();
@@ -171,7 +171,7 @@ fn an_emit_that_waits_for_a_client_to_read_is_unanswered_when_it_goes() {
 
 #[test]
 fn a_polling_client_that_polls_no_more_is_ended_when_its_outbox_is_full() {
-    let (hub, told) = hub(|limits| limits.outbox_bytes_max = 256 << 10);
+    let (hub, told) = hub(|limits| limits.sessions.outbox_bytes_max = 256 << 10);
     let mut client = hub.join(Transport::Polling);
     client.send(r#"42["pour"]"#);
     assert_eq!(told.next(), "transport error");
@@ -181,7 +181,7 @@ fn a_polling_client_that_polls_no_more_is_ended_when_its_outbox_is_full() {
 #[test]
 fn a_client_that_reads_gets_the_whole_flood() {
     // A send buffer below the loopback's segment size makes every write wait for a delayed ack (40 ms).
-    let (hub, _told) = hub(|limits| limits.send_buffer_bytes = Limits::default().send_buffer_bytes);
+    let (hub, _told) = hub(|limits| limits.transport.send_buffer_bytes = Limits::default().transport.send_buffer_bytes);
     for transport in Transport::ALL {
         let mut client = hub.join(transport);
         client.send(r#"42["flood"]"#);
@@ -198,9 +198,9 @@ fn members_of_a_room_are_served_while_one_of_them_is_jammed() {
     let (tell, told) = report();
     let hub = Hub::limited(
         |limits| {
-            limits.send_buffer_bytes = 16 << 10;
-            limits.outbox_bytes_max = 512 << 10;
-            limits.close_linger = Duration::from_millis(50);
+            limits.transport.send_buffer_bytes = 16 << 10;
+            limits.sessions.outbox_bytes_max = 512 << 10;
+            limits.transport.close_linger = Duration::from_millis(50);
         },
         |io| {
             ends(io, &tell);
@@ -237,10 +237,10 @@ fn a_client_that_goes_while_its_session_does_not_read_is_noticed() {
         let (tell, told) = report();
         let hub = Hub::limited(
             |limits| {
-                limits.ping_interval = Duration::from_millis(500);
-                limits.ping_timeout = Duration::from_millis(500);
-                limits.handlers_pending_max = 1;
-                limits.held_events_max = 1;
+                limits.sessions.ping_interval = Duration::from_millis(500);
+                limits.sessions.ping_timeout = Duration::from_millis(500);
+                limits.handlers.pending_max = 1;
+                limits.handlers.held_events_max = 1;
             },
             |io| {
                 ends(io, &tell);
@@ -284,7 +284,7 @@ fn a_jammed_client_does_not_keep_the_server_from_closing() {
 fn emits_behind_one_to_a_room_go_at_the_pace_of_their_client_too() {
     // Each kept the gate busy for the next, so none looked at the outbox, and a client that read late lost its session.
     let hub = Hub::limited(
-        |limits| limits.outbox_bytes_max = 1 << 20,
+        |limits| limits.sessions.outbox_bytes_max = 1 << 20,
         |io| {
             io.of("/").on("flood", |socket, _: Event<()>| async move {
                 let kilobytes = "x".repeat(2 << 10);
@@ -312,7 +312,10 @@ fn emits_behind_one_to_a_room_go_at_the_pace_of_their_client_too() {
 
 #[test]
 fn with_recovery_too_a_handler_goes_at_the_pace_of_its_client() {
-    let limits = Limits { outbox_bytes_max: 1 << 20, journal_bytes_max: 2 << 20, ..Limits::default() };
+    let limits = Limits::with(|limits| {
+        limits.sessions.outbox_bytes_max = 1 << 20;
+        limits.journal.bytes_max = 2 << 20;
+    });
     let hub = Hub::start(
         |builder| builder.recovery(Recovery::memory()).limits(limits),
         |io| {
@@ -340,13 +343,12 @@ fn emits_that_wait_for_a_client_to_read_are_bounded() {
     // Code that did not await one before the next could let any number of them wait, with all that they bore.
     for recovery in [Recovery::off(), Recovery::memory()] {
         let (tell, told) = report();
-        let limits = Limits {
-            outbox_bytes_max: 4 << 20,
-            send_buffer_bytes: 16 << 10,
-            credit_waiting_max: 16,
-            credit_timeout: Duration::from_millis(500),
-            ..Limits::default()
-        };
+        let limits = Limits::with(|limits| {
+            limits.sessions.outbox_bytes_max = 4 << 20;
+            limits.transport.send_buffer_bytes = 16 << 10;
+            limits.hub.credit_waiting_max = 16;
+            limits.hub.credit_timeout = Duration::from_millis(500);
+        });
         let hub = Hub::start(
             |builder| builder.recovery(recovery.clone()).limits(limits),
             |io| {

@@ -19,8 +19,8 @@ fn hub(change: impl FnOnce(&mut Limits)) -> Hub {
 /// So many events a second for a session, and as good as no limit for its address: all tests share that one.
 fn session_limit(per_second: u32) -> Hub {
     hub(|limits| {
-        limits.events_per_second = NonZeroU32::new(per_second);
-        limits.address_events_per_second = Some(NonZeroU32::MAX);
+        limits.rates.events_per_second = NonZeroU32::new(per_second);
+        limits.rates.address_events_per_second = Some(NonZeroU32::MAX);
     })
 }
 
@@ -113,7 +113,7 @@ fn namespaces_of_one_session_share_its_limit() {
 
 #[test]
 fn sessions_of_one_address_share_its_limit_one_after_another() {
-    let hub = hub(|limits| limits.address_events_per_second = NonZeroU32::new(50));
+    let hub = hub(|limits| limits.rates.address_events_per_second = NonZeroU32::new(50));
     let begun = Instant::now();
     let mut carried_out = 0;
     for at in 0..1_000 {
@@ -133,8 +133,8 @@ fn sessions_of_one_address_share_its_limit_one_after_another() {
 #[test]
 fn events_are_refused_while_too_many_bytes_come() {
     let hub = hub(|limits| {
-        limits.bytes_per_second = NonZeroU32::new(1_000);
-        limits.address_bytes_per_second = Some(NonZeroU32::MAX);
+        limits.rates.bytes_per_second = NonZeroU32::new(1_000);
+        limits.rates.address_bytes_per_second = Some(NonZeroU32::MAX);
     });
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
@@ -151,8 +151,8 @@ fn events_are_refused_while_too_many_bytes_come() {
 #[test]
 fn bytes_of_attachments_count() {
     let hub = hub(|limits| {
-        limits.bytes_per_second = NonZeroU32::new(1_000);
-        limits.address_bytes_per_second = Some(NonZeroU32::MAX);
+        limits.rates.bytes_per_second = NonZeroU32::new(1_000);
+        limits.rates.address_bytes_per_second = Some(NonZeroU32::MAX);
     });
     on_every_transport(|transport| {
         let mut client = hub.join(transport);

@@ -12,8 +12,8 @@ const HALF: Duration = Duration::from_millis(500);
 /// A hub with one HTTP connection, whose end is seen by the next one's beginning.
 fn hub(change: impl FnOnce(&mut Limits)) -> Hub {
     let small = |limits: &mut Limits| {
-        limits.http_connections_max = 1;
-        limits.close_linger = Duration::from_millis(100);
+        limits.http.connections_max = 1;
+        limits.transport.close_linger = Duration::from_millis(100);
         change(limits);
     };
     Hub::limited(small, |_| {})
@@ -29,7 +29,7 @@ fn is_held(hub: &Hub) {
 
 #[test]
 fn a_head_that_begins_after_a_request_must_end_in_time() {
-    let hub = hub(|limits| (limits.request_head_timeout, limits.http_keep_alive) = (HALF, 4 * HALF));
+    let hub = hub(|limits| (limits.http.head_timeout, limits.http.keep_alive) = (HALF, 4 * HALF));
     for begun in [&b"G"[..], b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nX-A: "] {
         let mut http = hub.http();
         http.write(HEALTH);
@@ -48,7 +48,7 @@ fn a_head_that_begins_after_a_request_must_end_in_time() {
 
 #[test]
 fn connections_that_the_server_closes_are_counted_by_reason() {
-    let hub = Hub::limited(|limits| (limits.request_head_timeout, limits.http_keep_alive) = (HALF, HALF), |_| {});
+    let hub = Hub::limited(|limits| (limits.http.head_timeout, limits.http.keep_alive) = (HALF, HALF), |_| {});
     for (reason, begun) in [("head", &b"G"[..]), ("idle", b""), ("malformed", b"\0\r\n\r\n")] {
         let counted = format!("stentor_http_connections_closed_total{{reason=\"{reason}\"}} 1\n");
         assert!(!hub.io.metrics().contains(&counted), "{reason}");
@@ -61,7 +61,7 @@ fn connections_that_the_server_closes_are_counted_by_reason() {
 
 #[test]
 fn a_head_that_drips_after_a_request_must_end_in_time() {
-    let hub = hub(|limits| limits.request_head_timeout = HALF);
+    let hub = hub(|limits| limits.http.head_timeout = HALF);
     let mut pace = hub.join(Transport::Websocket);
     let mut http = hub.http();
     http.write(HEALTH);
@@ -75,7 +75,7 @@ fn a_head_that_drips_after_a_request_must_end_in_time() {
 
 #[test]
 fn a_connection_without_a_further_request_ends_after_keep_alive() {
-    let hub = hub(|limits| limits.http_keep_alive = HALF);
+    let hub = hub(|limits| limits.http.keep_alive = HALF);
     let mut http = hub.http();
     assert_eq!(http.get("/healthz").told(), (200, "ok"));
     assert_eq!(http.rest(), b"");
@@ -85,7 +85,10 @@ fn a_connection_without_a_further_request_ends_after_keep_alive() {
 #[test]
 fn short_pings_do_not_close_busy_connections() {
     let hub = Hub::limited(
-        |limits| (limits.ping_interval, limits.ping_timeout) = (Duration::from_millis(100), Duration::from_secs(5)),
+        |limits| {
+            (limits.sessions.ping_interval, limits.sessions.ping_timeout) =
+                (Duration::from_millis(100), Duration::from_secs(5))
+        },
         |_| {},
     );
     let mut pinged = hub.join(Transport::Websocket);
@@ -102,7 +105,7 @@ fn short_pings_do_not_close_busy_connections() {
 
 #[test]
 fn bodies_that_nobody_reads_must_end_in_time() {
-    let hub = hub(|limits| limits.body_timeout = HALF);
+    let hub = hub(|limits| limits.http.body_timeout = HALF);
     for target in ["/", "/healthz", "/api/v1/publish", "/api/v1/nothing", "/nothing"] {
         for begun in ["", "5\r\nhello\r\n", "5;ext=", "0\r\nX-Trailer: "] {
             let mut http = hub.http();
@@ -117,7 +120,7 @@ fn bodies_that_nobody_reads_must_end_in_time() {
 
 #[test]
 fn a_body_that_drips_must_end_in_time() {
-    let hub = hub(|limits| limits.body_timeout = HALF);
+    let hub = hub(|limits| limits.http.body_timeout = HALF);
     for (target, bytes) in [("/", &b"1\r\nx\r\n"[..]), ("/api/v1/publish", b"1;a=b\r\nx\r\n")] {
         let mut pace = hub.join(Transport::Websocket);
         let mut http = hub.http();
@@ -132,7 +135,7 @@ fn a_body_that_drips_must_end_in_time() {
 
 #[test]
 fn a_response_that_is_not_read_ends_its_connection() {
-    let hub = hub(|limits| limits.response_timeout = HALF);
+    let hub = hub(|limits| limits.http.response_timeout = HALF);
     let mut http = hub.http();
     let requests = b"GET /metrics HTTP/1.1\r\nHost: hub\r\n\r\n".repeat(100);
     // Until the server reads no further request, since its answers are not read.
@@ -146,10 +149,11 @@ fn a_response_that_is_not_read_ends_its_connection() {
 fn a_poll_waits_longer_than_every_deadline_of_http() {
     let hub = Hub::limited(
         |limits| {
-            let each = [&mut limits.request_head_timeout, &mut limits.http_keep_alive, &mut limits.response_timeout];
+            let each = [&mut limits.http.head_timeout, &mut limits.http.keep_alive, &mut limits.http.response_timeout];
             each.into_iter().for_each(|limit| *limit = Duration::from_millis(100));
-            (limits.body_timeout, limits.close_linger) = (Duration::from_millis(100), Duration::from_millis(100));
-            limits.ping_interval = Duration::from_secs(1);
+            (limits.http.body_timeout, limits.transport.close_linger) =
+                (Duration::from_millis(100), Duration::from_millis(100));
+            limits.sessions.ping_interval = Duration::from_secs(1);
         },
         |_| {},
     );
@@ -160,7 +164,7 @@ fn a_poll_waits_longer_than_every_deadline_of_http() {
 
 #[test]
 fn operators_are_served_while_all_connections_are_held() {
-    let hub = Hub::limited(|limits| limits.http_connections_max = 20, |_| {});
+    let hub = Hub::limited(|limits| limits.http.connections_max = 20, |_| {});
     let mut held: Vec<_> = (0..20)
         .map(|_| {
             let mut http = hub.http();
@@ -188,7 +192,7 @@ fn operators_are_served_while_all_connections_are_held() {
 
 #[test]
 fn a_request_that_finds_no_connection_left_is_refused() {
-    let hub = Hub::limited(|limits| limits.http_connections_max = 1, |_| {});
+    let hub = Hub::limited(|limits| limits.http.connections_max = 1, |_| {});
     let mut client = hub.join(Transport::Websocket);
     // A poll waits for as long as its session lets it, and is not closed in favour of others.
     let mut waiting = hub.http();
@@ -212,7 +216,7 @@ fn a_request_that_finds_no_connection_left_is_refused() {
 
 #[test]
 fn silent_connections_do_not_keep_the_reserve() {
-    let hub = Hub::limited(|limits| (limits.http_connections_max, limits.http_reserve) = (1, 2), |_| {});
+    let hub = Hub::limited(|limits| (limits.http.connections_max, limits.http.reserve) = (1, 2), |_| {});
     let silent: Vec<Http> = (0..6).map(|_| hub.http()).collect();
     let mut operator = hub.http();
     operator.begin("GET", "/healthz", &[], None);

@@ -137,7 +137,7 @@ fn nobody_to_ask_is_answered_at_once() {
 
 #[test]
 fn answers_past_their_bound_are_not_kept() {
-    let hub = Hub::limited(|limits| limits.answers_bytes_max = 20, register);
+    let hub = Hub::limited(|limits| limits.acks.answers_bytes_max = 20, register);
     on_every_transport(|transport| {
         let [mut asker, mut one, mut two] = ["asker", "one", "two"].map(|name| named(&hub, transport, name));
         asker.send(r#"421["ask",20000]"#);
@@ -297,7 +297,7 @@ fn watchers_of_rooms_see_them_come_and_go() {
 
 #[test]
 fn a_watcher_slower_than_the_rooms_learns_what_it_missed() {
-    let hub = Hub::limited(|limits| limits.room_events_max = 2, register);
+    let hub = Hub::limited(|limits| limits.hub.room_events_max = 2, register);
     let mut events = hub.io.of("/").room_events();
     let mut client = named(&hub, crate::support::Transport::Websocket, "one");
     for room in 0..3 {
@@ -361,7 +361,7 @@ fn what_a_socket_addresses_with_operators_leaves_itself_out() {
 fn emits_whose_acks_are_collected_are_bounded() {
     // A silent member kept them open, and any number of handlers with them.
     let hub = Hub::limited(
-        |limits| limits.collections_max = 3,
+        |limits| limits.acks.collections_max = 3,
         |io| {
             register(io);
             io.of("/").on("ask on", |socket, event: Event<()>| async move {

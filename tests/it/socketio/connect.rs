@@ -114,7 +114,7 @@ fn the_main_namespace_need_not_be_joined_first() {
 #[test]
 fn more_namespaces_than_allowed_are_refused_and_the_transport_stays() {
     let hub = Hub::limited(
-        |limits| limits.namespaces_per_session_max = 3,
+        |limits| limits.sessions.namespaces_max = 3,
         |io| {
             let _ = (io.of("/a"), io.of("/b"), io.of("/c"), io.of("/d"));
         },
@@ -136,7 +136,7 @@ fn more_namespaces_than_allowed_are_refused_and_the_transport_stays() {
 
 #[test]
 fn without_a_connect_in_time_the_session_ends() {
-    let hub = Hub::limited(|limits| limits.connect_timeout = Duration::from_secs(1), |_| {});
+    let hub = Hub::limited(|limits| limits.sessions.connect_timeout = Duration::from_secs(1), |_| {});
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
         let ended = client.ends();
@@ -147,7 +147,7 @@ fn without_a_connect_in_time_the_session_ends() {
 
 #[test]
 fn a_connect_that_is_refused_does_not_stop_the_connect_timeout() {
-    let hub = Hub::limited(|limits| limits.connect_timeout = Duration::from_secs(1), |_| {});
+    let hub = Hub::limited(|limits| limits.sessions.connect_timeout = Duration::from_secs(1), |_| {});
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
         client.send("40/nope,");
@@ -161,9 +161,9 @@ fn a_connect_that_is_refused_does_not_stop_the_connect_timeout() {
 fn a_client_that_connected_in_time_stays() {
     let hub = Hub::limited(
         |limits| {
-            limits.connect_timeout = Duration::from_secs(1);
+            limits.sessions.connect_timeout = Duration::from_secs(1);
             // The second ping comes after the connect timeout.
-            limits.ping_interval = Duration::from_millis(600);
+            limits.sessions.ping_interval = Duration::from_millis(600);
         },
         |_| {},
     );
@@ -275,7 +275,7 @@ fn a_second_connect_during_middleware_is_the_one_that_is_answered() {
 fn a_refused_second_connect_disconnects_the_client_from_its_namespace() {
     let (tell, told) = report();
     let hub = Hub::start(
-        |builder| builder.limits(Limits { auth_bytes_max: 64, ..Limits::default() }),
+        |builder| builder.limits(Limits::with(|limits| limits.sockets.auth_bytes_max = 64)),
         |io| {
             ends(io, &tell);
             io.of("/checked").with(|socket| async move {

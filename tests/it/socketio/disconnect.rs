@@ -228,7 +228,7 @@ fn a_client_that_stops_polling_after_close_ends_as_transport_close() {
 fn final_packets_beyond_one_poll_come_with_the_next_polls() {
     // What did not fit into the poll that waited was dropped with the session.
     let hub = Hub::limited(
-        |limits| limits.poll_bytes_max = 30,
+        |limits| limits.transport.poll_bytes_max = 30,
         |io| {
             io.of("/").on("leave", |socket, _: Event<()>| async move {
                 // Behind a broadcast, so that all of them leave the hub together.

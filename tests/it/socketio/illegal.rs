@@ -7,7 +7,7 @@ use crate::support::{Ended, Hub, Packet, Told, Transport, ends, on_every_transpo
 fn hub() -> (Hub, Told) {
     let (tell, told) = report();
     let hub = Hub::limited(
-        |limits| limits.attachments_timeout = Duration::from_millis(200),
+        |limits| limits.transport.attachments_timeout = Duration::from_millis(200),
         |io| {
             ends(io, &tell);
             io.of("/other");

@@ -322,7 +322,7 @@ fn a_room_name_that_is_none_is_an_error_of_the_handler_alone() {
 #[test]
 fn a_socket_may_be_in_so_many_rooms_and_no_more() {
     on_every_transport(|transport| {
-        let hub = Hub::limited(|limits| limits.rooms_per_socket_max = 5, register);
+        let hub = Hub::limited(|limits| limits.sockets.rooms_max = 5, register);
         let (mut client, _) = member(&hub, transport, &["1", "2", "3", "4", "5"]);
         client.send(r#"421["join","6"]"#);
         client.echoes();
@@ -338,7 +338,7 @@ fn a_socket_may_be_in_so_many_rooms_and_no_more() {
 #[test]
 fn names_of_a_sockets_rooms_have_so_many_bytes() {
     on_every_transport(|transport| {
-        let hub = Hub::limited(|limits| limits.room_bytes_per_socket_max = 5, register);
+        let hub = Hub::limited(|limits| limits.sockets.room_bytes_max = 5, register);
         let (mut client, _) = member(&hub, transport, &["1", "234"]);
         client.send(r#"421["join","56"]"#);
         client.echoes();
