@@ -164,7 +164,8 @@ pub(crate) struct HubMetrics {
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     pub(crate) hub: HubMetrics,
-    /// One for each worker, including ended ones. Locked when a worker starts and by a scrape.
+    /// Counters of each worker, including ended ones. The lock is taken when a worker starts and by
+    /// a scrape.
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,
 }
 

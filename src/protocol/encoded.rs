@@ -194,7 +194,6 @@ impl Message {
         }
     }
 
-    /// Length of all frames in bytes.
     pub(crate) fn byte_len(&self) -> usize {
         self.packets().map(|packet| packet.frame.len()).sum()
     }

@@ -4,10 +4,8 @@
 pub(crate) trait Label: Copy + 'static {
     const ALL: &'static [Self];
 
-    /// The label as text.
     fn as_str(self) -> &'static str;
 
-    /// Index in [`ALL`](Self::ALL).
     fn index(self) -> usize;
 }
 

@@ -85,7 +85,6 @@ impl fmt::Display for DisconnectReason {
 }
 
 labels! {
-    /// Kinds of refused requests.
     pub(crate) enum RefusalKind {
         UnknownTransport = "unknown_transport",
         UnknownSession = "unknown_session",

@@ -10,7 +10,7 @@ use crate::ids::{AckId, AckOwner};
 pub(crate) struct Acks<W> {
     /// Number of ids assigned so far.
     given: u64,
-    /// Boxed, and allocated only while an ack is awaited.
+    /// Awaited acks. Allocated on the heap only while there are any.
     open: Option<Box<Open<W>>>,
 }
 
@@ -60,7 +60,6 @@ impl<W> Acks<W> {
         self.take(|_, waiter| test(waiter))
     }
 
-    /// Number of open acks.
     pub(crate) fn len(&self) -> usize {
         self.open.as_ref().map_or(0, |open| open.waiting.len())
     }
@@ -70,7 +69,6 @@ impl<W> Acks<W> {
         Some(self.open.as_ref()?.earliest)
     }
 
-    /// Removes expired waiters.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<W> {
         if self.deadline().is_none_or(|earliest| earliest > now) {
             return Vec::new();

@@ -48,10 +48,8 @@ impl Default for Budgets {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("budget exceeded bytes={bytes} bytes_max={bytes_max} requested={wanted}")]
 pub(crate) struct Spent {
-    /// Bytes that all clients hold.
     pub bytes: usize,
     pub bytes_max: usize,
-    /// Bytes that this client would hold.
     pub wanted: usize,
 }
 
@@ -77,7 +75,6 @@ impl Budget {
         self.bytes_max
     }
 
-    /// Mean of the bytes per holder.
     pub(crate) fn mean(&self) -> usize {
         self.bytes() / self.holders.load(Relaxed).max(1)
     }
@@ -116,7 +113,6 @@ fn adjust(count: &AtomicUsize, before: usize, now: usize) {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Part {
     pub bytes: usize,
-    /// Number of clients that hold bytes.
     pub holders: usize,
 }
 
@@ -128,7 +124,6 @@ pub(crate) struct Charge {
 }
 
 impl Charge {
-    /// Creates an empty charge.
     pub(crate) fn new(budget: Arc<Budget>) -> Self {
         Self { budget, bytes: 0 }
     }

@@ -20,7 +20,7 @@ struct InFlight {
 pub(crate) struct Credit {
     next: u64,
     bytes: usize,
-    /// In ticket order. Answered commands are removed from the front, so the first one is the
+    /// Commands in ticket order. Answered ones are removed from the front, so the first one is the
     /// oldest unanswered command.
     in_flight: LazyQueue<InFlight>,
     unanswered: usize,

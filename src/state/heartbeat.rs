@@ -7,7 +7,6 @@ use crate::limits::Limits;
 /// Maximum delay of a check, unless the process was suspended or got no CPU time.
 const LATE: Duration = Duration::from_secs(1);
 
-/// Action that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Beat {
     Quiet,

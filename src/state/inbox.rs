@@ -55,7 +55,6 @@ impl<S: PartialEq + 'static, E: 'static> Inbox<S, E> {
         self.held.iter_mut().filter(|(held, ..)| held == from).for_each(|(held, ..)| held.clone_from(to));
     }
 
-    /// Drops the held events of a socket.
     pub(crate) fn forget(&mut self, socket: &S) {
         self.held.retain(|(held, ..)| held != socket);
         self.bytes = self.held.iter().map(|(_, bytes, _)| bytes).sum();

@@ -41,7 +41,6 @@ impl<T: 'static> LazyQueue<T> {
         self.change(|queue| queue.retain(keep));
     }
 
-    /// Removes all items.
     pub(crate) fn take(&mut self) -> impl Iterator<Item = T> + use<T> {
         self.0.take().into_iter().flat_map(|queue| *queue)
     }

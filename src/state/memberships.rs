@@ -19,7 +19,6 @@ pub(crate) enum Memberships<V> {
     Many(Box<HashMap<RoomId, V>>),
 }
 
-/// Iterator over the removed rooms of a socket.
 #[derive(Debug)]
 pub(crate) enum Taken<V> {
     Few(smallvec::IntoIter<[(RoomId, V); 2]>),
@@ -85,7 +84,6 @@ impl<V> Memberships<V> {
         }
     }
 
-    /// Removes a room and returns its value.
     pub(crate) fn remove(&mut self, room: RoomId) -> Option<V> {
         let index = match self {
             Self::Few(list) => {
@@ -95,8 +93,8 @@ impl<V> Memberships<V> {
             Self::Many(index) => index,
         };
         let value = index.remove(&room)?;
-        // Half of the limit, so that a socket that joins and leaves one room does not rebuild the
-        // index each time.
+        // The threshold is half of `FEW`, so that a socket that joins and leaves one room does not
+        // rebuild the index each time.
         if index.len() <= FEW / 2 {
             *self = Self::Few(index.drain().collect());
         } else if index.len() < index.capacity() / 8 {

@@ -19,9 +19,7 @@ pub(crate) const PACKET_OVERHEAD_BYTES: usize = size_of::<EncodedFrame>();
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("outbox of {waiting} bytes has no room for {wanted} more (limit {limit})")]
 pub(crate) struct OutboxFull {
-    /// Bytes in the outbox.
     pub waiting: usize,
-    /// Bytes of the refused message.
     pub wanted: usize,
     pub limit: usize,
 }
@@ -35,7 +33,6 @@ const CONTROL_PACKETS_MAX: usize = 32;
 #[error("peer does not read its control packets queued={CONTROL_PACKETS_MAX}")]
 pub(crate) struct ControlFull;
 
-/// A packet that was sent in part.
 #[derive(Debug)]
 struct Partial {
     rest: Bytes,
@@ -126,7 +123,6 @@ impl Outbox {
         self.event_bytes + self.partial.as_ref().map_or(0, |partial| partial.frame_bytes)
     }
 
-    /// Number of bytes still to be sent.
     pub(crate) fn unsent_bytes(&self) -> usize {
         self.waiting().1 + self.partial.as_ref().map_or(0, |partial| partial.rest.len())
     }

@@ -24,7 +24,6 @@ pub(crate) struct Rates {
 }
 
 impl Rates {
-    /// Whether any rate is limited.
     pub(crate) fn are_limited(&self) -> bool {
         self.events.is_some() || self.bytes.is_some()
     }
@@ -61,7 +60,6 @@ impl Meter {
         }
     }
 
-    /// Whether the action is within the limits.
     pub(crate) fn admits(&mut self, cost: Cost, now: Instant) -> bool {
         self.bucket(cost).is_none_or(|(bucket, _)| bucket.has_some(now))
     }

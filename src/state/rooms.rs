@@ -15,7 +15,6 @@ use super::memberships::{Memberships, Taken};
 use crate::ids::{MemberKey, NamespacePath, RoomId, RoomName, SlotKey, SocketId, WorkerId};
 use crate::limits::Limits;
 
-/// Location of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SocketLocation {
     pub worker: WorkerId,
@@ -31,14 +30,14 @@ struct SocketEntry {
     namespace: u32,
     /// Bytes of the names of its rooms.
     name_bytes: u32,
-    /// Without the namespace room.
+    /// Joined rooms. The namespace room is not among them.
     rooms: Memberships<()>,
 }
 
 #[derive(Debug)]
 struct Room {
     namespace: u32,
-    /// `None` for a namespace room, which contains all sockets of a namespace.
+    /// Name of the room. `None` for a namespace room, which contains all sockets of a namespace.
     name: Option<RoomName>,
     per_worker: SmallVec<[u32; 4]>,
 }
@@ -87,18 +86,16 @@ impl From<&Limits> for RoomBounds {
     }
 }
 
-/// Result of a join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct JoinChange {
     pub location: SocketLocation,
     pub room: RoomId,
     /// Number of members on all workers.
     pub members: usize,
-    /// False if the socket was in the room already.
+    /// Whether the socket was not in the room before.
     pub is_new: bool,
 }
 
-/// Result of a leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LeaveChange {
     pub location: SocketLocation,
@@ -107,7 +104,6 @@ pub(crate) struct LeaveChange {
     pub members: usize,
 }
 
-/// Reason why a join is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MembershipError {
     /// No socket with this id is connected.
@@ -140,7 +136,6 @@ pub(crate) struct Rooms {
     by_path: HashMap<NamespacePath, u32>,
     /// Disconnected sockets that are still counted in some rooms.
     pending_removals: VecDeque<PendingRemoval>,
-    /// Memory of all rooms and memberships.
     bytes: usize,
     /// Number of rooms below which the table is shortened.
     shorten_below: usize,
@@ -307,7 +302,6 @@ impl Rooms {
         Some((room.namespace, room.name.clone()?, room.members()))
     }
 
-    /// Memory of all rooms, names and memberships in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

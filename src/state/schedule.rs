@@ -40,7 +40,7 @@ impl<T> Flow<T> {
 }
 
 /// Queued commands, and accounts of the senders that have caused work since the queue was last
-/// empty. Bounded by the senders' credit, since queued commands are unanswered.
+/// empty. The senders' credit bounds both, since queued commands are unanswered.
 #[derive(Debug)]
 pub(crate) struct Schedule<S, T> {
     flows: HashMap<S, Flow<T>>,
@@ -67,7 +67,6 @@ impl<S, T> Default for Schedule<S, T> {
 }
 
 impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
-    /// Number of queued commands.
     pub(crate) fn queued(&self) -> usize {
         self.queued
     }
@@ -130,7 +129,6 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         }
     }
 
-    /// Charges the sender for a command.
     pub(crate) fn charge(&mut self, sender: S, cost: usize) {
         let flow = self.flows.entry(sender).or_insert_with(Flow::new);
         flow.left = flow.left.saturating_sub(i64::try_from(cost).unwrap_or(i64::MAX));

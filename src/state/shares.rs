@@ -10,10 +10,10 @@ use std::time::Duration;
 const ACCOUNTS_MAX: usize = 16_384;
 
 /// Number of accounts from which unused ones are removed.
-const FORGET_AT: usize = 64;
+const SWEEP_AT: usize = 64;
 
 /// Interval between passes over all accounts while they are full.
-const LOOK_INTERVAL_MS: u64 = 100;
+const SWEEP_INTERVAL_MS: u64 = 100;
 
 #[derive(Debug)]
 struct Account {
@@ -28,12 +28,13 @@ pub(crate) struct Shares<S, T> {
     bytes_max: u64,
     window_ms: u64,
     accounts: HashMap<S, Account>,
-    forget_at: usize,
-    /// Bounded by the senders' credit, as in [`Schedule`](super::schedule::Schedule).
+    sweep_at: usize,
+    /// Queued commands. Their number is bounded by the senders' credit, as in
+    /// [`Schedule`](super::schedule::Schedule).
     waiting: HashMap<S, VecDeque<T>>,
     queued: usize,
     /// Time of the next pass, if the last one removed too few accounts.
-    look_at_ms: u64,
+    sweep_at_ms: u64,
 }
 
 impl<S: Copy + Eq + Hash, T> Shares<S, T> {
@@ -42,10 +43,10 @@ impl<S: Copy + Eq + Hash, T> Shares<S, T> {
             bytes_max: (bytes_max as u64).max(1),
             window_ms: u64::try_from(window.as_millis()).unwrap_or(u64::MAX).max(1),
             accounts: HashMap::new(),
-            forget_at: FORGET_AT,
+            sweep_at: SWEEP_AT,
             waiting: HashMap::new(),
             queued: 0,
-            look_at_ms: 0,
+            sweep_at_ms: 0,
         }
     }
 
@@ -115,14 +116,14 @@ impl<S: Copy + Eq + Hash, T> Shares<S, T> {
 
     /// Makes room for one more account. Returns false if there is none.
     fn has_room(&mut self, now_ms: u64) -> bool {
-        if self.accounts.len() >= self.forget_at && now_ms >= self.look_at_ms {
+        if self.accounts.len() >= self.sweep_at && now_ms >= self.sweep_at_ms {
             self.forget(now_ms, 0);
             if self.accounts.len() >= ACCOUNTS_MAX {
                 self.forget(now_ms, self.bytes_max / 16);
             }
-            self.forget_at = (2 * self.accounts.len()).clamp(FORGET_AT, ACCOUNTS_MAX);
+            self.sweep_at = (2 * self.accounts.len()).clamp(SWEEP_AT, ACCOUNTS_MAX);
             let is_full = self.accounts.len() >= ACCOUNTS_MAX;
-            self.look_at_ms = if is_full { now_ms.saturating_add(LOOK_INTERVAL_MS) } else { 0 };
+            self.sweep_at_ms = if is_full { now_ms.saturating_add(SWEEP_INTERVAL_MS) } else { 0 };
         }
         self.accounts.len() < ACCOUNTS_MAX
     }

@@ -24,13 +24,13 @@ pub(crate) enum Step<C> {
 struct Candidate<C> {
     connection: C,
     drop_at: Instant,
-    /// Set once the candidate was probed.
+    /// Time of the next noop. `None` until the candidate was probed.
     noop_at: Option<Instant>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Upgrade<C> {
-    /// Boxed, since most sessions have none for most of their life.
+    /// The candidate is boxed, since most sessions have none for most of their life.
     candidate: Option<Box<Candidate<C>>>,
 }
 

@@ -20,7 +20,8 @@ use crate::messages::handshake::{Arrival, Handshake};
 use crate::messages::session::SessionLink;
 use crate::session::PendingSession;
 
-/// Used inside a host application. A port of the server's own checks the Host header earlier.
+/// Message for requests inside a host application. A port of the server's own checks the Host
+/// header earlier.
 const HOST_REFUSAL: &str = "Host not allowed; add it to Builder::allowed_hosts";
 
 const ORIGIN_REFUSAL: &str = "Origin not allowed; add it to cors_origins (STENTOR_CORS_ORIGINS, Builder::cors)";
@@ -53,7 +54,6 @@ impl HandshakeRequest<'_> {
     }
 }
 
-/// An admitted request.
 pub(crate) enum Admitted {
     Session(SessionLink),
     PendingSession(PendingSession),
@@ -110,11 +110,11 @@ impl Endpoint {
             address: client.map(|client| client.address),
             secure: request.encrypted || client.is_some_and(|client| client.secure),
         };
-        // Reserved before the application is asked, so that pending handshakes count against the
-        // limits.
+        // The permit is reserved before the application is asked, so that pending handshakes count
+        // against the limits.
         let permit = self.services.directory.reserve(arrival.address, limits)?;
         self.ask_application(request, arrival).await?;
-        // Checked last, since the server may begin to close while the application decides.
+        // This is checked last, since the server may begin to close while the application decides.
         self.check_accepting()?;
         PendingSession::new(request.to_handshake(arrival), permit).map_err(|error| {
             log::error!("session not opened, no random bytes from the system error={error}");

@@ -26,11 +26,11 @@ pub struct Cookie {
 /// SameSite attribute of the cookie: the cross-site requests with which browsers send it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SameSite {
-    /// Never sent with cross-site requests.
+    /// Browsers never send the cookie with cross-site requests.
     Strict,
-    /// Sent when the user follows a link from another site.
+    /// Browsers send the cookie when the user follows a link from another site.
     Lax,
-    /// Sent with all requests. Browsers require [`Cookie::secure`] as well.
+    /// Browsers send the cookie with all requests. They require [`Cookie::secure`] as well.
     None,
 }
 

@@ -32,7 +32,7 @@ pub struct Cors {
     origins: Origins,
     credentials: bool,
     methods: Vec<String>,
-    /// Empty to allow the headers that the browser requests.
+    /// Allowed headers. Empty to allow those that the browser requests.
     headers: Vec<String>,
     max_age: Option<Duration>,
     guards_websockets: bool,
@@ -76,7 +76,7 @@ impl Cors {
     /// `capacitor://localhost`; `file://` for websockets of local files. Case, a trailing slash and
     /// the default port of `http` or `https` are ignored.
     pub fn origins(origins: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self::new(Origins::Named(origins.into_iter().map(|origin| normal(&origin.into())).collect()))
+        Self::new(Origins::Named(origins.into_iter().map(|origin| normalize(&origin.into())).collect()))
     }
 
     /// Allows pages of any origin (`*`). Cannot be combined with [`Cors::credentials`].
@@ -180,15 +180,14 @@ impl Cors {
         allowed.then(|| origin.clone())
     }
 
-    /// Adds the CORS headers to a response.
     pub(crate) fn add_headers(&self, request: &HeaderMap, answer: &mut HeaderMap) {
         self.add_headers_for(self.allowed(request), answer);
     }
 
     fn add_headers_for(&self, allowed: Option<HeaderValue>, answer: &mut HeaderMap) {
         if !matches!(self.origins, Origins::Any) {
-            // Also if the origin is not allowed: a cache must not serve this response to a page of
-            // another origin.
+            // The header is also needed if the origin is not allowed: a cache must not serve this
+            // response to a page of another origin.
             answer.append(header::VARY, HeaderValue::from_static("Origin"));
         }
         let Some(allowed) = allowed else { return };
@@ -231,8 +230,7 @@ impl Cors {
 /// Origin of websockets of local files (Electron, Cordova). It has no host.
 const LOCAL_FILES: &str = "file://";
 
-/// Normalizes an origin to the spelling of browsers.
-fn normal(origin: &str) -> String {
+fn normalize(origin: &str) -> String {
     let origin = origin.to_ascii_lowercase();
     let origin = origin.strip_suffix('/').filter(|_| origin != LOCAL_FILES).unwrap_or(&origin);
     let default = match origin.split_once("://") {

@@ -36,7 +36,7 @@ impl Hosts {
             if !is_address && !is_name {
                 return Err(name.to_owned());
             }
-            named.push(normal(unbracketed(name)));
+            named.push(normalize(unbracketed(name)));
         }
         Ok(Self::Named(named))
     }
@@ -52,15 +52,14 @@ impl Hosts {
 
 fn is_among(named: &[String], host: &str) -> bool {
     let (name, _) = split_port(host);
-    let name = normal(name);
+    let name = normalize(name);
     if let Ok(address) = name.parse::<IpAddr>() {
         return address.is_loopback() || named.contains(&name);
     }
     name == "localhost" || name.ends_with(".localhost") || named.contains(&name)
 }
 
-/// Normalizes the spelling of a name or address.
-fn normal(name: &str) -> String {
+fn normalize(name: &str) -> String {
     let name = name.strip_suffix('.').unwrap_or(name);
     name.parse::<IpAddr>().map_or_else(|_| name.to_ascii_lowercase(), |address| address.to_canonical().to_string())
 }

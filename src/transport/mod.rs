@@ -33,7 +33,6 @@ pub(crate) use self::access_policy::{Admitted, AllowRequest, HandshakeRequest};
 pub(crate) use self::refusal::Refusal;
 use self::refusal::{RefusalLog, RequestSource};
 
-/// The parts of a server that transports need.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
     pub(crate) services: Services,
@@ -43,12 +42,10 @@ pub(crate) struct Endpoint {
     pub(crate) accepting: Arc<AtomicBool>,
 }
 
-/// Settings for the admission of clients.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AccessPolicy {
     /// Web pages of other origins that may use the server. `None`: no CORS headers are sent.
     pub(crate) cors: Option<Cors>,
-    /// Cookie that the response to a handshake sets.
     pub(crate) cookie: Option<Cookie>,
     /// Whether websockets of other origins are refused, unless `cors` admits them.
     pub(crate) guards_origins: bool,

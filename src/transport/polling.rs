@@ -219,7 +219,7 @@ async fn post(
         return Err(Refusal::BadRequest);
     }
     let worker = endpoint.worker();
-    // Held until the session has handled the packets.
+    // The charge is held until the session has handled the packets.
     let mut charge = Charge::new(worker.budgets().incoming.clone());
     let body = match read_body(payload, limits.transport.payload_bytes_max, limits.http.body_timeout, &mut charge).await
     {

@@ -17,7 +17,6 @@ use crate::protocol::reason::RefusalKind;
 use crate::session::directory::SessionLimit;
 use crate::worker::log_throttle::Throttle;
 
-/// Reason why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
     UnknownTransport,

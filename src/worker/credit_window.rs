@@ -34,7 +34,7 @@ enum QueuedCommand {
         bytes: usize,
         command: Command,
         reply: PendingReply,
-        /// Set once the sender has ended.
+        /// Reservation for the command, once its sender has ended.
         _reservation: Option<OrphanedCommand>,
     },
     /// A command that needs no credit, but keeps its position in the queue.
@@ -83,9 +83,9 @@ impl AwaitedReply {
 pub(crate) struct CreditWindow {
     outbox: Rc<OutboxHandle>,
     credit: Credit,
-    /// In order of submission. The first one lacks credit.
+    /// Commands in order of submission. The first one lacks credit.
     waiting: LazyQueue<QueuedCommand>,
-    /// In ticket order.
+    /// Unanswered commands in ticket order.
     awaited: LazyQueue<AwaitedReply>,
     /// Number of unanswered emits with acks of many sockets.
     collecting: usize,

@@ -46,7 +46,6 @@ pub(super) struct Fanout {
     delivered: usize,
 }
 
-/// State of an unfinished command.
 enum InProgress {
     ToMembers(Box<ToMembers>),
     Detach(Box<Detach>),

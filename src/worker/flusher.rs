@@ -78,9 +78,8 @@ pub(super) struct Backlog {
     /// have grown by more.
     fresh: Cell<usize>,
     fresh_max: usize,
-    /// Notified by the flusher when it begins a round.
+    /// Notification by the flusher when it begins a round.
     drained: LocalNotify,
-    /// Bytes not yet reported to the hub.
     unreported: Cell<Written>,
 }
 

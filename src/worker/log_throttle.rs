@@ -53,7 +53,6 @@ pub(crate) struct Throttle {
     since: AtomicU64,
     /// Number of lines logged in the current second.
     logged: AtomicU32,
-    /// Number of lines suppressed since the last logged one.
     skipped: AtomicU64,
 }
 

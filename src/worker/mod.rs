@@ -59,7 +59,7 @@ pub(crate) struct Worker {
     departed_bytes: Cell<usize>,
     log_throttles: LogThrottles,
     timers: RefCell<Timers>,
-    /// Notified when a deadline is added that is earlier than all others.
+    /// Notification of a new deadline that is earlier than all others.
     timer_notify: LocalNotify,
 }
 

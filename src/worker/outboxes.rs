@@ -24,7 +24,6 @@ pub(super) use self::reading::ReplayRequest;
 use self::reading::requested;
 use self::slot::{OutboxSlot, SlotPhase};
 
-/// Result of queueing an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pushed {
     Queued,
@@ -38,7 +37,7 @@ pub(super) enum Pushed {
 pub(super) struct OutboxMessage<'a> {
     pub(super) message: &'a Message,
     pub(super) offset: Option<Offset>,
-    /// Dropped if the drainer is not ready.
+    /// Whether the message is dropped if the drainer is not ready.
     pub(super) volatile: bool,
 }
 
@@ -319,7 +318,6 @@ impl Outboxes {
         self.get(key).is_none_or(|slot| slot.outbox.is_empty())
     }
 
-    /// Number of outboxes to be flushed.
     pub(super) fn dirty_len(&self) -> usize {
         self.urgent.len() + self.dirty.len()
     }

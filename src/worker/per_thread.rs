@@ -19,10 +19,8 @@ thread_local! {
     static WORKERS: RefCell<Vec<(u64, Rc<Worker>)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Number of servers created in this process.
 static SERVERS: AtomicU64 = AtomicU64::new(0);
 
-/// Starts the workers of one server.
 pub(crate) struct WorkerFactory {
     /// Distinguishes this server from all others in this process, including stopped ones.
     server: u64,
@@ -43,7 +41,6 @@ impl WorkerFactory {
         &self.budgets
     }
 
-    /// Allocates the number of a worker.
     pub(crate) fn next_id(&self) -> WorkerId {
         WorkerId(self.next.fetch_add(1, Ordering::Relaxed))
     }

@@ -129,7 +129,6 @@ pub(crate) fn collect(
     });
 }
 
-/// Submits a query for the sockets in a target.
 pub(crate) fn fetch(
     credit_window: &mut CreditWindow,
     now: Instant,
@@ -141,7 +140,6 @@ pub(crate) fn fetch(
     credit_window.submit(now, 0, reply, move |from| OrderedCommand::Fetch { from, namespace, target });
 }
 
-/// Submits a query for rooms.
 pub(crate) fn list(
     credit_window: &mut CreditWindow,
     now: Instant,

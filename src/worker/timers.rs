@@ -19,7 +19,7 @@ const TICK: Duration = Duration::from_millis(100);
 const FAR: Duration = Duration::from_secs(1);
 
 /// An entry is checked at least once a minute, so that entries of ended sessions are removed.
-const LOOK_TICKS: u32 = 600;
+const CHECK_TICKS: u32 = 600;
 
 /// Deadlines of sessions, in ticks since the worker was started.
 #[derive(Default)]
@@ -31,9 +31,9 @@ pub(super) struct Timers {
 impl Timers {
     /// Returns whether the new entry is now the first.
     fn add(&mut self, now: u32, slot: SlotKey, wanted: u32) -> bool {
-        let look = wanted.min(now.saturating_add(LOOK_TICKS));
-        let is_first = self.first().is_none_or(|first| look < first);
-        self.entries.entry(look).or_default().push((slot, wanted));
+        let check_at = wanted.min(now.saturating_add(CHECK_TICKS));
+        let is_first = self.first().is_none_or(|first| check_at < first);
+        self.entries.entry(check_at).or_default().push((slot, wanted));
         is_first
     }
 
@@ -128,8 +128,8 @@ mod tests {
         let mut timers = Timers::default();
         timers.add(0, slot(1), 2_000);
         timers.add(0, slot(2), u32::MAX);
-        assert_eq!(timers.first(), Some(LOOK_TICKS));
-        assert_eq!(timers.take_due(LOOK_TICKS, |who| who == slot(1)), []);
+        assert_eq!(timers.first(), Some(CHECK_TICKS));
+        assert_eq!(timers.take_due(CHECK_TICKS, |who| who == slot(1)), []);
         assert_eq!(timers.entries.values().map(Vec::len).sum::<usize>(), 1);
         for now in [1_200, 1_800, 1_999] {
             assert_eq!(timers.take_due(now, |_| true), []);

@@ -166,7 +166,7 @@ pub(super) mod tests {
     fn base64_is_binary() {
         assert_eq!(text("bAQID/w=="), Ok(EnginePacket::Binary(Bytes::from_static(&[1, 2, 3, 255]))));
         assert_eq!(text("b"), Ok(EnginePacket::Binary(Bytes::new())));
-        // As in Node: no padding, too much of it, trailing bits set, the other alphabet.
+        // Node accepts missing and excess padding, trailing bits, and the other alphabet.
         for (lenient, bytes) in [("bAQI", &[1, 2][..]), ("bAQI=", &[1, 2]), ("bAQJ=", &[1, 2]), ("b-_8=", &[251, 255])]
         {
             assert_eq!(text(lenient), Ok(EnginePacket::Binary(Bytes::from_static(bytes))), "{lenient}");
@@ -179,7 +179,8 @@ pub(super) mod tests {
 
     #[test]
     fn bad_base64_is_an_error() {
-        // Only padding, truncated, an invalid character, not ASCII, text after the padding.
+        // These texts are only padding, truncated, with an invalid character, not ASCII, and with
+        // text after the padding.
         for bad in ["b=", "bA", "bAQ!ID", "bé", "bAQ==ID", "bAQ==\nID"] {
             let decoded = text(bad);
             assert!(matches!(decoded, Err(EngineDecodeError::Base64(_))), "{bad}: {decoded:?}");

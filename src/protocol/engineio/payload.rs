@@ -69,7 +69,6 @@ impl PayloadWriter {
         encode_binary(data, &mut self.body);
     }
 
-    /// Length of the body in bytes, including separators.
     pub(crate) fn len(&self) -> usize {
         self.body.len()
     }

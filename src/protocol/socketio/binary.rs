@@ -19,14 +19,12 @@ use super::text::Decoded;
 pub(crate) struct PartialPacket {
     /// An event or ack without its attachments. Its placeholders are valid.
     packet: Packet,
-    /// Number of attachments announced.
     announced: usize,
     /// Received attachments in order, fewer than announced.
     received: Vec<Bytes>,
 }
 
 impl PartialPacket {
-    /// Bytes of the received attachments.
     pub(crate) fn received_bytes(&self) -> usize {
         self.received.iter().map(Bytes::len).sum()
     }
@@ -41,7 +39,6 @@ impl PartialPacket {
         Ok(Self { packet, announced, received: Vec::with_capacity(announced) })
     }
 
-    /// Number of missing attachments.
     pub(crate) fn missing(&self) -> usize {
         self.announced.saturating_sub(self.received.len())
     }
@@ -86,7 +83,7 @@ fn check_placeholders(json: &str, attachments: usize) -> Result<(), DecodeError>
 /// the order of opening. Returns the number of values at the top level: the text may be elements
 /// without brackets.
 pub(super) fn walk(json: &str, mut show: impl FnMut(usize, &Container)) -> usize {
-    // Heap memory as deep as the nesting, instead of recursion.
+    // A stack on the heap, so that deep nesting causes no recursion.
     let mut around: Vec<(usize, Container)> = Vec::new();
     let mut opened = 0;
     let (mut nth, mut innermost) = (0, Container::of(Token::OpenArray));
@@ -131,7 +128,6 @@ impl Container {
         Self { is_object, values: 0, key: None, placeholder: Value::Other, num: Value::Other }
     }
 
-    /// Number of elements or pairs.
     pub(super) fn len(&self) -> usize {
         self.values
     }
@@ -175,7 +171,7 @@ enum Value {
     True,
     /// A number written as an unsigned integer, as all encoders write `num`.
     Index(usize),
-    /// Any other value, or none.
+    /// Another value, or no value.
     Other,
 }
 

@@ -17,10 +17,7 @@ pub(crate) enum DecodeError {
 
     /// The message is too long for its 32-bit positions. Transports limit messages to less.
     #[error("packet of {bytes} bytes exceeds limit of {}", u32::MAX)]
-    TooLong {
-        /// Length of the message in bytes.
-        bytes: usize,
-    },
+    TooLong { bytes: usize },
 
     #[error("packet type {found:?} is unknown")]
     UnknownType { found: char },
@@ -37,19 +34,13 @@ pub(crate) enum DecodeError {
     },
 
     #[error("placeholder names none of {attachments} attachments")]
-    IllegalPlaceholder {
-        /// Number of attachments of the packet.
-        attachments: usize,
-    },
+    IllegalPlaceholder { attachments: usize },
 
     #[error("namespace is illegal: {0}")]
     IllegalNamespace(#[source] IdError),
 
     #[error("ack id of {digits} digits exceeds limit of {}", u64::MAX)]
-    AckIdTooLarge {
-        /// Number of digits of the id.
-        digits: usize,
-    },
+    AckIdTooLarge { digits: usize },
 
     #[error("ack has no id")]
     MissingAckId,
@@ -74,11 +65,7 @@ pub(crate) enum DecodeError {
 
     /// A field of a msgpack packet is missing or of the wrong type.
     #[error("{field} must be {expected}")]
-    WrongField {
-        /// Name of the field.
-        field: &'static str,
-        expected: &'static str,
-    },
+    WrongField { field: &'static str, expected: &'static str },
 
     /// The message is not msgpack, or contains a value that a packet cannot contain.
     #[error("message is not a msgpack packet: {found} before byte {at}")]

@@ -51,16 +51,17 @@ pub(super) fn unescape(text: &str) -> Option<String> {
     serde_json::from_str(&well_formed(text)).ok()
 }
 
-/// Replaces each lone surrogate (`\ud800`) by U+FFFD, of the same length. JavaScript strings can
-/// contain them, for example after a cut within an emoji; Rust strings cannot. Applied wherever
-/// JSON of a client is read into Rust values; JSON that is passed through keeps them.
+/// Replaces each lone surrogate (`\ud800`) by an escape of U+FFFD, which has the same length.
+/// JavaScript strings can contain lone surrogates, for example after a cut within an emoji; Rust
+/// strings cannot. This is needed wherever JSON of a client is read into Rust values. JSON that is
+/// passed through keeps them.
 pub(crate) fn well_formed(text: &str) -> Cow<'_, str> {
     let mut mended = Cow::Borrowed(text);
     let mut at = 0;
     while let Some(backslash) = text.get(at..).and_then(|rest| rest.find('\\')) {
         at += backslash;
         at += match escaped_unit(text, at) {
-            // Any other escape.
+            // Other escapes have two bytes.
             None => 2,
             Some(0xd800..=0xdbff) if matches!(escaped_unit(text, at + 6), Some(0xdc00..=0xdfff)) => 12,
             Some(0xd800..=0xdfff) => {

@@ -79,7 +79,8 @@ struct Header<'t> {
     attachments: usize,
     /// The namespace, if the packet names one.
     namespace: Option<&'t str>,
-    /// Parsed for every type, as in the reference parser. Meaningful for events and acks only.
+    /// Ack id. As in the reference parser, it is parsed for every packet type, but only events and
+    /// acks use it.
     id: Option<u64>,
     /// The rest of the text, which should be JSON.
     data: &'t str,

@@ -29,7 +29,6 @@ pub(crate) struct Route {
     pub except: SmallVec<[RoomId; 2]>,
     /// Sockets addressed by their ids.
     pub sockets: SmallVec<[SocketLocation; 1]>,
-    /// Excluded sockets.
     pub exclude: SmallVec<[SocketLocation; 1]>,
 }
 

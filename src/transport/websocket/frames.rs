@@ -19,13 +19,12 @@ use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::engineio::packet::EnginePacket;
 use crate::state::budget::{Budget, Charge};
 
-/// Result of decoding a chunk of bytes.
 #[derive(Debug, Default)]
 pub(crate) struct DecodedChunk {
     pub(crate) packets: Vec<EnginePacket>,
     /// Pong for the newest ping. Older pings need no answer (RFC 6455, 5.5.3).
     pub(crate) pong: Option<EncodedFrame>,
-    /// Set if the connection ends with this chunk.
+    /// Reason for the end of the connection, if it ends with this chunk.
     pub(crate) end: Option<End>,
 }
 
@@ -37,7 +36,7 @@ pub(crate) enum End {
         /// The peer's code, or 1000 if it gave none.
         code: u16,
     },
-    /// Invalid data.
+    /// The peer sent invalid data.
     Undecodable { code: u16, detail: String },
     /// A message exceeds a limit.
     TooLarge { code: u16, detail: String },
@@ -63,7 +62,7 @@ pub(crate) struct MessageBounds {
     fragments_max: usize,
     pub(super) message_timeout: Duration,
     pub(super) packets_per_turn: usize,
-    /// Charged for incomplete messages.
+    /// Budget for incomplete messages.
     budget: Arc<Budget>,
 }
 
@@ -96,7 +95,6 @@ impl Default for MessageBounds {
     }
 }
 
-/// An incomplete message.
 #[derive(Debug)]
 pub(super) struct PendingMessage {
     charge: Charge,
@@ -108,10 +106,10 @@ pub(super) struct PendingMessage {
 #[derive(Debug)]
 pub(crate) struct FrameReader {
     buffer: BytesMut,
-    /// Boxed, since browsers send no fragments.
+    /// Fragments of an incomplete message. Boxed, since browsers send none.
     fragments: Option<Box<Fragments>>,
     pub(super) bounds: Arc<MessageBounds>,
-    /// Boxed, since an idle connection has none.
+    /// State of an incomplete message. Boxed, since an idle connection has none.
     pub(super) pending_message: Option<Box<PendingMessage>>,
 }
 
@@ -174,7 +172,6 @@ impl FrameReader {
         Some(pending_message)
     }
 
-    /// Discards incomplete data.
     pub(super) fn discard_incomplete(&mut self) {
         self.buffer = BytesMut::new();
         self.fragments = None;
@@ -215,7 +212,7 @@ impl FrameReader {
                 if finished {
                     push(binary, data.freeze(), decoded);
                 } else {
-                    // Copied, so that it does not share the buffer of the read.
+                    // The copy does not share the buffer of the read.
                     let data = BytesMut::from(&data[..]);
                     self.fragments = Some(Box::new(Fragments { binary, data, count: 1 }));
                 }

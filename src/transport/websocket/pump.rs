@@ -53,7 +53,7 @@ pub(crate) async fn handle(endpoint: Endpoint, request: HttpRequest, payload: Pa
 async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) -> Result<HttpResponse, Refusal> {
     let encrypted = request.app_config().secure();
     let admitted = endpoint.admit(HandshakeRequest { head: request.head(), upgrade: true, encrypted }).await?;
-    // Stricter than actix-web-actors, and equal to the raw websocket.
+    // This check is stricter than that of actix-web-actors, and the same as for a raw websocket.
     verify_handshake(request.head()).map_err(|_| Refusal::BadRequest)?;
     let base64 = wants_base64(request.uri().query());
     let bounds = endpoint.policy.messages.clone();
@@ -124,9 +124,9 @@ impl Drop for PumpBody {
     }
 }
 
-/// Passes the client's bytes to the session until either side ends. A task of its own, so that a
-/// client that reads slowly is still read from. The session learns of the end by the closed
-/// channel; actix-http does not report whether the client closed in order.
+/// Passes the client's bytes to the session until either side ends. This is a task of its own,
+/// since actix-http may not poll the actor while the client reads slowly. The session notices the
+/// end by the closed channel. actix-http does not report whether the client closed in order.
 async fn read(mut payload: Payload, to_session: mpsc::Sender<Bytes>) {
     loop {
         let chunk = tokio::select! {

@@ -172,7 +172,7 @@ impl RawHandoff {
         Ok(Self {
             socket: accepted(parts.io)?,
             answer: Bytes::copy_from_slice(&parts.write_buf),
-            // Copied, since the parser's buffer is larger than most sessions need.
+            // The copy frees the parser's buffer, which is larger than most sessions need.
             read_already: BytesMut::from(&parts.read_buf[..]),
             base64,
             bounds: endpoint.policy.messages.clone(),
@@ -290,8 +290,8 @@ impl FrameSink for RawSink {
     }
 
     fn abort(&mut self) {
-        // A reset: with a plain close, the FIN and the unsent bytes would stay in the kernel behind
-        // a blocked peer.
+        // The connection is reset: after a plain close, the FIN and the unsent bytes would stay in
+        // the kernel while the peer is blocked.
         let _ = SockRef::from(&self.shared.stream).set_linger(Some(Duration::ZERO));
         self.shared.aborted.set(true);
         self.shared.reader_waker.wake();
@@ -339,7 +339,7 @@ impl RawReader {
         match self.shared.stream.poll_write_ready(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(_) => {
-                // Also on an error, which the next write returns.
+                // The socket is also ready after an error, which the next write returns.
                 self.shared.wants_write.set(false);
                 Poll::Ready(Some(Incoming::Writable))
             }

@@ -64,7 +64,6 @@ impl PendingReply {
 /// Answer for the session itself.
 #[derive(Debug)]
 pub(crate) enum SessionAnswer {
-    /// Result of a CONNECT.
     Connect(SocketId, ConnectAnswer),
     /// Result of the first check of a resume.
     ResumeChecked(SocketId, Result<ResumedSession, NotRecovered>),

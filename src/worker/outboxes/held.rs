@@ -35,18 +35,18 @@ pub(in crate::worker) struct Held {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct HeldBytes {
-    /// Charged to the client.
+    /// Bytes charged to the client.
     pub(super) own: usize,
-    /// Replayed events. The server limits their rate itself, so no session is cut for them.
+    /// Bytes of replayed events. The server limits their rate itself, so no session is cut for
+    /// them.
     pub(super) replayed: usize,
 }
 
-/// Overrun of the budget.
 pub(super) struct Excess {
     pub(super) bytes: usize,
     /// Size of the smallest outbox to cut. It is the mean size at first, so that workers with small
     /// outboxes leave the cuts to others.
-    pub(super) least: usize,
+    pub(super) outbox_min: usize,
 }
 
 /// Limit of journalled events in an outbox while more than half of the budget is used.
@@ -123,7 +123,10 @@ impl Held {
             return None;
         }
         let is_far_over = bytes > bytes_max.saturating_add(bytes_max / 4);
-        Some(Excess { bytes: bytes - (bytes_max - bytes_max / 8), least: if is_far_over { 0 } else { budget.mean() } })
+        Some(Excess {
+            bytes: bytes - (bytes_max - bytes_max / 8),
+            outbox_min: if is_far_over { 0 } else { budget.mean() },
+        })
     }
 
     /// Records the result of a pass that cut outboxes.
@@ -218,7 +221,7 @@ impl Outboxes {
         let cells = (0..).zip(&self.cells);
         let mut largest: Vec<(usize, SlotKey)> = cells
             .filter_map(|(index, cell)| {
-                let held = cell.slot.as_ref().and_then(most).filter(|held| *held > 0 && *held >= excess.least)?;
+                let held = cell.slot.as_ref().and_then(most).filter(|held| *held > 0 && *held >= excess.outbox_min)?;
                 Some((held, SlotKey { index, generation: cell.generation }))
             })
             .collect();

@@ -33,7 +33,6 @@ pub(in crate::worker) struct ReplayRequest {
     pub(in crate::worker) after: Lsn,
 }
 
-/// Number of readers whose next chunk was requested.
 pub(super) fn requested(readers: &[JournalReader]) -> usize {
     readers.iter().filter(|reader| reader.next == ReadState::Requested).count()
 }

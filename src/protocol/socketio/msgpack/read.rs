@@ -324,7 +324,7 @@ enum Item<'m> {
     /// A negative integer.
     Negative(i64),
     Float(f64),
-    /// Possibly invalid UTF-8.
+    /// A string that may be invalid UTF-8.
     Str(&'m [u8]),
     Bin(&'m [u8]),
     Date(i64),

@@ -48,7 +48,7 @@ fn path(path: &'static str) -> NamespacePath {
 
 #[test]
 fn packets_of_the_javascript_client_are_read() {
-    // Written by socket.io-msgpack-parser 3.0.2 from packets of socket.io-client 4.8.4.
+    // These messages were written by socket.io-msgpack-parser 3.0.2 for socket.io-client 4.8.4.
     let connect = b"\x83\xa4type\x00\xa4data\xd4\x00\x00\xa3nsp\xa1/";
     assert_eq!(
         decode(&Bytes::from_static(connect)),

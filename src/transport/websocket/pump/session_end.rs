@@ -163,8 +163,8 @@ impl FrameSink for PumpSink {
                 Ok(room) => room,
                 Err(TryAcquireError::Closed) => return gone(),
                 Err(TryAcquireError::NoPermits) => {
-                    // At least half of the limit, so that the session is not woken for every
-                    // packet.
+                    // The reader waits for at least half of the limit, so that the session is not
+                    // woken for every packet.
                     self.shared.wanted.set(Some(cost.max(self.bytes_max / 2)));
                     self.shared.reader_waker.wake();
                     return Drained::Blocked;
@@ -236,7 +236,7 @@ impl PumpReader {
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
         if let Some(wanted) = self.shared.wanted.take() {
             let room = self.shared.room.clone();
-            // Released immediately: the sink acquires what it needs.
+            // The permits are released immediately: the sink acquires what it needs.
             self.waiting = Some(Box::pin(async move { drop(room.acquire_many_owned(wanted).await) }));
         }
         let Some(waiting) = &mut self.waiting else { return Poll::Pending };
