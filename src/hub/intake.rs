@@ -141,7 +141,7 @@ impl Hub {
         let Some(writer) = &self.writer else { return };
         let now_ms = writer.now_unix_ms();
         let is_bounded = self.limits.journal.sender_bytes_max.is_some() && self.workers.has_sessions(sender.worker);
-        if !is_bounded || !self.shares.book(sender, bytes, now_ms) {
+        if !is_bounded || !self.shares.charge(sender, bytes, now_ms) {
             return;
         }
         let queue = self.schedule.withdraw(&sender);

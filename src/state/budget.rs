@@ -47,7 +47,7 @@ impl Default for Budgets {
 /// A charge that the budget has no room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("budget exceeded bytes={bytes} bytes_max={bytes_max} requested={wanted}")]
-pub(crate) struct Spent {
+pub(crate) struct BudgetExceeded {
     pub bytes: usize,
     pub bytes_max: usize,
     pub wanted: usize,
@@ -86,7 +86,7 @@ impl Budget {
     }
 
     /// Changes the share of one client from `before` to `now` bytes, if the limit allows it.
-    pub(crate) fn change(&self, before: usize, now: usize) -> Result<(), Spent> {
+    pub(crate) fn change(&self, before: usize, now: usize) -> Result<(), BudgetExceeded> {
         let Some(more) = now.checked_sub(before) else {
             self.bytes.fetch_sub(before - now, Relaxed);
             return Ok(());
@@ -95,7 +95,7 @@ impl Budget {
         let bound = if now > SMALL_SHARE_BYTES { self.bytes_max - self.bytes_max / 4 } else { self.bytes_max };
         if more > 0 && bytes > bound {
             let bytes = self.bytes.fetch_sub(more, Relaxed) - more;
-            return Err(Spent { bytes, bytes_max: self.bytes_max, wanted: now });
+            return Err(BudgetExceeded { bytes, bytes_max: self.bytes_max, wanted: now });
         }
         Ok(())
     }
@@ -129,7 +129,7 @@ impl Charge {
     }
 
     /// Sets the charge to `bytes`. It stays unchanged if the budget refuses.
-    pub(crate) fn set(&mut self, bytes: usize) -> Result<(), Spent> {
+    pub(crate) fn set(&mut self, bytes: usize) -> Result<(), BudgetExceeded> {
         self.budget.change(self.bytes, bytes)?;
         self.bytes = bytes;
         Ok(())
@@ -151,8 +151,8 @@ mod tests {
         let budget = Arc::new(Budget::new(4 * SMALL_SHARE_BYTES));
         let (mut large, mut small) = (Charge::new(budget.clone()), Charge::new(budget.clone()));
         large.set(3 * SMALL_SHARE_BYTES).unwrap();
-        let spent = large.set(3 * SMALL_SHARE_BYTES + 1).unwrap_err();
-        assert_eq!(spent.bytes, 3 * SMALL_SHARE_BYTES);
+        let refused = large.set(3 * SMALL_SHARE_BYTES + 1).unwrap_err();
+        assert_eq!(refused.bytes, 3 * SMALL_SHARE_BYTES);
         small.set(SMALL_SHARE_BYTES).unwrap();
         assert!(Charge::new(budget.clone()).set(1).is_err(), "small charges are refused at the limit");
         large.set(1).unwrap();

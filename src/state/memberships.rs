@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use crate::ids::RoomId;
 
 /// Maximum number of rooms in a list. An index of the same size takes five times the memory.
-const FEW: usize = 32;
+const LIST_MAX: usize = 32;
 
 #[derive(Debug)]
 #[expect(clippy::box_collection, reason = "an index is twice the size of a list, and every socket has room for either")]
@@ -20,12 +20,12 @@ pub(crate) enum Memberships<V> {
 }
 
 #[derive(Debug)]
-pub(crate) enum Taken<V> {
+pub(crate) enum RemovedRooms<V> {
     Few(smallvec::IntoIter<[(RoomId, V); 2]>),
     Many(hash_map::IntoIter<RoomId, V>),
 }
 
-impl<V> Iterator for Taken<V> {
+impl<V> Iterator for RemovedRooms<V> {
     type Item = (RoomId, V);
 
     fn next(&mut self) -> Option<(RoomId, V)> {
@@ -75,7 +75,7 @@ impl<V> Memberships<V> {
     pub(crate) fn insert(&mut self, room: RoomId, value: V) {
         debug_assert!(!self.contains(room));
         match self {
-            Self::Few(list) if list.len() < FEW => list.push((room, value)),
+            Self::Few(list) if list.len() < LIST_MAX => list.push((room, value)),
             Self::Few(list) => {
                 let index = list.drain(..).chain([(room, value)]).collect();
                 *self = Self::Many(Box::new(index));
@@ -93,9 +93,9 @@ impl<V> Memberships<V> {
             Self::Many(index) => index,
         };
         let value = index.remove(&room)?;
-        // The threshold is half of `FEW`, so that a socket that joins and leaves one room does not
+        // The threshold is half of `LIST_MAX`, so that a socket that joins and leaves one room does not
         // rebuild the index each time.
-        if index.len() <= FEW / 2 {
+        if index.len() <= LIST_MAX / 2 {
             *self = Self::Few(index.drain().collect());
         } else if index.len() < index.capacity() / 8 {
             index.shrink_to(index.len() * 2);
@@ -104,10 +104,10 @@ impl<V> Memberships<V> {
     }
 
     /// Removes all rooms, in arbitrary order.
-    pub(crate) fn take(&mut self) -> Taken<V> {
+    pub(crate) fn take(&mut self) -> RemovedRooms<V> {
         match std::mem::take(self) {
-            Self::Few(list) => Taken::Few(list.into_iter()),
-            Self::Many(index) => Taken::Many(index.into_iter()),
+            Self::Few(list) => RemovedRooms::Few(list.into_iter()),
+            Self::Many(index) => RemovedRooms::Many(index.into_iter()),
         }
     }
 

@@ -11,7 +11,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 pub(crate) use self::route::Target;
-use super::memberships::{Memberships, Taken};
+use super::memberships::{Memberships, RemovedRooms};
 use crate::ids::{MemberKey, NamespacePath, RoomId, RoomName, SlotKey, SocketId, WorkerId};
 use crate::limits::Limits;
 
@@ -120,7 +120,7 @@ pub(crate) enum MembershipError {
 #[derive(Debug)]
 struct PendingRemoval {
     worker: WorkerId,
-    rooms: Taken<()>,
+    rooms: RemovedRooms<()>,
     namespace_room: RoomId,
 }
 

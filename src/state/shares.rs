@@ -65,7 +65,7 @@ impl<S: Copy + Eq + Hash, T> Shares<S, T> {
     }
 
     /// Charges a sender. Returns whether its share is used up.
-    pub(crate) fn book(&mut self, sender: S, bytes: u64, now_ms: u64) -> bool {
+    pub(crate) fn charge(&mut self, sender: S, bytes: u64, now_ms: u64) -> bool {
         let before = self.spent(&sender, now_ms);
         if before == 0 && !self.accounts.contains_key(&sender) && !self.has_room(now_ms) {
             return false;
@@ -105,10 +105,10 @@ impl<S: Copy + Eq + Hash, T> Shares<S, T> {
 
     /// Bytes that a sender has used and that are not replenished yet.
     fn spent(&self, sender: &S, now_ms: u64) -> u64 {
-        self.accounts.get(sender).map_or(0, |account| self.left_of(account, now_ms))
+        self.accounts.get(sender).map_or(0, |account| self.unreplenished(account, now_ms))
     }
 
-    fn left_of(&self, account: &Account, now_ms: u64) -> u64 {
+    fn unreplenished(&self, account: &Account, now_ms: u64) -> u64 {
         let elapsed = u128::from(now_ms.saturating_sub(account.at_ms));
         let back = elapsed * 2 * u128::from(self.bytes_max) / u128::from(self.window_ms);
         account.spent.saturating_sub(u64::try_from(back).unwrap_or(u64::MAX))
@@ -131,7 +131,7 @@ impl<S: Copy + Eq + Hash, T> Shares<S, T> {
     /// Removes accounts with at most `bytes` of use.
     fn forget(&mut self, now_ms: u64, bytes: u64) {
         let mut accounts = std::mem::take(&mut self.accounts);
-        accounts.retain(|_, account| self.left_of(account, now_ms) > bytes);
+        accounts.retain(|_, account| self.unreplenished(account, now_ms) > bytes);
         accounts.shrink_to_fit();
         self.accounts = accounts;
     }
@@ -148,22 +148,22 @@ mod tests {
     #[test]
     fn a_sender_waits_until_its_share_is_replenished() {
         let mut shares = shares();
-        assert!(!shares.book(1, 999, 0) && !shares.waits(&1));
-        assert!(shares.book(1, 11, 0));
+        assert!(!shares.charge(1, 999, 0) && !shares.waits(&1));
+        assert!(shares.charge(1, 11, 0));
         shares.hold(1, VecDeque::from([1, 2]));
         shares.push(1, 3);
         assert!(shares.waits(&1) && !shares.waits(&2) && shares.queued() == 3);
         // The share is replenished by a byte per millisecond.
         assert!(shares.release(10).is_empty());
         assert_eq!(shares.release(11), [(1, VecDeque::from([1, 2, 3]))]);
-        assert!(!shares.has_waiting() && shares.book(1, 1, 11));
-        assert!(!shares.book(1, 999, 1_011), "the share is replenished completely");
+        assert!(!shares.has_waiting() && shares.charge(1, 1, 11));
+        assert!(!shares.charge(1, 999, 1_011), "the share is replenished completely");
     }
 
     #[test]
     fn a_stopped_clock_replenishes_nothing() {
         let mut shares = shares();
-        assert!(shares.book(1, 2_000, 5_000));
+        assert!(shares.charge(1, 2_000, 5_000));
         shares.hold(1, VecDeque::new());
         assert!(shares.release(5_000).is_empty() && shares.release(0).is_empty());
         assert_eq!(shares.release(u64::MAX).len(), 1);
@@ -172,24 +172,24 @@ mod tests {
     #[test]
     fn accounts_are_bounded_and_small_ones_are_removed() {
         let mut shares = shares();
-        shares.book(0, 900, 0);
+        shares.charge(0, 900, 0);
         for sender in 1..3 * ACCOUNTS_MAX as u32 {
-            shares.book(sender, 1, 0);
+            shares.charge(sender, 1, 0);
             assert!(shares.accounts.len() <= ACCOUNTS_MAX);
         }
-        assert!(shares.book(0, 100, 0), "the account with much use is kept");
+        assert!(shares.charge(0, 100, 0), "the account with much use is kept");
         for sender in 1..2 * ACCOUNTS_MAX as u32 {
-            shares.book(sender, 500, 0);
+            shares.charge(sender, 500, 0);
         }
         assert_eq!(shares.accounts.len(), ACCOUNTS_MAX);
-        shares.book(u32::MAX, 1, 10_000);
+        shares.charge(u32::MAX, 1, 10_000);
         assert_eq!(shares.accounts.len(), 1, "unused accounts are removed");
     }
 
     #[test]
     fn a_removed_sender_has_no_account() {
         let mut shares = shares();
-        shares.book(1, 2_000, 0);
+        shares.charge(1, 2_000, 0);
         shares.hold(1, VecDeque::from([1]));
         shares.remove(|sender| *sender == 1);
         assert!(!shares.has_waiting() && shares.accounts.is_empty());

@@ -46,7 +46,7 @@ pub(crate) async fn read_body(
                 return Err(BodyError::TooLarge(bytes_max));
             }
             body.extend_from_slice(&chunk);
-            charge.set(body.capacity()).map_err(|spent| BodyError::Overloaded(spent.to_string()))?;
+            charge.set(body.capacity()).map_err(|error| BodyError::Overloaded(error.to_string()))?;
         }
         Ok(body.freeze())
     };

@@ -21,7 +21,7 @@ pub(crate) struct LogThrottles {
     /// The server dropped an invalid packet.
     pub(crate) packet_dropped: Throttle,
     /// A client that reads nothing was disconnected. A network failure may cause thousands at once.
-    pub(crate) taking_nothing: Throttle,
+    pub(crate) stalled: Throttle,
     /// An outbox was emptied because the budget of outboxes is exceeded. One pass may cut
     /// thousands.
     pub(crate) outbox_cut: Throttle,
@@ -37,7 +37,7 @@ impl Default for LogThrottles {
             event_unhandled: Throttle::new(1),
             join_refused: Throttle::new(1),
             packet_dropped: Throttle::new(1),
-            taking_nothing: Throttle::new(10),
+            stalled: Throttle::new(10),
             outbox_cut: Throttle::new(10),
             message_refused: Throttle::new(10),
         }

@@ -7,7 +7,7 @@ use slab::Slab;
 use crate::ids::{MemberKey, RoomId, SlotKey};
 use crate::messages::fanout::DeliveryMode;
 use crate::messages::socket::SocketInfo;
-use crate::state::memberships::{Memberships, Taken};
+use crate::state::memberships::{Memberships, RemovedRooms};
 
 #[derive(Debug)]
 pub(crate) struct Member {
@@ -29,7 +29,7 @@ pub(crate) struct Removal {
     /// Whether the hub had connected the socket. A connected socket is in its namespace's room at
     /// least.
     pub(crate) was_attached: bool,
-    rooms: Taken<u32>,
+    rooms: RemovedRooms<u32>,
 }
 
 impl Removal {

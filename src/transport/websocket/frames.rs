@@ -155,9 +155,9 @@ impl FrameReader {
             return;
         }
         let charged = self.pending_message().map_or(Ok(()), |pending_message| pending_message.charge.set(bytes));
-        if let Err(spent) = charged {
+        if let Err(error) = charged {
             self.discard_incomplete();
-            decoded.end = Some(End::Overloaded { detail: format!("no memory for the message: {spent}") });
+            decoded.end = Some(End::Overloaded { detail: format!("no memory for the message: {error}") });
         }
     }
 

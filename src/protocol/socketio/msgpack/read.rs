@@ -30,7 +30,7 @@ pub(crate) fn decode(message: &Bytes) -> Result<Packet, DecodeError> {
     let namespace = envelope.namespace.ok_or_else(|| wrong("nsp", "a string"))?;
     let namespace = NamespacePath::parse(&namespace).map_err(DecodeError::IllegalNamespace)?;
     let transcript =
-        Transcript { reader: Reader { message, at: envelope.data_at }, json: String::new(), attachments: Vec::new() };
+        JsonWriter { reader: Reader { message, at: envelope.data_at }, json: String::new(), attachments: Vec::new() };
     match envelope.kind {
         Some(0) => Ok(Packet::Connect { namespace, auth: transcript.connect()? }),
         // A DISCONNECT has no data; extra data is ignored.
@@ -86,9 +86,9 @@ impl<'m> Envelope<'m> {
                 }
                 Item::Str(b"data") => {
                     envelope.data_at = reader.at;
-                    reader.pass_over()?;
+                    reader.skip()?;
                 }
-                Item::Str(_) => reader.pass_over()?,
+                Item::Str(_) => reader.skip()?,
                 _ => return Err(reader.invalid("a packet key that is not a string")),
             }
         }
@@ -101,13 +101,13 @@ fn wrong(field: &'static str, expected: &'static str) -> DecodeError {
 }
 
 /// Conversion of a packet's data to JSON.
-struct Transcript<'m> {
+struct JsonWriter<'m> {
     reader: Reader<'m>,
     json: String,
     attachments: Vec<Bytes>,
 }
 
-impl Transcript<'_> {
+impl JsonWriter<'_> {
     fn connect(mut self) -> Result<Option<ByteString>, DecodeError> {
         match self.reader.data()? {
             Item::Undefined => Ok(None),
@@ -431,7 +431,7 @@ impl<'m> Reader<'m> {
     }
 
     /// Skips one value of any depth.
-    fn pass_over(&mut self) -> Result<(), DecodeError> {
+    fn skip(&mut self) -> Result<(), DecodeError> {
         // A header of five bytes announces at most 2^33 items, so the message ends before this
         // overflows.
         let mut left = 1_u64;

@@ -60,7 +60,7 @@ impl<'t> Values<'t> {
                         } else {
                             put_bin(buffer, &self.attachments[num]);
                         }
-                        shapes = pass_over(&mut tokens, shapes);
+                        shapes = skip_container(&mut tokens, shapes);
                     }
                     (Some(Shape::Elements(count)), Token::OpenArray) => put_array(buffer, count),
                     (Some(Shape::Elements(count)), _) => put_map(buffer, count),
@@ -75,7 +75,7 @@ impl<'t> Values<'t> {
 }
 
 /// Skips the rest of the container that has just been opened.
-fn pass_over<'t, S: Iterator>(tokens: &mut impl Iterator<Item = Token<'t>>, mut shapes: S) -> S {
+fn skip_container<'t, S: Iterator>(tokens: &mut impl Iterator<Item = Token<'t>>, mut shapes: S) -> S {
     let mut depth = 1_usize;
     for token in tokens {
         match token {
