@@ -90,11 +90,11 @@ macro_rules! random_id {
     };
 }
 
-fn with_text<R>(bytes: &[u8; RANDOM_ID_BYTES], look: impl FnOnce(&str) -> R) -> R {
+fn with_text<R>(bytes: &[u8; RANDOM_ID_BYTES], f: impl FnOnce(&str) -> R) -> R {
     let mut text = [0; RANDOM_ID_CHARS];
     // 15 bytes are exactly 20 characters, so this cannot fail.
     let written = URL_SAFE_NO_PAD.encode_slice(bytes, &mut text).unwrap_or(0);
-    look(std::str::from_utf8(&text[..written]).unwrap_or(""))
+    f(std::str::from_utf8(&text[..written]).unwrap_or(""))
 }
 
 macro_rules! parsed_id {
@@ -140,9 +140,9 @@ impl fmt::Debug for SessionId {
 }
 
 impl SocketId {
-    /// Calls `look` with the wire form, which is not allocated.
-    fn with_text<R>(&self, look: impl FnOnce(&str) -> R) -> R {
-        with_text(&self.0, look)
+    /// Calls `f` with the wire form, which is not allocated.
+    fn with_text<R>(&self, f: impl FnOnce(&str) -> R) -> R {
+        with_text(&self.0, f)
     }
 }
 

@@ -23,11 +23,11 @@ impl Recipient {
         }
     }
 
-    /// Calls `look` with the name of the room, which is not allocated.
-    pub(crate) fn with_name<R>(&self, look: impl FnOnce(&str) -> R) -> R {
+    /// Calls `f` with the name of the room, which is not allocated.
+    pub(crate) fn with_name<R>(&self, f: impl FnOnce(&str) -> R) -> R {
         match self {
-            Self::Room(room) => look(room.as_str()),
-            Self::Socket(id) => id.with_text(look),
+            Self::Room(room) => f(room.as_str()),
+            Self::Socket(id) => id.with_text(f),
         }
     }
 

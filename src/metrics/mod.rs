@@ -97,30 +97,32 @@ pub(crate) struct WorkerMetrics {
 }
 
 impl WorkerMetrics {
-    pub(crate) fn opened(&self, transport_kind: TransportKind) {
+    pub(crate) fn record_opened(&self, transport_kind: TransportKind) {
         self.sessions_opened[transport_kind].add(1);
         self.connections[transport_kind].add(1);
     }
 
-    pub(crate) fn upgraded(&self) {
+    pub(crate) fn record_upgrade(&self) {
         self.upgrades.add(1);
         self.connections[TransportKind::Polling].add(-1);
         self.connections[TransportKind::Websocket].add(1);
     }
 
-    pub(crate) fn gone(&self, transport_kind: TransportKind) {
+    /// Records the end of a session's connection, after [`record_closed`](Self::record_closed).
+    pub(crate) fn record_ended(&self, transport_kind: TransportKind) {
         self.connections[transport_kind].add(-1);
     }
 
-    pub(crate) fn closed(&self, reason: DisconnectReason) {
+    /// Records that a session ended for the application. Its connection may still close.
+    pub(crate) fn record_closed(&self, reason: DisconnectReason) {
         self.sessions_closed[reason].add(1);
     }
 
-    pub(crate) fn handled(&self, took: Duration) {
+    pub(crate) fn record_handler(&self, took: Duration) {
         self.handler_micros.observe(took.as_micros() as u64, |at| HANDLER_TIMES[at].as_micros() as u64);
     }
 
-    pub(crate) fn flushed(&self, packets: usize, bytes: usize) {
+    pub(crate) fn record_flush(&self, packets: usize, bytes: usize) {
         self.flush_packets.observe(packets as u64, |at| FLUSH_BATCHES[at]);
         self.bytes_sent.add(bytes as u64);
     }

@@ -167,7 +167,7 @@ impl Session {
                 CloseMode::Disconnected => self.stop(ctx),
             };
         }
-        self.outbox.worker.metrics().closed(reason);
+        self.outbox.worker.metrics().record_closed(reason);
         log::debug!("session closed sid={:?} reason=\"{reason}\" detail=\"{detail}\"", self.guard.id);
         self.detach_all(reason);
         self.credit_window.retire(Instant::now());

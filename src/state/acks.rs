@@ -9,7 +9,7 @@ use crate::ids::{AckId, AckOwner};
 #[derive(Debug)]
 pub(crate) struct Acks<W> {
     /// Number of ids assigned so far.
-    given: u64,
+    assigned: u64,
     /// Awaited acks. Allocated on the heap only while there are any.
     open: Option<Box<Open<W>>>,
 }
@@ -23,7 +23,7 @@ struct Open<W> {
 
 impl<W> Default for Acks<W> {
     fn default() -> Self {
-        Self { given: 0, open: None }
+        Self { assigned: 0, open: None }
     }
 }
 
@@ -34,8 +34,8 @@ impl<W> Acks<W> {
         if self.len() >= limit {
             return Err(waiter);
         }
-        let id = AckId::new(AckOwner::Session, self.given);
-        self.given += 1;
+        let id = AckId::new(AckOwner::Session, self.assigned);
+        self.assigned += 1;
         let fresh = || Box::new(Open { waiting: BTreeMap::new(), earliest: deadline });
         let open = self.open.get_or_insert_with(fresh);
         open.waiting.insert(id, (deadline, waiter));
@@ -44,10 +44,10 @@ impl<W> Acks<W> {
     }
 
     /// Resolves the ack `id` of a client. Returns `None` for late, unknown and repeated acks, and
-    /// for a waiter that is not `meant`, which keeps waiting.
-    pub(crate) fn resolve(&mut self, id: AckId, meant: impl Fn(&W) -> bool) -> Option<W> {
+    /// for a waiter that `matches` rejects, which keeps waiting.
+    pub(crate) fn resolve(&mut self, id: AckId, matches: impl Fn(&W) -> bool) -> Option<W> {
         let waiting = &mut self.open.as_mut()?.waiting;
-        waiting.get(&id).filter(|(_, waiter)| meant(waiter))?;
+        waiting.get(&id).filter(|(_, waiter)| matches(waiter))?;
         let (_, waiter) = waiting.remove(&id)?;
         if waiting.is_empty() {
             self.open = None;

@@ -135,7 +135,7 @@ mod tests {
         Meter::new(Rates { events: NonZeroU32::new(events), bytes: NonZeroU32::new(bytes) }, now)
     }
 
-    fn taken(meter: &mut Meter, cost: Cost, tries: usize, now: Instant) -> usize {
+    fn admitted_count(meter: &mut Meter, cost: Cost, tries: usize, now: Instant) -> usize {
         let mut take = || {
             let admitted = meter.admits(cost, now);
             if admitted {
@@ -150,16 +150,16 @@ mod tests {
     fn a_bucket_admits_a_burst_of_twice_the_rate_and_then_the_rate() {
         let start = Instant::now();
         let mut meter = meter(10, 10, start);
-        assert_eq!(taken(&mut meter, Cost::Event, 100, start), 20);
-        assert_eq!(taken(&mut meter, Cost::Event, 100, start + Duration::from_millis(500)), 5);
-        assert_eq!(taken(&mut meter, Cost::Event, 100, start + Duration::from_secs(3_600)), 20);
+        assert_eq!(admitted_count(&mut meter, Cost::Event, 100, start), 20);
+        assert_eq!(admitted_count(&mut meter, Cost::Event, 100, start + Duration::from_millis(500)), 5);
+        assert_eq!(admitted_count(&mut meter, Cost::Event, 100, start + Duration::from_secs(3_600)), 20);
     }
 
     #[test]
     fn a_packet_above_the_burst_passes_and_delays_the_next() {
         let start = Instant::now();
         let mut meter = meter(10, 100, start);
-        assert_eq!(taken(&mut meter, Cost::Bytes(1_000), 5, start), 1);
+        assert_eq!(admitted_count(&mut meter, Cost::Bytes(1_000), 5, start), 1);
         assert!(!meter.admits(Cost::Bytes(1), start + Duration::from_secs(8)));
         assert!(meter.admits(Cost::Bytes(1), start + Duration::from_secs(9)));
         assert!(meter.admits(Cost::Event, start), "events have a bucket of their own");

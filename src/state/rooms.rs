@@ -163,14 +163,14 @@ impl Rooms {
             return Err(MembershipError::ForeignRoom);
         }
         let entry = self.sockets.get(socket).ok_or(MembershipError::NotConnected)?;
-        let known = self.namespaces[entry.namespace as usize].rooms.get(name);
-        if !known.is_some_and(|room| entry.rooms.contains(*room)) {
+        let existing = self.namespaces[entry.namespace as usize].rooms.get(name);
+        if !existing.is_some_and(|room| entry.rooms.contains(*room)) {
             let name_bytes = entry.name_bytes as usize + name.as_str().len();
             if entry.rooms.len() >= bounds.rooms_max || name_bytes > bounds.name_bytes_max {
                 return Err(MembershipError::TooManyRooms);
             }
             let share = if entry.rooms.len() >= FEW_ROOMS { bounds.bytes_max / 4 } else { 0 };
-            let room = if known.is_some() { 0 } else { room_bytes(name) };
+            let room = if existing.is_some() { 0 } else { room_bytes(name) };
             if self.bytes + MEMBERSHIP_BYTES + room > bounds.bytes_max - share {
                 return Err(MembershipError::BudgetSpent);
             }
@@ -184,11 +184,11 @@ impl Rooms {
         let entry = self.sockets.get_mut(socket)?;
         let location = entry.location;
         let namespace = &mut self.namespaces[entry.namespace as usize];
-        let known = namespace.rooms.get(name).copied();
-        if let Some(room) = known.filter(|room| entry.rooms.contains(*room)) {
+        let existing = namespace.rooms.get(name).copied();
+        if let Some(room) = existing.filter(|room| entry.rooms.contains(*room)) {
             return Some(JoinChange { location, room, members: self.rooms[room.0 as usize].members(), is_new: false });
         }
-        let room = known.unwrap_or_else(|| {
+        let room = existing.unwrap_or_else(|| {
             let room = Room { namespace: entry.namespace, name: Some(name.clone()), per_worker: SmallVec::new() };
             let room = RoomId(self.rooms.insert(room) as u32);
             self.shorten_below = self.shorten_below.max(self.rooms.len() / 8);

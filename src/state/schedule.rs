@@ -173,11 +173,11 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
     }
 
     /// Removes the commands and accounts of senders.
-    pub(crate) fn remove(&mut self, gone: impl Fn(&S) -> bool) {
+    pub(crate) fn remove(&mut self, is_gone: impl Fn(&S) -> bool) {
         for list in [&mut self.fresh, &mut self.ready, &mut self.overdrawn] {
-            list.retain(|sender| !gone(sender));
+            list.retain(|sender| !is_gone(sender));
         }
-        self.flows.retain(|sender, _| !gone(sender));
+        self.flows.retain(|sender, _| !is_gone(sender));
         self.queued = self.flows.values().map(|flow| flow.queue.len()).sum();
     }
 

@@ -207,7 +207,7 @@ impl<T> SessionState<T> {
         }
         if self.partial.as_ref().is_some_and(|partial| partial.1 <= now) {
             self.partial = None;
-            effects.push(close(DisconnectReason::ParseError, "attachments of a binary packet did not come in time"));
+            effects.push(close(DisconnectReason::ParseError, "attachments of a binary packet did not arrive in time"));
         }
         for record in self.sockets.iter_mut() {
             if matches!(record.phase, Phase::Opening { release_at } if release_at <= now) {

@@ -97,9 +97,9 @@ impl<S: Copy + Eq + Hash, T> Shares<S, T> {
     }
 
     /// Removes the commands and accounts of senders.
-    pub(crate) fn remove(&mut self, gone: impl Fn(&S) -> bool) {
-        self.accounts.retain(|sender, _| !gone(sender));
-        self.waiting.retain(|sender, _| !gone(sender));
+    pub(crate) fn remove(&mut self, is_gone: impl Fn(&S) -> bool) {
+        self.accounts.retain(|sender, _| !is_gone(sender));
+        self.waiting.retain(|sender, _| !is_gone(sender));
         self.queued = self.waiting.values().map(VecDeque::len).sum();
     }
 

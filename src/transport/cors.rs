@@ -219,8 +219,8 @@ impl Cors {
         }
         if !self.headers.is_empty() {
             insert(header::ACCESS_CONTROL_ALLOW_HEADERS, self.headers.join(","));
-        } else if let Some(asked) = request.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
-            answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+        } else if let Some(requested) = request.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+            answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, requested.clone());
             answer.append(header::VARY, HeaderValue::from_static("Access-Control-Request-Headers"));
         }
         Some(response)

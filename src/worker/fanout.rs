@@ -56,7 +56,7 @@ enum InProgress {
 /// Removal of a member, and the receiver of the names of its rooms.
 struct Detach {
     member: Removal,
-    told: Option<(oneshot::Sender<Vec<RoomName>>, Vec<RoomName>)>,
+    reply: Option<(oneshot::Sender<Vec<RoomName>>, Vec<RoomName>)>,
     evicts: Option<SlotKey>,
 }
 
@@ -306,15 +306,15 @@ impl Fanout {
     fn detach(
         &mut self,
         member: MemberKey,
-        told: Option<(oneshot::Sender<Vec<RoomName>>, Vec<RoomName>)>,
+        reply: Option<(oneshot::Sender<Vec<RoomName>>, Vec<RoomName>)>,
         evicts: Option<SlotKey>,
     ) {
         if let Some(slot) = self.slot_of(member) {
             self.worker.outboxes.borrow_mut().stop_reading(slot, member);
         }
         let removal = self.worker.members.borrow_mut().begin_removal(member);
-        match (removal, told) {
-            (Some(member), told) => self.detach_some(Box::new(Detach { member, told, evicts })),
+        match (removal, reply) {
+            (Some(member), reply) => self.detach_some(Box::new(Detach { member, reply, evicts })),
             (None, Some((caller, rooms))) => drop(caller.send(rooms)),
             (None, None) => {}
         }
@@ -323,13 +323,13 @@ impl Fanout {
     /// Removes the member from its rooms, until the turn's limit is reached.
     fn detach_some(&mut self, mut detach: Box<Detach>) {
         self.delivered += detach.member.rooms_left().min(TURN_MEMBERS_MAX) * ROOM_WORK;
-        let gone = self.worker.members.borrow_mut().continue_removal(&mut detach.member, TURN_MEMBERS_MAX);
-        let Some(gone) = gone else {
+        let removed = self.worker.members.borrow_mut().continue_removal(&mut detach.member, TURN_MEMBERS_MAX);
+        let Some(removed) = removed else {
             self.in_progress = Some(InProgress::Detach(detach));
             return;
         };
-        let Detach { member, told, evicts } = *detach;
-        let socket = gone.socket.id;
+        let Detach { member, reply, evicts } = *detach;
+        let socket = removed.socket.id;
         // A member that was never attached has received no event. Another socket may have the same
         // id.
         if member.was_attached {
@@ -340,7 +340,7 @@ impl Fanout {
         if let Some(slot) = evicts {
             self.notify_session(slot, SessionCommand::Evicted);
         }
-        if let Some((caller, rooms)) = told {
+        if let Some((caller, rooms)) = reply {
             let _ = caller.send(rooms);
         }
     }

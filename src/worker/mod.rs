@@ -120,8 +120,8 @@ impl Worker {
 
     /// Requests the next chunks of sockets that read from the journal.
     fn send_replay_requests(&self) {
-        let wanted = self.outboxes.borrow_mut().take_replay_requests(Instant::now());
-        for ReplayRequest { slot, socket, after } in wanted {
+        let requests = self.outboxes.borrow_mut().take_replay_requests(Instant::now());
+        for ReplayRequest { slot, socket, after } in requests {
             self.send(ImmediateCommand::Read { slot, socket, after });
         }
     }

@@ -363,7 +363,7 @@ impl Outboxes {
         }
         self.held.change(HeldBytes::default(), held);
         if packets_left < packets {
-            self.metrics.flushed(packets - packets_left, bytes - bytes_left);
+            self.metrics.record_flush(packets - packets_left, bytes - bytes_left);
         }
         if reads {
             self.request_next_chunk(key);

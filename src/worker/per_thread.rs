@@ -48,10 +48,10 @@ impl WorkerFactory {
     /// Returns this thread's worker of this server, and starts it if necessary. The thread must run
     /// an actix system.
     pub(crate) fn current(&self) -> Rc<Worker> {
-        let known = WORKERS.with_borrow(|workers| {
+        let existing = WORKERS.with_borrow(|workers| {
             workers.iter().find(|(server, _)| *server == self.server).map(|(_, worker)| worker.clone())
         });
-        known.unwrap_or_else(|| {
+        existing.unwrap_or_else(|| {
             let metrics = self.metrics.new_worker();
             let (hub, limits, budgets) = (self.hub.clone(), self.limits.clone(), self.budgets.clone());
             let worker = Worker::start(self.next_id(), hub, limits, budgets, metrics);

@@ -48,7 +48,7 @@ impl Handler<HubBatch> for Listener {
 
     fn handle(&mut self, batch: HubBatch, _: &mut Context<Self>) {
         for command in batch.commands {
-            let words = match command {
+            let line = match command {
                 HubCommand::Immediate(ImmediateCommand::Register { fanout }) => {
                     *self.fanout.borrow_mut() = Some(fanout);
                     continue;
@@ -60,7 +60,7 @@ impl Handler<HubBatch> for Listener {
                 HubCommand::Ordered(OrderedCommand::Disconnect { .. }) => "disconnect".into(),
                 _ => continue,
             };
-            self.log.borrow_mut().push(words);
+            self.log.borrow_mut().push(line);
         }
     }
 }
@@ -69,7 +69,7 @@ impl Handler<SessionCommand> for Listener {
     type Result = ();
 
     fn handle(&mut self, command: SessionCommand, _: &mut Context<Self>) {
-        let words = match command {
+        let line = match command {
             SessionCommand::Answered { ticket, .. } => format!("answered {}", ticket.0),
             SessionCommand::DrainerLost(why) => format!("lost: {why}"),
             SessionCommand::Evicted => "evicted".into(),
@@ -77,7 +77,7 @@ impl Handler<SessionCommand> for Listener {
             SessionCommand::OutboxCut { can_be_told, .. } => format!("cut, can_be_told={can_be_told}"),
             _ => return,
         };
-        self.log.borrow_mut().push(words);
+        self.log.borrow_mut().push(line);
     }
 }
 

@@ -30,10 +30,10 @@ pub(super) struct Timers {
 
 impl Timers {
     /// Returns whether the new entry is now the first.
-    fn add(&mut self, now: u32, slot: SlotKey, wanted: u32) -> bool {
-        let check_at = wanted.min(now.saturating_add(CHECK_TICKS));
+    fn add(&mut self, now: u32, slot: SlotKey, deadline_tick: u32) -> bool {
+        let check_at = deadline_tick.min(now.saturating_add(CHECK_TICKS));
         let is_first = self.first().is_none_or(|first| check_at < first);
-        self.entries.entry(check_at).or_default().push((slot, wanted));
+        self.entries.entry(check_at).or_default().push((slot, deadline_tick));
         is_first
     }
 
@@ -42,13 +42,13 @@ impl Timers {
     }
 
     /// Removes due entries and those of ended sessions. Returns the sessions to wake.
-    fn take_due(&mut self, now: u32, lives: impl Fn(SlotKey) -> bool) -> Vec<SlotKey> {
+    fn take_due(&mut self, now: u32, is_open: impl Fn(SlotKey) -> bool) -> Vec<SlotKey> {
         let later = self.entries.split_off(&(now.saturating_add(1)));
         let mut due = Vec::new();
-        for (slot, wanted) in std::mem::replace(&mut self.entries, later).into_values().flatten() {
-            match wanted {
-                wanted if wanted <= now => due.push(slot),
-                wanted if lives(slot) => drop(self.add(now, slot, wanted)),
+        for (slot, deadline_tick) in std::mem::replace(&mut self.entries, later).into_values().flatten() {
+            match deadline_tick {
+                deadline_tick if deadline_tick <= now => due.push(slot),
+                deadline_tick if is_open(slot) => drop(self.add(now, slot, deadline_tick)),
                 _ => {}
             }
         }
@@ -64,8 +64,9 @@ impl Worker {
         if wait < FAR {
             return Some(wait);
         }
-        let wanted = self.ticks_until(deadline, u128::div_ceil);
-        if self.timers.borrow_mut().add(self.ticks_until(Instant::now(), |time, tick| time / tick), slot, wanted) {
+        let deadline_tick = self.ticks_until(deadline, u128::div_ceil);
+        if self.timers.borrow_mut().add(self.ticks_until(Instant::now(), |time, tick| time / tick), slot, deadline_tick)
+        {
             self.timer_notify.notify();
         }
         None

@@ -79,10 +79,10 @@ fn check_placeholders(json: &str, attachments: usize) -> Result<(), DecodeError>
     if is_legal { Ok(()) } else { Err(DecodeError::IllegalPlaceholder { attachments }) }
 }
 
-/// Walks through valid JSON. Calls `show` at the end of each array and object with its number in
+/// Walks through valid JSON. Calls `visit` at the end of each array and object with its number in
 /// the order of opening. Returns the number of values at the top level: the text may be elements
 /// without brackets.
-pub(super) fn walk(json: &str, mut show: impl FnMut(usize, &Container)) -> usize {
+pub(super) fn walk(json: &str, mut visit: impl FnMut(usize, &Container)) -> usize {
     // A stack on the heap, so that deep nesting causes no recursion.
     let mut around: Vec<(usize, Container)> = Vec::new();
     let mut opened = 0;
@@ -98,7 +98,7 @@ pub(super) fn walk(json: &str, mut show: impl FnMut(usize, &Container)) -> usize
             Token::Close => {
                 // A closing bracket without an opening one is not JSON.
                 let Some(outer) = around.pop() else { continue };
-                show(nth, &innermost);
+                visit(nth, &innermost);
                 (nth, innermost) = outer;
             }
             Token::String(text) if innermost.awaits_key() => innermost.key = Some(Key::of(text)),

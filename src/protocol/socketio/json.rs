@@ -56,7 +56,7 @@ pub(super) fn unescape(text: &str) -> Option<String> {
 /// strings cannot. This is needed wherever JSON of a client is read into Rust values. JSON that is
 /// passed through keeps them.
 pub(crate) fn well_formed(text: &str) -> Cow<'_, str> {
-    let mut mended = Cow::Borrowed(text);
+    let mut replaced = Cow::Borrowed(text);
     let mut at = 0;
     while let Some(backslash) = text.get(at..).and_then(|rest| rest.find('\\')) {
         at += backslash;
@@ -65,13 +65,13 @@ pub(crate) fn well_formed(text: &str) -> Cow<'_, str> {
             None => 2,
             Some(0xd800..=0xdbff) if matches!(escaped_unit(text, at + 6), Some(0xdc00..=0xdfff)) => 12,
             Some(0xd800..=0xdfff) => {
-                mended.to_mut().replace_range(at + 2..at + 6, "fffd");
+                replaced.to_mut().replace_range(at + 2..at + 6, "fffd");
                 6
             }
             Some(_) => 6,
         };
     }
-    mended
+    replaced
 }
 
 /// UTF-16 unit of the escape `\uXXXX` at this position, if there is one.

@@ -25,15 +25,15 @@ pub(super) struct CloseInfo {
 }
 
 /// Close frame for `close_reason`, unless the reading half has determined another code.
-pub(super) fn close_frame(found: Option<Box<CloseInfo>>, close_reason: CloseReason) -> EncodedFrame {
-    let (code, words) = match close_reason {
+pub(super) fn close_frame(close_info: Option<Box<CloseInfo>>, close_reason: CloseReason) -> EncodedFrame {
+    let (code, text) = match close_reason {
         CloseReason::OutboxFull => (POLICY_VIOLATION, "outbox full"),
         CloseReason::Ended(reason @ DisconnectReason::ServerShuttingDown) => (GOING_AWAY, reason.as_str()),
         CloseReason::Ended(reason @ DisconnectReason::ParseError) => (PROTOCOL_ERROR, reason.as_str()),
         CloseReason::Ended(reason) => (NORMAL, reason.as_str()),
     };
-    match found.as_deref() {
-        Some(CloseInfo { code, why }) => EncodedFrame::websocket_close(*code, why.as_deref().unwrap_or(words)),
-        None => EncodedFrame::websocket_close(code, words),
+    match close_info.as_deref() {
+        Some(CloseInfo { code, why }) => EncodedFrame::websocket_close(*code, why.as_deref().unwrap_or(text)),
+        None => EncodedFrame::websocket_close(code, text),
     }
 }

@@ -75,21 +75,21 @@ impl Outboxes {
         let Some(readers) = slot.readers.as_mut() else { return };
         let (before, before_requested) = (readers.len(), requested(readers));
         readers.retain(|reader| reader.member != member);
-        let gone = before - readers.len();
+        let removed = before - readers.len();
         let no_longer_requested = before_requested - requested(readers);
         if readers.is_empty() {
             slot.readers = None;
             slot.notify_if_low(low);
         }
         self.held.requested_chunks -= no_longer_requested;
-        self.metrics.catching_up.add(-(gone as i64));
+        self.metrics.catching_up.add(-(removed as i64));
         self.request_next_chunk(key);
     }
 
     /// Takes the requests for which the replay budget has room.
     pub(in crate::worker) fn take_replay_requests(&mut self, now: Instant) -> Vec<ReplayRequest> {
         self.recharge_unread_replays(now);
-        let mut wanted = Vec::new();
+        let mut requests = Vec::new();
         while let Some(key) = self.awaiting_budget.front().copied()
             && self.held.has_replay_budget()
         {
@@ -99,10 +99,10 @@ impl Outboxes {
             let mut readers = slot.readers.iter_mut().flat_map(|readers| readers.iter_mut());
             let Some(reader) = readers.find(|reader| reader.next == ReadState::Queued) else { continue };
             reader.next = ReadState::Requested;
-            wanted.push(ReplayRequest { slot: key, socket: reader.socket, after: reader.after });
+            requests.push(ReplayRequest { slot: key, socket: reader.socket, after: reader.after });
             self.held.requested_chunks += 1;
         }
-        wanted
+        requests
     }
 
     pub(in crate::worker) fn has_waiting_readers(&self) -> bool {

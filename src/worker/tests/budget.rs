@@ -17,14 +17,14 @@ fn packet(bytes: usize) -> Message {
     EncodedFrame::text(&"x".repeat(bytes)).into()
 }
 
-/// A blocked connection that accepts `takes` bytes once.
-struct Jammed {
-    takes: usize,
+/// A blocked connection that accepts `accepts` bytes once.
+struct BlockedSink {
+    accepts: usize,
 }
 
-impl FrameSink for Jammed {
+impl FrameSink for BlockedSink {
     fn drain(&mut self, outbox: &mut Outbox) -> Drained {
-        outbox.consume(std::mem::take(&mut self.takes));
+        outbox.consume(std::mem::take(&mut self.accepts));
         Drained::Blocked
     }
     fn queue_close(&mut self, _: CloseReason, _: &mut Outbox) {}
@@ -92,7 +92,7 @@ fn a_large_packet_sent_in_part_is_dropped_with_its_connection() {
     run(async {
         let rig = Rig::new(limits()).await;
         let [(outbox, log)] = rig.others();
-        outbox.set_drainer(Box::new(Jammed { takes: 10 }));
+        outbox.set_drainer(Box::new(BlockedSink { accepts: 10 }));
         push(&outbox, 900_000);
         turns().await;
         assert!(rig.outboxes() > 900_000, "a packet sent in part counts in full");
@@ -164,7 +164,7 @@ fn replays_wait_for_the_budget_and_cut_no_session() {
         let mut members = Vec::new();
         for (index, (outbox, _)) in clients.iter().enumerate() {
             let member = outbox.add_member(socket(index as u8 + 2));
-            outbox.set_drainer(Box::new(Jammed { takes: 0 }));
+            outbox.set_drainer(Box::new(BlockedSink { accepts: 0 }));
             let (mode, reply) = (DeliveryMode::CatchingUp(Lsn(index as u64)), EncodedFrame::text("40"));
             let (everybody, offset) = (RoomId(3), Some(at(1)));
             rig.send(vec![FanoutCommand::Attach { member, everybody, reply, offset, mode }]);
@@ -182,7 +182,7 @@ fn replays_wait_for_the_budget_and_cut_no_session() {
             }
             assert!(rig.received().await.iter().all(|line| !line.starts_with("read")), "no client has read yet");
             for index in &requested {
-                clients[*index].0.set_drainer(Box::new(Jammed { takes: usize::MAX }));
+                clients[*index].0.set_drainer(Box::new(BlockedSink { accepts: usize::MAX }));
             }
             served.extend(requested);
         }
@@ -212,7 +212,7 @@ fn a_client_that_does_not_read_its_replay_delays_no_other() {
         let mut members = Vec::new();
         for (index, (outbox, _)) in clients.iter().enumerate() {
             let member = outbox.add_member(socket(index as u8 + 2));
-            outbox.set_drainer(Box::new(Jammed { takes: 0 }));
+            outbox.set_drainer(Box::new(BlockedSink { accepts: 0 }));
             let (mode, reply) = (DeliveryMode::CatchingUp(Lsn(index as u64)), EncodedFrame::text("40"));
             let (everybody, offset) = (RoomId(3), Some(at(1)));
             rig.send(vec![FanoutCommand::Attach { member, everybody, reply, offset, mode }]);
@@ -220,9 +220,9 @@ fn a_client_that_does_not_read_its_replay_delays_no_other() {
         }
         let mut served = 0;
         while served < CLIENTS {
-            let told = rig.received().await;
+            let lines = rig.received().await;
             let requested: Vec<usize> =
-                told.iter().filter_map(|line| line.strip_prefix("read ")?.parse().ok()).collect();
+                lines.iter().filter_map(|line| line.strip_prefix("read ")?.parse().ok()).collect();
             assert!(!requested.is_empty(), "no request after {served} of {CLIENTS} clients");
             served += requested.len();
             for index in requested {
@@ -256,11 +256,11 @@ fn an_outbox_is_stalled_until_bytes_are_written() {
         assert!(!stalled(100), "first check of a non-empty outbox");
         assert!(!stalled(144));
         assert!(stalled(145));
-        rig.outbox.set_drainer(Box::new(Jammed { takes: 10 }));
+        rig.outbox.set_drainer(Box::new(BlockedSink { accepts: 10 }));
         assert!(!stalled(146), "ten bytes were written");
         assert!(!stalled(190));
         assert!(stalled(191));
-        rig.outbox.set_drainer(Box::new(Jammed { takes: 1_000 }));
+        rig.outbox.set_drainer(Box::new(BlockedSink { accepts: 1_000 }));
         assert!(!stalled(192) && !stalled(400), "the outbox is empty");
         assert!(rig.worker.outboxes.borrow().is_stalled_empty());
     });

@@ -36,14 +36,14 @@ fn emits_of_an_ended_session_still_wait_for_credit() {
         let mut credit_window = CreditWindow::new(rig.outbox.clone());
         let now = std::time::Instant::now();
         let emit = |credit_window: &mut CreditWindow| {
-            let (done, told) = tokio::sync::oneshot::channel();
+            let (done, results) = tokio::sync::oneshot::channel();
             let packet = DirectPacket::Sealed(EncodedFrame::text("x").into());
             credit_window.submit(now, 100, PendingReply::Emit(Done::WhenNumbered(done)), |from| {
                 OrderedCommand::Relay { from, packet }
             });
-            told
+            results
         };
-        let mut told: Vec<_> = (0..10).map(|_| emit(&mut credit_window)).collect();
+        let mut results: Vec<_> = (0..10).map(|_| emit(&mut credit_window)).collect();
         let (done, left) = tokio::sync::oneshot::channel();
         let room = RoomName::parse("a").unwrap();
         credit_window.submit(now, 1, PendingReply::Leave(done), move |from| OrderedCommand::Leave {
@@ -54,13 +54,13 @@ fn emits_of_an_ended_session_still_wait_for_credit() {
         credit_window.retire(now);
         assert_eq!(left.await, Ok(Err(NoAnswer::Disconnected)), "a leave does not outlive its session");
         assert_eq!(rig.received().await, ["relay"]);
-        assert_eq!(told.pop().unwrap().await, Ok(Err(NoAnswer::Overloaded.into())), "over departed_bytes_max");
+        assert_eq!(results.pop().unwrap().await, Ok(Err(NoAnswer::Overloaded.into())), "over departed_bytes_max");
         for ticket in 0..9 {
             if credit_window.is_done() {
                 break;
             }
             credit_window.on_answer(now, Ticket(ticket), Answer::Emit(Ok(Receipt { offset: None })));
-            assert_eq!(told.remove(0).await, Ok(Ok(Receipt { offset: None })));
+            assert_eq!(results.remove(0).await, Ok(Ok(Receipt { offset: None })));
             assert!(credit_window.is_done() || rig.received().await == ["relay"]);
         }
         assert!(credit_window.is_done());

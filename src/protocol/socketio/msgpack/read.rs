@@ -473,16 +473,16 @@ impl<'m> Reader<'m> {
         if let Ok(text) = std::str::from_utf8(bytes) {
             return Ok(text.into());
         }
-        let mut mended = bytes.to_vec();
+        let mut replaced = bytes.to_vec();
         let mut at = 0;
-        while at + 3 <= mended.len() {
-            if matches!(mended[at..at + 3], [0xed, 0xa0..=0xbf, 0x80..=0xbf]) {
-                mended[at..at + 3].copy_from_slice("\u{fffd}".as_bytes());
+        while at + 3 <= replaced.len() {
+            if matches!(replaced[at..at + 3], [0xed, 0xa0..=0xbf, 0x80..=0xbf]) {
+                replaced[at..at + 3].copy_from_slice("\u{fffd}".as_bytes());
                 at += 2;
             }
             at += 1;
         }
-        String::from_utf8(mended).map(Cow::Owned).map_err(|_| self.invalid("a string that is not UTF-8"))
+        String::from_utf8(replaced).map(Cow::Owned).map_err(|_| self.invalid("a string that is not UTF-8"))
     }
 
     fn invalid(&self, found: &'static str) -> DecodeError {

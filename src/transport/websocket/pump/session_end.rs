@@ -90,7 +90,7 @@ impl Handoff for PumpHandoff {
         let shared = Rc::new(Shared {
             room: self.room,
             reader_waker: LocalWaker::new(),
-            wanted: Cell::new(None),
+            wanted_bytes: Cell::new(None),
             paused: Cell::new(false),
             finished: Cell::new(false),
             close_info: Cell::default(),
@@ -122,7 +122,7 @@ struct Shared {
     /// Wakes the session's task on request of the writing half.
     reader_waker: LocalWaker,
     /// Bytes that the next packet needs. The reading half waits for them on behalf of the sink.
-    wanted: Cell<Option<u32>>,
+    wanted_bytes: Cell<Option<u32>>,
     paused: Cell<bool>,
     /// The final packet was sent. The client's only remaining message is its end.
     finished: Cell<bool>,
@@ -152,8 +152,8 @@ impl PumpSink {
 
 impl FrameSink for PumpSink {
     fn drain(&mut self, outbox: &mut Outbox) -> Drained {
-        let gone = || Drained::Lost("the host application has ended the connection".into());
-        let Some(to_pump) = &self.to_pump else { return gone() };
+        let lost = || Drained::Lost("the host application has ended the connection".into());
+        let Some(to_pump) = &self.to_pump else { return lost() };
         if self.base64 {
             outbox.encode_base64();
         }
@@ -161,18 +161,18 @@ impl FrameSink for PumpSink {
             let cost = self.cost(packet);
             let room = match self.shared.room.clone().try_acquire_many_owned(cost) {
                 Ok(room) => room,
-                Err(TryAcquireError::Closed) => return gone(),
+                Err(TryAcquireError::Closed) => return lost(),
                 Err(TryAcquireError::NoPermits) => {
                     // The reader waits for at least half of the limit, so that the session is not
                     // woken for every packet.
-                    self.shared.wanted.set(Some(cost.max(self.bytes_max / 2)));
+                    self.shared.wanted_bytes.set(Some(cost.max(self.bytes_max / 2)));
                     self.shared.reader_waker.wake();
                     return Drained::Blocked;
                 }
             };
             let Some(packet) = outbox.pop() else { break };
             if to_pump.send(Packet { packet, _room: room }).is_err() {
-                return gone();
+                return lost();
             }
         }
         Drained::All
@@ -234,10 +234,10 @@ struct PumpReader {
 
 impl PumpReader {
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
-        if let Some(wanted) = self.shared.wanted.take() {
+        if let Some(wanted_bytes) = self.shared.wanted_bytes.take() {
             let room = self.shared.room.clone();
             // The permits are released immediately: the sink acquires what it needs.
-            self.waiting = Some(Box::pin(async move { drop(room.acquire_many_owned(wanted).await) }));
+            self.waiting = Some(Box::pin(async move { drop(room.acquire_many_owned(wanted_bytes).await) }));
         }
         let Some(waiting) = &mut self.waiting else { return Poll::Pending };
         ready!(waiting.as_mut().poll(cx));
@@ -334,7 +334,7 @@ mod tests {
     }
 
     /// Takes one packet, as the host does for its next chunk. The actor polls once more before it.
-    fn taken(pump: &mut Outgoing) -> usize {
+    fn take_packet(pump: &mut Outgoing) -> usize {
         let Poll::Ready(Some(packet)) = next(pump) else { panic!("nothing to take") };
         assert!(next(pump).is_pending());
         packet.body().len()
@@ -361,7 +361,7 @@ mod tests {
         assert!(task.0.swap(false, Ordering::Relaxed));
 
         assert!(ends.incoming.as_mut().poll_next(&mut cx).is_pending());
-        taken(&mut ends.pump);
+        take_packet(&mut ends.pump);
         assert!(task.0.swap(false, Ordering::Relaxed));
         assert!(matches!(ends.incoming.as_mut().poll_next(&mut cx), Poll::Ready(Some(Incoming::Writable))));
     }
@@ -374,12 +374,12 @@ mod tests {
         assert_eq!(ends.pump.packets.len(), 2);
         assert!(next(&mut ends.incoming).is_pending());
 
-        assert_eq!(taken(&mut ends.pump), 100);
+        assert_eq!(take_packet(&mut ends.pump), 100);
         assert!(matches!(next(&mut ends.incoming), Poll::Ready(Some(Incoming::Writable))));
         assert!(next(&mut ends.incoming).is_pending());
         assert_eq!(ends.sink.drain(&mut outbox), Drained::Blocked);
         for _ in 0..2 {
-            assert_eq!(taken(&mut ends.pump), 100);
+            assert_eq!(take_packet(&mut ends.pump), 100);
         }
         assert!(matches!(next(&mut ends.incoming), Poll::Ready(Some(Incoming::Writable))));
         assert_eq!(ends.sink.drain(&mut outbox), Drained::All);
@@ -392,11 +392,11 @@ mod tests {
         assert_eq!(ends.sink.drain(&mut outbox), Drained::Blocked);
         assert_eq!(ends.pump.packets.len(), 1);
         for bytes in [100, 10_000] {
-            assert_eq!(taken(&mut ends.pump), bytes);
+            assert_eq!(take_packet(&mut ends.pump), bytes);
             assert!(matches!(next(&mut ends.incoming), Poll::Ready(Some(Incoming::Writable))));
             ends.sink.drain(&mut outbox);
         }
-        assert_eq!(taken(&mut ends.pump), 100);
+        assert_eq!(take_packet(&mut ends.pump), 100);
     }
 
     #[test]
@@ -410,7 +410,7 @@ mod tests {
                 assert!(ends.sink.finish());
                 // The time limit for the client's close frame is over.
                 ends.sink.abort();
-                assert_eq!((taken(&mut ends.pump), taken(&mut ends.pump)), (1, 2));
+                assert_eq!((take_packet(&mut ends.pump), take_packet(&mut ends.pump)), (1, 2));
             }
             assert!(matches!(next(&mut ends.pump), Poll::Ready(None)), "abort: {abort}");
             assert!(matches!(ends.sink.drain(&mut outbox(&[1])), Drained::Lost(_)));
@@ -431,7 +431,7 @@ mod tests {
             ends.sink.queue_close(close_reason, &mut outbox);
             assert_eq!(ends.sink.drain(&mut outbox), Drained::All);
             assert_eq!(ends.sink.finish(), !client_first);
-            taken(&mut ends.pump);
+            take_packet(&mut ends.pump);
             if !client_first {
                 assert!(next(&mut ends.pump).is_pending());
                 ends.to_session.try_send(close.clone()).unwrap();
