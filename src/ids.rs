@@ -191,7 +191,7 @@ impl NamespacePath {
         Self((path != "/").then(|| Arc::from(path)))
     }
 
-    /// Whether this is the root namespace `/`.
+    /// Returns whether this is the root namespace `/`.
     pub(crate) fn is_root(&self) -> bool {
         self.0.is_none()
     }

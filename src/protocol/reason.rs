@@ -44,8 +44,8 @@ impl DisconnectReason {
         Self::ServerNamespaceDisconnect,
     ];
 
-    /// Whether the socket cannot be recovered: a side disconnected it for good, or the server does
-    /// not know which packets the client has received.
+    /// Returns whether the socket cannot be recovered: a side disconnected it for good, or the
+    /// server does not know which packets the client has received.
     pub(crate) const fn is_final(self) -> bool {
         matches!(self, Self::ClientNamespaceDisconnect | Self::ServerNamespaceDisconnect | Self::ParseError)
     }

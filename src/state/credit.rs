@@ -27,8 +27,8 @@ pub(crate) struct Credit {
 }
 
 impl Credit {
-    /// Whether a command of `bytes` may be sent. A command of any size may be sent if no other is
-    /// unanswered.
+    /// Returns whether a command of `bytes` may be sent. A command of any size may be sent if no
+    /// other is unanswered.
     pub(crate) fn allows(&self, bytes: usize, limits: &Limits) -> bool {
         let (commands_max, bytes_max) = (limits.hub.credit_commands, limits.hub.credit_bytes);
         self.unanswered == 0 || (self.unanswered < commands_max && self.bytes + bytes <= bytes_max)

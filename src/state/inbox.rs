@@ -26,7 +26,7 @@ impl<S: PartialEq + 'static, E: 'static> Inbox<S, E> {
         self.held.push_back((socket, bytes, event));
     }
 
-    /// Whether either limit is reached, so that the session should stop reading.
+    /// Returns whether either limit is reached, so that the session should stop reading.
     pub(crate) fn is_full(&self, events_max: usize, bytes_max: usize) -> bool {
         self.held.len() >= events_max || self.bytes >= bytes_max
     }

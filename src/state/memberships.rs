@@ -93,8 +93,8 @@ impl<V> Memberships<V> {
             Self::Many(index) => index,
         };
         let value = index.remove(&room)?;
-        // The threshold is half of `LIST_MAX`, so that a socket that joins and leaves one room does not
-        // rebuild the index each time.
+        // The threshold is half of `LIST_MAX`, so that a socket that joins and leaves one room does
+        // not rebuild the index each time.
         if index.len() <= LIST_MAX / 2 {
             *self = Self::Few(index.drain().collect());
         } else if index.len() < index.capacity() / 8 {

@@ -99,7 +99,7 @@ impl Outbox {
         self.partial.is_none() && self.control.is_empty() && self.events.is_empty()
     }
 
-    /// Whether a control packet is queued. Such outboxes are flushed first.
+    /// Returns whether a control packet is queued. Such outboxes are flushed first.
     pub(crate) fn is_urgent(&self) -> bool {
         !self.control.is_empty()
     }

@@ -76,7 +76,7 @@ impl Meter {
         self.bucket(cost).map_or(Duration::ZERO, |(bucket, amount)| bucket.refuse(amount))
     }
 
-    /// Whether the buckets are full, so that the meter may be dropped.
+    /// Returns whether the buckets are full, so that the meter may be dropped.
     pub(crate) fn is_full(&mut self, now: Instant) -> bool {
         [&mut self.events, &mut self.bytes].into_iter().flatten().all(|bucket| bucket.is_full(now))
     }
@@ -106,8 +106,8 @@ impl Bucket {
         self.filled = now;
     }
 
-    /// Whether any tokens are left. An action may cost more than is left, and delays the next one;
-    /// otherwise a large packet could never pass.
+    /// Returns whether any tokens are left. An action may cost more than is left, and delays the
+    /// next one; otherwise a large packet could never pass.
     fn has_some(&mut self, now: Instant) -> bool {
         self.refill(now);
         self.left >= 1.0

@@ -92,7 +92,7 @@ pub(crate) struct JoinChange {
     pub room: RoomId,
     /// Number of members on all workers.
     pub members: usize,
-    /// Whether the socket was not in the room before.
+    /// False if the socket was in the room before.
     pub is_new: bool,
 }
 
@@ -243,7 +243,7 @@ impl Rooms {
         Some(location)
     }
 
-    /// Whether disconnected sockets are still counted in rooms.
+    /// Returns whether disconnected sockets are still counted in rooms.
     pub(crate) fn has_pending_removals(&self) -> bool {
         !self.pending_removals.is_empty()
     }

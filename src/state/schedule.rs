@@ -71,14 +71,14 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         self.queued
     }
 
-    /// Whether there are no accounts. Then no command is queued, and small commands need not be
-    /// charged.
+    /// Returns whether there are no accounts. Then no command is queued, and small commands need
+    /// not be charged.
     pub(crate) fn is_idle(&self) -> bool {
         self.flows.is_empty()
     }
 
-    /// Whether a command may be served immediately: its sender has no queued commands and has not
-    /// overdrawn, and a full load does not increase.
+    /// Returns whether a command may be served immediately: its sender has no queued commands and
+    /// has not overdrawn, and a full load does not increase.
     pub(crate) fn admits(&self, sender: &S, adds_load: bool, load: Load) -> bool {
         if adds_load && load == Load::Full {
             return false;
@@ -143,7 +143,7 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         }
     }
 
-    /// Whether [`Schedule::next`] would return a command.
+    /// Returns whether [`Schedule::next`] would return a command.
     pub(crate) fn has_next(&self, load: Load) -> bool {
         let within = |sender: &S| self.flows.get(sender).is_some_and(|flow| !flow.is_overdrawn());
         match load {

@@ -55,7 +55,7 @@ impl<S: Copy + Eq + Hash, T> Shares<S, T> {
         self.queued
     }
 
-    /// Whether any sender waits.
+    /// Returns whether any sender waits.
     pub(crate) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }

@@ -32,12 +32,13 @@ pub(crate) struct SocketRecord<T> {
 }
 
 impl<T> SocketRecord<T> {
-    /// Whether the hub was not asked yet to connect the socket.
+    /// Returns whether the hub was not asked yet to connect the socket.
     pub(crate) fn is_admitting(&self) -> bool {
         self.phase == Phase::Admitting
     }
 
-    /// Whether the hub has connected the socket. The application does not know sockets before.
+    /// Returns whether the hub has connected the socket. The application does not know sockets
+    /// before.
     pub(crate) fn is_connected(&self) -> bool {
         matches!(self.phase, Phase::Opening { .. } | Phase::Open)
     }
@@ -46,8 +47,8 @@ impl<T> SocketRecord<T> {
         self.phase == Phase::Open
     }
 
-    /// Whether the client considers the namespace connected: a CONNECT reply was sent for this
-    /// socket, or for one that it replaces.
+    /// Returns whether the client considers the namespace connected: a CONNECT reply was sent for
+    /// this socket, or for one that it replaces.
     pub(crate) fn is_answered(&self) -> bool {
         self.replaces_answered || !self.is_admitting()
     }

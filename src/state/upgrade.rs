@@ -54,7 +54,7 @@ impl<C> Upgrade<C> {
         self.candidate.take().map(|candidate| candidate.connection)
     }
 
-    /// Whether the client may switch to the candidate at any time.
+    /// Returns whether the client may switch to the candidate at any time.
     pub(crate) fn is_probed(&self) -> bool {
         self.candidate.as_ref().is_some_and(|candidate| candidate.noop_at.is_some())
     }

@@ -30,9 +30,9 @@ const ORIGIN_REFUSAL: &str = "Origin not allowed; add it to cors_origins (STENTO
 #[derive(Clone, Copy)]
 pub(crate) struct HandshakeRequest<'a> {
     pub(crate) head: &'a RequestHead,
-    /// Whether the request asks for an upgrade to a websocket.
+    /// True if the request asks for an upgrade to a websocket.
     pub(crate) upgrade: bool,
-    /// Whether the connection to this server is encrypted.
+    /// True if the connection to this server is encrypted.
     pub(crate) encrypted: bool,
 }
 
@@ -131,7 +131,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether one more session may be opened. Reserves nothing.
+    /// Returns whether one more session may be opened. Reserves nothing.
     pub(crate) fn check_capacity(&self) -> Result<(), Refusal> {
         self.check_accepting()?;
         if self.services.directory.len() >= self.services.core.limits.sessions.max {
@@ -156,7 +156,7 @@ pub(crate) enum RequestRoute {
     Session(SessionId),
 }
 
-/// Whether a request names a session, existing or not.
+/// Returns whether a request names a session, existing or not.
 pub(super) fn names_session(head: &RequestHead) -> bool {
     form_urlencoded::parse(head.uri.query().unwrap_or("").as_bytes()).any(|(name, _)| name == "sid")
 }

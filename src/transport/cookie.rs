@@ -77,7 +77,7 @@ impl Cookie {
         self
     }
 
-    /// Whether scripts of the page cannot read the cookie. True by default.
+    /// Hides the cookie from scripts of the page. On by default.
     #[must_use]
     pub fn http_only(mut self, http_only: bool) -> Self {
         self.http_only = http_only;

@@ -241,8 +241,8 @@ fn normalize(origin: &str) -> String {
     origin.strip_suffix(default).unwrap_or(origin).to_owned()
 }
 
-/// Whether a browser could send this origin: a scheme, `://` and a host in lower case, without a
-/// path, or that of local files. `null` is excluded: sandboxed pages of any site send it.
+/// Returns whether a browser could send this origin: a scheme, `://` and a host in lower case,
+/// without a path, or that of local files. `null` is excluded: sandboxed pages of any site send it.
 fn is_origin(text: &str) -> bool {
     if text == LOCAL_FILES {
         return true;

@@ -38,7 +38,7 @@ pub(crate) struct Endpoint {
     pub(crate) services: Services,
     pub(crate) workers: Arc<WorkerFactory>,
     pub(crate) policy: Arc<AccessPolicy>,
-    /// Whether new sessions are accepted. The server clears it for good when it begins to close.
+    /// True if new sessions are accepted. The server clears it for good when it begins to close.
     pub(crate) accepting: Arc<AtomicBool>,
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct AccessPolicy {
     /// Web pages of other origins that may use the server. `None`: no CORS headers are sent.
     pub(crate) cors: Option<Cors>,
     pub(crate) cookie: Option<Cookie>,
-    /// Whether websockets of other origins are refused, unless `cors` admits them.
+    /// True if websockets of other origins are refused, unless `cors` admits them.
     pub(crate) guards_origins: bool,
     /// Accepted Host headers. `None`: the default for the listening address applies.
     pub(crate) hosts: Option<Hosts>,

@@ -7,8 +7,8 @@ use super::AccessPolicy;
 use super::hosts::split_port;
 
 impl AccessPolicy {
-    /// Whether a websocket is admitted: it has no origin, the origin of the server's own host, or
-    /// one that CORS allows. All are admitted if origins are not guarded.
+    /// Returns whether a websocket is admitted: it has no origin, the origin of the server's own
+    /// host, or one that CORS allows. All are admitted if origins are not guarded.
     pub(super) fn admits_origin(&self, head: &RequestHead) -> bool {
         if self.cors.as_ref().is_some_and(|cors| !cors.admits_websocket(&head.headers)) {
             return false;
@@ -21,8 +21,8 @@ impl AccessPolicy {
         is_own || self.cors.as_ref().is_some_and(|cors| cors.admits_origin(&head.headers))
     }
 
-    /// Whether the origin belongs to the host of the request, or to the host that a trusted proxy
-    /// forwards.
+    /// Returns whether the origin belongs to the host of the request, or to the host that a trusted
+    /// proxy forwards.
     fn is_own(&self, origin: &str, head: &RequestHead) -> bool {
         let Some((scheme, authority)) = origin.split_once("://") else { return false };
         let is_of = |host: Option<&str>| host.is_some_and(|host| is_same(scheme, authority, host));
@@ -38,8 +38,8 @@ fn first(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()?.split(',').next().map(str::trim)
 }
 
-/// Whether an origin's authority and a Host header are the same host. If the proxy omits the port,
-/// only the names are compared.
+/// Returns whether an origin's authority and a Host header are the same host. If the proxy omits
+/// the port, only the names are compared.
 fn is_same(scheme: &str, authority: &str, host: &str) -> bool {
     // Starscream, the library of socket.io-client-swift, sends the scheme of the websocket.
     let is_secure = ["https", "wss"].iter().any(|secure| scheme.eq_ignore_ascii_case(secure));

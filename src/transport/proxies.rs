@@ -16,7 +16,7 @@ pub(crate) struct Proxies(Vec<Ipv6Net>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Client {
     pub(crate) address: IpAddr,
-    /// Whether the connection to this server, or to the trusted proxies, is encrypted according to
+    /// True if the connection to this server, or to the trusted proxies, is encrypted according to
     /// them.
     pub(crate) secure: bool,
 }
@@ -104,8 +104,8 @@ impl Proxies {
     }
 }
 
-/// Whether the proxy of entry `hops` from the right reports `https`. The leftmost entry counts if
-/// there are fewer.
+/// Returns whether the proxy of entry `hops` from the right reports `https`. The leftmost entry
+/// counts if there are fewer.
 fn forwarded_proto(headers: &HeaderMap, hops: usize) -> bool {
     let entries = list(headers, header::X_FORWARDED_PROTO);
     entries.rsplit(',').take(hops.max(1)).last().is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"))
@@ -183,8 +183,8 @@ fn value(text: &str) -> Option<(String, &str)> {
     }
 }
 
-/// Whether the byte may be in a token. Includes the characters that proxies are known to leave
-/// unquoted (`for=1.2.3.4:5678`).
+/// Returns whether the byte may be in a token. Includes the characters that proxies are known to
+/// leave unquoted (`for=1.2.3.4:5678`).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:[]".contains(&byte)
 }

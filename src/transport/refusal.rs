@@ -135,7 +135,8 @@ impl Refusal {
         }
     }
 
-    /// Whether the server protects itself by the refusal, so that the operator may want to act.
+    /// Returns whether the server protects itself by the refusal, so that the operator may want to
+    /// act.
     fn is_protective(&self) -> bool {
         matches!(self, Self::Undecided | Self::Full | Self::AddressFull)
     }

@@ -75,7 +75,7 @@ impl AckCollector {
         }
     }
 
-    /// Whether the hub has emitted the event.
+    /// Returns whether the hub has emitted the event.
     pub(super) fn is_emitted(&self) -> bool {
         self.workers.is_some()
     }

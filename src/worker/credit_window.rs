@@ -104,7 +104,7 @@ impl CreditWindow {
         }
     }
 
-    /// Whether no command waits for credit. Events of the client start handlers only then.
+    /// Returns whether no command waits for credit. Events of the client start handlers only then.
     pub(crate) fn has_credit(&self) -> bool {
         self.waiting.is_empty() && self.allows(0)
     }
@@ -113,8 +113,8 @@ impl CreditWindow {
         self.credit.allows(bytes, self.outbox.worker.limits())
     }
 
-    /// Whether `credit_waiting_max` commands wait. The session stops reading meanwhile, since
-    /// replies to a client's CONNECTs and DISCONNECTs cannot be refused.
+    /// Returns whether `credit_waiting_max` commands wait. The session stops reading meanwhile,
+    /// since replies to a client's CONNECTs and DISCONNECTs cannot be refused.
     pub(crate) fn is_full(&self) -> bool {
         self.waiting.len() >= self.outbox.worker.limits().hub.credit_waiting_max
     }
@@ -220,7 +220,7 @@ impl CreditWindow {
         self.collecting
     }
 
-    /// Whether no command waits or is unanswered.
+    /// Returns whether no command waits or is unanswered.
     pub(crate) fn is_settled(&self) -> bool {
         self.waiting.is_empty() && self.credit.is_settled()
     }
@@ -266,7 +266,7 @@ impl CreditWindow {
         self.advance(now);
     }
 
-    /// Whether no caller waits any more, so that an ended sender may be dropped.
+    /// Returns whether no caller waits any more, so that an ended sender may be dropped.
     pub(crate) fn is_done(&self) -> bool {
         self.waiting.is_empty() && self.awaited.is_empty()
     }

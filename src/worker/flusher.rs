@@ -114,7 +114,7 @@ impl Backlog {
         self.add(fanout_bytes);
     }
 
-    /// Whether the flusher should run before more is delivered.
+    /// Returns whether the flusher should run before more is delivered.
     pub(super) fn is_full(&self) -> bool {
         self.fresh.get() >= self.fresh_max
     }

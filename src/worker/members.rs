@@ -26,7 +26,7 @@ pub(crate) struct Member {
 #[derive(Debug)]
 pub(crate) struct Removal {
     key: MemberKey,
-    /// Whether the hub had connected the socket. A connected socket is in its namespace's room at
+    /// True if the hub had connected the socket. A connected socket is in its namespace's room at
     /// least.
     pub(crate) was_attached: bool,
     rooms: RemovedRooms<u32>,

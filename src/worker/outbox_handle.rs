@@ -66,13 +66,13 @@ impl OutboxHandle {
         self.worker.outboxes.borrow_mut().set_reading(self.slot, reading);
     }
 
-    /// Whether the client has read nothing from a non-empty outbox for `stall_timeout`. The session
-    /// checks this with each ping.
+    /// Returns whether the client has read nothing from a non-empty outbox for `stall_timeout`. The
+    /// session checks this with each ping.
     pub(crate) fn is_stalled(&self, now: Instant) -> bool {
         self.worker.outboxes.borrow_mut().is_stalled(self.slot, now)
     }
 
-    /// Whether the peer has closed its side. Needed while the session has paused reading.
+    /// Returns whether the peer has closed its side. Needed while the session has paused reading.
     pub(crate) fn is_peer_gone(&self) -> bool {
         self.worker.outboxes.borrow().is_peer_gone(self.slot)
     }
@@ -108,8 +108,8 @@ impl OutboxHandle {
         self.worker.outboxes.borrow().is_drained(self.slot)
     }
 
-    /// Whether emits to this client should wait. If so, the session receives `OutboxLow` when they
-    /// may continue.
+    /// Returns whether emits to this client should wait. If so, the session receives `OutboxLow`
+    /// when they may continue.
     pub(crate) fn is_congested(&self) -> bool {
         self.worker.outboxes.borrow_mut().is_congested(self.slot)
     }

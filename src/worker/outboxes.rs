@@ -37,7 +37,7 @@ pub(super) enum Pushed {
 pub(super) struct OutboxMessage<'a> {
     pub(super) message: &'a Message,
     pub(super) offset: Option<Offset>,
-    /// Whether the message is dropped if the drainer is not ready.
+    /// True for a volatile event, which is dropped if the drainer is not ready.
     pub(super) volatile: bool,
 }
 

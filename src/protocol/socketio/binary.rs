@@ -132,7 +132,7 @@ impl Container {
         self.values
     }
 
-    /// Whether the object is a placeholder, valid or not.
+    /// Returns whether the object is a placeholder, valid or not.
     fn is_placeholder(&self) -> bool {
         self.placeholder == Value::True
     }

@@ -79,7 +79,7 @@ impl Args {
         self.spans.len()
     }
 
-    /// Whether there are no arguments.
+    /// Returns whether there are no arguments.
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }

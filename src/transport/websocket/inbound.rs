@@ -27,7 +27,8 @@ impl Inbound {
         Self { frames, queued: None, closed: false }
     }
 
-    /// Whether decoded packets are queued. The caller yields to other tasks before the next slice.
+    /// Returns whether decoded packets are queued. The caller yields to other tasks before the next
+    /// slice.
     pub(super) fn has_packets(&self) -> bool {
         self.queued.as_ref().is_some_and(|queued| queued.packets.len() > 0)
     }

@@ -10,13 +10,13 @@ pub(super) fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
     (!first.is_empty() && first.iter().all(is_token)).then(|| HeaderValue::from_bytes(first).ok()).flatten()
 }
 
-/// Whether the client requests binary packets as text, `b` and base64 (`b64=1`). Any non-empty
-/// value counts, as in engine.io.
+/// Returns whether the client requests binary packets as text, `b` and base64 (`b64=1`). Any
+/// non-empty value counts, as in engine.io.
 pub(super) fn wants_base64(query: Option<&str>) -> bool {
     form_urlencoded::parse(query.unwrap_or("").as_bytes()).any(|(name, value)| name == "b64" && !value.is_empty())
 }
 
-/// Whether the byte may be part of a token (RFC 9110, 5.6.2).
+/// Returns whether the byte may be part of a token (RFC 9110, 5.6.2).
 fn is_token(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
 }

@@ -155,7 +155,7 @@ struct RawHandoff {
     answer: Bytes,
     /// Bytes that the client sent after its handshake.
     read_already: BytesMut,
-    /// Whether the client requests binary packets as base64 text.
+    /// True if the client requests binary packets as base64 text.
     base64: bool,
     bounds: Arc<MessageBounds>,
     send_buffer_bytes: usize,
@@ -301,10 +301,10 @@ impl FrameSink for RawSink {
 struct RawReader {
     shared: Rc<RawSocket>,
     inbound: Inbound,
-    /// Whether the bytes that followed the handshake were decoded.
+    /// True if the bytes that followed the handshake were decoded.
     began: bool,
     ended: bool,
-    /// Whether other tasks have run since the last slice of packets.
+    /// True if other tasks have run since the last slice of packets.
     yielded: bool,
     /// Number of reads since other tasks have run.
     reads: u8,

@@ -35,7 +35,7 @@ pub(crate) enum PendingReply {
 }
 
 impl PendingReply {
-    /// Whether the command may fail with `Overloaded` when too many commands wait.
+    /// Returns whether the command may fail with `Overloaded` when too many commands wait.
     ///
     /// Packets without a caller must not be lost: acks, and emits to a congested client, whose
     /// number the session bounds. CONNECTs must not be lost either. All of them are few.
@@ -43,7 +43,7 @@ impl PendingReply {
         !matches!(self, Self::Nobody | Self::Connect(_) | Self::Resume(_))
     }
 
-    /// Whether the command still has an effect for others after its sender has ended.
+    /// Returns whether the command still has an effect for others after its sender has ended.
     pub(super) fn outlives_sender(&self) -> bool {
         matches!(self, Self::Emit(_) | Self::Collect(_) | Self::List(_) | Self::Fetch { .. })
     }

@@ -26,7 +26,7 @@ pub(in crate::worker) struct Held {
     fresh_bytes: usize,
     /// Bytes that sessions queued since the share was last published.
     unpublished_bytes: usize,
-    /// Whether more than half of the budget is used.
+    /// True if more than half of the budget is used.
     pub(super) is_scarce: bool,
     /// Bytes held when a pass over the outboxes freed nothing. The next pass waits until clearly
     /// more is held.
@@ -83,7 +83,7 @@ impl Held {
         self.replayed_bytes = self.replayed_bytes + now.replayed - before.replayed;
     }
 
-    /// Whether the replay budget has room for one more chunk. One chunk is always allowed.
+    /// Returns whether the replay budget has room for one more chunk. One chunk is always allowed.
     pub(super) fn has_replay_budget(&mut self) -> bool {
         let bytes = self.replayed_bytes + self.requested_chunks * self.chunk_bytes;
         self.publish_replays(bytes);
@@ -194,8 +194,8 @@ impl Outboxes {
         !self.unread_replays.is_empty()
     }
 
-    /// Whether nothing was written from a non-empty outbox for `stall_timeout`. The session asks
-    /// with each ping.
+    /// Returns whether nothing was written from a non-empty outbox for `stall_timeout`. The session
+    /// asks with each ping.
     pub(in crate::worker) fn is_stalled(&mut self, key: SlotKey, now: Instant) -> bool {
         let stall_timeout = self.stall_timeout;
         let Some(slot) = self.get_mut(key) else { return false };

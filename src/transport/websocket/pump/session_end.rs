@@ -81,7 +81,7 @@ pub(super) struct PumpHandoff {
     reading: mpsc::WeakSender<Bytes>,
     chunks: mpsc::Receiver<Bytes>,
     frames: FrameReader,
-    /// Whether the client requests binary packets as base64 text.
+    /// True if the client requests binary packets as base64 text.
     base64: bool,
 }
 
@@ -228,7 +228,7 @@ struct PumpReader {
     /// Waits for a share of the byte limit on behalf of the sink.
     waiting: Option<Waiting>,
     ended: bool,
-    /// Whether other tasks have run since the last slice of packets.
+    /// True if other tasks have run since the last slice of packets.
     yielded: bool,
 }
 
