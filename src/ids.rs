@@ -167,7 +167,6 @@ pub struct NamespacePath(
 );
 
 impl NamespacePath {
-    /// The root namespace `/`.
     pub(crate) const fn root() -> Self {
         Self(None)
     }
@@ -191,7 +190,6 @@ impl NamespacePath {
         Self((path != "/").then(|| Arc::from(path)))
     }
 
-    /// Returns whether this is the root namespace `/`.
     pub(crate) fn is_root(&self) -> bool {
         self.0.is_none()
     }

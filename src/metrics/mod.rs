@@ -30,7 +30,6 @@ pub(crate) const HANDLER_TIMES: [Duration; 9] = [
 /// Upper bounds of the buckets of flush batches, in packets.
 pub(crate) const FLUSH_BATCHES: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 256, 1_024];
 
-/// Counters of one worker.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct WorkerMetrics {
@@ -39,9 +38,7 @@ pub(crate) struct WorkerMetrics {
     /// Opened sessions by their initial [`TransportKind`].
     pub(crate) sessions_opened: Labelled<TransportKind, Counter, { TransportKind::COUNT }>,
     pub(crate) upgrades: Counter,
-    /// Closed sessions by reason.
     pub(crate) sessions_closed: Labelled<DisconnectReason, Counter, { DisconnectReason::ALL.len() }>,
-    /// Requests refused by transports.
     pub(crate) requests_refused: Labelled<RefusalKind, Counter, { RefusalKind::COUNT }>,
     /// HTTP connections that a port closed itself.
     pub(crate) http_closed: Labelled<HttpCloseReason, Counter, { HttpCloseReason::COUNT }>,
@@ -51,7 +48,6 @@ pub(crate) struct WorkerMetrics {
     /// Received Engine.IO packets, and the bytes of their data.
     pub(crate) packets_received: Counter,
     pub(crate) bytes_received: Counter,
-    /// Events emitted by clients.
     pub(crate) events_received: Counter,
     /// Events, CONNECTs and DISCONNECTs over a rate limit.
     pub(crate) rate_limited: Counter,
@@ -133,11 +129,9 @@ impl WorkerMetrics {
 pub(crate) struct HubMetrics {
     /// Rooms with members, without the rooms of namespaces and of single sockets.
     pub(crate) rooms: Gauge,
-    /// Connected sockets.
     pub(crate) sockets: Gauge,
     /// Joins refused because the budget of rooms was exceeded.
     pub(crate) joins_refused: Counter,
-    /// Commands received by the hub.
     pub(crate) commands_taken: Counter,
     /// Events accepted for delivery.
     pub(crate) events: Counter,
@@ -145,7 +139,6 @@ pub(crate) struct HubMetrics {
     pub(crate) answers_held: Gauge,
     /// Bytes sent to workers and not reported as written.
     pub(crate) unwritten_bytes: Gauge,
-    /// Resumed sockets.
     pub(crate) recovered: Counter,
     pub(crate) not_recovered: Labelled<NotRecovered, Counter, { NotRecovered::COUNT }>,
     /// Sessions stored for recovery.
@@ -155,7 +148,6 @@ pub(crate) struct HubMetrics {
     pub(crate) recovery_session_bytes_max: Gauge,
     /// Sessions removed from recovery because they were too large, or for lack of space.
     pub(crate) given_up: Counter,
-    /// Records written to the journal.
     pub(crate) journalled: Counter,
     /// Number of times that a sender had to wait because its share of the journal was used up.
     pub(crate) journal_waits: Counter,
@@ -172,7 +164,6 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Adds the counters of a new worker.
     pub(crate) fn new_worker(&self) -> Arc<WorkerMetrics> {
         let worker = Arc::<WorkerMetrics>::default();
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(worker.clone());

@@ -146,7 +146,6 @@ impl Draft {
     }
 }
 
-/// The data array of an EVENT or ACK.
 struct Data<'a> {
     name: Option<&'a str>,
     arguments: &'a str,
@@ -196,7 +195,6 @@ impl Data<'_> {
     }
 }
 
-/// Placeholder for the token.
 const NO_TOKEN: &str = "---------------------";
 const _: () = assert!(NO_TOKEN.len() == OFFSET_CHARS);
 

@@ -134,7 +134,6 @@ impl EncodedFrame {
     }
 }
 
-/// Reason why bytes are not valid frames of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum FrameError {
     #[error("frame is neither a text nor a binary message")]

@@ -9,7 +9,6 @@ pub(crate) trait Label: Copy + 'static {
     fn index(self) -> usize;
 }
 
-/// Declares an enum with a label for each value.
 macro_rules! labels {
     ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$about:meta])* $value:ident = $label:literal,)+ }) => {
         $(#[$meta])*

@@ -102,7 +102,6 @@ labels! {
 }
 
 impl RefusalKind {
-    /// Engine.IO's error code.
     pub(crate) const fn code(self) -> u8 {
         match self {
             Self::UnknownTransport => 0,
@@ -116,7 +115,6 @@ impl RefusalKind {
 }
 
 labels! {
-    /// Reason why the server closed an HTTP connection.
     pub(crate) enum HttpCloseReason {
         /// No request arrived on a kept-alive connection in time.
         Idle = "idle",
@@ -130,7 +128,6 @@ labels! {
         Response = "response",
         /// A connection of the reserve exceeded its time limit.
         Reserve = "reserve",
-        /// A request was malformed.
         Malformed = "malformed",
     }
 }

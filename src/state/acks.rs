@@ -5,10 +5,8 @@ use std::time::Instant;
 
 use crate::ids::{AckId, AckOwner};
 
-/// Open acks of one session.
 #[derive(Debug)]
 pub(crate) struct Acks<W> {
-    /// Number of ids assigned so far.
     assigned: u64,
     /// Awaited acks. Allocated on the heap only while there are any.
     open: Option<Box<Open<W>>>,

@@ -44,7 +44,6 @@ impl Default for Budgets {
     }
 }
 
-/// A charge that the budget has no room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("budget exceeded bytes={bytes} bytes_max={bytes_max} requested={wanted}")]
 pub(crate) struct BudgetExceeded {

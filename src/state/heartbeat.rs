@@ -10,7 +10,6 @@ const LATE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Beat {
     Quiet,
-    /// Send a ping.
     Ping,
     /// Close the session with "ping timeout": no pong arrived in time.
     Dead,

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 /// Longest pause for one refused packet. Well below the pong deadline of the default limits.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// An action of a client, with its cost.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Cost {
     /// An event, a CONNECT or a DISCONNECT.
@@ -64,7 +63,6 @@ impl Meter {
         self.bucket(cost).is_none_or(|(bucket, _)| bucket.has_some(now))
     }
 
-    /// Charges an accepted action.
     pub(crate) fn take(&mut self, cost: Cost) {
         if let Some((bucket, amount)) = self.bucket(cost) {
             bucket.left -= amount;

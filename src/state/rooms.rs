@@ -106,11 +106,9 @@ pub(crate) struct LeaveChange {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MembershipError {
-    /// No socket with this id is connected.
     NotConnected,
     /// The socket is in the maximum number of rooms, or their names are too long in total.
     TooManyRooms,
-    /// The budget of rooms is used up.
     BudgetSpent,
     /// The name is the id of another socket. A member would receive events for that socket alone.
     ForeignRoom,

@@ -143,7 +143,6 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         }
     }
 
-    /// Returns whether [`Schedule::next`] would return a command.
     pub(crate) fn has_next(&self, load: Load) -> bool {
         let within = |sender: &S| self.flows.get(sender).is_some_and(|flow| !flow.is_overdrawn());
         match load {
@@ -172,7 +171,6 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         queue
     }
 
-    /// Removes the commands and accounts of senders.
     pub(crate) fn remove(&mut self, is_gone: impl Fn(&S) -> bool) {
         for list in [&mut self.fresh, &mut self.ready, &mut self.overdrawn] {
             list.retain(|sender| !is_gone(sender));

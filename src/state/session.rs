@@ -41,26 +41,31 @@ impl ClientEvent {
 pub(crate) enum Effect {
     /// Sends a control packet ahead of queued events.
     Control(EncodedFrame),
-    /// A client requests a namespace.
     Connect {
         namespace: NamespacePath,
         /// The credentials: raw JSON of an object.
         auth: Option<ByteString>,
     },
-    /// Refuses a client's CONNECT.
-    RefuseConnect { namespace: NamespacePath, error: DecodeError },
+    RefuseConnect {
+        namespace: NamespacePath,
+        error: DecodeError,
+    },
     /// A packet was dropped. The session continues.
     Dropped {
-        /// Details for the log.
         detail: String,
         /// The packet probably crossed a DISCONNECT or CONNECT_ERROR on its way, so the client is
         /// not at fault.
         crossed: bool,
     },
-    /// A client emitted an event.
-    Event { socket: SocketId, event: ClientEvent },
-    /// A client acknowledged an event.
-    Ack { socket: SocketId, id: AckId, args: Args },
+    Event {
+        socket: SocketId,
+        event: ClientEvent,
+    },
+    Ack {
+        socket: SocketId,
+        id: AckId,
+        args: Args,
+    },
     /// A client disconnected from a namespace.
     Leave(SocketId),
     /// The connection handler of this socket exceeds its time limit. Logs a warning and releases
@@ -68,9 +73,7 @@ pub(crate) enum Effect {
     ReleaseHeld(SocketId),
     /// Ends the session. `detail` is for the log.
     Close {
-        /// Reason for the application.
         reason: DisconnectReason,
-        /// Details for the log.
         detail: String,
     },
 }
@@ -85,7 +88,6 @@ enum Awaiting {
 }
 
 impl Awaiting {
-    /// Bytes of the received attachments.
     fn received_bytes(&self) -> usize {
         match self {
             Self::Packet(partial) => partial.received_bytes(),
@@ -124,7 +126,6 @@ impl<T> SessionState<T> {
         }
     }
 
-    /// Handles a packet from the session's transport.
     pub(crate) fn on_packet(&mut self, packet: EnginePacket, now: Instant, effects: &mut Vec<Effect>) {
         match packet {
             EnginePacket::Pong(_) => return self.heartbeat.on_pong(now, &self.limits),
@@ -151,7 +152,6 @@ impl<T> SessionState<T> {
         self.heartbeat.on_not_reading(now, &self.limits);
     }
 
-    /// Handles the change to a websocket.
     pub(crate) fn on_upgrade(&mut self, now: Instant) {
         self.heartbeat.on_upgrade(now, &self.limits);
     }

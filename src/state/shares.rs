@@ -55,7 +55,6 @@ impl<S: Copy + Eq + Hash, T> Shares<S, T> {
         self.queued
     }
 
-    /// Returns whether any sender waits.
     pub(crate) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
@@ -96,7 +95,6 @@ impl<S: Copy + Eq + Hash, T> Shares<S, T> {
         ready
     }
 
-    /// Removes the commands and accounts of senders.
     pub(crate) fn remove(&mut self, is_gone: impl Fn(&S) -> bool) {
         self.accounts.retain(|sender, _| !is_gone(sender));
         self.waiting.retain(|sender, _| !is_gone(sender));

@@ -10,7 +10,6 @@ use crate::protocol::engineio::packet::EnginePacket;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step<C> {
     Wait,
-    /// Answers the candidate with `3probe`.
     AnswerProbe,
     /// Sends a noop to the pending poll, so that it ends and the client can finish the upgrade.
     Noop,

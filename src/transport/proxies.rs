@@ -16,8 +16,7 @@ pub(crate) struct Proxies(Vec<Ipv6Net>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Client {
     pub(crate) address: IpAddr,
-    /// True if the connection to this server, or to the trusted proxies, is encrypted according to
-    /// them.
+    /// True if a trusted proxy reports that the client's connection is encrypted.
     pub(crate) secure: bool,
 }
 

@@ -37,7 +37,6 @@ pub(crate) enum Refusal {
     AddressFull,
     /// The budget of incoming bytes has no room for the request body. Clients try again.
     Overloaded,
-    /// The head of a handshake exceeds the limit.
     HeadTooLarge {
         bytes: usize,
         limit: usize,

@@ -318,7 +318,6 @@ impl CreditWindow {
         self.advance(now);
     }
 
-    /// Sends the waiting commands for which there is credit.
     fn advance(&mut self, now: Instant) {
         while let Some(first) = self.waiting.front() {
             if matches!(first, QueuedCommand::Command { bytes, .. } if !self.allows(*bytes)) {

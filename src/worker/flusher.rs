@@ -133,7 +133,7 @@ impl Backlog {
         self.unreported.get()
     }
 
-    /// Takes `written` off the unreported bytes, or returns `None` if it is below `enough`.
+    /// Subtracts `written` from the unreported bytes, or returns `None` if it is below `enough`.
     fn take_report(&self, written: Written, enough: usize) -> Option<Written> {
         if written.bytes.max(written.replayed) < enough.max(1) {
             return None;

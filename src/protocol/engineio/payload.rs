@@ -40,7 +40,6 @@ impl Iterator for PayloadReader {
     }
 }
 
-/// Encoder of a poll's response body.
 #[derive(Debug, Default)]
 pub(crate) struct PayloadWriter {
     /// The body so far. Empty if and only if no packet was added: a packet has at least one byte.

@@ -116,7 +116,6 @@ pub(super) struct Container {
     is_object: bool,
     /// Number of values so far: elements, or pairs.
     values: usize,
-    /// Key of the next value.
     key: Option<Key>,
     placeholder: Value,
     num: Value,

@@ -47,11 +47,7 @@ pub(crate) enum DecodeError {
 
     /// The data is missing, or not of the kind that the packet type requires.
     #[error("data of {packet} must be {expected}")]
-    WrongData {
-        /// Packet type, as the protocol names it.
-        packet: &'static str,
-        expected: &'static str,
-    },
+    WrongData { packet: &'static str, expected: &'static str },
 
     /// The credentials of a CONNECT are neither an object nor absent.
     #[error("auth must be an object or absent")]
@@ -69,12 +65,7 @@ pub(crate) enum DecodeError {
 
     /// The message is not msgpack, or contains a value that a packet cannot contain.
     #[error("message is not a msgpack packet: {found} before byte {at}")]
-    InvalidMsgpack {
-        /// Byte position at which decoding stopped.
-        at: usize,
-        /// Description of the unexpected content.
-        found: &'static str,
-    },
+    InvalidMsgpack { at: usize, found: &'static str },
 
     #[error("data nests deeper than limit of {NESTING_MAX}")]
     TooDeep,
@@ -84,7 +75,6 @@ pub(crate) enum DecodeError {
     #[error("event name is neither a string nor a number")]
     IllegalEventName,
 
-    /// The event name is reserved by Socket.IO.
     #[error("event name {name:?} is reserved")]
     ReservedEventName { name: &'static str },
 }

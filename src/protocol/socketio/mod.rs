@@ -35,7 +35,6 @@ pub enum Parser {
 }
 
 impl Parser {
-    /// Maximum number of attachments of a packet.
     pub(crate) const fn attachments_max(self) -> usize {
         match self {
             Self::Json => ATTACHMENTS_MAX,

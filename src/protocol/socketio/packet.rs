@@ -35,7 +35,6 @@ pub struct Args {
 }
 
 impl Args {
-    /// Creates arguments without attachments.
     pub(super) fn new(text: ByteString, spans: Spans) -> Self {
         Self { text, spans, attachments: Vec::new() }
     }
@@ -188,12 +187,7 @@ pub(crate) enum Packet {
         args: Args,
     },
     /// `3`, or `6` with attachments: the ack of an event.
-    Ack {
-        namespace: NamespacePath,
-        /// Ack id of the event.
-        id: u64,
-        args: Args,
-    },
+    Ack { namespace: NamespacePath, id: u64, args: Args },
     /// `4`: a server refuses a namespace. Invalid from a client, which the session checks.
     ConnectError {
         namespace: NamespacePath,

@@ -12,7 +12,6 @@ use super::text::{Decoded, decode};
 use super::*;
 use crate::ids::NamespacePath;
 
-/// Encodes a packet as text and attachments.
 fn encode(packet: &Packet) -> (String, Vec<Bytes>) {
     let attachments = match packet {
         Packet::Event { args, .. } | Packet::Ack { args, .. } => args.attachments().to_vec(),
@@ -46,7 +45,6 @@ fn encode(packet: &Packet) -> (String, Vec<Bytes>) {
     (text, attachments)
 }
 
-/// Decodes text and all attachments.
 fn decode_all(text: String, attachments: Vec<Bytes>) -> Result<Packet, DecodeError> {
     let mut decoded = decode(&text.into())?;
     for attachment in attachments {

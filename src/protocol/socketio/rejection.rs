@@ -6,7 +6,6 @@ use bytes::Bytes;
 use super::{DecodeError, msgpack, text};
 use crate::ids::NamespacePath;
 
-/// Consequence of a [`DecodeError`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Rejection {
     /// The connection ends: the peer does not speak the protocol, or the start of the next packet

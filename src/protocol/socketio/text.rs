@@ -11,10 +11,8 @@ use super::packet::{Args, Packet};
 use super::{ATTACHMENTS_MAX, DecodeError, PartialPacket};
 use crate::ids::NamespacePath;
 
-/// Result of decoding a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decoded {
-    /// A complete packet.
     Complete(Packet),
     /// A packet whose attachments must follow in the next messages.
     Partial(PartialPacket),
@@ -72,12 +70,10 @@ enum Kind {
     ConnectError,
 }
 
-/// The parts of a packet's text.
 struct Header<'t> {
     kind: Kind,
     /// Number of attachments to come. 0 only if the packet is not binary.
     attachments: usize,
-    /// The namespace, if the packet names one.
     namespace: Option<&'t str>,
     /// Ack id. As in the reference parser, it is parsed for every packet type, but only events and
     /// acks use it.

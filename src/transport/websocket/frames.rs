@@ -36,12 +36,18 @@ pub(crate) enum End {
         /// The peer's code, or 1000 if it gave none.
         code: u16,
     },
-    /// The peer sent invalid data.
-    Undecodable { code: u16, detail: String },
-    /// A message exceeds a limit.
-    TooLarge { code: u16, detail: String },
+    Undecodable {
+        code: u16,
+        detail: String,
+    },
+    TooLarge {
+        code: u16,
+        detail: String,
+    },
     /// The budget of incoming bytes has no room for the message.
-    Overloaded { detail: String },
+    Overloaded {
+        detail: String,
+    },
 }
 
 /// Bytes of an incomplete message that are not charged to the budget. Less than the memory of an
@@ -62,7 +68,6 @@ pub(crate) struct MessageBounds {
     fragments_max: usize,
     pub(super) message_timeout: Duration,
     pub(super) packets_per_turn: usize,
-    /// Budget for incomplete messages.
     budget: Arc<Budget>,
 }
 

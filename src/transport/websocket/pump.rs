@@ -171,7 +171,6 @@ impl StreamHandler<Result<Message, ProtocolError>> for Pump {
     fn handle(&mut self, _: Result<Message, ProtocolError>, _: &mut Self::Context) {}
 }
 
-/// A stream that never yields any bytes.
 struct NoBytes;
 
 impl Stream for NoBytes {

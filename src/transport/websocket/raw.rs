@@ -43,7 +43,7 @@ const READ_BYTES: usize = 64 << 10;
 /// Number of reads before other tasks of the thread run.
 const READS_PER_TURN: u8 = 16;
 
-/// Answers every upgrade request of the port. Paths other than `path` are not found.
+/// Answers every upgrade request of the port. Other paths than `path` get 404.
 pub(crate) async fn on_upgrade(
     endpoint: Endpoint,
     path: &str,
@@ -207,7 +207,6 @@ impl Handoff for RawHandoff {
     }
 }
 
-/// State of a socket, shared by its two halves.
 struct RawSocket {
     stream: TcpStream,
     /// Wakes the session's task on request of the writing half.

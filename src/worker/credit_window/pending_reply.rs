@@ -23,7 +23,6 @@ pub(crate) enum PendingReply {
     Leave(oneshot::Sender<Result<(), NoAnswer>>),
     /// An emit with acks of many sockets.
     Collect(Box<AckCollector>),
-    /// A query for rooms.
     List(oneshot::Sender<Result<RoomPage, NoAnswer>>),
     /// A query for sockets. Each worker with members sends a part of the answer.
     Fetch {
@@ -61,7 +60,6 @@ impl PendingReply {
     }
 }
 
-/// Answer for the session itself.
 #[derive(Debug)]
 pub(crate) enum SessionAnswer {
     Connect(SocketId, ConnectAnswer),

@@ -237,7 +237,6 @@ impl Outboxes {
         self.held.on_freed(freed);
     }
 
-    /// Drops the packets of a client and ends its session.
     fn cut(&mut self, key: SlotKey, held: usize) {
         let detail = format!("outboxes exceed their budget held_bytes={held}");
         let dropped = self.with(key, |slot| {

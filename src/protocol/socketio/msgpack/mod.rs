@@ -33,8 +33,8 @@ pub(super) use read::connect_path;
 pub(crate) use read::decode;
 pub(crate) use write::{Values, put_array, put_map, put_str, put_unsigned};
 
-/// Maximum number of attachments of a packet. The format has no such limit, but each two bytes of a
-/// peer become a placeholder of thirty.
+/// Maximum number of attachments of a packet. The format has no such limit, but two bytes of a
+/// message can become a placeholder of thirty bytes.
 pub(crate) const ATTACHMENTS_MAX: usize = 1_024;
 
 #[cfg(test)]

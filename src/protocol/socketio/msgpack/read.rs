@@ -100,7 +100,6 @@ fn wrong(field: &'static str, expected: &'static str) -> DecodeError {
     DecodeError::WrongField { field, expected }
 }
 
-/// Conversion of a packet's data to JSON.
 struct JsonWriter<'m> {
     reader: Reader<'m>,
     json: String,
@@ -321,7 +320,6 @@ enum Item<'m> {
     Undefined,
     Bool(bool),
     Unsigned(u64),
-    /// A negative integer.
     Negative(i64),
     Float(f64),
     /// A string that may be invalid UTF-8.

@@ -6,12 +6,10 @@ use rmp::encode;
 use super::super::binary::walk;
 use super::super::json::{self, Token};
 
-/// Shape of a JSON container.
 #[derive(Debug, Clone, Copy)]
 enum Shape {
     /// Number of elements or pairs.
     Elements(usize),
-    /// A placeholder for this attachment.
     Attachment(usize),
 }
 

@@ -115,7 +115,6 @@ impl Handoff for PumpHandoff {
     }
 }
 
-/// State shared by the two halves.
 struct Shared {
     /// Byte limit of the packets on their way to the pump.
     room: Arc<Semaphore>,
@@ -328,7 +327,6 @@ mod tests {
         outbox
     }
 
-    /// Polls a stream once.
     fn next<T>(stream: &mut (impl Stream<Item = T> + Unpin + ?Sized)) -> Poll<Option<T>> {
         Pin::new(stream).poll_next(&mut Context::from_waker(Waker::noop()))
     }
