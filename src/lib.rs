@@ -1,7 +1,7 @@
 //! Stentor: a realtime hub. Socket.IO v5 over Engine.IO v4, for unmodified `socket.io-client`s.
 //!
-//! A client emits, the server hears. The server emits, every subscriber hears. What happens in between is the hub's:
-//! one actor that decides the order, and numbers every event.
+//! An event of a client goes to the server only. An event of the server goes to all sockets in the
+//! target rooms. One actor, the hub, determines the order of all events and numbers them.
 //!
 //! ```no_run
 //! use stentor::{Event, Recovery, Server};
@@ -28,28 +28,28 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Or inside an actix-web application of one's own: [`Server::routes`].
+//! [`Server::routes`] mounts the hub in an actix-web application.
 //!
-//! The binary `stentor` is built with the feature `serve`, which is on by default. A program that embeds the hub needs none of it:
-//! `stentor = { …, default-features = false }`.
+//! The default feature `serve` builds the binary `stentor`. A program that embeds the hub does not
+//! need it: `stentor = { …, default-features = false }`.
 //!
 //! # Layout
 //!
-//! A folder is a floor; imports only point down, and `tests/architecture.rs` keeps it so.
+//! Each folder has a floor and imports from lower floors only (`tests/architecture.rs`).
 //!
 //! | floor | | |
 //! |---|---|---|
-//! | – | `bin/stentor/` | the binary, a crate of its own on the public API: command line, configuration, HTTP API, demo page |
-//! | 9 | `fuzzing.rs`, `bench_support/` | promises of the decoders; internal access for benchmarks |
-//! | 8 | `server/` | composition root, a port of the server's own, routes for a host's application |
-//! | 7 | `transport/` | polling, websocket (raw, and a pump in a host's application); Engine.IO's HTTP errors |
-//! | 6 | `session/`, `hub/` | the actors; they talk through `messages/` |
-//! | 5 | `worker/` | once per thread: fanout, outboxes, flusher, hub sender |
-//! | 4 | `api/` | handles: what an application holds |
-//! | 3 | `messages/` | every arrow between actors |
-//! | 2 | `recovery/` | which sessions a client may resume, and from where |
-//! | 1 | `state/`, `journal/`, `metrics/` | sans-IO machines; the journal; counters |
-//! | 0 | `protocol/`, `ids.rs`, `limits.rs` | the wire, names, bounds |
+//! | – | `bin/stentor/` | the binary, a crate of its own that uses the public API |
+//! | 9 | `fuzzing.rs`, `bench_support/` | properties of the decoders; internal access for benchmarks |
+//! | 8 | `server/` | composition root, the server's own port, routes for a host application |
+//! | 7 | `transport/` | polling, websocket (raw, or a pump in a host application), admission |
+//! | 6 | `session/`, `hub/` | the actors, which communicate through `messages/` |
+//! | 5 | `worker/` | per-thread state: fanout, outboxes, flusher, queue to the hub |
+//! | 4 | `api/` | handles for the application |
+//! | 3 | `messages/` | messages between actors |
+//! | 2 | `recovery/` | sessions that clients may resume, and from which position |
+//! | 1 | `state/`, `journal/`, `metrics/` | sans-IO state machines; the journal; counters |
+//! | 0 | `protocol/`, `ids.rs`, `limits.rs` | wire formats, identifiers, limits |
 
 mod api;
 #[cfg(feature = "bench-internals")]

@@ -15,7 +15,7 @@ use crate::ids::{PrivateId, SlotKey, WorkerId};
 use crate::messages::abort::AbortOnUnwind;
 use crate::messages::fanout::FanoutCommand;
 use crate::messages::hub::{ConnectKind, HubCommand, ImmediateCommand, OrderedCommand};
-use crate::state::rooms::ROOMS_PER_DEPARTURE;
+use crate::state::rooms::ROOMS_PER_REMOVAL;
 use crate::state::schedule::{Load, QUANTUM};
 
 /// Work of one turn, in bytes. A byte of work takes about a nanosecond, so that a turn takes about
@@ -145,7 +145,7 @@ impl Hub {
         let Some(writer) = &self.writer else { return };
         let now_ms = writer.now_unix_ms();
         let is_bounded = self.limits.journal.sender_bytes_max.is_some() && self.workers.has_sessions(sender.worker);
-        if !is_bounded || !self.shares.book(sender, bytes, now_ms) {
+        if !is_bounded || !self.shares.charge(sender, bytes, now_ms) {
             return;
         }
         let queue = self.schedule.withdraw(&sender);
@@ -226,7 +226,7 @@ impl Hub {
     /// other tasks of this thread.
     pub(super) fn schedule_turn(&mut self, ctx: &mut Context<Self>) {
         let has_work =
-            self.schedule.has_next(self.workers.load()) || self.workers.has_readers() || self.rooms.has_departing();
+            self.schedule.has_next(self.workers.load()) || self.workers.has_readers() || self.rooms.has_pending_removals();
         if !has_work || std::mem::replace(&mut self.turn_scheduled, true) {
             return;
         }
@@ -259,9 +259,9 @@ impl Hub {
 
     /// Removes disconnected sockets from more of their rooms, for half a turn at most.
     fn continue_removals(&mut self) {
-        while self.rooms.has_departing() && self.work < TURN_WORK / 2 {
-            self.rooms.depart();
-            self.work += ROOMS_PER_DEPARTURE * ROOM_WORK;
+        while self.rooms.has_pending_removals() && self.work < TURN_WORK / 2 {
+            self.rooms.continue_removal();
+            self.work += ROOMS_PER_REMOVAL * ROOM_WORK;
         }
     }
 

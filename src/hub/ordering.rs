@@ -14,7 +14,7 @@ use crate::messages::hub::{AckWanted, EmitCommand, Grade, OrderedCommand, ReplyT
 use crate::messages::request::{EmitRefusal, Joined, Listing, ROOMS_PER_PAGE, Receipt, RoomPage};
 use crate::protocol::encoded::Message;
 use crate::state::outbox::PACKET_OVERHEAD_BYTES;
-use crate::state::rooms::{MembershipError, ROOMS_PER_DEPARTURE, RoomBounds, SocketLocation, Target};
+use crate::state::rooms::{MembershipError, ROOMS_PER_REMOVAL, RoomBounds, SocketLocation, Target};
 
 const LISTED_WORK: usize = 64;
 
@@ -93,7 +93,7 @@ impl Hub {
         for (room, members) in &rooms {
             self.publish_left(&socket, room, members - 1);
         }
-        let counted = if needs_rooms { rooms.len() } else { self.rooms.room_count(&socket).min(ROOMS_PER_DEPARTURE) };
+        let counted = if needs_rooms { rooms.len() } else { self.rooms.room_count(&socket).min(ROOMS_PER_REMOVAL) };
         self.work += counted * ROOM_WORK;
         let Some(SocketLocation { worker, member, .. }) = self.rooms.disconnect(&socket) else { return };
         self.finish_removals();
@@ -125,7 +125,7 @@ impl Hub {
                 self.metrics.hub.joins_refused.add(1);
             }
         })?;
-        if !joined.fresh {
+        if !joined.is_new {
             let offset = self.writer.as_ref().map(JournalWriter::applied);
             return Ok(Joined { members: joined.members, offset });
         }

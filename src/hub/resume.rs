@@ -12,7 +12,7 @@ use crate::journal::RecordBody;
 use crate::messages::fanout::{ConnectAnswer, DeliveryMode, FanoutCommand, ResumedSession};
 use crate::messages::hub::{Connect, ConnectKind, ResumeAttempt};
 use crate::protocol::reason::NotRecovered;
-use crate::state::rooms::{ROOMS_PER_DEPARTURE, SocketLocation};
+use crate::state::rooms::{ROOMS_PER_REMOVAL, SocketLocation};
 
 impl Hub {
     /// Checks a resume before connection middleware runs. [`apply_connect`](Self::apply_connect)
@@ -73,7 +73,7 @@ impl Hub {
         let everybody = self.rooms.connect(socket, &namespace, SocketLocation { worker, slot: from.slot, member });
         self.workers.queue_command(worker, FanoutCommand::Attach { member, everybody, reply, offset, mode });
         for room in rooms {
-            if let Some(joined) = self.rooms.enter(&socket, &room) {
+            if let Some(joined) = self.rooms.rejoin(&socket, &room) {
                 self.publish_joined(&socket, &room, joined.members);
                 self.workers.queue_command(worker, FanoutCommand::Join { member, room: joined.room });
             }
@@ -127,7 +127,7 @@ impl Hub {
         for (room, members) in rooms {
             self.publish_left(socket, &room, members - 1);
         }
-        self.work += self.rooms.room_count(socket).min(ROOMS_PER_DEPARTURE) * ROOM_WORK;
+        self.work += self.rooms.room_count(socket).min(ROOMS_PER_REMOVAL) * ROOM_WORK;
         if let Some(SocketLocation { worker, member, .. }) = self.rooms.disconnect(socket) {
             self.finish_removals();
             self.workers.queue_command(worker, FanoutCommand::Evict { member });
@@ -137,8 +137,8 @@ impl Hub {
     /// Removes disconnected sockets from all of their rooms while room changes are watched, because
     /// room events follow from the member counts.
     pub(super) fn finish_removals(&mut self) {
-        while self.is_watched() && self.rooms.has_departing() {
-            self.rooms.depart();
+        while self.is_watched() && self.rooms.has_pending_removals() {
+            self.rooms.continue_removal();
         }
     }
 

@@ -1,37 +1,36 @@
-//! Ids of events that want an ack, and who gave them.
+//! Ids of acks that the server requests.
 
-/// The asker of an ack. The id alone names it, so that an ack finds its way without a table.
+/// Requester of an ack. The id contains it, so an ack is routed without a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AckOwner {
-    /// A durable event; its number is the event's LSN.
+    /// A durable event, whose number is its LSN.
     Durable = 1,
-    /// The hub, for an event that wants the acks of many.
+    /// The hub, for an event with acks of many sockets.
     Hub = 2,
     /// The session that sent the event to its own client.
     Session = 3,
 }
 
-/// The ack id of an event of this server, `4·number + owner` on the wire.
+/// Ack id of an event of this server: `4·number + owner` on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct AckId(u64);
 
 impl AckId {
-    /// The id that `owner` gives to its event of this number, which is below 2^51.
+    /// Creates the id of the owner's event with this number, which is below 2^51.
     pub(crate) const fn new(owner: AckOwner, number: u64) -> Self {
         Self(4 * number + owner as u64)
     }
 
-    /// The id by which a client answers; it may be none that this server gave.
+    /// The id in a client's ack. It may be unknown to this server.
     pub(crate) const fn from_wire(id: u64) -> Self {
         Self(id)
     }
 
-    /// The number that stands in the packet.
     pub(crate) const fn to_wire(self) -> u64 {
         self.0
     }
 
-    /// The asker; `None` for an id that nobody here gives.
+    /// Requester of the ack. `None` if no id of this server has this form.
     pub(crate) const fn owner(self) -> Option<AckOwner> {
         match self.0 % 4 {
             1 => Some(AckOwner::Durable),

@@ -1,21 +1,21 @@
-//! The address of an event: a room or a socket.
+//! Recipients of an event: a room or a socket.
 
 use std::fmt;
 
 use super::{IdError, RANDOM_ID_CHARS, RoomName, SocketId};
 
-/// A room or a socket to which an event is addressed, or which is excepted.
+/// A room or socket to which an event is addressed, or which is excepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Recipient {
-    /// The members of this room, whose name is no socket's id.
+    /// Members of this room, whose name is not a socket id.
     Room(RoomName),
-    /// The socket of this id, and the members of the room of that name: others may have joined it
-    /// before there was such a socket.
+    /// The socket with this id, and members of the room of that name, who may have joined it before
+    /// the socket existed.
     Socket(SocketId),
 }
 
 impl Recipient {
-    /// Reads the name that a caller or a record gives.
+    /// Parses the name of a room or the id of a socket.
     pub(crate) fn parse(name: &str) -> Result<Self, IdError> {
         match SocketId::parse(name) {
             Ok(id) => Ok(Self::Socket(id)),
@@ -23,15 +23,14 @@ impl Recipient {
         }
     }
 
-    /// Calls `look` with the name of the room.
-    pub(crate) fn with_name<R>(&self, look: impl FnOnce(&str) -> R) -> R {
+    /// Calls `f` with the name of the room, which is not allocated.
+    pub(crate) fn with_name<R>(&self, f: impl FnOnce(&str) -> R) -> R {
         match self {
-            Self::Room(room) => look(room.as_str()),
-            Self::Socket(id) => id.with_text(look),
+            Self::Room(room) => f(room.as_str()),
+            Self::Socket(id) => id.with_text(f),
         }
     }
 
-    /// Bytes of the name.
     pub(crate) fn name_len(&self) -> usize {
         match self {
             Self::Room(room) => room.as_str().len(),

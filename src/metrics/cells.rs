@@ -1,4 +1,5 @@
-//! What a count is kept in. All operations are relaxed: a count orders nothing, and a scrape may be a moment late.
+//! Atomic cells for counts. All operations are relaxed: counts order nothing, and a scrape may be
+//! slightly late.
 
 use std::marker::PhantomData;
 use std::ops::Index;
@@ -6,7 +7,6 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crate::protocol::label::Label;
 
-/// A number that only grows.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -20,7 +20,7 @@ impl Counter {
     }
 }
 
-/// A number that goes up and down.
+/// A value that can decrease.
 #[derive(Debug, Default)]
 pub(crate) struct Gauge(AtomicI64);
 
@@ -66,7 +66,7 @@ impl<L: Label, T, const N: usize> Index<L> for Labelled<L, T, N> {
     }
 }
 
-/// Values counted by size, in `N` buckets and one for what is above them all, and their sum.
+/// Values counted by size, in `N` buckets and one for larger values, with their sum.
 #[derive(Debug)]
 pub(crate) struct Histogram<const N: usize> {
     buckets: [Counter; N],
@@ -85,19 +85,18 @@ impl<const N: usize> Default for Histogram<N> {
 }
 
 impl<const N: usize> Histogram<N> {
-    /// Counts a value into the first bucket whose upper `bound` is not below it.
+    /// Counts a value in the first bucket whose upper `bound` is not less than it.
     pub(crate) fn observe(&self, value: u64, bound: impl Fn(usize) -> u64) {
         let bucket = (0..N).find(|at| value <= bound(*at)).map_or(&self.above, |at| &self.buckets[at]);
         bucket.add(1);
         self.sum.add(value);
     }
 
-    /// Values in each bucket; the last is that of values above all bounds.
+    /// Number of values in each bucket. The last bucket contains values above all bounds.
     pub(crate) fn counts(&self) -> impl Iterator<Item = u64> + '_ {
         self.buckets.iter().chain([&self.above]).map(Counter::get)
     }
 
-    /// The sum of all values.
     pub(crate) fn sum(&self) -> u64 {
         self.sum.get()
     }
@@ -108,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_counted_in_the_first_bucket_that_holds_it() {
+    fn a_value_is_counted_in_the_first_bucket_with_a_large_enough_bound() {
         let histogram = Histogram::<3>::default();
         for value in [0, 1, 2, 10, 11, 100, 101, 1_000] {
             histogram.observe(value, |at| [1, 10, 100][at]);

@@ -1,8 +1,9 @@
-//! Socket.IO packets that are put together: events and acks that are open for what is known last, and the few that are whole at
-//! once. Refuses to know whom they are for.
+//! Encoding of outgoing Socket.IO packets: events and acks whose ack id and offset token are not
+//! known yet, and packets that are complete at once.
 //!
-//! The ack id is written right-aligned before the body, the offset token over a placeholder near its end, so that nothing is
-//! copied when they become known. Which form a packet takes is the server's [`Parser`]; the scheme is the same for both.
+//! The ack id is written right-aligned before the body, and the token over a placeholder near its
+//! end. So nothing is copied when they become known. The server's [`Parser`] determines the format;
+//! the scheme is the same for both.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -11,11 +12,11 @@ use super::socketio::packet::Packet;
 use super::socketio::{Parser, msgpack};
 use crate::ids::{NamespacePath, OFFSET_CHARS, Offset};
 
-/// Room for `4`, the packet type, up to two digits of attachments with `-`, the comma after a path, and an ack id. The head of
-/// a msgpack map with its ack id needs 13.
+/// Space for `4`, the packet type, up to two digits of attachments with `-`, the comma after a
+/// path, and an ack id. The head of a msgpack map with its ack id needs 13 bytes.
 const PREFIX_MAX: usize = 1 + 1 + 3 + 1 + 20;
 
-/// The types of Socket.IO packets that leave a server, as their numbers on the wire.
+/// Types of the packets that a server sends, with their numbers on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Connect = 0,
@@ -25,7 +26,8 @@ enum Kind {
     ConnectError = 4,
 }
 
-/// A Socket.IO EVENT or ACK whose ack id and offset token are not known yet. Unshared until it is sealed.
+/// An EVENT or ACK whose ack id and offset token are not known yet. Its buffer is not shared until
+/// it is sealed.
 #[derive(Debug)]
 pub(crate) struct Draft {
     parser: Parser,
@@ -34,14 +36,14 @@ pub(crate) struct Draft {
     buffer: BytesMut,
     body_at: usize,
     hole_at: Option<usize>,
-    /// Those that leave behind the packet; none where they stand in it.
+    /// Attachments that follow the packet. Empty if the format contains them.
     attachments: Vec<Bytes>,
 }
 
 impl Draft {
-    /// Begins the event `name`; `arguments` is JSON, the arguments joined by commas (empty for none).
+    /// Starts the event `name`. `arguments` is JSON: the arguments joined by commas, or empty.
     ///
-    /// With `token_hole`, an argument of fixed width is kept free behind them for the offset token.
+    /// With `token_hole`, a placeholder of fixed width follows them for the offset token.
     pub(crate) fn event(
         parser: Parser,
         namespace: NamespacePath,
@@ -53,7 +55,7 @@ impl Draft {
         Self::begin(parser, Kind::Event, namespace, attachments, Data { name: Some(name), arguments, token_hole })
     }
 
-    /// The answer `arguments` to the client's ack `id`. Acks carry no token.
+    /// Starts the answer to the client's ack `id`. Acks have no token.
     pub(crate) fn ack(
         parser: Parser,
         namespace: NamespacePath,
@@ -79,17 +81,17 @@ impl Draft {
         Self { parser, kind, namespace, buffer, body_at, hole_at, attachments }
     }
 
-    /// Bytes that this draft will put on a websocket, about.
+    /// Approximate length on a websocket, in bytes.
     pub(crate) fn byte_len(&self) -> usize {
         self.buffer.len() - self.body_at + 16 + self.attachments.iter().map(|data| data.len() + 10).sum::<usize>()
     }
 
-    /// The namespace it was begun for.
     pub(crate) fn namespace(&self) -> &NamespacePath {
         &self.namespace
     }
 
-    /// Fills in what was open and freezes. `token` is written if a hole was kept for it.
+    /// Writes the ack id and the token, and freezes the buffer. The token is ignored without a
+    /// placeholder for it.
     pub(crate) fn seal(mut self, ack_id: Option<u64>, token: Option<&Offset>) -> Message {
         if let (Some(at), Some(token)) = (self.hole_at, token) {
             self.buffer[at..at + OFFSET_CHARS].copy_from_slice(&token.encode());
@@ -102,7 +104,7 @@ impl Draft {
         Message::new(head, &self.attachments)
     }
 
-    /// Writes `42/nsp,17` right before the body and returns where it begins.
+    /// Writes `42/nsp,17` right before the body. Returns its start.
     fn put_json_prefix(&mut self, ack_id: Option<u64>) -> usize {
         let mut at = self.body_at;
         if let Some(id) = ack_id {
@@ -121,13 +123,14 @@ impl Draft {
             self.buffer[at] = b'-';
             at = put_digits_before(&mut self.buffer, at, self.attachments.len() as u64);
         }
-        // A binary event is type 5, a binary ack type 6.
+        // A binary event has type 5, a binary ack type 6.
         self.buffer[at - 1] = b'0' + self.kind as u8 + if binary { 3 } else { 0 };
         self.buffer[at - 2] = b'4';
         at - 2
     }
 
-    /// Writes the head of the map and, if there is one, the ack id right before the body and returns where it begins.
+    /// Writes the head of the map and the ack id, if there is one, right before the body. Returns
+    /// its start.
     fn put_msgpack_prefix(&mut self, ack_id: Option<u64>) -> usize {
         let mut prefix = [0; PREFIX_MAX];
         let mut free = prefix.as_mut_slice();
@@ -143,7 +146,6 @@ impl Draft {
     }
 }
 
-/// The array in an EVENT or an ACK.
 struct Data<'a> {
     name: Option<&'a str>,
     arguments: &'a str,
@@ -151,13 +153,13 @@ struct Data<'a> {
 }
 
 impl Data<'_> {
-    /// Bytes of it as JSON, or a few more.
+    /// Length as JSON, or slightly more.
     fn byte_len(&self) -> usize {
         let hole = if self.token_hole { OFFSET_CHARS + 3 } else { 0 };
         self.name.map_or(0, str::len) + self.arguments.len() + hole + 16
     }
 
-    /// Writes it and gives the place of its hole.
+    /// Writes the array as JSON. Returns the position of the placeholder.
     fn put_json(&self, buffer: &mut BytesMut) -> Option<usize> {
         buffer.put_u8(b'[');
         if let Some(name) = self.name {
@@ -177,7 +179,7 @@ impl Data<'_> {
         hole_at
     }
 
-    /// As [`Data::put_json`], with the attachments in their places.
+    /// Like [`Data::put_json`], as msgpack with the attachments in place.
     fn put_msgpack(&self, buffer: &mut BytesMut, attachments: &[Bytes]) -> Option<usize> {
         let arguments = msgpack::Values::new(self.arguments, attachments);
         msgpack::put_str(buffer, "data");
@@ -193,11 +195,10 @@ impl Data<'_> {
     }
 }
 
-/// What stands in a hole until the token does.
 const NO_TOKEN: &str = "---------------------";
 const _: () = assert!(NO_TOKEN.len() == OFFSET_CHARS);
 
-/// The packet's type and namespace; its data comes next.
+/// Writes type and namespace, before the data.
 fn put_msgpack_envelope(buffer: &mut BytesMut, kind: Kind, namespace: &NamespacePath) {
     msgpack::put_str(buffer, "type");
     msgpack::put_unsigned(buffer, kind as u64);
@@ -227,8 +228,8 @@ fn put_json_string(buffer: &mut BytesMut, text: &str) {
     }
 }
 
-/// An event that bears a token, as it looks without: for a client that does not want any. None if it is no event, or one that wants
-/// an ack, which bears none.
+/// Encodes an event again without its token, for a client that declined recovery. `None` if the
+/// message is not an event, or has an ack id and therefore no token.
 pub(crate) fn without_token(message: &Message) -> Option<Message> {
     let parser = if message.packets().next()?.is_binary() { Parser::Msgpack } else { Parser::Json };
     let Packet::Event { namespace, name, ack: None, args } = message.read_back()? else { return None };
@@ -236,7 +237,7 @@ pub(crate) fn without_token(message: &Message) -> Option<Message> {
     Some(Draft::event(parser, namespace, &name, args.json(), args.attachments().to_vec(), false).seal(None, None))
 }
 
-/// The CONNECT reply: `40/nsp,{"sid":…}`, with `pid` when the socket can be recovered.
+/// The CONNECT reply: `40/nsp,{"sid":…}`, with `pid` if the socket can be recovered.
 pub(crate) fn connect_reply(parser: Parser, namespace: &NamespacePath, sid: &str, pid: Option<&str>) -> EncodedFrame {
     let data = match pid {
         Some(pid) => format!(r#"{{"sid":"{sid}","pid":"{pid}"}}"#),
@@ -245,17 +246,16 @@ pub(crate) fn connect_reply(parser: Parser, namespace: &NamespacePath, sid: &str
     whole(parser, Kind::Connect, namespace, &data)
 }
 
-/// The CONNECT_ERROR reply with `data`, a JSON object's text.
+/// The CONNECT_ERROR packet with `data`, a JSON object as text.
 pub(crate) fn connect_error(parser: Parser, namespace: &NamespacePath, data: &str) -> EncodedFrame {
     whole(parser, Kind::ConnectError, namespace, data)
 }
 
-/// The DISCONNECT packet of a namespace.
 pub(crate) fn disconnect(parser: Parser, namespace: &NamespacePath) -> EncodedFrame {
     whole(parser, Kind::Disconnect, namespace, "")
 }
 
-/// A packet without anything open, and one value or nothing as its data.
+/// Encodes a packet with one value or none as its data.
 fn whole(parser: Parser, kind: Kind, namespace: &NamespacePath, data: &str) -> EncodedFrame {
     match parser {
         Parser::Json => {
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_framed_as_a_browser_reads_it() {
+    fn an_event_is_encoded_as_browsers_expect() {
         let message =
             Draft::event(Parser::Json, NamespacePath::root(), "hi", "1,\"a\"", vec![], false).seal(None, None);
         let packet = message.packets().next().unwrap();
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_taken_out_again() {
+    fn a_token_can_be_removed() {
         let data = vec![Bytes::from_static(b"\x00\x01")];
         let placeholder = r#"{"_placeholder":true,"num":0}"#;
         for parser in [Parser::Json, Parser::Msgpack] {
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn connect_replies_stand_as_the_protocol_writes_them() {
+    fn connect_replies_have_the_form_of_the_protocol() {
         assert_eq!(connect_reply(Parser::Json, &NamespacePath::root(), "S", None).body(), br#"40{"sid":"S"}"#);
         assert_eq!(connect_reply(Parser::Json, &chat(), "S", Some("P")).body(), br#"40/chat,{"sid":"S","pid":"P"}"#);
         assert_eq!(disconnect(Parser::Json, &chat()).body(), b"41/chat,");

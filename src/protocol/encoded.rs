@@ -1,7 +1,8 @@
-//! Packets as they leave: encoded once, for both wire formats, into one shared buffer.
+//! Encoded packets: one shared buffer for websockets and polling.
 //!
-//! A websocket sends the buffer whole (frame header and packet), a poll sends the packet behind the header: nothing is copied
-//! per recipient. The frame header is written right-aligned before the body, once that is known.
+//! A websocket sends the whole buffer (frame header and packet), a poll only the packet, so nothing
+//! is copied per recipient. The frame header is written right-aligned before the body once its
+//! length is known.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::protocol::socketio::msgpack;
 use crate::protocol::socketio::packet::Packet;
 use crate::protocol::socketio::text::{self, Decoded};
 
-/// Longest header of a server's websocket frame: no mask, 64-bit length.
+/// Longest frame header of a server: no mask, 64-bit length.
 pub(super) const FRAME_HEADER_MAX: usize = 10;
 
 pub(super) const OPCODE_TEXT: u8 = 0x81;
@@ -21,7 +22,7 @@ pub(super) const OPCODE_BINARY: u8 = 0x82;
 const OPCODE_CLOSE: u8 = 0x88;
 const OPCODE_PONG: u8 = 0x8a;
 
-/// One Engine.IO packet, ready for every transport. Cloning shares the bytes.
+/// An Engine.IO packet encoded for every transport. Clones share the bytes.
 #[derive(Debug, Clone)]
 #[cfg_attr(test, derive(PartialEq, Eq))]
 pub(crate) struct EncodedFrame {
@@ -30,25 +31,25 @@ pub(crate) struct EncodedFrame {
 }
 
 impl EncodedFrame {
-    /// Encodes a text packet, type digit included (`3probe`).
+    /// Encodes a text packet, including its type digit (`3probe`).
     pub(crate) fn text(packet: &str) -> Self {
         Self::framed(OPCODE_TEXT, packet.as_bytes())
     }
 
-    /// Encodes a binary message.
     pub(crate) fn binary(data: &[u8]) -> Self {
         Self::framed(OPCODE_BINARY, data)
     }
 
-    /// A websocket's close frame. It is no packet, and only websockets may be given it. Of a long reason the beginning.
+    /// A websocket close frame. It is not a packet and must not be sent over polling. The reason is
+    /// truncated to fit a control frame.
     pub(crate) fn websocket_close(code: u16, reason: &str) -> Self {
         let mut body = code.to_be_bytes().to_vec();
-        // A control frame has 125 bytes at most (RFC 6455, section 5.5).
+        // A control frame has at most 125 bytes of payload (RFC 6455, section 5.5).
         body.extend_from_slice(&reason.as_bytes()[..reason.floor_char_boundary(123)]);
         Self::framed(OPCODE_CLOSE, &body)
     }
 
-    /// A websocket's pong frame. It is no packet, and only websockets may be given it.
+    /// A websocket pong frame. It is not a packet and must not be sent over polling.
     pub(crate) fn websocket_pong(data: &[u8]) -> Self {
         Self::framed(OPCODE_PONG, data)
     }
@@ -60,7 +61,7 @@ impl EncodedFrame {
         Self::seal(buffer, FRAME_HEADER_MAX, opcode)
     }
 
-    /// Writes the frame header right before `body_at` and freezes.
+    /// Writes the frame header right before `body_at`, and freezes the buffer.
     pub(super) fn seal(mut buffer: BytesMut, body_at: usize, opcode: u8) -> Self {
         let body_bytes = buffer.len() - body_at;
         let header_bytes = match body_bytes {
@@ -90,22 +91,22 @@ impl EncodedFrame {
         &self.frame
     }
 
-    /// The packet without its frame: text with its type digit, or the bare bytes of a binary message.
+    /// The packet without its frame header: text with its type digit, or the bytes of a binary
+    /// message.
     pub(crate) fn body(&self) -> &[u8] {
         &self.frame[usize::from(self.header_bytes)..]
     }
 
-    /// [`EncodedFrame::body`], sharing the bytes.
+    /// Like [`EncodedFrame::body`], as a shared buffer.
     pub(crate) fn to_body(&self) -> Bytes {
         self.frame.slice(usize::from(self.header_bytes)..)
     }
 
-    /// Whether this is a binary message.
     pub(crate) fn is_binary(&self) -> bool {
         self.frame[0] == OPCODE_BINARY
     }
 
-    /// The same packet as text: a binary message becomes `b` and base64.
+    /// The packet as text: a binary message becomes `b` and base64.
     pub(crate) fn as_base64(&self) -> Self {
         if !self.is_binary() {
             return self.clone();
@@ -125,7 +126,6 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    /// A packet and the attachments that it announces.
     pub(super) fn new(head: EncodedFrame, attachments: &[Bytes]) -> Self {
         let attachments = attachments.iter().map(|data| EncodedFrame::binary(data));
         Self { head, attachments: (attachments.len() > 0).then(|| attachments.collect()) }
@@ -137,12 +137,13 @@ impl Message {
         is_whole.then(|| Self { head, attachments: (!attachments.is_empty()).then(|| attachments.into()) })
     }
 
-    /// The packets in the order in which they must leave, with nothing between them.
+    /// The packet and its attachments, in the order of sending. No other packet may be sent between
+    /// them.
     pub(crate) fn packets(&self) -> impl Iterator<Item = &EncodedFrame> {
         std::iter::once(&self.head).chain(self.attachments.iter().flat_map(|attachments| attachments.iter()))
     }
 
-    /// The packet as its client reads it; none if this is no packet of Socket.IO.
+    /// Decodes the packet as its client does. `None` if it is not a Socket.IO packet.
     pub(crate) fn read_back(&self) -> Option<Packet> {
         if self.head.is_binary() {
             return msgpack::decode(&self.head.to_body()).ok();
@@ -159,12 +160,10 @@ impl Message {
         }
     }
 
-    /// Bytes of all packets, framed.
     pub(crate) fn byte_len(&self) -> usize {
         self.packets().map(|packet| packet.frame.len()).sum()
     }
 
-    /// The text packet.
     #[cfg(test)]
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(self.head.body()).unwrap_or("")
@@ -177,7 +176,8 @@ impl From<EncodedFrame> for Message {
     }
 }
 
-/// How many attachments a packet announces: `451-` and `461-` have one. A binary packet has them inside.
+/// Number of attachments that a packet announces: `451-` and `461-` announce one. A msgpack packet
+/// contains its attachments.
 fn announced(body: &[u8]) -> usize {
     let Some(rest) = body.strip_prefix(b"45").or_else(|| body.strip_prefix(b"46")) else { return 0 };
     rest.iter()

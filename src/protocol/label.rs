@@ -1,18 +1,14 @@
-//! Enums whose values are labels: of metrics, of log lines.
+//! Enums that serve as label values in metrics and log lines.
 
-/// An enum that counts can be kept by.
+/// An enum whose values index counters.
 pub(crate) trait Label: Copy + 'static {
-    /// Every value, in the order of declaration.
     const ALL: &'static [Self];
 
-    /// The text of the label in metrics and log lines.
     fn as_str(self) -> &'static str;
 
-    /// The position in [`ALL`](Self::ALL).
     fn index(self) -> usize;
 }
 
-/// Declares an enum with the label of each value.
 macro_rules! labels {
     ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$about:meta])* $value:ident = $label:literal,)+ }) => {
         $(#[$meta])*

@@ -1,7 +1,7 @@
-//! The wire: what the bytes of Engine.IO v4 and Socket.IO v5 mean, and nothing about what to do with them.
+//! The wire format: encoding and decoding of Engine.IO v4 and Socket.IO v5.
 //!
-//! Pure functions over bytes and text. Everything a peer can send is a packet or an error value, never a panic; nothing
-//! in here knows time, randomness, sessions or sockets.
+//! Pure functions over bytes and text. Any input of a peer is decoded to a packet or an error,
+//! without a panic.
 
 pub(crate) mod draft;
 pub(crate) mod encoded;

@@ -1,4 +1,5 @@
-//! Reasons: why a connection or a socket ended, why a request was refused, why a session was not resumed.
+//! Reasons for the end of connections and sockets, for refused requests, and for sessions that are
+//! not resumed.
 
 use std::fmt;
 
@@ -6,31 +7,31 @@ use thiserror::Error;
 
 use super::label::{Label, labels};
 
-/// Why a session, and with it its sockets, ended; or why one socket left its namespace.
+/// Reason why a session and its sockets ended, or why one socket left its namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DisconnectReason {
-    /// The connection broke: reset, an HTTP request out of turn, a peer that takes no bytes.
+    /// The connection failed: a reset, an HTTP request in a wrong state, or a client that reads
+    /// nothing.
     TransportError,
-    /// The client closed the connection, or it ended in order.
+    /// The client closed the connection.
     TransportClose,
     /// The server closed the connection.
     ForcedClose,
-    /// No pong within the ping timeout.
+    /// No pong arrived within the ping timeout.
     PingTimeout,
-    /// The client sent what is no packet, or one that is illegal where it stood.
+    /// The client sent an invalid packet, or one that is not allowed in the current state.
     ParseError,
-    /// The server is going away; the client may come back.
+    /// The server is shutting down. The client may reconnect.
     ServerShuttingDown,
-    /// The session ended because the server closed it while sockets were joined.
+    /// The session ended because the server closed it while sockets were connected.
     ForcedServerClose,
-    /// The client left this namespace.
+    /// The client disconnected from this namespace.
     ClientNamespaceDisconnect,
-    /// The server put the socket out of this namespace.
+    /// The server disconnected the socket from this namespace.
     ServerNamespaceDisconnect,
 }
 
 impl DisconnectReason {
-    /// Every reason, in the order of their declaration.
     pub(crate) const ALL: [Self; 9] = [
         Self::TransportError,
         Self::TransportClose,
@@ -43,12 +44,13 @@ impl DisconnectReason {
         Self::ServerNamespaceDisconnect,
     ];
 
-    /// Whether a socket that ends so cannot come back: it is for good for both sides, or nobody can tell what its client has got.
+    /// Returns whether the socket cannot be recovered: a side disconnected it for good, or the
+    /// server does not know which packets the client has received.
     pub(crate) const fn is_final(self) -> bool {
         matches!(self, Self::ClientNamespaceDisconnect | Self::ServerNamespaceDisconnect | Self::ParseError)
     }
 
-    /// The words that Socket.IO uses.
+    /// The reason as Socket.IO writes it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::TransportError => "transport error",
@@ -83,7 +85,6 @@ impl fmt::Display for DisconnectReason {
 }
 
 labels! {
-    /// The kinds of refused requests.
     pub(crate) enum RefusalKind {
         UnknownTransport = "unknown_transport",
         UnknownSession = "unknown_session",
@@ -101,7 +102,6 @@ labels! {
 }
 
 impl RefusalKind {
-    /// The code that Engine.IO has for it.
     pub(crate) const fn code(self) -> u8 {
         match self {
             Self::UnknownTransport => 0,
@@ -115,67 +115,71 @@ impl RefusalKind {
 }
 
 labels! {
-    /// Why the server closed an HTTP connection.
     pub(crate) enum HttpCloseReason {
-        /// Nothing came on a connection that was kept alive.
+        /// No request arrived on a kept-alive connection in time.
         Idle = "idle",
-        /// It waited for its client for longest when a new client needed its place.
+        /// The connection had waited longest for its client when a new client needed a connection.
         Evicted = "evicted",
-        /// The head of a request did not come in time.
+        /// The head of a request did not arrive in time.
         Head = "head",
-        /// The body of a request did not come in time.
+        /// The body of a request did not arrive in time.
         Body = "body",
         /// The client did not read the response in time.
         Response = "response",
-        /// A connection of the reserve took too long.
+        /// A connection of the reserve exceeded its time limit.
         Reserve = "reserve",
-        /// A request could not be read.
         Malformed = "malformed",
     }
 }
 
 labels! {
-    /// Why a client gets a fresh session instead of the one that it wants to resume.
+    /// Reason why a session is not resumed. The client gets a new one.
     #[derive(Error)]
     pub(crate) enum NotRecovered {
-        /// The token is of another log: an earlier one that ended with its process or its machine, or another server's.
+        /// The token is of another journal: of an earlier run of the server, or of another server.
         #[error("offset is of another epoch")]
         ForeignEpoch = "foreign_epoch",
-        /// Never known here, or forgotten: its window has passed, too many are away, or it was disconnected from the namespace by either
-        /// side or broke the protocol.
+        /// The session was never known, or was removed: its recovery window has passed, too many
+        /// sessions are stored, it was disconnected from the namespace, or it violated the
+        /// protocol.
         #[error("session is unknown")]
         UnknownPid = "unknown_pid",
-        /// It connects to another namespace than the session's.
+        /// The client connects to another namespace than the session's.
         #[error("session is of another namespace")]
         OtherNamespace = "other_namespace",
-        /// It stayed in more rooms, one after another, or has more bytes of rooms and data, than one session may have.
+        /// The session exceeds its limit of rooms over time, or of bytes for rooms and data.
         #[error("session was in too many rooms")]
         TooManyIntervals = "too_many_stays",
-        /// All sessions together had more bytes than the journal can carry, and this one was the largest, or away for longest.
-        #[error("session was given up, there was no room for it")]
+        /// The sessions together exceed the space in the journal, and this one was the largest or
+        /// the one disconnected for longest.
+        #[error("session was given up for lack of space")]
         GivenUp = "given_up",
-        /// It was away for longer than the window.
+        /// The recovery window of the session has passed.
         #[error("session expired")]
         Expired = "expired",
-        /// The position has not been given away yet.
+        /// The journal has not reached the position yet.
         #[error("offset is in the future")]
         FutureOffset = "future_offset",
-        /// No record bears this token.
+        /// The record at the position has another token.
         #[error("offset is of no record")]
         UnknownOffset = "unknown_offset",
-        /// The position is older than the session, or than where it was resumed from before.
+        /// The position is older than the session, or than the one from which it was resumed
+        /// before.
         #[error("offset is older than the session")]
         OldOffset = "old_offset",
-        /// An event behind the position wanted an ack. Whether the client saw it is not known, as such events bear no token.
+        /// An event with an ack was sent after the position. Such events have no token, so the
+        /// server does not know whether the client received it.
         #[error("an event that wanted an ack was sent meanwhile")]
         AckMissed = "ack_missed",
-        /// An event of its namespace or rooms behind the position is gone from the journal, or may be: of each room only the
-        /// longest silences are known, it is not known who was excepted, and of what happened before a session was carried
-        /// forward over a start, only the newest event is.
-        #[error("an event it may have missed is gone from the journal")]
+        /// The journal may have trimmed an event of the namespace or the session's rooms after the
+        /// position. The positions per room are approximate: only the longest gaps between events
+        /// are stored, exceptions are not, and of the time before a session was carried over a
+        /// restart only the newest event is known.
+        #[error("the journal no longer has an event that it may have missed")]
         Trimmed = "trimmed",
-        /// It is in no room and its client has seen no event of it: perhaps its first `join` was lost with the connection, so that it would
-        /// go on in no room, unnoticed.
+        /// The session is in no room, and its client has received no event. Its first `join` may
+        /// have been lost with the connection, so a resumed session could miss all events without
+        /// notice.
         #[error("session is in no room and has received no event")]
         NothingToRecover = "nothing_to_recover",
     }

@@ -106,7 +106,7 @@ impl HttpAdmission {
         }
         if let Some(cors) = rules.cors.as_ref().filter(|_| response.request().path().starts_with(CLIENT)) {
             let request = response.request().clone();
-            cors.tell(request.headers(), response.headers_mut());
+            cors.add_headers(request.headers(), response.headers_mut());
         }
         response.map_body(|_, body| Response { body, _exchange: exchange })
     }

@@ -171,7 +171,7 @@ impl Server {
 
     /// Checks whether the server accepts new sessions, for the readiness probe of a load balancer.
     pub fn accepting(&self) -> Result<(), NotAccepting> {
-        match self.endpoint.check_room() {
+        match self.endpoint.check_capacity() {
             Ok(()) if self.http_permits.is_accept_failing(Instant::now()) => Err(NotAccepting::AcceptFails),
             Ok(()) if self.http_permits.is_full() => Err(NotAccepting::HttpFull),
             Ok(()) => Ok(()),

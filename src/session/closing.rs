@@ -56,7 +56,7 @@ impl Session {
         let worker = &self.outbox.worker;
         if jammed
             && self.outbox.is_behind()
-            && let Some(skipped) = worker.log_throttles().taking_nothing.is_due(Instant::now())
+            && let Some(skipped) = worker.log_throttles().stalled.is_due(Instant::now())
         {
             log::warn!("client takes nothing sid={:?} skipped={skipped} detail=\"{detail}\"", self.guard.id);
         }
@@ -115,7 +115,7 @@ impl Session {
         let worker = &self.outbox.worker;
         worker.metrics().stalled.add(1);
         let detail = format!("client took nothing for {:?}", self.core.limits.sessions.stalls_after());
-        if let Some(skipped) = worker.log_throttles().taking_nothing.is_due(now) {
+        if let Some(skipped) = worker.log_throttles().stalled.is_due(now) {
             log::warn!("client takes nothing sid={:?} skipped={skipped} detail=\"{detail}\"", self.guard.id);
         }
         self.end(DisconnectReason::TransportError, &detail, CloseMode::Reset, ctx);
@@ -167,7 +167,7 @@ impl Session {
                 CloseMode::Disconnected => self.stop(ctx),
             };
         }
-        self.outbox.worker.metrics().closed(reason);
+        self.outbox.worker.metrics().record_closed(reason);
         log::debug!("session closed sid={:?} reason=\"{reason}\" detail=\"{detail}\"", self.guard.id);
         self.detach_all(reason);
         self.credit_window.retire(Instant::now());

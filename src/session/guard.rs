@@ -28,14 +28,14 @@ impl SessionGuard {
         link: SessionLink,
         transport_kind: TransportKind,
     ) -> Self {
-        metrics.opened(transport_kind);
+        metrics.record_opened(transport_kind);
         permit.enter(id, link);
         Self { id, metrics, permit: Some(permit), transport_kind }
     }
 
     /// The session went over to a websocket.
     pub(super) fn mark_upgraded(&mut self) {
-        self.metrics.upgraded();
+        self.metrics.record_upgrade();
         self.transport_kind = TransportKind::Websocket;
     }
 
@@ -50,6 +50,6 @@ impl SessionGuard {
 impl Drop for SessionGuard {
     fn drop(&mut self) {
         self.withdraw();
-        self.metrics.gone(self.transport_kind);
+        self.metrics.record_ended(self.transport_kind);
     }
 }

@@ -341,7 +341,7 @@ impl Supervisor {
     fn on_end(self, outcome: Result<Result<(), HandlerError>, Panicked>, took: Duration) {
         let Self { running, worker, session, socket, name } = &self;
         let metrics = worker.metrics();
-        metrics.handled(took);
+        metrics.record_handler(took);
         match outcome {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {

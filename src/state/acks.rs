@@ -1,40 +1,39 @@
-//! Acks that the server waits for: which id, whose waiter, until when.
+//! Acks that the server awaits: their ids, waiting callers and deadlines.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::ids::{AckId, AckOwner};
 
-/// The acks one session waits for.
 #[derive(Debug)]
 pub(crate) struct Acks<W> {
-    /// Ids given so far.
-    given: u64,
-    /// Boxed, and there only while someone waits.
+    assigned: u64,
+    /// Awaited acks. Allocated on the heap only while there are any.
     open: Option<Box<Open<W>>>,
 }
 
 #[derive(Debug)]
 struct Open<W> {
     waiting: BTreeMap<AckId, (Instant, W)>,
-    /// Not later than the first deadline; exact again after each look at what is overdue.
+    /// Lower bound of all deadlines. Exact after each removal of expired acks.
     earliest: Instant,
 }
 
 impl<W> Default for Acks<W> {
     fn default() -> Self {
-        Self { given: 0, open: None }
+        Self { assigned: 0, open: None }
     }
 }
 
 impl<W> Acks<W> {
-    /// Draws an id for `waiter`, who gives up at `deadline`; gives the waiter back when `limit` are waiting already.
+    /// Assigns an id to `waiter`, which expires at `deadline`. Returns the waiter if `limit` acks
+    /// are open.
     pub(crate) fn expect(&mut self, waiter: W, deadline: Instant, limit: usize) -> Result<AckId, W> {
         if self.len() >= limit {
             return Err(waiter);
         }
-        let id = AckId::new(AckOwner::Session, self.given);
-        self.given += 1;
+        let id = AckId::new(AckOwner::Session, self.assigned);
+        self.assigned += 1;
         let fresh = || Box::new(Open { waiting: BTreeMap::new(), earliest: deadline });
         let open = self.open.get_or_insert_with(fresh);
         open.waiting.insert(id, (deadline, waiter));
@@ -42,11 +41,11 @@ impl<W> Acks<W> {
         Ok(id)
     }
 
-    /// The client answered `id`. Late, unknown and repeated answers find nobody, and that is all; so do answers to a
-    /// waiter who is not `meant`, which stays.
-    pub(crate) fn resolve(&mut self, id: AckId, meant: impl Fn(&W) -> bool) -> Option<W> {
+    /// Resolves the ack `id` of a client. Returns `None` for late, unknown and repeated acks, and
+    /// for a waiter that `matches` rejects, which keeps waiting.
+    pub(crate) fn resolve(&mut self, id: AckId, matches: impl Fn(&W) -> bool) -> Option<W> {
         let waiting = &mut self.open.as_mut()?.waiting;
-        waiting.get(&id).filter(|(_, waiter)| meant(waiter))?;
+        waiting.get(&id).filter(|(_, waiter)| matches(waiter))?;
         let (_, waiter) = waiting.remove(&id)?;
         if waiting.is_empty() {
             self.open = None;
@@ -54,22 +53,20 @@ impl<W> Acks<W> {
         Some(waiter)
     }
 
-    /// Takes the waiters for which `test` holds: their client has gone.
+    /// Removes the waiters that match `test`, whose socket has disconnected.
     pub(crate) fn forget(&mut self, test: impl Fn(&W) -> bool) -> Vec<W> {
         self.take(|_, waiter| test(waiter))
     }
 
-    /// How many acks are waited for.
     pub(crate) fn len(&self) -> usize {
         self.open.as_ref().map_or(0, |open| open.waiting.len())
     }
 
-    /// When [`Acks::expire`] is next worth a call.
+    /// Earliest instant at which [`Acks::expire`] has an effect.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         Some(self.open.as_ref()?.earliest)
     }
 
-    /// Takes the waiters whose time is over.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<W> {
         if self.deadline().is_none_or(|earliest| earliest > now) {
             return Vec::new();
@@ -95,7 +92,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn an_answer_finds_its_waiter_once() {
+    fn an_ack_resolves_its_waiter_once() {
         let mut acks = Acks::default();
         let now = Instant::now();
         let id = acks.expect("first", now, 8).unwrap();

@@ -1,32 +1,32 @@
-//! A budget of memory that all clients of a server share: how much of it is taken, and who may take more.
+//! Memory budgets shared by all clients of a server.
 //!
-//! Bounds beside it hold for one client each; a budget holds for their sum. What it counts may differ from what the allocator
-//! takes, but is proportional to it.
+//! Other limits apply to a single client; a budget limits the sum. Its bytes may differ from the
+//! allocator's, but are proportional to them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::limits::Limits;
 
-/// What one client may hold until a budget is spent. A client that holds more is refused from three quarters on, so that
-/// those that cost most are the first to be refused.
+/// Bytes that a client may hold until a budget is used up. A client that holds more is refused from
+/// three quarters on, so that the most expensive clients are refused first.
 pub(crate) const SMALL_SHARE_BYTES: usize = 64 << 10;
 
-/// The budgets of one server.
 #[derive(Debug)]
 pub(crate) struct Budgets {
-    /// What waits to be read by clients ([`limits.memory.outboxes_bytes_max`](crate::limits::MemoryLimits::outboxes_bytes_max)).
+    /// Packets that clients have not read (`memory.outboxes_bytes_max`).
     pub outboxes: Budget,
-    /// What was read from the journal for clients that catch up and waits to be read by them: a quarter as much again.
+    /// Events read from the journal that clients have not read: a quarter of the budget of outboxes
+    /// in addition.
     pub replays: Budget,
-    /// What clients have sent and the application has not taken ([`limits.memory.incoming_bytes_max`](crate::limits::MemoryLimits::incoming_bytes_max)).
+    /// Data from clients that the application has not handled (`memory.incoming_bytes_max`).
     pub incoming: Arc<Budget>,
-    /// Rooms, their names and memberships ([`limits.memory.rooms_bytes_max`](crate::limits::MemoryLimits::rooms_bytes_max)).
+    /// Rooms, their names and memberships (`memory.rooms_bytes_max`).
     pub rooms: Budget,
 }
 
 impl Budgets {
-    /// Budgets of these bounds; one that is not set has no bound.
+    /// Creates the budgets of these limits. An unset limit is unlimited.
     pub(crate) fn new(limits: &Limits) -> Self {
         let budget = |bytes_max: Option<usize>| Budget::new(bytes_max.unwrap_or(usize::MAX));
         Self {
@@ -44,23 +44,20 @@ impl Default for Budgets {
     }
 }
 
-/// The budget has no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("clients hold {bytes} bytes (limit {bytes_max}), this one wants {wanted}")]
-pub(crate) struct Spent {
-    /// Bytes that all clients hold.
+#[error("budget exceeded bytes={bytes} bytes_max={bytes_max} requested={wanted}")]
+pub(crate) struct BudgetExceeded {
     pub bytes: usize,
     pub bytes_max: usize,
-    /// Bytes that this client would hold.
     pub wanted: usize,
 }
 
-/// Bytes taken of a bound, by any thread.
+/// Bytes used of a limit, by any thread.
 #[derive(Debug)]
 pub(crate) struct Budget {
     bytes_max: usize,
     bytes: AtomicUsize,
-    /// Clients among which the bytes are divided, where that is counted.
+    /// Number of clients that hold bytes, if they are counted.
     holders: AtomicUsize,
 }
 
@@ -77,19 +74,18 @@ impl Budget {
         self.bytes_max
     }
 
-    /// An even share: the bytes taken, divided by those who hold some.
     pub(crate) fn mean(&self) -> usize {
         self.bytes() / self.holders.load(Relaxed).max(1)
     }
 
-    /// Replaces what one thread has taken for its clients, whatever the bound says.
+    /// Replaces the share of one thread, regardless of the limit.
     pub(crate) fn replace(&self, before: Part, now: Part) {
         adjust(&self.bytes, before.bytes, now.bytes);
         adjust(&self.holders, before.holders, now.holders);
     }
 
-    /// Changes what one client has taken from `before` to `now` bytes, if the bound allows it.
-    pub(crate) fn change(&self, before: usize, now: usize) -> Result<(), Spent> {
+    /// Changes the share of one client from `before` to `now` bytes, if the limit allows it.
+    pub(crate) fn change(&self, before: usize, now: usize) -> Result<(), BudgetExceeded> {
         let Some(more) = now.checked_sub(before) else {
             self.bytes.fetch_sub(before - now, Relaxed);
             return Ok(());
@@ -98,7 +94,7 @@ impl Budget {
         let bound = if now > SMALL_SHARE_BYTES { self.bytes_max - self.bytes_max / 4 } else { self.bytes_max };
         if more > 0 && bytes > bound {
             let bytes = self.bytes.fetch_sub(more, Relaxed) - more;
-            return Err(Spent { bytes, bytes_max: self.bytes_max, wanted: now });
+            return Err(BudgetExceeded { bytes, bytes_max: self.bytes_max, wanted: now });
         }
         Ok(())
     }
@@ -112,15 +108,14 @@ fn adjust(count: &AtomicUsize, before: usize, now: usize) {
     }
 }
 
-/// What one thread has taken of a budget for its clients.
+/// The share of a budget that one thread uses for its clients.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Part {
     pub bytes: usize,
-    /// Clients that hold some of them.
     pub holders: usize,
 }
 
-/// What one client has taken of a budget; given back when dropped.
+/// The share of a budget that one client uses. Dropping it releases the bytes.
 #[derive(Debug)]
 pub(crate) struct Charge {
     budget: Arc<Budget>,
@@ -128,13 +123,12 @@ pub(crate) struct Charge {
 }
 
 impl Charge {
-    /// Of this budget, nothing yet.
     pub(crate) fn new(budget: Arc<Budget>) -> Self {
         Self { budget, bytes: 0 }
     }
 
-    /// Changes what is taken to `bytes`. Refused, it stays as it was.
-    pub(crate) fn set(&mut self, bytes: usize) -> Result<(), Spent> {
+    /// Sets the charge to `bytes`. It stays unchanged if the budget refuses.
+    pub(crate) fn set(&mut self, bytes: usize) -> Result<(), BudgetExceeded> {
         self.budget.change(self.bytes, bytes)?;
         self.bytes = bytes;
         Ok(())
@@ -156,16 +150,16 @@ mod tests {
         let budget = Arc::new(Budget::new(4 * SMALL_SHARE_BYTES));
         let (mut large, mut small) = (Charge::new(budget.clone()), Charge::new(budget.clone()));
         large.set(3 * SMALL_SHARE_BYTES).unwrap();
-        let spent = large.set(3 * SMALL_SHARE_BYTES + 1).unwrap_err();
-        assert_eq!(spent.bytes, 3 * SMALL_SHARE_BYTES);
+        let refused = large.set(3 * SMALL_SHARE_BYTES + 1).unwrap_err();
+        assert_eq!(refused.bytes, 3 * SMALL_SHARE_BYTES);
         small.set(SMALL_SHARE_BYTES).unwrap();
-        assert!(Charge::new(budget.clone()).set(1).is_err(), "everybody is refused at the bound");
+        assert!(Charge::new(budget.clone()).set(1).is_err(), "small charges are refused at the limit");
         large.set(1).unwrap();
         assert_eq!(budget.bytes(), SMALL_SHARE_BYTES + 1);
     }
 
     #[test]
-    fn a_charge_is_given_back_when_it_is_dropped() {
+    fn a_dropped_charge_releases_its_bytes() {
         let budget = Arc::new(Budget::new(100));
         let mut charge = Charge::new(budget.clone());
         charge.set(70).unwrap();

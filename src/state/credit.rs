@@ -1,11 +1,11 @@
-//! Credit: how much one sender may have at the hub unanswered.
+//! Credit of a sender: its limit of unanswered commands at the hub.
 //!
-//! Commands are numbered by *tickets*. The hub answers every ticket; answers may come out of turn.
+//! Commands are numbered by *tickets*. The hub answers every ticket, in any order.
 
 use super::lazy_queue::LazyQueue;
 use crate::limits::Limits;
 
-/// Number of one command of one sender, increasing.
+/// Number of a command of one sender. Increasing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Ticket(pub u64);
 
@@ -16,24 +16,25 @@ struct InFlight {
     answered: bool,
 }
 
-/// One sender's account.
 #[derive(Debug, Default)]
 pub(crate) struct Credit {
     next: u64,
     bytes: usize,
-    /// In ticket order; answered ones leave from the front, so the front is the oldest unanswered command.
+    /// Commands in ticket order. Answered ones are removed from the front, so the first one is the
+    /// oldest unanswered command.
     in_flight: LazyQueue<InFlight>,
     unanswered: usize,
 }
 
 impl Credit {
-    /// Whether a command of `bytes` may go now. One of any size may go while nothing is under way.
+    /// Returns whether a command of `bytes` may be sent. A command of any size may be sent if no
+    /// other is unanswered.
     pub(crate) fn allows(&self, bytes: usize, limits: &Limits) -> bool {
         let (commands_max, bytes_max) = (limits.hub.credit_commands, limits.hub.credit_bytes);
         self.unanswered == 0 || (self.unanswered < commands_max && self.bytes + bytes <= bytes_max)
     }
 
-    /// Books a command of `bytes` and numbers it.
+    /// Charges a command of `bytes`, and assigns its ticket.
     pub(crate) fn spend(&mut self, bytes: usize) -> Ticket {
         let ticket = Ticket(self.next);
         self.next += 1;
@@ -43,7 +44,7 @@ impl Credit {
         ticket
     }
 
-    /// The hub answered. A ticket that is not under way changes nothing.
+    /// Releases the credit of an answered command. An unknown ticket is ignored.
     pub(crate) fn on_answer(&mut self, ticket: Ticket) {
         let Some(first) = self.in_flight.front() else { return };
         let Some(position) = ticket.0.checked_sub(first.ticket.0) else { return };
@@ -58,7 +59,6 @@ impl Credit {
         }
     }
 
-    /// Whether every command is answered.
     pub(crate) fn is_settled(&self) -> bool {
         self.unanswered == 0
     }
@@ -78,12 +78,12 @@ mod tests {
     #[test]
     fn commands_and_bytes_are_bounded() {
         let (mut credit, limits) = (Credit::default(), limits(2, 100));
-        assert!(credit.allows(1000, &limits), "anything may go alone");
+        assert!(credit.allows(1000, &limits), "a single command may have any size");
         let first = credit.spend(60);
         assert!(credit.allows(40, &limits));
         assert!(!credit.allows(41, &limits));
         credit.spend(10);
-        assert!(!credit.allows(0, &limits), "two commands are under way");
+        assert!(!credit.allows(0, &limits), "two commands are unanswered");
         credit.on_answer(first);
         assert!(credit.allows(90, &limits));
     }

@@ -1,20 +1,17 @@
-//! The server's heartbeat: a ping after each interval, a pong within the timeout, or the session has ended.
+//! The server's heartbeat: a ping after each interval, and a time limit for the pong.
 
 use std::time::{Duration, Instant};
 
 use crate::limits::Limits;
 
-/// By no more than this are deadlines looked at late, unless the process was stopped, or starved.
+/// Maximum delay of a check, unless the process was suspended or got no CPU time.
 const LATE: Duration = Duration::from_secs(1);
 
-/// What [`Heartbeat::on_timeout`] asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Beat {
-    /// Nothing is due.
     Quiet,
-    /// Send a ping now.
     Ping,
-    /// No pong came in time: close with "ping timeout".
+    /// Close the session with "ping timeout": no pong arrived in time.
     Dead,
 }
 
@@ -24,26 +21,26 @@ enum Phase {
     Awaiting { pong_by: Instant, refreshed: bool },
 }
 
-/// One session's heartbeat.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
     phase: Phase,
 }
 
 impl Heartbeat {
-    /// Starts resting: the first ping leaves after one interval, not at once.
+    /// Creates a heartbeat whose first ping is due after one interval.
     pub(crate) fn new(limits: &Limits, now: Instant) -> Self {
         Self { phase: Phase::Resting { ping_at: now + limits.sessions.ping_interval } }
     }
 
-    /// A pong came. One that nobody waits for changes nothing: a flood of pongs must not put off the ping.
+    /// Handles a pong. An unsolicited pong is ignored, so that a flood of pongs does not postpone
+    /// the ping.
     pub(crate) fn on_pong(&mut self, now: Instant, limits: &Limits) {
         if let Phase::Awaiting { .. } = self.phase {
             self.phase = Phase::Resting { ping_at: now + limits.sessions.ping_interval };
         }
     }
 
-    /// Another packet came. It is no pong, but it refreshes the deadline, once.
+    /// Handles a packet other than a pong. It extends the deadline once.
     pub(crate) fn on_other_packet(&mut self, now: Instant, limits: &Limits) {
         if let Phase::Awaiting { pong_by, refreshed: refreshed @ false } = &mut self.phase {
             *pong_by = now + limits.sessions.ping_timeout;
@@ -51,22 +48,22 @@ impl Heartbeat {
         }
     }
 
-    /// The transport changed. A ping may have been lost with the old one, so an outstanding pong gets a fresh deadline
-    /// instead of none at all (the zombie of socket.io after an upgrade).
+    /// Extends the deadline of an outstanding pong after an upgrade, since the old transport may
+    /// have lost the ping. In socket.io, such a session had no deadline at all.
     pub(crate) fn on_upgrade(&mut self, now: Instant, limits: &Limits) {
         if let Phase::Awaiting { pong_by, .. } = &mut self.phase {
             *pong_by = now + limits.sessions.ping_timeout;
         }
     }
 
-    /// The session does not read at present: nothing that the client sends could count, so the deadline stands still.
+    /// Extends the deadline while the session does not read: a pong would stay unread.
     pub(crate) fn on_not_reading(&mut self, now: Instant, limits: &Limits) {
         if let Phase::Awaiting { pong_by, .. } = &mut self.phase {
             *pong_by = now + limits.sessions.ping_timeout;
         }
     }
 
-    /// When [`Heartbeat::on_timeout`] is next worth a call.
+    /// Earliest instant at which [`Heartbeat::on_timeout`] has an effect.
     pub(crate) fn deadline(&self) -> Instant {
         match self.phase {
             Phase::Resting { ping_at } => ping_at,
@@ -74,14 +71,14 @@ impl Heartbeat {
         }
     }
 
-    /// What is due at `now`.
     pub(crate) fn on_timeout(&mut self, now: Instant, limits: &Limits) -> Beat {
         match self.phase {
             Phase::Resting { ping_at } if ping_at <= now => {
                 self.phase = Phase::Awaiting { pong_by: now + limits.sessions.ping_timeout, refreshed: false };
                 Beat::Ping
             }
-            // So late, it is we who stood still: the pong may lie unread, or the ping unwritten.
+            // After such a delay, the server itself was suspended: the pong may be unread, or the
+            // ping not written.
             Phase::Awaiting { pong_by, refreshed } if pong_by + LATE <= now => {
                 self.phase = Phase::Awaiting { pong_by: now + limits.sessions.ping_timeout, refreshed };
                 Beat::Quiet
@@ -123,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn no_pong_in_time_is_death() {
+    fn a_missing_pong_ends_the_session() {
         let (mut heartbeat, now) = awaiting();
         assert_eq!(heartbeat.on_timeout(now + TIMEOUT - SECOND, &limits()), Beat::Quiet);
         assert_eq!(heartbeat.on_timeout(now + TIMEOUT, &limits()), Beat::Dead);
@@ -139,25 +136,26 @@ mod tests {
     }
 
     #[test]
-    fn a_ping_outstanding_at_an_upgrade_still_times_out() {
+    fn a_ping_before_an_upgrade_still_times_out() {
         let (mut heartbeat, now) = awaiting();
         heartbeat.on_upgrade(now + 5 * SECOND, &limits());
-        assert_eq!(heartbeat.on_timeout(now + TIMEOUT, &limits()), Beat::Quiet, "its deadline was armed again");
+        assert_eq!(heartbeat.on_timeout(now + TIMEOUT, &limits()), Beat::Quiet, "the upgrade extends the deadline");
         assert_eq!(heartbeat.on_timeout(now + 5 * SECOND + TIMEOUT, &limits()), Beat::Dead);
     }
 
     #[test]
-    fn a_deadline_that_we_slept_through_is_not_held_against_the_client() {
-        // A worker that got no CPU for longer than the ping timeout disconnected hundreds of thousands of healthy clients together.
+    fn a_deadline_missed_by_the_server_is_extended() {
+        // Regression: a worker without CPU time for longer than the ping timeout disconnected
+        // hundreds of thousands of healthy clients.
         let (mut heartbeat, now) = awaiting();
         let awake = now + 2 * TIMEOUT;
         assert_eq!(heartbeat.on_timeout(awake, &limits()), Beat::Quiet);
         assert_eq!(heartbeat.on_timeout(awake + TIMEOUT - SECOND, &limits()), Beat::Quiet);
-        assert_eq!(heartbeat.on_timeout(awake + TIMEOUT, &limits()), Beat::Dead, "it had its time");
+        assert_eq!(heartbeat.on_timeout(awake + TIMEOUT, &limits()), Beat::Dead, "the extended deadline is over");
     }
 
     #[test]
-    fn unasked_pongs_do_not_put_off_the_ping() {
+    fn unsolicited_pongs_do_not_postpone_the_ping() {
         let start = Instant::now();
         let mut heartbeat = Heartbeat::new(&limits(), start);
         heartbeat.on_pong(start + 20 * SECOND, &limits());

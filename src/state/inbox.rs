@@ -1,10 +1,11 @@
-//! Events that arrived before they may start: their socket is not open yet, too many handlers run, or credit ran out.
+//! Events that cannot start a handler yet: their socket is not open, too many handlers run, or
+//! credit is used up.
 //!
-//! Within one socket, events leave in the order in which they came.
+//! Events of one socket are released in the order of arrival.
 
 use super::lazy_queue::LazyQueue;
 
-/// Held events of one session, each with the socket it is for and its size.
+/// Held events of one session, with their sockets and sizes.
 #[derive(Debug)]
 pub(crate) struct Inbox<S, E> {
     bytes: usize,
@@ -18,28 +19,27 @@ impl<S, E> Default for Inbox<S, E> {
 }
 
 impl<S: PartialEq + 'static, E: 'static> Inbox<S, E> {
-    /// Holds an event. Never refuses: what was already read must not be lost; [`Inbox::is_full`] stops the reading.
+    /// Holds an event. Never fails, since a received event must not be lost; [`Inbox::is_full`]
+    /// stops the reading instead.
     pub(crate) fn hold(&mut self, socket: S, bytes: usize, event: E) {
         self.bytes += bytes;
         self.held.push_back((socket, bytes, event));
     }
 
-    /// Whether the session should stop reading: from either bound on.
+    /// Returns whether either limit is reached, so that the session should stop reading.
     pub(crate) fn is_full(&self, events_max: usize, bytes_max: usize) -> bool {
         self.held.len() >= events_max || self.bytes >= bytes_max
     }
 
-    /// Bytes of the events held.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether nothing is held.
     pub(crate) fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
 
-    /// Takes the first event whose socket is ready.
+    /// Removes the first event whose socket is ready.
     pub(crate) fn release(&mut self, ready: impl Fn(&S) -> bool) -> Option<(S, E)> {
         let position = self.held.iter().position(|(socket, ..)| ready(socket))?;
         let (socket, bytes, event) = self.held.remove(position)?;
@@ -47,7 +47,7 @@ impl<S: PartialEq + 'static, E: 'static> Inbox<S, E> {
         Some((socket, event))
     }
 
-    /// What is held for one socket is for another.
+    /// Moves the held events of one socket to another.
     pub(crate) fn rename(&mut self, from: &S, to: &S)
     where
         S: Clone,
@@ -55,7 +55,6 @@ impl<S: PartialEq + 'static, E: 'static> Inbox<S, E> {
         self.held.iter_mut().filter(|(held, ..)| held == from).for_each(|(held, ..)| held.clone_from(to));
     }
 
-    /// Drops what is held for a socket that is gone.
     pub(crate) fn forget(&mut self, socket: &S) {
         self.held.retain(|(held, ..)| held != socket);
         self.bytes = self.held.iter().map(|(_, bytes, _)| bytes).sum();
@@ -67,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ready_socket_is_not_held_up_by_one_that_is_not() {
+    fn events_of_a_ready_socket_pass_those_of_another() {
         let mut inbox = Inbox::default();
         inbox.hold("slow", 1, 1);
         inbox.hold("fast", 1, 2);
@@ -79,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_for_a_socket_follows_it_to_its_new_name() {
+    fn held_events_follow_a_renamed_socket() {
         let mut inbox = Inbox::default();
         inbox.hold("drawn", 1, 1);
         inbox.hold("other", 1, 2);
@@ -89,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn either_bound_makes_it_full() {
+    fn either_limit_makes_the_inbox_full() {
         let mut inbox = Inbox::default();
         inbox.hold((), 99, ());
         assert!(!inbox.is_full(2, 100));

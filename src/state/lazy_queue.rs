@@ -1,9 +1,9 @@
-//! A queue that is empty nearly always, and then takes no more than a pointer.
+//! A queue of pointer size while it is empty.
 
 use std::collections::VecDeque;
 use std::ops::Deref;
 
-/// First in, first out. Read as a [`VecDeque`]; gives its memory back when it has become empty.
+/// A FIFO queue that derefs to [`VecDeque`] and frees its memory when it becomes empty.
 #[derive(Debug)]
 #[expect(clippy::box_collection, reason = "a queue is four times the size, and every session has room for several")]
 pub(crate) struct LazyQueue<T>(Option<Box<VecDeque<T>>>);
@@ -41,7 +41,6 @@ impl<T: 'static> LazyQueue<T> {
         self.change(|queue| queue.retain(keep));
     }
 
-    /// Takes all of them.
     pub(crate) fn take(&mut self) -> impl Iterator<Item = T> + use<T> {
         self.0.take().into_iter().flat_map(|queue| *queue)
     }
@@ -69,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_a_queue_and_a_pointer_while_it_is_empty() {
+    fn an_empty_queue_is_a_pointer() {
         assert_eq!(size_of::<LazyQueue<[u8; 100]>>(), size_of::<usize>());
         let mut queue = LazyQueue::default();
         assert_eq!((queue.len(), queue.pop_front(), queue.remove(3)), (0, None, None));
@@ -81,7 +80,7 @@ mod tests {
         queue.retain(|item| *item == 40);
         assert_eq!(queue.get_mut(0), Some(&mut 40));
         queue.retain(|_| false);
-        assert!(queue.0.is_none(), "its memory is given back");
+        assert!(queue.0.is_none(), "memory is freed");
         (1..=2).for_each(|item| queue.push_back(item));
         assert_eq!(queue.take().collect::<Vec<_>>(), [1, 2]);
         assert!(queue.0.is_none());

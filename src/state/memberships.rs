@@ -1,6 +1,7 @@
-//! The rooms of one socket, each with a value: a list while they are few, as they nearly always are, and an index beyond.
+//! The rooms of one socket, with a value for each: a list while there are few, and an index beyond
+//! that.
 //!
-//! Refuses to be the fastest of either: it is small for many sockets, and not linear for one that is in 65 536 rooms.
+//! Small for the many sockets in few rooms, and not linear for a socket in 65 536 rooms.
 
 use std::collections::{HashMap, hash_map};
 
@@ -8,27 +9,23 @@ use smallvec::SmallVec;
 
 use crate::ids::RoomId;
 
-/// Rooms up to which a list is searched. A cache line or four; an index of so many takes five times the memory.
-const FEW: usize = 32;
+/// Maximum number of rooms in a list. An index of the same size takes five times the memory.
+const LIST_MAX: usize = 32;
 
-/// One socket's rooms.
 #[derive(Debug)]
 #[expect(clippy::box_collection, reason = "an index is twice the size of a list, and every socket has room for either")]
 pub(crate) enum Memberships<V> {
-    /// In no order.
     Few(SmallVec<[(RoomId, V); 2]>),
-    /// Indexed by room.
     Many(Box<HashMap<RoomId, V>>),
 }
 
-/// Rooms that a socket was in.
 #[derive(Debug)]
-pub(crate) enum Taken<V> {
+pub(crate) enum RemovedRooms<V> {
     Few(smallvec::IntoIter<[(RoomId, V); 2]>),
     Many(hash_map::IntoIter<RoomId, V>),
 }
 
-impl<V> Iterator for Taken<V> {
+impl<V> Iterator for RemovedRooms<V> {
     type Item = (RoomId, V);
 
     fn next(&mut self) -> Option<(RoomId, V)> {
@@ -60,7 +57,6 @@ impl<V> Memberships<V> {
         }
     }
 
-    /// The value of a room, if the socket is in it.
     pub(crate) fn get_mut(&mut self, room: RoomId) -> Option<&mut V> {
         match self {
             Self::Few(list) => list.iter_mut().find(|(known, _)| *known == room).map(|(_, value)| value),
@@ -68,7 +64,6 @@ impl<V> Memberships<V> {
         }
     }
 
-    /// Whether the socket is in a room.
     pub(crate) fn contains(&self, room: RoomId) -> bool {
         match self {
             Self::Few(list) => list.iter().any(|(known, _)| *known == room),
@@ -76,11 +71,11 @@ impl<V> Memberships<V> {
         }
     }
 
-    /// Adds a room that is not there yet.
+    /// Adds a room. The socket must not be in it.
     pub(crate) fn insert(&mut self, room: RoomId, value: V) {
         debug_assert!(!self.contains(room));
         match self {
-            Self::Few(list) if list.len() < FEW => list.push((room, value)),
+            Self::Few(list) if list.len() < LIST_MAX => list.push((room, value)),
             Self::Few(list) => {
                 let index = list.drain(..).chain([(room, value)]).collect();
                 *self = Self::Many(Box::new(index));
@@ -89,7 +84,6 @@ impl<V> Memberships<V> {
         }
     }
 
-    /// Takes a room out, and gives its value.
     pub(crate) fn remove(&mut self, room: RoomId) -> Option<V> {
         let index = match self {
             Self::Few(list) => {
@@ -99,8 +93,9 @@ impl<V> Memberships<V> {
             Self::Many(index) => index,
         };
         let value = index.remove(&room)?;
-        // Half of what made it an index, so that a socket that goes in and out of one room does not rebuild it each time.
-        if index.len() <= FEW / 2 {
+        // The threshold is half of `LIST_MAX`, so that a socket that joins and leaves one room does
+        // not rebuild the index each time.
+        if index.len() <= LIST_MAX / 2 {
             *self = Self::Few(index.drain().collect());
         } else if index.len() < index.capacity() / 8 {
             index.shrink_to(index.len() * 2);
@@ -108,15 +103,15 @@ impl<V> Memberships<V> {
         Some(value)
     }
 
-    /// Takes out all of them, in no order.
-    pub(crate) fn take(&mut self) -> Taken<V> {
+    /// Removes all rooms, in arbitrary order.
+    pub(crate) fn take(&mut self) -> RemovedRooms<V> {
         match std::mem::take(self) {
-            Self::Few(list) => Taken::Few(list.into_iter()),
-            Self::Many(index) => Taken::Many(index.into_iter()),
+            Self::Few(list) => RemovedRooms::Few(list.into_iter()),
+            Self::Many(index) => RemovedRooms::Many(index.into_iter()),
         }
     }
 
-    /// All of them, in no order.
+    /// All rooms, in arbitrary order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (RoomId, &V)> + '_ {
         let (list, index) = match self {
             Self::Few(list) => (Some(list), None),
@@ -155,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_many_rooms_is_given_back() {
+    fn memory_of_many_rooms_is_freed() {
         let mut rooms = Memberships::default();
         for room in 0..65_536 {
             rooms.insert(RoomId(room), ());
@@ -171,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_in_few_rooms_pays_little_for_those_in_many() {
+    fn a_socket_in_few_rooms_takes_little_memory() {
         assert!(size_of::<Memberships<u32>>() <= 32, "{} bytes", size_of::<Memberships<u32>>());
     }
 }

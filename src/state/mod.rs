@@ -1,6 +1,7 @@
-//! Sans-IO machines: what a session, an outbox or a room table does, without doing any of it.
+//! Sans-IO state machines of sessions, outboxes, rooms and budgets.
 //!
-//! **Invariant**: no clock, no randomness, no logging, no async, no actix. Time arrives as `now`.
+//! **Invariant**: no clock, no randomness, no logging, no async, no actix. Time is passed in as
+//! `now`.
 
 pub(crate) mod acks;
 pub(crate) mod budget;

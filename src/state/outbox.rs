@@ -1,6 +1,6 @@
-//! One session's outbox: packets that wait for anyone who drains the session.
+//! The outbox of a session: packets that wait for its transport.
 //!
-//! Refuses to grow past its bound, and never drops on its own: the caller decides what a full outbox means.
+//! Its size is limited. The caller decides on the consequence of an overflow.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -12,51 +12,49 @@ use thiserror::Error;
 use super::lazy_queue::LazyQueue;
 use crate::protocol::encoded::{EncodedFrame, Message};
 
-/// What a waiting packet costs beside its bytes, which are shared.
+/// Memory of a queued packet besides its bytes, which are shared.
 pub(crate) const PACKET_OVERHEAD_BYTES: usize = size_of::<EncodedFrame>();
 
-/// The outbox had no room; nothing of the message was taken.
+/// The outbox has no room for a message. None of its packets was queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("outbox of {waiting} bytes has no room for {wanted} more (limit {limit})")]
 pub(crate) struct OutboxFull {
-    /// Bytes that wait.
     pub waiting: usize,
-    /// Bytes of the refused message.
     pub wanted: usize,
     pub limit: usize,
 }
 
-/// Control packets that may wait. The hub's own are a handful; more come only from a peer that floods websocket pings
-/// and does not read the answers.
+/// Maximum number of queued control packets. The server sends only a few; more are caused by a peer
+/// that sends websocket pings and does not read the pongs.
 const CONTROL_PACKETS_MAX: usize = 32;
 
-/// A peer caused more control packets than it takes.
+/// The peer caused more control packets than it reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("{CONTROL_PACKETS_MAX} control packets wait already")]
+#[error("peer does not read its control packets queued={CONTROL_PACKETS_MAX}")]
 pub(crate) struct ControlFull;
 
-/// A packet that has left in part.
 #[derive(Debug)]
 struct Partial {
     rest: Bytes,
-    /// Bytes of the whole packet, which stay in memory until the last of them has left.
+    /// Length of the whole frame. It stays in memory until it is sent completely.
     frame_bytes: usize,
 }
 
-/// Packets in the order in which they will leave: what is partly written, control packets, events.
+/// Queued packets in the order of sending: a packet sent in part, control packets, events.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    /// What is left of a packet that a socket took only in part, or of what its connection begins with; nothing may stand before it.
-    /// Boxed, since it is rare.
+    /// The rest of a packet that was sent in part, or the first bytes of a connection. It is sent
+    /// before all other packets. Boxed, since it is rare.
     partial: Option<Box<Partial>>,
-    /// Pings, pongs, probes, noops, close: they precede queued events (Engine.IO v4, heartbeats and "close").
+    /// Pings, pongs, probes, noops, close. They precede queued events (Engine.IO v4, heartbeats and
+    /// "close").
     control: LazyQueue<EncodedFrame>,
     events: VecDeque<EncodedFrame>,
     event_bytes: usize,
 }
 
 impl Outbox {
-    /// Queues a message, all of its packets or none. An empty outbox takes a message of any size.
+    /// Queues all packets of a message or none. An empty outbox accepts a message of any size.
     pub(crate) fn push(&mut self, message: &Message, limit: usize) -> Result<(), OutboxFull> {
         let wanted = message.packets().map(cost).sum::<usize>();
         if self.event_bytes != 0 && self.event_bytes + wanted > limit {
@@ -67,7 +65,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Bytes with which a connection that has had nothing yet begins.
+    /// Sets the first bytes of a connection.
     pub(crate) fn begin_with(&mut self, bytes: Bytes) {
         debug_assert!(self.partial.is_none());
         let frame_bytes = bytes.len();
@@ -83,71 +81,72 @@ impl Outbox {
         Ok(())
     }
 
-    /// Queues the transport's final packet behind everything, whatever the bounds say.
+    /// Queues the transport's final packet after all others, regardless of the limit.
     pub(crate) fn push_final(&mut self, packet: EncodedFrame) {
         self.event_bytes += cost(&packet);
         self.events.push_back(packet);
     }
 
-    /// Drops what waits, except the rest of a packet that has left in part. Returns how many events that were.
+    /// Drops queued packets, except the rest of a packet that was sent in part. Returns the number
+    /// of dropped events.
     pub(crate) fn clear(&mut self) -> usize {
         let dropped = self.events.len();
         *self = Self { partial: self.partial.take(), ..Self::default() };
         dropped
     }
 
-    /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.partial.is_none() && self.control.is_empty() && self.events.is_empty()
     }
 
-    /// Whether a control packet waits: such sockets are flushed first.
+    /// Returns whether a control packet is queued. Such outboxes are flushed first.
     pub(crate) fn is_urgent(&self) -> bool {
         !self.control.is_empty()
     }
 
-    /// Packets that wait whole, and the bytes of their frames. One that was taken in part counts as taken.
+    /// Number of packets queued in full, and the bytes of their frames. A packet sent in part is
+    /// not counted.
     pub(crate) fn waiting(&self) -> (usize, usize) {
         let control: usize = self.control.iter().map(|packet| packet.frame().len()).sum();
         let events = self.event_bytes - self.events.len() * PACKET_OVERHEAD_BYTES;
         (self.control.len() + self.events.len(), control + events)
     }
 
-    /// Bytes of waiting events, overhead included.
+    /// Bytes of queued events, with overhead.
     pub(crate) fn event_bytes(&self) -> usize {
         self.event_bytes
     }
 
-    /// Bytes of memory of waiting events and of a packet that has left in part. Frames that other outboxes share count whole.
+    /// Memory of queued events and of a packet sent in part, in bytes. Shared frames are counted in
+    /// full.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.event_bytes + self.partial.as_ref().map_or(0, |partial| partial.frame_bytes)
     }
 
-    /// Bytes still to leave.
     pub(crate) fn unsent_bytes(&self) -> usize {
         self.waiting().1 + self.partial.as_ref().map_or(0, |partial| partial.rest.len())
     }
 
-    /// Drops everything, the rest of a packet that has left in part included: nothing can follow on this connection. Returns how many events
-    /// that were.
+    /// Drops everything, including the rest of a packet sent in part. The connection cannot be used
+    /// afterwards. Returns the number of dropped events.
     pub(crate) fn abandon(&mut self) -> usize {
         let dropped = self.events.len();
         *self = Self::default();
         dropped
     }
 
-    /// Takes the next packet whole. Only for drainers that never take a packet in part.
+    /// Removes the next packet. Only for drainers that never send a packet in part.
     pub(crate) fn pop(&mut self) -> Option<EncodedFrame> {
         let Some(packet) = self.control.pop_front() else { return self.pop_event() };
         Some(packet)
     }
 
-    /// The packet that [`Outbox::pop`] would take.
+    /// The packet that [`Outbox::pop`] would remove.
     pub(crate) fn peek(&self) -> Option<&EncodedFrame> {
         self.control.front().or_else(|| self.events.front())
     }
 
-    /// Turns waiting binary packets into text, for a client that asked for base64. What has left in part stays as it is.
+    /// Converts queued binary packets to base64 text. A packet sent in part stays unchanged.
     pub(crate) fn encode_base64(&mut self) {
         for packet in self.events.iter_mut().filter(|packet| packet.is_binary()) {
             let text = packet.as_base64();
@@ -156,14 +155,14 @@ impl Outbox {
         }
     }
 
-    /// Lays the next frames, `count` at most, side by side for one vectored write.
+    /// Slices of up to `count` next frames for a vectored write.
     pub(crate) fn gather(&self, count: usize) -> SmallVec<[IoSlice<'_>; 8]> {
         let partial = self.partial.iter().map(|partial| &partial.rest[..]);
         let whole = self.control.iter().chain(self.events.iter()).map(|packet| &packet.frame()[..]);
         partial.chain(whole).take(count).map(IoSlice::new).collect()
     }
 
-    /// Forgets `written` bytes of what [`Outbox::gather`] laid out.
+    /// Removes `written` bytes of the slices that [`Outbox::gather`] returned.
     pub(crate) fn consume(&mut self, mut written: usize) {
         if let Some(Partial { rest, .. }) = self.partial.as_deref_mut() {
             if written < rest.len() {
@@ -190,7 +189,7 @@ impl Outbox {
         let packet = self.events.pop_front()?;
         self.event_bytes -= cost(&packet);
         if self.events.is_empty() {
-            // An idle session keeps no queue: one allocation a flush costs nothing beside the write.
+            // An idle session keeps no queue. Its allocation costs little compared with a write.
             self.events = VecDeque::new();
         }
         Some(packet)
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_bytes_of_a_connection_go_first_and_are_never_dropped() {
+    fn the_first_bytes_of_a_connection_are_never_dropped() {
         for step in 1..=8 {
             let mut outbox = Outbox::default();
             outbox.push_control(EncodedFrame::text("0")).unwrap();
@@ -247,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_partly_written_is_finished_before_a_control_packet() {
+    fn a_packet_sent_in_part_is_finished_before_a_control_packet() {
         let mut outbox = Outbox::default();
         outbox.push(&text("abc"), 1000).unwrap();
         outbox.consume(3);
@@ -268,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_outbox_takes_nothing_of_the_message() {
+    fn a_full_outbox_queues_no_part_of_a_message() {
         let mut outbox = Outbox::default();
         outbox.push(&text("first, however large"), 10).unwrap();
         let waiting = outbox.event_bytes();
@@ -277,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cleared_outbox_finishes_what_has_left_in_part() {
+    fn a_cleared_outbox_finishes_a_packet_sent_in_part() {
         let mut outbox = Outbox::default();
         for body in ["abc", "def"] {
             outbox.push(&text(body), 1000).unwrap();
@@ -291,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_in_part_counts_whole_until_it_has_left() {
+    fn a_packet_sent_in_part_is_counted_in_full() {
         let mut outbox = Outbox::default();
         for body in ["abc", "def"] {
             outbox.push(&text(body), 1000).unwrap();
@@ -316,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_a_burst_is_given_back() {
+    fn memory_of_a_burst_is_freed() {
         let mut outbox = Outbox::default();
         for _ in 0..1000 {
             outbox.push(&text("x"), usize::MAX).unwrap();

@@ -1,36 +1,33 @@
-//! Token buckets: how much a client may send, and for how long reading pauses when it sends more.
+//! Token buckets: rate limits of clients, and the pauses of reading for clients that exceed them.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-/// Longest pause that one look at a meter asks for. Far below the pong deadline of default limits.
+/// Longest pause for one refused packet. Well below the pong deadline of the default limits.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Something that a client did, and what it weighs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Cost {
     /// An event, a CONNECT or a DISCONNECT.
     Event,
-    /// A packet of so many bytes.
+    /// A packet of this length in bytes.
     Bytes(usize),
 }
 
-/// Events and bytes per second; `None` is no limit.
+/// Limits per second. `None` is unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Rates {
     /// Events, CONNECTs and DISCONNECTs.
     pub(crate) events: Option<NonZeroU32>,
-    /// Bytes of packets.
     pub(crate) bytes: Option<NonZeroU32>,
 }
 
 impl Rates {
-    /// Whether anything is limited.
     pub(crate) fn are_limited(&self) -> bool {
         self.events.is_some() || self.bytes.is_some()
     }
 
-    /// These rates where they are set, else ten times those of `session`.
+    /// Fills in unset rates with ten times those of `session`.
     pub(crate) fn or_tenfold(self, session: Self) -> Self {
         let tenfold = |rate: Option<NonZeroU32>| {
             rate.map(|rate| rate.saturating_mul(const { NonZeroU32::MIN.saturating_add(9) }))
@@ -42,7 +39,7 @@ impl Rates {
     }
 }
 
-/// What one session, or all sessions of one address, may send.
+/// Rate limiter of one session, or of all sessions of one address.
 #[derive(Debug)]
 pub(crate) struct Meter {
     events: Option<Bucket>,
@@ -50,7 +47,6 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// A meter with full buckets.
     pub(crate) fn new(rates: Rates, now: Instant) -> Self {
         let bucket = |rate: Option<NonZeroU32>| rate.map(|rate| Bucket::full(f64::from(rate.get()), now));
         Self { events: bucket(rates.events), bytes: bucket(rates.bytes) }
@@ -63,30 +59,29 @@ impl Meter {
         }
     }
 
-    /// Whether this is within the limits now.
     pub(crate) fn admits(&mut self, cost: Cost, now: Instant) -> bool {
         self.bucket(cost).is_none_or(|(bucket, _)| bucket.has_some(now))
     }
 
-    /// Counts it as taken.
     pub(crate) fn take(&mut self, cost: Cost) {
         if let Some((bucket, amount)) = self.bucket(cost) {
             bucket.left -= amount;
         }
     }
 
-    /// Counts it as refused, because of this meter. Gives how long reading should pause.
+    /// Charges an action that this meter refused. Returns the time for which reading should pause.
     pub(crate) fn refuse(&mut self, cost: Cost) -> Duration {
         self.bucket(cost).map_or(Duration::ZERO, |(bucket, amount)| bucket.refuse(amount))
     }
 
-    /// Whether nothing would be lost if a new meter took its place.
+    /// Returns whether the buckets are full, so that the meter may be dropped.
     pub(crate) fn is_full(&mut self, now: Instant) -> bool {
         [&mut self.events, &mut self.bytes].into_iter().flatten().all(|bucket| bucket.is_full(now))
     }
 }
 
-/// Two buckets of the same rate and of twice its size: what may be taken, and what may be refused before reading pauses.
+/// Two buckets that hold twice the rate: one for accepted actions, one for refusals before reading
+/// pauses.
 #[derive(Debug)]
 struct Bucket {
     per_second: f64,
@@ -109,7 +104,8 @@ impl Bucket {
         self.filled = now;
     }
 
-    /// One that is larger than what is left goes, and the next one waits the longer: else a large packet could never go.
+    /// Returns whether any tokens are left. An action may cost more than is left, and delays the
+    /// next one; otherwise a large packet could never pass.
     fn has_some(&mut self, now: Instant) -> bool {
         self.refill(now);
         self.left >= 1.0
@@ -137,7 +133,7 @@ mod tests {
         Meter::new(Rates { events: NonZeroU32::new(events), bytes: NonZeroU32::new(bytes) }, now)
     }
 
-    fn taken(meter: &mut Meter, cost: Cost, tries: usize, now: Instant) -> usize {
+    fn admitted_count(meter: &mut Meter, cost: Cost, tries: usize, now: Instant) -> usize {
         let mut take = || {
             let admitted = meter.admits(cost, now);
             if admitted {
@@ -149,19 +145,19 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_gives_a_burst_of_twice_the_rate_and_then_the_rate() {
+    fn a_bucket_admits_a_burst_of_twice_the_rate_and_then_the_rate() {
         let start = Instant::now();
         let mut meter = meter(10, 10, start);
-        assert_eq!(taken(&mut meter, Cost::Event, 100, start), 20);
-        assert_eq!(taken(&mut meter, Cost::Event, 100, start + Duration::from_millis(500)), 5);
-        assert_eq!(taken(&mut meter, Cost::Event, 100, start + Duration::from_secs(3_600)), 20);
+        assert_eq!(admitted_count(&mut meter, Cost::Event, 100, start), 20);
+        assert_eq!(admitted_count(&mut meter, Cost::Event, 100, start + Duration::from_millis(500)), 5);
+        assert_eq!(admitted_count(&mut meter, Cost::Event, 100, start + Duration::from_secs(3_600)), 20);
     }
 
     #[test]
     fn a_packet_above_the_burst_passes_and_delays_the_next() {
         let start = Instant::now();
         let mut meter = meter(10, 100, start);
-        assert_eq!(taken(&mut meter, Cost::Bytes(1_000), 5, start), 1);
+        assert_eq!(admitted_count(&mut meter, Cost::Bytes(1_000), 5, start), 1);
         assert!(!meter.admits(Cost::Bytes(1), start + Duration::from_secs(8)));
         assert!(meter.admits(Cost::Bytes(1), start + Duration::from_secs(9)));
         assert!(meter.admits(Cost::Event, start), "events have a bucket of their own");

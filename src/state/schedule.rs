@@ -1,30 +1,31 @@
-//! Fair scheduling of commands by their senders: deficit round robin, as routers do it with packets.
+//! Fair scheduling of commands by sender: deficit round robin, as routers schedule packets.
 //!
-//! A sender that stays within its quantum is never queued. One that has overdrawn it waits until the others have had their share.
-//! Costs are known only after a command was carried out, so a sender may overdraw by one command, and pays for that in later rounds.
+//! A sender within its quantum is never queued. A sender that has overdrawn it waits for the
+//! others' turn. The cost of a command is known only afterwards, so a sender may overdraw by one
+//! command, which later rounds compensate.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-/// Work that a sender may cause in one round before it has to wait, in bytes of work.
+/// Work that a sender may cause in one round, in bytes.
 pub(crate) const QUANTUM: usize = 64 << 10;
 
-/// How much work lies before those who carry out what the commands lead to.
+/// Load of the workers that carry out the results of commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Load {
-    /// Everybody is served.
+    /// All senders are served.
     Light,
-    /// Only senders that are within their quantum are served.
+    /// Only senders within their quantum are served.
     Pressed,
-    /// Nothing that adds to the load is carried out.
+    /// No command that adds to the load is served.
     Full,
 }
 
 #[derive(Debug)]
 struct Flow<T> {
-    /// Work left in this round; below zero when the sender has overdrawn.
+    /// Work left in this round. Not positive if the sender has overdrawn.
     left: i64,
-    /// Commands in order. The sender is in one of the lists while there are any.
+    /// Commands in order. A sender with commands is in one of the lists.
     queue: VecDeque<T>,
 }
 
@@ -38,14 +39,15 @@ impl<T> Flow<T> {
     }
 }
 
-/// Queued commands, and the account of every sender that has caused work since nothing was queued. Bounded by the senders'
-/// credit: a queued command is not answered yet.
+/// Queued commands, and accounts of the senders that have caused work since the queue was last
+/// empty. The senders' credit bounds both, since queued commands are unanswered.
 #[derive(Debug)]
 pub(crate) struct Schedule<S, T> {
     flows: HashMap<S, Flow<T>>,
-    /// Senders that were within their quantum when they were queued: served first, also while the load is pressed.
+    /// Senders within their quantum when they were queued. Served first, and also at load
+    /// `Pressed`.
     fresh: VecDeque<S>,
-    /// Senders that have a quantum again.
+    /// Senders with a new quantum.
     ready: VecDeque<S>,
     /// Senders that wait for the next round.
     overdrawn: VecDeque<S>,
@@ -65,23 +67,23 @@ impl<S, T> Default for Schedule<S, T> {
 }
 
 impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
-    /// Commands that are queued.
     pub(crate) fn queued(&self) -> usize {
         self.queued
     }
 
-    /// Whether no sender has an account: then nothing is queued, and small commands need not be charged.
+    /// Returns whether there are no accounts. Then no command is queued, and small commands need
+    /// not be charged.
     pub(crate) fn is_idle(&self) -> bool {
         self.flows.is_empty()
     }
 
-    /// Whether a sender has caused work that is not balanced yet, or has commands queued.
+    /// Returns whether a sender has an unbalanced account or queued commands.
     pub(crate) fn has_account(&self, sender: &S) -> bool {
         self.flows.contains_key(sender)
     }
 
-    /// Whether a command may be carried out now: its sender has nothing queued and has not overdrawn, and it adds nothing to a full
-    /// load.
+    /// Returns whether a command may be served immediately: its sender has no queued commands and
+    /// has not overdrawn, and a full load does not increase.
     pub(crate) fn admits(&self, sender: &S, adds_load: bool, load: Load) -> bool {
         if adds_load && load == Load::Full {
             return false;
@@ -89,7 +91,7 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         self.is_idle() || self.flows.get(sender).is_none_or(|flow| flow.queue.is_empty() && !flow.is_overdrawn())
     }
 
-    /// Queues a command behind all others of its sender.
+    /// Queues a command after all others of its sender.
     pub(crate) fn push(&mut self, sender: S, command: T) {
         let flow = self.flows.entry(sender).or_insert_with(Flow::new);
         if flow.queue.is_empty() {
@@ -100,7 +102,7 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         self.queued += 1;
     }
 
-    /// Queues a command that is known to cost more than a quantum behind those of senders that have commands waiting.
+    /// Queues a command that costs more than a quantum, after all senders with queued commands.
     pub(crate) fn postpone(&mut self, sender: S, command: T) {
         let flow = self.flows.entry(sender).or_insert_with(Flow::new);
         if flow.queue.is_empty() {
@@ -110,12 +112,11 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         self.queued += 1;
     }
 
-    /// Whether a sender waits for the next round.
     pub(crate) fn is_overdrawn(&self, sender: &S) -> bool {
         self.flows.get(sender).is_some_and(Flow::is_overdrawn)
     }
 
-    /// Queues a command again that was the next of its sender, which has overdrawn.
+    /// Queues a command of an overdrawn sender again, before its other commands.
     pub(crate) fn put_back(&mut self, sender: S, command: T) {
         let flow = self.flows.entry(sender).or_insert_with(Flow::new);
         if flow.queue.is_empty() {
@@ -125,7 +126,7 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         self.queued += 1;
     }
 
-    /// Charges `sender` for what `before` has overdrawn.
+    /// Transfers the debt of `before` to `sender`.
     pub(crate) fn inherit(&mut self, before: &S, sender: S) {
         if let Some(left) = self.flows.get(before).map(|flow| flow.left).filter(|left| *left < QUANTUM as i64) {
             let flow = self.flows.entry(sender).or_insert_with(Flow::new);
@@ -133,13 +134,12 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         }
     }
 
-    /// Books the cost of a command that was carried out.
     pub(crate) fn charge(&mut self, sender: S, cost: usize) {
         let flow = self.flows.entry(sender).or_insert_with(Flow::new);
         flow.left = flow.left.saturating_sub(i64::try_from(cost).unwrap_or(i64::MAX));
     }
 
-    /// Takes the next command that may be carried out.
+    /// Removes the next command to be served.
     pub(crate) fn next(&mut self, load: Load) -> Option<(S, T)> {
         match load {
             Load::Full => None,
@@ -148,7 +148,6 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         }
     }
 
-    /// Whether [`Schedule::next`] has something to give.
     pub(crate) fn has_next(&self, load: Load) -> bool {
         let within = |sender: &S| self.flows.get(sender).is_some_and(|flow| !flow.is_overdrawn());
         match load {
@@ -158,14 +157,14 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         }
     }
 
-    /// Ends all accounts. Only where nothing is queued and the load is light.
+    /// Removes all accounts. The queue must be empty and the load light.
     pub(crate) fn forget(&mut self) {
         debug_assert_eq!(self.queued, 0);
-        // With its memory: there may have been many.
+        // Frees the memory as well, since there may have been many accounts.
         self.flows = HashMap::new();
     }
 
-    /// Takes away what a sender has queued. Its account stays.
+    /// Removes the queued commands of a sender, and keeps its account.
     pub(crate) fn withdraw(&mut self, sender: &S) -> VecDeque<T> {
         let queue = self.flows.get_mut(sender).map(|flow| std::mem::take(&mut flow.queue)).unwrap_or_default();
         if !queue.is_empty() {
@@ -177,12 +176,11 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         queue
     }
 
-    /// Drops what senders have queued, and their accounts.
-    pub(crate) fn remove(&mut self, gone: impl Fn(&S) -> bool) {
+    pub(crate) fn remove(&mut self, is_gone: impl Fn(&S) -> bool) {
         for list in [&mut self.fresh, &mut self.ready, &mut self.overdrawn] {
-            list.retain(|sender| !gone(sender));
+            list.retain(|sender| !is_gone(sender));
         }
-        self.flows.retain(|sender, _| !gone(sender));
+        self.flows.retain(|sender, _| !is_gone(sender));
         self.queued = self.flows.values().map(|flow| flow.queue.len()).sum();
     }
 
@@ -198,7 +196,8 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         }
     }
 
-    /// Takes a command of the first sender in a list that has not overdrawn. Those that have wait for the next round.
+    /// Removes a command of the first sender in a list that has not overdrawn. Overdrawn senders
+    /// wait for the next round.
     fn pop(&mut self, list: impl Fn(&mut Self) -> &mut VecDeque<S>) -> Option<(S, T)> {
         loop {
             let sender = *list(self).front()?;
@@ -218,7 +217,8 @@ impl<S: Copy + Eq + Hash, T> Schedule<S, T> {
         }
     }
 
-    /// Gives everybody as many quanta as the first sender needs that waits. Accounts that are balanced and have nothing queued end.
+    /// Adds as many quanta to each account as the waiting sender with the smallest debt needs.
+    /// Accounts without debt and commands are removed.
     fn begin_round(&mut self) {
         let quantum = QUANTUM as i64;
         let debts = self.overdrawn.iter().filter_map(|sender| self.flows.get(sender)).map(|flow| -flow.left);
@@ -244,7 +244,7 @@ mod tests {
 
     type Plain = Schedule<u8, (u64, usize)>;
 
-    /// Carries out a command as the hub does.
+    /// Serves or queues a command, as the hub does.
     fn submit(schedule: &mut Plain, sender: u8, command: (u64, usize), load: Load) -> bool {
         let admitted = schedule.admits(&sender, true, load);
         if admitted {
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_postponed_command_waits_for_those_that_were_queued_before() {
+    fn a_postponed_command_waits_for_earlier_ones() {
         let mut schedule = Plain::default();
         submit(&mut schedule, 1, (0, 2 * QUANTUM), Load::Light);
         submit(&mut schedule, 1, (1, QUANTUM), Load::Light);
@@ -269,12 +269,12 @@ mod tests {
             schedule.charge(sender, cost);
             order.push(number);
         }
-        assert_eq!(order, [4, 2, 1, 3], "one within its quantum first, and a sender's own in their order");
+        assert_eq!(order, [4, 2, 1, 3], "a sender within its quantum is first, and each sender keeps its order");
         assert_eq!(schedule.queued(), 0);
     }
 
     #[test]
-    fn an_inherited_debt_is_paid_before_the_next_command() {
+    fn an_inherited_debt_delays_the_next_command() {
         let mut schedule = Plain::default();
         schedule.charge(1, 5 * QUANTUM);
         schedule.inherit(&1, 2);
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn senders_that_wait_get_a_quantum_while_postponed_commands_keep_coming() {
+    fn waiting_senders_are_served_while_commands_are_postponed() {
         let mut schedule = Plain::default();
         schedule.charge(0, 20 * QUANTUM);
         schedule.push(0, (0, 1));
@@ -295,11 +295,11 @@ mod tests {
             let (served, (_, cost)) = schedule.next(Load::Light).unwrap();
             schedule.charge(served, cost);
             if served == 0 {
-                assert!(sender <= 25, "after {sender} of them");
+                assert!(sender <= 25, "served after {sender} postponed commands");
                 return;
             }
         }
-        panic!("it was never served");
+        panic!("the waiting sender was never served");
     }
 
     #[test]
@@ -308,14 +308,14 @@ mod tests {
         for n in 0..1_000 {
             submit(&mut schedule, 1, (n, QUANTUM), Load::Light);
         }
-        assert_eq!(schedule.queued(), 999, "the first has overdrawn");
+        assert_eq!(schedule.queued(), 999, "the first command overdraws");
         assert!(schedule.admits(&2, true, Load::Pressed));
         assert!(!schedule.admits(&2, true, Load::Full) && schedule.admits(&2, false, Load::Full));
         assert!(!schedule.admits(&1, false, Load::Light), "a sender's commands stay in order");
     }
 
     #[test]
-    fn a_light_sender_that_had_to_wait_is_served_before_all_heavy_ones() {
+    fn a_queued_light_sender_is_served_before_heavy_ones() {
         let mut schedule = Plain::default();
         for sender in 0..100 {
             for n in 0..20 {
@@ -328,7 +328,7 @@ mod tests {
         assert_eq!(schedule.next(Load::Pressed), Some((200, (7, 10))));
         assert!(
             !schedule.has_next(Load::Pressed) && schedule.next(Load::Pressed).is_none(),
-            "the others wait for relief"
+            "overdrawn senders wait for a light load"
         );
     }
 
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_sender_leaves_nothing() {
+    fn a_removed_sender_has_no_commands() {
         let mut schedule = Plain::default();
         for n in 0..10 {
             submit(&mut schedule, 1, (n, QUANTUM), Load::Light);
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_withdrawn_can_be_queued_again_in_order() {
+    fn withdrawn_commands_can_be_queued_again_in_order() {
         let mut schedule = Plain::default();
         for n in 0..4 {
             submit(&mut schedule, 1, (n, QUANTUM), Load::Light);
@@ -408,8 +408,9 @@ mod tests {
     }
 
     proptest! {
-        /// Against a list of all commands: each sender's are carried out once and in order, those within their quantum wait for
-        /// nobody who has overdrawn, and with a light load nothing is left.
+        /// Compared with a list of all commands: each sender's commands are served once and in
+        /// order, senders within their quantum are not delayed by overdrawn ones, and a light load
+        /// empties the queue.
         #[test]
         fn commands_of_each_sender_are_carried_out_once_and_in_order(steps in proptest::collection::vec(any_step(), 0..400)) {
             let mut schedule = Plain::default();
@@ -445,7 +446,8 @@ mod tests {
                         prop_assert!(had_next);
                         prop_assert!(done(sender, number, &mut expected));
                         schedule.charge(sender, cost);
-                        // Rounds may have balanced it; the model then knows too little and expects nothing.
+                        // Rounds may have changed the accounts, so the model expects nothing of
+                        // them from here on.
                         left.clear();
                         left.extend((0..6).map(|sender| (sender, 0)));
                     },

@@ -1,6 +1,5 @@
-//! One session between its packets and its effects: heartbeat, namespaces, half-finished binary packets.
-//!
-//! It decides; the session actor does. It knows nothing of rooms, handlers or sockets of the operating system.
+//! State machine of one session: heartbeat, namespaces, incomplete binary packets. Its effects are
+//! carried out by the session actor.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,86 +20,74 @@ use crate::protocol::socketio::rejection::Rejection;
 use crate::protocol::socketio::text::{self, Decoded};
 use crate::protocol::socketio::{DecodeError, Parser, msgpack};
 
-/// An event that a client emitted.
 #[derive(Debug)]
 pub(crate) struct ClientEvent {
-    /// Its name, unescaped.
     pub name: ByteString,
-    /// The id under which the client wants an ack.
+    /// Ack id, if the client requests an ack.
     pub ack: Option<u64>,
     pub args: Args,
 }
 
 impl ClientEvent {
-    /// The same event in memory of its own, for one that has to wait; and how many bytes that takes.
+    /// Copies the event so that it can be held. Returns its memory in bytes, and the copy.
     pub(crate) fn detached(&self) -> (usize, Self) {
         let (name, args) = (ByteString::from(self.name.to_string()), self.args.detached());
         (name.len() + args.memory_len(), Self { name, ack: self.ack, args })
     }
 }
 
-/// What the session actor must do, in this order.
+/// Actions for the session actor, in this order.
 #[derive(Debug)]
 pub(crate) enum Effect {
-    /// Send a control packet ahead of queued events.
+    /// Sends a control packet ahead of queued events.
     Control(EncodedFrame),
-    /// A client asks for a namespace.
     Connect {
         namespace: NamespacePath,
-        /// The raw JSON object of its credentials.
+        /// The credentials: raw JSON of an object.
         auth: Option<ByteString>,
     },
-    /// Refuse a namespace that a client asked for.
     RefuseConnect {
         namespace: NamespacePath,
-        /// Why, for the client.
         error: DecodeError,
     },
-    /// A packet was dropped; nothing else ends.
+    /// A packet was dropped. The session continues.
     Dropped {
-        /// What was wrong, with the facts.
         detail: String,
-        /// It crossed a DISCONNECT or a CONNECT_ERROR on its way, as far as can be told: no fault of the client's.
+        /// The packet probably crossed a DISCONNECT or CONNECT_ERROR on its way, so the client is
+        /// not at fault.
         crossed: bool,
     },
-    /// A client emitted an event.
     Event {
-        /// On which of its sockets.
         socket: SocketId,
         event: ClientEvent,
     },
-    /// A client answered an ack.
     Ack {
-        /// On which of its sockets.
         socket: SocketId,
-        /// The id it answers.
         id: AckId,
         args: Args,
     },
-    /// A client left a namespace.
+    /// A client disconnected from a namespace.
     Leave(SocketId),
-    /// The connection handler of this socket is overdue: warn, and let its events go.
+    /// The connection handler of this socket exceeds its time limit. Logs a warning and releases
+    /// the socket's events.
     ReleaseHeld(SocketId),
-    /// End the session. `detail` is for the log.
+    /// Ends the session. `detail` is for the log.
     Close {
-        /// The reason that the application sees.
         reason: DisconnectReason,
-        /// What was wrong, with the facts.
         detail: String,
     },
 }
 
-/// What attachments are awaited for.
+/// Binary messages that are awaited.
 #[derive(Debug)]
 enum Awaiting {
-    /// A packet, to which they belong.
+    /// The attachments of this packet.
     Packet(PartialPacket),
-    /// A packet that was dropped: so many are dropped as well.
+    /// This number of attachments of a dropped packet, which are dropped as well.
     Dropped(usize),
 }
 
 impl Awaiting {
-    /// Bytes of attachments that are kept.
     fn received_bytes(&self) -> usize {
         match self {
             Self::Packet(partial) => partial.received_bytes(),
@@ -109,26 +96,25 @@ impl Awaiting {
     }
 }
 
-/// The machine of one session, which keeps a `T` with each socket.
+/// State of one session. Each socket stores a `T`.
 #[derive(Debug)]
 pub(crate) struct SessionState<T> {
     parser: Parser,
     heartbeat: Heartbeat,
-    /// Set until the first CONNECT that is let in.
+    /// Deadline for the first admitted CONNECT.
     connect_by: Option<Instant>,
-    /// What the next binary messages are for, and until when they may come. Boxed, since it is rare and large.
+    /// Awaited binary messages and their deadline. Boxed, since it is rare and large.
     partial: Option<Box<(Awaiting, Instant)>>,
     pub(crate) sockets: Sockets<T>,
     limits: Arc<Limits>,
 }
 
 impl<T> SessionState<T> {
-    /// Bytes of a binary packet that awaits attachments.
+    /// Bytes of an incomplete binary packet.
     pub(crate) fn partial_bytes(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| partial.0.received_bytes())
     }
 
-    /// A session whose handshake happened at `now`.
     pub(crate) fn new(parser: Parser, limits: Arc<Limits>, now: Instant) -> Self {
         Self {
             parser,
@@ -140,7 +126,6 @@ impl<T> SessionState<T> {
         }
     }
 
-    /// A packet came over the session's transport.
     pub(crate) fn on_packet(&mut self, packet: EnginePacket, now: Instant, effects: &mut Vec<Effect>) {
         match packet {
             EnginePacket::Pong(_) => return self.heartbeat.on_pong(now, &self.limits),
@@ -149,30 +134,30 @@ impl<T> SessionState<T> {
             EnginePacket::Close => {
                 effects.push(close(DisconnectReason::TransportClose, "close packet from the client"))
             }
-            // Since Engine.IO v4 it is the server that pings.
+            // In Engine.IO v4, only the server sends pings.
             EnginePacket::Ping(_) => effects.push(close(DisconnectReason::TransportError, "ping packet from a client")),
-            // Without meaning from a client here; engine.io ignores them as well.
+            // These packets have no meaning here. engine.io ignores them as well.
             EnginePacket::Open(_) | EnginePacket::Upgrade | EnginePacket::Noop => {}
         }
         self.heartbeat.on_other_packet(now, &self.limits);
     }
 
-    /// What came over the transport was no packet.
+    /// Handles data that is not a valid packet.
     pub(crate) fn on_undecodable(&mut self, detail: String, effects: &mut Vec<Effect>) {
         effects.push(Effect::Close { reason: DisconnectReason::ParseError, detail });
     }
 
-    /// Nothing is being read at present, so the pong deadline stands still.
+    /// Extends the pong deadline while reading is paused.
     pub(crate) fn on_not_reading(&mut self, now: Instant) {
         self.heartbeat.on_not_reading(now, &self.limits);
     }
 
-    /// The session went over to a websocket.
     pub(crate) fn on_upgrade(&mut self, now: Instant) {
         self.heartbeat.on_upgrade(now, &self.limits);
     }
 
-    /// The session asks the hub for `socket`. Returns whether it is one that was to be admitted.
+    /// Marks that the session asks the hub to connect the socket. Returns false if the socket is
+    /// unknown or not being admitted.
     pub(crate) fn begin_connect(&mut self, socket: SocketId) -> bool {
         let Some(record) = self.sockets.get_mut(socket).filter(|record| record.is_admitting()) else { return false };
         record.phase = Phase::Connecting;
@@ -180,7 +165,7 @@ impl<T> SessionState<T> {
         true
     }
 
-    /// The hub connected the socket; its connection handler starts now.
+    /// Marks that the hub has connected the socket and that its connection handler starts.
     pub(crate) fn mark_connected(&mut self, socket: SocketId, now: Instant) {
         let release_at = now + self.limits.handlers.connection_timeout;
         if let Some(record) = self.sockets.get_mut(socket) {
@@ -188,14 +173,15 @@ impl<T> SessionState<T> {
         }
     }
 
-    /// The connection handler returned (or its time is over): events may start handlers.
+    /// Marks that the connection handler has returned or exceeded its time limit: events may start
+    /// handlers.
     pub(crate) fn mark_open(&mut self, socket: SocketId) {
         if let Some(record) = self.sockets.get_mut(socket) {
             record.phase = Phase::Open;
         }
     }
 
-    /// When [`SessionState::on_timeout`] is next worth a call.
+    /// Earliest instant at which [`SessionState::on_timeout`] has an effect.
     pub(crate) fn deadline(&self) -> Instant {
         let releases = self.sockets.iter().filter_map(|record| match record.phase {
             Phase::Opening { release_at } => Some(release_at),
@@ -205,7 +191,6 @@ impl<T> SessionState<T> {
         [self.connect_by, partial].into_iter().flatten().chain(releases).fold(self.heartbeat.deadline(), Instant::min)
     }
 
-    /// What is due at `now`.
     pub(crate) fn on_timeout(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         match self.heartbeat.on_timeout(now, &self.limits) {
             Beat::Quiet => {}
@@ -213,7 +198,7 @@ impl<T> SessionState<T> {
             Beat::Dead => effects.push(close(DisconnectReason::PingTimeout, "no pong within the ping timeout")),
         }
         if self.connect_by.is_some_and(|by| by <= now) {
-            // Who is being looked at is not late; who was refused, and does not try again, is.
+            // A socket that is being admitted extends the deadline. A refused one does not.
             let admitting = self.sockets.iter().any(SocketRecord::is_admitting);
             self.connect_by = admitting.then(|| now + self.limits.sessions.connect_timeout);
             if !admitting {
@@ -222,7 +207,7 @@ impl<T> SessionState<T> {
         }
         if self.partial.as_ref().is_some_and(|partial| partial.1 <= now) {
             self.partial = None;
-            effects.push(close(DisconnectReason::ParseError, "attachments of a binary packet did not come in time"));
+            effects.push(close(DisconnectReason::ParseError, "attachments of a binary packet did not arrive in time"));
         }
         for record in self.sockets.iter_mut() {
             if matches!(record.phase, Phase::Opening { release_at } if release_at <= now) {
@@ -269,11 +254,12 @@ impl<T> SessionState<T> {
         }
         let Some((awaiting, by)) = self.partial.take().map(|partial| *partial) else {
             return self.on_undecodable(
-                "binary packet while no attachment is awaited (the parser of this server is json)".into(),
+                "binary packet without an awaited attachment, but the parser of this server is json".into(),
                 effects,
             );
         };
-        // The first deadline stays: an attachment every few seconds would keep a packet unfinished for ever.
+        // The deadline stays: otherwise an attachment every few seconds would keep a packet
+        // incomplete for ever.
         let partial = match awaiting {
             Awaiting::Packet(partial) => partial,
             Awaiting::Dropped(1) => return,
@@ -330,7 +316,8 @@ fn close(reason: DisconnectReason, detail: &str) -> Effect {
     Effect::Close { reason, detail: detail.into() }
 }
 
-/// A packet for a namespace without a socket: the server may have disconnected it, or refused it, meanwhile.
+/// A packet for a namespace without a socket. The server may have disconnected or refused the
+/// socket meanwhile.
 fn crossed(packet: &str, namespace: &NamespacePath) -> Effect {
     Effect::Dropped { detail: format!("{packet} for {namespace}, which is not connected"), crossed: true }
 }
@@ -374,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_closes_the_session() {
+    fn undecodable_packets_close_the_session() {
         for (packet, expected) in [
             (message("2[1"), DisconnectReason::ParseError),
             (message("2{}"), DisconnectReason::ParseError),
@@ -390,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_accepted_is_dropped_alone() {
+    fn a_packet_that_is_not_accepted_is_dropped_alone() {
         let deep = format!("2[\"e\",{}{}]", "[".repeat(200), "]".repeat(200));
         for text in ["2/nope,[\"e\"]", "3/nope,1[]", "1/nope,", "4{}", "2[\"connect\"]", "2[{}]", "2", "3[]", &deep] {
             let (mut state, now) = joined();
@@ -400,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_packet_takes_its_attachments_along() {
+    fn attachments_of_a_dropped_packet_are_dropped() {
         let (mut state, now) = joined();
         let binary = || EnginePacket::Binary(Bytes::from_static(b"x"));
         assert!(matches!(effects(&mut state, message("512-[\"e\"]"), now)[..], [Effect::Dropped { .. }]));
@@ -412,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binary_event_is_whole_with_its_last_attachment() {
+    fn a_binary_event_is_complete_with_its_last_attachment() {
         let (mut state, now) = joined();
         let header = r#"51-["up",{"_placeholder":true,"num":0}]"#;
         assert!(effects(&mut state, message(header), now).is_empty());
@@ -422,9 +409,13 @@ mod tests {
     }
 
     #[test]
-    fn a_detached_event_keeps_nothing_of_what_was_read_with_it() {
-        // Events of ten bytes, each in a POST of a megabyte, were held as ten bytes and kept the megabyte.
-        struct Body(Vec<u8>, #[expect(dead_code, reason = "its count tells whether the body lives")] Arc<()>);
+    fn a_detached_event_does_not_keep_the_read_buffer() {
+        // Regression: a held event of ten bytes kept the megabyte of its POST in memory, but
+        // counted as ten bytes.
+        struct Body(
+            Vec<u8>,
+            #[expect(dead_code, reason = "its reference count shows whether the body is alive")] Arc<()>,
+        );
         impl AsRef<[u8]> for Body {
             fn as_ref(&self) -> &[u8] {
                 &self.0
@@ -445,7 +436,7 @@ mod tests {
         assert_eq!((&detached.name, detached.ack, &detached.args), (&event.name, event.ack, &event.args));
         assert!((30..200).contains(&bytes), "{bytes} bytes");
         drop(event);
-        assert_eq!(Arc::strong_count(&alive), 1, "the detached event keeps its packet");
+        assert_eq!(Arc::strong_count(&alive), 1, "the detached event shares the body");
     }
 
     #[test]
@@ -472,7 +463,7 @@ mod tests {
         let now = Instant::now();
         let mut state = SessionState::<()>::new(Parser::Json, Arc::default(), now);
         let mut got = Vec::new();
-        // A pong keeps the heartbeat content meanwhile.
+        // The pong keeps the heartbeat alive.
         state.on_timeout(now + Duration::from_secs(25), &mut got);
         state.on_packet(EnginePacket::Pong("".into()), now + Duration::from_secs(26), &mut got);
         got.clear();
@@ -481,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overdue_connection_handler_lets_events_go() {
+    fn an_overdue_connection_handler_releases_events() {
         let now = Instant::now();
         let mut state = SessionState::<()>::new(Parser::Json, Arc::default(), now);
         state.sockets.add(NamespacePath::root(), socket(), false, ());

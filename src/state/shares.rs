@@ -1,17 +1,19 @@
-//! What each sender may spend of something that all share and that is replenished with time; whose share is spent waits.
+//! Each sender's share of a resource that all senders use and that is replenished over time. A
+//! sender that has used up its share waits.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::time::Duration;
 
-/// Accounts at a time: less than 1 MB. Beyond, those that have spent little are forgotten, and then new clients are not booked.
+/// Maximum number of accounts, less than 1 MB. Beyond it, accounts with little use are removed;
+/// then new senders are not charged.
 const ACCOUNTS_MAX: usize = 16_384;
 
-/// Accounts from which on those that are balanced are looked for.
-const FORGET_AT: usize = 64;
+/// Number of accounts from which unused ones are removed.
+const SWEEP_AT: usize = 64;
 
-/// Between two looks over all accounts while they are full.
-const LOOK_INTERVAL_MS: u64 = 100;
+/// Interval between passes over all accounts while they are full.
+const SWEEP_INTERVAL_MS: u64 = 100;
 
 #[derive(Debug)]
 struct Account {
@@ -19,19 +21,20 @@ struct Account {
     at_ms: u64,
 }
 
-/// Accounts of senders that have spent something lately, and the commands of those that wait. A sender may spend `bytes_max` before it
-/// waits, and twice as much in each window.
+/// Accounts of senders that have recently used the resource, and the commands of waiting senders. A
+/// sender may use `bytes_max` before it waits, and twice as much in each window.
 #[derive(Debug)]
 pub(crate) struct Shares<S, T> {
     bytes_max: u64,
     window_ms: u64,
     accounts: HashMap<S, Account>,
-    forget_at: usize,
-    /// Bounded by the senders' credit, like [`Schedule`](super::schedule::Schedule).
+    sweep_at: usize,
+    /// Queued commands. Their number is bounded by the senders' credit, as in
+    /// [`Schedule`](super::schedule::Schedule).
     waiting: HashMap<S, VecDeque<T>>,
     queued: usize,
-    /// The next look for accounts to be forgotten where the last one found too few.
-    look_at_ms: u64,
+    /// Time of the next pass, if the last one removed too few accounts.
+    sweep_at_ms: u64,
 }
 
 impl<S: Copy + Eq + Hash, T> Shares<S, T> {
@@ -40,30 +43,28 @@ impl<S: Copy + Eq + Hash, T> Shares<S, T> {
             bytes_max: (bytes_max as u64).max(1),
             window_ms: u64::try_from(window.as_millis()).unwrap_or(u64::MAX).max(1),
             accounts: HashMap::new(),
-            forget_at: FORGET_AT,
+            sweep_at: SWEEP_AT,
             waiting: HashMap::new(),
             queued: 0,
-            look_at_ms: 0,
+            sweep_at_ms: 0,
         }
     }
 
-    /// Commands of senders that wait.
+    /// Number of commands of waiting senders.
     pub(crate) fn queued(&self) -> usize {
         self.queued
     }
 
-    /// Whether a sender waits.
     pub(crate) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Whether this sender waits.
     pub(crate) fn waits(&self, sender: &S) -> bool {
         self.has_waiting() && self.waiting.contains_key(sender)
     }
 
-    /// Books what a sender has spent. Returns whether its share is spent.
-    pub(crate) fn book(&mut self, sender: S, bytes: u64, now_ms: u64) -> bool {
+    /// Charges a sender. Returns whether its share is used up.
+    pub(crate) fn charge(&mut self, sender: S, bytes: u64, now_ms: u64) -> bool {
         let before = self.spent(&sender, now_ms);
         if before == 0 && !self.accounts.contains_key(&sender) && !self.has_room(now_ms) {
             return false;
@@ -73,19 +74,19 @@ impl<S: Copy + Eq + Hash, T> Shares<S, T> {
         spent >= self.bytes_max
     }
 
-    /// From now on a sender waits, with what it has queued.
+    /// Makes a sender wait, with its queued commands.
     pub(crate) fn hold(&mut self, sender: S, queue: VecDeque<T>) {
         self.queued += queue.len();
         self.waiting.entry(sender).or_default().extend(queue);
     }
 
-    /// Queues a command of a sender that waits.
+    /// Queues a command of a waiting sender.
     pub(crate) fn push(&mut self, sender: S, command: T) {
         self.queued += 1;
         self.waiting.entry(sender).or_default().push_back(command);
     }
 
-    /// Gives what senders had queued that have something of their share again.
+    /// Ends the waiting of senders whose share is replenished. Returns their commands.
     pub(crate) fn release(&mut self, now_ms: u64) -> Vec<(S, VecDeque<T>)> {
         let ready = self.waiting.keys().copied().filter(|sender| self.spent(sender, now_ms) < self.bytes_max);
         let ready: Vec<S> = ready.collect();
@@ -94,42 +95,41 @@ impl<S: Copy + Eq + Hash, T> Shares<S, T> {
         ready
     }
 
-    /// Drops what senders have queued, and their accounts.
-    pub(crate) fn remove(&mut self, gone: impl Fn(&S) -> bool) {
-        self.accounts.retain(|sender, _| !gone(sender));
-        self.waiting.retain(|sender, _| !gone(sender));
+    pub(crate) fn remove(&mut self, is_gone: impl Fn(&S) -> bool) {
+        self.accounts.retain(|sender, _| !is_gone(sender));
+        self.waiting.retain(|sender, _| !is_gone(sender));
         self.queued = self.waiting.values().map(VecDeque::len).sum();
     }
 
-    /// Bytes that a sender has spent and not got back yet.
+    /// Bytes that a sender has used and that are not replenished yet.
     fn spent(&self, sender: &S, now_ms: u64) -> u64 {
-        self.accounts.get(sender).map_or(0, |account| self.left_of(account, now_ms))
+        self.accounts.get(sender).map_or(0, |account| self.unreplenished(account, now_ms))
     }
 
-    fn left_of(&self, account: &Account, now_ms: u64) -> u64 {
+    fn unreplenished(&self, account: &Account, now_ms: u64) -> u64 {
         let elapsed = u128::from(now_ms.saturating_sub(account.at_ms));
         let back = elapsed * 2 * u128::from(self.bytes_max) / u128::from(self.window_ms);
         account.spent.saturating_sub(u64::try_from(back).unwrap_or(u64::MAX))
     }
 
-    /// Makes room for one more account.
+    /// Makes room for one more account. Returns false if there is none.
     fn has_room(&mut self, now_ms: u64) -> bool {
-        if self.accounts.len() >= self.forget_at && now_ms >= self.look_at_ms {
+        if self.accounts.len() >= self.sweep_at && now_ms >= self.sweep_at_ms {
             self.forget(now_ms, 0);
             if self.accounts.len() >= ACCOUNTS_MAX {
                 self.forget(now_ms, self.bytes_max / 16);
             }
-            self.forget_at = (2 * self.accounts.len()).clamp(FORGET_AT, ACCOUNTS_MAX);
+            self.sweep_at = (2 * self.accounts.len()).clamp(SWEEP_AT, ACCOUNTS_MAX);
             let is_full = self.accounts.len() >= ACCOUNTS_MAX;
-            self.look_at_ms = if is_full { now_ms.saturating_add(LOOK_INTERVAL_MS) } else { 0 };
+            self.sweep_at_ms = if is_full { now_ms.saturating_add(SWEEP_INTERVAL_MS) } else { 0 };
         }
         self.accounts.len() < ACCOUNTS_MAX
     }
 
-    /// Ends accounts that owe no more than that.
+    /// Removes accounts with at most `bytes` of use.
     fn forget(&mut self, now_ms: u64, bytes: u64) {
         let mut accounts = std::mem::take(&mut self.accounts);
-        accounts.retain(|_, account| self.left_of(account, now_ms) > bytes);
+        accounts.retain(|_, account| self.unreplenished(account, now_ms) > bytes);
         accounts.shrink_to_fit();
         self.accounts = accounts;
     }
@@ -144,50 +144,50 @@ mod tests {
     }
 
     #[test]
-    fn a_sender_waits_from_its_share_on_and_until_it_has_some_again() {
+    fn a_sender_waits_until_its_share_is_replenished() {
         let mut shares = shares();
-        assert!(!shares.book(1, 999, 0) && !shares.waits(&1));
-        assert!(shares.book(1, 11, 0));
+        assert!(!shares.charge(1, 999, 0) && !shares.waits(&1));
+        assert!(shares.charge(1, 11, 0));
         shares.hold(1, VecDeque::from([1, 2]));
         shares.push(1, 3);
         assert!(shares.waits(&1) && !shares.waits(&2) && shares.queued() == 3);
-        // A byte a millisecond comes back.
+        // The share is replenished by a byte per millisecond.
         assert!(shares.release(10).is_empty());
         assert_eq!(shares.release(11), [(1, VecDeque::from([1, 2, 3]))]);
-        assert!(!shares.has_waiting() && shares.book(1, 1, 11));
-        assert!(!shares.book(1, 999, 1_011), "it is whole again");
+        assert!(!shares.has_waiting() && shares.charge(1, 1, 11));
+        assert!(!shares.charge(1, 999, 1_011), "the share is replenished completely");
     }
 
     #[test]
-    fn a_clock_that_stands_still_gives_nothing_back() {
+    fn a_stopped_clock_replenishes_nothing() {
         let mut shares = shares();
-        assert!(shares.book(1, 2_000, 5_000));
+        assert!(shares.charge(1, 2_000, 5_000));
         shares.hold(1, VecDeque::new());
         assert!(shares.release(5_000).is_empty() && shares.release(0).is_empty());
         assert_eq!(shares.release(u64::MAX).len(), 1);
     }
 
     #[test]
-    fn accounts_are_bounded_and_small_ones_are_forgotten() {
+    fn accounts_are_bounded_and_small_ones_are_removed() {
         let mut shares = shares();
-        shares.book(0, 900, 0);
+        shares.charge(0, 900, 0);
         for sender in 1..3 * ACCOUNTS_MAX as u32 {
-            shares.book(sender, 1, 0);
+            shares.charge(sender, 1, 0);
             assert!(shares.accounts.len() <= ACCOUNTS_MAX);
         }
-        assert!(shares.book(0, 100, 0), "one that has spent much is known");
+        assert!(shares.charge(0, 100, 0), "the account with much use is kept");
         for sender in 1..2 * ACCOUNTS_MAX as u32 {
-            shares.book(sender, 500, 0);
+            shares.charge(sender, 500, 0);
         }
         assert_eq!(shares.accounts.len(), ACCOUNTS_MAX);
-        shares.book(u32::MAX, 1, 10_000);
-        assert_eq!(shares.accounts.len(), 1, "balanced ones are forgotten");
+        shares.charge(u32::MAX, 1, 10_000);
+        assert_eq!(shares.accounts.len(), 1, "unused accounts are removed");
     }
 
     #[test]
-    fn a_removed_sender_leaves_nothing_of_its_share() {
+    fn a_removed_sender_has_no_account() {
         let mut shares = shares();
-        shares.book(1, 2_000, 0);
+        shares.charge(1, 2_000, 0);
         shares.hold(1, VecDeque::from([1]));
         shares.remove(|sender| *sender == 1);
         assert!(!shares.has_waiting() && shares.accounts.is_empty());

@@ -1,4 +1,4 @@
-//! The sockets of one session: the namespace and the phase of each, and what the session actor keeps with it.
+//! The sockets of one session: namespace and phase of each, and data of the session actor.
 
 use std::time::Instant;
 
@@ -6,55 +6,55 @@ use smallvec::SmallVec;
 
 use crate::ids::{NamespacePath, SocketId};
 
-/// The phase of a socket's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The hub checks what its client wants to resume, or connection middleware runs.
+    /// The hub checks a resume, or connection middleware runs.
     Admitting,
-    /// The hub has not answered yet.
+    /// The hub was asked to connect the socket and has not answered.
     Connecting,
-    /// The connection handler runs; events are held until this instant at most.
-    Opening { release_at: Instant },
-    /// Events start handlers.
+    /// The connection handler runs. Events are held until `release_at` at the latest.
+    Opening {
+        release_at: Instant,
+    },
     Open,
 }
 
-/// One socket, connected or on its way there.
+/// A socket of a session, connected or being admitted.
 #[derive(Debug)]
 pub(crate) struct SocketRecord<T> {
     pub(crate) id: SocketId,
     namespace: NamespacePath,
     pub(super) phase: Phase,
-    /// A CONNECT reply has been sent for a socket that this one replaces.
+    /// A CONNECT reply was sent for a socket that this one replaces.
     replaces_answered: bool,
-    /// Kept by the session actor.
+    /// Data of the session actor.
     pub(crate) kept: T,
 }
 
 impl<T> SocketRecord<T> {
-    /// Whether the hub has not been asked to connect the socket yet.
+    /// Returns whether the hub was not asked yet to connect the socket.
     pub(crate) fn is_admitting(&self) -> bool {
         self.phase == Phase::Admitting
     }
 
-    /// Whether the hub has connected the socket: only then did the application hear of it.
+    /// Returns whether the hub has connected the socket. The application does not know sockets
+    /// before.
     pub(crate) fn is_connected(&self) -> bool {
         matches!(self.phase, Phase::Opening { .. } | Phase::Open)
     }
 
-    /// Whether events of the socket may start handlers.
     pub(crate) fn is_open(&self) -> bool {
         self.phase == Phase::Open
     }
 
-    /// Whether the client considers the namespace connected: a CONNECT reply has been sent for this
-    /// socket, or for one that it replaces.
+    /// Returns whether the client considers the namespace connected: a CONNECT reply was sent for
+    /// this socket, or for one that it replaces.
     pub(crate) fn is_answered(&self) -> bool {
         self.replaces_answered || !self.is_admitting()
     }
 }
 
-/// All sockets of a session, at most one a namespace.
+/// All sockets of a session, at most one per namespace.
 #[derive(Debug)]
 pub(crate) struct Sockets<T>(SmallVec<[SocketRecord<T>; 1]>);
 
@@ -65,25 +65,23 @@ impl<T> Default for Sockets<T> {
 }
 
 impl<T> Sockets<T> {
-    /// Adds a socket that is to be admitted to a namespace.
+    /// Adds a socket that is being admitted to a namespace.
     pub(crate) fn add(&mut self, namespace: NamespacePath, id: SocketId, replaces_answered: bool, kept: T) {
         self.0.push(SocketRecord { id, namespace, phase: Phase::Admitting, replaces_answered, kept });
     }
 
-    /// Takes a socket out.
     pub(crate) fn remove(&mut self, id: SocketId) -> Option<SocketRecord<T>> {
         let at = self.0.iter().position(|record| record.id == id)?;
         Some(self.0.remove(at))
     }
 
-    /// Gives a socket another id, under which it is to be admitted.
+    /// Changes the id of a socket, which is being admitted again.
     pub(crate) fn rename(&mut self, from: SocketId, to: SocketId) {
         if let Some(record) = self.get_mut(from) {
             (record.id, record.phase) = (to, Phase::Admitting);
         }
     }
 
-    /// The socket of this id.
     pub(crate) fn get(&self, id: SocketId) -> Option<&SocketRecord<T>> {
         self.0.iter().find(|record| record.id == id)
     }
@@ -92,7 +90,6 @@ impl<T> Sockets<T> {
         self.0.iter_mut().find(|record| record.id == id)
     }
 
-    /// The socket in a namespace.
     pub(crate) fn in_namespace(&self, namespace: &NamespacePath) -> Option<&SocketRecord<T>> {
         self.0.iter().find(|record| record.namespace == *namespace)
     }
@@ -105,7 +102,7 @@ impl<T> Sockets<T> {
         self.0.iter_mut()
     }
 
-    /// The ids of all sockets, in the order of their CONNECTs.
+    /// Ids of all sockets, in the order of their CONNECTs.
     pub(crate) fn ids(&self) -> SmallVec<[SocketId; 1]> {
         self.0.iter().map(|record| record.id).collect()
     }

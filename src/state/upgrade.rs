@@ -1,22 +1,21 @@
-//! The upgrade from polling: a websocket candidate is probed, freed of the pending poll, and promoted; or dropped.
+//! State machine of an upgrade from polling: a candidate websocket is probed and promoted, or
+//! dropped.
 
 use std::time::Instant;
 
 use crate::limits::Limits;
 use crate::protocol::engineio::packet::EnginePacket;
 
-/// The actions that a step of the upgrade asks for. `C` is the connection of the candidate.
+/// Action of the upgrade. `C` is the candidate's connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step<C> {
-    /// No upgrade is under way.
     Wait,
-    /// Answer the candidate with `3probe`.
     AnswerProbe,
-    /// Put a noop into the pending poll, so that the client's poll ends and it can finish the upgrade.
+    /// Sends a noop to the pending poll, so that it ends and the client can finish the upgrade.
     Noop,
-    /// The candidate is the transport from here on.
+    /// Makes the candidate the session's transport.
     Promote(C),
-    /// Close the candidate; the polling session lives on.
+    /// Closes the candidate. The session continues over polling.
     Drop(C),
 }
 
@@ -24,14 +23,13 @@ pub(crate) enum Step<C> {
 struct Candidate<C> {
     connection: C,
     drop_at: Instant,
-    /// Set once it has probed.
+    /// Time of the next noop. `None` until the candidate was probed.
     noop_at: Option<Instant>,
 }
 
-/// One session's upgrade.
 #[derive(Debug)]
 pub(crate) struct Upgrade<C> {
-    /// Boxed, since most sessions have none for most of their life.
+    /// The candidate is boxed, since most sessions have none for most of their life.
     candidate: Option<Box<Candidate<C>>>,
 }
 
@@ -42,7 +40,6 @@ impl<C> Default for Upgrade<C> {
 }
 
 impl<C> Upgrade<C> {
-    /// The connection of the candidate.
     pub(crate) fn candidate(&self) -> Option<&C> {
         self.candidate.as_ref().map(|candidate| &candidate.connection)
     }
@@ -51,24 +48,25 @@ impl<C> Upgrade<C> {
         self.candidate.as_mut().map(|candidate| &mut candidate.connection)
     }
 
-    /// Ends the attempt, if there is one.
+    /// Ends the upgrade. Returns the candidate, if there is one.
     pub(crate) fn take_candidate(&mut self) -> Option<C> {
         self.candidate.take().map(|candidate| candidate.connection)
     }
 
-    /// Whether the client may be about to go over to the candidate.
+    /// Returns whether the client may switch to the candidate at any time.
     pub(crate) fn is_probed(&self) -> bool {
         self.candidate.as_ref().is_some_and(|candidate| candidate.noop_at.is_some())
     }
 
-    /// Makes a websocket the candidate. There must be none.
+    /// Makes a connection the candidate. There must be none.
     pub(crate) fn begin(&mut self, connection: C, now: Instant, limits: &Limits) {
         debug_assert!(self.candidate.is_none(), "a second candidate is refused before it is attached");
         self.candidate =
             Some(Box::new(Candidate { connection, drop_at: now + limits.transport.upgrade_timeout, noop_at: None }));
     }
 
-    /// The candidate sent a packet. Anything but `2probe`, then `5`, ends the attempt.
+    /// Handles a packet of the candidate. All packets except `2probe`, followed by `5`, end the
+    /// upgrade.
     pub(crate) fn on_packet(&mut self, packet: &EnginePacket, now: Instant) -> Step<C> {
         let Some(candidate) = &mut self.candidate else { return Step::Wait };
         match packet {
@@ -81,13 +79,12 @@ impl<C> Upgrade<C> {
         }
     }
 
-    /// When [`Upgrade::on_timeout`] is next worth a call.
+    /// Earliest instant at which [`Upgrade::on_timeout`] has an effect.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let Candidate { drop_at, noop_at, .. } = self.candidate.as_deref()?;
         Some(noop_at.map_or(*drop_at, |noop_at| noop_at.min(*drop_at)))
     }
 
-    /// What is due at `now`.
     pub(crate) fn on_timeout(&mut self, now: Instant, limits: &Limits) -> Step<C> {
         let Some(candidate) = &mut self.candidate else { return Step::Wait };
         if candidate.drop_at <= now {
@@ -159,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn noops_leave_every_interval_until_the_timeout() {
+    fn noops_are_sent_every_interval_until_the_timeout() {
         let (mut upgrade, now) = candidate();
         assert_eq!(upgrade.on_timeout(now, &limits()), Step::Wait);
         upgrade.on_packet(&probe(), now);

@@ -1,6 +1,7 @@
-//! Admission: from the head of a request to the session that it is for, or to a pending session.
+//! Admission of requests: finds the session that a request names, or checks a handshake.
 //!
-//! Both transports and both ways to a websocket come through here. Nothing is answered or opened yet.
+//! Both transports, and websockets of an own port and of a host application, pass through here. No
+//! response is sent and no session is opened yet.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,25 +20,24 @@ use crate::messages::handshake::{Arrival, Handshake};
 use crate::messages::session::SessionLink;
 use crate::session::PendingSession;
 
-/// Inside an application; a port of the server's own refuses before.
+/// Message for requests inside a host application. A port of the server's own checks the Host
+/// header earlier.
 const HOST_REFUSAL: &str = "Host not allowed; add it to Builder::allowed_hosts";
 
-/// Tells the reader of the page why, and what to do.
 const ORIGIN_REFUSAL: &str = "Origin not allowed; add it to cors_origins (STENTOR_CORS_ORIGINS, Builder::cors)";
 
-/// A request that asks for a session, or names one.
+/// A request that opens a session or names one.
 #[derive(Clone, Copy)]
 pub(crate) struct HandshakeRequest<'a> {
-    /// What it says.
     pub(crate) head: &'a RequestHead,
-    /// Whether it asks to become a websocket.
+    /// True if the request asks for an upgrade to a websocket.
     pub(crate) upgrade: bool,
-    /// Whether the connection is encrypted up to here.
+    /// True if the connection to this server is encrypted.
     pub(crate) encrypted: bool,
 }
 
 impl HandshakeRequest<'_> {
-    fn pack(self, arrival: Arrival) -> Handshake {
+    fn to_handshake(self, arrival: Arrival) -> Handshake {
         let headers = self.head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
         Handshake::new(self.url(), headers, arrival)
     }
@@ -46,7 +46,7 @@ impl HandshakeRequest<'_> {
         self.head.uri.path_and_query().map_or("", PathAndQuery::as_str)
     }
 
-    /// Bytes of the head as it was written: the request line, and a line for each header.
+    /// Length of the head on the wire: the request line, and a line for each header.
     fn head_bytes(&self) -> usize {
         let line = self.head.method.as_str().len() + self.url().len() + "  HTTP/1.1\r\n".len();
         let headers = self.head.headers.iter();
@@ -54,15 +54,13 @@ impl HandshakeRequest<'_> {
     }
 }
 
-/// Who is let in.
 pub(crate) enum Admitted {
-    /// The client of this session.
     Session(SessionLink),
-    /// A handshake that may open one.
     PendingSession(PendingSession),
 }
 
-/// The application's say about handshakes. What it starts need not be `Send`: it runs on the worker that took the request.
+/// The application's check of handshakes. Its future need not be `Send`: it runs on the worker that
+/// received the request.
 #[derive(Clone)]
 pub(crate) struct AllowRequest(Arc<dyn Fn(Handshake) -> Decision + Send + Sync>);
 
@@ -85,7 +83,7 @@ impl fmt::Debug for AllowRequest {
 }
 
 impl Endpoint {
-    /// Checks a request in the order of engine.io: transport, session, method, version, application.
+    /// Checks a request in engine.io's order: transport, session, method, version, application.
     pub(crate) async fn admit(&self, request: HandshakeRequest<'_>) -> Result<Admitted, Refusal> {
         let head = request.head;
         if self.policy.hosts.as_ref().is_some_and(|hosts| hosts.admit(&head.headers).is_err()) {
@@ -112,28 +110,29 @@ impl Endpoint {
             address: client.map(|client| client.address),
             secure: request.encrypted || client.is_some_and(|client| client.secure),
         };
-        // Before the application is asked, so that those who wait for its word are counted, and bounded, as well.
+        // The permit is reserved before the application is asked, so that pending handshakes count
+        // against the limits.
         let permit = self.services.directory.reserve(arrival.address, limits)?;
         self.ask_application(request, arrival).await?;
-        // Looked at last, since the application may have taken its time.
+        // This is checked last, since the server may begin to close while the application decides.
         self.check_accepting()?;
-        PendingSession::new(request.pack(arrival), permit).map_err(|error| {
-            log::error!("session not opened, the system gives no random bytes error={error}");
+        PendingSession::new(request.to_handshake(arrival), permit).map_err(|error| {
+            log::error!("session not opened, no random bytes from the system error={error}");
             Refusal::BadRequest
         })
     }
 
     async fn ask_application(&self, request: HandshakeRequest<'_>, arrival: Arrival) -> Result<(), Refusal> {
         let Some(AllowRequest(allow)) = &self.policy.allow_request else { return Ok(()) };
-        let decided = allow(request.pack(arrival));
+        let decided = allow(request.to_handshake(arrival));
         match tokio::time::timeout(self.services.core.limits.handlers.allow_request_timeout, decided).await {
             Ok(decision) => decision.map_err(Refusal::Forbidden),
             Err(_) => Err(Refusal::Undecided),
         }
     }
 
-    /// Whether one more session may be opened, for callers that only ask.
-    pub(crate) fn check_room(&self) -> Result<(), Refusal> {
+    /// Returns whether one more session may be opened. Reserves nothing.
+    pub(crate) fn check_capacity(&self) -> Result<(), Refusal> {
         self.check_accepting()?;
         if self.services.directory.len() >= self.services.core.limits.sessions.max {
             return Err(Refusal::Full);
@@ -141,7 +140,6 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Whether the server is not closing.
     fn check_accepting(&self) -> Result<(), Refusal> {
         if self.accepting.load(Ordering::Relaxed) { Ok(()) } else { Err(Refusal::Closing) }
     }
@@ -151,20 +149,20 @@ impl Endpoint {
     }
 }
 
-/// What a request is for. That its transport is a websocket exactly if it is an upgrade has been checked.
+/// Destination of a request. Its transport is `websocket` exactly if it is an upgrade.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RequestRoute {
-    /// A new session.
     Handshake,
     Session(SessionId),
 }
 
-/// Whether a request names a session, be there one or not.
-pub(super) fn is_of_session(head: &RequestHead) -> bool {
+/// Returns whether a request names a session, existing or not.
+pub(super) fn names_session(head: &RequestHead) -> bool {
     form_urlencoded::parse(head.uri.query().unwrap_or("").as_bytes()).any(|(name, _)| name == "sid")
 }
 
-/// Reads what a request is for. Checks in the order of engine.io: transport, session, method, version.
+/// Parses the destination of a request. Checks in engine.io's order: transport, session, method,
+/// version.
 pub(crate) fn route(query: &str, method: &Method, upgrade: bool) -> Result<RequestRoute, Refusal> {
     let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
     let websocket = match last(&pairs, "transport") {
@@ -192,7 +190,8 @@ pub(crate) fn route(query: &str, method: &Method, upgrade: bool) -> Result<Reque
     Ok(RequestRoute::Session(id))
 }
 
-/// The last value of a key, as engine.io reads it: clients append theirs to a query that applications have copied from elsewhere.
+/// The last value of a key, as in engine.io. Some clients append their parameters to a query that
+/// contains them already.
 fn last<'a>(pairs: &'a [(Cow<'_, str>, Cow<'_, str>)], key: &str) -> Option<&'a str> {
     pairs.iter().rfind(|(name, _)| name == key).map(|(_, value)| &**value)
 }
@@ -217,7 +216,8 @@ mod tests {
         assert_eq!(upgrade("transport=websocket&EIO=4"), Ok(RequestRoute::Handshake));
         assert_eq!(post(&with_sid("EIO=4&transport=polling")), session());
         assert_eq!(upgrade(&with_sid("EIO=4&transport=websocket")), session());
-        // python-socketio and rust_socketio append to the query of an address such as the second client's.
+        // python-socketio and rust_socketio append their parameters to a URL that contains them
+        // already.
         assert_eq!(get("EIO=4&transport=polling&EIO=4&transport=polling"), Ok(RequestRoute::Handshake));
         assert_eq!(get("EIO=3&transport=websocket&transport=polling&EIO=4"), Ok(RequestRoute::Handshake));
         assert_eq!(post(&with_sid("EIO=4&transport=polling&sid=a")), session());

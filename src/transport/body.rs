@@ -1,4 +1,4 @@
-//! Reading a request's body, charged to the budget of what clients send while it comes in.
+//! Reading of a request body, charged to the budget of incoming bytes.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -10,25 +10,28 @@ use thiserror::Error;
 
 use crate::state::budget::Charge;
 
-/// Why the body of a request was not read to its end.
+/// Reason why a request body was not read completely.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BodyError {
     /// The body is larger than the caller allows.
     #[error("body exceeds limit of {0} bytes")]
     TooLarge(usize),
-    /// Clients hold as many bytes as [`limits.memory.incoming_bytes_max`](crate::limits::MemoryLimits::incoming_bytes_max) allows; try again later.
+    /// All clients together hold
+    /// [`limits.memory.incoming_bytes_max`](crate::limits::MemoryLimits::incoming_bytes_max). Try
+    /// again later.
     #[error("no memory for the body: {0}")]
     Overloaded(String),
-    /// The body did not come within [`limits.http.body_timeout`](crate::limits::HttpLimits::body_timeout).
-    #[error("body did not come within {0:?}")]
+    /// The body did not arrive within
+    /// [`limits.http.body_timeout`](crate::limits::HttpLimits::body_timeout).
+    #[error("body did not arrive within {0:?}")]
     Timeout(Duration),
-    /// The connection or the encoding broke.
+    /// The connection failed, or the encoding is invalid.
     #[error("body cannot be read: {0}")]
     Broken(#[from] PayloadError),
 }
 
-/// Reads a body of `bytes_max` bytes at most within `timeout`. `charge` holds its size.
+/// Reads a body of at most `bytes_max` bytes within `timeout`. `charge` holds its size afterwards.
 pub(crate) async fn read_body(
     payload: &mut Payload,
     bytes_max: usize,
@@ -43,7 +46,7 @@ pub(crate) async fn read_body(
                 return Err(BodyError::TooLarge(bytes_max));
             }
             body.extend_from_slice(&chunk);
-            charge.set(body.capacity()).map_err(|spent| BodyError::Overloaded(spent.to_string()))?;
+            charge.set(body.capacity()).map_err(|error| BodyError::Overloaded(error.to_string()))?;
         }
         Ok(body.freeze())
     };

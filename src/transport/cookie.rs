@@ -1,4 +1,4 @@
-//! The cookie that a handshake may set, for load balancers that keep a client on one server by it.
+//! The cookie that the response to a handshake sets, for load balancers that route a client by it.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -8,9 +8,11 @@ use thiserror::Error;
 
 use crate::ids::SessionId;
 
-/// A cookie that holds the session's id, set by the answer to a handshake: of polling, and of a websocket.
+/// A cookie that contains the session id. The response to a handshake sets it, over polling and
+/// websocket.
 ///
-/// The server itself never reads it. Its defaults are engine.io's: `io`, path `/`, `HttpOnly`, `SameSite=Lax`.
+/// The server itself never reads it. The defaults are engine.io's: `io`, path `/`, `HttpOnly`,
+/// `SameSite=Lax`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cookie {
     name: String,
@@ -21,28 +23,28 @@ pub struct Cookie {
     max_age: Option<Duration>,
 }
 
-/// With which requests of other sites' pages a browser sends a cookie.
+/// SameSite attribute of the cookie: the cross-site requests with which browsers send it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SameSite {
-    /// With none of them.
+    /// Browsers never send the cookie with cross-site requests.
     Strict,
-    /// When its user follows a link, and no others.
+    /// Browsers send the cookie when the user follows a link from another site.
     Lax,
-    /// With all. Browsers want [`Cookie::secure`] too.
+    /// Browsers send the cookie with all requests. They require [`Cookie::secure`] as well.
     None,
 }
 
-/// Why a [`Cookie`] cannot be.
+/// Reason why a [`Cookie`] is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CookieError {
     /// Use letters, digits, `-` and `_`.
     #[error("{0:?} is not the name of a cookie")]
     Name(String),
-    /// Begin it with a slash; it cannot hold a semicolon.
+    /// The path must begin with a slash and must not contain a semicolon.
     #[error("path {0:?}: expected a path such as \"/\"")]
     Path(String),
-    /// Call [`Cookie::secure`] as well: browsers refuse the cookie otherwise.
+    /// Call [`Cookie::secure`] as well: browsers ignore the cookie otherwise.
     #[error("SameSite=None needs a secure cookie")]
     Insecure,
 }
@@ -61,49 +63,49 @@ impl Default for Cookie {
 }
 
 impl Cookie {
-    /// Its name; `io` by default.
+    /// Name of the cookie. `io` by default.
     #[must_use]
     pub fn name(mut self, name: &str) -> Self {
         self.name = name.into();
         self
     }
 
-    /// With which paths browsers send it; `/` by default, which is all.
+    /// Path prefix for which browsers send the cookie. `/` by default, which covers all paths.
     #[must_use]
     pub fn path(mut self, path: &str) -> Self {
         self.path = path.into();
         self
     }
 
-    /// Whether it is hidden from the page's scripts; true by default.
+    /// Hides the cookie from scripts of the page. On by default.
     #[must_use]
     pub fn http_only(mut self, http_only: bool) -> Self {
         self.http_only = http_only;
         self
     }
 
-    /// Browsers send it over encrypted connections alone; off by default.
+    /// Restricts the cookie to encrypted connections. Off by default.
     #[must_use]
     pub fn secure(mut self) -> Self {
         self.secure = true;
         self
     }
 
-    /// With which requests of other sites' pages browsers send it; `Lax` by default.
+    /// SameSite attribute of the cookie. `Lax` by default.
     #[must_use]
     pub fn same_site(mut self, same_site: SameSite) -> Self {
         self.same_site = same_site;
         self
     }
 
-    /// How long browsers keep it; by default until they are closed.
+    /// Time for which browsers keep the cookie. By default they keep it until they are closed.
     #[must_use]
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = Some(age);
         self
     }
 
-    /// Refuses what no browser would take.
+    /// Validates the attributes: browsers ignore an invalid cookie.
     pub(crate) fn check(&self) -> Result<(), CookieError> {
         let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         if self.name.is_empty() || !self.name.bytes().all(is_token) {
@@ -119,7 +121,7 @@ impl Cookie {
         Ok(())
     }
 
-    /// What sets it, for a session. `None` only if it was never checked.
+    /// Value of the Set-Cookie header for a session. `None` only if the cookie was not validated.
     pub(super) fn header(&self, id: &SessionId) -> Option<HeaderValue> {
         let mut cookie = format!("{}={id}", self.name);
         if let Some(age) = self.max_age {
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_browsers_refuse_is_refused() {
+    fn cookies_that_browsers_ignore_are_rejected() {
         for name in ["", "a b", "a=b", "a;b", "ä", "a\r\n"] {
             assert_eq!(Cookie::default().name(name).check(), Err(CookieError::Name(name.into())));
         }

@@ -1,7 +1,7 @@
-//! Cross-origin resource sharing: which web pages of other origins may use the server, told to their browsers.
+//! Cross-origin resource sharing (CORS): the web pages of other origins that may use the server.
 //!
-//! It guards polling. Browsers do not apply it to websockets, so neither does this, unless
-//! [`Cors::guard_websockets`] asks for it; it never guards against what is no browser.
+//! CORS restricts polling. Browsers do not apply it to websockets; [`Cors::guard_websockets`] does.
+//! Clients other than browsers are not restricted.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use thiserror::Error;
 
 use super::hosts::split_port;
 
-/// Which web pages of other origins may use the server.
+/// Web pages of other origins that may use the server.
 ///
-/// Without it (the default), no header speaks of origins at all: pages of the server's own origin are served, browsers
-/// keep others away.
+/// By default, no CORS headers are sent: pages of the server's own origin are served, and browsers
+/// block other pages.
 ///
 /// ```
 /// use stentor::Cors;
@@ -32,7 +32,7 @@ pub struct Cors {
     origins: Origins,
     credentials: bool,
     methods: Vec<String>,
-    /// Empty: those that the browser asks for.
+    /// Allowed headers. Empty to allow those that the browser requests.
     headers: Vec<String>,
     max_age: Option<Duration>,
     guards_websockets: bool,
@@ -55,36 +55,37 @@ impl fmt::Debug for Origins {
     }
 }
 
-/// Why a [`Cors`] cannot be.
+/// Reason why a [`Cors`] is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CorsError {
-    /// Write the origin as browsers do: scheme, host, and the port if it is not the scheme's own; or use
-    /// [`Cors::any_origin`].
+    /// The origin must be written as browsers send it: scheme, host, and the port unless it is the
+    /// scheme's default. Use [`Cors::any_origin`] to allow all.
     #[error("origin {0:?}: expected scheme, host and port as browsers write them, such as \"https://example.org\"")]
     Origin(String),
-    /// Name the origins, or give a predicate: browsers take no credentials where any origin is allowed.
-    #[error("credentials cannot be allowed to any origin; name the origins, or choose them by a predicate")]
+    /// Browsers reject credentials if any origin is allowed. Name the origins, or use a predicate.
+    #[error("credentials require named origins or a predicate, not any origin")]
     AnyWithCredentials,
-    /// A method's or a header's name has other characters than names have.
+    /// The name of a method or header contains an invalid character.
     #[error("{0:?} is not the name of a method or a header")]
     Name(String),
 }
 
 impl Cors {
-    /// Pages of exactly these origins: `https://example.org`, `http://localhost:5173`, `capacitor://localhost`; `file://` for
-    /// websockets of local files. Upper case, a slash at the end and the default port of `http` or `https` make no difference.
+    /// Allows pages of these origins: `https://example.org`, `http://localhost:5173`,
+    /// `capacitor://localhost`; `file://` for websockets of local files. Case, a trailing slash and
+    /// the default port of `http` or `https` are ignored.
     pub fn origins(origins: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self::new(Origins::Named(origins.into_iter().map(|origin| normal(&origin.into())).collect()))
+        Self::new(Origins::Named(origins.into_iter().map(|origin| normalize(&origin.into())).collect()))
     }
 
-    /// Pages of any origin, which are answered `*`. Cannot be combined with [`Cors::credentials`].
+    /// Allows pages of any origin (`*`). Cannot be combined with [`Cors::credentials`].
     pub fn any_origin() -> Self {
         Self::new(Origins::Any)
     }
 
-    /// Pages whose origin the predicate takes. It is asked at every request, and sees what the browser sent: also
-    /// `null`, which sandboxed pages and local files say.
+    /// Allows pages whose origin satisfies the predicate. It is called for every request with the
+    /// origin that the browser sent, including `null` of sandboxed pages and local files.
     pub fn matching(predicate: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         Self::new(Origins::Matching(Arc::new(predicate)))
     }
@@ -100,44 +101,45 @@ impl Cors {
         }
     }
 
-    /// Pages may send cookies and other credentials (`withCredentials` in the client). Off by default.
+    /// Allows cookies and other credentials (`withCredentials` in the client). Off by default.
     #[must_use]
     pub fn credentials(mut self) -> Self {
         self.credentials = true;
         self
     }
 
-    /// Methods that pages may use; GET and POST by default, which is all that clients need.
+    /// Methods that pages may use. GET and POST by default, which suffices for all clients.
     #[must_use]
     pub fn methods(mut self, methods: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.methods = methods.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Headers that pages may send (`extraHeaders` in the client); by default all that their browser asks for.
+    /// Headers that pages may send (`extraHeaders` in the client). By default all that the browser
+    /// requests.
     #[must_use]
     pub fn allowed_headers(mut self, headers: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.headers = headers.into_iter().map(Into::into).collect();
         self
     }
 
-    /// How long browsers may remember the answer to a preflight; by default as long as they like, mostly 5 s.
+    /// Time for which browsers may cache the response to a preflight. Unset by default; most
+    /// browsers then use 5 s.
     #[must_use]
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = Some(age);
         self
     }
 
-    /// Refuses websockets too if they name an origin that is not allowed. Off by default, as in engine.io. The page's
-    /// own origin must then be among the allowed ones, since browsers name it at every websocket. Clients that are no
-    /// browsers name none, and pass.
+    /// Refuses websockets with an origin that is not allowed. Off by default, as in engine.io. The
+    /// server's own origin must then be allowed explicitly, since browsers send it with every
+    /// websocket. Clients without an Origin header are admitted.
     #[must_use]
     pub fn guard_websockets(mut self) -> Self {
         self.guards_websockets = true;
         self
     }
 
-    /// Refuses what no browser would understand.
     pub(crate) fn check(&self) -> Result<(), CorsError> {
         match &self.origins {
             Origins::Any if self.credentials => return Err(CorsError::AnyWithCredentials),
@@ -155,17 +157,15 @@ impl Cors {
         }
     }
 
-    /// Whether a websocket with these headers may be.
     pub(super) fn admits_websocket(&self, request: &HeaderMap) -> bool {
         !self.guards_websockets || !request.contains_key(header::ORIGIN) || self.allowed(request).is_some()
     }
 
-    /// Whether a page of the origin that these headers name may use the server.
     pub(super) fn admits_origin(&self, request: &HeaderMap) -> bool {
         self.allowed(request).is_some()
     }
 
-    /// The header by which a browser knows its page's origin; nothing if it is not allowed.
+    /// Value of the Access-Control-Allow-Origin header, or `None` if the origin is not allowed.
     fn allowed(&self, request: &HeaderMap) -> Option<HeaderValue> {
         if matches!(self.origins, Origins::Any) {
             return Some(HeaderValue::from_static("*"));
@@ -180,14 +180,14 @@ impl Cors {
         allowed.then(|| origin.clone())
     }
 
-    /// Adds to an answer what the browser of this request is to know.
-    pub(crate) fn tell(&self, request: &HeaderMap, answer: &mut HeaderMap) {
-        self.tell_allowed(self.allowed(request), answer);
+    pub(crate) fn add_headers(&self, request: &HeaderMap, answer: &mut HeaderMap) {
+        self.add_headers_for(self.allowed(request), answer);
     }
 
-    fn tell_allowed(&self, allowed: Option<HeaderValue>, answer: &mut HeaderMap) {
+    fn add_headers_for(&self, allowed: Option<HeaderValue>, answer: &mut HeaderMap) {
         if !matches!(self.origins, Origins::Any) {
-            // Also where none is allowed: a cache must not hand this answer to a page of another origin.
+            // The header is also needed if the origin is not allowed: a cache must not serve this
+            // response to a page of another origin.
             answer.append(header::VARY, HeaderValue::from_static("Origin"));
         }
         let Some(allowed) = allowed else { return };
@@ -197,8 +197,8 @@ impl Cors {
         }
     }
 
-    /// The answer to a browser that asks before its page's request. `None` if this is no such question, or if the
-    /// origin is not allowed: then it is a request like any other.
+    /// Response to a preflight request. `None` if the request is not a preflight or its origin is
+    /// not allowed; then it is handled like any other.
     pub(super) fn preflight(&self, request: &RequestHead) -> Option<HttpResponse> {
         if request.method != Method::OPTIONS {
             return None;
@@ -206,9 +206,9 @@ impl Cors {
         let allowed = self.allowed(&request.headers)?;
         let mut response = HttpResponse::NoContent().finish();
         let answer = response.headers_mut();
-        self.tell_allowed(Some(allowed), answer);
+        self.add_headers_for(Some(allowed), answer);
         let mut insert = |name, value: String| {
-            // Checked when the server was built.
+            // The values were validated when the server was built.
             if let Ok(value) = HeaderValue::try_from(value) {
                 answer.insert(name, value);
             }
@@ -219,19 +219,18 @@ impl Cors {
         }
         if !self.headers.is_empty() {
             insert(header::ACCESS_CONTROL_ALLOW_HEADERS, self.headers.join(","));
-        } else if let Some(asked) = request.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
-            answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+        } else if let Some(requested) = request.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+            answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, requested.clone());
             answer.append(header::VARY, HeaderValue::from_static("Access-Control-Request-Headers"));
         }
         Some(response)
     }
 }
 
-/// The origin of websockets of local files (Electron, Cordova), which has no host.
+/// Origin of websockets of local files (Electron, Cordova). It has no host.
 const LOCAL_FILES: &str = "file://";
 
-/// The origin as browsers write it.
-fn normal(origin: &str) -> String {
+fn normalize(origin: &str) -> String {
     let origin = origin.to_ascii_lowercase();
     let origin = origin.strip_suffix('/').filter(|_| origin != LOCAL_FILES).unwrap_or(&origin);
     let default = match origin.split_once("://") {
@@ -242,8 +241,8 @@ fn normal(origin: &str) -> String {
     origin.strip_suffix(default).unwrap_or(origin).to_owned()
 }
 
-/// Whether a browser could write this origin: a scheme, `://`, and a host, with neither path nor upper case; or that of local
-/// files. `null` is what sandboxed pages of any site say.
+/// Returns whether a browser could send this origin: a scheme, `://` and a host in lower case,
+/// without a path, or that of local files. `null` is excluded: sandboxed pages of any site send it.
 fn is_origin(text: &str) -> bool {
     if text == LOCAL_FILES {
         return true;
@@ -263,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_are_checked_as_browsers_write_them() {
+    fn only_origins_as_browsers_write_them_are_valid() {
         for origin in
             ["https://a.org", "http://localhost:5173", "http://[::1]:3000", "capacitor://localhost", "file://"]
         {
@@ -276,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_are_named_in_more_than_one_spelling() {
+    fn origins_may_be_named_in_several_spellings() {
         let admits = |named: &str, origin: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::ORIGIN, HeaderValue::from_static(origin));

@@ -1,26 +1,28 @@
-//! The names under which a server is reached: the check of a request's Host header.
+//! Check of the Host header: the names under which the server may be reached.
 //!
-//! It keeps pages of other sites away whose own name was made to point at this machine (DNS rebinding): to their browser the
-//! server then is of their own origin, and only the Host tells.
+//! It prevents DNS rebinding, where the name of another site resolves to this machine. The browser
+//! then treats the server as that site's own origin; only the Host header shows the difference.
 
 use std::net::IpAddr;
 
 use actix_web::http::header::{self, HeaderMap};
 
-/// The hosts that requests may name. By default any.
+/// Hosts that requests may name. Any by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Hosts {
     #[default]
     Any,
-    /// These, in lower case and without ports, and the names of the loopback.
+    /// These hosts, in lower case and without ports, and the names of the loopback interface.
     Named(Vec<String>),
 }
 
 impl Hosts {
-    /// The names of the loopback alone: `localhost` and names below it, `127.0.0.0/8`, `[::1]`.
+    /// Only the names of the loopback interface: `localhost` and its subdomains, `127.0.0.0/8`,
+    /// `[::1]`.
     pub(crate) const LOOPBACK: Self = Self::Named(Vec::new());
 
-    /// Reads names or addresses without ports; `*` is any. Gives back the first that is none.
+    /// Parses names or addresses without ports. `*` allows any. Returns the first invalid one as
+    /// error.
     pub(crate) fn parse<T: AsRef<str>>(names: impl IntoIterator<Item = T>) -> Result<Self, String> {
         let mut named = Vec::new();
         for name in names {
@@ -34,12 +36,13 @@ impl Hosts {
             if !is_address && !is_name {
                 return Err(name.to_owned());
             }
-            named.push(normal(unbracketed(name)));
+            named.push(normalize(unbracketed(name)));
         }
         Ok(Self::Named(named))
     }
 
-    /// Whether the request may be served; if not, the host that it names. One without a Host comes from no browser.
+    /// Checks the Host header, and returns a host that is not allowed as error. Browsers always
+    /// send a Host header, so a request without one is admitted.
     pub(crate) fn admit(&self, headers: &HeaderMap) -> Result<(), String> {
         let Self::Named(named) = self else { return Ok(()) };
         let mut hosts = headers.get_all(header::HOST).map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
@@ -49,15 +52,14 @@ impl Hosts {
 
 fn is_among(named: &[String], host: &str) -> bool {
     let (name, _) = split_port(host);
-    let name = normal(name);
+    let name = normalize(name);
     if let Ok(address) = name.parse::<IpAddr>() {
         return address.is_loopback() || named.contains(&name);
     }
     name == "localhost" || name.ends_with(".localhost") || named.contains(&name)
 }
 
-/// The one spelling of a name or an address.
-fn normal(name: &str) -> String {
+fn normalize(name: &str) -> String {
     let name = name.strip_suffix('.').unwrap_or(name);
     name.parse::<IpAddr>().map_or_else(|_| name.to_ascii_lowercase(), |address| address.to_canonical().to_string())
 }
@@ -66,7 +68,7 @@ fn unbracketed(text: &str) -> &str {
     text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text)
 }
 
-/// The name, or the address without brackets, and the port of `name:port`.
+/// Splits `name:port` into the name, or the address without brackets, and the port.
 pub(super) fn split_port(host: &str) -> (&str, Option<&str>) {
     if let Some((address, rest)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         return (address, rest.strip_prefix(':'));
@@ -89,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_names_are_admitted_with_any_port_and_others_not() {
+    fn only_loopback_names_are_admitted_with_any_port() {
         for host in
             ["localhost", "LOCALHOST:3000", "a.localhost", "localhost.:80", "127.0.0.1:1", "127.9.9.9", "[::1]:3000"]
         {
@@ -109,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn named_hosts_are_admitted_beside_the_loopback() {
+    fn named_hosts_and_the_loopback_are_admitted() {
         let hosts = Hosts::parse(["Hub.example.org", "192.0.2.1", "[2001:db8::1]"]).unwrap();
         for host in ["hub.example.org:8443", "HUB.example.org", "192.0.2.1:80", "[2001:db8::1]:80", "localhost"] {
             assert!(admits(&hosts, host), "{host}");
@@ -124,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn every_host_of_a_request_is_checked_and_none_is_no_browser() {
+    fn all_hosts_are_checked_and_requests_without_one_admitted() {
         let mut headers = HeaderMap::new();
         assert_eq!(Hosts::LOOPBACK.admit(&headers), Ok(()));
         headers.append(header::HOST, HeaderValue::from_static("localhost"));

@@ -1,4 +1,4 @@
-//! The origin check of websockets, which browsers do not guard by CORS.
+//! Origin check of websockets, to which browsers do not apply CORS.
 
 use actix_http::RequestHead;
 use actix_web::http::header::{self, HeaderMap, HeaderName};
@@ -7,8 +7,8 @@ use super::AccessPolicy;
 use super::hosts::split_port;
 
 impl AccessPolicy {
-    /// Whether a websocket with this head may be: it names no origin, its own host's, or one that CORS admits. All of them may
-    /// where origins are not guarded.
+    /// Returns whether a websocket is admitted: it has no origin, the origin of the server's own
+    /// host, or one that CORS allows. All are admitted if origins are not guarded.
     pub(super) fn admits_origin(&self, head: &RequestHead) -> bool {
         if self.cors.as_ref().is_some_and(|cors| !cors.admits_websocket(&head.headers)) {
             return false;
@@ -21,7 +21,8 @@ impl AccessPolicy {
         is_own || self.cors.as_ref().is_some_and(|cors| cors.admits_origin(&head.headers))
     }
 
-    /// Whether the origin is of the host that the request names, or that a trusted proxy says it named.
+    /// Returns whether the origin belongs to the host of the request, or to the host that a trusted
+    /// proxy forwards.
     fn is_own(&self, origin: &str, head: &RequestHead) -> bool {
         let Some((scheme, authority)) = origin.split_once("://") else { return false };
         let is_of = |host: Option<&str>| host.is_some_and(|host| is_same(scheme, authority, host));
@@ -37,9 +38,10 @@ fn first(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()?.split(',').next().map(str::trim)
 }
 
-/// Whether an origin's authority and a Host mean the same. A proxy may leave the port out: then the names decide.
+/// Returns whether an origin's authority and a Host header are the same host. If the proxy omits
+/// the port, only the names are compared.
 fn is_same(scheme: &str, authority: &str, host: &str) -> bool {
-    // Starscream, which socket.io-client-swift has, writes the websocket's scheme.
+    // Starscream, the library of socket.io-client-swift, sends the scheme of the websocket.
     let is_secure = ["https", "wss"].iter().any(|secure| scheme.eq_ignore_ascii_case(secure));
     let default = if is_secure { "443" } else { "80" };
     let ((name, port), (own, own_port)) = (split_port(authority), split_port(host));
@@ -63,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn own_and_listed_origins_are_admitted_and_no_origin_is_no_browser() {
+    fn own_allowed_and_missing_origins_are_admitted() {
         let cors = Some(Cors::origins(["https://page.example"]));
         let policy = AccessPolicy { guards_origins: true, cors, ..AccessPolicy::default() };
         for (origin, host, admitted) in [
@@ -98,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forwarded_host_counts_if_a_trusted_proxy_wrote_it() {
+    fn a_forwarded_host_counts_only_from_a_trusted_proxy() {
         let proxies = Proxies::parse(["10.0.0.0/8"]).unwrap();
         let policy = AccessPolicy { guards_origins: true, proxies, ..AccessPolicy::default() };
         let headers =

@@ -1,4 +1,4 @@
-//! HTTP long polling: a GET drains the session's outbox once, a POST brings packets.
+//! HTTP long polling: a GET drains the session's outbox once, a POST delivers packets.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -24,12 +24,11 @@ use crate::session::InitialTransport;
 use crate::state::budget::Charge;
 use crate::state::outbox::Outbox;
 
-/// The close packet.
 const CLOSE: &str = "1";
 
 const CONTENT_TYPE: &str = "text/plain; charset=UTF-8";
 
-/// Answers every request of the path that is no upgrade.
+/// Answers every request of the path that is not an upgrade.
 pub(crate) async fn handle(endpoint: Endpoint, request: HttpRequest, mut payload: Payload) -> HttpResponse {
     let response = respond(&endpoint, &request, &mut payload).await;
     let mut cx = Context::from_waker(Waker::noop());
@@ -48,9 +47,10 @@ async fn respond(endpoint: &Endpoint, request: &HttpRequest, payload: &mut Paylo
         let detail = endpoint.record_refusal(&refusal, request.head());
         refusal.response(detail.as_deref())
     });
-    // Refusals too, or the browser would hide from its page what was wrong.
+    // Refused requests need the headers as well: otherwise the browser hides the reason from the
+    // page.
     if let Some(cors) = cors {
-        cors.tell(request.headers(), response.headers_mut());
+        cors.add_headers(request.headers(), response.headers_mut());
     }
     response
 }
@@ -75,7 +75,8 @@ async fn answer(endpoint: &Endpoint, request: &HttpRequest, payload: &mut Payloa
     }
 }
 
-/// Waits for a batch. Head and body leave together: there are clients that do not recover from a head without its body.
+/// Waits for a batch. Head and body are sent together: some clients fail when a head arrives
+/// without its body.
 async fn poll(link: SessionLink, bytes_max: usize) -> Result<HttpResponse, Refusal> {
     let (sink, batches) = PollSink::new(bytes_max);
     let (reply, replied) = oneshot::channel();
@@ -86,14 +87,14 @@ async fn poll(link: SessionLink, bytes_max: usize) -> Result<HttpResponse, Refus
     Ok(response.body(PendingPoll { batches, link: Some(link) }.await))
 }
 
-/// Takes one batch out of an outbox for one GET.
+/// Drains an outbox once, into the body of one GET.
 pub(crate) struct PollSink {
     batch: Option<oneshot::Sender<Vec<u8>>>,
     bytes_max: usize,
 }
 
 impl PollSink {
-    /// With where its batch comes out.
+    /// Returns the sink and the receiver of its batch.
     pub(crate) fn new(bytes_max: usize) -> (Self, oneshot::Receiver<Vec<u8>>) {
         let (batch, batches) = oneshot::channel();
         (Self { batch: Some(batch), bytes_max }, batches)
@@ -107,11 +108,12 @@ impl FrameSink for PollSink {
         }
         let mut payload = PayloadWriter::new();
         while let Some(packet) = outbox.peek() {
-            // Base64 makes four bytes of three.
+            // Base64 encodes three bytes as four.
             let bytes = if packet.is_binary() { packet.body().len() / 3 * 4 + 5 } else { packet.body().len() };
-            // The close packet comes alone: a client closes when it reads it, before it has told its listeners of the rest.
-            let is_last_word = !packet.is_binary() && packet.body() == CLOSE.as_bytes();
-            if !payload.is_empty() && (is_last_word || payload.len() + bytes > self.bytes_max) {
+            // The close packet is sent alone: a client closes when it reads it, before it emits the
+            // other packets to its listeners.
+            let is_close = !packet.is_binary() && packet.body() == CLOSE.as_bytes();
+            if !payload.is_empty() && (is_close || payload.len() + bytes > self.bytes_max) {
                 break;
             }
             if packet.is_binary() {
@@ -131,9 +133,9 @@ impl FrameSink for PollSink {
     }
 
     fn queue_close(&mut self, close_reason: CloseReason, outbox: &mut Outbox) {
-        // A client that closed hears a noop, every other one a close packet.
-        let word = if close_reason == CloseReason::Ended(DisconnectReason::TransportClose) { "6" } else { CLOSE };
-        outbox.push_final(EncodedFrame::text(word));
+        // A client that sent a close packet receives a noop, every other one a close packet.
+        let packet = if close_reason == CloseReason::Ended(DisconnectReason::TransportClose) { "6" } else { CLOSE };
+        outbox.push_final(EncodedFrame::text(packet));
     }
 
     fn finish(&mut self) -> bool {
@@ -144,7 +146,8 @@ impl FrameSink for PollSink {
 }
 
 impl Drop for PollSink {
-    /// Clients take an empty poll body for an error, so a poll that ends without a batch ends with a noop.
+    /// Clients treat an empty poll body as an error, so a poll without a batch is answered with a
+    /// noop.
     fn drop(&mut self) {
         if let Some(batch) = self.batch.take() {
             let _ = batch.send(b"6".to_vec());
@@ -152,11 +155,12 @@ impl Drop for PollSink {
     }
 }
 
-/// The batch that a GET waits for. actix-http drops the handler of a request, and with it this, when it reads that the client has
-/// gone: by a reset always, by a FIN where half-closed connections are not allowed. Dropped without its batch, it *is* the abort.
+/// The batch that a GET waits for. When the client has closed the connection, actix-http drops the
+/// request's handler and this future with it. It notices a reset always, and a FIN if half-closed
+/// connections are disabled. Dropping it without a batch aborts the poll.
 struct PendingPoll {
     batches: oneshot::Receiver<Vec<u8>>,
-    /// `None` once the batch was taken.
+    /// `None` once the batch was received.
     link: Option<SessionLink>,
 }
 
@@ -166,7 +170,7 @@ impl Future for PendingPoll {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Vec<u8>> {
         let batch = std::task::ready!(Pin::new(&mut self.batches).poll(cx));
         self.link = None;
-        // The sender always sends: its drop does.
+        // `PollSink` always sends a batch, at the latest when it is dropped.
         Poll::Ready(batch.unwrap_or_else(|_| b"6".to_vec()))
     }
 }
@@ -179,8 +183,9 @@ impl Drop for PendingPoll {
     }
 }
 
-/// An answer to a request of which not all has come. Were the rest dropped before the answer is out, actix-http would read
-/// and forget it, for as long as the client likes to go on; with it still here, the connection ends.
+/// A response to a request whose body was not read completely. It keeps the payload until the
+/// response is written, which makes actix-http close the connection. Otherwise actix-http would
+/// read and discard the rest for as long as the client sends.
 struct Unread {
     body: BoxBody,
     _payload: Payload,
@@ -210,11 +215,11 @@ async fn post(
         return Err(Refusal::BadRequest);
     };
     if request.content_type().eq_ignore_ascii_case("application/octet-stream") {
-        // The claim is dropped undone, which ends the session.
+        // Dropping the unfinished claim ends the session.
         return Err(Refusal::BadRequest);
     }
     let worker = endpoint.worker();
-    // Until its packets are taken in.
+    // The charge is held until the session has handled the packets.
     let mut charge = Charge::new(worker.budgets().incoming.clone());
     let body = match read_body(payload, limits.transport.payload_bytes_max, limits.http.body_timeout, &mut charge).await
     {
@@ -222,16 +227,16 @@ async fn post(
         Err(BodyError::TooLarge(_)) => {
             claim.complete();
             worker.metrics().oversized[TransportKind::Polling].add(1);
-            log::debug!("POST refused, its body exceeds the limit of {} bytes", limits.transport.payload_bytes_max);
+            log::debug!("POST refused, body too large bytes_max={}", limits.transport.payload_bytes_max);
             return Ok(HttpResponse::PayloadTooLarge().insert_header(header::ContentType::plaintext()).finish());
         }
         Err(BodyError::Overloaded(detail)) => {
             claim.complete();
             worker.metrics().incoming_refused.add(1);
             if let Some(skipped) = worker.log_throttles().message_refused.is_due(Instant::now()) {
-                log::warn!("POST refused, bodies are over their budget skipped={skipped} detail=\"{detail}\"");
+                log::warn!("POST refused, budget of incoming bytes exceeded skipped={skipped} detail=\"{detail}\"");
             }
-            return Err(Refusal::Spent);
+            return Err(Refusal::Overloaded);
         }
         Err(BodyError::Broken(_) | BodyError::Timeout(_)) => return Err(Refusal::BadRequest),
     };

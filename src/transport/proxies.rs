@@ -1,26 +1,26 @@
-//! Whose word about a client's address counts: proxies that the operator named, nobody else.
+//! Resolves the client address behind trusted proxies.
 //!
-//! A header is read from its right end, where the nearest proxy wrote, and only as far as trusted proxies did the writing.
-//! What stands further left may be the client's own invention.
+//! A header is read from its right end, where the nearest proxy appends, and only as far as trusted
+//! proxies have written it. A client can forge everything further left.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use actix_web::http::header::{self, HeaderMap, HeaderName};
 use ipnet::{IpNet, Ipv6Net};
 
-/// The networks of the proxies in front of the server. IPv4 is its part of IPv6, so that one comparison serves both.
+/// Networks of the trusted proxies. IPv4 is mapped to IPv6, so that one comparison serves both.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Proxies(Vec<Ipv6Net>);
 
-/// What is known of a client.
+/// Client of a request, as seen through trusted proxies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Client {
     pub(crate) address: IpAddr,
-    /// Whether a trusted proxy says that the client encrypts.
+    /// True if a trusted proxy reports that the client's connection is encrypted.
     pub(crate) secure: bool,
 }
 
-/// Reads `10.0.0.0/8`, `fd00::/8`, or one address.
+/// Parses a network such as `10.0.0.0/8` or `fd00::/8`, or a single address.
 fn network(text: &str) -> Option<Ipv6Net> {
     match text.parse().or_else(|_| text.parse().map(IpAddr::into)).ok()? {
         IpNet::V4(network) => Ipv6Net::new(network.addr().to_ipv6_mapped(), 96 + network.prefix_len()).ok(),
@@ -29,13 +29,12 @@ fn network(text: &str) -> Option<Ipv6Net> {
 }
 
 impl Proxies {
-    /// Reads networks such as `10.0.0.0/8`; gives back the first that is none.
+    /// Parses networks such as `10.0.0.0/8`. Returns the first invalid one as error.
     pub(crate) fn parse<T: AsRef<str>>(networks: impl IntoIterator<Item = T>) -> Result<Self, String> {
         let parse = |text: T| network(text.as_ref()).ok_or_else(|| text.as_ref().to_owned());
         networks.into_iter().map(parse).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether the address is of a proxy that is believed.
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         let address = match address {
             IpAddr::V4(address) => address.to_ipv6_mapped(),
@@ -44,10 +43,10 @@ impl Proxies {
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// Who sent a request over a connection from `peer`.
+    /// Resolves the client of a request on a connection from `peer`.
     ///
-    /// Proxies write `X-Forwarded-For` or `Forwarded`, rarely both, and pass on what a client wrote into the other. So
-    /// where both are there and differ, neither is believed.
+    /// Proxies write `X-Forwarded-For` or `Forwarded`, rarely both, and pass the other one on as
+    /// the client sent it. If both are present and differ, neither is used.
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
         let peer = peer.to_canonical();
         let unknown = Client { address: peer, secure: false };
@@ -64,35 +63,35 @@ impl Proxies {
         }
     }
 
-    /// By `X-Forwarded-For` and `X-Forwarded-Proto`.
+    /// Resolves the client by `X-Forwarded-For` and `X-Forwarded-Proto`.
     fn by_forwarded_for(&self, peer: IpAddr, headers: &HeaderMap) -> Option<Client> {
         const NAME: HeaderName = header::X_FORWARDED_FOR;
         if !headers.contains_key(NAME) {
             return None;
         }
-        let said = list(headers, NAME);
-        let (address, hops) = self.walk(peer, said.rsplit(',').map(|entry| address_of(entry.trim())));
+        let entries = list(headers, NAME);
+        let (address, hops) = self.walk(peer, entries.rsplit(',').map(|entry| address_of(entry.trim())));
         Some(Client { address, secure: forwarded_proto(headers, hops) })
     }
 
-    /// By `Forwarded` (RFC 7239). A header that is not well-formed is not read at all.
+    /// Resolves the client by `Forwarded` (RFC 7239). Ignores a malformed header.
     fn by_forwarded(&self, peer: IpAddr, headers: &HeaderMap) -> Option<Client> {
         if !headers.contains_key(header::FORWARDED) {
             return None;
         }
-        let said = list(headers, header::FORWARDED);
-        let hops = forwarded(&said).unwrap_or_default();
+        let entries = list(headers, header::FORWARDED);
+        let hops = forwarded(&entries).unwrap_or_default();
         let (address, count) = self.walk(peer, hops.iter().rev().map(|hop| address_of(&hop.client)));
         let secure = count.checked_sub(1).and_then(|at| hops.iter().rev().nth(at)).is_some_and(|hop| hop.secure);
         Some(Client { address, secure })
     }
 
-    /// Goes from the nearest proxy towards the client, over those that are trusted. Gives the first that is not, or the
-    /// last one known, and how many entries were believed.
-    fn walk(&self, peer: IpAddr, said: impl Iterator<Item = Option<IpAddr>>) -> (IpAddr, usize) {
+    /// Walks from the nearest proxy towards the client while the proxies are trusted. Returns the
+    /// first untrusted address, or the last known one, and the number of entries used.
+    fn walk(&self, peer: IpAddr, entries: impl Iterator<Item = Option<IpAddr>>) -> (IpAddr, usize) {
         let (mut address, mut hops) = (peer, 0);
-        for next in said {
-            // `unknown`, or hidden by the proxy: who is behind it cannot be told.
+        for next in entries {
+            // `unknown`, or an obfuscated identifier: the client behind it cannot be determined.
             let Some(next) = next else { break };
             address = next;
             hops += 1;
@@ -104,18 +103,20 @@ impl Proxies {
     }
 }
 
-/// Whether `https` is what the `hops`th proxy from the right says, or the farthest that says anything.
+/// Returns whether the proxy of entry `hops` from the right reports `https`. The leftmost entry
+/// counts if there are fewer.
 fn forwarded_proto(headers: &HeaderMap, hops: usize) -> bool {
-    let said = list(headers, header::X_FORWARDED_PROTO);
-    said.rsplit(',').take(hops.max(1)).last().is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"))
+    let entries = list(headers, header::X_FORWARDED_PROTO);
+    entries.rsplit(',').take(hops.max(1)).last().is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"))
 }
 
-/// All values of a header, as one list. A value that is no text is an entry that says nothing.
+/// All values of a header as one list. A value that is not text is an empty entry.
 fn list(headers: &HeaderMap, name: HeaderName) -> String {
     headers.get_all(name).map(|value| value.to_str().unwrap_or("")).collect::<Vec<_>>().join(",")
 }
 
-/// An address as proxies write it: bare, with a port, an IPv6 one in brackets or not.
+/// Parses an address as proxies write it: with or without a port, an IPv6 address with or without
+/// brackets.
 fn address_of(text: &str) -> Option<IpAddr> {
     let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
     let address = match bracketed {
@@ -127,14 +128,14 @@ fn address_of(text: &str) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// One element of `Forwarded`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Hop {
     client: String,
     secure: bool,
 }
 
-/// Reads `Forwarded`, whole or not at all: after a quote that is not closed, who wrote what cannot be told.
+/// Parses a complete `Forwarded` header. An unterminated quote makes the entries ambiguous, so the
+/// whole header is ignored.
 fn forwarded(text: &str) -> Option<Vec<Hop>> {
     let mut hops = vec![Hop::default()];
     let mut rest = text.trim_start();
@@ -164,7 +165,7 @@ fn forwarded(text: &str) -> Option<Vec<Hop>> {
     Some(hops)
 }
 
-/// A token or a quoted string, and what follows it.
+/// Parses a token or a quoted string. Returns it with the remaining text.
 fn value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.bytes().position(|byte| !is_token(byte)).unwrap_or(text.len());
@@ -181,7 +182,8 @@ fn value(text: &str) -> Option<(String, &str)> {
     }
 }
 
-/// A character of a token, or one that proxies are known to leave unquoted all the same (`for=1.2.3.4:5678`).
+/// Returns whether the byte may be in a token. Includes the characters that proxies are known to
+/// leave unquoted (`for=1.2.3.4:5678`).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:[]".contains(&byte)
 }
@@ -199,7 +201,7 @@ mod tests {
         headers
     }
 
-    /// Who is seen behind `10.0.0.1`, where `10.0.0.0/8` and `fd00::/8` are trusted.
+    /// The client behind `10.0.0.1`, with `10.0.0.0/8` and `fd00::/8` trusted.
     fn seen(given: &[(&'static str, &'static str)]) -> (String, bool) {
         let proxies = Proxies::parse(["10.0.0.0/8", "fd00::/8"]).unwrap();
         let client = proxies.client("10.0.0.1".parse().unwrap(), &headers(given));
@@ -207,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_are_read_and_contain_what_they_should() {
+    fn networks_are_parsed_and_contain_their_addresses() {
         for (network, inside, outside) in [
             ("10.0.0.0/8", "10.255.0.1", "11.0.0.0"),
             ("10.1.2.3/8", "10.0.0.1", "9.0.0.1"),
@@ -229,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_is_believed() {
+    fn headers_of_untrusted_peers_are_ignored() {
         let proxies = Proxies::parse(["10.0.0.0/8"]).unwrap();
         let lies = headers(&[
             ("x-forwarded-for", "1.1.1.1"),
@@ -244,7 +246,7 @@ mod tests {
 
     #[test]
     fn forwarded_for_is_walked_from_the_right_through_trusted_hops() {
-        for (said, address) in [
+        for (entries, address) in [
             ("203.0.113.9", "203.0.113.9"),
             ("1.1.1.1, 203.0.113.9", "203.0.113.9"),
             ("1.1.1.1, 203.0.113.9, 10.0.0.7,10.0.0.8", "203.0.113.9"),
@@ -254,16 +256,16 @@ mod tests {
             ("[2001:db8::1]:4711, fd00::2", "2001:db8::1"),
             ("::ffff:203.0.113.9", "203.0.113.9"),
             ("1.1.1.1, ::ffff:10.0.0.9", "1.1.1.1"),
-            // What is no address ends the walk at the proxy that wrote it.
+            // An entry without an address ends the walk at the proxy that wrote it.
             ("1.1.1.1, unknown", "10.0.0.1"),
             ("1.1.1.1, , 10.0.0.2", "10.0.0.2"),
             ("", "10.0.0.1"),
         ] {
             let mut given = HeaderMap::new();
-            given.append(header::X_FORWARDED_FOR, HeaderValue::from_str(said).unwrap());
+            given.append(header::X_FORWARDED_FOR, HeaderValue::from_str(entries).unwrap());
             let proxies = Proxies::parse(["10.0.0.0/8", "fd00::/8"]).unwrap();
             let client = proxies.client("::ffff:10.0.0.1".parse().unwrap(), &given);
-            assert_eq!(client.address.to_string(), address, "{said}");
+            assert_eq!(client.address.to_string(), address, "{entries}");
         }
         let lines =
             [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "203.0.113.9"), ("x-forwarded-for", "10.0.0.2")];
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scheme_is_that_of_the_hop_at_which_the_walk_ended() {
+    fn the_scheme_is_that_of_the_last_hop_of_the_walk() {
         let two = ("x-forwarded-for", "203.0.113.9, 10.0.0.2");
         for (given, secure) in [
             (&[("x-forwarded-for", "203.0.113.9"), ("x-forwarded-proto", "https")][..], true),
@@ -288,8 +290,8 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_is_read_as_rfc_7239_writes_it() {
-        for (said, address, secure) in [
+    fn forwarded_is_parsed_as_in_rfc_7239() {
+        for (entries, address, secure) in [
             ("for=203.0.113.9;proto=https;by=10.0.0.1", "203.0.113.9", true),
             (r#"For="[2001:db8:cafe::17]:4711""#, "2001:db8:cafe::17", false),
             ("for=1.1.1.1;proto=https, for=203.0.113.9;proto=http", "203.0.113.9", false),
@@ -299,7 +301,7 @@ mod tests {
             ("for=1.1.1.1, for=unknown", "10.0.0.1", false),
             ("for=1.1.1.1, for=_hidden", "10.0.0.1", false),
             ("proto=https", "10.0.0.1", false),
-            // What a client may write in front of what the proxy appends.
+            // Text that a client may put in front of the proxy's entry.
             (r#"for=1.1.1.1;x=", for=203.0.113.9"#, "10.0.0.1", false),
             (r#"for=1.1.1.1;x=", for="[2001:db8::1]""#, "10.0.0.1", false),
             (r#"for="1.1.1.1\", for=203.0.113.9"#, "10.0.0.1", false),
@@ -307,12 +309,12 @@ mod tests {
             ("=, for=203.0.113.9", "10.0.0.1", false),
             ("for=1.1.1.1 for=203.0.113.9", "10.0.0.1", false),
         ] {
-            assert_eq!(seen(&[("forwarded", said)]), (address.to_owned(), secure), "{said}");
+            assert_eq!(seen(&[("forwarded", entries)]), (address.to_owned(), secure), "{entries}");
         }
     }
 
     #[test]
-    fn two_headers_that_differ_are_both_not_believed() {
+    fn headers_that_contradict_each_other_are_ignored() {
         let same = [("x-forwarded-for", "203.0.113.9"), ("forwarded", "for=203.0.113.9")];
         assert_eq!(seen(&same).0, "203.0.113.9");
         let forged = [

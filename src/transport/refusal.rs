@@ -1,4 +1,4 @@
-//! Why a request is refused, in Engine.IO's words and numbers.
+//! Refused requests: Engine.IO's error codes and messages, HTTP statuses, and their log lines.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,7 +17,6 @@ use crate::protocol::reason::RefusalKind;
 use crate::session::directory::SessionLimit;
 use crate::worker::log_throttle::Throttle;
 
-/// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
     UnknownTransport,
@@ -25,22 +24,21 @@ pub(crate) enum Refusal {
     BadMethod,
     BadRequest,
     UnsupportedVersion,
-    /// By the application; its words for the client, or none.
+    /// Refused by the application. The message for the client may be empty.
     Forbidden(String),
-    /// Not of Engine.IO, as are the next: the application did not decide in time. Clients try again.
+    /// The application did not decide in time. Like the following reasons, this is not part of
+    /// Engine.IO. Clients try again.
     Undecided,
-    /// The server has as many sessions as it may have. Clients try again.
+    /// The server has the maximum number of sessions. Clients try again.
     Full,
-    /// The server is going away. Clients try again, and reach another one.
+    /// The server is closing. Clients try again and reach another one.
     Closing,
-    /// The client's address has as many sessions as one may have.
+    /// The client's address has the maximum number of sessions.
     AddressFull,
-    /// The memory for the request's body is not to be had. Clients try again.
-    Spent,
-    /// The head of a handshake exceeds what is kept of it.
+    /// The budget of incoming bytes has no room for the request body. Clients try again.
+    Overloaded,
     HeadTooLarge {
         bytes: usize,
-        /// How many there may be.
         limit: usize,
     },
 }
@@ -58,7 +56,7 @@ impl Refusal {
             Self::Closing => RefusalKind::Closing,
             Self::Undecided => RefusalKind::Undecided,
             Self::AddressFull => RefusalKind::AddressFull,
-            Self::Spent => RefusalKind::Spent,
+            Self::Overloaded => RefusalKind::Spent,
             Self::HeadTooLarge { .. } => RefusalKind::HeadTooLarge,
         }
     }
@@ -76,7 +74,7 @@ impl Refusal {
             Self::Full => "Too many sessions",
             Self::Closing => "Server is closing",
             Self::AddressFull => "Too many sessions from this address",
-            Self::Spent => "Server has no memory for the body now",
+            Self::Overloaded => "Server has no memory for the body now",
             Self::HeadTooLarge { .. } => "Request head too large",
         }
     }
@@ -84,14 +82,14 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::Undecided | Self::Full | Self::Closing | Self::Spent => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Undecided | Self::Full | Self::Closing | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::AddressFull => StatusCode::TOO_MANY_REQUESTS,
             Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             _ => StatusCode::BAD_REQUEST,
         }
     }
 
-    /// The status of a refused upgrade: engine.io says 400 to all of its own refusals there.
+    /// HTTP status of a refused upgrade. engine.io answers its own refusals with 400 there.
     pub(super) fn upgrade_status(&self) -> StatusCode {
         match self {
             Self::Forbidden(_) => StatusCode::BAD_REQUEST,
@@ -99,7 +97,7 @@ impl Refusal {
         }
     }
 
-    /// The answer over HTTP: `{"code":…,"message":…}` as engine.io has it, and `detail` where there is more to say.
+    /// HTTP response `{"code":…,"message":…}` as in engine.io, with `detail` if there are details.
     pub(super) fn response(&self, detail: Option<&str>) -> HttpResponse {
         #[derive(Serialize)]
         struct Body<'a> {
@@ -111,7 +109,7 @@ impl Refusal {
         HttpResponse::build(self.status()).json(Body { code: self.kind().code(), message: self.message(), detail })
     }
 
-    /// What was wrong with a handshake, where the message does not say it.
+    /// Details of a refused handshake that the message does not contain.
     pub(super) fn detail(&self, head: &RequestHead) -> Option<String> {
         let given = |name: &str| {
             let query = head.uri.query().unwrap_or("");
@@ -119,17 +117,16 @@ impl Refusal {
             value.map_or_else(|| format!("no {name}"), |(_, value)| format!("{name}={}", clipped(&value)))
         };
         match self {
-            Self::UnsupportedVersion => Some(format!(
-                "{}: this server speaks EIO=4, which Socket.IO clients from version 3 on do",
-                given("EIO")
-            )),
-            Self::UnknownTransport => Some(format!("{}: there are polling and websocket", given("transport"))),
-            Self::BadMethod => Some(format!("{}: a handshake is a GET", clipped(head.method.as_str()))),
+            Self::UnsupportedVersion => {
+                Some(format!("{}: this server requires EIO=4 (Socket.IO client version 3 or later)", given("EIO")))
+            }
+            Self::UnknownTransport => Some(format!("{}: expected polling or websocket", given("transport"))),
+            Self::BadMethod => Some(format!("{}: a handshake requires GET", clipped(head.method.as_str()))),
             Self::BadRequest if head.upgrade() => {
-                Some(format!("{}: the upgrade is no websocket handshake of version 13", given("transport")))
+                Some(format!("{}: not a websocket handshake of version 13", given("transport")))
             }
             Self::BadRequest => Some(format!(
-                "{}: no upgrade to websocket was asked for, or a proxy has dropped the headers Upgrade and Connection",
+                "{}: no upgrade requested, or a proxy has removed the headers Upgrade and Connection",
                 given("transport")
             )),
             Self::HeadTooLarge { bytes, limit } => Some(format!("head of {bytes} bytes exceeds limit of {limit}")),
@@ -137,7 +134,8 @@ impl Refusal {
         }
     }
 
-    /// Whether the hub protects itself by it, and its operator may want to act.
+    /// Returns whether the server protects itself by the refusal, so that the operator may want to
+    /// act.
     fn is_protective(&self) -> bool {
         matches!(self, Self::Undecided | Self::Full | Self::AddressFull)
     }
@@ -161,7 +159,7 @@ impl From<TransportRefusal> for Refusal {
     }
 }
 
-/// The beginning of what a peer has said, for a log or an answer.
+/// The first 64 characters of a peer's text, for a log line or a response.
 fn clipped(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(64) {
         None => Cow::Borrowed(text),
@@ -169,7 +167,8 @@ fn clipped(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Logs refused handshakes, of each kind one a second at most: those who cause them could cause many.
+/// Log of refused handshakes. Logs one line of each kind per second, since clients can cause any
+/// number.
 #[derive(Debug, Default)]
 pub(super) struct RefusalLog {
     refused: Labelled<RefusalKind, Throttle, { RefusalKind::COUNT }>,
@@ -177,7 +176,6 @@ pub(super) struct RefusalLog {
 }
 
 impl RefusalLog {
-    /// A handshake was refused.
     pub(super) fn log_refusal(&self, refusal: &Refusal, detail: Option<&str>, from: &RequestSource<'_>) {
         let Some(skipped) = self.refused[refusal.kind()].is_due(Instant::now()) else { return };
         let level = if refusal.is_protective() { Level::Warn } else { Level::Info };
@@ -186,7 +184,7 @@ impl RefusalLog {
         log::log!(level, "{what} refused reason={message:?} detail={detail:?} {from} skipped={skipped}");
     }
 
-    /// A client of Socket.IO asked for a path where there is none.
+    /// Logs a Socket.IO handshake for a path that is not served.
     pub(super) fn log_wrong_path(&self, path: &str, from: &RequestSource<'_>) {
         if let Some(skipped) = self.wrong_path.is_due(Instant::now()) {
             log::info!("handshake refused reason=\"Not found\" path={:?} {from} skipped={skipped}", clipped(path));
@@ -194,7 +192,7 @@ impl RefusalLog {
     }
 }
 
-/// Whom a refused request came from.
+/// Origin of a refused request, for its log line.
 pub(super) struct RequestSource<'a> {
     pub(super) address: Option<IpAddr>,
     pub(super) origin: Option<&'a str>,

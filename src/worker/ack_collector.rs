@@ -1,5 +1,5 @@
-//! Events that want an ack of each receiver: the collector on the side of the sender, and the routes of a worker
-//! by which the acks of its sockets reach it.
+//! Acks of an event that was emitted to many sockets: the collector on the worker of the sender,
+//! and the routes by which acks reach it from other workers.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -13,16 +13,15 @@ use crate::messages::request::{Collected, EmitRefusal, Missing, RequestError, an
 use crate::protocol::socketio::packet::Args;
 use crate::state::budget::Charge;
 
-/// The acks of one emit so far.
 #[derive(Debug)]
 pub(crate) struct AckCollector {
-    asker: oneshot::Sender<Result<Collected, RequestError<EmitRefusal>>>,
-    /// For how long acks are awaited.
+    caller: oneshot::Sender<Result<Collected, RequestError<EmitRefusal>>>,
     pub(super) timeout: Duration,
-    /// Workers that have members, once the hub has said how many.
-    parts: Option<usize>,
-    /// Those that have said who got the event. Their words may come before the hub's.
-    parts_seen: usize,
+    /// Number of workers with members in the target. `None` until the hub has answered.
+    workers: Option<usize>,
+    /// Number of workers that have reported their receivers. Reports may arrive before the hub's
+    /// answer.
+    workers_reported: usize,
     awaiting: HashSet<SocketId>,
     collected: Collected,
     bytes: usize,
@@ -31,15 +30,15 @@ pub(crate) struct AckCollector {
 
 impl AckCollector {
     pub(super) fn new(
-        asker: oneshot::Sender<Result<Collected, RequestError<EmitRefusal>>>,
+        caller: oneshot::Sender<Result<Collected, RequestError<EmitRefusal>>>,
         timeout: Duration,
         charge: Charge,
     ) -> Self {
         Self {
-            asker,
+            caller,
             timeout,
-            parts: None,
-            parts_seen: 0,
+            workers: None,
+            workers_reported: 0,
             awaiting: HashSet::new(),
             collected: Collected::default(),
             bytes: 0,
@@ -47,18 +46,18 @@ impl AckCollector {
         }
     }
 
-    /// The hub said how many workers have members.
-    pub(super) fn expect(&mut self, parts: usize) {
-        self.parts = Some(parts);
+    pub(super) fn expect(&mut self, workers: usize) {
+        self.workers = Some(workers);
     }
 
-    /// These got the event.
+    /// Adds the receivers on one worker.
     pub(super) fn add_receivers(&mut self, sockets: impl Iterator<Item = SocketId>) {
-        self.parts_seen += 1;
+        self.workers_reported += 1;
         self.awaiting.extend(sockets);
     }
 
-    /// One of them answered, or has gone.
+    /// Records the ack of a socket, or `None` if the socket has disconnected. An ack over the byte
+    /// limit or the budget counts as `TooMuch`.
     pub(super) fn on_answer(&mut self, socket: SocketId, args: Option<Args>, bytes_max: usize) {
         if !self.awaiting.remove(&socket) {
             return;
@@ -76,26 +75,24 @@ impl AckCollector {
         }
     }
 
-    /// Whether the hub has said that the event is on its way.
+    /// Returns whether the hub has emitted the event.
     pub(super) fn is_emitted(&self) -> bool {
-        self.parts.is_some()
+        self.workers.is_some()
     }
 
-    /// Whether nobody is awaited any more.
     pub(super) fn is_complete(&self) -> bool {
-        self.parts == Some(self.parts_seen) && self.awaiting.is_empty()
+        self.workers == Some(self.workers_reported) && self.awaiting.is_empty()
     }
 
-    /// Hands over what there is; who has not answered is late.
+    /// Answers the sender. Sockets that have not acknowledged yet are reported as `Late`.
     pub(super) fn finish(mut self) {
         let late = self.awaiting.into_iter().map(|socket| (socket, Missing::Late));
         self.collected.missing.extend(late);
-        answer(self.asker, Ok(self.collected));
+        answer(self.caller, Ok(self.collected));
     }
 
-    /// The event was not emitted.
     pub(super) fn fail(self, error: RequestError<EmitRefusal>) {
-        answer(self.asker, Err(error));
+        answer(self.caller, Err(error));
     }
 }
 
@@ -106,23 +103,25 @@ struct AckRoute {
     awaiting: HashSet<SocketId>,
 }
 
-/// The collections of acks on one worker. Bounded by the number that may be open at a time (`collections_max`).
+/// Open ack collections with receivers on this worker. The senders bound their number
+/// (`collections_max`).
 #[derive(Default)]
 pub(super) struct AckRoutes {
     by_id: HashMap<AckId, AckRoute>,
-    /// From so many on, what is overdue is looked for; doubled with what is left, so that looking costs little each time.
-    crowded_at: usize,
+    /// Number of routes at which expired ones are removed. Each removal sets it to twice what is
+    /// left, so that its amortized cost is constant.
+    sweep_at: usize,
 }
 
-/// Fewer collections are not worth a look at what is overdue.
-const CROWDED: usize = 64;
+/// Minimum number of routes before expired ones are removed.
+const SWEEP_MIN: usize = 64;
 
 impl AckRoutes {
-    /// These sockets were given an event and are to answer it. Forgets what is overdue once there is much.
+    /// Expects acks of these sockets for the collection.
     pub(super) fn open(&mut self, collect: Collect, awaiting: HashSet<SocketId>, now: Instant) {
-        if self.by_id.len() >= self.crowded_at.max(CROWDED) {
+        if self.by_id.len() >= self.sweep_at.max(SWEEP_MIN) {
             self.by_id.retain(|_, ack_route| ack_route.until > now);
-            self.crowded_at = 2 * self.by_id.len();
+            self.sweep_at = 2 * self.by_id.len();
         }
         if !awaiting.is_empty() {
             let Collect { id, worker, to, timeout } = collect;
@@ -130,20 +129,20 @@ impl AckRoutes {
         }
     }
 
-    /// A socket answered. `None` if it was not asked, or did so before: then the answer goes nowhere.
+    /// Records an ack. Returns its destination, or `None` if no ack of this socket is awaited.
     pub(super) fn on_answer(&mut self, socket: SocketId, id: AckId) -> Option<(WorkerId, ReplyTo)> {
         let ack_route = self.by_id.get_mut(&id)?;
         if !ack_route.awaiting.remove(&socket) {
             return None;
         }
-        let whose = (ack_route.worker, ack_route.to);
+        let route = (ack_route.worker, ack_route.to);
         if ack_route.awaiting.is_empty() {
             self.by_id.remove(&id);
         }
-        Some(whose)
+        Some(route)
     }
 
-    /// A socket has gone. Gives all who wait for it.
+    /// Removes a disconnected socket. Returns the destinations that await its ack.
     pub(super) fn remove_socket(&mut self, socket: SocketId) -> Vec<(WorkerId, ReplyTo)> {
         let waiting = self.by_id.iter().filter(|(_, ack_route)| ack_route.awaiting.contains(&socket));
         let mut ids: Vec<_> = waiting.map(|(id, _)| *id).collect();
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn each_socket_that_was_asked_answers_once() {
+    fn only_the_first_ack_of_a_receiver_counts() {
         let mut ack_routes = AckRoutes::default();
         ack_routes.open(collect(1, 10), sockets(&[1, 2]), Instant::now());
         assert_eq!(ack_routes.on_answer(socket(9), id(1)), None);
@@ -189,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_gone_is_missed_wherever_it_was_awaited() {
+    fn a_disconnected_socket_is_removed_from_all_collections() {
         let mut ack_routes = AckRoutes::default();
         ack_routes.open(collect(1, 10), sockets(&[1, 2]), Instant::now());
         ack_routes.open(collect(2, 10), sockets(&[1]), Instant::now());
@@ -199,11 +198,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_overdue_is_forgotten() {
+    fn expired_routes_are_removed() {
         let (mut ack_routes, now) = (AckRoutes::default(), Instant::now());
-        for n in 0..10 * CROWDED as u64 {
+        for n in 0..10 * SWEEP_MIN as u64 {
             ack_routes.open(collect(n, 1), sockets(&[1]), now + Duration::from_secs(n));
-            assert!(ack_routes.by_id.len() <= CROWDED + 1, "{}", ack_routes.by_id.len());
+            assert!(ack_routes.by_id.len() <= SWEEP_MIN + 1, "{}", ack_routes.by_id.len());
         }
     }
 }

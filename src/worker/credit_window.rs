@@ -1,99 +1,30 @@
-//! A sender's credit towards the hub: commands that have credit go, the rest wait in order.
+//! Flow control between one sender and the hub: commands within the credit are sent, later ones
+//! wait in order.
 //!
-//! **Invariant** (order): what one sender's code emits reaches one socket in the order in which it was emitted. A packet
-//! for the sender's own client goes straight into the outbox only while nothing is under way at the hub; otherwise it
-//! takes the same way as everything before and behind it, through the hub.
+//! **Invariant** (order): packets and events from one sender reach a socket in the order in which
+//! they were emitted. A packet for the sender's own client goes straight into the outbox only while
+//! no command of the sender is waiting or unanswered. Otherwise it takes the way through the hub,
+//! behind the earlier commands.
+
+mod pending_reply;
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::oneshot;
-
+pub(crate) use self::pending_reply::{PendingReply, SessionAnswer};
 use super::Worker;
-use super::ack_collector::AckCollector;
 use super::outbox_handle::OutboxHandle;
 use crate::ids::SocketId;
 use crate::limits::Limits;
-use crate::messages::fanout::{Answer, ConnectAnswer, ResumedSession};
+use crate::messages::fanout::Answer;
 use crate::messages::hub::{DirectPacket, OrderedCommand, ReplyTo};
-use crate::messages::request::{Done, Joined, NoAnswer, RequestError, RoomPage, answer};
+use crate::messages::request::{Done, NoAnswer, RequestError, answer};
 use crate::messages::socket::SocketInfo;
-use crate::protocol::reason::NotRecovered;
 use crate::protocol::socketio::packet::Args;
 use crate::state::budget::Charge;
 use crate::state::credit::{Credit, Ticket};
 use crate::state::lazy_queue::LazyQueue;
-use crate::state::rooms::MembershipError;
-
-/// The caller that waits for the end of a command.
-#[derive(Debug)]
-pub(crate) enum PendingReply {
-    /// No caller waits.
-    Nobody,
-    /// The session itself, which has a socket to open.
-    Connect(SocketId),
-    /// The session itself, which has a socket to resume.
-    Resume(SocketId),
-    Emit(Done),
-    Join(oneshot::Sender<Result<Joined, RequestError<MembershipError>>>),
-    Leave(oneshot::Sender<Result<(), NoAnswer>>),
-    /// An emit whose acks are collected.
-    Collect(Box<AckCollector>),
-    /// A question for rooms.
-    List(oneshot::Sender<Result<RoomPage, NoAnswer>>),
-    /// A question, of which parts come in.
-    Fetch {
-        /// Gets the whole.
-        asker: oneshot::Sender<Result<Vec<Arc<SocketInfo>>, NoAnswer>>,
-        /// Parts still to come, once the hub has said how many.
-        missing: Option<usize>,
-        /// The answers so far.
-        sockets: Vec<Arc<SocketInfo>>,
-    },
-}
-
-impl PendingReply {
-    /// Packets without a waiter are acks and the like: they belong to events of the client, which start no handlers while
-    /// credit is out. So they are few, as CONNECTs are, and must not be lost. A session's emits to a client that is behind have
-    /// none either, since their sender waits for the client: the session bounds them.
-    fn can_be_refused(&self) -> bool {
-        !matches!(self, Self::Nobody | Self::Connect(_) | Self::Resume(_))
-    }
-
-    /// Whether it matters to others, or to code that continues, when the sender has ended.
-    fn outlives_sender(&self) -> bool {
-        matches!(self, Self::Emit(_) | Self::Collect(_) | Self::List(_) | Self::Fetch { .. })
-    }
-
-    fn fail(self, error: NoAnswer) {
-        match self {
-            Self::Nobody | Self::Connect(_) | Self::Resume(_) => {}
-            Self::Emit(done) => done.fail(error),
-            Self::Join(done) => answer(done, Err(error.into())),
-            Self::Leave(done) => answer(done, Err(error)),
-            Self::Collect(collecting) => collecting.fail(error.into()),
-            Self::List(asker) => answer(asker, Err(error)),
-            Self::Fetch { asker, .. } => answer(asker, Err(error)),
-        }
-    }
-}
-
-/// An answer that concerns the session itself.
-#[derive(Debug)]
-pub(crate) enum SessionAnswer {
-    /// To a socket that it connects.
-    Connect(SocketId, ConnectAnswer),
-    /// To a client that claims a session.
-    ResumeChecked(SocketId, Result<ResumedSession, NotRecovered>),
-}
-
-impl AwaitedReply {
-    /// A socket that the hub connects after all must be opened: its client has the reply.
-    fn may_expire(&self) -> bool {
-        !matches!(self.reply, PendingReply::Connect(_) | PendingReply::Resume(_))
-    }
-}
 
 type Command = Box<dyn FnOnce(ReplyTo) -> OrderedCommand>;
 
@@ -103,22 +34,22 @@ enum QueuedCommand {
         bytes: usize,
         command: Command,
         reply: PendingReply,
-        /// Set when its sender has ended.
-        _booked: Option<OrphanedCommand>,
+        /// Reservation for the command, once its sender has ended.
+        _reservation: Option<OrphanedCommand>,
     },
-    /// A command that needs no credit but must keep its place.
+    /// A command that needs no credit, but keeps its position in the queue.
     Free(OrderedCommand),
 }
 
-/// The account of a command that waits for credit and whose sender has ended; closed by being dropped.
+/// Bytes reserved for a waiting command whose sender has ended. Dropping it releases them.
 struct OrphanedCommand {
     worker: Rc<Worker>,
     bytes: usize,
 }
 
 impl OrphanedCommand {
-    /// None if too much waits of such senders already.
-    fn book(worker: &Rc<Worker>, bytes: usize) -> Option<Self> {
+    /// Returns `None` if `departed_bytes_max` would be exceeded.
+    fn reserve(worker: &Rc<Worker>, bytes: usize) -> Option<Self> {
         let bytes = bytes + size_of::<QueuedCommand>();
         let all = worker.departed_bytes.get() + bytes;
         (all <= worker.limits.hub.departed_bytes_max).then(|| {
@@ -140,17 +71,24 @@ struct AwaitedReply {
     reply: PendingReply,
 }
 
-/// One sender's credit, and the commands that wait for it.
+impl AwaitedReply {
+    /// The reply to a CONNECT does not expire: if the hub connects the socket late, the session
+    /// must still open it.
+    fn may_expire(&self) -> bool {
+        !matches!(self.reply, PendingReply::Connect(_) | PendingReply::Resume(_))
+    }
+}
+
+/// Credit of one sender, the commands that wait for it, and the unanswered ones.
 pub(crate) struct CreditWindow {
     outbox: Rc<OutboxHandle>,
     credit: Credit,
-    /// In order; the first has no credit yet.
+    /// Commands in order of submission. The first one lacks credit.
     waiting: LazyQueue<QueuedCommand>,
-    /// In ticket order.
+    /// Unanswered commands in ticket order.
     awaited: LazyQueue<AwaitedReply>,
-    /// Of those, emits whose acks are collected.
+    /// Number of unanswered emits with acks of many sockets.
     collecting: usize,
-    /// Whether the sender has ended.
     is_retired: bool,
 }
 
@@ -166,7 +104,7 @@ impl CreditWindow {
         }
     }
 
-    /// Whether nothing waits for credit: events of the client may start handlers.
+    /// Returns whether no command waits for credit. Events of the client start handlers only then.
     pub(crate) fn has_credit(&self) -> bool {
         self.waiting.is_empty() && self.allows(0)
     }
@@ -175,13 +113,14 @@ impl CreditWindow {
         self.credit.allows(bytes, self.outbox.worker.limits())
     }
 
-    /// Whether as many commands wait for credit as may. Some cannot be refused (what answers a client's CONNECTs and
-    /// DISCONNECTs), so the session stops reading until it is not.
+    /// Returns whether `credit_waiting_max` commands wait. The session stops reading meanwhile,
+    /// since replies to a client's CONNECTs and DISCONNECTs cannot be refused.
     pub(crate) fn is_full(&self) -> bool {
         self.waiting.len() >= self.outbox.worker.limits().hub.credit_waiting_max
     }
 
-    /// Sends a command as soon as there is credit for its `bytes`, behind everything submitted before.
+    /// Sends a command as soon as there is credit for its `bytes`, after everything submitted
+    /// before.
     pub(crate) fn submit(
         &mut self,
         now: Instant,
@@ -204,11 +143,11 @@ impl CreditWindow {
             bytes,
             command: Box::new(command),
             reply,
-            _booked: None,
+            _reservation: None,
         });
     }
 
-    /// Sends a command that needs no credit, behind everything submitted before.
+    /// Sends a command that needs no credit, after everything submitted before.
     pub(crate) fn submit_free(&mut self, command: OrderedCommand) {
         if self.waiting.is_empty() {
             self.outbox.worker.send(command);
@@ -217,8 +156,8 @@ impl CreditWindow {
         }
     }
 
-    /// Puts a packet into the sender's own outbox, behind everything submitted before.
-    /// `now` is asked only if it cannot go straight there.
+    /// Queues a packet for the sender's own client, after everything submitted before. `now` is
+    /// called only if the packet has to go through the hub.
     pub(crate) fn push(&mut self, now: impl FnOnce() -> Instant, packet: DirectPacket) {
         if self.is_settled() {
             return self.outbox.push(packet);
@@ -227,16 +166,16 @@ impl CreditWindow {
         self.submit(now(), bytes, PendingReply::Nobody, move |from| OrderedCommand::Relay { from, packet });
     }
 
-    /// The hub answered. Returns what the session itself wanted to know.
+    /// Handles the hub's answer. Returns it if it concerns the session itself.
     pub(crate) fn on_answer(&mut self, now: Instant, ticket: Ticket, answer: Answer) -> Option<SessionAnswer> {
         let for_session = self.resolve(ticket, answer);
-        // Others may go now.
         self.credit.on_answer(ticket);
         self.advance(now);
         for_session
     }
 
-    /// A part of an answer to a question came.
+    /// Handles one worker's part of an answer: sockets that match a query, or receivers of an
+    /// event.
     pub(crate) fn on_sockets(&mut self, ticket: Ticket, part: Vec<Arc<SocketInfo>>) {
         let Some(at) = self.position(ticket) else { return };
         match self.reply(at) {
@@ -250,7 +189,7 @@ impl CreditWindow {
         self.finish_question(at);
     }
 
-    /// A client answered an event whose acks are collected, or has gone.
+    /// Handles an ack, or `None` if the socket has disconnected.
     pub(crate) fn on_ack(&mut self, ticket: Ticket, socket: SocketId, args: Option<Args>) {
         let Some(at) = self.position(ticket) else { return };
         let bytes_max = self.outbox.worker.limits().acks.answers_bytes_max;
@@ -260,12 +199,10 @@ impl CreditWindow {
         self.finish_question(at);
     }
 
-    /// Of the budget of what clients send, nothing yet.
     pub(super) fn charge(&self) -> Charge {
         Charge::new(self.outbox.worker.budgets().incoming.clone())
     }
 
-    /// Bytes of commands that wait for credit.
     pub(crate) fn waiting_bytes(&self) -> usize {
         let bytes = |waiting: &QueuedCommand| match waiting {
             QueuedCommand::Command { bytes, .. } => *bytes,
@@ -274,36 +211,41 @@ impl CreditWindow {
         self.waiting.iter().map(bytes).sum()
     }
 
-    /// The server's bounds.
     pub(crate) fn limits(&self) -> &Limits {
         self.outbox.worker.limits()
     }
 
-    /// Number of emits whose acks are collected.
+    /// Number of unanswered emits with acks of many sockets.
     pub(crate) fn collecting(&self) -> usize {
         self.collecting
     }
 
-    /// Whether nothing waits here and everything is answered.
+    /// Returns whether no command waits or is unanswered.
     pub(crate) fn is_settled(&self) -> bool {
         self.waiting.is_empty() && self.credit.is_settled()
     }
 
-    /// The sender has ended. What others are to hear, and what was asked of the hub, still goes at the pace of this credit; what
-    /// needs none goes now, and what concerned only the sender has failed. Emits that wait beyond `departed_bytes_max` fail as those
-    /// of an overloaded hub.
+    /// Ends the sender. Commands without credit cost are sent immediately. Emits and queries keep
+    /// waiting for credit and answers; emits beyond `departed_bytes_max` fail with `Overloaded`.
+    /// All other commands fail with `Disconnected`.
     pub(crate) fn retire(&mut self, now: Instant) {
         self.is_retired = true;
         for waiting in self.waiting.take() {
             match waiting {
-                // Or the hub would keep sockets that have left.
+                // Otherwise the hub would keep sockets that have disconnected.
                 QueuedCommand::Free(command) => self.outbox.worker.send(command),
                 QueuedCommand::Command { reply, .. } if !reply.outlives_sender() => reply.fail(NoAnswer::Disconnected),
                 QueuedCommand::Command { give_up, bytes, command, reply, .. } => {
-                    match OrphanedCommand::book(&self.outbox.worker, bytes) {
-                        Some(booked) => {
-                            let _booked = Some(booked);
-                            self.waiting.push_back(QueuedCommand::Command { give_up, bytes, command, reply, _booked });
+                    match OrphanedCommand::reserve(&self.outbox.worker, bytes) {
+                        Some(reservation) => {
+                            let _reservation = Some(reservation);
+                            self.waiting.push_back(QueuedCommand::Command {
+                                give_up,
+                                bytes,
+                                command,
+                                reply,
+                                _reservation,
+                            });
                         }
                         None => {
                             self.outbox.worker.metrics().credit_refusals.add(1);
@@ -324,12 +266,13 @@ impl CreditWindow {
         self.advance(now);
     }
 
-    /// Whether nothing waits here for anything: a sender that has ended may go.
+    /// Returns whether no caller waits any more, so that an ended sender may be dropped.
     pub(crate) fn is_done(&self) -> bool {
         self.waiting.is_empty() && self.awaited.is_empty()
     }
 
-    /// Nobody drives the credit window any more. What needs no credit still goes, or the hub would keep sockets that have left.
+    /// Fails everything that waits. Commands without credit cost are still sent: otherwise the hub
+    /// would keep sockets that have disconnected.
     fn close(&mut self) {
         for waiting in self.waiting.take() {
             match waiting {
@@ -345,7 +288,7 @@ impl CreditWindow {
         }
     }
 
-    /// When [`CreditWindow::on_timeout`] is next worth a call.
+    /// Earliest instant at which [`CreditWindow::on_timeout`] has an effect.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let waiting = self.waiting.iter().find_map(|waiting| match waiting {
             QueuedCommand::Command { give_up, reply, .. } if reply.can_be_refused() => Some(*give_up),
@@ -355,7 +298,7 @@ impl CreditWindow {
         waiting.into_iter().chain(awaited.map(|awaited| awaited.give_up)).min()
     }
 
-    /// Gives up what is overdue.
+    /// Fails commands and replies whose deadline is over.
     pub(crate) fn on_timeout(&mut self, now: Instant) {
         let late = |awaited: &AwaitedReply| awaited.give_up <= now && awaited.may_expire();
         while let Some(at) = self.awaited.iter().position(late) {
@@ -375,7 +318,6 @@ impl CreditWindow {
         self.advance(now);
     }
 
-    /// Lets go what may go now.
     fn advance(&mut self, now: Instant) {
         while let Some(first) = self.waiting.front() {
             if matches!(first, QueuedCommand::Command { bytes, .. } if !self.allows(*bytes)) {
@@ -402,11 +344,11 @@ impl CreditWindow {
             PendingReply::Nobody => {}
             PendingReply::Emit(Done::WhenTaken(done)) => answer(done, Ok(())),
             reply => {
-                let patience = match &reply {
+                let timeout = match &reply {
                     PendingReply::Collect(collecting) if !self.is_retired => collecting.timeout,
                     _ => self.outbox.worker.limits().hub.answer_timeout,
                 };
-                let give_up = now + patience;
+                let give_up = now + timeout;
                 self.collecting += usize::from(matches!(reply, PendingReply::Collect(_)));
                 self.awaited.push_back(AwaitedReply { ticket, give_up, reply });
             }
@@ -427,7 +369,8 @@ impl CreditWindow {
         Some(awaited)
     }
 
-    /// Gives an answer to the reply of its kind. That may have been given up, or there was none.
+    /// Passes an answer to its caller, if that still waits. Returns it if it concerns the session
+    /// itself.
     fn resolve(&mut self, ticket: Ticket, given: Answer) -> Option<SessionAnswer> {
         let at = self.position(ticket)?;
         match given {
@@ -442,23 +385,23 @@ impl CreditWindow {
                 }
             }
             Answer::Emit(done) => {
-                if let PendingReply::Emit(asker) = self.take_reply(at)? {
-                    asker.complete(done.map_err(RequestError::Refused));
+                if let PendingReply::Emit(caller) = self.take_reply(at)? {
+                    caller.complete(done.map_err(RequestError::Refused));
                 }
             }
             Answer::Join(done) => {
-                if let PendingReply::Join(asker) = self.take_reply(at)? {
-                    answer(asker, done.map_err(RequestError::Refused));
+                if let PendingReply::Join(caller) = self.take_reply(at)? {
+                    answer(caller, done.map_err(RequestError::Refused));
                 }
             }
             Answer::Leave => {
-                if let PendingReply::Leave(asker) = self.take_reply(at)? {
-                    answer(asker, Ok(()));
+                if let PendingReply::Leave(caller) = self.take_reply(at)? {
+                    answer(caller, Ok(()));
                 }
             }
             Answer::List(page) => {
-                if let PendingReply::List(asker) = self.take_reply(at)? {
-                    answer(asker, Ok(page));
+                if let PendingReply::List(caller) = self.take_reply(at)? {
+                    answer(caller, Ok(page));
                 }
             }
             Answer::Collect(Err(refusal)) => {
@@ -487,7 +430,7 @@ impl CreditWindow {
         self.take_awaited(at).map(|awaited| awaited.reply)
     }
 
-    /// Answers a question of which everything has come.
+    /// Answers a query once all its parts have arrived.
     fn finish_question(&mut self, at: usize) {
         let is_complete = match &self.awaited[at].reply {
             PendingReply::Fetch { missing, .. } => *missing == Some(0),
@@ -498,7 +441,7 @@ impl CreditWindow {
             return;
         }
         match self.take_reply(at) {
-            Some(PendingReply::Fetch { asker, sockets, .. }) => answer(asker, Ok(sockets)),
+            Some(PendingReply::Fetch { caller, sockets, .. }) => answer(caller, Ok(sockets)),
             Some(PendingReply::Collect(collecting)) => collecting.finish(),
             _ => {}
         }

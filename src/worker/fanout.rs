@@ -1,4 +1,4 @@
-//! The hub's hand on this thread: applies what the hub decided, in the hub's order.
+//! The actor that applies the hub's commands on a worker, in the hub's order.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use actix::{Actor, AsyncContext, Context, Handler};
 use tokio::sync::oneshot;
 
 use super::Worker;
-use super::members::{Cursor, Leaving, Member, Members, Selection};
+use super::members::{Cursor, Member, Members, Removal, Selection};
 use super::outboxes::{OutboxMessage, Outboxes, Pushed};
 use crate::ids::{MemberKey, RoomName, SlotKey};
 use crate::messages::abort::AbortOnUnwind;
@@ -23,57 +23,54 @@ use crate::protocol::encoded::Message;
 use crate::protocol::reason::DisconnectReason;
 use crate::state::outbox::PACKET_OVERHEAD_BYTES;
 
-/// Bytes delivered, all members counted, between two looks at other work of this thread: about a millisecond of it.
+/// Bytes delivered, all members counted, before the actor yields: about a millisecond of work.
 const TURN_BYTES: usize = 1 << 20;
 
-/// Members looked at between two such looks, at least: those that a large event reaches are few at 1 MiB.
+/// Minimum number of members visited per turn. Large events would otherwise reach too few members.
 const TURN_MEMBERS_MIN: usize = 256;
 
-/// The same at most: the first touch of a member that is not in a cache takes half a microsecond.
+/// Maximum number of members visited per turn. A member outside of the CPU cache costs half a
+/// microsecond.
 const TURN_MEMBERS_MAX: usize = 4_096;
 
-/// What a room that a member enters or leaves counts for among the bytes delivered.
+/// Work of a join or leave, in the unit of bytes delivered.
 const ROOM_WORK: usize = 128;
 
-/// One actor per worker.
 pub(super) struct Fanout {
     worker: Rc<Worker>,
-    /// What is left of the batch in hand. The next batch is taken only when this is empty.
+    /// Rest of the current batch. The next batch is received only when this is empty.
     commands: vec::IntoIter<FanoutCommand>,
-    /// A command for many members, in the middle of them. No other command is applied before it is done.
-    in_hand: Option<InHand>,
-    /// Bytes delivered in this turn, and as many for other work.
+    /// A command that takes several turns. No other command is applied before it is finished.
+    in_progress: Option<InProgress>,
+    /// Work of this turn: bytes delivered, and the equivalent for other work.
     delivered: usize,
 }
 
-/// A command in the middle of its work.
-enum InHand {
+enum InProgress {
     ToMembers(Box<ToMembers>),
     Detach(Box<Detach>),
-    /// Sessions in places from this one on are yet to be closed.
+    /// Sessions in slots from this index on are still to be closed.
     CloseAll(usize, DisconnectReason),
 }
 
-/// A member that leaves its rooms, and the receiver of their names afterwards.
+/// Removal of a member, and the receiver of the names of its rooms.
 struct Detach {
-    member: Leaving,
-    told: Option<(oneshot::Sender<Vec<RoomName>>, Vec<RoomName>)>,
+    member: Removal,
+    reply: Option<(oneshot::Sender<Vec<RoomName>>, Vec<RoomName>)>,
     evicts: Option<SlotKey>,
 }
 
-/// A command for the members of rooms, and how far it has come.
+/// A command for the members of rooms, with its progress.
 struct ToMembers {
     work: Work,
     cursor: Cursor,
-    /// Members that got the event.
     delivered: u64,
-    /// Those that are listed, or are to answer.
+    /// Sockets that match a query, or whose acks are wanted.
     sockets: Vec<Arc<SocketInfo>>,
-    /// The event without its token, made when the first wants it so.
-    bare: Option<Message>,
+    /// The event without its token, encoded for the first member that needs it.
+    tokenless: Option<Message>,
 }
 
-/// What is done for each member.
 enum Work {
     Deliver(Box<Delivery>),
     List(Box<FetchSockets>),
@@ -81,41 +78,41 @@ enum Work {
 
 impl ToMembers {
     fn new(work: Work) -> Self {
-        Self { work, cursor: Cursor::default(), delivered: 0, sockets: Vec::new(), bare: None }
+        Self { work, cursor: Cursor::default(), delivered: 0, sockets: Vec::new(), tokenless: None }
     }
 }
 
 impl Fanout {
     pub(super) fn new(worker: Rc<Worker>) -> Self {
-        Self { worker, commands: Vec::new().into_iter(), in_hand: None, delivered: 0 }
+        Self { worker, commands: Vec::new().into_iter(), in_progress: None, delivered: 0 }
     }
 
-    /// Applies the batch in hand, as much of it as this turn may.
+    /// Applies commands of the current batch until the turn's limit is reached.
     fn run_batch(&mut self, ctx: &mut Context<Self>) {
         let _guard = AbortOnUnwind("fanout");
         loop {
-            match self.in_hand.take() {
-                Some(InHand::ToMembers(to_members)) => self.visit_members(*to_members),
-                Some(InHand::Detach(detach)) => self.detach_some(detach),
-                Some(InHand::CloseAll(from, reason)) => self.close_some(from, reason),
+            match self.in_progress.take() {
+                Some(InProgress::ToMembers(to_members)) => self.visit_members(*to_members),
+                Some(InProgress::Detach(detach)) => self.detach_some(detach),
+                Some(InProgress::CloseAll(from, reason)) => self.close_some(from, reason),
                 None => match self.commands.next() {
                     Some(command) => self.apply(command),
                     None => break,
                 },
             }
-            if self.in_hand.is_some() || self.delivered >= TURN_BYTES || self.worker.backlog.is_full() {
+            if self.in_progress.is_some() || self.delivered >= TURN_BYTES || self.worker.backlog.is_full() {
                 self.delivered = 0;
                 self.yield_turn(ctx);
                 break;
             }
         }
-        self.worker.outboxes.borrow_mut().settle();
-        self.worker.send_wanted();
+        self.worker.outboxes.borrow_mut().enforce_budget();
+        self.worker.send_replay_requests();
         self.worker.flush_notify.notify_delivered();
     }
 
-    /// Lets other tasks of this thread run, the flusher first of all: what is delivered faster than it is written would
-    /// fill the outboxes of peers that take all they are given. No message is handled meanwhile.
+    /// Yields to other tasks of this thread. The flusher must run in between: deliveries faster
+    /// than its writes would fill the outboxes of healthy clients. No message is handled meanwhile.
     fn yield_turn(&self, ctx: &mut Context<Self>) {
         let worker = self.worker.clone();
         let others = async move {
@@ -136,11 +133,12 @@ impl Fanout {
                     let mut outboxes = self.worker.outboxes.borrow_mut();
                     outboxes.push(slot, OutboxMessage::unnumbered(&reply.into()));
                     if mode != DeliveryMode::WithoutToken {
-                        // Its connect is in the journal. One that reads has passed it when it is live.
+                        // The journal contains its CONNECT. A socket that catches up has read past
+                        // it when it becomes live.
                         outboxes.start_at(slot, offset);
                     }
                     if let DeliveryMode::CatchingUp(after) = mode {
-                        outboxes.read_behind(slot, member, socket, after);
+                        outboxes.start_reading(slot, member, socket, after);
                     }
                 }
             }
@@ -149,7 +147,9 @@ impl Fanout {
                 if let Some(slot) = self.slot_of(member) {
                     self.notify_session(
                         slot,
-                        SessionCommand::OutboxFull("what it has to read next is gone from the journal".into()),
+                        SessionCommand::OutboxFull(
+                            "the journal no longer has the events that the socket reads next".into(),
+                        ),
                     );
                 }
             }
@@ -187,7 +187,7 @@ impl Fanout {
         self.visit_members(ToMembers::new(Work::Deliver(delivery)));
     }
 
-    /// Continues with a command for many members, for as many as this turn may reach.
+    /// Visits members until the turn's limit is reached.
     fn visit_members(&mut self, mut to_members: ToMembers) {
         let worker = self.worker.clone();
         let mut members = worker.members.borrow_mut();
@@ -196,7 +196,7 @@ impl Fanout {
             Work::List(_) => list_some(&mut to_members, &mut members),
         };
         if !is_done {
-            self.in_hand = Some(InHand::ToMembers(Box::new(to_members)));
+            self.in_progress = Some(InProgress::ToMembers(Box::new(to_members)));
             return;
         }
         drop(members);
@@ -215,7 +215,7 @@ impl Fanout {
     }
 
     fn deliver_some(&mut self, to_members: &mut ToMembers, members: &mut Members) -> bool {
-        let ToMembers { work: Work::Deliver(delivery), cursor, delivered, sockets, bare } = to_members else {
+        let ToMembers { work: Work::Deliver(delivery), cursor, delivered, sockets, tokenless } = to_members else {
             return true;
         };
         let cost = delivery.message.byte_len() + PACKET_OVERHEAD_BYTES;
@@ -223,7 +223,7 @@ impl Fanout {
         let mut outboxes = self.worker.outboxes.borrow_mut();
         let before = *delivered;
         let is_done = members.select(delivery.selection(), cursor, most, |key, member| {
-            if self.deliver_to(&mut outboxes, delivery, bare, key, member) {
+            if self.deliver_to(&mut outboxes, delivery, tokenless, key, member) {
                 *delivered += 1;
                 if delivery.collect.is_some() {
                     sockets.push(member.socket.clone());
@@ -231,7 +231,8 @@ impl Fanout {
             }
         });
         self.worker.metrics.deliveries.add(*delivered - before);
-        // As much as the hub has booked: it does not know who gets the event twice, or is excepted.
+        // The last part takes the rest of what the hub has counted. The hub does not know which
+        // members are excepted or in several rooms.
         let fanout_bytes = if is_done { delivery.fanout_bytes } else { delivery.fanout_bytes.min(most * cost) };
         delivery.fanout_bytes -= fanout_bytes;
         self.delivered += fanout_bytes;
@@ -239,12 +240,13 @@ impl Fanout {
         is_done
     }
 
-    /// Whether a member gets the event, now or when it has caught up.
+    /// Queues the event, or leaves it to the member's reading from the journal. Returns false if it
+    /// was dropped.
     fn deliver_to(
         &self,
         outboxes: &mut Outboxes,
         delivery: &Delivery,
-        bare: &mut Option<Message>,
+        tokenless: &mut Option<Message>,
         key: MemberKey,
         member: &mut Member,
     ) -> bool {
@@ -258,7 +260,7 @@ impl Fanout {
                     Pushed::NoRoom => {
                         let after = offset.lsn.before();
                         member.mode = DeliveryMode::CatchingUp(after);
-                        outboxes.read_behind(member.slot, key, member.socket.id, after);
+                        outboxes.start_reading(member.slot, key, member.socket.id, after);
                         self.worker.metrics.lags.add(1);
                         true
                     }
@@ -271,20 +273,21 @@ impl Fanout {
                 false
             }
             (DeliveryMode::WithoutToken, _) => {
-                let message = bare.get_or_insert_with(|| without_token(message).unwrap_or_else(|| message.clone()));
+                let message =
+                    tokenless.get_or_insert_with(|| without_token(message).unwrap_or_else(|| message.clone()));
                 outboxes.push(member.slot, OutboxMessage { message, offset: None, ..live })
             }
         }
     }
 
-    /// Those who got the event are to answer; the collector is notified of them.
+    /// Opens the route for acks of these sockets and reports them to the collector.
     fn collect(&self, collect: Collect, sockets: Vec<Arc<SocketInfo>>) {
         let awaiting = sockets.iter().map(|socket| socket.id).collect();
         self.worker.ack_routes.borrow_mut().open(collect, awaiting, Instant::now());
         self.worker.send(ImmediateCommand::Fetched { worker: collect.worker, to: collect.to, sockets });
     }
 
-    /// A socket gets some of what it missed. The last of it comes in front of everything that it has not missed.
+    /// Queues a chunk of missed events. After the last chunk, the member receives events live.
     fn replay(&mut self, replay: &Replay) {
         self.delivered += replay.fanout_bytes;
         self.worker.backlog.record_replayed(replay.fanout_bytes);
@@ -303,31 +306,32 @@ impl Fanout {
     fn detach(
         &mut self,
         member: MemberKey,
-        told: Option<(oneshot::Sender<Vec<RoomName>>, Vec<RoomName>)>,
+        reply: Option<(oneshot::Sender<Vec<RoomName>>, Vec<RoomName>)>,
         evicts: Option<SlotKey>,
     ) {
         if let Some(slot) = self.slot_of(member) {
             self.worker.outboxes.borrow_mut().stop_reading(slot, member);
         }
-        let leaving = self.worker.members.borrow_mut().begin_removal(member);
-        match (leaving, told) {
-            (Some(member), told) => self.detach_some(Box::new(Detach { member, told, evicts })),
-            (None, Some((asker, rooms))) => drop(asker.send(rooms)),
+        let removal = self.worker.members.borrow_mut().begin_removal(member);
+        match (removal, reply) {
+            (Some(member), reply) => self.detach_some(Box::new(Detach { member, reply, evicts })),
+            (None, Some((caller, rooms))) => drop(caller.send(rooms)),
             (None, None) => {}
         }
     }
 
-    /// Continues with a member that leaves its rooms, as many as in one turn.
+    /// Removes the member from its rooms, until the turn's limit is reached.
     fn detach_some(&mut self, mut detach: Box<Detach>) {
         self.delivered += detach.member.rooms_left().min(TURN_MEMBERS_MAX) * ROOM_WORK;
-        let gone = self.worker.members.borrow_mut().continue_removal(&mut detach.member, TURN_MEMBERS_MAX);
-        let Some(gone) = gone else {
-            self.in_hand = Some(InHand::Detach(detach));
+        let removed = self.worker.members.borrow_mut().continue_removal(&mut detach.member, TURN_MEMBERS_MAX);
+        let Some(removed) = removed else {
+            self.in_progress = Some(InProgress::Detach(detach));
             return;
         };
-        let Detach { member, told, evicts } = *detach;
-        let socket = gone.socket.id;
-        // Nobody has asked one that was not attached; it may bear the id of one that was asked.
+        let Detach { member, reply, evicts } = *detach;
+        let socket = removed.socket.id;
+        // A member that was never attached has received no event. Another socket may have the same
+        // id.
         if member.was_attached {
             for (worker, to) in self.worker.ack_routes.borrow_mut().remove_socket(socket) {
                 self.worker.send(ImmediateCommand::Acked { worker, to, socket, answer: None });
@@ -336,22 +340,22 @@ impl Fanout {
         if let Some(slot) = evicts {
             self.notify_session(slot, SessionCommand::Evicted);
         }
-        if let Some((asker, rooms)) = told {
-            let _ = asker.send(rooms);
+        if let Some((caller, rooms)) = reply {
+            let _ = caller.send(rooms);
         }
     }
 
-    /// Closes the sessions in so many places from this one on as in one turn.
+    /// Closes sessions in the slots from `from` on, until the turn's limit is reached.
     fn close_some(&mut self, from: usize, reason: DisconnectReason) {
         let outboxes = self.worker.outboxes.borrow();
         let Some(links) = outboxes.links_from(from, TURN_MEMBERS_MAX) else { return };
         for link in links {
             let _ = link.post(SessionCommand::Close(reason));
         }
-        self.in_hand = Some(InHand::CloseAll(from + TURN_MEMBERS_MAX, reason));
+        self.in_progress = Some(InProgress::CloseAll(from + TURN_MEMBERS_MAX, reason));
     }
 
-    /// Deliveries are in the outboxes when they are applied, so an answer told now cannot overtake one.
+    /// Deliveries are in the outboxes when they are applied, so an answer cannot overtake an event.
     fn notify_session(&self, slot: SlotKey, command: SessionCommand) {
         if let Some(link) = self.worker.outboxes.borrow().link(slot) {
             let _ = link.post(command);

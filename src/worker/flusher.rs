@@ -1,7 +1,8 @@
-//! The end of a worker's turn: commands go to the hub, outboxes go to their sockets.
+//! The task that ends a worker's turn: it sends commands to the hub and writes outboxes to their
+//! sockets.
 //!
-//! A write to a socket costs the kernel several microseconds and everything above it well under one, so what counts is
-//! the number of writes: the flusher runs after the worker's ready work, and each dirty socket gets one vectored write.
+//! A write costs the kernel several microseconds, everything else well under one. Therefore the
+//! flusher runs after the ready tasks of the worker, and each dirty socket gets one vectored write.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -15,33 +16,34 @@ use super::Worker;
 use crate::messages::abort::AbortOnUnwind;
 use crate::messages::hub::ImmediateCommand;
 
-/// Writes between two looks at other work of this thread.
+/// Maximum number of writes before the flusher yields.
 const WRITES_PER_TURN: usize = 256;
 
-/// Longest stretch of writing between two looks at other work.
+/// Longest time of writing before the flusher yields.
 const TURN_MAX: Duration = Duration::from_millis(1);
 
-/// Turns that the flusher steps back while more deliveries keep coming, so that one write takes them along.
-const STEP_BACKS_MAX: usize = 4;
+/// Maximum number of yields before a write while deliveries keep arriving, so that one write covers
+/// several.
+const YIELDS_MAX: usize = 4;
 
-/// Before a command is offered again to a hub whose mailbox was full.
+/// Interval between attempts to send to the hub while its mailbox is full.
 const HUB_RETRY: Duration = Duration::from_millis(1);
 
-/// Between two looks at a budget of replays that is spent.
+/// Interval between checks of the replay budget while readers of this thread wait for it.
 const REPLAY_RETRY: Duration = Duration::from_millis(20);
 
-/// Between two looks whether it is, where nobody of this thread waits for it.
-const LENT_RETRY: Duration = Duration::from_millis(500);
+/// Interval between checks of the replay budget while clients of this thread hold a share of it.
+const UNREAD_REPLAY_RETRY: Duration = Duration::from_millis(500);
 
-/// Bytes reported to the hub at a time, so that reports do not cost more than they tell.
+/// Minimum number of written bytes in a report to the hub, unless the worker's limit is small.
 const REPORT_BYTES: usize = 64 << 10;
 
-/// Wakes the flusher, at most once per run.
+/// Single-task notification within a thread. Notifications before a wake-up are merged.
 #[derive(Default)]
 pub(super) struct LocalNotify {
     notified: Cell<bool>,
     waker: LocalWaker,
-    /// Batches of deliveries since the worker began.
+    /// Batches of deliveries since the worker was started.
     deliveries: Cell<u64>,
 }
 
@@ -52,7 +54,7 @@ impl LocalNotify {
         }
     }
 
-    /// Deliveries came: more may be on their way.
+    /// Notifies the flusher of deliveries. More may follow soon.
     pub(super) fn notify_delivered(&self) {
         self.deliveries.set(self.deliveries.get() + 1);
         self.notify();
@@ -70,72 +72,68 @@ impl LocalNotify {
     }
 }
 
-/// What was delivered to the outboxes of this worker and has not been written out yet.
+/// Bytes that were delivered to the outboxes of a worker and are not written yet.
 pub(super) struct Backlog {
-    /// Bytes of messages, however many members each has, since the flusher last began a round: the most by which one
-    /// outbox can have grown.
+    /// Bytes of messages since the flusher's last round, each message counted once. No outbox can
+    /// have grown by more.
     fresh: Cell<usize>,
     fresh_max: usize,
-    /// Rung by the flusher when it begins a round.
+    /// Notification by the flusher when it begins a round.
     drained: LocalNotify,
-    /// What the hub has not been told of.
     unreported: Cell<Written>,
 }
 
-/// Bytes that have been written out, or wait in the outbox of a peer that is slow on its own account.
+/// Bytes that were written, or that wait for a slow client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Written {
-    /// Of events, all members counted.
+    /// Bytes of events, all members counted.
     bytes: usize,
-    /// Bytes of replays.
     replayed: usize,
 }
 
 impl Backlog {
-    /// A quarter of an outbox may come between two rounds, so that a peer that takes all it is given stays below half.
+    /// Limits the deliveries between two rounds to a quarter of an outbox, so that outboxes of
+    /// healthy clients stay below half.
     pub(super) fn new(outbox_bytes_max: usize) -> Self {
         let fresh_max = outbox_bytes_max / 4;
         Self { fresh: Cell::new(0), fresh_max, drained: LocalNotify::default(), unreported: Cell::default() }
     }
 
-    /// A message of `bytes` begins to be delivered.
     pub(super) fn add(&self, bytes: usize) {
         self.fresh.set(self.fresh.get() + bytes);
     }
 
-    /// Of events, `fanout_bytes` bytes were delivered, all members counted.
     pub(super) fn record_delivered(&self, fanout_bytes: usize) {
         let Written { bytes, replayed } = self.unreported.get();
         self.unreported.set(Written { bytes: bytes + fanout_bytes, replayed });
     }
 
-    /// So many bytes were replayed.
     pub(super) fn record_replayed(&self, fanout_bytes: usize) {
         let Written { bytes, replayed } = self.unreported.get();
         self.unreported.set(Written { bytes, replayed: replayed + fanout_bytes });
         self.add(fanout_bytes);
     }
 
-    /// Whether the flusher should have its turn before more is delivered.
+    /// Returns whether the flusher should run before more is delivered.
     pub(super) fn is_full(&self) -> bool {
         self.fresh.get() >= self.fresh_max
     }
 
-    /// Waits for that turn.
     pub(super) async fn wait_for_room(&self) {
         while self.is_full() {
             self.drained.notified().await;
         }
     }
 
-    /// The flusher begins a round. Returns what will have been written, or be waiting for a slow peer, at its end.
+    /// Begins a round. Returns the bytes that are written, or wait for a slow client, when the
+    /// round ends.
     fn begin_round(&self) -> Written {
         self.fresh.set(0);
         self.drained.notify();
         self.unreported.get()
     }
 
-    /// Takes what was written to report it to the hub, if it is enough to be worth a report.
+    /// Subtracts `written` from the unreported bytes, or returns `None` if it is below `enough`.
     fn take_report(&self, written: Written, enough: usize) -> Option<Written> {
         if written.bytes.max(written.replayed) < enough.max(1) {
             return None;
@@ -147,13 +145,12 @@ impl Backlog {
     }
 }
 
-/// Flushes for as long as the thread lives.
 pub(super) async fn run(worker: Rc<Worker>) {
     let mut seen = 0;
     loop {
         next_turn(&worker).await;
         flush_hub_sender(&worker).await;
-        for _ in 0..STEP_BACKS_MAX {
+        for _ in 0..YIELDS_MAX {
             let deliveries = worker.flush_notify.deliveries.get();
             if deliveries == seen || worker.backlog.is_full() {
                 break;
@@ -166,21 +163,21 @@ pub(super) async fn run(worker: Rc<Worker>) {
     }
 }
 
-/// Waits until there is something to flush. While readers wait for the budget of replays, which other threads free without a word,
-/// or hold a share of it, for which readers on other threads may wait, looks at it now and then.
+/// Waits for work. Polls the replay budget while readers wait for it or clients hold a share of it,
+/// since other threads send no notification when they release their share.
 async fn next_turn(worker: &Worker) {
-    while worker.has_readers_awaiting_budget() || worker.has_lent() {
-        let interval = if worker.has_readers_awaiting_budget() { REPLAY_RETRY } else { LENT_RETRY };
+    while worker.has_waiting_readers() || worker.has_unread_replays() {
+        let interval = if worker.has_waiting_readers() { REPLAY_RETRY } else { UNREAD_REPLAY_RETRY };
         if tokio::time::timeout(interval, worker.flush_notify.notified()).await.is_ok() {
             return;
         }
-        worker.send_wanted();
+        worker.send_replay_requests();
     }
     worker.flush_notify.notified().await;
 }
 
-/// Writes until nothing is left, one round after the other: what is dirty when a round begins is written in it, and then
-/// reported, however much keeps coming meanwhile.
+/// Writes rounds until no outbox is dirty. A round covers the outboxes that are dirty when it
+/// begins, and is then reported to the hub.
 async fn flush_rounds(worker: &Worker) {
     loop {
         let delivered = worker.backlog.begin_round();
@@ -209,17 +206,16 @@ async fn flush_hub_sender(worker: &Worker) {
     }
 }
 
-/// Returns false while the hub's mailbox is full.
 fn offer_commands(worker: &Worker) -> bool {
     let _guard = AbortOnUnwind("flusher");
     worker.hub_sender.borrow_mut().flush()
 }
 
-/// Writes for one turn, `left` outboxes at most. Returns how many of them are still to be written.
+/// Writes up to `left` outboxes in one turn. Returns the number that is left.
 fn flush_some(worker: &Worker, left: usize) -> usize {
     let _guard = AbortOnUnwind("flusher");
     let left = write_some(worker, left);
-    worker.send_wanted();
+    worker.send_replay_requests();
     left
 }
 
@@ -236,10 +232,10 @@ fn write_some(worker: &Worker, left: usize) -> usize {
     left.saturating_sub(WRITES_PER_TURN)
 }
 
-/// Everything `delivered` has been written, or waits in the outbox of a peer that is slow on its own account.
+/// Reports bytes to the hub that were written, or that wait for a slow client.
 fn report_consumed(worker: &Worker, delivered: Written) {
     let _guard = AbortOnUnwind("flusher");
-    worker.outboxes.borrow_mut().settle();
+    worker.outboxes.borrow_mut().enforce_budget();
     let enough = REPORT_BYTES.min(worker.limits.hub.worker_bytes_max / 4);
     if let Some(Written { bytes, replayed }) = worker.backlog.take_report(delivered, enough) {
         worker.hub_sender.borrow_mut().push(ImmediateCommand::Consumed { bytes, replayed }.into());

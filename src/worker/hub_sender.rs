@@ -1,4 +1,4 @@
-//! The worker's one FIFO to the hub, sent as one message per turn of the worker.
+//! FIFO queue of a worker's commands to the hub, sent as one message per turn.
 
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use crate::ids::WorkerId;
 use crate::messages::hub::{HubBatch, HubCommand};
 use crate::metrics::WorkerMetrics;
 
-/// Commands of this turn. Bounded by the sessions' credit; they stay here while the hub's mailbox is full.
+/// Commands of the current turn. Their number is bounded by the credit of the sessions. They stay
+/// queued while the hub's mailbox is full.
 pub(super) struct HubSender {
     worker: WorkerId,
     hub: Recipient<HubBatch>,
@@ -26,7 +27,8 @@ impl HubSender {
         self.pending.push(command);
     }
 
-    /// Sends what is pending. Returns false if the hub's mailbox is full: try again soon, nothing was lost.
+    /// Sends the queued commands. Returns false if the hub's mailbox is full; the commands stay
+    /// queued.
     pub(super) fn flush(&mut self) -> bool {
         if self.pending.is_empty() {
             return true;
@@ -42,9 +44,13 @@ impl HubSender {
                 self.pending = batch.commands;
                 false
             }
-            // Only while the server ends: a hub that dies otherwise takes the process with it.
+            // This happens only during shutdown: a panicking hub aborts the process.
             Err(SendError::Closed(batch)) => {
-                log::debug!("hub is gone, commands dropped worker={} count={}", self.worker.0, batch.commands.len());
+                log::debug!(
+                    "hub has stopped, commands dropped worker={} count={}",
+                    self.worker.0,
+                    batch.commands.len()
+                );
                 true
             }
         }

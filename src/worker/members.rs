@@ -1,4 +1,4 @@
-//! Which sockets of this worker are in which room.
+//! Index of this worker's sockets by room.
 
 use std::sync::Arc;
 
@@ -7,37 +7,38 @@ use slab::Slab;
 use crate::ids::{MemberKey, RoomId, SlotKey};
 use crate::messages::fanout::DeliveryMode;
 use crate::messages::socket::SocketInfo;
-use crate::state::memberships::{Memberships, Taken};
+use crate::state::memberships::{Memberships, RemovedRooms};
 
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) socket: Arc<SocketInfo>,
     pub(crate) slot: SlotKey,
-    /// From where its events come.
+    /// Source of its events: live, or the journal.
     pub(crate) mode: DeliveryMode,
-    /// The last selection that has seen this member, so that overlapping rooms count once.
+    /// The last selection that visited this member, so that a member of several rooms is visited
+    /// once.
     seen: u32,
-    /// Its rooms, and where in each it stands.
+    /// Its rooms, each with the member's index in the room's list.
     rooms: Memberships<u32>,
 }
 
-/// A member that is taken out of its rooms.
+/// A member that is being removed from its rooms.
 #[derive(Debug)]
-pub(crate) struct Leaving {
+pub(crate) struct Removal {
     key: MemberKey,
-    /// Whether the hub had connected it: then it was in the room of everybody at least.
+    /// True if the hub had connected the socket. A connected socket is in its namespace's room at
+    /// least.
     pub(crate) was_attached: bool,
-    rooms: Taken<u32>,
+    rooms: RemovedRooms<u32>,
 }
 
-impl Leaving {
-    /// Rooms from which it is still to be taken.
+impl Removal {
     pub(crate) fn rooms_left(&self) -> usize {
         self.rooms.size_hint().0
     }
 }
 
-/// The members on one worker. Rooms are indexed by the numbers that the hub gives them.
+/// Members of one worker. Rooms are indexed by the numbers that the hub assigns.
 #[derive(Debug, Default)]
 pub(crate) struct Members {
     members: Slab<Member>,
@@ -45,7 +46,8 @@ pub(crate) struct Members {
     selection: u32,
 }
 
-/// A selection of members: of any of the rooms, or named; but not of the excepted rooms, and not excluded.
+/// Members of any of `rooms`, and those `named`, without members of `except` rooms and without
+/// `exclude`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Selection<'a> {
     pub(crate) rooms: &'a [RoomId],
@@ -54,12 +56,12 @@ pub(crate) struct Selection<'a> {
     pub(crate) exclude: &'a [MemberKey],
 }
 
-/// How far a selection has come. Rooms change only between selections, so a place in their lists keeps its meaning.
+/// Progress of a selection. Rooms must not change before the selection ends.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cursor {
-    /// Lists that are done: first those whose members are not selected, then those whose members are.
+    /// Number of finished lists: first the excluded ones, then the selected ones.
     lists: usize,
-    /// Members of the next list that are done.
+    /// Number of finished members of the next list.
     members: usize,
 }
 
@@ -90,25 +92,25 @@ impl Members {
         }
     }
 
-    /// Begins to take a member out of its rooms. Until that is done, no room may change otherwise.
-    pub(crate) fn begin_removal(&mut self, key: MemberKey) -> Option<Leaving> {
+    /// Begins to remove a member. No room may change otherwise until the removal ends.
+    pub(crate) fn begin_removal(&mut self, key: MemberKey) -> Option<Removal> {
         let member = self.members.get_mut(key.0 as usize)?;
-        Some(Leaving { key, was_attached: member.rooms.len() != 0, rooms: member.rooms.take() })
+        Some(Removal { key, was_attached: member.rooms.len() != 0, rooms: member.rooms.take() })
     }
 
-    /// Takes a member out of `most` more of its rooms. Returns it when it is out of all.
-    pub(crate) fn continue_removal(&mut self, leaving: &mut Leaving, most: usize) -> Option<Member> {
+    /// Removes a member from up to `most` rooms. Returns it when no room is left.
+    pub(crate) fn continue_removal(&mut self, removal: &mut Removal, most: usize) -> Option<Member> {
         for _ in 0..most {
-            match leaving.rooms.next() {
+            match removal.rooms.next() {
                 Some((room, at)) => self.take_out(room, at),
-                None => return self.members.try_remove(leaving.key.0 as usize),
+                None => return self.members.try_remove(removal.key.0 as usize),
             }
         }
         None
     }
 
-    /// Calls `visit` with each selected member, once; looks at `most` members and continues behind `cursor` when it is called again.
-    /// Returns whether that were all.
+    /// Calls `visit` once for each selected member. Visits at most `most` members, and continues at
+    /// `cursor` in the next call. Returns whether the selection is finished.
     pub(crate) fn select(
         &mut self,
         selection: Selection<'_>,
@@ -118,7 +120,7 @@ impl Members {
     ) -> bool {
         let Selection { rooms, except, named, exclude } = selection;
         if let ([room], [], []) = (rooms, except, named) {
-            // One room, nobody excepted: no member can come twice.
+            // No member can occur twice in one room.
             let room = self.rooms.get(room.0 as usize).map_or(&[][..], Vec::as_slice);
             let end = room.len().min(cursor.members.saturating_add(most));
             for key in room.get(cursor.members..end).into_iter().flatten() {
@@ -164,13 +166,13 @@ impl Members {
     fn begin_selection(&mut self) {
         self.selection = self.selection.wrapping_add(1);
         if self.selection == 0 {
-            // Once in four billion selections, old marks could be taken for new ones.
+            // After 2^32 selections, an old mark would pass for a current one.
             self.members.iter_mut().for_each(|(_, member)| member.seen = 0);
             self.selection = 1;
         }
     }
 
-    /// Closes the gap at `at` with the room's last member, whose index changes.
+    /// Removes the entry at `at`. The last member takes its index.
     fn take_out(&mut self, room: RoomId, at: u32) {
         let list = &mut self.rooms[room.0 as usize];
         list.swap_remove(at as usize);
@@ -197,10 +199,10 @@ mod tests {
     use crate::messages::socket::tests::socket;
 
     impl Members {
-        /// A room at a time is as good as all in one.
+        /// One room per step gives the same result as all rooms in one step.
         fn remove(&mut self, key: MemberKey) {
-            let Some(mut leaving) = self.begin_removal(key) else { return };
-            while self.continue_removal(&mut leaving, 1).is_none() {}
+            let Some(mut removal) = self.begin_removal(key) else { return };
+            while self.continue_removal(&mut removal, 1).is_none() {}
         }
     }
 
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn rooms_take_no_memory_when_everybody_has_left() {
+    fn rooms_take_no_memory_when_all_members_have_left() {
         let mut members = Members::default();
         let keys = [1, 2].map(|n| members.add(socket(n), slot(n.into())));
         for room in 0..10_000 {
@@ -229,7 +231,7 @@ mod tests {
 
     fn outboxes(members: &mut Members, selection: Selection<'_>) -> Vec<u32> {
         let mut outboxes = Vec::new();
-        // One at a time is as good as all in one.
+        // One member per step gives the same result as all members in one step.
         let mut cursor = Cursor::default();
         while !members.select(selection, &mut cursor, 1, |_, member| outboxes.push(member.slot.index)) {}
         let mut all = Vec::new();

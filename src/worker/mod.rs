@@ -1,8 +1,8 @@
-//! What lives once per worker thread: the outboxes of its sessions, the index of its room members, the way to the hub,
-//! and the two tasks that move things (fanout in, flusher out).
+//! Per-thread state: the outboxes of the sessions, the index of room members, the queue to the hub,
+//! and the tasks that move packets (fanout in, flusher out).
 //!
-//! Everything here is reached through one [`Worker`], shared on its thread by sessions, fanout and flusher. No borrow of
-//! its insides outlives a call, so none is held across an await.
+//! Sessions, fanout and flusher of a thread share one [`Worker`]. No borrow of its fields outlives
+//! a method call, so none is held across an await.
 
 mod ack_collector;
 pub(crate) mod credit_window;
@@ -39,10 +39,10 @@ use self::flusher::{Backlog, LocalNotify};
 use self::hub_sender::HubSender;
 use self::log_throttle::LogThrottles;
 use self::members::Members;
-use self::outboxes::{OutboxMessage, Outboxes, WantedReplay};
+use self::outboxes::{OutboxMessage, Outboxes, ReplayRequest};
 use self::timers::Timers;
 
-/// A worker thread's shared state. Lives on that thread only.
+/// State shared within a worker thread.
 pub(crate) struct Worker {
     limits: Limits,
     budgets: Arc<Budgets>,
@@ -52,20 +52,20 @@ pub(crate) struct Worker {
     members: RefCell<Members>,
     ack_routes: RefCell<AckRoutes>,
     hub_sender: RefCell<HubSender>,
-    /// Wakes the flusher.
     flush_notify: LocalNotify,
-    /// What is delivered and not yet written out.
+    /// Bytes delivered to the outboxes and not yet written to sockets.
     backlog: Backlog,
-    /// Bytes of commands that wait for credit and whose senders have ended.
+    /// Bytes of commands that wait for credit after their sender has ended.
     departed_bytes: Cell<usize>,
     log_throttles: LogThrottles,
     timers: RefCell<Timers>,
-    /// Rung when someone is to be woken sooner than all others.
+    /// Notification of a new deadline that is earlier than all others.
     timer_notify: LocalNotify,
 }
 
 impl Worker {
-    /// Sets the worker up on the current thread, which must run an actix system, and introduces it to the hub.
+    /// Starts a worker on the current thread, which must run an actix system, and registers it with
+    /// the hub.
     pub(crate) fn start(
         id: WorkerId,
         hub: Recipient<HubBatch>,
@@ -96,52 +96,46 @@ impl Worker {
         worker
     }
 
-    /// The server's bounds.
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// What all clients of the server share.
     pub(crate) fn budgets(&self) -> &Budgets {
         &self.budgets
     }
 
-    /// What this worker counts.
     pub(crate) fn metrics(&self) -> &Arc<WorkerMetrics> {
         &self.metrics
     }
 
-    /// How often its sessions may warn of their clients.
     pub(crate) fn log_throttles(&self) -> &LogThrottles {
         &self.log_throttles
     }
 
-    /// Queues a command for the hub, behind all earlier ones of this worker; it leaves at the end of this turn.
+    /// Queues a command for the hub in FIFO order. The flusher sends it at the end of the turn.
     pub(crate) fn send(&self, command: impl Into<HubCommand>) {
         self.hub_sender.borrow_mut().push(command.into());
         self.flush_notify.notify();
     }
 
-    /// Asks the hub for what readers want.
-    fn send_wanted(&self) {
-        let wanted = self.outboxes.borrow_mut().take_wanted(Instant::now());
-        for WantedReplay { slot, socket, after } in wanted {
+    /// Requests the next chunks of sockets that read from the journal.
+    fn send_replay_requests(&self) {
+        let requests = self.outboxes.borrow_mut().take_replay_requests(Instant::now());
+        for ReplayRequest { slot, socket, after } in requests {
             self.send(ImmediateCommand::Read { slot, socket, after });
         }
     }
 
-    /// Whether readers wait until other clients have read what was replayed to them.
-    fn has_readers_awaiting_budget(&self) -> bool {
-        self.outboxes.borrow().awaits_budget()
+    fn has_waiting_readers(&self) -> bool {
+        self.outboxes.borrow().has_waiting_readers()
     }
 
-    /// Whether clients have yet to take what was replayed to them.
-    fn has_lent(&self) -> bool {
-        self.outboxes.borrow().has_lent()
+    fn has_unread_replays(&self) -> bool {
+        self.outboxes.borrow().has_unread_replays()
     }
 
-    /// Queues a session's packet for its own client; a full outbox loses its session
-    /// ([`OutboxFull`](crate::messages::session::SessionCommand)).
+    /// Queues a packet of a session for its own client. An overflow empties the outbox and sends
+    /// the session [`OutboxFull`](crate::messages::session::SessionCommand).
     fn push(&self, slot: SlotKey, packet: DirectPacket) {
         let mut outboxes = self.outboxes.borrow_mut();
         let bytes = packet.byte_len();
@@ -157,11 +151,13 @@ impl Worker {
         self.flush_notify.notify();
     }
 
-    /// A socket's client answered an event that wanted acks of many.
+    /// Passes a client's ack to the worker that collects it, if the event was emitted to many
+    /// sockets.
     pub(crate) fn on_ack(&self, socket: SocketId, id: AckId, args: Args) {
-        let whose = self.ack_routes.borrow_mut().on_answer(socket, id);
-        if let Some((worker, to)) = whose {
-            // A copy: as they came they share the memory of everything that was read together with them.
+        let route = self.ack_routes.borrow_mut().on_answer(socket, id);
+        if let Some((worker, to)) = route {
+            // The arguments share the buffer of all packets that were read with them. The copy does
+            // not.
             let answer = Some(args.detached());
             self.send(ImmediateCommand::Acked { worker, to, socket, answer });
         }

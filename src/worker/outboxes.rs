@@ -1,7 +1,8 @@
-//! The outbox slab: all outboxes of a worker, each with its drainer, and the list of those that want to be flushed.
+//! All outboxes of a worker, each with its drainer, and the queue of those to be flushed.
 
 mod held;
 mod reading;
+mod slot;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,37 +19,25 @@ use crate::protocol::encoded::{EncodedFrame, Message};
 use crate::state::budget::Budgets;
 use crate::state::outbox::{Outbox, OutboxFull};
 
-use self::held::{Held, HeldBytes, SHORT_BYTES};
-pub(super) use self::reading::WantedReplay;
-use self::reading::{JournalReader, requested};
+use self::held::{Held, HeldBytes, SCARCE_OUTBOX_BYTES};
+pub(super) use self::reading::ReplayRequest;
+use self::reading::requested;
+use self::slot::{OutboxSlot, SlotPhase};
 
-/// How a slot stands towards its session's end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SlotPhase {
-    Open,
-    /// The final packet is queued; the session wants to know when it is out.
-    Closing,
-    /// The session was told that the drainer is lost, or that all is out. Nothing more is queued.
-    Closed,
-}
-
-/// Whether an event has its place in an outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pushed {
     Queued,
-    /// Its drainer was not ready, or its session has ended.
+    /// The drainer is not ready for a volatile event, or the session has ended.
     Dropped,
-    /// There is no room for what can be read later as well.
+    /// The outbox has no room for an event that can be read from the journal later.
     NoRoom,
 }
 
-/// A message to be queued in an outbox.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OutboxMessage<'a> {
     pub(super) message: &'a Message,
-    /// Its position in the journal.
     pub(super) offset: Option<Offset>,
-    /// Dropped where the drainer is not ready.
+    /// True for a volatile event, which is dropped if the drainer is not ready.
     pub(super) volatile: bool,
 }
 
@@ -62,87 +51,27 @@ impl<'a> OutboxMessage<'a> {
     }
 }
 
-/// A session's outbox and its drainer.
-pub(super) struct OutboxSlot {
-    link: SessionLink,
-    outbox: Outbox,
-    sink: Option<Box<dyn FrameSink>>,
-    /// The newest position pushed: what an unnumbered event bears as token.
-    last_offset: Option<Offset>,
-    queued: bool,
-    blocked: bool,
-    /// Bytes have left since its session last looked.
-    moved: bool,
-    /// The session holds emits back until the outbox is low.
-    notify_when_low: bool,
-    /// Those of its sockets that read from the journal. Boxed, since it is rare.
-    #[expect(clippy::box_collection, reason = "a list is three times the size, and every session has room for it")]
-    readers: Option<Box<Vec<JournalReader>>>,
-    /// Bytes in the outbox that were replayed, at most: the server chose to read them, so that they are not charged to its client.
-    replayed_bytes: u32,
-    /// In the queue of those that want to read.
-    awaits_budget: bool,
-    /// Set while the session is shown what is queued: how many of those it has not looked at yet.
-    observed: Option<usize>,
-    phase: SlotPhase,
-}
-
-impl OutboxSlot {
-    fn notify(&mut self, phase: SlotPhase, command: SessionCommand) {
-        self.phase = phase;
-        // A session that is gone has closed its slot, or is about to.
-        let _ = self.link.post(command);
-    }
-
-    fn is_ready(&self) -> bool {
-        self.sink.is_some() && !self.blocked
-    }
-
-    /// Bytes that count against the budgets: all while its client takes nothing. What a ready drainer is about to take does not.
-    fn held(&self) -> HeldBytes {
-        if self.is_ready() {
-            return HeldBytes::default();
-        }
-        let all = self.outbox.memory_bytes();
-        let replayed = all.min(self.replayed_bytes as usize);
-        HeldBytes { own: all - replayed, replayed }
-    }
-
-    /// Emits that are held back may complete, if there are any and nothing of this session waits elsewhere.
-    fn notify_if_low(&mut self, low: usize) {
-        if self.notify_when_low && self.readers.is_none() && self.outbox.event_bytes() <= low {
-            self.notify_when_low = false;
-            let _ = self.link.post(SessionCommand::OutboxLow);
-        }
-    }
-
-    /// Whether a volatile event may go in: not while others wait for it to take what it has missed.
-    fn takes_volatile(&self) -> bool {
-        self.is_ready() && self.readers.is_none()
-    }
-}
-
 struct SlabCell {
     generation: u32,
     slot: Option<OutboxSlot>,
 }
 
-/// All outboxes of one worker.
 pub(super) struct Outboxes {
     cells: Vec<SlabCell>,
     vacant: Vec<u32>,
     dirty: VecDeque<SlotKey>,
-    /// Those with control packets; flushed first.
+    /// Slots with control packets. They are flushed first.
     urgent: VecDeque<SlotKey>,
-    /// Sessions with a reader whose outbox has room for more, in the order in which they get it: each once, and closed ones.
+    /// Queue for the replay budget: sessions with a reader and room in the outbox. Each is in it
+    /// once; closed sessions may be in it.
     awaiting_budget: VecDeque<SlotKey>,
-    /// Sessions that have not taken all that was replayed to them, and since when.
-    lent: HashMap<SlotKey, Instant>,
-    /// The time for which they may hold it while the budget of replays is spent.
-    pub(super) lent_for: Duration,
-    /// What the budget is charged for.
+    /// Sessions with unread replayed bytes, and the time of their oldest chunk.
+    unread_replays: HashMap<SlotKey, Instant>,
+    /// Time limit for reading a chunk while the replay budget is used up.
+    pub(super) replay_read_timeout: Duration,
     pub(super) held: Held,
-    /// Sessions whose outbox was not empty when they looked, each with when bytes had last left by then.
+    /// Sessions whose outbox was not empty at their last check, and the last time at which bytes
+    /// had been written.
     stalled: HashMap<SlotKey, Instant>,
     stall_timeout: Duration,
     outbox_bytes_max: usize,
@@ -158,8 +87,8 @@ impl Outboxes {
             dirty: VecDeque::new(),
             urgent: VecDeque::new(),
             awaiting_budget: VecDeque::new(),
-            lent: HashMap::new(),
-            lent_for: held::LENT_FOR,
+            unread_replays: HashMap::new(),
+            replay_read_timeout: held::REPLAY_READ_TIMEOUT,
             held: Held::new(budgets, limits.recovery.replay_bytes.max(limits.transport.payload_bytes_max)),
             stalled: HashMap::new(),
             stall_timeout: limits.sessions.stalls_after(),
@@ -169,13 +98,14 @@ impl Outboxes {
         }
     }
 
-    /// From here down emits that were held back go on, and a reader asks for its next chunk, which is not larger than this.
+    /// Size up to which held emits continue, and a reader requests its next chunk. A chunk has this
+    /// size at most.
     fn low(&self) -> usize {
         self.outbox_bytes_max / 4
     }
 
-    /// From here up emits are held back, and events that the journal has wait there. The other half is for what cannot be read
-    /// again.
+    /// Size from which emits are held and journalled events are left to the journal. The other half
+    /// is for packets that cannot be read again.
     fn half(&self) -> usize {
         self.outbox_bytes_max / 2
     }
@@ -192,7 +122,7 @@ impl Outboxes {
             notify_when_low: false,
             readers: None,
             replayed_bytes: 0,
-            awaits_budget: false,
+            waits_for_budget: false,
             observed: None,
             phase: SlotPhase::Open,
         };
@@ -209,12 +139,12 @@ impl Outboxes {
         let cell = self.cells.get_mut(key.index as usize).filter(|cell| cell.generation == key.generation)?;
         let slot = cell.slot.take()?;
         self.held.change(slot.held(), HeldBytes::default());
-        self.held.asked -= slot.readers.as_ref().map_or(0, |readers| requested(readers));
+        self.held.requested_chunks -= slot.readers.as_ref().map_or(0, |readers| requested(readers));
         if !self.stalled.is_empty() {
             self.stalled.remove(&key);
         }
         if slot.replayed_bytes > 0 {
-            self.lent.remove(&key);
+            self.unread_replays.remove(&key);
         }
         self.metrics.catching_up.add(-(slot.readers.as_ref().map_or(0, |readers| readers.len()) as i64));
         cell.generation = cell.generation.wrapping_add(1);
@@ -226,7 +156,7 @@ impl Outboxes {
         self.get(key).map(|slot| &slot.link)
     }
 
-    /// The sessions in `most` places from this one on; none behind the last.
+    /// Links of the sessions in up to `most` slots from `from` on. `None` behind the last slot.
     pub(super) fn links_from(&self, from: usize, most: usize) -> Option<impl Iterator<Item = &SessionLink>> {
         let cells = self.cells.get(from..).filter(|cells| !cells.is_empty())?;
         Some(cells.iter().take(most).filter_map(|cell| cell.slot.as_ref()).map(|slot| &slot.link))
@@ -268,12 +198,13 @@ impl Outboxes {
         }
     }
 
-    /// Queues a message. Returns whether it was queued.
+    /// Queues a message. Returns whether it was queued. An overflow empties the outbox and ends the
+    /// session.
     pub(super) fn push(&mut self, key: SlotKey, message: OutboxMessage<'_>) -> bool {
         match self.try_push(key, message, self.outbox_bytes_max) {
             Ok(pushed) => pushed == Pushed::Queued,
             Err(full) => {
-                // Its client would get none of it in time, and others want the memory.
+                // The client would not read the rest in time, and others need the memory.
                 let dropped = self.with(key, |slot| {
                     slot.notify(SlotPhase::Closed, SessionCommand::OutboxFull(full.to_string()));
                     slot.outbox.clear()
@@ -285,10 +216,11 @@ impl Outboxes {
         }
     }
 
-    /// Queues an event that can be read from the journal as well. Half of the outbox is kept for what cannot.
+    /// Queues an event that can be read from the journal as well. It may use half of the outbox at
+    /// most.
     pub(super) fn push_journalled(&mut self, key: SlotKey, message: &Message, offset: Offset) -> Pushed {
-        let is_short = self.held.is_short && self.get(key).is_some_and(|slot| !slot.is_ready());
-        let room = if is_short { self.half().min(SHORT_BYTES) } else { self.half() };
+        let is_scarce = self.held.is_scarce && self.get(key).is_some_and(|slot| !slot.is_ready());
+        let room = if is_scarce { self.half().min(SCARCE_OUTBOX_BYTES) } else { self.half() };
         self.try_push(key, OutboxMessage::numbered(message, offset), room).unwrap_or(Pushed::NoRoom)
     }
 
@@ -302,14 +234,14 @@ impl Outboxes {
         let Some(slot) = self.get_mut(key).filter(|slot| slot.phase == SlotPhase::Open) else {
             return Ok(Pushed::Dropped);
         };
-        if volatile && !slot.takes_volatile() {
+        if volatile && !slot.accepts_volatile() {
             self.metrics.dropped_volatile.add(1);
             return Ok(Pushed::Dropped);
         }
         let before = slot.held();
         slot.outbox.push(message, limit)?;
         let held = (before, slot.held());
-        // A reader of another namespace may be behind.
+        // A socket of another namespace may be reading older events.
         slot.last_offset = slot.last_offset.max(offset);
         if let Some(unseen) = slot.observed.as_mut().filter(|unseen| **unseen < observed_max)
             && slot.link.hint(SessionCommand::Sent(message.clone()))
@@ -321,21 +253,21 @@ impl Outboxes {
         Ok(Pushed::Queued)
     }
 
-    /// Shows the session what is queued from here on.
+    /// Sends the session copies of the packets queued from now on.
     pub(super) fn observe(&mut self, key: SlotKey) {
         if let Some(slot) = self.get_mut(key) {
             slot.observed.get_or_insert_default();
         }
     }
 
-    /// The session has looked at one of them.
+    /// Acknowledges that the session has handled one copy.
     pub(super) fn mark_seen(&mut self, key: SlotKey) {
         if let Some(unseen) = self.get_mut(key).and_then(|slot| slot.observed.as_mut()) {
             *unseen = unseen.saturating_sub(1);
         }
     }
 
-    /// Sets where an outbox begins: the position of its socket's connect.
+    /// Sets the position of a socket's CONNECT as the outbox's minimum position.
     pub(super) fn start_at(&mut self, key: SlotKey, offset: Option<Offset>) {
         if let Some(slot) = self.get_mut(key) {
             slot.last_offset = slot.last_offset.max(offset);
@@ -351,13 +283,13 @@ impl Outboxes {
     }
 
     pub(super) fn queue_close(&mut self, key: SlotKey, close_reason: CloseReason) -> bool {
-        let said = self.with(key, |slot| {
+        let queued = self.with(key, |slot| {
             let Some(sink) = slot.sink.as_mut() else { return false };
             sink.queue_close(close_reason, &mut slot.outbox);
             slot.phase = SlotPhase::Closing;
             true
         });
-        said.unwrap_or_default()
+        queued.unwrap_or_default()
     }
 
     pub(super) fn is_congested(&mut self, key: SlotKey) -> bool {
@@ -367,7 +299,7 @@ impl Outboxes {
         slot.notify_when_low
     }
 
-    /// The same, and whether a socket of it has yet to read what was emitted before.
+    /// Like `is_congested`, and also true while a socket of the session reads from the journal.
     pub(super) fn is_behind(&mut self, key: SlotKey) -> bool {
         if let Some(slot) = self.get_mut(key) {
             slot.notify_when_low |= slot.readers.is_some();
@@ -375,9 +307,9 @@ impl Outboxes {
         self.is_congested(key)
     }
 
-    pub(super) fn queue_final_packet(&mut self, key: SlotKey, word: EncodedFrame) {
+    pub(super) fn queue_final_packet(&mut self, key: SlotKey, packet: EncodedFrame) {
         self.with(key, |slot| {
-            slot.outbox.push_final(word);
+            slot.outbox.push_final(packet);
             slot.phase = SlotPhase::Closing;
         });
     }
@@ -386,17 +318,15 @@ impl Outboxes {
         self.get(key).is_none_or(|slot| slot.outbox.is_empty())
     }
 
-    /// How many outboxes want to be flushed.
     pub(super) fn dirty_len(&self) -> usize {
         self.urgent.len() + self.dirty.len()
     }
 
-    /// The next outbox to flush.
     pub(super) fn next_dirty(&mut self) -> Option<SlotKey> {
         self.urgent.pop_front().or_else(|| self.dirty.pop_front())
     }
 
-    /// Lets the drainer take what it takes now.
+    /// Writes to the drainer until it is blocked or the outbox is empty.
     pub(super) fn flush(&mut self, key: SlotKey) {
         let low = self.low();
         let Some(slot) = self.get_mut(key) else { return };
@@ -406,14 +336,14 @@ impl Outboxes {
             return;
         }
         let Some(sink) = slot.sink.as_mut() else { return };
-        // Ready, so that it holds nothing of the budget.
+        // A ready drainer holds nothing of the budget, so `held` is zero before.
         let ((packets, bytes), unsent) = (slot.outbox.waiting(), slot.outbox.unsent_bytes());
         let drained = sink.drain(&mut slot.outbox);
         let (packets_left, bytes_left) = slot.outbox.waiting();
         slot.moved |= slot.outbox.unsent_bytes() < unsent;
-        let was_lent = slot.replayed_bytes > 0;
+        let had_replays = slot.replayed_bytes > 0;
         slot.replayed_bytes = slot.replayed_bytes.min(u32::try_from(slot.outbox.memory_bytes()).unwrap_or(u32::MAX));
-        let is_returned = was_lent && slot.replayed_bytes == 0;
+        let has_read_replays = had_replays && slot.replayed_bytes == 0;
         slot.notify_if_low(low);
         match drained {
             Drained::Blocked => slot.blocked = true,
@@ -428,19 +358,19 @@ impl Outboxes {
             Drained::Finished => slot.sink = None,
         }
         let (reads, held) = (slot.readers.is_some(), slot.held());
-        if is_returned {
-            self.lent.remove(&key);
+        if has_read_replays {
+            self.unread_replays.remove(&key);
         }
         self.held.change(HeldBytes::default(), held);
         if packets_left < packets {
-            self.metrics.flushed(packets - packets_left, bytes - bytes_left);
+            self.metrics.record_flush(packets - packets_left, bytes - bytes_left);
         }
         if reads {
-            self.ask_for_more(key);
+            self.request_next_chunk(key);
         }
     }
 
-    /// Changes a slot, and what the budget is charged for it.
+    /// Changes a slot and updates the account of the budget.
     fn with<R>(&mut self, key: SlotKey, change: impl FnOnce(&mut OutboxSlot) -> R) -> Option<R> {
         let slot = self.get_mut(key)?;
         let before = slot.held();

@@ -1,4 +1,4 @@
-//! Finding the current thread's worker: made when a thread first meets a server.
+//! Look-up of the current thread's worker, which is started on first use.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,16 +15,14 @@ use crate::metrics::Metrics;
 use crate::state::budget::Budgets;
 
 thread_local! {
-    /// The workers of this thread: one for each server that it serves, mostly one.
+    /// Workers of this thread, by server. Most programs run one server.
     static WORKERS: RefCell<Vec<(u64, Rc<Worker>)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Servers that this process has made.
 static SERVERS: AtomicU64 = AtomicU64::new(0);
 
-/// What it takes to make the workers of one server.
 pub(crate) struct WorkerFactory {
-    /// Tells servers apart, also from those that are gone.
+    /// Distinguishes this server from all others in this process, including stopped ones.
     server: u64,
     hub: Recipient<HubBatch>,
     limits: Limits,
@@ -39,22 +37,21 @@ impl WorkerFactory {
         Self { server, hub, limits, budgets, metrics, next: AtomicU16::new(0) }
     }
 
-    /// What all clients of the server share.
     pub(crate) fn budgets(&self) -> &Arc<Budgets> {
         &self.budgets
     }
 
-    /// The next worker's number, for one that is not found by thread.
     pub(crate) fn next_id(&self) -> WorkerId {
         WorkerId(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// This thread's worker of this server. The thread must run an actix system.
+    /// Returns this thread's worker of this server, and starts it if necessary. The thread must run
+    /// an actix system.
     pub(crate) fn current(&self) -> Rc<Worker> {
-        let known = WORKERS.with_borrow(|workers| {
+        let existing = WORKERS.with_borrow(|workers| {
             workers.iter().find(|(server, _)| *server == self.server).map(|(_, worker)| worker.clone())
         });
-        known.unwrap_or_else(|| {
+        existing.unwrap_or_else(|| {
             let metrics = self.metrics.new_worker();
             let (hub, limits, budgets) = (self.hub.clone(), self.limits.clone(), self.budgets.clone());
             let worker = Worker::start(self.next_id(), hub, limits, budgets, metrics);

@@ -1,6 +1,5 @@
-//! The sender for code outside any session: requests of the server to its hub.
-//!
-//! One per server, on a thread of its own choosing; all such code shares the server sender's one credit.
+//! The sender for code outside of sessions, such as `io.emit` in the application. One per server;
+//! all such code shares its credit.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,14 +25,14 @@ use crate::protocol::draft::Draft;
 use crate::state::budget::Budgets;
 use crate::state::rooms::Target;
 
-/// Takes requests that no session takes.
 pub(crate) struct ServerSender {
     credit_window: CreditWindow,
     timer: Option<(Instant, SpawnHandle)>,
 }
 
 impl ServerSender {
-    /// Opens the server sender on the current thread, as a worker without sessions, and returns its address.
+    /// Starts the server sender on the current thread, as a worker without sessions, and returns
+    /// its address.
     pub(crate) fn open(
         id: WorkerId,
         hub: actix::Recipient<HubBatch>,
@@ -53,7 +52,7 @@ impl ServerSender {
         });
         match opened {
             Some(link) => link,
-            // `create` has called the closure before it returns.
+            // `create` calls the closure before it returns.
             None => unreachable!("actor was not created"),
         }
     }
@@ -70,8 +69,8 @@ impl ServerSender {
                 fetch(&mut self.credit_window, now, namespace, target, answer)
             }
             Request::List { listing, answer } => list(&mut self.credit_window, now, listing, answer),
-            // For a socket's own session only; handles do not send these here. Dropping them fails the caller.
-            other => log::error!("server sender got a request for a session: {other:?}"),
+            // These requests belong to the session of a socket. Dropping one fails its caller.
+            other => log::error!("server sender received a request for a session request={other:?}"),
         }
     }
 
@@ -94,14 +93,12 @@ impl ServerSender {
     }
 }
 
-/// An event for rooms.
 pub(crate) struct Emit {
     pub(crate) target: Target,
     pub(crate) draft: Draft,
     pub(crate) grade: Grade,
 }
 
-/// Submits an emit to rooms.
 pub(crate) fn emit(credit_window: &mut CreditWindow, now: Instant, Emit { target, draft, grade }: Emit, done: Done) {
     let bytes = draft.byte_len();
     credit_window.submit(now, bytes, PendingReply::Emit(done), move |from| {
@@ -109,48 +106,47 @@ pub(crate) fn emit(credit_window: &mut CreditWindow, now: Instant, Emit { target
     });
 }
 
-/// Longest wait for an ack: a year, since no session lives longer and an instant cannot be put off for ever.
+/// Longest timeout for acks: one year. An `Instant` cannot be moved forward without limit.
 pub(crate) const ACK_WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Submits an emit to rooms that wants everybody's ack; refused while the sender has too many such open.
+/// Submits an emit to rooms with acks of all receivers. Refused with `Overloaded` while
+/// `collections_max` such emits of the sender are unanswered.
 pub(crate) fn collect(
     credit_window: &mut CreditWindow,
     now: Instant,
     Emit { target, draft, grade }: Emit,
     timeout: Duration,
-    asker: oneshot::Sender<Result<Collected, RequestError<EmitRefusal>>>,
+    caller: oneshot::Sender<Result<Collected, RequestError<EmitRefusal>>>,
 ) {
     if credit_window.collecting() >= credit_window.limits().acks.collections_max {
-        return answer(asker, Err(NoAnswer::Overloaded.into()));
+        return answer(caller, Err(NoAnswer::Overloaded.into()));
     }
     let (bytes, timeout) = (draft.byte_len(), timeout.min(ACK_WAIT_MAX));
-    let waiter = PendingReply::Collect(Box::new(AckCollector::new(asker, timeout, credit_window.charge())));
-    credit_window.submit(now, bytes, waiter, move |from| {
+    let reply = PendingReply::Collect(Box::new(AckCollector::new(caller, timeout, credit_window.charge())));
+    credit_window.submit(now, bytes, reply, move |from| {
         let ack = AckWanted::OfMany(timeout);
         OrderedCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack }))
     });
 }
 
-/// Submits a question for the sockets in a target.
 pub(crate) fn fetch(
     credit_window: &mut CreditWindow,
     now: Instant,
     namespace: NamespacePath,
     target: Target,
-    asker: oneshot::Sender<Result<Vec<Arc<SocketInfo>>, NoAnswer>>,
+    caller: oneshot::Sender<Result<Vec<Arc<SocketInfo>>, NoAnswer>>,
 ) {
-    let waiter = PendingReply::Fetch { asker, missing: None, sockets: Vec::new() };
-    credit_window.submit(now, 0, waiter, move |from| OrderedCommand::Fetch { from, namespace, target });
+    let reply = PendingReply::Fetch { caller, missing: None, sockets: Vec::new() };
+    credit_window.submit(now, 0, reply, move |from| OrderedCommand::Fetch { from, namespace, target });
 }
 
-/// Submits a question for rooms.
 pub(crate) fn list(
     credit_window: &mut CreditWindow,
     now: Instant,
     listing: Listing,
-    asker: oneshot::Sender<Result<RoomPage, NoAnswer>>,
+    caller: oneshot::Sender<Result<RoomPage, NoAnswer>>,
 ) {
-    credit_window.submit(now, 0, PendingReply::List(asker), move |from| OrderedCommand::List { from, listing });
+    credit_window.submit(now, 0, PendingReply::List(caller), move |from| OrderedCommand::List { from, listing });
 }
 
 impl Actor for ServerSender {
@@ -170,7 +166,7 @@ impl Handler<SessionCommand> for ServerSender {
             }
             SessionCommand::Fetched { ticket, sockets } => self.credit_window.on_sockets(ticket, sockets),
             SessionCommand::Acked { ticket, socket, answer } => self.credit_window.on_ack(ticket, socket, answer),
-            // The server sender outlives sessions; the server ends it by ending its thread.
+            // The server sender has no client. It ends with its thread.
             _ => {}
         }
         self.arm(ctx);
@@ -185,7 +181,7 @@ mod tests {
     use super::*;
     use crate::messages::abort::tests::{aborts, is_to_panic};
 
-    /// Stands for the hub.
+    /// Stands in for the hub.
     struct Ignoring;
 
     impl Actor for Ignoring {
@@ -199,10 +195,10 @@ mod tests {
     }
 
     #[test]
-    fn a_panicking_desk_ends_the_process() {
-        // It died alone: whatever code outside of sessions emitted failed from there on, and the process went on.
+    fn a_panicking_server_sender_ends_the_process() {
+        // Regression: the actor died alone, and all later emits of code outside of sessions failed.
         if !is_to_panic() {
-            return aborts("worker::server_sender::tests::a_panicking_desk_ends_the_process");
+            return aborts("worker::server_sender::tests::a_panicking_server_sender_ends_the_process");
         }
         System::new().block_on(async {
             let hub = Ignoring.start().recipient();
@@ -211,7 +207,7 @@ mod tests {
             let credit_window = CreditWindow::new(OutboxHandle::open(worker.clone(), link));
             let server_sender = ServerSender { credit_window, timer: None }.start();
             turns().await;
-            // Borrowed for ever, which is what a defect could do.
+            // A leaked borrow makes the next one panic.
             std::mem::forget(worker.hub_sender.borrow_mut());
             let (answer, _) = oneshot::channel();
             let listing = Listing::InNamespace { namespace: NamespacePath::root(), from: 0 };

@@ -1,6 +1,7 @@
-//! A worker alone, with a hub that only listens: what reaches an outbox, in which order, and the guards.
+//! Tests of a worker with a recording hub: contents and order of outboxes, and the abort guards.
 
 mod budget;
+mod credit;
 mod ending;
 mod reading;
 
@@ -32,7 +33,7 @@ use crate::state::rooms::Target;
 
 type Log = Rc<RefCell<Vec<String>>>;
 
-/// Stands for hub and session, and records what they receive.
+/// Stands in for hub and session, and records their messages.
 struct Listener {
     log: Log,
     fanout: Rc<RefCell<Option<Recipient<FanoutBatch>>>>,
@@ -47,7 +48,7 @@ impl Handler<HubBatch> for Listener {
 
     fn handle(&mut self, batch: HubBatch, _: &mut Context<Self>) {
         for command in batch.commands {
-            let words = match command {
+            let line = match command {
                 HubCommand::Immediate(ImmediateCommand::Register { fanout }) => {
                     *self.fanout.borrow_mut() = Some(fanout);
                     continue;
@@ -55,11 +56,11 @@ impl Handler<HubBatch> for Listener {
                 HubCommand::Immediate(ImmediateCommand::Consumed { bytes, replayed: 0 }) => format!("consumed {bytes}"),
                 HubCommand::Immediate(ImmediateCommand::Consumed { replayed, .. }) => format!("replayed {replayed}"),
                 HubCommand::Immediate(ImmediateCommand::Read { after, .. }) => format!("read {}", after.0),
-                HubCommand::Ordered(OrderedCommand::Relay { .. }) => "pass".into(),
+                HubCommand::Ordered(OrderedCommand::Relay { .. }) => "relay".into(),
                 HubCommand::Ordered(OrderedCommand::Disconnect { .. }) => "disconnect".into(),
                 _ => continue,
             };
-            self.log.borrow_mut().push(words);
+            self.log.borrow_mut().push(line);
         }
     }
 }
@@ -68,19 +69,19 @@ impl Handler<SessionCommand> for Listener {
     type Result = ();
 
     fn handle(&mut self, command: SessionCommand, _: &mut Context<Self>) {
-        let words = match command {
+        let line = match command {
             SessionCommand::Answered { ticket, .. } => format!("answered {}", ticket.0),
             SessionCommand::DrainerLost(why) => format!("lost: {why}"),
             SessionCommand::Evicted => "evicted".into(),
             SessionCommand::OutboxFull(why) => format!("full: {why}"),
-            SessionCommand::OutboxCut { can_be_told, .. } => format!("cut, told: {can_be_told}"),
+            SessionCommand::OutboxCut { can_be_told, .. } => format!("cut, can_be_told={can_be_told}"),
             _ => return,
         };
-        self.log.borrow_mut().push(words);
+        self.log.borrow_mut().push(line);
     }
 }
 
-/// Writes down what it drains.
+/// Records the packets that it drains.
 struct Sink {
     log: Log,
     panics: bool,
@@ -101,7 +102,7 @@ impl FrameSink for Sink {
     fn abort(&mut self) {}
 }
 
-/// Never done: whenever it is drained, its outbox is filled again.
+/// Refills its outbox whenever it is drained.
 struct Echo {
     outbox: Weak<OutboxHandle>,
     flushes: Rc<Cell<usize>>,
@@ -147,7 +148,7 @@ impl Rig {
         Self { log, worker, outbox, member, fanout }
     }
 
-    fn tell(&self, commands: Vec<FanoutCommand>) {
+    fn send(&self, commands: Vec<FanoutCommand>) {
         assert!(self.fanout.try_send(FanoutBatch { commands }).is_ok());
     }
 
@@ -155,7 +156,7 @@ impl Rig {
         self.outbox.set_drainer(Box::new(Sink { log: self.log.clone(), panics }));
     }
 
-    async fn heard(&self) -> Vec<String> {
+    async fn received(&self) -> Vec<String> {
         turns().await;
         self.log.take()
     }
@@ -195,83 +196,84 @@ fn run<F: Future<Output = ()>>(test: F) {
 }
 
 #[test]
-fn all_deliveries_of_a_turn_leave_in_one_write_and_before_the_answer() {
+fn deliveries_of_a_turn_are_one_write_and_precede_the_answer() {
     run(async {
         let rig = Rig::new(Limits::default()).await;
         rig.drain_into_log(false);
-        rig.tell(vec![rig.join(3), deliver(3, "a", false, 1), deliver(3, "b", false, 1), rig.answer(7)]);
-        rig.tell(vec![deliver(3, "c", false, 1), deliver(4, "not in that room", false, 1)]);
-        let heard = rig.heard().await;
-        assert_eq!(heard.iter().filter(|line| line.starts_with("write")).collect::<Vec<_>>(), ["write a b c"]);
-        assert!(heard.contains(&"answered 7".to_owned()), "{heard:?}");
+        rig.send(vec![rig.join(3), deliver(3, "a", false, 1), deliver(3, "b", false, 1), rig.answer(7)]);
+        rig.send(vec![deliver(3, "c", false, 1), deliver(4, "not in that room", false, 1)]);
+        let received = rig.received().await;
+        assert_eq!(received.iter().filter(|line| line.starts_with("write")).collect::<Vec<_>>(), ["write a b c"]);
+        assert!(received.contains(&"answered 7".to_owned()), "{received:?}");
     });
 }
 
 #[test]
-fn a_volatile_delivery_is_dropped_where_nobody_drains() {
+fn a_volatile_delivery_is_dropped_without_a_drainer() {
     run(async {
         let rig = Rig::new(Limits::default()).await;
-        rig.tell(vec![rig.join(3), deliver(3, "volatile", true, 1), deliver(3, "plain", false, 1)]);
-        assert_eq!(rig.heard().await, [""; 0]);
+        rig.send(vec![rig.join(3), deliver(3, "volatile", true, 1), deliver(3, "plain", false, 1)]);
+        assert_eq!(rig.received().await, [""; 0]);
         rig.drain_into_log(false);
-        assert_eq!(rig.heard().await, ["write plain"]);
+        assert_eq!(rig.received().await, ["write plain"]);
     });
 }
 
 #[test]
-fn a_full_outbox_loses_its_session_and_takes_nothing_more() {
+fn a_full_outbox_ends_its_session_and_accepts_no_more() {
     run(async {
         let rig = Rig::new(Limits::with(|limits| limits.sessions.outbox_bytes_max = 100)).await;
         rig.outbox.push(DirectPacket::Sealed(EncodedFrame::text("first").into()));
         rig.outbox.push(DirectPacket::Sealed(EncodedFrame::text(&"x".repeat(100)).into()));
         rig.outbox.push(DirectPacket::Sealed(EncodedFrame::text("third").into()));
-        let heard = rig.heard().await;
-        assert_eq!(heard.len(), 1, "{heard:?}");
-        assert!(heard[0].starts_with("full: outbox of"), "{heard:?}");
+        let received = rig.received().await;
+        assert_eq!(received.len(), 1, "{received:?}");
+        assert!(received[0].starts_with("full: outbox of"), "{received:?}");
     });
 }
 
 #[test]
-fn what_was_written_out_is_reported_to_the_hub() {
+fn written_bytes_are_reported_to_the_hub() {
     run(async {
         let rig = Rig::new(Limits::with(|limits| limits.hub.worker_bytes_max = 4_000)).await;
         rig.drain_into_log(false);
-        rig.tell(vec![rig.join(3), deliver(3, "a", false, 600)]);
-        assert_eq!(rig.heard().await, ["write a"], "too little to report");
-        rig.tell(vec![deliver(3, "b", false, 600)]);
-        assert_eq!(rig.heard().await, ["write b", "consumed 1200"]);
+        rig.send(vec![rig.join(3), deliver(3, "a", false, 600)]);
+        assert_eq!(rig.received().await, ["write a"], "too little to report");
+        rig.send(vec![deliver(3, "b", false, 600)]);
+        assert_eq!(rig.received().await, ["write b", "consumed 1200"]);
     });
 }
 
 #[test]
-fn a_flood_does_not_fill_the_outbox_of_a_peer_that_takes_all_it_is_given() {
-    // The fanout once handled everything that was ready before the flusher had its turn: eight times the bound, all at once.
+fn a_flood_does_not_fill_the_outbox_of_a_client_that_reads() {
+    // Regression: the fanout handled all ready batches, eight times the outbox limit, before the
+    // flusher ran.
     run(async {
         let rig = Rig::new(Limits::with(|limits| limits.sessions.outbox_bytes_max = 64 << 10)).await;
         rig.drain_into_log(false);
-        rig.tell(vec![rig.join(3)]);
+        rig.send(vec![rig.join(3)]);
         let kilobyte = "x".repeat(1 << 10);
         let batch = || (0..64).map(|_| deliver(3, &kilobyte, false, 1 << 10)).collect();
         for _ in 0..4 {
-            rig.tell(batch());
+            rig.send(batch());
         }
         let mut one_batch: Vec<_> = (0..256).map(|_| deliver(3, &kilobyte, false, 1 << 10)).collect();
         one_batch.push(rig.answer(7));
-        rig.tell(one_batch);
-        let mut heard = Vec::new();
-        while !heard.contains(&"answered 7".to_owned()) {
-            heard.extend(rig.heard().await);
+        rig.send(one_batch);
+        let mut received = Vec::new();
+        while !received.contains(&"answered 7".to_owned()) {
+            received.extend(rig.received().await);
         }
-        assert_eq!(heard.iter().filter(|line| line.starts_with("full")).collect::<Vec<_>>(), [""; 0]);
+        assert_eq!(received.iter().filter(|line| line.starts_with("full")).collect::<Vec<_>>(), [""; 0]);
         let written: usize =
-            heard.iter().filter(|line| line.starts_with("write")).map(|line| line.matches("x ").count() + 1).sum();
+            received.iter().filter(|line| line.starts_with("write")).map(|line| line.matches("x ").count() + 1).sum();
         assert_eq!(written, 512);
     });
 }
 
 #[test]
-fn others_of_the_thread_have_their_turn_within_a_delivery_to_a_large_room() {
-    // A broadcast to a million members was one turn of its worker.
+fn a_delivery_to_a_large_room_yields_to_other_tasks() {
+    // Regression: a broadcast to a million members took one turn of the worker.
     run(async {
         let rig = Rig::new(Limits::default()).await;
         let link = rig.worker.outboxes.borrow().link(rig.outbox.slot).unwrap().clone();
@@ -280,153 +282,61 @@ fn others_of_the_thread_have_their_turn_within_a_delivery_to_a_large_room() {
             member: outbox.add_member(socket(2)),
             room: RoomId(3 + n % 2),
         };
-        rig.tell((0..).zip(&outboxes).map(join).collect());
-        rig.heard().await;
+        rig.send((0..).zip(&outboxes).map(join).collect());
+        rig.received().await;
         let delivered = || rig.worker.metrics.deliveries.get();
         let mut both = deliver(3, "to both rooms", false, 9_000 * 100);
         if let FanoutCommand::Deliver(delivery) = &mut both {
             delivery.rooms.push(RoomId(4));
         }
-        rig.tell(vec![both, rig.answer(7), deliver(3, "behind it", false, 4_500 * 100), rig.answer(8)]);
-        let (mut seen, mut heard) = (Vec::new(), Vec::new());
-        while !heard.contains(&"answered 8".to_owned()) {
+        rig.send(vec![both, rig.answer(7), deliver(3, "behind it", false, 4_500 * 100), rig.answer(8)]);
+        let (mut seen, mut received) = (Vec::new(), Vec::new());
+        while !received.contains(&"answered 8".to_owned()) {
             tokio::task::yield_now().await;
-            heard.extend(rig.log.take());
-            seen.push((delivered(), heard.contains(&"answered 7".to_owned())));
+            received.extend(rig.log.take());
+            seen.push((delivered(), received.contains(&"answered 7".to_owned())));
         }
         assert!(seen.iter().any(|(count, _)| (1..9_000).contains(count)), "all in one turn: {seen:?}");
         assert!(seen.iter().all(|(count, answered)| !answered || *count >= 9_000), "answered in the middle: {seen:?}");
         assert_eq!(delivered(), 9_000 + 4_500, "each member once");
-        assert_eq!(heard.iter().filter(|said| said.starts_with("consumed")).count(), heard.len() - 2);
+        assert_eq!(received.iter().filter(|line| line.starts_with("consumed")).count(), received.len() - 2);
     });
 }
 
 #[test]
-fn what_was_written_is_reported_while_more_keeps_coming() {
+fn written_bytes_are_reported_while_deliveries_continue() {
     run(async {
         let rig = Rig::new(Limits::with(|limits| limits.hub.worker_bytes_max = 4_000)).await;
         let flushes = Rc::new(Cell::new(0));
         let link = rig.worker.outboxes.borrow().link(rig.outbox.slot).unwrap().clone();
-        // More than are written in one turn, so that some are dirty at all times.
+        // More outboxes than one turn writes, so that some are dirty at all times.
         let open = |_| OutboxHandle::open(rig.worker.clone(), link.clone());
         let outboxes: Vec<_> = (0..300).map(open).chain([rig.outbox.clone()]).collect();
         for outbox in &outboxes {
             outbox.set_drainer(Box::new(Echo { outbox: Rc::downgrade(outbox), flushes: flushes.clone() }));
             outbox.push_control(EncodedFrame::text("first"));
         }
-        rig.tell(vec![rig.join(3), deliver(3, "a", false, 2_000)]);
-        let mut heard = Vec::new();
-        while heard.is_empty() && flushes.get() < 10_000 {
+        rig.send(vec![rig.join(3), deliver(3, "a", false, 2_000)]);
+        let mut received = Vec::new();
+        while received.is_empty() && flushes.get() < 10_000 {
             tokio::task::yield_now().await;
-            heard = rig.log.take();
+            received = rig.log.take();
         }
-        assert_eq!(heard, ["consumed 2000"], "after {} flushes without a pause", flushes.get());
+        assert_eq!(received, ["consumed 2000"], "after {} flushes without a pause", flushes.get());
     });
 }
 
 #[test]
-fn a_gate_that_closes_still_says_which_sockets_have_gone() {
-    // A socket left its namespace while its session was out of credit; then the session ended. The hub would have kept
-    // the socket for ever.
-    run(async {
-        let rig = Rig::new(Limits::with(|limits| limits.hub.credit_commands = 1)).await;
-        let mut credit_window = CreditWindow::new(rig.outbox.clone());
-        let now = std::time::Instant::now();
-        let socket = SocketId::from_random([1; 15]);
-        let packet = || DirectPacket::Sealed(EncodedFrame::text("x").into());
-        credit_window
-            .submit(now, 1, PendingReply::Nobody, move |from| OrderedCommand::Relay { from, packet: packet() });
-        credit_window.push(|| now, packet());
-        let slot = rig.outbox.slot;
-        credit_window.submit_free(OrderedCommand::Disconnect { slot, socket, forever: false, rooms: None });
-        assert_eq!(rig.heard().await, ["pass"], "the second packet has no credit, and the rest keeps its place");
-        drop(credit_window);
-        assert_eq!(rig.heard().await, ["disconnect"]);
-    });
-}
-
-#[test]
-fn emits_of_a_session_that_has_ended_go_at_the_pace_of_its_credit() {
-    // All that waited went at once: 20 clients that had left made 86 million deliveries.
-    run(async {
-        let rig = Rig::new(Limits::with(|limits| {
-            limits.hub.credit_commands = 1;
-            limits.hub.departed_bytes_max = 1_000;
-        }))
-        .await;
-        let mut credit_window = CreditWindow::new(rig.outbox.clone());
-        let now = std::time::Instant::now();
-        let emit = |credit_window: &mut CreditWindow| {
-            let (done, told) = tokio::sync::oneshot::channel();
-            let packet = DirectPacket::Sealed(EncodedFrame::text("x").into());
-            credit_window.submit(now, 100, PendingReply::Emit(Done::WhenNumbered(done)), |from| {
-                OrderedCommand::Relay { from, packet }
-            });
-            told
-        };
-        let mut told: Vec<_> = (0..10).map(|_| emit(&mut credit_window)).collect();
-        let (done, left) = tokio::sync::oneshot::channel();
-        let room = RoomName::parse("a").unwrap();
-        credit_window.submit(now, 1, PendingReply::Leave(done), move |from| OrderedCommand::Leave {
-            from,
-            socket: socket(1).id,
-            room,
-        });
-        credit_window.retire(now);
-        assert_eq!(left.await, Ok(Err(NoAnswer::Disconnected)), "that concerned nobody else");
-        assert_eq!(rig.heard().await, ["pass"]);
-        assert_eq!(told.pop().unwrap().await, Ok(Err(NoAnswer::Overloaded.into())), "more waits than may");
-        for ticket in 0..9 {
-            if credit_window.is_done() {
-                break;
-            }
-            credit_window.on_answer(now, Ticket(ticket), Answer::Emit(Ok(Receipt { offset: None })));
-            assert_eq!(told.remove(0).await, Ok(Ok(Receipt { offset: None })));
-            assert!(credit_window.is_done() || rig.heard().await == ["pass"]);
-        }
-        assert!(credit_window.is_done());
-        assert_eq!(rig.worker.departed_bytes.get(), 0);
-    });
-}
-
-#[test]
-fn a_question_in_flight_is_answered_when_its_session_has_ended() {
-    // It failed, and with it what a handler of a client that left wanted to know.
-    run(async {
-        let rig = Rig::new(Limits::default()).await;
-        let mut credit_window = CreditWindow::new(rig.outbox.clone());
-        let now = std::time::Instant::now();
-        let (asker, fetched) = tokio::sync::oneshot::channel();
-        super::server_sender::fetch(&mut credit_window, now, NamespacePath::root(), Target::default(), asker);
-        let (asker, listed) = tokio::sync::oneshot::channel();
-        super::server_sender::list(
-            &mut credit_window,
-            now,
-            Listing::InNamespace { namespace: NamespacePath::root(), from: 0 },
-            asker,
-        );
-        credit_window.retire(now);
-        credit_window.on_answer(now, Ticket(0), Answer::Fetch(1));
-        credit_window.on_sockets(Ticket(0), vec![socket(1)]);
-        assert_eq!(fetched.await.unwrap().unwrap().len(), 1);
-        assert!(!credit_window.is_done());
-        credit_window.on_timeout(now + Limits::default().hub.answer_timeout);
-        assert_eq!(listed.await, Ok(Err(NoAnswer::Unanswered)));
-        assert!(credit_window.is_done());
-    });
-}
-
-#[test]
-fn a_closed_slot_is_not_taken_for_its_successor() {
+fn deliveries_to_a_closed_slot_do_not_reach_the_next_session() {
     run(async {
         let rig = Rig::new(Limits::default()).await;
         let link = rig.worker.outboxes.borrow().link(rig.outbox.slot).unwrap().clone();
         rig.outbox.close();
         let successor = OutboxHandle::open(rig.worker.clone(), link);
         assert_eq!(successor.slot.index, rig.outbox.slot.index);
-        rig.tell(vec![rig.join(3), deliver(3, "for the dead", false, 1)]);
+        rig.send(vec![rig.join(3), deliver(3, "for the closed slot", false, 1)]);
         successor.set_drainer(Box::new(Sink { log: rig.log.clone(), panics: false }));
-        assert_eq!(rig.heard().await, [""; 0]);
+        assert_eq!(rig.received().await, [""; 0]);
     });
 }
 
@@ -439,21 +349,21 @@ fn a_panicking_flusher_ends_the_process() {
         let rig = Rig::new(Limits::default()).await;
         rig.drain_into_log(true);
         rig.outbox.push(DirectPacket::Sealed(EncodedFrame::text("x").into()));
-        rig.heard().await;
+        rig.received().await;
     });
 }
 
 #[test]
-fn a_flusher_that_panics_on_its_way_to_the_hub_ends_the_process() {
+fn a_flusher_that_panics_while_sending_ends_the_process() {
     if !is_to_panic() {
-        return aborts("worker::tests::a_flusher_that_panics_on_its_way_to_the_hub_ends_the_process");
+        return aborts("worker::tests::a_flusher_that_panics_while_sending_ends_the_process");
     }
     run(async {
         let rig = Rig::new(Limits::default()).await;
-        // Borrowed for ever, which is what a defect could do.
+        // A leaked borrow makes the next one panic.
         std::mem::forget(rig.worker.hub_sender.borrow_mut());
         rig.worker.flush_notify.notify();
-        rig.heard().await;
+        rig.received().await;
     });
 }
 
@@ -464,9 +374,9 @@ fn a_panicking_fanout_ends_the_process() {
     }
     run(async {
         let rig = Rig::new(Limits::default()).await;
-        // Borrowed for ever, which is what a defect could do.
+        // A leaked borrow makes the next one panic.
         std::mem::forget(rig.worker.outboxes.borrow_mut());
-        rig.tell(vec![deliver(3, "borrowed twice", false, 1)]);
+        rig.send(vec![deliver(3, "borrowed twice", false, 1)]);
         turns().await;
     });
 }

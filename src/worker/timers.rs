@@ -1,7 +1,7 @@
-//! Far deadlines: which sessions are to be woken at which of the worker's common instants.
+//! Timers of a worker for deadlines more than a second ahead.
 //!
-//! One timer for all, where each session would have one of its own; they wake together, so their pings share one turn of the
-//! thread, and so do the pongs. A deadline that is near is the session's own affair.
+//! All sessions share one timer that fires at common ticks. Sessions that wake together send their
+//! pings in one turn of the thread. A session uses a timer of its own for a nearer deadline.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -12,28 +12,28 @@ use crate::ids::SlotKey;
 use crate::messages::abort::AbortOnUnwind;
 use crate::messages::session::SessionCommand;
 
-/// Between two common instants: by so much a deadline may be late, never early.
+/// Interval between ticks. A deadline is at most this late, and never early.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Deadlines nearer than this are for a timer of the session's own.
+/// Minimum time until a deadline for which a shared timer is used.
 const FAR: Duration = Duration::from_secs(1);
 
-/// An entry is looked at after a minute at the latest, so that those of sessions that have gone do not stay.
-const LOOK_TICKS: u32 = 600;
+/// An entry is checked at least once a minute, so that entries of ended sessions are removed.
+const CHECK_TICKS: u32 = 600;
 
-/// Who is to be woken when, counted in ticks since the worker began.
+/// Deadlines of sessions, in ticks since the worker was started.
 #[derive(Default)]
 pub(super) struct Timers {
-    /// By the tick at which they are looked at: the session, and the tick that it wants.
+    /// Sessions and their deadlines, by the tick of the next check.
     entries: BTreeMap<u32, Vec<(SlotKey, u32)>>,
 }
 
 impl Timers {
-    /// Returns whether it is now to be looked at sooner than before.
-    fn add(&mut self, now: u32, slot: SlotKey, wanted: u32) -> bool {
-        let look = wanted.min(now.saturating_add(LOOK_TICKS));
-        let is_first = self.first().is_none_or(|first| look < first);
-        self.entries.entry(look).or_default().push((slot, wanted));
+    /// Returns whether the new entry is now the first.
+    fn add(&mut self, now: u32, slot: SlotKey, deadline_tick: u32) -> bool {
+        let check_at = deadline_tick.min(now.saturating_add(CHECK_TICKS));
+        let is_first = self.first().is_none_or(|first| check_at < first);
+        self.entries.entry(check_at).or_default().push((slot, deadline_tick));
         is_first
     }
 
@@ -41,14 +41,14 @@ impl Timers {
         self.entries.keys().next().copied()
     }
 
-    /// Takes those whose time has come; keeps those who want to be woken later and live.
-    fn take_due(&mut self, now: u32, lives: impl Fn(SlotKey) -> bool) -> Vec<SlotKey> {
+    /// Removes due entries and those of ended sessions. Returns the sessions to wake.
+    fn take_due(&mut self, now: u32, is_open: impl Fn(SlotKey) -> bool) -> Vec<SlotKey> {
         let later = self.entries.split_off(&(now.saturating_add(1)));
         let mut due = Vec::new();
-        for (slot, wanted) in std::mem::replace(&mut self.entries, later).into_values().flatten() {
-            match wanted {
-                wanted if wanted <= now => due.push(slot),
-                wanted if lives(slot) => drop(self.add(now, slot, wanted)),
+        for (slot, deadline_tick) in std::mem::replace(&mut self.entries, later).into_values().flatten() {
+            match deadline_tick {
+                deadline_tick if deadline_tick <= now => due.push(slot),
+                deadline_tick if is_open(slot) => drop(self.add(now, slot, deadline_tick)),
                 _ => {}
             }
         }
@@ -57,15 +57,16 @@ impl Timers {
 }
 
 impl Worker {
-    /// Has the session told [`Wake`](SessionCommand::Wake) once the deadline is over, by a tick at most later. A deadline that is
-    /// too near for that is given back as the time to wait.
+    /// Sends the session [`Wake`](SessionCommand::Wake) at the first tick after the deadline.
+    /// Returns the time to wait if the deadline is too near for that.
     pub(super) fn wake_at(&self, slot: SlotKey, deadline: Instant) -> Option<Duration> {
         let wait = deadline.saturating_duration_since(Instant::now());
         if wait < FAR {
             return Some(wait);
         }
-        let wanted = self.ticks_until(deadline, u128::div_ceil);
-        if self.timers.borrow_mut().add(self.ticks_until(Instant::now(), |time, tick| time / tick), slot, wanted) {
+        let deadline_tick = self.ticks_until(deadline, u128::div_ceil);
+        if self.timers.borrow_mut().add(self.ticks_until(Instant::now(), |time, tick| time / tick), slot, deadline_tick)
+        {
             self.timer_notify.notify();
         }
         None
@@ -82,16 +83,15 @@ impl Worker {
         let outboxes = self.outboxes.borrow();
         let due = self.timers.borrow_mut().take_due(now, |slot| outboxes.link(slot).is_some());
         for link in due.into_iter().filter_map(|slot| outboxes.link(slot)) {
-            // One that has gone meanwhile needs no waking.
+            // The session may have ended meanwhile.
             let _ = link.post(SessionCommand::Wake);
         }
         drop(outboxes);
-        // Other workers may have left it to this one to free some of the budget.
-        self.outboxes.borrow_mut().settle();
+        // The cuts that free the budget may be left to this worker.
+        self.outboxes.borrow_mut().enforce_budget();
     }
 }
 
-/// Wakes for as long as the thread lives.
 pub(super) async fn run(worker: Rc<Worker>) {
     loop {
         let first = worker.timers.borrow().first();
@@ -112,10 +112,10 @@ mod tests {
     }
 
     #[test]
-    fn each_is_taken_at_its_tick_and_not_before() {
+    fn each_session_is_woken_at_its_tick_and_not_before() {
         let mut timers = Timers::default();
         assert!(timers.add(0, slot(1), 250));
-        assert!(!timers.add(0, slot(2), 251), "there is a sooner one");
+        assert!(!timers.add(0, slot(2), 251), "session 1 has an earlier deadline");
         assert!(timers.add(0, slot(3), 100));
         assert_eq!(timers.first(), Some(100));
         assert_eq!(timers.take_due(99, |_| true), []);
@@ -125,12 +125,12 @@ mod tests {
     }
 
     #[test]
-    fn who_has_gone_is_forgotten_in_a_minute_and_who_lives_is_woken_in_time() {
+    fn ended_sessions_are_removed_within_a_minute_live_ones_woken_in_time() {
         let mut timers = Timers::default();
         timers.add(0, slot(1), 2_000);
         timers.add(0, slot(2), u32::MAX);
-        assert_eq!(timers.first(), Some(LOOK_TICKS));
-        assert_eq!(timers.take_due(LOOK_TICKS, |who| who == slot(1)), []);
+        assert_eq!(timers.first(), Some(CHECK_TICKS));
+        assert_eq!(timers.take_due(CHECK_TICKS, |who| who == slot(1)), []);
         assert_eq!(timers.entries.values().map(Vec::len).sum::<usize>(), 1);
         for now in [1_200, 1_800, 1_999] {
             assert_eq!(timers.take_due(now, |_| true), []);

@@ -121,19 +121,15 @@ fn a_refused_handshake_says_what_was_wrong() {
             (
                 "GET",
                 "EIO=3&transport=polling",
-                "EIO=3: this server speaks EIO=4, which Socket.IO clients from version 3 on do",
+                "EIO=3: this server requires EIO=4 (Socket.IO client version 3 or later)",
             ),
-            (
-                "GET",
-                "transport=polling",
-                "no EIO: this server speaks EIO=4, which Socket.IO clients from version 3 on do",
-            ),
-            ("GET", "EIO=4&transport=pigeon", "transport=pigeon: there are polling and websocket"),
-            ("POST", "EIO=4&transport=polling", "POST: a handshake is a GET"),
+            ("GET", "transport=polling", "no EIO: this server requires EIO=4 (Socket.IO client version 3 or later)"),
+            ("GET", "EIO=4&transport=pigeon", "transport=pigeon: expected polling or websocket"),
+            ("POST", "EIO=4&transport=polling", "POST: a handshake requires GET"),
             (
                 "GET",
                 "EIO=4&transport=websocket",
-                "transport=websocket: no upgrade to websocket was asked for, or a proxy has dropped the headers Upgrade and \
+                "transport=websocket: no upgrade requested, or a proxy has removed the headers Upgrade and \
                  Connection",
             ),
         ] {

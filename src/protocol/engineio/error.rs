@@ -1,22 +1,20 @@
-//! Why a text is not an Engine.IO packet or payload. Refuses to say what follows from it: the session decides that.
+//! Errors of decoding Engine.IO packets and payloads.
 
 use thiserror::Error;
 
-/// Why the text of a peer could not be read as Engine.IO. All of them are the peer's fault ("parse error").
+/// Reason why a text is not Engine.IO. Each is a fault of the peer and ends the session ("parse
+/// error").
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum EngineDecodeError {
-    /// A packet needs at least its type; this one (or the whole payload) has no byte. Close the session.
+    /// The packet or payload is empty; a packet needs at least its type.
     #[error("packet is empty")]
     Empty,
 
-    /// The first character is none of `0` to `6` (nor `b`, in a payload). Close the session.
+    /// The first character is none of `0` to `6` (nor `b`, in a payload).
     #[error("packet type {found:?} is unknown")]
-    UnknownType {
-        /// The character in the place of the type.
-        found: char,
-    },
+    UnknownType { found: char },
 
-    /// What follows `b` in a payload is not standard, padded base64. Close the session.
+    /// The text after `b` is not base64.
     #[error("binary packet is not base64: {0}")]
     Base64(#[source] base64::DecodeError),
 }

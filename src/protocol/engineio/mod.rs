@@ -1,6 +1,5 @@
-//! Engine.IO v4: packets, the payloads that carry them over long polling, and the handshake answer.
-//!
-//! Refuses to know what a message says (that is [`socketio`](super::socketio)) and what a session does with a packet.
+//! Engine.IO v4: packets, polling payloads, and the handshake response. The data of a message is
+//! decoded in [`socketio`](super::socketio).
 
 mod error;
 pub(crate) mod open;

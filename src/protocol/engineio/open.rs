@@ -1,42 +1,41 @@
-//! The answer to a handshake: the `open` packet that tells a client its session and the server's terms.
-//!
-//! Refuses to choose any of the values; anyone who opens the session does.
+//! The response to a handshake: the `open` packet with the session id and the server's parameters.
 
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-/// The first packet of a session.
-///
-/// Exactly these keys in this order: clients of other languages were written against them.
+/// The first packet of a session. Clients rely on exactly these keys in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Open<'a> {
-    /// The session's id. A bearer secret: anyone who knows it can speak as this client.
+    /// Session id. A secret: a client that knows it can send and receive as this client.
     pub sid: &'a str,
-    /// Transports the client may upgrade to: `["websocket"]` when it polls, none when it is on a websocket already.
+    /// Transports to which the client may upgrade: `["websocket"]` over polling, empty over
+    /// websocket.
     pub upgrades: &'a [&'a str],
-    /// How long after the handshake, and after each pong, the server sends a ping. Travels in milliseconds.
+    /// Time from the handshake, and from each pong, to the next ping. Sent in milliseconds.
     #[serde(serialize_with = "milliseconds")]
     pub ping_interval: Duration,
-    /// How long the server waits for the pong; a client adds both and gives up after that. Travels in milliseconds.
+    /// Time limit for a pong. A client closes after the sum of both without a ping. Sent in
+    /// milliseconds.
     #[serde(serialize_with = "milliseconds")]
     pub ping_timeout: Duration,
-    /// Largest body of a POST, in bytes. Clients split their polls by it and ignore it on a websocket.
+    /// Maximum size of a POST body in bytes. Clients split their payloads accordingly and ignore it
+    /// on a websocket.
     pub max_payload: usize,
 }
 
 impl Open<'_> {
     /// The packet as text: `0` and the JSON.
     pub(crate) fn to_packet(self) -> String {
-        // Strings and integers written to memory: there is nothing here that serialisation could refuse.
+        // Serializing strings and integers to memory cannot fail.
         let json = serde_json::to_string(&self).unwrap_or_default();
         format!("0{json}")
     }
 }
 
 fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    // serde_json would write a u128 as well; a u64 is what a reader expects, and no timer needs more.
+    // Every JSON reader accepts a u64, and it is enough for every timer.
     serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
@@ -53,7 +52,7 @@ mod tests {
     };
 
     #[test]
-    fn keys_stand_in_the_order_of_the_protocol() {
+    fn keys_have_the_order_of_the_protocol() {
         assert_eq!(
             OPEN.to_packet(),
             r#"0{"sid":"lv_VI97HAXpY6yYWAAAC","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#
@@ -61,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn on_a_websocket_there_is_nothing_to_upgrade_to() {
+    fn a_websocket_session_has_no_upgrades() {
         let open = Open { upgrades: &[], ping_interval: Duration::from_micros(1_999), ..OPEN };
         assert_eq!(
             open.to_packet(),
@@ -70,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_without_end_is_still_a_number() {
+    fn the_longest_duration_is_still_a_number() {
         let open = Open { ping_timeout: Duration::MAX, ..OPEN };
         let packet = open.to_packet();
         assert!(packet.contains("\"pingTimeout\":18446744073709551615,"), "{packet}");

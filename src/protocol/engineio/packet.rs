@@ -1,7 +1,4 @@
-//! One Engine.IO packet: a type digit and its data, or binary.
-//!
-//! Refuses to decide what a packet means: whether a ping says `probe`, or a client may send an `open` at all, is the
-//! session's business.
+//! Engine.IO packets: a type digit with data, or binary.
 
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -11,46 +8,49 @@ use bytestring::ByteString;
 
 use super::EngineDecodeError;
 
-/// A packet as it travels, in either direction.
+/// A packet of either direction.
 ///
-/// Data decoded from text shares the buffer it was decoded from: a packet that is kept keeps its whole payload alive.
+/// Data decoded from text shares the buffer of the whole payload, and keeps it in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EnginePacket {
-    /// `0`: the handshake, from server to client only. The data is JSON, see [`Open`](super::open::Open).
+    /// `0`: the handshake response of the server. The data is JSON, see
+    /// [`Open`](super::open::Open).
     Open(ByteString),
-    /// `1`: the peer is leaving, or has been told to.
+    /// `1`: closes the transport.
     Close,
-    /// `2`: a heartbeat of the server, or `2probe` of a client that upgrades.
+    /// `2`: the server's heartbeat, or `2probe` of a client that upgrades.
     Ping(ByteString),
     /// `3`: the answer to a ping, with the same data.
     Pong(ByteString),
-    /// `4`: text for the layer above.
+    /// `4`: a text message of the layer above.
     Message(ByteString),
-    /// `5`: the client has seen `3probe`; the websocket takes over.
+    /// `5`: the client has received `3probe` and switches to the websocket.
     Upgrade,
-    /// `6`: nothing, so that a pending poll ends while an upgrade is under way.
+    /// `6`: no operation. Ends a pending poll during an upgrade.
     Noop,
-    /// Binary for the layer above: a binary frame on websocket, `b` and base64 in a text.
+    /// Binary message of the layer above: a binary frame on a websocket, or `b` and base64 in text.
     Binary(Bytes),
 }
 
 impl EnginePacket {
-    /// Decodes the text frame of a websocket, or one element of a polling payload: a type digit and data, without copying, or
-    /// `b` and base64, which is binary (on a websocket from clients with the option `forceBase64`).
+    /// Decodes a text frame of a websocket, or one element of a polling payload: a type digit and
+    /// data, or `b` and base64. Websocket clients with the option `forceBase64` send the latter,
+    /// too. Data is not copied.
     ///
-    /// Base64 is read as Node reads it, with or without padding, in either alphabet, in one line or several; other characters
-    /// are an error, where Node skips them and hands on garbage.
+    /// As in Node, base64 may be padded or not, of either alphabet, and broken into lines. Other
+    /// characters are an error, where Node skips them.
     ///
     /// # Errors
-    /// [`EngineDecodeError::Empty`], [`EngineDecodeError::UnknownType`] and [`EngineDecodeError::Base64`].
+    /// [`EngineDecodeError::Empty`], [`EngineDecodeError::UnknownType`] and
+    /// [`EngineDecodeError::Base64`].
     pub(crate) fn decode(text: ByteString) -> Result<Self, EngineDecodeError> {
         let mut rest = text.chars();
         let kind = rest.next().ok_or(EngineDecodeError::Empty)?;
         let data = || text.slice_ref(rest.as_str());
         match kind {
             '0' => Ok(Self::Open(data())),
-            // engine.io-parser 5.2 reads data behind any type, and engine.io looks at none for these three: `1x` closes
-            // as `1` does. A stricter reader here would refuse what the reference server takes.
+            // engine.io-parser 5.2 accepts data after any type, and engine.io ignores it for these
+            // three types: `1x` closes like `1`.
             '1' => Ok(Self::Close),
             '2' => Ok(Self::Ping(data())),
             '3' => Ok(Self::Pong(data())),
@@ -64,7 +64,6 @@ impl EnginePacket {
         }
     }
 
-    /// Bytes of its data.
     pub(crate) fn data_len(&self) -> usize {
         match self {
             Self::Open(data) | Self::Ping(data) | Self::Pong(data) | Self::Message(data) => data.len(),
@@ -73,7 +72,8 @@ impl EnginePacket {
         }
     }
 
-    /// Appends the packet as one element of a polling payload; the inverse of [`EnginePacket::decode`].
+    /// Appends the packet as one element of a polling payload: the inverse of
+    /// [`EnginePacket::decode`].
     #[cfg(any(test, fuzzing))]
     pub(crate) fn encode_polled(&self, out: &mut Vec<u8>) {
         let (kind, data): (u8, &[u8]) = match self {
@@ -91,7 +91,7 @@ impl EnginePacket {
     }
 }
 
-/// The standard alphabet; padding and spare bits do not matter.
+/// The standard alphabet with optional padding and any trailing bits.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
@@ -104,7 +104,8 @@ fn decode_base64(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
     if text.bytes().all(is_plain) {
         return LENIENT.decode(text);
     }
-    // socket.io-client-java writes lines of 76 characters (MIME, RFC 2045), each with a line feed behind it.
+    // socket.io-client-java encodes in lines of 76 characters (MIME, RFC 2045), each with a line
+    // feed.
     let bytes = text.bytes().filter(|byte| !byte.is_ascii_whitespace());
     let standard = bytes.map(|byte| match byte {
         b'-' => b'+',
@@ -114,7 +115,7 @@ fn decode_base64(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
     LENIENT.decode(standard.collect::<Vec<u8>>())
 }
 
-/// Appends binary as it stands in a text.
+/// Appends binary data as `b` and base64.
 pub(in crate::protocol) fn encode_binary(data: &[u8], out: &mut Vec<u8>) {
     out.push(b'b');
     out.extend_from_slice(BASE64_STANDARD.encode(data).as_bytes());
@@ -165,12 +166,12 @@ pub(super) mod tests {
     fn base64_is_binary() {
         assert_eq!(text("bAQID/w=="), Ok(EnginePacket::Binary(Bytes::from_static(&[1, 2, 3, 255]))));
         assert_eq!(text("b"), Ok(EnginePacket::Binary(Bytes::new())));
-        // As Node reads it: no padding, too much of it, spare bits set, the other alphabet.
+        // Node accepts missing and excess padding, trailing bits, and the other alphabet.
         for (lenient, bytes) in [("bAQI", &[1, 2][..]), ("bAQI=", &[1, 2]), ("bAQJ=", &[1, 2]), ("b-_8=", &[251, 255])]
         {
             assert_eq!(text(lenient), Ok(EnginePacket::Binary(Bytes::from_static(bytes))), "{lenient}");
         }
-        // In lines, as socket.io-client-java writes it: even a short one ends with a line feed.
+        // Lines as socket.io-client-java writes them: even a short one ends with a line feed.
         for lines in ["bAQID/w==\n", "bAQI\nD/w==\n", "bAQI\r\nD/w==\r\n", "b AQ\tID/w=="] {
             assert_eq!(text(lines), Ok(EnginePacket::Binary(Bytes::from_static(&[1, 2, 3, 255]))), "{lines:?}");
         }
@@ -178,7 +179,8 @@ pub(super) mod tests {
 
     #[test]
     fn bad_base64_is_an_error() {
-        // Padding alone, cut short within a byte, not of the alphabet, not ASCII, text behind the padding.
+        // These texts are only padding, truncated, with an invalid character, not ASCII, and with
+        // text after the padding.
         for bad in ["b=", "bA", "bAQ!ID", "bé", "bAQ==ID", "bAQ==\nID"] {
             let decoded = text(bad);
             assert!(matches!(decoded, Err(EngineDecodeError::Base64(_))), "{bad}: {decoded:?}");

@@ -1,27 +1,25 @@
-//! The body of a poll: packets joined by a record separator.
-//!
-//! Refuses to bound bytes (the transport has counted them before a body gets here) and to choose which packets go
-//! into a poll.
+//! Polling payloads: packets joined by a record separator. The transport limits their size.
 
 use bytestring::ByteString;
 
 use super::packet::encode_binary;
 use super::{EngineDecodeError, EnginePacket};
 
-/// Stands between two packets of a payload (ASCII "record separator").
+/// Separator between two packets of a payload (ASCII "record separator").
 pub(crate) const SEPARATOR: u8 = 0x1e;
 
-/// The packets of a POST's body, decoded one by one: anyone who takes them sets the pace. Ends with the first error.
+/// Iterator over the packets of a POST body. Packets are decoded on demand, and the first error
+/// ends it.
 ///
-/// Items are [`EngineDecodeError::Empty`] for an empty body or element, and whatever [`EnginePacket::decode`] says of an element.
+/// The errors are those of [`EnginePacket::decode`]. An empty body or element is
+/// [`EngineDecodeError::Empty`].
 #[derive(Debug)]
 pub(crate) struct PayloadReader {
-    /// What is left of the body; `None` once its last element was taken.
+    /// The rest of the body. `None` after its last element.
     rest: Option<ByteString>,
 }
 
 impl PayloadReader {
-    /// Reads `body` from its beginning.
     pub(crate) fn new(body: ByteString) -> Self {
         Self { rest: Some(body) }
     }
@@ -42,22 +40,21 @@ impl Iterator for PayloadReader {
     }
 }
 
-/// Joins encoded packets into the body that answers a poll.
 #[derive(Debug, Default)]
 pub(crate) struct PayloadWriter {
-    /// The body so far. Empty exactly when nothing has been pushed: a packet has at least one byte.
+    /// The body so far. Empty if and only if no packet was added: a packet has at least one byte.
     body: Vec<u8>,
 }
 
 impl PayloadWriter {
-    /// A payload without packets. Do not answer a poll with it: clients read an empty body as an error.
+    /// A payload without packets. Clients treat an empty body as an error, so it must not be sent.
     pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a packet that is already encoded as text, its type digit included. An empty text adds nothing.
+    /// Adds a packet that is encoded as text, including its type digit. An empty text adds nothing.
     ///
-    /// The caller promises that the text holds no [`SEPARATOR`]; JSON never does.
+    /// The text must not contain a [`SEPARATOR`]; JSON never does.
     pub(crate) fn push_raw(&mut self, text: &[u8]) {
         if text.is_empty() {
             return;
@@ -66,18 +63,15 @@ impl PayloadWriter {
         self.body.extend_from_slice(text);
     }
 
-    /// Adds a binary packet: `b` and base64.
     pub(crate) fn push_binary(&mut self, data: &[u8]) {
         self.separate();
         encode_binary(data, &mut self.body);
     }
 
-    /// Length of the body so far, in bytes, separators included.
     pub(crate) fn len(&self) -> usize {
         self.body.len()
     }
 
-    /// Whether no packet has been pushed yet.
     pub(crate) fn is_empty(&self) -> bool {
         self.body.is_empty()
     }
@@ -126,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_error_ends_it_and_what_precedes_it_is_read() {
+    fn packets_before_the_first_error_are_decoded() {
         let read: Vec<_> = PayloadReader::new(ByteString::from_static("4a\u{1e}9\u{1e}4b")).collect();
         assert_eq!(read, [Ok(EnginePacket::Message("a".into())), Err(EngineDecodeError::UnknownType { found: '9' })]);
         assert_eq!(decode("4a\u{1e}9\u{1e}b="), Err(EngineDecodeError::UnknownType { found: '9' }));
@@ -146,7 +140,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_decodes_to_the_same(packets in prop::collection::vec(any_packet(), 1..8)) {
+        fn encoded_packets_decode_to_the_same(packets in prop::collection::vec(any_packet(), 1..8)) {
             let mut writer = PayloadWriter::new();
             for packet in &packets {
                 match packet {

@@ -1,7 +1,8 @@
-//! Packets whose attachments come after them: the wait for those, and the placeholders that stand for them.
+//! Packets whose attachments follow in binary messages: incomplete packets, and the placeholders in
+//! their JSON.
 //!
-//! Refuses to put attachments into the arguments (JSON has no binary; readers follow the placeholders) and to know how
-//! long a peer may take: the session times it out.
+//! JSON cannot contain binary data, so attachments are not inserted into the arguments; readers
+//! resolve the placeholders.
 
 use bytes::Bytes;
 
@@ -10,28 +11,27 @@ use super::json::{self, Token};
 use super::packet::Packet;
 use super::text::Decoded;
 
-/// A packet that still awaits attachments: at least one.
+/// A packet with at least one missing attachment.
 ///
-/// While it waits, a text message from the peer is an error, and so is a binary message while none waits. Anyone who holds
-/// this says so, since only they know what arrived.
+/// Until it is complete, a text message from the peer is an error. Without an incomplete packet, a
+/// binary message is one. The holder of this value checks both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PartialPacket {
-    /// An event or an ack, complete but for its attachments; its placeholders have been checked.
+    /// An event or ack without its attachments. Its placeholders are valid.
     packet: Packet,
-    /// Attachments the packet announced.
     announced: usize,
-    /// Attachments that have arrived, in order; fewer than announced.
+    /// Received attachments in order, fewer than announced.
     received: Vec<Bytes>,
 }
 
 impl PartialPacket {
-    /// Bytes of the attachments so far.
     pub(crate) fn received_bytes(&self) -> usize {
         self.received.iter().map(Bytes::len).sum()
     }
 
-    /// A packet that has announced this many attachments, at least one. Placeholders are checked here and not, as in
-    /// the reference parser, when the last attachment is in: an illegal packet need not be waited for.
+    /// Creates a packet with at least one attachment to come. The placeholders are checked here and
+    /// not, as in the reference parser, with the last attachment: so nothing is stored for an
+    /// invalid packet.
     pub(super) fn new(packet: Packet, announced: usize) -> Result<Self, DecodeError> {
         if let Packet::Event { args, .. } | Packet::Ack { args, .. } = &packet {
             check_placeholders(args.json(), announced)?;
@@ -39,16 +39,15 @@ impl PartialPacket {
         Ok(Self { packet, announced, received: Vec::with_capacity(announced) })
     }
 
-    /// How many attachments are still to come.
     pub(crate) fn missing(&self) -> usize {
         self.announced.saturating_sub(self.received.len())
     }
 
-    /// Takes the next attachment; the last one completes the packet.
+    /// Adds the next attachment. The last one completes the packet.
     ///
     /// # Errors
-    /// None at present, since all that can be wrong is found when the text arrives. The signature leaves room for
-    /// parsers that find it later.
+    /// None at present, since all errors are detected in the text. The result type leaves room for
+    /// other parsers.
     pub(crate) fn push(mut self, attachment: Bytes) -> Result<Decoded, DecodeError> {
         self.received.push(attachment);
         match self.missing() {
@@ -65,12 +64,13 @@ impl PartialPacket {
     }
 }
 
-/// Checks that every placeholder in valid JSON names one of the attachments: `{"_placeholder":true,"num":n}` with `n` an
-/// integer below their number. Attachments that no placeholder names, or several, are legal (socket.io-parser).
+/// Checks that every placeholder refers to an attachment: `{"_placeholder":true,"num":n}` with an
+/// integer `n` below their number. As in socket.io-parser, an attachment may have several
+/// placeholders or none.
 ///
-/// Any other object is none of ours, a `_placeholder` that is not `true` included. Of a key given twice the last
-/// counts, as for JSON.parse. Objects that the reference parser never looks at (within a placeholder, or under a key that
-/// is given again) are checked too.
+/// All other objects are plain data, also if their `_placeholder` is not `true`. As in JSON.parse,
+/// the last of duplicate keys counts. Objects that the reference parser never visits are checked,
+/// too: those inside a placeholder or under a duplicate key.
 fn check_placeholders(json: &str, attachments: usize) -> Result<(), DecodeError> {
     let mut is_legal = true;
     walk(json, |_, closed| {
@@ -79,10 +79,11 @@ fn check_placeholders(json: &str, attachments: usize) -> Result<(), DecodeError>
     if is_legal { Ok(()) } else { Err(DecodeError::IllegalPlaceholder { attachments }) }
 }
 
-/// Walks through valid JSON and shows each array and object when it closes, with its number in the order in which they
-/// opened. Gives the number of values at the top: the text may be elements without their brackets.
-pub(super) fn walk(json: &str, mut show: impl FnMut(usize, &Container)) -> usize {
-    // As deep as the JSON nests, beyond the text itself.
+/// Walks through valid JSON. Calls `visit` at the end of each array and object with its number in
+/// the order of opening. Returns the number of values at the top level: the text may be elements
+/// without brackets.
+pub(super) fn walk(json: &str, mut visit: impl FnMut(usize, &Container)) -> usize {
+    // A stack on the heap, so that deep nesting causes no recursion.
     let mut around: Vec<(usize, Container)> = Vec::new();
     let mut opened = 0;
     let (mut nth, mut innermost) = (0, Container::of(Token::OpenArray));
@@ -95,9 +96,9 @@ pub(super) fn walk(json: &str, mut show: impl FnMut(usize, &Container)) -> usize
                 opened += 1;
             }
             Token::Close => {
-                // Without an opening one, this is no JSON.
+                // A closing bracket without an opening one is not JSON.
                 let Some(outer) = around.pop() else { continue };
-                show(nth, &innermost);
+                visit(nth, &innermost);
                 (nth, innermost) = outer;
             }
             Token::String(text) if innermost.awaits_key() => innermost.key = Some(Key::of(text)),
@@ -110,12 +111,11 @@ pub(super) fn walk(json: &str, mut show: impl FnMut(usize, &Container)) -> usize
     innermost.values
 }
 
-/// As much of an array or an object as tells how long it is, and whether it is a placeholder.
+/// The facts about an array or object that its length and placeholder check need.
 pub(super) struct Container {
     is_object: bool,
-    /// Values so far: elements, or pairs.
+    /// Number of values so far: elements, or pairs.
     values: usize,
-    /// The key whose value comes next.
     key: Option<Key>,
     placeholder: Value,
     num: Value,
@@ -127,17 +127,16 @@ impl Container {
         Self { is_object, values: 0, key: None, placeholder: Value::Other, num: Value::Other }
     }
 
-    /// How many elements or pairs it has.
     pub(super) fn len(&self) -> usize {
         self.values
     }
 
-    /// Whether it stands for an attachment, be that there or not.
+    /// Returns whether the object is a placeholder, valid or not.
     fn is_placeholder(&self) -> bool {
         self.placeholder == Value::True
     }
 
-    /// The attachment that it stands for.
+    /// Index of the attachment that the placeholder refers to.
     pub(super) fn attachment(&self) -> Option<usize> {
         match self.num {
             Value::Index(num) if self.is_placeholder() => Some(num),
@@ -149,7 +148,7 @@ impl Container {
         self.is_object && self.key.is_none()
     }
 
-    /// Takes the next value, in an object that of the key before it.
+    /// Records the next value. In an object, it belongs to the preceding key.
     fn settle(&mut self, value: Value) {
         self.values += 1;
         match self.key.take() {
@@ -169,9 +168,9 @@ enum Key {
 #[derive(PartialEq, Eq)]
 enum Value {
     True,
-    /// A number written as an unsigned integer, as every encoder writes `num`.
+    /// A number written as an unsigned integer, as all encoders write `num`.
     Index(usize),
-    /// Anything else, or nothing.
+    /// Another value, or no value.
     Other,
 }
 
@@ -181,7 +180,7 @@ impl Key {
             r#""_placeholder""# => Self::Placeholder,
             r#""num""# => Self::Num,
             _ if !text.contains('\\') => Self::Other,
-            // JSON.parse resolves escapes before anybody compares keys.
+            // JSON.parse resolves escapes in keys.
             _ => match json::unescape(text).as_deref() {
                 Some("_placeholder") => Self::Placeholder,
                 Some("num") => Self::Num,
@@ -253,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_num_that_is_no_index_is_illegal() {
+    fn a_num_that_is_not_an_index_is_invalid() {
         for num in [
             "2",
             "-1",

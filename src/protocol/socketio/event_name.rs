@@ -1,17 +1,16 @@
 //! The name of an event, from the first element of its data.
-//!
-//! Refuses to know which events an application has.
 
 use bytestring::ByteString;
 
 use super::{DecodeError, json};
 
-/// Names that an application cannot use for its events: they have a meaning of their own on the client, the server, or
-/// in Node's event emitter.
+/// Event names that applications cannot use: they have a meaning on the client, the server, or in
+/// Node's event emitter.
 pub(crate) const RESERVED_EVENTS: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
-/// The name of an event from its raw JSON, which must have been borrowed from `text`. Without escapes it needs no copy.
+/// Decodes the name of an event from its raw JSON, a slice of `text`. A name without escapes is not
+/// copied.
 pub(super) fn event_name(text: &ByteString, raw: &str) -> Result<ByteString, DecodeError> {
     if raw.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
         return numeric_name(text, raw);
@@ -28,11 +27,12 @@ pub(super) fn event_name(text: &ByteString, raw: &str) -> Result<ByteString, Dec
     }
 }
 
-/// JavaScript uses the number as a property name, so `1`, `1.0` and `10e-1` are one event. Its text is the same here, but
-/// for magnitudes that JavaScript prints with an exponent (from 1e21 up, below 1e-6): those are written out.
+/// JavaScript uses the number as a property name, so `1`, `1.0` and `10e-1` are one event. The name
+/// is the text that JavaScript prints, except for numbers that it prints with an exponent (1e21 and
+/// above, below 1e-6): those are written out.
 fn numeric_name(text: &ByteString, raw: &str) -> Result<ByteString, DecodeError> {
     const SAFE: u64 = 1 << 53;
-    // Integers that a double holds exactly are their own text, except for -0.
+    // Integers that a double represents exactly are printed as they are, except for -0.
     if raw != "-0" && raw.parse().is_ok_and(|value: i64| value.unsigned_abs() <= SAFE) {
         return Ok(text.slice_ref(raw));
     }
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_string_nor_number_is_no_name() {
+    fn only_strings_and_numbers_are_names() {
         for raw in ["null", "true", "{}", "[\"a\"]", "1e999", "-1e999"] {
             assert_eq!(name(raw), Err(DecodeError::IllegalEventName), "{raw}");
         }

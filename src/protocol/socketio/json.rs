@@ -1,8 +1,8 @@
-//! What this layer must know about JSON that it passes through as text: the elements of an array, the single value,
-//! how deep it nests, and its tokens.
+//! JSON passed through as text: its validation, the elements of an array, nesting depth, and
+//! tokens.
 //!
-//! Refuses to build values. serde_json validates, without recursion and without storing anything; positions come out
-//! of the same pass.
+//! No values are built. serde_json validates without recursion and without storing values, and the
+//! same pass finds positions.
 
 use std::borrow::Cow;
 
@@ -13,77 +13,78 @@ use serde_json::value::RawValue;
 use super::packet::{Spans, span};
 use super::{DecodeError, NESTING_MAX};
 
-/// The elements of an array, as places in its text.
+/// Elements of an array, as positions in its text.
 #[derive(Debug, Default)]
 pub(super) struct Elements<'t> {
-    /// The raw text of the element that was asked for as head, if the array has one.
+    /// Raw text of the first element, if `Head::Name` was requested and the array has one.
     pub(super) head: Option<&'t str>,
-    /// The text from the first remaining element to the last.
+    /// Text from the first remaining element to the last.
     pub(super) rest: &'t str,
-    /// The remaining elements, relative to `rest`.
+    /// Positions of the remaining elements within `rest`.
     pub(super) spans: Spans,
 }
 
-/// Which elements of an array are arguments.
+/// Elements of an array that are arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Head {
-    /// All of them: the data of an ack.
+    /// All elements: the data of an ack.
     None,
-    /// All but the first, which is set apart: the data of an event.
+    /// All but the first: the data of an event.
     Name,
 }
 
-/// Validates the text of an array and finds its elements, in one pass.
+/// Validates the text of an array and finds its elements in one pass.
 pub(super) fn elements(text: &str, head: Head) -> Result<Elements<'_>, DecodeError> {
     let mut json = serde_json::Deserializer::from_str(text);
     let elements = json.deserialize_seq(ElementsVisitor { text, head });
     elements.and_then(|elements| json.end().map(|()| elements)).map_err(invalid)
 }
 
-/// Validates the text of one value of any kind; whitespace after it is cut off.
+/// Validates the text of a single value. Trailing whitespace is removed.
 pub(super) fn value(text: &str) -> Result<&str, DecodeError> {
     serde_json::from_str::<&RawValue>(text).map(RawValue::get).map_err(invalid)
 }
 
-/// The string that a JSON text spells, with its escapes resolved and lone surrogates as in [`well_formed`]; none if it is
-/// not a string.
+/// Decodes a JSON string, with lone surrogates as in [`well_formed`]. `None` if the text is not a
+/// string.
 pub(super) fn unescape(text: &str) -> Option<String> {
     serde_json::from_str(&well_formed(text)).ok()
 }
 
-/// The same JSON text with U+FFFD in the place of each lone surrogate (`\ud800`), and of the same length. JavaScript's strings can
-/// hold them, for instance a text that was cut within an emoji; Rust's cannot. To be applied wherever JSON of a client is
-/// read into Rust values; JSON that is passed through keeps them.
+/// Replaces each lone surrogate (`\ud800`) by an escape of U+FFFD, which has the same length.
+/// JavaScript strings can contain lone surrogates, for example after a cut within an emoji; Rust
+/// strings cannot. This is needed wherever JSON of a client is read into Rust values. JSON that is
+/// passed through keeps them.
 pub(crate) fn well_formed(text: &str) -> Cow<'_, str> {
-    let mut mended = Cow::Borrowed(text);
+    let mut replaced = Cow::Borrowed(text);
     let mut at = 0;
     while let Some(backslash) = text.get(at..).and_then(|rest| rest.find('\\')) {
         at += backslash;
         at += match escaped_unit(text, at) {
-            // Any other escape.
+            // Other escapes have two bytes.
             None => 2,
             Some(0xd800..=0xdbff) if matches!(escaped_unit(text, at + 6), Some(0xdc00..=0xdfff)) => 12,
             Some(0xd800..=0xdfff) => {
-                mended.to_mut().replace_range(at + 2..at + 6, "fffd");
+                replaced.to_mut().replace_range(at + 2..at + 6, "fffd");
                 6
             }
             Some(_) => 6,
         };
     }
-    mended
+    replaced
 }
 
-/// The UTF-16 unit of the escape `\uXXXX` at this place, if there is one.
+/// UTF-16 unit of the escape `\uXXXX` at this position, if there is one.
 fn escaped_unit(text: &str, at: usize) -> Option<u16> {
     let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;
     u16::from_str_radix(digits, 16).ok()
 }
 
-/// Refuses text that nests deeper than [`NESTING_MAX`]. Comes before validation, so that depth costs no memory: on
-/// text that is not JSON it may err either way, and validation then has the word.
+/// Rejects text that nests deeper than [`NESTING_MAX`]. Runs before validation, so that depth costs
+/// no memory. The result is arbitrary for text that is not JSON, which validation rejects.
 pub(crate) fn check_nesting(text: &str) -> Result<(), DecodeError> {
-    // Text with few brackets cannot be deep, and counting bytes is many times faster than telling tokens apart.
-    // Setting bit 0x20 makes `{` of `[`, and of nothing else but `{` itself.
+    // Text with few brackets cannot be deep, and counting bytes is many times faster than
+    // tokenizing. Setting bit 0x20 maps `[` and `{`, and no other byte, to `{`.
     if text.bytes().filter(|byte| byte | 0x20 == b'{').count() <= NESTING_MAX {
         return Ok(());
     }
@@ -102,13 +103,13 @@ pub(crate) fn check_nesting(text: &str) -> Result<(), DecodeError> {
 }
 
 fn invalid(error: serde_json::Error) -> DecodeError {
-    // The parser is only ever started on the kind of value it is asked for, so what it says is syntax and position
-    // and quotes nothing of the input.
+    // The parser reports syntax and position only, and does not quote the input: it is always
+    // called for the expected type.
     DecodeError::InvalidJson { reason: error.to_string() }
 }
 
 struct ElementsVisitor<'t> {
-    /// What is being parsed: elements are borrowed from it, and their addresses say where they stand.
+    /// The parsed text. Elements are slices of it, so their addresses give their positions.
     text: &'t str,
     head: Head,
 }
@@ -141,12 +142,12 @@ impl<'t> Visitor<'t> for ElementsVisitor<'t> {
     }
 }
 
-/// Where `part` starts in `text`; `part` must have been borrowed from it.
+/// Position of `part` in `text`, of which it must be a slice.
 fn offset_in(text: &str, part: &str) -> usize {
     part.as_ptr().addr() - text.as_ptr().addr()
 }
 
-/// A piece of JSON text, without whitespace.
+/// A token of JSON text. Whitespace is skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Token<'t> {
     OpenArray,
@@ -154,14 +155,14 @@ pub(super) enum Token<'t> {
     Close,
     Comma,
     Colon,
-    /// A string with its quotes and escapes.
+    /// A string with quotes and escapes.
     String(&'t str),
     /// A number, `true`, `false` or `null`.
     Scalar(&'t str),
 }
 
-/// The tokens of a JSON text. It may be part of one (elements without their brackets), or none at all: then the
-/// tokens are arbitrary, and the text still ends.
+/// Tokens of a JSON text, which may be a part (elements without brackets). Of text that is not
+/// JSON, the tokens are arbitrary, but finite.
 pub(super) fn tokens(text: &str) -> impl Iterator<Item = Token<'_>> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -172,7 +173,7 @@ pub(super) fn tokens(text: &str) -> impl Iterator<Item = Token<'_>> {
             b'"' => string_len(rest),
             _ => scalar_len(rest),
         };
-        // Lengths end behind an ASCII byte, before one, or at the end: always between characters.
+        // Lengths end after an ASCII byte, before one, or at the end, so always between characters.
         let (token, behind) = rest.split_at_checked(length)?;
         rest = behind;
         Some(match first {
@@ -187,9 +188,9 @@ pub(super) fn tokens(text: &str) -> impl Iterator<Item = Token<'_>> {
     })
 }
 
-/// Length of the string at the start of `text`, both quotes included.
+/// Length of the string at the start of `text`, including both quotes.
 fn string_len(text: &str) -> usize {
-    let mut escaped = true; // the opening quote does not end the string
+    let mut escaped = true; // skips the opening quote
     for (at, byte) in text.bytes().enumerate() {
         match byte {
             _ if escaped => escaped = false,
@@ -212,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn elements_are_found_where_they_stand() {
+    fn elements_are_found_at_their_positions() {
         let found = elements("[ \"a\" , 1,\n {\"é\":[2 ]} ] ", Head::Name).expect("an array");
         assert_eq!(found.head, Some("\"a\""));
         assert_eq!(found.rest, "1,\n {\"é\":[2 ]}");
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_refused() {
+    fn invalid_json_is_rejected() {
         for bad in [
             "[",
             "[1",
@@ -254,7 +255,7 @@ mod tests {
 
     #[test]
     fn lone_surrogates_pass_as_text() {
-        // JSON.stringify writes them and JSON.parse reads them; only Rust strings cannot hold them.
+        // JSON.stringify writes lone surrogates, and JSON.parse reads them.
         let found = elements(r#"["\ud800"]"#, Head::None).expect("an array");
         assert_eq!(found.rest, r#""\ud800""#);
     }
@@ -280,11 +281,11 @@ mod tests {
     }
 
     #[test]
-    fn a_million_brackets_overflow_nothing() {
+    fn a_million_brackets_do_not_overflow_the_stack() {
         let open = "[".repeat(1_000_000);
         let deep = format!("{open}{}", "]".repeat(1_000_000));
         assert_eq!(check_nesting(&deep), Err(DecodeError::TooDeep));
-        // The parser skips values in a loop, so even the check's absence would not cost the stack.
+        // The parser skips values in a loop, so even without the check the stack would suffice.
         assert!(elements(&deep, Head::None).is_ok());
         assert!(matches!(elements(&open, Head::None), Err(DecodeError::InvalidJson { .. })));
         assert!(value(&deep).is_ok());

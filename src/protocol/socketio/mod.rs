@@ -1,8 +1,8 @@
-//! Socket.IO v5: what an Engine.IO message says.
+//! Socket.IO v5: the packets in Engine.IO messages.
 //!
-//! Text becomes a [`Packet`](packet::Packet), or a [`PartialPacket`] when binary attachments are still to come. Refuses to look into the
-//! arguments of an event further than the protocol itself does (its name, the placeholders): payload JSON passes
-//! through as text.
+//! Text is decoded to a [`Packet`](packet::Packet), or to a [`PartialPacket`] if binary attachments
+//! follow. Of an event's arguments, only the name and the placeholders are parsed; payload JSON
+//! passes through as text.
 
 pub(crate) mod binary;
 mod error;
@@ -20,21 +20,21 @@ pub(crate) use binary::PartialPacket;
 pub(crate) use error::DecodeError;
 pub(crate) use event_name::RESERVED_EVENTS;
 
-/// The form in which packets travel, for all clients of a server. Neither side can tell which one the other uses: packets in
-/// another form are illegal, and the connection is closed with "parse error".
+/// Packet format of a server and all its clients. Both sides must be configured alike: a packet in
+/// another format closes the connection with "parse error".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Parser {
-    /// JSON text, and each piece of binary data in a message of its own behind it: what clients speak if told nothing.
+    /// JSON text, with binary data in separate messages. The default of all clients.
     #[default]
     Json,
-    /// One binary message of msgpack for each packet: what clients speak with `parser` set to `socket.io-msgpack-parser`.
-    /// Smaller, above all with numbers and many small pieces of binary data. A piece that several placeholders name is sent in
-    /// the place of the first, and null in the others'.
+    /// One binary msgpack message per packet, for clients with `parser` set to
+    /// `socket.io-msgpack-parser`. Smaller, especially for numbers and many small pieces of binary
+    /// data. If several placeholders refer to one attachment, it is sent in place of the first; the
+    /// others become null.
     Msgpack,
 }
 
 impl Parser {
-    /// Most attachments a packet may have.
     pub(crate) const fn attachments_max(self) -> usize {
         match self {
             Self::Json => ATTACHMENTS_MAX,
@@ -43,12 +43,12 @@ impl Parser {
     }
 }
 
-/// Most attachments a packet of JSON may have. The reference parser applies the same limit on both sides, so a packet with
-/// more is illegal from a client and would be refused by one: never emit more.
+/// Maximum number of attachments of a JSON packet. The reference parser has the same limit on both
+/// sides.
 pub(crate) const ATTACHMENTS_MAX: usize = 10;
 
-/// How deep the JSON of a packet may nest, the array around its arguments included.
+/// Maximum nesting depth of a packet's JSON, including the array of its arguments.
 ///
-/// It is what serde_json parses: what has been decoded never fails there for its depth. Without the limit, an event
-/// passed on as text would reach the recursion of other people's clients.
+/// Equal to serde_json's limit, so that decoded arguments can always be parsed. It also protects
+/// the recursive parsers of clients to which events are forwarded.
 pub(crate) const NESTING_MAX: usize = 127;

@@ -1,6 +1,5 @@
-//! A Socket.IO packet and the arguments it carries.
-//!
-//! Refuses to parse arguments: they are validated once, as JSON, and from then on are text.
+//! Socket.IO packets and their arguments: JSON that is validated once, and then passed through as
+//! text.
 
 use std::borrow::Cow;
 
@@ -13,36 +12,37 @@ use smallvec::SmallVec;
 use super::json::{check_nesting, well_formed};
 use crate::ids::NamespacePath;
 
-/// Where an argument starts and ends, in bytes from the start of the arguments' text.
+/// Start and end of an argument, in bytes from the start of the arguments' text.
 pub(super) type Span = (u32, u32);
 
-/// Those of nearly every packet need no memory of their own.
+/// Two spans are stored inline, which suffices for nearly every packet.
 pub(super) type Spans = SmallVec<[Span; 2]>;
 
-/// The arguments of an event or an ack: JSON passed through as text, never parsed and printed again, plus the binary
-/// attachments that its placeholders stand for.
+/// Arguments of an event or ack: JSON text with the binary attachments of its placeholders. The
+/// JSON is passed through, never parsed and printed again.
 ///
-/// Cloning is cheap for the text and the attachments, which are shared; the spans (8 bytes an argument) are copied.
+/// Cloning is cheap: text and attachments are shared, and the spans (8 bytes per argument) are
+/// copied.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Args {
-    /// The arguments and what stands between them, without brackets and without the event's name.
+    /// The arguments with their separators, without brackets and without the event's name.
     text: ByteString,
-    /// One for each argument, ascending, within `text`. Each is one JSON value without whitespace around it.
+    /// Position of each argument in `text`, ascending. Each is one JSON value without surrounding
+    /// whitespace.
     spans: Spans,
-    /// All attachments of the packet; a placeholder's `num` is an index into them.
+    /// All attachments of the packet. A placeholder's `num` is an index into them.
     attachments: Vec<Bytes>,
 }
 
 impl Args {
-    /// Arguments without attachments; `spans` must be as the field says.
     pub(super) fn new(text: ByteString, spans: Spans) -> Self {
         Self { text, spans, attachments: Vec::new() }
     }
 
-    /// Arguments made of raw JSON texts, one each, joined by commas.
+    /// Creates arguments from raw JSON texts.
     ///
-    /// The caller promises that each text is one valid JSON value; nothing checks it, and what is wrong here is wrong
-    /// on the wire. Text beyond 4 GiB is not addressable: `get` does not find the arguments there.
+    /// Each text must be one valid JSON value. This is not checked; invalid JSON is sent as it is.
+    /// Arguments beyond 4 GiB of text are not accessible by `get`.
     pub fn from_elements<I: IntoIterator<Item = String>>(elements: I) -> Self {
         let mut text = String::new();
         let mut spans = Spans::new();
@@ -57,17 +57,17 @@ impl Args {
         Self::new(text.into(), spans)
     }
 
-    /// Reads the text of a JSON array; each element is one argument. Numbers, the order of keys and lone surrogates stay as they
-    /// are written.
+    /// Parses the text of a JSON array, with one argument per element. The spelling of numbers, the
+    /// order of keys and lone surrogates are kept.
     ///
-    /// Fails if the text is not an array, or nests deeper than 127, as the packets of clients do.
+    /// Fails if the text is not an array, or nests deeper than 127 levels.
     pub fn parse(json: &str) -> Result<Self, serde_json::Error> {
         check_nesting(json).map_err(serde_json::Error::custom)?;
         let elements: Vec<&RawValue> = serde_json::from_str(json)?;
         Ok(Self::from_elements(elements.into_iter().map(|element| element.get().to_owned())))
     }
 
-    /// The same arguments with these attachments. The placeholders among the arguments must be in range of them.
+    /// Sets the attachments. The placeholders among the arguments must be valid indices.
     pub fn with_attachments(mut self, attachments: Vec<Bytes>) -> Self {
         self.attachments = attachments;
         self
@@ -78,35 +78,35 @@ impl Args {
         self.spans.len()
     }
 
-    /// Whether there is no argument.
+    /// Returns whether there are no arguments.
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }
 
-    /// The raw JSON text of one argument, counted from zero.
+    /// Raw JSON text of an argument, counted from zero.
     pub fn get(&self, index: usize) -> Option<&str> {
         self.spans.get(index).map(|span| self.slice(*span))
     }
 
-    /// The raw JSON texts of all arguments, in order.
+    /// Raw JSON texts of all arguments, in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> + '_ {
         self.spans.iter().map(|span| self.slice(*span))
     }
 
-    /// The arguments joined by commas as they stood on the wire, without brackets and without the event's name:
-    /// `1,{"a":2}`. Whitespace between them is kept, and none stands around them.
+    /// The arguments joined by commas as received, without brackets and without the event's name:
+    /// `1,{"a":2}`. Includes whitespace between them.
     pub fn json(&self) -> &str {
         &self.text
     }
 
-    /// All attachments of the packet, also those that no placeholder names.
+    /// All attachments of the packet, also those without a placeholder.
     pub fn attachments(&self) -> &[Bytes] {
         &self.attachments
     }
 
-    /// The arguments without the first `n`, sharing text and attachments with these.
+    /// The arguments without the first `n`, with shared text and attachments.
     ///
-    /// The attachments stay complete, since the remaining placeholders count from the first of them.
+    /// All attachments are kept, since placeholders are indices into the complete list.
     pub fn skip(&self, n: usize) -> Self {
         let kept = self.spans.get(n..).unwrap_or_default();
         let base = kept.first().map_or(0, |first| first.0);
@@ -119,28 +119,28 @@ impl Args {
         Self::new(text, spans).with_attachments(self.attachments.clone())
     }
 
-    /// The same arguments with U+FFFD in the place of lone surrogates, as Rust's strings need it.
+    /// Replaces lone surrogates by U+FFFD, since Rust strings cannot contain them.
     pub(crate) fn well_formed(self) -> Self {
-        // Of the same length, so the spans still hold.
+        // The replacement has the same length, so the spans stay valid.
         match well_formed(&self.text) {
             Cow::Borrowed(_) => self,
             Cow::Owned(text) => Self { text: text.into(), ..self },
         }
     }
 
-    /// The same arguments in memory of their own. Those of a packet share its memory, and with it that of everything that
-    /// was read together with it, which may be a thousand times as much.
+    /// Copies the arguments. Decoded arguments share the buffer of everything that was read with
+    /// them, which may be a thousand times as large.
     pub(crate) fn detached(&self) -> Self {
         let attachments = self.attachments.iter().map(|attachment| Bytes::copy_from_slice(attachment)).collect();
         Self::new(String::from(self.json()).into(), self.spans.clone()).with_attachments(attachments)
     }
 
-    /// Bytes of memory that detached arguments take: many small ones cost more than their text.
+    /// Memory of detached arguments in bytes. Many small arguments cost more than their text.
     pub(crate) fn memory_len(&self) -> usize {
         self.byte_len() + self.spans.len() * size_of::<Span>() + self.attachments.len() * size_of::<Bytes>()
     }
 
-    /// The first `n` arguments, sharing text and attachments with these.
+    /// The first `n` arguments, with shared text and attachments.
     pub(crate) fn first(&self, n: usize) -> Self {
         let spans = Spans::from(self.spans.get(..n).unwrap_or(&self.spans));
         let end = spans.last().map_or(0, |last| last.1);
@@ -148,7 +148,7 @@ impl Args {
         Self::new(text, spans).with_attachments(self.attachments.clone())
     }
 
-    /// What the arguments weigh: bytes of JSON and of attachments.
+    /// Total bytes of JSON and attachments.
     pub fn byte_len(&self) -> usize {
         let attachments: usize = self.attachments.iter().map(Bytes::len).sum();
         self.text.len() + attachments
@@ -159,43 +159,36 @@ impl Args {
     }
 }
 
-/// A span of a text that fits into 4 GiB; the decoder refuses a longer one before it counts positions in it.
+/// A span within 4 GiB. The decoder rejects longer text first.
 pub(super) fn span(start: usize, end: usize) -> Span {
     let position = |at| u32::try_from(at).unwrap_or(u32::MAX);
     (position(start), position(end))
 }
 
-/// A packet as it is meant, with its attachments in place: there is no "binary event" beside the event.
+/// A decoded packet with its attachments. "Binary event" and "event" are the same packet type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Packet {
-    /// `0`: a client asks for a namespace, or a server lets it in.
+    /// `0`: a client's request for a namespace, or a server's acceptance.
     Connect {
         namespace: NamespacePath,
-        /// The raw JSON text of an object, if there is one: what the client authenticates with.
+        /// Credentials of the client: the raw JSON text of an object, if there is one.
         auth: Option<ByteString>,
     },
-    /// `1`: leaves a namespace, not the session.
+    /// `1`: disconnects a socket from its namespace. The session continues.
     Disconnect { namespace: NamespacePath },
     /// `2`, or `5` with attachments: an event.
     Event {
-        /// In which namespace.
         namespace: NamespacePath,
-        /// The event's name, unescaped; never a reserved one. A number has become its decimal text.
+        /// Name of the event, unescaped and not reserved. A number is converted to its decimal
+        /// text.
         name: ByteString,
-        /// What the peer wants its ack to be called, if it wants one.
+        /// Ack id, if the sender requests an ack.
         ack: Option<u64>,
-        /// The arguments after the name.
         args: Args,
     },
-    /// `3`, or `6` with attachments: the answer to an event.
-    Ack {
-        /// In which namespace.
-        namespace: NamespacePath,
-        /// The id that came with the event. Whether anybody waits for it is not known here.
-        id: u64,
-        args: Args,
-    },
-    /// `4`: a server refuses a namespace. Illegal from a client, which is for the session to say.
+    /// `3`, or `6` with attachments: the ack of an event.
+    Ack { namespace: NamespacePath, id: u64, args: Args },
+    /// `4`: a server refuses a namespace. Invalid from a client, which the session checks.
     ConnectError {
         namespace: NamespacePath,
         /// The raw JSON text of an object or a string.
@@ -205,7 +198,6 @@ pub(crate) enum Packet {
 
 #[cfg(test)]
 impl Packet {
-    /// The namespace the packet belongs to; every packet belongs to one.
     pub(crate) fn namespace(&self) -> &NamespacePath {
         match self {
             Self::Connect { namespace, .. }
@@ -266,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn skipping_all_and_more_leaves_nothing() {
+    fn skipping_all_arguments_or_more_leaves_none() {
         let all = args(&["1", "2"]);
         assert_eq!(all.skip(2), Args::default());
         assert_eq!(all.skip(usize::MAX), Args::default());

@@ -1,5 +1,5 @@
-//! Properties of the Socket.IO codec: what an encoder writes is read back, and nothing a peer sends panics. The encoder
-//! in here is the plainest one there is, written from the protocol and not from the decoder.
+//! Property tests of the Socket.IO codec: decoding inverts encoding, and no input panics. The
+//! encoder in this file is a plain implementation of the protocol, independent of the decoder.
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -12,7 +12,6 @@ use super::text::{Decoded, decode};
 use super::*;
 use crate::ids::NamespacePath;
 
-/// The text of a packet and the attachments that follow it.
 fn encode(packet: &Packet) -> (String, Vec<Bytes>) {
     let attachments = match packet {
         Packet::Event { args, .. } | Packet::Ack { args, .. } => args.attachments().to_vec(),
@@ -46,12 +45,11 @@ fn encode(packet: &Packet) -> (String, Vec<Bytes>) {
     (text, attachments)
 }
 
-/// Decodes text and attachments to the end.
 fn decode_all(text: String, attachments: Vec<Bytes>) -> Result<Packet, DecodeError> {
     let mut decoded = decode(&text.into())?;
     for attachment in attachments {
         let Decoded::Partial(partial) = decoded else {
-            panic!("an attachment too many");
+            panic!("more attachments than announced");
         };
         decoded = partial.push(attachment)?;
     }
@@ -87,7 +85,7 @@ fn any_namespace() -> impl Strategy<Value = NamespacePath> {
     prop_oneof![Just(NamespacePath::root()), path.prop_map(|path| NamespacePath::parse(&path).expect("a namespace")),]
 }
 
-/// Arguments of arbitrary JSON, with a placeholder for each attachment, in shuffled places.
+/// Arguments of arbitrary JSON, with a placeholder for each attachment in shuffled order.
 fn any_args() -> impl Strategy<Value = Args> {
     let attachment = prop::collection::vec(any::<u8>(), 0..16).prop_map(Bytes::from);
     let attachments = prop::collection::vec(attachment, 0..=ATTACHMENTS_MAX);
@@ -122,7 +120,7 @@ pub(super) fn any_packet() -> impl Strategy<Value = Packet> {
     ]
 }
 
-/// Decodes, and if that succeeds, pushes attachments until the packet is complete and checks what it promises.
+/// Decodes, completes the packet with attachments, and checks its invariants.
 fn check(text: String) {
     let Ok(mut decoded) = decode(&text.into()) else {
         return;
@@ -135,7 +133,7 @@ fn check(text: String) {
     }
 }
 
-/// Every argument is one JSON value, and together, but for whitespace between them, they are the text.
+/// Each argument is one JSON value, and joined, apart from whitespace, they are the text.
 fn check_args(args: &Args) {
     for arg in args.iter() {
         serde_json::from_str::<&RawValue>(arg).expect("valid JSON");
@@ -154,7 +152,7 @@ fn check_args(args: &Args) {
 
 proptest! {
     #[test]
-    fn what_is_encoded_decodes_to_the_same(packet in any_packet()) {
+    fn encoded_packets_decode_to_the_same(packet in any_packet()) {
         let (text, attachments) = encode(&packet);
         prop_assert_eq!(decode_all(text, attachments), Ok(packet));
     }
@@ -187,7 +185,7 @@ proptest! {
     }
 
     #[test]
-    fn packets_cut_or_bent_never_panic(packet in any_packet(), at in any::<prop::sample::Index>(), with in any::<char>()) {
+    fn truncated_or_altered_packets_never_panic(packet in any_packet(), at in any::<prop::sample::Index>(), with in any::<char>()) {
         let (text, _) = encode(&packet);
         let mut bent: Vec<char> = text.chars().collect();
         let at = at.index(bent.len());

@@ -1,25 +1,23 @@
-//! What a packet that cannot be accepted ends: itself, the CONNECT of a namespace, or the whole stream.
-//!
-//! `docs/errors.md` has the table for people.
+//! Consequences of an invalid packet: it ends the packet alone, the CONNECT of a namespace, or the
+//! connection. `docs/errors.md` has the table.
 
 use bytes::Bytes;
 
 use super::{DecodeError, msgpack, text};
 use crate::ids::NamespacePath;
 
-/// What follows from a [`DecodeError`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Rejection {
-    /// The peer does not speak the protocol, or nobody can say where the next packet begins: the connection ends.
+    /// The connection ends: the peer does not speak the protocol, or the start of the next packet
+    /// is unknown.
     Stream,
-    /// The packet is dropped, and with it so many binary messages that follow it.
+    /// The packet is dropped, with this number of binary messages that follow it.
     Packet { attachments: usize },
-    /// The packet is a CONNECT: its namespace is refused.
+    /// The packet is a CONNECT, whose namespace is refused.
     Connect { namespace: NamespacePath },
 }
 
 impl Rejection {
-    /// Judges a message of text.
     pub(crate) fn of_text(message: &str, error: &DecodeError) -> Self {
         match (Scope::of(error), text::connect_path(message), text::attachments(message)) {
             (Scope::Packet, Some(path), _) => Self::Connect { namespace: NamespacePath::refused(path) },
@@ -28,7 +26,6 @@ impl Rejection {
         }
     }
 
-    /// Judges a message of msgpack.
     pub(crate) fn of_msgpack(message: &Bytes, error: &DecodeError) -> Self {
         match (Scope::of(error), msgpack::connect_path(message)) {
             (Scope::Packet, Some(path)) => Self::Connect { namespace: NamespacePath::refused(&path) },
@@ -46,7 +43,7 @@ enum Scope {
 impl Scope {
     fn of(error: &DecodeError) -> Self {
         match error {
-            // It can be read, and says what this server does not accept.
+            // The packet is well-formed, but the server does not accept its content.
             DecodeError::TooManyAttachments { .. }
             | DecodeError::IllegalPlaceholder { .. }
             | DecodeError::IllegalNamespace(_)

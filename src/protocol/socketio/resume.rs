@@ -1,6 +1,5 @@
-//! What a CONNECT says about recovery: `pid` and `offset` of the session its client had, and whether it wants any of this.
-//!
-//! Refuses to judge whether there is such a session.
+//! Recovery data in a CONNECT: `pid` and `offset` of the client's previous session, and whether the
+//! client wants recovery.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -8,29 +7,28 @@ use serde_json::value::RawValue;
 use super::json::well_formed;
 use crate::ids::{Offset, PrivateId};
 
-/// The part of a CONNECT's credentials that is about recovery.
+/// The recovery part of a CONNECT's credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct RecoveryRequest {
-    /// `recovery`: the client wants to be recoverable, or not.
+    /// `recovery`: whether the client wants to be recoverable. `None` if it does not say.
     pub wants: Option<bool>,
-    /// The session it had.
     pub claim: ResumeRequest,
 }
 
-/// What a client says that it had.
+/// Session that a client asks to resume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum ResumeRequest {
-    /// It asks for nothing.
+    /// The client asks for none.
     #[default]
     Nothing,
-    /// A session, and the last token that it saw there, if it saw one.
+    /// A session, and the last token that the client received there, if any.
     Session(PrivateId, Option<Offset>),
-    /// What cannot be: this server gave away no such id, or no such token.
+    /// The id or token is malformed.
     Malformed,
 }
 
 impl RecoveryRequest {
-    /// Reads a CONNECT's credentials, a JSON object's text.
+    /// Parses a CONNECT's credentials, a JSON object.
     pub(crate) fn read(auth: Option<&str>) -> Self {
         #[derive(Deserialize)]
         struct Auth<'a> {
@@ -41,14 +39,14 @@ impl RecoveryRequest {
             #[serde(borrow)]
             recovery: Option<&'a RawValue>,
         }
-        // What is no such object says nothing about recovery, and is the application's to judge.
+        // Credentials of another form contain no recovery data. The application checks them.
         let auth = auth.map(well_formed);
         let Some(auth) = auth.as_ref().and_then(|auth| serde_json::from_str::<Auth<'_>>(auth).ok()) else {
             return Self::default();
         };
         let wants = auth.recovery.and_then(|wants| serde_json::from_str(wants.get()).ok());
         let text = |value: &RawValue| serde_json::from_str::<String>(value.get()).ok();
-        // JavaScript's `undefined` is left out, but `null` may well be written for it.
+        // JavaScript omits `undefined`, but a client may write `null` for it.
         let given = |value: Option<&'_ RawValue>| value.filter(|value| value.get() != "null").map(text);
         let claim = match (given(auth.pid), given(auth.offset)) {
             (None, _) => ResumeRequest::Nothing,
@@ -72,7 +70,7 @@ mod tests {
     use crate::ids::{Epoch, Fingerprint, Lsn};
 
     #[test]
-    fn what_a_client_claims_is_read_and_all_else_is_not_minded() {
+    fn recovery_data_is_parsed_and_other_fields_are_ignored() {
         let pid = PrivateId::from_random([7; 15]);
         let offset = Offset { epoch: Epoch::new(1, 2), lsn: Lsn(3), fingerprint: Fingerprint::new(4) };
         let claim = |auth: &str| RecoveryRequest::read(Some(auth)).claim;
@@ -82,7 +80,7 @@ mod tests {
         assert_eq!(RecoveryRequest::read(None), RecoveryRequest::default());
         assert_eq!(claim(&format!(r#"{{"token":{{"a":1}},"pid":"{pid}"}}"#)), ResumeRequest::Session(pid, None));
         let surrogate = format!(r#"{{"\ud800":"\udc00","pid":"{pid}"}}"#);
-        assert_eq!(claim(&surrogate), ResumeRequest::Session(pid, None), "what else it says is not minded");
+        assert_eq!(claim(&surrogate), ResumeRequest::Session(pid, None), "other fields are ignored");
         let both = format!(r#"{{"pid":"{pid}","offset":"{offset}"}}"#);
         assert_eq!(claim(&both), ResumeRequest::Session(pid, Some(offset)));
         let long = "x".repeat(100_000);

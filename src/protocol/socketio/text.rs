@@ -1,7 +1,7 @@
-//! The text of a Socket.IO packet: `<type>[<attachments>-][/namespace,][ack id][json]`.
+//! Socket.IO packets as text: `<type>[<attachments>-][/namespace,][ack id][json]`.
 //!
-//! Follows socket.io-parser 4.2.7; where that reads something into malformed text (no type as CONNECT, a space as ack
-//! id 0), this refuses it. Refuses to know which packets a peer may send when: the session does.
+//! Follows socket.io-parser 4.2.7, but rejects malformed text to which that parser gives a meaning
+//! (no type as CONNECT, a space as ack id 0).
 
 use bytestring::ByteString;
 
@@ -11,21 +11,20 @@ use super::packet::{Args, Packet};
 use super::{ATTACHMENTS_MAX, DecodeError, PartialPacket};
 use crate::ids::NamespacePath;
 
-/// What the text of a packet has come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decoded {
-    /// The packet is whole.
     Complete(Packet),
-    /// The packet is announced; the next messages must be its attachments.
+    /// A packet whose attachments must follow in the next messages.
     Partial(PartialPacket),
 }
 
 /// Decodes the data of an Engine.IO message (without the leading `4`).
 ///
-/// Namespace, event name without escapes, auth and arguments share the text's buffer: keeping one keeps all of it.
+/// Namespace, event names without escapes, auth and arguments share the text's buffer and keep it
+/// in memory.
 ///
 /// # Errors
-/// Any [`DecodeError`]; what it ends is for [`Rejection`](super::rejection::Rejection) to say.
+/// Any [`DecodeError`]. [`Rejection`](super::rejection::Rejection) determines its consequence.
 pub(crate) fn decode(text: &ByteString) -> Result<Decoded, DecodeError> {
     if u32::try_from(text.len()).is_err() {
         return Err(DecodeError::TooLong { bytes: text.len() });
@@ -35,7 +34,7 @@ pub(crate) fn decode(text: &ByteString) -> Result<Decoded, DecodeError> {
     let namespace = header.namespace()?;
     let packet = match header.kind {
         Kind::Connect => connect(text, namespace, header.data)?,
-        // It has none; what a client adds does not keep it in the namespace.
+        // A DISCONNECT has no data; extra data is ignored.
         Kind::Disconnect => Packet::Disconnect { namespace },
         Kind::Event => event(text, namespace, &header)?,
         Kind::Ack => ack(text, namespace, &header)?,
@@ -47,13 +46,13 @@ pub(crate) fn decode(text: &ByteString) -> Result<Decoded, DecodeError> {
     }
 }
 
-/// The path that a CONNECT asks for; `None` for other packets.
+/// The path that a CONNECT requests. `None` for other packets.
 pub(super) fn connect_path(text: &str) -> Option<&str> {
     let (namespace, _) = split_namespace(text.strip_prefix('0')?);
     Some(namespace.unwrap_or("/"))
 }
 
-/// How many attachments a packet announces, legal or not. `None` if nobody can say.
+/// Number of attachments that a packet announces, valid or not. `None` if it cannot be determined.
 pub(super) fn attachments(text: &str) -> Option<usize> {
     match text.strip_prefix(['5', '6']) {
         None => Some(0),
@@ -61,7 +60,7 @@ pub(super) fn attachments(text: &str) -> Option<usize> {
     }
 }
 
-/// What a packet is, once the attachments are counted apart.
+/// Packet types. Binary variants are the same type, with attachments.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Connect,
@@ -71,16 +70,15 @@ enum Kind {
     ConnectError,
 }
 
-/// A packet's text, cut into its parts.
 struct Header<'t> {
     kind: Kind,
-    /// Attachments to come; none only for a packet that is not binary.
+    /// Number of attachments to come. 0 only if the packet is not binary.
     attachments: usize,
-    /// The namespace as written, if one is.
     namespace: Option<&'t str>,
-    /// Parsed for every type, as the reference parser does; meaningless but for events and acks.
+    /// Ack id. As in the reference parser, it is parsed for every packet type, but only events and
+    /// acks use it.
     id: Option<u64>,
-    /// The rest, which should be JSON.
+    /// The rest of the text, which should be JSON.
     data: &'t str,
 }
 
@@ -125,9 +123,9 @@ fn split_attachments(text: &str) -> Result<(usize, &str), DecodeError> {
     }
 }
 
-/// The namespace reaches to the comma, or to the end: `0/chat` is legal. A query string (`/chat?x=1,`) stays part of the
-/// path, as in socket.io-parser (the reference server cuts it off for clients of protocol 3 only); what may be the path
-/// of a namespace is for [`NamespacePath`] to say.
+/// The namespace ends at a comma or at the end of the text: `0/chat` is valid. A query string
+/// (`/chat?x=1,`) stays part of the path, as in socket.io-parser; the reference server removes it
+/// for clients of protocol 3 only. [`NamespacePath`] validates the path.
 fn split_namespace(text: &str) -> (Option<&str>, &str) {
     if !text.starts_with('/') {
         return (None, text);
@@ -152,7 +150,7 @@ fn split_digits(text: &str) -> (&str, &str) {
 
 fn connect(text: &ByteString, namespace: NamespacePath, data: &str) -> Result<Packet, DecodeError> {
     let auth = match data {
-        // A line feed behind it, as command-line clients send it, is no data.
+        // A trailing line feed of command-line clients is not data.
         _ if data.trim_ascii().is_empty() => None,
         _ if data.starts_with('{') => Some(text.slice_ref(json::value(data)?)),
         _ => return Err(DecodeError::WrongAuth),
@@ -172,7 +170,7 @@ fn event(text: &ByteString, namespace: NamespacePath, header: &Header<'_>) -> Re
     Ok(Packet::Event { namespace, name: event_name(text, name)?, ack: header.id, args: args(text, elements) })
 }
 
-/// Without data, as the reference parser takes it, an ack has no arguments.
+/// As in the reference parser, an ack without data has no arguments.
 fn ack(text: &ByteString, namespace: NamespacePath, header: &Header<'_>) -> Result<Packet, DecodeError> {
     let args = match header.data {
         "" => Args::default(),
@@ -184,7 +182,7 @@ fn ack(text: &ByteString, namespace: NamespacePath, header: &Header<'_>) -> Resu
 
 fn connect_error(text: &ByteString, namespace: NamespacePath, data: &str) -> Result<Packet, DecodeError> {
     let data = match data {
-        // socket.io-parser takes it too.
+        // socket.io-parser accepts this as well.
         "" => data,
         data if data.starts_with(['{', '"']) => json::value(data)?,
         _ => return Err(wrong_data("connect_error", "an object or a string")),
@@ -253,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn disconnect_is_read_whatever_stands_behind_it() {
+    fn data_of_a_disconnect_is_ignored() {
         assert_eq!(packet("1"), Packet::Disconnect { namespace: path("/") });
         assert_eq!(packet("1/admin,"), Packet::Disconnect { namespace: path("/admin") });
         assert_eq!(packet("1/admin"), Packet::Disconnect { namespace: path("/admin") });
@@ -279,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn event_without_an_array_or_a_name_is_illegal() {
+    fn an_event_needs_an_array_and_a_name() {
         for bad in ["2{}", "2\"a\"", "2 [\"a\"]", "21-[\"a\"]", "2abc[\"a\"]"] {
             assert!(matches!(error(bad), DecodeError::WrongData { packet: "event", .. }), "{bad}");
         }
@@ -355,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_json_is_an_error_wherever_it_stands() {
+    fn deep_json_is_an_error_in_every_field() {
         let deep = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
         for text in [
             format!("2[\"a\",{deep}]"),

@@ -1,4 +1,4 @@
-//! Close frames: their codes, and what the two halves of a connection agree to say in one.
+//! Close frames: codes and reasons.
 
 use std::cell::Cell;
 
@@ -14,26 +14,26 @@ pub(super) const POLICY_VIOLATION: u16 = 1008;
 pub(super) const TOO_LARGE: u16 = 1009;
 pub(super) const TRY_AGAIN_LATER: u16 = 1013;
 
-/// What the reading half found out, for the close frame to say. Boxed, since most connections live without.
+/// Code and reason that the reading half has determined for the close frame. Boxed, since most
+/// connections have none.
 pub(super) type SharedCloseInfo = Cell<Option<Box<CloseInfo>>>;
 
-/// The close code, and facts for the client.
 pub(super) struct CloseInfo {
     pub(super) code: u16,
-    /// The facts, where they tell the client more than the session's reason does.
+    /// Replaces the session's reason, if it is more specific.
     pub(super) why: Option<String>,
 }
 
-/// The close frame that says `close_reason`, or what the reading half found out.
-pub(super) fn close_frame(found: Option<Box<CloseInfo>>, close_reason: CloseReason) -> EncodedFrame {
-    let (code, words) = match close_reason {
+/// Close frame for `close_reason`, unless the reading half has determined another code.
+pub(super) fn close_frame(close_info: Option<Box<CloseInfo>>, close_reason: CloseReason) -> EncodedFrame {
+    let (code, text) = match close_reason {
         CloseReason::OutboxFull => (POLICY_VIOLATION, "outbox full"),
         CloseReason::Ended(reason @ DisconnectReason::ServerShuttingDown) => (GOING_AWAY, reason.as_str()),
         CloseReason::Ended(reason @ DisconnectReason::ParseError) => (PROTOCOL_ERROR, reason.as_str()),
         CloseReason::Ended(reason) => (NORMAL, reason.as_str()),
     };
-    match found.as_deref() {
-        Some(CloseInfo { code, why }) => EncodedFrame::websocket_close(*code, why.as_deref().unwrap_or(words)),
-        None => EncodedFrame::websocket_close(code, words),
+    match close_info.as_deref() {
+        Some(CloseInfo { code, why }) => EncodedFrame::websocket_close(*code, why.as_deref().unwrap_or(text)),
+        None => EncodedFrame::websocket_close(code, text),
     }
 }

@@ -1,7 +1,8 @@
-//! From a websocket's bytes to Engine.IO packets: frames, fragments, and what a peer may not do.
+//! Decoding of a websocket's bytes to Engine.IO packets: frames, fragments, and violations of the
+//! protocol.
 //!
-//! actix-http's parser unmasks frames; the bounds are kept here, before it sees (and would buffer) anything. Knows no socket:
-//! the bytes come from anyone who has it.
+//! actix-http's parser unmasks frames. The limits are checked before it, since it would buffer a
+//! frame of any length. The reader has no socket: its caller passes the bytes.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,34 +19,39 @@ use crate::protocol::encoded::EncodedFrame;
 use crate::protocol::engineio::packet::EnginePacket;
 use crate::state::budget::{Budget, Charge};
 
-/// What a chunk of bytes amounted to.
 #[derive(Debug, Default)]
 pub(crate) struct DecodedChunk {
-    /// Packets, in order.
     pub(crate) packets: Vec<EnginePacket>,
-    /// The pong to the newest ping; older ones need no answer (RFC 6455, 5.5.3).
+    /// Pong for the newest ping. Older pings need no answer (RFC 6455, 5.5.3).
     pub(crate) pong: Option<EncodedFrame>,
-    /// Set when nothing more may come.
+    /// Reason for the end of the connection, if it ends with this chunk.
     pub(crate) end: Option<End>,
 }
 
-/// Why nothing more may come, and the close code that says so.
+/// Reason why no more data is accepted, with the close code.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The peer sent a close frame; the answer bears the same code.
+    /// The peer sent a close frame. The answer has the same code.
     Closed {
-        /// The peer's code, or 1000 where it gave none.
+        /// The peer's code, or 1000 if it gave none.
         code: u16,
     },
-    /// What came is no packet.
-    Undecodable { code: u16, detail: String },
-    /// A message is over the limit.
-    TooLarge { code: u16, detail: String },
-    /// The memory for a message is not to be had.
-    Spent { detail: String },
+    Undecodable {
+        code: u16,
+        detail: String,
+    },
+    TooLarge {
+        code: u16,
+        detail: String,
+    },
+    /// The budget of incoming bytes has no room for the message.
+    Overloaded {
+        detail: String,
+    },
 }
 
-/// Bytes of an incomplete message that no budget is charged for: less than an idle session takes.
+/// Bytes of an incomplete message that are not charged to the budget. Less than the memory of an
+/// idle session.
 const FREE_BYTES: usize = 1 << 10;
 
 #[derive(Debug)]
@@ -55,14 +61,13 @@ struct Fragments {
     count: usize,
 }
 
-/// What bounds the messages of all connections of a server.
+/// Limits of the messages on all connections of a server.
 #[derive(Debug)]
 pub(crate) struct MessageBounds {
     message_bytes_max: usize,
     fragments_max: usize,
     pub(super) message_timeout: Duration,
     pub(super) packets_per_turn: usize,
-    /// Charged for incomplete messages.
     budget: Arc<Budget>,
 }
 
@@ -77,7 +82,7 @@ impl MessageBounds {
         }
     }
 
-    /// Bounds of each message, and none of the sum.
+    /// Limits for a single message, with an unlimited budget.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn of_each(message_bytes_max: usize, fragments_max: usize) -> Arc<Self> {
         let limits = Limits::with(|limits| {
@@ -88,29 +93,28 @@ impl MessageBounds {
     }
 }
 
-/// Those of the default limits, with a budget that has no bound.
+/// The default limits, with an unlimited budget.
 impl Default for MessageBounds {
     fn default() -> Self {
         Self::new(&Limits::default(), Arc::new(Budget::new(usize::MAX)))
     }
 }
 
-/// A message that has begun.
 #[derive(Debug)]
 pub(super) struct PendingMessage {
     charge: Charge,
-    /// When it must be complete; set while the client is awaited.
+    /// Deadline for the rest of the message. Set while the server waits for the client.
     pub(super) deadline: Option<Pin<Box<Sleep>>>,
 }
 
-/// Decodes one connection's bytes. Keeps only what is incomplete.
+/// Decoder of one connection's bytes. Stores incomplete messages only.
 #[derive(Debug)]
 pub(crate) struct FrameReader {
     buffer: BytesMut,
-    /// Boxed, since browsers send none.
+    /// Fragments of an incomplete message. Boxed, since browsers send none.
     fragments: Option<Box<Fragments>>,
     pub(super) bounds: Arc<MessageBounds>,
-    /// Boxed, since a connection that is idle has none.
+    /// State of an incomplete message. Boxed, since an idle connection has none.
     pub(super) pending_message: Option<Box<PendingMessage>>,
 }
 
@@ -119,31 +123,31 @@ impl FrameReader {
         Self { buffer: read_already, fragments: None, bounds, pending_message: None }
     }
 
-    /// Takes in `chunk` and decodes what is complete.
+    /// Decodes all complete frames, and stores the rest of `chunk`.
     pub(crate) fn read(&mut self, chunk: &[u8]) -> DecodedChunk {
         self.buffer.extend_from_slice(chunk);
         let mut decoded = DecodedChunk::default();
         let before = self.buffer.len();
         while decoded.end.is_none() {
             match self.next_frame() {
-                Ok(Some((finished, opcode, data))) => self.take(finished, opcode, data, &mut decoded),
+                Ok(Some((finished, opcode, data))) => self.on_frame(finished, opcode, data, &mut decoded),
                 Ok(None) => break,
                 Err(end) => decoded.end = Some(end),
             }
         }
-        let has_split = self.buffer.len() < before;
-        self.keep_what_is_incomplete(has_split, &mut decoded);
+        let has_consumed = self.buffer.len() < before;
+        self.retain_incomplete(has_consumed, &mut decoded);
         decoded
     }
 
-    fn keep_what_is_incomplete(&mut self, has_split: bool, decoded: &mut DecodedChunk) {
+    fn retain_incomplete(&mut self, has_consumed: bool, decoded: &mut DecodedChunk) {
         let is_incomplete = !self.buffer.is_empty() || self.fragments.is_some();
         if decoded.end.is_some() || !is_incomplete {
-            // A connection that is idle keeps no buffer.
-            return self.abandon();
+            // An idle connection has no buffer.
+            return self.discard_incomplete();
         }
-        if has_split {
-            // As it stands it shares the memory of everything that was read together with it.
+        if has_consumed {
+            // The slice shares the buffer of everything that was read with it. The copy does not.
             self.buffer = BytesMut::from(&self.buffer[..]);
         }
         if !decoded.packets.is_empty()
@@ -156,13 +160,12 @@ impl FrameReader {
             return;
         }
         let charged = self.pending_message().map_or(Ok(()), |pending_message| pending_message.charge.set(bytes));
-        if let Err(spent) = charged {
-            self.abandon();
-            decoded.end = Some(End::Spent { detail: format!("messages are over their budget: {spent}") });
+        if let Err(error) = charged {
+            self.discard_incomplete();
+            decoded.end = Some(End::Overloaded { detail: format!("no memory for the message: {error}") });
         }
     }
 
-    /// The message that has begun and is not complete.
     pub(super) fn pending_message(&mut self) -> Option<&mut PendingMessage> {
         if self.buffer.is_empty() && self.fragments.is_none() {
             return None;
@@ -174,8 +177,7 @@ impl FrameReader {
         Some(pending_message)
     }
 
-    /// Forgets what is incomplete.
-    pub(super) fn abandon(&mut self) {
+    pub(super) fn discard_incomplete(&mut self) {
         self.buffer = BytesMut::new();
         self.fragments = None;
         self.pending_message = None;
@@ -194,7 +196,7 @@ impl FrameReader {
             return Err(End::TooLarge { code: TOO_LARGE, detail });
         }
         let complete = self.buffer.len() as u64 >= header.header_bytes as u64 + header.payload_bytes;
-        // Refuses what needs no payload to be seen as wrong as soon as the header is there.
+        // A control frame is invalid if its header says so, before its payload arrives.
         if header.control && (header.payload_bytes > 125 || !header.finished) {
             return Err(protocol_error("control frame too long or fragmented"));
         }
@@ -208,19 +210,19 @@ impl FrameReader {
         }
     }
 
-    fn take(&mut self, finished: bool, opcode: OpCode, data: BytesMut, decoded: &mut DecodedChunk) {
+    fn on_frame(&mut self, finished: bool, opcode: OpCode, data: BytesMut, decoded: &mut DecodedChunk) {
         match (opcode, self.fragments.is_some()) {
             (OpCode::Text | OpCode::Binary, false) => {
                 let binary = opcode == OpCode::Binary;
                 if finished {
                     push(binary, data.freeze(), decoded);
                 } else {
-                    // A copy, for the same reason as the rest of a read.
+                    // The copy does not share the buffer of the read.
                     let data = BytesMut::from(&data[..]);
                     self.fragments = Some(Box::new(Fragments { binary, data, count: 1 }));
                 }
             }
-            (OpCode::Continue, true) => self.take_fragment(finished, &data, decoded),
+            (OpCode::Continue, true) => self.on_fragment(finished, &data, decoded),
             (OpCode::Ping, _) => decoded.pong = Some(EncodedFrame::websocket_pong(&data)),
             (OpCode::Pong, _) => {}
             (OpCode::Close, _) => decoded.end = Some(closed(&data)),
@@ -228,7 +230,7 @@ impl FrameReader {
         }
     }
 
-    fn take_fragment(&mut self, finished: bool, data: &[u8], decoded: &mut DecodedChunk) {
+    fn on_fragment(&mut self, finished: bool, data: &[u8], decoded: &mut DecodedChunk) {
         let Some(mut fragments) = self.fragments.take() else { return };
         fragments.data.extend_from_slice(data);
         fragments.count += 1;
@@ -256,7 +258,7 @@ fn push(binary: bool, data: Bytes, decoded: &mut DecodedChunk) {
     }
 }
 
-/// What the payload of a close frame says (RFC 6455, 5.5.1 and 7.4).
+/// Code and reason in the payload of a close frame (RFC 6455, 5.5.1 and 7.4).
 fn closed(payload: &[u8]) -> End {
     let Some((code, reason)) = payload.split_first_chunk() else {
         return if payload.is_empty() {
@@ -278,7 +280,7 @@ fn protocol_error(detail: &str) -> End {
     End::Undecodable { code: PROTOCOL_ERROR, detail: detail.into() }
 }
 
-/// What the first bytes of a frame say.
+/// The fields of a frame header that are checked before its payload arrives.
 struct FrameHeader {
     finished: bool,
     reserved_bits: bool,
@@ -288,7 +290,7 @@ struct FrameHeader {
 }
 
 impl FrameHeader {
-    /// Reads a header as far as the length; the mask behind it may be missing still.
+    /// Parses a header up to its length. The mask may be incomplete.
     fn peek(buffer: &[u8]) -> Option<Self> {
         let (first, second) = (*buffer.first()?, *buffer.get(1)?);
         let (length_bytes, payload_bytes) = match second & 0x7f {
@@ -332,7 +334,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn incomplete_messages_are_charged_and_refused_when_their_budget_is_spent() {
+    fn incomplete_messages_are_charged_and_refused_over_the_budget() {
         let limits = Limits::with(|limits| limits.transport.payload_bytes_max = 1 << 20);
         let budget = Arc::new(Budget::new(100_000));
         let bounds = Arc::new(MessageBounds::new(&limits, budget.clone()));
@@ -344,18 +346,18 @@ pub(super) mod tests {
         assert!(budget.bytes() >= 35_000);
         assert_eq!(second.read(&pending_message).end, None);
         let third = new().read(&[pending_message.as_slice(), &[7; 4_000]].concat());
-        assert!(matches!(third.end, Some(End::Spent { .. })), "{third:?}");
+        assert!(matches!(third.end, Some(End::Overloaded { .. })), "{third:?}");
         assert_eq!(small.read(&frame(0x81, b"4a")).packets, [message("a")]);
 
         first.read(&[7; 5_014]);
         let held = budget.bytes();
-        assert!((35_000..50_000).contains(&held), "a complete message is not charged any more: {held}");
+        assert!((35_000..50_000).contains(&held), "a complete message is still charged: {held}");
         drop(second);
         assert_eq!(budget.bytes(), 0);
     }
 
     #[test]
-    fn what_is_incomplete_shares_no_memory_with_what_was_read_before() {
+    fn an_incomplete_message_does_not_share_the_read_buffer() {
         let bounds = MessageBounds::of_each(1 << 20, 4);
         let mut reader = FrameReader::new(BytesMut::new(), bounds);
         let pings = frame(0x89, &[1; 100]).repeat(500);
@@ -370,7 +372,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn frames_are_decoded_however_they_are_cut() {
+    fn frames_are_decoded_from_chunks_of_any_size() {
         let wire = [frame(0x81, b"4a"), frame(0x82, &[7; 200]), frame(0x81, b"3")].concat();
         for cut in 1..wire.len() {
             let mut reader = reader();
@@ -394,7 +396,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_not_allowed_ends_the_connection() {
+    fn protocol_violations_end_the_connection() {
         let unmasked = b"\x81\x021a".to_vec();
         for (wire, code) in [
             (frame(0xc1, b"4a"), PROTOCOL_ERROR),
@@ -425,7 +427,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_of_complete_frames() {
+    fn complete_frames_leave_no_buffer() {
         let mut reader = reader();
         reader.read(&frame(0x81, b"4a"));
         assert_eq!(reader.buffer.capacity(), 0);

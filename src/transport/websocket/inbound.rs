@@ -1,4 +1,5 @@
-//! The reading half of a connection: from its bytes to what the session receives, in order and in slices.
+//! The reading half of a websocket: turns its bytes into messages for the session, in order, a
+//! limited number per turn.
 
 use std::task::{Context, Poll, ready};
 
@@ -7,12 +8,12 @@ use super::frames::{End, FrameReader};
 use crate::messages::sink::Incoming;
 use crate::protocol::engineio::packet::EnginePacket;
 
-/// The reading half of one connection, once it has bytes.
 pub(super) struct Inbound {
     frames: FrameReader,
-    /// What comes after the packets already told. Boxed, since it is rare.
+    /// Decoded messages that the session has not received yet. Boxed, since they are rare.
     queued: Option<Box<Queued>>,
-    /// A close frame came, or something wrong: what follows is forgotten until the peer has closed its side.
+    /// A close frame or invalid data was received. Further bytes are discarded until the peer
+    /// closes its side.
     closed: bool,
 }
 
@@ -26,13 +27,14 @@ impl Inbound {
         Self { frames, queued: None, closed: false }
     }
 
-    /// Whether packets are still to be told: the next slice, before which other work of the thread should have its turn.
+    /// Returns whether decoded packets are queued. The caller yields to other tasks before the next
+    /// slice.
     pub(super) fn has_packets(&self) -> bool {
         self.queued.as_ref().is_some_and(|queued| queued.packets.len() > 0)
     }
 
-    /// What is still to be told of the bytes taken before. Ask until there is nothing, then bring the next.
-    pub(super) fn queued(&mut self) -> Option<Incoming> {
+    /// Returns the next queued message. The next chunk may be decoded only when there is none.
+    pub(super) fn next_queued(&mut self) -> Option<Incoming> {
         let queued = self.queued.as_mut()?;
         let slice: Vec<_> = queued.packets.by_ref().take(self.frames.bounds.packets_per_turn).collect();
         let last = if slice.is_empty() { queued.last.take() } else { None };
@@ -42,8 +44,9 @@ impl Inbound {
         if slice.is_empty() { last } else { Some(Incoming::Packets(slice)) }
     }
 
-    /// The first thing to tell of a chunk of bytes. Where that is the end, the verdict says so.
-    pub(super) fn take(&mut self, chunk: &[u8], close_info: &SharedCloseInfo) -> Option<Incoming> {
+    /// Decodes a chunk and returns the first message. At the end of the connection, sets
+    /// `close_info`.
+    pub(super) fn on_bytes(&mut self, chunk: &[u8], close_info: &SharedCloseInfo) -> Option<Incoming> {
         if self.closed {
             return None;
         }
@@ -54,7 +57,7 @@ impl Inbound {
                 End::Closed { code } => (code, None, Incoming::Leaving),
                 End::Undecodable { code, detail } => (code, None, Incoming::Undecodable(detail)),
                 End::TooLarge { code, detail } => (code, Some(detail.clone()), Incoming::TooLarge(detail)),
-                End::Spent { detail } => (TRY_AGAIN_LATER, Some(detail.clone()), Incoming::Refused(detail)),
+                End::Overloaded { detail } => (TRY_AGAIN_LATER, Some(detail.clone()), Incoming::Refused(detail)),
             };
             close_info.set(Some(Box::new(CloseInfo { code, why })));
             incoming
@@ -65,13 +68,14 @@ impl Inbound {
         }
         if decoded.packets.len() > self.frames.bounds.packets_per_turn {
             self.queued = Some(Box::new(Queued { packets: decoded.packets.into_iter(), last }));
-            return self.queued();
+            return self.next_queued();
         }
         self.queued = last.map(|last| Box::new(Queued { packets: Vec::new().into_iter(), last: Some(last) }));
         Some(Incoming::Packets(decoded.packets))
     }
 
-    /// Gives the end of a connection whose message has begun and takes too long. To be asked when nothing is there to be read.
+    /// Ends the connection if an incomplete message exceeds its time limit. Called when no bytes
+    /// can be read.
     pub(super) fn poll_overdue(&mut self, cx: &mut Context<'_>, close_info: &SharedCloseInfo) -> Poll<Incoming> {
         let timeout = self.frames.bounds.message_timeout;
         let Some(pending_message) = self.frames.pending_message().filter(|_| !self.closed) else {
@@ -80,13 +84,13 @@ impl Inbound {
         let deadline = pending_message.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
         ready!(deadline.as_mut().poll(cx));
         self.closed = true;
-        self.frames.abandon();
+        self.frames.discard_incomplete();
         let detail = format!("message was not complete within {timeout:?}");
         close_info.set(Some(Box::new(CloseInfo { code: POLICY_VIOLATION, why: Some(detail.clone()) })));
         Poll::Ready(Incoming::Refused(detail))
     }
 
-    /// The session does not read, so that it is not the client that takes long.
+    /// Stops the time limit of an incomplete message while the session has paused reading.
     pub(super) fn pause(&mut self) {
         if let Some(pending_message) = &mut self.frames.pending_message {
             pending_message.deadline = None;
@@ -111,7 +115,7 @@ mod tests {
     use crate::transport::websocket::frames::tests::frame;
 
     #[test]
-    fn a_message_that_takes_too_long_ends_its_connection_a_late_one_not() {
+    fn only_an_incomplete_message_over_its_time_limit_ends_the_connection() {
         actix::System::new().block_on(async {
             let limits = Limits::with(|limits| limits.transport.message_timeout = Duration::from_millis(20));
             let bounds = Arc::new(MessageBounds::new(&limits, Arc::new(Budget::new(usize::MAX))));
@@ -120,17 +124,17 @@ mod tests {
             let wire = frame(0x81, b"4abc");
             for _ in 0..2 {
                 let mut cx = Context::from_waker(std::task::Waker::noop());
-                assert!(inbound.poll_overdue(&mut cx, &close_info).is_pending(), "nothing has begun");
-                assert!(inbound.take(&wire[..3], &close_info).is_none());
+                assert!(inbound.poll_overdue(&mut cx, &close_info).is_pending(), "no message has begun");
+                assert!(inbound.on_bytes(&wire[..3], &close_info).is_none());
                 assert!(inbound.poll_overdue(&mut cx, &close_info).is_pending());
-                assert!(matches!(inbound.take(&wire[3..], &close_info), Some(Incoming::Packets(_))));
+                assert!(matches!(inbound.on_bytes(&wire[3..], &close_info), Some(Incoming::Packets(_))));
             }
-            assert!(inbound.take(&wire[..3], &close_info).is_none());
+            assert!(inbound.on_bytes(&wire[..3], &close_info).is_none());
             let end = std::future::poll_fn(|cx| inbound.poll_overdue(cx, &close_info)).await;
             assert!(matches!(end, Incoming::Refused(_)), "{end:?}");
             let close = close_frame(close_info.take(), CloseReason::Ended(DisconnectReason::TransportError));
             assert_eq!(close.body()[..2], POLICY_VIOLATION.to_be_bytes());
-            assert!(inbound.take(&wire, &close_info).is_none(), "nothing more is taken");
+            assert!(inbound.on_bytes(&wire, &close_info).is_none(), "bytes were accepted after the end");
         });
     }
 }

@@ -1,4 +1,4 @@
-//! Websockets. Two ways to a session: a raw socket that the session owns, and (inside a host application) a pump.
+//! Websockets: a raw socket that the session owns, and a pump inside a host application.
 
 mod close;
 pub(crate) mod frames;

@@ -1,12 +1,15 @@
-//! The websocket inside a host application: an actix-web-actors actor pumps between the host's connection and the session.
+//! The websocket inside a host application: an actix-web-actors actor pumps frames between the
+//! host's connection and the session.
 //!
-//! The only file that names actix-web-actors. The session is never that actor: actix-http polls it as a response body, and
-//! not at all while the client takes no bytes, so a client that stops reading freezes it, timers and mailbox included
-//! (actix-web issue 2441). The session stays on its own worker and talks to the pump through two bounded channels: packets
-//! go out, each holding its bytes of [`limits.transport.pump_bytes_max`](crate::limits::TransportLimits::pump_bytes_max); bytes come in as they were read.
+//! Only this file uses actix-web-actors. The session is not that actor: actix-http polls the actor
+//! as a response body, and stops polling while the client reads nothing. A client that stops
+//! reading would freeze the session's timers and mailbox (actix-web issue 2441). Therefore the
+//! session stays on its own worker and uses two bounded channels. Outgoing packets hold a share of
+//! `transport.pump_bytes_max`; incoming bytes are passed undecoded.
 //!
-//! The pump refuses to decode. actix-web-actors' own reader would buffer a frame of any length before it refused it, so it is
-//! given no bytes; [`frames`](super::frames) keeps the bounds, on the session's worker, as for a raw websocket.
+//! The pump decodes nothing. The reader of actix-web-actors would buffer a frame of any length
+//! before refusing it, so it receives no bytes. [`frames`](super::frames) checks the limits on the
+//! session's worker, as for a raw websocket.
 
 mod session_end;
 
@@ -41,7 +44,7 @@ use crate::session::InitialTransport;
 pub(crate) async fn handle(endpoint: Endpoint, request: HttpRequest, payload: Payload) -> HttpResponse {
     accept(&endpoint, &request, payload).await.unwrap_or_else(|refusal| {
         endpoint.record_refusal(&refusal, request.head());
-        // As engine.io does: the message is the body, and the connection is closed.
+        // As in engine.io, the message is the body, and the connection is closed.
         let mut response = HttpResponse::build(refusal.upgrade_status());
         response.force_close().content_type(ContentType::html()).body(refusal.message().to_owned())
     })
@@ -50,7 +53,7 @@ pub(crate) async fn handle(endpoint: Endpoint, request: HttpRequest, payload: Pa
 async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) -> Result<HttpResponse, Refusal> {
     let encrypted = request.app_config().secure();
     let admitted = endpoint.admit(HandshakeRequest { head: request.head(), upgrade: true, encrypted }).await?;
-    // Stricter than actix-web-actors is; the same as for a raw websocket.
+    // This check is stricter than that of actix-web-actors, and the same as for a raw websocket.
     verify_handshake(request.head()).map_err(|_| Refusal::BadRequest)?;
     let base64 = wants_base64(request.uri().query());
     let bounds = endpoint.policy.messages.clone();
@@ -63,7 +66,8 @@ async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) ->
     actix::spawn(read(payload, to_session));
     let handoff = Box::new(handoff);
     match admitted {
-        // The session may be on another worker. If it has ended meanwhile, the pump ends as soon as it has begun.
+        // The session may be on another worker. If it has ended meanwhile, the pump ends as soon as
+        // it starts.
         Admitted::Session(link) => drop(link.post(SessionCommand::Websocket(handoff))),
         Admitted::PendingSession(pending) => {
             if let Some(cookie) = endpoint.policy.cookie(&pending) {
@@ -76,7 +80,8 @@ async fn accept(endpoint: &Endpoint, request: &HttpRequest, payload: Payload) ->
     Ok(response.map_body(|_, body| PumpBody { body, socket }.boxed()))
 }
 
-/// A second descriptor of a host's connection, until its first request: a websocket ends the reading by it, see [`PumpBody`].
+/// A duplicate descriptor of a host's connection. The first request takes it, so that a websocket
+/// can shut down the reading side ([`PumpBody`]).
 pub(crate) struct HostSocket(Cell<Option<Socket>>);
 
 impl HostSocket {
@@ -89,9 +94,10 @@ impl HostSocket {
     }
 }
 
-/// The response's body, with which a websocket ends. After a body, actix-http waits for the client's end where not all of the
-/// request has come, for `client_disconnect_timeout`; and the request of a websocket has no end of its own, while the client
-/// waits for the server's (RFC 6455, 7.1.1). So the reading is ended here: actix-http writes what it has, and closes.
+/// Response body of a websocket. Dropping it shuts down the reading side of the connection. The
+/// request of a websocket has no end, so after the response actix-http would wait
+/// `client_disconnect_timeout` for it, while the client waits for the server to close (RFC 6455,
+/// 7.1.1). After the shutdown, actix-http writes what is buffered and closes.
 struct PumpBody {
     body: BoxBody,
     socket: Option<Socket>,
@@ -112,15 +118,15 @@ impl MessageBody for PumpBody {
 impl Drop for PumpBody {
     fn drop(&mut self) {
         if let Some(socket) = &self.socket {
-            // It fails where the connection has ended already.
+            // This fails if the connection has ended already.
             let _ = socket.shutdown(Shutdown::Read);
         }
     }
 }
 
-/// Passes on what the client sends, for as long as the session wants it. Beside the actor, so that a client that reads
-/// slowly is heard all the same. Ends without a word: the channel's end says that the client has gone (whether in order,
-/// actix-http does not tell).
+/// Passes the client's bytes to the session until either side ends. This is a task of its own,
+/// since actix-http may not poll the actor while the client reads slowly. The session notices the
+/// end by the closed channel. actix-http does not report whether the client closed in order.
 async fn read(mut payload: Payload, to_session: mpsc::Sender<Bytes>) {
     loop {
         let chunk = tokio::select! {
@@ -134,7 +140,7 @@ async fn read(mut payload: Payload, to_session: mpsc::Sender<Bytes>) {
     }
 }
 
-/// The actor: what the session sends becomes the response's body.
+/// The actor whose output, the session's frames, is the response body.
 struct Pump {
     outgoing: Option<Outgoing>,
 }
@@ -154,18 +160,17 @@ impl StreamHandler<EncodedFrame> for Pump {
         ctx.write_raw(message(&packet));
     }
 
-    /// The session has let go of the connection. What was written still leaves.
+    /// Called when the session releases the connection. Buffered bytes are still written.
     fn finished(&mut self, ctx: &mut Self::Context) {
         ctx.stop();
     }
 }
 
-/// actix-web-actors wants to read; it is given nothing.
+/// actix-web-actors requires a handler for incoming frames. It never receives any.
 impl StreamHandler<Result<Message, ProtocolError>> for Pump {
     fn handle(&mut self, _: Result<Message, ProtocolError>, _: &mut Self::Context) {}
 }
 
-/// A stream of bytes that never gives any.
 struct NoBytes;
 
 impl Stream for NoBytes {
@@ -176,11 +181,11 @@ impl Stream for NoBytes {
     }
 }
 
-/// A packet as actix-web-actors encodes it: it offers no way to write a frame that is encoded already.
+/// Converts a frame to a message: actix-web-actors cannot write encoded frames.
 fn message(packet: &EncodedFrame) -> Message {
     let body = packet.to_body();
     match OpCode::from(packet.frame()[0] & 0x0f) {
-        // What was text stays text: the check cannot fail, it can only not be left out.
+        // A text frame is always UTF-8, but the conversion has to check it.
         OpCode::Text => ByteString::try_from(body).map_or(Message::Nop, Message::Text),
         OpCode::Pong => Message::Pong(body),
         OpCode::Close => Message::Close(close_reason(&body)),
@@ -199,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packets_are_what_they_were() {
+    fn frames_are_converted_to_the_same_messages() {
         assert_eq!(message(&EncodedFrame::text("4é")), Message::Text("4é".into()));
         assert_eq!(message(&EncodedFrame::binary(b"\xff")), Message::Binary(Bytes::from_static(b"\xff")));
         assert_eq!(message(&EncodedFrame::websocket_pong(b"hi")), Message::Pong(Bytes::from_static(b"hi")));

@@ -1,4 +1,5 @@
-//! The raw websocket: the session owns the socket. The reading half is a stream, the writing half a sink of the flusher.
+//! The raw websocket, whose socket the session owns: a stream for reading, and a sink for the
+//! flusher.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read};
@@ -33,16 +34,16 @@ use crate::messages::sink::{CloseReason, Connection, Drained, FrameSink, Handoff
 use crate::session::InitialTransport;
 use crate::state::outbox::Outbox;
 
-/// Frames in one vectored write.
+/// Maximum number of frames in one vectored write.
 const FRAMES_PER_WRITE: usize = 64;
 
-/// Bytes of one read; one buffer a thread.
+/// Size of the read buffer, of which each thread has one.
 const READ_BYTES: usize = 64 << 10;
 
-/// Reads before other work of the thread gets its turn.
+/// Number of reads before other tasks of the thread run.
 const READS_PER_TURN: u8 = 16;
 
-/// Answers every upgrade request of the port. Those that are not for `path` are refused.
+/// Answers every upgrade request of the port. Other paths than `path` get 404.
 pub(crate) async fn on_upgrade(
     endpoint: Endpoint,
     path: &str,
@@ -67,7 +68,8 @@ pub(crate) async fn on_upgrade(
     match admitted {
         Admitted::Session(link) => {
             flush(&mut framed, limits).await?;
-            // The session may be on another worker: the socket moves there. If it has ended meanwhile, the socket is dropped.
+            // The session may be on another worker, to which the socket moves. If it has ended
+            // meanwhile, the socket is dropped.
             let handoff = RawHandoff::new(framed, Accepted::elsewhere, base64, &endpoint)?;
             let _ = link.post(SessionCommand::Websocket(Box::new(handoff)));
         }
@@ -79,7 +81,8 @@ pub(crate) async fn on_upgrade(
     Ok(())
 }
 
-/// Checks an upgrade before the switch, so that what cannot be is refused over HTTP. Gives who comes, and the answer.
+/// Checks an upgrade before the switch of protocols, so that it can be refused over HTTP. Returns
+/// the client and the response.
 async fn accept(endpoint: &Endpoint, request: &Request) -> Result<(Admitted, Response<()>), Refusal> {
     let admitted = endpoint.admit(HandshakeRequest { head: request.head(), upgrade: true, encrypted: false }).await?;
     let mut response = handshake(request.head()).map_err(|_| Refusal::BadRequest)?;
@@ -99,7 +102,7 @@ async fn flush(framed: &mut Framed<TcpStream, Codec>, limits: &Limits) -> io::Re
     tokio::time::timeout(limits.http.upgrade_response_timeout, flushed).await?
 }
 
-/// Refuses an upgrade of the port as engine.io does, whatever its path.
+/// Refuses an upgrade as engine.io does, for any path.
 pub(crate) async fn refuse_upgrade(
     endpoint: &Endpoint,
     framed: Framed<TcpStream, Codec>,
@@ -109,7 +112,8 @@ pub(crate) async fn refuse_upgrade(
     refuse(framed, status, message, &endpoint.services.core.limits).await
 }
 
-/// Refuses as engine.io does: a bare response with the message as body, and the socket closed.
+/// Refuses as engine.io does: a response without extra headers, the message as body, then the
+/// socket is closed.
 async fn refuse(
     framed: Framed<TcpStream, Codec>,
     status: StatusCode,
@@ -130,11 +134,11 @@ async fn refuse(
     tokio::time::timeout(limits.http.upgrade_response_timeout, written).await.unwrap_or(Ok(()))
 }
 
-/// A socket that is no longer HTTP's.
+/// A socket after the switch of protocols.
 enum Accepted {
-    /// Its session is on the thread that accepted it, and known to its reactor.
+    /// The session is on the current thread, so the socket stays registered with its reactor.
     Here(TcpStream),
-    /// Its session may be anywhere.
+    /// The session may be on any thread.
     Elsewhere(std::net::TcpStream),
 }
 
@@ -144,14 +148,14 @@ impl Accepted {
     }
 }
 
-/// A socket between the worker that accepted it and the one that will drive it.
+/// A socket on its way to the worker of its session.
 struct RawHandoff {
     socket: Accepted,
-    /// The answer to the handshake, where it has not been written.
+    /// Response to the handshake, if it was not written yet.
     answer: Bytes,
-    /// What the client had sent already.
+    /// Bytes that the client sent after its handshake.
     read_already: BytesMut,
-    /// Whether the client wants binary packets as text.
+    /// True if the client requests binary packets as base64 text.
     base64: bool,
     bounds: Arc<MessageBounds>,
     send_buffer_bytes: usize,
@@ -168,7 +172,7 @@ impl RawHandoff {
         Ok(Self {
             socket: accepted(parts.io)?,
             answer: Bytes::copy_from_slice(&parts.write_buf),
-            // A copy, since the parser's buffer has room for more than most sessions ever need.
+            // The copy frees the parser's buffer, which is larger than most sessions need.
             read_already: BytesMut::from(&parts.read_buf[..]),
             base64,
             bounds: endpoint.policy.messages.clone(),
@@ -183,8 +187,8 @@ impl Handoff for RawHandoff {
             Accepted::Here(stream) => stream,
             Accepted::Elsewhere(stream) => TcpStream::from_std(stream)?,
         };
-        // Small frames do not wait for the ack of earlier ones (40 ms, by Nagle's rule): the listener has seen to that.
-        // Linux doubles the value, for its own bookkeeping.
+        // The listener has set TCP_NODELAY. Linux doubles the size of the send buffer for its own
+        // bookkeeping.
         SockRef::from(&stream).set_send_buffer_size(self.send_buffer_bytes / 2)?;
         let shared = Rc::new(RawSocket {
             stream,
@@ -203,12 +207,11 @@ impl Handoff for RawHandoff {
     }
 }
 
-/// The state that both halves share.
 struct RawSocket {
     stream: TcpStream,
-    /// The session's task, to be woken when the writing half wants something of it.
+    /// Wakes the session's task on request of the writing half.
     reader_waker: LocalWaker,
-    /// The peer took less than was offered: the reading half waits for writability on the sink's behalf.
+    /// The socket is blocked. The reading half waits until it is writable, on behalf of the sink.
     wants_write: Cell<bool>,
     paused: Cell<bool>,
     aborted: Cell<bool>,
@@ -216,8 +219,9 @@ struct RawSocket {
 }
 
 impl RawSocket {
-    /// Reads what is there. Less than there was room for is all that there is: the socket then counts as drained at once, and is
-    /// not asked for nothing. (Where readiness is reported at each arrival, which `tokio::io::AsyncRead` relies on in the same way.)
+    /// Reads available bytes. A short read means that the socket is drained, so its readiness is
+    /// cleared without another read. `tokio::io::AsyncRead` relies on edge-triggered readiness in
+    /// the same way.
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut read = Err(io::ErrorKind::WouldBlock.into());
         let drained = self.stream.try_io(Interest::READABLE, || {
@@ -245,7 +249,7 @@ impl FrameSink for RawSink {
         }
         while !outbox.is_empty() {
             let written = match outbox.gather(FRAMES_PER_WRITE).as_slice() {
-                // One frame, the common case, goes by the cheaper call.
+                // A single frame is the common case, and the plain call is cheaper.
                 [frame] => self.shared.stream.try_write(frame),
                 frames => self.shared.stream.try_write_vectored(frames),
             };
@@ -268,7 +272,7 @@ impl FrameSink for RawSink {
     }
 
     fn is_peer_gone(&self) -> bool {
-        // What the last event of the socket said; asks nobody, waits for nothing.
+        // Uses the readiness of the last event, without a system call.
         let mut cx = Context::from_waker(Waker::noop());
         let ready = pin!(self.shared.stream.ready(Interest::READABLE)).poll(&mut cx);
         matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
@@ -276,7 +280,7 @@ impl FrameSink for RawSink {
 
     fn queue_close(&mut self, close_reason: CloseReason, outbox: &mut Outbox) {
         outbox.push_final(close_frame(self.shared.close_info.take(), close_reason));
-        // The peer's close frame is awaited, whatever held the reading up.
+        // The peer's close frame is awaited, so a paused session has to read again.
         self.set_reading(true);
     }
 
@@ -285,7 +289,8 @@ impl FrameSink for RawSink {
     }
 
     fn abort(&mut self) {
-        // By a reset: a plain close would leave the FIN queued behind the jam, and the unsent bytes in the kernel.
+        // The connection is reset: after a plain close, the FIN and the unsent bytes would stay in
+        // the kernel while the peer is blocked.
         let _ = SockRef::from(&self.shared.stream).set_linger(Some(Duration::ZERO));
         self.shared.aborted.set(true);
         self.shared.reader_waker.wake();
@@ -295,12 +300,12 @@ impl FrameSink for RawSink {
 struct RawReader {
     shared: Rc<RawSocket>,
     inbound: Inbound,
-    /// Whether the bytes that came with the handshake were looked at.
+    /// True if the bytes that followed the handshake were decoded.
     began: bool,
     ended: bool,
-    /// Whether other work had its turn since the last slice of packets.
+    /// True if other tasks have run since the last slice of packets.
     yielded: bool,
-    /// Reads since other work of the thread had its turn.
+    /// Number of reads since other tasks have run.
     reads: u8,
 }
 
@@ -309,12 +314,13 @@ thread_local! {
 }
 
 impl RawReader {
-    /// Reads once, and gives the first thing to tell of what came. `None`: nothing is there.
+    /// Reads once and decodes. `None`: no bytes are available.
     fn read(&mut self) -> Option<Option<Incoming>> {
         SCRATCH.with_borrow_mut(|scratch| match self.shared.try_read(scratch) {
-            // Without a close frame: the process was killed, or the tab closed in a hurry.
+            // The end of the stream without a close frame, for example because the client's process
+            // was killed.
             Ok(0) => Some(self.last(Incoming::Closed)),
-            Ok(bytes) => Some(self.inbound.take(&scratch[..bytes], &self.shared.close_info)),
+            Ok(bytes) => Some(self.inbound.on_bytes(&scratch[..bytes], &self.shared.close_info)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             Err(error) => Some(self.last(Incoming::Broken(error.to_string()))),
         })
@@ -332,7 +338,7 @@ impl RawReader {
         match self.shared.stream.poll_write_ready(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(_) => {
-                // Also on an error, which the next write will name.
+                // The socket is also ready after an error, which the next write returns.
                 self.shared.wants_write.set(false);
                 Poll::Ready(Some(Incoming::Writable))
             }
@@ -361,11 +367,11 @@ impl Stream for RawReader {
             return Poll::Pending;
         }
         this.yielded = false;
-        if let Some(queued) = this.inbound.queued() {
+        if let Some(queued) = this.inbound.next_queued() {
             return Poll::Ready(Some(queued));
         }
         if !std::mem::replace(&mut this.began, true)
-            && let Some(incoming) = this.inbound.take(&[], &this.shared.close_info)
+            && let Some(incoming) = this.inbound.on_bytes(&[], &this.shared.close_info)
         {
             return Poll::Ready(Some(incoming));
         }

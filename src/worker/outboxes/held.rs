@@ -1,4 +1,5 @@
-//! What the outboxes of one worker hold for clients that take nothing at present, and its share of the budget for that.
+//! Memory that a worker's outboxes hold for clients that read nothing, and the worker's share of
+//! the budget.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -9,52 +10,53 @@ use crate::ids::SlotKey;
 use crate::messages::session::SessionCommand;
 use crate::state::budget::{Budgets, Part};
 
-/// The share of a worker. Counted in plain fields at each change, published once a turn.
+/// The worker's share of the budgets. Counted in plain fields, published once a turn.
 pub(in crate::worker) struct Held {
     budgets: Arc<Budgets>,
     now: Part,
     published: Part,
     replayed_bytes: usize,
     published_replays: Part,
-    /// Chunks that readers have asked for and not got yet.
-    pub(super) asked: usize,
-    /// The size at which such a chunk is counted until it has come.
+    /// Number of chunks that were requested from the hub and have not arrived.
+    pub(super) requested_chunks: usize,
+    /// Size at which a requested chunk is counted.
     chunk_bytes: usize,
-    /// Bytes that sessions pushed into their own outboxes since the flusher last began a round. Drainers may be about to take
-    /// them, but nobody else shares their memory.
+    /// Bytes that sessions queued for clients with a ready drainer since the flusher's last round.
+    /// Only direct packets count: their memory is not shared with other clients.
     fresh_bytes: usize,
-    /// Bytes that they pushed since the share was last published.
+    /// Bytes that sessions queued since the share was last published.
     unpublished_bytes: usize,
-    /// Whether more than half of the budget is spent.
-    pub(super) is_short: bool,
-    /// What was held when nothing could be freed, so that no slots are looked at again before more is held.
-    fruitless_bytes: usize,
+    /// True if more than half of the budget is used.
+    pub(super) is_scarce: bool,
+    /// Bytes held when a pass over the outboxes freed nothing. The next pass waits until clearly
+    /// more is held.
+    unfreeable_bytes: usize,
 }
 
-/// Bytes that one outbox holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct HeldBytes {
-    /// Charged to its client.
+    /// Bytes charged to the client.
     pub(super) own: usize,
-    /// Replayed, which the server paces by itself and never cuts a session for.
+    /// Bytes of replayed events. The server limits their rate itself, so no session is cut for
+    /// them.
     pub(super) replayed: usize,
 }
 
-/// What is to be freed.
 pub(super) struct Excess {
     pub(super) bytes: usize,
-    /// The smallest outbox that may be cut: a mean one, so that a worker with small ones leaves it to the others.
-    pub(super) least: usize,
+    /// Size of the smallest outbox to cut. It is the mean size at first, so that workers with small
+    /// outboxes leave the cuts to others.
+    pub(super) outbox_min: usize,
 }
 
-/// What an outbox may hold of events that the journal has as well while the budget is more than half spent.
-pub(super) const SHORT_BYTES: usize = 16 << 10;
+/// Limit of journalled events in an outbox while more than half of the budget is used.
+pub(super) const SCARCE_OUTBOX_BYTES: usize = 16 << 10;
 
-/// How long a client may hold a share of the budget of replays once that is spent. A chunk of 256 KiB takes a mobile client about as
-/// long; who needs longer is charged like anybody who is slow.
-pub(super) const LENT_FOR: Duration = Duration::from_secs(1);
+/// Time limit for a client to read a replayed chunk while the replay budget is used up. A mobile
+/// client needs about as long for 256 KiB. A slower client is charged like any other slow client.
+pub(super) const REPLAY_READ_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Bytes pushed directly after which the budget is looked at in the same turn.
+/// Bytes of direct packets after which the budget is checked within the turn.
 const FRESH_BYTES: usize = 1 << 20;
 
 impl Held {
@@ -63,27 +65,27 @@ impl Held {
             budgets,
             replayed_bytes: 0,
             published_replays: Part::default(),
-            asked: 0,
+            requested_chunks: 0,
             chunk_bytes,
             now: Part::default(),
             published: Part::default(),
             fresh_bytes: 0,
             unpublished_bytes: 0,
-            is_short: false,
-            fruitless_bytes: 0,
+            is_scarce: false,
+            unfreeable_bytes: 0,
         }
     }
 
-    /// An outbox held `before` bytes and holds `now`.
+    /// Replaces the account of one outbox.
     pub(super) fn change(&mut self, before: HeldBytes, now: HeldBytes) {
         self.now.bytes = self.now.bytes + now.own - before.own;
         self.now.holders = self.now.holders + usize::from(now.own > 0) - usize::from(before.own > 0);
         self.replayed_bytes = self.replayed_bytes + now.replayed - before.replayed;
     }
 
-    /// Whether the budget of replays has room for a further chunk; one may always be under way.
-    pub(super) fn may_ask(&mut self) -> bool {
-        let bytes = self.replayed_bytes + self.asked * self.chunk_bytes;
+    /// Returns whether the replay budget has room for one more chunk. One chunk is always allowed.
+    pub(super) fn has_replay_budget(&mut self) -> bool {
+        let bytes = self.replayed_bytes + self.requested_chunks * self.chunk_bytes;
         self.publish_replays(bytes);
         let all = self.budgets.replays.bytes();
         all == 0 || all.saturating_add(self.chunk_bytes) <= self.budgets.replays.bytes_max()
@@ -97,15 +99,14 @@ impl Held {
         }
     }
 
-    /// The flusher begins a round.
     pub(in crate::worker) fn begin_round(&mut self) {
         self.fresh_bytes = 0;
     }
 
-    /// Publishes what is held. Returns what is to be freed, if the budget is spent.
-    pub(super) fn settle(&mut self) -> Option<Excess> {
+    /// Publishes the worker's share. Returns the overrun of the budget, if there is any.
+    pub(super) fn publish(&mut self) -> Option<Excess> {
         self.unpublished_bytes = 0;
-        self.publish_replays(self.replayed_bytes + self.asked * self.chunk_bytes);
+        self.publish_replays(self.replayed_bytes + self.requested_chunks * self.chunk_bytes);
         let budget = &self.budgets.outboxes;
         let now = Part { bytes: self.now.bytes + self.fresh_bytes, holders: self.now.holders };
         if now != self.published {
@@ -113,21 +114,24 @@ impl Held {
             self.published = now;
         }
         let (bytes, bytes_max) = (budget.bytes(), budget.bytes_max());
-        self.is_short = bytes > bytes_max / 2;
+        self.is_scarce = bytes > bytes_max / 2;
         if bytes <= bytes_max {
-            self.fruitless_bytes = 0;
+            self.unfreeable_bytes = 0;
             return None;
         }
-        if self.fruitless_bytes > 0 && self.now.bytes < self.fruitless_bytes.saturating_add(bytes_max / 64) {
+        if self.unfreeable_bytes > 0 && self.now.bytes < self.unfreeable_bytes.saturating_add(bytes_max / 64) {
             return None;
         }
         let is_far_over = bytes > bytes_max.saturating_add(bytes_max / 4);
-        Some(Excess { bytes: bytes - (bytes_max - bytes_max / 8), least: if is_far_over { 0 } else { budget.mean() } })
+        Some(Excess {
+            bytes: bytes - (bytes_max - bytes_max / 8),
+            outbox_min: if is_far_over { 0 } else { budget.mean() },
+        })
     }
 
-    /// `freed` bytes are not held any more.
-    pub(super) fn settled(&mut self, freed: usize) {
-        self.fruitless_bytes = if freed == 0 { self.now.bytes.max(1) } else { 0 };
+    /// Records the result of a pass that cut outboxes.
+    pub(super) fn on_freed(&mut self, freed: usize) {
+        self.unfreeable_bytes = if freed == 0 { self.now.bytes.max(1) } else { 0 };
         let now = Part { bytes: self.now.bytes + self.fresh_bytes, holders: self.now.holders };
         self.budgets.outboxes.replace(self.published, now);
         self.published = now;
@@ -142,56 +146,56 @@ impl Drop for Held {
 }
 
 impl Outboxes {
-    /// A session pushed `bytes` into its own outbox.
+    /// Records bytes that a session queued for its own client.
     pub(in crate::worker) fn push_fresh(&mut self, key: SlotKey, bytes: usize) {
-        // Where the drainer is not ready, they are held already.
+        // If the drainer is not ready, they count as held already.
         if self.get(key).is_some_and(OutboxSlot::is_ready) {
             self.held.fresh_bytes += bytes;
         }
         self.held.unpublished_bytes += bytes;
         if self.held.unpublished_bytes >= FRESH_BYTES {
-            self.settle();
+            self.enforce_budget();
         }
     }
 
-    /// So many bytes are about to be replayed to a client.
-    pub(super) fn lend(&mut self, key: SlotKey, bytes: u32, now: Instant) {
+    /// Charges the replay budget for a chunk.
+    pub(super) fn charge_replay(&mut self, key: SlotKey, bytes: u32, now: Instant) {
         let is_first = self.with(key, |slot| {
             let before = slot.replayed_bytes;
             slot.replayed_bytes = before.saturating_add(bytes);
             before == 0 && bytes > 0
         });
         if is_first == Some(true) {
-            self.lent.insert(key, now);
+            self.unread_replays.insert(key, now);
         }
     }
 
-    /// While the budget of replays is spent, what clients have not taken of chunks that were replayed to them [`LENT_FOR`] ago counts
-    /// as theirs from here on. So it leaves the budget to those that wait, and the largest of those that take nothing are cut when the
-    /// budget of outboxes is spent.
-    pub(super) fn reclaim(&mut self, now: Instant) {
-        if self.lent.is_empty() || self.held.may_ask() {
+    /// Moves unread chunks older than [`REPLAY_READ_TIMEOUT`] to the budget of outboxes while the
+    /// replay budget is used up. So they do not delay other readers, and a client that reads
+    /// nothing may be cut for them.
+    pub(super) fn recharge_unread_replays(&mut self, now: Instant) {
+        if self.unread_replays.is_empty() || self.held.has_replay_budget() {
             return;
         }
-        let is_due = |since: &Instant| now.saturating_duration_since(*since) >= self.lent_for;
+        let is_due = |since: &Instant| now.saturating_duration_since(*since) >= self.replay_read_timeout;
         let mut due: Vec<_> =
-            self.lent.iter().filter(|(_, since)| is_due(since)).map(|(key, since)| (*since, *key)).collect();
+            self.unread_replays.iter().filter(|(_, since)| is_due(since)).map(|(key, since)| (*since, *key)).collect();
         due.sort_unstable_by_key(|(since, _)| *since);
         for (_, key) in due {
-            self.lent.remove(&key);
+            self.unread_replays.remove(&key);
             self.with(key, |slot| slot.replayed_bytes = 0);
-            if self.held.may_ask() {
+            if self.held.has_replay_budget() {
                 return;
             }
         }
     }
 
-    /// Whether clients hold what was replayed to them.
-    pub(in crate::worker) fn has_lent(&self) -> bool {
-        !self.lent.is_empty()
+    pub(in crate::worker) fn has_unread_replays(&self) -> bool {
+        !self.unread_replays.is_empty()
     }
 
-    /// Whether nothing has left an outbox for too long that was never empty when this was asked: for its session, with each ping.
+    /// Returns whether nothing was written from a non-empty outbox for `stall_timeout`. The session
+    /// asks with each ping.
     pub(in crate::worker) fn is_stalled(&mut self, key: SlotKey, now: Instant) -> bool {
         let stall_timeout = self.stall_timeout;
         let Some(slot) = self.get_mut(key) else { return false };
@@ -209,15 +213,15 @@ impl Outboxes {
         now.saturating_duration_since(*since) >= stall_timeout
     }
 
-    /// Charges the budget for what waits on this worker, once a turn. While the budget is spent, ends the sessions whose outboxes
-    /// hold most until an eighth of it is free.
-    pub(in crate::worker) fn settle(&mut self) {
-        let Some(excess) = self.held.settle() else { return };
+    /// Publishes the worker's share of the budgets, once a turn. If the budget is exceeded, cuts
+    /// the largest outboxes until an eighth of it is free.
+    pub(in crate::worker) fn enforce_budget(&mut self) {
+        let Some(excess) = self.held.publish() else { return };
         let most = |slot: &OutboxSlot| (slot.phase == SlotPhase::Open).then(|| slot.held().own);
         let cells = (0..).zip(&self.cells);
         let mut largest: Vec<(usize, SlotKey)> = cells
             .filter_map(|(index, cell)| {
-                let held = cell.slot.as_ref().and_then(most).filter(|held| *held > 0 && *held >= excess.least)?;
+                let held = cell.slot.as_ref().and_then(most).filter(|held| *held > 0 && *held >= excess.outbox_min)?;
                 Some((held, SlotKey { index, generation: cell.generation }))
             })
             .collect();
@@ -230,15 +234,15 @@ impl Outboxes {
             freed += held;
             self.cut(key, held);
         }
-        self.held.settled(freed);
+        self.held.on_freed(freed);
     }
 
-    /// Drops what waits for a client, and lets its session end.
     fn cut(&mut self, key: SlotKey, held: usize) {
-        let detail = format!("outboxes are over their budget, this one held {held} bytes");
+        let detail = format!("outboxes exceed their budget held_bytes={held}");
         let dropped = self.with(key, |slot| {
-            // A large packet that has left in part would stay as long as the client likes, so that the client cannot be told.
-            let can_be_told = slot.outbox.memory_bytes() - slot.outbox.event_bytes() <= SHORT_BYTES;
+            // A large packet that is sent in part stays in memory until the client has read it.
+            // Then the connection is reset without a close packet.
+            let can_be_told = slot.outbox.memory_bytes() - slot.outbox.event_bytes() <= SCARCE_OUTBOX_BYTES;
             let dropped = if can_be_told { slot.outbox.clear() } else { slot.outbox.abandon() };
             slot.notify(SlotPhase::Closed, SessionCommand::OutboxCut { detail, can_be_told });
             dropped
@@ -247,9 +251,8 @@ impl Outboxes {
         self.metrics.dropped_overflow.add(dropped.unwrap_or_default() as u64);
     }
 
-    /// Whether nothing is remembered of sessions that were stalled.
     #[cfg(test)]
-    pub(in crate::worker) fn is_nobody_stalled(&self) -> bool {
+    pub(in crate::worker) fn is_stalled_empty(&self) -> bool {
         self.stalled.is_empty()
     }
 }

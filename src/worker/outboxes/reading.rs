@@ -1,4 +1,4 @@
-//! Sockets of a worker that read from the journal: what each wants next, and its share of the budget of replays.
+//! Sockets that read from the journal: the next chunk of each, and the share of the replay budget.
 
 use std::time::Instant;
 
@@ -6,118 +6,115 @@ use super::{OutboxMessage, OutboxSlot, Outboxes};
 use crate::ids::{Lsn, MemberKey, SlotKey, SocketId};
 use crate::messages::fanout::Replay;
 
-/// A socket of the session that reads from the journal.
 #[derive(Debug)]
 pub(super) struct JournalReader {
     member: MemberKey,
     socket: SocketId,
-    /// Everything up to here is in the outbox, or has left it.
+    /// Position of the newest event that was queued for this socket.
     after: Lsn,
     next: ReadState,
 }
 
-/// The state of a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReadState {
-    /// Its outbox has no room for it, or another socket of its session has its turn.
+    /// The outbox has no room, or another socket of the session is next.
     Deferred,
-    /// It is queued for a part of the budget of replays.
+    /// The session waits in the queue for the replay budget.
     Queued,
-    /// The hub has been asked for it.
+    /// The hub was asked for the next chunk.
     Requested,
 }
 
-/// A socket's position in the journal, from which it wants to read.
+/// A request to the hub for the next chunk of a socket.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::worker) struct WantedReplay {
+pub(in crate::worker) struct ReplayRequest {
     pub(in crate::worker) slot: SlotKey,
     pub(in crate::worker) socket: SocketId,
     pub(in crate::worker) after: Lsn,
 }
 
-/// Readers for which the hub has been asked.
 pub(super) fn requested(readers: &[JournalReader]) -> usize {
     readers.iter().filter(|reader| reader.next == ReadState::Requested).count()
 }
 
 impl Outboxes {
-    /// A socket of this session reads from the journal from here on, behind `after`.
-    pub(in crate::worker) fn read_behind(&mut self, key: SlotKey, member: MemberKey, socket: SocketId, after: Lsn) {
+    /// Starts reading from the journal for a socket, behind `after`.
+    pub(in crate::worker) fn start_reading(&mut self, key: SlotKey, member: MemberKey, socket: SocketId, after: Lsn) {
         let Some(slot) = self.get_mut(key) else { return };
         slot.readers.get_or_insert_default().push(JournalReader { member, socket, after, next: ReadState::Deferred });
         self.metrics.catching_up.add(1);
-        self.ask_for_more(key);
+        self.request_next_chunk(key);
     }
 
-    /// Queues what a reader asked for, whatever the bounds say: they were looked at when it asked. With `is_all` it reads no more.
+    /// Queues a requested chunk, regardless of the outbox limit: its size was checked before the
+    /// request. The last chunk (`is_all`) ends the reading.
     pub(in crate::worker) fn replay(&mut self, key: SlotKey, replay: &Replay, now: Instant) {
         let Some(readers) = self.get_mut(key).and_then(|slot| slot.readers.as_mut()) else { return };
         let Some(at) = readers.iter().position(|reader| reader.member == replay.member) else { return };
         let reader = readers.remove(at);
-        // Others of its session have their turn.
+        // The other sockets of the session come first.
         readers.push(JournalReader { after: replay.upto, next: ReadState::Deferred, ..reader });
-        self.held.asked -= usize::from(reader.next == ReadState::Requested);
+        self.held.requested_chunks -= usize::from(reader.next == ReadState::Requested);
         let fanout_bytes = u32::try_from(replay.fanout_bytes).unwrap_or(u32::MAX);
-        self.lend(key, fanout_bytes, now);
+        self.charge_replay(key, fanout_bytes, now);
         for (offset, message) in &replay.events {
-            // No bound, so it finds room.
             let _ = self.try_push(key, OutboxMessage::numbered(message, *offset), usize::MAX);
         }
         self.metrics.replayed.add(replay.events.len() as u64);
         if replay.is_all {
             self.stop_reading(key, replay.member);
         } else {
-            self.ask_for_more(key);
+            self.request_next_chunk(key);
         }
     }
 
-    /// A socket of this session takes its events as they come, or has gone.
+    /// Ends the reading for a socket that is live, or has disconnected.
     pub(in crate::worker) fn stop_reading(&mut self, key: SlotKey, member: MemberKey) {
         let low = self.low();
         let Some(slot) = self.get_mut(key) else { return };
         let Some(readers) = slot.readers.as_mut() else { return };
-        let (before, asked) = (readers.len(), requested(readers));
+        let (before, before_requested) = (readers.len(), requested(readers));
         readers.retain(|reader| reader.member != member);
-        let gone = before - readers.len();
-        let asked = asked - requested(readers);
+        let removed = before - readers.len();
+        let no_longer_requested = before_requested - requested(readers);
         if readers.is_empty() {
             slot.readers = None;
             slot.notify_if_low(low);
         }
-        self.held.asked -= asked;
-        self.metrics.catching_up.add(-(gone as i64));
-        self.ask_for_more(key);
+        self.held.requested_chunks -= no_longer_requested;
+        self.metrics.catching_up.add(-(removed as i64));
+        self.request_next_chunk(key);
     }
 
-    /// What readers want, to be passed on to the hub: as much as the budget of replays has room for.
-    pub(in crate::worker) fn take_wanted(&mut self, now: Instant) -> Vec<WantedReplay> {
-        self.reclaim(now);
-        let mut wanted = Vec::new();
+    /// Takes the requests for which the replay budget has room.
+    pub(in crate::worker) fn take_replay_requests(&mut self, now: Instant) -> Vec<ReplayRequest> {
+        self.recharge_unread_replays(now);
+        let mut requests = Vec::new();
         while let Some(key) = self.awaiting_budget.front().copied()
-            && self.held.may_ask()
+            && self.held.has_replay_budget()
         {
             self.awaiting_budget.pop_front();
             let Some(slot) = self.get_mut(key) else { continue };
-            slot.awaits_budget = false;
+            slot.waits_for_budget = false;
             let mut readers = slot.readers.iter_mut().flat_map(|readers| readers.iter_mut());
             let Some(reader) = readers.find(|reader| reader.next == ReadState::Queued) else { continue };
             reader.next = ReadState::Requested;
-            wanted.push(WantedReplay { slot: key, socket: reader.socket, after: reader.after });
-            self.held.asked += 1;
+            requests.push(ReplayRequest { slot: key, socket: reader.socket, after: reader.after });
+            self.held.requested_chunks += 1;
         }
-        wanted
+        requests
     }
 
-    /// Whether readers wait for the budget of replays.
-    pub(in crate::worker) fn awaits_budget(&self) -> bool {
+    pub(in crate::worker) fn has_waiting_readers(&self) -> bool {
         !self.awaiting_budget.is_empty()
     }
 
-    /// Queues a reader for its next chunk if the outbox has room for it: one at a time, since each is given as much as has room.
-    pub(super) fn ask_for_more(&mut self, key: SlotKey) {
-        let (low, is_short) = (self.low(), self.held.is_short);
+    /// Queues the next reader of a session if its outbox has room. The next chunk may fill all of
+    /// that room, so only one socket of a session reads at a time.
+    pub(super) fn request_next_chunk(&mut self, key: SlotKey) {
+        let (low, is_scarce) = (self.low(), self.held.is_scarce);
         let has_room = |slot: &&mut OutboxSlot| {
-            slot.outbox.event_bytes() <= low && (!is_short || slot.is_ready() || slot.outbox.is_empty())
+            slot.outbox.event_bytes() <= low && (!is_scarce || slot.is_ready() || slot.outbox.is_empty())
         };
         let Some(slot) = self.get_mut(key).filter(has_room) else { return };
         let Some(readers) = slot.readers.as_mut() else { return };
@@ -126,11 +123,11 @@ impl Outboxes {
         }
         let Some(first) = readers.first_mut() else { return };
         first.next = ReadState::Queued;
-        if std::mem::replace(&mut slot.awaits_budget, true) {
+        if std::mem::replace(&mut slot.waits_for_budget, true) {
             return;
         }
         if self.awaiting_budget.len() >= 2 * self.cells.len() {
-            // Of sessions that have been closed.
+            // The queue consists mostly of closed sessions.
             let awaiting_budget = std::mem::take(&mut self.awaiting_budget);
             self.awaiting_budget = awaiting_budget.into_iter().filter(|key| self.get(*key).is_some()).collect();
         }

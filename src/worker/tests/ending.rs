@@ -1,9 +1,9 @@
-//! Members in very many rooms, and very many sessions: others of the thread have their turn while they end.
+//! Disconnects of members in many rooms and closing of many sessions take several turns.
 
 use super::*;
 use crate::protocol::reason::DisconnectReason;
 
-/// Writes down that it is to be closed.
+/// Counts the requests to close.
 struct Closed(Rc<Cell<usize>>);
 
 impl Actor for Closed {
@@ -19,14 +19,14 @@ impl Handler<SessionCommand> for Closed {
 }
 
 #[test]
-fn sessions_are_closed_in_turns_and_all_of_them() {
+fn closing_all_sessions_takes_several_turns() {
     run(async {
         let rig = Rig::new(Limits::default()).await;
         let closed = Rc::<Cell<usize>>::default();
         let link = SessionLink::new(Closed(closed.clone()).start().recipient());
         let outboxes: Vec<_> = (0..10_000).map(|_| OutboxHandle::open(rig.worker.clone(), link.clone())).collect();
         outboxes.iter().step_by(2).for_each(|outbox| outbox.close());
-        rig.tell(vec![FanoutCommand::CloseAll(DisconnectReason::ServerShuttingDown), rig.answer(7)]);
+        rig.send(vec![FanoutCommand::CloseAll(DisconnectReason::ServerShuttingDown), rig.answer(7)]);
         let mut before = Vec::new();
         while !rig.log.borrow().contains(&"answered 7".to_owned()) {
             tokio::task::yield_now().await;
@@ -39,23 +39,23 @@ fn sessions_are_closed_in_turns_and_all_of_them() {
 }
 
 #[test]
-fn a_member_leaves_very_many_rooms_in_turns_and_before_what_comes_next() {
+fn leaving_many_rooms_takes_turns_and_precedes_the_next_command() {
     run(async {
         let rig = Rig::new(Limits::default()).await;
         rig.drain_into_log(false);
-        rig.tell((0..20_000).map(|room| rig.join(room)).collect());
+        rig.send((0..20_000).map(|room| rig.join(room)).collect());
         let other = rig.outbox.add_member(socket(2));
-        rig.tell(vec![FanoutCommand::Join { member: other, room: RoomId(9_999) }]);
-        let (asker, mut rooms) = tokio::sync::oneshot::channel();
-        let told = Some((asker, vec![RoomName::parse("a").unwrap()]));
-        rig.tell(vec![FanoutCommand::Detach { member: rig.member, told }, deliver(9_999, "next", false, 1)]);
+        rig.send(vec![FanoutCommand::Join { member: other, room: RoomId(9_999) }]);
+        let (caller, mut rooms) = tokio::sync::oneshot::channel();
+        let told = Some((caller, vec![RoomName::parse("a").unwrap()]));
+        rig.send(vec![FanoutCommand::Detach { member: rig.member, told }, deliver(9_999, "next", false, 1)]);
         let mut turns = 0;
         while rooms.try_recv().is_err() {
-            assert!(rig.log.borrow().is_empty(), "no event comes in between");
+            assert!(rig.log.borrow().is_empty(), "an event was delivered in between");
             tokio::task::yield_now().await;
             turns += 1;
         }
         assert!(turns > 20_000 / 4_096, "{turns} turns");
-        assert_eq!(rig.heard().await, ["write next"], "for the member that is left");
+        assert_eq!(rig.received().await, ["write next"], "the other member receives the event");
     });
 }

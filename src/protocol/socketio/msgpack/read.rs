@@ -1,4 +1,5 @@
-//! From msgpack to a packet. Nothing is allocated for what a header announces, only for what has come.
+//! Decoding of msgpack packets. Memory is allocated for received data only, never for announced
+//! lengths.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -13,26 +14,26 @@ use super::super::{DecodeError, NESTING_MAX};
 use super::ATTACHMENTS_MAX;
 use crate::ids::NamespacePath;
 
-/// Decodes one packet. Attachments share the message's memory; text is new.
+/// Decodes one packet. Attachments share the message's buffer; text is copied.
 ///
-/// Checks what the reference parser checks (type, namespace, kind of the data, id), and beyond it what the text parser
-/// does: the event's name, the depth, that an ack says what it answers.
+/// Checks the same as the reference parser (type, namespace, type of the data, id), and also what
+/// the text parser checks: event name, nesting depth, and that an ack has an id.
 ///
 /// # Errors
-/// Any [`DecodeError`]; the peer does not speak the protocol, or speaks it with another parser.
+/// Any [`DecodeError`], also if the peer uses another parser.
 pub(crate) fn decode(message: &Bytes) -> Result<Packet, DecodeError> {
     let mut reader = Reader { message, at: 0 };
     let envelope = Envelope::read(&mut reader)?;
     if reader.at < message.len() {
-        return Err(reader.invalid("more bytes than the packet has"));
+        return Err(reader.invalid("trailing bytes after the packet"));
     }
     let namespace = envelope.namespace.ok_or_else(|| wrong("nsp", "a string"))?;
     let namespace = NamespacePath::parse(&namespace).map_err(DecodeError::IllegalNamespace)?;
     let transcript =
-        Transcript { reader: Reader { message, at: envelope.data_at }, json: String::new(), attachments: Vec::new() };
+        JsonWriter { reader: Reader { message, at: envelope.data_at }, json: String::new(), attachments: Vec::new() };
     match envelope.kind {
         Some(0) => Ok(Packet::Connect { namespace, auth: transcript.connect()? }),
-        // It has no data; what a client adds does not keep it in the namespace.
+        // A DISCONNECT has no data; extra data is ignored.
         Some(1) => Ok(Packet::Disconnect { namespace }),
         Some(2) => {
             let (name, args) = transcript.event()?;
@@ -47,20 +48,20 @@ pub(crate) fn decode(message: &Bytes) -> Result<Packet, DecodeError> {
     }
 }
 
-/// The path that a CONNECT asks for; `None` for other packets.
+/// The path that a CONNECT requests. `None` for other packets.
 pub(in crate::protocol::socketio) fn connect_path(message: &Bytes) -> Option<Cow<'_, str>> {
     let envelope = Envelope::read(&mut Reader { message, at: 0 }).ok()?;
     envelope.namespace.filter(|_| envelope.kind == Some(0))
 }
 
-/// The map around a packet's data. Of a key given twice the last counts, and keys that are not known are passed over.
+/// The fields of a packet. The last of duplicate keys counts, and unknown keys are skipped.
 #[derive(Debug, Default)]
 struct Envelope<'m> {
     kind: Option<u64>,
-    /// As written: it may be no legal path.
+    /// The path as received. It may be invalid.
     namespace: Option<Cow<'m, str>>,
     id: Option<u64>,
-    /// Where the data begins; at the end of the message if there is none.
+    /// Start of the data, or the end of the message if there is none.
     data_at: usize,
 }
 
@@ -85,10 +86,10 @@ impl<'m> Envelope<'m> {
                 }
                 Item::Str(b"data") => {
                     envelope.data_at = reader.at;
-                    reader.pass_over()?;
+                    reader.skip()?;
                 }
-                Item::Str(_) => reader.pass_over()?,
-                _ => return Err(reader.invalid("a key of the packet that is no string")),
+                Item::Str(_) => reader.skip()?,
+                _ => return Err(reader.invalid("a packet key that is not a string")),
             }
         }
         Ok(envelope)
@@ -99,14 +100,13 @@ fn wrong(field: &'static str, expected: &'static str) -> DecodeError {
     DecodeError::WrongField { field, expected }
 }
 
-/// A packet's data on its way to JSON.
-struct Transcript<'m> {
+struct JsonWriter<'m> {
     reader: Reader<'m>,
     json: String,
     attachments: Vec<Bytes>,
 }
 
-impl Transcript<'_> {
+impl JsonWriter<'_> {
     fn connect(mut self) -> Result<Option<ByteString>, DecodeError> {
         match self.reader.data()? {
             Item::Undefined => Ok(None),
@@ -152,7 +152,7 @@ impl Transcript<'_> {
         }
     }
 
-    /// Appends the next `count` values, which become the arguments, and gives all text with them.
+    /// Converts the next `count` values to arguments. Returns them with the complete text.
     fn arguments(mut self, count: u32) -> Result<(ByteString, Args), DecodeError> {
         let start = self.json.len();
         let mut spans = Spans::new();
@@ -173,7 +173,8 @@ impl Transcript<'_> {
         Ok((json, Args::new(text, spans).with_attachments(self.attachments)))
     }
 
-    /// Appends one value that begins with `item`. `depth` is that of the container which it is, or which stands for it.
+    /// Converts one value that begins with `item`. `depth` is the nesting depth of the container
+    /// that it is, or that represents it.
     fn value(&mut self, item: Item<'_>, depth: usize) -> Result<(), DecodeError> {
         let levels = match item {
             Item::Array(_) | Item::Map(_) | Item::Bin(_) => 1,
@@ -228,7 +229,8 @@ impl Transcript<'_> {
         let mut is_first = true;
         for _ in 0..pairs {
             let key: Cow<'_, str> = match self.reader.next()? {
-                // In the arguments it would stand for an attachment, a few bytes of the peer for as many as it likes.
+                // It would be a placeholder in the arguments, so that a few bytes of the peer could
+                // repeat an attachment any number of times.
                 Item::Str(b"_placeholder") => return Err(DecodeError::IllegalPlaceholder { attachments: 0 }),
                 Item::Str(bytes) => self.reader.utf8(bytes)?,
                 Item::Unsigned(value) => value.to_string().into(),
@@ -269,7 +271,6 @@ impl Transcript<'_> {
     }
 }
 
-/// Appends a JSON string.
 fn push_string(json: &mut String, text: &str) {
     json.push('"');
     if text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
@@ -288,14 +289,16 @@ fn push_string(json: &mut String, text: &str) {
     json.push('"');
 }
 
-/// A date as JavaScript's `toJSON` writes it; none where JavaScript has none. Milliseconds since 1970.
+/// The date in milliseconds since 1970 as JavaScript's `toJSON` writes it. `None` if JavaScript has
+/// no such date.
 fn iso8601(milliseconds: i64) -> Option<String> {
     const DAY: i64 = 86_400_000;
     const LAST: i64 = 100_000_000 * DAY;
     if !(-LAST..=LAST).contains(&milliseconds) {
         return None;
     }
-    // Days to a date in the calendar that begins each year in March, so that leap days come last; 400 years repeat.
+    // Converts days to a date in a calendar whose years begin in March, so that leap days come
+    // last. It repeats every 400 years.
     let days = milliseconds.div_euclid(DAY) + 719_468;
     let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -310,29 +313,28 @@ fn iso8601(milliseconds: i64) -> Option<String> {
     Some(format!("{year}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{:03}Z", rest % 1_000))
 }
 
-/// One item of msgpack: a whole scalar, or the head of a container.
+/// A msgpack item: a complete scalar, or the header of a container.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Item<'m> {
     Nil,
     Undefined,
     Bool(bool),
     Unsigned(u64),
-    /// An integer below zero.
     Negative(i64),
     Float(f64),
-    /// Not checked to be UTF-8.
+    /// A string that may be invalid UTF-8.
     Str(&'m [u8]),
     Bin(&'m [u8]),
     Date(i64),
     Extension(i8, &'m [u8]),
-    /// So many items follow.
+    /// Header of an array, with the number of its elements.
     Array(u32),
-    /// So many pairs of items follow.
+    /// Header of a map, with the number of its pairs.
     Map(u32),
 }
 
 impl Item<'_> {
-    /// The integer from zero up that this is for JavaScript, which knows 2.0 from 2 as little as the reference parser.
+    /// The non-negative integer that this is in JavaScript, which does not distinguish 2.0 from 2.
     fn unsigned(self) -> Option<u64> {
         match self {
             Item::Unsigned(value) => Some(value),
@@ -341,7 +343,7 @@ impl Item<'_> {
         }
     }
 
-    /// How many items follow that belong to this one.
+    /// Number of items that follow and belong to this one.
     fn children(self) -> u64 {
         match self {
             Item::Array(count) => count.into(),
@@ -357,21 +359,20 @@ impl<'m> From<i64> for Item<'m> {
     }
 }
 
-/// Reads items, one after the other.
 struct Reader<'m> {
     message: &'m Bytes,
     at: usize,
 }
 
 impl<'m> Reader<'m> {
-    /// The data of a packet, which may be absent.
+    /// The first item of a packet's data, or `Undefined` if there is none.
     fn data(&mut self) -> Result<Item<'m>, DecodeError> {
         if self.at == self.message.len() { Ok(Item::Undefined) } else { self.next() }
     }
 
     fn next(&mut self) -> Result<Item<'m>, DecodeError> {
         Ok(match Marker::from_u8(self.byte()?) {
-            Marker::Reserved => return Err(self.invalid("a marker that msgpack does not use")),
+            Marker::Reserved => return Err(self.invalid("the marker that msgpack reserves")),
             Marker::Null => Item::Nil,
             Marker::False => Item::Bool(false),
             Marker::True => Item::Bool(true),
@@ -427,9 +428,10 @@ impl<'m> Reader<'m> {
         Ok(if kind == 0 { Item::Bin(data) } else { Item::Extension(kind, data) })
     }
 
-    /// Reads one value without keeping it, however deep it nests.
-    fn pass_over(&mut self) -> Result<(), DecodeError> {
-        // At most eight gibi a head of five bytes: the message ends before this overflows.
+    /// Skips one value of any depth.
+    fn skip(&mut self) -> Result<(), DecodeError> {
+        // A header of five bytes announces at most 2^33 items, so the message ends before this
+        // overflows.
         let mut left = 1_u64;
         while left > 0 {
             left = left - 1 + self.next()?.children();
@@ -454,32 +456,31 @@ impl<'m> Reader<'m> {
         Ok(taken)
     }
 
-    /// Bytes behind their length, which is itself `width` bytes long.
+    /// Reads a length of `width` bytes and the bytes after it.
     fn sized(&mut self, width: usize) -> Result<&'m [u8], DecodeError> {
         let bytes = self.number(width)?;
         self.take(bytes as usize)
     }
 
-    /// A number of at most eight bytes.
     fn number(&mut self, width: usize) -> Result<u64, DecodeError> {
         Ok(self.take(width)?.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
     }
 
-    /// Text, with U+FFFD in the place of lone surrogates, as where JSON is read.
+    /// Decodes text. As in JSON, lone surrogates become U+FFFD.
     fn utf8<'b>(&self, bytes: &'b [u8]) -> Result<Cow<'b, str>, DecodeError> {
         if let Ok(text) = std::str::from_utf8(bytes) {
             return Ok(text.into());
         }
-        let mut mended = bytes.to_vec();
+        let mut replaced = bytes.to_vec();
         let mut at = 0;
-        while at + 3 <= mended.len() {
-            if matches!(mended[at..at + 3], [0xed, 0xa0..=0xbf, 0x80..=0xbf]) {
-                mended[at..at + 3].copy_from_slice("\u{fffd}".as_bytes());
+        while at + 3 <= replaced.len() {
+            if matches!(replaced[at..at + 3], [0xed, 0xa0..=0xbf, 0x80..=0xbf]) {
+                replaced[at..at + 3].copy_from_slice("\u{fffd}".as_bytes());
                 at += 2;
             }
             at += 1;
         }
-        String::from_utf8(mended).map(Cow::Owned).map_err(|_| self.invalid("a string that is not UTF-8"))
+        String::from_utf8(replaced).map(Cow::Owned).map_err(|_| self.invalid("a string that is not UTF-8"))
     }
 
     fn invalid(&self, found: &'static str) -> DecodeError {

@@ -1,4 +1,4 @@
-//! Msgpack in literal bytes, as notepack.io writes it, and properties of the translation in both directions.
+//! Tests with literal bytes as notepack.io writes them, and property tests in both directions.
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ use crate::ids::NamespacePath;
 use crate::protocol::draft::{Draft, connect_error, connect_reply, disconnect};
 use crate::protocol::socketio::Parser;
 
-/// An event `a` of the root namespace whose arguments are these bytes.
+/// An event `a` of the root namespace with these encoded arguments.
 fn event(count: u8, arguments: &[u8]) -> Bytes {
     [b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data", &[0x91 + count][..], b"\xa1a", arguments].concat().into()
 }
@@ -48,7 +48,7 @@ fn path(path: &'static str) -> NamespacePath {
 
 #[test]
 fn packets_of_the_javascript_client_are_read() {
-    // Written by socket.io-msgpack-parser 3.0.2 from packets of socket.io-client 4.8.4.
+    // These messages were written by socket.io-msgpack-parser 3.0.2 for socket.io-client 4.8.4.
     let connect = b"\x83\xa4type\x00\xa4data\xd4\x00\x00\xa3nsp\xa1/";
     assert_eq!(
         decode(&Bytes::from_static(connect)),
@@ -103,7 +103,7 @@ fn every_format_is_read() {
 }
 
 #[test]
-fn what_json_has_no_word_for_is_what_json_stringify_makes_of_it() {
+fn values_that_json_lacks_are_converted_as_by_json_stringify() {
     for (bytes, json) in [
         // NaN, both infinities
         (&b"\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00"[..], "null"),
@@ -204,7 +204,7 @@ fn unknown_keys_and_numbers_written_as_doubles_are_accepted() {
 }
 
 #[test]
-fn what_is_no_msgpack_is_an_error() {
+fn invalid_msgpack_is_an_error() {
     let whole = event(1, b"\x81\xa1k\x92\xc4\x02xy\xd9\x02ab");
     assert!(decode(&whole).is_ok());
     for cut in 0..whole.len() {
@@ -212,12 +212,12 @@ fn what_is_no_msgpack_is_an_error() {
         assert!(matches!(found, DecodeError::InvalidMsgpack { found: "an end", .. }), "{cut}: {found:?}");
     }
     for (argument, expected) in [
-        (&b"\xc1"[..], "a marker that msgpack does not use"),
+        (&b"\xc1"[..], "the marker that msgpack reserves"),
         (b"\xa1\xff", "a string that is not UTF-8"),
         (b"\x81\xa1\xff\x01", "a string that is not UTF-8"),
         (b"\x81\xc0\x01", "a key that is neither a string nor an integer"),
         (b"\x81\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00\x01", "a key that is neither a string nor an integer"),
-        (b"\x01\x01", "more bytes than the packet has"),
+        (b"\x01\x01", "trailing bytes after the packet"),
     ] {
         let found = error(&event(1, argument));
         assert!(matches!(found, DecodeError::InvalidMsgpack { found, .. } if found == expected), "{found:?}");
@@ -258,12 +258,12 @@ fn an_announced_length_allocates_nothing() {
 
 #[test]
 fn nesting_is_bounded_as_in_json() {
-    // The array around the arguments is the first level.
+    // The array of the arguments is the first level.
     let nested = |depth| [vec![0x91; depth - 2], vec![0x90]].concat();
     assert!(decode(&event(1, &nested(NESTING_MAX))).is_ok());
     assert_eq!(error(&event(1, &nested(NESTING_MAX + 1))), DecodeError::TooDeep);
     assert_eq!(error(&event(1, &nested(1_000_000))), DecodeError::TooDeep);
-    // A placeholder is a level of its own, and an extension an array around one.
+    // A placeholder is a level of its own, and an extension is an array around one.
     let around = |depth: usize, item: &[u8]| [&vec![0x91; depth - 1][..], item].concat();
     for (item, levels) in [(&b"\xc4\x00"[..], 1), (b"\xd4\x05x", 2)] {
         let message = event(1, &around(NESTING_MAX - levels, item));
@@ -271,7 +271,7 @@ fn nesting_is_bounded_as_in_json() {
         assert!(serde_json::from_str::<Value>(&format!("[{}]", args.json())).is_ok());
         assert_eq!(error(&event(1, &around(NESTING_MAX - levels + 1, item))), DecodeError::TooDeep, "{item:x?}");
     }
-    // What is passed over may be as deep as it likes.
+    // Skipped values may have any depth.
     let deep =
         [b"\x84\xa4type\x02\xa3nsp\xa1/\xa1x".to_vec(), nested(1_000_000), b"\xa4data\x91\xa1a".to_vec()].concat();
     assert!(decode(&deep.into()).is_ok());
@@ -291,7 +291,7 @@ fn attachments_are_bounded() {
 }
 
 #[test]
-fn a_map_of_a_peer_with_the_key_of_a_placeholder_is_refused() {
+fn a_received_map_with_the_key_of_a_placeholder_is_an_error() {
     for map in [
         &b"\x82\xac_placeholder\xc3\xa3num\x00"[..],
         b"\x82\xa3num\x00\xac_placeholder\xc2",
@@ -303,18 +303,18 @@ fn a_map_of_a_peer_with_the_key_of_a_placeholder_is_refused() {
             assert_eq!(error(&message), DecodeError::IllegalPlaceholder { attachments: 0 }, "{map:x?}");
         }
     }
-    // As text it is as good as any other.
+    // As a string value, the text has no special meaning.
     assert_eq!(read(b"\xac_placeholder"), r#""_placeholder""#);
 }
 
 #[test]
-fn an_attachment_is_written_once_however_often_it_is_named() {
+fn an_attachment_with_many_placeholders_is_written_once() {
     let placeholder = r#"{"_placeholder":true,"num":0}"#;
     let twice = format!("{placeholder},[{placeholder}],{placeholder}");
     let mut buffer = BytesMut::new();
     Values::new(&twice, &[Bytes::from_static(b"x")]).put(&mut buffer);
     assert_eq!(&buffer[..], b"\xc4\x01x\x91\xc0\xc0");
-    // What stands within a placeholder is not written, so it does not count.
+    // Nested placeholders are not written, so they do not count.
     buffer.clear();
     let nested = format!(r#"{{"_placeholder":true,"num":0,"x":{placeholder}}}"#);
     Values::new(&nested, &[Bytes::from_static(b"x")]).put(&mut buffer);
@@ -364,7 +364,7 @@ fn a_lone_surrogate_is_replaced() {
 }
 
 #[test]
-fn what_is_no_json_does_not_panic() {
+fn invalid_json_does_not_panic() {
     for text in [
         "]",
         "[",
@@ -424,7 +424,8 @@ fn connect_replies_are_maps() {
     assert_eq!(disconnect(Parser::Msgpack, &path("/a")).body(), b"\x82\xa4type\x01\xa3nsp\xa2/a");
 }
 
-/// The message of a packet as this server would send it; a CONNECT, which it does not send, is written by hand.
+/// Encodes a packet as this server sends it. CONNECT is encoded here, since the server never sends
+/// one.
 fn encode(packet: &Packet) -> Bytes {
     let body = |message: crate::protocol::encoded::Message| {
         Bytes::copy_from_slice(message.packets().next().map_or(&[], |packet| packet.body()))
@@ -456,7 +457,7 @@ fn encode(packet: &Packet) -> Bytes {
     }
 }
 
-/// A packet with its JSON parsed and its attachments in their places, for packets that mean the same to be equal.
+/// The packet with parsed JSON and with its attachments in place, for comparison by value.
 fn meaning(packet: &Packet) -> (Value, Vec<Value>) {
     fn fill(value: &mut Value, attachments: &[Bytes]) {
         match value {
@@ -489,7 +490,7 @@ proptest! {
     #[test]
     fn json_through_msgpack_is_the_same_json(value in any_json()) {
         let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|error| panic!("{text}: {error}"));
-        // Both are parsed, since serde_json may take a double for its neighbour.
+        // Both are parsed, since serde_json may round a double to its neighbour.
         let text = value.to_string();
         prop_assert_eq!(parsed(&read(&written(&text))), parsed(&text));
     }
@@ -507,7 +508,7 @@ proptest! {
     }
 
     #[test]
-    fn packets_cut_or_bent_never_panic(packet in any_packet(), at in any::<prop::sample::Index>(), with in any::<u8>()) {
+    fn truncated_or_altered_packets_never_panic(packet in any_packet(), at in any::<prop::sample::Index>(), with in any::<u8>()) {
         let mut bent = encode(&packet).to_vec();
         let at = at.index(bent.len());
         prop_assert!(decode(&Bytes::copy_from_slice(&bent[..at])).is_err());

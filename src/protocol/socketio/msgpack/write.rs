@@ -1,4 +1,4 @@
-//! From JSON text and attachments to msgpack, into a buffer that the caller owns.
+//! Encoding of JSON text and attachments as msgpack.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use rmp::encode;
@@ -6,26 +6,25 @@ use rmp::encode;
 use super::super::binary::walk;
 use super::super::json::{self, Token};
 
-/// What stands where the JSON has a container.
 #[derive(Debug, Clone, Copy)]
 enum Shape {
-    /// So many elements, or pairs.
+    /// Number of elements or pairs.
     Elements(usize),
-    /// A placeholder for this attachment.
     Attachment(usize),
 }
 
-/// JSON values, joined by commas, that have been measured: msgpack says how many elements come before it says which.
+/// Measured JSON values, joined by commas. Msgpack needs the number of elements before the
+/// elements.
 pub(crate) struct Values<'t> {
     text: &'t str,
     attachments: &'t [Bytes],
     count: usize,
-    /// One for each container, in the order in which they open.
+    /// One for each container, in the order of opening.
     shapes: Vec<Shape>,
 }
 
 impl<'t> Values<'t> {
-    /// Measures valid JSON. What is wrong in the JSON is wrong on the wire.
+    /// Measures valid JSON. Invalid JSON is not detected and gives an invalid message.
     pub(crate) fn new(text: &'t str, attachments: &'t [Bytes]) -> Self {
         let mut shapes = Vec::new();
         let count = walk(text, |nth, container| {
@@ -40,13 +39,12 @@ impl<'t> Values<'t> {
         Self { text, attachments, count, shapes }
     }
 
-    /// How many values there are.
     pub(crate) fn len(&self) -> usize {
         self.count
     }
 
-    /// Writes them, one after the other. Of several placeholders for one attachment the first becomes it, the others nil:
-    /// what leaves is never larger than what was given.
+    /// Writes the values. The first placeholder of an attachment becomes its bytes, further ones
+    /// become nil, so that the output is never larger than the input.
     pub(crate) fn put(&self, buffer: &mut BytesMut) {
         let mut written = vec![false; self.attachments.len()];
         let mut tokens = json::tokens(self.text);
@@ -60,7 +58,7 @@ impl<'t> Values<'t> {
                         } else {
                             put_bin(buffer, &self.attachments[num]);
                         }
-                        shapes = pass_over(&mut tokens, shapes);
+                        shapes = skip_container(&mut tokens, shapes);
                     }
                     (Some(Shape::Elements(count)), Token::OpenArray) => put_array(buffer, count),
                     (Some(Shape::Elements(count)), _) => put_map(buffer, count),
@@ -74,8 +72,8 @@ impl<'t> Values<'t> {
     }
 }
 
-/// Skips what is left of the container that has just opened.
-fn pass_over<'t, S: Iterator>(tokens: &mut impl Iterator<Item = Token<'t>>, mut shapes: S) -> S {
+/// Skips the rest of the container that has just been opened.
+fn skip_container<'t, S: Iterator>(tokens: &mut impl Iterator<Item = Token<'t>>, mut shapes: S) -> S {
     let mut depth = 1_usize;
     for token in tokens {
         match token {
@@ -105,7 +103,7 @@ fn put_scalar(buffer: &mut BytesMut, text: &str) {
         "true" => put_bool(buffer, true),
         "false" => put_bool(buffer, false),
         "null" => put_nil(buffer),
-        // A double alone can be that.
+        // Only a double can represent -0.
         "-0" => put_double(buffer, -0.0),
         _ => {
             if let Ok(value) = text.parse() {
@@ -113,7 +111,7 @@ fn put_scalar(buffer: &mut BytesMut, text: &str) {
             } else if let Ok(value) = text.parse() {
                 let _ = encode::write_sint(&mut buffer.writer(), value);
             } else if let Ok(value) = text.parse() {
-                // As for JSON.parse, what is too large for a double is infinite.
+                // As in JSON.parse, a number beyond the range of a double is infinite.
                 put_double(buffer, value);
             } else {
                 put_nil(buffer);
@@ -122,7 +120,7 @@ fn put_scalar(buffer: &mut BytesMut, text: &str) {
     }
 }
 
-// Writing into a buffer that grows, or that was measured, cannot fail: hence the results that are dropped.
+// Writing into a growing or measured buffer cannot fail, so the results are ignored.
 
 fn put_nil(buffer: &mut BytesMut) {
     let _ = encode::write_nil(&mut buffer.writer());
@@ -156,7 +154,7 @@ fn put_bin(buffer: &mut BytesMut, bytes: &[u8]) {
     let _ = encode::write_bin(&mut buffer.writer(), bytes);
 }
 
-/// Nothing of 4 GiB leaves this server.
+/// Lengths are below 4 GiB.
 fn length(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }

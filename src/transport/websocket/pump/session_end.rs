@@ -1,4 +1,4 @@
-//! The session's end of a pump: a sink and a reader over two bounded channels.
+//! The session's side of a pump: a sink and a reader over two bounded channels.
 
 use std::cell::Cell;
 use std::io;
@@ -20,11 +20,12 @@ use crate::messages::sink::{CloseReason, Connection, Drained, FrameSink, Handoff
 use crate::protocol::encoded::EncodedFrame;
 use crate::state::outbox::{Outbox, PACKET_OVERHEAD_BYTES};
 
-/// Chunks that wait for the session; a further one waits to be put there, then the reading stops. actix-http makes them, of
-/// 64 KiB at most.
+/// Capacity of the channel to the session, in chunks. One more chunk waits to be sent, then reading
+/// stops. actix-http reads chunks of at most 64 KiB.
 const CHUNKS_WAITING: usize = 1;
 
-/// The pump's ends of what lies between it and the session, around the session's.
+/// Creates the channels between pump and session. Returns the pump's ends and the session's
+/// handoff.
 pub(super) fn channels(
     limits: &Limits,
     bounds: Arc<MessageBounds>,
@@ -37,41 +38,42 @@ pub(super) fn channels(
     let frames = FrameReader::new(BytesMut::new(), bounds);
     let reading = to_session.downgrade();
     let handoff = PumpHandoff { to_pump, room: room.clone(), bytes_max, reading, chunks, frames, base64 };
-    (Outgoing { packets, room, gave: false }, handoff, to_session)
+    (Outgoing { packets, room, has_yielded: false }, handoff, to_session)
 }
 
-/// A packet on its way to the pump, with the room that it takes there: dropped together, sent or not.
+/// A packet on its way to the pump, with its share of the byte limit. Both are dropped together.
 struct Packet {
     packet: EncodedFrame,
     _room: OwnedSemaphorePermit,
 }
 
-/// What the session sends, as the actor gets it: one packet for each time that actix-http has room for more.
+/// Stream of packets for the actor. Yields one packet each time that actix-http has room.
 pub(super) struct Outgoing {
     packets: mpsc::UnboundedReceiver<Packet>,
     room: Arc<Semaphore>,
-    gave: bool,
+    has_yielded: bool,
 }
 
 impl Stream for Outgoing {
     type Item = EncodedFrame;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<EncodedFrame>> {
-        // The session closes the room when it wants the connection gone: then nothing more is written.
+        // The session closes the semaphore to abort the connection. Then nothing more is written.
         if self.room.is_closed() {
             return Poll::Ready(None);
         }
-        // Nobody need be woken: a packet given is a chunk of the body, after which actix-http asks for the next.
-        if std::mem::take(&mut self.gave) {
+        // No wake-up is needed: after a packet, a chunk of the body, actix-http polls for the next
+        // one.
+        if std::mem::take(&mut self.has_yielded) {
             return Poll::Pending;
         }
-        let given = ready!(self.packets.poll_recv(cx));
-        self.gave = given.is_some();
-        Poll::Ready(given.map(|given| given.packet))
+        let packet = ready!(self.packets.poll_recv(cx));
+        self.has_yielded = packet.is_some();
+        Poll::Ready(packet.map(|sent| sent.packet))
     }
 }
 
-/// The session's end of both channels, on its way there.
+/// The session's ends of both channels, on their way to its worker.
 pub(super) struct PumpHandoff {
     to_pump: mpsc::UnboundedSender<Packet>,
     room: Arc<Semaphore>,
@@ -79,7 +81,7 @@ pub(super) struct PumpHandoff {
     reading: mpsc::WeakSender<Bytes>,
     chunks: mpsc::Receiver<Bytes>,
     frames: FrameReader,
-    /// Whether the client wants binary packets as text.
+    /// True if the client requests binary packets as base64 text.
     base64: bool,
 }
 
@@ -88,7 +90,7 @@ impl Handoff for PumpHandoff {
         let shared = Rc::new(Shared {
             room: self.room,
             reader_waker: LocalWaker::new(),
-            wanted: Cell::new(None),
+            wanted_bytes: Cell::new(None),
             paused: Cell::new(false),
             finished: Cell::new(false),
             close_info: Cell::default(),
@@ -113,34 +115,34 @@ impl Handoff for PumpHandoff {
     }
 }
 
-/// The state that both halves share.
 struct Shared {
-    /// Bytes that may be on their way to the pump.
+    /// Byte limit of the packets on their way to the pump.
     room: Arc<Semaphore>,
-    /// The session's task, to be woken when the writing half wants something of it.
+    /// Wakes the session's task on request of the writing half.
     reader_waker: LocalWaker,
-    /// The room that the next packet needs: the reading half waits for it on the sink's behalf.
-    wanted: Cell<Option<u32>>,
+    /// Bytes that the next packet needs. The reading half waits for them on behalf of the sink.
+    wanted_bytes: Cell<Option<u32>>,
     paused: Cell<bool>,
-    /// The final packet is out: what the client still says can only be its end.
+    /// The final packet was sent. The client's only remaining message is its end.
     finished: Cell<bool>,
     close_info: SharedCloseInfo,
 }
 
 struct PumpSink {
     shared: Rc<Shared>,
-    /// `None` once the session has let go of the connection.
+    /// `None` once the session has released the connection.
     to_pump: Option<mpsc::UnboundedSender<Packet>>,
-    /// The sender of what comes in: gone when the client is.
+    /// Sender of incoming bytes. Closed once the client has ended.
     reading: mpsc::WeakSender<Bytes>,
     bytes_max: u32,
     base64: bool,
-    /// The final packet answers the client's close frame, or a breach: nothing more comes.
+    /// The final packet answers the client's close frame or a violation, so nothing more is
+    /// expected.
     client_ended: bool,
 }
 
 impl PumpSink {
-    /// The room that a packet needs. One that is larger than all room there is waits until it is alone.
+    /// Bytes that a packet needs. A packet over the limit waits until it is alone.
     fn cost(&self, packet: &EncodedFrame) -> u32 {
         let bytes = packet.frame().len() + PACKET_OVERHEAD_BYTES;
         u32::try_from(bytes).map_or(self.bytes_max, |bytes| bytes.min(self.bytes_max))
@@ -149,8 +151,8 @@ impl PumpSink {
 
 impl FrameSink for PumpSink {
     fn drain(&mut self, outbox: &mut Outbox) -> Drained {
-        let gone = || Drained::Lost("the host application has ended the connection".into());
-        let Some(to_pump) = &self.to_pump else { return gone() };
+        let lost = || Drained::Lost("the host application has ended the connection".into());
+        let Some(to_pump) = &self.to_pump else { return lost() };
         if self.base64 {
             outbox.encode_base64();
         }
@@ -158,17 +160,18 @@ impl FrameSink for PumpSink {
             let cost = self.cost(packet);
             let room = match self.shared.room.clone().try_acquire_many_owned(cost) {
                 Ok(room) => room,
-                Err(TryAcquireError::Closed) => return gone(),
+                Err(TryAcquireError::Closed) => return lost(),
                 Err(TryAcquireError::NoPermits) => {
-                    // Half of it at least, so that the session is not woken for every packet that leaves.
-                    self.shared.wanted.set(Some(cost.max(self.bytes_max / 2)));
+                    // The reader waits for at least half of the limit, so that the session is not
+                    // woken for every packet.
+                    self.shared.wanted_bytes.set(Some(cost.max(self.bytes_max / 2)));
                     self.shared.reader_waker.wake();
                     return Drained::Blocked;
                 }
             };
             let Some(packet) = outbox.pop() else { break };
             if to_pump.send(Packet { packet, _room: room }).is_err() {
-                return gone();
+                return lost();
             }
         }
         Drained::All
@@ -187,12 +190,13 @@ impl FrameSink for PumpSink {
         let close_info = self.shared.close_info.take();
         self.client_ended = close_info.is_some();
         outbox.push_final(close_frame(close_info, close_reason));
-        // The peer's close frame is awaited, whatever held the reading up.
+        // The peer's close frame is awaited, so a paused session has to read again.
         self.set_reading(true);
     }
 
-    /// The pump writes what it has. Once the client has said its final packet too, the response ends, and the connection with it
-    /// ([`PumpBody`](super::PumpBody)): ended before, it would be reset by what is under way from the client, and the close frame lost with it.
+    /// Lets the pump write its packets. The response ends after the client's close frame
+    /// ([`PumpBody`](super::PumpBody)): an earlier end would reset the connection while the client
+    /// still sends, and the close frame would be lost.
     fn finish(&mut self) -> bool {
         let client_ended = self.client_ended || self.shared.close_info.take().is_some() || self.is_peer_gone();
         if client_ended {
@@ -202,9 +206,9 @@ impl FrameSink for PumpSink {
         !client_ended
     }
 
-    /// The socket is out of reach: the pump ends the response without another word, but for a last one that is out already. If
-    /// the peer is jammed, that is when the host next asks for bytes; the kernel ends such a connection by the timeout that
-    /// `on_connect` has set.
+    /// The socket is not accessible here: the pump ends the response when the host next polls the
+    /// body, after a final packet that was already sent. The kernel ends a blocked connection by
+    /// the timeout that `on_connect` has set.
     fn abort(&mut self) {
         if !self.shared.finished.get() {
             self.shared.room.close();
@@ -220,19 +224,19 @@ struct PumpReader {
     shared: Rc<Shared>,
     inbound: Inbound,
     chunks: mpsc::Receiver<Bytes>,
-    /// Waits for room, on the sink's behalf.
+    /// Waits for a share of the byte limit on behalf of the sink.
     waiting: Option<Waiting>,
     ended: bool,
-    /// Whether other work had its turn since the last slice of packets.
+    /// True if other tasks have run since the last slice of packets.
     yielded: bool,
 }
 
 impl PumpReader {
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
-        if let Some(wanted) = self.shared.wanted.take() {
+        if let Some(wanted_bytes) = self.shared.wanted_bytes.take() {
             let room = self.shared.room.clone();
-            // Given back at once: the sink takes what it needs.
-            self.waiting = Some(Box::pin(async move { drop(room.acquire_many_owned(wanted).await) }));
+            // The permits are released immediately: the sink acquires what it needs.
+            self.waiting = Some(Box::pin(async move { drop(room.acquire_many_owned(wanted_bytes).await) }));
         }
         let Some(waiting) = &mut self.waiting else { return Poll::Pending };
         ready!(waiting.as_mut().poll(cx));
@@ -255,7 +259,7 @@ impl PumpReader {
                 return Poll::Pending;
             }
             this.yielded = false;
-            if let Some(queued) = this.inbound.queued() {
+            if let Some(queued) = this.inbound.next_queued() {
                 return Poll::Ready(Some(queued));
             }
         }
@@ -267,7 +271,7 @@ impl PumpReader {
                 this.ended = true;
                 return Poll::Ready(Some(Incoming::Closed));
             };
-            if let Some(incoming) = this.inbound.take(&chunk, &this.shared.close_info) {
+            if let Some(incoming) = this.inbound.on_bytes(&chunk, &this.shared.close_info) {
                 return Poll::Ready(Some(incoming));
             }
         }
@@ -280,13 +284,13 @@ impl Stream for PumpReader {
     type Item = Incoming;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
-        let told = ready!(self.poll_incoming(cx));
-        // The connection is not awaited after that: it is the host's, and ends with the response.
+        let incoming = ready!(self.poll_incoming(cx));
+        // No end of the connection is awaited afterwards: the host closes it after the response.
         let is_last = matches!(
-            told,
+            incoming,
             Some(Incoming::Leaving | Incoming::Undecodable(_) | Incoming::TooLarge(_) | Incoming::Refused(_))
         );
-        Poll::Ready(if is_last && self.shared.finished.get() { Some(Incoming::Closed) } else { told })
+        Poll::Ready(if is_last && self.shared.finished.get() { Some(Incoming::Closed) } else { incoming })
     }
 }
 
@@ -298,7 +302,7 @@ mod tests {
     use super::*;
     use crate::protocol::reason::DisconnectReason;
 
-    /// Room for two packets of a hundred bytes.
+    /// Byte limit for two packets of a hundred bytes.
     const BYTES_MAX: usize = 2 * (102 + PACKET_OVERHEAD_BYTES);
 
     struct Ends {
@@ -323,19 +327,18 @@ mod tests {
         outbox
     }
 
-    /// The items that a stream has ready.
     fn next<T>(stream: &mut (impl Stream<Item = T> + Unpin + ?Sized)) -> Poll<Option<T>> {
         Pin::new(stream).poll_next(&mut Context::from_waker(Waker::noop()))
     }
 
-    /// What the host gets for its next chunk: one packet, before which the actor finds that there are no more.
-    fn taken(pump: &mut Outgoing) -> usize {
+    /// Takes one packet, as the host does for its next chunk. The actor polls once more before it.
+    fn take_packet(pump: &mut Outgoing) -> usize {
         let Poll::Ready(Some(packet)) = next(pump) else { panic!("nothing to take") };
         assert!(next(pump).is_pending());
         packet.body().len()
     }
 
-    /// The session's task: whether it was woken.
+    /// A waker of the session's task that records the wake-up.
     #[derive(Default)]
     struct Task(AtomicBool);
 
@@ -346,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn the_session_is_woken_when_it_must_wait_for_room_and_when_there_is_some() {
+    fn a_blocked_sink_wakes_the_session_before_and_after_the_wait() {
         let mut ends = ends();
         let task = Arc::new(Task::default());
         let waker = Waker::from(task.clone());
@@ -356,46 +359,46 @@ mod tests {
         assert!(task.0.swap(false, Ordering::Relaxed));
 
         assert!(ends.incoming.as_mut().poll_next(&mut cx).is_pending());
-        taken(&mut ends.pump);
+        take_packet(&mut ends.pump);
         assert!(task.0.swap(false, Ordering::Relaxed));
         assert!(matches!(ends.incoming.as_mut().poll_next(&mut cx), Poll::Ready(Some(Incoming::Writable))));
     }
 
     #[test]
-    fn a_pump_that_takes_nothing_blocks_the_session_at_its_bound() {
+    fn a_pump_that_is_not_polled_blocks_the_session_at_its_limit() {
         let mut ends = ends();
         let mut outbox = outbox(&[100; 5]);
         assert_eq!(ends.sink.drain(&mut outbox), Drained::Blocked);
         assert_eq!(ends.pump.packets.len(), 2);
         assert!(next(&mut ends.incoming).is_pending());
 
-        assert_eq!(taken(&mut ends.pump), 100);
+        assert_eq!(take_packet(&mut ends.pump), 100);
         assert!(matches!(next(&mut ends.incoming), Poll::Ready(Some(Incoming::Writable))));
         assert!(next(&mut ends.incoming).is_pending());
         assert_eq!(ends.sink.drain(&mut outbox), Drained::Blocked);
         for _ in 0..2 {
-            assert_eq!(taken(&mut ends.pump), 100);
+            assert_eq!(take_packet(&mut ends.pump), 100);
         }
         assert!(matches!(next(&mut ends.incoming), Poll::Ready(Some(Incoming::Writable))));
         assert_eq!(ends.sink.drain(&mut outbox), Drained::All);
     }
 
     #[test]
-    fn a_packet_larger_than_the_bound_goes_alone() {
+    fn a_packet_over_the_limit_is_sent_alone() {
         let mut ends = ends();
         let mut outbox = outbox(&[100, 10_000, 100]);
         assert_eq!(ends.sink.drain(&mut outbox), Drained::Blocked);
         assert_eq!(ends.pump.packets.len(), 1);
         for bytes in [100, 10_000] {
-            assert_eq!(taken(&mut ends.pump), bytes);
+            assert_eq!(take_packet(&mut ends.pump), bytes);
             assert!(matches!(next(&mut ends.incoming), Poll::Ready(Some(Incoming::Writable))));
             ends.sink.drain(&mut outbox);
         }
-        assert_eq!(taken(&mut ends.pump), 100);
+        assert_eq!(take_packet(&mut ends.pump), 100);
     }
 
     #[test]
-    fn finishing_sends_what_waits_and_aborting_does_not() {
+    fn finish_sends_queued_packets_and_abort_does_not() {
         for abort in [false, true] {
             let mut ends = ends();
             assert_eq!(ends.sink.drain(&mut outbox(&[1, 2])), Drained::All);
@@ -403,9 +406,9 @@ mod tests {
                 ends.sink.abort();
             } else {
                 assert!(ends.sink.finish());
-                // It has waited for the client long enough.
+                // The time limit for the client's close frame is over.
                 ends.sink.abort();
-                assert_eq!((taken(&mut ends.pump), taken(&mut ends.pump)), (1, 2));
+                assert_eq!((take_packet(&mut ends.pump), take_packet(&mut ends.pump)), (1, 2));
             }
             assert!(matches!(next(&mut ends.pump), Poll::Ready(None)), "abort: {abort}");
             assert!(matches!(ends.sink.drain(&mut outbox(&[1])), Drained::Lost(_)));
@@ -413,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn the_response_ends_when_both_sides_have_said_their_last_word() {
+    fn the_response_ends_after_the_close_frames_of_both_sides() {
         let close = Bytes::from_static(b"\x88\x80\0\0\0\0");
         let close_reason = CloseReason::Ended(DisconnectReason::TransportClose);
         for client_first in [false, true] {
@@ -426,7 +429,7 @@ mod tests {
             ends.sink.queue_close(close_reason, &mut outbox);
             assert_eq!(ends.sink.drain(&mut outbox), Drained::All);
             assert_eq!(ends.sink.finish(), !client_first);
-            taken(&mut ends.pump);
+            take_packet(&mut ends.pump);
             if !client_first {
                 assert!(next(&mut ends.pump).is_pending());
                 ends.to_session.try_send(close.clone()).unwrap();
@@ -438,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_does_not_read_makes_the_pump_wait_and_sees_the_peer_go() {
+    fn a_paused_session_blocks_the_pump_and_notices_its_end() {
         let mut ends = ends();
         ends.sink.set_reading(false);
         let ping = Bytes::from_static(b"\x89\x80\0\0\0\0");

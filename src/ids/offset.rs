@@ -1,0 +1,164 @@
+//! Positions in the journal, and the tokens by which clients know them.
+
+use std::fmt;
+
+use super::IdError;
+
+/// Log sequence number: position of a record in the hub's order. Increasing, not contiguous, below
+/// 2^51, never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Lsn(pub u64);
+
+impl Lsn {
+    /// Exclusive upper bound of all LSNs, so that ack ids derived from them are exact in JavaScript
+    /// numbers (2^53).
+    pub const END: u64 = 1 << 51;
+
+    /// The next number.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// The preceding number. Reading the journal after it includes the record of this number.
+    #[must_use]
+    pub(crate) const fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+}
+
+/// One run of the journal, 48 bits. A journal has no records for an offset of another epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// Creates an epoch from its start, so that later epochs are greater, and 16 random bits, so
+    /// that two epochs of one second differ.
+    pub const fn new(unix_seconds: u32, random: u16) -> Self {
+        Self((unix_seconds as u64) << 16 | random as u64)
+    }
+
+    pub(crate) const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// Uses the low 48 bits.
+    pub(crate) const fn from_bits(bits: u64) -> Self {
+        Self(bits & 0xffff_ffff_ffff)
+    }
+}
+
+/// 24 random bits of a record, so that an offset cannot be guessed by counting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint(u32);
+
+impl Fingerprint {
+    /// Uses the low 24 bits.
+    pub const fn new(random: u32) -> Self {
+        Self(random & 0x00ff_ffff)
+    }
+
+    pub(crate) const fn to_bits(self) -> u32 {
+        self.0
+    }
+}
+
+/// Length of an offset token on the wire.
+pub(crate) const OFFSET_CHARS: usize = 21;
+
+const EPOCH_CHARS: usize = 8;
+const LSN_CHARS: usize = 9;
+const FINGERPRINT_CHARS: usize = 4;
+
+/// URL-safe and in ASCII order, so that tokens sort like their numbers.
+const OFFSET_ALPHABET: &[u8; 64] = b"-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz";
+
+/// A client's position in the journal: epoch, LSN and the record's fingerprint in 21 characters.
+///
+/// Opaque to clients, of fixed length, URL-safe. Tokens of one epoch sort by LSN. A token grants no
+/// access by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Offset {
+    /// Epoch of the journal.
+    pub epoch: Epoch,
+    /// Position in the journal.
+    pub lsn: Lsn,
+    /// Random bits of the record.
+    pub fingerprint: Fingerprint,
+}
+
+impl Offset {
+    /// The token as text.
+    pub fn encode(&self) -> [u8; OFFSET_CHARS] {
+        let mut token = [0; OFFSET_CHARS];
+        write_digits(&mut token[..EPOCH_CHARS], self.epoch.0);
+        write_digits(&mut token[EPOCH_CHARS..EPOCH_CHARS + LSN_CHARS], self.lsn.0);
+        write_digits(&mut token[EPOCH_CHARS + LSN_CHARS..], u64::from(self.fingerprint.0));
+        token
+    }
+
+    /// Parses a token. The record may not exist.
+    pub fn parse(token: &str) -> Result<Self, IdError> {
+        let token = token.as_bytes();
+        if token.len() != OFFSET_CHARS {
+            return Err(IdError::NotAnOffset);
+        }
+        let epoch = read_digits(&token[..EPOCH_CHARS])?;
+        let lsn = read_digits(&token[EPOCH_CHARS..EPOCH_CHARS + LSN_CHARS])?;
+        let fingerprint = read_digits(&token[OFFSET_CHARS - FINGERPRINT_CHARS..])?;
+        if lsn >= Lsn::END {
+            return Err(IdError::NotAnOffset);
+        }
+        Ok(Self { epoch: Epoch(epoch), lsn: Lsn(lsn), fingerprint: Fingerprint(fingerprint as u32) })
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.encode()).unwrap_or(""))
+    }
+}
+
+fn write_digits(out: &mut [u8], mut value: u64) {
+    for digit in out.iter_mut().rev() {
+        *digit = OFFSET_ALPHABET[(value & 63) as usize];
+        value >>= 6;
+    }
+}
+
+fn read_digits(digits: &[u8]) -> Result<u64, IdError> {
+    digits.iter().try_fold(0, |value, digit| {
+        let position = OFFSET_ALPHABET.binary_search(digit).map_err(|_| IdError::NotAnOffset)?;
+        Ok(value << 6 | position as u64)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn offset(lsn: u64, random: u32) -> Offset {
+        Offset { epoch: Epoch::new(1_700_000_000, 7), lsn: Lsn(lsn), fingerprint: Fingerprint::new(random) }
+    }
+
+    proptest! {
+        #[test]
+        fn an_offset_survives_its_token(lsn in 0..Lsn::END, random: u32) {
+            let token = offset(lsn, random).to_string();
+            prop_assert_eq!(token.len(), OFFSET_CHARS);
+            prop_assert_eq!(Offset::parse(&token), Ok(offset(lsn, random)));
+        }
+
+        #[test]
+        fn tokens_of_one_epoch_sort_by_lsn(a in 0..Lsn::END, b in 0..Lsn::END, x: u32, y: u32) {
+            prop_assume!(a != b);
+            prop_assert_eq!(offset(a, x).to_string() < offset(b, y).to_string(), a < b);
+        }
+
+        #[test]
+        fn any_text_is_an_offset_or_an_error(text in ".{0,40}") {
+            let _ = Offset::parse(&text);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The recipients of outcomes: callers and sessions that wait for the hub's answer to a command.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::ids::SocketId;
+use crate::messages::fanout::{ConnectAnswer, ResumedSession};
+use crate::messages::request::{Done, Joined, NoAnswer, RequestError, RoomPage, answer};
+use crate::messages::socket::SocketInfo;
+use crate::protocol::reason::NotRecovered;
+use crate::state::rooms::MembershipError;
+use crate::worker::ack_collector::AckCollector;
+
+/// Recipient of a command's outcome.
+#[derive(Debug)]
+pub(crate) enum PendingReply {
+    Nobody,
+    Connect(SocketId),
+    Resume(SocketId),
+    Emit(Done),
+    Join(oneshot::Sender<Result<Joined, RequestError<MembershipError>>>),
+    Leave(oneshot::Sender<Result<(), NoAnswer>>),
+    /// An emit with acks of many sockets.
+    Collect(Box<AckCollector>),
+    List(oneshot::Sender<Result<RoomPage, NoAnswer>>),
+    /// A query for sockets. Each worker with members sends a part of the answer.
+    Fetch {
+        caller: oneshot::Sender<Result<Vec<Arc<SocketInfo>>, NoAnswer>>,
+        /// Number of parts still to come. `None` until the hub has answered.
+        missing: Option<usize>,
+        sockets: Vec<Arc<SocketInfo>>,
+    },
+}
+
+impl PendingReply {
+    /// Returns whether the command may fail with `Overloaded` when too many commands wait.
+    ///
+    /// Packets without a caller must not be lost: acks, and emits to a congested client, whose
+    /// number the session bounds. CONNECTs must not be lost either. All of them are few.
+    pub(super) fn can_be_refused(&self) -> bool {
+        !matches!(self, Self::Nobody | Self::Connect(_) | Self::Resume(_))
+    }
+
+    /// Returns whether the command still has an effect for others after its sender has ended.
+    pub(super) fn outlives_sender(&self) -> bool {
+        matches!(self, Self::Emit(_) | Self::Collect(_) | Self::List(_) | Self::Fetch { .. })
+    }
+
+    pub(super) fn fail(self, error: NoAnswer) {
+        match self {
+            Self::Nobody | Self::Connect(_) | Self::Resume(_) => {}
+            Self::Emit(done) => done.fail(error),
+            Self::Join(done) => answer(done, Err(error.into())),
+            Self::Leave(done) => answer(done, Err(error)),
+            Self::Collect(collecting) => collecting.fail(error.into()),
+            Self::List(caller) => answer(caller, Err(error)),
+            Self::Fetch { caller, .. } => answer(caller, Err(error)),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum SessionAnswer {
+    Connect(SocketId, ConnectAnswer),
+    /// Result of the first check of a resume.
+    ResumeChecked(SocketId, Result<ResumedSession, NotRecovered>),
+}

@@ -1,0 +1,96 @@
+//! Commands of a sender that waits for credit or has ended.
+
+use super::*;
+
+#[test]
+fn a_dropped_credit_window_still_sends_its_disconnects() {
+    // Regression: a socket disconnected while its session was out of credit, then the session
+    // ended, and the hub kept the socket for ever.
+    run(async {
+        let rig = Rig::new(Limits::with(|limits| limits.hub.credit_commands = 1)).await;
+        let mut credit_window = CreditWindow::new(rig.outbox.clone());
+        let now = std::time::Instant::now();
+        let socket = SocketId::from_random([1; 15]);
+        let packet = || DirectPacket::Sealed(EncodedFrame::text("x").into());
+        credit_window
+            .submit(now, 1, PendingReply::Nobody, move |from| OrderedCommand::Relay { from, packet: packet() });
+        credit_window.push(|| now, packet());
+        let slot = rig.outbox.slot;
+        credit_window.submit_free(OrderedCommand::Disconnect { slot, socket, forever: false, rooms: None });
+        assert_eq!(rig.received().await, ["relay"], "the second packet has no credit, the disconnect waits behind it");
+        drop(credit_window);
+        assert_eq!(rig.received().await, ["disconnect"]);
+    });
+}
+
+#[test]
+fn emits_of_an_ended_session_still_wait_for_credit() {
+    // Regression: all waiting emits were sent immediately; 20 disconnected clients caused 86
+    // million deliveries.
+    run(async {
+        let rig = Rig::new(Limits::with(|limits| {
+            limits.hub.credit_commands = 1;
+            limits.hub.departed_bytes_max = 1_000;
+        }))
+        .await;
+        let mut credit_window = CreditWindow::new(rig.outbox.clone());
+        let now = std::time::Instant::now();
+        let emit = |credit_window: &mut CreditWindow| {
+            let (done, results) = tokio::sync::oneshot::channel();
+            let packet = DirectPacket::Sealed(EncodedFrame::text("x").into());
+            credit_window.submit(now, 100, PendingReply::Emit(Done::WhenNumbered(done)), |from| {
+                OrderedCommand::Relay { from, packet }
+            });
+            results
+        };
+        let mut results: Vec<_> = (0..10).map(|_| emit(&mut credit_window)).collect();
+        let (done, left) = tokio::sync::oneshot::channel();
+        let room = RoomName::parse("a").unwrap();
+        credit_window.submit(now, 1, PendingReply::Leave(done), move |from| OrderedCommand::Leave {
+            from,
+            socket: socket(1).id,
+            room,
+        });
+        credit_window.retire(now);
+        assert_eq!(left.await, Ok(Err(NoAnswer::Disconnected)), "a leave does not outlive its session");
+        assert_eq!(rig.received().await, ["relay"]);
+        assert_eq!(results.pop().unwrap().await, Ok(Err(NoAnswer::Overloaded.into())), "over departed_bytes_max");
+        for ticket in 0..9 {
+            if credit_window.is_done() {
+                break;
+            }
+            credit_window.on_answer(now, Ticket(ticket), Answer::Emit(Ok(Receipt { offset: None })));
+            assert_eq!(results.remove(0).await, Ok(Ok(Receipt { offset: None })));
+            assert!(credit_window.is_done() || rig.received().await == ["relay"]);
+        }
+        assert!(credit_window.is_done());
+        assert_eq!(rig.worker.departed_bytes.get(), 0);
+    });
+}
+
+#[test]
+fn an_open_query_is_answered_after_its_session_has_ended() {
+    // Regression: queries of a client's handlers failed once the client had disconnected.
+    run(async {
+        let rig = Rig::new(Limits::default()).await;
+        let mut credit_window = CreditWindow::new(rig.outbox.clone());
+        let now = std::time::Instant::now();
+        let (caller, fetched) = tokio::sync::oneshot::channel();
+        crate::worker::server_sender::fetch(&mut credit_window, now, NamespacePath::root(), Target::default(), caller);
+        let (caller, listed) = tokio::sync::oneshot::channel();
+        crate::worker::server_sender::list(
+            &mut credit_window,
+            now,
+            Listing::InNamespace { namespace: NamespacePath::root(), from: 0 },
+            caller,
+        );
+        credit_window.retire(now);
+        credit_window.on_answer(now, Ticket(0), Answer::Fetch(1));
+        credit_window.on_sockets(Ticket(0), vec![socket(1)]);
+        assert_eq!(fetched.await.unwrap().unwrap().len(), 1);
+        assert!(!credit_window.is_done());
+        credit_window.on_timeout(now + Limits::default().hub.answer_timeout);
+        assert_eq!(listed.await, Ok(Err(NoAnswer::Unanswered)));
+        assert!(credit_window.is_done());
+    });
+}
