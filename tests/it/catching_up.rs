@@ -1,5 +1,6 @@
-//! With recovery on a client that reads too late is not put out: it reads the journal at its own pace, and gets every event once, in
-//! order. Only what the journal does not hold any more ends its session, and then it is told.
+//! Clients that read too slowly with recovery on: they catch up from the journal at their own pace
+//! and get every event once, in order. A session ends only when the journal no longer holds the
+//! next event, and its client is notified.
 
 use std::time::Duration;
 
@@ -8,11 +9,11 @@ use stentor::{Event, Limits, Recovery, Server};
 
 use crate::support::{Client, Ended, Frame, Hub, Told, Transport, ends, eventually, report};
 
-/// Of each event.
+/// Bytes of each event.
 const BYTES: usize = 2 << 10;
 
-/// A hub with a small outbox, in which `pour` emits numbered events to everybody else, `drip` a volatile one, and `room` one to
-/// a room; and that tells how sessions ended.
+/// A hub with a small outbox that reports how sessions ended. `pour` emits numbered events to all
+/// other sockets, `drip` a volatile event, and `room` an event to a room.
 fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
     let mut limits = Limits { outbox_bytes_max: 256 << 10, send_buffer_bytes: 16 << 10, ..Limits::default() };
     change(&mut limits);
@@ -67,7 +68,7 @@ fn events(io: &Server) {
     }
 }
 
-/// Lets `client` pour these events over all others.
+/// Makes `client` emit these events to all other sockets.
 fn pour(client: &mut Client, from: u32, to: u32) {
     client.send(&format!(r#"421["pour",{from},{to}]"#));
     client.expect("431[]");
@@ -79,13 +80,13 @@ fn assert_event(event: &str, n: u32) -> u32 {
     n
 }
 
-/// The token at an event's end.
+/// Offset at the end of an event.
 fn token(event: &str) -> String {
     let token = event.strip_suffix(r#""]"#).and_then(|event| event.rsplit_once('"')).map(|(_, token)| token);
     token.unwrap_or_else(|| panic!("no token: {event:.60}")).to_owned()
 }
 
-/// Comes back with what the client of a session would say.
+/// Reconnects with the credentials of an earlier session.
 fn come_back(hub: &Hub, transport: Transport, pid: &Value, offset: &str) -> (Client, Value) {
     let mut client = hub.open(transport);
     let reply = client.connect_with("", &json!({ "pid": pid, "offset": offset }).to_string());
@@ -93,7 +94,7 @@ fn come_back(hub: &Hub, transport: Transport, pid: &Value, offset: &str) -> (Cli
 }
 
 #[test]
-fn a_client_that_reads_late_catches_up_and_gets_every_event_once_in_order() {
+fn a_slow_reader_catches_up_and_gets_every_event_once_in_order() {
     let (hub, told) = hub(|_| {});
     let mut late = hub.join_narrow();
     let mut other = hub.join(Transport::Websocket);
@@ -102,7 +103,7 @@ fn a_client_that_reads_late_catches_up_and_gets_every_event_once_in_order() {
     for n in 0..600 {
         assert_event(&late.recv_text(), n);
     }
-    // More comes while it reads.
+    // More events are emitted while it reads.
     pour(&mut other, 1_000, 1_100);
     for n in 600..1_100 {
         assert_event(&late.recv_text(), n);
@@ -115,7 +116,7 @@ fn a_client_that_reads_late_catches_up_and_gets_every_event_once_in_order() {
 }
 
 #[test]
-fn a_client_that_polls_late_catches_up_as_well() {
+fn a_slow_polling_client_catches_up() {
     let (hub, told) = hub(|limits| limits.poll_bytes_max = 32 << 10);
     let mut late = hub.join(Transport::Polling);
     let mut other = hub.join(Transport::Websocket);
@@ -129,7 +130,7 @@ fn a_client_that_polls_late_catches_up_as_well() {
 }
 
 #[test]
-fn one_that_goes_over_to_a_websocket_while_it_catches_up_misses_nothing() {
+fn an_upgrade_while_catching_up_loses_no_event() {
     let (hub, told) = hub(|limits| limits.poll_bytes_max = 32 << 10);
     let mut late = hub.join(Transport::Polling);
     let mut other = hub.join(Transport::Websocket);
@@ -147,7 +148,7 @@ fn one_that_goes_over_to_a_websocket_while_it_catches_up_misses_nothing() {
 }
 
 #[test]
-fn a_client_catching_up_gets_no_volatile_events_and_early_answers() {
+fn a_client_catching_up_gets_no_volatile_events_and_early_acks() {
     let (hub, _) = hub(|_| {});
     let mut late = hub.join_narrow();
     let mut other = hub.join(Transport::Websocket);
@@ -167,7 +168,7 @@ fn a_client_catching_up_gets_no_volatile_events_and_early_answers() {
 }
 
 #[test]
-fn a_client_behind_the_journal_is_disconnected_and_told_on_return() {
+fn a_client_behind_the_journal_is_disconnected_and_not_recovered() {
     let (hub, told) = hub(|limits| {
         limits.journal_records_max = 300;
         limits.close_linger = Duration::from_secs(60);
@@ -176,7 +177,7 @@ fn a_client_behind_the_journal_is_disconnected_and_told_on_return() {
     let pid = late.connect("")["pid"].clone();
     let mut other = hub.join(Transport::Websocket);
     pour(&mut other, 0, 1_000);
-    // What is in its outbox comes; then it asks for what is gone.
+    // The events in its outbox arrive; then it reads a part of the journal that is deleted.
     let mut last = String::new();
     let mut next = 0;
     loop {
@@ -201,7 +202,7 @@ fn a_client_behind_the_journal_is_disconnected_and_told_on_return() {
 }
 
 #[test]
-fn who_comes_back_far_behind_reads_at_its_own_pace_and_then_goes_live() {
+fn a_client_that_resumes_far_behind_catches_up_and_then_reads_live() {
     for transport in Transport::ALL {
         let (hub, told) = hub(|limits| limits.replay_bytes = 8 << 10);
         let mut away = hub.open(transport);
@@ -227,7 +228,7 @@ fn who_comes_back_far_behind_reads_at_its_own_pace_and_then_goes_live() {
 }
 
 #[test]
-fn rooms_left_and_joined_while_behind_count_as_of_each_event() {
+fn joins_and_leaves_while_catching_up_apply_from_their_position() {
     let (hub, _) = hub(|_| {});
     let mut late = hub.join_narrow();
     let mut other = hub.join(Transport::Websocket);
@@ -239,7 +240,7 @@ fn rooms_left_and_joined_while_behind_count_as_of_each_event() {
     tell(&mut other, r#"421["room","a",1]"#);
     pour(&mut other, 0, 500);
     tell(&mut other, r#"421["room","a",2]"#);
-    // The answer comes at once, past what it has not read.
+    // The ack arrives immediately, before the events that are not yet read.
     late.send(r#"421["leave","a"]"#);
     late.send(r#"422["join","b"]"#);
     let mut heard = Vec::new();
@@ -262,7 +263,7 @@ fn rooms_left_and_joined_while_behind_count_as_of_each_event() {
 }
 
 #[test]
-fn namespaces_of_one_connection_catch_up_each_for_itself() {
+fn namespaces_of_one_connection_catch_up_independently() {
     let (hub, told) = hub(|_| {});
     let mut late = Client::open_narrow(hub.address);
     late.connect("");
@@ -275,7 +276,8 @@ fn namespaces_of_one_connection_catch_up_each_for_itself() {
     while !answered {
         answered = other.recv_text() == "43/other,1[]";
     }
-    // `/other` is not behind, or only because the connection is full: nothing of it is lost either way.
+    // `/other` is not lagging, or only because the connection is full: it loses no event either
+    // way.
     let mut heard = Vec::new();
     while heard.iter().filter(|event: &&String| event.starts_with("42[")).count() < 500
         || !heard.iter().any(|event: &String| event.starts_with("42/other,"))
@@ -295,7 +297,7 @@ fn namespaces_of_one_connection_catch_up_each_for_itself() {
 }
 
 #[test]
-fn an_event_that_wants_an_ack_is_asked_of_a_late_client_too() {
+fn an_event_with_an_ack_reaches_a_client_that_catches_up() {
     let (hub, _) = hub(|_| {});
     let mut late = hub.join_narrow();
     let mut other = hub.join(Transport::Websocket);
@@ -317,7 +319,7 @@ fn an_event_that_wants_an_ack_is_asked_of_a_late_client_too() {
 }
 
 #[test]
-fn a_client_without_recovery_is_disconnected_when_too_far_behind() {
+fn without_recovery_a_client_too_far_behind_is_disconnected() {
     let (hub, told) = hub(|limits| limits.close_linger = Duration::from_millis(50));
     let mut bare = Client::open_narrow(hub.address);
     let reply = bare.connect_with("", r#"{"recovery":false}"#);

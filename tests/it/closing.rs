@@ -1,4 +1,4 @@
-//! Beginnings and ends of a server: what it cannot be built from, and how it leaves its clients so that they come back.
+//! Start and shutdown of a server: errors of the builder, and closing so that clients reconnect.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use stentor::{BuildError, Server};
 
 use crate::support::{Ended, Frame, Hub, Transport, ends, eventually, frame, on_every_transport, report};
 
-/// `Server::close`, called from outside.
+/// Calls `Server::close` from outside the hub's thread.
 fn close(hub: &Hub) {
     let io = hub.io.clone();
     let system = actix::System::new();
@@ -33,7 +33,7 @@ fn closing_ends_every_transport_without_a_disconnect_packet() {
 }
 
 #[test]
-fn closing_answers_a_poll_that_waits_with_a_close_packet() {
+fn closing_answers_a_waiting_poll_with_a_close_packet() {
     let hub = Hub::plain();
     let client = hub.join(Transport::Polling);
     let target = client.polls();
@@ -45,7 +45,7 @@ fn closing_answers_a_poll_that_waits_with_a_close_packet() {
 }
 
 #[test]
-fn closing_reaches_sessions_of_every_worker_and_those_that_joined_nothing() {
+fn closing_reaches_sessions_of_every_worker_with_or_without_rooms() {
     let hub = Hub::on_workers(2, |builder| builder, |_| {});
     let mut clients: Vec<_> = (0..16).map(|_| hub.open(Transport::Websocket)).collect();
     hub.wait_for_sessions(16);
@@ -57,7 +57,7 @@ fn closing_reaches_sessions_of_every_worker_and_those_that_joined_nothing() {
 }
 
 #[test]
-fn draining_closes_in_waves_and_refuses_newcomers_from_the_beginning() {
+fn draining_closes_in_waves_and_refuses_new_handshakes_from_the_start() {
     let hub = Hub::on_workers(2, |builder| builder, |_| {});
     let clients: Vec<_> = (0..8).map(|_| hub.join(Transport::Websocket)).collect();
     let io = hub.io.clone();
@@ -86,7 +86,7 @@ fn closing_does_not_wait_for_a_client_that_reads_nothing() {
 }
 
 #[test]
-fn closing_an_upgrade_halfway_ends_both_connections() {
+fn closing_during_an_upgrade_ends_both_connections() {
     let hub = Hub::plain();
     let mut client = hub.join(Transport::Polling);
     let mut candidate = crate::support::Websocket::open(hub.address, &client.upgrades());
@@ -99,8 +99,9 @@ fn closing_an_upgrade_halfway_ends_both_connections() {
 }
 
 #[test]
-fn a_client_that_goes_over_to_a_websocket_meanwhile_finds_it_closed() {
-    // socket.io-client, having paused its polls, waited 45 s for a poll that it did not make: its probe had been closed before.
+fn an_upgrade_during_closing_finds_its_session_closed() {
+    // Regression: socket.io-client pauses polling before it upgrades. Its probe was closed first,
+    // and it waited 45 s for a poll that it never sent.
     let hub = Hub::limited(|limits| limits.close_linger = Duration::from_secs(3_600), |_| {});
     let client = hub.join(Transport::Polling);
     let mut candidate = client.probe();
@@ -113,7 +114,7 @@ fn a_client_that_goes_over_to_a_websocket_meanwhile_finds_it_closed() {
 }
 
 #[test]
-fn closing_twice_is_closing_once() {
+fn closing_twice_equals_closing_once() {
     let hub = Hub::plain();
     close(&hub);
     close(&hub);
@@ -137,7 +138,7 @@ fn a_path_must_begin_with_a_slash() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_an_error_that_names_the_address() {
+fn a_port_in_use_is_an_error_that_names_the_address() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     actix::System::new().block_on(async {
@@ -149,7 +150,7 @@ fn a_port_that_is_taken_is_an_error_that_names_the_address() {
 }
 
 #[test]
-fn two_servers_live_in_one_process() {
+fn two_servers_run_in_one_process() {
     let (one, other) = (Hub::plain(), Hub::plain());
     let (mut here, mut there) = (one.join(Transport::Websocket), other.join(Transport::Websocket));
     here.echoes();

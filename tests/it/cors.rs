@@ -1,4 +1,4 @@
-//! Pages of other origins: what their browsers are told, over polling; and that nothing is said where nothing was set.
+//! CORS headers on polling responses, and their absence without CORS settings.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn hub(cors: Cors) -> Hub {
     Hub::start(|builder| builder.cors(cors), |_| {})
 }
 
-/// The headers that speak of origins, sorted.
+/// The CORS headers of a response, sorted.
 fn said(head: &Head) -> Vec<(&str, &str)> {
     let speaks = |name: &str| name.starts_with("access-control-") || name == "vary";
     let mut said: Vec<_> =
@@ -28,7 +28,7 @@ fn asked(hub: &Hub, method: &str, target: &str, headers: &[(&str, &str)]) -> Hea
 }
 
 #[test]
-fn without_cors_no_header_speaks_of_origins() {
+fn without_cors_settings_no_cors_header_is_sent() {
     let hub = Hub::plain();
     for method in ["GET", "POST", "OPTIONS"] {
         let head = asked(&hub, method, HANDSHAKE, &[("Origin", PAGE), ("Access-Control-Request-Method", "POST")]);
@@ -37,7 +37,7 @@ fn without_cors_no_header_speaks_of_origins() {
 }
 
 #[test]
-fn a_named_origin_reads_its_own_name_and_others_nothing() {
+fn only_a_listed_origin_is_allowed() {
     let hub = hub(Cors::origins([PAGE, "http://localhost:5173"]));
     for origin in [PAGE, "http://localhost:5173"] {
         let head = asked(&hub, "GET", HANDSHAKE, &[("Origin", origin)]);
@@ -52,7 +52,7 @@ fn a_named_origin_reads_its_own_name_and_others_nothing() {
 }
 
 #[test]
-fn any_origin_is_a_star_for_everybody() {
+fn any_origin_is_answered_with_a_star() {
     let hub = hub(Cors::any_origin());
     for headers in [&[("Origin", PAGE)][..], &[("Origin", "null")], &[]] {
         assert_eq!(
@@ -64,7 +64,7 @@ fn any_origin_is_a_star_for_everybody() {
 }
 
 #[test]
-fn a_predicate_chooses_origins() {
+fn a_predicate_allows_origins() {
     let hub = hub(Cors::matching(|origin| origin.ends_with(".example")).credentials());
     let head = asked(&hub, "GET", HANDSHAKE, &[("Origin", OTHER)]);
     let expected =
@@ -75,10 +75,11 @@ fn a_predicate_chooses_origins() {
 }
 
 #[test]
-fn a_preflight_is_answered_204_with_what_the_page_may_do() {
+fn a_preflight_is_answered_204_with_allowed_methods_and_headers() {
     let hub = hub(Cors::origins([PAGE]).credentials().max_age(Duration::from_secs(600)));
     let asks = [("Access-Control-Request-Method", "POST"), ("Access-Control-Request-Headers", "x-token,x-other")];
-    // Also for a session that is not known: a preflight bears no credentials, and asks about the path.
+    // An unknown session is no error: a preflight carries no credentials and asks about the path
+    // only.
     for target in [HANDSHAKE, "/socket.io/?EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAAAAAA", "/socket.io"] {
         let response = hub.http().request("OPTIONS", target, &[asks[0], asks[1], ("Origin", PAGE)], b"");
         assert_eq!(response.told(), (204, ""), "{target}");
@@ -98,7 +99,7 @@ fn a_preflight_is_answered_204_with_what_the_page_may_do() {
 }
 
 #[test]
-fn a_preflight_tells_the_methods_and_headers_that_were_set() {
+fn a_preflight_lists_the_configured_methods_and_headers() {
     let hub = hub(Cors::any_origin().methods(["GET"]).allowed_headers(["X-Token", "Authorization"]));
     let asks =
         [("Origin", PAGE), ("Access-Control-Request-Method", "GET"), ("Access-Control-Request-Headers", "x-more")];
@@ -112,7 +113,7 @@ fn a_preflight_tells_the_methods_and_headers_that_were_set() {
 }
 
 #[test]
-fn refusals_tell_it_too_or_the_page_could_not_read_them() {
+fn error_responses_carry_cors_headers_too() {
     let hub = Hub::start(
         |builder| {
             let limits = stentor::Limits { payload_bytes_max: 100, ..Default::default() };
@@ -130,7 +131,7 @@ fn refusals_tell_it_too_or_the_page_could_not_read_them() {
         ("POST", &client.polls(), b"1", 200),
         ("GET", &client.polls(), b"", 400),
     ] {
-        // Something must wait for the poll, or the poll would.
+        // A packet has to be pending, or the poll waits.
         if (method, status) == ("GET", 200) {
             hub.http().post(target, "40/nope,");
         }
@@ -140,7 +141,7 @@ fn refusals_tell_it_too_or_the_page_could_not_read_them() {
 }
 
 #[test]
-fn a_poll_that_waits_tells_it_as_well() {
+fn a_waiting_poll_carries_cors_headers() {
     let hub = hub(Cors::origins([PAGE]));
     let target = hub.join(Transport::Polling).polls();
     let mut http = hub.http();
@@ -151,7 +152,7 @@ fn a_poll_that_waits_tells_it_as_well() {
 }
 
 #[test]
-fn websockets_pass_whatever_their_origin_unless_they_are_guarded() {
+fn websockets_of_any_origin_are_accepted_unless_origins_are_checked() {
     let target = "/socket.io/?EIO=4&transport=websocket";
     let open = |hub: &Hub, origin| Websocket::ask(hub.http(), target, &[("Origin", origin)]);
     let unguarded = hub(Cors::origins([PAGE]));
@@ -166,7 +167,7 @@ fn websockets_pass_whatever_their_origin_unless_they_are_guarded() {
 }
 
 #[test]
-fn what_browsers_would_not_understand_is_no_server() {
+fn invalid_cors_settings_are_refused_by_the_builder() {
     actix::System::new().block_on(async {
         let build = |cors| Server::builder().cors(cors).build().map(drop);
         let refused = build(Cors::any_origin().credentials());

@@ -1,4 +1,5 @@
-//! Life in a host's application: its own routes and websockets beside the hub's, in one server.
+//! A hub inside a host application: the application's own routes and websockets next to the hub's,
+//! in one server.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use stentor::{BuildError, Server};
 
 use crate::support::{Client, DEADLINE, Ended, Host, Http, Hub, Manners, Transport, Websocket, ends, report};
 
-/// The application's own websocket: it says what it hears.
+/// A websocket of the application, which echoes text.
 struct Echo;
 
 impl Actor for Echo {
@@ -31,7 +32,7 @@ async fn echo(request: HttpRequest, payload: Payload) -> actix_web::Result<HttpR
     WsResponseBuilder::new(Echo, &request, payload).start()
 }
 
-/// The application's own routes.
+/// Routes of the application.
 fn own(config: &mut ServiceConfig) {
     config.route("/", web::get().to(|| async { "the application's own" })).route("/ws", web::get().to(echo));
 }
@@ -61,7 +62,7 @@ fn an_application_outlives_the_hub_in_one_server() {
     page(Http::connect(host.address));
     echo("before");
 
-    // Two of each, for two workers; on the hub's own port too.
+    // Two connections each, for two workers, also on the hub's own port.
     let ways = [Transport::Polling, Transport::Pump, Transport::PumpUpgraded];
     let mut clients: Vec<_> = ways.iter().cycle().take(6).map(|way| Client::open(host.address, *way)).collect();
     clients.extend(Transport::ALL.map(|way| hub.open(way)));
@@ -94,7 +95,7 @@ fn an_application_outlives_the_hub_in_one_server() {
 }
 
 #[test]
-fn routes_belong_to_their_scope_and_path_with_and_without_a_slash() {
+fn routes_match_scope_and_path_with_and_without_a_trailing_slash() {
     let hub = Hub::plain();
     for path in ["/hub", "/hub/"] {
         let io = hub.io.clone();
@@ -115,7 +116,7 @@ fn routes_belong_to_their_scope_and_path_with_and_without_a_slash() {
 }
 
 #[test]
-fn a_session_begun_on_one_port_may_be_upgraded_on_the_other() {
+fn a_session_opened_on_one_port_can_be_upgraded_on_the_other() {
     let hub = Hub::plain();
     for (begun, upgraded) in [(hub.address, hub.host.address), (hub.host.address, hub.address)] {
         let mut client = Client::open(begun, Transport::Polling);
@@ -147,11 +148,11 @@ impl log::Log for Log {
 }
 
 #[test]
-fn without_on_connect_there_is_one_warning_that_says_what_to_do() {
+fn without_on_connect_one_warning_names_the_remedy() {
     log::set_boxed_logger(Box::new(Log)).expect("no other test logs");
     log::set_max_level(log::LevelFilter::Warn);
     let hub = Hub::plain();
-    // Prepared as it should be: no warning, whatever the sequence of tests.
+    // An application with `on_connect` logs no warning, whatever the order of tests.
     hub.join(Transport::Pump).echoes();
     let io = hub.io.clone();
     let host = Host::start(Manners { prepared: false, ..Manners::default() }, move |config| {

@@ -1,4 +1,5 @@
-//! The handshake policy: whom the application lets in, how many of one address, what a handshake sets, and what is known of a client.
+//! The handshake policy: admission by the application, sessions per client address, cookies, and
+//! the client's address behind proxies.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -14,17 +15,17 @@ use crate::support::{Client, Http, Hub, Told, Transport, Websocket, eventually, 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 
-/// The hub's own port, and that of a host application: one policy.
+/// Addresses of the hub's own port and of a host application; both have one policy.
 fn doors(hub: &Hub) -> [SocketAddr; 2] {
     [hub.address, hub.host.address]
 }
 
-/// An upgrade, or the whole refusal.
+/// The response to an upgrade, complete if the upgrade is refused.
 fn upgrade(door: SocketAddr, target: &str, headers: &[(&str, &str)]) -> Result<Websocket, String> {
     Websocket::ask(Http::connect(door), target, headers).map_err(|refused| String::from_utf8(refused).unwrap())
 }
 
-/// An upgrade that succeeds: the cookie that its answer sets, and the websocket.
+/// Upgrades; gives the cookie that the response sets, and the websocket.
 fn switched(door: SocketAddr, target: &str) -> (Option<String>, Websocket) {
     let mut http = Http::connect(door);
     let headers = [
@@ -39,13 +40,13 @@ fn switched(door: SocketAddr, target: &str) -> (Option<String>, Websocket) {
     (head.header("set-cookie").map(str::to_owned), Websocket::after(http))
 }
 
-/// The id in an open packet.
+/// The session id in an open packet.
 fn sid(open: &str) -> &str {
     open.split('"').nth(3).expect("an open packet")
 }
 
 #[test]
-fn no_cookie_is_set_unless_asked_for() {
+fn no_cookie_is_set_by_default() {
     let hub = Hub::plain();
     for door in doors(&hub) {
         assert_eq!(Http::connect(door).get(POLLING).head.header("set-cookie"), None);
@@ -54,7 +55,7 @@ fn no_cookie_is_set_unless_asked_for() {
 }
 
 #[test]
-fn a_handshake_sets_the_cookie_on_either_transport_and_nothing_else_does() {
+fn only_handshakes_set_the_cookie_on_either_transport() {
     let hub = Hub::start(|builder| builder.cookie(Cookie::default()), |_| {});
     let expected = |sid: &str| format!("io={sid}; Path=/; HttpOnly; SameSite=Lax");
     for door in doors(&hub) {
@@ -72,7 +73,7 @@ fn a_handshake_sets_the_cookie_on_either_transport_and_nothing_else_does() {
 }
 
 #[test]
-fn a_cookie_or_a_proxy_that_cannot_be_is_no_server() {
+fn invalid_cookie_or_proxy_settings_are_refused_by_the_builder() {
     actix::System::new().block_on(async {
         let refused = Server::builder().cookie(Cookie::default().same_site(SameSite::None)).build().map(drop);
         assert!(matches!(refused, Err(BuildError::Cookie(CookieError::Insecure))), "{refused:?}");
@@ -81,9 +82,10 @@ fn a_cookie_or_a_proxy_that_cannot_be_is_no_server() {
     });
 }
 
-/// Lets in whom the header `x-let` says, with its value for a message otherwise.
+/// Admits handshakes whose header `x-let` allows it, and refuses others with the header's value as
+/// message.
 async fn by_header(handshake: Handshake) -> Result<(), String> {
-    // Nothing that could move to another thread, over an await.
+    // A value that is not `Send` is held across an await.
     let said = Rc::new(handshake.header("x-let").unwrap_or("").to_owned());
     tokio::task::yield_now().await;
     if *said == "in" { Ok(()) } else { Err(said.to_string()) }
@@ -99,7 +101,7 @@ fn the_application_admits_or_refuses_with_its_own_message() {
         assert_eq!(get("").told(), (403, r#"{"code":4,"message":"Forbidden"}"#));
 
         assert!(upgrade(door, WEBSOCKET, &[("x-let", "in")]).is_ok());
-        // engine.io refuses every upgrade with 400; the message tells why.
+        // engine.io refuses every upgrade with 400; the message gives the reason.
         for (word, message) in [("too early", "too early"), ("", "Forbidden")] {
             let refused = upgrade(door, WEBSOCKET, &[("x-let", word)]).unwrap_err();
             assert!(refused.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{refused}");
@@ -109,7 +111,7 @@ fn the_application_admits_or_refuses_with_its_own_message() {
 }
 
 #[test]
-fn the_application_is_asked_about_valid_handshakes_only() {
+fn only_valid_handshakes_reach_the_application() {
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = asked.clone();
     let allow = move |_| {
@@ -130,7 +132,7 @@ fn the_application_is_asked_about_valid_handshakes_only() {
 }
 
 #[test]
-fn the_application_sees_the_whole_head_also_what_is_not_kept() {
+fn the_application_sees_all_headers_including_those_not_kept() {
     let (tell, told) = report();
     let allow = move |handshake: Handshake| {
         tell.say(format!("{:?} {}", handshake.query_value("token"), handshake.header("cookie").map_or(0, str::len)));
@@ -143,7 +145,7 @@ fn the_application_sees_the_whole_head_also_what_is_not_kept() {
 }
 
 #[test]
-fn an_application_that_does_not_decide_in_time_is_answered_for() {
+fn a_handshake_that_the_application_does_not_decide_in_time_is_refused() {
     let limits = Limits { allow_request_timeout: Duration::from_millis(50), ..Limits::default() };
     let hub = Hub::start(|builder| builder.limits(limits).allow_request(|_| std::future::pending()), |_| {});
     assert_eq!(hub.http().get(POLLING).told(), (503, r#"{"code":4,"message":"Not decided in time"}"#));
@@ -152,7 +154,7 @@ fn an_application_that_does_not_decide_in_time_is_answered_for() {
 }
 
 #[test]
-fn a_panicking_application_costs_only_its_clients_connection() {
+fn a_panic_in_admission_ends_only_its_own_connection() {
     let limits = Limits { sessions_max: 1, ..Limits::default() };
     let allow = |handshake: Handshake| async move {
         assert!(handshake.query_value("bang").is_none(), "a panic that a test wants");
@@ -164,16 +166,16 @@ fn a_panicking_application_costs_only_its_clients_connection() {
         http.write(format!("GET {target}&bang HTTP/1.1\r\nHost: hub\r\n{headers}\r\n").as_bytes());
         assert_eq!(http.rest(), b"", "{target}");
     }
-    // The one place was given back.
+    // The permit of the only session was released.
     hub.join(Transport::Polling).echoes();
 }
 
-/// Behind a proxy at 127.0.0.1.
+/// Trusts a proxy at 127.0.0.1.
 fn proxied(builder: Builder) -> Builder {
     builder.trusted_proxies(["127.0.0.0/8"])
 }
 
-/// A hub that tells what it knows of each client.
+/// A hub that reports address and origin of each client.
 fn telling(build: impl FnOnce(Builder) -> Builder) -> (Hub, Told) {
     let (tell, told) = report();
     let hub = Hub::start(build, |io| {
@@ -187,7 +189,7 @@ fn telling(build: impl FnOnce(Builder) -> Builder) -> (Hub, Told) {
     (hub, told)
 }
 
-/// Joins `/` on a websocket whose handshake bears these headers.
+/// Connects to `/` over a websocket whose handshake has these headers.
 fn join(door: SocketAddr, headers: &[(&str, &str)]) -> Websocket {
     let mut websocket = upgrade(door, WEBSOCKET, headers).unwrap();
     assert!(websocket.text().starts_with("0{"));
@@ -197,7 +199,7 @@ fn join(door: SocketAddr, headers: &[(&str, &str)]) -> Websocket {
 }
 
 #[test]
-fn what_a_trusted_proxy_says_of_a_client_is_known_of_it() {
+fn forwarded_headers_of_a_trusted_proxy_give_the_client_address() {
     let (hub, told) = telling(proxied);
     for (headers, known) in [
         (&[][..], "127.0.0.1 http"),
@@ -213,7 +215,7 @@ fn what_a_trusted_proxy_says_of_a_client_is_known_of_it() {
 }
 
 #[test]
-fn nobody_is_believed_by_default() {
+fn forwarded_headers_are_ignored_by_default() {
     let (hub, told) = telling(|builder| builder);
     for door in doors(&hub) {
         join(door, &[("X-Forwarded-For", "203.0.113.9"), ("X-Forwarded-Proto", "https")]);
@@ -224,7 +226,7 @@ fn nobody_is_believed_by_default() {
 }
 
 #[test]
-fn a_handshake_knows_its_url_and_when_it_came() {
+fn a_handshake_has_its_url_and_time_of_arrival() {
     let (tell, told) = report();
     let before = SystemTime::now();
     let hub = Hub::start(
@@ -248,7 +250,7 @@ fn two_per_address() -> Hub {
 }
 
 #[test]
-fn an_address_has_so_many_sessions_and_no_more_until_one_ends() {
+fn sessions_of_one_address_are_limited() {
     let hub = two_per_address();
     let from = |address| [("X-Forwarded-For", address)];
     let refused = (429, r#"{"code":4,"message":"Too many sessions from this address"}"#);
@@ -269,7 +271,7 @@ fn an_address_has_so_many_sessions_and_no_more_until_one_ends() {
 }
 
 #[test]
-fn an_address_of_ipv6_is_its_whole_network() {
+fn an_ipv6_address_counts_as_its_network() {
     let hub = two_per_address();
     let status = |address| hub.http().request("GET", POLLING, &[("X-Forwarded-For", address)], b"").head.status;
     let came = ["2001:db8::1", "2001:db8::2", "2001:db8:0:0:ffff::3", "2001:db8:0:1::1"].map(status);
@@ -277,7 +279,7 @@ fn an_address_of_ipv6_is_its_whole_network() {
 }
 
 #[test]
-fn an_upgrade_and_a_refused_handshake_count_for_nothing() {
+fn upgrades_and_refused_handshakes_do_not_count_as_sessions() {
     let hub = two_per_address();
     assert_eq!(hub.http().get("/socket.io/?EIO=3&transport=polling").head.status, 400);
     let mut clients: Vec<Client> = (0..2).map(|_| hub.join(Transport::Upgraded)).collect();
@@ -292,7 +294,7 @@ fn an_upgrade_and_a_refused_handshake_count_for_nothing() {
 }
 
 #[test]
-fn those_who_wait_for_the_applications_word_are_counted() {
+fn handshakes_that_wait_for_the_application_count_as_sessions() {
     let (decide, decided) = oneshot::channel::<()>();
     let (decided, (tell, told)) = (Mutex::new(Some(decided)), report());
     let allow = move |_| {

@@ -1,4 +1,5 @@
-//! What a handshake says, as the application reads it: whole, or refused with the reason.
+//! Request headers of a handshake as the application reads them, and the reasons of refused
+//! handshakes.
 
 use stentor::Server;
 
@@ -7,7 +8,7 @@ use crate::support::{Client, Http, Hub, Process, Tell, Told, Transport, Websocke
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 
-/// Chrome's usual ones.
+/// Chrome's usual headers.
 const CHROME: [(&str, &str); 12] = [
     ("Accept", "*/*"),
     ("Accept-Encoding", "gzip, deflate, br, zstd"),
@@ -26,7 +27,7 @@ const CHROME: [(&str, &str); 12] = [
     ("X-Forwarded-For", "203.0.113.7"),
 ];
 
-/// A hub that tells these headers of each client, as text and as bytes.
+/// A hub that reports these headers of each client, as text and as bytes.
 fn hub(names: &'static [&'static str]) -> (Hub, Told) {
     let (tell, told) = report();
     (Hub::start(|builder| builder, |io| tells(io, &tell, names)), told)
@@ -44,7 +45,7 @@ fn tells(io: &Server, tell: &Tell, names: &'static [&'static str]) {
     });
 }
 
-/// Opens a session with these headers over both transports of both ports, and joins `/`.
+/// Opens a session with these headers over both transports of both ports, and connects to `/`.
 fn with_headers(hub: &Hub, headers: &[(&str, &str)], mut joined: impl FnMut()) {
     for address in [hub.address, hub.host.address] {
         let response = Http::connect(address).request("GET", POLLING, headers, b"");
@@ -58,7 +59,7 @@ fn with_headers(hub: &Hub, headers: &[(&str, &str)], mut joined: impl FnMut()) {
 }
 
 #[test]
-fn headers_that_authenticate_are_always_kept_whole() {
+fn authentication_headers_are_kept_whole() {
     let (hub, told) = hub(&["cookie", "authorization", "origin", "x-forwarded-for", "user-agent"]);
     let cookie = format!("session={}", "c".repeat(439));
     let authorization = format!("Bearer {}", "t".repeat(250));
@@ -76,7 +77,7 @@ fn headers_that_authenticate_are_always_kept_whole() {
 }
 
 #[test]
-fn a_header_with_bytes_beyond_ascii_is_kept_as_bytes_and_as_latin_1() {
+fn a_header_with_non_ascii_bytes_is_kept_as_bytes_and_as_latin_1() {
     let (hub, told) = hub(&["cookie"]);
     with_headers(&hub, &[("Cookie", "name=José; session=good")], || {
         let text = "name=Jos\u{c3}\u{a9}; session=good";
@@ -85,7 +86,7 @@ fn a_header_with_bytes_beyond_ascii_is_kept_as_bytes_and_as_latin_1() {
 }
 
 #[test]
-fn a_long_head_is_kept_and_a_longer_one_is_refused_with_431() {
+fn long_headers_are_kept_and_longer_ones_are_refused_with_431() {
     let (hub, told) = hub(&["cookie"]);
     let long = "c".repeat(15_000);
     with_headers(&hub, &[("Cookie", &long)], || {
@@ -106,7 +107,7 @@ fn a_long_head_is_kept_and_a_longer_one_is_refused_with_431() {
         assert!(refused.starts_with("HTTP/1.1 431 "), "{refused}");
         assert!(refused.ends_with("Request head too large"), "{refused}");
     }
-    // A session that is there is not refused for the head of a later request.
+    // Headers of a later request do not end an open session.
     let client = Client::open(hub.address, Transport::Polling);
     let target = client.polls();
     let response = hub.http().request("POST", &target, &[("Cookie", &longer)], b"40");
@@ -114,7 +115,7 @@ fn a_long_head_is_kept_and_a_longer_one_is_refused_with_431() {
 }
 
 #[test]
-fn a_refused_handshake_says_what_was_wrong() {
+fn a_refused_handshake_states_the_reason() {
     let hub = Hub::plain();
     for address in [hub.address, hub.host.address] {
         for (method, query, detail) in [
@@ -145,7 +146,7 @@ fn a_refused_handshake_says_what_was_wrong() {
 }
 
 #[test]
-fn refused_handshakes_are_logged_at_info_and_not_one_by_one() {
+fn refused_handshakes_are_logged_at_info_with_a_rate_limit() {
     let process = Process::start(&["--log-level", "info"]);
     for attempt in 0..50 {
         let get = |target: &str| process.http().request("GET", target, &[("Origin", "https://a.example")], b"");

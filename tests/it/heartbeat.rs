@@ -1,4 +1,5 @@
-//! The server pings, the client pongs. Order of events only: nothing here measures time.
+//! Pings of the server and pongs of the client. The tests check the order of events and measure no
+//! time.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ fn hub(interval: u64, timeout: u64) -> (Hub, Told) {
     (hub, told)
 }
 
-/// A joined client that leaves pings to the test.
+/// A connected client that does not answer pings by itself.
 fn silent(hub: &Hub, transport: Transport) -> Client {
     let mut client = hub.join(transport);
     client.is_silent = true;
@@ -24,7 +25,7 @@ fn silent(hub: &Hub, transport: Transport) -> Client {
 }
 
 #[test]
-fn the_first_ping_comes_after_the_interval_and_not_at_once() {
+fn the_first_ping_comes_after_one_interval() {
     let (hub, _told) = hub(1_500, 20_000);
     on_every_transport(|transport| {
         let mut client = silent(&hub, transport);
@@ -41,7 +42,7 @@ fn without_a_pong_the_session_ends() {
         client.expect("2");
         assert_eq!(told.next(), "ping timeout");
         let ended = client.ends();
-        // A host application's socket is out of reach for a reset.
+        // The hub cannot reset a socket of a host application.
         let reset = if transport.is_hosted() { Ended::Fin } else { Ended::Reset };
         assert!(matches!(ended, Ended::Told | Ended::Unknown) || ended == reset, "{ended:?}");
     });
@@ -49,7 +50,7 @@ fn without_a_pong_the_session_ends() {
 }
 
 #[test]
-fn a_poll_that_waits_at_a_ping_timeout_hears_a_close() {
+fn a_poll_that_waits_at_a_ping_timeout_gets_a_close_packet() {
     let (hub, told) = hub(300, 2_000);
     let client = silent(&hub, Transport::Polling);
     let target = client.polls();
@@ -60,7 +61,7 @@ fn a_poll_that_waits_at_a_ping_timeout_hears_a_close() {
 }
 
 #[test]
-fn a_pong_keeps_the_session_alive_and_brings_the_next_ping() {
+fn a_pong_keeps_the_session_open_and_the_next_ping_follows() {
     let (hub, told) = hub(100, 5_000);
     on_every_transport(|transport| {
         let mut client = silent(&hub, transport);
@@ -77,11 +78,11 @@ fn a_pong_keeps_the_session_alive_and_brings_the_next_ping() {
 }
 
 #[test]
-fn other_packets_are_not_liveness() {
+fn other_packets_do_not_replace_a_pong() {
     let (hub, told) = hub(200, 500);
     let mut client = silent(&hub, Transport::Websocket);
     client.expect("2");
-    // Sent on and on, until the session is ended in spite of it.
+    // Packets are sent until the session ends all the same.
     while client.websocket().try_write(&crate::support::frame(0x81, br#"42["news"]"#)).is_ok() {
         std::thread::yield_now();
     }
@@ -90,7 +91,8 @@ fn other_packets_are_not_liveness() {
 
 #[test]
 fn a_ping_outstanding_at_an_upgrade_still_times_out() {
-    // Once socket.io forgot the deadline at an upgrade, and the session of a client that had died lived for ever.
+    // Regression: socket.io once dropped the deadline at an upgrade, and the session of a dead
+    // client never ended.
     let (hub, told) = hub(300, 1_000);
     let mut client = silent(&hub, Transport::Polling);
     client.expect("2");
@@ -101,7 +103,7 @@ fn a_ping_outstanding_at_an_upgrade_still_times_out() {
 }
 
 #[test]
-fn a_ping_that_came_over_polling_may_be_answered_over_the_websocket() {
+fn a_ping_received_over_polling_may_be_answered_over_the_websocket() {
     let (hub, told) = hub(300, 2_000);
     let mut client = silent(&hub, Transport::Polling);
     client.expect("2");
@@ -114,7 +116,7 @@ fn a_ping_that_came_over_polling_may_be_answered_over_the_websocket() {
 }
 
 #[test]
-fn pongs_that_nobody_asked_for_do_not_put_off_the_ping() {
+fn unsolicited_pongs_do_not_delay_the_ping() {
     let (hub, _told) = hub(500, 20_000);
     let mut client = silent(&hub, Transport::Websocket);
     let (sent, stop) = std::sync::mpsc::channel::<()>();

@@ -1,4 +1,4 @@
-//! Engine.IO over HTTP polling, to the letter: the handshake, its errors, and who may have what in flight.
+//! Engine.IO over HTTP polling: the handshake, its errors, and requests in flight.
 
 use std::net::SocketAddr;
 
@@ -7,13 +7,13 @@ use stentor::Limits;
 
 use crate::support::{Client, Ended, Http, Hub, Told, Transport, ends, eventually, report};
 
-/// A hub with small payloads that tells why sessions end.
+/// A hub with a small `max_payload` that reports why sessions end.
 fn hub() -> (Hub, Told) {
     let (tell, told) = report();
     (Hub::limited(|limits| limits.payload_bytes_max = 1_000, |io| ends(io, &tell)), told)
 }
 
-/// A joined polling client: its session's target, beside the client.
+/// A connected polling client and the target of its session.
 fn joined(hub: &Hub) -> (Client, String) {
     let client = hub.join(Transport::Polling);
     let target = client.polls();
@@ -38,7 +38,7 @@ fn a_handshake_is_answered_by_an_open_packet_with_exactly_five_keys() {
 }
 
 #[test]
-fn the_open_packet_tells_the_servers_own_limits() {
+fn the_open_packet_has_the_configured_limits() {
     let hub = Hub::limited(
         |limits| {
             *limits = Limits {
@@ -55,7 +55,7 @@ fn the_open_packet_tells_the_servers_own_limits() {
 }
 
 #[test]
-fn the_path_ends_with_a_slash_or_not() {
+fn the_path_matches_with_and_without_a_trailing_slash() {
     let hub = Hub::plain();
     for target in ["/socket.io/?EIO=4&transport=polling", "/socket.io?EIO=4&transport=polling"] {
         assert_eq!(hub.http().get(target).head.status, 200, "{target}");
@@ -66,7 +66,7 @@ fn the_path_ends_with_a_slash_or_not() {
 }
 
 #[test]
-fn another_path_may_be_chosen() {
+fn the_path_is_configurable() {
     let hub = Hub::start(|builder| builder.path("/hub/"), |_| {});
     assert_eq!(hub.http().get("/hub/?EIO=4&transport=polling").head.status, 200);
     assert_eq!(hub.http().get("/hub?EIO=4&transport=polling").head.status, 200);
@@ -84,7 +84,7 @@ fn the_cache_buster_t_is_ignored() {
 }
 
 #[test]
-fn refusals_are_400_with_a_numeric_code_and_a_message() {
+fn errors_are_400_with_a_numeric_code_and_a_message() {
     let hub = Hub::plain();
     let mut http = hub.http();
     for (method, query, code, message) in [
@@ -110,13 +110,13 @@ fn refusals_are_400_with_a_numeric_code_and_a_message() {
         ("GET", "EIO=3&transport=polling", 5, "Unsupported protocol version"),
         ("GET", "EIO=5&transport=polling", 5, "Unsupported protocol version"),
         ("GET", "EIO=four&transport=polling", 5, "Unsupported protocol version"),
-        // In this order: transport, session, method, version.
+        // Checks run in this order: transport, session, method, version.
         ("POST", "EIO=3&transport=nope&sid=nope", 0, "Transport unknown"),
         ("POST", "EIO=3&transport=polling&sid=nope", 1, "Session ID unknown"),
         ("POST", "EIO=3&transport=polling", 2, "Bad handshake method"),
     ] {
         let response = http.request(method, &format!("/socket.io/?{query}"), &[], b"");
-        // What engine.io says; of a handshake there may be a `detail` behind it.
+        // The messages of engine.io; those of a handshake may have a `detail` behind them.
         let expected = format!(r#"{{"code":{code},"message":"{message}""#);
         assert_eq!(response.head.status, 400, "{method} {query}");
         assert!(response.body.starts_with(&expected), "{method} {query}: {}", response.body);
@@ -126,7 +126,7 @@ fn refusals_are_400_with_a_numeric_code_and_a_message() {
 }
 
 #[test]
-fn a_request_that_does_not_fit_its_session_is_refused_alone() {
+fn a_request_that_does_not_fit_its_session_leaves_the_session_open() {
     let hub = Hub::plain();
     let (mut client, target) = joined(&hub);
     let sid = client.sid.clone();
@@ -154,14 +154,14 @@ fn a_head_request_is_refused_without_a_body() {
     client.echoes();
 }
 
-/// The whole answer to one request, up to where the server closes the connection.
+/// The whole response to one request, up to the end of the connection.
 fn asked_once(address: SocketAddr, request: &str) -> String {
     let mut http = Http::connect(address);
     http.write(request.as_bytes());
     String::from_utf8(http.rest()).unwrap()
 }
 
-/// The body of an answer that was not chunked.
+/// The body of a response without chunks.
 fn body(answer: &str) -> &str {
     assert!(answer.starts_with("HTTP/1."), "{answer:?}");
     assert!(answer.contains(" 200 OK\r\n"), "{answer:?}");
@@ -170,7 +170,7 @@ fn body(answer: &str) -> &str {
 }
 
 #[test]
-fn clients_of_http_1_0_are_served() {
+fn http_1_0_clients_are_served() {
     let hub = Hub::plain();
     for address in [hub.address, hub.host.address] {
         let open = asked_once(address, "GET /socket.io/?EIO=4&transport=polling HTTP/1.0\r\n\r\n");
@@ -181,7 +181,7 @@ fn clients_of_http_1_0_are_served() {
         let poll = format!("GET {target} HTTP/1.0\r\n\r\n");
         assert!(body(&asked_once(address, &poll)).starts_with(r#"40{"sid":"#));
 
-        // A poll that waits has a length as well: this version knows no chunks.
+        // A waiting poll is answered with a length too: HTTP/1.0 has no chunks.
         for connection in ["", "Connection: keep-alive\r\n"] {
             let mut waits = Http::connect(address);
             waits.write(format!("GET {target} HTTP/1.0\r\n{connection}\r\n").as_bytes());
@@ -191,9 +191,10 @@ fn clients_of_http_1_0_are_served() {
     }
 }
 
-/// python-socketio's AsyncClient (aiohttp) does not recover from a head whose body never comes.
+/// python-socketio's AsyncClient (aiohttp) does not recover from response headers whose body never
+/// arrives.
 #[test]
-fn a_poll_that_waits_is_answered_with_head_and_body_together() {
+fn a_waiting_poll_is_answered_with_headers_and_body_together() {
     let hub = Hub::plain();
     for transport in [Transport::Polling, Transport::Pump] {
         let address = if transport.is_hosted() { hub.host.address } else { hub.address };
@@ -201,7 +202,7 @@ fn a_poll_that_waits_is_answered_with_head_and_body_together() {
         client.connect("");
         let target = client.polls();
         let (mut gets, mut posts) = client.connections();
-        // Nothing of an answer is there while it waits: `park` looks.
+        // Nothing is sent while it waits: `park` checks that.
         gets.park(&target);
         assert_eq!(posts.post(&target, r#"421["echo"]"#).told(), (200, "ok"));
         let head = gets.head();
@@ -211,7 +212,7 @@ fn a_poll_that_waits_is_answered_with_head_and_body_together() {
 }
 
 #[test]
-fn a_connection_may_be_for_one_request() {
+fn connection_close_is_honoured() {
     let hub = Hub::plain();
     let once = |method: &str, target: &str, body: &str| {
         let mut http = hub.http();
@@ -258,7 +259,7 @@ fn a_post_is_answered_ok() {
 }
 
 #[test]
-fn a_body_over_max_payload_is_refused_and_the_session_lives() {
+fn a_body_over_max_payload_is_refused_and_the_session_stays_open() {
     let (hub, _told) = hub();
     let (mut client, target) = joined(&hub);
     let padded = |bytes: usize| {
@@ -274,7 +275,7 @@ fn a_body_over_max_payload_is_refused_and_the_session_lives() {
 }
 
 #[test]
-fn a_chunked_body_over_max_payload_is_refused_too() {
+fn a_chunked_body_over_max_payload_is_refused() {
     let (hub, _told) = hub();
     let (mut client, target) = joined(&hub);
     let mut http = hub.http();
@@ -297,7 +298,7 @@ fn a_post_of_octet_stream_is_refused_and_ends_the_session() {
 }
 
 #[test]
-fn a_second_get_is_refused_the_first_hears_a_close_and_the_session_ends() {
+fn a_second_get_is_refused_and_closes_the_session_and_the_first_get() {
     let (hub, told) = hub();
     let (client, target) = joined(&hub);
     let (mut first, mut second) = client.connections();
@@ -326,7 +327,7 @@ fn a_second_post_is_refused_and_ends_the_session() {
 }
 
 #[test]
-fn a_close_packet_frees_the_pending_poll_with_a_noop() {
+fn a_close_packet_answers_the_pending_poll_with_a_noop() {
     let (hub, told) = hub();
     let (client, target) = joined(&hub);
     let (mut gets, mut posts) = client.connections();
@@ -339,7 +340,7 @@ fn a_close_packet_frees_the_pending_poll_with_a_noop() {
 }
 
 #[test]
-fn what_is_no_payload_is_a_parse_error_and_the_pending_poll_hears_a_close() {
+fn an_invalid_payload_is_a_parse_error_and_closes_the_pending_poll() {
     let (hub, told) = hub();
     for body in [
         &b""[..],
@@ -377,13 +378,13 @@ fn a_ping_from_a_client_ends_the_session() {
 }
 
 #[test]
-fn a_poll_takes_all_that_waits_in_order() {
+fn a_poll_gets_all_queued_packets_in_order() {
     let hub = Hub::plain();
     let (client, target) = joined(&hub);
     let (mut gets, mut posts) = client.connections();
     posts.post(&target, "421[\"echo\",1]\x1e422[\"echo\",2]");
     let mut body = String::new();
-    // The acks are two commands of two handlers: they may come in one poll or in two.
+    // The acks come from two handlers, so they may arrive in one poll or in two.
     eventually("both acks", || {
         body += &gets.get(&target).body;
         body += "\x1e";
@@ -408,7 +409,7 @@ fn packets_over_the_poll_limit_come_in_several_polls() {
 }
 
 #[test]
-fn requests_of_one_connection_may_be_pipelined() {
+fn requests_on_one_connection_may_be_pipelined() {
     let hub = Hub::plain();
     let mut http = hub.http();
     let request = b"GET /socket.io/?EIO=4&transport=nope HTTP/1.1\r\nHost: hub\r\n\r\n";

@@ -1,7 +1,9 @@
-//! Invariant 8, order: random programs of several clients on two workers, checked against the one order that all must see.
+//! Invariant 8, order: random programs of several clients on two workers, checked against the one
+//! order that all must see.
 //!
-//! In a round every client sends one program, all at once; a handler runs its steps and answers with the results. Then
-//! a barrier is emitted to everybody, so that what has not come by then never will. `STENTOR_SEED` repeats a run.
+//! In each round every client sends one program, all concurrently; a handler runs its steps and
+//! acks with the results. A barrier is then emitted to all sockets, so an event that has not
+//! arrived by then is lost. `STENTOR_SEED` repeats a run.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,28 +14,28 @@ use stentor::{Event, Recovery, Server, Socket};
 
 use super::support::{Client, Hub, Transport, Websocket};
 
-/// Steps of one run; there are two, with recovery off and on.
+/// Number of steps in one run; there are two runs, with recovery off and on.
 const STEPS: usize = 5_000;
 const CLIENTS: usize = 7;
 const ROOMS: [&str; 3] = ["red", "green", "blue"];
 
-/// One step of a program. Emits bear a number of their own.
+/// One step of a program. Each emit has its own number.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Step {
     Join(String),
     Leave(String),
-    /// To a room, the sender included.
+    /// Emits to a room, including the sender.
     Publish(String, u64),
-    /// To a room, but not to the sender.
+    /// Emits to a room, without the sender.
     Others(String, u64),
-    /// To two rooms, each member once.
+    /// Emits to two rooms; each member receives the event once.
     Both(String, String, u64),
-    /// To the sender alone.
+    /// Emits to the sender only.
     Direct(u64),
-    /// To everybody.
+    /// Emits to all sockets.
     All(u64),
-    /// To the own room of some socket.
+    /// Emits to the id of some socket.
     Socket(String, u64),
 }
 
@@ -70,7 +72,7 @@ fn register(io: &Server) {
             for step in event.data.0 {
                 results.push(run(&io, &socket, step).await.map_err(|error| std::io::Error::other(error.to_string()))?);
             }
-            // With no await in between: the ack must still come behind everything that was emitted.
+            // No await lies in between: the ack still has to follow all events that were emitted.
             event.ack.send((results,))?;
             Ok(())
         }
@@ -93,7 +95,7 @@ impl Random {
     }
 }
 
-/// What a client got, in order.
+/// Packets that a client received, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Heard {
     Event { n: u64, token: Option<String> },
@@ -128,7 +130,7 @@ impl Participant {
         Heard::Ack { results }
     }
 
-    /// Everything until something of which `last` says that it is the last.
+    /// All packets up to and including the first for which `last` is true.
     fn hear_until(&mut self, last: impl Fn(&Heard) -> bool) -> Vec<Heard> {
         let mut heard = vec![self.hear()];
         while !heard.last().is_some_and(&last) {
@@ -138,7 +140,7 @@ impl Participant {
     }
 }
 
-/// One round as it was: for each client its rooms before, its program, and what it heard.
+/// One round: for each client its rooms before, its program, and the packets that it received.
 struct Round<'a> {
     recovery: bool,
     ids: &'a [String],
@@ -165,7 +167,8 @@ impl Round<'_> {
         events.collect()
     }
 
-    /// One ack, behind everything that the program emitted to its own client, which came in the program's order.
+    /// Checks that each ack comes after the events that its program emitted to its own client, in
+    /// the program's order.
     fn check_own_order(&self, client: usize) {
         let own: HashSet<u64> = self.programs[client].iter().filter_map(Step::emitted).collect();
         let program = self.programs[client].iter().filter_map(Step::emitted).filter(|n| self.reaches_own(client, *n));
@@ -185,7 +188,8 @@ impl Round<'_> {
         assert_eq!(got, program.collect::<Vec<_>>(), "client {client}: own emits in order\n{}", self.story(client));
     }
 
-    /// Whether a program's own emit must reach its own client: its own joins and leaves before it decide.
+    /// Whether an emit of the client's own program must reach it: the joins and leaves before the
+    /// emit decide.
     fn reaches_own(&self, client: usize, emitted: u64) -> bool {
         let mut rooms = self.rooms_before[client].clone();
         for step in &self.programs[client] {
@@ -207,7 +211,8 @@ impl Round<'_> {
         unreachable!("{emitted} is of this program")
     }
 
-    /// Who was in a room all the time heard all of it, who was not heard none; in between, positions decide.
+    /// A client in a room during the whole round receives all its events, a client outside none;
+    /// for other clients positions decide.
     fn check_membership(&self, client: usize) {
         let got: HashSet<u64> = self.events(client).into_iter().collect();
         assert_eq!(got.len(), self.events(client).len(), "client {client}: nothing twice\n{}", self.story(client));
@@ -239,7 +244,8 @@ impl Round<'_> {
         }
     }
 
-    /// Whether the client was in the room when event `n` was emitted; `None` where that cannot be told from outside.
+    /// Whether the client was in the room when event `n` was emitted; `None` if the trace does not
+    /// decide it.
     fn member(&self, client: usize, room: &str, n: u64) -> Option<bool> {
         let token = self.tokens().get(&n).cloned();
         let results = self.heard[client].iter().find_map(|heard| match heard {
@@ -247,20 +253,21 @@ impl Round<'_> {
             Heard::Event { .. } => None,
         })?;
         let mut member = Some(self.rooms_before[client].contains(room));
-        // The newest position of this client's program that is known.
+        // Newest known position of this client's program.
         let mut known: Option<String> = None;
         for (step, result) in self.programs[client].iter().zip(results) {
             let at = result.clone().or_else(|| step.emitted().and_then(|n| self.tokens().get(&n).cloned()));
             match step {
                 Step::Join(joined) if joined == room && member != Some(true) => match (&token, &at) {
-                    // An offset of a fresh join is its own position.
+                    // The offset of a new join is its own position.
                     (Some(token), Some(at)) if token < at => return member,
                     (Some(_), Some(_)) => member = Some(true),
                     _ => return None,
                 },
                 Step::Leave(left) if left == room && member != Some(false) => match (&token, &known) {
                     (Some(token), Some(known)) if token < known => return member,
-                    // It left between `known` and the next position that is known: settled by a later step or not at all.
+                    // The leave lies between `known` and the next known position; a later step may
+                    // settle it.
                     (Some(token), _) => match self.next_known(client, step, results) {
                         Some(next) if *token > next => member = Some(false),
                         _ => return None,
@@ -274,7 +281,7 @@ impl Round<'_> {
         member
     }
 
-    /// The first position known of the client's program behind `step`.
+    /// First known position of the client's program after `step`.
     fn next_known(&self, client: usize, step: &Step, results: &[Option<String>]) -> Option<String> {
         let program = &self.programs[client];
         let behind = program.iter().zip(results).skip_while(|(other, _)| !std::ptr::eq(*other, step)).skip(1);
@@ -283,7 +290,7 @@ impl Round<'_> {
             .find_map(|(step, _)| self.tokens().get(&step.emitted()?).cloned())
     }
 
-    /// Where each event stands, as its token says; the same for everybody.
+    /// Position of each event by its offset, which is equal for all clients.
     fn tokens(&self) -> BTreeMap<u64, String> {
         let mut tokens = BTreeMap::new();
         for heard in self.heard.iter().flatten() {
@@ -295,7 +302,8 @@ impl Round<'_> {
         tokens
     }
 
-    /// All see the events that they share in one order; with recovery on, that of the tokens.
+    /// All clients see their common events in one order; with recovery on it is the order of
+    /// offsets.
     fn check_one_order(&self) {
         assert_eq!(self.tokens().is_empty(), !self.recovery);
         let views: Vec<Vec<u64>> = (0..self.heard.len()).map(|client| self.events(client)).collect();
@@ -378,7 +386,8 @@ fn play(recovery: Recovery) {
     println!("{steps} steps, {next} numbers");
 }
 
-/// Each client waits for its own ack; then one emits the barrier, which comes behind everything.
+/// Each client waits for its own ack; then one client emits the barrier, which follows all other
+/// events.
 fn end_round(participants: &mut [Participant], barrier: u64) -> Vec<Vec<Heard>> {
     let mut heard: Vec<Vec<Heard>> = participants
         .iter_mut()
@@ -392,7 +401,8 @@ fn end_round(participants: &mut [Participant], barrier: u64) -> Vec<Vec<Heard>> 
     heard
 }
 
-/// A polling client begins an upgrade now and then, and finishes it some rounds later, with events on their way.
+/// A polling client begins an upgrade now and then, and finishes it some rounds later with events
+/// in flight.
 fn step_upgrade(random: &mut Random, participant: &mut Participant) {
     if let Some(candidate) = participant.candidate.take() {
         if random.below(3) == 0 {
@@ -405,7 +415,7 @@ fn step_upgrade(random: &mut Random, participant: &mut Participant) {
     }
 }
 
-/// Now and then a client goes and another comes.
+/// Now and then one client disconnects and another connects.
 fn replace_one(random: &mut Random, hub: &Hub, participants: &mut [Participant]) {
     if random.below(8) == 0 {
         let gone = random.below(participants.len());
@@ -416,11 +426,11 @@ fn replace_one(random: &mut Random, hub: &Hub, participants: &mut [Participant])
 }
 
 #[test]
-fn everybody_sees_one_order_with_recovery_off() {
+fn all_clients_see_one_order_with_recovery_off() {
     play(Recovery::off());
 }
 
 #[test]
-fn everybody_sees_one_order_with_recovery_on() {
+fn all_clients_see_one_order_with_recovery_on() {
     play(Recovery::memory());
 }

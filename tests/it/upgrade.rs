@@ -1,4 +1,4 @@
-//! Websockets and the change to them: whom they are refused, how one is probed, and that nothing is lost or said twice.
+//! Websockets and upgrades to them: refusals, probes, and no event lost or sent twice.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use crate::support::{Client, Frame, Http, Hub, Packet, Transport, Websocket, end
 
 const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 
-/// The raw answer to an upgrade that is refused.
+/// The raw response to a refused upgrade.
 fn refused(http: Http, target: &str, changed: &[(&str, &str)]) -> String {
     let answer = Websocket::ask(http, target, changed).expect_err("the upgrade is refused");
     String::from_utf8(answer).unwrap()
 }
 
-/// The candidate has been closed, in whatever way.
+/// Checks that the candidate is closed, by any means.
 fn is_closed(websocket: &mut Websocket) {
     let (_, ended) = websocket.closed();
     assert!(matches!(ended, Frame::Fin | Frame::Reset), "{ended:?}");
 }
 
 #[test]
-fn a_session_may_begin_on_a_websocket_and_has_no_upgrades() {
+fn a_session_may_start_on_a_websocket_and_has_no_upgrades() {
     let hub = Hub::plain();
     for target in [WEBSOCKET, "/socket.io?EIO=4&transport=websocket&t=abc"] {
         let open = Websocket::open(hub.address, target).text();
@@ -36,7 +36,7 @@ fn a_session_may_begin_on_a_websocket_and_has_no_upgrades() {
 }
 
 #[test]
-fn a_refused_upgrade_is_a_bare_400_and_the_socket_is_closed() {
+fn a_refused_upgrade_is_a_bare_400_and_the_connection_closed() {
     let hub = Hub::plain();
     let client = hub.join(Transport::Polling);
     let sid = &client.sid;
@@ -62,7 +62,7 @@ fn a_refused_upgrade_is_a_bare_400_and_the_socket_is_closed() {
 }
 
 #[test]
-fn a_handshake_that_is_no_websockets_is_refused() {
+fn an_invalid_websocket_handshake_is_refused() {
     let hub = Hub::plain();
     for changed in
         [("Sec-WebSocket-Key", ""), ("Sec-WebSocket-Version", ""), ("Sec-WebSocket-Version", "12"), ("Upgrade", "h2c")]
@@ -76,7 +76,7 @@ fn a_handshake_that_is_no_websockets_is_refused() {
 }
 
 #[test]
-fn an_upgrade_of_a_foreign_path_is_not_found() {
+fn an_upgrade_of_an_unknown_path_is_not_found() {
     let hub = Hub::plain();
     for target in ["/", "/other/?EIO=4&transport=websocket", "/socket.io/x?EIO=4&transport=websocket"] {
         let answer = refused(hub.http(), target, &[]);
@@ -85,7 +85,7 @@ fn an_upgrade_of_a_foreign_path_is_not_found() {
 }
 
 #[test]
-fn extensions_and_protocols_that_are_offered_are_not_accepted() {
+fn an_upgrade_with_offered_extensions_and_protocols_succeeds() {
     let hub = Hub::plain();
     let offered = [("Sec-WebSocket-Extensions", "permessage-deflate"), ("Sec-WebSocket-Protocol", "a, b")];
     for address in [hub.address, hub.host.address] {
@@ -95,8 +95,8 @@ fn extensions_and_protocols_that_are_offered_are_not_accepted() {
 }
 
 #[test]
-fn extensions_and_protocols_of_many_kilobytes_are_answered_at_once() {
-    // Regular expressions in other servers took minutes over these.
+fn large_extension_and_protocol_headers_are_answered_immediately() {
+    // Regular expressions in other servers took minutes for these.
     let hub = Hub::plain();
     for value in ["a;".repeat(4_000), "a=\"".repeat(3_000), ",".repeat(8_000), " ".repeat(8_000) + "a"] {
         for name in ["Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol"] {
@@ -107,7 +107,7 @@ fn extensions_and_protocols_of_many_kilobytes_are_answered_at_once() {
 }
 
 #[test]
-fn packets_sent_in_one_write_with_the_handshake_are_taken() {
+fn packets_sent_in_one_write_with_the_handshake_are_handled() {
     let hub = Hub::plain();
     for address in [hub.address, hub.host.address] {
         let mut http = Http::connect(address);
@@ -137,7 +137,7 @@ fn after_the_upgrade_polling_with_that_sid_is_a_bad_request() {
 }
 
 #[test]
-fn a_second_websocket_for_a_session_is_closed_and_the_session_untouched() {
+fn a_second_websocket_of_a_session_is_closed_and_the_session_unaffected() {
     let hub = Hub::plain();
     for transport in Transport::WEBSOCKETS {
         let mut client = hub.join(transport);
@@ -162,18 +162,18 @@ fn a_second_candidate_is_closed_and_the_first_may_finish() {
 }
 
 #[test]
-fn a_candidate_that_never_probes_is_closed_and_the_polling_session_lives() {
+fn a_candidate_that_never_probes_is_closed_and_polling_continues() {
     let hub = Hub::limited(|limits| limits.upgrade_timeout = Duration::from_millis(50), |_| {});
     let mut client = hub.join(Transport::Polling);
     is_closed(&mut Websocket::open(hub.address, &client.upgrades()));
     client.echoes();
-    // And may try again.
+    // The client may try again.
     let mut client = client.upgrade();
     client.echoes();
 }
 
 #[test]
-fn a_probe_without_upgrade_is_closed_and_the_session_lives() {
+fn a_probe_without_upgrade_is_closed_and_the_session_stays_open() {
     let hub = Hub::limited(|limits| limits.upgrade_timeout = Duration::from_millis(150), |_| {});
     let mut client = hub.join(Transport::Polling);
     let mut candidate = Websocket::open(hub.address, &client.upgrades());
@@ -213,7 +213,7 @@ fn a_candidate_that_sends_anything_else_is_closed_alone() {
 }
 
 #[test]
-fn a_candidate_that_goes_away_leaves_the_polling_session_alive() {
+fn a_candidate_that_disconnects_leaves_the_polling_session_open() {
     let hub = Hub::plain();
     let mut client = hub.join(Transport::Polling);
     for probe in [false, true] {
@@ -234,7 +234,7 @@ fn a_candidate_that_goes_away_leaves_the_polling_session_alive() {
 }
 
 #[test]
-fn a_poll_that_waits_is_freed_by_a_noop_once_the_candidate_has_probed() {
+fn a_waiting_poll_gets_a_noop_once_the_candidate_has_probed() {
     let hub = Hub::plain();
     let client = hub.join(Transport::Polling);
     let (target, upgrades) = (client.polls(), client.upgrades());
@@ -245,7 +245,7 @@ fn a_poll_that_waits_is_freed_by_a_noop_once_the_candidate_has_probed() {
     assert_eq!(candidate.text(), "3probe");
     assert_eq!(gets.response().body, "6");
 
-    // A poll that comes between is freed as well, by the next noop.
+    // A poll sent in between is answered by the next noop.
     assert_eq!(gets.get(&target).told(), (200, "6"));
     candidate.send("5");
     candidate.send(r#"421["echo"]"#);
@@ -268,7 +268,7 @@ fn a_poll_waiting_at_the_upgrade_is_answered_with_a_noop() {
     assert_eq!(candidate.text(), "431[]");
 }
 
-/// A hub whose `count` emits as many numbered events as it is told.
+/// A hub whose `count` emits the requested number of numbered events.
 fn counting_hub() -> Hub {
     Hub::limited(
         |_| {},
@@ -307,7 +307,7 @@ fn packets_queued_while_probing_come_once_in_order_on_one_transport() {
 }
 
 #[test]
-fn what_a_poll_took_while_probing_does_not_come_again_over_the_websocket() {
+fn packets_polled_while_probing_do_not_repeat_on_the_websocket() {
     let hub = counting_hub();
     let mut client = hub.join(Transport::Polling);
     let mut candidate = Websocket::open(hub.address, &client.upgrades());
@@ -324,7 +324,7 @@ fn what_a_poll_took_while_probing_does_not_come_again_over_the_websocket() {
 }
 
 #[test]
-fn packets_sent_in_one_write_with_the_upgrade_are_taken_after_it() {
+fn packets_sent_in_one_write_with_the_upgrade_are_handled_after_it() {
     let hub = Hub::plain();
     let client = hub.join(Transport::Polling);
     let mut candidate = Websocket::open(hub.address, &client.upgrades());
@@ -336,15 +336,15 @@ fn packets_sent_in_one_write_with_the_upgrade_are_taken_after_it() {
 }
 
 #[test]
-fn a_websocket_that_lands_on_another_worker_than_its_sessions_works() {
+fn a_websocket_on_another_worker_than_its_session_works() {
     let hub = Hub::on_workers(2, |builder| builder, |_| {});
     for attempt in 0..24 {
         let mut client = hub.join(Transport::Polling);
-        // An odd number of connections a turn, so that the two meet in every way.
+        // An odd number of connections per round makes both workers meet in every way.
         let extra = (attempt % 3 == 0).then(|| hub.http());
         client = client.upgrade();
         client.echoes();
-        // Bytes in flight while the socket moves.
+        // These bytes are in flight while the socket moves.
         let mut other = hub.join(Transport::Polling);
         let mut candidate = Websocket::open(hub.address, &other.upgrades());
         candidate.write(&[frame(0x81, b"2probe"), frame(0x89, b"in flight")].concat());
@@ -382,7 +382,7 @@ fn a_fragmented_message_with_control_frames_between_is_one_packet() {
 }
 
 #[test]
-fn a_message_that_comes_byte_by_byte_is_one_packet() {
+fn a_message_that_arrives_byte_by_byte_is_one_packet() {
     let hub = Hub::plain();
     let mut client = hub.join(Transport::Websocket);
     for byte in frame(0x81, br#"421["echo"]"#) {
@@ -392,7 +392,7 @@ fn a_message_that_comes_byte_by_byte_is_one_packet() {
 }
 
 #[test]
-fn a_large_message_within_the_limit_goes_both_ways() {
+fn a_large_message_within_the_limit_works_in_both_directions() {
     let hub = Hub::plain();
     let mut client = hub.join(Transport::Websocket);
     let text = "x".repeat(900_000);
@@ -402,7 +402,7 @@ fn a_large_message_within_the_limit_goes_both_ways() {
 }
 
 #[test]
-fn the_end_of_a_websocket_is_named_in_socket_ios_words() {
+fn the_end_of_a_websocket_has_the_reason_of_socket_io() {
     let (tell, told) = report();
     let hub = Hub::start(|builder| builder, |io| ends(io, &tell));
     type End = fn(Client);
@@ -414,7 +414,7 @@ fn the_end_of_a_websocket_is_named_in_socket_ios_words() {
     ];
     for transport in Transport::WEBSOCKETS {
         for (way, end, reason) in ways {
-            // A host application does not tell how a connection ended.
+            // A host application does not report how a connection ended.
             let reason = if transport.is_hosted() { "transport close" } else { reason };
             end(hub.join(transport));
             assert_eq!(told.next(), reason, "{way} on {transport:?}");
@@ -423,7 +423,7 @@ fn the_end_of_a_websocket_is_named_in_socket_ios_words() {
     hub.is_unharmed();
 }
 
-/// What the next close frame says: its code and its words.
+/// Code and reason of the next close frame.
 fn farewell(client: &mut Client) -> (u16, String) {
     loop {
         match client.websocket().recv() {
@@ -438,7 +438,7 @@ fn farewell(client: &mut Client) -> (u16, String) {
 }
 
 #[test]
-fn a_close_frame_says_why() {
+fn a_close_frame_has_code_and_reason() {
     let hub = Hub::limited(
         |limits| {
             limits.payload_bytes_max = 1_000;

@@ -1,4 +1,4 @@
-//! Peers that go away in the middle of something.
+//! Connections that end in the middle of a request, a handshake, a frame or an upgrade.
 
 use crate::support::{Client, Hub, Told, Transport, Websocket, ends, frame, report};
 
@@ -37,7 +37,8 @@ fn a_poll_aborted_on_another_worker_ends_its_session() {
     let hub = Hub::on_workers(2, |builder| builder, |io| ends(io, &tell));
     for attempt in 0..12 {
         let target = hub.join(Transport::Polling).polls();
-        // Connections go to the workers in turn: an odd one now and then, so that the two meet in every way.
+        // Connections go to the workers in turn; one more now and then makes both workers meet in
+        // every way.
         let extra = (attempt % 3 == 0).then(|| hub.http());
         let mut poll = hub.http();
         poll.park(&target);
@@ -71,7 +72,7 @@ fn a_connection_that_ends_between_polls_does_not_end_its_session() {
 }
 
 #[test]
-fn a_post_that_breaks_off_ends_its_session() {
+fn a_truncated_post_ends_its_session() {
     let (hub, told) = hub();
     for reset in [false, true] {
         let client = hub.join(Transport::Polling);
@@ -91,7 +92,7 @@ fn a_post_that_breaks_off_ends_its_session() {
 }
 
 #[test]
-fn a_client_that_vanishes_during_its_handshake_leaves_nothing_behind() {
+fn a_client_that_disconnects_during_its_handshake_leaves_no_session() {
     let (hub, _told) = hub();
     for part in ["", "GET", "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: hub\r\n"] {
         for reset in [false, true] {
@@ -104,11 +105,11 @@ fn a_client_that_vanishes_during_its_handshake_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_websocket_that_vanishes_in_the_middle_of_a_frame_ends_its_session() {
+fn a_websocket_that_ends_in_the_middle_of_a_frame_ends_its_session() {
     let (hub, told) = hub();
     for (reset, reason) in [(false, "transport close"), (true, "transport error")] {
         for transport in Transport::WEBSOCKETS {
-            // A host application does not tell how a connection ended.
+            // A host application does not report how a connection ended.
             let reason = if transport.is_hosted() { "transport close" } else { reason };
             let mut websocket = hub.join(transport).into_websocket();
             let whole = frame(0x81, br#"421["echo","never finished"]"#);
@@ -125,11 +126,11 @@ fn a_websocket_that_vanishes_in_the_middle_of_a_frame_ends_its_session() {
 }
 
 #[test]
-fn a_reset_during_the_upgrade_leaves_the_polling_session_to_its_client() {
+fn a_reset_during_the_upgrade_leaves_the_polling_session_open() {
     let (hub, told) = hub();
     let mut client = hub.join(Transport::Polling);
     for _ in 0..8 {
-        // Reset with the probe still under way.
+        // The connection is reset before the probe is answered.
         let mut candidate = Websocket::open(hub.address, &client.upgrades());
         candidate.send("2probe");
         candidate.reset();
@@ -141,7 +142,7 @@ fn a_reset_during_the_upgrade_leaves_the_polling_session_to_its_client() {
 }
 
 #[test]
-fn many_clients_that_vanish_at_once_are_all_forgotten() {
+fn sessions_of_many_clients_that_disconnect_together_are_all_removed() {
     let (hub, told) = hub();
     let mut clients: Vec<Client> = Transport::ALL.iter().cycle().take(60).map(|kind| hub.join(*kind)).collect();
     clients.iter_mut().for_each(Client::echoes);

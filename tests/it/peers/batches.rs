@@ -1,5 +1,6 @@
-//! Many small packets together, as a client sends what it buffered while it was offline: all are taken, in slices, so that the
-//! others of the worker are served meanwhile. What bounds them is their bytes, which clients are told.
+//! Many small packets at once, as a client sends what it buffered while offline. The hub handles
+//! them in slices, so that other sessions of the worker are served in between. Only the number of
+//! bytes is limited, which clients know from `maxPayload`.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use crate::support::{Hub, Packet, Transport, eventually, on_every_transport, report};
 
-/// As many echoes as fit into a POST of 1 000 000 bytes.
+/// Number of echoes that fit into a POST of 1 000 000 bytes.
 const MANY: usize = 60_000;
 
 fn echo(number: usize) -> String {
@@ -16,7 +17,7 @@ fn echo(number: usize) -> String {
 }
 
 #[test]
-fn a_post_of_sixty_thousand_packets_is_taken_in_slices() {
+fn a_post_of_sixty_thousand_packets_is_handled_in_slices() {
     let hub = Hub::plain();
     let mut other = hub.join(Transport::Websocket);
     let client = hub.join(Transport::Polling);
@@ -36,13 +37,13 @@ fn a_post_of_sixty_thousand_packets_is_taken_in_slices() {
         batches += 1;
         other.echoes();
     }
-    // Taken in one turn, all of it would have been in the first batch.
+    // Handled in one turn, all replies would have been in the first batch.
     assert!(batches > 1, "all acks came at once");
     assert_eq!(posts.response().told(), (200, "ok"));
 }
 
 #[test]
-fn sixty_thousand_packets_in_one_write_are_all_taken_in_order() {
+fn sixty_thousand_packets_in_one_write_are_handled_in_order() {
     let hub = Hub::plain();
     for transport in Transport::WEBSOCKETS {
         let mut client = hub.join(transport);
@@ -55,7 +56,7 @@ fn sixty_thousand_packets_in_one_write_are_all_taken_in_order() {
 }
 
 #[test]
-fn packets_sent_together_wait_while_handlers_hang_and_none_is_lost() {
+fn packets_sent_together_wait_for_hanging_handlers_and_none_is_lost() {
     const EVENTS: usize = 2_000;
     let (tell, told) = report();
     let gate = Arc::new(Semaphore::new(0));

@@ -1,4 +1,4 @@
-//! Requests that are too large, too slow, or not meant for a hub.
+//! Requests that are too large, too slow, or not HTTP.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
 }
 
 #[test]
-fn a_body_of_a_hundred_megabytes_is_refused_before_it_has_come() {
+fn a_body_of_100_mb_is_refused_before_it_is_complete() {
     let (hub, _told) = hub(|_| {});
     let mut client = hub.join(Transport::Polling);
     let target = client.polls();
@@ -26,8 +26,9 @@ fn a_body_of_a_hundred_megabytes_is_refused_before_it_has_come() {
 }
 
 #[test]
-fn a_chunked_body_without_end_is_refused_and_its_connection_closed() {
-    // Its rest was once read and forgotten, for as long as it went on: a connection without any deadline.
+fn an_endless_chunked_body_is_refused_and_its_connection_closed() {
+    // Regression: the rest of the body was read and dropped for as long as it arrived, without any
+    // deadline.
     let (hub, told) = hub(|limits| limits.close_linger = Duration::from_millis(50));
     let chunk = format!("10000\r\n{}\r\n", "4".repeat(0x10000));
     let mut client = hub.join(Transport::Polling);
@@ -57,7 +58,7 @@ fn a_chunked_body_without_end_is_refused_and_its_connection_closed() {
 }
 
 #[test]
-fn a_body_that_comes_too_slowly_ends_its_session() {
+fn a_body_that_arrives_too_slowly_ends_its_session() {
     let (hub, told) = hub(|limits| limits.body_timeout = Duration::from_millis(200));
     let client = hub.join(Transport::Polling);
     let target = client.polls();
@@ -71,13 +72,13 @@ fn a_body_that_comes_too_slowly_ends_its_session() {
 }
 
 #[test]
-fn a_body_that_drips_ends_its_session_all_the_same() {
+fn a_body_sent_in_small_chunks_too_slowly_ends_its_session() {
     let (hub, told) = hub(|limits| limits.body_timeout = Duration::from_millis(200));
     let client = hub.join(Transport::Polling);
     let target = client.polls();
     let mut slow = hub.http();
     slow.begin("POST", &target, &[("Transfer-Encoding", "chunked")], None);
-    // Each chunk comes in good time, the whole never does.
+    // Each chunk arrives in time, the whole body never does.
     let mut drip = slow.writer();
     let mut other = hub.join(Transport::Websocket);
     let dripping = std::thread::spawn(move || drip_until_closed(&mut drip, b"1\r\n4\r\n", &mut other));
@@ -90,7 +91,7 @@ fn a_body_that_drips_ends_its_session_all_the_same() {
 }
 
 #[test]
-fn a_payload_of_separators_alone_is_a_parse_error() {
+fn a_payload_of_only_separators_is_a_parse_error() {
     let (hub, told) = hub(|_| {});
     for count in [1, 2, 1_000, 1_000_000] {
         let client = hub.join(Transport::Polling);
@@ -119,7 +120,7 @@ fn json_that_nests_too_deep_is_dropped_with_its_packet() {
             client.send("1");
             told.expect("transport close", &packet[..20]);
         }
-        // What nests within reason passes.
+        // Moderate nesting is accepted.
         let mut client = hub.join(transport);
         client.send(&format!("40/other,{}", r#"{"a":"#.repeat(100_000)));
         client.expect(r#"44/other,{"message":"data nests deeper than limit of 127"}"#);
@@ -132,7 +133,7 @@ fn json_that_nests_too_deep_is_dropped_with_its_packet() {
 }
 
 #[test]
-fn credentials_of_a_megabyte_are_refused_and_harm_nobody() {
+fn credentials_of_a_megabyte_are_refused_without_other_effect() {
     let (hub, _told) = hub(|_| {});
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
@@ -146,7 +147,7 @@ fn credentials_of_a_megabyte_are_refused_and_harm_nobody() {
 }
 
 #[test]
-fn a_head_that_never_ends_is_cut_off() {
+fn endless_request_headers_end_the_connection() {
     let (hub, _told) = hub(|_| {});
     let mut http = hub.http();
     http.write(b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: hub\r\n");
@@ -161,7 +162,7 @@ fn a_head_that_never_ends_is_cut_off() {
 }
 
 #[test]
-fn what_is_not_http_is_cut_off() {
+fn input_that_is_not_http_ends_the_connection() {
     let (hub, _told) = hub(|_| {});
     for bytes in [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], b"\0\0\0\0\r\n\r\n", b"hello\r\n\r\n"] {
         let mut http = hub.http();
@@ -195,7 +196,7 @@ fn sids_cannot_be_guessed_by_trying() {
 }
 
 #[test]
-fn an_octet_stream_ends_its_session_whatever_it_bears() {
+fn an_octet_stream_ends_its_session_whatever_it_contains() {
     let (hub, told) = hub(|_| {});
     for kind in ["application/octet-stream", "Application/Octet-Stream; charset=UTF-8"] {
         let mut client = hub.join(Transport::Polling);
@@ -208,7 +209,7 @@ fn an_octet_stream_ends_its_session_whatever_it_bears() {
 }
 
 #[test]
-fn announced_attachments_take_no_memory_before_they_come() {
+fn announced_attachments_take_no_memory_before_they_arrive() {
     let (hub, told) = hub(|limits| limits.attachments_timeout = Duration::from_millis(100));
     on_every_transport(|transport| {
         for header in ["459999999-[\"a\"]", "4511-[\"a\"]", "454294967296-[\"a\"]"] {

@@ -1,4 +1,4 @@
-//! Close frames from clients (RFC 6455, 5.5.1 and 7.4; Autobahn's cases 7.x): what they say, and what the answer says.
+//! Close frames from clients (RFC 6455, 5.5.1 and 7.4; Autobahn cases 7.x) and the answers to them.
 
 use crate::support::{Frame, Hub, Transport, Websocket, ends, frame, report};
 
@@ -8,7 +8,8 @@ fn payload(code: u16, reason: &[u8]) -> Vec<u8> {
     [&code.to_be_bytes()[..], reason].concat()
 }
 
-/// A client that has said `payload` in its close frame gets the close code `expected`, or a close frame without a code.
+/// A client whose close frame has `payload` gets the close code `expected`, or a close frame
+/// without a code.
 fn answers(hub: &Hub, transport: Transport, payload: &[u8], expected: Option<u16>) {
     let mut websocket = hub.join(transport).into_websocket();
     websocket.write(&frame(CLOSE, payload));
@@ -35,7 +36,7 @@ fn a_legal_close_frame_is_answered_with_its_code() {
     let mut cases: Vec<_> = codes.map(|code| (payload(code, b""), Some(code))).into();
     cases.push((payload(1000, "gr\u{fc}\u{df}e".as_bytes()), Some(1000)));
     cases.push((payload(1000, &[b'x'; 123]), Some(1000)));
-    // Without a code it counts as a normal closure.
+    // A close frame without a code counts as a normal closure.
     cases.push((Vec::new(), Some(1000)));
     on_every_websocket(&cases, "transport close");
 }
@@ -58,7 +59,7 @@ fn a_close_reason_that_is_not_utf_8_is_invalid_data() {
 }
 
 #[test]
-fn what_follows_a_close_frame_is_not_handled() {
+fn frames_after_a_close_frame_are_not_handled() {
     let (tell, told) = report();
     let hub = Hub::start(|builder| builder, |io| ends(io, &tell));
     for transport in Transport::WEBSOCKETS {

@@ -1,4 +1,4 @@
-//! Peers that send more than anybody needs. All of it is legal, or nearly so.
+//! Clients that send very many packets, nearly all of them legal.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,12 +28,12 @@ fn ten_thousand_connects_to_unknown_namespaces_are_each_refused() {
 }
 
 #[test]
-fn ten_thousand_refusals_that_nobody_reads_end_the_session() {
+fn ten_thousand_unread_refusals_end_the_session() {
     let (tell, told) = report();
     let hub = Hub::limited(|limits| limits.outbox_bytes_max = 64 << 10, |io| ends(io, &tell));
     let mut client = hub.join(Transport::Polling);
     let connects: Vec<_> = (0..10_000).map(|number| format!("40/{number},")).collect();
-    // Answered, or cut off by the end of the session.
+    // Refused, or dropped at the end of the session.
     let response = hub.http().post(&client.polls(), connects.join("\x1e"));
     assert!([200, 400].contains(&response.head.status), "{response:?}");
     assert_eq!(told.next(), "transport error");
@@ -42,7 +42,7 @@ fn ten_thousand_refusals_that_nobody_reads_end_the_session() {
 }
 
 #[test]
-fn joining_and_leaving_over_and_over_leaves_nothing_behind() {
+fn repeated_joining_and_leaving_leaves_nothing_behind() {
     let hub = Hub::plain();
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
@@ -62,7 +62,8 @@ fn joining_and_leaving_over_and_over_leaves_nothing_behind() {
 
 #[test]
 fn a_client_joining_faster_than_the_hub_answers_is_not_read() {
-    // What is not read stays in the client's own connection. Its commands once piled up in the session, without bound.
+    // Unread input stays in the client's own connection. Regression: its commands piled up in the
+    // session without bound.
     let hub = Hub::limited(
         |limits| {
             limits.credit_commands = 1;
@@ -76,7 +77,8 @@ fn a_client_joining_faster_than_the_hub_answers_is_not_read() {
             false => (0..1_000).flat_map(|_| [text("41"), text("40")]).collect(),
             true => [text("41"), text("40")].into_iter().chain((0..1_000).map(|_| text("40/unknown,"))).collect(),
         };
-        // Answered once the session reads on: by then, all but the last commands were answered by the hub.
+        // Answered once the session reads again: by then the hub has answered all but the last
+        // commands.
         client.send_all(&packets);
         let replies = hub.http().get(&client.polls()).body;
         let count = replies.split('\x1e').count();
@@ -88,7 +90,7 @@ fn a_client_joining_faster_than_the_hub_answers_is_not_read() {
 }
 
 #[test]
-fn a_client_that_comes_and_goes_while_handlers_hang_is_not_read_meanwhile() {
+fn a_client_that_reconnects_while_handlers_hang_is_not_read_meanwhile() {
     let (tell, told) = report();
     let release = Arc::new(Notify::new());
     let hub = Hub::limited(
@@ -126,7 +128,7 @@ fn a_client_that_comes_and_goes_while_handlers_hang_is_not_read_meanwhile() {
 }
 
 #[test]
-fn a_flood_of_websocket_pings_whose_answers_nobody_reads_is_bounded() {
+fn unread_answers_to_a_flood_of_websocket_pings_are_bounded() {
     let (tell, told) = report();
     let hub = Hub::limited(|limits| limits.send_buffer_bytes = 4 << 10, |io| ends(io, &tell));
     let mut other = hub.join(Transport::Websocket);
@@ -145,13 +147,13 @@ fn a_flood_of_websocket_pings_whose_answers_nobody_reads_is_bounded() {
 }
 
 #[test]
-fn websocket_pings_whose_answers_are_read_harm_nobody() {
+fn websocket_pings_whose_answers_are_read_have_no_other_effect() {
     let hub = Hub::plain();
     let mut client = hub.join(Transport::Websocket);
     let mut pings: Vec<u8> = (0..5_000_u32).flat_map(|number| frame(0x89, &number.to_be_bytes())).collect();
     pings.extend(frame(0x81, br#"421["echo"]"#));
     client.websocket().write(&pings);
-    // Not every ping needs an answer; the newest does (RFC 6455, 5.5.3).
+    // The newest ping has to be answered, others need not (RFC 6455, 5.5.3).
     let (mut newest, mut acked) = (None, false);
     while !acked || newest != Some(4_999_u32.to_be_bytes().to_vec()) {
         match client.websocket().recv() {
@@ -164,7 +166,7 @@ fn websocket_pings_whose_answers_are_read_harm_nobody() {
 }
 
 #[test]
-fn a_flood_of_pongs_harms_nobody() {
+fn a_flood_of_pongs_has_no_effect() {
     let hub = Hub::plain();
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
@@ -175,7 +177,7 @@ fn a_flood_of_pongs_harms_nobody() {
 }
 
 #[test]
-fn a_flood_of_events_is_handled_in_order_and_others_are_served_meanwhile() {
+fn a_flood_of_events_is_handled_in_order_while_others_are_served() {
     let hub = Hub::plain();
     on_every_transport(|transport| {
         let (mut flooder, mut other) = (hub.join(transport), hub.join(Transport::Websocket));
@@ -191,7 +193,7 @@ fn a_flood_of_events_is_handled_in_order_and_others_are_served_meanwhile() {
 }
 
 #[test]
-fn a_flood_of_acks_that_nobody_waits_for_harms_nobody() {
+fn a_flood_of_unexpected_acks_has_no_effect() {
     let hub = Hub::plain();
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
@@ -213,7 +215,7 @@ fn sessions_that_never_connect_are_ended() {
 }
 
 #[test]
-fn websockets_that_are_opened_and_dropped_by_the_hundred_are_forgotten() {
+fn hundreds_of_abandoned_websockets_are_removed() {
     let hub = Hub::plain();
     for _ in 0..300 {
         drop(hub.open(Transport::Websocket));
@@ -222,7 +224,7 @@ fn websockets_that_are_opened_and_dropped_by_the_hundred_are_forgotten() {
 }
 
 #[test]
-fn a_handshake_past_the_number_of_sessions_is_refused_until_one_ends() {
+fn a_handshake_over_the_session_limit_is_refused_until_one_ends() {
     let hub = Hub::limited(|limits| limits.sessions_max = 2, |_| {});
     let mut first = hub.join(Transport::Polling);
     let mut second = hub.join(Transport::Websocket);

@@ -1,10 +1,11 @@
-//! Websocket frames that RFC 6455 forbids, or that are too large: each closes its connection, with a code that says why.
+//! Websocket frames that RFC 6455 forbids or that are too large: each closes its connection with
+//! the matching close code.
 
 use std::time::Duration;
 
 use crate::support::{Frame, Hub, Told, Transport, ends, frame, report};
 
-/// Messages of 1 000 bytes and 8 fragments at most.
+/// Limits messages to 1 000 bytes and 8 fragments.
 fn hub() -> (Hub, Told) {
     let (tell, told) = report();
     let hub = Hub::limited(
@@ -17,7 +18,7 @@ fn hub() -> (Hub, Told) {
     (hub, told)
 }
 
-/// Bytes that a client sends, what the close frame says, and what the application is told.
+/// Bytes of a client, the expected close frame, and the reason that the application receives.
 fn closes(bytes: &[u8], code: u16, reason: &str) {
     let (hub, told) = hub();
     for transport in Transport::WEBSOCKETS {
@@ -39,7 +40,7 @@ fn reserved_bits_are_a_protocol_error() {
 }
 
 #[test]
-fn reserved_bits_in_the_handshakes_own_write_are_a_protocol_error() {
+fn reserved_bits_sent_with_the_handshake_are_a_protocol_error() {
     let (hub, _told) = hub();
     let mut http = hub.http();
     let request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\n\
@@ -76,7 +77,7 @@ fn a_fragmented_control_frame_is_a_protocol_error() {
 #[test]
 fn a_long_control_frame_is_a_protocol_error() {
     closes(&frame(0x89, &[b'x'; 126]), 1002, "parse error");
-    // Found out by its header alone.
+    // The header alone shows the error.
     closes(b"\x89\xff\x00\x00\x00\x00\x00\x00\x01\x00\0\0\0\0", 1002, "parse error");
 }
 
@@ -91,7 +92,7 @@ fn fragments_out_of_turn_are_a_protocol_error() {
 #[test]
 fn text_that_is_not_utf_8_is_invalid_data() {
     closes(&frame(0x81, b"42[\"\xff\"]"), 1007, "parse error");
-    // Cut in two within a character, and never finished.
+    // The text is cut within a character and never finished.
     closes(&[frame(0x01, b"42[\"\xc3"), frame(0x80, b"\"]")].concat(), 1007, "parse error");
 }
 
@@ -110,14 +111,14 @@ fn a_message_over_max_payload_is_too_large() {
 }
 
 #[test]
-fn a_message_over_max_payload_is_refused_by_its_header_alone() {
+fn a_message_over_max_payload_is_refused_on_its_header_alone() {
     closes(b"\x81\xff\x00\x00\x00\x00\x3b\x9a\xca\x00\0\0\0\0", 1009, "transport error");
     closes(b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0", 1009, "transport error");
     closes(b"\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0", 1009, "transport error");
 }
 
 #[test]
-fn fragments_that_add_up_to_more_than_max_payload_are_too_large() {
+fn fragments_over_max_payload_together_are_too_large() {
     closes(&[frame(0x01, &[b'4'; 600]), frame(0x80, &[b'4'; 600])].concat(), 1009, "transport error");
 }
 
@@ -130,7 +131,7 @@ fn a_message_of_too_many_fragments_is_too_large() {
 }
 
 #[test]
-fn a_message_of_exactly_the_limits_is_taken() {
+fn a_message_of_exactly_the_limits_is_accepted() {
     let (hub, _told) = hub();
     let mut client = hub.join(Transport::Websocket);
     let shell = r#"421["echo",""]"#.len();
@@ -147,7 +148,7 @@ fn a_message_of_exactly_the_limits_is_taken() {
 }
 
 #[test]
-fn what_follows_a_wrong_frame_is_not_handled() {
+fn frames_after_an_invalid_frame_are_not_handled() {
     let (hub, told) = hub();
     let mut websocket = hub.join(Transport::Websocket).into_websocket();
     websocket.write(&[frame(0xc1, b"3"), frame(0x81, b"41"), frame(0x81, b"1")].concat());
@@ -157,7 +158,7 @@ fn what_follows_a_wrong_frame_is_not_handled() {
 }
 
 #[test]
-fn what_precedes_a_wrong_frame_in_one_write_is_handled() {
+fn frames_before_an_invalid_frame_in_one_write_are_handled() {
     let (hub, told) = hub();
     let mut client = hub.join(Transport::Websocket);
     client.websocket().write(&[frame(0x81, br#"421["echo"]"#), frame(0x81, b"41"), frame(0xc1, b"3")].concat());
@@ -166,7 +167,7 @@ fn what_precedes_a_wrong_frame_in_one_write_is_handled() {
 }
 
 #[test]
-fn a_frame_that_is_never_completed_ends_with_the_pong_that_it_holds_up() {
+fn an_incomplete_frame_ends_by_ping_timeout_for_the_pong_behind_it() {
     let (tell, told) = report();
     let hub = Hub::limited(
         |limits| {

@@ -1,4 +1,5 @@
-//! Bad company inside a host application, whose sockets are not the hub's: what is noticed there, and when.
+//! Misbehaving clients inside a host application, whose connections the hub does not own: what the
+//! hub notices, and when.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -10,8 +11,8 @@ use crate::support::{
     Client, Frame, Host, Http, Hub, Manners, Told, Transport, ends, eventually, frame, mount, pour, report,
 };
 
-/// A hub whose `flood` emits 8 MB at its client's pace, and says so when the client takes no more; whose `pour` emits as much
-/// at the hub's pace; whose `speak` says that it was heard.
+/// A hub whose `flood` emits 8 MB at the pace of its client and reports when the client stops
+/// reading; `pour` emits as much at the pace of the hub; `speak` reports that it ran.
 fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
     let (tell, told) = report();
     let hub = Hub::limited(change, |io| {
@@ -54,7 +55,7 @@ fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
     (hub, told)
 }
 
-/// A client of the host that reads nothing from here on.
+/// A client of the host that reads nothing from now on.
 fn jammed(hub: &Hub, event: &str) -> Client {
     let mut client = Client::open_narrow(hub.host.address);
     client.connect("");
@@ -67,7 +68,7 @@ fn a_client_that_stops_reading_ends_at_its_pong_deadline() {
     let (hub, told) = hub(|limits| {
         limits.ping_interval = Duration::from_secs(2);
         limits.ping_timeout = Duration::from_secs(2);
-        // More than the kernel takes on its own account; half of it holds the handler up.
+        // More than the kernel buffers by itself; half of it blocks the handler.
         limits.outbox_bytes_max = 1 << 20;
     });
     let mut others = Transport::ALL.map(|transport| hub.join(transport));
@@ -87,13 +88,14 @@ fn a_client_that_stops_reading_ends_at_its_pong_deadline() {
         other.send("1");
         assert_eq!(told.next(), "transport close");
     }
-    // Its connection is the host's, and ends when the client reads on: the session no longer knows of it.
+    // Its connection belongs to the host and ends when the client reads again; the session is gone
+    // by then.
     client.websocket().closed();
     hub.is_unharmed();
 }
 
 #[test]
-fn a_client_that_reads_on_gets_everything() {
+fn a_client_that_resumes_reading_gets_everything() {
     let (hub, told) = hub(|limits| limits.outbox_bytes_max = 1 << 20);
     let mut client = jammed(&hub, "flood");
     assert_eq!(told.next(), "jammed");
@@ -117,7 +119,7 @@ fn a_client_that_stops_reading_ends_when_its_outbox_is_full() {
     hub.is_unharmed();
 }
 
-/// A client of a host, whose poll waits.
+/// A client of a host whose poll waits.
 fn parked(host: &Host) -> Http {
     let mut client = Client::open(host.address, Transport::Polling);
     client.connect("");
@@ -136,7 +138,7 @@ fn a_poll_aborted_by_rst_ends_its_session() {
 }
 
 #[test]
-fn a_poll_aborted_by_fin_ends_at_once_without_half_closed_connections() {
+fn a_poll_aborted_by_fin_ends_immediately_without_half_closed() {
     let (hub, told) = hub(|_| {});
     let host = Host::start(Manners { half_closed: false, ..Manners::default() }, mount(&hub.io));
     parked(&host).finish();
@@ -151,13 +153,13 @@ fn a_poll_aborted_by_fin_ends_at_the_pong_deadline_by_default() {
         limits.ping_timeout = Duration::from_millis(300);
     });
     parked(&hub.host).finish();
-    // The poll took the ping, as far as the hub can see; nobody answered it.
+    // The hub believes that the poll delivered the ping; nothing answers it.
     assert_eq!(told.next(), "ping timeout");
     hub.is_unharmed();
 }
 
 #[test]
-fn a_websocket_ends_with_its_close_whatever_the_host_grants_to_clients() {
+fn a_websocket_ends_with_its_close_whatever_the_hosts_client_timeouts() {
     let (hub, told) = hub(|limits| limits.close_linger = Duration::from_secs(3_600));
     for half_closed in [true, false] {
         let patient = Manners { linger: Duration::from_secs(3_600), half_closed, ..Manners::default() };
@@ -189,7 +191,7 @@ fn a_websocket_ends_with_its_close_whatever_the_host_grants_to_clients() {
 #[test]
 fn an_oversized_post_is_refused_while_its_client_still_writes() {
     let (hub, _told) = hub(|_| {});
-    // actix-web's default.
+    // Default of actix-web.
     let host = Host::start(Manners { linger: Duration::from_secs(1), ..Manners::default() }, mount(&hub.io));
     let mut client = Client::open(host.address, Transport::Polling);
     client.connect("");

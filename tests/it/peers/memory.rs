@@ -1,4 +1,5 @@
-//! Floods and half-finished business against the real binary: it lives, its memory stays flat, and it says why it refused.
+//! Floods and unfinished requests against the real binary: it survives, its memory stays flat, and
+//! it logs the reason of each refusal.
 
 use crate::support::{Client, Frame, Packet, Process, Transport, Websocket, frame, header, pour};
 
@@ -6,7 +7,7 @@ fn text(packet: impl Into<String>) -> Packet {
     Packet::Text(packet.into())
 }
 
-/// How many clients of a kind there are in one round.
+/// Number of clients of each kind in one round.
 const CLIENTS: usize = 8;
 
 fn joined(process: &Process, count: usize) -> Vec<Client> {
@@ -14,7 +15,7 @@ fn joined(process: &Process, count: usize) -> Vec<Client> {
 }
 
 #[test]
-fn bodies_of_a_hundred_megabytes_take_no_memory() {
+fn bodies_of_100_mb_take_no_memory() {
     let mut process = Process::start(&["--close-linger", "100ms"]);
     process.stays_flat(6, |process| {
         for chunked in [false, true] {
@@ -31,7 +32,7 @@ fn bodies_of_a_hundred_megabytes_take_no_memory() {
                 }
             };
             let mut answers = http.writer();
-            // Refused at a megabyte; from there on it is read and forgotten, for `close_linger` at most.
+            // Refused at one megabyte; the rest is read and dropped for at most `close_linger`.
             pour(|bytes| http.try_write(bytes), chunk.as_bytes(), if chunked { usize::MAX } else { 100 << 20 });
             assert_eq!(answers.head().status, 413);
             let mut client = client;
@@ -48,7 +49,7 @@ fn messages_over_the_limit_take_no_memory() {
     let whole = frame(0x81, format!(r#"42["echo","{}"]"#, "x".repeat(2_000_000)).as_bytes());
     process.stays_flat(20, |process| {
         for mut client in joined(process, CLIENTS) {
-            // It closes at the header, and reads on only to hear the answer to its close frame.
+            // The server closes at the header and then reads only for the client's close frame.
             let _ = client.websocket().try_write(&whole);
             assert!(matches!(client.websocket().closed(), (Some(1009) | None, _)));
         }
@@ -59,7 +60,7 @@ fn messages_over_the_limit_take_no_memory() {
 }
 
 #[test]
-fn frames_that_are_never_completed_are_given_back() {
+fn memory_of_unfinished_frames_is_released() {
     let mut process = Process::start(&[]);
     process.stays_flat(20, |process| {
         let mut clients = joined(process, CLIENTS);
@@ -75,7 +76,7 @@ fn frames_that_are_never_completed_are_given_back() {
 }
 
 #[test]
-fn fragments_that_are_never_completed_are_given_back() {
+fn memory_of_unfinished_fragments_is_released() {
     let mut process = Process::start(&[]);
     let tiny: Vec<u8> = (0..1_000).flat_map(|number| frame(if number == 0 { 0x01 } else { 0x00 }, b"4")).collect();
     let huge: Vec<u8> = (0..9).flat_map(|number| frame(if number == 0 { 0x02 } else { 0x00 }, &[0; 100_000])).collect();
@@ -91,7 +92,7 @@ fn fragments_that_are_never_completed_are_given_back() {
 }
 
 #[test]
-fn binary_packets_that_are_never_completed_are_given_back() {
+fn memory_of_unfinished_binary_packets_is_released() {
     let mut process = Process::start(&[]);
     let placeholders: Vec<_> = (0..10).map(|number| format!(r#"{{"_placeholder":true,"num":{number}}}"#)).collect();
     let head = text(format!(r#"4510-["echo",{}]"#, placeholders.join(",")));
@@ -103,7 +104,7 @@ fn binary_packets_that_are_never_completed_are_given_back() {
                 client.send_all(&[Packet::Binary(vec![7; 100_000])]);
             }
             client.settle();
-            // Text now is an error; it ends the session with its nine attachments.
+            // A text packet is an error now; it ends the session with its nine attachments.
             client.send(r#"42["echo"]"#);
             client.ends();
         }
@@ -113,7 +114,7 @@ fn binary_packets_that_are_never_completed_are_given_back() {
 }
 
 #[test]
-fn posts_that_are_never_completed_are_given_back() {
+fn memory_of_unfinished_posts_is_released() {
     let mut process = Process::start(&[]);
     process.stays_flat(15, |process| {
         for number in 0..CLIENTS {
@@ -139,7 +140,7 @@ fn floods_of_pings_and_pongs_leave_nothing_behind() {
             for _ in 0..4 {
                 client.websocket().write(flood);
             }
-            // Of pings the newest is answered; all pongs are let go.
+            // The newest ping is answered; pongs are dropped.
             client.websocket().write(&frame(0x81, br#"421["echo"]"#));
             while !matches!(client.websocket().recv(), Frame::Whole(0x81, payload) if payload == b"431[]") {}
         }
@@ -153,7 +154,7 @@ fn floods_of_pings_and_pongs_leave_nothing_behind() {
 }
 
 #[test]
-fn heads_without_end_are_given_back() {
+fn memory_of_endless_request_headers_is_released() {
     let mut process = Process::start(&[]);
     let many: String = (0..100_000).map(|number| format!("X-{number}: {number}\r\n")).collect();
     process.stays_flat(10, |process| {
@@ -204,8 +205,9 @@ fn ten_thousand_connects_on_one_connection_leave_nothing_behind() {
 }
 
 #[test]
-fn one_socket_in_as_many_rooms_as_it_may_be_leaves_nothing_behind() {
-    // A part of what is allowed: an unoptimised build takes its time. Optimised, a million take seconds.
+fn joining_the_maximum_number_of_rooms_leaves_nothing_behind() {
+    // A fraction of the limit, because an unoptimised build is slow; an optimised one joins a
+    // million rooms in seconds.
     let limit = 10_000;
     let mut process = Process::start(&["--log-level", "stentor=info", "--rooms-per-socket-max", "10000"]);
     let mut client = process.join(Transport::Websocket);
@@ -232,7 +234,7 @@ fn one_socket_in_as_many_rooms_as_it_may_be_leaves_nothing_behind() {
 }
 
 #[test]
-fn packets_that_are_none_leave_nothing_behind() {
+fn invalid_packets_leave_nothing_behind() {
     let mut process = Process::start(&[]);
     let unreadable = [
         format!("40{{\"a\":\"{}", "x".repeat(300_000)),
@@ -276,7 +278,7 @@ fn packets_that_are_none_leave_nothing_behind() {
 }
 
 #[test]
-fn guesses_and_handshakes_by_the_thousand_leave_nothing_behind() {
+fn thousands_of_handshakes_and_guessed_ids_leave_nothing_behind() {
     let mut process = Process::start(&["--ping-interval", "500ms", "--ping-timeout", "500ms"]);
     let query = "EIO=4&transport=polling";
     process.stays_flat(5, |process| {
@@ -288,7 +290,7 @@ fn guesses_and_handshakes_by_the_thousand_leave_nothing_behind() {
         }
         for _ in 0..200 {
             http.refresh();
-            // Nobody comes back for these; they end at their pong deadline.
+            // No client resumes these sessions; they end at their pong deadline.
             assert_eq!(http.get(&format!("/socket.io/?{query}")).head.status, 200);
         }
         for _ in 0..100 {

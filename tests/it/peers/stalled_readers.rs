@@ -1,4 +1,5 @@
-//! Peers that stop reading: they are reset, at their pong deadline or when their outbox is full, and the hub goes on.
+//! Clients that stop reading: they are reset at their pong deadline or when their outbox is full,
+//! and other clients are served.
 
 use std::time::Duration;
 
@@ -6,8 +7,8 @@ use stentor::{EmitError, Event, Limits, Recovery};
 
 use crate::support::{Client, Ended, Frame, Hub, Told, Transport, ends, eventually, report};
 
-/// A hub whose `flood` emits 8 MB to its client, at the client's pace; whose `pour` emits as much to the client's own
-/// room, at the hub's pace; and that tells how sessions ended.
+/// A hub that reports how sessions ended. Its `flood` emits 8 MB to its client, at the client's
+/// pace; its `pour` emits as much to the client's own room, at the hub's pace.
 fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
     let (tell, told) = report();
     let hub = Hub::limited(
@@ -36,14 +37,15 @@ fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
     (hub, told)
 }
 
-/// A client that asked for a flood and reads none of it.
+/// A client that requested a flood and reads none of it.
 fn jammed(hub: &Hub, event: &str) -> Client {
     let mut client = hub.join_narrow();
     client.send(&format!(r#"42["{event}"]"#));
     client
 }
 
-/// It was reset: a FIN would be queued behind the jam, and the hub's kernel would keep all of it.
+/// Expects a reset: the kernel of the hub would queue a FIN behind the unread data and keep all of
+/// it.
 fn was_reset(mut client: Client) {
     let mut bytes = 0;
     loop {
@@ -68,7 +70,7 @@ fn a_client_that_reads_nothing_is_reset_at_its_pong_deadline() {
     let mut other = hub.join(Transport::Websocket);
     let client = jammed(&hub, "flood");
     let mut reasons = Vec::new();
-    // The other one goes on, and answers its pings meanwhile.
+    // The other client stays connected and answers its pings meanwhile.
     eventually("the jammed one is reset", || {
         other.echoes();
         reasons = told.rest();
@@ -82,7 +84,7 @@ fn a_client_that_reads_nothing_is_reset_at_its_pong_deadline() {
 }
 
 #[test]
-fn a_client_that_reads_nothing_is_reset_once_its_outbox_was_full() {
+fn a_client_that_reads_nothing_is_reset_when_its_outbox_is_full() {
     let (hub, told) = hub(|limits| {
         limits.outbox_bytes_max = 256 << 10;
         limits.close_linger = Duration::from_millis(50);
@@ -99,14 +101,14 @@ fn a_client_that_reads_nothing_is_reset_once_its_outbox_was_full() {
 }
 
 #[test]
-fn a_client_that_reads_too_late_learns_that_its_outbox_was_full() {
+fn a_slow_reader_receives_the_reason_when_its_outbox_was_full() {
     let (hub, told) = hub(|limits| {
         limits.outbox_bytes_max = 256 << 10;
         limits.close_linger = Duration::from_secs(60);
     });
     let mut client = jammed(&hub, "pour");
     assert_eq!(told.next(), "transport error");
-    // What had left in part comes whole; what waited behind it does not come.
+    // A frame that was partly written arrives whole; later ones do not arrive.
     let mut bytes = 0;
     loop {
         match client.websocket().recv() {
@@ -128,7 +130,7 @@ fn a_client_that_reads_too_late_learns_that_its_outbox_was_full() {
 }
 
 #[test]
-fn a_polling_client_that_polls_too_late_gets_a_close_packet() {
+fn a_slow_polling_client_gets_a_close_packet() {
     let (hub, told) = hub(|limits| {
         limits.outbox_bytes_max = 256 << 10;
         limits.close_linger = Duration::from_secs(60);
@@ -142,8 +144,9 @@ fn a_polling_client_that_polls_too_late_gets_a_close_packet() {
 }
 
 #[test]
-fn an_emit_that_waits_for_a_client_to_read_is_unanswered_when_it_goes() {
-    // It said that nothing was emitted, though the event stood in the client's outbox and may have left it.
+fn an_emit_that_waits_for_a_disconnecting_client_is_unanswered() {
+    // Regression: the emit returned "nothing was emitted", though the event was in the outbox and
+    // may have been sent.
     let (tell, told) = report();
     let hub = Hub::limited(
         |limits| limits.outbox_bytes_max = 256 << 10,
@@ -170,7 +173,7 @@ fn an_emit_that_waits_for_a_client_to_read_is_unanswered_when_it_goes() {
 }
 
 #[test]
-fn a_polling_client_that_polls_no_more_is_ended_when_its_outbox_is_full() {
+fn a_polling_client_that_stops_polling_ends_when_its_outbox_is_full() {
     let (hub, told) = hub(|limits| limits.outbox_bytes_max = 256 << 10);
     let mut client = hub.join(Transport::Polling);
     client.send(r#"42["pour"]"#);
@@ -180,7 +183,8 @@ fn a_polling_client_that_polls_no_more_is_ended_when_its_outbox_is_full() {
 
 #[test]
 fn a_client_that_reads_gets_the_whole_flood() {
-    // A send buffer below the loopback's segment size makes every write wait for a delayed ack (40 ms).
+    // A send buffer below the loopback's segment size makes every write wait for a delayed ack (40
+    // ms).
     let (hub, _told) = hub(|limits| limits.send_buffer_bytes = Limits::default().send_buffer_bytes);
     for transport in Transport::ALL {
         let mut client = hub.join(transport);
@@ -194,7 +198,7 @@ fn a_client_that_reads_gets_the_whole_flood() {
 }
 
 #[test]
-fn members_of_a_room_are_served_while_one_of_them_is_jammed() {
+fn members_of_a_room_are_served_while_one_of_them_reads_nothing() {
     let (tell, told) = report();
     let hub = Hub::limited(
         |limits| {
@@ -229,8 +233,8 @@ fn members_of_a_room_are_served_while_one_of_them_is_jammed() {
 }
 
 #[test]
-fn a_client_that_goes_while_its_session_does_not_read_is_noticed() {
-    // Its handlers never return, and it went on sending until the session stopped reading.
+fn a_disconnect_is_noticed_while_the_session_does_not_read() {
+    // Its handlers never return, and it sends until the session stops reading.
     for (transport, reset) in
         [Transport::Websocket, Transport::Pump].into_iter().flat_map(|way| [(way, true), (way, false)])
     {
@@ -269,11 +273,11 @@ fn a_client_that_goes_while_its_session_does_not_read_is_noticed() {
 }
 
 #[test]
-fn a_jammed_client_does_not_keep_the_server_from_closing() {
+fn a_client_that_reads_nothing_does_not_delay_closing_the_server() {
     let (hub, _told) = hub(|_| {});
     let mut client = hub.join_narrow();
     client.send(r#"42["flood"]"#);
-    // The flood has begun: its first event is out.
+    // The first event was sent, so the flood has begun.
     assert!(matches!(client.websocket().recv(), Frame::Whole(0x81, _)));
     let io = hub.io.clone();
     actix::System::new().block_on(async move { io.close().await });
@@ -281,8 +285,9 @@ fn a_jammed_client_does_not_keep_the_server_from_closing() {
 }
 
 #[test]
-fn emits_behind_one_to_a_room_go_at_the_pace_of_their_client_too() {
-    // Each kept the gate busy for the next, so none looked at the outbox, and a client that read late lost its session.
+fn emits_behind_one_to_a_room_wait_for_their_client_too() {
+    // Regression: each emit kept the credit window busy for the next one, so none checked the
+    // outbox, and a slow client lost its session.
     let hub = Hub::limited(
         |limits| limits.outbox_bytes_max = 1 << 20,
         |io| {
@@ -300,7 +305,7 @@ fn emits_behind_one_to_a_room_go_at_the_pace_of_their_client_too() {
     );
     let mut client = hub.join_narrow();
     client.send(r#"42["flood"]"#);
-    // The others of this worker have their turn while the client reads nothing.
+    // Other sessions of this worker are served while the client reads nothing.
     let mut other = hub.join(Transport::Websocket);
     (0..1_000).for_each(|_| other.echoes());
     for n in 0..4_000 {
@@ -311,7 +316,7 @@ fn emits_behind_one_to_a_room_go_at_the_pace_of_their_client_too() {
 }
 
 #[test]
-fn with_recovery_too_a_handler_goes_at_the_pace_of_its_client() {
+fn with_recovery_a_handler_waits_for_its_client_too() {
     let limits = Limits { outbox_bytes_max: 1 << 20, journal_bytes_max: 2 << 20, ..Limits::default() };
     let hub = Hub::start(
         |builder| builder.recovery(Recovery::memory()).limits(limits),
@@ -337,7 +342,8 @@ fn with_recovery_too_a_handler_goes_at_the_pace_of_its_client() {
 
 #[test]
 fn emits_that_wait_for_a_client_to_read_are_bounded() {
-    // Code that did not await one before the next could let any number of them wait, with all that they bore.
+    // Regression: code that did not await each emit could have any number of them pending, with
+    // their arguments.
     for recovery in [Recovery::off(), Recovery::memory()] {
         let (tell, told) = report();
         let limits = Limits {
@@ -354,12 +360,13 @@ fn emits_that_wait_for_a_client_to_read_are_bounded() {
                     let tell = tell.clone();
                     async move {
                         let mut emits = Vec::new();
-                        // Half of the outbox and more, and then small ones.
+                        // The first takes more than half of the outbox; small ones follow.
                         for bytes in [700 << 10; 5].into_iter().chain([10; 200]) {
                             let socket = socket.clone();
                             let emit = async move { socket.emit("flood", "x".repeat(bytes)).await };
                             emits.push(actix::spawn(emit));
-                            // The session's mailbox is bounded too, and is not meant here.
+                            // The mailbox of the session is bounded too, and must not be the limit
+                            // here.
                             for _ in 0..8 {
                                 tokio::task::yield_now().await;
                             }

@@ -1,4 +1,4 @@
-//! The HTTP API: who may use it, what is published through it, what it tells of rooms, and what it refuses.
+//! The HTTP API: authentication, publishing, room queries, and its errors.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::product::vocabulary;
 use crate::support::{API_KEY, Client, Hub, Process, Transport, on_every_transport, stentor};
 
-/// `/` and `/other` with the vocabulary.
+/// A hub with the vocabulary in `/` and `/other`.
 fn hub() -> Hub {
     Hub::limited(
         |limits| {
@@ -36,7 +36,7 @@ fn joined(hub: &Hub, transport: Transport, rooms: &[&str]) -> (Client, String) {
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
-/// A request with the key; status and body.
+/// Sends a request with the key; gives status and body.
 fn ask(hub: &Hub, method: &str, target: &str, body: &str) -> (u16, Value) {
     let key = format!("Bearer {API_KEY}");
     let response = hub.http().request(method, target, &[JSON, ("Authorization", &key)], body.as_bytes());
@@ -57,7 +57,7 @@ fn refused(answered: (u16, Value), status: u16, code: &str, part: &str) {
 }
 
 #[test]
-fn an_event_published_over_http_reaches_the_members_and_nobody_else() {
+fn an_event_published_over_http_reaches_only_the_members() {
     let hub = hub();
     on_every_transport(|transport| {
         let (mut member, _) = joined(&hub, transport, &["a"]);
@@ -103,7 +103,7 @@ fn a_batch_is_published_in_order_and_answered_item_by_item() {
 }
 
 #[test]
-fn with_recovery_the_answer_bears_the_events_offset() {
+fn with_recovery_the_response_has_the_offset_of_the_event() {
     let hub = Hub::start(|builder| builder.recovery(stentor::Recovery::memory()), |_| {});
     let (status, body) = publish(&hub, &json!({"room": "a", "event": "e"}));
     assert_eq!(status, 200);
@@ -111,7 +111,7 @@ fn with_recovery_the_answer_bears_the_events_offset() {
 }
 
 #[test]
-fn without_the_key_nothing_is_answered_or_done() {
+fn requests_without_the_key_are_refused_without_effect() {
     let hub = hub();
     let (mut member, _) = joined(&hub, Transport::Websocket, &["a"]);
     let event = br#"{"room":"a","event":"e"}"#;
@@ -152,7 +152,7 @@ fn a_wrong_api_key_is_logged_with_the_address_once_a_second() {
 }
 
 #[test]
-fn requests_without_a_key_do_not_hide_a_wrong_one_in_the_log() {
+fn requests_without_a_key_do_not_suppress_the_warning_of_a_wrong_one() {
     let serving = Process::run(stentor(&["serve", "--workers", "1"]).env("STENTOR_API_KEY", API_KEY));
     for headers in [&[][..], &[("Authorization", "Basic x")], &[("Authorization", "Bearer x")]] {
         for _ in 0..20 {
@@ -176,7 +176,7 @@ fn a_body_over_the_budget_of_incoming_bytes_is_refused() {
     let event = |bytes: usize| json!({"room": "a", "event": "e", "args": ["x".repeat(bytes)]});
     refused(publish(&hub, &event(300_000)), 503, "overloaded", "no memory for the body");
     assert_eq!(hub.counted("stentor_incoming_refused_total"), 1);
-    // Nothing is kept of bodies that were refused or handled: their sum is above the budget.
+    // Refused and completed bodies free their share: their sum exceeds the budget.
     for _ in 0..8 {
         assert_eq!(publish(&hub, &event(50_000)).0, 200);
         assert!(member.recv_text().starts_with(r#"42["e","xxx"#));
@@ -184,7 +184,7 @@ fn a_body_over_the_budget_of_incoming_bytes_is_refused() {
 }
 
 #[test]
-fn names_that_the_server_uses_are_not_published_over_http() {
+fn reserved_event_names_cannot_be_published_over_http() {
     let hub = hub();
     for name in ["stentor:error", "connect"] {
         refused(publish(&hub, &json!({"room": "a", "event": name})), 400, "bad_event", "is reserved");
@@ -192,7 +192,7 @@ fn names_that_the_server_uses_are_not_published_over_http() {
 }
 
 #[test]
-fn without_a_configured_key_nobody_is_let_in_and_told_how_to_set_one() {
+fn without_a_configured_key_all_requests_are_refused_with_the_remedy() {
     let serving = Process::run(&mut stentor(&["serve"]));
     let response = serving.http().request("GET", "/api/v1/rooms", &[("Authorization", "Bearer x")], b"");
     let body = serde_json::from_str(&response.body).unwrap();
@@ -200,7 +200,7 @@ fn without_a_configured_key_nobody_is_let_in_and_told_how_to_set_one() {
 }
 
 #[test]
-fn requests_that_cannot_be_are_refused_with_what_was_expected() {
+fn invalid_requests_are_refused_with_the_expected_form() {
     let hub = hub();
     let event = json!({"room": "a", "event": "e"});
     refused(publish(&hub, &json!({"room": "", "event": "e"})), 400, "bad_room", "room");
@@ -211,7 +211,7 @@ fn requests_that_cannot_be_are_refused_with_what_was_expected() {
     refused(ask(&hub, "POST", "/api/v1/publish", ""), 400, "bad_request", "EOF");
     let missing = json!({"namespace": "/new", "room": "a", "event": "e"});
     refused(publish(&hub, &missing), 404, "unknown_namespace", "\"/new\"");
-    // It was not made by being asked for.
+    // The query did not create the room.
     let mut client = hub.join(Transport::Websocket);
     client.send("40/new,");
     client.expect(r#"44/new,{"message":"Invalid namespace"}"#);
@@ -239,7 +239,7 @@ fn requests_that_cannot_be_are_refused_with_what_was_expected() {
 }
 
 #[test]
-fn a_body_that_is_too_large_by_chunks_or_never_comes_is_refused() {
+fn chunked_bodies_that_are_too_large_or_incomplete_are_refused() {
     let hub = hub();
     let key = format!("Bearer {API_KEY}");
     let headers = [JSON, ("Authorization", key.as_str())];
@@ -275,7 +275,7 @@ fn rooms_are_listed_in_pages_in_the_order_of_their_names() {
 }
 
 #[test]
-fn a_room_tells_its_members_in_pages() {
+fn members_of_a_room_are_listed_in_pages() {
     let hub = hub();
     let name = "a/b c%ü";
     let joined: Vec<_> = (0..4).map(|_| joined(&hub, Transport::Websocket, &[name])).collect();

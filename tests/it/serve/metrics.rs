@@ -1,4 +1,4 @@
-//! `/metrics` after traffic that is known to the packet.
+//! `/metrics` after known traffic.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use stentor::{Args, Event, Limits};
 
 use crate::support::{Client, Hub, Transport, eventually};
 
-/// Every line that bears a value, by its name and labels.
+/// Lines with a value, by name and labels.
 fn scrape(hub: &Hub) -> HashMap<String, f64> {
     let response = hub.http().get("/metrics");
     assert_eq!(response.head.status, 200, "{response:?}");
@@ -17,7 +17,8 @@ fn scrape(hub: &Hub) -> HashMap<String, f64> {
     values.map(|(name, value)| (name.to_owned(), value.parse().expect("a number"))).collect()
 }
 
-/// What a scrape must say of these, in the end: a worker's last counts may come a moment after the client has its packet.
+/// Checks that a scrape finally has these values: a worker may count a packet a moment after the
+/// client received it.
 #[track_caller]
 fn counted(hub: &Hub, expected: &[(&str, f64)]) {
     let wrong = || {
@@ -28,7 +29,7 @@ fn counted(hub: &Hub, expected: &[(&str, f64)]) {
     eventually(&format!("expected metrics, got instead (name, got, expected) {:?}", wrong()), || wrong().is_empty());
 }
 
-/// A hub where clients join the room `r`, and say something to it.
+/// A hub whose clients join the room `r` and emit to it.
 fn hub() -> Hub {
     Hub::on_workers(
         2,
@@ -57,7 +58,7 @@ fn in_room(hub: &Hub, transport: Transport) -> Client {
 }
 
 #[test]
-fn a_scrape_tells_what_happened_to_the_packet() {
+fn a_scrape_counts_every_packet() {
     let hub = hub();
     let mut polling = in_room(&hub, Transport::Polling);
     let mut websocket = in_room(&hub, Transport::Websocket);
@@ -79,12 +80,12 @@ fn a_scrape_tells_what_happened_to_the_packet() {
             ("stentor_upgrades_total", 1.0),
             ("stentor_sockets", 3.0),
             ("stentor_rooms", 1.0),
-            // CONNECT and `join` thrice, then `say`, `fail` and `echo`.
+            // Three each of CONNECT and `join`, then `say`, `fail` and `echo`.
             ("stentor_received_packets_total", 9.0),
-            // Their data begins behind the Engine.IO type.
+            // Socket.IO data begins after the Engine.IO type.
             ("stentor_received_bytes_total", (3 * (1 + 14) + 13 + 9 + 19) as f64),
             ("stentor_received_events_total", 6.0),
-            // Open, CONNECT reply and answer thrice, the event thrice, the echo.
+            // Three each of open packet, CONNECT reply and ack, the event three times, the echo.
             ("stentor_sent_packets_total", 13.0),
             ("stentor_deliveries_total", 3.0),
             ("stentor_hub_events_total", 1.0),
@@ -103,7 +104,7 @@ fn a_scrape_tells_what_happened_to_the_packet() {
 }
 
 #[test]
-fn closes_are_counted_by_reason_and_the_gauges_go_back() {
+fn closes_are_counted_by_reason_and_gauges_return_to_zero() {
     let hub = hub();
     in_room(&hub, Transport::Polling).send("1");
     in_room(&hub, Transport::Upgraded).send("1");
@@ -161,7 +162,7 @@ fn messages_over_the_limit_are_counted_by_transport() {
 }
 
 #[test]
-fn events_lost_to_a_reader_that_stands_still_are_counted() {
+fn events_lost_to_a_slow_watcher_are_counted() {
     let hub = hub();
     let mut narrow = hub.join_narrow();
     narrow.send(r#"421["join","r"]"#);
@@ -174,6 +175,6 @@ fn events_lost_to_a_reader_that_stands_still_are_counted() {
         hub.io.sessions() == 1
     });
     counted(&hub, &[(r#"stentor_sessions_closed_total{reason="transport error"}"#, 1.0)]);
-    // The one that found no room, and those that waited.
+    // The event for which no room was left, and those that waited.
     assert!(hub.counted(r#"stentor_dropped_events_total{reason="outbox_full"}"#) >= 1);
 }

@@ -1,4 +1,4 @@
-//! The demo page's files.
+//! Files of the demo page.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn hub() -> Hub {
 }
 
 #[test]
-fn files_come_with_their_type_and_are_revalidated_by_a_strong_tag() {
+fn files_have_their_type_and_are_revalidated_by_a_strong_etag() {
     let hub = hub();
     let mut http = hub.http();
     for (target, kind) in [
@@ -55,7 +55,7 @@ fn head_has_the_headers_of_get_and_no_body() {
 }
 
 #[test]
-fn what_is_not_there_is_404_and_what_cannot_be_done_405() {
+fn an_unknown_path_is_404_and_an_unsupported_method_405() {
     let hub = hub();
     let mut http = hub.http();
     assert_eq!(http.get("/nothing.js").told(), (404, "nothing at /nothing.js\n"));
@@ -67,7 +67,7 @@ fn what_is_not_there_is_404_and_what_cannot_be_done_405() {
 }
 
 #[test]
-fn who_takes_gzip_gets_it_under_a_tag_of_its_own() {
+fn clients_that_accept_gzip_get_it_under_its_own_etag() {
     let hub = hub();
     let mut http = hub.http();
     let plain = http.get("/client/socket.js");
@@ -87,7 +87,7 @@ fn who_takes_gzip_gets_it_under_a_tag_of_its_own() {
     let zipped_tag = zipped.header("etag").expect("a tag").to_owned();
     assert_eq!(zipped_tag, format!("{}-gzip\"", tag.trim_end_matches('"')));
 
-    // What is known in one encoding is not known in the other.
+    // An etag of one encoding does not match the other encoding.
     for (accepted, known, status) in
         [("gzip", &zipped_tag, 304), ("gzip", &tag, 200), ("identity", &tag, 304), ("identity", &zipped_tag, 200)]
     {
@@ -102,7 +102,7 @@ fn who_takes_gzip_gets_it_under_a_tag_of_its_own() {
 }
 
 #[test]
-fn the_server_code_on_the_page_is_code() {
+fn the_server_code_on_the_page_compiles() {
     let page = hub().http().get("/").body;
     let compiled = include_str!("page.rs");
     let mut lines = 0;
@@ -121,7 +121,7 @@ fn the_server_code_on_the_page_is_code() {
     assert_eq!(lines, 23);
 }
 
-/// The server code that the page shows beside each action, so that it compiles.
+/// The server code that the page shows for each action, so that the compiler checks it.
 #[expect(dead_code, reason = "it is there to be compiled")]
 #[rustfmt::skip]
 async fn shown(main: Namespace, io: Server, socket: Socket, room: String, message: String) -> Result<(), HandlerError> {

@@ -1,4 +1,4 @@
-//! The process of `stentor serve`: its descriptors, its signals, and a log that nobody reads.
+//! The process of `stentor serve`: file descriptors, signals, standard output.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{TcpListener, TcpStream};
@@ -60,7 +60,7 @@ fn the_soft_limit_on_open_files_is_raised_to_the_hard_one() {
 }
 
 #[test]
-fn a_hangup_is_logged_and_the_process_lives() {
+fn sighup_is_logged_and_the_process_continues() {
     let mut process = Process::start(&["--log-level", "info"]);
     let mut client = process.join(Transport::Websocket);
     process.signal(Signal::HUP);
@@ -71,8 +71,8 @@ fn a_hangup_is_logged_and_the_process_lives() {
 }
 
 #[test]
-fn a_closed_stdout_is_no_panic() {
-    // Only the port tells that the server runs and handles signals.
+fn a_closed_stdout_does_not_end_the_process() {
+    // An open port is the only sign that the server runs and handles signals.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut child = stentor(&["serve", "--port", &address.port().to_string(), "--recovery", "off"])
         .stdout(Stdio::piped())
@@ -104,7 +104,7 @@ fn malformed_requests_are_logged_once_a_second_with_their_count() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_stops_neither_serving_nor_the_end() {
+fn an_unread_log_delays_neither_serving_nor_shutdown() {
     let mut child = stentor(&["serve", "--port", "0", "--recovery", "off", "--log-level", "trace,actix_http=trace"])
         .args(["--workers", "2"])
         .stdout(Stdio::piped())
@@ -114,7 +114,7 @@ fn a_log_that_nobody_reads_stops_neither_serving_nor_the_end() {
     let mut first = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
     let address = first.trim().strip_prefix("stentor listens on http://").unwrap().parse().unwrap();
-    // Several pipes' worth of lines.
+    // More lines than several pipes hold.
     for _ in 0..1_000 {
         assert_eq!(Http::connect(address).get("/healthz").told(), (200, "ok"));
     }
@@ -126,7 +126,7 @@ fn a_log_that_nobody_reads_stops_neither_serving_nor_the_end() {
 }
 
 #[test]
-fn pages_of_other_sites_and_foreign_hosts_are_refused_by_default() {
+fn foreign_origins_and_hosts_are_refused_by_default() {
     let process = Process::start(&["--log-level", "info"]);
     let own = format!("http://{}", process.address);
     let asked = |origin: &str, host: &str| {
@@ -148,7 +148,7 @@ fn pages_of_other_sites_and_foreign_hosts_are_refused_by_default() {
 }
 
 #[test]
-fn client_files_may_be_imported_by_pages_of_listed_origins() {
+fn pages_of_listed_origins_may_import_client_files() {
     let process = Process::start(&["--cors-origins", "https://page.example"]);
     let allowed = |target: &str, origin: &str| {
         let head = process.http().request("GET", target, &[("Origin", origin)], b"").head;
@@ -161,7 +161,7 @@ fn client_files_may_be_imported_by_pages_of_listed_origins() {
 }
 
 #[test]
-fn settings_that_cannot_be_are_refused_with_what_can() {
+fn invalid_settings_are_refused_with_the_valid_ones() {
     for (flags, said) in [
         (["--journal-segments-max", "1"], "expected a number of files, at least 2"),
         (["--journal-segment-bytes", "1KiB"], "expected a size such as \"32MiB\", \"1GB\" or 1000000, from \"1MiB\""),

@@ -1,4 +1,4 @@
-//! HTTP as its clients expect it: HEAD, upgrades to other protocols, the Host.
+//! HTTP semantics: HEAD, upgrades to other protocols, the Host header.
 
 use crate::support::product::demo;
 use crate::support::{Http, Hub, Process, Transport, Websocket};
@@ -33,7 +33,7 @@ fn head_is_answered_where_get_is_without_a_body() {
 }
 
 #[test]
-fn an_upgrade_to_another_protocol_is_ignored_and_the_end_announced() {
+fn an_upgrade_to_another_protocol_is_ignored_and_the_connection_closed() {
     let hub = Hub::plain();
     for address in [hub.address, hub.host.address] {
         let open = Http::connect(address).request("GET", POLLING, &H2C, b"");
@@ -84,7 +84,7 @@ fn a_host_that_is_not_allowed_is_refused_on_every_path() {
 }
 
 #[test]
-fn origins_of_other_sites_are_refused_where_they_are_guarded() {
+fn foreign_origins_are_refused_where_origins_are_checked() {
     let hub = Hub::start(|builder| builder.guard_origins(), |_| {});
     for address in [hub.address, hub.host.address] {
         let ask = |origin| Websocket::ask(Http::connect(address), WEBSOCKET, &[("Origin", origin)]);
@@ -96,7 +96,7 @@ fn origins_of_other_sites_are_refused_where_they_are_guarded() {
 }
 
 #[test]
-fn apps_that_are_pages_pass_where_their_origin_is_listed() {
+fn apps_with_an_origin_of_their_own_pass_when_listed() {
     let process = Process::start(&["--cors-origins", "capacitor://localhost,tauri://localhost,file://"]);
     for (origin, is_admitted) in
         [("capacitor://localhost", true), ("tauri://localhost", true), ("file://", true), ("null", false)]

@@ -1,4 +1,5 @@
-//! Clients that hold HTTP connections without using them: each ends at a deadline, and operators are served meanwhile.
+//! Clients that hold HTTP connections without using them: each ends at a deadline, and operators
+//! are served meanwhile.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::support::{DEADLINE, Frame, Http, Hub, Transport, Websocket, drip_unti
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: hub\r\n\r\n";
 const HALF: Duration = Duration::from_millis(500);
 
-/// A hub with one HTTP connection, whose end is seen by the next one's beginning.
+/// A hub that allows one HTTP connection; the next connection is accepted when it ends.
 fn hub(change: impl FnOnce(&mut Limits)) -> Hub {
     let small = |limits: &mut Limits| {
         limits.http_connections_max = 1;
@@ -28,7 +29,7 @@ fn is_held(hub: &Hub) {
 }
 
 #[test]
-fn a_head_that_begins_after_a_request_must_end_in_time() {
+fn request_headers_after_a_request_must_arrive_in_time() {
     let hub = hub(|limits| (limits.request_head_timeout, limits.http_keep_alive) = (HALF, 4 * HALF));
     for begun in [&b"G"[..], b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nX-A: "] {
         let mut http = hub.http();
@@ -37,7 +38,7 @@ fn a_head_that_begins_after_a_request_must_end_in_time() {
         http.write(begun);
         assert_eq!(http.rest(), b"");
         is_closed(&hub);
-        // Together with the request before it: it then counts as a connection that is idle.
+        // The bytes come together with the request before, so the connection counts as idle.
         let mut http = hub.http();
         http.write(&[HEALTH, begun].concat());
         assert_eq!(http.response().told(), (200, "ok"));
@@ -60,7 +61,7 @@ fn connections_that_the_server_closes_are_counted_by_reason() {
 }
 
 #[test]
-fn a_head_that_drips_after_a_request_must_end_in_time() {
+fn request_headers_sent_byte_by_byte_must_arrive_in_time() {
     let hub = hub(|limits| limits.request_head_timeout = HALF);
     let mut pace = hub.join(Transport::Websocket);
     let mut http = hub.http();
@@ -101,7 +102,7 @@ fn short_pings_do_not_close_busy_connections() {
 }
 
 #[test]
-fn bodies_that_nobody_reads_must_end_in_time() {
+fn bodies_that_no_handler_reads_must_end_in_time() {
     let hub = hub(|limits| limits.body_timeout = HALF);
     for target in ["/", "/healthz", "/api/v1/publish", "/api/v1/nothing", "/nothing"] {
         for begun in ["", "5\r\nhello\r\n", "5;ext=", "0\r\nX-Trailer: "] {
@@ -116,7 +117,7 @@ fn bodies_that_nobody_reads_must_end_in_time() {
 }
 
 #[test]
-fn a_body_that_drips_must_end_in_time() {
+fn a_body_sent_in_small_pieces_must_end_in_time() {
     let hub = hub(|limits| limits.body_timeout = HALF);
     for (target, bytes) in [("/", &b"1\r\nx\r\n"[..]), ("/api/v1/publish", b"1;a=b\r\nx\r\n")] {
         let mut pace = hub.join(Transport::Websocket);
@@ -131,11 +132,12 @@ fn a_body_that_drips_must_end_in_time() {
 }
 
 #[test]
-fn a_response_that_is_not_read_ends_its_connection() {
+fn an_unread_response_ends_its_connection() {
     let hub = hub(|limits| limits.response_timeout = HALF);
     let mut http = hub.http();
     let requests = b"GET /metrics HTTP/1.1\r\nHost: hub\r\n\r\n".repeat(100);
-    // Until the server reads no further request, since its answers are not read.
+    // Fills the connection until the server reads no further request, because its responses are not
+    // read.
     pour(|bytes| http.try_write(bytes), &requests, 8 << 20);
     is_closed(&hub);
     hub.http().get("/healthz");
@@ -143,7 +145,7 @@ fn a_response_that_is_not_read_ends_its_connection() {
 }
 
 #[test]
-fn a_poll_waits_longer_than_every_deadline_of_http() {
+fn a_poll_may_wait_longer_than_every_http_deadline() {
     let hub = Hub::limited(
         |limits| {
             let each = [&mut limits.request_head_timeout, &mut limits.http_keep_alive, &mut limits.response_timeout];
@@ -166,7 +168,7 @@ fn operators_are_served_while_all_connections_are_held() {
             let mut http = hub.http();
             http.write(HEALTH);
             assert_eq!(http.response().told(), (200, "ok"));
-            // In the head of the next request, for as long as it may.
+            // The next request's headers are incomplete until their deadline.
             http.write(b"G");
             http
         })
@@ -180,17 +182,17 @@ fn operators_are_served_while_all_connections_are_held() {
     }
     let rooms = once("/api/v1/rooms", &[("Authorization", "Bearer 0123456789abcdef")]);
     assert_eq!(rooms.head.status, 200, "{rooms:?}");
-    // Newcomers get in as soon as one has held its connection for a second.
+    // New connections are served as soon as one has been held for a second.
     eventually("a newcomer is served", || once("/socket.io/?EIO=4&transport=polling", &[]).head.status == 200);
     let closed = held.iter_mut().filter_map(|http| http.has_answer().then_some(())).count();
     assert!((1..20).contains(&closed), "{closed} were closed");
 }
 
 #[test]
-fn a_request_that_finds_no_connection_left_is_refused() {
+fn a_request_without_a_free_connection_is_refused() {
     let hub = Hub::limited(|limits| limits.http_connections_max = 1, |_| {});
     let mut client = hub.join(Transport::Websocket);
-    // A poll waits for as long as its session lets it, and is not closed in favour of others.
+    // A poll may wait as long as its session allows, and is not closed in favour of others.
     let mut waiting = hub.http();
     let open = waiting.get("/socket.io/?EIO=4&transport=polling").body;
     let target = format!("/socket.io/?EIO=4&transport=polling&sid={}", open.split('"').nth(3).unwrap());
@@ -211,12 +213,12 @@ fn a_request_that_finds_no_connection_left_is_refused() {
 }
 
 #[test]
-fn silent_connections_do_not_keep_the_reserve() {
+fn idle_connections_do_not_keep_the_reserve() {
     let hub = Hub::limited(|limits| (limits.http_connections_max, limits.http_reserve) = (1, 2), |_| {});
     let silent: Vec<Http> = (0..6).map(|_| hub.http()).collect();
     let mut operator = hub.http();
     operator.begin("GET", "/healthz", &[], None);
-    // Within the deadline of every answer here; the silent ones alone would hold it up for longer.
+    // Within the general deadline; idle connections alone would delay it longer.
     assert_eq!(operator.response().told(), (200, "ok"), "{DEADLINE:?}");
     drop(silent);
 }

@@ -5,7 +5,7 @@ use stentor::NotAccepting;
 use crate::support::{Hub, Transport};
 
 #[test]
-fn a_hub_that_lives_and_has_room_is_healthy_and_ready() {
+fn a_hub_below_its_limits_is_healthy_and_ready() {
     let hub = Hub::plain();
     let mut http = hub.http();
     assert_eq!(http.get("/healthz").told(), (200, "ok"));

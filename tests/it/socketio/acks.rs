@@ -1,4 +1,4 @@
-//! Acks, both ways: answered once, in their place, and nothing comes of those that nobody waits for.
+//! Acks in both directions: one per event, in order; unexpected acks are ignored.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use stentor::{AckError, Event, Recovery};
 
 use crate::support::{Client, Hub, Told, on_every_transport, report};
 
-/// A hub whose `ask` asks its client back, and tells what it heard.
+/// A hub whose `ask` emits to its client with an ack and reports the answer.
 fn asking_hub(timeout: Duration) -> (Hub, Told) {
     let (tell, told) = report();
     let hub = Hub::start(
@@ -76,7 +76,7 @@ fn an_event_without_an_ack_id_is_not_answered() {
 }
 
 #[test]
-fn an_event_that_nobody_handles_is_not_answered() {
+fn an_event_without_handler_is_not_answered() {
     let hub = Hub::plain();
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
@@ -101,7 +101,7 @@ fn acks_of_one_client_come_in_the_order_of_its_events() {
 }
 
 #[test]
-fn an_ack_comes_after_what_its_handler_emitted_before() {
+fn an_ack_follows_the_events_that_its_handler_emitted_before() {
     let order = |recovery: Recovery| {
         Hub::start(
             |builder| builder.recovery(recovery),
@@ -139,7 +139,7 @@ fn an_ack_comes_after_what_its_handler_emitted_before() {
 }
 
 #[test]
-fn a_client_is_asked_and_its_answer_reaches_the_handler() {
+fn a_client_answers_a_question_of_a_handler() {
     let (hub, told) = asking_hub(Duration::from_secs(20));
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
@@ -151,7 +151,7 @@ fn a_client_is_asked_and_its_answer_reaches_the_handler() {
 }
 
 #[test]
-fn answers_find_their_questions_in_any_order() {
+fn answers_match_their_questions_in_any_order() {
     let (hub, told) = asking_hub(Duration::from_secs(20));
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
@@ -188,7 +188,7 @@ fn unknown_and_repeated_answers_are_ignored() {
 }
 
 #[test]
-fn an_answer_that_comes_too_late_is_ignored() {
+fn an_ack_after_the_timeout_is_ignored() {
     let (hub, told) = asking_hub(Duration::from_millis(50));
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
@@ -202,7 +202,7 @@ fn an_answer_that_comes_too_late_is_ignored() {
 }
 
 #[test]
-fn an_answer_of_another_type_is_an_error_of_the_handler_alone() {
+fn an_answer_of_another_type_is_an_error_of_the_handler_only() {
     let (hub, told) = asking_hub(Duration::from_secs(20));
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
@@ -218,7 +218,7 @@ fn an_answer_of_another_type_is_an_error_of_the_handler_alone() {
 }
 
 #[test]
-fn who_waits_for_an_answer_hears_that_the_client_has_gone() {
+fn a_pending_answer_ends_when_the_client_disconnects() {
     let (hub, told) = asking_hub(Duration::from_secs(600));
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
@@ -230,7 +230,7 @@ fn who_waits_for_an_answer_hears_that_the_client_has_gone() {
 }
 
 #[test]
-fn who_waits_for_an_answer_hears_that_the_client_has_left_the_namespace() {
+fn a_pending_answer_ends_when_the_client_leaves_the_namespace() {
     let (hub, told) = asking_hub(Duration::from_secs(600));
     on_every_transport(|transport| {
         let mut client = hub.join(transport);

@@ -1,4 +1,4 @@
-//! Who is let in: connection middleware, CONNECT_ERROR with data, namespaces by pattern.
+//! Admission to namespaces: connection middleware, CONNECT_ERROR with data, namespaces by pattern.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,7 +47,7 @@ fn middleware_runs_in_order_and_its_refusal_reaches_the_client() {
         client.send(r#"40/guarded,{"token":"guess"}"#);
         client.expect(r#"44/guarded,{"message":"not authorized","data":{"code":17}}"#);
         assert_eq!(told.take(2), ["first connected=false", "second"]);
-        // The transport stays, and the client may try again.
+        // The transport stays open, and the client may try again.
         client.send(r#"40/guarded,{"token":"secret"}"#);
         assert!(client.recv_text().starts_with(r#"40/guarded,{"sid":"#));
         assert_eq!(told.take(3), ["first connected=false", "second", "connected"]);
@@ -98,7 +98,7 @@ fn events_during_middleware_are_held_and_dropped_on_refusal() {
 }
 
 #[test]
-fn endless_or_panicking_middleware_refuses_its_socket_alone() {
+fn endless_or_panicking_middleware_refuses_only_its_socket() {
     let hub = Hub::limited(
         |limits| limits.admission_timeout = Duration::from_millis(100),
         |io| {
@@ -178,7 +178,7 @@ fn a_socket_in_middleware_can_neither_join_nor_be_emitted_to() {
 }
 
 #[test]
-fn a_pattern_makes_namespaces_that_exist_while_they_have_sockets() {
+fn a_pattern_creates_namespaces_that_exist_while_they_have_sockets() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
@@ -264,8 +264,8 @@ fn a_pattern_that_panics_matches_nothing() {
 }
 
 #[test]
-fn a_client_that_is_refused_and_does_not_try_again_is_let_go() {
-    // One bad CONNECT was enough to hold a session for ever.
+fn a_refused_client_that_does_not_retry_is_disconnected() {
+    // Regression: one refused CONNECT kept a session open without end.
     let hub = Hub::limited(
         |limits| limits.connect_timeout = Duration::from_millis(200),
         |io| {
@@ -282,10 +282,10 @@ fn a_client_that_is_refused_and_does_not_try_again_is_let_go() {
 }
 
 #[test]
-fn a_socket_disconnected_while_the_hub_connects_it_is_nowhere() {
-    // The hub kept it, and a client that came back got every broadcast twice.
+fn a_socket_disconnected_while_the_hub_connects_it_leaves_nothing() {
+    // Regression: the hub kept the socket, and a client that reconnected got every broadcast twice.
     let hub = Hub::limited(
-        // So that the second CONNECT waits for credit.
+        // The second CONNECT waits for credit.
         |limits| limits.credit_commands = 1,
         |io| {
             io.of("/put-out").with(|socket| async move {
@@ -321,9 +321,9 @@ fn a_socket_disconnected_while_the_hub_connects_it_is_nowhere() {
     hub.wait_for_sessions(0);
 }
 
-// It said "socket is disconnected".
+// Regression: the error was "socket is disconnected".
 #[test]
-fn what_is_too_early_in_middleware_says_where_it_belongs() {
+fn operations_too_early_in_middleware_name_the_right_place() {
     let hub = Hub::start(
         |builder| builder.recovery(stentor::Recovery::memory()),
         |io| {

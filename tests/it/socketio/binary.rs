@@ -1,10 +1,10 @@
-//! Attachments: in events and in acks, in both directions.
+//! Attachments of events and acks, in both directions.
 
 use stentor::{Args, Event};
 
 use crate::support::{Client, Hub, Packet, Transport, Websocket, on_every_transport, report};
 
-/// A hub whose `back` emits what it got.
+/// A hub whose `back` emits its arguments.
 fn hub() -> Hub {
     Hub::start(
         |builder| builder,
@@ -49,7 +49,7 @@ fn a_binary_event_with_an_ack_id_is_answered_by_a_binary_ack() {
 }
 
 #[test]
-fn ten_attachments_keep_their_places() {
+fn ten_attachments_keep_their_order() {
     let hub = hub();
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
@@ -65,7 +65,7 @@ fn ten_attachments_keep_their_places() {
 }
 
 #[test]
-fn attachments_travel_in_other_namespaces() {
+fn attachments_work_in_other_namespaces() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
@@ -85,7 +85,7 @@ fn attachments_travel_in_other_namespaces() {
 }
 
 #[test]
-fn an_answer_may_bear_attachments() {
+fn an_ack_may_have_attachments() {
     let (tell, told) = report();
     let hub = Hub::start(
         |builder| builder,
@@ -141,9 +141,9 @@ fn attachments_of_two_events_do_not_mix() {
     });
 }
 
-/// What the stock client's option `forceBase64` does: `b64=1` in the query, and `b…` in text frames.
+/// The stock client's option `forceBase64`: `b64=1` in the query, and `b…` in text frames.
 #[test]
-fn a_websocket_with_b64_speaks_base64_in_both_directions() {
+fn a_websocket_with_b64_uses_base64_in_both_directions() {
     let hub = hub();
     for address in [hub.address, hub.host.address] {
         for upgraded in [false, true] {
@@ -189,9 +189,9 @@ fn base64_in_a_text_frame_is_binary_also_without_b64() {
     }
 }
 
-/// As Node reads it: without padding, in either alphabet.
+/// Accepted as in Node: without padding, in either alphabet.
 #[test]
-fn base64_without_padding_or_in_the_url_safe_alphabet_is_read() {
+fn base64_without_padding_or_in_the_url_safe_alphabet_is_accepted() {
     let hub = hub();
     on_every_transport(|transport| {
         let mut client = hub.join(transport);

@@ -1,4 +1,5 @@
-//! Operations on many sockets: acks of all, joins, leaves and ends of all, what watchers of rooms see.
+//! Operations on many sockets: collected acks, joins, leaves and disconnects of all, and watchers
+//! of rooms.
 
 use std::time::Duration;
 
@@ -68,7 +69,7 @@ fn told(answers: Answers<String>) -> (Vec<String>, Vec<String>) {
     (answered, missing)
 }
 
-/// Reads the question and gives its ack id.
+/// Reads the question; gives its ack id.
 fn question(client: &mut Client) -> String {
     let text = client.recv_text();
     let (id, rest) = text.strip_prefix("42").unwrap().split_at(text.find('[').unwrap() - 2);
@@ -78,7 +79,7 @@ fn question(client: &mut Client) -> String {
 }
 
 #[test]
-fn acks_of_many_are_collected_and_those_who_did_not_answer_are_named() {
+fn collected_acks_name_the_sockets_that_did_not_answer() {
     let hub = Hub::on_workers(2, |builder| builder, register);
     on_every_transport(|transport| {
         let [mut asker, mut one, mut two, mut silent, mut wrong] =
@@ -87,13 +88,13 @@ fn acks_of_many_are_collected_and_those_who_did_not_answer_are_named() {
         for (client, answer) in [(&mut one, "1"), (&mut two, "2")] {
             let id = question(client);
             client.send(&format!(r#"43{id}["{answer}"]"#));
-            // A second answer is one too many, and changes nothing.
+            // A second answer of one socket changes nothing.
             client.send(&format!(r#"43{id}["again"]"#));
         }
         let id = question(&mut wrong);
         wrong.send(&format!("43{id}[17]"));
         question(&mut silent);
-        // Whoever has gone is not awaited to the end.
+        // A disconnected socket does not delay the result until the timeout.
         silent.send("1");
         asker.expect(r#"431[["1","2"],["client has gone before it answered","data"]]"#);
         for mut client in [asker, one, two, wrong] {
@@ -105,7 +106,7 @@ fn acks_of_many_are_collected_and_those_who_did_not_answer_are_named() {
 }
 
 #[test]
-fn acks_of_many_end_at_the_timeout_with_what_has_come() {
+fn collected_acks_end_at_the_timeout_with_the_answers_so_far() {
     let hub = Hub::on_workers(2, |builder| builder.recovery(stentor::Recovery::memory()), register);
     on_every_transport(|transport| {
         let [mut asker, mut one, mut silent] = ["asker", "one", "silent"].map(|name| named(&hub, transport, name));
@@ -124,7 +125,7 @@ fn acks_of_many_end_at_the_timeout_with_what_has_come() {
 }
 
 #[test]
-fn nobody_to_ask_is_answered_at_once() {
+fn no_recipients_are_answered_immediately() {
     let hub = Hub::start(|builder| builder, register);
     on_every_transport(|transport| {
         let mut asker = named(&hub, transport, "asker");
@@ -136,7 +137,7 @@ fn nobody_to_ask_is_answered_at_once() {
 }
 
 #[test]
-fn answers_past_their_bound_are_not_kept() {
+fn answers_over_the_limit_are_not_kept() {
     let hub = Hub::limited(|limits| limits.answers_bytes_max = 20, register);
     on_every_transport(|transport| {
         let [mut asker, mut one, mut two] = ["asker", "one", "two"].map(|name| named(&hub, transport, name));
@@ -154,7 +155,7 @@ fn answers_past_their_bound_are_not_kept() {
 }
 
 #[test]
-fn code_outside_handlers_collects_acks_too() {
+fn code_outside_handlers_collects_acks() {
     let hub = Hub::on_workers(2, |builder| builder, register);
     on_every_transport(|transport| {
         let mut clients = ["one", "two"].map(|name| named(&hub, transport, name));
@@ -174,7 +175,7 @@ fn code_outside_handlers_collects_acks_too() {
 }
 
 #[test]
-fn many_sockets_join_and_leave_before_what_is_emitted_next() {
+fn many_sockets_join_and_leave_before_the_next_emit() {
     let hub = Hub::on_workers(2, |builder| builder, register);
     on_every_transport(|transport| {
         let [mut one, mut two, mut other] = ["one", "two", "other"].map(|name| named(&hub, transport, name));
@@ -220,7 +221,7 @@ fn many_sockets_are_disconnected_from_the_namespace_or_closed() {
 }
 
 #[test]
-fn a_disconnecting_handler_gets_the_rooms_it_leaves_first() {
+fn a_disconnecting_handler_gets_the_rooms_that_it_leaves() {
     let (tell, told) = report();
     let hub = Hub::on_workers(
         2,
@@ -232,7 +233,7 @@ fn a_disconnecting_handler_gets_the_rooms_it_leaves_first() {
                 .on_disconnecting(move |socket, how| {
                     let tell = leaving.clone();
                     async move {
-                        // The application tells the rooms who has gone.
+                        // The application notifies the rooms.
                         for room in &how.rooms {
                             socket.to(room).emit("left", socket.data::<String>()?).await?;
                         }
@@ -269,7 +270,7 @@ fn a_disconnecting_handler_gets_the_rooms_it_leaves_first() {
 }
 
 #[test]
-fn watchers_of_rooms_see_them_come_and_go() {
+fn watchers_of_rooms_see_sockets_join_and_leave() {
     let hub = Hub::on_workers(2, |builder| builder, register);
     let mut events = hub.io.of("/").room_events();
     let mut next = move || {
@@ -296,7 +297,7 @@ fn watchers_of_rooms_see_them_come_and_go() {
 }
 
 #[test]
-fn a_watcher_slower_than_the_rooms_learns_what_it_missed() {
+fn a_slow_watcher_receives_the_number_of_missed_events() {
     let hub = Hub::limited(|limits| limits.room_events_max = 2, register);
     let mut events = hub.io.of("/").room_events();
     let mut client = named(&hub, crate::support::Transport::Websocket, "one");
@@ -333,7 +334,7 @@ fn volatile_events_to_one_socket_reach_a_ready_one_in_order() {
 }
 
 #[test]
-fn what_a_socket_addresses_with_operators_leaves_itself_out() {
+fn emits_of_a_socket_with_operators_exclude_the_socket() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
@@ -358,8 +359,8 @@ fn what_a_socket_addresses_with_operators_leaves_itself_out() {
 }
 
 #[test]
-fn emits_whose_acks_are_collected_are_bounded() {
-    // A silent member kept them open, and any number of handlers with them.
+fn emits_with_collected_acks_are_bounded() {
+    // Regression: a silent member kept them open, with any number of handlers.
     let hub = Hub::limited(
         |limits| limits.collections_max = 3,
         |io| {
@@ -388,7 +389,8 @@ fn emits_whose_acks_are_collected_are_bounded() {
 
 #[test]
 fn collected_acks_are_reported_when_the_askers_session_ends() {
-    // It said "disconnected, nothing was emitted" after everybody had got the event.
+    // Regression: the error was "disconnected, nothing was emitted" after all members had received
+    // the event.
     let (tell, told) = report();
     let hub = Hub::start(
         |builder| builder,
@@ -412,7 +414,8 @@ fn collected_acks_are_reported_when_the_askers_session_ends() {
         one.send(&format!(r#"43{id}["1"]"#));
         one.send(r#"421["join","more"]"#);
         one.expect("431[]");
-        // What one said before has passed the hub by now, and is with the asker when this is.
+        // Earlier packets of this client have passed the hub by now and are at the asker when this
+        // one arrives.
         asker.echoes();
         asker.send("1");
         assert_eq!(told.next(), "1 answered, 1 did not");

@@ -1,4 +1,4 @@
-//! CONNECT: what is answered, to whom, and what is refused.
+//! CONNECT: replies, order, refusals.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::support::{Ended, Hub, Packet, Transport, ends, on_every_transport, report};
 
-/// In the order of the alphabet.
+/// Keys of an object in alphabetical order.
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
 }
@@ -20,7 +20,7 @@ fn is_id(id: &str) -> bool {
 }
 
 #[test]
-fn the_reply_is_a_sid_and_nothing_else() {
+fn the_reply_has_only_a_sid() {
     let hub = Hub::plain();
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
@@ -79,7 +79,7 @@ fn a_session_has_another_socket_id_in_every_namespace() {
 }
 
 #[test]
-fn an_unknown_namespace_is_refused_and_the_transport_stays() {
+fn an_unknown_namespace_is_refused_and_the_transport_stays_open() {
     let hub = Hub::plain();
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
@@ -93,7 +93,7 @@ fn an_unknown_namespace_is_refused_and_the_transport_stays() {
 }
 
 #[test]
-fn the_main_namespace_need_not_be_joined_first() {
+fn the_main_namespace_need_not_be_connected_first() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
@@ -112,7 +112,7 @@ fn the_main_namespace_need_not_be_joined_first() {
 }
 
 #[test]
-fn more_namespaces_than_allowed_are_refused_and_the_transport_stays() {
+fn namespaces_over_the_limit_are_refused_and_the_transport_stays_open() {
     let hub = Hub::limited(
         |limits| limits.namespaces_per_session_max = 3,
         |io| {
@@ -127,7 +127,7 @@ fn more_namespaces_than_allowed_are_refused_and_the_transport_stays() {
             client.send(&format!("40{namespace},"));
             client.expect(&format!(r#"44{namespace},{{"message":"Too many namespaces"}}"#));
         }
-        // Whoever leaves one may join another.
+        // Leaving one namespace makes room for another.
         client.send("41/a,");
         client.connect("/c,");
         client.echoes();
@@ -135,7 +135,7 @@ fn more_namespaces_than_allowed_are_refused_and_the_transport_stays() {
 }
 
 #[test]
-fn without_a_connect_in_time_the_session_ends() {
+fn a_session_without_connect_ends_at_the_connect_timeout() {
     let hub = Hub::limited(|limits| limits.connect_timeout = Duration::from_secs(1), |_| {});
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
@@ -146,7 +146,7 @@ fn without_a_connect_in_time_the_session_ends() {
 }
 
 #[test]
-fn a_connect_that_is_refused_does_not_stop_the_connect_timeout() {
+fn a_refused_connect_does_not_stop_the_connect_timeout() {
     let hub = Hub::limited(|limits| limits.connect_timeout = Duration::from_secs(1), |_| {});
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
@@ -158,7 +158,7 @@ fn a_connect_that_is_refused_does_not_stop_the_connect_timeout() {
 }
 
 #[test]
-fn a_client_that_connected_in_time_stays() {
+fn a_client_that_connects_in_time_is_not_ended() {
     let hub = Hub::limited(
         |limits| {
             limits.connect_timeout = Duration::from_secs(1);
@@ -180,7 +180,7 @@ fn a_client_that_connected_in_time_stays() {
 }
 
 #[test]
-fn a_handler_sees_what_the_client_said_when_it_connected() {
+fn a_connection_handler_reads_the_connect_data() {
     let (tell, told) = report();
     let hub = Hub::start(
         |builder| builder,
@@ -199,7 +199,8 @@ fn a_handler_sees_what_the_client_said_when_it_connected() {
     assert_eq!(told.take(2), [r#""EIO=4&transport=websocket" Some("localhost")"#, "true"]);
 }
 
-/// React's StrictMode: `connect(); disconnect(); connect()` in one turn says CONNECT twice, and no DISCONNECT between.
+/// React's StrictMode: `connect(); disconnect(); connect()` in one turn sends CONNECT twice without
+/// DISCONNECT in between.
 #[test]
 fn a_second_connect_replaces_the_first_socket() {
     let (tell, told) = report();
@@ -218,14 +219,14 @@ fn a_second_connect_replaces_the_first_socket() {
         assert_ne!(first["sid"], second["sid"], "{transport:?}");
         told.expect("client namespace disconnect", transport);
         client.echoes();
-        // Together, before the first is answered.
+        // Both are sent before the first is answered.
         client.send_all(&[Packet::Text("40".into()), Packet::Text("40".into())]);
         let replies = [client.recv_text(), client.recv_text()];
         assert!(replies.iter().all(|reply| reply.starts_with("40{")) && replies[0] != replies[1], "{replies:?}");
         told.expect("client namespace disconnect", transport);
         client.echoes();
         client.send("1");
-        // The one between never got as far as a handler.
+        // The socket in between never reached a handler.
         told.expect("transport close", transport);
         assert_eq!(told.rest(), [""; 0]);
     });
@@ -233,7 +234,7 @@ fn a_second_connect_replaces_the_first_socket() {
 }
 
 #[test]
-fn a_second_connect_during_middleware_is_the_one_that_is_answered() {
+fn a_second_connect_during_middleware_gets_the_reply() {
     let go = Arc::new(Notify::new());
     let (tell, told) = report();
     let hub = Hub::start(
@@ -270,7 +271,8 @@ fn a_second_connect_during_middleware_is_the_one_that_is_answered() {
     hub.wait_for_sessions(0);
 }
 
-/// It was a CONNECT_ERROR: the stock client then kept a socket that says that it is connected, and heard nothing.
+/// Regression: the server answered with CONNECT_ERROR. The stock client then kept a connected
+/// socket that received nothing.
 #[test]
 fn a_refused_second_connect_disconnects_the_client_from_its_namespace() {
     let (tell, told) = report();
@@ -297,7 +299,7 @@ fn a_refused_second_connect_disconnects_the_client_from_its_namespace() {
             told.expect("client namespace disconnect", transport);
             client.send(refused);
             assert!(client.recv_text().starts_with("44{"), "{transport:?}: the reason follows");
-            // Together: the reply to the first is on its way when the second is refused.
+            // Both at once: the reply to the first is in flight when the second is refused.
             client.send_all(&[Packet::Text("40".into()), Packet::Text(refused.into())]);
             assert!(client.recv_text().starts_with("40{"), "{transport:?}: {refused}");
             assert_eq!(client.recv_text(), "41", "{transport:?}: {refused}");
@@ -306,11 +308,11 @@ fn a_refused_second_connect_disconnects_the_client_from_its_namespace() {
         client.connect("/checked,");
         client.send(refused);
         assert_eq!(client.recv_text(), "41/checked,", "{transport:?}");
-        // The first has no reply that could be taken back.
+        // The first has no reply yet that could be revoked.
         client.send(r#"40/checked,{"waits":true}"#);
         client.send(refused);
         assert_eq!(client.recv_text(), r#"44/checked,{"message":"no"}"#, "{transport:?}");
-        // The one between has none, the one before it has.
+        // The socket in between has no reply, the one before has one.
         client.connect("/checked,");
         client.send(r#"40/checked,{"waits":true}"#);
         client.send(refused);
@@ -328,7 +330,7 @@ fn a_second_connect_that_resumes_continues_the_first_session() {
     let hub = Hub::start(
         |builder| builder.recovery(Recovery::memory()),
         |io| {
-            // A socket in no room has nothing to resume.
+            // A socket in no room has nothing to recover.
             io.of("/").on_connection(|socket| async move {
                 socket.join("lobby").await?;
                 Ok(())
@@ -338,14 +340,14 @@ fn a_second_connect_that_resumes_continues_the_first_session() {
     on_every_transport(|transport| {
         let mut before = hub.open(transport);
         let old = before.connect("");
-        // Answered when the connection handler has returned.
+        // The reply comes after the connection handler has returned.
         before.echoes();
         before.send("1");
         let mut after = hub.open(transport);
         let connect = Packet::Text(format!("40{}", json!({ "pid": old["pid"] })));
         after.send_all(&[connect.clone(), connect.clone()]);
         let mut reply = after.recv_text();
-        // Over some transports the first was looked up and answered before the second came.
+        // Over some transports the first CONNECT is answered before the second arrives.
         let mut replies = vec![reply.clone()];
         after.send(r#"4277["echo","there?"]"#);
         loop {
@@ -357,7 +359,8 @@ fn a_second_connect_that_resumes_continues_the_first_session() {
         }
         let last: Value = serde_json::from_str(&replies.last().unwrap()[2..]).unwrap();
         assert_eq!((&last["sid"], &last["pid"]), (&old["sid"], &old["pid"]), "{transport:?}: {replies:?}");
-        // One that was answered has been read on from where the other would begin: it is a new one, and its client is told.
+        // An answered socket has received events past the second CONNECT's offset, so the second
+        // gets a new socket.
         after.send_all(&[connect]);
         let reply: Value = serde_json::from_str(&after.recv_text()[2..]).unwrap();
         assert!(reply["sid"] != old["sid"] && reply["pid"] != old["pid"], "{transport:?}: {reply}");

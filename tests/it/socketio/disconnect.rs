@@ -1,10 +1,10 @@
-//! Leaving a namespace and ending a connection, from either side, and what the application is told.
+//! Leaving a namespace and closing a connection from either side, and the disconnect handlers.
 
 use stentor::{Args, Event, Server};
 
 use crate::support::{Ended, Hub, Tell, Transport, ends, on_every_transport, report};
 
-/// Handlers by which a client has itself put out.
+/// Handlers that disconnect their own client.
 fn with_exits(io: &Server, tell: &Tell) {
     ends(io, tell);
     io.of("/")
@@ -26,7 +26,7 @@ fn with_exits(io: &Server, tell: &Tell) {
 }
 
 #[test]
-fn a_client_leaves_and_its_transport_stays() {
+fn a_client_leaves_a_namespace_and_its_transport_stays_open() {
     let (tell, told) = report();
     let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
     on_every_transport(|transport| {
@@ -51,7 +51,7 @@ fn all_disconnect_handlers_run_in_the_order_of_registration() {
         move |_, _| {
             let tell = tell.clone();
             async move {
-                // Those behind it wait for its end.
+                // Later handlers wait for the end of this one.
                 tokio::task::yield_now().await;
                 tell.say(words);
                 if words == "second" { Err(std::io::Error::other("as it should").into()) } else { Ok(()) }
@@ -80,7 +80,7 @@ fn all_disconnect_handlers_run_in_the_order_of_registration() {
 }
 
 #[test]
-fn leaving_one_namespace_leaves_the_others_alone() {
+fn leaving_one_namespace_leaves_the_others_connected() {
     let (tell, told) = report();
     let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
     on_every_transport(|transport| {
@@ -102,7 +102,7 @@ fn leaving_one_namespace_leaves_the_others_alone() {
 }
 
 #[test]
-fn leaving_what_is_not_joined_is_ignored() {
+fn leaving_a_namespace_that_is_not_connected_is_ignored() {
     let hub = Hub::plain();
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
@@ -112,7 +112,7 @@ fn leaving_what_is_not_joined_is_ignored() {
 }
 
 #[test]
-fn the_server_puts_a_socket_out_and_the_transport_stays() {
+fn the_server_disconnects_a_socket_and_the_transport_stays_open() {
     let (tell, told) = report();
     let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
     on_every_transport(|transport| {
@@ -130,7 +130,7 @@ fn the_server_puts_a_socket_out_and_the_transport_stays() {
 }
 
 #[test]
-fn the_server_ends_a_connection_after_saying_so_in_every_namespace() {
+fn closing_a_connection_first_disconnects_every_namespace() {
     let (tell, told) = report();
     let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
     on_every_transport(|transport| {
@@ -152,7 +152,8 @@ fn the_server_ends_a_connection_after_saying_so_in_every_namespace() {
 
 #[test]
 fn a_disconnected_polling_client_gets_its_packet_without_a_waiting_poll() {
-    // `client.expect` polls only after the POST was answered, so the packet lay in the outbox when the session ended.
+    // `client.expect` polls only after the POST was answered, so the packet was in the outbox when
+    // the session ended.
     let (tell, told) = report();
     let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
     let mut client = hub.join(crate::support::Transport::Polling);
@@ -164,7 +165,7 @@ fn a_disconnected_polling_client_gets_its_packet_without_a_waiting_poll() {
 }
 
 #[test]
-fn a_disconnected_polling_client_that_never_polls_is_forgotten() {
+fn a_disconnected_polling_client_that_never_polls_is_removed() {
     let (tell, told) = report();
     let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
     let mut client = hub.join(crate::support::Transport::Polling);
@@ -175,7 +176,7 @@ fn a_disconnected_polling_client_that_never_polls_is_forgotten() {
 }
 
 #[test]
-fn a_handler_of_a_socket_that_has_gone_hears_it_and_runs_to_its_end() {
+fn a_handler_of_a_disconnected_socket_gets_errors_and_runs_to_its_end() {
     let (tell, told) = report();
     let hub = Hub::start(
         |builder| builder,
@@ -185,7 +186,7 @@ fn a_handler_of_a_socket_that_has_gone_hears_it_and_runs_to_its_end() {
                 let tell = tell.clone();
                 async move {
                     socket.disconnect(true);
-                    // Until it is gone: joining takes a turn at the hub.
+                    // Repeated until the socket is gone: each join waits for the hub.
                     while let Ok(joined) = socket.join("room").await {
                         tell.say(format!("joined with {} members", joined.members));
                     }
@@ -225,13 +226,13 @@ fn a_client_that_stops_polling_after_close_ends_as_transport_close() {
 }
 
 #[test]
-fn final_packets_beyond_one_poll_come_with_the_next_polls() {
-    // What did not fit into the poll that waited was dropped with the session.
+fn final_packets_over_the_poll_limit_come_with_the_next_polls() {
+    // Regression: packets that did not fit into the waiting poll were dropped with the session.
     let hub = Hub::limited(
         |limits| limits.poll_bytes_max = 30,
         |io| {
             io.of("/").on("leave", |socket, _: Event<()>| async move {
-                // Behind a broadcast, so that all of them leave the hub together.
+                // A broadcast comes first, so that all of them leave the hub together.
                 let word = |letter: &str| letter.repeat(20);
                 let (a, b, c) = (word("a"), word("b"), word("c"));
                 let _ = tokio::join!(
@@ -266,8 +267,8 @@ fn final_packets_beyond_one_poll_come_with_the_next_polls() {
 }
 
 #[test]
-fn what_a_handler_emits_to_others_while_its_session_ends_is_heard() {
-    // The emit was handed to the session, which ended in the same turn and dropped it.
+fn events_emitted_to_others_while_a_session_ends_are_delivered() {
+    // Regression: the emit was handed to the session, which ended in the same turn and dropped it.
     let hub = Hub::start(
         |builder| builder,
         |io| {

@@ -1,4 +1,4 @@
-//! Handlers: when they start, in which order, and whom their panics hurt.
+//! Event handlers: start, order, limits, errors and panics.
 
 use std::future::{Ready, poll_fn};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ fn text(packet: impl Into<String>) -> Packet {
     Packet::Text(packet.into())
 }
 
-/// A handler of `n` that says which number came.
+/// A handler of `n` that reports the number.
 fn numbers(tell: &Tell) -> impl Fn(Socket, Event<u32>) -> Ready<Result<(), HandlerError>> + use<> {
     let tell = tell.clone();
     move |_, event| {
@@ -80,7 +80,7 @@ fn events_sent_together_with_connect_are_handled_after_it() {
 }
 
 #[test]
-fn an_endless_connection_handler_releases_events_at_its_deadline() {
+fn a_hanging_connection_handler_releases_events_at_its_deadline() {
     let (tell, told) = report();
     let hub = Hub::limited(
         |limits| limits.connection_handler_timeout = Duration::from_millis(100),
@@ -115,7 +115,7 @@ fn a_held_event_does_not_hold_up_another_namespace() {
 }
 
 #[test]
-fn handlers_start_in_the_order_in_which_their_events_came() {
+fn handlers_start_in_the_order_of_their_events() {
     let (tell, told) = report();
     let hub = Hub::on_workers(
         2,
@@ -127,7 +127,7 @@ fn handlers_start_in_the_order_in_which_their_events_came() {
                     let tell = tell.clone();
                     async move {
                         tell.say(format!("event {}", event.data));
-                        // Every handler goes on while later ones start.
+                        // Earlier handlers are still running when later ones start.
                         socket.join(format!("room {}", event.data)).await?;
                         Ok(())
                     }
@@ -150,7 +150,7 @@ fn handlers_start_in_the_order_in_which_their_events_came() {
 }
 
 #[test]
-fn a_handler_that_waits_does_not_keep_the_next_from_starting() {
+fn a_waiting_handler_does_not_delay_the_next() {
     let (tell, told) = report();
     let go = Arc::new(Notify::new());
     let hub = Hub::start(
@@ -177,7 +177,7 @@ fn a_handler_that_waits_does_not_keep_the_next_from_starting() {
 }
 
 #[test]
-fn more_events_than_handlers_may_run_are_held_and_handled_in_order() {
+fn events_over_the_number_of_handlers_are_held_and_handled_in_order() {
     let (tell, told) = report();
     let go = Arc::new(tokio::sync::Semaphore::new(0));
     let hub = Hub::limited(
@@ -199,7 +199,7 @@ fn more_events_than_handlers_may_run_are_held_and_handled_in_order() {
     );
     for transport in Transport::WEBSOCKETS {
         let mut client = hub.join(transport);
-        // Past both bounds: the session stops reading meanwhile.
+        // Both bounds are exceeded: the session stops reading meanwhile.
         for number in 0..40 {
             client.send(&format!(r#"42["n",{number}]"#));
         }
@@ -212,7 +212,7 @@ fn more_events_than_handlers_may_run_are_held_and_handled_in_order() {
 }
 
 #[test]
-fn a_post_that_fills_the_held_events_is_answered_once_there_is_room_again() {
+fn a_post_that_fills_the_held_events_is_answered_once_there_is_room() {
     let (tell, told) = report();
     let go = Arc::new(tokio::sync::Semaphore::new(0));
     let hub = Hub::limited(
@@ -245,7 +245,7 @@ fn a_post_that_fills_the_held_events_is_answered_once_there_is_room_again() {
     assert_eq!(posts.post(&target, "3").told(), (200, "ok"));
 }
 
-/// A future that is ready after so many polls, and keeps until then what panics when it is dropped.
+/// A future that is ready after this many polls and panics if it is dropped before.
 fn dropped_with_a_panic(mut waits: u32) -> impl Future<Output = Result<(), HandlerError>> {
     struct Bomb;
     impl Drop for Bomb {
@@ -266,7 +266,7 @@ fn dropped_with_a_panic(mut waits: u32) -> impl Future<Output = Result<(), Handl
 }
 
 #[test]
-fn a_handler_that_panics_puts_its_socket_out_and_nothing_else() {
+fn a_panicking_handler_disconnects_only_its_socket() {
     let (tell, told) = report();
     let hub = Hub::start(
         |builder| builder,
@@ -292,7 +292,7 @@ fn a_handler_that_panics_puts_its_socket_out_and_nothing_else() {
             client.send(&format!(r#"42["{event}"]"#));
             assert_eq!(told.next(), "server namespace disconnect", "{event}");
             client.expect("41");
-            // The connection lives, and may join again.
+            // The connection stays open, and the client may connect again.
             client.connect("");
             client.echoes();
             other.echoes();
@@ -306,7 +306,7 @@ fn a_handler_that_panics_puts_its_socket_out_and_nothing_else() {
 }
 
 #[test]
-fn a_connection_handler_that_panics_puts_its_socket_out_and_nothing_else() {
+fn a_panicking_connection_handler_disconnects_only_its_socket() {
     let (tell, told) = report();
     let hub = Hub::start(
         |builder| builder,
@@ -345,7 +345,7 @@ fn a_connection_handler_that_panics_puts_its_socket_out_and_nothing_else() {
 }
 
 #[test]
-fn a_disconnect_handler_that_panics_leaves_nothing_behind() {
+fn a_panicking_disconnect_handler_leaves_nothing_behind() {
     let (tell, told) = report();
     let hub = Hub::start(
         |builder| builder,
@@ -363,7 +363,7 @@ fn a_disconnect_handler_that_panics_leaves_nothing_behind() {
     let mut other = hub.join(Transport::Websocket);
     on_every_transport(|transport| {
         for namespace in ["/later", "/at once"] {
-            // By leaving, and by the end of the connection.
+            // Both by leaving and by closing the connection.
             let mut client = hub.join(transport);
             client.connect(&format!("{namespace},"));
             client.send(&format!("41{namespace},"));
@@ -381,7 +381,7 @@ fn a_disconnect_handler_that_panics_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_handler_that_fails_leaves_its_socket_alone() {
+fn a_handler_that_fails_leaves_its_socket_connected() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
@@ -398,7 +398,7 @@ fn a_handler_that_fails_leaves_its_socket_alone() {
         let mut client = hub.join(transport);
         client.send(r#"421["fail"]"#);
         client.echoes();
-        // Arguments of another type fail like the handler would.
+        // Arguments of another type fail as the handler does.
         for event in [r#"421["number","seven"]"#, r#"421["number"]"#, r#"421["number",-1]"#] {
             client.send(event);
             client.echoes();
@@ -409,7 +409,7 @@ fn a_handler_that_fails_leaves_its_socket_alone() {
 }
 
 #[test]
-fn events_without_a_handler_of_their_own_go_to_the_one_for_the_rest() {
+fn events_without_their_own_handler_go_to_the_fallback_handler() {
     let (tell, told) = report();
     let hub = Hub::start(
         |builder| builder,
@@ -451,7 +451,7 @@ fn reading_resumes_when_held_events_end_with_their_socket() {
 }
 
 #[test]
-fn a_disconnect_handler_can_tell_the_others() {
+fn a_disconnect_handler_can_notify_other_sockets() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
@@ -473,7 +473,7 @@ fn a_disconnect_handler_can_tell_the_others() {
 }
 
 #[test]
-fn requests_of_many_handlers_do_not_crowd_out_other_sessions() {
+fn requests_of_many_handlers_do_not_delay_other_sessions() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
@@ -484,7 +484,7 @@ fn requests_of_many_handlers_do_not_crowd_out_other_sessions() {
             });
         },
     );
-    // More acks than a session has room for requests.
+    // More acks than the session has room for requests.
     const ECHOES: usize = 3_000;
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
@@ -500,7 +500,7 @@ fn requests_of_many_handlers_do_not_crowd_out_other_sessions() {
 }
 
 #[test]
-fn an_event_that_is_not_handled_is_answered_when_the_application_says_so() {
+fn an_event_without_handler_is_answered_if_the_application_asks() {
     for ack_errors in [true, false] {
         let hub = Hub::start(
             |builder| builder.ack_errors(ack_errors),
@@ -509,7 +509,7 @@ fn an_event_that_is_not_handled_is_answered_when_the_application_says_so() {
                     event.ack.send(event.data)?;
                     Ok(())
                 });
-                // Where events take the long way, past middleware.
+                // With middleware, events take the slow path.
                 io.of("/long").with_events(|_, event| async move { Ok(Some(event)) });
             },
         );

@@ -1,4 +1,5 @@
-//! What a client may not say, and what that ends: a packet, a namespace, or the connection. One row each of `docs/errors.md`.
+//! Invalid packets of clients and their effect on packet, namespace or connection. Each row of
+//! `docs/errors.md` has a test here.
 
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ fn binary() -> Packet {
     Packet::Binary(vec![1, 2, 3])
 }
 
-/// A joined client sends `packets`; its session must end, for `reason`.
+/// Sends `packets` as a connected client; the session must end with `reason`.
 fn ends_with(hub: &Hub, told: &Told, transport: Transport, packets: &[Packet], reason: &str) {
     let mut client = hub.join(transport);
     client.send_all(packets);
@@ -37,7 +38,7 @@ fn binaries(count: usize) -> Vec<Packet> {
     vec![binary(); count]
 }
 
-/// A joined client sends each of these; nothing is answered, and nothing ends.
+/// Sends each of these packets as a connected client; none is answered, and the session stays open.
 fn are_dropped(hub: &Hub, cases: &[Vec<Packet>]) {
     on_every_transport(|transport| {
         for packets in cases {
@@ -53,7 +54,7 @@ fn are_dropped(hub: &Hub, cases: &[Vec<Packet>]) {
 #[test]
 fn a_packet_for_a_namespace_that_is_not_connected_is_dropped() {
     let (hub, _told) = hub();
-    // Whether the namespace exists or not; the last ones with their attachments.
+    // The namespace may or may not exist; the last packets have attachments.
     let cases = [r#"42/other,["hi"]"#, r#"42/nope,1["hi"]"#, "43/other,1[]", "41/other,", "41/nope,"];
     let mut cases: Vec<_> = cases.map(|packet| vec![text(packet)]).into();
     for header in
@@ -103,7 +104,7 @@ fn a_packet_that_crosses_a_disconnect_of_its_namespace_is_dropped() {
 }
 
 #[test]
-fn a_packet_for_a_namespace_that_was_refused_is_dropped() {
+fn a_packet_for_a_refused_namespace_is_dropped() {
     let (hub, _told) = hub();
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
@@ -126,7 +127,7 @@ fn a_connect_error_from_a_client_is_dropped() {
 }
 
 #[test]
-fn an_event_with_an_illegal_name_is_dropped() {
+fn an_event_with_an_invalid_name_is_dropped() {
     let (hub, _told) = hub();
     let reserved = ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
     let mut cases: Vec<_> = reserved.iter().map(|name| vec![text(&format!("421[\"{name}\",1]"))]).collect();
@@ -138,7 +139,7 @@ fn an_event_with_an_illegal_name_is_dropped() {
 }
 
 #[test]
-fn an_ack_id_that_cannot_be_is_dropped() {
+fn an_invalid_ack_id_is_dropped_with_its_packet() {
     let (hub, _told) = hub();
     let cases = ["43[]", "43999[]", "4218446744073709551616[\"echo\"]", "4399999999999999999999999999999999[\"a\"]"];
     let mut cases: Vec<_> = cases.map(|packet| vec![text(packet)]).into();
@@ -169,7 +170,7 @@ fn too_many_attachments_are_dropped_with_their_packet() {
 }
 
 #[test]
-fn placeholders_that_name_no_attachment_are_dropped_with_their_packet() {
+fn placeholders_without_their_attachment_are_dropped_with_their_packet() {
     let (hub, _told) = hub();
     let cases = [
         r#"451-["a",{"_placeholder":true,"num":1}]"#,
@@ -184,7 +185,7 @@ fn placeholders_that_name_no_attachment_are_dropped_with_their_packet() {
 }
 
 #[test]
-fn a_connect_that_cannot_be_accepted_is_refused_alone() {
+fn an_invalid_connect_refuses_only_its_namespace() {
     let (hub, told) = hub();
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(500), "]".repeat(500));
     let long = format!("/{}", "a".repeat(300));
@@ -194,7 +195,7 @@ fn a_connect_that_cannot_be_accepted_is_refused_alone() {
             ("/nope", "", "Invalid namespace"),
             (&*long, "", "Invalid namespace"),
             (&long, "{}", "Invalid namespace"),
-            // What python-socketio sends for `auth="token"`.
+            // python-socketio sends this for `auth="token"`.
             ("/other", "\"token\"", "auth must be an object or absent"),
             ("/other", "[]", "auth must be an object or absent"),
             ("/other", "null", "auth must be an object or absent"),
@@ -227,7 +228,7 @@ fn a_disconnect_with_data_leaves_its_namespace() {
 }
 
 #[test]
-fn what_is_no_packet_is_a_parse_error() {
+fn an_invalid_packet_is_a_parse_error() {
     let (hub, told) = hub();
     on_every_transport(|transport| {
         for packet in [
@@ -235,7 +236,7 @@ fn what_is_no_packet_is_a_parse_error() {
             "47",
             "4x",
             "4 2[\"a\"]",
-            // Events: a name that is a string or a number, in an array.
+            // Events: an array whose first element is a string or a number.
             "42{}",
             "42\"a\"",
             "42null",
@@ -254,7 +255,7 @@ fn what_is_no_packet_is_a_parse_error() {
             // CONNECT.
             "40{",
             "40/other,{]",
-            // A number of attachments, and a dash.
+            // The number of attachments and a dash.
             "45[\"a\"]",
             "45-[\"a\"]",
             "450-[\"a\"]",
@@ -287,7 +288,7 @@ fn binary_out_of_turn_is_a_parse_error() {
 }
 
 #[test]
-fn a_binary_packet_that_is_never_finished_is_a_parse_error() {
+fn an_unfinished_binary_packet_is_a_parse_error() {
     let (hub, told) = hub();
     on_every_transport(|transport| {
         let header = r#"452-["a",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#;
@@ -297,7 +298,7 @@ fn a_binary_packet_that_is_never_finished_is_a_parse_error() {
 }
 
 #[test]
-fn packets_after_an_illegal_one_are_not_handled() {
+fn packets_after_an_invalid_one_are_not_handled() {
     let (tell, told) = report();
     let hub = Hub::start(
         |builder| builder,
@@ -318,7 +319,7 @@ fn packets_after_an_illegal_one_are_not_handled() {
 }
 
 #[test]
-fn engine_packets_without_meaning_from_a_client_are_ignored() {
+fn meaningless_engine_packets_of_a_client_are_ignored() {
     let (hub, _told) = hub();
     on_every_transport(|transport| {
         let mut client = hub.join(transport);

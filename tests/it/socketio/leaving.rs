@@ -1,10 +1,10 @@
-//! What handlers ask and emit while their clients leave.
+//! Requests and emits of handlers while their clients leave.
 
 use stentor::{Event, Server};
 
 use crate::support::{Hub, Tell, on_every_transport, report};
 
-/// Asks the hub whatever can be asked, when a client has left.
+/// Sends every kind of request to the hub after a client has left.
 fn with_questions(io: &Server, tell: &Tell) {
     let tell = tell.clone();
     io.of("/").on_disconnect(move |socket, _| {
@@ -26,8 +26,9 @@ fn with_questions(io: &Server, tell: &Tell) {
 }
 
 #[test]
-fn questions_in_on_disconnect_are_answered_while_many_clients_leave() {
-    // What was in flight when a session ended failed, so some of forty clients that left together got no answer.
+fn requests_in_on_disconnect_are_answered_while_many_clients_leave() {
+    // Regression: requests in flight failed when a session ended, so some of forty clients that
+    // left together got no answer.
     let (tell, told) = report();
     let hub = Hub::start(|builder| builder, |io| with_questions(io, &tell));
     on_every_transport(|transport| {

@@ -1,4 +1,4 @@
-//! What listens beside a namespace's handlers: handlers on one socket, filters, catch-all listeners.
+//! Handlers on one socket, event middleware, and catch-all listeners.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use stentor::{Args, Event, Server};
 
 use crate::support::{Hub, Packet, Tell, on_every_transport, report};
 
-/// A handler that answers with this.
+/// A handler that answers with this text.
 macro_rules! answer {
     ($with:expr) => {
         |_, event: Event<Args>| async move {
@@ -54,7 +54,7 @@ fn a_sockets_own_handler_precedes_its_namespaces_for_it_alone() {
 struct Args2 {}
 
 #[test]
-fn a_handler_taken_off_leaves_the_one_below_it() {
+fn a_removed_handler_uncovers_the_one_below_it() {
     let hub = Hub::start(
         |builder| builder,
         |io| {
@@ -81,7 +81,7 @@ fn a_handler_taken_off_leaves_the_one_below_it() {
 }
 
 #[test]
-fn filters_pass_on_change_or_swallow_events() {
+fn middleware_forwards_changes_or_drops_events() {
     let (tell, told) = report();
     let hub = Hub::start(
         |builder| builder,
@@ -118,7 +118,7 @@ fn filters_pass_on_change_or_swallow_events() {
     });
 }
 
-/// Says every event that comes and every event that is sent.
+/// Reports every incoming and every outgoing event.
 fn watch(io: &Server, tell: &Tell) {
     let (incoming, outgoing) = (tell.clone(), tell.clone());
     io.of("/")
@@ -134,7 +134,7 @@ fn watch(io: &Server, tell: &Tell) {
 }
 
 #[test]
-fn catch_all_listeners_see_everything_both_ways_without_the_token() {
+fn catch_all_listeners_see_all_events_without_the_offset() {
     for recovery in [stentor::Recovery::off(), stentor::Recovery::memory()] {
         let (tell, told) = report();
         let hub = Hub::start(|builder| builder.recovery(recovery), |io| watch(io, &tell));
@@ -156,7 +156,7 @@ fn catch_all_listeners_see_everything_both_ways_without_the_token() {
 }
 
 #[test]
-fn an_observer_that_panics_puts_out_its_socket_and_nothing_else() {
+fn a_panicking_observer_disconnects_only_its_socket() {
     let (tell, told) = report();
     let hub = Hub::start(
         |builder| builder,
@@ -194,7 +194,8 @@ fn handlers_registered_on_another_thread_serve_later_events() {
         let mut client = hub.join(transport);
         let socket = connected.recv_timeout(crate::support::DEADLINE).unwrap();
         socket.on("late", answer!("here"));
-        // What a socket is told goes through one mailbox, so an answered echo says that the handler is there.
+        // All messages to a socket use one mailbox, so after an answered echo the handler is
+        // registered.
         client.echoes();
         client.send(r#"421["late"]"#);
         client.expect(r#"431["here"]"#);
@@ -202,7 +203,7 @@ fn handlers_registered_on_another_thread_serve_later_events() {
 }
 
 #[test]
-fn a_handler_for_one_event_takes_one_and_leaves_those_that_came_with_it() {
+fn a_once_handler_takes_one_event_of_several_sent_together() {
     let (tell, told) = report();
     let hub = Hub::start(
         |builder| builder,

@@ -1,11 +1,13 @@
-//! A server whose parser is msgpack, in literal bytes. Clients' bytes are those of socket.io-msgpack-parser 3.0.2.
+//! The msgpack parser in literal bytes. The clients' bytes are those of socket.io-msgpack-parser
+//! 3.0.2.
 
 use serde_json::Value;
 use stentor::{Args, Builder, Event, Parser, Recovery};
 
 use crate::support::{Client, Ended, Hub, Packet, Told, Transport, ends, on_every_transport, report};
 
-/// A hub that tells who connects with what and why sockets end, and whose clients can do the rest by events.
+/// A hub that reports connects and the reasons of disconnects; clients request everything else by
+/// events.
 fn hub(build: impl FnOnce(Builder) -> Builder) -> (Hub, Told) {
     let (tell, told) = report();
     let hub = Hub::start(
@@ -65,7 +67,7 @@ fn recv(client: &mut Client) -> Vec<u8> {
 
 const CONNECT: &[u8] = b"\x83\xa4type\x00\xa4data\xd4\x00\x00\xa3nsp\xa1/";
 
-/// A client that has joined `/`, which was told.
+/// A client connected to `/`; its connect is reported.
 fn join(hub: &Hub, told: &Told, transport: Transport) -> Client {
     let mut client = hub.open(transport);
     send(&mut client, CONNECT);
@@ -74,7 +76,8 @@ fn join(hub: &Hub, told: &Told, transport: Transport) -> Client {
     client
 }
 
-/// The session lives: an echo with the ack id 9 comes back, and nothing else before it.
+/// Checks that the session is open and nothing else is pending: an echo with ack id 9 is the next
+/// packet.
 #[track_caller]
 fn echoes(client: &mut Client) {
     send(client, b"\x84\xa4type\x02\xa4data\x92\xa4echo\x01\xa2id\x09\xa3nsp\xa1/");
@@ -98,7 +101,7 @@ fn connect_is_answered_by_a_map_with_the_sid() {
 }
 
 #[test]
-fn a_namespace_that_is_not_there_is_refused_by_a_map() {
+fn an_unknown_namespace_is_refused_by_a_map() {
     let (hub, told) = hub(|builder| builder);
     on_every_transport(|transport| {
         let mut client = join(&hub, &told, transport);
@@ -112,7 +115,7 @@ fn a_namespace_that_is_not_there_is_refused_by_a_map() {
 }
 
 #[test]
-fn binary_travels_inside_the_packet() {
+fn binary_data_is_part_of_the_packet() {
     let (hub, told) = hub(|builder| builder);
     on_every_transport(|transport| {
         let mut client = join(&hub, &told, transport);
@@ -138,7 +141,7 @@ fn binary_travels_inside_the_packet() {
 }
 
 #[test]
-fn more_than_ten_pieces_of_binary_data_are_legal() {
+fn more_than_ten_pieces_of_binary_data_are_accepted() {
     let (hub, told) = hub(|builder| builder);
     on_every_transport(|transport| {
         let mut client = join(&hub, &told, transport);
@@ -179,7 +182,7 @@ fn a_broadcast_is_one_packet_for_all() {
 }
 
 #[test]
-fn with_recovery_events_bear_their_token_as_last_argument() {
+fn with_recovery_events_have_their_offset_as_last_argument() {
     let (hub, told) = hub(|builder| builder.recovery(Recovery::memory()));
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
@@ -199,7 +202,7 @@ fn with_recovery_events_bear_their_token_as_last_argument() {
 }
 
 #[test]
-fn observers_see_what_is_sent_without_its_token() {
+fn observers_see_events_without_the_offset() {
     let (tell, told) = report();
     let hub = Hub::start(
         |builder| builder.parser(Parser::Msgpack).recovery(Recovery::memory()),
@@ -240,7 +243,7 @@ fn namespaces_are_left_by_maps() {
 }
 
 #[test]
-fn what_is_no_msgpack_packet_is_a_parse_error() {
+fn an_invalid_msgpack_packet_is_a_parse_error() {
     let (hub, told) = hub(|builder| builder);
     on_every_transport(|transport| {
         for packet in [
@@ -250,7 +253,7 @@ fn what_is_no_msgpack_packet_is_a_parse_error() {
             b"\x83\xa4type\x09\xa4data\x91\xa1a\xa3nsp\xa1/",
             b"\x83\xa4type\x02\xa4data\xdd\xff\xff\xff\xff\xa1a\xa3nsp\xa1/",
             b"\x83\xa4type\x02\xa4data\x91\xa1a\xa3nsp\xa1/\x00",
-            // JSON, in a binary message.
+            // JSON in a binary message.
             br#"2["a"]"#,
         ] {
             let mut client = join(&hub, &told, transport);
@@ -262,14 +265,15 @@ fn what_is_no_msgpack_packet_is_a_parse_error() {
 }
 
 #[test]
-fn a_msgpack_packet_that_is_not_accepted_is_dropped_or_refused_alone() {
+fn an_unaccepted_msgpack_packet_is_dropped_or_refused_alone() {
     let (hub, told) = hub(|builder| builder);
     let deep = [&b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\x92\xa1a"[..], &[0x91; 100_000], &[0xc0]].concat();
     on_every_transport(|transport| {
         let mut client = join(&hub, &told, transport);
         for packet in [
             &deep[..],
-            // No name, a reserved one, a namespace that is not connected, an ack without an id, a placeholder, CONNECT_ERROR.
+            // No name, a reserved name, a namespace that is not connected, an ack without id, a
+            // placeholder, CONNECT_ERROR.
             b"\x83\xa4type\x02\xa4data\x90\xa3nsp\xa1/",
             b"\x83\xa4type\x02\xa4data\x91\xc0\xa3nsp\xa1/",
             b"\x83\xa4type\x02\xa4data\x91\xa7connect\xa3nsp\xa1/",
@@ -280,7 +284,7 @@ fn a_msgpack_packet_that_is_not_accepted_is_dropped_or_refused_alone() {
         ] {
             send(&mut client, packet);
         }
-        // A string for credentials, and a namespace without a slash.
+        // Credentials that are a string, and a namespace without a slash.
         for (packet, namespace) in [
             (&b"\x83\xa4type\x00\xa4data\xa1x\xa3nsp\xa6/other"[..], &b"/other"[..]),
             (b"\x82\xa4type\x00\xa3nsp\xa1x", b"x"),
@@ -324,7 +328,7 @@ fn a_client_with_another_parser_gets_a_parse_error() {
     on_msgpack.wait_for_sessions(0);
 }
 
-/// The session has ended, and its client is told so.
+/// Checks that the session has ended and its client received the reason.
 #[track_caller]
 fn ended(client: &mut Client) {
     let ended = client.ends();

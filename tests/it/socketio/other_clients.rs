@@ -1,5 +1,5 @@
-//! Clients in other languages, byte for byte: their heads, the order of their queries, their CONNECTs, their upgrades. Each was
-//! read in the source of the version that is named.
+//! Clients in other languages, byte for byte: request headers, order of query parameters, CONNECT
+//! packets, upgrades. The bytes follow the source of the named versions.
 
 use std::net::SocketAddr;
 
@@ -13,9 +13,10 @@ use crate::support::{Frame, Http, Hub, Websocket, frame};
 #[derive(Debug, Clone, Copy)]
 struct Dialect {
     name: &'static str,
-    /// Queries and headers of its polls; none if it speaks websocket only. `{host}` stands for the server's address.
+    /// Queries and headers of its polls; empty if it uses only websockets. `{host}` stands for the
+    /// server's address.
     polling: Option<Polling>,
-    /// Query of a websocket, behind which it puts the session id of an upgrade.
+    /// Query of a websocket; the session id of an upgrade is appended.
     websocket: &'static str,
     /// Headers of a websocket's handshake.
     upgrade: &'static str,
@@ -24,7 +25,7 @@ struct Dialect {
     /// CONNECT to `/chat`, without and with credentials.
     chat: &'static [&'static str],
     leaves_chat: &'static str,
-    /// The packets that it sends over the websocket behind `5`, before anything of Socket.IO.
+    /// Packets that it sends over the websocket after `5` and before any Socket.IO packet.
     behind_upgrade: &'static [&'static str],
 }
 
@@ -33,15 +34,16 @@ struct Polling {
     query: &'static str,
     get: &'static str,
     post: &'static str,
-    /// Base64 as it writes it.
+    /// Its encoding of base64.
     base64: fn(&[u8]) -> String,
 }
 
 const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 const DIALECTS: [Dialect; 4] = [
-    // socket.io-client-java 2.1.2, engine.io-client-java 2.1.0, okhttp 3.12.12. The query is a `HashMap`; binary goes through
-    // Android's `Base64.DEFAULT`, which ends each line, and the last one, with a line feed.
+    // socket.io-client-java 2.1.2, engine.io-client-java 2.1.0, okhttp 3.12.12. The query is a
+    // `HashMap`; binary uses Android's `Base64.DEFAULT`, which ends each line, including the last,
+    // with a line feed.
     Dialect {
         name: "Java",
         polling: Some(Polling {
@@ -57,8 +59,8 @@ const DIALECTS: [Dialect; 4] = [
         leaves_chat: "41/chat,",
         behind_upgrade: &[],
     },
-    // socket.io-client-swift 16.1.1, Starscream 4.0.8, whose origin has the scheme of the websocket. A namespace is written out
-    // even if it is `/`. A noop that could not be posted any more follows the upgrade.
+    // socket.io-client-swift 16.1.1, Starscream 4.0.8, whose Origin has the websocket's scheme. It
+    // always writes the namespace, even `/`. A noop that it could not post follows the upgrade.
     Dialect {
         name: "Swift",
         polling: Some(Polling {
@@ -74,7 +76,7 @@ const DIALECTS: [Dialect; 4] = [
         leaves_chat: "41/chat,",
         behind_upgrade: &["6"],
     },
-    // socket_io_client 3.1.6 on dart:io, which has no other transport than websocket. A GET says that it has no body.
+    // socket_io_client 3.1.6 on dart:io, which has only websockets. Its GET declares an empty body.
     Dialect {
         name: "Dart",
         polling: None,
@@ -85,7 +87,8 @@ const DIALECTS: [Dialect; 4] = [
         leaves_chat: "41/chat,",
         behind_upgrade: &[],
     },
-    // socket.io-client-cpp 3.1.0 (main of 2025-05), websocketpp 0.8.2. A namespace without data has no comma behind it.
+    // socket.io-client-cpp 3.1.0 (main of 2025-05), websocketpp 0.8.2. A namespace without data has
+    // no comma.
     Dialect {
         name: "C++",
         polling: None,
@@ -98,13 +101,13 @@ const DIALECTS: [Dialect; 4] = [
     },
 ];
 
-/// Base64 in lines of 76 characters, each with a line feed behind it.
+/// Base64 in lines of 76 characters, each ended by a line feed.
 fn base64_lines(data: &[u8]) -> String {
     let whole = BASE64_STANDARD.encode(data);
     whole.as_bytes().chunks(76).map(|line| format!("{}\n", str::from_utf8(line).unwrap())).collect()
 }
 
-/// A connection in a dialect.
+/// A connection of one such client.
 struct Speaker {
     address: SocketAddr,
     dialect: Dialect,
@@ -136,7 +139,7 @@ impl Speaker {
         speaker
     }
 
-    /// Upgrades while a poll waits, as all of them do.
+    /// Upgrades while a poll waits, as all of these clients do.
     fn upgrade(&mut self) {
         let Wire::Polling { sid, gets, .. } = &mut self.wire else { panic!("a websocket") };
         write_poll(gets, self.address, self.dialect.polling.unwrap(), sid);
@@ -204,7 +207,7 @@ impl Speaker {
         assert_eq!(websocket.recv(), Frame::Whole(0x82, bytes.to_vec()));
     }
 
-    /// All that an application does.
+    /// Runs the steps of an ordinary application.
     fn talk(&mut self, connect: &str, chat: &str) {
         self.send(connect);
         self.expect_reply("40{");
@@ -222,14 +225,14 @@ impl Speaker {
         self.send("1");
     }
 
-    /// The reply to a CONNECT, which says nothing of recovery.
+    /// The reply to a CONNECT, without recovery.
     #[track_caller]
     fn expect_reply(&mut self, prefix: &str) {
         let reply = self.recv();
         assert!(reply.starts_with(prefix) && !reply.contains("pid"), "{}: {reply}", self.dialect.name);
     }
 
-    /// Acks both ways, and an event with just its arguments.
+    /// Acks in both directions, and an event that has only its own arguments.
     #[track_caller]
     fn talk_in(&mut self, namespace: &str) {
         self.send(&format!(r#"42{namespace}0["echo","hé"]"#));
@@ -259,7 +262,7 @@ fn write_poll(gets: &mut Http, address: SocketAddr, polling: Polling, sid: &str)
     gets.write(format!("GET /socket.io/?{}{sid} HTTP/1.1\r\n{headers}\r\n", polling.query).as_bytes());
 }
 
-/// A hub with recovery on, which offers tokens to those that it takes for JavaScript's, and guards origins.
+/// A hub with recovery for JavaScript clients only, which checks origins.
 fn hub() -> Hub {
     let build = |builder: stentor::Builder| builder.recovery(Recovery::memory()).guard_origins();
     Hub::start(build, |io: &Server| {
@@ -282,7 +285,7 @@ fn hub() -> Hub {
     })
 }
 
-/// States a fact for every dialect, at the hub's own port and inside a host.
+/// Runs a test for every client, on the hub's own port and inside a host application.
 fn in_every_dialect(fact: impl Fn(SocketAddr, Dialect)) {
     let hub = hub();
     for dialect in DIALECTS {
@@ -294,7 +297,7 @@ fn in_every_dialect(fact: impl Fn(SocketAddr, Dialect)) {
 }
 
 #[test]
-fn websockets_of_other_languages_talk_and_get_no_tokens() {
+fn websocket_clients_in_other_languages_work_and_get_no_offsets() {
     in_every_dialect(|address, dialect| {
         for (connect, chat) in dialect.connects.iter().zip(dialect.chat) {
             Speaker::websocket(address, dialect).talk(connect, chat);
@@ -303,7 +306,7 @@ fn websockets_of_other_languages_talk_and_get_no_tokens() {
 }
 
 #[test]
-fn polling_of_other_languages_talks_and_gets_no_tokens() {
+fn polling_clients_in_other_languages_work_and_get_no_offsets() {
     in_every_dialect(|address, dialect| {
         for (connect, chat) in dialect.connects.iter().zip(dialect.chat).filter(|_| dialect.polling.is_some()) {
             Speaker::polling(address, dialect).talk(connect, chat);
@@ -312,14 +315,14 @@ fn polling_of_other_languages_talks_and_gets_no_tokens() {
 }
 
 #[test]
-fn upgrades_of_other_languages_talk_and_get_no_tokens() {
+fn upgrading_clients_in_other_languages_work_and_get_no_offsets() {
     in_every_dialect(|address, dialect| {
         for (connect, chat) in dialect.connects.iter().zip(dialect.chat).filter(|_| dialect.polling.is_some()) {
             let mut speaker = Speaker::polling(address, dialect);
             speaker.upgrade();
             speaker.talk(connect, chat);
 
-            // The CONNECT goes out while the candidate opens: over polling, if it was faster.
+            // The client sends CONNECT while the candidate opens: over polling if that is faster.
             let mut speaker = Speaker::polling(address, dialect);
             speaker.send(connect);
             speaker.expect_reply("40{");

@@ -1,4 +1,4 @@
-//! What server code knows of sockets and rooms: credentials, data, who is where.
+//! Credentials, data and extensions of sockets, and queries of rooms and sockets.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -14,7 +14,7 @@ fn leave(hub: &Hub, clients: impl IntoIterator<Item = Client>) {
 }
 
 #[test]
-fn credentials_come_with_the_socket_and_data_stays_with_it_to_the_end() {
+fn credentials_and_data_stay_with_the_socket_to_its_end() {
     let (tell, told) = report();
     let hub = Hub::start(
         |builder| builder,
@@ -63,7 +63,7 @@ fn extensions_are_kept_by_type_from_middleware_to_disconnect() {
                 .with(|socket| async move {
                     assert!(socket.extensions().get::<Visits>().is_none(), "of another socket");
                     socket.extensions().insert(Visits(AtomicU32::new(0)));
-                    // Its id is another once it is connected, if it was to be recovered.
+                    // A socket to be recovered gets another id when it is connected.
                     socket.decline_recovery();
                     Ok(())
                 })
@@ -115,7 +115,7 @@ fn a_socket_without_credentials_reads_null() {
 }
 
 #[test]
-fn credentials_over_the_limit_are_refused_and_the_transport_stays() {
+fn credentials_over_the_limit_are_refused_and_the_transport_stays_open() {
     let hub = Hub::limited(|limits| limits.auth_bytes_max = 20, |_| {});
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
@@ -128,7 +128,7 @@ fn credentials_over_the_limit_are_refused_and_the_transport_stays() {
 }
 
 #[test]
-fn data_over_the_limit_is_refused_and_what_was_kept_stays() {
+fn data_over_the_limit_is_refused_and_earlier_data_stays() {
     let hub = Hub::limited(
         |limits| limits.socket_data_bytes_max = 8,
         |io| {
@@ -200,7 +200,7 @@ fn rooms_are_listed_with_their_members_on_all_workers() {
 }
 
 #[test]
-fn a_namespace_with_more_rooms_than_one_look_takes_is_listed_whole() {
+fn a_namespace_with_more_rooms_than_one_page_is_listed_completely() {
     let hub = Hub::limited(
         |limits| limits.rooms_per_socket_max = 3_000,
         |io| {
@@ -255,7 +255,7 @@ fn fetched_sockets_are_handles_of_sockets_on_any_worker() {
             client
         });
         clients[0].send(r#"421["greet all"]"#);
-        // Its own greeting first: what a handler emits reaches its own client in order.
+        // Its own greeting comes first: events emitted by a handler reach its own client in order.
         clients[0].expect(r#"42["greeting"]"#);
         clients[0].expect(r#"431[["ada","bob","cy","dee"]]"#);
         clients[1..].iter_mut().for_each(|client| client.expect(r#"42["greeting"]"#));

@@ -1,4 +1,5 @@
-//! A client on any transport: packets out, packets in. It answers pings unless told otherwise, and nothing else.
+//! A client on any transport: packets out, packets in. By default it answers pings by itself, and
+//! nothing else.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -11,32 +12,32 @@ use serde_json::Value;
 use super::websocket::{BINARY, CLOSE, TEXT, close_code};
 use super::{Frame, Http, Websocket, frame};
 
-/// The ways to a session. What holds on every transport is one row of this table.
+/// Ways to a session. A test that applies to every transport runs for each row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
     Polling,
     Websocket,
-    /// Begun by polling, then upgraded.
+    /// Starts with polling, then upgrades.
     Upgraded,
     /// A websocket inside a host application.
     Pump,
-    /// Begun by polling inside a host application, then upgraded there.
+    /// Starts with polling inside a host application, then upgrades there.
     PumpUpgraded,
 }
 
 impl Transport {
     pub(crate) const ALL: [Self; 5] = [Self::Polling, Self::Websocket, Self::Upgraded, Self::Pump, Self::PumpUpgraded];
 
-    /// Those that are websockets in the end.
+    /// Transports that end as websockets.
     pub(crate) const WEBSOCKETS: [Self; 4] = [Self::Websocket, Self::Upgraded, Self::Pump, Self::PumpUpgraded];
 
-    /// Whether a host application has the sockets.
+    /// Whether a host application owns the connections.
     pub(crate) fn is_hosted(self) -> bool {
         matches!(self, Self::Pump | Self::PumpUpgraded)
     }
 }
 
-/// States a fact for every transport, and names the one on which it failed.
+/// Runs a test for every transport and names the one on which it failed.
 pub(crate) fn on_every_transport(mut fact: impl FnMut(Transport)) {
     struct Named(Transport);
     impl Drop for Named {
@@ -52,37 +53,37 @@ pub(crate) fn on_every_transport(mut fact: impl FnMut(Transport)) {
     }
 }
 
-/// An Engine.IO packet, as it comes out of either transport.
+/// An Engine.IO packet as received on either transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Packet {
-    /// With its type digit.
+    /// Text including its type digit.
     Text(String),
     Binary(Vec<u8>),
 }
 
-/// How a client learnt that its session has ended.
+/// Signs by which a client notices the end of its session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// By a close packet, `1`, in a poll.
+    /// A close packet, `1`, in a poll.
     Told,
-    /// Its polls are refused: `Session ID unknown`.
+    /// A refused poll: `Session ID unknown`.
     Unknown,
-    /// By a close frame.
+    /// A close frame.
     Closed(Option<u16>),
-    /// The connection ended without a word.
+    /// The end of the connection (FIN) without a close frame.
     Fin,
-    /// The connection was reset.
+    /// A reset of the connection.
     Reset,
 }
 
-/// A session, as its client has it.
+/// A session from its client's side.
 #[derive(Debug)]
 pub(crate) struct Client {
     address: SocketAddr,
     pub(crate) sid: String,
     wire: Wire,
     queue: VecDeque<Packet>,
-    /// Leaves pings to the test, which then sees them.
+    /// The test answers pings, and therefore receives them.
     pub(crate) is_silent: bool,
 }
 
@@ -93,7 +94,6 @@ enum Wire {
 }
 
 impl Client {
-    /// Opens a session.
     pub(crate) fn open(address: SocketAddr, transport: Transport) -> Self {
         match transport {
             Transport::Polling => Self::open_polling(address),
@@ -110,7 +110,7 @@ impl Client {
         Self::begin(address, Wire::Polling { gets, posts })
     }
 
-    /// A websocket that jams soon.
+    /// A websocket whose send buffer fills soon.
     pub(crate) fn open_narrow(address: SocketAddr) -> Self {
         let websocket = Websocket::open_narrow(address, "/socket.io/?EIO=4&transport=websocket");
         Self::begin(address, Wire::Websocket(websocket))
@@ -124,29 +124,29 @@ impl Client {
         client
     }
 
-    /// Whether it polls at present.
+    /// Whether the client polls at present.
     pub(crate) fn is_polling(&self) -> bool {
         matches!(self.wire, Wire::Polling { .. })
     }
 
-    /// The target of this session's polls.
+    /// Target of this session's polls.
     pub(crate) fn polls(&self) -> String {
         polls(&self.sid)
     }
 
-    /// The target of an upgrade of this session.
+    /// Target of an upgrade of this session.
     pub(crate) fn upgrades(&self) -> String {
         format!("/socket.io/?EIO=4&transport=websocket&sid={}", self.sid)
     }
 
-    /// The probe, the upgrade. No poll waits, since polls wait only while a packet is awaited.
+    /// Probes and upgrades. No poll is waiting, because polls wait only while a packet is expected.
     pub(crate) fn upgrade(mut self) -> Self {
         let candidate = self.probe();
         self.promote(candidate);
         self
     }
 
-    /// The first half of an upgrade: a candidate that has been probed. Polling goes on meanwhile.
+    /// First half of an upgrade: a probed candidate. Polling continues meanwhile.
     pub(crate) fn probe(&self) -> Websocket {
         let mut candidate = Websocket::open(self.address, &self.upgrades());
         candidate.send("2probe");
@@ -154,13 +154,12 @@ impl Client {
         candidate
     }
 
-    /// The second half: from here on the websocket is the transport. No poll may wait.
+    /// Second half: from here on the websocket is the transport. No poll may be waiting.
     pub(crate) fn promote(&mut self, mut candidate: Websocket) {
         candidate.send("5");
         self.wire = Wire::Websocket(candidate);
     }
 
-    /// Sends an Engine.IO text packet.
     pub(crate) fn send(&mut self, packet: &str) {
         self.send_all(&[Packet::Text(packet.into())]);
     }
@@ -177,7 +176,6 @@ impl Client {
         }
     }
 
-    /// The next packet.
     pub(crate) fn recv(&mut self) -> Packet {
         loop {
             match self.queue.pop_front() {
@@ -193,7 +191,7 @@ impl Client {
         }
     }
 
-    /// The next packet, which must be text.
+    /// Reads the next packet, which must be text.
     pub(crate) fn recv_text(&mut self) -> String {
         match self.recv() {
             Packet::Text(text) => text,
@@ -201,25 +199,25 @@ impl Client {
         }
     }
 
-    /// The next packet must be this one.
+    /// Checks that the next packet is this one.
     #[track_caller]
     pub(crate) fn expect(&mut self, packet: &str) {
         assert_eq!(self.recv(), Packet::Text(packet.into()));
     }
 
-    /// The next packet must be these bytes.
+    /// Checks that the next packet has these bytes.
     #[track_caller]
     pub(crate) fn expect_binary(&mut self, bytes: &[u8]) {
         assert_eq!(self.recv(), Packet::Binary(bytes.into()));
     }
 
-    /// Joins a namespace (`/name,` or nothing), and gives the reply's data.
+    /// Connects to a namespace (`/name,` or empty); gives the data of the reply.
     #[track_caller]
     pub(crate) fn connect(&mut self, namespace: &str) -> Value {
         self.connect_with(namespace, "")
     }
 
-    /// The same with credentials, a JSON object.
+    /// Connects to a namespace with credentials, a JSON object.
     #[track_caller]
     pub(crate) fn connect_with(&mut self, namespace: &str, auth: &str) -> Value {
         self.send(&format!("40{namespace}{auth}"));
@@ -229,14 +227,15 @@ impl Client {
         serde_json::from_str(data).expect("a CONNECT reply is JSON")
     }
 
-    /// The session lives, and nothing is on its way to this client: the next packet is the answer to an echo.
+    /// Checks that the session is open and nothing is pending: the next packet is the answer to an
+    /// echo.
     #[track_caller]
     pub(crate) fn echoes(&mut self) {
         self.send(r#"4277["echo","there?"]"#);
         self.expect(r#"4377["there?"]"#);
     }
 
-    /// The same, where texts like these may be on their way.
+    /// Checks that the session is open, where texts like these may be pending.
     #[track_caller]
     pub(crate) fn echoes_after(&mut self, expected: impl Fn(&str) -> bool) {
         self.send(r#"4277["echo","there?"]"#);
@@ -248,10 +247,10 @@ impl Client {
         }
     }
 
-    /// Waits until the server has taken in everything that was sent.
+    /// Waits until the server has handled everything that was sent.
     pub(crate) fn settle(&mut self) {
         match &mut self.wire {
-            // A POST is answered when it has been taken in.
+            // A POST is answered when it has been handled.
             Wire::Polling { .. } => {}
             Wire::Websocket(websocket) => {
                 let before = websocket.settle();
@@ -260,13 +259,13 @@ impl Client {
         }
     }
 
-    /// The session ends with nothing more said than pings.
+    /// Expects the end of the session, preceded by pings at most.
     #[track_caller]
     pub(crate) fn ends(&mut self) -> Ended {
         self.ends_after(|_| false)
     }
 
-    /// The session ends with nothing more said than pings, and texts like these.
+    /// Expects the end of the session, preceded by pings and texts like these at most.
     #[track_caller]
     pub(crate) fn ends_after(&mut self, expected: impl Fn(&str) -> bool) -> Ended {
         loop {
@@ -283,7 +282,7 @@ impl Client {
         }
     }
 
-    /// Asks the transport for more.
+    /// Reads more packets from the transport.
     fn fill(&mut self) -> Result<(), Ended> {
         match &mut self.wire {
             Wire::Polling { gets, .. } => {
@@ -297,7 +296,7 @@ impl Client {
                 }
             }
             Wire::Websocket(websocket) => self.queue.push_back(packet(websocket.recv()).inspect_err(|_| {
-                // The server closes its side after its close frame, and awaits ours.
+                // The server closes its side after its close frame, and waits for ours.
                 websocket.closed();
             })?),
         }
@@ -312,7 +311,6 @@ impl Client {
         }
     }
 
-    /// The websocket of a client that has one.
     pub(crate) fn websocket(&mut self) -> &mut Websocket {
         match &mut self.wire {
             Wire::Websocket(websocket) => websocket,
@@ -320,7 +318,7 @@ impl Client {
         }
     }
 
-    /// The websocket, taken out.
+    /// Takes the websocket out of the client.
     pub(crate) fn into_websocket(self) -> Websocket {
         match self.wire {
             Wire::Websocket(websocket) => websocket,
@@ -351,7 +349,7 @@ fn frames(packets: &[Packet]) -> Vec<u8> {
     written.collect::<Vec<_>>().concat()
 }
 
-/// The packets of a poll's body, of which there is at least one.
+/// Packets in the body of a poll; there is at least one.
 fn packets(body: &str) -> impl Iterator<Item = Packet> {
     assert!(!body.is_empty(), "a client decodes an empty poll body as an error");
     body.split('\x1e').map(|packet| match packet.strip_prefix('b') {

@@ -1,4 +1,5 @@
-//! A host application: somebody's actix-web server on a free port of 127.0.0.1, in a thread of its own, gone when dropped.
+//! A host application: an actix-web server on a free port of 127.0.0.1, in its own thread, stopped
+//! when dropped.
 
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -11,16 +12,17 @@ use tokio::sync::oneshot;
 
 use super::{DEADLINE, eventually};
 
-/// How its owner has set it up.
+/// Settings of the host's server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Manners {
     pub(crate) workers: usize,
-    /// For a client to close a connection that is over; by default none, so that tests do not wait. (Other values below half
-    /// a second may never pass: actix-http 3.20 counts them from a clock that it reads twice a second.)
+    /// Time for a client to close a finished connection; 0 by default, so that tests do not wait.
+    /// (Other values below half a second may never pass: actix-http 3.20 measures them with a clock
+    /// that it reads twice a second.)
     pub(crate) linger: Duration,
-    /// actix-web's default: a client that closes its side may still want its answer.
+    /// Default of actix-web: a client that closed its side may still expect its response.
     pub(crate) half_closed: bool,
-    /// Whether `stentor::on_connect` was installed.
+    /// Whether `stentor::on_connect` is installed.
     pub(crate) prepared: bool,
 }
 
@@ -39,7 +41,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Serves what `configure` puts into its application.
+    /// Serves the application that `configure` sets up.
     pub(crate) fn start(manners: Manners, configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static) -> Self {
         let (ready, started) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();

@@ -1,4 +1,5 @@
-//! An HTTP/1.1 connection, blocking, kept alive between requests. Knows `Content-Length` and chunks, no more.
+//! A blocking HTTP/1.1 connection, kept alive between requests. Supports `Content-Length` and
+//! chunks only.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -8,24 +9,22 @@ use socket2::SockRef;
 
 use super::DEADLINE;
 
-/// The first part of an answer.
+/// Status line and headers of a response.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
     pub(crate) status: u16,
-    /// As it came.
+    /// The bytes as received.
     pub(crate) raw: String,
     /// Names in lower case.
     pub(crate) headers: Vec<(String, String)>,
 }
 
 impl Head {
-    /// The value of a header.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
-/// An answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Response {
     pub(crate) head: Head,
@@ -33,13 +32,12 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// Status and body: what most facts are about.
+    /// Status and body, which most tests compare.
     pub(crate) fn told(&self) -> (u16, &str) {
         (self.head.status, &self.body)
     }
 }
 
-/// A connection.
 #[derive(Debug)]
 pub(crate) struct Http {
     address: SocketAddr,
@@ -59,21 +57,22 @@ impl Http {
         Self { address: stream.peer_addr().expect("connected"), stream, buffer: Vec::new() }
     }
 
-    /// Sends a request and reads its answer.
+    /// Sends a request and reads its response.
     pub(crate) fn request(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
         self.begin(method, target, headers, Some(body.len()));
         self.write(body);
         self.response()
     }
 
-    /// Connects anew if the server has closed the connection since the last answer: idle ones it keeps for seconds.
+    /// Reconnects if the server has closed the connection since the last response; idle connections
+    /// are closed after seconds.
     pub(crate) fn refresh(&mut self) {
         if self.has_answer() {
             *self = Self::connect(self.address);
         }
     }
 
-    /// Whether the server has answered by now, or closed the connection.
+    /// Whether the server has responded or closed the connection by now.
     pub(crate) fn has_answer(&mut self) -> bool {
         self.stream.set_nonblocking(true).unwrap();
         let peeked = self.stream.peek(&mut [0]);
@@ -89,9 +88,10 @@ impl Http {
         self.request("POST", target, &[("Content-Type", "text/plain;charset=UTF-8")], body.as_ref())
     }
 
-    /// Sends a request's head. Without a length, the caller names the transfer encoding, or there is no body.
+    /// Sends the headers of a request. Without a length the caller names the transfer encoding, or
+    /// there is no body.
     pub(crate) fn begin(&mut self, method: &str, target: &str, headers: &[(&str, &str)], length: Option<usize>) {
-        // As the stock client in Node, which is recoverable by default.
+        // The headers of the stock client in Node, which is recoverable by default.
         let mut head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n");
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("user-agent")) {
             head += "User-Agent: node-XMLHttpRequest\r\n";
@@ -109,24 +109,25 @@ impl Http {
         self.stream.write_all(bytes).expect("the hub reads");
     }
 
-    /// Writes where the server may have closed already.
+    /// Writes to a connection that the server may have closed.
     pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
-    /// A second hand on the same connection, to write with from another thread.
+    /// A second handle of the same connection, for writing from another thread.
     pub(crate) fn writer(&self) -> Self {
         Self { address: self.address, stream: self.stream.try_clone().unwrap(), buffer: Vec::new() }
     }
 
-    /// Sends a GET that will wait, and returns when the server has it: what comes in later over other connections is answered.
+    /// Sends a GET that waits; returns when the server has it, so requests on other connections
+    /// come later.
     #[track_caller]
     pub(crate) fn park(&mut self, target: &str) {
         self.begin("GET", target, &[], None);
         self.await_taken();
     }
 
-    /// Returns when the server has a GET that was written and waits.
+    /// Waits until the server has a waiting GET that was written.
     #[track_caller]
     pub(crate) fn await_taken(&mut self) {
         for _ in 0..3 {
@@ -150,7 +151,7 @@ impl Http {
         Head { status: status.unwrap_or_else(|| panic!("no status line: {text:?}")), headers, raw: text }
     }
 
-    /// The body that belongs to a head.
+    /// Reads the body that belongs to these headers.
     pub(crate) fn body(&mut self, head: &Head) -> String {
         let body = match (head.header("transfer-encoding"), head.header("content-length")) {
             (Some("chunked"), _) => self.chunks(),
@@ -173,7 +174,7 @@ impl Http {
         }
     }
 
-    /// Everything up to and including `mark`.
+    /// Reads everything up to and including `mark`.
     fn until(&mut self, mark: &[u8]) -> Vec<u8> {
         loop {
             if let Some(at) = self.buffer.windows(mark.len()).position(|window| window == mark) {
@@ -208,7 +209,7 @@ impl Http {
         }
     }
 
-    /// Ends the connection in order: FIN.
+    /// Ends the connection by a FIN.
     pub(crate) fn finish(self) {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
@@ -218,7 +219,7 @@ impl Http {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// The socket, and what was read already.
+    /// The socket, and the bytes read so far.
     pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
         (self.stream, self.buffer)
     }

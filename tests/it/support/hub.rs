@@ -1,4 +1,5 @@
-//! A hub on two free ports of 127.0.0.1, its own and a host application's; in a thread of its own, gone when dropped.
+//! A hub on two free ports of 127.0.0.1, its own and that of a host application, in its own thread,
+//! stopped when dropped.
 
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -12,7 +13,7 @@ use super::product::http;
 use super::product::secret::Secret;
 use super::{Client, DEADLINE, Host, Http, Manners, Transport, eventually};
 
-/// Mounts a hub in a host application, where clients expect it.
+/// Mounts a hub in a host application under the default path.
 pub(crate) fn mount(io: &Server) -> impl Fn(&mut ServiceConfig) + Clone + Send + use<> {
     let io = io.clone();
     move |config| {
@@ -20,7 +21,7 @@ pub(crate) fn mount(io: &Server) -> impl Fn(&mut ServiceConfig) + Clone + Send +
     }
 }
 
-/// The key of every hub's HTTP API.
+/// Key of every hub's HTTP API.
 pub(crate) const API_KEY: &str = "0123456789abcdef";
 
 /// A running server.
@@ -34,24 +35,24 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// With defaults, and `echo` in `/`.
+    /// A hub with default limits and `echo` in `/`.
     pub(crate) fn plain() -> Self {
         Self::start(|builder| builder, |_| {})
     }
 
-    /// With these limits, and `echo` in `/`.
+    /// A hub with these limits and `echo` in `/`.
     pub(crate) fn limited(change: impl FnOnce(&mut Limits), register: impl FnOnce(&Server)) -> Self {
         let mut limits = Limits::default();
         change(&mut limits);
         Self::start(|builder| builder.limits(limits), register)
     }
 
-    /// On one worker: then what two connections do happens in the order in which they did it.
+    /// A hub with one worker, which handles the input of two connections in order of arrival.
     pub(crate) fn start(build: impl FnOnce(Builder) -> Builder, register: impl FnOnce(&Server)) -> Self {
         Self::on_workers(1, build, register)
     }
 
-    /// With HTTP resources of the test's own beside those of `stentor serve`.
+    /// A hub with resources of the test beside those of `stentor serve`.
     pub(crate) fn with_http<C>(resources: impl FnOnce(&Server) -> C + Send + 'static) -> Self
     where
         C: Fn(&mut ServiceConfig) + Send + Sync + 'static,
@@ -59,7 +60,7 @@ impl Hub {
         Self::run(1, any_host(), |io, listener| listener.configure(resources(io)), |_| {})
     }
 
-    /// On this many workers.
+    /// A hub with this many workers.
     pub(crate) fn on_workers(
         workers: usize,
         build: impl FnOnce(Builder) -> Builder,
@@ -78,7 +79,7 @@ impl Hub {
         let (stop, stopped) = oneshot::channel();
         let thread = thread::spawn(move || serve(builder, workers, listen, &ready, stopped));
         let (address, io) = started.recv_timeout(DEADLINE).expect("the hub starts");
-        // `echo` answers with what it was sent; every hub has it, to see whether it lives.
+        // `echo` answers with its arguments; every hub has it, as a check that it responds.
         io.of("/").on("echo", |_, event: Event<Args>| async move {
             event.ack.send(&event.data)?;
             Ok(())
@@ -88,31 +89,31 @@ impl Hub {
         Self { address, host, io, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// Opens a session.
     pub(crate) fn open(&self, transport: Transport) -> Client {
         Client::open(if transport.is_hosted() { self.host.address } else { self.address }, transport)
     }
 
-    /// Opens a session and joins `/`.
+    /// Opens a session and connects to `/`.
     pub(crate) fn join(&self, transport: Transport) -> Client {
         let mut client = self.open(transport);
         client.connect("");
         client
     }
 
-    /// Opens a session on a websocket that jams after a few kilobytes, and joins `/`.
+    /// Opens a session on a websocket whose send buffer fills after a few kilobytes, and connects
+    /// to `/`.
     pub(crate) fn join_narrow(&self) -> Client {
         let mut client = Client::open_narrow(self.address);
         client.connect("");
         client
     }
 
-    /// An HTTP connection.
+    /// Opens an HTTP connection.
     pub(crate) fn http(&self) -> Http {
         Http::connect(self.address)
     }
 
-    /// What the metric of this name and these labels counts.
+    /// Value of the metric with this name and these labels.
     #[track_caller]
     pub(crate) fn counted(&self, metric: &str) -> u64 {
         let metrics = self.io.metrics();
@@ -125,7 +126,7 @@ impl Hub {
         eventually(&format!("{count} sessions, there are {}", self.io.sessions()), || self.io.sessions() == count);
     }
 
-    /// Whatever has happened: nobody is left behind, and new clients are served on every transport.
+    /// Checks that all sessions are removed and that new clients are served on every transport.
     pub(crate) fn is_unharmed(&self) {
         self.wait_for_sessions(0);
         for transport in Transport::ALL {
@@ -146,7 +147,7 @@ impl Drop for Hub {
     }
 }
 
-/// Tests send any Host; those about it set the hosts that they want.
+/// Tests send any Host header; tests about hosts set the allowed ones.
 fn any_host() -> Builder {
     Server::builder().allowed_hosts(["*"])
 }
@@ -170,7 +171,7 @@ fn serve(
         io.close().await;
         running.abort();
     });
-    // Ends the arbiters of workers and hub.
+    // Stops the arbiters of workers and hub.
     actix::System::current().stop();
     system.run().expect("the system ends");
 }

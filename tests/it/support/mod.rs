@@ -1,4 +1,4 @@
-//! A hub in this process, and clients that write and read bytes. Everything that waits has a deadline.
+//! A hub in this process, and clients that write and read bytes. Every wait has a deadline.
 
 mod client;
 mod host;
@@ -19,10 +19,11 @@ pub(crate) use self::process::{Process, stentor};
 pub(crate) use self::report::{Tell, Told, ends, report};
 pub(crate) use self::websocket::{Frame, Websocket, frame, header};
 
-/// For anything that must happen. Generous: it is only ever waited for in full when a test fails.
+/// Deadline of any expected event. It is generous: only a failing test waits for all of it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Writes `chunk` over and over until `bytes_max` are out or the server takes no more, and gives how much that was.
+/// Writes `chunk` repeatedly until `bytes_max` are written or the server accepts no more; gives the
+/// number of bytes written.
 pub(crate) fn pour(mut write: impl FnMut(&[u8]) -> std::io::Result<()>, chunk: &[u8], bytes_max: usize) -> usize {
     let mut written = 0;
     while written < bytes_max && write(chunk).is_ok() {
@@ -31,7 +32,8 @@ pub(crate) fn pour(mut write: impl FnMut(&[u8]) -> std::io::Result<()>, chunk: &
     written
 }
 
-/// Writes `bytes` again and again until the server has closed the connection, and has another client answered between any two.
+/// Writes `bytes` repeatedly until the server has closed the connection; another client gets an
+/// answer between two writes.
 pub(crate) fn drip_until_closed(http: &mut Http, bytes: &[u8], other: &mut Client) {
     while http.try_write(bytes).is_ok() {
         other.echoes();

@@ -1,4 +1,4 @@
-//! What handlers tell a test: one channel of sentences, in the order in which they were said.
+//! Reports of handlers to a test: one channel of sentences, in order.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -6,23 +6,23 @@ use stentor::Server;
 
 use super::DEADLINE;
 
-/// The end that handlers hold.
+/// The sending end, for handlers.
 #[derive(Debug, Clone)]
 pub(crate) struct Tell(Sender<String>);
 
 impl Tell {
-    /// Says something. A test that is over does not listen any more.
+    /// Sends a sentence; ignored once the test has ended.
     pub(crate) fn say(&self, what: impl Into<String>) {
         let _ = self.0.send(what.into());
     }
 }
 
-/// The end that the test holds.
+/// The receiving end, for the test.
 #[derive(Debug)]
 pub(crate) struct Told(Receiver<String>);
 
 impl Told {
-    /// What was said next.
+    /// The next sentence.
     #[track_caller]
     pub(crate) fn next(&self) -> String {
         match self.0.recv_timeout(DEADLINE) {
@@ -31,7 +31,7 @@ impl Told {
         }
     }
 
-    /// What is said next must be this.
+    /// Checks that the next sentence is this one.
     #[track_caller]
     pub(crate) fn expect(&self, said: &str, context: impl std::fmt::Debug) {
         match self.0.recv_timeout(DEADLINE) {
@@ -45,19 +45,18 @@ impl Told {
         (0..count).map(|_| self.next()).collect()
     }
 
-    /// What was said by now and not yet heard.
+    /// Sentences sent by now and not yet read.
     pub(crate) fn rest(&self) -> Vec<String> {
         self.0.try_iter().collect()
     }
 }
 
-/// A channel.
 pub(crate) fn report() -> (Tell, Told) {
     let (tell, told) = channel();
     (Tell(tell), Told(told))
 }
 
-/// Says why each socket of `/` ends.
+/// Reports the reason of each disconnect in `/`.
 pub(crate) fn ends(io: &Server, tell: &Tell) {
     let tell = tell.clone();
     io.of("/").on_disconnect(move |_, reason| {
