@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::files::{crate_names, crates, files_in, module_of, production_sources};
 use super::reader::{self, Reference, Source, Target};
 use crate::{
-    BINARY, EVERYWHERE, FILE_LINES_MAX, HOUSE, IMPURE_PATHS, IMPURE_TOKENS, LIB_ITEMS, LOCKED, LOCKS, NAMELESS, ONLY_IN, PURE,
-    Row,
+    BINARY, EVERYWHERE, FILE_LINES_MAX, HOUSE, IMPURE_PATHS, IMPURE_TOKENS, LIB_ITEMS, LOCKED, LOCKS, NAMELESS,
+    ONLY_IN, PURE, Row,
 };
 
 mod planted;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use stentor::{BuildError, Server};
 
-use crate::support::{Ended, Frame, Hub, Transport, ends, eventually, frame, on_every_transport, report};
+use crate::support::{
+    Ended, Frame, Hub, Transport, eventually, frame, on_every_transport, report_channel, report_disconnects,
+};
 
 /// Calls `Server::close` from outside the hub's thread.
 fn close(hub: &Hub) {
@@ -16,19 +18,19 @@ fn close(hub: &Hub) {
 
 #[test]
 fn closing_ends_every_transport_without_a_disconnect_packet() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     on_every_transport(|transport| {
-        let hub = Hub::start(|builder| builder, |io| ends(io, &tell));
+        let hub = Hub::start(|builder| builder, |io| report_disconnects(io, &reporter));
         let mut client = hub.join(transport);
-        client.settle();
+        client.wait_until_handled();
         close(&hub);
         assert_eq!(hub.io.sessions(), 0);
-        let ended = client.ends();
+        let ended = client.expect_end();
         match transport {
-            Transport::Polling => assert!(matches!(ended, Ended::Told | Ended::Unknown), "{ended:?}"),
-            _ => assert_eq!(ended, Ended::Closed(Some(1001))),
+            Transport::Polling => assert!(matches!(ended, Ended::ClosePacket | Ended::UnknownSession), "{ended:?}"),
+            _ => assert_eq!(ended, Ended::CloseFrame(Some(1001))),
         }
-        assert_eq!(told.next(), "server shutting down");
+        assert_eq!(reports.next(), "server shutting down");
     });
 }
 
@@ -36,9 +38,9 @@ fn closing_ends_every_transport_without_a_disconnect_packet() {
 fn closing_answers_a_waiting_poll_with_a_close_packet() {
     let hub = Hub::plain();
     let client = hub.join(Transport::Polling);
-    let target = client.polls();
+    let target = client.poll_target();
     let (mut gets, _posts) = client.connections();
-    gets.park(&target);
+    gets.start_poll(&target);
     close(&hub);
     assert_eq!(gets.response().body, "1");
     assert_eq!(hub.io.sessions(), 0);
@@ -52,7 +54,7 @@ fn closing_reaches_sessions_of_every_worker_with_or_without_rooms() {
     close(&hub);
     assert_eq!(hub.io.sessions(), 0);
     for client in &mut clients {
-        assert_eq!(client.ends(), Ended::Closed(Some(1001)));
+        assert_eq!(client.expect_end(), Ended::CloseFrame(Some(1001)));
     }
 }
 
@@ -65,15 +67,15 @@ fn draining_closes_in_waves_and_refuses_new_handshakes_from_the_start() {
         // Eight waves, a quarter of a second apart.
         actix::System::new().block_on(async move { io.drain(Duration::from_secs(2)).await });
     });
-    eventually("newcomers are refused", || hub.io.accepting().is_err());
+    eventually("new handshakes are refused", || hub.io.accepting().is_err());
     let refused = hub.http().get("/socket.io/?EIO=4&transport=polling");
-    assert_eq!(refused.told().0, 503, "{refused:?}");
+    assert_eq!(refused.status_and_body().0, 503, "{refused:?}");
     eventually("the first wave", || hub.io.sessions() < 8);
     assert!(hub.io.sessions() > 0, "all at once");
     drained.join().unwrap();
     assert_eq!(hub.io.sessions(), 0);
     for mut client in clients {
-        assert_eq!(client.ends(), Ended::Closed(Some(1001)));
+        assert_eq!(client.expect_end(), Ended::CloseFrame(Some(1001)));
     }
 }
 
@@ -89,13 +91,13 @@ fn closing_does_not_wait_for_a_client_that_reads_nothing() {
 fn closing_during_an_upgrade_ends_both_connections() {
     let hub = Hub::plain();
     let mut client = hub.join(Transport::Polling);
-    let mut candidate = crate::support::Websocket::open(hub.address, &client.upgrades());
+    let mut candidate = crate::support::Websocket::open(hub.address, &client.upgrade_target());
     candidate.send("2probe");
     assert_eq!(candidate.text(), "3probe");
     close(&hub);
-    let (_, ended) = candidate.closed();
+    let (_, ended) = candidate.read_to_end();
     assert!(matches!(ended, Frame::Fin | Frame::Reset), "{ended:?}");
-    client.ends();
+    client.expect_end();
 }
 
 #[test]
@@ -109,7 +111,7 @@ fn an_upgrade_during_closing_finds_its_session_closed() {
     candidate.write(&frame(0x89, b"still here?"));
     assert_eq!(candidate.recv(), Frame::Whole(0x8a, b"still here?".into()));
     candidate.send("5");
-    let (_, ended) = candidate.closed();
+    let (_, ended) = candidate.read_to_end();
     assert!(matches!(ended, Frame::Fin | Frame::Reset), "{ended:?}");
 }
 
@@ -153,9 +155,9 @@ fn a_port_in_use_is_an_error_that_names_the_address() {
 fn two_servers_run_in_one_process() {
     let (one, other) = (Hub::plain(), Hub::plain());
     let (mut here, mut there) = (one.join(Transport::Websocket), other.join(Transport::Websocket));
-    here.echoes();
-    there.echoes();
+    here.expect_echo();
+    there.expect_echo();
     close(&one);
-    assert_eq!(here.ends(), Ended::Closed(Some(1001)));
-    there.echoes();
+    assert_eq!(here.expect_end(), Ended::CloseFrame(Some(1001)));
+    there.expect_echo();
 }

@@ -10,34 +10,35 @@ use std::time::{Duration, SystemTime};
 use stentor::{BuildError, Builder, Cookie, CookieError, Handshake, Limits, SameSite, Server};
 use tokio::sync::oneshot;
 
-use crate::support::{Client, Http, Hub, Told, Transport, Websocket, eventually, report};
+use crate::support::{Client, Http, Hub, Reports, Transport, Websocket, eventually, report_channel};
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 
 /// Addresses of the hub's own port and of a host application; both have one policy.
-fn doors(hub: &Hub) -> [SocketAddr; 2] {
+fn addresses(hub: &Hub) -> [SocketAddr; 2] {
     [hub.address, hub.host.address]
 }
 
 /// The response to an upgrade, complete if the upgrade is refused.
-fn upgrade(door: SocketAddr, target: &str, headers: &[(&str, &str)]) -> Result<Websocket, String> {
-    Websocket::ask(Http::connect(door), target, headers).map_err(|refused| String::from_utf8(refused).unwrap())
+fn upgrade(address: SocketAddr, target: &str, headers: &[(&str, &str)]) -> Result<Websocket, String> {
+    Websocket::try_upgrade(Http::connect(address), target, headers)
+        .map_err(|refused| String::from_utf8(refused).unwrap())
 }
 
 /// Upgrades; gives the cookie that the response sets, and the websocket.
-fn switched(door: SocketAddr, target: &str) -> (Option<String>, Websocket) {
-    let mut http = Http::connect(door);
+fn open_websocket(address: SocketAddr, target: &str) -> (Option<String>, Websocket) {
+    let mut http = Http::connect(address);
     let headers = [
         ("Connection", "Upgrade"),
         ("Upgrade", "websocket"),
         ("Sec-WebSocket-Version", "13"),
         ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
     ];
-    http.begin("GET", target, &headers, None);
+    http.write_head("GET", target, &headers, None);
     let head = http.head();
     assert_eq!(head.status, 101, "{head:?}");
-    (head.header("set-cookie").map(str::to_owned), Websocket::after(http))
+    (head.header("set-cookie").map(str::to_owned), Websocket::from_http(http))
 }
 
 /// The session id in an open packet.
@@ -48,9 +49,9 @@ fn sid(open: &str) -> &str {
 #[test]
 fn no_cookie_is_set_by_default() {
     let hub = Hub::plain();
-    for door in doors(&hub) {
-        assert_eq!(Http::connect(door).get(POLLING).head.header("set-cookie"), None);
-        assert_eq!(switched(door, WEBSOCKET).0, None);
+    for address in addresses(&hub) {
+        assert_eq!(Http::connect(address).get(POLLING).head.header("set-cookie"), None);
+        assert_eq!(open_websocket(address, WEBSOCKET).0, None);
     }
 }
 
@@ -58,18 +59,18 @@ fn no_cookie_is_set_by_default() {
 fn only_handshakes_set_the_cookie_on_either_transport() {
     let hub = Hub::start(|builder| builder.cookie(Cookie::default()), |_| {});
     let expected = |sid: &str| format!("io={sid}; Path=/; HttpOnly; SameSite=Lax");
-    for door in doors(&hub) {
-        let response = Http::connect(door).get(POLLING);
+    for address in addresses(&hub) {
+        let response = Http::connect(address).get(POLLING);
         assert_eq!(response.head.header("set-cookie"), Some(&*expected(sid(&response.body))));
-        let (cookie, mut websocket) = switched(door, WEBSOCKET);
+        let (cookie, mut websocket) = open_websocket(address, WEBSOCKET);
         assert_eq!(cookie, Some(expected(sid(&websocket.text()))));
     }
 
     let client = hub.join(Transport::Polling);
-    assert_eq!(hub.http().post(&client.polls(), "40/nope,").head.header("set-cookie"), None);
-    assert_eq!(hub.http().get(&client.polls()).head.header("set-cookie"), None);
+    assert_eq!(hub.http().post(&client.poll_target(), "40/nope,").head.header("set-cookie"), None);
+    assert_eq!(hub.http().get(&client.poll_target()).head.header("set-cookie"), None);
     assert_eq!(hub.http().get("/socket.io/?transport=polling").head.header("set-cookie"), None);
-    assert_eq!(switched(hub.address, &client.upgrades()).0, None);
+    assert_eq!(open_websocket(hub.address, &client.upgrade_target()).0, None);
 }
 
 #[test]
@@ -94,16 +95,16 @@ async fn by_header(handshake: Handshake) -> Result<(), String> {
 #[test]
 fn the_application_admits_or_refuses_with_its_own_message() {
     let hub = Hub::start(|builder| builder.allow_request(by_header), |_| {});
-    for door in doors(&hub) {
-        let get = |word: &str| Http::connect(door).request("GET", POLLING, &[("x-let", word)], b"");
+    for address in addresses(&hub) {
+        let get = |word: &str| Http::connect(address).request("GET", POLLING, &[("x-let", word)], b"");
         assert_eq!(get("in").head.status, 200);
-        assert_eq!(get("too \"early\"").told(), (403, r#"{"code":4,"message":"too \"early\""}"#));
-        assert_eq!(get("").told(), (403, r#"{"code":4,"message":"Forbidden"}"#));
+        assert_eq!(get("too \"early\"").status_and_body(), (403, r#"{"code":4,"message":"too \"early\""}"#));
+        assert_eq!(get("").status_and_body(), (403, r#"{"code":4,"message":"Forbidden"}"#));
 
-        assert!(upgrade(door, WEBSOCKET, &[("x-let", "in")]).is_ok());
+        assert!(upgrade(address, WEBSOCKET, &[("x-let", "in")]).is_ok());
         // engine.io refuses every upgrade with 400; the message gives the reason.
         for (word, message) in [("too early", "too early"), ("", "Forbidden")] {
-            let refused = upgrade(door, WEBSOCKET, &[("x-let", word)]).unwrap_err();
+            let refused = upgrade(address, WEBSOCKET, &[("x-let", word)]).unwrap_err();
             assert!(refused.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{refused}");
             assert!(refused.ends_with(&format!("\r\n\r\n{message}")), "{refused}");
         }
@@ -127,28 +128,32 @@ fn only_valid_handshakes_reach_the_application() {
     assert_eq!(asked.load(Ordering::Relaxed), 0);
 
     let mut client = hub.join(Transport::Polling).upgrade();
-    client.echoes();
+    client.expect_echo();
     assert_eq!(asked.load(Ordering::Relaxed), 1, "once, however many requests a session has");
 }
 
 #[test]
 fn the_application_sees_all_headers_including_those_not_kept() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let allow = move |handshake: Handshake| {
-        tell.say(format!("{:?} {}", handshake.query_value("token"), handshake.header("cookie").map_or(0, str::len)));
+        reporter.report(format!(
+            "{:?} {}",
+            handshake.query_value("token"),
+            handshake.header("cookie").map_or(0, str::len)
+        ));
         async { Ok(()) }
     };
     let hub = Hub::start(|builder| builder.allow_request(allow), |_| {});
     let cookie = "c".repeat(5_000);
     hub.http().request("GET", &format!("{POLLING}&token=a%2Bb"), &[("cookie", &cookie)], b"");
-    assert_eq!(told.next(), r#"Some("a+b") 5000"#);
+    assert_eq!(reports.next(), r#"Some("a+b") 5000"#);
 }
 
 #[test]
 fn a_handshake_that_the_application_does_not_decide_in_time_is_refused() {
     let limits = Limits { allow_request_timeout: Duration::from_millis(50), ..Limits::default() };
     let hub = Hub::start(|builder| builder.limits(limits).allow_request(|_| std::future::pending()), |_| {});
-    assert_eq!(hub.http().get(POLLING).told(), (503, r#"{"code":4,"message":"Not decided in time"}"#));
+    assert_eq!(hub.http().get(POLLING).status_and_body(), (503, r#"{"code":4,"message":"Not decided in time"}"#));
     let refused = upgrade(hub.address, WEBSOCKET, &[]).unwrap_err();
     assert!(refused.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{refused}");
 }
@@ -167,7 +172,7 @@ fn a_panic_in_admission_ends_only_its_own_connection() {
         assert_eq!(http.rest(), b"", "{target}");
     }
     // The permit of the only session was released.
-    hub.join(Transport::Polling).echoes();
+    hub.join(Transport::Polling).expect_echo();
 }
 
 /// Trusts a proxy at 127.0.0.1.
@@ -176,22 +181,22 @@ fn proxied(builder: Builder) -> Builder {
 }
 
 /// A hub that reports address and origin of each client.
-fn telling(build: impl FnOnce(Builder) -> Builder) -> (Hub, Told) {
-    let (tell, told) = report();
+fn reporting_hub(build: impl FnOnce(Builder) -> Builder) -> (Hub, Reports) {
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(build, |io| {
         io.of("/").on_connection(move |socket| {
             let handshake = socket.handshake();
             let address = handshake.address().map(|address| address.to_string()).unwrap_or_default();
-            tell.say(format!("{address} {}", if handshake.is_secure() { "https" } else { "http" }));
+            reporter.report(format!("{address} {}", if handshake.is_secure() { "https" } else { "http" }));
             async { Ok(()) }
         });
     });
-    (hub, told)
+    (hub, reports)
 }
 
 /// Connects to `/` over a websocket whose handshake has these headers.
-fn join(door: SocketAddr, headers: &[(&str, &str)]) -> Websocket {
-    let mut websocket = upgrade(door, WEBSOCKET, headers).unwrap();
+fn join(address: SocketAddr, headers: &[(&str, &str)]) -> Websocket {
+    let mut websocket = upgrade(address, WEBSOCKET, headers).unwrap();
     assert!(websocket.text().starts_with("0{"));
     websocket.send("40");
     assert!(websocket.text().starts_with("40{"));
@@ -200,34 +205,34 @@ fn join(door: SocketAddr, headers: &[(&str, &str)]) -> Websocket {
 
 #[test]
 fn forwarded_headers_of_a_trusted_proxy_give_the_client_address() {
-    let (hub, told) = telling(proxied);
+    let (hub, reports) = reporting_hub(proxied);
     for (headers, known) in [
         (&[][..], "127.0.0.1 http"),
         (&[("X-Forwarded-For", "1.1.1.1, 203.0.113.9"), ("X-Forwarded-Proto", "https")], "203.0.113.9 https"),
         (&[("X-Forwarded-For", "203.0.113.9, 127.0.0.2")], "203.0.113.9 http"),
         (&[("Forwarded", r#"for="[2001:db8::1]:4711";proto=https"#)], "2001:db8::1 https"),
     ] {
-        for door in doors(&hub) {
-            join(door, headers);
-            assert_eq!(told.next(), known, "{headers:?}");
+        for address in addresses(&hub) {
+            join(address, headers);
+            assert_eq!(reports.next(), known, "{headers:?}");
         }
     }
 }
 
 #[test]
 fn forwarded_headers_are_ignored_by_default() {
-    let (hub, told) = telling(|builder| builder);
-    for door in doors(&hub) {
-        join(door, &[("X-Forwarded-For", "203.0.113.9"), ("X-Forwarded-Proto", "https")]);
-        assert_eq!(told.next(), "127.0.0.1 http");
-        join(door, &[("Forwarded", "for=203.0.113.9;proto=https")]);
-        assert_eq!(told.next(), "127.0.0.1 http");
+    let (hub, reports) = reporting_hub(|builder| builder);
+    for address in addresses(&hub) {
+        join(address, &[("X-Forwarded-For", "203.0.113.9"), ("X-Forwarded-Proto", "https")]);
+        assert_eq!(reports.next(), "127.0.0.1 http");
+        join(address, &[("Forwarded", "for=203.0.113.9;proto=https")]);
+        assert_eq!(reports.next(), "127.0.0.1 http");
     }
 }
 
 #[test]
 fn a_handshake_has_its_url_and_time_of_arrival() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let before = SystemTime::now();
     let hub = Hub::start(
         |builder| builder,
@@ -235,13 +240,13 @@ fn a_handshake_has_its_url_and_time_of_arrival() {
             io.of("/").on_connection(move |socket| {
                 let handshake = socket.handshake();
                 let in_time = before <= handshake.received_at() && handshake.received_at() <= SystemTime::now();
-                tell.say(format!("{} {:?} {in_time}", handshake.url(), handshake.query_value("EIO")));
+                reporter.report(format!("{} {:?} {in_time}", handshake.url(), handshake.query_value("EIO")));
                 async { Ok(()) }
             });
         },
     );
     hub.join(Transport::Polling);
-    assert_eq!(told.next(), format!(r#"{POLLING} Some("4") true"#));
+    assert_eq!(reports.next(), format!(r#"{POLLING} Some("4") true"#));
 }
 
 fn two_per_address() -> Hub {
@@ -256,18 +261,18 @@ fn sessions_of_one_address_are_limited() {
     let refused = (429, r#"{"code":4,"message":"Too many sessions from this address"}"#);
     let mut first = upgrade(hub.address, WEBSOCKET, &from("203.0.113.9")).unwrap();
     let _second = hub.http().request("GET", POLLING, &from("203.0.113.9"), b"");
-    assert_eq!(hub.http().request("GET", POLLING, &from("203.0.113.9"), b"").told(), refused);
+    assert_eq!(hub.http().request("GET", POLLING, &from("203.0.113.9"), b"").status_and_body(), refused);
     let answer = upgrade(hub.address, WEBSOCKET, &from("203.0.113.9")).unwrap_err();
     assert!(answer.starts_with("HTTP/1.1 429 Too Many Requests\r\n"), "{answer}");
     assert!(answer.ends_with("\r\n\r\nToo many sessions from this address"), "{answer}");
-    assert!(upgrade(hub.address, WEBSOCKET, &from("203.0.113.10")).is_ok(), "others are not concerned");
+    assert!(upgrade(hub.address, WEBSOCKET, &from("203.0.113.10")).is_ok(), "other sockets are not affected");
 
     first.send("1");
-    first.closed();
-    eventually("its place is free", || {
+    first.read_to_end();
+    eventually("its permit is released", || {
         hub.http().request("GET", POLLING, &from("203.0.113.9"), b"").head.status == 200
     });
-    assert_eq!(hub.http().request("GET", POLLING, &from("203.0.113.9"), b"").told(), refused);
+    assert_eq!(hub.http().request("GET", POLLING, &from("203.0.113.9"), b"").status_and_body(), refused);
 }
 
 #[test]
@@ -287,7 +292,7 @@ fn upgrades_and_refused_handshakes_do_not_count_as_sessions() {
         assert_eq!(hub.http().get(POLLING).head.status, 429);
     }
     for client in &mut clients {
-        client.echoes();
+        client.expect_echo();
         client.send("1");
     }
     hub.wait_for_sessions(0);
@@ -296,10 +301,10 @@ fn upgrades_and_refused_handshakes_do_not_count_as_sessions() {
 #[test]
 fn handshakes_that_wait_for_the_application_count_as_sessions() {
     let (decide, decided) = oneshot::channel::<()>();
-    let (decided, (tell, told)) = (Mutex::new(Some(decided)), report());
+    let (decided, (reporter, reports)) = (Mutex::new(Some(decided)), report_channel());
     let allow = move |_| {
         let decided = decided.lock().unwrap().take();
-        tell.say("asked");
+        reporter.report("asked");
         async move {
             if let Some(decided) = decided {
                 let _ = decided.await;
@@ -310,10 +315,10 @@ fn handshakes_that_wait_for_the_application_count_as_sessions() {
     let limits = Limits { sessions_per_address_max: Some(1), ..Limits::default() };
     let hub = Hub::start(|builder| builder.limits(limits).allow_request(allow), |_| {});
     let mut waits = hub.http();
-    waits.begin("GET", POLLING, &[], None);
-    assert_eq!(told.next(), "asked");
+    waits.write_head("GET", POLLING, &[], None);
+    assert_eq!(reports.next(), "asked");
     assert_eq!(hub.http().get(POLLING).head.status, 429);
     decide.send(()).unwrap();
     assert_eq!(waits.response().head.status, 200);
-    assert_eq!(told.rest(), [""; 0], "the one that was refused was not asked about");
+    assert_eq!(reports.rest(), [""; 0], "the refused handshake did not reach the application");
 }

@@ -3,7 +3,7 @@
 
 use stentor::Server;
 
-use crate::support::{Client, Http, Hub, Process, Tell, Told, Transport, Websocket, report};
+use crate::support::{Client, Http, Hub, Process, Reporter, Reports, Transport, Websocket, report_channel};
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
@@ -28,18 +28,18 @@ const CHROME: [(&str, &str); 12] = [
 ];
 
 /// A hub that reports these headers of each client, as text and as bytes.
-fn hub(names: &'static [&'static str]) -> (Hub, Told) {
-    let (tell, told) = report();
-    (Hub::start(|builder| builder, |io| tells(io, &tell, names)), told)
+fn hub(names: &'static [&'static str]) -> (Hub, Reports) {
+    let (reporter, reports) = report_channel();
+    (Hub::start(|builder| builder, |io| report_headers(io, &reporter, names)), reports)
 }
 
-fn tells(io: &Server, tell: &Tell, names: &'static [&'static str]) {
-    let tell = tell.clone();
+fn report_headers(io: &Server, reporter: &Reporter, names: &'static [&'static str]) {
+    let reporter = reporter.clone();
     io.of("/").on_connection(move |socket| {
         for name in names {
             let handshake = socket.handshake();
             let bytes = handshake.header_bytes(name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-            tell.say(format!("{name}: {:?} {bytes:?}", handshake.header(name)));
+            reporter.report(format!("{name}: {:?} {bytes:?}", handshake.header(name)));
         }
         async { Ok(()) }
     });
@@ -52,7 +52,7 @@ fn with_headers(hub: &Hub, headers: &[(&str, &str)], mut joined: impl FnMut()) {
         let sid = response.body.split('"').nth(3).expect("a sid");
         Http::connect(address).post(&format!("{POLLING}&sid={sid}"), "40");
         joined();
-        let mut websocket = Websocket::ask(Http::connect(address), WEBSOCKET, headers).expect("an upgrade");
+        let mut websocket = Websocket::try_upgrade(Http::connect(address), WEBSOCKET, headers).expect("an upgrade");
         websocket.send("40");
         joined();
     }
@@ -60,37 +60,37 @@ fn with_headers(hub: &Hub, headers: &[(&str, &str)], mut joined: impl FnMut()) {
 
 #[test]
 fn authentication_headers_are_kept_whole() {
-    let (hub, told) = hub(&["cookie", "authorization", "origin", "x-forwarded-for", "user-agent"]);
+    let (hub, reports) = hub(&["cookie", "authorization", "origin", "x-forwarded-for", "user-agent"]);
     let cookie = format!("session={}", "c".repeat(439));
     let authorization = format!("Bearer {}", "t".repeat(250));
     let headers = [&CHROME[..], &[("Cookie", &*cookie), ("Authorization", &*authorization)]].concat();
     let said = |name: &str, value: &str| format!("{name}: {:?} {:?}", Some(value), Some(value));
     for _ in 0..10 {
         with_headers(&hub, &headers, || {
-            assert_eq!(told.next(), said("cookie", &cookie));
-            assert_eq!(told.next(), said("authorization", &authorization));
-            assert_eq!(told.next(), said("origin", CHROME[4].1));
-            assert_eq!(told.next(), said("x-forwarded-for", CHROME[11].1));
-            assert_eq!(told.next(), said("user-agent", CHROME[10].1));
+            assert_eq!(reports.next(), said("cookie", &cookie));
+            assert_eq!(reports.next(), said("authorization", &authorization));
+            assert_eq!(reports.next(), said("origin", CHROME[4].1));
+            assert_eq!(reports.next(), said("x-forwarded-for", CHROME[11].1));
+            assert_eq!(reports.next(), said("user-agent", CHROME[10].1));
         });
     }
 }
 
 #[test]
 fn a_header_with_non_ascii_bytes_is_kept_as_bytes_and_as_latin_1() {
-    let (hub, told) = hub(&["cookie"]);
+    let (hub, reports) = hub(&["cookie"]);
     with_headers(&hub, &[("Cookie", "name=José; session=good")], || {
         let text = "name=Jos\u{c3}\u{a9}; session=good";
-        assert_eq!(told.next(), format!("cookie: {:?} {:?}", Some(text), Some("name=José; session=good")));
+        assert_eq!(reports.next(), format!("cookie: {:?} {:?}", Some(text), Some("name=José; session=good")));
     });
 }
 
 #[test]
 fn long_headers_are_kept_and_longer_ones_are_refused_with_431() {
-    let (hub, told) = hub(&["cookie"]);
+    let (hub, reports) = hub(&["cookie"]);
     let long = "c".repeat(15_000);
     with_headers(&hub, &[("Cookie", &long)], || {
-        assert_eq!(told.next(), format!("cookie: {:?} {:?}", Some(&long), Some(&long)));
+        assert_eq!(reports.next(), format!("cookie: {:?} {:?}", Some(&long), Some(&long)));
     });
     let longer = "c".repeat(16_384);
     for address in [hub.address, hub.host.address] {
@@ -102,16 +102,16 @@ fn long_headers_are_kept_and_longer_ones_are_refused_with_431() {
             assert!(refused.body.starts_with(expected), "{}", refused.body);
             assert!(refused.body.ends_with(r#"bytes exceeds limit of 16384"}"#), "{}", refused.body);
         }
-        let refused = Websocket::ask(Http::connect(address), WEBSOCKET, &[("Cookie", &longer)]).unwrap_err();
+        let refused = Websocket::try_upgrade(Http::connect(address), WEBSOCKET, &[("Cookie", &longer)]).unwrap_err();
         let refused = String::from_utf8(refused).unwrap();
         assert!(refused.starts_with("HTTP/1.1 431 "), "{refused}");
         assert!(refused.ends_with("Request head too large"), "{refused}");
     }
     // Headers of a later request do not end an open session.
     let client = Client::open(hub.address, Transport::Polling);
-    let target = client.polls();
+    let target = client.poll_target();
     let response = hub.http().request("POST", &target, &[("Cookie", &longer)], b"40");
-    assert_eq!(response.told(), (200, "ok"));
+    assert_eq!(response.status_and_body(), (200, "ok"));
 }
 
 #[test]

@@ -5,18 +5,18 @@ use std::net::SocketAddr;
 use serde_json::Value;
 use stentor::Limits;
 
-use crate::support::{Client, Ended, Http, Hub, Told, Transport, ends, eventually, report};
+use crate::support::{Client, Ended, Http, Hub, Reports, Transport, eventually, report_channel, report_disconnects};
 
 /// A hub with a small `max_payload` that reports why sessions end.
-fn hub() -> (Hub, Told) {
-    let (tell, told) = report();
-    (Hub::limited(|limits| limits.payload_bytes_max = 1_000, |io| ends(io, &tell)), told)
+fn hub() -> (Hub, Reports) {
+    let (reporter, reports) = report_channel();
+    (Hub::limited(|limits| limits.payload_bytes_max = 1_000, |io| report_disconnects(io, &reporter)), reports)
 }
 
 /// A connected polling client and the target of its session.
 fn joined(hub: &Hub) -> (Client, String) {
     let client = hub.join(Transport::Polling);
-    let target = client.polls();
+    let target = client.poll_target();
     (client, target)
 }
 
@@ -79,7 +79,7 @@ fn the_cache_buster_t_is_ignored() {
     let mut http = hub.http();
     assert_eq!(http.get("/socket.io/?EIO=4&transport=polling&t=PXYZ.0&t=again").head.status, 200);
     let (client, target) = joined(&hub);
-    assert_eq!(http.post(&format!("{target}&t=1"), "3").told(), (200, "ok"));
+    assert_eq!(http.post(&format!("{target}&t=1"), "3").status_and_body(), (200, "ok"));
     drop(client);
 }
 
@@ -132,30 +132,30 @@ fn a_request_that_does_not_fit_its_session_leaves_the_session_open() {
     let sid = client.sid.clone();
     for query in ["EIO=3&transport=polling", "transport=polling", "EIO=4&transport=websocket"] {
         let response = hub.http().get(&format!("/socket.io/?{query}&sid={sid}"));
-        assert_eq!(response.told(), (400, r#"{"code":3,"message":"Bad request"}"#), "{query}");
+        assert_eq!(response.status_and_body(), (400, r#"{"code":3,"message":"Bad request"}"#), "{query}");
     }
     for method in ["PUT", "DELETE", "PATCH"] {
         assert_eq!(hub.http().request(method, &target, &[], b"").head.status, 400, "{method}");
     }
-    client.echoes();
+    client.expect_echo();
 }
 
 #[test]
 fn a_head_request_is_refused_without_a_body() {
     let hub = Hub::plain();
     let mut client = hub.join(Transport::Polling);
-    for target in ["/socket.io/?EIO=4&transport=polling", "/socket.io/?EIO=4&transport=nope", &client.polls()] {
+    for target in ["/socket.io/?EIO=4&transport=polling", "/socket.io/?EIO=4&transport=nope", &client.poll_target()] {
         let mut http = hub.http();
-        http.begin("HEAD", target, &[("Connection", "close")], None);
+        http.write_head("HEAD", target, &[("Connection", "close")], None);
         let answer = String::from_utf8(http.rest()).unwrap();
         assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{target}: {answer:?}");
         assert!(answer.ends_with("\r\n\r\n"), "{target}: {answer:?}");
     }
-    client.echoes();
+    client.expect_echo();
 }
 
 /// The whole response to one request, up to the end of the connection.
-fn asked_once(address: SocketAddr, request: &str) -> String {
+fn request_once(address: SocketAddr, request: &str) -> String {
     let mut http = Http::connect(address);
     http.write(request.as_bytes());
     String::from_utf8(http.rest()).unwrap()
@@ -166,27 +166,27 @@ fn body(answer: &str) -> &str {
     assert!(answer.starts_with("HTTP/1."), "{answer:?}");
     assert!(answer.contains(" 200 OK\r\n"), "{answer:?}");
     assert!(!answer.contains("chunked"), "{answer:?}");
-    answer.split_once("\r\n\r\n").expect("a whole head").1
+    answer.split_once("\r\n\r\n").expect("complete headers").1
 }
 
 #[test]
 fn http_1_0_clients_are_served() {
     let hub = Hub::plain();
     for address in [hub.address, hub.host.address] {
-        let open = asked_once(address, "GET /socket.io/?EIO=4&transport=polling HTTP/1.0\r\n\r\n");
+        let open = request_once(address, "GET /socket.io/?EIO=4&transport=polling HTTP/1.0\r\n\r\n");
         let sid = body(&open).split('"').nth(3).expect("a sid").to_owned();
         let target = format!("/socket.io/?EIO=4&transport=polling&sid={sid}");
         let post = format!("POST {target} HTTP/1.0\r\nContent-Length: 2\r\n\r\n40");
-        assert_eq!(body(&asked_once(address, &post)), "ok");
+        assert_eq!(body(&request_once(address, &post)), "ok");
         let poll = format!("GET {target} HTTP/1.0\r\n\r\n");
-        assert!(body(&asked_once(address, &poll)).starts_with(r#"40{"sid":"#));
+        assert!(body(&request_once(address, &poll)).starts_with(r#"40{"sid":"#));
 
         // A waiting poll is answered with a length too: HTTP/1.0 has no chunks.
         for connection in ["", "Connection: keep-alive\r\n"] {
             let mut waits = Http::connect(address);
             waits.write(format!("GET {target} HTTP/1.0\r\n{connection}\r\n").as_bytes());
-            assert_eq!(Http::connect(address).post(&target, r#"421["echo"]"#).told(), (200, "ok"));
-            assert_eq!(waits.response().told(), (200, "431[]"), "{connection}");
+            assert_eq!(Http::connect(address).post(&target, r#"421["echo"]"#).status_and_body(), (200, "ok"));
+            assert_eq!(waits.response().status_and_body(), (200, "431[]"), "{connection}");
         }
     }
 }
@@ -200,11 +200,11 @@ fn a_waiting_poll_is_answered_with_headers_and_body_together() {
         let address = if transport.is_hosted() { hub.host.address } else { hub.address };
         let mut client = Client::open(address, Transport::Polling);
         client.connect("");
-        let target = client.polls();
+        let target = client.poll_target();
         let (mut gets, mut posts) = client.connections();
-        // Nothing is sent while it waits: `park` checks that.
-        gets.park(&target);
-        assert_eq!(posts.post(&target, r#"421["echo"]"#).told(), (200, "ok"));
+        // Nothing is sent while it waits: `start_poll` checks that.
+        gets.start_poll(&target);
+        assert_eq!(posts.post(&target, r#"421["echo"]"#).status_and_body(), (200, "ok"));
         let head = gets.head();
         assert_eq!(head.header("content-length"), Some("5"), "{head:?}");
         assert_eq!(gets.body(&head), "431[]");
@@ -216,7 +216,7 @@ fn connection_close_is_honoured() {
     let hub = Hub::plain();
     let once = |method: &str, target: &str, body: &str| {
         let mut http = hub.http();
-        http.begin(method, target, &[("Connection", "close")], Some(body.len()));
+        http.write_head(method, target, &[("Connection", "close")], Some(body.len()));
         http.write(body.as_bytes());
         let response = http.response();
         assert_eq!(response.head.header("connection"), Some("close"), "{response:?}");
@@ -230,9 +230,9 @@ fn connection_close_is_honoured() {
     assert!(once("GET", &target, "").starts_with(r#"40{"sid":"#));
 
     let mut waits = hub.http();
-    waits.begin("GET", &target, &[("Connection", "close")], None);
+    waits.write_head("GET", &target, &[("Connection", "close")], None);
     assert_eq!(once("POST", &target, r#"421["echo"]"#), "ok");
-    assert_eq!(waits.response().told(), (200, "431[]"));
+    assert_eq!(waits.response().status_and_body(), (200, "431[]"));
     assert_eq!(waits.rest(), b"");
 }
 
@@ -241,9 +241,9 @@ fn binary_is_base64_in_a_poll() {
     let hub = Hub::plain();
     let (_client, target) = joined(&hub);
     let packets = "451-7[\"echo\",{\"_placeholder\":true,\"num\":0}]\x1ebBAD/";
-    assert_eq!(hub.http().post(&target, packets).told(), (200, "ok"));
+    assert_eq!(hub.http().post(&target, packets).status_and_body(), (200, "ok"));
     let answer = "461-7[{\"_placeholder\":true,\"num\":0}]\x1ebBAD/";
-    assert_eq!(hub.http().get(&target).told(), (200, answer));
+    assert_eq!(hub.http().get(&target).status_and_body(), (200, answer));
 }
 
 #[test]
@@ -252,10 +252,10 @@ fn a_post_is_answered_ok() {
     let (client, target) = joined(&hub);
     let (_gets, mut posts) = client.connections();
     let response = posts.post(&target, "3");
-    assert_eq!(response.told(), (200, "ok"));
+    assert_eq!(response.status_and_body(), (200, "ok"));
     assert_eq!(response.head.header("content-type"), Some("text/html"));
     assert_eq!(response.head.header("cache-control"), Some("no-store"));
-    assert_eq!(posts.post(&target, "42[\"a\"]\x1e42[\"b\"]").told(), (200, "ok"));
+    assert_eq!(posts.post(&target, "42[\"a\"]\x1e42[\"b\"]").status_and_body(), (200, "ok"));
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn a_body_over_max_payload_is_refused_and_the_session_stays_open() {
 
     let response = hub.http().post(&target, padded(1_001));
     assert_eq!(response.head.status, 413, "{response:?}");
-    client.echoes();
+    client.expect_echo();
 }
 
 #[test]
@@ -279,69 +279,69 @@ fn a_chunked_body_over_max_payload_is_refused() {
     let (hub, _told) = hub();
     let (mut client, target) = joined(&hub);
     let mut http = hub.http();
-    http.begin("POST", &target, &[("Transfer-Encoding", "chunked")], None);
+    http.write_head("POST", &target, &[("Transfer-Encoding", "chunked")], None);
     for _ in 0..11 {
         http.write(format!("64\r\n{}\r\n", "4".repeat(100)).as_bytes());
     }
     assert_eq!(http.head().status, 413);
-    client.echoes();
+    client.expect_echo();
 }
 
 #[test]
 fn a_post_of_octet_stream_is_refused_and_ends_the_session() {
-    let (hub, told) = hub();
+    let (hub, reports) = hub();
     let (mut client, target) = joined(&hub);
     let response = hub.http().request("POST", &target, &[("Content-Type", "application/octet-stream")], b"3");
     assert_eq!(response.head.status, 400, "{response:?}");
-    assert_eq!(told.next(), "transport error");
-    assert_eq!(client.ends(), Ended::Unknown);
+    assert_eq!(reports.next(), "transport error");
+    assert_eq!(client.expect_end(), Ended::UnknownSession);
 }
 
 #[test]
 fn a_second_get_is_refused_and_closes_the_session_and_the_first_get() {
-    let (hub, told) = hub();
+    let (hub, reports) = hub();
     let (client, target) = joined(&hub);
     let (mut first, mut second) = client.connections();
-    first.park(&target);
+    first.start_poll(&target);
 
     assert_eq!(second.get(&target).head.status, 400);
     assert_eq!(first.response().body, "1");
-    assert_eq!(told.next(), "transport error");
-    assert_eq!(first.get(&target).told(), (400, r#"{"code":1,"message":"Session ID unknown"}"#));
+    assert_eq!(reports.next(), "transport error");
+    assert_eq!(first.get(&target).status_and_body(), (400, r#"{"code":1,"message":"Session ID unknown"}"#));
 }
 
 #[test]
 fn a_second_post_is_refused_and_ends_the_session() {
-    let (hub, told) = hub();
+    let (hub, reports) = hub();
     let (client, target) = joined(&hub);
     let (mut gets, mut first) = client.connections();
-    gets.park(&target);
-    first.begin("POST", &target, &[("Expect", "100-continue")], Some(4));
+    gets.start_poll(&target);
+    first.write_head("POST", &target, &[("Expect", "100-continue")], Some(4));
     assert_eq!(first.head().status, 100, "from here on the first POST is being read");
 
     assert_eq!(hub.http().post(&target, "3").head.status, 400);
     assert_eq!(gets.response().body, "1");
-    assert_eq!(told.next(), "transport error");
+    assert_eq!(reports.next(), "transport error");
     first.write(b"3\x1e3\x1e");
     assert_eq!(first.response().head.status, 400);
 }
 
 #[test]
 fn a_close_packet_answers_the_pending_poll_with_a_noop() {
-    let (hub, told) = hub();
+    let (hub, reports) = hub();
     let (client, target) = joined(&hub);
     let (mut gets, mut posts) = client.connections();
-    gets.park(&target);
+    gets.start_poll(&target);
 
-    assert_eq!(posts.post(&target, "1").told(), (200, "ok"));
+    assert_eq!(posts.post(&target, "1").status_and_body(), (200, "ok"));
     assert_eq!(gets.response().body, "6");
-    assert_eq!(told.next(), "transport close");
-    assert_eq!(posts.post(&target, "3").told(), (400, r#"{"code":1,"message":"Session ID unknown"}"#));
+    assert_eq!(reports.next(), "transport close");
+    assert_eq!(posts.post(&target, "3").status_and_body(), (400, r#"{"code":1,"message":"Session ID unknown"}"#));
 }
 
 #[test]
 fn an_invalid_payload_is_a_parse_error_and_closes_the_pending_poll() {
-    let (hub, told) = hub();
+    let (hub, reports) = hub();
     for body in [
         &b""[..],
         b"\x1e",
@@ -359,22 +359,22 @@ fn an_invalid_payload_is_a_parse_error_and_closes_the_pending_poll() {
     ] {
         let (client, target) = joined(&hub);
         let (mut gets, mut posts) = client.connections();
-        gets.park(&target);
+        gets.start_poll(&target);
         let response = posts.post(&target, body);
         assert!([200, 400].contains(&response.head.status), "{:?}: {response:?}", String::from_utf8_lossy(body));
         assert_eq!(gets.response().body, "1", "{:?}", String::from_utf8_lossy(body));
-        assert_eq!(told.next(), "parse error", "{:?}", String::from_utf8_lossy(body));
+        assert_eq!(reports.next(), "parse error", "{:?}", String::from_utf8_lossy(body));
     }
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
 fn a_ping_from_a_client_ends_the_session() {
-    let (hub, told) = hub();
+    let (hub, reports) = hub();
     let (mut client, _) = joined(&hub);
     client.send("2");
-    assert_eq!(told.next(), "transport error");
-    assert_eq!(client.ends(), Ended::Unknown);
+    assert_eq!(reports.next(), "transport error");
+    assert_eq!(client.expect_end(), Ended::UnknownSession);
 }
 
 #[test]
@@ -401,7 +401,7 @@ fn packets_over_the_poll_limit_come_in_several_polls() {
     for word in &words {
         client.send(&format!(r#"421["echo","{word}"]"#));
     }
-    let target = client.polls();
+    let target = client.poll_target();
     let (mut gets, _posts) = client.connections();
     for word in &words {
         assert_eq!(gets.get(&target).body, format!(r#"431["{word}"]"#));

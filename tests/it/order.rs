@@ -97,7 +97,7 @@ impl Random {
 
 /// Packets that a client received, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Heard {
+enum Received {
     Event { n: u64, token: Option<String> },
     Ack { results: Vec<Option<String>> },
 }
@@ -117,26 +117,26 @@ impl Participant {
     }
 
     /// The next event or ack.
-    fn hear(&mut self) -> Heard {
+    fn receive(&mut self) -> Received {
         let packet = self.client.recv_text();
         if let Some(event) = packet.strip_prefix("42") {
             let event: Vec<Value> = serde_json::from_str(event).unwrap();
             assert_eq!(event[0], "e", "{packet}");
             let token = event.get(2).map(|token| token.as_str().unwrap().to_owned());
-            return Heard::Event { n: event[1].as_u64().unwrap(), token };
+            return Received::Event { n: event[1].as_u64().unwrap(), token };
         }
         let results = packet.strip_prefix("4377").unwrap_or_else(|| panic!("unexpected {packet}"));
         let (results,): (Vec<Option<String>>,) = serde_json::from_str(results).unwrap();
-        Heard::Ack { results }
+        Received::Ack { results }
     }
 
     /// All packets up to and including the first for which `last` is true.
-    fn hear_until(&mut self, last: impl Fn(&Heard) -> bool) -> Vec<Heard> {
-        let mut heard = vec![self.hear()];
-        while !heard.last().is_some_and(&last) {
-            heard.push(self.hear());
+    fn receive_until(&mut self, last: impl Fn(&Received) -> bool) -> Vec<Received> {
+        let mut received = vec![self.receive()];
+        while !received.last().is_some_and(&last) {
+            received.push(self.receive());
         }
-        heard
+        received
     }
 }
 
@@ -146,7 +146,7 @@ struct Round<'a> {
     ids: &'a [String],
     rooms_before: Vec<HashSet<String>>,
     programs: Vec<Vec<Step>>,
-    heard: Vec<Vec<Heard>>,
+    received: Vec<Vec<Received>>,
     barrier: u64,
 }
 
@@ -160,9 +160,9 @@ impl Round<'_> {
     }
 
     fn events(&self, client: usize) -> Vec<u64> {
-        let events = self.heard[client].iter().filter_map(|heard| match heard {
-            Heard::Event { n, .. } => Some(*n),
-            Heard::Ack { .. } => None,
+        let events = self.received[client].iter().filter_map(|received| match received {
+            Received::Event { n, .. } => Some(*n),
+            Received::Ack { .. } => None,
         });
         events.collect()
     }
@@ -174,18 +174,18 @@ impl Round<'_> {
         let program = self.programs[client].iter().filter_map(Step::emitted).filter(|n| self.reaches_own(client, *n));
         let mut got = Vec::new();
         let mut acks = 0;
-        for heard in &self.heard[client] {
-            match heard {
-                Heard::Event { n, .. } if own.contains(n) => {
-                    assert_eq!(acks, 0, "client {client}: event {n} came behind the ack\n{}", self.story(client));
+        for received in &self.received[client] {
+            match received {
+                Received::Event { n, .. } if own.contains(n) => {
+                    assert_eq!(acks, 0, "client {client}: event {n} came after the ack\n{}", self.trace(client));
                     got.push(*n);
                 }
-                Heard::Event { .. } => {}
-                Heard::Ack { .. } => acks += 1,
+                Received::Event { .. } => {}
+                Received::Ack { .. } => acks += 1,
             }
         }
-        assert_eq!(acks, 1, "client {client}: one ack\n{}", self.story(client));
-        assert_eq!(got, program.collect::<Vec<_>>(), "client {client}: own emits in order\n{}", self.story(client));
+        assert_eq!(acks, 1, "client {client}: one ack\n{}", self.trace(client));
+        assert_eq!(got, program.collect::<Vec<_>>(), "client {client}: own emits in order\n{}", self.trace(client));
     }
 
     /// Whether an emit of the client's own program must reach it: the joins and leaves before the
@@ -215,7 +215,7 @@ impl Round<'_> {
     /// for other clients positions decide.
     fn check_membership(&self, client: usize) {
         let got: HashSet<u64> = self.events(client).into_iter().collect();
-        assert_eq!(got.len(), self.events(client).len(), "client {client}: nothing twice\n{}", self.story(client));
+        assert_eq!(got.len(), self.events(client).len(), "client {client}: no event twice\n{}", self.trace(client));
         assert!(got.contains(&self.barrier));
         for (sender, program) in self.programs.iter().enumerate().filter(|(sender, _)| *sender != client) {
             for step in program {
@@ -232,12 +232,12 @@ impl Round<'_> {
                     _ => Some(false),
                 };
                 if let Some(expected) = expected {
-                    let story = || format!("{}\n{}", self.story(sender), self.story(client));
+                    let trace = || format!("{}\n{}", self.trace(sender), self.trace(client));
                     assert_eq!(
                         got.contains(&n),
                         expected,
                         "client {client}, event {n} of {sender}: {step:?}\n{}",
-                        story()
+                        trace()
                     );
                 }
             }
@@ -248,9 +248,9 @@ impl Round<'_> {
     /// decide it.
     fn member(&self, client: usize, room: &str, n: u64) -> Option<bool> {
         let token = self.tokens().get(&n).cloned();
-        let results = self.heard[client].iter().find_map(|heard| match heard {
-            Heard::Ack { results } => Some(results),
-            Heard::Event { .. } => None,
+        let results = self.received[client].iter().find_map(|received| match received {
+            Received::Ack { results } => Some(results),
+            Received::Event { .. } => None,
         })?;
         let mut member = Some(self.rooms_before[client].contains(room));
         // Newest known position of this client's program.
@@ -293,10 +293,10 @@ impl Round<'_> {
     /// Position of each event by its offset, which is equal for all clients.
     fn tokens(&self) -> BTreeMap<u64, String> {
         let mut tokens = BTreeMap::new();
-        for heard in self.heard.iter().flatten() {
-            if let Heard::Event { n, token: Some(token) } = heard {
+        for received in self.received.iter().flatten() {
+            if let Received::Event { n, token: Some(token) } = received {
                 let before = tokens.insert(*n, token.clone());
-                assert!(before.is_none_or(|before| before == *token), "event {n} bears two tokens");
+                assert!(before.is_none_or(|before| before == *token), "event {n} has two offsets");
             }
         }
         tokens
@@ -306,23 +306,23 @@ impl Round<'_> {
     /// offsets.
     fn check_one_order(&self) {
         assert_eq!(self.tokens().is_empty(), !self.recovery);
-        let views: Vec<Vec<u64>> = (0..self.heard.len()).map(|client| self.events(client)).collect();
+        let views: Vec<Vec<u64>> = (0..self.received.len()).map(|client| self.events(client)).collect();
         for (client, view) in views.iter().enumerate() {
             if self.recovery {
                 let tokens = self.tokens();
-                assert!(view.is_sorted_by_key(|n| &tokens[n]), "client {client}\n{}", self.story(client));
+                assert!(view.is_sorted_by_key(|n| &tokens[n]), "client {client}\n{}", self.trace(client));
             }
             let places: HashMap<u64, usize> = view.iter().enumerate().map(|(place, n)| (*n, place)).collect();
             for (other, view) in views.iter().enumerate() {
                 let shared: Vec<usize> = view.iter().filter_map(|n| places.get(n).copied()).collect();
-                assert!(shared.is_sorted(), "{client} and {other}\n{}\n{}", self.story(client), self.story(other));
+                assert!(shared.is_sorted(), "{client} and {other}\n{}\n{}", self.trace(client), self.trace(other));
             }
         }
     }
 
-    fn story(&self, client: usize) -> String {
+    fn trace(&self, client: usize) -> String {
         let (rooms, program) = (&self.rooms_before[client], &self.programs[client]);
-        format!("client {client} in {rooms:?}\n  ran   {program:?}\n  heard {:?}", self.heard[client])
+        format!("client {client} in {rooms:?}\n  ran   {program:?}\n  received {:?}", self.received[client])
     }
 }
 
@@ -350,7 +350,7 @@ fn seed() -> u64 {
     given.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64) | 1
 }
 
-fn play(recovery: Recovery) {
+fn run_rounds(recovery: Recovery) {
     let seed = seed();
     println!("STENTOR_SEED={seed}");
     let on = recovery == Recovery::memory();
@@ -370,7 +370,7 @@ fn play(recovery: Recovery) {
         }
         steps += programs.iter().map(Vec::len).sum::<usize>();
         next += 1;
-        let heard = end_round(&mut participants, next);
+        let received = end_round(&mut participants, next);
         for (participant, program) in participants.iter_mut().zip(&programs) {
             for step in program {
                 match step {
@@ -380,7 +380,7 @@ fn play(recovery: Recovery) {
                 }
             }
         }
-        Round { recovery: on, ids: &ids, rooms_before, programs, heard, barrier: next }.check();
+        Round { recovery: on, ids: &ids, rooms_before, programs, received, barrier: next }.check();
         replace_one(&mut random, &hub, &mut participants);
     }
     println!("{steps} steps, {next} numbers");
@@ -388,17 +388,19 @@ fn play(recovery: Recovery) {
 
 /// Each client waits for its own ack; then one client emits the barrier, which follows all other
 /// events.
-fn end_round(participants: &mut [Participant], barrier: u64) -> Vec<Vec<Heard>> {
-    let mut heard: Vec<Vec<Heard>> = participants
+fn end_round(participants: &mut [Participant], barrier: u64) -> Vec<Vec<Received>> {
+    let mut received: Vec<Vec<Received>> = participants
         .iter_mut()
-        .map(|participant| participant.hear_until(|heard| matches!(heard, Heard::Ack { .. })))
+        .map(|participant| participant.receive_until(|received| matches!(received, Received::Ack { .. })))
         .collect();
     let (last, others) = participants.split_last_mut().unwrap();
     last.client.send(&format!(r#"42["program",[{{"all":{barrier}}}]]"#));
-    for (heard, participant) in heard.iter_mut().zip(others.iter_mut().chain([last])) {
-        heard.extend(participant.hear_until(|heard| matches!(heard, Heard::Event { n, .. } if *n == barrier)));
+    for (received, participant) in received.iter_mut().zip(others.iter_mut().chain([last])) {
+        received.extend(
+            participant.receive_until(|received| matches!(received, Received::Event { n, .. } if *n == barrier)),
+        );
     }
-    heard
+    received
 }
 
 /// A polling client begins an upgrade now and then, and finishes it some rounds later with events
@@ -427,10 +429,10 @@ fn replace_one(random: &mut Random, hub: &Hub, participants: &mut [Participant])
 
 #[test]
 fn all_clients_see_one_order_with_recovery_off() {
-    play(Recovery::off());
+    run_rounds(Recovery::off());
 }
 
 #[test]
 fn all_clients_see_one_order_with_recovery_on() {
-    play(Recovery::memory());
+    run_rounds(Recovery::memory());
 }

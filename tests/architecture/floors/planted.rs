@@ -1,8 +1,8 @@
 //! Files that break each rule once, and files that keep them all.
 
+use super::super::reader;
 use super::Finding;
 use super::{check, crate_names};
-use super::super::reader;
 use crate::FILE_LINES_MAX;
 
 fn sentences(path: &str, source: &str) -> Vec<String> {

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use crate::support::{Frame, Http, Hub, Transport, Websocket, drip_until_closed};
+use crate::support::{Frame, Http, Hub, Transport, Websocket, write_until_closed};
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 
 /// Checks that the hub refuses or serves the request immediately, and closes what it refuses.
-fn answered(mut http: Http, bytes: &[u8]) -> String {
+fn response_to(mut http: Http, bytes: &[u8]) -> String {
     // The hub may refuse and close before the request is complete.
     let _ = http.try_write(bytes);
     String::from_utf8_lossy(&http.rest()).into_owned()
@@ -28,10 +28,10 @@ fn oversized_request_headers_are_refused_and_the_connection_closed() {
         format!("{line}{}: x\r\n\r\n", "X".repeat(4 << 20)),
         format!("{line}Cookie: {}\r\n\r\n", "a=b; ".repeat(1 << 20)),
     ] {
-        let answer = answered(hub.http(), head.as_bytes());
+        let answer = response_to(hub.http(), head.as_bytes());
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{}: {answer}", &head[..40]);
     }
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
@@ -52,11 +52,11 @@ fn request_headers_that_do_not_arrive_in_time_end_the_connection() {
     let mut drip = http.writer();
     drip.write(b"GET / HTTP/1.1\r\nX-Drip: ");
     let mut other = hub.join(Transport::Websocket);
-    let dripping = std::thread::spawn(move || drip_until_closed(&mut drip, b"x", &mut other));
+    let dripping = std::thread::spawn(move || write_until_closed(&mut drip, b"x", &mut other));
     let answer = String::from_utf8(http.rest()).unwrap();
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
     dripping.join().unwrap();
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
@@ -78,9 +78,9 @@ fn huge_or_backtracking_websocket_headers_are_answered_immediately() {
                 let usual = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
                 let head = format!("GET {WEBSOCKET} HTTP/1.1\r\nHost: hub\r\n{usual}{name}: {value}\r\n\r\n");
-                let answer = answered(hub.http(), head.as_bytes());
+                let answer = response_to(hub.http(), head.as_bytes());
                 assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{name}: {answer}");
-            } else if let Ok(mut websocket) = Websocket::ask(hub.http(), WEBSOCKET, &[(name, &value)]) {
+            } else if let Ok(mut websocket) = Websocket::try_upgrade(hub.http(), WEBSOCKET, &[(name, &value)]) {
                 // Neither is used; the session is an ordinary one.
                 assert!(matches!(websocket.recv(), Frame::Whole(0x81, open) if open.starts_with(b"0{")));
             }
@@ -88,7 +88,7 @@ fn huge_or_backtracking_websocket_headers_are_answered_immediately() {
             assert!(begun.elapsed() < Duration::from_secs(20), "{name}: {}", &value[..10]);
         }
     }
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
@@ -116,9 +116,9 @@ fn session_ids_are_random_and_independent() {
         let column: Vec<_> = ids.iter().map(|id| id.as_bytes()[place]).collect();
         let values = column.iter().collect::<HashSet<_>>().len();
         let repeated = column.windows(2).filter(|pair| pair[0] == pair[1]).count();
-        assert!(values > 50 && repeated < 60, "place {place}: {values} values, {repeated} times that of the id before");
+        assert!(values > 50 && repeated < 60, "character {place}: {values} values, {repeated} times equal to the id before");
     }
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
@@ -132,15 +132,15 @@ fn an_id_that_differs_in_one_character_is_unknown() {
         let mut near = sid.clone().into_bytes();
         near[place] = if near[place] == b'A' { b'B' } else { b'A' };
         let near = String::from_utf8(near).unwrap();
-        assert_eq!(http.get(&format!("{POLLING}&sid={near}")).told(), unknown);
-        assert_eq!(hub.http().post(&format!("{POLLING}&sid={near}"), "1").told(), unknown);
+        assert_eq!(http.get(&format!("{POLLING}&sid={near}")).status_and_body(), unknown);
+        assert_eq!(hub.http().post(&format!("{POLLING}&sid={near}"), "1").status_and_body(), unknown);
     }
     for wrong in [&sid[..19], &format!("{sid}A"), &sid.to_lowercase(), &format!("%20{sid}"), &"A".repeat(10_000)] {
         if wrong != sid {
-            assert_eq!(http.get(&format!("{POLLING}&sid={wrong}")).told(), unknown, "{}", &wrong[..19]);
+            assert_eq!(http.get(&format!("{POLLING}&sid={wrong}")).status_and_body(), unknown, "{}", &wrong[..19]);
         }
     }
-    client.echoes();
+    client.expect_echo();
     client.send("1");
-    hub.is_unharmed();
+    hub.expect_healthy();
 }

@@ -19,24 +19,24 @@ fn a_client_that_reads_nothing_is_named_when_disconnected() {
         "--ping-timeout",
         "2s",
     ]);
-    let mut jammed = Client::open_narrow(process.address);
-    jammed.connect("");
-    jammed.send(r#"420["join","hall"]"#);
-    jammed.recv_text();
+    let mut stalled = Client::open_with_small_buffer(process.address);
+    stalled.connect("");
+    stalled.send(r#"420["join","hall"]"#);
+    stalled.recv_text();
     let mut other = process.join(Transport::Websocket);
     let kilobytes = "x".repeat(50_000);
     for _ in 0..100 {
         other.send(&format!(r#"42["publish","hall","ev","{kilobytes}"]"#));
     }
-    other.echoes();
+    other.expect_echo();
     // The other client stays connected and answers its pings meanwhile.
-    eventually("the jammed one is reset", || {
-        other.echoes();
-        jammed.websocket().was_reset()
+    eventually("the stalled client is reset", || {
+        other.expect_echo();
+        stalled.websocket().was_reset()
     });
-    process.logs(r#"client takes nothing sid="#);
+    process.expect_log(r#"client takes nothing sid="#);
     other.send("1");
-    process.is_unharmed();
+    process.expect_healthy();
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn a_flood_does_not_fill_the_log() {
     client.websocket().write(&[events.clone(), echo, events].concat());
     while !matches!(client.websocket().recv(), Frame::Whole(0x81, payload) if payload == b"431[]") {}
     client.into_websocket().reset();
-    process.join(Transport::Websocket).echoes();
+    process.join(Transport::Websocket).expect_echo();
     let log = process.stop();
     let stops = log.lines().filter(|line| line.contains("session stops reading")).count();
     // At most one line per second on each of two workers.

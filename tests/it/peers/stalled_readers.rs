@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use stentor::{EmitError, Event, Limits, Recovery};
 
-use crate::support::{Client, Ended, Frame, Hub, Told, Transport, ends, eventually, report};
+use crate::support::{Client, Ended, Frame, Hub, Reports, Transport, eventually, report_channel, report_disconnects};
 
 /// A hub that reports how sessions ended. Its `flood` emits 8 MB to its client, at the client's
 /// pace; its `pour` emits as much to the client's own room, at the hub's pace.
-fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
-    let (tell, told) = report();
+fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Reports) {
+    let (reporter, reports) = report_channel();
     let hub = Hub::limited(
         |limits| {
             limits.send_buffer_bytes = 16 << 10;
             change(limits);
         },
         |io| {
-            ends(io, &tell);
+            report_disconnects(io, &reporter);
             io.of("/").on("flood", |socket, _: Event<()>| async move {
                 let kilobytes = "x".repeat(8 << 10);
                 for _ in 0..1_000 {
@@ -34,26 +34,26 @@ fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Told) {
             });
         },
     );
-    (hub, told)
+    (hub, reports)
 }
 
 /// A client that requested a flood and reads none of it.
-fn jammed(hub: &Hub, event: &str) -> Client {
-    let mut client = hub.join_narrow();
+fn stalled(hub: &Hub, event: &str) -> Client {
+    let mut client = hub.join_with_small_buffer();
     client.send(&format!(r#"42["{event}"]"#));
     client
 }
 
 /// Expects a reset: the kernel of the hub would queue a FIN behind the unread data and keep all of
 /// it.
-fn was_reset(mut client: Client) {
+fn expect_reset(mut client: Client) {
     let mut bytes = 0;
     loop {
         match client.websocket().recv() {
             Frame::Whole(0x81, payload) => bytes += payload.len(),
             ended => {
                 assert_eq!(ended, Frame::Reset);
-                assert!(bytes < 1 << 20, "{bytes} bytes were still to be had");
+                assert!(bytes < 1 << 20, "{bytes} bytes were still readable");
                 return;
             }
         }
@@ -62,52 +62,52 @@ fn was_reset(mut client: Client) {
 
 #[test]
 fn a_client_that_reads_nothing_is_reset_at_its_pong_deadline() {
-    let (hub, told) = hub(|limits| {
+    let (hub, reports) = hub(|limits| {
         limits.ping_interval = Duration::from_millis(400);
         limits.ping_timeout = Duration::from_millis(400);
         limits.outbox_bytes_max = 64 << 20;
     });
     let mut other = hub.join(Transport::Websocket);
-    let client = jammed(&hub, "flood");
+    let client = stalled(&hub, "flood");
     let mut reasons = Vec::new();
     // The other client stays connected and answers its pings meanwhile.
-    eventually("the jammed one is reset", || {
-        other.echoes();
-        reasons = told.rest();
+    eventually("the stalled client is reset", || {
+        other.expect_echo();
+        reasons = reports.rest();
         !reasons.is_empty()
     });
     assert_eq!(reasons, ["ping timeout"]);
-    was_reset(client);
+    expect_reset(client);
     other.send("1");
-    assert_eq!(told.next(), "transport close");
-    hub.is_unharmed();
+    assert_eq!(reports.next(), "transport close");
+    hub.expect_healthy();
 }
 
 #[test]
 fn a_client_that_reads_nothing_is_reset_when_its_outbox_is_full() {
-    let (hub, told) = hub(|limits| {
+    let (hub, reports) = hub(|limits| {
         limits.outbox_bytes_max = 256 << 10;
         limits.close_linger = Duration::from_millis(50);
     });
     let mut other = hub.join(Transport::Websocket);
-    let mut client = jammed(&hub, "pour");
-    other.echoes();
-    assert_eq!(told.next(), "transport error");
+    let mut client = stalled(&hub, "pour");
+    other.expect_echo();
+    assert_eq!(reports.next(), "transport error");
     eventually("it is reset", || client.websocket().was_reset());
-    other.echoes();
+    other.expect_echo();
     other.send("1");
-    assert_eq!(told.next(), "transport close");
-    hub.is_unharmed();
+    assert_eq!(reports.next(), "transport close");
+    hub.expect_healthy();
 }
 
 #[test]
 fn a_slow_reader_receives_the_reason_when_its_outbox_was_full() {
-    let (hub, told) = hub(|limits| {
+    let (hub, reports) = hub(|limits| {
         limits.outbox_bytes_max = 256 << 10;
         limits.close_linger = Duration::from_secs(60);
     });
-    let mut client = jammed(&hub, "pour");
-    assert_eq!(told.next(), "transport error");
+    let mut client = stalled(&hub, "pour");
+    assert_eq!(reports.next(), "transport error");
     // A frame that was partly written arrives whole; later ones do not arrive.
     let mut bytes = 0;
     loop {
@@ -123,40 +123,40 @@ fn a_slow_reader_receives_the_reason_when_its_outbox_was_full() {
             other => panic!("unexpected {other:?}"),
         }
     }
-    assert!(bytes < 256 << 10, "{bytes} bytes were still to be had");
+    assert!(bytes < 256 << 10, "{bytes} bytes were still readable");
     assert_eq!(client.websocket().recv(), Frame::Fin);
-    hub.is_unharmed();
-    assert!(hub.counted(r#"stentor_dropped_events_total{reason="outbox_full"}"#) > 1);
+    hub.expect_healthy();
+    assert!(hub.metric(r#"stentor_dropped_events_total{reason="outbox_full"}"#) > 1);
 }
 
 #[test]
 fn a_slow_polling_client_gets_a_close_packet() {
-    let (hub, told) = hub(|limits| {
+    let (hub, reports) = hub(|limits| {
         limits.outbox_bytes_max = 256 << 10;
         limits.close_linger = Duration::from_secs(60);
     });
     let mut client = hub.join(Transport::Polling);
     client.send(r#"42["pour"]"#);
-    assert_eq!(told.next(), "transport error");
-    assert_eq!(client.ends(), Ended::Told);
-    assert_eq!(client.ends(), Ended::Unknown);
-    hub.is_unharmed();
+    assert_eq!(reports.next(), "transport error");
+    assert_eq!(client.expect_end(), Ended::ClosePacket);
+    assert_eq!(client.expect_end(), Ended::UnknownSession);
+    hub.expect_healthy();
 }
 
 #[test]
 fn an_emit_that_waits_for_a_disconnecting_client_is_unanswered() {
     // Regression: the emit returned "nothing was emitted", though the event was in the outbox and
     // may have been sent.
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::limited(
         |limits| limits.outbox_bytes_max = 256 << 10,
         |io| {
             io.of("/").on("flood", move |socket, _: Event<()>| {
-                let tell = tell.clone();
+                let reporter = reporter.clone();
                 async move {
                     let kilobytes = "x".repeat(200 << 10);
                     let emitted = socket.emit("flood", &kilobytes).await;
-                    tell.say(emitted.map_or_else(|error| error.to_string(), |()| "emitted".into()));
+                    reporter.report(emitted.map_or_else(|error| error.to_string(), |()| "emitted".into()));
                     Ok(())
                 }
             });
@@ -166,19 +166,19 @@ fn an_emit_that_waits_for_a_disconnecting_client_is_unanswered() {
     client.send(r#"42["flood"]"#);
     client.send("1");
     assert_eq!(
-        told.next(),
+        reports.next(),
         "no answer within the deadline, or the session has ended: the event may or may not have been emitted"
     );
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
 fn a_polling_client_that_stops_polling_ends_when_its_outbox_is_full() {
-    let (hub, told) = hub(|limits| limits.outbox_bytes_max = 256 << 10);
+    let (hub, reports) = hub(|limits| limits.outbox_bytes_max = 256 << 10);
     let mut client = hub.join(Transport::Polling);
     client.send(r#"42["pour"]"#);
-    assert_eq!(told.next(), "transport error");
-    hub.is_unharmed();
+    assert_eq!(reports.next(), "transport error");
+    hub.expect_healthy();
 }
 
 #[test]
@@ -193,13 +193,13 @@ fn a_client_that_reads_gets_the_whole_flood() {
             let event = client.recv_text();
             assert!(event.len() == r#"42["flood",""]"#.len() + (8 << 10), "{} bytes", event.len());
         }
-        client.echoes();
+        client.expect_echo();
     }
 }
 
 #[test]
 fn members_of_a_room_are_served_while_one_of_them_reads_nothing() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::limited(
         |limits| {
             limits.send_buffer_bytes = 16 << 10;
@@ -207,14 +207,14 @@ fn members_of_a_room_are_served_while_one_of_them_reads_nothing() {
             limits.close_linger = Duration::from_millis(50);
         },
         |io| {
-            ends(io, &tell);
+            report_disconnects(io, &reporter);
             io.of("/").on("say", |socket, event: Event<u32>| async move {
                 socket.all().emit("said", (event.data, "x".repeat(8 << 10))).await?;
                 Ok(())
             });
         },
     );
-    let mut jammed = hub.join_narrow();
+    let mut stalled = hub.join_with_small_buffer();
     let (mut sender, mut member) = (hub.join(Transport::Websocket), hub.join(Transport::Polling));
     for number in 0..200 {
         sender.send(&format!(r#"42["say",{number}]"#));
@@ -223,13 +223,13 @@ fn members_of_a_room_are_served_while_one_of_them_reads_nothing() {
             assert!(event.starts_with(&format!(r#"42["said",{number},"#)), "{}", &event[..30]);
         }
     }
-    assert_eq!(told.next(), "transport error");
-    eventually("it is reset", || jammed.websocket().was_reset());
+    assert_eq!(reports.next(), "transport error");
+    eventually("it is reset", || stalled.websocket().was_reset());
     for mut client in [sender, member] {
         client.send("1");
-        assert_eq!(told.next(), "transport close");
+        assert_eq!(reports.next(), "transport close");
     }
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn a_disconnect_is_noticed_while_the_session_does_not_read() {
     for (transport, reset) in
         [Transport::Websocket, Transport::Pump].into_iter().flat_map(|way| [(way, true), (way, false)])
     {
-        let (tell, told) = report();
+        let (reporter, reports) = report_channel();
         let hub = Hub::limited(
             |limits| {
                 limits.ping_interval = Duration::from_millis(500);
@@ -247,10 +247,10 @@ fn a_disconnect_is_noticed_while_the_session_does_not_read() {
                 limits.held_events_max = 1;
             },
             |io| {
-                ends(io, &tell);
-                let started = tell.clone();
+                report_disconnects(io, &reporter);
+                let started = reporter.clone();
                 io.of("/").on("hang", move |_, _: Event<()>| {
-                    started.say("started");
+                    started.report("started");
                     std::future::pending()
                 });
             },
@@ -259,23 +259,23 @@ fn a_disconnect_is_noticed_while_the_session_does_not_read() {
         for _ in 0..10 {
             client.send(r#"42["hang"]"#);
         }
-        assert_eq!(told.next(), "started");
+        assert_eq!(reports.next(), "started");
         let websocket = client.into_websocket();
         if reset {
             websocket.reset()
         } else {
-            websocket.finish()
+            websocket.send_fin()
         }
-        let reason = told.next();
+        let reason = reports.next();
         assert!(["transport error", "transport close", "ping timeout"].contains(&reason.as_str()), "{reason}");
-        hub.is_unharmed();
+        hub.expect_healthy();
     }
 }
 
 #[test]
 fn a_client_that_reads_nothing_does_not_delay_closing_the_server() {
     let (hub, _told) = hub(|_| {});
-    let mut client = hub.join_narrow();
+    let mut client = hub.join_with_small_buffer();
     client.send(r#"42["flood"]"#);
     // The first event was sent, so the flood has begun.
     assert!(matches!(client.websocket().recv(), Frame::Whole(0x81, _)));
@@ -303,16 +303,16 @@ fn emits_behind_one_to_a_room_wait_for_their_client_too() {
             });
         },
     );
-    let mut client = hub.join_narrow();
+    let mut client = hub.join_with_small_buffer();
     client.send(r#"42["flood"]"#);
     // Other sessions of this worker are served while the client reads nothing.
     let mut other = hub.join(Transport::Websocket);
-    (0..1_000).for_each(|_| other.echoes());
+    (0..1_000).for_each(|_| other.expect_echo());
     for n in 0..4_000 {
         let event = client.recv_text();
         assert!(event.starts_with(&format!(r#"42["flood",{n},"#)), "{}", &event[..40.min(event.len())]);
     }
-    client.echoes();
+    client.expect_echo();
 }
 
 #[test]
@@ -330,10 +330,10 @@ fn with_recovery_a_handler_waits_for_its_client_too() {
             });
         },
     );
-    let mut client = hub.join_narrow();
+    let mut client = hub.join_with_small_buffer();
     client.send(r#"42["flood"]"#);
     let mut other = hub.join(Transport::Websocket);
-    (0..1_000).for_each(|_| other.echoes());
+    (0..1_000).for_each(|_| other.expect_echo());
     for n in 0..8_000 {
         let event = client.recv_text();
         assert!(event.starts_with(&format!(r#"42["flood",{n},"#)), "{}", &event[..40.min(event.len())]);
@@ -345,7 +345,7 @@ fn emits_that_wait_for_a_client_to_read_are_bounded() {
     // Regression: code that did not await each emit could have any number of them pending, with
     // their arguments.
     for recovery in [Recovery::off(), Recovery::memory()] {
-        let (tell, told) = report();
+        let (reporter, reports) = report_channel();
         let limits = Limits {
             outbox_bytes_max: 4 << 20,
             send_buffer_bytes: 16 << 10,
@@ -357,7 +357,7 @@ fn emits_that_wait_for_a_client_to_read_are_bounded() {
             |builder| builder.recovery(recovery.clone()).limits(limits),
             |io| {
                 io.of("/").on("flood", move |socket, _: Event<()>| {
-                    let tell = tell.clone();
+                    let reporter = reporter.clone();
                     async move {
                         let mut emits = Vec::new();
                         // The first takes more than half of the outbox; small ones follow.
@@ -375,15 +375,15 @@ fn emits_that_wait_for_a_client_to_read_are_bounded() {
                         for emit in emits {
                             refused += usize::from(matches!(emit.await, Ok(Err(EmitError::Overloaded))));
                         }
-                        tell.say(format!("{refused}"));
+                        reporter.report(format!("{refused}"));
                         Ok(())
                     }
                 });
             },
         );
-        let mut client = hub.join_narrow();
+        let mut client = hub.join_with_small_buffer();
         client.send(r#"42["flood"]"#);
-        let refused: usize = told.next().parse().unwrap();
+        let refused: usize = reports.next().parse().unwrap();
         assert!(refused >= 150, "{recovery:?}: {refused} of 205 were refused");
     }
 }

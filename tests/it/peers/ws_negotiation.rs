@@ -12,7 +12,7 @@ fn hub() -> Hub {
 /// A websocket whose upgrade also had these headers. Opening it checks that the response accepts no
 /// extension.
 fn open(hub: &Hub, headers: &[(&str, &str)]) -> Websocket {
-    Websocket::ask(hub.http(), TARGET, headers)
+    Websocket::try_upgrade(hub.http(), TARGET, headers)
         .unwrap_or_else(|refused| panic!("{}", String::from_utf8_lossy(&refused)))
 }
 
@@ -38,8 +38,8 @@ fn a_compressed_frame_closes_with_1002_though_compression_was_offered() {
     assert!(websocket.text().starts_with("0{"));
     // "40", deflated as RFC 7692 specifies.
     websocket.write(&frame(0xc1, b"\x32\x31\x00\x00"));
-    assert_eq!(websocket.closed().0, Some(1002));
-    hub.is_unharmed();
+    assert_eq!(websocket.read_to_end().0, Some(1002));
+    hub.expect_healthy();
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn malicious_offers_have_no_effect() {
             websocket.send("1");
         }
     }
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
@@ -95,10 +95,10 @@ fn the_first_offered_subprotocol_is_selected() {
                 ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
             ];
             headers.extend(offers.iter().map(|offer| ("Sec-WebSocket-Protocol", *offer)));
-            http.begin("GET", TARGET, &headers, None);
+            http.write_head("GET", TARGET, &headers, None);
             let head = http.head();
             assert_eq!((head.status, head.header("sec-websocket-protocol")), (101, expected), "{offers:?}: {head:?}");
-            assert!(matches!(Websocket::after(http).recv(), Frame::Whole(0x81, open) if open.starts_with(b"0{")));
+            assert!(matches!(Websocket::from_http(http).recv(), Frame::Whole(0x81, open) if open.starts_with(b"0{")));
         }
     }
 }
@@ -117,7 +117,7 @@ fn the_candidate_of_an_upgrade_gets_its_subprotocol() {
             ("Sec-WebSocket-Protocol", "wamp, soap"),
         ];
         let mut http = Http::connect(address);
-        http.begin("GET", &client.upgrades(), &headers, None);
+        http.write_head("GET", &client.upgrade_target(), &headers, None);
         let head = http.head();
         assert_eq!((head.status, head.header("sec-websocket-protocol")), (101, Some("wamp")), "{head:?}");
     }

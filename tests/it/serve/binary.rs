@@ -92,7 +92,7 @@ fn check_shows_sources_and_masks_secrets() {
         output(command.env("STENTOR_API_KEY", "0123456789abcdef").env("STENTOR_PROT", "1").env("STENTOR_HOST", "::1"));
     assert!(ok);
     for line in ["port = 7  # flag", "host = \"::1\"  # environment", "api_key = \"********\"  # environment"] {
-        assert!(out.lines().any(|told| told == line), "{line}: {out}");
+        assert!(out.lines().any(|reports| reports == line), "{line}: {out}");
     }
     assert!(!out.contains("0123456789abcdef"), "{out}");
     assert_eq!(error, "stentor: unknown environment variable STENTOR_PROT (ignored)\n");
@@ -102,7 +102,7 @@ fn check_shows_sources_and_masks_secrets() {
 fn it_serves_page_vocabulary_and_namespaces_and_ends_in_order() {
     let mut command = stentor(&["serve", "--namespaces", "/chat,/news", "--path", "/hub/"]);
     let serving = Process::run(command.env("STENTOR_API_KEY", "0123456789abcdef").env("STENTOR_PATH", "/no"));
-    assert_eq!(serving.http().get("/readyz").told(), (200, "ok"));
+    assert_eq!(serving.http().get("/readyz").status_and_body(), (200, "ok"));
     assert!(serving.http().get("/").body.contains("<title>Stentor</title>"));
     assert_eq!(serving.http().get("/hub/?EIO=4&transport=polling").head.status, 200);
     let log = serving.stop();
@@ -120,10 +120,10 @@ fn the_service_manager_is_notified_once_the_port_is_bound() {
     let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(DEADLINE)).unwrap();
     let serving = Process::run(stentor(&["serve"]).env("NOTIFY_SOCKET", &path));
-    let mut told = [0; 64];
-    let length = manager.recv(&mut told).expect("a word of readiness");
-    assert_eq!(&told[..length], b"READY=1");
-    assert_eq!(serving.http().get("/healthz").told(), (200, "ok"));
+    let mut reports = [0; 64];
+    let length = manager.recv(&mut reports).expect("a readiness message");
+    assert_eq!(&reports[..length], b"READY=1");
+    assert_eq!(serving.http().get("/healthz").status_and_body(), (200, "ok"));
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn scrape(hub: &Hub) -> HashMap<String, f64> {
 /// Checks that a scrape finally has these values: a worker may count a packet a moment after the
 /// client received it.
 #[track_caller]
-fn counted(hub: &Hub, expected: &[(&str, f64)]) {
+fn expect_metrics(hub: &Hub, expected: &[(&str, f64)]) {
     let wrong = || {
         let scraped = scrape(hub);
         let got = expected.iter().map(|(name, value)| (*name, scraped.get(*name).copied(), *value));
@@ -68,9 +68,9 @@ fn a_scrape_counts_every_packet() {
         client.expect(r#"42["said",1,2]"#);
     }
     websocket.send(r#"42["fail"]"#);
-    websocket.echoes();
+    websocket.expect_echo();
 
-    counted(
+    expect_metrics(
         &hub,
         &[
             (r#"stentor_connections{transport="polling"}"#, 1.0),
@@ -110,7 +110,7 @@ fn closes_are_counted_by_reason_and_gauges_return_to_zero() {
     in_room(&hub, Transport::Upgraded).send("1");
     in_room(&hub, Transport::Websocket).send("nonsense");
     hub.wait_for_sessions(0);
-    counted(
+    expect_metrics(
         &hub,
         &[
             (r#"stentor_sessions_closed_total{reason="transport close"}"#, 2.0),
@@ -132,7 +132,7 @@ fn refused_requests_are_counted_by_code() {
         http.get("/socket.io/?EIO=3&transport=polling");
     }
     http.get("/socket.io/?EIO=4&transport=polling&sid=nope");
-    counted(
+    expect_metrics(
         &hub,
         &[
             (r#"stentor_requests_refused_total{code="5",reason="unsupported_version"}"#, 3.0),
@@ -146,13 +146,13 @@ fn refused_requests_are_counted_by_code() {
 fn messages_over_the_limit_are_counted_by_transport() {
     let hub = hub();
     let polling = hub.join(Transport::Polling);
-    assert_eq!(hub.http().post(&polling.polls(), vec![b'4'; 1_000_001]).head.status, 413);
+    assert_eq!(hub.http().post(&polling.poll_target(), vec![b'4'; 1_000_001]).head.status, 413);
     for transport in Transport::WEBSOCKETS {
         let mut client = hub.join(transport);
         client.send(&"4".repeat(1_000_001));
-        client.ends();
+        client.expect_end();
     }
-    counted(
+    expect_metrics(
         &hub,
         &[
             (r#"stentor_oversized_messages_total{transport="polling"}"#, 1.0),
@@ -164,17 +164,17 @@ fn messages_over_the_limit_are_counted_by_transport() {
 #[test]
 fn events_lost_to_a_slow_watcher_are_counted() {
     let hub = hub();
-    let mut narrow = hub.join_narrow();
+    let mut narrow = hub.join_with_small_buffer();
     narrow.send(r#"421["join","r"]"#);
     narrow.expect(r#"431["joined"]"#);
     let mut publisher = hub.join(Transport::Websocket);
     let text = "x".repeat(60_000);
-    eventually("the narrow session is lost", || {
+    eventually("the session with a small buffer ends", || {
         publisher.send(&format!(r#"42["say","{text}"]"#));
-        publisher.echoes();
+        publisher.expect_echo();
         hub.io.sessions() == 1
     });
-    counted(&hub, &[(r#"stentor_sessions_closed_total{reason="transport error"}"#, 1.0)]);
+    expect_metrics(&hub, &[(r#"stentor_sessions_closed_total{reason="transport error"}"#, 1.0)]);
     // The event for which no room was left, and those that waited.
-    assert!(hub.counted(r#"stentor_dropped_events_total{reason="outbox_full"}"#) >= 1);
+    assert!(hub.metric(r#"stentor_dropped_events_total{reason="outbox_full"}"#) >= 1);
 }

@@ -27,25 +27,25 @@ fn log_of(child: &mut Child) -> String {
 #[test]
 fn connections_are_bounded_by_the_limit_on_open_files() {
     let process = with_descriptors(256, &[]);
-    process.logs("limits open_files=256 open_files_before=256");
+    process.expect_log("limits open_files=256 open_files_before=256");
     let silent: Vec<_> = (0..100).map(|_| process.http()).collect();
     for _ in 0..5 {
-        assert_eq!(process.http().get("/healthz").told(), (200, "ok"));
+        assert_eq!(process.http().get("/healthz").status_and_body(), (200, "ok"));
     }
-    let mut websocket = Websocket::ask(process.http(), WEBSOCKET, &[]).expect("a websocket");
+    let mut websocket = Websocket::try_upgrade(process.http(), WEBSOCKET, &[]).expect("a websocket");
     assert!(matches!(websocket.recv(), Frame::Whole(0x81, _)));
     drop(silent);
     let mut sessions = Vec::new();
     let refused = loop {
-        match Websocket::ask(process.http(), WEBSOCKET, &[]) {
+        match Websocket::try_upgrade(process.http(), WEBSOCKET, &[]) {
             Ok(websocket) => sessions.push(websocket),
             Err(refused) => break String::from_utf8(refused).unwrap(),
         }
         assert!(sessions.len() < 256);
     };
     assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
-    assert_eq!(process.http().get("/readyz").told(), (503, "server has as many sessions as it may have"));
-    assert_eq!(process.http().get("/healthz").told(), (200, "ok"));
+    assert_eq!(process.http().get("/readyz").status_and_body(), (503, "server has as many sessions as it may have"));
+    assert_eq!(process.http().get("/healthz").status_and_body(), (200, "ok"));
     let log = process.stop();
     assert!(!log.contains("accept failed"), "{log}");
 }
@@ -56,7 +56,7 @@ fn the_soft_limit_on_open_files_is_raised_to_the_hard_one() {
     let script = "ulimit -Sn 128 && ulimit -Hn 512 && exec \"$0\" \"$@\"";
     let process =
         Process::run(command.args(["-c", script, env!("CARGO_BIN_EXE_stentor"), "serve", "--recovery", "off"]));
-    process.logs("limits open_files=512 open_files_before=128");
+    process.expect_log("limits open_files=512 open_files_before=128");
 }
 
 #[test]
@@ -64,10 +64,10 @@ fn sighup_is_logged_and_the_process_continues() {
     let mut process = Process::start(&["--log-level", "info"]);
     let mut client = process.join(Transport::Websocket);
     process.signal(Signal::HUP);
-    process.logs("signal ignored signal=SIGHUP");
-    client.echoes();
+    process.expect_log("signal ignored signal=SIGHUP");
+    client.expect_echo();
     client.send("1");
-    process.is_unharmed();
+    process.expect_healthy();
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_closed_stdout_does_not_end_the_process() {
     drop(child.stdout.take());
     let log = BufReader::new(child.stderr.take().unwrap()).lines();
     eventually("the server listens", || TcpStream::connect(address).is_ok());
-    assert_eq!(Http::connect(address).get("/healthz").told(), (200, "ok"));
+    assert_eq!(Http::connect(address).get("/healthz").status_and_body(), (200, "ok"));
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let rest: Vec<_> = log.map_while(Result::ok).collect();
     assert!(child.wait().unwrap().success(), "{rest:?}");
@@ -97,7 +97,7 @@ fn malformed_requests_are_logged_once_a_second_with_their_count() {
         http.write(b"G\r\n\r\n");
         http.rest();
     }
-    process.logs("request malformed address=127.0.0.1:");
+    process.expect_log("request malformed address=127.0.0.1:");
     let log = process.stop();
     let lines = log.lines().filter(|line| line.contains("malformed")).count();
     assert!(lines < 100 && !log.contains("actix_http"), "{log}");
@@ -116,7 +116,7 @@ fn an_unread_log_delays_neither_serving_nor_shutdown() {
     let address = first.trim().strip_prefix("stentor listens on http://").unwrap().parse().unwrap();
     // More lines than several pipes hold.
     for _ in 0..1_000 {
-        assert_eq!(Http::connect(address).get("/healthz").told(), (200, "ok"));
+        assert_eq!(Http::connect(address).get("/healthz").status_and_body(), (200, "ok"));
     }
     assert!(Http::connect(address).get(POLLING).head.status == 200);
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
@@ -139,12 +139,12 @@ fn foreign_origins_and_hosts_are_refused_by_default() {
     let host = process.address.to_string();
     assert_eq!(asked(&own, &host), 101);
     assert_eq!(asked("http://evil.example", &host), 400);
-    process.logs("websocket refused reason=\"Origin not allowed; add it to cors_origins");
+    process.expect_log("websocket refused reason=\"Origin not allowed; add it to cors_origins");
     assert_eq!(asked("http://evil.example", "evil.example"), 421);
-    process.logs("its Host is not in allowed_hosts host=\"evil.example\"");
+    process.expect_log("its Host is not in allowed_hosts host=\"evil.example\"");
 
     let open = Process::start(&["--origins-guard", "false", "--allowed-hosts", "*"]);
-    assert!(Websocket::ask(open.http(), WEBSOCKET, &[("Origin", "http://evil.example")]).is_ok());
+    assert!(Websocket::try_upgrade(open.http(), WEBSOCKET, &[("Origin", "http://evil.example")]).is_ok());
 }
 
 #[test]

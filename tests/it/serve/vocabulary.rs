@@ -25,14 +25,14 @@ fn publish_accepts_an_object_with_room_and_grade() {
         client.send(r#"421["join","lobby"]"#);
         assert!(client.recv_text().starts_with(r#"431[{"room":"lobby""#));
         client.send(r#"422["publish",{"room":"lobby","volatile":true},"news",1]"#);
-        let mut told = client.recv_text();
+        let mut answer = client.recv_text();
         // A polling client may be between two requests, and then misses a volatile event.
-        let heard = told.starts_with(r#"42["news",1,"#);
-        assert!(heard || transport == Transport::Polling, "{told}");
+        let heard = answer.starts_with(r#"42["news",1,"#);
+        assert!(heard || transport == Transport::Polling, "{answer}");
         if heard {
-            told = client.recv_text();
+            answer = client.recv_text();
         }
-        assert_eq!(told, RECEIPT);
+        assert_eq!(answer, RECEIPT);
         client.send(r#"423["publish",{"room":"lobby"},"news",2]"#);
         assert!(client.recv_text().starts_with(r#"42["news",2,"#));
         let receipt = client.recv_text();
@@ -73,7 +73,7 @@ fn reserved_event_names_are_not_published() {
             let answer = client.recv_text();
             assert!(answer.starts_with(r#"431[{"error":{"code":"bad_event","#), "{name}: {answer}");
         }
-        member.echoes();
+        member.expect_echo();
         client.send(r#"421["publish","lobby","stentor",1]"#);
         assert!(client.recv_text().starts_with(r#"431[{"level""#));
     });
@@ -113,9 +113,9 @@ fn lone_surrogates_are_replaced_in_decoded_text() {
         client.send(r#"421["join","a\ud83d"]"#);
         assert!(client.recv_text().starts_with("431[{\"room\":\"a\u{fffd}\""));
         client.send(r#"422["publish",{"room":"a\udc00"},"new\ud83ds","\ud83d"]"#);
-        let told = client.recv_text();
+        let answer = client.recv_text();
         // Raw arguments are forwarded unchanged.
-        assert!(told.starts_with("42[\"new\u{fffd}s\",\"\\ud83d\","), "{told}");
+        assert!(answer.starts_with("42[\"new\u{fffd}s\",\"\\ud83d\","), "{answer}");
         client.recv_text();
         client.send(r#"423["echo\ud83d"]"#);
         assert!(client.recv_text().contains("unknown_event"));

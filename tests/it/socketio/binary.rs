@@ -2,7 +2,7 @@
 
 use stentor::{Args, Event};
 
-use crate::support::{Client, Hub, Packet, Transport, Websocket, on_every_transport, report};
+use crate::support::{Client, Hub, Packet, Transport, Websocket, on_every_transport, report_channel};
 
 /// A hub whose `back` emits its arguments.
 fn hub() -> Hub {
@@ -33,7 +33,7 @@ fn a_binary_event_is_emitted_back() {
             client.expect(r#"451-["here",{"_placeholder":true,"num":0}]"#);
             client.expect_binary(bytes);
         }
-        client.echoes();
+        client.expect_echo();
     });
 }
 
@@ -86,15 +86,15 @@ fn attachments_work_in_other_namespaces() {
 
 #[test]
 fn an_ack_may_have_attachments() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
             io.of("/").on("ask", move |socket, _: Event<()>| {
-                let tell = tell.clone();
+                let reporter = reporter.clone();
                 async move {
                     let answer: Args = socket.emit_with_ack("file?", ()).await?;
-                    tell.say(format!("{:?} {:?}", answer.json(), answer.attachments()));
+                    reporter.report(format!("{:?} {:?}", answer.json(), answer.attachments()));
                     Ok(())
                 }
             });
@@ -106,7 +106,7 @@ fn an_ack_may_have_attachments() {
         let question = client.recv_text();
         let id = question.strip_prefix("42").and_then(|rest| rest.strip_suffix(r#"["file?"]"#)).unwrap().to_owned();
         send(&mut client, &format!(r#"461-{id}[{{"_placeholder":true,"num":0}}]"#), &[b"ab"]);
-        assert_eq!(told.next(), r#""{\"_placeholder\":true,\"num\":0}" [b"ab"]"#);
+        assert_eq!(reports.next(), r#""{\"_placeholder\":true,\"num\":0}" [b"ab"]"#);
     });
 }
 
@@ -116,9 +116,9 @@ fn a_binary_packet_may_come_in_several_posts_or_writes() {
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send(r#"452-["back",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#);
-        client.settle();
+        client.wait_until_handled();
         client.send_all(&[Packet::Binary(b"one".into())]);
-        client.settle();
+        client.wait_until_handled();
         client.send_all(&[Packet::Binary(b"two".into())]);
         client.expect(r#"452-["here",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#);
         client.expect_binary(b"one");
@@ -149,7 +149,7 @@ fn a_websocket_with_b64_uses_base64_in_both_directions() {
         for upgraded in [false, true] {
             let mut websocket = if upgraded {
                 let client = Client::open(address, Transport::Polling);
-                let mut candidate = Websocket::open(address, &format!("{}&b64=1", client.upgrades()));
+                let mut candidate = Websocket::open(address, &format!("{}&b64=1", client.upgrade_target()));
                 candidate.send("2probe");
                 assert_eq!(candidate.text(), "3probe");
                 candidate.send("5");
@@ -172,7 +172,7 @@ fn a_websocket_with_b64_uses_base64_in_both_directions() {
             websocket.send("1");
         }
     }
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]

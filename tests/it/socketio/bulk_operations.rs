@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use stentor::{AckError, Answers, Args, Event, RoomEvent, Server};
 
-use crate::support::{Client, Hub, on_every_transport, report};
+use crate::support::{Client, Hub, on_every_transport, report_channel};
 
 /// Connects with a name, which becomes a room of the socket.
 fn named(hub: &Hub, transport: crate::support::Transport, name: &str) -> Client {
@@ -35,7 +35,7 @@ fn register(io: &Server) {
         })
         .on("ask", |socket, event: Event<u64>| async move {
             let asked = socket.to("all").timeout(Duration::from_millis(event.data)).emit_with_ack("question", "?");
-            event.ack.send(told(asked.await?))?;
+            event.ack.send(outcome(asked.await?))?;
             Ok(())
         })
         .on("move", |socket, event: Event<(String, Vec<String>, Vec<String>)>| async move {
@@ -57,7 +57,7 @@ fn register(io: &Server) {
 }
 
 /// Answers and reasons, sorted.
-fn told(answers: Answers<String>) -> (Vec<String>, Vec<String>) {
+fn outcome(answers: Answers<String>) -> (Vec<String>, Vec<String>) {
     let mut answered: Vec<_> = answers.answers.into_iter().map(|(_, answer)| answer).collect();
     answered.sort_unstable();
     let missing = answers.missing.into_iter().map(|(_, why)| match why {
@@ -98,7 +98,7 @@ fn collected_acks_name_the_sockets_that_did_not_answer() {
         silent.send("1");
         asker.expect(r#"431[["1","2"],["client has gone before it answered","data"]]"#);
         for mut client in [asker, one, two, wrong] {
-            client.echoes();
+            client.expect_echo();
             client.send("1");
         }
         hub.wait_for_sessions(0);
@@ -117,7 +117,7 @@ fn collected_acks_end_at_the_timeout_with_the_answers_so_far() {
         asker.expect(r#"431[["1"],["client did not acknowledge in time"]]"#);
         silent.send(&format!(r#"43{late}["late"]"#));
         for mut client in [asker, one, silent] {
-            client.echoes();
+            client.expect_echo();
             client.send("1");
         }
         hub.wait_for_sessions(0);
@@ -161,7 +161,8 @@ fn code_outside_handlers_collects_acks() {
         let mut clients = ["one", "two"].map(|name| named(&hub, transport, name));
         let io = hub.io.clone();
         let asked = std::thread::spawn(move || {
-            actix::System::new().block_on(async move { io.emit_with_ack::<String, _>("question", "?").await.map(told) })
+            actix::System::new()
+                .block_on(async move { io.emit_with_ack::<String, _>("question", "?").await.map(outcome) })
         });
         for (client, answer) in clients.iter_mut().zip(["1", "2"]) {
             let id = question(client);
@@ -212,7 +213,7 @@ fn many_sockets_are_disconnected_from_the_namespace_or_closed() {
         boss.send(r#"422["end","all",true]"#);
         boss.expect("432[1]");
         let mut three = three;
-        three.ends_after(|text| text == "41");
+        three.expect_end_after(|text| text == "41");
         for mut client in [boss, one, two] {
             client.send("1");
         }
@@ -222,27 +223,27 @@ fn many_sockets_are_disconnected_from_the_namespace_or_closed() {
 
 #[test]
 fn a_disconnecting_handler_gets_the_rooms_that_it_leaves() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::on_workers(
         2,
         |builder| builder,
         |io| {
-            let (leaving, left) = (tell.clone(), tell.clone());
+            let (leaving, left) = (reporter.clone(), reporter.clone());
             register(io);
             io.of("/")
                 .on_disconnecting(move |socket, how| {
-                    let tell = leaving.clone();
+                    let reporter = leaving.clone();
                     async move {
                         // The application notifies the rooms.
                         for room in &how.rooms {
                             socket.to(room).emit("left", socket.data::<String>()?).await?;
                         }
-                        tell.say(format!("disconnecting {} {:?}", how.reason, how.rooms));
+                        reporter.report(format!("disconnecting {} {:?}", how.reason, how.rooms));
                         Ok(())
                     }
                 })
                 .on_disconnect(move |_, reason| {
-                    left.say(format!("disconnect {reason}"));
+                    left.report(format!("disconnect {reason}"));
                     async { Ok(()) }
                 });
         },
@@ -255,7 +256,7 @@ fn a_disconnecting_handler_gets_the_rooms_that_it_leaves() {
             goes.expect("431[]");
             goes.send(word);
             assert_eq!(
-                told.take(2),
+                reports.take(2),
                 [format!(r#"disconnecting {reason} ["all", "den"]"#), format!("disconnect {reason}")]
             );
             stays.expect(r#"42["left","goes"]"#);
@@ -265,7 +266,7 @@ fn a_disconnecting_handler_gets_the_rooms_that_it_leaves() {
         }
         stays.send("1");
         hub.wait_for_sessions(0);
-        told.take(2);
+        reports.take(2);
     });
 }
 
@@ -391,16 +392,16 @@ fn emits_with_collected_acks_are_bounded() {
 fn collected_acks_are_reported_when_the_askers_session_ends() {
     // Regression: the error was "disconnected, nothing was emitted" after all members had received
     // the event.
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
             register(io);
             io.of("/").on("ask on", move |socket, _: Event<()>| {
-                let tell = tell.clone();
+                let reporter = reporter.clone();
                 async move {
                     let asked = socket.to("all").emit_with_ack::<String, _>("question", "?").await?;
-                    tell.say(format!("{} answered, {} did not", asked.answers.len(), asked.missing.len()));
+                    reporter.report(format!("{} answered, {} did not", asked.answers.len(), asked.missing.len()));
                     Ok(())
                 }
             });
@@ -416,9 +417,9 @@ fn collected_acks_are_reported_when_the_askers_session_ends() {
         one.expect("431[]");
         // Earlier packets of this client have passed the hub by now and are at the asker when this
         // one arrives.
-        asker.echoes();
+        asker.expect_echo();
         asker.send("1");
-        assert_eq!(told.next(), "1 answered, 1 did not");
+        assert_eq!(reports.next(), "1 answered, 1 did not");
         for mut client in [one, silent] {
             client.send("1");
         }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use stentor::{ConnectError, Event, Limits, Recovery};
 use tokio::sync::Notify;
 
-use crate::support::{Ended, Hub, Packet, Transport, ends, on_every_transport, report};
+use crate::support::{Ended, Hub, Packet, Transport, on_every_transport, report_channel, report_disconnects};
 
 /// Keys of an object in alphabetical order.
 fn keys(value: &Value) -> Vec<&str> {
@@ -29,7 +29,7 @@ fn the_reply_has_only_a_sid() {
         let sid = reply.strip_prefix(r#"40{"sid":""#).and_then(|rest| rest.strip_suffix(r#""}"#));
         let sid = sid.unwrap_or_else(|| panic!("not a reply: {reply}"));
         assert!(is_id(sid), "{sid}");
-        assert_ne!(sid, client.sid, "the session's id is a secret of its client");
+        assert_ne!(sid, client.sid, "only the client knows its session id");
     });
 }
 
@@ -54,7 +54,7 @@ fn connect_may_carry_data_and_name_the_main_namespace() {
             let mut client = hub.open(transport);
             client.send(packet);
             assert!(client.recv_text().starts_with(r#"40{"sid":""#), "{packet}");
-            client.echoes();
+            client.expect_echo();
         }
     });
 }
@@ -74,7 +74,7 @@ fn a_session_has_another_socket_id_in_every_namespace() {
         let two = client.connect("/two?query=is+part+of+it,");
         let ids: HashSet<_> = [&one["sid"], &two["sid"]].map(|sid| sid.as_str().unwrap().to_owned()).into();
         assert_eq!(ids.len(), 2, "{ids:?}");
-        client.echoes();
+        client.expect_echo();
     });
 }
 
@@ -88,7 +88,7 @@ fn an_unknown_namespace_is_refused_and_the_transport_stays_open() {
         client.send(r#"40/nope,{"token":1}"#);
         client.expect(r#"44/nope,{"message":"Invalid namespace"}"#);
         client.connect("");
-        client.echoes();
+        client.expect_echo();
     });
 }
 
@@ -130,7 +130,7 @@ fn namespaces_over_the_limit_are_refused_and_the_transport_stays_open() {
         // Leaving one namespace makes room for another.
         client.send("41/a,");
         client.connect("/c,");
-        client.echoes();
+        client.expect_echo();
     });
 }
 
@@ -139,8 +139,8 @@ fn a_session_without_connect_ends_at_the_connect_timeout() {
     let hub = Hub::limited(|limits| limits.connect_timeout = Duration::from_secs(1), |_| {});
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
-        let ended = client.ends();
-        assert!(matches!(ended, Ended::Told | Ended::Unknown | Ended::Closed(_)), "{ended:?}");
+        let ended = client.expect_end();
+        assert!(matches!(ended, Ended::ClosePacket | Ended::UnknownSession | Ended::CloseFrame(_)), "{ended:?}");
         hub.wait_for_sessions(0);
     });
 }
@@ -152,8 +152,8 @@ fn a_refused_connect_does_not_stop_the_connect_timeout() {
         let mut client = hub.open(transport);
         client.send("40/nope,");
         client.expect(r#"44/nope,{"message":"Invalid namespace"}"#);
-        let ended = client.ends();
-        assert!(matches!(ended, Ended::Told | Ended::Unknown | Ended::Closed(_)), "{ended:?}");
+        let ended = client.expect_end();
+        assert!(matches!(ended, Ended::ClosePacket | Ended::UnknownSession | Ended::CloseFrame(_)), "{ended:?}");
     });
 }
 
@@ -175,39 +175,39 @@ fn a_client_that_connects_in_time_is_not_ended() {
             client.send("3");
         }
         client.is_silent = false;
-        client.echoes();
+        client.expect_echo();
     });
 }
 
 #[test]
 fn a_connection_handler_reads_the_connect_data() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
             io.of("/").on_connection(move |socket| {
                 let handshake = socket.handshake();
-                tell.say(format!("{:?} {:?}", handshake.query(), handshake.header("host")));
-                tell.say(format!("{}", handshake.address().is_some_and(|address| address.is_loopback())));
+                reporter.report(format!("{:?} {:?}", handshake.query(), handshake.header("host")));
+                reporter.report(format!("{}", handshake.address().is_some_and(|address| address.is_loopback())));
                 async { Ok(()) }
             });
         },
     );
     hub.join(Transport::Polling);
-    assert_eq!(told.take(2), [r#""EIO=4&transport=polling" Some("localhost")"#, "true"]);
+    assert_eq!(reports.take(2), [r#""EIO=4&transport=polling" Some("localhost")"#, "true"]);
     hub.join(Transport::Websocket);
-    assert_eq!(told.take(2), [r#""EIO=4&transport=websocket" Some("localhost")"#, "true"]);
+    assert_eq!(reports.take(2), [r#""EIO=4&transport=websocket" Some("localhost")"#, "true"]);
 }
 
 /// React's StrictMode: `connect(); disconnect(); connect()` in one turn sends CONNECT twice without
 /// DISCONNECT in between.
 #[test]
 fn a_second_connect_replaces_the_first_socket() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            ends(io, &tell);
+            report_disconnects(io, &reporter);
             io.of("/other");
         },
     );
@@ -217,36 +217,36 @@ fn a_second_connect_replaces_the_first_socket() {
         let first = client.connect("");
         let second = client.connect_with("", r#"{"token":1}"#);
         assert_ne!(first["sid"], second["sid"], "{transport:?}");
-        told.expect("client namespace disconnect", transport);
-        client.echoes();
+        reports.expect("client namespace disconnect", transport);
+        client.expect_echo();
         // Both are sent before the first is answered.
         client.send_all(&[Packet::Text("40".into()), Packet::Text("40".into())]);
         let replies = [client.recv_text(), client.recv_text()];
         assert!(replies.iter().all(|reply| reply.starts_with("40{")) && replies[0] != replies[1], "{replies:?}");
-        told.expect("client namespace disconnect", transport);
-        client.echoes();
+        reports.expect("client namespace disconnect", transport);
+        client.expect_echo();
         client.send("1");
         // The socket in between never reached a handler.
-        told.expect("transport close", transport);
-        assert_eq!(told.rest(), [""; 0]);
+        reports.expect("transport close", transport);
+        assert_eq!(reports.rest(), [""; 0]);
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
 fn a_second_connect_during_middleware_gets_the_reply() {
     let go = Arc::new(Notify::new());
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            ends(io, &tell);
+            report_disconnects(io, &reporter);
             let go = go.clone();
             io.of("/").with(move |socket| {
-                let (go, tell) = (go.clone(), tell.clone());
+                let (go, reporter) = (go.clone(), reporter.clone());
                 async move {
                     let auth: Value = socket.auth().unwrap_or_default();
-                    tell.say(auth["n"].to_string());
+                    reporter.report(auth["n"].to_string());
                     go.notified().await;
                     if auth["refuse"] == true { Err(ConnectError::new("no")) } else { Ok(()) }
                 }
@@ -257,15 +257,15 @@ fn a_second_connect_during_middleware_gets_the_reply() {
         for first in [r#"40{"n":1}"#, r#"40{"n":1,"refuse":true}"#] {
             let mut client = hub.open(transport);
             client.send(first);
-            told.expect("1", transport);
+            reports.expect("1", transport);
             client.send(r#"40{"n":2}"#);
-            told.expect("2", transport);
+            reports.expect("2", transport);
             go.notify_one();
             go.notify_one();
             assert!(client.recv_text().starts_with("40{"), "{transport:?}");
-            client.echoes();
+            client.expect_echo();
             client.send("1");
-            told.expect("transport close", transport);
+            reports.expect("transport close", transport);
         }
     });
     hub.wait_for_sessions(0);
@@ -275,11 +275,11 @@ fn a_second_connect_during_middleware_gets_the_reply() {
 /// socket that received nothing.
 #[test]
 fn a_refused_second_connect_disconnects_the_client_from_its_namespace() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder.limits(Limits { auth_bytes_max: 64, ..Limits::default() }),
         |io| {
-            ends(io, &tell);
+            report_disconnects(io, &reporter);
             io.of("/checked").with(|socket| async move {
                 let auth: Value = socket.auth().unwrap_or_default();
                 if auth["waits"] == true {
@@ -296,7 +296,7 @@ fn a_refused_second_connect_disconnects_the_client_from_its_namespace() {
             client.connect("");
             client.send(refused);
             assert_eq!(client.recv_text(), "41", "{transport:?}: {refused}");
-            told.expect("client namespace disconnect", transport);
+            reports.expect("client namespace disconnect", transport);
             client.send(refused);
             assert!(client.recv_text().starts_with("44{"), "{transport:?}: the reason follows");
             // Both at once: the reply to the first is in flight when the second is refused.
@@ -318,11 +318,11 @@ fn a_refused_second_connect_disconnects_the_client_from_its_namespace() {
         client.send(refused);
         assert_eq!(client.recv_text(), "41/checked,", "{transport:?}");
         client.connect("");
-        client.echoes();
+        client.expect_echo();
         client.send("1");
-        told.expect("transport close", transport);
+        reports.expect("transport close", transport);
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn a_second_connect_that_resumes_continues_the_first_session() {
         let mut before = hub.open(transport);
         let old = before.connect("");
         // The reply comes after the connection handler has returned.
-        before.echoes();
+        before.expect_echo();
         before.send("1");
         let mut after = hub.open(transport);
         let connect = Packet::Text(format!("40{}", json!({ "pid": old["pid"] })));
@@ -364,6 +364,6 @@ fn a_second_connect_that_resumes_continues_the_first_session() {
         after.send_all(&[connect]);
         let reply: Value = serde_json::from_str(&after.recv_text()[2..]).unwrap();
         assert!(reply["sid"] != old["sid"] && reply["pid"] != old["pid"], "{transport:?}: {reply}");
-        after.echoes();
+        after.expect_echo();
     });
 }

@@ -2,11 +2,11 @@
 
 use stentor::{Args, Event, Server};
 
-use crate::support::{Ended, Hub, Tell, Transport, ends, on_every_transport, report};
+use crate::support::{Ended, Hub, Reporter, Transport, on_every_transport, report_channel, report_disconnects};
 
 /// Handlers that disconnect their own client.
-fn with_exits(io: &Server, tell: &Tell) {
-    ends(io, tell);
+fn with_exits(io: &Server, reporter: &Reporter) {
+    report_disconnects(io, reporter);
     io.of("/")
         .on("out", |socket, _: Event<()>| async move {
             socket.emit("bye", ()).await?;
@@ -18,42 +18,42 @@ fn with_exits(io: &Server, tell: &Tell) {
             socket.disconnect(true);
             Ok(())
         });
-    let tell = tell.clone();
+    let reporter = reporter.clone();
     io.of("/chat").on_disconnect(move |_, reason| {
-        tell.say(format!("chat: {reason}"));
+        reporter.report(format!("chat: {reason}"));
         async { Ok(()) }
     });
 }
 
 #[test]
 fn a_client_leaves_a_namespace_and_its_transport_stays_open() {
-    let (tell, told) = report();
-    let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
+    let (reporter, reports) = report_channel();
+    let hub = Hub::start(|builder| builder, |io| with_exits(io, &reporter));
     on_every_transport(|transport| {
         for leave in ["41", "41/,"] {
             let mut client = hub.join(transport);
             client.send(leave);
-            assert_eq!(told.next(), "client namespace disconnect");
+            assert_eq!(reports.next(), "client namespace disconnect");
             client.connect("");
-            client.echoes();
+            client.expect_echo();
             client.send("1");
-            assert_eq!(told.next(), "transport close");
+            assert_eq!(reports.next(), "transport close");
         }
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
 fn all_disconnect_handlers_run_in_the_order_of_registration() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let say = move |words: &'static str| {
-        let tell = tell.clone();
+        let reporter = reporter.clone();
         move |_, _| {
-            let tell = tell.clone();
+            let reporter = reporter.clone();
             async move {
                 // Later handlers wait for the end of this one.
                 tokio::task::yield_now().await;
-                tell.say(words);
+                reporter.report(words);
                 if words == "second" { Err(std::io::Error::other("as it should").into()) } else { Ok(()) }
             }
         }
@@ -73,29 +73,29 @@ fn all_disconnect_handlers_run_in_the_order_of_registration() {
         client.send(r#"421["register"]"#);
         client.expect("431[]");
         client.send("41");
-        assert_eq!(told.take(3), ["first", "second", "of the socket"]);
+        assert_eq!(reports.take(3), ["first", "second", "of the socket"]);
         client.send("1");
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
 fn leaving_one_namespace_leaves_the_others_connected() {
-    let (tell, told) = report();
-    let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
+    let (reporter, reports) = report_channel();
+    let hub = Hub::start(|builder| builder, |io| with_exits(io, &reporter));
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.connect("/chat,");
         client.send("41/chat,");
-        assert_eq!(told.next(), "chat: client namespace disconnect");
-        client.echoes();
+        assert_eq!(reports.next(), "chat: client namespace disconnect");
+        client.expect_echo();
         client.connect("/chat,");
         client.send("41");
-        assert_eq!(told.next(), "client namespace disconnect");
+        assert_eq!(reports.next(), "client namespace disconnect");
         client.connect("");
-        client.echoes();
+        client.expect_echo();
         client.send("1");
-        let mut reasons = told.take(2);
+        let mut reasons = reports.take(2);
         reasons.sort();
         assert_eq!(reasons, ["chat: transport close", "transport close"]);
     });
@@ -107,32 +107,32 @@ fn leaving_a_namespace_that_is_not_connected_is_ignored() {
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send("41/nope,");
-        client.echoes();
+        client.expect_echo();
     });
 }
 
 #[test]
 fn the_server_disconnects_a_socket_and_the_transport_stays_open() {
-    let (tell, told) = report();
-    let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
+    let (reporter, reports) = report_channel();
+    let hub = Hub::start(|builder| builder, |io| with_exits(io, &reporter));
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.connect("/chat,");
         client.send(r#"42["out"]"#);
         client.expect(r#"42["bye"]"#);
         client.expect("41");
-        assert_eq!(told.next(), "server namespace disconnect");
+        assert_eq!(reports.next(), "server namespace disconnect");
         client.connect("");
-        client.echoes();
+        client.expect_echo();
         client.send("1");
-        told.take(2);
+        reports.take(2);
     });
 }
 
 #[test]
 fn closing_a_connection_first_disconnects_every_namespace() {
-    let (tell, told) = report();
-    let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
+    let (reporter, reports) = report_channel();
+    let hub = Hub::start(|builder| builder, |io| with_exits(io, &reporter));
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.connect("/chat,");
@@ -141,57 +141,63 @@ fn closing_a_connection_first_disconnects_every_namespace() {
         let mut said = [client.recv_text(), client.recv_text()];
         said.sort();
         assert_eq!(said, ["41", "41/chat,"]);
-        let ended = client.ends();
-        assert!(matches!(ended, Ended::Told | Ended::Unknown | Ended::Closed(Some(1000))), "{ended:?}");
-        let mut reasons = told.take(2);
+        let ended = client.expect_end();
+        assert!(
+            matches!(ended, Ended::ClosePacket | Ended::UnknownSession | Ended::CloseFrame(Some(1000))),
+            "{ended:?}"
+        );
+        let mut reasons = reports.take(2);
         reasons.sort();
         assert_eq!(reasons, ["chat: server namespace disconnect", "server namespace disconnect"]);
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
 fn a_disconnected_polling_client_gets_its_packet_without_a_waiting_poll() {
     // `client.expect` polls only after the POST was answered, so the packet was in the outbox when
     // the session ended.
-    let (tell, told) = report();
-    let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
+    let (reporter, reports) = report_channel();
+    let hub = Hub::start(|builder| builder, |io| with_exits(io, &reporter));
     let mut client = hub.join(crate::support::Transport::Polling);
     client.send(r#"42["end"]"#);
-    assert_eq!(told.next(), "server namespace disconnect");
+    assert_eq!(reports.next(), "server namespace disconnect");
     client.expect(r#"42["bye"]"#);
     client.expect("41");
-    client.ends();
+    client.expect_end();
 }
 
 #[test]
 fn a_disconnected_polling_client_that_never_polls_is_removed() {
-    let (tell, told) = report();
-    let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
+    let (reporter, reports) = report_channel();
+    let hub = Hub::start(|builder| builder, |io| with_exits(io, &reporter));
     let mut client = hub.join(crate::support::Transport::Polling);
     client.send(r#"42["end"]"#);
-    assert_eq!(told.next(), "server namespace disconnect");
+    assert_eq!(reports.next(), "server namespace disconnect");
     hub.wait_for_sessions(0);
-    assert_eq!(hub.http().get(&client.polls()).head.status, 400);
+    assert_eq!(hub.http().get(&client.poll_target()).head.status, 400);
 }
 
 #[test]
 fn a_handler_of_a_disconnected_socket_gets_errors_and_runs_to_its_end() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let tell = tell.clone();
+            let reporter = reporter.clone();
             io.of("/").on("leave me", move |socket, _: Event<()>| {
-                let tell = tell.clone();
+                let reporter = reporter.clone();
                 async move {
                     socket.disconnect(true);
                     // Repeated until the socket is gone: each join waits for the hub.
                     while let Ok(joined) = socket.join("room").await {
-                        tell.say(format!("joined with {} members", joined.members));
+                        reporter.report(format!("joined with {} members", joined.members));
                     }
-                    tell.say(format!("emit: {:?}", socket.emit("more", ()).await.map_err(|error| error.to_string())));
-                    tell.say(format!(
+                    reporter.report(format!(
+                        "emit: {:?}",
+                        socket.emit("more", ()).await.map_err(|error| error.to_string())
+                    ));
+                    reporter.report(format!(
                         "call: {:?}",
                         socket.emit_with_ack::<(), _>("?", ()).await.map_err(|e| e.to_string())
                     ));
@@ -204,25 +210,28 @@ fn a_handler_of_a_disconnected_socket_gets_errors_and_runs_to_its_end() {
         let mut client = hub.join(transport);
         client.send(r#"421["leave me"]"#);
         client.expect("41");
-        client.ends();
-        let heard = told.take(2);
+        client.expect_end();
+        let heard = reports.take(2);
         assert_eq!(heard, [r#"emit: Err("socket is disconnected")"#, r#"call: Err("socket is disconnected")"#]);
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
 fn a_client_that_stops_polling_after_close_ends_as_transport_close() {
-    let (tell, told) = report();
-    let hub = Hub::start(|builder| builder, |io| with_exits(io, &tell));
+    let (reporter, reports) = report_channel();
+    let hub = Hub::start(|builder| builder, |io| with_exits(io, &reporter));
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send("1");
-        assert_eq!(told.next(), "transport close");
-        let ended = client.ends();
-        assert!(matches!(ended, Ended::Told | Ended::Unknown | Ended::Closed(Some(1000))), "{ended:?}");
+        assert_eq!(reports.next(), "transport close");
+        let ended = client.expect_end();
+        assert!(
+            matches!(ended, Ended::ClosePacket | Ended::UnknownSession | Ended::CloseFrame(Some(1000))),
+            "{ended:?}"
+        );
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
@@ -247,10 +256,10 @@ fn final_packets_over_the_poll_limit_come_with_the_next_polls() {
         },
     );
     let client = hub.join(Transport::Polling);
-    let target = client.polls();
+    let target = client.poll_target();
     let (mut gets, mut posts) = client.connections();
-    gets.park(&target);
-    assert_eq!(posts.post(&target, r#"42["leave"]"#).told(), (200, "ok"));
+    gets.start_poll(&target);
+    assert_eq!(posts.post(&target, r#"42["leave"]"#).status_and_body(), (200, "ok"));
     let mut heard = gets.response().body;
     for _ in 0..5 {
         if heard.ends_with("\x1e1") {
@@ -263,7 +272,7 @@ fn final_packets_over_the_poll_limit_come_with_the_next_polls() {
     }
     let event = |letter: &str| format!(r#"42["last","{}"]"#, letter.repeat(20));
     assert_eq!(heard.split('\x1e').collect::<Vec<_>>(), [&event("a"), &event("b"), &event("c"), "41", "1"]);
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
@@ -287,7 +296,7 @@ fn events_emitted_to_others_while_a_session_ends_are_delivered() {
     on_every_transport(|transport| {
         let mut stays = hub.join(Transport::Websocket);
         let mut leaves = hub.join(transport);
-        leaves.echoes();
+        leaves.expect_echo();
         leaves.send(r#"42["leave",1]"#);
         stays.expect(r#"42["first",1]"#);
         stays.expect(r#"42["second",1]"#);

@@ -8,35 +8,35 @@ use std::time::Duration;
 use stentor::{Event, HandlerError, Socket};
 use tokio::sync::Notify;
 
-use crate::support::{Hub, Packet, Tell, Transport, ends, on_every_transport, report};
+use crate::support::{Hub, Packet, Reporter, Transport, on_every_transport, report_channel, report_disconnects};
 
 fn text(packet: impl Into<String>) -> Packet {
     Packet::Text(packet.into())
 }
 
 /// A handler of `n` that reports the number.
-fn numbers(tell: &Tell) -> impl Fn(Socket, Event<u32>) -> Ready<Result<(), HandlerError>> + use<> {
-    let tell = tell.clone();
+fn numbers(reporter: &Reporter) -> impl Fn(Socket, Event<u32>) -> Ready<Result<(), HandlerError>> + use<> {
+    let reporter = reporter.clone();
     move |_, event| {
-        tell.say(format!("event {}", event.data));
+        reporter.report(format!("event {}", event.data));
         std::future::ready(Ok(()))
     }
 }
 
 #[test]
 fn events_are_held_in_order_until_the_connection_handler_returns() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let go = Arc::new(Notify::new());
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let (tell, go) = (tell.clone(), go.clone());
-            let namespace = io.of("/").on("n", numbers(&tell));
+            let (reporter, go) = (reporter.clone(), go.clone());
+            let namespace = io.of("/").on("n", numbers(&reporter));
             namespace.on_connection(move |_| {
-                let (tell, go) = (tell.clone(), go.clone());
+                let (reporter, go) = (reporter.clone(), go.clone());
                 async move {
                     go.notified().await;
-                    tell.say("connected");
+                    reporter.report("connected");
                     Ok(())
                 }
             });
@@ -46,25 +46,25 @@ fn events_are_held_in_order_until_the_connection_handler_returns() {
         let mut client = hub.join(transport);
         client.send_all(&[text(r#"42["n",1]"#), text(r#"42["n",2]"#)]);
         client.send(r#"42["n",3]"#);
-        client.settle();
-        assert_eq!(told.rest(), [""; 0]);
+        client.wait_until_handled();
+        assert_eq!(reports.rest(), [""; 0]);
         go.notify_one();
-        assert_eq!(told.take(4), ["connected", "event 1", "event 2", "event 3"]);
+        assert_eq!(reports.take(4), ["connected", "event 1", "event 2", "event 3"]);
     });
 }
 
 #[test]
 fn events_sent_together_with_connect_are_handled_after_it() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let namespace = io.of("/").on("n", numbers(&tell));
+            let namespace = io.of("/").on("n", numbers(&reporter));
             namespace.on_connection(move |socket| {
-                let tell = tell.clone();
+                let reporter = reporter.clone();
                 async move {
                     socket.join("room").await?;
-                    tell.say("connected");
+                    reporter.report("connected");
                     Ok(())
                 }
             });
@@ -73,67 +73,67 @@ fn events_sent_together_with_connect_are_handled_after_it() {
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
         client.send_all(&[text("40"), text(r#"42["n",1]"#), text(r#"42["n",2]"#)]);
-        assert_eq!(told.take(3), ["connected", "event 1", "event 2"]);
+        assert_eq!(reports.take(3), ["connected", "event 1", "event 2"]);
         assert!(client.recv_text().starts_with(r#"40{"sid":"#));
-        client.echoes();
+        client.expect_echo();
     });
 }
 
 #[test]
 fn a_hanging_connection_handler_releases_events_at_its_deadline() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::limited(
         |limits| limits.connection_handler_timeout = Duration::from_millis(100),
         |io| {
-            let namespace = io.of("/").on("n", numbers(&tell));
+            let namespace = io.of("/").on("n", numbers(&reporter));
             namespace.on_connection(|_| std::future::pending());
         },
     );
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send(r#"42["n",1]"#);
-        assert_eq!(told.next(), "event 1");
+        assert_eq!(reports.next(), "event 1");
     });
 }
 
 #[test]
 fn a_held_event_does_not_hold_up_another_namespace() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            io.of("/held").on_connection(|_| std::future::pending()).on("n", numbers(&tell));
+            io.of("/held").on_connection(|_| std::future::pending()).on("n", numbers(&reporter));
         },
     );
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.connect("/held,");
         client.send(r#"42/held,["n",1]"#);
-        client.echoes();
-        assert_eq!(told.rest(), [""; 0]);
+        client.expect_echo();
+        assert_eq!(reports.rest(), [""; 0]);
     });
 }
 
 #[test]
 fn handlers_start_in_the_order_of_their_events() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::on_workers(
         2,
         |builder| builder,
         |io| {
             let namespace = io.of("/").on("n", {
-                let tell = tell.clone();
+                let reporter = reporter.clone();
                 move |socket: Socket, event: Event<u32>| {
-                    let tell = tell.clone();
+                    let reporter = reporter.clone();
                     async move {
-                        tell.say(format!("event {}", event.data));
+                        reporter.report(format!("event {}", event.data));
                         // Earlier handlers are still running when later ones start.
                         socket.join(format!("room {}", event.data)).await?;
                         Ok(())
                     }
                 }
             });
-            namespace.on("m", numbers(&tell));
+            namespace.on("m", numbers(&reporter));
         },
     );
     let expected: Vec<_> = (0..300).map(|number| format!("event {number}")).collect();
@@ -141,27 +141,27 @@ fn handlers_start_in_the_order_of_their_events() {
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send_all(&(0..300).map(event).collect::<Vec<_>>());
-        assert_eq!(told.take(300), expected);
+        assert_eq!(reports.take(300), expected);
         for number in 0..300 {
             client.send_all(&[event(number)]);
         }
-        assert_eq!(told.take(300), expected);
+        assert_eq!(reports.take(300), expected);
     });
 }
 
 #[test]
 fn a_waiting_handler_does_not_delay_the_next() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let go = Arc::new(Notify::new());
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let (tell, go) = (tell.clone(), go.clone());
-            io.of("/").on("n", numbers(&tell)).on("wait", move |_, _: Event<()>| {
-                let (tell, go) = (tell.clone(), go.clone());
+            let (reporter, go) = (reporter.clone(), go.clone());
+            io.of("/").on("n", numbers(&reporter)).on("wait", move |_, _: Event<()>| {
+                let (reporter, go) = (reporter.clone(), go.clone());
                 async move {
                     go.notified().await;
-                    tell.say("waited");
+                    reporter.report("waited");
                     Ok(())
                 }
             });
@@ -170,15 +170,15 @@ fn a_waiting_handler_does_not_delay_the_next() {
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send_all(&[text(r#"42["wait"]"#), text(r#"42["n",1]"#)]);
-        assert_eq!(told.next(), "event 1");
+        assert_eq!(reports.next(), "event 1");
         go.notify_one();
-        assert_eq!(told.next(), "waited");
+        assert_eq!(reports.next(), "waited");
     });
 }
 
 #[test]
 fn events_over_the_number_of_handlers_are_held_and_handled_in_order() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let go = Arc::new(tokio::sync::Semaphore::new(0));
     let hub = Hub::limited(
         |limits| {
@@ -186,11 +186,11 @@ fn events_over_the_number_of_handlers_are_held_and_handled_in_order() {
             limits.held_events_max = 8;
         },
         |io| {
-            let (tell, go) = (tell.clone(), go.clone());
+            let (reporter, go) = (reporter.clone(), go.clone());
             io.of("/").on("n", move |_, event: Event<u32>| {
-                let (tell, go) = (tell.clone(), go.clone());
+                let (reporter, go) = (reporter.clone(), go.clone());
                 async move {
-                    tell.say(format!("event {}", event.data));
+                    reporter.report(format!("event {}", event.data));
                     go.acquire().await?.forget();
                     Ok(())
                 }
@@ -203,17 +203,17 @@ fn events_over_the_number_of_handlers_are_held_and_handled_in_order() {
         for number in 0..40 {
             client.send(&format!(r#"42["n",{number}]"#));
         }
-        assert_eq!(told.take(4), ["event 0", "event 1", "event 2", "event 3"]);
-        assert_eq!(told.rest(), [""; 0]);
+        assert_eq!(reports.take(4), ["event 0", "event 1", "event 2", "event 3"]);
+        assert_eq!(reports.rest(), [""; 0]);
         go.add_permits(40);
-        assert_eq!(told.take(36), (4..40).map(|number| format!("event {number}")).collect::<Vec<_>>());
-        client.echoes();
+        assert_eq!(reports.take(36), (4..40).map(|number| format!("event {number}")).collect::<Vec<_>>());
+        client.expect_echo();
     }
 }
 
 #[test]
 fn a_post_that_fills_the_held_events_is_answered_once_there_is_room() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let go = Arc::new(tokio::sync::Semaphore::new(0));
     let hub = Hub::limited(
         |limits| {
@@ -221,11 +221,11 @@ fn a_post_that_fills_the_held_events_is_answered_once_there_is_room() {
             limits.held_events_max = 2;
         },
         |io| {
-            let (tell, go) = (tell.clone(), go.clone());
+            let (reporter, go) = (reporter.clone(), go.clone());
             io.of("/").on("n", move |_, event: Event<u32>| {
-                let (tell, go) = (tell.clone(), go.clone());
+                let (reporter, go) = (reporter.clone(), go.clone());
                 async move {
-                    tell.say(format!("event {}", event.data));
+                    reporter.report(format!("event {}", event.data));
                     go.acquire().await?.forget();
                     Ok(())
                 }
@@ -233,29 +233,29 @@ fn a_post_that_fills_the_held_events_is_answered_once_there_is_room() {
         },
     );
     let client = hub.join(Transport::Polling);
-    let target = client.polls();
+    let target = client.poll_target();
     let (_gets, mut posts) = client.connections();
     let body = "42[\"n\",0]\x1e42[\"n\",1]\x1e42[\"n\",2]\x1e42[\"n\",3]";
-    posts.begin("POST", &target, &[], Some(body.len()));
+    posts.write_head("POST", &target, &[], Some(body.len()));
     posts.write(body.as_bytes());
-    assert_eq!(told.next(), "event 0");
+    assert_eq!(reports.next(), "event 0");
     go.add_permits(4);
-    assert_eq!(posts.response().told(), (200, "ok"));
-    assert_eq!(told.take(3), ["event 1", "event 2", "event 3"]);
-    assert_eq!(posts.post(&target, "3").told(), (200, "ok"));
+    assert_eq!(posts.response().status_and_body(), (200, "ok"));
+    assert_eq!(reports.take(3), ["event 1", "event 2", "event 3"]);
+    assert_eq!(posts.post(&target, "3").status_and_body(), (200, "ok"));
 }
 
 /// A future that is ready after this many polls and panics if it is dropped before.
-fn dropped_with_a_panic(mut waits: u32) -> impl Future<Output = Result<(), HandlerError>> {
-    struct Bomb;
-    impl Drop for Bomb {
+fn panics_if_dropped(mut waits: u32) -> impl Future<Output = Result<(), HandlerError>> {
+    struct PanicOnDrop;
+    impl Drop for PanicOnDrop {
         fn drop(&mut self) {
             panic!("a handler that panics as it is dropped");
         }
     }
-    let bomb = Bomb;
+    let bomb = PanicOnDrop;
     poll_fn(move |cx| {
-        let Bomb = &bomb;
+        let PanicOnDrop = &bomb;
         if waits == 0 {
             return Poll::Ready(Ok(()));
         }
@@ -267,11 +267,11 @@ fn dropped_with_a_panic(mut waits: u32) -> impl Future<Output = Result<(), Handl
 
 #[test]
 fn a_panicking_handler_disconnects_only_its_socket() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            ends(io, &tell);
+            report_disconnects(io, &reporter);
             io.of("/")
                 .on("panic at once", |_, event: Event<()>| {
                     assert!(event.ack.is_wanted(), "a handler that panics before its future is made");
@@ -281,8 +281,8 @@ fn a_panicking_handler_disconnects_only_its_socket() {
                     socket.join("room").await?;
                     panic!("a handler that panics while it runs");
                 })
-                .on("panic when dropped", |_, _: Event<()>| dropped_with_a_panic(0))
-                .on("panic when dropped later", |_, _: Event<()>| dropped_with_a_panic(1));
+                .on("panic when dropped", |_, _: Event<()>| panics_if_dropped(0))
+                .on("panic when dropped later", |_, _: Event<()>| panics_if_dropped(1));
         },
     );
     let mut other = hub.join(Transport::Websocket);
@@ -290,29 +290,29 @@ fn a_panicking_handler_disconnects_only_its_socket() {
         for event in ["panic at once", "panic later", "panic when dropped", "panic when dropped later"] {
             let mut client = hub.join(transport);
             client.send(&format!(r#"42["{event}"]"#));
-            assert_eq!(told.next(), "server namespace disconnect", "{event}");
+            assert_eq!(reports.next(), "server namespace disconnect", "{event}");
             client.expect("41");
             // The connection stays open, and the client may connect again.
             client.connect("");
-            client.echoes();
-            other.echoes();
+            client.expect_echo();
+            other.expect_echo();
             client.send("1");
-            assert_eq!(told.next(), "transport close", "{event}");
+            assert_eq!(reports.next(), "transport close", "{event}");
         }
     });
     other.send("1");
-    assert_eq!(told.next(), "transport close");
-    hub.is_unharmed();
+    assert_eq!(reports.next(), "transport close");
+    hub.expect_healthy();
 }
 
 #[test]
 fn a_panicking_connection_handler_disconnects_only_its_socket() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
             for (path, later) in [("/at once", false), ("/later", true)] {
-                let tell = tell.clone();
+                let reporter = reporter.clone();
                 let namespace = io.of(path).on_connection(move |socket| {
                     assert!(later, "a connection handler that panics before its future is made");
                     async move {
@@ -321,7 +321,7 @@ fn a_panicking_connection_handler_disconnects_only_its_socket() {
                     }
                 });
                 namespace.on_disconnect(move |_, reason| {
-                    tell.say(reason.as_str());
+                    reporter.report(reason.as_str());
                     async { Ok(()) }
                 });
             }
@@ -332,28 +332,28 @@ fn a_panicking_connection_handler_disconnects_only_its_socket() {
         for namespace in ["/later", "/at once"] {
             let mut client = hub.join(transport);
             client.send(&format!("40{namespace},"));
-            told.expect("server namespace disconnect", namespace);
+            reports.expect("server namespace disconnect", namespace);
             assert!(client.recv_text().starts_with(&format!("40{namespace},")));
             client.expect(&format!("41{namespace},"));
-            client.echoes();
-            other.echoes();
+            client.expect_echo();
+            other.expect_echo();
             client.send("1");
         }
     });
     other.send("1");
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
 fn a_panicking_disconnect_handler_leaves_nothing_behind() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
             for (path, later) in [("/at once", false), ("/later", true)] {
-                let tell = tell.clone();
+                let reporter = reporter.clone();
                 io.of(path).on_disconnect(move |_, reason| {
-                    tell.say(reason.as_str());
+                    reporter.report(reason.as_str());
                     assert!(later, "a disconnect handler that panics before its future is made");
                     async { panic!("a disconnect handler that panics while it runs") }
                 });
@@ -367,17 +367,17 @@ fn a_panicking_disconnect_handler_leaves_nothing_behind() {
             let mut client = hub.join(transport);
             client.connect(&format!("{namespace},"));
             client.send(&format!("41{namespace},"));
-            assert_eq!(told.next(), "client namespace disconnect", "{namespace}");
-            client.echoes();
+            assert_eq!(reports.next(), "client namespace disconnect", "{namespace}");
+            client.expect_echo();
             client.connect(&format!("{namespace},"));
             client.send("1");
-            assert_eq!(told.next(), "transport close", "{namespace}");
-            client.ends();
-            other.echoes();
+            assert_eq!(reports.next(), "transport close", "{namespace}");
+            client.expect_end();
+            other.expect_echo();
         }
     });
     other.send("1");
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
@@ -397,11 +397,11 @@ fn a_handler_that_fails_leaves_its_socket_connected() {
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send(r#"421["fail"]"#);
-        client.echoes();
+        client.expect_echo();
         // Arguments of another type fail as the handler does.
         for event in [r#"421["number","seven"]"#, r#"421["number"]"#, r#"421["number",-1]"#] {
             client.send(event);
-            client.echoes();
+            client.expect_echo();
         }
         client.send(r#"421["number",7,"and more"]"#);
         client.expect("431[8]");
@@ -410,13 +410,13 @@ fn a_handler_that_fails_leaves_its_socket_connected() {
 
 #[test]
 fn events_without_their_own_handler_go_to_the_fallback_handler() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let rest = tell.clone();
-            io.of("/").on("n", numbers(&tell)).on_unhandled(move |_, event: Event<stentor::Args>| {
-                rest.say(format!("unhandled {:?} {}", event.name, event.data.json()));
+            let rest = reporter.clone();
+            io.of("/").on("n", numbers(&reporter)).on_unhandled(move |_, event: Event<stentor::Args>| {
+                rest.report(format!("unhandled {:?} {}", event.name, event.data.json()));
                 async { Ok(()) }
             });
         },
@@ -424,7 +424,7 @@ fn events_without_their_own_handler_go_to_the_fallback_handler() {
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send_all(&[text(r#"42["n",1]"#), text(r#"42["\u00e4",{},2]"#), text(r#"42[7,"x"]"#)]);
-        assert_eq!(told.take(3), ["event 1", "unhandled \"ä\" {},2", "unhandled \"7\" \"x\""]);
+        assert_eq!(reports.take(3), ["event 1", "unhandled \"ä\" {},2", "unhandled \"7\" \"x\""]);
     });
 }
 
@@ -447,7 +447,7 @@ fn reading_resumes_when_held_events_end_with_their_socket() {
         client.connect("");
         client.send("1");
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]

@@ -3,18 +3,18 @@
 
 use std::time::Duration;
 
-use crate::support::{Ended, Hub, Packet, Told, Transport, ends, on_every_transport, report};
+use crate::support::{Ended, Hub, Packet, Reports, Transport, on_every_transport, report_channel, report_disconnects};
 
-fn hub() -> (Hub, Told) {
-    let (tell, told) = report();
+fn hub() -> (Hub, Reports) {
+    let (reporter, reports) = report_channel();
     let hub = Hub::limited(
         |limits| limits.attachments_timeout = Duration::from_millis(200),
         |io| {
-            ends(io, &tell);
+            report_disconnects(io, &reporter);
             io.of("/other");
         },
     );
-    (hub, told)
+    (hub, reports)
 }
 
 fn text(packet: &str) -> Packet {
@@ -26,12 +26,15 @@ fn binary() -> Packet {
 }
 
 /// Sends `packets` as a connected client; the session must end with `reason`.
-fn ends_with(hub: &Hub, told: &Told, transport: Transport, packets: &[Packet], reason: &str) {
+fn expect_end(hub: &Hub, reports: &Reports, transport: Transport, packets: &[Packet], reason: &str) {
     let mut client = hub.join(transport);
     client.send_all(packets);
-    told.expect(reason, packets);
-    let ended = client.ends();
-    assert!(matches!(ended, Ended::Told | Ended::Unknown | Ended::Closed(_)), "{packets:?}: {ended:?}");
+    reports.expect(reason, packets);
+    let ended = client.expect_end();
+    assert!(
+        matches!(ended, Ended::ClosePacket | Ended::UnknownSession | Ended::CloseFrame(_)),
+        "{packets:?}: {ended:?}"
+    );
 }
 
 fn binaries(count: usize) -> Vec<Packet> {
@@ -39,16 +42,16 @@ fn binaries(count: usize) -> Vec<Packet> {
 }
 
 /// Sends each of these packets as a connected client; none is answered, and the session stays open.
-fn are_dropped(hub: &Hub, cases: &[Vec<Packet>]) {
+fn expect_dropped(hub: &Hub, cases: &[Vec<Packet>]) {
     on_every_transport(|transport| {
         for packets in cases {
             let mut client = hub.join(transport);
             client.send_all(packets);
-            client.echoes();
+            client.expect_echo();
             client.send("1");
         }
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
@@ -62,7 +65,7 @@ fn a_packet_for_a_namespace_that_is_not_connected_is_dropped() {
     {
         cases.push(vec![text(header), binary()]);
     }
-    are_dropped(&hub, &cases);
+    expect_dropped(&hub, &cases);
 }
 
 #[test]
@@ -74,15 +77,15 @@ fn a_packet_before_connect_is_dropped() {
             client.send(packet);
         }
         client.connect("");
-        client.echoes();
+        client.expect_echo();
         client.send("1");
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
 fn a_packet_that_crosses_a_disconnect_of_its_namespace_is_dropped() {
-    let (hub, told) = hub();
+    let (hub, reports) = hub();
     hub.io.of("/other").on("leave", |socket, _: stentor::Event<()>| async move {
         socket.disconnect(false);
         Ok(())
@@ -95,12 +98,12 @@ fn a_packet_that_crosses_a_disconnect_of_its_namespace_is_dropped() {
         for late in [r#"42/other,["late"]"#, r#"42/other,5["late"]"#, "43/other,7[]", "41/other,"] {
             client.send(late);
         }
-        client.echoes();
+        client.expect_echo();
         client.connect("/other,");
         client.send("1");
-        told.expect("transport close", transport);
+        reports.expect("transport close", transport);
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
@@ -111,16 +114,16 @@ fn a_packet_for_a_refused_namespace_is_dropped() {
         client.send_all(&[text("40/nope,"), text(r#"42/nope,1["early"]"#)]);
         client.expect(r#"44/nope,{"message":"Invalid namespace"}"#);
         client.send(r#"42/nope,["late"]"#);
-        client.echoes();
+        client.expect_echo();
         client.send("1");
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
 fn a_connect_error_from_a_client_is_dropped() {
     let (hub, _told) = hub();
-    are_dropped(
+    expect_dropped(
         &hub,
         &["44", r#"44{"message":"no"}"#, r#"44/other,{"message":"no"}"#, r#"44"no""#].map(|packet| vec![text(packet)]),
     );
@@ -135,7 +138,7 @@ fn an_event_with_an_invalid_name_is_dropped() {
         ["42", "42[]", "42[{}]", "42[[\"a\"]]", "42[null]", "42[true]", "42[\"\\u0063onnect\"]", "42[1e999]"];
     cases.extend(nameless.map(|packet| vec![text(packet)]));
     cases.push(vec![text(r#"452-["connect",{"_placeholder":true,"num":0}]"#), binary(), binary()]);
-    are_dropped(&hub, &cases);
+    expect_dropped(&hub, &cases);
 }
 
 #[test]
@@ -144,14 +147,14 @@ fn an_invalid_ack_id_is_dropped_with_its_packet() {
     let cases = ["43[]", "43999[]", "4218446744073709551616[\"echo\"]", "4399999999999999999999999999999999[\"a\"]"];
     let mut cases: Vec<_> = cases.map(|packet| vec![text(packet)]).into();
     cases.push(vec![text("461-[\"a\"]"), binary()]);
-    are_dropped(&hub, &cases);
+    expect_dropped(&hub, &cases);
 }
 
 #[test]
 fn json_that_nests_too_deep_is_dropped_with_its_packet() {
     let (hub, _told) = hub();
     let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
-    are_dropped(
+    expect_dropped(
         &hub,
         &[
             vec![text(&format!("421[\"echo\",{deep}]"))],
@@ -166,7 +169,7 @@ fn too_many_attachments_are_dropped_with_their_packet() {
     let (hub, _told) = hub();
     let header = r#"4511-["echo",{"_placeholder":true,"num":10}]"#;
     let packets = [vec![text(header)], binaries(11)].concat();
-    are_dropped(&hub, &[packets, [vec![text("46300-1[]")], binaries(300)].concat()]);
+    expect_dropped(&hub, &[packets, [vec![text("46300-1[]")], binaries(300)].concat()]);
 }
 
 #[test]
@@ -181,12 +184,12 @@ fn placeholders_without_their_attachment_are_dropped_with_their_packet() {
         r#"451-["a",{"_placeholder":true}]"#,
         r#"461-1[{"_placeholder":true,"num":1}]"#,
     ];
-    are_dropped(&hub, &cases.map(|header| vec![text(header), binary()]));
+    expect_dropped(&hub, &cases.map(|header| vec![text(header), binary()]));
 }
 
 #[test]
 fn an_invalid_connect_refuses_only_its_namespace() {
-    let (hub, told) = hub();
+    let (hub, reports) = hub();
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(500), "]".repeat(500));
     let long = format!("/{}", "a".repeat(300));
     on_every_transport(|transport| {
@@ -206,30 +209,30 @@ fn an_invalid_connect_refuses_only_its_namespace() {
             client.expect(&format!(r#"44{namespace},{{"message":"{message}"}}"#));
         }
         client.connect("/other,");
-        client.echoes();
+        client.expect_echo();
         client.send("1");
-        told.expect("transport close", transport);
+        reports.expect("transport close", transport);
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
 fn a_disconnect_with_data_leaves_its_namespace() {
-    let (hub, told) = hub();
+    let (hub, reports) = hub();
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send("41{}");
-        told.expect("client namespace disconnect", transport);
+        reports.expect("client namespace disconnect", transport);
         client.connect("");
-        client.echoes();
+        client.expect_echo();
         client.send("1");
-        told.expect("transport close", transport);
+        reports.expect("transport close", transport);
     });
 }
 
 #[test]
 fn an_invalid_packet_is_a_parse_error() {
-    let (hub, told) = hub();
+    let (hub, reports) = hub();
     on_every_transport(|transport| {
         for packet in [
             "4",
@@ -263,15 +266,15 @@ fn an_invalid_packet_is_a_parse_error() {
             "45-1-[\"a\"]",
             "451[\"a\"]",
         ] {
-            ends_with(&hub, &told, transport, &[text(packet)], "parse error");
+            expect_end(&hub, &reports, transport, &[text(packet)], "parse error");
         }
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
 fn binary_out_of_turn_is_a_parse_error() {
-    let (hub, told) = hub();
+    let (hub, reports) = hub();
     let awaiting_two = r#"452-["a",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#;
     on_every_transport(|transport| {
         for packets in [
@@ -281,41 +284,41 @@ fn binary_out_of_turn_is_a_parse_error() {
             vec![text(awaiting_two), text(awaiting_two)],
             vec![text(awaiting_two), binary(), binary(), binary()],
         ] {
-            ends_with(&hub, &told, transport, &packets, "parse error");
+            expect_end(&hub, &reports, transport, &packets, "parse error");
         }
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
 fn an_unfinished_binary_packet_is_a_parse_error() {
-    let (hub, told) = hub();
+    let (hub, reports) = hub();
     on_every_transport(|transport| {
         let header = r#"452-["a",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#;
-        ends_with(&hub, &told, transport, &[text(header), binary()], "parse error");
+        expect_end(&hub, &reports, transport, &[text(header), binary()], "parse error");
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
 fn packets_after_an_invalid_one_are_not_handled() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            ends(io, &tell);
+            report_disconnects(io, &reporter);
             io.of("/").on("late", move |_, _: stentor::Event<()>| {
-                tell.say("handled");
+                reporter.report("handled");
                 async { Ok(()) }
             });
         },
     );
     on_every_transport(|transport| {
         let packets = [text("42{}"), text(r#"42["late"]"#), text("41"), text("40")];
-        ends_with(&hub, &told, transport, &packets, "parse error");
-        assert_eq!(told.rest(), [""; 0]);
+        expect_end(&hub, &reports, transport, &packets, "parse error");
+        assert_eq!(reports.rest(), [""; 0]);
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
@@ -326,6 +329,6 @@ fn meaningless_engine_packets_of_a_client_are_ignored() {
         for packet in ["6", "5", "3", "3x"] {
             client.send(packet);
         }
-        client.echoes();
+        client.expect_echo();
     });
 }

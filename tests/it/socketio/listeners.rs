@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use stentor::{Args, Event, Server};
 
-use crate::support::{Hub, Packet, Tell, on_every_transport, report};
+use crate::support::{Hub, Packet, Reporter, on_every_transport, report_channel};
 
 /// A handler that answers with this text.
 macro_rules! answer {
@@ -82,11 +82,11 @@ fn a_removed_handler_uncovers_the_one_below_it() {
 
 #[test]
 fn middleware_forwards_changes_or_drops_events() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let tell = tell.clone();
+            let reporter = reporter.clone();
             io.of("/")
                 .with_events(|_, mut event| async move {
                     match &*event.name {
@@ -101,7 +101,7 @@ fn middleware_forwards_changes_or_drops_events() {
                     Ok(Some(event))
                 })
                 .with_events(move |_, event| {
-                    tell.say(&*event.name);
+                    reporter.report(&*event.name);
                     async move { Ok(Some(event)) }
                 });
         },
@@ -113,17 +113,17 @@ fn middleware_forwards_changes_or_drops_events() {
         client.send(r#"422["broken"]"#);
         client.send(r#"423["old name",1]"#);
         client.expect("433[1]");
-        assert_eq!(told.next(), "echo", "what the first filter swallowed or failed does not reach the second");
+        assert_eq!(reports.next(), "echo", "an event dropped or failed by the first middleware does not reach the second");
         client.send("1");
     });
 }
 
 /// Reports every incoming and every outgoing event.
-fn watch(io: &Server, tell: &Tell) {
-    let (incoming, outgoing) = (tell.clone(), tell.clone());
+fn watch(io: &Server, reporter: &Reporter) {
+    let (incoming, outgoing) = (reporter.clone(), reporter.clone());
     io.of("/")
-        .on_any(move |_, name, args| incoming.say(format!("in {name} {}", args.json())))
-        .on_any_outgoing(move |_, name, args| outgoing.say(format!("out {name} {}", args.json())))
+        .on_any(move |_, name, args| incoming.report(format!("in {name} {}", args.json())))
+        .on_any_outgoing(move |_, name, args| outgoing.report(format!("out {name} {}", args.json())))
         .on("go", |socket, _: Event<Args>| async move {
             socket.join("room").await?;
             socket.emit("direct", (1, "a")).await?;
@@ -136,8 +136,8 @@ fn watch(io: &Server, tell: &Tell) {
 #[test]
 fn catch_all_listeners_see_all_events_without_the_offset() {
     for recovery in [stentor::Recovery::off(), stentor::Recovery::memory()] {
-        let (tell, told) = report();
-        let hub = Hub::start(|builder| builder.recovery(recovery), |io| watch(io, &tell));
+        let (reporter, reports) = report_channel();
+        let hub = Hub::start(|builder| builder.recovery(recovery), |io| watch(io, &reporter));
         on_every_transport(|transport| {
             let mut client = hub.join(transport);
             client.send(r#"42["go",1,"x"]"#);
@@ -147,7 +147,7 @@ fn catch_all_listeners_see_all_events_without_the_offset() {
             client.send(&format!("43{id}[1]"));
             client.send(r#"42["unheard"]"#);
             assert_eq!(
-                told.take(5),
+                reports.take(5),
                 [r#"in go 1,"x""#, r#"out direct 1,"a""#, r#"out to the room {"n":2}"#, "out question ", "in unheard "]
             );
             client.send("1");
@@ -157,11 +157,11 @@ fn catch_all_listeners_see_all_events_without_the_offset() {
 
 #[test]
 fn a_panicking_observer_disconnects_only_its_socket() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            crate::support::ends(io, &tell);
+            crate::support::report_disconnects(io, &reporter);
             io.of("/").on_any(|_, name, _| assert_ne!(name, "panic"));
         },
     );
@@ -170,10 +170,10 @@ fn a_panicking_observer_disconnects_only_its_socket() {
         let mut client = hub.join(transport);
         client.send(r#"42["panic"]"#);
         client.expect("41");
-        assert_eq!(told.next(), "server namespace disconnect");
-        other.echoes();
+        assert_eq!(reports.next(), "server namespace disconnect");
+        other.expect_echo();
         other.send("1");
-        assert_eq!(told.next(), "transport close");
+        assert_eq!(reports.next(), "transport close");
     });
 }
 
@@ -196,7 +196,7 @@ fn handlers_registered_on_another_thread_serve_later_events() {
         socket.on("late", answer!("here"));
         // All messages to a socket use one mailbox, so after an answered echo the handler is
         // registered.
-        client.echoes();
+        client.expect_echo();
         client.send(r#"421["late"]"#);
         client.expect(r#"431["here"]"#);
     });
@@ -204,18 +204,18 @@ fn handlers_registered_on_another_thread_serve_later_events() {
 
 #[test]
 fn a_once_handler_takes_one_event_of_several_sent_together() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let says = |tell: &Tell, what: &'static str| {
-                let tell = tell.clone();
+            let says = |reporter: &Reporter, what: &'static str| {
+                let reporter = reporter.clone();
                 move |_, _: Event<Args>| {
-                    tell.say(what);
+                    reporter.report(what);
                     async { Ok(()) }
                 }
             };
-            let (once, every) = (says(&tell, "once"), says(&tell, "every"));
+            let (once, every) = (says(&reporter, "once"), says(&reporter, "every"));
             io.of("/").on("e", every).on_connection(move |socket| {
                 socket.once("e", once.clone());
                 async { Ok(()) }
@@ -226,7 +226,7 @@ fn a_once_handler_takes_one_event_of_several_sent_together() {
         let mut client = hub.join(transport);
         let events: Vec<_> = (0..4).map(|_| Packet::Text(r#"42["e"]"#.into())).collect();
         client.send_all(&events);
-        assert_eq!(told.take(4), ["once", "every", "every", "every"]);
+        assert_eq!(reports.take(4), ["once", "every", "every", "every"]);
         client.send("1");
     });
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use stentor::{Args, ConnectError, Event, Offset, Recovery, Server};
 use tokio::sync::Notify;
 
-use crate::support::{Client, Hub, Packet, Transport, on_every_transport, report};
+use crate::support::{Client, Hub, Packet, Transport, on_every_transport, report_channel};
 
 /// A hub whose `emit` emits to the client in every way.
 fn hub(recovery: Recovery) -> Hub {
@@ -144,7 +144,7 @@ fn an_event_with_an_ack_has_no_offset() {
         client.send(r#"421["ask"]"#);
         let question = client.recv_text();
         let id = question.strip_prefix("42").and_then(|rest| rest.strip_suffix(r#"["question",1]"#));
-        let id = id.unwrap_or_else(|| panic!("a token? {question}")).to_owned();
+        let id = id.unwrap_or_else(|| panic!("an offset? {question}")).to_owned();
         client.send(&format!("43{id}[7]"));
         client.expect("431[7]");
     });
@@ -167,7 +167,7 @@ fn members_of_a_room_get_the_same_offset() {
 /// middleware apart.
 #[test]
 fn middleware_of_a_replaced_resume_does_not_affect_its_successor() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let admit = Arc::new(Notify::new());
     let refuse = Arc::new(Notify::new());
     let hub = Hub::start(
@@ -176,13 +176,13 @@ fn middleware_of_a_replaced_resume_does_not_affect_its_successor() {
             let (admit, refuse) = (admit.clone(), refuse.clone());
             io.of("/")
                 .with(move |socket| {
-                    let (admit, refuse, tell) = (admit.clone(), refuse.clone(), tell.clone());
+                    let (admit, refuse, reporter) = (admit.clone(), refuse.clone(), reporter.clone());
                     async move {
                         if !socket.recovered() {
                             return Ok(());
                         }
                         let auth: Value = socket.auth().unwrap_or_default();
-                        tell.say(format!("{} {}", socket.id(), auth["token"]));
+                        reporter.report(format!("{} {}", socket.id(), auth["token"]));
                         if auth["token"] == "good" {
                             admit.notified().await;
                             return Ok(());
@@ -205,26 +205,26 @@ fn middleware_of_a_replaced_resume_does_not_affect_its_successor() {
         let mut after = hub.open(transport);
         for token in ["good", "bad"] {
             after.send(&format!("40{}", json!({ "pid": first["pid"], "token": token })));
-            assert_eq!(told.next(), format!("{sid} \"{token}\""), "{transport:?}");
+            assert_eq!(reports.next(), format!("{sid} \"{token}\""), "{transport:?}");
         }
         admit.notify_one();
-        after.settle();
+        after.wait_until_handled();
         refuse.notify_one();
-        assert!(after.recv_text().starts_with("44{"), "{transport:?}: the token that counts is bad");
+        assert!(after.recv_text().starts_with("44{"), "{transport:?}: the counted token is bad");
         // The hub keeps nothing of it: the session can be resumed.
         after.send(&format!("40{}", json!({ "pid": first["pid"], "token": "good" })));
-        told.next();
+        reports.next();
         admit.notify_one();
         let reply: Value = serde_json::from_str(&after.recv_text()[2..]).unwrap();
         assert_eq!(reply["sid"], sid, "{transport:?}");
         after.send("1");
     });
-    hub.is_unharmed();
+    hub.expect_healthy();
 }
 
 #[test]
 fn claim_lost_during_middleware_yields_a_new_socket() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let go = Arc::new(Notify::new());
     let hub = Hub::start(
         |builder| builder.recovery(Recovery::memory()),
@@ -232,11 +232,11 @@ fn claim_lost_during_middleware_yields_a_new_socket() {
             let go = go.clone();
             io.of("/")
                 .with(move |socket| {
-                    let (go, tell) = (go.clone(), tell.clone());
+                    let (go, reporter) = (go.clone(), reporter.clone());
                     async move {
                         if socket.recovered() {
                             let data: Option<String> = socket.data().map_err(|_| ConnectError::new("unreadable"))?;
-                            tell.say(format!("{} {data:?}", socket.id()));
+                            reporter.report(format!("{} {data:?}", socket.id()));
                             go.notified().await;
                             socket.set_data("from middleware").map_err(|_| ConnectError::new("no data"))?;
                         }
@@ -265,10 +265,10 @@ fn claim_lost_during_middleware_yields_a_new_socket() {
             Packet::Text(r#"420["me"]"#.into()),
         ]);
         let sid = first["sid"].as_str().unwrap();
-        assert_eq!(told.next(), format!("{sid} None"), "middleware sees who it was");
+        assert_eq!(reports.next(), format!("{sid} None"), "middleware sees the old identity");
         // The DISCONNECT of the old connection was in flight all the time.
         before.send("41");
-        before.settle();
+        before.wait_until_handled();
         go.notify_one();
         let reply: Value = serde_json::from_str(&after.recv_text()[2..]).unwrap();
         assert_ne!(reply["sid"], first["sid"]);
@@ -281,6 +281,6 @@ fn claim_lost_during_middleware_yields_a_new_socket() {
         let mut again = hub.open(transport);
         let back = again.connect_with("", &json!({ "pid": reply["pid"] }).to_string());
         assert_eq!((&back["sid"], &back["pid"]), (&reply["sid"], &reply["pid"]));
-        assert_eq!(told.next(), format!(r#"{sid} Some("from middleware")"#));
+        assert_eq!(reports.next(), format!(r#"{sid} Some("from middleware")"#));
     });
 }

@@ -316,7 +316,7 @@ fn an_invalid_room_name_is_an_error_of_the_handler_only() {
             format!(r#"421["join","{long}"]"#),
         ] {
             client.send(&event);
-            client.echoes();
+            client.expect_echo();
         }
     });
 }
@@ -327,7 +327,7 @@ fn rooms_of_a_socket_are_limited_in_number() {
         let hub = Hub::limited(|limits| limits.rooms_per_socket_max = 5, register);
         let (mut client, _) = member(&hub, transport, &["1", "2", "3", "4", "5"]);
         client.send(r#"421["join","6"]"#);
-        client.echoes();
+        client.expect_echo();
         client.send(r#"421["join","5"]"#);
         client.expect("431[1]");
         client.send(r#"421["leave","5"]"#);
@@ -343,7 +343,7 @@ fn room_names_of_a_socket_are_limited_in_bytes() {
         let hub = Hub::limited(|limits| limits.room_bytes_per_socket_max = 5, register);
         let (mut client, _) = member(&hub, transport, &["1", "234"]);
         client.send(r#"421["join","56"]"#);
-        client.echoes();
+        client.expect_echo();
         client.send(r#"421["join","5"]"#);
         client.expect("431[1]");
     });

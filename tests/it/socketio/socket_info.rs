@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::{Value, json};
 use stentor::{DataError, Event};
 
-use crate::support::{Client, Hub, Transport, on_every_transport, report};
+use crate::support::{Client, Hub, Transport, on_every_transport, report_channel};
 
 /// Ends these sessions.
 fn leave(hub: &Hub, clients: impl IntoIterator<Item = Client>) {
@@ -15,26 +15,26 @@ fn leave(hub: &Hub, clients: impl IntoIterator<Item = Client>) {
 
 #[test]
 fn credentials_and_data_stay_with_the_socket_to_its_end() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let (connecting, ending) = (tell.clone(), tell.clone());
+            let (connecting, ending) = (reporter.clone(), reporter.clone());
             io.of("/")
                 .on_connection(move |socket| {
-                    let tell = connecting.clone();
+                    let reporter = connecting.clone();
                     async move {
                         let auth: Value = socket.auth()?;
                         assert_eq!(socket.data::<Option<Value>>()?, None);
                         socket.set_data(json!({ "name": auth["name"] }))?;
-                        tell.say(format!("{auth} connected={}", socket.is_connected()));
+                        reporter.report(format!("{auth} connected={}", socket.is_connected()));
                         Ok(())
                     }
                 })
                 .on_disconnect(move |socket, _| {
-                    let tell = ending.clone();
+                    let reporter = ending.clone();
                     async move {
-                        tell.say(format!("{} connected={}", socket.data::<Value>()?, socket.is_connected()));
+                        reporter.report(format!("{} connected={}", socket.data::<Value>()?, socket.is_connected()));
                         Ok(())
                     }
                 });
@@ -44,9 +44,9 @@ fn credentials_and_data_stay_with_the_socket_to_its_end() {
         let mut client = hub.open(transport);
         client.send(r#"40{"name":"kim","n":1}"#);
         assert!(client.recv_text().starts_with(r#"40{"sid":"#));
-        assert_eq!(told.next(), r#"{"n":1,"name":"kim"} connected=true"#);
+        assert_eq!(reports.next(), r#"{"n":1,"name":"kim"} connected=true"#);
         client.send("1");
-        assert_eq!(told.next(), r#"{"name":"kim"} connected=false"#);
+        assert_eq!(reports.next(), r#"{"name":"kim"} connected=false"#);
     });
 }
 
@@ -54,11 +54,11 @@ fn credentials_and_data_stay_with_the_socket_to_its_end() {
 fn extensions_are_kept_by_type_from_middleware_to_disconnect() {
     struct Visits(AtomicU32);
 
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
-            let (visiting, leaving) = (tell.clone(), tell.clone());
+            let (visiting, leaving) = (reporter.clone(), reporter.clone());
             io.of("/")
                 .with(|socket| async move {
                     assert!(socket.extensions().get::<Visits>().is_none(), "of another socket");
@@ -68,20 +68,20 @@ fn extensions_are_kept_by_type_from_middleware_to_disconnect() {
                     Ok(())
                 })
                 .on("visit", move |socket, event: Event<()>| {
-                    let tell = visiting.clone();
+                    let reporter = visiting.clone();
                     async move {
                         let visits = socket
                             .extensions()
                             .get::<Visits>()
                             .ok_or_else(|| std::io::Error::other("nothing is kept"))?;
-                        tell.say((visits.0.fetch_add(1, Ordering::Relaxed) + 1).to_string());
+                        reporter.report((visits.0.fetch_add(1, Ordering::Relaxed) + 1).to_string());
                         event.ack.send(())?;
                         Ok(())
                     }
                 })
                 .on_disconnect(move |socket, _| {
                     let visits = socket.extensions().remove::<Visits>();
-                    leaving.say(format!("{:?} at the end", visits.map(|visits| visits.0.load(Ordering::Relaxed))));
+                    leaving.report(format!("{:?} at the end", visits.map(|visits| visits.0.load(Ordering::Relaxed))));
                     async { Ok(()) }
                 });
         },
@@ -90,27 +90,27 @@ fn extensions_are_kept_by_type_from_middleware_to_disconnect() {
         let mut client = hub.join(transport);
         client.send(r#"42["visit"]"#);
         client.send(r#"42["visit"]"#);
-        assert_eq!((told.next(), told.next()), ("1".into(), "2".into()));
+        assert_eq!((reports.next(), reports.next()), ("1".into(), "2".into()));
         client.send("1");
-        assert_eq!(told.next(), "Some(2) at the end");
+        assert_eq!(reports.next(), "Some(2) at the end");
     });
 }
 
 #[test]
 fn a_socket_without_credentials_reads_null() {
-    let (tell, told) = report();
+    let (reporter, reports) = report_channel();
     let hub = Hub::start(
         |builder| builder,
         |io| {
             io.of("/").on_connection(move |socket| {
-                tell.say(format!("{:?}", socket.auth::<Option<Value>>()));
+                reporter.report(format!("{:?}", socket.auth::<Option<Value>>()));
                 async { Ok(()) }
             });
         },
     );
     on_every_transport(|transport| {
         hub.join(transport);
-        assert_eq!(told.next(), "Ok(None)");
+        assert_eq!(reports.next(), "Ok(None)");
     });
 }
 
@@ -123,7 +123,7 @@ fn credentials_over_the_limit_are_refused_and_the_transport_stays_open() {
         client.expect(r#"44{"message":"Auth is too large"}"#);
         client.send(r#"40{"token":"01234567"}"#);
         assert!(client.recv_text().starts_with(r#"40{"sid":"#));
-        client.echoes();
+        client.expect_echo();
     });
 }
 

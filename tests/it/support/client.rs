@@ -65,11 +65,11 @@ pub(crate) enum Packet {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// A close packet, `1`, in a poll.
-    Told,
+    ClosePacket,
     /// A refused poll: `Session ID unknown`.
-    Unknown,
+    UnknownSession,
     /// A close frame.
-    Closed(Option<u16>),
+    CloseFrame(Option<u16>),
     /// The end of the connection (FIN) without a close frame.
     Fin,
     /// A reset of the connection.
@@ -99,7 +99,7 @@ impl Client {
             Transport::Polling => Self::open_polling(address),
             Transport::Websocket | Transport::Pump => {
                 let websocket = Websocket::open(address, "/socket.io/?EIO=4&transport=websocket");
-                Self::begin(address, Wire::Websocket(websocket))
+                Self::with_wire(address, Wire::Websocket(websocket))
             }
             Transport::Upgraded | Transport::PumpUpgraded => Self::open_polling(address).upgrade(),
         }
@@ -107,16 +107,16 @@ impl Client {
 
     fn open_polling(address: SocketAddr) -> Self {
         let (gets, posts) = (Http::connect(address), Http::connect(address));
-        Self::begin(address, Wire::Polling { gets, posts })
+        Self::with_wire(address, Wire::Polling { gets, posts })
     }
 
     /// A websocket whose send buffer fills soon.
-    pub(crate) fn open_narrow(address: SocketAddr) -> Self {
-        let websocket = Websocket::open_narrow(address, "/socket.io/?EIO=4&transport=websocket");
-        Self::begin(address, Wire::Websocket(websocket))
+    pub(crate) fn open_with_small_buffer(address: SocketAddr) -> Self {
+        let websocket = Websocket::open_with_small_buffer(address, "/socket.io/?EIO=4&transport=websocket");
+        Self::with_wire(address, Wire::Websocket(websocket))
     }
 
-    fn begin(address: SocketAddr, wire: Wire) -> Self {
+    fn with_wire(address: SocketAddr, wire: Wire) -> Self {
         let mut client = Self { address, sid: String::new(), wire, queue: VecDeque::new(), is_silent: false };
         let open = client.recv_text();
         let open: Value = serde_json::from_str(open.strip_prefix('0').expect("an open packet")).expect("JSON");
@@ -130,12 +130,12 @@ impl Client {
     }
 
     /// Target of this session's polls.
-    pub(crate) fn polls(&self) -> String {
-        polls(&self.sid)
+    pub(crate) fn poll_target(&self) -> String {
+        poll_target(&self.sid)
     }
 
     /// Target of an upgrade of this session.
-    pub(crate) fn upgrades(&self) -> String {
+    pub(crate) fn upgrade_target(&self) -> String {
         format!("/socket.io/?EIO=4&transport=websocket&sid={}", self.sid)
     }
 
@@ -148,7 +148,7 @@ impl Client {
 
     /// First half of an upgrade: a probed candidate. Polling continues meanwhile.
     pub(crate) fn probe(&self) -> Websocket {
-        let mut candidate = Websocket::open(self.address, &self.upgrades());
+        let mut candidate = Websocket::open(self.address, &self.upgrade_target());
         candidate.send("2probe");
         assert_eq!(candidate.text(), "3probe");
         candidate
@@ -168,9 +168,9 @@ impl Client {
     pub(crate) fn send_all(&mut self, packets: &[Packet]) {
         match &mut self.wire {
             Wire::Polling { posts, .. } => {
-                posts.refresh();
-                let response = posts.post(&polls(&self.sid), payload(packets));
-                assert_eq!(response.told(), (200, "ok"), "POST of {packets:?}");
+                posts.reconnect_if_closed();
+                let response = posts.post(&poll_target(&self.sid), payload(packets));
+                assert_eq!(response.status_and_body(), (200, "ok"), "POST of {packets:?}");
             }
             Wire::Websocket(websocket) => websocket.write(&frames(packets)),
         }
@@ -184,7 +184,7 @@ impl Client {
                 Some(packet) => return packet,
                 None => {
                     if let Err(ended) = self.fill() {
-                        panic!("a packet was awaited, and the session has ended: {ended:?}");
+                        panic!("expected a packet, but the session has ended: {ended:?}");
                     }
                 }
             }
@@ -230,14 +230,14 @@ impl Client {
     /// Checks that the session is open and nothing is pending: the next packet is the answer to an
     /// echo.
     #[track_caller]
-    pub(crate) fn echoes(&mut self) {
+    pub(crate) fn expect_echo(&mut self) {
         self.send(r#"4277["echo","there?"]"#);
         self.expect(r#"4377["there?"]"#);
     }
 
     /// Checks that the session is open, where texts like these may be pending.
     #[track_caller]
-    pub(crate) fn echoes_after(&mut self, expected: impl Fn(&str) -> bool) {
+    pub(crate) fn expect_echo_after(&mut self, expected: impl Fn(&str) -> bool) {
         self.send(r#"4277["echo","there?"]"#);
         loop {
             match self.recv_text() {
@@ -248,12 +248,12 @@ impl Client {
     }
 
     /// Waits until the server has handled everything that was sent.
-    pub(crate) fn settle(&mut self) {
+    pub(crate) fn wait_until_handled(&mut self) {
         match &mut self.wire {
             // A POST is answered when it has been handled.
             Wire::Polling { .. } => {}
             Wire::Websocket(websocket) => {
-                let before = websocket.settle();
+                let before = websocket.wait_until_handled();
                 self.queue.extend(before.into_iter().map(|frame| packet(frame).expect("a packet")));
             }
         }
@@ -261,19 +261,19 @@ impl Client {
 
     /// Expects the end of the session, preceded by pings at most.
     #[track_caller]
-    pub(crate) fn ends(&mut self) -> Ended {
-        self.ends_after(|_| false)
+    pub(crate) fn expect_end(&mut self) -> Ended {
+        self.expect_end_after(|_| false)
     }
 
     /// Expects the end of the session, preceded by pings and texts like these at most.
     #[track_caller]
-    pub(crate) fn ends_after(&mut self, expected: impl Fn(&str) -> bool) -> Ended {
+    pub(crate) fn expect_end_after(&mut self, expected: impl Fn(&str) -> bool) -> Ended {
         loop {
             while let Some(packet) = self.queue.pop_front() {
                 match packet {
-                    Packet::Text(text) if text == "1" => return Ended::Told,
+                    Packet::Text(text) if text == "1" => return Ended::ClosePacket,
                     Packet::Text(text) if text == "2" || text == "6" || expected(&text) => {}
-                    packet => panic!("the session should have ended, and said {packet:?}"),
+                    packet => panic!("expected the end of the session, got {packet:?}"),
                 }
             }
             if let Err(ended) = self.fill() {
@@ -286,18 +286,18 @@ impl Client {
     fn fill(&mut self) -> Result<(), Ended> {
         match &mut self.wire {
             Wire::Polling { gets, .. } => {
-                let target = if self.sid.is_empty() { HANDSHAKE.to_owned() } else { polls(&self.sid) };
-                gets.refresh();
+                let target = if self.sid.is_empty() { HANDSHAKE.to_owned() } else { poll_target(&self.sid) };
+                gets.reconnect_if_closed();
                 let response = gets.get(&target);
-                match response.told() {
+                match response.status_and_body() {
                     (200, body) => self.queue.extend(packets(body)),
-                    (400, r#"{"code":1,"message":"Session ID unknown"}"#) => return Err(Ended::Unknown),
+                    (400, r#"{"code":1,"message":"Session ID unknown"}"#) => return Err(Ended::UnknownSession),
                     other => panic!("a poll was answered {other:?}"),
                 }
             }
             Wire::Websocket(websocket) => self.queue.push_back(packet(websocket.recv()).inspect_err(|_| {
                 // The server closes its side after its close frame, and waits for ours.
-                websocket.closed();
+                websocket.read_to_end();
             })?),
         }
         Ok(())
@@ -329,7 +329,7 @@ impl Client {
 
 const HANDSHAKE: &str = "/socket.io/?EIO=4&transport=polling";
 
-fn polls(sid: &str) -> String {
+fn poll_target(sid: &str) -> String {
     format!("{HANDSHAKE}&sid={sid}")
 }
 
@@ -362,7 +362,7 @@ fn packet(frame: Frame) -> Result<Packet, Ended> {
     match frame {
         Frame::Whole(TEXT, text) => Ok(Packet::Text(String::from_utf8(text).expect("text is UTF-8"))),
         Frame::Whole(BINARY, bytes) => Ok(Packet::Binary(bytes)),
-        Frame::Whole(CLOSE, payload) => Err(Ended::Closed(close_code(&payload))),
+        Frame::Whole(CLOSE, payload) => Err(Ended::CloseFrame(close_code(&payload))),
         Frame::Fin => Err(Ended::Fin),
         Frame::Reset => Err(Ended::Reset),
         other => panic!("unexpected frame {other:?}"),

@@ -14,7 +14,7 @@ use super::{DEADLINE, eventually};
 
 /// Settings of the host's server.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Manners {
+pub(crate) struct HostSettings {
     pub(crate) workers: usize,
     /// Time for a client to close a finished connection; 0 by default, so that tests do not wait.
     /// (Other values below half a second may never pass: actix-http 3.20 measures them with a clock
@@ -26,7 +26,7 @@ pub(crate) struct Manners {
     pub(crate) prepared: bool,
 }
 
-impl Default for Manners {
+impl Default for HostSettings {
     fn default() -> Self {
         Self { workers: 1, linger: Duration::ZERO, half_closed: true, prepared: true }
     }
@@ -42,10 +42,13 @@ pub(crate) struct Host {
 
 impl Host {
     /// Serves the application that `configure` sets up.
-    pub(crate) fn start(manners: Manners, configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static) -> Self {
+    pub(crate) fn start(
+        settings: HostSettings,
+        configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+    ) -> Self {
         let (ready, started) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
-        let thread = thread::spawn(move || serve(manners, configure, &ready, stopped));
+        let thread = thread::spawn(move || serve(settings, configure, &ready, stopped));
         let address = started.recv_timeout(DEADLINE).expect("the host starts");
         Self { address, stop: Some(stop), thread: Some(thread) }
     }
@@ -61,12 +64,12 @@ impl Drop for Host {
 }
 
 fn serve(
-    manners: Manners,
+    settings: HostSettings,
     configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
     ready: &mpsc::Sender<SocketAddr>,
     stop: oneshot::Receiver<()>,
 ) {
-    let Manners { workers, linger, half_closed, prepared } = manners;
+    let HostSettings { workers, linger, half_closed, prepared } = settings;
     actix::System::new().block_on(async {
         let mut server = HttpServer::new(move || App::new().configure(configure.clone()))
             .workers(workers)
@@ -83,6 +86,6 @@ fn serve(
         let running = actix::spawn(running);
         let _ = stop.await;
         handle.stop(false).await;
-        running.await.expect("the host has not panicked").expect("the host ends in order");
+        running.await.expect("the host has not panicked").expect("the host ends without error");
     });
 }

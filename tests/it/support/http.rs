@@ -33,7 +33,7 @@ pub(crate) struct Response {
 
 impl Response {
     /// Status and body, which most tests compare.
-    pub(crate) fn told(&self) -> (u16, &str) {
+    pub(crate) fn status_and_body(&self) -> (u16, &str) {
         (self.head.status, &self.body)
     }
 }
@@ -59,21 +59,21 @@ impl Http {
 
     /// Sends a request and reads its response.
     pub(crate) fn request(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
-        self.begin(method, target, headers, Some(body.len()));
+        self.write_head(method, target, headers, Some(body.len()));
         self.write(body);
         self.response()
     }
 
     /// Reconnects if the server has closed the connection since the last response; idle connections
     /// are closed after seconds.
-    pub(crate) fn refresh(&mut self) {
-        if self.has_answer() {
+    pub(crate) fn reconnect_if_closed(&mut self) {
+        if self.has_response() {
             *self = Self::connect(self.address);
         }
     }
 
     /// Whether the server has responded or closed the connection by now.
-    pub(crate) fn has_answer(&mut self) -> bool {
+    pub(crate) fn has_response(&mut self) -> bool {
         self.stream.set_nonblocking(true).unwrap();
         let peeked = self.stream.peek(&mut [0]);
         self.stream.set_nonblocking(false).unwrap();
@@ -90,7 +90,7 @@ impl Http {
 
     /// Sends the headers of a request. Without a length the caller names the transfer encoding, or
     /// there is no body.
-    pub(crate) fn begin(&mut self, method: &str, target: &str, headers: &[(&str, &str)], length: Option<usize>) {
+    pub(crate) fn write_head(&mut self, method: &str, target: &str, headers: &[(&str, &str)], length: Option<usize>) {
         // The headers of the stock client in Node, which is recoverable by default.
         let mut head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n");
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("user-agent")) {
@@ -122,18 +122,18 @@ impl Http {
     /// Sends a GET that waits; returns when the server has it, so requests on other connections
     /// come later.
     #[track_caller]
-    pub(crate) fn park(&mut self, target: &str) {
-        self.begin("GET", target, &[], None);
-        self.await_taken();
+    pub(crate) fn start_poll(&mut self, target: &str) {
+        self.write_head("GET", target, &[], None);
+        self.wait_until_polling();
     }
 
     /// Waits until the server has a waiting GET that was written.
     #[track_caller]
-    pub(crate) fn await_taken(&mut self) {
+    pub(crate) fn wait_until_polling(&mut self) {
         for _ in 0..3 {
             Self::connect(self.address).get("/");
         }
-        assert!(!self.has_answer(), "the poll was answered immediately");
+        assert!(!self.has_response(), "the poll was answered immediately");
     }
 
     pub(crate) fn response(&mut self) -> Response {
@@ -144,7 +144,7 @@ impl Http {
 
     pub(crate) fn head(&mut self) -> Head {
         let text = self.until(b"\r\n\r\n");
-        let text = String::from_utf8(text).expect("a head is text");
+        let text = String::from_utf8(text).expect("headers are text");
         let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
         let headers = text.lines().skip(1).filter_map(|line| line.split_once(": "));
         let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
@@ -210,7 +210,7 @@ impl Http {
     }
 
     /// Ends the connection by a FIN.
-    pub(crate) fn finish(self) {
+    pub(crate) fn send_fin(self) {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::product::http;
 use super::product::secret::Secret;
-use super::{Client, DEADLINE, Host, Http, Manners, Transport, eventually};
+use super::{Client, DEADLINE, Host, HostSettings, Http, Transport, eventually};
 
 /// Mounts a hub in a host application under the default path.
 pub(crate) fn mount(io: &Server) -> impl Fn(&mut ServiceConfig) + Clone + Send + use<> {
@@ -85,7 +85,7 @@ impl Hub {
             Ok(())
         });
         register(&io);
-        let host = Host::start(Manners { workers, ..Manners::default() }, mount(&io));
+        let host = Host::start(HostSettings { workers, ..HostSettings::default() }, mount(&io));
         Self { address, host, io, stop: Some(stop), thread: Some(thread) }
     }
 
@@ -102,8 +102,8 @@ impl Hub {
 
     /// Opens a session on a websocket whose send buffer fills after a few kilobytes, and connects
     /// to `/`.
-    pub(crate) fn join_narrow(&self) -> Client {
-        let mut client = Client::open_narrow(self.address);
+    pub(crate) fn join_with_small_buffer(&self) -> Client {
+        let mut client = Client::open_with_small_buffer(self.address);
         client.connect("");
         client
     }
@@ -115,7 +115,7 @@ impl Hub {
 
     /// Value of the metric with this name and these labels.
     #[track_caller]
-    pub(crate) fn counted(&self, metric: &str) -> u64 {
+    pub(crate) fn metric(&self, metric: &str) -> u64 {
         let metrics = self.io.metrics();
         let value = metrics.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' ')?.parse().ok());
         value.unwrap_or_else(|| panic!("no {metric} in\n{metrics}"))
@@ -127,11 +127,11 @@ impl Hub {
     }
 
     /// Checks that all sessions are removed and that new clients are served on every transport.
-    pub(crate) fn is_unharmed(&self) {
+    pub(crate) fn expect_healthy(&self) {
         self.wait_for_sessions(0);
         for transport in Transport::ALL {
             let mut client = self.join(transport);
-            client.echoes();
+            client.expect_echo();
             client.send("1");
         }
         self.wait_for_sessions(0);

@@ -106,7 +106,7 @@ impl Process {
 
     /// Waits for this text in the log. Text up to there is not searched again.
     #[track_caller]
-    pub(crate) fn logs(&self, words: &str) {
+    pub(crate) fn expect_log(&self, words: &str) {
         eventually(&format!("a log line with {words:?}"), || {
             let mut log = self.log.lock().unwrap();
             let found = log.iter().position(|line| line.contains(words));
@@ -116,7 +116,7 @@ impl Process {
 
     /// Value of the metric with this name and these labels.
     #[track_caller]
-    pub(crate) fn counted(&self, metric: &str) -> u64 {
+    pub(crate) fn metric(&self, metric: &str) -> u64 {
         let metrics = self.http().get("/metrics").body;
         let value = metrics.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' ')?.parse().ok());
         value.unwrap_or_else(|| panic!("no {metric} in\n{metrics}"))
@@ -124,7 +124,7 @@ impl Process {
 
     /// Runs `round` repeatedly and checks that the memory of the process stays flat.
     #[track_caller]
-    pub(crate) fn stays_flat(&self, rounds: usize, mut round: impl FnMut(&Self)) {
+    pub(crate) fn expect_flat_memory(&self, rounds: usize, mut round: impl FnMut(&Self)) {
         (0..WARM_UP).for_each(|_| round(self));
         let before = self.resident_bytes();
         (0..rounds).for_each(|_| round(self));
@@ -134,27 +134,27 @@ impl Process {
 
     /// Resident memory as the kernel counts it.
     pub(crate) fn resident_bytes(&self) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process lives");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process runs");
         let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
         kilobytes.expect("VmRSS").parse::<usize>().unwrap() << 10
     }
 
     /// Checks that the process runs, has removed all sessions, and serves new clients on every
     /// transport.
-    pub(crate) fn is_unharmed(&mut self) {
+    pub(crate) fn expect_healthy(&mut self) {
         assert_eq!(self.child.try_wait().unwrap(), None, "the process has ended");
         for transport in Transport::ALL {
             let mut client = self.join(transport);
-            client.echoes();
+            client.expect_echo();
             client.send("1");
         }
-        eventually("all sessions are forgotten", || {
+        eventually("all sessions are removed", || {
             ["polling", "websocket"].iter().all(|transport| self.sessions(transport) == 0)
         });
     }
 
     fn sessions(&self, transport: &str) -> u64 {
-        self.counted(&format!(r#"stentor_connections{{transport="{transport}"}}"#))
+        self.metric(&format!(r#"stentor_connections{{transport="{transport}"}}"#))
     }
 }
 

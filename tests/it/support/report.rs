@@ -8,26 +8,26 @@ use super::DEADLINE;
 
 /// The sending end, for handlers.
 #[derive(Debug, Clone)]
-pub(crate) struct Tell(Sender<String>);
+pub(crate) struct Reporter(Sender<String>);
 
-impl Tell {
+impl Reporter {
     /// Sends a sentence; ignored once the test has ended.
-    pub(crate) fn say(&self, what: impl Into<String>) {
+    pub(crate) fn report(&self, what: impl Into<String>) {
         let _ = self.0.send(what.into());
     }
 }
 
 /// The receiving end, for the test.
 #[derive(Debug)]
-pub(crate) struct Told(Receiver<String>);
+pub(crate) struct Reports(Receiver<String>);
 
-impl Told {
+impl Reports {
     /// The next sentence.
     #[track_caller]
     pub(crate) fn next(&self) -> String {
         match self.0.recv_timeout(DEADLINE) {
             Ok(said) => said,
-            Err(_) => panic!("no handler said anything within {DEADLINE:?}"),
+            Err(_) => panic!("no handler reported anything within {DEADLINE:?}"),
         }
     }
 
@@ -36,7 +36,7 @@ impl Told {
     pub(crate) fn expect(&self, said: &str, context: impl std::fmt::Debug) {
         match self.0.recv_timeout(DEADLINE) {
             Ok(next) => assert_eq!(next, said, "{context:?}"),
-            Err(_) => panic!("{said:?} was not said within {DEADLINE:?}: {context:?}"),
+            Err(_) => panic!("no report {said:?} within {DEADLINE:?}: {context:?}"),
         }
     }
 
@@ -51,16 +51,16 @@ impl Told {
     }
 }
 
-pub(crate) fn report() -> (Tell, Told) {
-    let (tell, told) = channel();
-    (Tell(tell), Told(told))
+pub(crate) fn report_channel() -> (Reporter, Reports) {
+    let (reporter, reports) = channel();
+    (Reporter(reporter), Reports(reports))
 }
 
 /// Reports the reason of each disconnect in `/`.
-pub(crate) fn ends(io: &Server, tell: &Tell) {
-    let tell = tell.clone();
+pub(crate) fn report_disconnects(io: &Server, reporter: &Reporter) {
+    let reporter = reporter.clone();
     io.of("/").on_disconnect(move |_, reason| {
-        tell.say(reason.as_str());
+        reporter.report(reason.as_str());
         async { Ok(()) }
     });
 }

@@ -64,7 +64,7 @@ pub(crate) struct Websocket {
 
 impl Websocket {
     pub(crate) fn open(address: SocketAddr, target: &str) -> Self {
-        match Self::ask(Http::connect(address), target, &[]) {
+        match Self::try_upgrade(Http::connect(address), target, &[]) {
             Ok(websocket) => websocket,
             Err(refused) => panic!("upgrade of {target} refused: {:?}", String::from_utf8_lossy(&refused)),
         }
@@ -73,17 +73,17 @@ impl Websocket {
     /// Opens one whose send buffer fills after a few kilobytes. A smaller buffer would hold less
     /// than one event, and the kernel would then send a piece on each window probe, five per
     /// second.
-    pub(crate) fn open_narrow(address: SocketAddr, target: &str) -> Self {
+    pub(crate) fn open_with_small_buffer(address: SocketAddr, target: &str) -> Self {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(8 << 10).unwrap();
         socket.connect_timeout(&address.into(), DEADLINE).expect("the hub listens");
         let http = Http::from_stream(socket.into());
-        Self::ask(http, target, &[]).expect("the upgrade is accepted")
+        Self::try_upgrade(http, target, &[]).expect("the upgrade is accepted")
     }
 
     /// Requests the upgrade; a refusal gives the whole response. A header of this list replaces the
     /// usual one; an empty value omits it.
-    pub(crate) fn ask(mut http: Http, target: &str, changed: &[(&str, &str)]) -> Result<Self, Vec<u8>> {
+    pub(crate) fn try_upgrade(mut http: Http, target: &str, changed: &[(&str, &str)]) -> Result<Self, Vec<u8>> {
         let usual = [
             ("Connection", "Upgrade"),
             ("Upgrade", "websocket"),
@@ -96,24 +96,24 @@ impl Websocket {
         });
         let added = changed.iter().filter(|(name, _)| usual.iter().all(|(other, _)| name != other));
         let headers: Vec<_> = headers.iter().chain(added).filter(|(_, value)| !value.is_empty()).copied().collect();
-        http.begin("GET", target, &headers, None);
+        http.write_head("GET", target, &headers, None);
         let head = http.head();
         if head.status != 101 {
             return Err([head.raw.into_bytes(), http.rest()].concat());
         }
         Self::check(&head);
-        Ok(Self::after(http))
+        Ok(Self::from_http(http))
     }
 
     /// The websocket after a response that was read already.
-    pub(crate) fn after(http: Http) -> Self {
+    pub(crate) fn from_http(http: Http) -> Self {
         let (stream, buffer) = http.into_parts();
         Self { stream, buffer }
     }
 
     fn check(head: &Head) {
         assert_eq!(head.header("sec-websocket-accept"), Some(ACCEPT), "{head:?}");
-        assert_eq!(head.header("sec-websocket-extensions"), None, "none was offered: {head:?}");
+        assert_eq!(head.header("sec-websocket-extensions"), None, "no protocol was offered: {head:?}");
     }
 
     pub(crate) fn send(&mut self, packet: &str) {
@@ -174,7 +174,7 @@ impl Websocket {
 
     /// Waits until the server has read everything that was sent; gives the frames received
     /// meanwhile.
-    pub(crate) fn settle(&mut self) -> Vec<Frame> {
+    pub(crate) fn wait_until_handled(&mut self) -> Vec<Frame> {
         self.write(&frame(PING, b"settled?"));
         let mut before = Vec::new();
         loop {
@@ -192,7 +192,7 @@ impl Websocket {
     }
 
     /// Ends the connection by a FIN, without a close frame.
-    pub(crate) fn finish(self) {
+    pub(crate) fn send_fin(self) {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
@@ -203,7 +203,7 @@ impl Websocket {
 
     /// Reads until the server has ended the connection; gives the code of its close frame and the
     /// kind of end.
-    pub(crate) fn closed(&mut self) -> (Option<u16>, Frame) {
+    pub(crate) fn read_to_end(&mut self) -> (Option<u16>, Frame) {
         let mut code = None;
         loop {
             match self.recv() {
