@@ -1,5 +1,5 @@
 //! A tour of the server's API, one handler a feature: the tests with the stock JavaScript client run against it, and against
-//! `tests/clients/reference.mjs`, which says the same in JavaScript on Node's socket.io.
+//! `tests/clients/tour-node.mjs`, which says the same in JavaScript on Node's socket.io.
 //!
 //! ```text
 //! cargo run --example tour -- 3000          on a port of its own

@@ -1,4 +1,4 @@
-/** The demo page of `stentor serve`, in two tabs: all that it promises to show, seen as a visitor sees it. */
+/** The demo page of `stentor serve` in two tabs, as a visitor sees it. */
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
@@ -32,7 +32,7 @@ describe("the demo page", () => {
     return tabs;
   };
 
-  test("what a client emits the server hears, and no other tab", async () => {
+  test("an event of a client reaches the server and no other tab", async () => {
     const [one, two] = await open(2);
     const other = await nameOf(two);
     await says(one, "#client-diagram", new RegExp(other));
@@ -45,7 +45,7 @@ describe("the demo page", () => {
     await isCalm(one, two);
   });
 
-  test("what the server emits every member hears, this tab too", async () => {
+  test("an event of the server reaches every member including this tab", async () => {
     const [one, two] = await open(2);
     const [first, second] = [await nameOf(one), await nameOf(two)];
     await says(one, "#server-diagram", new RegExp(second));
@@ -61,7 +61,7 @@ describe("the demo page", () => {
     await isCalm(one, two);
   });
 
-  test("rooms are joined and left, and their members are live", async () => {
+  test("rooms are joined and left, and their members are updated", async () => {
     const [one, two] = await open(2);
     const second = await nameOf(two);
     await two.fill("#join-room", "attic");
@@ -82,7 +82,7 @@ describe("the demo page", () => {
     await isCalm(one);
   });
 
-  test("nothing moves when members come", async () => {
+  test("nothing shifts when members join", async () => {
     const [one] = await open(1);
     const height = () => one.locator("#rooms li").evaluate((row) => row.offsetHeight);
     await says(one, "#rooms", /this tab/);
@@ -93,7 +93,7 @@ describe("the demo page", () => {
     assert.equal(await height(), alone);
   });
 
-  test("all of it comes compressed", async () => {
+  test("all files are compressed", async () => {
     const [one] = await open(1);
     const sizes = await one.evaluate(() =>
       performance.getEntriesByType("resource").map(({ name, encodedBodySize, decodedBodySize }) => ({ name, encodedBodySize, decodedBodySize })),
@@ -103,7 +103,7 @@ describe("the demo page", () => {
     for (const { name, encodedBodySize, decodedBodySize } of files) assert.ok(encodedBodySize < decodedBodySize, name);
   });
 
-  test("the transport in use is shown, and the moment of the upgrade", async () => {
+  test("the transport in use and the moment of the upgrade are shown", async () => {
     const [one] = await open(1);
     await says(one, "#upgraded", /^upgraded after \d+ ms, at \d\d:\d\d:\d\d$/);
     assert.ok(await one.locator("#websocket[data-on]").isVisible());
@@ -132,7 +132,7 @@ describe("the demo page", () => {
     });
   }
 
-  test("all of it is done by keyboard", async () => {
+  test("every action works by keyboard", async () => {
     const [one] = await open(1);
     const focused = () => one.evaluate(() => document.activeElement.id || document.activeElement.className || document.activeElement.tagName);
     const seen = [];
@@ -155,7 +155,7 @@ describe("the demo page", () => {
     await isCalm(one);
   });
 
-  test("a drawing turns in a narrow window, and keeps what was heard", async () => {
+  test("a diagram turns in a narrow window and keeps received events", async () => {
     const [one, two] = await open(2);
     const other = await nameOf(two);
     await says(one, "#client-diagram", new RegExp(other));
@@ -167,7 +167,7 @@ describe("the demo page", () => {
     assert.deepEqual(one.errors, []);
   });
 
-  test("nothing moves for who wants it still, and all is reported", async () => {
+  test("with reduced motion nothing moves and all is reported", async () => {
     const [one] = await open(1, { reducedMotion: "reduce" });
     await one.evaluate(() => {
       globalThis.animated = 0;
@@ -195,7 +195,7 @@ describe("the demo page", () => {
   });
 
   for (const width of [360, 1180, 1366]) {
-    test(`what is written fits: ${width} pixels wide`, async () => {
+    test(`texts fit: ${width} pixels wide`, async () => {
       const [one, two] = await open(2, { viewport: { width, height: 740 } });
       const field = one.locator("#publish-text");
       assert.ok(await field.evaluate(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth), "the publish field shows its default");
@@ -211,7 +211,7 @@ describe("the demo page", () => {
     });
   }
 
-  test("on a phone state and log are at hand, and every target is large enough", async () => {
+  test("on a phone state and log are visible and every target is large enough", async () => {
     const [one] = await open(1, { viewport: { width: 360, height: 740 } });
     const small = await one.evaluate(() =>
       [...document.querySelectorAll("a:not(.skip), button, input, select, summary")]
@@ -229,14 +229,14 @@ describe("the demo page", () => {
     await isCalm(one);
   });
 
-  test("the code beside an action is the page's own", async () => {
+  test("the code beside an action is the code of the page", async () => {
     const [one] = await open(1);
     const shown = await one.locator("pre[data-language=client]").allTextContents();
     const sources = await one.evaluate(async () => {
       const scripts = performance.getEntriesByType("resource").map(({ name }) => name).filter((name) => name.includes("/demo/"));
       return Promise.all(scripts.map(async (script) => (await fetch(script)).text()));
     });
-    // Beside the types and the deadlines, which the page leaves out.
+    // Except for types and deadlines, which the page leaves out.
     const plain = sources.join("\n").replaceAll(/\/\*\*.*?\*\/ |\.timeout\(\w+\)|this\.#?|\s/g, "");
     assert.ok(shown.length >= 5);
     for (const statement of shown.join("\n").replaceAll(/\/\/.*|\s/g, "").split(";").filter(Boolean)) {

@@ -1,15 +1,16 @@
 /**
- * The verdict on a history: was anything lost without a word, invented, repeated, altered, or told in another order than it
- * happened? A pure function of the history; knows neither server nor network.
+ * Checks a history for events that were lost silently, invented, repeated, altered, or received in
+ * another order than published. A pure function of the history, independent of server and network.
  *
- * Numbers in comments are the rules of the specification of delivery. Time is the counter of the history, one for all.
+ * Numbers in comments refer to the rules of the delivery specification. Time is the one counter of
+ * the history.
  *
  * @import { Entry, Log, Publish } from "./history.mjs"
  * @typedef {{ rule: string, client: string | null, what: string }} Violation
  */
 
 /**
- * All that is wrong with a history.
+ * All violations in a history.
  * @param {{ publishes: Publish[], logs: Log[] }} history
  * @returns {Violation[]}
  */
@@ -27,7 +28,7 @@ export function check({ publishes, logs }) {
 }
 
 /**
- * What was missed without a word, by all clients together, and what was heard more than once.
+ * Events missed silently, by all clients together, and events received more than once.
  * @param {{ publishes: Publish[], logs: Log[] }} history
  */
 export function count({ publishes, logs }) {
@@ -37,8 +38,8 @@ export function count({ publishes, logs }) {
 }
 
 /**
- * What is known of each event: it took place before `until`, when it was answered or first heard. And what is wrong with single
- * deliveries: (2) none twice, (7) none that nobody published.
+ * Facts of each event: it took place before `until`, when it was answered or first received. Checks
+ * single deliveries: (2) none twice, (7) none that was not published.
  */
 function study(publishes, logs) {
   const events = new Map(publishes.map((publish) => [publish.n, { ...publish, until: publish.ok ?? Infinity }]));
@@ -68,7 +69,10 @@ function study(publishes, logs) {
 
 const said = ({ n, room, publisher }) => `${n} (of ${publisher} to ${room})`;
 
-/** Whether what a client was told about itself fits: recovered is who was there before and has its id; else it has another one. */
+/**
+ * Checks the reports to a client about itself: a recovered client was connected before and keeps
+ * its id; any other gets a new id.
+ */
 function* told({ entries }) {
   let before = null;
   for (const { kind, recovered, sid, at } of entries) {
@@ -82,8 +86,8 @@ function* told({ entries }) {
 }
 
 /**
- * (3) What was answered before another was published comes first. (5) Offsets rise. And what one connection of a publisher sent
- * comes in the order in which it was sent. Of first deliveries.
+ * (3) An event answered before another was published comes first. (5) Offsets rise. Events of one
+ * publisher connection come in the order of sending. Only first deliveries count.
  */
 function* order({ entries }, events) {
   const seen = new Set();
@@ -109,7 +113,10 @@ function* order({ entries }, events) {
   }
 }
 
-/** Offsets of Stentor: fixed in width; the first eight characters name the life of the log, within which they sort. */
+/**
+ * Offsets of Stentor have fixed width; the first eight characters name the epoch, within which they
+ * sort.
+ */
 const isPosition = (offset) => offset?.length === 21;
 const isBehind = (event, other) =>
   isPosition(event.offset) &&
@@ -121,14 +128,14 @@ const isBehind = (event, other) =>
 const precedes = (event, other) => event.until < other.invoke || isBehind(event, other);
 
 /**
- * The tenures of a client: each is as long as it was told, at every connect, that nothing is missing. Only the last can be open:
- * that of a client that is connected at the end.
+ * Spans of a client: each lasts as long as every connect reported that nothing is missing. Only
+ * the last one can be open: that of a client that is connected at the end.
  * @param {Entry[]} entries
  */
 function tenures(entries) {
   const all = [];
   let connected = false;
-  // Some servers send what was missed before they answer the connect; it belongs to the life that begins.
+  // Some servers send missed events before the CONNECT reply; they belong to the new connection.
   let early = [];
   for (const entry of entries) {
     if (entry.kind === "connect") {
@@ -147,7 +154,8 @@ function tenures(entries) {
 }
 
 /**
- * When a client was in each room: it may have been from `since` to `left`, and certainly was from `sure` to `leaving`.
+ * Time of a client in each room: possibly from `since` to `left`, certainly from `sure` to
+ * `leaving`.
  * @param {Entry[]} entries of one tenure
  */
 function stays(entries) {
@@ -168,7 +176,7 @@ function stays(entries) {
   return rooms;
 }
 
-/** Nobody hears what was published when it cannot have been in the room. */
+/** Checks that no client receives an event published when it cannot have been in the room. */
 function* strangers({ entries }, events) {
   const rooms = stays(entries);
   for (const { kind, n } of entries) {
@@ -180,8 +188,9 @@ function* strangers({ entries }, events) {
 }
 
 /**
- * (8) Within a tenure nothing is missing that was published while the client was certainly in the room. Of a tenure that has ended,
- * only what took place before something that was heard: the rest is what the client was told it missed.
+ * (8) Checks that within a span no event is missing that was published while the client was
+ * certainly in the room. Of a closed span, only events before a received one count: the client was
+ * informed that later ones may be missing.
  */
 function* gaps({ entries, open }, events) {
   const heard = new Set();
@@ -207,7 +216,9 @@ function* gaps({ entries, open }, events) {
   }
 }
 
-/** All clients hear what they hear in one order: what they heard one after another makes no circle. */
+/**
+ * Checks that all clients receive their events in one order: the order of reception has no cycle.
+ */
 function agreement(logs, events) {
   const next = new Map();
   const before = new Map();

@@ -1,4 +1,6 @@
-/** The checker against histories written by hand: good ones pass, and each kind of wrong one is called by its name. */
+/**
+ * The checker on histories written by hand: correct ones pass, and each kind of violation is found.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
@@ -18,12 +20,12 @@ const member = (...entries) => [connect(1, false, "sid"), join(2, 3), ...entries
 
 const logged = (...clients) => clients.map((entries, number) => ({ name: `client ${number}`, entries }));
 
-/** The rules that a history breaks. */
+/** Rules that a history violates. */
 const broken = (publishes, ...clients) => check({ publishes, logs: logged(...clients) }).map(({ rule }) => rule);
 
 const token = (lsn, epoch = "epoch---") => `${epoch}${String(lsn).padStart(9, "0")}abcd`;
 
-describe("nothing is wrong", () => {
+describe("no violation", () => {
   const fine = (name, publishes, ...clients) => test(name, () => assert.deepEqual(broken(publishes, ...clients), []));
 
   fine("when everybody heard everything", [published(1, 4, 6)], member(heard(5, 1)), member(heard(7, 1)));
@@ -55,7 +57,7 @@ describe("nothing is wrong", () => {
   );
 });
 
-describe("it is called by its name", () => {
+describe("violations by rule", () => {
   const wrong = (rule, name, publishes, ...clients) => test(`${rule}: ${name}`, () => assert.deepEqual(broken(publishes, ...clients), [rule]));
 
   wrong("silent gap", "an event missed by a client that stayed connected", [published(1, 4, 5)], member());
@@ -142,7 +144,7 @@ describe("it is called by its name", () => {
   wrong("recovered", "not told, with the same id", [], member(disconnect(4), connect(5, false, "sid")));
 });
 
-test("a comparison counts what was missed in silence and what came again", () => {
+test("a comparison counts silently missed and repeated events", () => {
   const publishes = [published(1, 4, 5), published(2, 6, 7)];
   assert.deepEqual(count({ publishes, logs: logged(member(heard(8, 2), heard(9, 2)), member()) }), { silent: 3, repeated: 1 });
 });

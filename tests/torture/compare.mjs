@@ -1,9 +1,11 @@
 /**
- * The comparison: many stock clients whose connections break again and again for two seconds, against Stentor and against Node's
- * socket.io, each with and without recovery, one after another by one schedule. Prints a table in Markdown.
+ * The comparison: many stock clients whose connections break repeatedly for two seconds, against
+ * Stentor and against Node's socket.io, each with and without recovery, one after another with one
+ * schedule. It prints a table in Markdown.
  *
- * Half of the breaks are seen by the server (FIN), half are not: it goes on holding a connection that leads nowhere, as when a
- * phone changes networks. Clients that were not recovered join their room again, as applications do.
+ * The server sees half of the breaks (FIN) and not the other half: it keeps a dead connection, as
+ * when a phone changes networks. Clients that were not recovered rejoin their room, as applications
+ * do.
  */
 
 import { execFileSync } from "node:child_process";
@@ -32,24 +34,27 @@ const ROOM_SIZE = 100;
 const PUBLISHERS = 4;
 const BREAK_MS = 2_000;
 
-/** Of one round; each client breaks once in it, at a time of its own. */
+/** Duration of one round; each client breaks once in it, at its own time. */
 const ROUND_MS = 15_000;
 
-/** Between the bursts of a publisher. */
+/** Pause between the bursts of a publisher. */
 const PAUSE_MS = [500, 1_000];
 
-/** The client's own defaults. */
+/** Defaults of the client. */
 const RECONNECTION = { reconnectionDelay: 1_000, reconnectionDelayMax: 5_000, timeout: 20_000 };
 
-/** So that connections which lead nowhere are noticed within the run. Socket.IO's default is 25 s and then 20 s. */
+/**
+ * Short, so that dead connections are noticed within the run. Socket.IO's defaults are 25 s and 20
+ * s.
+ */
 const PING_MS = 5_000;
 
 const SETTLE_MS = 60_000;
 
-/** After this, a client that has not heard the last event of its room will not hear it. */
+/** Time after which an event that a client has not received counts as lost. */
 const LAST_MS = 15_000;
 
-/** Clients that connect at a time at the beginning. */
+/** Number of clients that connect together at the start. */
 const CONNECTING = 50;
 
 async function measure(kind, { seed, clients: size, rounds }) {
@@ -98,7 +103,7 @@ async function measure(kind, { seed, clients: size, rounds }) {
   }
 }
 
-/** After `at` milliseconds the line is dead for a while. */
+/** Makes the connection dead for a while after `at` milliseconds. */
 function broken(link, at, isSeen) {
   return new Promise((done) => {
     setTimeout(() => {
@@ -110,7 +115,9 @@ function broken(link, at, isSeen) {
   });
 }
 
-/** Owed to a client is what was accepted for its room since it was first told that it is in. */
+/**
+ * Events that a client must receive: those accepted for its room since its first confirmed join.
+ */
 function result(history, clients) {
   let owed = 0;
   let delivered = 0;

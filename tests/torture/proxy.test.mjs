@@ -1,4 +1,7 @@
-/** The proxy does to bytes and connections what its faults say, so that a quiet run is not one in which nothing went wrong. */
+/**
+ * Faults of the proxy have their effects on bytes and connections, so that a run without findings
+ * did have faults.
+ */
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -9,7 +12,7 @@ import { Link } from "./proxy.mjs";
 let server;
 let link;
 
-/** Connections as the server sees them, the newest last. */
+/** Connections seen by the server, the newest last. */
 const accepted = [];
 
 before(async () => {
@@ -28,12 +31,12 @@ after(() => {
   for (const socket of accepted) socket.destroy();
 });
 
-/** A connection through the link that has said and heard something. */
+/** A connection through the proxy that has sent and received data. */
 async function connected() {
   const { port, hostname } = new URL(link.url);
   const socket = net.connect(Number(port), hostname);
   const heard = [];
-  // How it ends is each test's to say.
+  // Each test decides how it ends.
   socket.on("data", (chunk) => heard.push(chunk)).on("error", () => {});
   const echo = async (text) => {
     const before = heard.length;
@@ -49,7 +52,7 @@ async function connected() {
   return { socket, echo, peer: accepted.at(-1) };
 }
 
-describe("a link", () => {
+describe("a proxy", () => {
   test("that drops ends the connection on both sides", async () => {
     const { socket, peer } = await connected();
     const ends = Promise.all([once(socket, "end"), once(peer, "end")]);
@@ -64,7 +67,7 @@ describe("a link", () => {
     assert.deepEqual((await errors).map(([{ code }]) => code), ["ECONNRESET", "ECONNRESET"]);
   });
 
-  test("that is silent forwards nothing, and lets only the client know", async () => {
+  test("that is silent forwards nothing and closes only the client's side", async () => {
     const { socket, peer } = await connected();
     let told = false;
     peer.on("data", () => (told = true)).on("close", () => (told = true));
@@ -87,7 +90,7 @@ describe("a link", () => {
     socket.destroy();
   });
 
-  test("that is offline resets each connection, until it is clear", async () => {
+  test("that is offline resets each connection until it is cleared", async () => {
     link.offline(60_000);
     await assert.rejects(connected(), { code: "ECONNRESET" });
     link.clear();
@@ -95,7 +98,7 @@ describe("a link", () => {
     socket.destroy();
   });
 
-  test("forwards every byte in bad weather", async () => {
+  test("forwards every byte with delays and slicing", async () => {
     const { socket, echo } = await connected();
     link.weather = { latency: 2, sliced: true };
     const heard = await echo("byte by byte");
@@ -104,7 +107,7 @@ describe("a link", () => {
     socket.destroy();
   });
 
-  test("ends a connection whose server has gone", async () => {
+  test("ends a connection whose server has ended", async () => {
     const { socket, peer } = await connected();
     const close = once(socket, "close");
     peer.destroy();

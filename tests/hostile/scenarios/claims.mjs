@@ -1,4 +1,4 @@
-/** Sessions in many rooms that are resumed again and again. */
+/** Sessions in many rooms that are resumed repeatedly. */
 
 import { Client, each } from "../wire.mjs";
 
@@ -29,7 +29,7 @@ async function resumeAgain(port, { sockets, rooms, ms }) {
         current.end();
         current = next;
       } catch {
-        // Refused; the next try is made with the same claim.
+        // Refused; the next attempt uses the same credentials.
       }
     }
   });

@@ -1,5 +1,5 @@
 /**
- * Faults of the machine and of its operator: a slow disk, a wrong clock, a flipped bit, a port or a
+ * Faults of the machine and its operator: a slow disk, a wrong clock, a flipped bit, a port or a
  * folder in use.
  */
 
@@ -13,12 +13,12 @@ import { Client, request, sleep } from "../wire.mjs";
 
 const MIB = 1 << 20;
 
-/** Where the format stands in the header and in each segment, behind eight bytes of magic. */
+/** Position of the format version in the header and in each segment, after eight magic bytes. */
 const FORMAT_AT = 8;
 
 let shim = null;
 
-/** `fault.c`, compiled once. */
+/** Path of `fault.c`, compiled once. */
 function preload() {
   if (!shim) {
     const folder = mkdtempSync(path.join(os.tmpdir(), "stentor-fault-"));
@@ -36,7 +36,7 @@ const needsCompiler = () => {
 
 const state = (binary, data) => /^state\s+(\w+)/m.exec(execFileSync(binary, ["journal", "stats", data], { encoding: "utf8" }))?.[1];
 
-/** Starts the server, and gives what its end or its answer says. */
+/** Starts the server; gives its exit or its response. */
 async function starts(server, options) {
   try {
     await server.start(options);
@@ -46,7 +46,7 @@ async function starts(server, options) {
   }
 }
 
-/** Publishes to a room with a member, so that it is journalled. */
+/** Publishes to a room with a member, so that the event is written to the journal. */
 async function fillJournal(port, megabytes) {
   const client = await Client.open(port);
   await client.ask("join", "own");
@@ -73,13 +73,13 @@ const bitFlip = (name, file) => ({
   },
 });
 
-/** The threads that actors run on, in the order of their start. */
+/** Threads that run actors, in order of their start. */
 function actorThreads(pid) {
   const threads = readdirSync(`/proc/${pid}/task`).map(Number).sort((a, b) => a - b);
   return threads.filter((thread) => readFileSync(`/proc/${pid}/task/${thread}/comm`, "utf8").startsWith("actix-rt"));
 }
 
-/** Time for a worker to be dealt a connection and to die. */
+/** Time for a worker to accept a connection and to die. */
 const DEATH_MS = 5_000;
 
 export default [
@@ -169,7 +169,7 @@ export default [
     async verify({ server, findings }) {
       const file = path.join(server.folder, "thread");
       await server.start({ flags: { "--workers": 2 }, env: { ...preload(), HOSTILE_THREAD: file } });
-      // The hub's thread is the first of the actors', the thread that accepts is the next.
+      // The hub's thread is the first actor thread; the thread that accepts follows.
       writeFileSync(file, String(actorThreads(server.pid).at(-1)));
       let [reset, begin] = [0, performance.now()];
       while (!server.log().includes("worker has ended") && performance.now() - begin < DEATH_MS) {

@@ -1,12 +1,12 @@
-/** What one client may make the server hold is bounded; here it is the sum that must be. */
+/** Total memory of many clients, each within its own limits. */
 
 import { Client, dial, each, frameHead, request, sleep, ATTACKER } from "../wire.mjs";
 
 const MIB = 1 << 20;
 
 /**
- * Every connection asks for echoes that it does not read. With `pongs` it answers the heartbeat for
- * as long as it stays.
+ * Every connection requests echoes that it does not read. With `pongs` it answers pings as long as
+ * it stays connected.
  */
 async function unreadEchoes(port, { count, echoes, bytes, holdMs, pongs }) {
   const packet = `42["echo","${"x".repeat(bytes)}"]`;
@@ -39,7 +39,7 @@ async function manyRooms(port, { count, rooms, holdMs }) {
   await sleep(holdMs);
 }
 
-/** Websocket messages of which all but the end comes. */
+/** Websocket messages without their last byte. */
 async function partialMessages(port, { count, bytes, holdMs }) {
   const part = Buffer.concat([frameHead(bytes + 900), Buffer.alloc(bytes, "4")]);
   await each(count, 16, async () => {
@@ -49,7 +49,7 @@ async function partialMessages(port, { count, bytes, holdMs }) {
   await sleep(holdMs);
 }
 
-/** The same over polling: a body each for as many sessions. */
+/** Polling: one unfinished body for each of many sessions. */
 async function partialBodies(port, { count, bytes, holdMs }) {
   await each(count, 16, async () => {
     const { status, body } = await request(port, "/socket.io/?EIO=4&transport=polling", { from: ATTACKER });
@@ -65,8 +65,8 @@ async function partialBodies(port, { count, bytes, holdMs }) {
 }
 
 /**
- * Senders that publish to a room whose members do not read, and leave while their publishes are
- * under way.
+ * Senders that publish to a room whose members do not read, and disconnect while their publishes
+ * are in flight.
  */
 async function goneSenders(port, { members, senders, bytes, holdMs }) {
   await each(members, 64, async () => {

@@ -1,4 +1,4 @@
-/** Sessions in many rooms: what is journalled of them must not exceed what the ring carries. */
+/** Sessions in many rooms: their journal records must not exceed the capacity of the ring. */
 
 import { Client, each, sleep } from "../wire.mjs";
 
@@ -8,7 +8,7 @@ function* joins(count, bytes, prefix = "") {
   for (let index = 0; index < count; index++) yield `42["join","${(prefix + index).padEnd(bytes, "x")}"]`;
 }
 
-/** `sockets` connections that all join the same `rooms`, and stay for `holdMs`. */
+/** `sockets` connections that all join the same `rooms` and stay for `holdMs`. */
 async function fill(port, { sockets, rooms, bytes, holdMs }) {
   let written = 0;
   await each(sockets, sockets, async () => {
@@ -21,8 +21,8 @@ async function fill(port, { sockets, rooms, bytes, holdMs }) {
 }
 
 /**
- * `count` connections one after the other, `width` at a time; each joins `rooms` rooms of its own
- * and vanishes.
+ * `count` connections one after the other, `width` at a time; each joins its own `rooms` rooms and
+ * disconnects without a close frame.
  */
 async function visit(port, { count, width, rooms, bytes, ms }) {
   const end = performance.now() + ms;
@@ -36,7 +36,7 @@ async function visit(port, { count, width, rooms, bytes, ms }) {
       client.end();
       visits += 1;
     } catch {
-      // Refused: that is one way to bound them.
+      // Refused, which is one way to bound them.
     }
   });
   return { visits };

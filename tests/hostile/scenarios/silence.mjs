@@ -1,22 +1,22 @@
 /**
- * Connections that hold a place without being served: silent ones, slow ones, and ones that do not
- * read.
+ * Connections that occupy the connection limit without being served: silent ones, slow ones, and
+ * ones that do not read.
  */
 
 import { dial, sleep } from "../wire.mjs";
 
 const MIB = 1 << 20;
 
-/** Between two bytes of a slow connection, and before a closed one comes again. */
+/** Pause between two bytes of a slow connection, and before a closed one reconnects. */
 const DRIP_MS = 250;
 
-/** Requests that are written at a time: their responses exceed what the kernel buffers. */
+/** Number of requests written together: their responses exceed what the kernel buffers. */
 const PIPELINED = 100;
 
 const head = (port, line) => `${line} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n`;
 const chunked = (port, path) => `${head(port, `POST ${path}`)}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n`;
 
-/** How a connection begins, and what it adds again and again. */
+/** First bytes of a connection and the bytes that it repeats. */
 const KINDS = {
   "silent after a request": { begins: (port) => `${head(port, "GET /healthz")}\r\nG` },
   "slow head": { begins: (port) => `${head(port, "GET /healthz")}X-`, adds: "a" },
@@ -28,10 +28,13 @@ const KINDS = {
   "unread answers": { begins: (port) => `${head(port, "GET /client/engine.js")}\r\n`.repeat(PIPELINED), isUnread: true },
 };
 
-/** From the first connection until all places can be taken. */
+/** Time from the first connection until the limit can be reached. */
 const ARRIVAL_MS = 1_000;
 
-/** Holds `count` connections of these kinds for `ms`; each that the server ends comes again. */
+/**
+ * Holds `count` connections of these kinds for `ms`; a connection that the server closes is
+ * reopened.
+ */
 async function hold(port, { count, kinds, ms }, begin) {
   const end = performance.now() + ARRIVAL_MS + ms;
   setTimeout(begin, ARRIVAL_MS);

@@ -1,4 +1,7 @@
-/** Servers that are none, or will not have this page, and a browser that is odd: a sentence each, and nothing thrown. */
+/**
+ * Errors of the demo page: missing or refusing servers and unusual browsers. Each gives one
+ * sentence, and nothing throws.
+ */
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -8,7 +11,7 @@ import { Server } from "../clients/node_modules/socket.io/wrapper.mjs";
 import { startHub } from "../clients/harness.mjs";
 import { isCalm, launch, openTab, picture, says, saysOnlyNetwork, shiftsLineByLine, watchedPage, WIDE } from "./browser.mjs";
 
-describe("the demo page in trouble", () => {
+describe("errors on the demo page", () => {
   let browser;
   let hub;
   let context;
@@ -26,14 +29,14 @@ describe("the demo page in trouble", () => {
     await hub?.stop();
   });
 
-  /** The page of our hub, told to use another server. */
+  /** The hub's own page, set to use another server. */
   const open = async (query) => {
     context = await browser.newContext({ viewport: WIDE, permissions: ["local-network-access"] });
     const page = await watchedPage(context);
     await page.goto(`${hub.url}/?${new URLSearchParams(query)}`);
     return page;
   };
-  /** A server of another origin that answers like that. */
+  /** A server of another origin with this response. */
   const stranger = async (answer) => {
     const server = createServer(answer).listen(0, "127.0.0.1");
     await once(server, "listening");
@@ -45,14 +48,14 @@ describe("the demo page in trouble", () => {
   };
   const ANYBODY = { "access-control-allow-origin": "*" };
 
-  test("an address that is none", async () => {
+  test("an invalid address", async () => {
     const page = await open({ server: "http://" });
     await says(page, "#state", /Not connected/);
     await says(page, "#detail", /That is no address: invalid URL "http:\/\/"/);
     await isCalm(page);
   });
 
-  test("nobody there", async () => {
+  test("no server at the address", async () => {
     const server = await stranger(() => {});
     closing.pop()();
     const page = await open({ server });
@@ -71,7 +74,7 @@ describe("the demo page in trouble", () => {
     await saysOnlyNetwork(page);
   });
 
-  test("a server that allows it", async () => {
+  test("a server that allows this page's origin", async () => {
     const other = await startHub({ flags: ["--cors-origins", hub.url] });
     closing.push(() => other.stop());
     const page = await open({ server: other.url });
@@ -82,7 +85,7 @@ describe("the demo page in trouble", () => {
   });
 
   for (const width of [WIDE.width, 900, 640, 320]) {
-    test(`a page that comes line by line: ${width} pixels wide`, async () => {
+    test(`a page that loads line by line: ${width} pixels wide`, async () => {
       assert.deepEqual(await shiftsLineByLine(browser, hub, width), [], "layout shifts");
     });
   }
@@ -94,13 +97,13 @@ describe("the demo page in trouble", () => {
     await isCalm(page);
   });
 
-  test("a path at which there is none", async () => {
+  test("a path without Socket.IO", async () => {
     const page = await open({ path: "/nowhere" });
     await says(page, "#detail", /There is a server at .*, but no Socket.IO server where it was expected: .*HTTP 404/);
     await saysOnlyNetwork(page);
   });
 
-  test("a server that refuses, until it gets a better token", async () => {
+  test("a server that refuses until it gets a better token", async () => {
     const node = new Server(0, { cors: { origin: "*" }, serveClient: false });
     closing.push(() => new Promise((resolve) => node.close(resolve)));
     node.use((socket, next) => next(socket.handshake.auth.token === "good" ? undefined : new Error("not authorized")));
@@ -118,7 +121,7 @@ describe("the demo page in trouble", () => {
     await saysOnlyNetwork(page);
   });
 
-  test("a browser that stores nothing", async () => {
+  test("a browser without storage", async () => {
     context = await browser.newContext();
     await context.addInitScript(() => {
       for (const name of ["sessionStorage", "localStorage"]) {

@@ -1,11 +1,14 @@
-/** What the demo page shows of a connection that is lost: cut by the tab itself, or with its server; and what comes back. */
+/**
+ * The demo page while a connection is lost and restored: cut by the tab itself, or by the end of
+ * its server.
+ */
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
 import { freshFolder, startHub } from "../clients/harness.mjs";
 import { isCalm, launch, nameOf, openTab, picture, says, saysOnlyNetwork, WIDE } from "./browser.mjs";
 
-describe("a tab that was away", () => {
+describe("a tab that was disconnected", () => {
   let browser;
   let hub;
   let context;
@@ -35,7 +38,7 @@ describe("a tab that was away", () => {
     await says(tab, "#server-outcome", new RegExp(`heard “${text}”`));
   };
 
-  test("missed events are counted and come back marked, volatile ones do not", async () => {
+  test("missed events are counted and marked on return, volatile ones are missing", async () => {
     hub = await start("memory");
     const [one, two] = await open(2);
     const name = await nameOf(one);
@@ -76,7 +79,7 @@ describe("a tab that was away", () => {
     await isCalm(one, two);
   });
 
-  test("what it did itself is not taken for the server's end", async () => {
+  test("its own disconnect is not reported as the server's", async () => {
     hub = await start("memory");
     const [one] = await open(1);
     const stage = (name) => one.locator(`[data-stage=${name}] span`).textContent();
@@ -92,7 +95,7 @@ describe("a tab that was away", () => {
     await isCalm(one);
   });
 
-  test("it came back to no server: that is shown as the server's", async () => {
+  test("a reconnect without a server is reported as the server's fault", async () => {
     hub = await start("disk");
     const [one] = await open(1);
     await cut(one);
@@ -104,7 +107,7 @@ describe("a tab that was away", () => {
     await saysOnlyNetwork(one);
   });
 
-  test("without a connection it claims nothing of rooms, gaps or listeners", async () => {
+  test("without a connection it shows no rooms, gaps or listeners", async () => {
     hub = await start("disk");
     const [one, two] = await open(2);
     await says(one, "#server-diagram", new RegExp(await nameOf(two)));
@@ -132,7 +135,7 @@ describe("a tab that was away", () => {
     await saysOnlyNetwork(one);
   });
 
-  test("what it published itself while away is its own, and its outcome ends", async () => {
+  test("its own publishes while disconnected get their outcome", async () => {
     hub = await start("memory");
     const [one, two] = await open(2);
     await says(one, "#server-diagram", new RegExp(await nameOf(two)));
@@ -153,7 +156,7 @@ describe("a tab that was away", () => {
     await isCalm(one, two);
   });
 
-  test("a join lost on the way is repeated though the session is recovered", async () => {
+  test("a join lost in transit is repeated though the session is recovered", async () => {
     hub = await start("memory");
     const [one] = await open(1);
     await cut(one);
@@ -165,7 +168,7 @@ describe("a tab that was away", () => {
     await says(one, "#rooms [data-room=attic]", /this tab/);
   });
 
-  test("its button says what it will do, and does nothing without a server", async () => {
+  test("its button names its action and does nothing without a server", async () => {
     hub = await start("disk");
     const [one] = await open(1);
     const button = one.getByRole("button", { name: "Go offline" });
@@ -181,7 +184,7 @@ describe("a tab that was away", () => {
     await saysOnlyNetwork(one);
   });
 
-  test("a server that keeps nothing is called one", async () => {
+  test("a server without recovery is labelled as one", async () => {
     hub = await start("off");
     const [one] = await open(1);
     await cut(one);
@@ -193,7 +196,7 @@ describe("a tab that was away", () => {
     await isCalm(one);
   });
 
-  test("its server was killed: gone, retried, back, and nothing of it lost", async () => {
+  test("a killed server: gone, retried, back, and no event lost", async () => {
     hub = await start("disk");
     const [one, two] = await open(2);
     const name = await nameOf(one);
@@ -224,7 +227,7 @@ describe("a tab that was away", () => {
     await saysOnlyNetwork(two);
   });
 
-  test("its server came back without memory: told, and the rooms joined again", async () => {
+  test("a server restarted without memory: reported, and rooms joined again", async () => {
     hub = await start("memory");
     const [one] = await open(1);
     const name = await nameOf(one);

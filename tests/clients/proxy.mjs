@@ -1,17 +1,17 @@
-/** A TCP line between clients and a server, in user space, that a test can cut. */
+/** A TCP proxy between clients and a server that a test can interrupt. */
 
 import { once } from "node:events";
 import net from "node:net";
 import { eventually } from "./harness.mjs";
 
-const lines = new Set();
+const proxies = new Set();
 
 /**
- * Opens a line to `hub`. Clients are given it in place of the hub.
+ * Opens a proxy to `hub`, to be used by clients as if it were the hub.
  * @param {{ port: number }} hub
  */
-export async function openLine(hub) {
-  /** Per connection, the client's end and the server's. */
+export async function openProxy(hub) {
+  /** For each connection, its socket to the client and its socket to the server. */
   const pairs = new Set();
   let up = true;
   let refused = 0;
@@ -34,23 +34,28 @@ export async function openLine(hub) {
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
 
-  const line = {
+  const proxy = {
     url: `http://127.0.0.1:${server.address().port}`,
 
-    /** Resolves once a poll waits: it was sent on to the server, and no answer to it has come. */
-    polled() {
+    /**
+     * Resolves once a poll waits: it was forwarded to the server, and its response has not arrived.
+     */
+    waitingPoll() {
       const waits = ({ polls, lost, far }) => polls && !lost && !far.connecting && far.writableLength === 0;
       return eventually("poll", async () => [...pairs].some(waits), (polls) => polls);
     },
 
-    /** Both sides see the end, and no client comes through until `restore`. */
+    /** Closes both sides of all connections and refuses new ones until `restore`. */
     cut() {
       up = false;
       for (const { near, far } of pairs) near.destroy(), far.destroy();
     },
 
-    /** Only the clients see the end: the server writes on into the void. No client comes through until `restore`. */
-    lose() {
+    /**
+     * Closes only the client sides: the server does not notice. Refuses new connections until
+     * `restore`.
+     */
+    dropClients() {
       up = false;
       for (const pair of pairs) {
         pair.lost = true;
@@ -60,10 +65,10 @@ export async function openLine(hub) {
       }
     },
 
-    /** Resolves once a client has tried to come through in vain. */
-    knocked() {
+    /** Resolves when the next connection attempt was refused. */
+    nextAttempt() {
       const before = refused;
-      return eventually("client that tries", async () => refused > before, (knocked) => knocked);
+      return eventually("client that tries", async () => refused > before, (attempted) => attempted);
     },
 
     restore() {
@@ -71,16 +76,16 @@ export async function openLine(hub) {
     },
 
     close() {
-      line.cut();
+      proxy.cut();
       server.close();
-      lines.delete(line);
+      proxies.delete(proxy);
     },
   };
-  lines.add(line);
-  return line;
+  proxies.add(proxy);
+  return proxy;
 }
 
-/** Closes every line of this file; an after-hook. */
-export function closeLines() {
-  for (const line of lines) line.close();
+/** Closes every proxy of this file; an after-hook. */
+export function closeProxies() {
+  for (const proxy of proxies) proxy.close();
 }
