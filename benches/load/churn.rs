@@ -1,5 +1,5 @@
-//! Visits: connect, join, leave, disconnect, close; 64 at a time. What one of them costs the server, and whether it gives
-//! back the memory.
+//! Short connections: connect, join, leave, disconnect, close; 64 at a time. Measures the cost of
+//! one and whether its memory is released.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,8 @@ use crate::report::{Report, line, micros_each, title};
 
 const ROOMS: usize = 8;
 const WARM_UP: Duration = Duration::from_secs(1);
-/// From the last close to the reading of CPU time and memory: whatever the server still had to put away.
+/// Time between the last close and the reading of CPU time and memory, for the server's remaining
+/// work.
 const QUIET: Duration = Duration::from_millis(500);
 
 pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
-//! Noisy neighbours: a room whose members are undisturbed at first, and then beside clients that read too slowly or ask for too
-//! much, one kind after the other and all kinds together. What the members notice, what the server holds in memory, and what its log
-//! says of whom it put out. Every event must reach every undisturbed member once and in order, whoever else is there.
+//! A room whose members are undisturbed at first, and then share the server with clients that read
+//! too slowly or request too much, one kind after the other and all kinds together. Measures the
+//! members' latency and the server's memory, and reads its log about disconnected clients. Every
+//! event must reach every undisturbed member once and in order.
 
 mod neighbour;
 mod pushers;
@@ -26,18 +27,19 @@ use readers::Reader;
 use scripted::{Script, Scripted};
 use watch::{Log, Resident};
 
-/// Publishes per second, unless told otherwise: with a thousand members about half a core.
+/// Default publishes per second: with a thousand members about half a core.
 const RATE: u32 = 100;
-/// Short, so that a client that does not answer is found out within a measurement. They are the same with no neighbours.
+/// Short, so that a client that does not answer is disconnected within a measurement. Also used
+/// without neighbours.
 const PING_INTERVAL: Duration = Duration::from_secs(4);
 const PING_TIMEOUT: &str = "2s";
-/// For the neighbours to connect and to begin.
+/// Time for the neighbours to connect and to start.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// From the neighbours' end to the reading of memory.
+/// Time between the end of the neighbours and the reading of memory.
 const QUIET: Duration = Duration::from_secs(1);
-/// One in so many is bad.
+/// One in this many connections is a neighbour.
 const BAD_EVERY: usize = 1_000;
-/// The bar: how much later the members may get their events.
+/// Budget: maximum factor by which the members' latency may grow.
 const RATIO_BUDGET: f64 = 2.0;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -45,14 +47,14 @@ enum Kind {
     NeverReads,
     ReadsAByteASecond,
     Floods,
-    /// And wants an ack of each event.
+    /// Publishes large echoes, and requests an ack of each event.
     FloodsForAcks,
     JoinsAndLeaves,
     Scripted(Script),
 }
 
-/// Each kind alone, and then all of them; one flood is as much as there is of the server. The last tells whether the machine was the
-/// same all the time.
+/// Each kind alone, and then all of them; floods are limited to one, which already uses all of the
+/// server. The last measurement shows whether the machine stayed the same.
 const PHASES: [(&str, &[Kind]); 14] = [
     ("undisturbed", &[]),
     ("never reads", &[Kind::NeverReads]),
@@ -70,7 +72,8 @@ const PHASES: [(&str, &[Kind]); 14] = [
     ("undisturbed again", &[]),
 ];
 
-/// One flood is enough, and those who publish and leave publish to those who never read their echoes.
+/// One flood is enough, and publishers that disconnect publish to the clients that never read their
+/// echoes.
 const ALL: [Kind; 10] = [
     Kind::NeverReads,
     Kind::ReadsAByteASecond,
@@ -88,7 +91,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     let options = Options { rooms: 1, rate: Some(options.rate.unwrap_or(RATE)), ..options.clone() };
     let members = options.members;
     let bad = members.div_ceil(BAD_EVERY);
-    // A bad reader and the one that feeds it are two connections, each with a poll.
+    // A slow reader and its feeder are two connections, each with a poll.
     process::allow_descriptors(members + 256 + 8 * bad)?;
     let log = Log::new()?;
     let output = log.output()?;
@@ -114,7 +117,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
         let p99 = scene.play(what, neighbours, report)?;
         p99s.push((what, kinds.is_empty(), p99));
     }
-    // The better of the two, lest a bad moment at the beginning makes everything behind it look good.
+    // The better of the two, so that a disturbance at the start does not hide later ones.
     let undisturbed = p99s.iter().filter(|(_, is_undisturbed, _)| *is_undisturbed);
     let undisturbed = undisturbed.filter_map(|(_, _, p99)| *p99).fold(f64::INFINITY, f64::min);
     for (what, _, p99) in p99s {
@@ -132,7 +135,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     Ok(())
 }
 
-/// The server, the members, and where it is seen how they fare.
+/// The server, the members, and the observation of both.
 struct Scene<'a> {
     options: &'a Options,
     server: &'a Server,
@@ -142,7 +145,8 @@ struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    /// The members beside these neighbours, from their arrival to their end. Gives their p99.
+    /// Measures the members beside these neighbours, from their connects to their end. Gives the
+    /// p99.
     fn play(
         &mut self,
         what: &str,
@@ -177,7 +181,7 @@ impl Scene<'_> {
         report.latencies(&name, "due to each member", &quantiles);
         line("resident", format!("{} KiB before, {} at most, {} after", kib(before), kib(peak), kib(after)));
         match options.running() {
-            // Where it writes to, and what it says when it puts somebody out, is known of our own.
+            // Only our own server's log file and its lines about disconnects are known.
             Some(_) => line("log", "not seen: somebody else started the server"),
             None => log.print(if options.server.is_stentor() { closings } else { 0 }),
         }
@@ -187,7 +191,7 @@ impl Scene<'_> {
     }
 }
 
-/// The bad clients of these kinds, `count` of each that reads too slowly. They connect in their turns.
+/// Neighbours of these kinds, `count` of each that reads too slowly. They connect in turn.
 fn gather(
     kinds: &[Kind],
     count: usize,
@@ -212,7 +216,7 @@ fn gather(
     Ok(neighbours)
 }
 
-/// The members and their publisher, and who else is there.
+/// The members, their publisher, and the neighbours.
 struct Beside<'a> {
     fanout: Fanout,
     neighbours: Vec<Box<dyn Neighbour>>,
@@ -221,7 +225,8 @@ struct Beside<'a> {
 }
 
 impl Beside<'_> {
-    /// Ends the neighbours without a closing handshake. Gives what they did, and how many of them the server disconnected.
+    /// Ends the neighbours without a closing handshake. Gives their reports, and the number of
+    /// disconnects by the server.
     fn dismiss(&mut self) -> (Vec<String>, u64) {
         let neighbours = std::mem::take(&mut self.neighbours);
         self.misplaced += neighbours.iter().map(|neighbour| neighbour.misplaced()).sum::<u64>();

@@ -1,4 +1,5 @@
-//! The comparison as a page: `benches/RESULTS.md`. Every figure in it comes from the run that wrote it.
+//! The comparison as a page: `benches/RESULTS.md`. Every figure in it comes from the run that wrote
+//! it.
 
 use std::fmt::Write;
 use std::fs;
@@ -11,11 +12,11 @@ use crate::options::Options;
 use crate::target::{Target, said};
 use crate::trial::{Cell, Measured, Trial, cell, ratio};
 
-/// How it was measured.
+/// Conditions of a comparison.
 pub(crate) struct Run<'a> {
     pub(crate) is_full: bool,
     pub(crate) options: &'a Options,
-    /// Repetitions so far.
+    /// Number of repetitions so far.
     pub(crate) repetition: usize,
     pub(crate) took: Duration,
 }
@@ -89,7 +90,7 @@ fn head(run: &Run<'_>) -> Result<String, Failure> {
     Ok(head)
 }
 
-/// Servers down, loads across.
+/// A table with servers in rows and loads in columns.
 fn table(
     trials: &[&'static Trial],
     of: impl Fn(Target, &Trial) -> Option<String>,
@@ -118,7 +119,7 @@ fn cost(cells: &[Cell], cell: &Cell) -> Option<String> {
     Some(format!("**{}** ({}){ratio}", rounded(median), rounded(quietest)))
 }
 
-/// The loads that have such a figure.
+/// Loads that have this figure.
 fn which(trials: &[&'static Trial], cells: &[Cell], of: impl Fn(&Measured) -> Option<f64>) -> Vec<&'static Trial> {
     let has = |trial: &Trial| {
         cells.iter().any(|cell| std::ptr::eq(cell.trial, trial) && cell.measured.iter().any(|run| of(run).is_some()))
@@ -126,7 +127,7 @@ fn which(trials: &[&'static Trial], cells: &[Cell], of: impl Fn(&Measured) -> Op
     trials.iter().copied().filter(|trial| has(trial)).collect()
 }
 
-/// What was noisy, what was saturated, what failed.
+/// Notes on noise, saturation and failures.
 fn trust(cells: &[Cell], trials: &[&'static Trial]) -> Result<String, Failure> {
     let mut text = String::from("\n## How far to trust it\n\n");
     for cell in cells {

@@ -1,5 +1,5 @@
-//! Everybody's connection breaks at once, and everybody comes back at once, as new to the server: how long until the last one
-//! is in its room again, and what that cost the server.
+//! All connections break together, and all clients reconnect together as new clients. Measures the
+//! time until the last one is in its room again, and the cost for the server.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::process::{self, Server};
 use crate::report::{Report, line, micros_each, title};
 
 const ROOM_MEMBERS: usize = 100;
-/// On their way back at a time.
+/// Maximum number of clients that reconnect at one time.
 const STORM: usize = 1_000;
 
 pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Failure> {

@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line of the scale bench.
 
 use stentor::Recovery;
 
@@ -18,9 +18,9 @@ pub(crate) struct Options {
     /// Workers that are compared with one.
     pub(crate) against: usize,
     pub(crate) recovery: Recovery,
-    /// Deliveries to each size of room, about.
+    /// Approximate deliveries to each size of room.
     pub(crate) deliveries: usize,
-    /// Length of each turn of the comparison.
+    /// Duration of each turn of the comparison.
     pub(crate) seconds: f64,
     /// Turns of each side of the comparison.
     pub(crate) repetitions: usize,
@@ -48,7 +48,7 @@ impl Options {
                     .ok_or_else(|| Failure::from(format!("{name}: expected a value\n{USAGE}")))
             };
             match name {
-                // From cargo.
+                // Passed by cargo.
                 "--bench" => {}
                 "--help" => return Err(USAGE.into()),
                 "sessions" => options.sessions_wanted = true,

@@ -1,7 +1,8 @@
-//! A client in this process: a session's connection without a socket, so that what is measured is the hub alone.
+//! A client in this process: the connection of a session without a socket, so that only the hub is
+//! measured.
 //!
-//! It comes in as a websocket does, by a request's head, and its session is a session like any other. Its drainer takes
-//! everything at once and writes nowhere.
+//! It connects like a websocket, by the headers of a request, and its session is an ordinary one.
+//! Its drainer accepts all packets immediately and writes none.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -23,13 +24,15 @@ use crate::session::InitialTransport;
 use crate::state::outbox::Outbox;
 use crate::transport::{Admitted, HandshakeRequest};
 
-/// What a client makes of what it gets.
+/// Reaction of a client to packets.
 pub trait Client: Send + 'static {
-    /// A text packet came, its Engine.IO type digit included. What is put into `answers` is sent to the session, in order.
+    /// Handles a text packet, including its Engine.IO type digit. Packets put into `answers` are
+    /// sent to the session, in order.
     fn hear(&mut self, packet: &[u8], answers: &mut Vec<ByteString>);
 }
 
-/// Threads for the workers of a server, as a port of its own has them: one lives with the hub, several do not.
+/// Threads for the workers of a server: one worker shares the thread of the hub, several have their
+/// own.
 pub fn threads(server: &Server, workers: usize) -> Vec<ArbiterHandle> {
     match workers {
         1 => vec![server.hub_thread().clone()],
@@ -37,7 +40,8 @@ pub fn threads(server: &Server, workers: usize) -> Vec<ArbiterHandle> {
     }
 }
 
-/// Lets a client in on the current thread, whose worker its session then belongs to. `head` asks for a websocket.
+/// Connects a client on the current thread, whose worker its session then belongs to. `head`
+/// requests a websocket.
 pub async fn connect(server: &Server, head: &RequestHead, client: impl Client) -> Result<(), String> {
     let endpoint = server.endpoint();
     match endpoint.admit(HandshakeRequest { head, upgrade: true, encrypted: false }).await {
@@ -50,9 +54,9 @@ pub async fn connect(server: &Server, head: &RequestHead, client: impl Client) -
     }
 }
 
-/// Bytes that a line takes beside what its session has: a socket's place in the figures.
+/// Bytes of a connection in addition to its session, in place of a socket's.
 pub const fn line_bytes<C: Client>() -> usize {
-    // With the counts of the `Rc`, and the two boxes that hold it.
+    // Includes the counts of the `Rc` and the two boxes that hold it.
     size_of::<Line<C>>() + 2 * size_of::<usize>() + size_of::<Sink<C>>() + size_of::<Reader<C>>()
 }
 
@@ -73,12 +77,12 @@ impl<C: Client> Handoff for Arriving<C> {
     }
 }
 
-/// The state that both halves share.
+/// State shared by both halves.
 struct Line<C> {
     client: RefCell<C>,
-    /// What the client has said and the session has not read.
+    /// Packets of the client that the session has not read.
     said: RefCell<Vec<ByteString>>,
-    /// The session's task.
+    /// Waker of the session's task.
     reader: LocalWaker,
     aborted: Cell<bool>,
 }

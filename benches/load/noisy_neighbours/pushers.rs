@@ -1,5 +1,6 @@
-//! A client that asks for more than its share: as fast as the server takes it, held up by the window of its connection alone. It
-//! publishes, or it joins ten thousand rooms and leaves them, over and over. It reads what it gets. Who is put out comes back.
+//! Clients that send as fast as the server reads, limited only by the window of their connection.
+//! They publish, or join ten thousand rooms and leave them, repeatedly. They read all input, and
+//! reconnect when they are disconnected.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -11,20 +12,21 @@ use crate::figures::{grouped, rounded};
 use crate::fleet::Fleet;
 use crate::payload;
 
-/// Events between two turns of the generator: some kilobytes, so that nobody else waits for it.
+/// Number of events between two turns of the generator: a few kilobytes, so that other clients are
+/// not delayed.
 const BATCH: u32 = 32;
-/// Rooms of the one who tours them.
+/// Number of rooms that a client joins and leaves in turn.
 const ROOMS: u32 = 10_000;
 
-/// What a pusher sends, and what it makes of the answers.
+/// Packets of a pusher, and its reaction to answers.
 pub(super) trait Pushing: Workload {
-    /// One of which pushes: the last.
+    /// Number of connections; the last one pushes.
     const CONNECTIONS: usize;
 
-    /// The connection begins anew.
+    /// Resets the state for a new connection.
     fn restart(&mut self);
 
-    /// Sends some of what is to be sent now. Tells whether there was something.
+    /// Sends some of the packets that are due. True if there were any.
     fn push(&mut self, from: usize, outgoing: &mut Outgoing) -> bool;
 
     fn deeds(&self) -> String;
@@ -40,7 +42,7 @@ pub(super) struct Pusher<P> {
     fleet: Fleet,
     begun: Instant,
     closings: u64,
-    /// What the server said the last time.
+    /// The last reason given by the server.
     parting: String,
 }
 
@@ -50,7 +52,7 @@ impl<P: Pushing> Pusher<P> {
         Ok(Self { server, pushing, fleet, begun: Instant::now(), closings: 0, parting: String::new() })
     }
 
-    /// Who does not push hears, in the room of the flood.
+    /// Connections that do not push receive, in the room of the flood.
     fn gather() -> Result<Fleet, Failure> {
         Fleet::gathering(|index| (index + 1 < P::CONNECTIONS).then(|| FLOODED.to_owned()))
     }
@@ -104,7 +106,7 @@ pub(super) struct Flood {
     payload: usize,
     wants_acks: bool,
     published: u32,
-    /// The next that the member expects; and of all connections.
+    /// Next number that the member expects; total number of all connections.
     expected: u32,
     delivered: u64,
     acks: u64,
@@ -141,7 +143,7 @@ impl Pushing for Flood {
             self.scratch.clear();
             let id = if self.wants_acks { "7" } else { "" };
             self.scratch.extend_from_slice(format!(r#"42{id}["publish","{FLOODED}","ev",""#).as_bytes());
-            // As many as the digits hold; they begin again.
+            // The numbers wrap at the number of digits.
             payload::push(&mut self.scratch, self.payload, 0, self.published % SEQUENCES);
             self.scratch.extend_from_slice(br#""]"#);
             outgoing.send(from, &self.scratch);
@@ -166,7 +168,7 @@ impl Pushing for Flood {
     }
 }
 
-/// What eight digits hold.
+/// One more than the largest number of eight digits.
 const SEQUENCES: u32 = 100_000_000;
 
 impl Workload for Flood {
@@ -191,14 +193,14 @@ impl Workload for Flood {
     }
 }
 
-/// Joins ten thousand rooms, waits for the answers, and leaves them again.
+/// Joins ten thousand rooms, waits for the acks, and leaves them again.
 #[derive(Default)]
 pub(super) struct Tourist {
-    /// Joins and leaves that were sent.
+    /// Number of joins and leaves sent.
     sent: u32,
-    /// How many were answered, on this connection.
+    /// Number of acks on this connection.
     answered: u32,
-    /// On all connections.
+    /// Number of acks on all connections.
     answers: u64,
     refused: u64,
 }
@@ -211,7 +213,7 @@ impl Pushing for Tourist {
     }
 
     fn push(&mut self, from: usize, outgoing: &mut Outgoing) -> bool {
-        // Where one half of a tour ends the other begins, when all of it is answered.
+        // The second half of a round starts when the first is fully acknowledged.
         if self.sent.is_multiple_of(ROOMS) && self.answered < self.sent {
             return false;
         }

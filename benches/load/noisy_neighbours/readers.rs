@@ -1,6 +1,7 @@
-//! A client that does not keep up: it joins the room of the others and a room of its own, and then it never reads again, or one byte
-//! a second. In the room of its own a feeder, which reads, publishes enough for the server to find out within seconds; the others'
-//! room would need minutes to fill what may wait for one client. Who is put out comes back.
+//! Slow readers: a client joins the members' room and a room of its own, and then never reads
+//! again, or reads one byte per second. A feeder publishes enough to the client's own room that the
+//! server reaches its limit within seconds; the members' room would need minutes. A disconnected
+//! client reconnects.
 
 use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
@@ -18,28 +19,28 @@ use crate::payload;
 /// 2.5 MB/s.
 const FEED_BYTES: usize = 50_000;
 const FEED_EVERY: Duration = Duration::from_millis(20);
-/// Between two looks at whether the connection still is one.
+/// Interval between two checks of the connection.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const BYTE_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Reader {
     server: SocketAddr,
-    /// The room of its own.
+    /// Its own room.
     room: String,
-    /// Whether it reads a byte a second.
+    /// Whether it reads one byte per second.
     reads: bool,
     state: State,
     feeder: Fleet,
     next_meal: Instant,
     fed: u64,
-    /// Bytes that it has read by and by.
+    /// Number of bytes read slowly.
     read: u64,
-    /// How long each of its connections lasted.
+    /// Duration of each of its connections.
     lives: Vec<Duration>,
 }
 
 enum State {
-    /// On its way, reading like anybody.
+    /// Connecting, and reading normally.
     Arriving(Box<Fleet>, Arrival),
     Reading {
         stream: TcpStream,
@@ -65,7 +66,7 @@ impl Reader {
         })
     }
 
-    /// The feeder's turn.
+    /// Runs the feeder's turn.
     fn feed(&mut self, now: Instant) -> Result<bool, Failure> {
         self.feeder.start_some(self.server, 1, 1)?;
         self.feeder.turn(Some(Duration::ZERO), &mut Arrival::default())?;
@@ -145,7 +146,7 @@ impl Neighbour for Reader {
     }
 }
 
-/// Counts the acks of the two joins, and lets everything else pass.
+/// Counts the acks of the two joins, and ignores all other packets.
 #[derive(Default)]
 struct Arrival {
     has_asked: bool,
