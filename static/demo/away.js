@@ -1,44 +1,52 @@
 /**
- * Cuts this tab off and brings it back. Meanwhile a second connection of this page is in the rooms: it publishes, and it
- * counts what this tab misses. The tab itself learns of that from nobody but the server, when it is back.
+ * Disconnects this tab and reconnects it. Meanwhile a second connection of this page is in the
+ * rooms: it publishes and counts the events that this tab misses. The tab itself receives them only
+ * from the server, after it reconnects.
  */
 
 import { allow, allows, byId, make } from "./element.js";
 import { isOwn } from "./emits.js";
 import { secondsBetween, tell } from "./log.js";
 
-/** How long the second connection may take, in milliseconds; then the tab goes offline without it. */
+/** Time limit for the second connection in milliseconds; then the tab disconnects without it. */
 const STAND_IN_MS = 4_000;
-/** How long after the return what was missed may take to come, in milliseconds, before it counts as lost. */
+/**
+ * Time after the reconnect within which missed events must arrive, in milliseconds; later they
+ * count as lost.
+ */
 const SETTLE_MS = 3_000;
-/** How many missed events are shown. */
+/** Maximum number of missed events on the page. */
 const ROWS_MAX = 50;
 
 /** @typedef {import("./emits.js").Message} Message */
 /** @typedef {{ message: Message, from: string, fate: "missed" | "recovered" | "lost" }} Missed */
 
 export class Away {
-  /** @type {Map<string, Missed>} by the message's id */
+  /** @type {Map<string, Missed>} by message id */
   #missed = new Map();
   /** @type {import("../client/index.js").Socket | undefined} */
   #standIn;
-  /** Whether this tab is off by its own doing. */
+  /** Whether this tab has disconnected itself. */
   #offline = false;
-  /** Whether what it misses is counted: from then until it is back, however long that takes. */
+  /**
+   * Whether missed events are counted: from the disconnect to the reconnect, however long that
+   * takes.
+   */
   #counting = false;
-  /** Whether what comes now was missed before: from the return until all of it has come. */
+  /** Whether incoming events were missed before: from the reconnect until all have arrived. */
   #replaying = false;
-  /** How many the second connection has published, of each kind. */
+  /** Number of events that the second connection has published, of each kind. */
   #published = { event: 0, volatile: 0 };
-  /** When this tab went. */
+  /** Time of the disconnect. */
   #since = new Date();
-  /** Whether it was connected before. */
+  /** Whether this tab was connected before. */
   #returns = false;
 
   /**
    * @param {import("../client/index.js").Socket} socket
    * @param {import("./rooms.js").Rooms} rooms
-   * @param {() => import("../client/index.js").Socket} connect makes a second connection to the same server
+   * @param {() => import("../client/index.js").Socket} connect creates a second connection to the
+   * same server
    */
   constructor(socket, rooms, connect) {
     this.socket = socket;
@@ -56,7 +64,7 @@ export class Away {
     return this.#offline;
   }
 
-  /** The connection is there, or gone. */
+  /** Updates the button: only an open connection can be closed. */
   turn() {
     this.#enable();
     this.#show();
@@ -64,7 +72,6 @@ export class Away {
     byId("away-outcome").textContent = "No connection: what this tab misses meanwhile shows on its return.";
   }
 
-  /** Only a connection that is there can be cut. */
   #enable() {
     allow("offline", this.#offline || this.socket.connected);
     byId("offline").textContent = this.#offline ? "Come back online" : "Go offline";
@@ -80,7 +87,7 @@ export class Away {
     this.#standIn = standIn;
     standIn.on("message", (/** @type {Message} */ message) => this.#witness(message));
     const ready = await this.#settleIn(standIn);
-    // It may have been lost without our doing meanwhile.
+    // The connection may have been lost otherwise meanwhile.
     this.#enable();
     if (!socket.connected) return;
 
@@ -96,7 +103,7 @@ export class Away {
   }
 
   /**
-   * Puts the second connection into the rooms of this tab.
+   * Joins the rooms of this tab with the second connection.
    * @param {import("../client/index.js").Socket} standIn
    */
   async #settleIn(standIn) {
@@ -137,7 +144,7 @@ export class Away {
   }
 
   /**
-   * The second connection has heard something.
+   * Records an event that the second connection received.
    * @param {Message} message
    */
   #witness(message) {
@@ -150,15 +157,15 @@ export class Away {
     byId("away-outcome").textContent = `Missed so far: ${events(plain, "event", `kept by ${this.#keeper}`)}, ${events(volatile, "volatile event", "kept by nobody")}.`;
   }
 
-  /** Who keeps an event for this tab. */
+  /** Where the server stores events for this tab. */
   get #keeper() {
     return this.rooms.keeps ? "the server" : "nobody: its recovery is off";
   }
 
   /**
-   * This tab is connected, for the first time or again, for whichever reason it was not.
+   * This tab is connected, for the first time or again, for any reason.
    * @param {Date} at
-   * @returns {Promise<{ recovered: number, lost: number }>} of what was missed
+   * @returns {Promise<{ recovered: number, lost: number }>} numbers of missed events
    */
   async settle(at) {
     const { socket } = this;
@@ -181,7 +188,7 @@ export class Away {
   }
 
   /**
-   * Of what nobody has counted.
+   * Counts recovered events that were not counted while disconnected.
    * @param {boolean} recovered
    * @param {number} came
    */
@@ -191,7 +198,10 @@ export class Away {
     return came ? `${events(came, "missed event")} came on return, marked recovered.` : "Nothing that the server keeps was missed.";
   }
 
-  /** Events keep their order: once this tab hears what it now says to itself, it has heard what it missed. */
+  /**
+   * Events keep their order: when this tab receives its own message, it has received all missed
+   * ones.
+   */
   #caughtUp() {
     const { socket } = this;
     return new Promise((resolve) => {
@@ -222,9 +232,9 @@ export class Away {
   }
 
   /**
-   * A message has come to this tab itself.
+   * Records a message that this tab itself received.
    * @param {Message} message
-   * @returns {boolean} whether it is one that was missed
+   * @returns {boolean} whether it was missed before
    */
   hear(message) {
     if (isOwn(message)) return false;

@@ -1,34 +1,36 @@
-/** How the connection stands: in the head of the page, and in the stages from its loss to its return. */
+/**
+ * State of the connection: in the header of the page, and in the stages from loss to reconnection.
+ */
 
 import { allow, allows, badge, byId } from "./element.js";
 import { secondsBetween, stamp, tell } from "./log.js";
 import { personOf } from "./names.js";
 import { whyItEnded, whyNotConnected } from "./sentences.js";
 
-/** How often a wait is shown again, in milliseconds. */
+/** Interval between updates of a countdown, in milliseconds. */
 const TICK_MS = 250;
 
-/** What is written under a stage that was not reached. */
+/** Text under a stage that was not reached. */
 const NOT_REACHED = "–";
 
 export class Connection {
-  /** When it was lost. */
+  /** Time of the loss. */
   #lostAt = new Date();
-  /** Whether this tab itself is all that is known to have ended it. */
+  /** Whether this tab itself is the only known cause of the loss. */
   #own = false;
   #idBefore = "";
   #everConnected = false;
-  /** When the next attempt is due, by the steady clock. */
+  /** Time of the next attempt by the steady clock. */
   #dueAt = 0;
   #attempt = 0;
-  /** Why the last attempt failed. */
+  /** Reason why the last attempt failed. */
   #why = "";
-  /** How many emits waited in this tab when it came back. */
+  /** Number of emits buffered in this tab when it reconnected. */
   #waited = 0;
 
   /**
    * @param {import("../client/index.js").Socket} socket
-   * @param {string} url of the server, as it is shown to people
+   * @param {string} url of the server, as displayed
    * @param {{ isOffline: () => boolean, back: (at: Date) => Promise<{ recovered: number, lost: number }> }} page
    */
   constructor(socket, url, page) {
@@ -56,7 +58,7 @@ export class Connection {
       const say = () => {
         if (engine === this.socket.io.engine) tell(`The connection moved from polling to ${transport.name}, ${ms} ms after it was opened. Nothing was lost on the way.`);
       };
-      // The server may still have to say that we are connected: that comes first.
+      // The CONNECT reply may still be missing; "connect" comes first.
       if (this.socket.connected) say();
       else this.socket.once("connect", say);
     });
@@ -146,7 +148,7 @@ export class Connection {
     if (this.socket.connected || this.page.isOffline()) return;
     if (why !== this.#why) tell(why, "bad");
     this.#why = why;
-    // This tab wants to come back and cannot: it is no longer its own doing.
+    // This tab tries to reconnect and cannot, so it is no longer the cause.
     if (this.#own) this.#stage("gone", stamp(this.#lostAt));
     this.#own = false;
     this.#track("", "no connection");
@@ -163,16 +165,16 @@ export class Connection {
     this.#now("retrying");
   }
 
-  /** It comes back by itself. */
+  /** The socket reconnects by itself. */
   #await() {
     const { io } = this.socket;
     allow("try-now", true);
-    // As long as it can take; the next attempt says when it begins.
+    // The maximum; the next attempt reports when it starts.
     this.#dueAt = performance.now() + Math.min(io.reconnectionDelay() * 2 ** this.#attempt * (1 + io.randomizationFactor()), io.reconnectionDelayMax());
     this.#tick();
   }
 
-  /** It does not. */
+  /** The socket does not reconnect. */
   #given() {
     allow("try-now", true);
     this.#dueAt = 0;
@@ -188,7 +190,8 @@ export class Connection {
 
   #tryNow() {
     tell("Trying again, because you asked for it.");
-    // Ends the wait, if there is one; what waits to be sent stays, and so does what the server keeps for this tab.
+    // Ends a pending wait; buffered emits stay, and so does the state that the server stores for
+    // this tab.
     this.socket.disconnect().connect();
   }
 
@@ -214,7 +217,7 @@ export class Connection {
     if (element && element.textContent !== note) element.textContent = note;
   }
 
-  /** @param {string} stage what stands before it, and was reached, is past */
+  /** @param {string} stage earlier stages that were reached are past */
   #now(stage) {
     const items = [...document.querySelectorAll("[data-stage]")];
     const now = items.findIndex((item) => item.getAttribute("data-stage") === stage);

@@ -1,17 +1,17 @@
 /**
- * Draws who says what to whom: this tab on the left, the server in the middle, the other tabs on the right. A dot travels
- * each way; what stays is what everybody heard.
+ * Diagram of an event: this tab on the left, the server in the middle, the other tabs on the right.
+ * A dot moves along each path; then the boxes show the tabs that received the event.
  */
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** How many of the others are drawn; the rest is a number. */
+/** Maximum number of other tabs in the diagram; the rest is a number. */
 const OTHERS_MAX = 2;
 
-/** How long a dot travels, in milliseconds. */
+/** Duration of a dot's movement, in milliseconds. */
 const HOP_MS = 420;
 
-/** Dots that may wait for their turn; what comes beyond is drawn at its end, without the way. */
+/** Maximum number of queued movements; further ones are shown without movement. */
 const WAITING_MAX = 6;
 
 const HEIGHT = 48;
@@ -32,7 +32,7 @@ const WIDE = {
   others: (count) => [[30], [1, 59]][count - 1].map((y) => ({ x: 306, y, width: 132 })),
 };
 
-/** @type {Layout} from top to bottom, where the screen is narrow */
+/** @type {Layout} from top to bottom, for narrow screens */
 const HIGH = {
   viewBox: "0 0 304 206",
   me: { x: 90, y: 1, width: 124 },
@@ -40,10 +40,12 @@ const HIGH = {
   others: (count) => [[86], [16, 156]][count - 1].map((x) => ({ x, y: 157, width: 132 })),
 };
 
-/** The two ways between this tab and the server do not lie on each other. */
+/** Distance between the two paths of this tab and the server. */
 const LANE = 7;
 
-/** @typedef {"me" | "server" | string} Place this tab, the server, or another's socket id */
+/**
+ * @typedef {"me" | "server" | string} Place this tab, the server, or the socket id of another tab
+ */
 /** @typedef {"idle" | "heard" | "silent" | "sent" | "waits" | "lost"} Mood */
 
 const narrow = matchMedia("(max-width: 34rem)");
@@ -63,7 +65,8 @@ export class Diagram {
 
   /**
    * @param {SVGElement} svg
-   * @param {{ idle: string, connects: boolean }} options what is written under the others before anything happened, and
+   * @param {{ idle: string, connects: boolean }} options text under the other tabs before any
+   * event, and
    *   whether lines lead to them
    */
   constructor(svg, options) {
@@ -75,14 +78,16 @@ export class Diagram {
     narrow.addEventListener("change", () => this.#draw());
   }
 
-  /** @param {{ id: string, name: string, label?: string, note?: string }[]} people who else is there */
+  /**
+   * @param {{ id: string, name: string, label?: string, note?: string }[]} people the other tabs
+   */
   others(people) {
     if (JSON.stringify(people) === JSON.stringify(this.#people)) return;
     this.#people = people;
     this.#draw();
   }
 
-  /** Draws it again; what was heard by those who stay stays. */
+  /** Draws everything again; the results of tabs that remain are kept. */
   #draw() {
     /** @type {Map<Place, [caption: string, mood: any]>} */
     const heard = new Map();
@@ -117,13 +122,13 @@ export class Diagram {
     for (const [id, said] of heard) if (this.#nodes.has(id) && !(ghost && id === "rest")) this.say(id, ...said);
   }
 
-  /** The others, as they are drawn. */
+  /** The other tabs in the diagram. */
   get places() {
     return [...this.#nodes].filter(([, { group }]) => group.classList.contains("other")).map(([id]) => id);
   }
 
   /**
-   * @param {Place} place one that is not drawn is among the rest
+   * @param {Place} place a tab that is not in the diagram belongs to the rest
    * @param {string} caption
    * @param {Mood} mood
    */
@@ -135,7 +140,7 @@ export class Diagram {
     node.group.dataset.mood = mood;
   }
 
-  /** @param {boolean} yes whether this tab has no way to the server, nor a way to know of the others */
+  /** @param {boolean} yes whether this tab has no connection */
   cut(yes) {
     this.calm();
     this.svg.toggleAttribute("data-cut", yes);
@@ -144,14 +149,14 @@ export class Diagram {
     for (const place of this.places) this.say(place, "not known", "silent");
   }
 
-  /** Forgets what was heard. */
+  /** Removes the results. */
   calm() {
     for (const place of ["me", "server"]) this.say(place, "", "idle");
     for (const place of this.places) this.say(place, this.options.idle, "idle");
   }
 
   /**
-   * Lets dots travel, one way or several at once, after those that are under way; then what it led to is drawn.
+   * Moves dots along one or several paths, after the running movements; then calls `then`.
    * @param {[from: Place, to: Place][]} ways
    * @param {() => void} [then]
    */
@@ -172,7 +177,7 @@ export class Diagram {
    */
   async #travel(from, to) {
     const [start, end] = this.#ends(from, to);
-    // A hidden tab draws nothing, and would end nothing.
+    // A hidden tab draws nothing and would not end the movement.
     if (!start || !end || still.matches || document.hidden) return;
     const dot = create("circle", { r: 6, class: "dot" });
     this.#dots.append(dot);
@@ -200,7 +205,7 @@ export class Diagram {
     return node;
   }
 
-  /** The dot that has not left this tab: seen while something waits there. */
+  /** The dot that has not left this tab, visible while an emit is buffered. */
   #park() {
     const { group, x, y } = /** @type {any} */ (this.#nodes.get("me"));
     const [[cx, cy]] = this.#ends("me", "server");
@@ -208,7 +213,7 @@ export class Diagram {
   }
 
   /**
-   * Where a way begins and ends, at the edges of the boxes.
+   * Start and end of a path, at the edges of the boxes.
    * @param {Place} from
    * @param {Place} to
    * @returns {[number, number][]}

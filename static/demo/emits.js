@@ -1,29 +1,29 @@
-/** The two kinds of emit, each with its drawing: to the server, and to everybody. */
+/** The two kinds of emit, each with its diagram: to the server, and to a room. */
 
 import { Diagram } from "./diagram.js";
 import { byId } from "./element.js";
 import { secondsBetween, tell } from "./log.js";
 
-/** Names this tab in what it publishes, whichever connection carries it. */
+/** Identifies this tab in its messages on any connection. */
 const TAB = crypto.randomUUID?.() ?? `${Math.random()}`;
 
 /**
  * @param {Message} message
- * @returns {boolean} whether this tab itself published it
+ * @returns {boolean} whether this tab published it
  */
 export const isOwn = (message) => message.tab === TAB;
 
 const CALM = { client: "Press Emit and see who hears it.", server: "Press Publish and see who hears it." };
 const AWAY = "The server is out of reach: what this tab emits waits here.";
 
-/** How much of what was said fits into a box of the drawing. */
+/** Maximum number of characters of a text in a box of the diagram. */
 const CAPTION_LENGTH = 11;
 
 /**
- * @typedef {object} Message as this page publishes it
+ * @typedef {object} Message as published by this page
  * @property {string} id
  * @property {string} from the id of the socket that published it
- * @property {string} [tab] the tab that did
+ * @property {string} [tab] the tab that published it
  * @property {string} room
  * @property {string} text
  * @property {boolean} volatile
@@ -34,9 +34,9 @@ const quote = (text) => `“${text}”`;
 const short = (/** @type {string} */ text) => quote(text.length > CAPTION_LENGTH ? `${text.slice(0, CAPTION_LENGTH - 1)}…` : text);
 
 export class Emits {
-  /** The last id of this tab's socket. */
+  /** Last socket id of this tab. */
   #id = "";
-  /** How many wait in this tab, of each kind. */
+  /** Number of emits buffered in this tab, of each kind. */
   #waiting = { client: 0, server: 0 };
 
   /**
@@ -58,7 +58,7 @@ export class Emits {
     });
   }
 
-  /** The connection is gone, or there: drawn after what is under way. */
+  /** The connection was lost or opened: drawn after running movements. */
   turn() {
     const { connected, id } = this.socket;
     this.#id = id ?? this.#id;
@@ -67,7 +67,7 @@ export class Emits {
       diagram.send([], () => {
         diagram.cut(!connected);
         const outcome = byId(`${kind}-outcome`);
-        // What was heard before says nothing of now.
+        // Earlier results do not apply any more.
         if (!connected && !this.#waiting[kind]) outcome.textContent = AWAY;
         else if (connected && outcome.textContent === AWAY) outcome.textContent = CALM[kind];
       });
@@ -75,7 +75,7 @@ export class Emits {
   }
 
   /**
-   * Without a connection, what this tab says stays in it.
+   * Shows that without a connection this tab's emits stay in it.
    * @param {"client" | "server"} kind
    * @param {string} sentence
    */
@@ -89,7 +89,7 @@ export class Emits {
     });
   }
 
-  /** Members have come or gone. */
+  /** Members have joined or left. */
   members() {
     if (!this.socket.connected) return;
     this.toServer.others(this.rooms.others());
@@ -104,7 +104,7 @@ export class Emits {
     const asked = new Date();
     let begun = performance.now();
     let waited = "";
-    // What waits is sent as soon as there is a connection.
+    // Buffered emits are sent as soon as there is a connection.
     const sent = () => {
       begun = performance.now();
       waited = `It waited ${secondsBetween(asked, new Date())} s in this tab; then the server`;
@@ -170,9 +170,9 @@ export class Emits {
   }
 
   /**
-   * A message has come.
+   * A message has arrived.
    * @param {Message} message
-   * @param {boolean} recovered whether it is one of those that were missed
+   * @param {boolean} recovered whether it was missed before
    */
   hear(message, recovered) {
     const { toRoom } = this;

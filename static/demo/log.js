@@ -1,4 +1,4 @@
-/** What happened, in plain words, the newest at the end. */
+/** Log of events in plain words, the newest at the end. */
 
 import { byId, make } from "./element.js";
 
@@ -8,7 +8,7 @@ const LINES_MAX = 200;
 export const stamp = (at) => at.toTimeString().slice(0, 8);
 
 /**
- * As a reader of their stamps would count.
+ * Seconds between two displayed times.
  * @param {Date} from
  * @param {Date} to
  */
@@ -26,6 +26,6 @@ export function tell(sentence, kind = "note") {
   const lines = log.firstElementChild;
   lines.append(make("li", { class: kind }, time, make("span", {}, sentence)));
   while (lines.children.length > LINES_MAX) lines.firstElementChild.remove();
-  // Who reads further up is left there.
+  // The scroll position stays unless it is at the end.
   if (atEnd) log.scrollTop = log.scrollHeight;
 }

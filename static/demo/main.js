@@ -1,7 +1,8 @@
 /**
- * The page: one connection, and what can be seen of it. It uses the client library beside it and nothing else.
+ * The page: one connection and its state. It uses the client library beside it and nothing else.
  *
- * `?server=` names another server, `?token=` what it receives as `auth.token`, `?path=` where its endpoint is.
+ * `?server=` selects another server, `?token=` sets `auth.token`, `?path=` the path of the
+ * endpoint.
  */
 
 import { io } from "../client/index.js";

@@ -1,34 +1,42 @@
-/** The rooms of this tab, and who is in them. The server knows; this page asks it, and the others say when to ask. */
+/**
+ * Rooms of this tab and their members. The page asks the server for the members, and the other tabs
+ * announce changes.
+ */
 
 import { badge, byId, make } from "./element.js";
 import { tell } from "./log.js";
 import { personOf } from "./names.js";
 
-/** How often the members are asked for when nobody said that they changed, in milliseconds. */
+/** Interval between two queries of the members without an announcement, in milliseconds. */
 const ASK_MS = 2_000;
-/** How long an answer is waited for, in milliseconds. */
+/** Time limit of an answer, in milliseconds. */
 const ANSWER_MS = 5_000;
 
 const ROOMS_MAX = 6;
-/** A member a line; where there are more, the last line tells how many. */
+/** Lines for members, one each; if there are more members, the last line has their number. */
 const LINES_MAX = 3;
 
-/** Where the rooms are kept while the page is reloaded. */
+/** Storage key of the rooms while the page is reloaded. */
 const STORED = "stentor rooms";
 
 export class Rooms {
-  /** @type {Map<string, string[]>} room → ids of its members, as far as known */
+  /** @type {Map<string, string[]>} room → ids of its members, if known */
   #members = new Map();
   /** @type {Map<string, string>} the second connection of a tab → that tab */
   #standIns = new Map();
-  /** @type {Set<string>} rooms whose join the server has yet to answer, on this connection or one that it continues from */
+  /**
+   * @type {Set<string>} rooms with an unanswered join, on this connection or the one that it
+   * continues
+   */
   #unanswered = new Set();
-  /** Whether the server keeps events for who is away: it then says where in them a joining tab stands. */
+  /**
+   * Whether the server stores events for disconnected tabs: the ack of a join then has an offset.
+   */
   keeps = false;
 
   /**
    * @param {import("../client/index.js").Socket} socket
-   * @param {() => void} changed called when members have come or gone
+   * @param {() => void} changed called when members have joined or left
    */
   constructor(socket, changed) {
     this.socket = socket;
@@ -65,7 +73,7 @@ export class Rooms {
   }
 
   /**
-   * The members but this tab.
+   * Members other than this tab.
    * @param {string} [room] all rooms without one
    */
   others(room) {
@@ -78,25 +86,27 @@ export class Rooms {
     });
   }
 
-  /** @param {any} news of a second connection of a tab */
+  /** @param {any} news about the second connection of a tab */
   learn(news) {
     if (typeof news?.id === "string" && typeof news.standsInFor === "string") this.#standIns.set(news.id, news.standsInFor);
   }
 
-  /** The connection is gone: who is in the rooms is not known any more. */
+  /** The connection is lost, so the members are not known any more. */
   forget() {
     for (const room of this.names) this.#members.set(room, []);
     this.#show();
     byId("rooms-outcome").textContent = "Without a connection this tab hears nothing of its rooms.";
   }
 
-  /** After a connection that the server knows: this tab is where it was, but for what it had not yet joined. */
+  /**
+   * The session was recovered: this tab is in its rooms, except those whose join was not answered.
+   */
   async resume() {
     byId("rooms-outcome").textContent = "This tab is still in its rooms, and hears again what is published there.";
     await this.#enterUnanswered();
   }
 
-  /** After a connection that the server does not know: what was joined is joined again. */
+  /** The session is new: this tab joins its rooms again. */
   async rejoin() {
     for (const room of this.names) this.#unanswered.add(room);
     await this.#enterUnanswered();
@@ -125,7 +135,7 @@ export class Rooms {
   }
 
   /**
-   * Asks to join until the server answers. Without a connection the next one does it.
+   * Sends the join until the server answers. Without a connection the next connect does it.
    * @param {string} room
    * @returns {Promise<any>} the answer
    */
@@ -153,7 +163,8 @@ export class Rooms {
   }
 
   /**
-   * Tells the members of a room to look who is there. May be lost on the way to them: they look from time to time anyway.
+   * Asks the members of a room to query the members again. It may be lost: they query from time to
+   * time anyway.
    * @param {string} room
    * @param {import("../client/index.js").Socket} [socket]
    * @param {object} [news]
@@ -162,7 +173,7 @@ export class Rooms {
     socket.emit("publish", { room, volatile: true }, "members changed", news);
   }
 
-  /** Asks for the members of all rooms. */
+  /** Queries the members of all rooms. */
   async ask() {
     if (!this.socket.connected) return;
     await Promise.all(
@@ -182,7 +193,7 @@ export class Rooms {
     store(this.names);
     const list = byId("rooms");
     const rows = [...this.#members].map(([room, members]) => this.#row(room, members));
-    // Only what has changed, so that the focus stays where it is.
+    // Updates only changed elements, so that the focus stays.
     for (const row of rows) {
       const shown = [...list.children].find((/** @type {any} */ one) => one.dataset.room === row.dataset.room);
       if (!shown) list.append(row);
@@ -229,11 +240,14 @@ export class Rooms {
 
 /**
  * @param {Promise<any>} answer
- * @returns {Promise<any>} the answer, or what went wrong in the same shape
+ * @returns {Promise<any>} the answer, or an error in the same form
  */
 const answered = (answer) => answer.catch((error) => ({ error }));
 
-/** The rooms of this tab before it was reloaded; where the browser keeps nothing for pages, those of a new one. */
+/**
+ * Rooms of this tab before it was reloaded; where the browser stores nothing for pages, the default
+ * rooms.
+ */
 function stored() {
   try {
     const rooms = JSON.parse(sessionStorage.getItem(STORED) ?? "null");
@@ -249,6 +263,6 @@ function store(rooms) {
   try {
     sessionStorage.setItem(STORED, JSON.stringify(rooms));
   } catch {
-    // Said when it was read.
+    // Reported when it was read.
   }
 }

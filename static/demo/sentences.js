@@ -1,9 +1,9 @@
-/** What went wrong, as a sentence for anyone who looks at the page. */
+/** Error messages as sentences for visitors of the page. */
 
-/** For the question whether anybody is there at all, in milliseconds. */
+/** Time limit for the check whether a server answers at all, in milliseconds. */
 const PROBE_MS = 4_000;
 
-/** Why a connection ended, in the words that the client has for it, and in plain ones. */
+/** Reasons of a disconnect: the client's words and plain ones. */
 const REASONS = {
   "io server disconnect": "the server closed it",
   "io client disconnect": "this page closed it",
@@ -19,7 +19,8 @@ export const whyItEnded = (reason) => /** @type {Record<string, string>} */ (REA
 
 /**
  * @param {any} error of "connect_error"
- * @param {{ url: string, refused: boolean }} attempt where it went; whether the server itself refused, and trying again is up to us
+ * @param {{ url: string, refused: boolean }} attempt the address; whether the server itself
+ * refused, so that only the page can retry
  * @returns {Promise<string>}
  */
 export async function whyNotConnected(error, { url, refused }) {
@@ -30,7 +31,8 @@ export async function whyNotConnected(error, { url, refused }) {
   if (/HTTP \d+/.test(said)) return `There is a server at ${url}, but no Socket.IO server where it was expected: ${said}.`;
   if (said === "timeout") return `${url} does not answer.`;
   if (said.includes("not reachable")) {
-    // The browser does not say which of the two it was; an answer that may not be read tells that someone is there.
+    // The browser does not report which of the two it was; an opaque response shows that a server
+    // is there.
     const there = await isThere(url);
     if (there) return `There is a server at ${url}, but it does not allow this page’s origin (${location.origin}); a Stentor does with --cors-origins.`;
     return `Nobody answers at ${url}: is the server running?`;

@@ -13,11 +13,10 @@ import strangers from "./strangers.mjs";
 
 /**
  * A scenario. `full`, `ci` and `life` are its sizes, absent where it does not run; `budget` of a
- * size limits the resident bytes, `rateShare` is the share of its rate that the prober must keep
- * if it differs from the default. `attack` runs in its own process; the prober is measured from its
+ * size limits the resident bytes, `rateShare` is the share of its rate that the prober must keep if
+ * it differs from the default. `attack` runs in its own process; the prober is measured from its
  * start, or from `begin`. `judge` gets the measured values, `verify` runs on the idle server.
- * `open`
- * states a known defect.
+ * `open` states a known defect.
  *
  * @typedef {{
  *   name: string, line: number, about: string, open?: string,
