@@ -162,7 +162,7 @@ export class Engine extends Emitter {
         this.#send("pong");
         this.emitReserved("ping");
         this.emitReserved("pong");
-        return this.#heartbeat.heard(this.#silenceMs);
+        return this.#heartbeat.extend(this.#silenceMs);
       case "message":
         this.emitReserved("data", packet.data);
         return this.emitReserved("message", packet.data);
@@ -194,7 +194,7 @@ export class Engine extends Emitter {
     this.#payloadBytesMax = handshake.maxPayload;
     this.readyState = "open";
     Engine.priorWebsocketSuccess = transport.name === "websocket";
-    this.#heartbeat.heard(this.#silenceMs);
+    this.#heartbeat.extend(this.#silenceMs);
     this.emitReserved("open");
     this.#flush();
     if (this.readyState !== "open" || this.opts.upgrade === false) return;

@@ -31,7 +31,7 @@ export class Heartbeat {
    * Data of the server was received; more is due within `ms`.
    * @param {number} ms
    */
-  heard(ms) {
+  extend(ms) {
     this.stop();
     this.#wall = this.clocks.wall() + ms;
     this.#steady = this.clocks.steady() + ms;

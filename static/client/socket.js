@@ -303,7 +303,7 @@ export class Socket extends Emitter {
     this._pid = data.pid;
     this.connected = true;
     // Each of these calls listeners, and each of them may close the connection.
-    for (let args; (args = this.receiveBuffer.shift()); ) this.#hear(args);
+    for (let args; (args = this.receiveBuffer.shift()); ) this.#receive(args);
     while (this.#isWritable && this.sendBuffer.length) call(this.#sendBuffered, this, this.sendBuffer.shift());
     call(this.#queue.drain, this.#queue, true);
     if (this.connected) this.emitReserved("connect");
@@ -324,12 +324,12 @@ export class Socket extends Emitter {
         this.#packet({ type: PacketType.ACK, id, data });
       });
     }
-    if (this.connected) this.#hear(args);
+    if (this.connected) this.#receive(args);
     else this.receiveBuffer.push(args);
   }
 
   /** @param {any[]} args */
-  #hear(args) {
+  #receive(args) {
     // A server with recovery appends the offset to each event. Stored first: a listener may close
     // the connection.
     if (this._pid && typeof args.at(-1) === "string") this._lastOffset = args.at(-1);

@@ -46,7 +46,7 @@ const LANE = 7;
 /**
  * @typedef {"me" | "server" | string} Place this tab, the server, or the socket id of another tab
  */
-/** @typedef {"idle" | "heard" | "silent" | "sent" | "waits" | "lost"} Mood */
+/** @typedef {"idle" | "received" | "silent" | "sent" | "waits" | "lost"} Mood */
 
 const narrow = matchMedia("(max-width: 34rem)");
 const still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -90,9 +90,9 @@ export class Diagram {
   /** Draws everything again; the results of tabs that remain are kept. */
   #draw() {
     /** @type {Map<Place, [caption: string, mood: any]>} */
-    const heard = new Map();
+    const results = new Map();
     for (const [id, { group, caption }] of this.#nodes) {
-      if (group.dataset.mood !== "idle") heard.set(id, [caption.textContent ?? "", group.dataset.mood]);
+      if (group.dataset.mood !== "idle") results.set(id, [caption.textContent ?? "", group.dataset.mood]);
     }
     this.#nodes.clear();
     this.#lines.replaceChildren();
@@ -105,7 +105,7 @@ export class Diagram {
     this.#place("server", this.#layout.server, "Server", "hub");
     this.#line("me", "server");
     this.#line("server", "me");
-    this.#park();
+    this.#drawBufferedDot();
     const people = this.#people;
     const shown = people.slice(0, people.length > OTHERS_MAX ? OTHERS_MAX - 1 : OTHERS_MAX);
     const boxes = shown.map(({ id, name, label, note }) => ({ id, name: label ?? name, caption: note ?? this.options.idle }));
@@ -119,7 +119,7 @@ export class Diagram {
       this.say(id, caption, "idle");
       if (this.options.connects && !ghost) this.#line("server", id);
     }
-    for (const [id, said] of heard) if (this.#nodes.has(id) && !(ghost && id === "rest")) this.say(id, ...said);
+    for (const [id, result] of results) if (this.#nodes.has(id) && !(ghost && id === "rest")) this.say(id, ...result);
   }
 
   /** The other tabs in the diagram. */
@@ -141,16 +141,16 @@ export class Diagram {
   }
 
   /** @param {boolean} yes whether this tab has no connection */
-  cut(yes) {
-    this.calm();
+  setDisconnected(yes) {
+    this.reset();
     this.svg.toggleAttribute("data-cut", yes);
     if (!yes) return;
-    this.say("server", "out of reach", "lost");
-    for (const place of this.places) this.say(place, "not known", "silent");
+    this.say("server", "unreachable", "lost");
+    for (const place of this.places) this.say(place, "unknown", "silent");
   }
 
   /** Removes the results. */
-  calm() {
+  reset() {
     for (const place of ["me", "server"]) this.say(place, "", "idle");
     for (const place of this.places) this.say(place, this.options.idle, "idle");
   }
@@ -164,7 +164,7 @@ export class Diagram {
     const drawn = this.#waiting < WAITING_MAX ? ways : [];
     this.#waiting += 1;
     this.#last = this.#last
-      .then(() => Promise.all(drawn.map(([from, to]) => this.#travel(from, to))))
+      .then(() => Promise.all(drawn.map(([from, to]) => this.#moveDot(from, to))))
       .then(() => {
         this.#waiting -= 1;
         then?.();
@@ -175,7 +175,7 @@ export class Diagram {
    * @param {Place} from
    * @param {Place} to
    */
-  async #travel(from, to) {
+  async #moveDot(from, to) {
     const [start, end] = this.#ends(from, to);
     // A hidden tab draws nothing and would not end the movement.
     if (!start || !end || still.matches || document.hidden) return;
@@ -206,10 +206,10 @@ export class Diagram {
   }
 
   /** The dot that has not left this tab, visible while an emit is buffered. */
-  #park() {
+  #drawBufferedDot() {
     const { group, x, y } = /** @type {any} */ (this.#nodes.get("me"));
     const [[cx, cy]] = this.#ends("me", "server");
-    group.append(create("circle", { cx: cx - x, cy: cy - y, r: 6, class: "dot parked" }));
+    group.append(create("circle", { cx: cx - x, cy: cy - y, r: 6, class: "dot buffered" }));
   }
 
   /**

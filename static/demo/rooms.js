@@ -4,7 +4,7 @@
  */
 
 import { badge, byId, make } from "./element.js";
-import { tell } from "./log.js";
+import { log } from "./log.js";
 import { personOf } from "./names.js";
 
 /** Interval between two queries of the members without an announcement, in milliseconds. */
@@ -23,7 +23,7 @@ export class Rooms {
   /** @type {Map<string, string[]>} room → ids of its members, if known */
   #members = new Map();
   /** @type {Map<string, string>} the second connection of a tab → that tab */
-  #standIns = new Map();
+  #secondConnections = new Map();
   /**
    * @type {Set<string>} rooms with an unanswered join, on this connection or the one that it
    * continues
@@ -32,7 +32,7 @@ export class Rooms {
   /**
    * Whether the server stores events for disconnected tabs: the ack of a join then has an offset.
    */
-  keeps = false;
+  stored = false;
 
   /**
    * @param {import("../client/index.js").Socket} socket
@@ -49,10 +49,10 @@ export class Rooms {
     });
     byId("publish-room").addEventListener("change", () => this.changed());
     socket.on("members changed", (/** @type {any} */ news) => {
-      this.learn(news);
-      this.ask();
+      this.addSecondConnection(news);
+      this.queryMembers();
     });
-    setInterval(() => document.hidden || this.ask(), ASK_MS);
+    setInterval(() => document.hidden || this.queryMembers(), ASK_MS);
     this.#show();
   }
 
@@ -67,9 +67,9 @@ export class Rooms {
 
   /** @param {string} id */
   nameOf(id) {
-    const tab = this.#standIns.get(id);
+    const tab = this.#secondConnections.get(id);
     if (tab) return tab === this.socket.id ? "this page’s second connection" : `${personOf(tab).name}’s second connection`;
-    return id ? personOf(id).name : "a tab without a connection";
+    return id ? personOf(id).name : "a disconnected tab";
   }
 
   /**
@@ -80,39 +80,39 @@ export class Rooms {
     const ids = new Set(room ? this.#members.get(room) : [...this.#members.values()].flat());
     if (this.socket.id) ids.delete(this.socket.id);
     return [...ids].sort().map((id) => {
-      const tab = this.#standIns.get(id);
+      const tab = this.#secondConnections.get(id);
       const label = tab ? { label: "2nd connection", note: `of ${personOf(tab).name}` } : {};
       return { id, ...personOf(id), name: this.nameOf(id), ...label };
     });
   }
 
   /** @param {any} news about the second connection of a tab */
-  learn(news) {
-    if (typeof news?.id === "string" && typeof news.standsInFor === "string") this.#standIns.set(news.id, news.standsInFor);
+  addSecondConnection(news) {
+    if (typeof news?.id === "string" && typeof news.secondOf === "string") this.#secondConnections.set(news.id, news.secondOf);
   }
 
   /** The connection is lost, so the members are not known any more. */
-  forget() {
+  clearMembers() {
     for (const room of this.names) this.#members.set(room, []);
     this.#show();
-    byId("rooms-outcome").textContent = "Without a connection this tab hears nothing of its rooms.";
+    byId("rooms-outcome").textContent = "Without a connection this tab receives no events of its rooms.";
   }
 
   /**
    * The session was recovered: this tab is in its rooms, except those whose join was not answered.
    */
   async resume() {
-    byId("rooms-outcome").textContent = "This tab is still in its rooms, and hears again what is published there.";
-    await this.#enterUnanswered();
+    byId("rooms-outcome").textContent = "This tab is still in its rooms and receives their events again.";
+    await this.#joinUnanswered();
   }
 
   /** The session is new: this tab joins its rooms again. */
   async rejoin() {
     for (const room of this.names) this.#unanswered.add(room);
-    await this.#enterUnanswered();
+    await this.#joinUnanswered();
   }
 
-  async #enterUnanswered() {
+  async #joinUnanswered() {
     await Promise.all([...this.#unanswered].map((room) => this.join(room, true)));
   }
 
@@ -124,14 +124,14 @@ export class Rooms {
     if (!room) return;
     if (!again && this.#members.has(room)) return this.#say(`This tab is in ${room} already.`);
     if (!again && this.#members.size >= ROOMS_MAX) return this.#say(`This page shows ${ROOMS_MAX} rooms at most: leave one first.`);
-    const answer = await this.#enter(room);
+    const answer = await this.#sendJoin(room);
     if (answer.error) return this.#say(`Could not join ${room}: ${answer.error.message}.`, "bad");
     if (!this.#members.has(room)) this.#members.set(room, [/** @type {string} */ (this.socket.id)]);
-    this.keeps = typeof answer.offset === "string";
-    this.#say(`This tab has joined ${room}, and hears what is published there.`);
+    this.stored = typeof answer.offset === "string";
+    this.#say(`This tab has joined ${room} and receives its events.`);
     this.#show();
     this.announce(room);
-    await this.ask();
+    await this.queryMembers();
   }
 
   /**
@@ -139,7 +139,7 @@ export class Rooms {
    * @param {string} room
    * @returns {Promise<any>} the answer
    */
-  async #enter(room) {
+  async #sendJoin(room) {
     this.#unanswered.add(room);
     for (;;) {
       const answer = await answered(this.socket.timeout(ANSWER_MS).emitWithAck("join", room));
@@ -155,7 +155,7 @@ export class Rooms {
     if (answer.error) return this.#say(`Could not leave ${room}: ${answer.error.message}.`, "bad");
     this.#members.delete(room);
     this.#unanswered.delete(room);
-    this.#say(`This tab has left ${room}, and hears nothing of it from now on.`);
+    this.#say(`This tab has left ${room} and receives no more of its events.`);
     this.#show();
     this.announce(room);
     this.changed();
@@ -174,7 +174,7 @@ export class Rooms {
   }
 
   /** Queries the members of all rooms. */
-  async ask() {
+  async queryMembers() {
     if (!this.socket.connected) return;
     await Promise.all(
       this.names.map(async (room) => {
@@ -184,7 +184,7 @@ export class Rooms {
     );
     if (!this.socket.connected) return;
     const known = new Set([...this.#members.values()].flat());
-    for (const [id, tab] of this.#standIns) if (!known.has(id) && tab !== this.socket.id) this.#standIns.delete(id);
+    for (const [id, tab] of this.#secondConnections) if (!known.has(id) && tab !== this.socket.id) this.#secondConnections.delete(id);
     this.#show();
     this.changed();
   }
@@ -218,7 +218,7 @@ export class Rooms {
     const sorted = [...members].sort((a, b) => Number(b === me) - Number(a === me) || (a < b ? -1 : 1));
     const named = members.length > LINES_MAX ? LINES_MAX - 1 : members.length;
     const people = sorted.slice(0, named).map((id) => badge({ ...personOf(id), name: this.nameOf(id) }, id === me ? "this tab" : ""));
-    if (!members.length) people.push(make("span", {}, "not known without a connection"));
+    if (!members.length) people.push(make("span", {}, "unknown while disconnected"));
     if (members.length > named) people.push(make("span", {}, `and ${members.length - named} more`));
     const leave = make("button", { type: "button", "aria-label": `Leave ${room}` }, "Leave");
     leave.addEventListener("click", () => this.leave(room));
@@ -234,7 +234,7 @@ export class Rooms {
    */
   #say(sentence, kind) {
     byId("rooms-outcome").textContent = sentence;
-    tell(sentence, kind);
+    log(sentence, kind);
   }
 }
 
@@ -253,7 +253,7 @@ function stored() {
     const rooms = JSON.parse(sessionStorage.getItem(STORED) ?? "null");
     if (Array.isArray(rooms)) return rooms.filter((room) => typeof room === "string").slice(0, ROOMS_MAX);
   } catch (/** @type {any} */ error) {
-    if (!(error instanceof SyntaxError)) tell("This browser keeps nothing for this page: when it is reloaded, its rooms are forgotten. All else works.");
+    if (!(error instanceof SyntaxError)) log("This browser stores nothing for this page, so a reload loses its rooms. All else works.");
   }
   return ["lobby"];
 }

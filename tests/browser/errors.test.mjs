@@ -51,7 +51,7 @@ describe("errors on the demo page", () => {
   test("an invalid address", async () => {
     const page = await open({ server: "http://" });
     await says(page, "#state", /Not connected/);
-    await says(page, "#detail", /That is no address: invalid URL "http:\/\/"/);
+    await says(page, "#detail", /Invalid address: invalid URL "http:\/\/"/);
     await isCalm(page);
   });
 
@@ -59,9 +59,9 @@ describe("errors on the demo page", () => {
     const server = await stranger(() => {});
     closing.pop()();
     const page = await open({ server });
-    await says(page, "#detail", /Nobody answers at http:.*: is the server running\?/);
+    await says(page, "#detail", /No answer at http:.*: is the server running\?/);
     await says(page, "[data-stage=retrying]", /attempt \d+\swithin \d s/);
-    await says(page, "#log", /Nobody answers/);
+    await says(page, "#log", /No answer/);
     await saysOnlyNetwork(page);
   });
 
@@ -69,7 +69,7 @@ describe("errors on the demo page", () => {
     const other = await startHub();
     closing.push(() => other.stop());
     const page = await open({ server: other.url });
-    await says(page, "#detail", /There is a server at .*, but it does not allow this page’s origin .*--cors-origins/);
+    await says(page, "#detail", /The server at .* does not allow this page’s origin .*--cors-origins/);
     await picture(page, "trouble-origin");
     await saysOnlyNetwork(page);
   });
@@ -80,7 +80,7 @@ describe("errors on the demo page", () => {
     const page = await open({ server: other.url });
     await says(page, "#detail", new RegExp(`to ${other.url}`));
     await page.click("#emit-form button");
-    await says(page, "#client-outcome", /The server heard/);
+    await says(page, "#client-outcome", /The server received/);
     await isCalm(page);
   });
 
@@ -93,13 +93,13 @@ describe("errors on the demo page", () => {
   test("a server that speaks no Socket.IO", async () => {
     const server = await stranger((_, response) => response.writeHead(200, ANYBODY).end("<html>Hello</html>"));
     const page = await open({ server });
-    await says(page, "#detail", /There is a server at .*, but no Socket.IO server: it answered "<html>Hello/);
+    await says(page, "#detail", /The server at .* is no Socket.IO server: it answered "<html>Hello/);
     await isCalm(page);
   });
 
   test("a path without Socket.IO", async () => {
     const page = await open({ path: "/nowhere" });
-    await says(page, "#detail", /There is a server at .*, but no Socket.IO server where it was expected: .*HTTP 404/);
+    await says(page, "#detail", /The server at .* has no Socket.IO endpoint at this path: .*HTTP 404/);
     await saysOnlyNetwork(page);
   });
 
@@ -112,8 +112,8 @@ describe("errors on the demo page", () => {
     });
     const page = await open({ server: `http://127.0.0.1:${node.httpServer.address().port}`, token: "bad" });
     await says(page, "#state", /Refused/);
-    await says(page, "#detail", /The server refuses this tab: not authorized\. It will not be asked again by itself/);
-    await says(page, "[data-stage=retrying]", /not by itself/);
+    await says(page, "#detail", /The server refuses this tab: not authorized\. There is no automatic retry/);
+    await says(page, "[data-stage=retrying]", /not automatic/);
     await picture(page, "trouble-refused");
     await page.fill("#server-token", "good");
     await page.click("#server-form button");
@@ -133,9 +133,9 @@ describe("errors on the demo page", () => {
       }
     });
     const page = await openTab(context, hub.url);
-    await says(page, "#log", /This browser keeps nothing for this page: .* All else works\./);
+    await says(page, "#log", /This browser stores nothing for this page, .* All else works\./);
     await page.click("#publish-form button");
-    await says(page, "#server-outcome", /heard “hello, everybody”/);
+    await says(page, "#server-outcome", /received “hello, everybody”/);
     await isCalm(page);
   });
 
@@ -148,9 +148,9 @@ describe("errors on the demo page", () => {
       globalThis.jump(-5);
     });
     await page.click("#emit-form button");
-    await says(page, "#client-outcome", /The server heard/);
+    await says(page, "#client-outcome", /The server received/);
     await page.evaluate(() => globalThis.jump(5));
-    await says(page, "#log", /The connection is lost: nothing came for longer than the server promised: .* its clock was changed/);
+    await says(page, "#log", /Connection lost: no ping for longer than the server announced: .* its clock was changed/);
     await says(page, "[data-stage=back]", /after \d+ s/);
     await says(page, "#state", /Connected/);
     assert.deepEqual(page.errors, []);

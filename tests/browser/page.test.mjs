@@ -38,9 +38,9 @@ describe("the demo page", () => {
     await says(one, "#client-diagram", new RegExp(other));
     await one.fill("#emit-text", "a secret");
     await one.click("#emit-form button");
-    await says(one, "#client-outcome", new RegExp(`The server heard “a secret” and answered this tab. ${other} heard nothing.`));
-    assert.match(await one.locator("#client-diagram").textContent(), /This tabgot its answerServerheard it.*heard nothing/);
-    await says(one, "#log", /This tab emitted “a secret”\. The server heard it/);
+    await says(one, "#client-outcome", new RegExp(`The server received “a secret” and sent its ack. ${other} received nothing.`));
+    assert.match(await one.locator("#client-diagram").textContent(), /This tabreceived the ackServerreceived it.*received nothing/);
+    await says(one, "#log", /This tab emitted “a secret”\. The server received it/);
     assert.doesNotMatch(await two.locator("body").textContent(), /a secret/);
     await isCalm(one, two);
   });
@@ -52,11 +52,11 @@ describe("the demo page", () => {
     await says(two, "#server-diagram", new RegExp(first));
     await one.fill("#publish-text", "news");
     await one.click("#publish-form button");
-    await says(one, "#server-outcome", new RegExp(`This tab and ${second} heard “news”. This tab had published it.`));
-    await says(two, "#server-outcome", new RegExp(`This tab and ${first} heard “news”. ${first} had published it.`));
-    for (const tab of [one, two]) assert.equal(await tab.locator("#server-diagram [data-mood=heard]").count(), 2);
+    await says(one, "#server-outcome", new RegExp(`This tab and ${second} received “news”, published by this tab.`));
+    await says(two, "#server-outcome", new RegExp(`This tab and ${first} received “news”, published by ${first}.`));
+    for (const tab of [one, two]) assert.equal(await tab.locator("#server-diagram [data-mood=received]").count(), 2);
     await one.click("#emit-form button");
-    await says(one, "#client-outcome", /The server heard/);
+    await says(one, "#client-outcome", /The server received/);
     await picture(one, "wide-two-emits");
     await isCalm(one, two);
   });
@@ -75,7 +75,7 @@ describe("the demo page", () => {
     await one.selectOption("#publish-room", "attic");
     await one.fill("#publish-text", "for the attic");
     await one.click("#publish-form button");
-    await says(one, "#server-outcome", /only one in the room, heard “for the attic”/);
+    await says(one, "#server-outcome", /only one in the room, received “for the attic”/);
     assert.doesNotMatch(await two.locator("body").textContent(), /for the attic/);
     await two.close();
     await one.waitForFunction((name) => !document.querySelector("[data-room=lobby]").textContent.includes(name), second);
@@ -108,7 +108,7 @@ describe("the demo page", () => {
     await says(one, "#upgraded", /^upgraded after \d+ ms, at \d\d:\d\d:\d\d$/);
     assert.ok(await one.locator("#websocket[data-on]").isVisible());
     assert.equal(await one.locator("#polling[data-on]").count(), 0);
-    await says(one, "#log", /^\S+Connected to .*The connection moved from polling to websocket/);
+    await says(one, "#log", /^\S+Connected to .*The connection was upgraded from polling to websocket/);
     await isCalm(one);
   });
 
@@ -120,7 +120,7 @@ describe("the demo page", () => {
     test(`axe finds nothing wrong: ${name}`, async () => {
       const [one] = await open(1, options);
       await one.click("#emit-form button");
-      await says(one, "#client-outcome", /The server heard/);
+      await says(one, "#client-outcome", /The server received/);
       await one.click("#elsewhere summary");
       await one.evaluate(AXE);
       const { violations } = await one.evaluate(() => globalThis.axe.run({ resultTypes: ["violations"] }));
@@ -145,12 +145,12 @@ describe("the demo page", () => {
     }
     await one.focus("#emit-text");
     await one.keyboard.press("Enter");
-    await says(one, "#client-outcome", /The server heard/);
+    await says(one, "#client-outcome", /The server received/);
     await one.focus("#offline");
     await one.keyboard.press("Space");
-    await says(one, "#offline", /^Come back online$/);
+    await says(one, "#offline", /^Reconnect$/);
     await one.keyboard.press("Space");
-    await says(one, "#offline", /^Go offline$/);
+    await says(one, "#offline", /^Disconnect$/);
     await one.waitForSelector("body[data-connected]");
     await isCalm(one);
   });
@@ -160,10 +160,10 @@ describe("the demo page", () => {
     const other = await nameOf(two);
     await says(one, "#client-diagram", new RegExp(other));
     await one.click("#emit-form button");
-    await says(one, "#client-outcome", /heard nothing/);
+    await says(one, "#client-outcome", /received nothing/);
     await one.setViewportSize({ width: 390, height: 800 });
     await one.waitForSelector("#client-diagram[viewBox='0 0 304 206']");
-    assert.match(await one.locator("#client-diagram").textContent(), new RegExp(`got its answerServerheard it${other}heard nothing`));
+    assert.match(await one.locator("#client-diagram").textContent(), new RegExp(`received the ackServerreceived it${other}received nothing`));
     assert.deepEqual(one.errors, []);
   });
 
@@ -178,7 +178,7 @@ describe("the demo page", () => {
       };
     });
     await one.click("#emit-form button");
-    await says(one, "#client-outcome", /The server heard/);
+    await says(one, "#client-outcome", /The server received/);
     assert.equal(await one.evaluate(() => globalThis.animated), 0);
     await isCalm(one);
   });
@@ -200,11 +200,11 @@ describe("the demo page", () => {
       const field = one.locator("#publish-text");
       assert.ok(await field.evaluate(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth), "the publish field shows its default");
       await one.click("#offline");
-      await says(one, "#offline", /^Come back online$/);
+      await says(one, "#offline", /^Reconnect$/);
       const words = "four and twenty letters…";
       await two.fill("#publish-text", words);
       await two.click("#publish-form button");
-      const text = one.locator("#kept q");
+      const text = one.locator("#stored q");
       await text.waitFor();
       const lines = await text.evaluate((q) => q.getClientRects().length && q.offsetHeight / parseFloat(getComputedStyle(q).lineHeight));
       assert.equal(Math.round(lines), 1, "24 letters of a missed event fit into a line");

@@ -74,7 +74,7 @@ describe("heartbeat", () => {
     mock.timers.enable({ apis: ["setTimeout"] });
     silences = 0;
     heartbeat = new Heartbeat(() => silences++, { wall: () => clocks.wall, steady: () => clocks.steady });
-    heartbeat.heard(20_000);
+    heartbeat.extend(20_000);
   };
   afterEach(() => mock.timers.reset());
   const pass = async ({ wall = 0, steady = 0, timers = TICK_MS }) => {

@@ -20,13 +20,13 @@ function plain(value) {
   return Object.fromEntries(Object.keys(value).sort().map((key) => [key, plain(value[key])]));
 }
 
-function fail(said) {
-  throw new Error(said.slice(0, 2_000));
+function fail(message) {
+  throw new Error(message.slice(0, 2_000));
 }
 
 const assert = {
-  ok(value, said = `expected something true, got ${print(value)}`) {
-    if (!value) fail(said);
+  ok(value, message = `expected something true, got ${print(value)}`) {
+    if (!value) fail(message);
   },
   equal(actual, expected) {
     if (!Object.is(actual, expected)) fail(`expected ${print(expected)}, got ${print(actual)}`);
