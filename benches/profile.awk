@@ -1,5 +1,5 @@
 # Reads folded stacks (`thread;frame;…;frame count`, frames of the kernel marked `_[k]`) and prints where the time was spent:
-# kernel or user, and the functions in which most of it was spent themselves, whoever called them.
+# kernel or user, and the functions in which most of it was spent themselves, for any caller.
 
 {
     count = $NF

@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             move || App::new().configure(hub.routes("/socket.io")).route("/", web::get().to(|| async { "hello\n" }));
         let end = async move {
             let _ = actix_web::rt::signal::ctrl_c().await;
-            // Before the server stops, so that clients are told and come back to the next one.
+            // Before the server stops, so that clients are notified and reconnect to the next one.
             io.close().await;
         };
         HttpServer::new(app)

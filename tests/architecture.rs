@@ -1,10 +1,11 @@
-//! Keeps the floors of the house true: walks `src/` and reads every file through `syn`.
+//! The structure of the code base as tests: floors, imports, crates, names, and language.
 //!
-//! The folder of a file is its floor, and imports only point down. In one crate nothing else enforces that, so this test
-//! does, in seconds. A name is taken for a crate when `Cargo.toml` or the table below says that it is one.
+//! The top folder of a file below `src/` is its floor, and imports only point down. Within one
+//! crate the compiler does not enforce that. A name counts as a crate if `Cargo.toml` or `HOUSE`
+//! lists it.
 //!
-//! When it fails, the sentence says which file and line, what was found, which rule that breaks, and what to do instead.
-//! When the rule is what is wrong, change the table here and the table in ARCHITECTURE.md in one commit.
+//! A failure names file and line, the finding, the rule, and the remedy. If the rule itself is
+//! wrong, change the table here and the one in ARCHITECTURE.md in one commit.
 
 mod architecture {
     mod circles;
@@ -14,20 +15,21 @@ mod architecture {
     mod texts;
 }
 
-/// One row of the house: a folder (or a file of that name) directly under `src/`.
+/// A floor: a folder, or a file of that name, directly below `src/`.
 struct Row {
     floor: u8,
     name: &'static str,
-    /// The other rows it may import. Always lower ones, except on floor 0, whose three rows may import each other.
+    /// Floors that it may import: lower ones, except that the three of floor 0 import each other.
     imports: &'static [&'static str],
-    /// The crates it may name besides `EVERYWHERE`; `a::b` allows that path of the crate and nothing beside it.
+    /// Crates that it may name besides `EVERYWHERE`; `a::b` allows only that path of the crate.
     crates: &'static [&'static str],
 }
 
 /// Crates that every floor may name.
 const EVERYWHERE: &[&str] = &["std", "core", "alloc", "thiserror", "bytes", "bytestring", "smallvec", "slab"];
 
-/// The binary's folder. The compiler holds it to the public API of the library, so no floor is checked there.
+/// Folder of the binary. The compiler restricts it to the public API, so its imports are not
+/// checked.
 const BINARY: &str = "bin";
 
 #[rustfmt::skip]
@@ -76,25 +78,25 @@ const HOUSE: &[Row] = &[
           crates: &[] },
 ];
 
-/// Crates that only a part of the house may name: the crate, where, why.
+/// Crates that only some files may name: crate, paths, reason.
 #[rustfmt::skip]
 const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("base64",           &["protocol/engineio/", "ids.rs"], "only polling payloads and ids are base64"),
     ("dashmap",          &["session/directory.rs"],     "the directory of sessions is the one shared map"),
-    ("getrandom",        &["session/", "server/"],      "randomness is drawn where sessions and servers are born, and passed inward"),
-    ("ipnet",            &["transport/proxies.rs"],     "networks are those of trusted proxies"),
-    ("rmp",              &["protocol/socketio/msgpack/"], "one format is msgpack"),
+    ("getrandom",        &["session/", "server/"],      "randomness is drawn where sessions and servers start, and passed inward"),
+    ("ipnet",            &["transport/proxies.rs"],     "only trusted proxies are networks"),
+    ("rmp",              &["protocol/socketio/msgpack/"], "only the msgpack parser uses it"),
     ("actix_web_actors", &["transport/websocket/pump.rs"], "it is deprecated upstream, so one file depends on it"),
-    ("prometheus_client", &["server/metrics.rs"],       "counters are plain atomics; only their text is Prometheus'"),
-    ("toml",             &["bin/stentor/config/"],      "a configuration file is the one thing that is TOML"),
-    ("rustix",           &["bin/stentor/process.rs"],   "limits of the process are asked for in one place"),
-    ("env_logger",       &["bin/"],                     "a library does not choose where its log goes"),
+    ("prometheus_client", &["server/metrics.rs"],       "counters are plain atomics; only their text format is that of Prometheus"),
+    ("toml",             &["bin/stentor/config/"],      "only the configuration file is TOML"),
+    ("rustix",           &["bin/stentor/process.rs"],   "limits of the process are read in one place"),
+    ("env_logger",       &["bin/"],                     "the application chooses its logger"),
 ];
 
-/// What is values and functions only, by the beginning of its path: time, randomness and input arrive as arguments.
+/// Paths of pure code: time, randomness and input arrive as arguments.
 const PURE: &[&str] = &["ids.rs", "ids/", "limits.rs", "protocol/", "state/", "recovery/"];
 
-/// What pure code may not say, as tokens.
+/// Tokens that pure code may not contain.
 #[rustfmt::skip]
 const IMPURE_TOKENS: &[&[&str]] = &[
     &["SystemTime"], &["UNIX_EPOCH"], &["Instant", "::", "now"], &[".", "elapsed", "("],    // clocks
@@ -103,20 +105,20 @@ const IMPURE_TOKENS: &[&[&str]] = &[
     &["async"], &[".", "await"], &["actix"], &["tokio"],
 ];
 
-/// What pure code may not say, as paths (also inside `use std::{…}`).
+/// Paths that pure code may not contain, also inside `use std::{…}`.
 const IMPURE_PATHS: &[&str] = &["std::thread", "std::net", "std::fs", "std::process", "std::env"];
 
-/// One actor owns a piece of state, so nothing needs a lock, but for these: the file, and what its lock guards.
+/// Files that may use locks, and the guarded state. All other state has one actor as its owner.
 #[rustfmt::skip]
 const LOCKED: &[(&str, &str)] = &[
-    ("api/registry.rs",    "handlers, registered while a program sets itself up and read once per CONNECT"),
-    ("messages/extensions.rs", "what the application keeps with a socket by type, cloned out"),
-    ("messages/socket.rs", "what the application keeps with a socket, written and read whole"),
-    ("metrics/mod.rs",     "the list of workers, taken when one starts and by a scrape"),
+    ("api/registry.rs",    "handlers, registered during set-up and read once per CONNECT"),
+    ("messages/extensions.rs", "extensions of a socket by type, cloned out"),
+    ("messages/socket.rs", "data of a socket, written and read as a whole"),
+    ("metrics/mod.rs",     "the list of workers, locked when one starts and by a scrape"),
 ];
 const LOCKS: &[&str] = &["Mutex", "RwLock"];
 
-/// Words that have a plainer one. A name counts as its words.
+/// Words with a plainer alternative. Names are split into their words.
 const WORDS: &[&str] = &[
     "whoever",
     "whence",
@@ -137,8 +139,16 @@ const WORDS: &[&str] = &[
     "goes on",
 ];
 
-/// Folders whose files do not import each other in a circle, but for the circle named beside them. A file that leaves the circle
-/// leaves the table.
+/// Words that open a clause instead of a sentence or a noun phrase.
+const OPENERS: &[&str] = &["What", "Whether", "Which", "Who", "Whose", "Whence"];
+
+/// Beginnings of paths whose doc comments open with none of `OPENERS`, and whose comment lines have
+/// at most `COMMENT_COLUMNS_MAX` columns.
+const PLAIN_COMMENTS: &[&str] = &["tests/", "benches/", "fuzz/", "src/bench_support/", "src/fuzzing.rs"];
+
+const COMMENT_COLUMNS_MAX: usize = 100;
+
+/// Folders without circular imports among their files, except the listed circle.
 #[rustfmt::skip]
 const WITHOUT_CIRCLES: &[(&str, &[&str])] = &[
     ("journal/",  &[]),
@@ -147,12 +157,12 @@ const WITHOUT_CIRCLES: &[(&str, &[&str])] = &[
                     "socket_emitter.rs"]),
 ];
 
-/// Names that say nothing about what is inside.
+/// Names that say nothing about the content of a module.
 const NAMELESS: &[&str] = &["util", "utils", "common", "helper", "helpers", "types"];
 
-/// Lines a file may have, its tests not counted.
+/// Maximum number of lines of a file, without its tests.
 const FILE_LINES_MAX: usize = 600;
 
-/// Keywords of items that lib.rs does not hold.
+/// Keywords of items that lib.rs may not contain.
 const LIB_ITEMS: &[&str] =
     &["fn", "struct", "enum", "trait", "impl", "static", "const", "type", "macro_rules", "union"];

@@ -141,7 +141,7 @@ impl Connection {
         matches!(self.phase, Phase::Settled | Phase::Gone)
     }
 
-    /// Whether the server reads more slowly than this connection writes.
+    /// True if the server reads more slowly than this connection writes.
     pub(crate) fn is_jammed(&self) -> bool {
         !self.unsent.is_empty()
     }

@@ -90,7 +90,7 @@ pub(crate) struct Fanout {
     payload: usize,
     publishers: Vec<Publisher>,
     window: u32,
-    /// In the open loop: time when the next publish is due, and interval between publishes.
+    /// Open loop: time when the next publish is due, and interval between publishes.
     schedule: Option<(Instant, Duration)>,
     /// Next publisher in the open loop.
     next_publisher: usize,

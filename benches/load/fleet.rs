@@ -134,12 +134,12 @@ impl Fleet {
         self.shared.settled
     }
 
-    /// Whether the server reads more slowly than connection `at` writes.
+    /// True if the server reads more slowly than connection `at` writes.
     pub(crate) fn is_jammed(&self, at: usize) -> bool {
         self.connections[at].is_jammed()
     }
 
-    /// Whether the last turn had something to do.
+    /// True if the last turn had something to do.
     pub(crate) fn is_busy(&self) -> bool {
         self.turns.is_busy()
     }

@@ -182,7 +182,7 @@ impl Scene<'_> {
         line("resident", format!("{} KiB before, {} at most, {} after", kib(before), kib(peak), kib(after)));
         match options.running() {
             // Only our own server's log file and its lines about disconnects are known.
-            Some(_) => line("log", "not seen: somebody else started the server"),
+            Some(_) => line("log", "unknown: the server was started elsewhere"),
             None => log.print(if options.server.is_stentor() { closings } else { 0 }),
         }
         report.figure(&name, "server CPU", share, "%", None);

@@ -74,7 +74,7 @@ pub(crate) struct Options {
     /// Seconds of each measured interval, after a warm-up that is not counted
     #[arg(long = "seconds", default_value = "8", value_parser = between(1, 600).map(|seconds| Duration::from_secs(seconds as u64)))]
     pub(crate) measured: Duration,
-    /// Publishes that each publisher keeps outstanding; 1 is the lock-step in which batching is hardest
+    /// Unacknowledged publishes of each publisher; 1 is the lock-step in which batching is hardest
     #[arg(long, default_value_t = 1, value_parser = between(1, 1024))]
     pub(crate) window: usize,
     /// Connections of the loads that open many, or that resume; each load has its own default

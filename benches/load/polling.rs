@@ -91,7 +91,7 @@ struct Line {
     stream: TcpStream,
     incoming: Vec<u8>,
     unsent: Vec<u8>,
-    /// Whether a request waits for its response.
+    /// True if a request waits for its response.
     is_waiting: bool,
 }
 

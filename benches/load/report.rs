@@ -20,7 +20,7 @@ pub(crate) const P999: &str = "p99.9";
 pub(crate) struct Report {
     rows: Vec<Row>,
     broken: Vec<String>,
-    /// Whether the generator limited the pace of some load.
+    /// True if the generator limited the pace of some load.
     pub(crate) is_saturated: bool,
     /// CPU use of other processes on this machine, as a share of a core; the maximum of several
     /// loads.

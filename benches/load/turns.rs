@@ -11,7 +11,7 @@ pub(crate) struct Turns {
     pub(crate) events: Events,
     /// Time when the last poll returned.
     pub(crate) now: Instant,
-    /// Whether the last poll, or the load after it, had something to do.
+    /// True if the last poll, or the load after it, had something to do.
     is_busy: bool,
     /// Wall time of all polls without work, including the time before them.
     idle: Duration,
@@ -58,7 +58,7 @@ impl Turns {
         self.is_busy = true;
     }
 
-    /// Whether the last poll had something to do.
+    /// True if the last poll had something to do.
     pub(crate) fn is_busy(&self) -> bool {
         self.is_busy
     }

@@ -37,7 +37,7 @@ globalThis.addEventListener?.("offline", () => offline.forEach((tell) => tell())
 
 export class Engine extends Emitter {
   static protocol = protocol;
-  /** Whether the last websocket worked, for `rememberUpgrade`. */
+  /** True if the last websocket worked, for `rememberUpgrade`. */
   static priorWebsocketSuccess = false;
 
   /** @type {"opening" | "open" | "closing" | "closed"} */
@@ -273,7 +273,7 @@ export class Engine extends Emitter {
   }
 
   /**
-   * Whether the server is overdue; the session then closes in the next turn. A socket checks before
+   * True if the server is overdue; the session then closes in the next turn. A socket checks before
    * it sends.
    */
   _hasPingExpired() {

@@ -38,7 +38,7 @@ export class Heartbeat {
     this.#wait();
   }
 
-  /** Whether the server is overdue by either clock. */
+  /** True if the server is overdue by either clock. */
   get expired() {
     return this.clocks.wall() > this.#wall || this.clocks.steady() > this.#steady;
   }

@@ -145,9 +145,9 @@ export class Socket<Listen extends EventsMap = DefaultEventsMap, Emit extends Ev
   id: string | undefined;
   connected: boolean;
   readonly disconnected: boolean;
-  /** Whether it is connected or will connect by itself. */
+  /** True if it is connected or will connect by itself. */
   readonly active: boolean;
-  /** Whether the session was recovered: no event was missed. */
+  /** True if the session was recovered: no event was missed. */
   recovered: boolean;
   auth: SocketOptions["auth"];
   receiveBuffer: any[][];

@@ -28,7 +28,7 @@ export class Socket extends Emitter {
   /** @type {string | undefined} */
   id;
   connected = false;
-  /** Whether the session was recovered: no event was missed. */
+  /** True if the session was recovered: no event was missed. */
   recovered = false;
   /** @type {any[][]} events received before the CONNECT reply */
   receiveBuffer = [];
@@ -78,7 +78,7 @@ export class Socket extends Emitter {
     return !this.connected;
   }
 
-  /** Whether it is connected or will connect by itself. */
+  /** True if it is connected or will connect by itself. */
   get active() {
     return !!this.#undo;
   }

@@ -26,20 +26,20 @@ export class Away {
   #missed = new Map();
   /** @type {import("../client/index.js").Socket | undefined} */
   #second;
-  /** Whether this tab has disconnected itself. */
+  /** True if this tab has disconnected itself. */
   #offline = false;
   /**
-   * Whether missed events are counted: from the disconnect to the reconnect, however long that
+   * True if missed events are counted: from the disconnect to the reconnect, however long that
    * takes.
    */
   #counting = false;
-  /** Whether incoming events were missed before: from the reconnect until all have arrived. */
+  /** True if incoming events were missed before: from the reconnect until all have arrived. */
   #replaying = false;
   /** Number of events that the second connection has published, of each kind. */
   #published = { event: 0, volatile: 0 };
   /** Time of the disconnect. */
   #since = new Date();
-  /** Whether this tab was connected before. */
+  /** True if this tab was connected before. */
   #hasReturned = false;
 
   /**
@@ -157,7 +157,7 @@ export class Away {
     byId("away-outcome").textContent = `Missed so far: ${events(plain, "event", this.#storage)}, ${events(volatile, "volatile event", "not stored")}.`;
   }
 
-  /** Where the server stores events for this tab. */
+  /** Storage of events for this tab, as text. */
   get #storage() {
     return this.rooms.stored ? "stored by the server" : "not stored: recovery is off";
   }

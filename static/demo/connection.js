@@ -16,7 +16,7 @@ const NOT_REACHED = "–";
 export class Connection {
   /** Time of the loss. */
   #lostAt = new Date();
-  /** Whether this tab itself is the only known cause of the loss. */
+  /** True if this tab itself is the only known cause of the loss. */
   #own = false;
   #idBefore = "";
   #everConnected = false;

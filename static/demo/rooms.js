@@ -30,7 +30,7 @@ export class Rooms {
    */
   #unanswered = new Set();
   /**
-   * Whether the server stores events for disconnected tabs: the ack of a join then has an offset.
+   * True if the server stores events for disconnected tabs: the ack of a join then has an offset.
    */
   stored = false;
 

@@ -1,4 +1,4 @@
-//! Circles of imports among the files of one folder.
+//! Circular imports among the files of one folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use super::files::{crates, module_of, production_sources};
 use super::reader::{self, Source, Target};
 use crate::WITHOUT_CIRCLES;
 
-/// The circles among the files of a folder, each as its files.
+/// Circles among the files of a folder, each as the list of its files.
 fn circles(folder: &str, files: &[(String, String, Source)], crates: &BTreeSet<String>) -> Vec<Vec<String>> {
     let files: Vec<_> = files.iter().filter(|(path, ..)| path.starts_with(folder)).collect();
     let paths: Vec<_> = files.iter().map(|(path, _, source)| reader::paths(source, &module_of(path), crates)).collect();
@@ -14,7 +14,7 @@ fn circles(folder: &str, files: &[(String, String, Source)], crates: &BTreeSet<S
     let file_of = |module: &[String]| {
         (0..=module.len()).rev().find_map(|end| modules.iter().position(|known| *known == module[..end]))
     };
-    // What a file imports, others may import through it: the path then leads to where that comes from.
+    // Files may import a name through another file that imports it; the path leads to its origin.
     let mut imported: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
     for (module, paths) in modules.iter().zip(&paths) {
         for path in paths {
@@ -55,18 +55,18 @@ fn circles(folder: &str, files: &[(String, String, Source)], crates: &BTreeSet<S
 }
 
 #[test]
-fn files_of_a_folder_do_not_import_each_other_in_a_circle() {
+fn files_of_a_folder_have_no_circular_imports() {
     let (files, crates) = (production_sources(), crates());
     for (folder, known) in WITHOUT_CIRCLES {
         let known: Vec<String> = known.iter().map(|file| format!("{folder}{file}")).collect();
         let circles = circles(folder, &files, &crates);
         let expected = if known.is_empty() { vec![] } else { vec![known] };
-        assert_eq!(circles, expected, "move what the files of a circle share into one file that imports none of them");
+        assert_eq!(circles, expected, "move the shared part of a circle into a file that imports none of them");
     }
 }
 
 #[test]
-fn a_planted_circle_is_caught() {
+fn planted_circles_are_found() {
     let of = |texts: &[(&str, &str)]| {
         let files: Vec<_> =
             texts.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned(), reader::parse(text))).collect();

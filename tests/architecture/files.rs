@@ -1,4 +1,4 @@
-//! The files that the rules read.
+//! Files of the repository, and the crates that its manifest names.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use super::reader::{self, Source};
 use crate::{EVERYWHERE, HOUSE, ONLY_IN};
 
-/// The module that a file is: `state/outbox.rs` is `["state", "outbox"]`, `state/mod.rs` is `["state"]`, `lib.rs` is `[]`.
+/// Module path of a file: `["state", "outbox"]` for `state/outbox.rs`, `["state"]` for
+/// `state/mod.rs`, `[]` for `lib.rs`.
 pub(super) fn module_of(path: &str) -> Vec<String> {
     let mut module: Vec<String> = path.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
     if module.last().is_some_and(|name| name == "mod") || path == "lib.rs" {
@@ -20,7 +21,7 @@ pub(super) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All files under a folder of the repository, as their path relative to it; what tools install is left out.
+/// Paths of all files below a folder of the repository, relative to it, without installed packages.
 pub(super) fn files_in(folder: &str) -> Vec<String> {
     fn walk(folder: &Path, start: &Path, found: &mut Vec<String>) {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -40,7 +41,7 @@ pub(super) fn files_in(folder: &str) -> Vec<String> {
     found
 }
 
-/// All Rust files under `src/`, as their path relative to it and their text.
+/// Path and text of all Rust files below `src/`.
 pub(super) fn texts() -> Vec<(String, String)> {
     let read =
         |path: &String| fs::read_to_string(root().join("src").join(path)).expect("a source file is readable UTF-8");
@@ -48,7 +49,7 @@ pub(super) fn texts() -> Vec<(String, String)> {
     files.map(|path| (path.clone(), read(&path))).collect()
 }
 
-/// Modules that some file declares as `#[cfg(test)] mod name;`: only tests use them.
+/// Modules declared as `#[cfg(test)] mod name;`, which only tests use.
 pub(super) fn test_only(files: &[(String, String, Source)]) -> BTreeSet<String> {
     let declared = |(path, _, source): &(String, String, Source)| {
         let folder = module_of(path);
@@ -61,7 +62,7 @@ pub(super) fn test_only(files: &[(String, String, Source)]) -> BTreeSet<String> 
     files.iter().flat_map(declared).collect()
 }
 
-/// All files that are compiled into the program.
+/// All files that are compiled without `cfg(test)`.
 pub(super) fn production_sources() -> Vec<(String, String, Source)> {
     let read = |(path, text): (String, String)| {
         let source = reader::parse(&text);
@@ -76,7 +77,7 @@ pub(super) fn production_sources() -> Vec<(String, String, Source)> {
     files
 }
 
-/// The names that mean a crate: those in the table and those in `Cargo.toml`.
+/// Names of crates: those in the tables and those in `Cargo.toml`.
 pub(super) fn crate_names(manifest: &str) -> BTreeSet<String> {
     let in_table =
         HOUSE.iter().flat_map(|row| row.crates).map(|path| path.split("::").next().unwrap_or_default().to_owned());
@@ -108,7 +109,7 @@ pub(super) fn crates() -> BTreeSet<String> {
 }
 
 #[test]
-fn a_file_declared_for_tests_only_is_left_alone() {
+fn files_declared_for_tests_only_are_not_checked() {
     let files = [
         ("session/mod.rs", "//! X.\n#[cfg(test)]\nmod tests;\n#[cfg(test)]\npub(crate) mod fakes;\nmod close;"),
         ("lib.rs", "//! X.\n#[cfg(test)]\nmod testing;"),

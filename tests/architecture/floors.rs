@@ -1,4 +1,4 @@
-//! The rules of the floors: imports, crates, purity, locks, names and length of each file.
+//! Rules of the floors: imports, crates, purity, locks, names and length of each file.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::{
 
 mod planted;
 
-/// One broken rule, in words.
+/// A violated rule.
 struct Finding {
     path: String,
     line: usize,
@@ -27,7 +27,7 @@ impl Finding {
     }
 }
 
-/// One file under check, with what the rules ask about it.
+/// A file under check.
 struct File<'a> {
     path: &'a str,
     row: &'static Row,
@@ -36,7 +36,7 @@ struct File<'a> {
     findings: Vec<Finding>,
 }
 
-/// Checks one file given as text. `path` is relative to `src/`, `crates` are the names that mean a crate.
+/// Checks one file. `path` is relative to `src/`; `crates` are the names of crates.
 fn check(path: &str, text: &str, source: &Source, crates: &BTreeSet<String>) -> Vec<Finding> {
     let Some(row) = row_of(path) else {
         let known: Vec<_> = HOUSE.iter().map(|row| row.name).collect();
@@ -59,7 +59,7 @@ fn check(path: &str, text: &str, source: &Source, crates: &BTreeSet<String>) -> 
     file.findings
 }
 
-/// The row that a path relative to `src/` belongs to.
+/// The floor of a path relative to `src/`.
 fn row_of(path: &str) -> Option<&'static Row> {
     let top = path.split('/').next().unwrap_or_default();
     let name = top.strip_suffix(".rs").unwrap_or(top);
@@ -85,7 +85,7 @@ impl File<'_> {
                 1,
                 format!("a first line that is `{}`", source.lines().next().unwrap_or_default()),
                 "every file starts with a `//!` paragraph",
-                "say in one which format, machine, actor, store or handle the file is, and what it refuses to do",
+                "start with one noun phrase for the file, and what belongs there",
             );
         }
     }
@@ -115,7 +115,7 @@ impl File<'_> {
                     line,
                     format!("a module named `{name}`"),
                     format!("no module is named {}", NAMELESS.join(", ")),
-                    "name it after the one idea in it; what fits nowhere has not been understood yet",
+                    "name it after its one subject",
                 );
             }
         }
@@ -138,7 +138,7 @@ impl File<'_> {
         }
     }
 
-    /// Imports point down.
+    /// Checks that imports point down.
     fn check_import(&mut self, path: &Reference, module: &[String]) {
         let Row { floor, name, imports, .. } = *self.row;
         let found = format!("`{}`", path.written);
@@ -157,17 +157,17 @@ impl File<'_> {
         let (rule, instead) = if other.floor > floor {
             (
                 "imports only point down",
-                "move what both need to a lower floor, or turn the call into a message in messages/ or a value handed in",
+                "move what both need to a lower floor, or turn the call into a message in messages/ or an argument",
             )
         } else if other.floor == floor {
             (
                 "siblings on one floor do not import each other",
-                "let the floor above connect the two, or move the shared part down",
+                "connect the two on the floor above, or move the shared part down",
             )
         } else {
             (
                 "a floor imports only what its row of the table names",
-                "send a message, or let a floor that may import it hand the value in",
+                "send a message, or let a floor that may import it pass the value",
             )
         };
         self.find(
@@ -178,7 +178,7 @@ impl File<'_> {
         );
     }
 
-    /// The crates column.
+    /// Checks that the floor may name the crate.
     fn check_crate(&mut self, path: &Reference, segments: &[String]) {
         let crate_name = segments[0].as_str();
         let Row { floor, name, crates, .. } = *self.row;
@@ -194,7 +194,7 @@ impl File<'_> {
                 path.line,
                 found,
                 format!("only {place} names {crate_name}, because {why}"),
-                format!("do it in {place} and hand the result in"),
+                format!("do it in {place} and pass the result"),
             );
         }
         let allowed = name == BINARY
@@ -207,7 +207,7 @@ impl File<'_> {
                 path.line,
                 found,
                 format!("floor {floor} ({name}) names no crate but {}", [EVERYWHERE, crates].concat().join(", ")),
-                "do it on the floor that may, and pass a value inward",
+                "do it on a floor that may name the crate, and pass a value inward",
             );
         }
     }
@@ -268,13 +268,13 @@ impl File<'_> {
         self.find(
             line,
             format!("`{found}` on floor {floor} ({name})"),
-            format!("{} know no clock, no randomness, no logging, no async, no threads, no actix", PURE.join(", ")),
+            format!("{} contain no clock, randomness, logging, async, threads or actix", PURE.join(", ")),
             "take `now: Instant` or the value as an argument, return an effect, and let the actor above act on it",
         );
     }
 }
 
-/// `x::log::y` is no logging and `x::rand::y` no randomness; `time::SystemTime` is a clock wherever it comes from.
+/// `x::log::y` and `x::rand::y` are no crates; a type such as `SystemTime` counts under any path.
 fn is_path_start_or_type(tokens: &[&str], is_path_start: bool) -> bool {
     is_path_start || tokens[0].starts_with(char::is_uppercase)
 }
@@ -302,7 +302,7 @@ fn every_floor_exists() {
 }
 
 #[test]
-fn the_table_itself_only_points_down() {
+fn the_table_only_points_down() {
     for row in HOUSE {
         for name in row.imports {
             let other = HOUSE.iter().find(|other| other.name == *name).expect("the table names rows that exist");

@@ -1,23 +1,82 @@
-//! Words, openings and lengths of comments and documents.
+//! Language of comments, names and documents.
 
 use std::fs;
 
-use super::files::{files_in, root, texts};
+use super::files::{files_in, root};
 use super::reader;
-use crate::WORDS;
+use crate::{COMMENT_COLUMNS_MAX, OPENERS, PLAIN_COMMENTS, WORDS};
+
+const FOLDERS: &[&str] = &["src", "static", "tests", "benches", "examples", "fuzz", "docs", "deploy"];
+const DOCUMENTS: &[&str] = &["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile"];
+
+/// Path and text of all texts with one of these endings, and of the documents at the root. Of the
+/// changelog only what is not yet released.
+fn texts(endings: &[&str]) -> Vec<(String, String)> {
+    let in_folders =
+        FOLDERS.iter().flat_map(|folder| files_in(folder).into_iter().map(move |path| format!("{folder}/{path}")));
+    let documents = DOCUMENTS.iter().map(|path| (*path).to_owned());
+    let paths = in_folders.chain(documents).filter(|path| endings.iter().any(|ending| path.ends_with(ending)));
+    let read = |path: String| {
+        let text = fs::read_to_string(root().join(&path)).expect("a text is readable UTF-8");
+        let released = text.match_indices("\n## ").nth(1).filter(|_| path == "CHANGELOG.md");
+        let end = released.map_or(text.len(), |(at, _)| at);
+        (path, text[..end].to_owned())
+    };
+    paths.map(read).collect()
+}
+
+/// Doc comments of the Rust files for which `is_wrong` is true, with their places.
+fn wrong_doc_comments(is_wrong: impl Fn(&str, &str) -> bool) -> String {
+    let wrong = |(path, text): (String, String)| {
+        let comments = reader::doc_comments(&text).into_iter();
+        let wrong = comments.filter(|(_, comment)| is_wrong(&path, comment));
+        wrong.map(|(line, comment)| format!("{path}:{line}:{comment:.100}")).collect::<Vec<_>>()
+    };
+    texts(&[".rs"]).into_iter().flat_map(wrong).collect::<Vec<_>>().join("\n")
+}
+
+fn is_plain(path: &str) -> bool {
+    PLAIN_COMMENTS.iter().any(|start| path.starts_with(start))
+}
+
+fn opens_with_clause(comment: &str) -> bool {
+    comment.split_whitespace().next().is_some_and(|first| OPENERS.contains(&first))
+}
 
 #[test]
 fn no_doc_comment_is_one_or_two_words() {
-    let short = |(path, text): &(String, String)| {
-        let comments = reader::doc_comments(text).into_iter();
-        let short = comments.filter(|(_, comment)| comment.split_whitespace().count() <= 2);
-        short.map(|(line, comment)| format!("src/{path}:{line}:{comment}")).collect::<Vec<_>>()
-    };
-    let found: Vec<String> = texts().iter().flat_map(short).collect();
-    assert!(found.is_empty(), "say what the name does not, or nothing:\n{}", found.join("\n"));
+    let found = wrong_doc_comments(|path, comment| path.starts_with("src/") && comment.split_whitespace().count() <= 2);
+    assert!(found.is_empty(), "say more than the name does, or nothing:\n{found}");
 }
 
-/// The words of the list in a text or a name.
+#[test]
+fn no_doc_comment_opens_with_a_clause() {
+    let found = wrong_doc_comments(|path, comment| is_plain(path) && opens_with_clause(comment));
+    assert!(found.is_empty(), "start with a noun phrase or a verb, not with a word of OPENERS:\n{found}");
+    assert!(opens_with_clause(" Whether it is open."));
+    assert!(!opens_with_clause(" True if it is open."));
+}
+
+fn is_too_wide(line: &str) -> bool {
+    let is_table = |comment: &str| comment.trim_start_matches(['/', '!', ' ']).starts_with('|');
+    let comment = line.trim_start();
+    comment.starts_with("//") && line.chars().count() > COMMENT_COLUMNS_MAX && !is_table(comment)
+}
+
+#[test]
+fn comment_lines_have_a_bounded_width() {
+    let mut found = Vec::new();
+    for (path, text) in texts(&[".rs"]).into_iter().filter(|(path, _)| is_plain(path)) {
+        let lines = text.lines().enumerate().filter(|(_, line)| is_too_wide(line));
+        found.extend(lines.map(|(at, _)| format!("{path}:{}", at + 1)));
+    }
+    assert!(found.is_empty(), "comments of more than {COMMENT_COLUMNS_MAX} columns:\n{}", found.join("\n"));
+    assert!(is_too_wide(&format!("    // {}", "x".repeat(94))));
+    assert!(!is_too_wide(&format!("    // {}", "x".repeat(93))));
+    assert!(!is_too_wide(&format!("//! | {} |", "x".repeat(100))));
+}
+
+/// Words of the list in a text or a name.
 fn listed_words(text: &str) -> Vec<&'static str> {
     let letters = text.chars().map(|c| match c {
         '_' | ' ' => ' ',
@@ -31,27 +90,24 @@ fn listed_words(text: &str) -> Vec<&'static str> {
 
 #[test]
 fn texts_use_plain_words() {
-    let is_text = |path: &&String| [".rs", ".js", ".mjs", ".ts", ".html", ".css"].iter().any(|end| path.ends_with(end));
+    let endings = [
+        ".rs", ".js", ".mjs", ".ts", ".py", ".c", ".awk", ".html", ".css", ".md", ".toml", ".service", "file", ".conf",
+    ];
     let mut found = Vec::new();
-    for folder in ["src", "static", "tests"] {
-        for path in files_in(folder).iter().filter(is_text) {
-            let text = fs::read_to_string(root().join(folder).join(path)).expect("a source file is readable UTF-8");
-            let mut report = |at: usize, text: &str| {
-                found.extend(listed_words(text).into_iter().map(|word| format!("{folder}/{path}:{at}: {word:?}")));
-            };
-            report(0, path);
-            for (at, line) in text.lines().enumerate() {
-                let name = line.trim_start().trim_start_matches("async ").strip_prefix("fn ");
-                let title = ["test(", "it("].iter().find_map(|call| line.trim_start().strip_prefix(call));
-                match name.or(title) {
-                    _ if folder != "tests" => report(at + 1, line),
-                    Some(name) => report(at + 1, name),
-                    None => {}
-                }
-            }
+    for (path, text) in texts(&endings) {
+        // The list itself, and its tests.
+        if path.starts_with("tests/architecture") {
+            continue;
+        }
+        let mut check = |line: usize, text: &str| {
+            found.extend(listed_words(text).into_iter().map(|word| format!("{path}:{line}: {word:?}")));
+        };
+        check(0, &path);
+        for (at, line) in text.lines().enumerate() {
+            check(at + 1, line);
         }
     }
-    assert!(found.is_empty(), "words that have a plainer one (WORDS):\n{}", found.join("\n"));
+    assert!(found.is_empty(), "words with a plainer alternative (WORDS):\n{}", found.join("\n"));
 }
 
 #[test]

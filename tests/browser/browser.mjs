@@ -133,7 +133,7 @@ export async function shiftsLineByLine(browser, hub, width) {
 export const WIDE = { width: 1440, height: 2480 };
 
 /**
- * For people to look at; git ignores the folder.
+ * Takes a screenshot for manual inspection; git ignores the folder.
  * @param {import("playwright-core").Page} page
  * @param {string} name
  * @param {object} [options]

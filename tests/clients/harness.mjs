@@ -174,7 +174,7 @@ export const client = (hub, options) => actions.client(hub, { io: stock, ...opti
 export const connect = (hub, options) => actions.connect(hub, { io: stock, ...options });
 
 /**
- * Whether a client that starts with the first of `transports` can set headers: always in Node; in
+ * True if a client that starts with the first of `transports` can set headers: always in Node; in
  * browsers not over websockets.
  */
 export const setsHeaders = () => true;

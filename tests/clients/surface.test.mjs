@@ -178,10 +178,10 @@ for (const { library, io, server } of PAIRS) {
         leaves.disconnect();
         assert.equal((await ended)[0], "io client disconnect");
         await left.count(1);
-        const put = await named("put out", room);
-        put.emit("bye", false);
-        assert.equal((await next(put, "disconnect"))[0], "io server disconnect");
-        assert.equal(put.active, false);
+        const kicked = await named("kicked", room);
+        kicked.emit("bye", false);
+        assert.equal((await next(kicked, "disconnect"))[0], "io server disconnect");
+        assert.equal(kicked.active, false);
         await left.count(2);
         const closed = await named("closed", room);
         closed.emit("bye", true);
@@ -191,7 +191,7 @@ for (const { library, io, server } of PAIRS) {
           left.received.map(([name, reason]) => [name, reason]),
           [
             ["leaves", "client namespace disconnect"],
-            ["put out", "server namespace disconnect"],
+            ["kicked", "server namespace disconnect"],
             ["closed", "server namespace disconnect"],
           ],
         );

@@ -188,7 +188,7 @@ impl Round<'_> {
         assert_eq!(got, program.collect::<Vec<_>>(), "client {client}: own emits in order\n{}", self.trace(client));
     }
 
-    /// Whether an emit of the client's own program must reach it: the joins and leaves before the
+    /// True if an emit of the client's own program must reach it: the joins and leaves before the
     /// emit decide.
     fn reaches_own(&self, client: usize, emitted: u64) -> bool {
         let mut rooms = self.rooms_before[client].clone();
@@ -244,7 +244,7 @@ impl Round<'_> {
         }
     }
 
-    /// Whether the client was in the room when event `n` was emitted; `None` if the trace does not
+    /// True if the client was in the room when event `n` was emitted; `None` if the trace does not
     /// decide it.
     fn member(&self, client: usize, room: &str, n: u64) -> Option<bool> {
         let token = self.tokens().get(&n).cloned();

@@ -124,7 +124,7 @@ const isBehind = (event, other) =>
   event.offset.slice(0, 8) === other.offset.slice(0, 8) &&
   event.offset < other.offset;
 
-/** Whether `event` certainly took place before `other`. */
+/** True if `event` certainly took place before `other`. */
 const precedes = (event, other) => event.until < other.invoke || isBehind(event, other);
 
 /**

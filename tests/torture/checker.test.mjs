@@ -51,7 +51,7 @@ describe("no violation", () => {
     member(heard(7, 2), heard(8, 1)),
   );
   fine(
-    "when offsets rise, and begin anew in another life of the log",
+    "when offsets rise, and start again in another epoch",
     [published(1, 4, 6, { offset: token(7) }), published(2, 7, 9, { offset: token(3, "epoch--a") })],
     member(heard(5, 1, { offset: token(7) }), heard(8, 2, { offset: token(3, "epoch--a") })),
   );

@@ -23,8 +23,8 @@ export class Client {
   #rooms = new Map();
   /** For each room, a request of this connection that is not yet answered. */
   #asked = new Map();
-  /** Whether it has disconnected by itself. */
-  #anew = false;
+  /** True if it has disconnected by itself. */
+  #restarted = false;
   /** Newest event received in each room. */
   #newest = new Map();
 
@@ -52,8 +52,8 @@ export class Client {
     const isFirst = this.#log.entries.every(({ kind }) => kind !== "connect");
     this.#write({ kind: "connect", recovered: Boolean(recovered), sid: id });
     // The outcome of an unanswered leave is unknown.
-    if (!isFirst && (recovered || !this.#anew)) this.reconnects += 1;
-    this.#anew = false;
+    if (!isFirst && (recovered || !this.#restarted)) this.reconnects += 1;
+    this.#restarted = false;
     if (recovered) this.recovered += 1;
     else this.#rooms.clear();
     // An answer missing by now will not arrive.
@@ -78,8 +78,8 @@ export class Client {
   }
 
   /** Ends its session by a disconnect and starts another one. */
-  startAnew() {
-    this.#anew = true;
+  restartSession() {
+    this.#restarted = true;
     this.socket.disconnect().connect();
   }
 
@@ -104,13 +104,13 @@ export class Client {
     });
   }
 
-  /** Whether it is connected and its confirmed rooms are the wanted ones. */
+  /** True if it is connected and its confirmed rooms are the wanted ones. */
   isSettled() {
     return this.socket.connected && this.#asked.size === 0;
   }
 
   /**
-   * Whether it is settled and has received those of `markers` that were published to a room while
+   * True if it is settled and has received those of `markers` that were published to a room while
    * it was in.
    */
   isQuiet(markers) {

@@ -93,9 +93,9 @@ async function measure(kind, { seed, clients: size, rounds }) {
     for (const publisher of publishers) publisher.stop();
     await settled([...clients, ...publishers]);
     const markers = await Promise.all(rooms.map((room) => publishers[0].publish(room)));
-    const mute = () => clients.filter((client) => !client.isQuiet(markers)).length;
-    await history.until("last event at each client", () => mute() === 0, LAST_MS).catch(() => {});
-    return { ...result(history, clients), mute: mute() };
+    const stalled = () => clients.filter((client) => !client.isQuiet(markers)).length;
+    await history.until("last event at each client", () => stalled() === 0, LAST_MS).catch(() => {});
+    return { ...result(history, clients), stalled: stalled() };
   } finally {
     for (const one of [...clients, ...publishers]) one.close();
     for (const link of links) link.close();
@@ -119,19 +119,19 @@ function broken(link, at, isSeen) {
  * Events that a client must receive: those accepted for its room since its first confirmed join.
  */
 function result(history, clients) {
-  let owed = 0;
+  let expected = 0;
   let delivered = 0;
   for (const { entries } of history.logs) {
     const first = entries.find(({ kind, ok }) => kind === "join" && ok !== null);
     const heard = new Set(entries.filter(({ kind }) => kind === "event").map(({ n }) => n));
     for (const { n, room, invoke, ok } of history.publishes) {
       if (ok === null || room !== first.room || invoke < first.ok) continue;
-      owed += 1;
+      expected += 1;
       if (heard.has(n)) delivered += 1;
     }
   }
   const sum = (of) => clients.reduce((total, client) => total + client[of], 0);
-  return { owed, delivered, reconnects: sum("reconnects"), recovered: sum("recovered"), ...count(history) };
+  return { expected, delivered, reconnects: sum("reconnects"), recovered: sum("recovered"), ...count(history) };
 }
 
 const percent = (part, whole) => `${((100 * part) / whole).toFixed(part === whole ? 0 : 2)} %`;
@@ -144,11 +144,11 @@ console.log(
     `pongs within ${PING_MS / 1000} s; seed ${seed}, commit ${commit}, ` +
     `Node ${process.version}, ${os.cpus().length} cores shared by all\n`,
 );
-console.log("| server | owed | delivered | reconnects | said `recovered` | missed, and not told | heard twice | connected and mute at the end |");
+console.log("| server | expected | delivered | reconnects | said `recovered` | silently lost | received twice | connected but receiving nothing |");
 console.log("|---|---|---|---|---|---|---|---|");
 for (const kind of values.servers.split(";")) {
-  const { owed, delivered, reconnects, recovered, silent, repeated, mute } = await measure(kind, { seed, clients, rounds });
-  const cells = [kind, owed, percent(delivered, owed), reconnects, percent(recovered, reconnects), silent, repeated, mute];
+  const { expected, delivered, reconnects, recovered, silent, repeated, stalled } = await measure(kind, { seed, clients, rounds });
+  const cells = [kind, expected, percent(delivered, expected), reconnects, percent(recovered, reconnects), silent, repeated, stalled];
   console.log(`| ${cells.join(" | ")} |`);
 }
 process.exit(0);

@@ -74,7 +74,7 @@ export class Publisher {
     return publish;
   }
 
-  /** Whether it is connected and has no unanswered publish. */
+  /** True if it is connected and has no unanswered publish. */
   isSettled() {
     return this.socket.connected && this.#unanswered === 0;
   }

@@ -12,7 +12,7 @@ export class Random {
     this.#state = [...String(seed)].reduce((hash, char) => Math.imul(hash ^ char.charCodeAt(0), 0x01000193), 0x811c9dc5) >>> 0;
   }
 
-  /** In [0, 1). Mulberry32. */
+  /** A number in [0, 1), by Mulberry32. */
   number() {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0;
     let mixed = this.#state;

@@ -127,7 +127,7 @@ export class Rig {
 
   #apply({ what, who, room, ms, offline }) {
     const link = this.#links[who];
-    if (what === "start anew") return this.#clients[who].startAnew();
+    if (what === "restart session") return this.#clients[who].restartSession();
     if (what === "join" || what === "leave") return this.#clients[who][what](room);
     if (what === "slow") return void (link.weather.latency = 1 + (ms % 60));
     if (what === "sliced") return void (link.weather.sliced = true);

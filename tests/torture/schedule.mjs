@@ -44,7 +44,7 @@ export function schedule({ seed, cycle, clients, links, rooms, seconds }) {
   for (let left = random.between(0, clients); left > 0; left--) {
     steps.push({ at: moment(), what: random.chance(0.6) ? "join" : "leave", who: random.between(0, clients - 1), room: random.pick(rooms) });
   }
-  if (random.chance(0.5)) steps.push({ at: moment(), what: "start anew", who: random.between(0, clients - 1) });
+  if (random.chance(0.5)) steps.push({ at: moment(), what: "restart session", who: random.between(0, clients - 1) });
   if (random.chance(KILLED)) {
     const what = random.chance(STOPPED) ? "stop" : "kill";
     const kill = { at: random.between(length >> 2, length), what, who: -1, ms: random.between(0, 200) };

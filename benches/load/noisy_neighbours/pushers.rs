@@ -85,7 +85,7 @@ impl<P: Pushing> Neighbour for Pusher<P> {
     fn deeds(&self) -> String {
         let end = match self.closings {
             0 => "still connected".to_owned(),
-            closings => format!("put out {closings} times, at last: {}", self.parting),
+            closings => format!("disconnected {closings} times, last reason: {}", self.parting),
         };
         format!("{} in {} s, {end}", self.pushing.deeds(), rounded(self.begun.elapsed().as_secs_f64()))
     }

@@ -27,7 +27,7 @@ pub(super) struct Reader {
     server: SocketAddr,
     /// Its own room.
     room: String,
-    /// Whether it reads one byte per second.
+    /// True if it reads one byte per second.
     reads: bool,
     state: State,
     feeder: Fleet,

@@ -39,7 +39,7 @@ export class TransportError extends Error {
 
 export class Transport extends Emitter {
   readyState = /** @type {"opening" | "open" | "pausing" | "paused" | "closed"} */ ("opening");
-  /** Whether `send` may be called: earlier packets are sent. */
+  /** True if `send` may be called: earlier packets are sent. */
   writable = false;
 
   /** @param {TransportOptions} opts */

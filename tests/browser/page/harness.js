@@ -14,7 +14,7 @@ export const TOURS = { [server]: null };
 export const startTour = async () => ({ url: location.origin, stop() {} });
 
 /**
- * Whether a client that starts with the first of `transports` can set headers: a page's websocket
+ * True if a client that starts with the first of `transports` can set headers: a page's websocket
  * cannot.
  */
 export const setsHeaders = ([first]) => first !== "websocket";

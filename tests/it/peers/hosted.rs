@@ -43,7 +43,7 @@ fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Reports) {
             }
             Ok(())
         });
-        io.of("/").on("put out", |socket, _: Event<()>| async move {
+        io.of("/").on("disconnect me", |socket, _: Event<()>| async move {
             socket.disconnect(true);
             Ok(())
         });
@@ -178,11 +178,11 @@ fn a_websocket_ends_with_its_close_whatever_the_hosts_client_timeouts() {
             assert_eq!(leaving.websocket().read_to_end(), (Some(1_000), Frame::Fin));
             assert_eq!(reports.next(), "transport close");
 
-            let mut put_out = open();
-            put_out.send(r#"42["put out"]"#);
-            while !matches!(put_out.websocket().recv(), Frame::Whole(CLOSE, _)) {}
-            put_out.websocket().write(&close);
-            assert_eq!(put_out.websocket().read_to_end(), (None, Frame::Fin));
+            let mut disconnected = open();
+            disconnected.send(r#"42["disconnect me"]"#);
+            while !matches!(disconnected.websocket().recv(), Frame::Whole(CLOSE, _)) {}
+            disconnected.websocket().write(&close);
+            assert_eq!(disconnected.websocket().read_to_end(), (None, Frame::Fin));
             assert_eq!(reports.next(), "server namespace disconnect");
         }
     }

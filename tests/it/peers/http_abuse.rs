@@ -116,7 +116,10 @@ fn session_ids_are_random_and_independent() {
         let column: Vec<_> = ids.iter().map(|id| id.as_bytes()[place]).collect();
         let values = column.iter().collect::<HashSet<_>>().len();
         let repeated = column.windows(2).filter(|pair| pair[0] == pair[1]).count();
-        assert!(values > 50 && repeated < 60, "character {place}: {values} values, {repeated} times equal to the id before");
+        assert!(
+            values > 50 && repeated < 60,
+            "character {place}: {values} values, {repeated} times equal to the id before"
+        );
     }
     hub.expect_healthy();
 }

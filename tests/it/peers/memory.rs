@@ -148,9 +148,9 @@ fn floods_of_pings_and_pongs_leave_nothing_behind() {
             client.websocket().write(&frame(0x81, br#"421["echo"]"#));
             while !matches!(client.websocket().recv(), Frame::Whole(0x81, payload) if payload == b"431[]") {}
         }
-        let mut deaf = Client::open_with_small_buffer(process.address);
-        deaf.connect("");
-        let taken = write_until_blocked(|bytes| deaf.websocket().try_write(bytes), &pings, 64 << 20);
+        let mut unread = Client::open_with_small_buffer(process.address);
+        unread.connect("");
+        let taken = write_until_blocked(|bytes| unread.websocket().try_write(bytes), &pings, 64 << 20);
         assert!(taken < 64 << 20, "the hub accepts pings without end");
     });
     process.expect_log("control packets wait already");

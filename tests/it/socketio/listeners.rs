@@ -113,7 +113,11 @@ fn middleware_forwards_changes_or_drops_events() {
         client.send(r#"422["broken"]"#);
         client.send(r#"423["old name",1]"#);
         client.expect("433[1]");
-        assert_eq!(reports.next(), "echo", "an event dropped or failed by the first middleware does not reach the second");
+        assert_eq!(
+            reports.next(),
+            "echo",
+            "an event dropped or failed by the first middleware does not reach the second"
+        );
         client.send("1");
     });
 }

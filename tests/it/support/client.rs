@@ -31,7 +31,7 @@ impl Transport {
     /// Transports that end as websockets.
     pub(crate) const WEBSOCKETS: [Self; 4] = [Self::Websocket, Self::Upgraded, Self::Pump, Self::PumpUpgraded];
 
-    /// Whether a host application owns the connections.
+    /// True if a host application owns the connections.
     pub(crate) fn is_hosted(self) -> bool {
         matches!(self, Self::Pump | Self::PumpUpgraded)
     }
@@ -124,7 +124,7 @@ impl Client {
         client
     }
 
-    /// Whether the client polls at present.
+    /// True if the client polls at present.
     pub(crate) fn is_polling(&self) -> bool {
         matches!(self.wire, Wire::Polling { .. })
     }

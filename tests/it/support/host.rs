@@ -22,7 +22,7 @@ pub(crate) struct HostSettings {
     pub(crate) linger: Duration,
     /// Default of actix-web: a client that closed its side may still expect its response.
     pub(crate) half_closed: bool,
-    /// Whether `stentor::on_connect` is installed.
+    /// True if `stentor::on_connect` is installed.
     pub(crate) prepared: bool,
 }
 

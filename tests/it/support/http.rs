@@ -72,7 +72,7 @@ impl Http {
         }
     }
 
-    /// Whether the server has responded or closed the connection by now.
+    /// True if the server has responded or closed the connection by now.
     pub(crate) fn has_response(&mut self) -> bool {
         self.stream.set_nonblocking(true).unwrap();
         let peeked = self.stream.peek(&mut [0]);

@@ -186,7 +186,7 @@ impl Websocket {
         }
     }
 
-    /// Whether the server has reset the connection by now; readable bytes stay.
+    /// True if the server has reset the connection by now; readable bytes stay.
     pub(crate) fn was_reset(&self) -> bool {
         self.stream.take_error().unwrap().is_some_and(|error| error.kind() == ErrorKind::ConnectionReset)
     }
