@@ -22,7 +22,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     let visit_for = |time: Duration| -> Result<(u64, Duration), Failure> {
         let (start, mut visits) = (Instant::now(), 0);
         while start.elapsed() < time {
-            visits += Fleet::visit(server.address, |index| Some(format!("hall-{}", index % ROOMS)))?;
+            visits += Fleet::connect_and_leave(server.address, |index| Some(format!("hall-{}", index % ROOMS)))?;
         }
         let took = start.elapsed();
         std::thread::sleep(QUIET);

@@ -1,6 +1,6 @@
 //! One client: its socket, its state, incomplete frames, and bytes to be written.
 //!
-//! It goes by itself from the upgrade to its room (and out of it again for a short connection),
+//! It proceeds by itself from the upgrade to its room (and leaves it for a short connection),
 //! answers pings, and passes every later packet to the load.
 
 use std::io::{ErrorKind, Read, Write};
@@ -45,11 +45,11 @@ pub(crate) struct Shared {
     /// Credentials of a client that resumes; such a client joins no room.
     auth_of: Box<dyn Fn(usize) -> Option<String>>,
     /// Connections leave their room, disconnect and close.
-    pub(crate) only_visits: bool,
+    pub(crate) leaves_after_join: bool,
     /// Private id of each connection, if the server sends one.
     pub(crate) pids: Vec<String>,
     /// Number of clients that reconnected and were not recovered.
-    pub(crate) strangers: u64,
+    pub(crate) unrecovered: u64,
     pub(crate) settled: usize,
     /// Number of Engine.IO pings answered.
     pub(crate) pings: u64,
@@ -115,9 +115,9 @@ impl Shared {
             outgoing: Outgoing::default(),
             room_of: Box::new(room_of),
             auth_of: Box::new(auth_of),
-            only_visits: false,
+            leaves_after_join: false,
             pids: Vec::new(),
-            strangers: 0,
+            unrecovered: 0,
             settled: 0,
             pings: 0,
             reads: 0,
@@ -142,12 +142,12 @@ impl Connection {
     }
 
     /// True if the server reads more slowly than this connection writes.
-    pub(crate) fn is_jammed(&self) -> bool {
+    pub(crate) fn is_write_blocked(&self) -> bool {
         !self.unsent.is_empty()
     }
 
     /// The packet that this connection expects, for errors.
-    pub(crate) fn awaited(&self) -> &'static str {
+    pub(crate) fn expected_packet(&self) -> &'static str {
         match self.phase {
             Phase::AwaitsUpgrade => "the answer to its upgrade request",
             Phase::AwaitsOpen => "the Engine.IO open packet",
@@ -273,7 +273,7 @@ impl Connection {
             }
             Phase::AwaitsConnect if packet.starts_with(b"40{") => {
                 let pid = pid(packet).unwrap_or_default();
-                shared.strangers += u64::from((shared.auth_of)(at).is_some_and(|auth| !auth.contains(&pid)));
+                shared.unrecovered += u64::from((shared.auth_of)(at).is_some_and(|auth| !auth.contains(&pid)));
                 shared.pids.resize(shared.pids.len().max(at + 1), String::new());
                 shared.pids[at] = pid;
                 match (shared.room_of)(at) {
@@ -285,7 +285,7 @@ impl Connection {
                 }
             }
             Phase::AwaitsJoin if is_ack(packet, b"430[{") => match (shared.room_of)(at) {
-                Some(room) if shared.only_visits => {
+                Some(room) if shared.leaves_after_join => {
                     shared.outgoing.send(at, format!(r#"421["leave","{room}"]"#).as_bytes());
                     Phase::AwaitsLeave
                 }
@@ -296,7 +296,7 @@ impl Connection {
                 shared.outgoing.append(at, wire::push_close);
                 Phase::AwaitsClose
             }
-            _ => return Err(unexpected(packet, self.awaited())),
+            _ => return Err(unexpected(packet, self.expected_packet())),
         };
         if self.phase == Phase::Settled {
             // Ten thousand idle connections do not need the buffers of their handshakes.

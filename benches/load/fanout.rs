@@ -125,15 +125,15 @@ struct Publisher {
 impl Fanout {
     pub(crate) fn new(publishers: usize, options: &Options) -> Self {
         let rooms = options.rooms;
-        Self::going_round(rooms, publishers, options)
+        Self::in_turn(rooms, publishers, options)
     }
 
     /// Each publisher publishes only to the room of its own number.
-    pub(crate) fn apart(options: &Options) -> Self {
-        Self::going_round(1, options.rooms, options)
+    pub(crate) fn separate(options: &Options) -> Self {
+        Self::in_turn(1, options.rooms, options)
     }
 
-    fn going_round(rounds: usize, publishers: usize, options: &Options) -> Self {
+    fn in_turn(rounds: usize, publishers: usize, options: &Options) -> Self {
         let Options { rooms, members, payload, .. } = *options;
         let window = if options.rate.is_some() { OPEN_WINDOW } else { options.window };
         let publisher = |_| Publisher { published: 0, completed: 0, outstanding: vec![(0, Instant::now()); window] };
@@ -226,7 +226,7 @@ impl Fanout {
 
     /// Classifies an unexpected delivery: too early, late, repeated, or in the wrong room.
     #[cold]
-    fn on_misplaced(&mut self, member: usize, publisher: usize, sequence: u32, outgoing: &mut Outgoing) {
+    fn on_unexpected(&mut self, member: usize, publisher: usize, sequence: u32, outgoing: &mut Outgoing) {
         let expected = &mut self.expected[member * self.publishers.len() + publisher];
         if *expected == NEVER || !sequence.abs_diff(*expected).is_multiple_of(self.rounds as u32) {
             self.strays += 1;
@@ -277,7 +277,7 @@ impl Workload for Fanout {
             .rotate_left(31);
         let expected = &mut self.expected[at * self.publishers.len() + publisher];
         if sequence != *expected {
-            self.on_misplaced(at, publisher, sequence, outgoing);
+            self.on_unexpected(at, publisher, sequence, outgoing);
             return Ok(());
         }
         *expected += self.rounds as u32;

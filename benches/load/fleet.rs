@@ -41,29 +41,29 @@ impl Fleet {
         count: usize,
         room_of: impl Fn(usize) -> Option<String> + 'static,
     ) -> Result<Self, Failure> {
-        Self::open_at_once(server, count, HANDSHAKES_MAX, room_of)
+        Self::open_with_concurrency(server, count, HANDSHAKES_MAX, room_of)
     }
 
     /// Opens connections like `open`, with `at_a_time` of them settling at most.
-    pub(crate) fn open_at_once(
+    pub(crate) fn open_with_concurrency(
         server: SocketAddr,
         count: usize,
         at_a_time: usize,
         room_of: impl Fn(usize) -> Option<String> + 'static,
     ) -> Result<Self, Failure> {
-        let mut fleet = Self::gathering(room_of)?;
+        let mut fleet = Self::empty(room_of)?;
         fleet.settle(&[server], count, at_a_time)?;
         Ok(fleet)
     }
 
     /// Opens `HANDSHAKES_MAX` connections that join, leave, disconnect and close. Gives their
     /// number.
-    pub(crate) fn visit(
+    pub(crate) fn connect_and_leave(
         server: SocketAddr,
         room_of: impl Fn(usize) -> Option<String> + 'static,
     ) -> Result<u64, Failure> {
         let mut shared = Shared::new(room_of, |_| None);
-        shared.only_visits = true;
+        shared.leaves_after_join = true;
         Self::new(shared)?.settle(&[server], HANDSHAKES_MAX, HANDSHAKES_MAX)?;
         Ok(HANDSHAKES_MAX as u64)
     }
@@ -85,7 +85,7 @@ impl Fleet {
                 return Err(format!(
                     "waited {patience:?} for {count} connections, {} are settled; connection {stuck} waits for {}",
                     self.shared.settled,
-                    self.connections[stuck].awaited()
+                    self.connections[stuck].expected_packet()
                 )
                 .into());
             }
@@ -94,12 +94,12 @@ impl Fleet {
     }
 
     /// Connections that resume with these credentials as soon as they are started.
-    pub(crate) fn returning(auth_of: impl Fn(usize) -> Option<String> + 'static) -> Result<Self, Failure> {
+    pub(crate) fn resuming(auth_of: impl Fn(usize) -> Option<String> + 'static) -> Result<Self, Failure> {
         Self::new(Shared::new(|_| None, auth_of))
     }
 
     /// A fleet without connections; its load starts and drives them itself.
-    pub(crate) fn gathering(room_of: impl Fn(usize) -> Option<String> + 'static) -> Result<Self, Failure> {
+    pub(crate) fn empty(room_of: impl Fn(usize) -> Option<String> + 'static) -> Result<Self, Failure> {
         Self::new(Shared::new(room_of, |_| None))
     }
 
@@ -135,8 +135,8 @@ impl Fleet {
     }
 
     /// True if the server reads more slowly than connection `at` writes.
-    pub(crate) fn is_jammed(&self, at: usize) -> bool {
-        self.connections[at].is_jammed()
+    pub(crate) fn is_write_blocked(&self, at: usize) -> bool {
+        self.connections[at].is_write_blocked()
     }
 
     /// True if the last turn had something to do.
@@ -145,8 +145,8 @@ impl Fleet {
     }
 
     /// Number of connections that reconnected and were not recovered.
-    pub(crate) fn strangers(&self) -> u64 {
-        self.shared.strangers
+    pub(crate) fn unrecovered(&self) -> u64 {
+        self.shared.unrecovered
     }
 
     pub(crate) fn ping_interval(&self) -> Duration {

@@ -68,7 +68,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut report = Report::default();
-    let outcome = Options::parse().settle().and_then(|options| run(&options, &mut report));
+    let outcome = Options::parse().validate().and_then(|options| run(&options, &mut report));
     report.print_summary();
     if let Err(failure) = outcome {
         eprintln!("load: {failure}");

@@ -22,7 +22,7 @@ use crate::process::{self, Server};
 use crate::report::{Report, line, title};
 use crate::target::Recovery;
 use neighbour::{Neighbour, ROOM};
-use pushers::{Flood, Pusher, Tourist};
+use pushers::{Flood, Pusher, RoomCycler};
 use readers::Reader;
 use scripted::{Script, Scripted};
 use watch::{Log, Resident};
@@ -99,13 +99,13 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
         command.env("STENTOR_LOG_LEVEL", "info").env("STENTOR_PING_TIMEOUT", PING_TIMEOUT).stderr(output);
     })?;
     let fleet = Fleet::open(server.address, members + 1, move |index| (index < members).then(|| ROOM.to_owned()))?;
-    let load = Beside {
+    let load = MembersBeside {
         fanout: Fanout::new(1, &options),
         neighbours: Vec::new(),
         resident: Resident::new(&server),
-        misplaced: 0,
+        wrong_events: 0,
     };
-    let mut scene = Scene { options: &options, server: &server, fleet, load, log };
+    let mut scene = Measurement { options: &options, server: &server, fleet, load, log };
     scene.fleet.send(|outgoing| scene.load.fanout.start(outgoing))?;
 
     let mut p99s = Vec::new();
@@ -126,25 +126,25 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
             report.figure(&format!("noisy neighbours: {what}"), "p99 to undisturbed", p99 / undisturbed, "×", budget);
         }
     }
-    let Scene { mut fleet, mut load, .. } = scene;
+    let Measurement { mut fleet, mut load, .. } = scene;
     load.fanout.closing = true;
     fleet.drain(&mut load, |load| load.fanout.is_drained())?;
     let mut verdict = load.fanout.verdict();
-    verdict.faults.push((load.misplaced, "misplaced in the flooded room"));
+    verdict.faults.push((load.wrong_events, "wrong_events in the flooded room"));
     report.verdict("noisy neighbours", &verdict);
     Ok(())
 }
 
 /// The server, the members, and the observation of both.
-struct Scene<'a> {
+struct Measurement<'a> {
     options: &'a Options,
     server: &'a Server,
     fleet: Fleet,
-    load: Beside<'a>,
+    load: MembersBeside<'a>,
     log: Log,
 }
 
-impl Scene<'_> {
+impl Measurement<'_> {
     /// Measures the members beside these neighbours, from their connects to their end. Gives the
     /// p99.
     fn play(
@@ -163,7 +163,7 @@ impl Scene<'_> {
         fleet.run(options.measured, load)?;
         let (end, cpu) = (fleet.sample(), server.cpu()?.since(cpu));
         let quantiles = load.fanout.latencies.take();
-        let (deeds, closings) = load.dismiss();
+        let (work_report, disconnects) = load.end_neighbours();
         fleet.run(QUIET, load)?;
         let (peak, after) = (load.resident.peak(), load.resident.now()?);
 
@@ -173,7 +173,7 @@ impl Scene<'_> {
         let share = 100.0 * cpu.total().as_secs_f64() / seconds;
         let name = format!("noisy neighbours: {what}");
         title(&name, format!("{members} members, {rate} events/s of {payload} B, {seconds:.1} s, {setting}"));
-        for deed in deeds {
+        for deed in work_report {
             line("neighbours", deed);
         }
         line("server CPU", format!("{share:.0} % of a core"));
@@ -183,7 +183,7 @@ impl Scene<'_> {
         match options.running() {
             // Only our own server's log file and its lines about disconnects are known.
             Some(_) => line("log", "unknown: the server was started elsewhere"),
-            None => log.print(if options.server.is_stentor() { closings } else { 0 }),
+            None => log.print(if options.server.is_stentor() { disconnects } else { 0 }),
         }
         report.figure(&name, "server CPU", share, "%", None);
         report.figure(&name, "resident at most", peak as f64 / 1024.0, "MiB", None);
@@ -209,7 +209,7 @@ fn gather(
             }
             Kind::Floods => neighbours.push(Box::new(Pusher::new(server, Flood::new(payload, false))?)),
             Kind::FloodsForAcks => neighbours.push(Box::new(Pusher::new(server, Flood::new(payload, true))?)),
-            Kind::JoinsAndLeaves => neighbours.push(Box::new(Pusher::new(server, Tourist::default())?)),
+            Kind::JoinsAndLeaves => neighbours.push(Box::new(Pusher::new(server, RoomCycler::default())?)),
             Kind::Scripted(script) => neighbours.push(Box::new(Scripted::new(server, *script))),
         }
     }
@@ -217,25 +217,25 @@ fn gather(
 }
 
 /// The members, their publisher, and the neighbours.
-struct Beside<'a> {
+struct MembersBeside<'a> {
     fanout: Fanout,
     neighbours: Vec<Box<dyn Neighbour>>,
     resident: Resident<'a>,
-    misplaced: u64,
+    wrong_events: u64,
 }
 
-impl Beside<'_> {
+impl MembersBeside<'_> {
     /// Ends the neighbours without a closing handshake. Gives their reports, and the number of
     /// disconnects by the server.
-    fn dismiss(&mut self) -> (Vec<String>, u64) {
+    fn end_neighbours(&mut self) -> (Vec<String>, u64) {
         let neighbours = std::mem::take(&mut self.neighbours);
-        self.misplaced += neighbours.iter().map(|neighbour| neighbour.misplaced()).sum::<u64>();
-        let closings = neighbours.iter().map(|neighbour| neighbour.closings()).sum();
-        (neighbours.iter().map(|neighbour| neighbour.deeds()).collect(), closings)
+        self.wrong_events += neighbours.iter().map(|neighbour| neighbour.wrong_events()).sum::<u64>();
+        let disconnects = neighbours.iter().map(|neighbour| neighbour.disconnects()).sum();
+        (neighbours.iter().map(|neighbour| neighbour.work_report()).collect(), disconnects)
     }
 }
 
-impl Workload for Beside<'_> {
+impl Workload for MembersBeside<'_> {
     fn on_packet(&mut self, at: usize, packet: &[u8], outgoing: &mut Outgoing) -> Result<(), Failure> {
         self.fanout.on_packet(at, packet, outgoing)
     }

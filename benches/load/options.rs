@@ -123,7 +123,7 @@ pub(crate) struct Options {
 
 impl Options {
     /// Applies options that imply or exclude others.
-    pub(crate) fn settle(mut self) -> Result<Self, Failure> {
+    pub(crate) fn validate(mut self) -> Result<Self, Failure> {
         if self.server == Target::StentorDisk {
             self.recovery = Recovery::Disk;
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::Failure;
 use crate::figures::{rounded, shown};
 use crate::options::Options;
-use crate::target::{Target, said};
+use crate::target::{Target, command_output};
 use crate::trial::{Cell, Measured, Trial, cell, ratio};
 
 /// Conditions of a comparison.
@@ -65,16 +65,20 @@ fn head(run: &Run<'_>) -> Result<String, Failure> {
     let Run { options, repetition, .. } = run;
     let command = if run.is_full { "make compare-all" } else { "make compare" };
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let changed = if said("git", &["status", "--porcelain", "--", "src", "benches/load", "benches/peers"]).is_empty() {
-        ""
-    } else {
-        ", with changes"
-    };
+    let changed =
+        if command_output("git", &["status", "--porcelain", "--", "src", "benches/load", "benches/peers"]).is_empty() {
+            ""
+        } else {
+            ", with changes"
+        };
     let mut head = format!("# Comparison\n\nWritten by `{command}`, and by nothing else.\n\n");
     let mut fact = |name: &str, value: String| writeln!(head, "- {name}: {value}");
     fact("command", format!("`cargo bench --bench load -- {}`", arguments.join(" ")))?;
-    fact("commit", format!("{}{changed}", said("git", &["rev-parse", "--short", "HEAD"])))?;
-    fact("when", format!("{}, {} minutes", said("date", &["-u", "+%F %H:%M UTC"]), run.took.as_secs().div_ceil(60)))?;
+    fact("commit", format!("{}{changed}", command_output("git", &["rev-parse", "--short", "HEAD"])))?;
+    fact(
+        "when",
+        format!("{}, {} minutes", command_output("date", &["-u", "+%F %H:%M UTC"]), run.took.as_secs().div_ceil(60)),
+    )?;
     fact("machine", machine())?;
     fact(
         "method",

@@ -64,7 +64,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     }
 
     let auth = move |at: usize| Some(format!(r#"{{"pid":"{}","offset":"{}"}}"#, pids[at], tokens[at]));
-    let mut fleet = Fleet::returning(auth)?;
+    let mut fleet = Fleet::resuming(auth)?;
     let (begun, cpu) = (Instant::now(), server.cpu()?);
     let all = (count as u64) * u64::from(missed + 1);
     while members.received < all {
@@ -87,7 +87,8 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     line("server CPU", format!("{} µs per resume, probes included", rounded(micros_each(cpu.total(), count as u64))));
     line("publish to delivery", format!("undisturbed {quiet}, meanwhile {storm}"));
     let lost = all - members.received.min(all);
-    let faults = vec![(lost, "lost"), (members.misplaced, "misplaced or twice"), (fleet.strangers(), "not recovered")];
+    let faults =
+        vec![(lost, "lost"), (members.wrong_events, "wrong_events or twice"), (fleet.unrecovered(), "not recovered")];
     report.verdict(&name, &Verdict { checked: members.received, faults });
     report.figure(&name, "CPU per resume", micros_each(cpu.total(), count as u64), "µs", None);
     if let Some(p99) = storm.p99 {
@@ -112,7 +113,7 @@ struct Members {
     /// Last offset of each client.
     tokens: Vec<String>,
     received: u64,
-    misplaced: u64,
+    wrong_events: u64,
     /// Bytes of an event's argument.
     payload: usize,
 }
@@ -124,7 +125,7 @@ impl Workload for Members {
         let token = rest.strip_prefix(br#"",""#).and_then(|rest| rest.get(..TOKEN));
         let token = token.ok_or_else(|| unexpected(packet, "a token"))?;
         if sequence != self.seen[at] {
-            self.misplaced += 1;
+            self.wrong_events += 1;
         }
         self.seen[at] = sequence + 1;
         self.tokens[at] = String::from_utf8_lossy(token).into_owned();

@@ -43,13 +43,13 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
         idle => Some(format!("room-{}-{}", idle % SERVERS, idle / (SERVERS * ROOM_MEMBERS))),
     };
     let (empty, started) = (memory_of(&servers)?, Instant::now());
-    let mut fleet = Fleet::gathering(room)?;
+    let mut fleet = Fleet::empty(room)?;
     fleet.grow(&addresses, connections)?;
     let opened = started.elapsed();
     fleet.rest(QUIET)?;
     let settled = memory_of(&servers)?;
 
-    let mut load = Fanout::apart(&options);
+    let mut load = Fanout::separate(&options);
     fleet.send(|outgoing| load.start(outgoing))?;
     fleet.run(WARM_UP, &mut load)?;
     load.latencies.take();

@@ -32,7 +32,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     process::allow_descriptors(most)?;
     let server = Server::under_test(options, PING_INTERVAL)?;
     let empty = server.resident_kib()?;
-    let mut fleet = Fleet::gathering(|index| Some(format!("room-{}", index / ROOM_MEMBERS)))?;
+    let mut fleet = Fleet::empty(|index| Some(format!("room-{}", index / ROOM_MEMBERS)))?;
     title(&format!("slope to {most}"), format!("rooms of {ROOM_MEMBERS}, a browser's headers, {}", options.setting()));
     line("connections", "resident MiB, KiB each; heartbeat: µs CPU per ping, share of a core; generator");
 

@@ -23,7 +23,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     let fleet = Fleet::open(server.address, count, room)?;
     let (start, cpu) = (Instant::now(), server.cpu()?);
     drop(fleet);
-    let _fleet = Fleet::open_at_once(server.address, count, STORM, room)?;
+    let _fleet = Fleet::open_with_concurrency(server.address, count, STORM, room)?;
     let (took, cpu) = (start.elapsed(), server.cpu()?.since(cpu));
 
     let name = format!("storm {count}");

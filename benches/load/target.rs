@@ -96,7 +96,7 @@ impl Target {
         match self {
             Self::Stentor => "this server, recovery off, one worker".to_owned(),
             Self::StentorDisk => "this server, recovery from a journal on disk, one worker".to_owned(),
-            Self::Node => format!("{} on Node {}", npm("socket.io"), said("node", &["--version"])),
+            Self::Node => format!("{} on Node {}", npm("socket.io"), command_output("node", &["--version"])),
             Self::Bun => format!("{}, {} on {}", npm("socket.io"), npm("@socket.io/bun-engine"), npm("bun")),
             Self::Bare => format!(
                 "a websocket server on {} that speaks just enough, with its native publish: a ceiling",
@@ -176,7 +176,7 @@ fn existing(path: PathBuf, remedy: &str) -> Result<PathBuf, Failure> {
 }
 
 /// Output of a command; empty if it fails.
-pub(crate) fn said(command: &str, arguments: &[&str]) -> String {
+pub(crate) fn command_output(command: &str, arguments: &[&str]) -> String {
     let output = Command::new(command).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
     output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }

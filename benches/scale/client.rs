@@ -67,31 +67,31 @@ fn digits(text: &[u8]) -> Option<u32> {
 /// Connects, answers pings, checks events. It is small because there are a million.
 pub(crate) struct Listener {
     tally: &'static Tally,
-    heard: u32,
+    received: u32,
     phase: u16,
 }
 
 impl Listener {
     pub(crate) fn new(tally: &'static Tally) -> Self {
-        Self { tally, heard: 0, phase: 0 }
+        Self { tally, received: 0, phase: 0 }
     }
 
     /// Checks an event of a phase, which must be the next.
     fn check(&mut self, phase: u16, number: u32) {
         if phase != self.phase {
-            (self.phase, self.heard) = (phase, 0);
+            (self.phase, self.received) = (phase, 0);
             self.tally.listeners.add();
         }
-        if number != self.heard {
+        if number != self.received {
             self.tally.disorder.add();
         }
-        self.heard += 1;
+        self.received += 1;
         self.tally.events.add();
     }
 }
 
 impl Client for Listener {
-    fn hear(&mut self, packet: &[u8], answers: &mut Vec<ByteString>) {
+    fn on_packet(&mut self, packet: &[u8], answers: &mut Vec<ByteString>) {
         if let Some((phase, number)) = packet.strip_prefix(NEWS).and_then(read) {
             return self.check(phase, number);
         }
@@ -132,7 +132,7 @@ impl Publisher {
 }
 
 impl Client for Publisher {
-    fn hear(&mut self, packet: &[u8], answers: &mut Vec<ByteString>) {
+    fn on_packet(&mut self, packet: &[u8], answers: &mut Vec<ByteString>) {
         if let Some((phase, wanted)) = packet.strip_prefix(GO).and_then(read) {
             (self.sent, self.wanted) = (0, wanted);
             return (0..self.window).for_each(|_| self.publish(phase, answers));
@@ -141,6 +141,6 @@ impl Client for Publisher {
             self.listener.check(phase, number);
             return self.publish(phase, answers);
         }
-        self.listener.hear(packet, answers);
+        self.listener.on_packet(packet, answers);
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::Failure;
 use crate::client::{self, Listener, Publisher, Tally};
-use crate::meter::{self, Spent, Times};
+use crate::meter::{self, CpuUsage, Times};
 
 /// Maximum number of connecting sessions per thread, so that a handshake is measured among others
 /// and not behind a queue.
@@ -140,7 +140,7 @@ impl Fleet {
 
     /// Nanoseconds of CPU of the threads of sessions. They include the hub's part if it shares the
     /// thread of the only worker.
-    pub(crate) fn on_workers(&self, spent: &Spent) -> u64 {
+    pub(crate) fn on_workers(&self, spent: &CpuUsage) -> u64 {
         self.workers.iter().map(|worker| spent.of(worker.id).ran).sum()
     }
 
@@ -232,7 +232,7 @@ impl Fleet {
         for emit in under_way {
             emit.await?;
         }
-        self.heard(&before, rooms.len() * members, broadcasts).await?;
+        self.wait_until_received(&before, rooms.len() * members, broadcasts).await?;
         Ok(Measured { spent: Times::now()?.since(&times), took: begun.elapsed() })
     }
 
@@ -242,7 +242,7 @@ impl Fleet {
         let phase = self.next_phase();
         let (before, times, begun) = (self.counts(), Times::now()?, Instant::now());
         self.io.to("publishers").emit("go", client::payload(phase, events as u32)).await?;
-        self.heard(&before, rooms * members, events).await?;
+        self.wait_until_received(&before, rooms * members, events).await?;
         Ok(Measured { spent: Times::now()?.since(&times), took: begun.elapsed() })
     }
 
@@ -253,15 +253,15 @@ impl Fleet {
 
     /// Waits until `members` clients have received `events` each, and checks that nothing else was
     /// received.
-    async fn heard(&self, before: &Counts, members: usize, events: usize) -> Result<(), Failure> {
+    async fn wait_until_received(&self, before: &Counts, members: usize, events: usize) -> Result<(), Failure> {
         let wanted = (members * events) as u64;
         self.wait("deliveries", before.events + wanted, |counts| counts.events).await?;
         let after = self.counts();
-        let (heard, listeners) = (after.events - before.events, after.listeners - before.listeners);
+        let (received, listeners) = (after.events - before.events, after.listeners - before.listeners);
         let (disorder, strange) = (after.disorder - before.disorder, after.strange - before.strange);
-        if (heard, listeners, disorder, strange) != (wanted, members as u64, 0, 0) {
+        if (received, listeners, disorder, strange) != (wanted, members as u64, 0, 0) {
             return Err(format!(
-                "expected {events} events to each of {members} members, {wanted} in all: {listeners} heard {heard}, \
+                "expected {events} events to each of {members} members, {wanted} in all: {listeners} received {received}, \
                  {disorder} of them out of order, and {strange} other packets"
             )
             .into());
@@ -273,7 +273,7 @@ impl Fleet {
 /// Elapsed time and CPU time.
 #[derive(Default)]
 pub(crate) struct Measured {
-    pub(crate) spent: Spent,
+    pub(crate) spent: CpuUsage,
     pub(crate) took: Duration,
 }
 

@@ -37,20 +37,20 @@ impl Times {
     }
 
     /// CPU time of each thread since `before`.
-    pub(crate) fn since(&self, before: &Self) -> Spent {
+    pub(crate) fn since(&self, before: &Self) -> CpuUsage {
         let spent = self.0.iter().map(|(thread, share)| {
             let earlier = before.0.get(thread).copied().unwrap_or_default();
             (*thread, Share { ran: share.ran - earlier.ran, waited: share.waited - earlier.waited })
         });
-        Spent(spent.collect())
+        CpuUsage(spent.collect())
     }
 }
 
 /// CPU time of each thread in an interval.
 #[derive(Default)]
-pub(crate) struct Spent(HashMap<i32, Share>);
+pub(crate) struct CpuUsage(HashMap<i32, Share>);
 
-impl Spent {
+impl CpuUsage {
     pub(crate) fn of(&self, thread: i32) -> Share {
         self.0.get(&thread).copied().unwrap_or_default()
     }

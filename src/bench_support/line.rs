@@ -28,7 +28,7 @@ use crate::transport::{Admitted, HandshakeRequest};
 pub trait Client: Send + 'static {
     /// Handles a text packet, including its Engine.IO type digit. Packets put into `answers` are
     /// sent to the session, in order.
-    fn hear(&mut self, packet: &[u8], answers: &mut Vec<ByteString>);
+    fn on_packet(&mut self, packet: &[u8], answers: &mut Vec<ByteString>);
 }
 
 /// Threads for the workers of a server: one worker shares the thread of the hub, several have their
@@ -46,7 +46,7 @@ pub async fn connect(server: &Server, head: &RequestHead, client: impl Client) -
     let endpoint = server.endpoint();
     match endpoint.admit(HandshakeRequest { head, upgrade: true, encrypted: false }).await {
         Ok(Admitted::PendingSession(pending)) => {
-            drop(endpoint.open(pending, InitialTransport::Websocket(Box::new(Arriving { client }))));
+            drop(endpoint.open(pending, InitialTransport::Websocket(Box::new(PendingLine { client }))));
             Ok(())
         }
         Ok(Admitted::Session(_)) => Err("expected a head that opens a session, this one names a session".into()),
@@ -60,15 +60,15 @@ pub const fn line_bytes<C: Client>() -> usize {
     size_of::<Line<C>>() + 2 * size_of::<usize>() + size_of::<Sink<C>>() + size_of::<Reader<C>>()
 }
 
-struct Arriving<C> {
+struct PendingLine<C> {
     client: C,
 }
 
-impl<C: Client> Handoff for Arriving<C> {
+impl<C: Client> Handoff for PendingLine<C> {
     fn attach(self: Box<Self>) -> io::Result<Connection> {
         let line = Rc::new(Line {
             client: RefCell::new(self.client),
-            said: RefCell::default(),
+            answers: RefCell::default(),
             reader: LocalWaker::new(),
             aborted: Cell::new(false),
         });
@@ -81,7 +81,7 @@ impl<C: Client> Handoff for Arriving<C> {
 struct Line<C> {
     client: RefCell<C>,
     /// Packets of the client that the session has not read.
-    said: RefCell<Vec<ByteString>>,
+    answers: RefCell<Vec<ByteString>>,
     /// Waker of the session's task.
     reader: LocalWaker,
     aborted: Cell<bool>,
@@ -91,13 +91,13 @@ struct Sink<C>(Rc<Line<C>>);
 
 impl<C: Client> FrameSink for Sink<C> {
     fn drain(&mut self, outbox: &mut Outbox) -> Drained {
-        let mut said = self.0.said.borrow_mut();
-        let before = said.len();
+        let mut answers = self.0.answers.borrow_mut();
+        let before = answers.len();
         let mut client = self.0.client.borrow_mut();
         while let Some(packet) = outbox.pop() {
-            client.hear(packet.body(), &mut said);
+            client.on_packet(packet.body(), &mut answers);
         }
-        if said.len() > before {
+        if answers.len() > before {
             self.0.reader.wake();
         }
         Drained::All
@@ -125,12 +125,12 @@ impl<C> Stream for Reader<C> {
         if line.aborted.get() {
             return Poll::Ready(None);
         }
-        let said = line.said.take();
-        if said.is_empty() {
+        let answers = line.answers.take();
+        if answers.is_empty() {
             line.reader.register(cx.waker());
             return Poll::Pending;
         }
-        let packets: Result<_, _> = said.into_iter().map(EnginePacket::decode).collect();
+        let packets: Result<_, _> = answers.into_iter().map(EnginePacket::decode).collect();
         Poll::Ready(Some(packets.map_or_else(|error| Incoming::Undecodable(error.to_string()), Incoming::Packets)))
     }
 }

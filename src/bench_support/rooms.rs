@@ -69,13 +69,13 @@ impl Table {
     }
 }
 
-struct Nobody;
+struct NoClient;
 
-impl Actor for Nobody {
+impl Actor for NoClient {
     type Context = Context<Self>;
 }
 
-impl Handler<SessionCommand> for Nobody {
+impl Handler<SessionCommand> for NoClient {
     type Result = ();
 
     fn handle(&mut self, _: SessionCommand, _: &mut Context<Self>) {}
@@ -90,7 +90,7 @@ pub struct Index {
 impl Index {
     /// An index of this many members, distributed in turn to this many rooms.
     pub fn new(members: usize, rooms: usize) -> Self {
-        let link = SessionLink::new(Context::<Nobody>::new().address().recipient());
+        let link = SessionLink::new(Context::<NoClient>::new().address().recipient());
         let arrival = Arrival { at: UNIX_EPOCH, address: None, secure: false };
         let handshake = Arc::new(Handshake::new("", std::iter::empty(), arrival));
         let mut index = Self { members: Members::default(), keys: Vec::new() };

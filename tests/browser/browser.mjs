@@ -33,7 +33,7 @@ export async function launch(fonts) {
 }
 
 /**
- * A page that finds the files of this repository beside what its server serves, so that they share an origin.
+ * A page that also finds the files of this repository, under the origin of its server.
  * @param {import("playwright-core").Browser} browser
  */
 export async function newPage(browser) {
@@ -64,7 +64,7 @@ export async function openTab(context, url) {
 }
 
 /**
- * A page that remembers what it wrote to the console as errors, what it threw, and how far its layout shifted.
+ * A page that records console errors, exceptions, and layout shifts.
  * @param {import("playwright-core").BrowserContext} context
  */
 export async function watchedPage(context) {
@@ -86,7 +86,7 @@ export async function watchedPage(context) {
 }
 
 /**
- * Loads the demo page of `hub` line by line, painted after each.
+ * Loads the demo page of `hub` line by line, and paints after each line.
  * @param {import("playwright-core").Browser} browser
  * @param {{ url: string }} hub
  * @param {number} width in pixels
@@ -146,7 +146,7 @@ export async function picture(page, name, options) {
 export const nameOf = (tab) => tab.locator("#me .badge").evaluate((badge) => badge.firstChild.textContent);
 
 /**
- * Waits until an element of the page says something that matches.
+ * Waits until the text of an element matches.
  * @param {import("playwright-core").Page} tab
  * @param {string} selector
  * @param {RegExp} pattern

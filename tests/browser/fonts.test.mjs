@@ -42,7 +42,7 @@ for (const [name, folder] of Object.entries(FONTS)) {
         await one.click("#emit-form button");
         await says(one, "#client-outcome", /The server received/);
         await one.click("#publish-form button");
-        await says(one, "#server-outcome", /This tab had published it/);
+        await says(one, "#server-outcome", /published by this tab/);
         await isCalm(one);
         await hub.kill();
         await says(one, "#detail", /No answer/);

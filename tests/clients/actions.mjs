@@ -17,7 +17,7 @@ export const TRANSPORTS = [
 ];
 
 /**
- * Settles as `promise` does, or rejects once `ms` have passed without `what`.
+ * Settles like `promise`; rejects with the name `what` after `ms`.
  * @template T
  * @param {string} what
  * @param {Promise<T>} promise
@@ -36,7 +36,7 @@ export async function within(what, promise, ms = FACT_MS) {
 }
 
 /**
- * Asks `probe` again and again until what it returns is `ok`.
+ * Calls `probe` repeatedly until its result is `ok`.
  * @template T
  * @param {string} what
  * @param {() => Promise<T>} probe

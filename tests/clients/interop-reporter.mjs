@@ -6,7 +6,7 @@
 const PAIR = / and (its own port|inside a host|Node's socket\.io)$/;
 
 export default async function* interop(events) {
-  /** For each file, names from its outermost suite to the running test. */
+  /** Names from the outermost suite of each file to the running test. */
   const places = new Map();
   const cells = {};
   for await (const { type, data } of events) {

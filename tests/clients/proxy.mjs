@@ -11,7 +11,7 @@ const proxies = new Set();
  * @param {{ port: number }} hub
  */
 export async function openProxy(hub) {
-  /** For each connection, its socket to the client and its socket to the server. */
+  /** Pairs of the socket to the client and the socket to the server. */
   const pairs = new Set();
   let up = true;
   let refused = 0;

@@ -72,7 +72,7 @@ fn register(io: &Server) {
             for step in event.data.0 {
                 results.push(run(&io, &socket, step).await.map_err(|error| std::io::Error::other(error.to_string()))?);
             }
-            // No await lies in between: the ack still has to follow all events that were emitted.
+            // There is no await in between: the ack still has to follow all events that were emitted.
             event.ack.send((results,))?;
             Ok(())
         }
@@ -266,7 +266,7 @@ impl Round<'_> {
                 },
                 Step::Leave(left) if left == room && member != Some(false) => match (&token, &known) {
                     (Some(token), Some(known)) if token < known => return member,
-                    // The leave lies between `known` and the next known position; a later step may
+                    // The leave is between `known` and the next known position; a later step may
                     // settle it.
                     (Some(token), _) => match self.next_known(client, step, results) {
                         Some(next) if *token > next => member = Some(false),

@@ -19,9 +19,9 @@ export class Client {
   #history;
   #log;
   #wanted = new Set();
-  /** For each room, time since when it is in, or null if unknown; absent if it is out. */
+  /** Time of the join of each room, or null if unknown; absent for rooms it is not in. */
   #rooms = new Map();
-  /** For each room, a request of this connection that is not yet answered. */
+  /** Unanswered request of this connection for each room. */
   #asked = new Map();
   /** True if it has disconnected by itself. */
   #restarted = false;

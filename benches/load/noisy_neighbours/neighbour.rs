@@ -13,13 +13,13 @@ pub(super) trait Neighbour {
     fn turn(&mut self, now: Instant) -> Result<bool, Failure>;
 
     /// A line for the report about its work.
-    fn deeds(&self) -> String;
+    fn work_report(&self) -> String;
 
     /// Number of times that the server has disconnected it.
-    fn closings(&self) -> u64;
+    fn disconnects(&self) -> u64;
 
     /// Number of events that it received repeatedly or out of order.
-    fn misplaced(&self) -> u64 {
+    fn wrong_events(&self) -> u64 {
         0
     }
 }

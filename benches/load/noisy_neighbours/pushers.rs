@@ -29,9 +29,9 @@ pub(super) trait Pushing: Workload {
     /// Sends some of the packets that are due. True if there were any.
     fn push(&mut self, from: usize, outgoing: &mut Outgoing) -> bool;
 
-    fn deeds(&self) -> String;
+    fn work_report(&self) -> String;
 
-    fn misplaced(&self) -> u64 {
+    fn wrong_events(&self) -> u64 {
         0
     }
 }
@@ -41,7 +41,7 @@ pub(super) struct Pusher<P> {
     pushing: P,
     fleet: Fleet,
     begun: Instant,
-    closings: u64,
+    disconnects: u64,
     /// The last reason given by the server.
     parting: String,
 }
@@ -49,19 +49,19 @@ pub(super) struct Pusher<P> {
 impl<P: Pushing> Pusher<P> {
     pub(super) fn new(server: SocketAddr, pushing: P) -> Result<Self, Failure> {
         let fleet = Self::gather()?;
-        Ok(Self { server, pushing, fleet, begun: Instant::now(), closings: 0, parting: String::new() })
+        Ok(Self { server, pushing, fleet, begun: Instant::now(), disconnects: 0, parting: String::new() })
     }
 
     /// Connections that do not push receive, in the room of the flood.
     fn gather() -> Result<Fleet, Failure> {
-        Fleet::gathering(|index| (index + 1 < P::CONNECTIONS).then(|| FLOODED.to_owned()))
+        Fleet::empty(|index| (index + 1 < P::CONNECTIONS).then(|| FLOODED.to_owned()))
     }
 
     fn step(&mut self) -> Result<bool, Failure> {
         self.fleet.start_some(self.server, P::CONNECTIONS, P::CONNECTIONS)?;
         self.fleet.turn(Some(Duration::ZERO), &mut self.pushing)?;
         let (from, mut worked) = (P::CONNECTIONS - 1, self.fleet.is_busy());
-        if self.fleet.settled() == P::CONNECTIONS && !self.fleet.is_jammed(from) {
+        if self.fleet.settled() == P::CONNECTIONS && !self.fleet.is_write_blocked(from) {
             self.fleet.send(|outgoing| worked |= self.pushing.push(from, outgoing))?;
         }
         Ok(worked)
@@ -72,7 +72,7 @@ impl<P: Pushing> Neighbour for Pusher<P> {
     fn turn(&mut self, _now: Instant) -> Result<bool, Failure> {
         match self.step() {
             Err(failure) => {
-                self.closings += 1;
+                self.disconnects += 1;
                 self.parting = failure.to_string();
                 self.pushing.restart();
                 self.fleet = Self::gather()?;
@@ -82,20 +82,20 @@ impl<P: Pushing> Neighbour for Pusher<P> {
         }
     }
 
-    fn deeds(&self) -> String {
-        let end = match self.closings {
+    fn work_report(&self) -> String {
+        let end = match self.disconnects {
             0 => "still connected".to_owned(),
-            closings => format!("disconnected {closings} times, last reason: {}", self.parting),
+            disconnects => format!("disconnected {disconnects} times, last reason: {}", self.parting),
         };
-        format!("{} in {} s, {end}", self.pushing.deeds(), rounded(self.begun.elapsed().as_secs_f64()))
+        format!("{} in {} s, {end}", self.pushing.work_report(), rounded(self.begun.elapsed().as_secs_f64()))
     }
 
-    fn closings(&self) -> u64 {
-        self.closings
+    fn disconnects(&self) -> u64 {
+        self.disconnects
     }
 
-    fn misplaced(&self) -> u64 {
-        self.pushing.misplaced()
+    fn wrong_events(&self) -> u64 {
+        self.pushing.wrong_events()
     }
 }
 
@@ -111,7 +111,7 @@ pub(super) struct Flood {
     delivered: u64,
     acks: u64,
     refused: u64,
-    misplaced: u64,
+    wrong_events: u64,
     scratch: Vec<u8>,
 }
 
@@ -125,7 +125,7 @@ impl Flood {
             delivered: 0,
             acks: 0,
             refused: 0,
-            misplaced: 0,
+            wrong_events: 0,
             scratch: Vec::new(),
         }
     }
@@ -152,7 +152,7 @@ impl Pushing for Flood {
         true
     }
 
-    fn deeds(&self) -> String {
+    fn work_report(&self) -> String {
         let acks = match (self.wants_acks, self.refused) {
             (false, 0) => String::new(),
             (false, refused) => format!(", {} complaints", grouped(refused as f64)),
@@ -163,8 +163,8 @@ impl Pushing for Flood {
         format!("flood: {} of its events delivered{acks}", grouped(self.delivered as f64))
     }
 
-    fn misplaced(&self) -> u64 {
-        self.misplaced
+    fn wrong_events(&self) -> u64 {
+        self.wrong_events
     }
 }
 
@@ -182,7 +182,7 @@ impl Workload for Flood {
         let text = packet.strip_prefix(br#"42["ev",""#).and_then(|text| payload::read(text, self.payload));
         match text {
             Some((0, sequence, _)) if sequence == self.expected % SEQUENCES => self.expected += 1,
-            _ => self.misplaced += 1,
+            _ => self.wrong_events += 1,
         }
         self.delivered += 1;
         Ok(())
@@ -195,7 +195,7 @@ impl Workload for Flood {
 
 /// Joins ten thousand rooms, waits for the acks, and leaves them again.
 #[derive(Default)]
-pub(super) struct Tourist {
+pub(super) struct RoomCycler {
     /// Number of joins and leaves sent.
     sent: u32,
     /// Number of acks on this connection.
@@ -205,7 +205,7 @@ pub(super) struct Tourist {
     refused: u64,
 }
 
-impl Pushing for Tourist {
+impl Pushing for RoomCycler {
     const CONNECTIONS: usize = 1;
 
     fn restart(&mut self) {
@@ -225,14 +225,14 @@ impl Pushing for Tourist {
         true
     }
 
-    fn deeds(&self) -> String {
+    fn work_report(&self) -> String {
         let tours = self.answers as f64 / f64::from(2 * ROOMS);
         let refused = grouped(self.refused as f64);
         format!("tourist: {} tours of {ROOMS} joins and leaves, {refused} refused", rounded(tours))
     }
 }
 
-impl Workload for Tourist {
+impl Workload for RoomCycler {
     fn on_packet(&mut self, _: usize, packet: &[u8], _: &mut Outgoing) -> Result<(), Failure> {
         self.refused += u64::from(packet.windows(8).any(|place| place == br#""error":"#));
         self.answered += 1;

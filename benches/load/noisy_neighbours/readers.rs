@@ -41,7 +41,7 @@ pub(super) struct Reader {
 
 enum State {
     /// Connecting, and reading normally.
-    Arriving(Box<Fleet>, Arrival),
+    PendingLine(Box<Fleet>, JoinAcks),
     Reading {
         stream: TcpStream,
         since: Instant,
@@ -57,8 +57,8 @@ impl Reader {
             server,
             room: format!("{kind}-{number}"),
             reads,
-            state: State::arriving()?,
-            feeder: Fleet::gathering(|_| None)?,
+            state: State::connecting()?,
+            feeder: Fleet::empty(|_| None)?,
             next_meal: Instant::now(),
             fed: 0,
             read: 0,
@@ -69,9 +69,9 @@ impl Reader {
     /// Runs the feeder's turn.
     fn feed(&mut self, now: Instant) -> Result<bool, Failure> {
         self.feeder.start_some(self.server, 1, 1)?;
-        self.feeder.turn(Some(Duration::ZERO), &mut Arrival::default())?;
+        self.feeder.turn(Some(Duration::ZERO), &mut JoinAcks::default())?;
         let is_hungry = matches!(self.state, State::Reading { .. }) && now >= self.next_meal;
-        if !is_hungry || self.feeder.settled() == 0 || self.feeder.is_jammed(0) {
+        if !is_hungry || self.feeder.settled() == 0 || self.feeder.is_write_blocked(0) {
             return Ok(self.feeder.is_busy());
         }
         self.next_meal = now + FEED_EVERY;
@@ -85,8 +85,8 @@ impl Reader {
 }
 
 impl State {
-    fn arriving() -> Result<Self, Failure> {
-        Ok(Self::Arriving(Box::new(Fleet::gathering(|_| None)?), Arrival::default()))
+    fn connecting() -> Result<Self, Failure> {
+        Ok(Self::PendingLine(Box::new(Fleet::empty(|_| None)?), JoinAcks::default()))
     }
 }
 
@@ -94,7 +94,7 @@ impl Neighbour for Reader {
     fn turn(&mut self, now: Instant) -> Result<bool, Failure> {
         let fed = self.feed(now)?;
         match &mut self.state {
-            State::Arriving(fleet, arrival) => {
+            State::PendingLine(fleet, arrival) => {
                 fleet.start_some(self.server, 1, 1)?;
                 fleet.turn(Some(Duration::ZERO), arrival)?;
                 if fleet.settled() == 1 && !std::mem::replace(&mut arrival.has_asked, true) {
@@ -123,14 +123,14 @@ impl Neighbour for Reader {
                 }
                 if has_ended {
                     self.lives.push(now.duration_since(*since));
-                    self.state = State::arriving()?;
+                    self.state = State::connecting()?;
                 }
                 Ok(fed || has_ended)
             }
         }
     }
 
-    fn deeds(&self) -> String {
+    fn work_report(&self) -> String {
         let reads = if self.reads { format!("read {} bytes", self.read) } else { "read nothing".to_owned() };
         let lives: Vec<String> = self.lives.iter().map(|life| rounded(life.as_secs_f64())).collect();
         let end = if lives.is_empty() {
@@ -141,19 +141,19 @@ impl Neighbour for Reader {
         format!("{}: {reads} of {} KB that were for it, {end}", self.room, grouped(self.fed as f64 / 1000.0))
     }
 
-    fn closings(&self) -> u64 {
+    fn disconnects(&self) -> u64 {
         self.lives.len() as u64
     }
 }
 
 /// Counts the acks of the two joins, and ignores all other packets.
 #[derive(Default)]
-struct Arrival {
+struct JoinAcks {
     has_asked: bool,
     answers: u32,
 }
 
-impl Workload for Arrival {
+impl Workload for JoinAcks {
     fn on_packet(&mut self, _: usize, packet: &[u8], _: &mut Outgoing) -> Result<(), Failure> {
         self.answers += u32::from(packet.starts_with(b"430["));
         Ok(())

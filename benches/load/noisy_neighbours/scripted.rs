@@ -151,15 +151,15 @@ impl Neighbour for Scripted {
         Ok(has_worked)
     }
 
-    fn deeds(&self) -> String {
+    fn work_report(&self) -> String {
         let rounds: u64 = self.connections.iter().map(|connection| connection.rounds).sum();
-        let [count, rounds, closings] =
-            [self.connections.len() as u64, rounds, self.closings()].map(|n| grouped(n as f64));
-        format!("{}: {count} connections, {rounds} rounds, disconnected {closings} times", self.script.name())
+        let [count, rounds, disconnects] =
+            [self.connections.len() as u64, rounds, self.disconnects()].map(|n| grouped(n as f64));
+        format!("{}: {count} connections, {rounds} rounds, disconnected {disconnects} times", self.script.name())
     }
 
-    fn closings(&self) -> u64 {
-        self.connections.iter().map(|connection| connection.closings).sum()
+    fn disconnects(&self) -> u64 {
+        self.connections.iter().map(|connection| connection.disconnects).sum()
     }
 }
 
@@ -178,7 +178,7 @@ struct Connection {
     /// Both, as the fields of a JSON object.
     claim: Option<String>,
     next: Instant,
-    closings: u64,
+    disconnects: u64,
     rounds: u64,
 }
 
@@ -195,7 +195,7 @@ impl Connection {
             offset: None,
             claim: None,
             next: Instant::now(),
-            closings: 0,
+            disconnects: 0,
             rounds: 0,
         }
     }
@@ -210,7 +210,7 @@ impl Connection {
         let is_written = self.written == self.bytes.len();
         let has_ended = (!is_written && self.write()) | self.read();
         if has_ended {
-            self.closings += 1;
+            self.disconnects += 1;
             (self.offset, self.claim) = (None, None);
             self.leave(now);
             return Ok(true);
@@ -220,7 +220,7 @@ impl Connection {
         }
         let is_done = match self.script {
             Script::PublishesAndLeaves => true,
-            Script::Resumes => !self.read.is_empty() && self.learn(),
+            Script::Resumes => !self.read.is_empty() && self.read_credentials(),
             _ => false,
         };
         if is_done {
@@ -279,7 +279,7 @@ impl Connection {
 
     /// Searches the input for the credentials of its session. True if this connection has received
     /// them.
-    fn learn(&mut self) -> bool {
+    fn read_credentials(&mut self) -> bool {
         let text = String::from_utf8_lossy(&self.read);
         if let Some(pid) = field(&text, r#""pid":""#) {
             self.pid = Some(pid.to_owned());

@@ -74,13 +74,13 @@ impl Log {
 
     /// Prints the number of new lines of each kind, with the first of each. A log without any line
     /// about the disconnected clients is marked.
-    pub(super) fn print(&mut self, closings: u64) {
+    pub(super) fn print(&mut self, disconnects: u64) {
         let text = self.text();
         let mut kinds: BTreeMap<String, (u64, &str)> = BTreeMap::new();
         for entry in text.get(self.read..).unwrap_or_default().lines() {
             kinds.entry(kind(entry)).or_insert((0, entry)).0 += 1;
         }
-        let silent = if closings > 0 { format!(" of {closings} closings  <-- SILENT") } else { String::new() };
+        let silent = if disconnects > 0 { format!(" of {disconnects} disconnects  <-- SILENT") } else { String::new() };
         if kinds.is_empty() {
             line("log", format!("says nothing{silent}"));
         }

@@ -1,4 +1,4 @@
-/** `events_per_second` holds whatever a client sends between its events. */
+/** `events_per_second` with other packets between the events. */
 
 import { Client, frame } from "../wire.mjs";
 
