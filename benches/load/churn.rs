@@ -38,7 +38,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     let each = micros_each(cpu.total(), visits);
     line("visits", format!("{}/s, {} µs CPU each", grouped(per_second), rounded(each)));
     let (before, after) = (memory.resident_kib, server.memory()?.resident_kib);
-    line("resident", format!("{before} KiB after the warm-up, {after} KiB at the end, nobody connected"));
+    line("resident", format!("{before} KiB after the warm-up, {after} KiB at the end, no connection left"));
     report.noise(cpu, took + QUIET);
     report.figure("churn", "visits", per_second, "/s", None);
     report.figure("churn", "CPU per visit", each, "µs", None);

@@ -130,7 +130,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     load.fanout.closing = true;
     fleet.drain(&mut load, |load| load.fanout.is_drained())?;
     let mut verdict = load.fanout.verdict();
-    verdict.faults.push((load.wrong_events, "wrong_events in the flooded room"));
+    verdict.faults.push((load.wrong_events, "out of order in the flooded room"));
     report.verdict("noisy neighbours", &verdict);
     Ok(())
 }

@@ -247,7 +247,7 @@ fn ticks(fields: &str) -> impl Iterator<Item = Duration> {
 
 fn read_proc(path: &str) -> Result<String, Failure> {
     fs::read_to_string(path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => format!("{path} is gone: the server has ended").into(),
+        ErrorKind::NotFound => format!("{path} is missing: the server has ended").into(),
         _ => format!("cannot read {path}: {error}").into(),
     })
 }

@@ -83,7 +83,7 @@ impl Report {
         let others = cpu.others.as_secs_f64() / interval.as_secs_f64();
         self.others = self.others.max(others);
         let warning = if others > NOISY { ": NOISY, measure again" } else { "" };
-        line("others on this machine", format!("{:.0} % of a core{warning}", 100.0 * others));
+        line("other processes", format!("{:.0} % of a core{warning}", 100.0 * others));
     }
 
     /// Faults of each load.

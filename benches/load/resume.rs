@@ -88,7 +88,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     line("publish to delivery", format!("undisturbed {quiet}, meanwhile {storm}"));
     let lost = all - members.received.min(all);
     let faults =
-        vec![(lost, "lost"), (members.wrong_events, "wrong_events or twice"), (fleet.unrecovered(), "not recovered")];
+        vec![(lost, "lost"), (members.wrong_events, "out of order or repeated"), (fleet.unrecovered(), "not recovered")];
     report.verdict(&name, &Verdict { checked: members.received, faults });
     report.figure(&name, "CPU per resume", micros_each(cpu.total(), count as u64), "µs", None);
     if let Some(p99) = storm.p99 {

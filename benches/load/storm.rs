@@ -27,13 +27,13 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     let (took, cpu) = (start.elapsed(), server.cpu()?.since(cpu));
 
     let name = format!("storm {count}");
-    title(&name, format!("all reset and back at once, {STORM} on their way at a time, {}", options.setting()));
+    title(&name, format!("all reset and reconnecting together, {STORM} at a time, {}", options.setting()));
     let (seconds, each) = (took.as_secs_f64(), micros_each(cpu.total(), count as u64));
-    line("until the last is back", format!("{} s, {}/s", rounded(seconds), grouped(count as f64 / seconds)));
+    line("until the last has reconnected", format!("{} s, {}/s", rounded(seconds), grouped(count as f64 / seconds)));
     line("server CPU", format!("{} µs per return", rounded(each)));
     report.noise(cpu, took);
     report.figure(&name, "CPU per return", each, "µs", None);
     report.figure(&name, "returns", count as f64 / seconds, "/s", None);
-    report.figure(&name, "until the last is back", seconds, "s", None);
+    report.figure(&name, "until the last has reconnected", seconds, "s", None);
     Ok(())
 }

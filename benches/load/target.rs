@@ -99,7 +99,7 @@ impl Target {
             Self::Node => format!("{} on Node {}", npm("socket.io"), command_output("node", &["--version"])),
             Self::Bun => format!("{}, {} on {}", npm("socket.io"), npm("@socket.io/bun-engine"), npm("bun")),
             Self::Bare => format!(
-                "a websocket server on {} that speaks just enough, with its native publish: a ceiling",
+                "a minimal websocket server on {} with its native publish, as an upper limit",
                 npm("bun")
             ),
             Self::Oxide => format!("{}, one thread, glibc's allocator", oxide()),

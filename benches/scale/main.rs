@@ -53,7 +53,7 @@ fn main() -> ExitCode {
             if options.workers_wanted {
                 workers::measure(&options, &mut table).await?;
             }
-            table.add("others on this machine", format!("{:.0} % of a core", 100.0 * others.cores()?));
+            table.add("other processes", format!("{:.0} % of a core", 100.0 * others.cores()?));
             Ok(())
         })
     });

@@ -18,7 +18,7 @@ export function check({ publishes, logs }) {
   const { events, violations } = study(publishes, logs);
   for (const log of logs) {
     const found = [
-      ...told(log),
+      ...checkRecovered(log),
       ...order(log, events),
       ...tenures(log.entries).flatMap((tenure) => [...strangers(tenure, events), ...gaps(tenure, events)]),
     ];
@@ -45,41 +45,41 @@ function study(publishes, logs) {
   const events = new Map(publishes.map((publish) => [publish.n, { ...publish, until: publish.ok ?? Infinity }]));
   const violations = [];
   for (const { name, entries } of logs) {
-    const heard = new Set();
+    const received = new Set();
     const wrong = (rule, what) => violations.push({ rule, client: name, what });
     for (const entry of entries) {
       if (entry.kind !== "event") continue;
       const { n, at, room, offset, intact } = entry;
       const event = events.get(n);
       if (!event) {
-        wrong("unknown", `heard ${n}, which nobody published, or which was settled long ago`);
+        wrong("unknown", `received ${n}, which was never published, or settled long ago`);
         continue;
       }
-      if (heard.has(n)) wrong("repeated", `heard ${said(event)} again`);
-      heard.add(n);
-      if (!intact || room !== event.room) wrong("altered", `heard ${said(event)} with other contents, for room ${room}`);
-      if (at < event.invoke) wrong("unknown", `heard ${said(event)} before it was published`);
+      if (received.has(n)) wrong("repeated", `received ${text(event)} again`);
+      received.add(n);
+      if (!intact || room !== event.room) wrong("altered", `received ${text(event)} with other contents, for room ${room}`);
+      if (at < event.invoke) wrong("unknown", `received ${text(event)} before it was published`);
       event.until = Math.min(event.until, at);
       event.offset ??= offset;
-      if (offset !== null && offset !== event.offset) wrong("offset", `heard ${said(event)} with offset ${offset}, others with ${event.offset}`);
+      if (offset !== null && offset !== event.offset) wrong("offset", `received ${text(event)} with offset ${offset}, others with ${event.offset}`);
     }
   }
   return { events, violations };
 }
 
-const said = ({ n, room, publisher }) => `${n} (of ${publisher} to ${room})`;
+const text = ({ n, room, publisher }) => `${n} (of ${publisher} to ${room})`;
 
 /**
  * Checks the reports to a client about itself: a recovered client was connected before and keeps
  * its id; any other gets a new id.
  */
-function* told({ entries }) {
+function* checkRecovered({ entries }) {
   let before = null;
   for (const { kind, recovered, sid, at } of entries) {
     if (kind !== "connect") continue;
     if (recovered && before === null) yield { rule: "recovered", what: `at ${at} it was recovered, and had never been connected` };
     else if (before !== null && recovered !== (sid === before)) {
-      yield { rule: "recovered", what: `at ${at} it was told recovered = ${recovered}, its id was ${before} and is ${sid}` };
+      yield { rule: "recovered", what: `at ${at} recovered was ${recovered}, its id was ${before} and is ${sid}` };
     }
     before = sid;
   }
@@ -99,16 +99,16 @@ function* order({ entries }, events) {
     if (!event || seen.has(n)) continue;
     seen.add(n);
     if (published && event.until < published.invoke) {
-      yield { rule: "real time", what: `heard ${said(event)} after ${said(published)}, which was published only after that was accepted` };
+      yield { rule: "real time", what: `received ${text(event)} after ${text(published)}, which was published only after that was accepted` };
     }
     if (!published || event.invoke > published.invoke) published = event;
     if (positioned && isBehind(event, positioned)) {
-      yield { rule: "offset", what: `heard ${said(event)} at ${event.offset} after ${said(positioned)} at ${positioned.offset}` };
+      yield { rule: "offset", what: `received ${text(event)} at ${event.offset} after ${text(positioned)} at ${positioned.offset}` };
     }
     if (isPosition(event.offset)) positioned = event;
     const life = `${event.publisher}/${event.life}`;
     const last = newest.get(life);
-    if (last && last.n > n) yield { rule: "publisher", what: `heard ${said(event)} after ${said(last)}, which the same connection sent later` };
+    if (last && last.n > n) yield { rule: "publisher", what: `received ${text(event)} after ${text(last)}, which the same connection sent later` };
     else newest.set(life, event);
   }
 }
@@ -183,7 +183,7 @@ function* strangers({ entries }, events) {
     const event = kind === "event" ? events.get(n) : undefined;
     if (!event) continue;
     const may = (rooms.get(event.room) ?? []).some(({ since, left }) => since < event.until && left > event.invoke);
-    if (!may) yield { rule: "stranger", what: `heard ${said(event)}, and was not in the room` };
+    if (!may) yield { rule: "not a member", what: `received ${text(event)}, without being in the room` };
   }
 }
 
@@ -193,13 +193,13 @@ function* strangers({ entries }, events) {
  * informed that later ones may be missing.
  */
 function* gaps({ entries, open }, events) {
-  const heard = new Set();
+  const received = new Set();
   let published = null;
   let positioned = null;
   for (const { kind, n } of entries) {
     const event = kind === "event" ? events.get(n) : undefined;
     if (!event) continue;
-    heard.add(n);
+    received.add(n);
     if (!published || event.invoke > published.invoke) published = event;
     if (!positioned || isBehind(positioned, event)) positioned = event;
   }
@@ -207,11 +207,11 @@ function* gaps({ entries, open }, events) {
   const rooms = stays(entries);
   for (const event of events.values()) {
     const of = rooms.get(event.room);
-    if (!of || heard.has(event.n)) continue;
+    if (!of || received.has(event.n)) continue;
     const was = of.some(({ sure, leaving }) => sure !== null && sure < event.invoke && event.until < leaving);
     if (was && isPassed(event)) {
-      const how = event.ok === null ? "which others heard" : "which was accepted";
-      yield { rule: "silent gap", what: `missed ${said(event)}, ${how}, and was not told` };
+      const how = event.ok === null ? "which others received" : "which was accepted";
+      yield { rule: "silent gap", what: `missed ${text(event)}, ${how}, without notice` };
     }
   }
 }
@@ -246,6 +246,6 @@ function agreement(logs, events) {
     }
   }
   if (before.size === 0) return [];
-  const among = [...before.keys()].slice(0, 8).map((n) => said(events.get(n)));
-  return [{ rule: "agreement", client: null, what: `clients heard in different orders: among ${among.join(", ")}` }];
+  const among = [...before.keys()].slice(0, 8).map((n) => text(events.get(n)));
+  return [{ rule: "agreement", client: null, what: `clients received different orders: among ${among.join(", ")}` }];
 }

@@ -14,7 +14,7 @@ export class Client {
   /** Number of connects after the first, and number of them that were recovered. */
   reconnects = 0;
   recovered = 0;
-  heard = 0;
+  received = 0;
 
   #history;
   #log;
@@ -38,7 +38,7 @@ export class Client {
     this.socket.on("connect", () => this.#connected());
     this.socket.on("disconnect", (reason) => this.#write({ kind: "disconnect", reason }));
     this.socket.on("connect_error", ({ message }) => this.#write({ kind: "connect_error", reason: message }));
-    this.socket.on("news", (n, room, said, offset = null) => this.#hear(n, room, said, offset));
+    this.socket.on("news", (n, room, body, offset = null) => this.#receive(n, room, body, offset));
   }
 
   #write(fact) {
@@ -61,10 +61,10 @@ export class Client {
     for (const room of new Set([...this.#wanted, ...this.#rooms.keys()])) this.#settle(room);
   }
 
-  #hear(n, room, said, offset) {
-    this.heard += 1;
+  #receive(n, room, body, offset) {
+    this.received += 1;
     this.#newest.set(room, Math.max(n, this.#newest.get(room) ?? 0));
-    this.#write({ kind: "event", n, room, intact: said === text(n), offset });
+    this.#write({ kind: "event", n, room, intact: body === text(n), offset });
   }
 
   join(room) {

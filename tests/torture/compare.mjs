@@ -123,11 +123,11 @@ function result(history, clients) {
   let delivered = 0;
   for (const { entries } of history.logs) {
     const first = entries.find(({ kind, ok }) => kind === "join" && ok !== null);
-    const heard = new Set(entries.filter(({ kind }) => kind === "event").map(({ n }) => n));
+    const received = new Set(entries.filter(({ kind }) => kind === "event").map(({ n }) => n));
     for (const { n, room, invoke, ok } of history.publishes) {
       if (ok === null || room !== first.room || invoke < first.ok) continue;
       expected += 1;
-      if (heard.has(n)) delivered += 1;
+      if (received.has(n)) delivered += 1;
     }
   }
   const sum = (of) => clients.reduce((total, client) => total + client[of], 0);

@@ -75,9 +75,9 @@ export class History {
    * The clients restart their logs by themselves.
    */
   forget() {
-    const heard = new Set();
-    for (const { entries } of this.logs) for (const { kind, n } of entries) if (kind === "event") heard.add(n);
-    this.publishes = this.publishes.filter(({ n, ok }) => ok === null && !heard.has(n));
+    const received = new Set();
+    for (const { entries } of this.logs) for (const { kind, n } of entries) if (kind === "event") received.add(n);
+    this.publishes = this.publishes.filter(({ n, ok }) => ok === null && !received.has(n));
   }
 }
 

@@ -35,18 +35,18 @@ after(() => {
 async function connected() {
   const { port, hostname } = new URL(link.url);
   const socket = net.connect(Number(port), hostname);
-  const heard = [];
+  const received = [];
   // Each test decides how it ends.
-  socket.on("data", (chunk) => heard.push(chunk)).on("error", () => {});
+  socket.on("data", (chunk) => received.push(chunk)).on("error", () => {});
   const echo = async (text) => {
-    const before = heard.length;
+    const before = received.length;
     socket.write(text);
     let length = 0;
     while (length < text.length) {
       await once(socket, "data");
-      length = Buffer.concat(heard.slice(before)).length;
+      length = Buffer.concat(received.slice(before)).length;
     }
-    return heard.slice(before).map(String);
+    return received.slice(before).map(String);
   };
   await echo("hello");
   return { socket, echo, peer: accepted.at(-1) };
@@ -69,15 +69,15 @@ describe("a proxy", () => {
 
   test("that is silent forwards nothing and closes only the client's side", async () => {
     const { socket, peer } = await connected();
-    let told = false;
-    peer.on("data", () => (told = true)).on("close", () => (told = true));
+    let notified = false;
+    peer.on("data", () => (notified = true)).on("close", () => (notified = true));
     const end = once(socket, "end");
     link.silence(10);
     socket.write("lost");
     await end;
     const { echo } = await connected();
     await echo("a later connection works");
-    assert.equal(told, false);
+    assert.equal(notified, false);
     assert.equal(peer.readyState, "open");
     peer.destroy();
   });
@@ -85,8 +85,8 @@ describe("a proxy", () => {
   test("that stalls loses nothing and keeps the order", async () => {
     const { socket, echo } = await connected();
     link.stall(20);
-    const heard = echo("one two three");
-    assert.equal((await heard).join(""), "one two three");
+    const received = echo("one two three");
+    assert.equal((await received).join(""), "one two three");
     socket.destroy();
   });
 
@@ -101,8 +101,8 @@ describe("a proxy", () => {
   test("forwards every byte with delays and slicing", async () => {
     const { socket, echo } = await connected();
     link.weather = { latency: 2, sliced: true };
-    const heard = await echo("byte by byte");
-    assert.equal(heard.join(""), "byte by byte");
+    const received = await echo("byte by byte");
+    assert.equal(received.join(""), "byte by byte");
     link.clear();
     socket.destroy();
   });

@@ -177,7 +177,7 @@ export class Rig {
     const fresh = this.history.publishes.filter(({ n }) => n > this.counts.events);
     this.counts.events += fresh.length;
     this.counts.unanswered += fresh.filter(({ ok }) => ok === null).length;
-    Object.assign(this.counts, { deliveries: sum("heard"), reconnects: sum("reconnects"), recovered: sum("recovered") });
+    Object.assign(this.counts, { deliveries: sum("received"), reconnects: sum("reconnects"), recovered: sum("recovered") });
   }
 
   /** Restarts the history, so that nothing is checked twice. */

@@ -89,8 +89,8 @@ export class Server {
       const timer = setTimeout(() => reject(this.#failure(`it does not listen after ${START_MS} ms`)), START_MS);
       const settle = (outcome) => (clearTimeout(timer), outcome instanceof Error ? reject(outcome) : resolve());
       for (const stream of [child.stdout, child.stderr]) {
-        stream.setEncoding("utf8").on("data", (said) => {
-          this.#output = (this.#output + said).slice(-OUTPUT_LENGTH);
+        stream.setEncoding("utf8").on("data", (chunk) => {
+          this.#output = (this.#output + chunk).slice(-OUTPUT_LENGTH);
           if (this.#output.includes("listens on")) settle();
         });
       }

@@ -52,7 +52,7 @@ enum State {
 
 impl Reader {
     pub(super) fn new(server: SocketAddr, reads: bool, number: usize) -> Result<Self, Failure> {
-        let kind = if reads { "slow" } else { "jammed" };
+        let kind = if reads { "slow" } else { "stalled" };
         Ok(Self {
             server,
             room: format!("{kind}-{number}"),

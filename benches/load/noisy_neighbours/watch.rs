@@ -82,7 +82,7 @@ impl Log {
         }
         let silent = if disconnects > 0 { format!(" of {disconnects} disconnects  <-- SILENT") } else { String::new() };
         if kinds.is_empty() {
-            line("log", format!("says nothing{silent}"));
+            line("log", format!("no line{silent}"));
         }
         for (kind, (count, example)) in &kinds {
             line("log", format!("{count} × {kind}"));

@@ -39,7 +39,7 @@ async function resumeAgain(port, { sockets, rooms, ms }) {
 export default ["memory", "disk"].map((recovery) => ({
   name: `claims-${recovery}`,
   line: 4,
-  about: `8 sockets in as many rooms as allowed resume their sessions again and again, recovery in ${recovery}`,
+  about: `8 sockets in as many rooms as allowed resume their sessions repeatedly, recovery in ${recovery}`,
   flags: { "--recovery": recovery },
   full: { sockets: 8, rooms: 65_535, ms: 10_000, budget: 512 * MIB },
   life: recovery === "disk" && { sockets: 8, rooms: 65_535, ms: 8_000 },

@@ -104,7 +104,7 @@ export default [
   {
     name: "port-in-use",
     line: 12,
-    about: "a start that fails since the port is in use leaves a closed journal closed",
+    about: "a start that fails since the port is in use keeps a closed journal closed",
     full: {},
     ci: {},
     async verify({ server, findings }) {
@@ -162,7 +162,7 @@ export default [
   {
     name: "dead-worker",
     line: 12,
-    about: "one of two workers dies: its newcomers are served by the other",
+    about: "one of two workers dies: the other serves new connections",
     obstacle: needsCompiler,
     full: {},
     ci: {},
@@ -189,19 +189,19 @@ export default [
   {
     name: "forged-error",
     line: 12,
-    about: "a client publishes the server's own event `stentor:error` to others",
+    about: "a client publishes the reserved event `stentor:error`",
     full: {},
     ci: {},
     async verify({ server, findings }) {
       await server.start();
       const [victim, forger] = [await Client.open(server.port), await Client.open(server.port)];
       await victim.ask("join", "hall");
-      const heard = [];
-      victim.onPacket = (packet) => heard.push(packet);
+      const packets = [];
+      victim.onPacket = (packet) => packets.push(packet);
       const answer = await forger.ask("publish", "hall", "stentor:error", { error: { code: "forged", message: "x" } });
       await forger.ask("publish", "hall", "last", 1);
-      while (!heard.some((packet) => packet.includes('"last"'))) await sleep(10);
-      const forged = heard.find((packet) => packet.includes("stentor:error"));
+      while (!packets.some((packet) => packet.includes('"last"'))) await sleep(10);
+      const forged = packets.find((packet) => packet.includes("stentor:error"));
       findings.check("refused", !forged && answer.error, forged ?? JSON.stringify(answer));
     },
   },

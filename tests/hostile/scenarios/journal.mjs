@@ -129,7 +129,7 @@ export default [
   {
     name: "returning-storm",
     line: 9,
-    about: "1 500 clients with 15 MB pending come back at the same time",
+    about: "1 500 clients with 15 MB pending reconnect at the same time",
     full: { clients: 1_500, events: 16, bytes: 950_000, isLive: true, budget: 512 * MIB },
     ci: { clients: 40, events: 6, bytes: 500_000, budget: 256 * MIB },
     life: { clients: 600, events: 12, bytes: 500_000 },
@@ -161,7 +161,7 @@ export default [
   {
     name: "publish-to-nobody",
     line: 10,
-    about: "more than the ring holds is published to a room without members",
+    about: "publishes beyond the ring's capacity to a room without members",
     full: { room: "empty", events: 300, bytes: 950_000, budget: 256 * MIB },
     ci: { room: "empty", events: 12, bytes: 500_000, flags: ring(2, 2 * MIB) },
     life: { room: "empty", events: 300, bytes: 950_000 },
@@ -171,7 +171,7 @@ export default [
   {
     name: "publish-to-itself",
     line: 10,
-    about: "the same to a room whose only member is the publisher",
+    about: "publishes beyond the ring's capacity to a room with the publisher only",
     full: { room: "own", joins: true, events: 300, bytes: 950_000, budget: 256 * MIB },
     ci: { room: "own", joins: true, events: 12, bytes: 500_000, flags: ring(2, 2 * MIB) },
     life: { room: "own", joins: true, events: 300, bytes: 950_000 },

@@ -34,7 +34,7 @@ export default [
   {
     name: "malformed-requests",
     line: 8,
-    about: "malformed requests, as many as the server takes",
+    about: "malformed requests at full speed",
     full: { count: 20_000, ms: 10_000, budget: 128 * MIB },
     ci: { count: 1_000, ms: 3_000, budget: 128 * MIB },
     life: { count: 20_000, ms: 5_000 },
@@ -48,7 +48,7 @@ export default [
   {
     name: "unread-log",
     line: 8,
-    about: "the same while nobody reads stderr; then SIGTERM",
+    about: "malformed requests with unread stderr; then SIGTERM",
     full: { count: 4_000, ms: 8_000, budget: 128 * MIB },
     ci: { count: 1_500, ms: 4_000, budget: 128 * MIB },
     // Causes log lines, rate-limited or not.

@@ -90,7 +90,7 @@ export default [
   {
     name: "unread-echoes",
     line: 5,
-    about: "170 connections ask for 4 echoes of 900 kB and never read; 1 GB of address space",
+    about: "170 connections request 4 echoes of 900 kB and never read; 1 GB of address space",
     full: { addressSpace: 1_000 * MIB, count: 170, echoes: 4, bytes: 900_000, holdMs: 3_000, budget: 512 * MIB },
     ci: { count: 30, echoes: 4, bytes: 900_000, holdMs: 1_000, budget: 96 * MIB, flags: { "--memory-max": 64 * MIB }, rateShare: 0 },
     life: { count: 170, echoes: 4, bytes: 900_000, holdMs: 2_000 },
@@ -121,7 +121,7 @@ export default [
   {
     name: "partial-messages",
     line: 5,
-    about: "600 websocket messages of 1 MB of which the end does not come",
+    about: "600 unfinished websocket messages of 1 MB",
     full: { count: 600, bytes: 998_000, holdMs: 3_000, budget: 400 * MIB },
     ci: { count: 100, bytes: 998_000, holdMs: 500, budget: 80 * MIB, flags: { "--memory-max": 64 * MIB } },
     life: { count: 600, bytes: 998_000, holdMs: 2_000 },
@@ -131,7 +131,7 @@ export default [
   {
     name: "partial-bodies",
     line: 5,
-    about: "400 polling requests of 1 MB of which the end does not come",
+    about: "400 unfinished polling requests of 1 MB",
     full: { count: 400, bytes: 998_000, holdMs: 3_000, budget: 400 * MIB },
     ci: { count: 100, bytes: 998_000, holdMs: 500, budget: 80 * MIB, flags: { "--memory-max": 64 * MIB } },
     life: { count: 400, bytes: 998_000, holdMs: 2_000 },
@@ -141,7 +141,7 @@ export default [
   {
     name: "gone-senders",
     line: 5,
-    about: "704 kB of publishes by 20 senders that leave, to 5 000 members that do not read",
+    about: "704 kB of publishes by 20 senders that disconnect, to 5 000 members that do not read",
     full: { members: 5_000, senders: 20, bytes: 704_000 / 20, holdMs: 8_000, budget: 512 * MIB },
     life: { members: 600, senders: 20, bytes: 35_200, holdMs: 4_000 },
     attack: goneSenders,

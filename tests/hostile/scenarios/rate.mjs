@@ -72,7 +72,7 @@ export default [
   {
     ...common,
     name: "rate-by-reconnecting",
-    about: "20 echoes, DISCONNECT, CONNECT, again, at 10 events a second",
+    about: "20 echoes, DISCONNECT, CONNECT, repeated, at 10 events per second",
     attack: refill,
     judge: judge(PER_SECOND),
   },

@@ -59,7 +59,7 @@ export default [
   {
     name: "short-connections",
     line: 1,
-    about: "8 770 connections join 100 rooms of 256 bytes each and vanish",
+    about: "8 770 connections join 100 rooms of 256 bytes each and disconnect",
     full: { count: 8_770, width: 32, rooms: 100, bytes: 256, ms: 30_000, budget: 512 * MIB },
     ci: { count: 120, width: 16, rooms: 100, bytes: 256, ms: 8_000, budget: 256 * MIB, flags: ring(2, MIB) },
     life: { count: 8_770, width: 32, rooms: 100, bytes: 256, ms: 20_000 },
@@ -69,7 +69,7 @@ export default [
   {
     name: "population",
     line: 1,
-    about: "honest clients in 20 rooms, more of them than the ring carries",
+    about: "ordinary clients in 20 rooms, more than the ring carries",
     full: { count: 20_000, width: 32, rooms: 20, bytes: 30, ms: 30_000, budget: 512 * MIB, flags: ring(8, MIB) },
     attack: visit,
     restarts: true,

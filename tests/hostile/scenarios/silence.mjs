@@ -69,7 +69,7 @@ export default [
   {
     ...common,
     name: "silent-connections",
-    about: "one whole request, one byte, silence: 24 connections at a limit of 20",
+    about: "one complete request, one byte, then nothing: 24 connections at a limit of 20",
     flags: at20,
     full: { count: 24, kinds: ["silent after a request"], ms: 15_000, budget: 128 * MIB },
     ci: { count: 24, kinds: ["silent after a request"], ms: 4_000, budget: 128 * MIB },
@@ -78,14 +78,14 @@ export default [
   {
     ...common,
     name: "silent-at-1024",
-    about: "the same, 1 020 connections at 1 024 descriptors",
+    about: "one complete request, one byte, then nothing: 1 020 connections at 1 024 descriptors",
     full: { nofile: 1_024, count: 1_020, kinds: ["silent after a request"], ms: 15_000, budget: 256 * MIB },
     life: { count: 1_020, kinds: ["silent after a request"], ms: 10_000 },
   },
   {
     ...common,
     name: "slow-requests",
-    about: "heads and bodies a byte at a time, also where nobody wants a body",
+    about: "headers and bodies byte by byte, also bodies that no handler reads",
     flags: at20,
     full: { count: 30, kinds: slow, ms: 15_000, budget: 128 * MIB },
     ci: { count: 30, kinds: slow, ms: 4_000, budget: 128 * MIB },
@@ -94,7 +94,7 @@ export default [
   {
     ...common,
     name: "unread-answers",
-    about: "100 pipelined requests a connection, of which no answer is read",
+    about: "100 pipelined requests per connection with unread responses",
     flags: at20,
     full: { count: 24, kinds: ["unread answers"], ms: 15_000, budget: 128 * MIB },
     life: { count: 400, kinds: ["unread answers"], ms: 10_000 },
