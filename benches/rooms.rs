@@ -9,7 +9,6 @@ use stentor::bench_support::rooms::{Index, Table};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Numbers of sockets and of rooms, to which the sockets are distributed.
 const SIZES: [(usize, usize); 2] = [(1_000, 10), (100_000, 1_000)];
 
 /// A walk over all sockets in an order without cache locality.

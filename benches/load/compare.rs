@@ -10,7 +10,6 @@ use crate::target::{Recovery, Target};
 use crate::trial::{Cell, Measured, TRIALS};
 use crate::{Failure, chart, results};
 
-/// Runs the loads of the options.
 type Run = fn(&Options, &mut Report) -> Result<(), Failure>;
 
 pub(crate) fn run_all(is_full: bool, options: &Options, run: Run) -> Result<(), Failure> {

@@ -51,7 +51,6 @@ pub(crate) struct Shared {
     /// Number of clients that reconnected and were not recovered.
     pub(crate) unrecovered: u64,
     pub(crate) settled: usize,
-    /// Number of Engine.IO pings answered.
     pub(crate) pings: u64,
     /// Number of reads that returned bytes. Packets per read show the batching of server and
     /// kernel.

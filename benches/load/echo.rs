@@ -68,7 +68,6 @@ struct Echo {
     /// Number of acks with other arguments than their event.
     altered: u64,
     closing: bool,
-    /// Buffer for building a packet.
     scratch: Vec<u8>,
 }
 

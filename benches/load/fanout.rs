@@ -85,7 +85,6 @@ pub(crate) struct Fanout {
     rooms: usize,
     /// Number of rooms that each publisher publishes to, starting with the room of its own number.
     rounds: usize,
-    /// Members of each room.
     members: usize,
     payload: usize,
     publishers: Vec<Publisher>,
@@ -110,7 +109,6 @@ pub(crate) struct Fanout {
     pub(crate) latencies: Latencies,
     /// Set at the end: no more publishes.
     pub(crate) closing: bool,
-    /// Buffer for building a packet.
     scratch: Vec<u8>,
 }
 

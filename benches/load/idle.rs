@@ -19,7 +19,6 @@ const PING_INTERVAL_MAX: Duration = Duration::from_secs(10);
 const INTERVALS: u32 = 3;
 /// Time between the last ack and the reading of memory, for the server's remaining work.
 const QUIET: Duration = Duration::from_secs(1);
-/// Budget of resident memory per connection.
 const HEARTBEAT_MICROS_BUDGET: f64 = 10.0;
 
 pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Failure> {

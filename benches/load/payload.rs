@@ -3,7 +3,6 @@
 
 /// Maximum: the longest frame minus the bytes around a payload.
 pub(crate) const BYTES_MAX: usize = 60_000;
-/// Two digits of the sender, eight digits of the sequence number.
 const SENDER: usize = 2;
 pub(crate) const DIGITS: usize = 10;
 static FILLER: [u8; BYTES_MAX] = [b'x'; BYTES_MAX];

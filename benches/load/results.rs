@@ -53,7 +53,8 @@ pub(crate) fn write(run: &Run<'_>, cells: &[Cell], trials: &[&'static Trial]) ->
         quantile(0)?;
         Some([0, 1, 2].map(|at| shown(quantile(at))).join(" / "))
     };
-    page += &table(&trials_with(trials, cells, |measured| measured.latency[0]), latency, |trial| trial.heading.to_owned())?;
+    page +=
+        &table(&trials_with(trials, cells, |measured| measured.latency[0]), latency, |trial| trial.heading.to_owned())?;
     page += &reliability(cells, trials)?;
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/RESULTS.md");
     fs::write(&path, page).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
@@ -124,7 +125,11 @@ fn cost(cells: &[Cell], cell: &Cell) -> Option<String> {
 }
 
 /// Loads that have this figure.
-fn trials_with(trials: &[&'static Trial], cells: &[Cell], of: impl Fn(&Measured) -> Option<f64>) -> Vec<&'static Trial> {
+fn trials_with(
+    trials: &[&'static Trial],
+    cells: &[Cell],
+    of: impl Fn(&Measured) -> Option<f64>,
+) -> Vec<&'static Trial> {
     let has = |trial: &Trial| {
         cells.iter().any(|cell| std::ptr::eq(cell.trial, trial) && cell.measured.iter().any(|run| of(run).is_some()))
     };

@@ -87,8 +87,11 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<(), Fail
     line("server CPU", format!("{} µs per resume, probes included", rounded(micros_each(cpu.total(), count as u64))));
     line("publish to delivery", format!("undisturbed {quiet}, meanwhile {storm}"));
     let lost = all - members.received.min(all);
-    let faults =
-        vec![(lost, "lost"), (members.wrong_events, "out of order or repeated"), (fleet.unrecovered(), "not recovered")];
+    let faults = vec![
+        (lost, "lost"),
+        (members.wrong_events, "out of order or repeated"),
+        (fleet.unrecovered(), "not recovered"),
+    ];
     report.verdict(&name, &Verdict { checked: members.received, faults });
     report.figure(&name, "CPU per resume", micros_each(cpu.total(), count as u64), "µs", None);
     if let Some(p99) = storm.p99 {

@@ -98,10 +98,9 @@ impl Target {
             Self::StentorDisk => "this server, recovery from a journal on disk, one worker".to_owned(),
             Self::Node => format!("{} on Node {}", npm("socket.io"), command_output("node", &["--version"])),
             Self::Bun => format!("{}, {} on {}", npm("socket.io"), npm("@socket.io/bun-engine"), npm("bun")),
-            Self::Bare => format!(
-                "a minimal websocket server on {} with its native publish, as an upper limit",
-                npm("bun")
-            ),
+            Self::Bare => {
+                format!("a minimal websocket server on {} with its native publish, as an upper limit", npm("bun"))
+            }
             Self::Oxide => format!("{}, one thread, glibc's allocator", oxide()),
             Self::OxideMimalloc => format!("{}, one thread, mimalloc", oxide()),
         }

@@ -29,7 +29,6 @@ pub(crate) struct Measured {
     pub(crate) is_saturated: bool,
 }
 
-/// All runs of a server under a load.
 pub(crate) struct Cell {
     pub(crate) server: Target,
     pub(crate) trial: &'static Trial,

@@ -35,7 +35,6 @@ pub(crate) struct Tally {
     pub(crate) strange: Count,
 }
 
-/// A counter with one writer.
 #[derive(Default)]
 pub(crate) struct Count(AtomicU64);
 
@@ -49,7 +48,6 @@ impl Count {
     }
 }
 
-/// The argument of an event.
 pub(crate) fn payload(phase: u16, number: u32) -> String {
     format!("{phase:04}{number:08}{:x<1$}", "", PAYLOAD_BYTES - DIGITS)
 }

@@ -56,7 +56,6 @@ pub(crate) type Rooms = Arc<dyn Fn(usize) -> Vec<String> + Send + Sync>;
 /// An event in flight to the hub.
 type Emit = Pin<Box<dyn Future<Output = Result<(), EmitError>>>>;
 
-/// A server and its clients.
 pub(crate) struct Fleet {
     pub(crate) io: Server,
     pub(crate) workers: Vec<Worker>,
@@ -64,7 +63,6 @@ pub(crate) struct Fleet {
     phase: u16,
 }
 
-/// A thread of sessions.
 pub(crate) struct Worker {
     thread: ArbiterHandle,
     /// The kernel's name of the thread.
@@ -291,7 +289,6 @@ fn headers() -> HeaderMap {
     pairs.collect()
 }
 
-/// Runs a task on a thread.
 fn on<T, F, Fut>(thread: &ArbiterHandle, task: F) -> impl Future<Output = Result<T, Failure>> + use<T, F, Fut>
 where
     T: Send + 'static,

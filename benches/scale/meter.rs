@@ -10,7 +10,6 @@ use crate::Failure;
 /// CPU time of all threads at one moment.
 pub(crate) struct Times(HashMap<i32, Share>);
 
-/// CPU time of one thread, in nanoseconds.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Share {
     /// Time on a CPU.

@@ -1,6 +1,5 @@
 //! Figures of a run: each is printed when it is known, and all again at the end.
 
-/// Figures so far.
 #[derive(Default)]
 pub(crate) struct Table {
     rows: Vec<(String, String)>,

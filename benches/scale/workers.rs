@@ -9,7 +9,6 @@ use crate::fleet::{Fleet, Measured, Rooms};
 use crate::options::Options;
 use crate::table::Table;
 
-/// Number of rooms, each with a publisher.
 const ROOMS: usize = 4;
 
 /// Members of each room, including the publisher.

@@ -243,23 +243,23 @@ fn joins_and_leaves_while_catching_up_apply_from_their_position() {
     // The ack arrives immediately, before the events that are not yet read.
     late.send(r#"421["leave","a"]"#);
     late.send(r#"422["join","b"]"#);
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     let mut answers = 0;
     while answers < 2 {
         match late.recv_text() {
             answer if answer == "431[]" || answer == "432[]" => answers += 1,
-            event => heard.push(event),
+            event => received.push(event),
         }
     }
     reporter(&mut other, r#"421["room","a","not for it"]"#);
     reporter(&mut other, r#"421["room","b",3]"#);
-    while !heard.last().is_some_and(|event| event.starts_with(r#"42["in",3"#)) {
-        heard.push(late.recv_text());
+    while !received.last().is_some_and(|event| event.starts_with(r#"42["in",3"#)) {
+        received.push(late.recv_text());
     }
     let rooms: Vec<_> =
-        heard.iter().filter_map(|event| event.strip_prefix(r#"42["in","#)).map(|event| &event[..1]).collect();
+        received.iter().filter_map(|event| event.strip_prefix(r#"42["in","#)).map(|event| &event[..1]).collect();
     assert_eq!(rooms, ["1", "2", "3"]);
-    assert_eq!(heard.len(), 503);
+    assert_eq!(received.len(), 503);
 }
 
 #[test]
@@ -278,13 +278,13 @@ fn namespaces_of_one_connection_catch_up_independently() {
     }
     // `/other` is not lagging, or only because the connection is full: it loses no event either
     // way.
-    let mut heard = Vec::new();
-    while heard.iter().filter(|event: &&String| event.starts_with("42[")).count() < 500
-        || !heard.iter().any(|event: &String| event.starts_with("42/other,"))
+    let mut received = Vec::new();
+    while received.iter().filter(|event: &&String| event.starts_with("42[")).count() < 500
+        || !received.iter().any(|event: &String| event.starts_with("42/other,"))
     {
-        heard.push(late.recv_text());
+        received.push(late.recv_text());
     }
-    let of_other = heard.iter().find(|event| event.starts_with("42/other,")).unwrap().clone();
+    let of_other = received.iter().find(|event| event.starts_with("42/other,")).unwrap().clone();
     late.expect_echo();
     late.send("1");
     assert_eq!(reports.next(), "transport close");

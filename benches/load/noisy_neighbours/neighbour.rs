@@ -7,7 +7,6 @@ use crate::Failure;
 /// Name of the members' room in `fanout`.
 pub(super) const ROOM: &str = "hall-0";
 
-/// A misbehaving client.
 pub(super) trait Neighbour {
     /// Runs one turn without waiting. True if there was something to do.
     fn turn(&mut self, now: Instant) -> Result<bool, Failure>;

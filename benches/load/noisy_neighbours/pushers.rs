@@ -23,7 +23,6 @@ pub(super) trait Pushing: Workload {
     /// Number of connections; the last one pushes.
     const CONNECTIONS: usize;
 
-    /// Resets the state for a new connection.
     fn restart(&mut self);
 
     /// Sends some of the packets that are due. True if there were any.
@@ -43,13 +42,13 @@ pub(super) struct Pusher<P> {
     begun: Instant,
     disconnects: u64,
     /// The last reason given by the server.
-    parting: String,
+    last_reason: String,
 }
 
 impl<P: Pushing> Pusher<P> {
     pub(super) fn new(server: SocketAddr, pushing: P) -> Result<Self, Failure> {
         let fleet = Self::gather()?;
-        Ok(Self { server, pushing, fleet, begun: Instant::now(), disconnects: 0, parting: String::new() })
+        Ok(Self { server, pushing, fleet, begun: Instant::now(), disconnects: 0, last_reason: String::new() })
     }
 
     /// Connections that do not push receive, in the room of the flood.
@@ -73,7 +72,7 @@ impl<P: Pushing> Neighbour for Pusher<P> {
         match self.step() {
             Err(failure) => {
                 self.disconnects += 1;
-                self.parting = failure.to_string();
+                self.last_reason = failure.to_string();
                 self.pushing.restart();
                 self.fleet = Self::gather()?;
                 Ok(true)
@@ -85,7 +84,7 @@ impl<P: Pushing> Neighbour for Pusher<P> {
     fn work_report(&self) -> String {
         let end = match self.disconnects {
             0 => "still connected".to_owned(),
-            disconnects => format!("disconnected {disconnects} times, last reason: {}", self.parting),
+            disconnects => format!("disconnected {disconnects} times, last reason: {}", self.last_reason),
         };
         format!("{} in {} s, {end}", self.pushing.work_report(), rounded(self.begun.elapsed().as_secs_f64()))
     }
@@ -196,9 +195,7 @@ impl Workload for Flood {
 /// Joins ten thousand rooms, waits for the acks, and leaves them again.
 #[derive(Default)]
 pub(super) struct RoomCycler {
-    /// Number of joins and leaves sent.
     sent: u32,
-    /// Number of acks on this connection.
     answered: u32,
     /// Number of acks on all connections.
     answers: u64,

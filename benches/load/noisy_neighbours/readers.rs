@@ -25,7 +25,6 @@ const BYTE_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Reader {
     server: SocketAddr,
-    /// Its own room.
     room: String,
     /// True if it reads one byte per second.
     reads: bool,
@@ -41,7 +40,7 @@ pub(super) struct Reader {
 
 enum State {
     /// Connecting, and reading normally.
-    PendingLine(Box<Fleet>, JoinAcks),
+    Connecting(Box<Fleet>, JoinAcks),
     Reading {
         stream: TcpStream,
         since: Instant,
@@ -66,7 +65,6 @@ impl Reader {
         })
     }
 
-    /// Runs the feeder's turn.
     fn feed(&mut self, now: Instant) -> Result<bool, Failure> {
         self.feeder.start_some(self.server, 1, 1)?;
         self.feeder.turn(Some(Duration::ZERO), &mut JoinAcks::default())?;
@@ -86,7 +84,7 @@ impl Reader {
 
 impl State {
     fn connecting() -> Result<Self, Failure> {
-        Ok(Self::PendingLine(Box::new(Fleet::empty(|_| None)?), JoinAcks::default()))
+        Ok(Self::Connecting(Box::new(Fleet::empty(|_| None)?), JoinAcks::default()))
     }
 }
 
@@ -94,7 +92,7 @@ impl Neighbour for Reader {
     fn turn(&mut self, now: Instant) -> Result<bool, Failure> {
         let fed = self.feed(now)?;
         match &mut self.state {
-            State::PendingLine(fleet, arrival) => {
+            State::Connecting(fleet, arrival) => {
                 fleet.start_some(self.server, 1, 1)?;
                 fleet.turn(Some(Duration::ZERO), arrival)?;
                 if fleet.settled() == 1 && !std::mem::replace(&mut arrival.has_asked, true) {

@@ -15,7 +15,6 @@ use crate::figures::grouped;
 /// Number of rooms of a client in many rooms, and bytes of their names.
 const ROOMS: u32 = 60_000;
 const ROOM_BYTES: usize = 200;
-/// Number of unread echoes.
 const ECHOES: u32 = 4;
 /// Bytes near the largest message that a server accepts.
 const LARGE: usize = 900_000;
@@ -171,7 +170,6 @@ struct Connection {
     written: usize,
     /// The last bytes read on this connection.
     read: Vec<u8>,
-    /// Private id of this connection.
     pid: Option<String>,
     /// Offset from which it resumes.
     offset: Option<String>,

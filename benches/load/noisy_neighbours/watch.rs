@@ -51,7 +51,6 @@ impl<'a> Resident<'a> {
 /// The server's stderr, in a file that is removed with this value.
 pub(super) struct Log {
     path: PathBuf,
-    /// Number of bytes read.
     read: usize,
 }
 

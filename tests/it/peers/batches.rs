@@ -27,12 +27,12 @@ fn a_post_of_sixty_thousand_packets_is_handled_in_slices() {
     let body = (0..MANY).map(echo).collect::<Vec<_>>().join("\x1e");
     posts.write_head("POST", &target, &[("Content-Type", "text/plain;charset=UTF-8")], Some(body.len()));
     posts.write(body.as_bytes());
-    let (mut heard, mut batches) = (0, 0);
-    while heard < MANY {
+    let (mut received, mut batches) = (0, 0);
+    while received < MANY {
         let batch = if batches == 0 { gets.response() } else { gets.get(&target) };
         for packet in batch.body.split('\x1e').filter(|packet| !["2", "6"].contains(packet)) {
-            assert_eq!(packet, format!("43{heard}[]"));
-            heard += 1;
+            assert_eq!(packet, format!("43{received}[]"));
+            received += 1;
         }
         batches += 1;
         other.expect_echo();

@@ -47,9 +47,9 @@ fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Reports) {
             socket.disconnect(true);
             Ok(())
         });
-        let heard = reporter.clone();
+        let received = reporter.clone();
         io.of("/").on("speak", move |_, _: Event<()>| {
-            heard.report("heard");
+            received.report("received");
             async { Ok(()) }
         });
     });
@@ -76,7 +76,7 @@ fn a_client_that_stops_reading_ends_at_its_pong_deadline() {
     let mut client = stalled(&hub, "flood");
     assert_eq!(reports.next(), "stalled");
     client.send(r#"42["speak"]"#);
-    assert_eq!(reports.next(), "heard");
+    assert_eq!(reports.next(), "received");
     let mut reasons = Vec::new();
     eventually("the stalled session ends", || {
         others.iter_mut().for_each(Client::expect_echo);

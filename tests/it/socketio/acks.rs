@@ -210,8 +210,8 @@ fn an_answer_of_another_type_is_an_error_of_the_handler_only() {
             client.send(r#"42["ask",1]"#);
             let id = question(&mut client, 1);
             client.send(&format!("43{id}{answer}"));
-            let heard = reports.next();
-            assert!(heard.starts_with("1: acknowledgement is not of the expected type"), "{answer}: {heard}");
+            let received = reports.next();
+            assert!(received.starts_with("1: acknowledgement is not of the expected type"), "{answer}: {received}");
         }
         client.expect_echo();
     });

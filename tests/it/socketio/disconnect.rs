@@ -211,8 +211,8 @@ fn a_handler_of_a_disconnected_socket_gets_errors_and_runs_to_its_end() {
         client.send(r#"421["leave me"]"#);
         client.expect("41");
         client.expect_end();
-        let heard = reports.take(2);
-        assert_eq!(heard, [r#"emit: Err("socket is disconnected")"#, r#"call: Err("socket is disconnected")"#]);
+        let received = reports.take(2);
+        assert_eq!(received, [r#"emit: Err("socket is disconnected")"#, r#"call: Err("socket is disconnected")"#]);
     });
     hub.expect_healthy();
 }
@@ -260,18 +260,18 @@ fn final_packets_over_the_poll_limit_come_with_the_next_polls() {
     let (mut gets, mut posts) = client.connections();
     gets.start_poll(&target);
     assert_eq!(posts.post(&target, r#"42["leave"]"#).status_and_body(), (200, "ok"));
-    let mut heard = gets.response().body;
+    let mut received = gets.response().body;
     for _ in 0..5 {
-        if heard.ends_with("\x1e1") {
+        if received.ends_with("\x1e1") {
             break;
         }
         let response = gets.get(&target);
-        assert_eq!(response.head.status, 200, "{heard:?}, then {response:?}");
-        heard += "\x1e";
-        heard += &response.body;
+        assert_eq!(response.head.status, 200, "{received:?}, then {response:?}");
+        received += "\x1e";
+        received += &response.body;
     }
     let event = |letter: &str| format!(r#"42["last","{}"]"#, letter.repeat(20));
-    assert_eq!(heard.split('\x1e').collect::<Vec<_>>(), [&event("a"), &event("b"), &event("c"), "41", "1"]);
+    assert_eq!(received.split('\x1e').collect::<Vec<_>>(), [&event("a"), &event("b"), &event("c"), "41", "1"]);
     hub.expect_healthy();
 }
 

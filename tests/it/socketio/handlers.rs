@@ -478,7 +478,7 @@ fn requests_of_many_handlers_do_not_delay_other_sessions() {
         |builder| builder,
         |io| {
             io.of("/").on("emit", |socket, event: Event<()>| async move {
-                let emitted = socket.all().emit("heard", ()).await;
+                let emitted = socket.all().emit("received", ()).await;
                 event.ack.send(emitted.err().map(|error| error.to_string()))?;
                 Ok(())
             });
@@ -494,7 +494,7 @@ fn requests_of_many_handlers_do_not_delay_other_sessions() {
         for id in 0..ECHOES {
             client.expect(&format!("43{id}[{id}]"));
         }
-        client.expect(r#"42["heard"]"#);
+        client.expect(r#"42["received"]"#);
         client.expect(&format!("43{ECHOES}[null]"));
     });
 }

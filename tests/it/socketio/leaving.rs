@@ -39,8 +39,8 @@ fn requests_in_on_disconnect_are_answered_while_many_clients_leave() {
         for client in &mut clients {
             client.send("1");
         }
-        for heard in reports.take(40) {
-            assert_eq!(heard, "Ok(()) Ok(()) Ok(()) Ok(())");
+        for received in reports.take(40) {
+            assert_eq!(received, "Ok(()) Ok(()) Ok(()) Ok(())");
         }
         hub.wait_for_sessions(0);
     });

@@ -9,7 +9,6 @@ use stentor::{Args, Event, Recovery, Server};
 
 use crate::support::{Frame, Http, Hub, Websocket, frame};
 
-/// A client in another language.
 #[derive(Debug, Clone, Copy)]
 struct Profile {
     name: &'static str,
@@ -18,7 +17,6 @@ struct Profile {
     polling: Option<Polling>,
     /// Query of a websocket; the session id of an upgrade is appended.
     websocket: &'static str,
-    /// Headers of a websocket's handshake.
     upgrade: &'static str,
     /// CONNECT to `/`, without and with credentials.
     connects: &'static [&'static str],
@@ -34,7 +32,6 @@ struct Polling {
     query: &'static str,
     get: &'static str,
     post: &'static str,
-    /// Its encoding of base64.
     base64: fn(&[u8]) -> String,
 }
 
@@ -107,7 +104,6 @@ fn base64_lines(data: &[u8]) -> String {
     whole.as_bytes().chunks(76).map(|line| format!("{}\n", str::from_utf8(line).unwrap())).collect()
 }
 
-/// A connection of one such client.
 struct OtherClient {
     address: SocketAddr,
     profile: Profile,

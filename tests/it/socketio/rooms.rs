@@ -87,7 +87,7 @@ fn join(client: &mut Client, room: &str) {
 }
 
 /// Events that a client receives up to the next mark.
-fn heard(client: &mut Client) -> Vec<String> {
+fn received(client: &mut Client) -> Vec<String> {
     let mut said = Vec::new();
     loop {
         match client.recv_text() {
@@ -111,17 +111,20 @@ fn a_room_receives_its_events_and_socket_to_excludes_the_sender() {
         let (mut other, _) = member(&hub, transport, &["blue"]);
 
         sender.send(r#"42["others in","red"]"#);
-        assert_eq!((heard(&mut sender), heard(&mut same), heard(&mut other)), (vec![], vec!["red".into()], vec![]));
+        assert_eq!(
+            (received(&mut sender), received(&mut same), received(&mut other)),
+            (vec![], vec!["red".into()], vec![])
+        );
 
         sender.send(r#"42["all in","red"]"#);
-        assert_eq!(heard(&mut sender), ["red"]);
-        assert_eq!(heard(&mut same), ["red"]);
-        assert_eq!(heard(&mut other), NOTHING);
+        assert_eq!(received(&mut sender), ["red"]);
+        assert_eq!(received(&mut same), ["red"]);
+        assert_eq!(received(&mut other), NOTHING);
 
         sender.send(r#"42["others"]"#);
-        assert_eq!(heard(&mut sender), NOTHING);
-        assert_eq!(heard(&mut same), ["others"]);
-        assert_eq!(heard(&mut other), ["others"]);
+        assert_eq!(received(&mut sender), NOTHING);
+        assert_eq!(received(&mut same), ["others"]);
+        assert_eq!(received(&mut other), ["others"]);
     });
 }
 
@@ -133,9 +136,9 @@ fn a_member_of_two_rooms_receives_an_event_once() {
         let (mut both, _) = member(&hub, transport, &["red", "blue"]);
         let (mut one, _) = member(&hub, transport, &["blue"]);
         sender.send(r#"42["all in both","red","blue"]"#);
-        assert_eq!(heard(&mut sender), NOTHING);
-        assert_eq!(heard(&mut both), ["both"]);
-        assert_eq!(heard(&mut one), ["both"]);
+        assert_eq!(received(&mut sender), NOTHING);
+        assert_eq!(received(&mut both), ["both"]);
+        assert_eq!(received(&mut one), ["both"]);
     });
 }
 
@@ -148,14 +151,14 @@ fn members_of_an_excepted_room_receive_nothing() {
         let (mut outside, _) = member(&hub, transport, &[]);
 
         sender.send(r#"42["all in but not in","red","quiet"]"#);
-        assert_eq!(heard(&mut sender), ["except"]);
-        assert_eq!(heard(&mut quiet), NOTHING);
-        assert_eq!(heard(&mut outside), NOTHING);
+        assert_eq!(received(&mut sender), ["except"]);
+        assert_eq!(received(&mut quiet), NOTHING);
+        assert_eq!(received(&mut outside), NOTHING);
 
         sender.send(r#"42["others not in","quiet"]"#);
-        assert_eq!(heard(&mut sender), NOTHING);
-        assert_eq!(heard(&mut quiet), NOTHING);
-        assert_eq!(heard(&mut outside), ["not in"]);
+        assert_eq!(received(&mut sender), NOTHING);
+        assert_eq!(received(&mut quiet), NOTHING);
+        assert_eq!(received(&mut outside), ["not in"]);
     });
 }
 
@@ -168,19 +171,19 @@ fn a_sockets_id_is_a_room_of_its_own() {
         let (mut other, _) = member(&hub, transport, &[]);
 
         sender.send(&format!(r#"42["others in","{id}"]"#));
-        assert_eq!(heard(&mut sender), NOTHING);
-        assert_eq!(heard(&mut meant), [id.as_str()]);
-        assert_eq!(heard(&mut other), NOTHING);
+        assert_eq!(received(&mut sender), NOTHING);
+        assert_eq!(received(&mut meant), [id.as_str()]);
+        assert_eq!(received(&mut other), NOTHING);
 
         sender.send(&format!(r#"42["all in","{own}"]"#));
-        assert_eq!(heard(&mut sender), [own.as_str()]);
-        assert_eq!(heard(&mut meant), NOTHING);
-        assert_eq!(heard(&mut other), NOTHING);
+        assert_eq!(received(&mut sender), [own.as_str()]);
+        assert_eq!(received(&mut meant), NOTHING);
+        assert_eq!(received(&mut other), NOTHING);
 
         sender.send(&format!(r#"42["others not in","{id}"]"#));
-        assert_eq!(heard(&mut sender), NOTHING);
-        assert_eq!(heard(&mut meant), NOTHING);
-        assert_eq!(heard(&mut other), ["not in"]);
+        assert_eq!(received(&mut sender), NOTHING);
+        assert_eq!(received(&mut meant), NOTHING);
+        assert_eq!(received(&mut other), ["not in"]);
     });
 }
 
@@ -191,13 +194,13 @@ fn a_socket_that_left_a_room_receives_nothing_of_it() {
         let (mut sender, _) = member(&hub, transport, &[]);
         let (mut client, _) = member(&hub, transport, &["red"]);
         sender.send(r#"42["all in","red"]"#);
-        assert_eq!((heard(&mut sender), heard(&mut client)), (vec![], vec!["red".into()]));
+        assert_eq!((received(&mut sender), received(&mut client)), (vec![], vec!["red".into()]));
         for _ in 0..2 {
             // The second time it is not in the room, which is no error.
             client.send(r#"422["leave","red"]"#);
             client.expect("432[]");
             sender.send(r#"42["all in","red"]"#);
-            assert_eq!((heard(&mut sender), heard(&mut client)), (vec![], vec![]));
+            assert_eq!((received(&mut sender), received(&mut client)), (vec![], vec![]));
         }
     });
 }
@@ -260,7 +263,7 @@ fn a_room_of_another_namespace_is_another_room() {
         let (mut client, _) = member(&hub, transport, &[]);
         client.connect("/chat,");
         client.send(r#"42["all in","red"]"#);
-        assert_eq!(heard(&mut client), NOTHING);
+        assert_eq!(received(&mut client), NOTHING);
     });
 }
 

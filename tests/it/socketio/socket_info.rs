@@ -7,7 +7,6 @@ use stentor::{DataError, Event};
 
 use crate::support::{Client, Hub, Transport, on_every_transport, report_channel};
 
-/// Ends these sessions.
 fn leave(hub: &Hub, clients: impl IntoIterator<Item = Client>) {
     clients.into_iter().for_each(|mut client| client.send("1"));
     hub.wait_for_sessions(0);

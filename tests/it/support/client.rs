@@ -68,15 +68,12 @@ pub(crate) enum Ended {
     ClosePacket,
     /// A refused poll: `Session ID unknown`.
     UnknownSession,
-    /// A close frame.
     CloseFrame(Option<u16>),
     /// The end of the connection (FIN) without a close frame.
     Fin,
-    /// A reset of the connection.
     Reset,
 }
 
-/// A session from its client's side.
 #[derive(Debug)]
 pub(crate) struct Client {
     address: SocketAddr,
@@ -124,17 +121,14 @@ impl Client {
         client
     }
 
-    /// True if the client polls at present.
     pub(crate) fn is_polling(&self) -> bool {
         matches!(self.wire, Wire::Polling { .. })
     }
 
-    /// Target of this session's polls.
     pub(crate) fn poll_target(&self) -> String {
         poll_target(&self.sid)
     }
 
-    /// Target of an upgrade of this session.
     pub(crate) fn upgrade_target(&self) -> String {
         format!("/socket.io/?EIO=4&transport=websocket&sid={}", self.sid)
     }
@@ -303,7 +297,6 @@ impl Client {
         Ok(())
     }
 
-    /// The two connections of a polling client: of GETs, of POSTs.
     pub(crate) fn connections(self) -> (Http, Http) {
         match self.wire {
             Wire::Polling { gets, posts } => (gets, posts),
@@ -318,7 +311,6 @@ impl Client {
         }
     }
 
-    /// Takes the websocket out of the client.
     pub(crate) fn into_websocket(self) -> Websocket {
         match self.wire {
             Wire::Websocket(websocket) => websocket,

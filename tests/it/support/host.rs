@@ -12,7 +12,6 @@ use tokio::sync::oneshot;
 
 use super::{DEADLINE, eventually};
 
-/// Settings of the host's server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HostSettings {
     pub(crate) workers: usize,
@@ -32,7 +31,6 @@ impl Default for HostSettings {
     }
 }
 
-/// A running host.
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) address: SocketAddr,

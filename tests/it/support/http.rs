@@ -9,7 +9,6 @@ use socket2::SockRef;
 
 use super::DEADLINE;
 
-/// Status line and headers of a response.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
     pub(crate) status: u16,
@@ -57,7 +56,6 @@ impl Http {
         Self { address: stream.peer_addr().expect("connected"), stream, buffer: Vec::new() }
     }
 
-    /// Sends a request and reads its response.
     pub(crate) fn request(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
         self.write_head(method, target, headers, Some(body.len()));
         self.write(body);
@@ -174,7 +172,6 @@ impl Http {
         }
     }
 
-    /// Reads everything up to and including `mark`.
     fn until(&mut self, mark: &[u8]) -> Vec<u8> {
         loop {
             if let Some(at) = self.buffer.windows(mark.len()).position(|window| window == mark) {
@@ -209,17 +206,14 @@ impl Http {
         }
     }
 
-    /// Ends the connection by a FIN.
     pub(crate) fn send_fin(self) {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
-    /// Ends the connection by a reset: RST.
     pub(crate) fn reset(self) {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// The socket, and the bytes read so far.
     pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
         (self.stream, self.buffer)
     }

@@ -21,10 +21,8 @@ pub(crate) fn mount(io: &Server) -> impl Fn(&mut ServiceConfig) + Clone + Send +
     }
 }
 
-/// Key of every hub's HTTP API.
 pub(crate) const API_KEY: &str = "0123456789abcdef";
 
-/// A running server.
 pub(crate) struct Hub {
     pub(crate) address: SocketAddr,
     /// A host application that serves the same hub.
@@ -60,7 +58,6 @@ impl Hub {
         Self::run(1, any_host(), |io, listener| listener.configure(resources(io)), |_| {})
     }
 
-    /// A hub with this many workers.
     pub(crate) fn on_workers(
         workers: usize,
         build: impl FnOnce(Builder) -> Builder,
@@ -108,7 +105,6 @@ impl Hub {
         client
     }
 
-    /// Opens an HTTP connection.
     pub(crate) fn http(&self) -> Http {
         Http::connect(self.address)
     }
@@ -121,7 +117,6 @@ impl Hub {
         value.unwrap_or_else(|| panic!("no {metric} in\n{metrics}"))
     }
 
-    /// Waits until this many sessions are left.
     pub(crate) fn wait_for_sessions(&self, count: usize) {
         eventually(&format!("{count} sessions, there are {}", self.io.sessions()), || self.io.sessions() == count);
     }

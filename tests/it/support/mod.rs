@@ -44,7 +44,6 @@ pub(crate) fn write_until_closed(http: &mut Http, bytes: &[u8], other: &mut Clie
     }
 }
 
-/// Waits until `fact` holds.
 pub(crate) fn eventually(what: &str, mut fact: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !fact() {

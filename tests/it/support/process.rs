@@ -69,12 +69,10 @@ impl Process {
         Self { child, address, log, logger: Some(thread::spawn(logger)), data }
     }
 
-    /// Folder of its data.
     pub(crate) fn data(&self) -> &Path {
         &self.data
     }
 
-    /// Sends a signal to the process.
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
@@ -99,7 +97,6 @@ impl Process {
         client
     }
 
-    /// Opens an HTTP connection.
     pub(crate) fn http(&self) -> Http {
         Http::connect(self.address)
     }
@@ -132,7 +129,6 @@ impl Process {
         assert!(after < before + SLACK, "{} KiB resident, {} KiB after {rounds} rounds", before >> 10, after >> 10);
     }
 
-    /// Resident memory as the kernel counts it.
     pub(crate) fn resident_bytes(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process runs");
         let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));

@@ -22,7 +22,6 @@ impl Reporter {
 pub(crate) struct Reports(Receiver<String>);
 
 impl Reports {
-    /// The next sentence.
     #[track_caller]
     pub(crate) fn next(&self) -> String {
         match self.0.recv_timeout(DEADLINE) {
@@ -31,7 +30,6 @@ impl Reports {
         }
     }
 
-    /// Checks that the next sentence is this one.
     #[track_caller]
     pub(crate) fn expect(&self, said: &str, context: impl std::fmt::Debug) {
         match self.0.recv_timeout(DEADLINE) {
