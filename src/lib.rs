@@ -61,7 +61,7 @@ pub mod fuzzing;
 mod hub;
 mod ids;
 mod journal;
-mod limits;
+pub mod limits;
 mod messages;
 mod metrics;
 mod protocol;

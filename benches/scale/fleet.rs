@@ -89,7 +89,10 @@ impl Fleet {
         ping_interval: Duration,
         rooms: Rooms,
     ) -> Result<Self, Failure> {
-        let limits = Limits { ping_interval, sessions_max: usize::MAX, ..Limits::default() };
+        let limits = Limits::with(|limits| {
+            limits.sessions.ping_interval = ping_interval;
+            limits.sessions.max = usize::MAX;
+        });
         let io = Server::builder().recovery(recovery).limits(limits).build()?;
         io.of("/")
             .on("publish", |socket, event: Event<(String, String)>| async move {

@@ -83,7 +83,7 @@ impl Broadcast {
     }
 
     /// How long [`emit_with_ack`](Self::emit_with_ack) waits, instead of
-    /// [`Limits::ack_timeout`](crate::Limits::ack_timeout).
+    /// [`limits.acks.timeout`](crate::limits::AckLimits::timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -102,7 +102,7 @@ impl Broadcast {
 
     /// Emits, and collects the acks of everyone to whom the event went: completes when all have answered or gone, or with
     /// what has come at the timeout. Answers that together exceed
-    /// [`Limits::answers_bytes_max`](crate::Limits::answers_bytes_max) are not kept.
+    /// [`limits.acks.answers_bytes_max`](crate::limits::AckLimits::answers_bytes_max) are not kept.
     ///
     /// The event bears no offset token.
     ///
@@ -122,7 +122,7 @@ impl Broadcast {
         }
         let draft = self.core.draft(&self.namespace, name, &data, false)?;
         let link = self.core.outlet(self.own.as_ref());
-        let timeout = self.timeout.unwrap_or(self.core.limits.ack_timeout);
+        let timeout = self.timeout.unwrap_or(self.core.limits.acks.timeout);
         let Self { target, grade, .. } = self;
         let request = |answer| Request::Collect { target, draft, grade, timeout, answer };
         Ok(Answers::read(Core::ask(&link, request).await?))

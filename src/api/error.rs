@@ -44,7 +44,7 @@ pub enum EmitError {
         limit: usize,
     },
     /// The event is larger than a segment of the journal, where recovery is on disk. Nothing was emitted; emit less at a time, or
-    /// set [`Limits::journal_segment_bytes`](crate::Limits::journal_segment_bytes).
+    /// set [`limits.journal.segment_bytes`](crate::limits::JournalLimits::segment_bytes).
     #[error("event is larger than a segment of the journal")]
     TooLarge,
 }
@@ -84,7 +84,7 @@ pub enum AckError {
     #[error("client has gone before it answered")]
     Gone,
     /// With the answers of others the client's would have been more than
-    /// [`Limits::answers_bytes_max`](crate::Limits::answers_bytes_max). It has got the event.
+    /// [`limits.acks.answers_bytes_max`](crate::limits::AckLimits::answers_bytes_max). It has got the event.
     #[error("answers together exceed their limit, this one was not kept")]
     TooLarge,
     /// The client's answer is not of the expected type.
@@ -148,8 +148,8 @@ pub enum RoomError {
     #[error(transparent)]
     Name(#[from] IdError),
     /// The socket is in as many rooms as one may be, by number or by the bytes of their names; leave some, or allow more by
-    /// [`Limits::rooms_per_socket_max`](crate::Limits::rooms_per_socket_max) and
-    /// [`Limits::room_bytes_per_socket_max`](crate::Limits::room_bytes_per_socket_max).
+    /// [`limits.sockets.rooms_max`](crate::limits::SocketLimits::rooms_max) and
+    /// [`limits.sockets.room_bytes_max`](crate::limits::SocketLimits::room_bytes_max).
     #[error("socket is in as many rooms as rooms_per_socket_max and room_bytes_per_socket_max allow")]
     TooManyRooms,
     /// The name is the id of another connected socket, whose own room nobody else may join; choose another name.
@@ -208,7 +208,7 @@ pub enum DataError {
     /// The data has no JSON form; mend the type.
     #[error("data cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// More than [`Limits::socket_data_bytes_max`](crate::Limits::socket_data_bytes_max); keep it elsewhere, and its key here.
+    /// More than [`limits.sockets.data_bytes_max`](crate::limits::SocketLimits::data_bytes_max); keep it elsewhere, and its key here.
     #[error("data of {bytes} bytes exceeds limit of {limit}")]
     TooLarge {
         /// Length of the refused data's JSON.

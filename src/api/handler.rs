@@ -307,7 +307,7 @@ macro_rules! registration {
         ///
         /// Each handler that is registered runs, in the order of registration and those of the namespace first: a handler
         /// starts when the one before it has ended, also by an error or a panic, or after
-        /// [`Limits::hub_answer_timeout`](crate::Limits::hub_answer_timeout).
+        /// [`limits.hub.answer_timeout`](crate::limits::HubLimits::answer_timeout).
         pub fn on_disconnect<F, R>($self: $receiver, handler: F) -> $output
         where
             F: Fn(Socket, DisconnectReason) -> R + Send + Sync + 'static,
@@ -327,7 +327,7 @@ macro_rules! connection_registration {
         ///
         /// An error is sent to the client, whose `connect_error` listeners get its message and data; nothing else is
         /// told of such a socket. The socket is in no room yet and cannot be emitted to, but its handshake, `auth` and
-        /// `data` are there; for one that is about to be recovered also the id and the `data` that it had. All middleware together has [`Limits::admission_timeout`](crate::Limits::admission_timeout).
+        /// `data` are there; for one that is about to be recovered also the id and the `data` that it had. All middleware together has [`limits.handlers.middleware_timeout`](crate::limits::HandlerLimits::middleware_timeout).
         pub fn with<F, R>($self: $receiver, middleware: F) -> $output
         where
             F: Fn(Socket) -> R + Send + Sync + 'static,
@@ -346,7 +346,7 @@ macro_rules! connection_registration {
         }
 
         /// Runs once a socket has connected. Its events are held until this returns, for
-        /// [`Limits::connection_handler_timeout`](crate::Limits::connection_handler_timeout) at most. Registering again replaces
+        /// [`limits.handlers.connection_timeout`](crate::limits::HandlerLimits::connection_timeout) at most. Registering again replaces
         /// the handler.
         pub fn on_connection<F, R>($self: $receiver, handler: F) -> $output
         where

@@ -44,7 +44,7 @@ pub struct Lagged(pub u64);
 /// What happens to the rooms of one namespace, in the hub's order.
 ///
 /// Watching costs the hub nothing while nobody does. The newest
-/// [`Limits::room_events_max`](crate::Limits::room_events_max) of all namespaces are kept for those who are slower.
+/// [`limits.hub.room_events_max`](crate::limits::HubLimits::room_events_max) of all namespaces are kept for those who are slower.
 #[derive(Debug)]
 pub struct RoomEvents {
     changes: Receiver<RoomChange>,

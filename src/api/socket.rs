@@ -132,11 +132,11 @@ impl Socket {
     }
 
     /// Keeps data with this socket, instead of what was kept: any type with a JSON form, of
-    /// [`Limits::socket_data_bytes_max`](crate::Limits::socket_data_bytes_max) at most. With recovery on, a socket that comes back has
+    /// [`limits.sockets.data_bytes_max`](crate::limits::SocketLimits::data_bytes_max) at most. With recovery on, a socket that comes back has
     /// it again: in the order of what its own session does, so it is there after an emit that came behind it was confirmed.
     pub fn set_data<T: Serialize>(&self, data: T) -> Result<(), DataError> {
         let json = serde_json::to_string(&data)?;
-        let (bytes, limit) = (json.len(), self.core.limits.socket_data_bytes_max);
+        let (bytes, limit) = (json.len(), self.core.limits.sockets.data_bytes_max);
         if bytes > limit {
             return Err(DataError::TooLarge { bytes, limit });
         }
@@ -160,7 +160,7 @@ impl Socket {
         self.emit_graded(Grade::Plain, name, data).await
     }
 
-    /// Emits to this client alone and awaits its ack, for [`Limits::ack_timeout`](crate::Limits::ack_timeout) unless
+    /// Emits to this client alone and awaits its ack, for [`limits.acks.timeout`](crate::limits::AckLimits::timeout) unless
     /// [`timeout`](Self::timeout) says otherwise.
     pub async fn emit_with_ack<R: FromArgs, T: ToArgs>(&self, name: &str, data: T) -> Result<R, AckError> {
         self.call(Grade::Plain, None, name, data).await
@@ -214,7 +214,7 @@ impl Socket {
         // Events with an ack id bear no token: a client would take its own ack callback's neighbour for one.
         let draft = self.core.draft(&self.info.namespace, name, &data, false)?;
         let socket = self.info.id;
-        let timeout = timeout.unwrap_or(self.core.limits.ack_timeout);
+        let timeout = timeout.unwrap_or(self.core.limits.acks.timeout);
         let request = |answer| Request::Call { socket, draft, grade, timeout, answer };
         R::from_args(Core::ask(&self.info.link, request).await?).map_err(AckError::Data)
     }

@@ -31,7 +31,7 @@ impl SocketEmitter {
     }
 
     /// How long [`emit_with_ack`](Self::emit_with_ack) waits, instead of
-    /// [`Limits::ack_timeout`](crate::Limits::ack_timeout).
+    /// [`limits.acks.timeout`](crate::limits::AckLimits::timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self

@@ -38,7 +38,7 @@ pub fn poll(events: &[Event]) -> Vec<u8> {
         // The outbox is unbounded, so it accepts the event.
         let _ = outbox.push(message, usize::MAX);
     }
-    let (mut sink, mut batch) = PollSink::new(Limits::default().poll_bytes_max);
+    let (mut sink, mut batch) = PollSink::new(Limits::default().transport.poll_bytes_max);
     sink.drain(&mut outbox);
     batch.try_recv().unwrap_or_default()
 }

@@ -21,7 +21,7 @@ impl Journal {
     /// An empty journal in memory.
     pub fn memory() -> Self {
         let limits = Limits::default();
-        let (records_max, bytes_max) = (limits.journal_records_max, limits.journal_bytes_max);
+        let (records_max, bytes_max) = (limits.journal.records_max, limits.journal.bytes_max);
         Self { inner: Box::new(MemoryJournal::new(Epoch::new(1, 1), Lsn(0), records_max, bytes_max)) }
     }
 
@@ -48,7 +48,7 @@ impl Journal {
 
     /// Reads the records after a position like one client that catches up; gives their number.
     pub fn read(&self, after: u64, records_max: usize) -> Result<usize, String> {
-        let chunk = self.inner.read(Lsn(after), records_max, Limits::default().replay_bytes);
+        let chunk = self.inner.read(Lsn(after), records_max, Limits::default().recovery.replay_bytes);
         chunk.map(|chunk| chunk.records.len()).map_err(|error| error.to_string())
     }
 

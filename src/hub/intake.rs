@@ -140,7 +140,7 @@ impl Hub {
     fn book_journalled(&mut self, sender: CommandSender, bytes: u64) {
         let Some(writer) = &self.writer else { return };
         let now_ms = writer.now_unix_ms();
-        let is_bounded = self.limits.journal_sender_bytes_max.is_some() && self.workers.has_sessions(sender.worker);
+        let is_bounded = self.limits.journal.sender_bytes_max.is_some() && self.workers.has_sessions(sender.worker);
         if !is_bounded || !self.shares.book(sender, bytes, now_ms) {
             return;
         }

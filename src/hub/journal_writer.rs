@@ -81,7 +81,7 @@ impl JournalWriter {
         let mut writer = Self {
             sessions: RecoveryIndex::new(bounds),
             bounds,
-            ring: Ring { records_max: limits.journal_records_max, bytes_max: limits.journal_bytes_max },
+            ring: Ring { records_max: limits.journal.records_max, bytes_max: limits.journal.bytes_max },
             given: journal.head(),
             applied: start,
             random: fastrand::Rng::with_seed(seed),
@@ -244,13 +244,13 @@ impl JournalWriter {
 /// How much is remembered of sessions, where a journal keeps each record for so many bytes.
 fn bounds(limits: &Limits, ring_bytes: Option<u64>) -> RecoveryBounds {
     let carried = ring_bytes.map_or(usize::MAX, |bytes| usize::try_from(bytes / 4).unwrap_or(usize::MAX));
-    let bytes_max = limits.recovery_bytes_max.min(carried);
+    let bytes_max = limits.recovery.bytes_max.min(carried);
     RecoveryBounds {
-        window: limits.recovery_window,
-        sessions_max: limits.recovery_sessions_max,
+        window: limits.recovery.window,
+        sessions_max: limits.recovery.sessions_max,
         bytes_max,
         // Where the ring is tiny, so that one session is a small part of it.
-        session_bytes_max: limits.recovery_session_bytes_max.min(bytes_max / 4),
-        intervals_max: limits.rooms_per_socket_max.saturating_add(limits.recovery_left_rooms_max),
+        session_bytes_max: limits.recovery.session_bytes_max.min(bytes_max / 4),
+        intervals_max: limits.sockets.rooms_max.saturating_add(limits.recovery.left_rooms_max),
     }
 }

@@ -95,14 +95,14 @@ pub(crate) struct Stores {
 impl Hub {
     pub(crate) fn new(limits: Limits, stores: Stores, room_changes: broadcast::Sender<RoomChange>) -> Self {
         let Stores { writer, metrics, budgets } = stores;
-        let share_bytes = limits.journal_sender_bytes_max.unwrap_or(usize::MAX);
+        let share_bytes = limits.journal.sender_bytes_max.unwrap_or(usize::MAX);
         Self {
             rooms: Rooms::default(),
             writer,
-            replay_bytes: limits.replay_bytes.min(limits.outbox_bytes_max / 4).max(1),
+            replay_bytes: limits.recovery.replay_bytes.min(limits.sessions.outbox_bytes_max / 4).max(1),
             schedule: Schedule::default(),
             resumed_by: HashMap::new(),
-            shares: Shares::new(share_bytes, limits.recovery_window),
+            shares: Shares::new(share_bytes, limits.recovery.window),
             incoming: (WorkerId(0), Vec::new().into_iter()),
             work: 0,
             fanout_bytes: 0,
@@ -110,7 +110,7 @@ impl Hub {
             releasing: false,
             warn_share_at_ms: 0,
             serving: false,
-            workers: WorkerLinks::new(limits.worker_bytes_max),
+            workers: WorkerLinks::new(limits.hub.worker_bytes_max),
             limits,
             collections: 0,
             room_changes,
@@ -166,7 +166,7 @@ impl Actor for Hub {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.set_mailbox_capacity(self.limits.mailbox_batches);
+        ctx.set_mailbox_capacity(self.limits.hub.mailbox_batches);
     }
 }
 

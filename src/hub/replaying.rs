@@ -23,7 +23,7 @@ pub(super) struct ReplayRequest {
 impl Hub {
     /// Answers those who catch up, as many as this turn and their workers allow.
     pub(super) fn serve_readers(&mut self) {
-        let mut left = self.limits.replay_records_per_turn.max(1);
+        let mut left = self.limits.recovery.replay_records_per_turn.max(1);
         while left > 0
             && let Some((worker, reader)) = self.workers.next_reader()
         {

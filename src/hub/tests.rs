@@ -37,7 +37,7 @@ impl Actor for Listener {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.set_mailbox_capacity(Limits::default().mailbox_batches);
+        ctx.set_mailbox_capacity(Limits::default().hub.mailbox_batches);
     }
 }
 
@@ -183,7 +183,7 @@ fn run<F: Future<Output = ()>>(test: F) {
 #[test]
 fn events_wait_while_a_worker_is_behind() {
     run(async {
-        let limits = Limits { worker_bytes_max: 100, ..Limits::default() };
+        let limits = Limits::with(|limits| limits.hub.worker_bytes_max = 100);
         let mut rig = Rig::new(limits, Stores::default());
         rig.connect(1);
         rig.join(1, "a");
@@ -217,7 +217,7 @@ fn events_wait_while_a_worker_is_behind() {
 #[test]
 fn a_light_sender_passes_while_a_heavy_one_waits() {
     run(async {
-        let limits = Limits { worker_bytes_max: 1 << 20, ..Limits::default() };
+        let limits = Limits::with(|limits| limits.hub.worker_bytes_max = 1 << 20);
         let mut rig = Rig::new(limits, Stores::default());
         rig.connect(1);
         rig.join(1, "a");
@@ -257,11 +257,10 @@ async fn heard_until(rig: &Rig, expected: &str) -> Vec<String> {
 fn who_has_spent_its_share_of_the_journal_waits_in_order_and_alone() {
     // One publisher to a room of its own dropped everybody's events out of the journal.
     run(async {
-        let limits = Limits {
-            journal_sender_bytes_max: Some(1_500),
-            recovery_window: Duration::from_secs(5),
-            ..Limits::default()
-        };
+        let limits = Limits::with(|limits| {
+            limits.journal.sender_bytes_max = Some(1_500);
+            limits.recovery.window = Duration::from_secs(5);
+        });
         let mut rig = Rig::new(limits, Stores { writer: writer(journal()), ..Stores::default() });
         rig.connect(1);
         rig.join(1, "a");
@@ -286,7 +285,7 @@ fn who_has_spent_its_share_of_the_journal_waits_in_order_and_alone() {
 #[test]
 fn code_outside_of_sessions_has_no_share_of_the_journal() {
     run(async {
-        let limits = Limits { journal_sender_bytes_max: Some(1), ..Limits::default() };
+        let limits = Limits::with(|limits| limits.journal.sender_bytes_max = Some(1));
         let mut rig = Rig::new(limits, Stores { writer: writer(journal()), ..Stores::default() });
         rig.slot.index = 9;
         rig.connect(1);
@@ -317,7 +316,7 @@ fn code_outside_of_sessions_has_no_share_of_the_journal() {
 fn a_reader_gets_chunks_beside_a_full_worker_and_holds_up_no_event() {
     // Replays counted as what is delivered: they held up the answers to everybody.
     run(async {
-        let limits = Limits { replay_bytes: 256 << 10, ..Limits::default() };
+        let limits = Limits::with(|limits| limits.recovery.replay_bytes = 256 << 10);
         let journal = MemoryJournal::new(Epoch::new(1, 1), Lsn(0), 1_000, usize::MAX);
         let mut rig = Rig::new(limits, Stores { writer: writer(journal), ..Stores::default() });
         rig.connect(1);
@@ -522,8 +521,10 @@ fn a_hub_that_panics_when_it_tries_again_ends_the_process() {
 #[test]
 fn a_socket_in_very_many_rooms_leaves_them_behind_what_others_send() {
     run(async {
-        let limits =
-            Limits { rooms_per_socket_max: 10_000, room_bytes_per_socket_max: usize::MAX, ..Limits::default() };
+        let limits = Limits::with(|limits| {
+            limits.sockets.rooms_max = 10_000;
+            limits.sockets.room_bytes_max = usize::MAX;
+        });
         let metrics = Arc::<crate::metrics::Metrics>::default();
         let mut rig = Rig::new(limits, Stores { metrics: metrics.clone(), ..Stores::default() });
         rig.connect(1);

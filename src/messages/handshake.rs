@@ -10,7 +10,7 @@ use std::time::SystemTime;
 /// The request that opened a session: its query, its headers, peer address and arrival time.
 ///
 /// All of them are kept, but for `sec-websocket-key`, which means nothing once the websocket is open. A request whose head exceeds
-/// [`Limits::handshake_bytes_max`](crate::Limits::handshake_bytes_max) is refused with 431. Sessions of one worker whose clients
+/// [`limits.http.handshake_bytes_max`](crate::limits::HttpLimits::handshake_bytes_max) is refused with 431. Sessions of one worker whose clients
 /// are alike (same browser, same page) share what their browsers all send.
 ///
 /// Text is what Node would read: each byte of a header's value is one character (ISO 8859-1), and several headers of a name are

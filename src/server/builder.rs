@@ -48,7 +48,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// With recovery on, every event without ack id bears an offset token as its last argument, and CONNECT replies a `pid`, for
 /// clients that are recoverable (see [`RecoveryClients`]); a client
-/// of `socket.io-client` 4.6 or later that loses its connection comes back with both, within [`Limits::recovery_window`], and is
+/// of `socket.io-client` 4.6 or later that loses its connection comes back with both, within [`limits.recovery.window`](crate::limits::RecoveryLimits::window), and is
 /// the socket that it was, with its id, rooms and data, and with every event that it missed, volatile ones excepted. Where one of those
 /// cannot be had any more, it is a new socket and its `recovered` is false.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -71,14 +71,14 @@ impl Recovery {
         Self { journal_kind: JournalKind::Off, clients: RecoveryClients::Auto }
     }
 
-    /// Events are numbered and kept in memory, bounded by [`Limits::journal_records_max`] and
-    /// [`Limits::journal_bytes_max`]; gone with the process.
+    /// Events are numbered and kept in memory, bounded by [`limits.journal.records_max`](crate::limits::JournalLimits::records_max) and
+    /// [`limits.journal.bytes_max`](crate::limits::JournalLimits::bytes_max); gone with the process.
     pub const fn memory() -> Self {
         Self { journal_kind: JournalKind::Memory, clients: RecoveryClients::Auto }
     }
 
     /// Events are numbered and kept in files of this folder, which is made if it is not there, bounded by
-    /// [`Limits::journal_segments_max`] and [`Limits::journal_segment_bytes`]; the newest of them in memory too.
+    /// [`limits.journal.segments_max`](crate::limits::JournalLimits::segments_max) and [`limits.journal.segment_bytes`](crate::limits::JournalLimits::segment_bytes); the newest of them in memory too.
     ///
     /// An event is shown to clients after it has been written, without fsync: it outlives the process, however that dies. After the
     /// machine has lost power nobody can say what is missing, so what was kept is discarded, and all clients are notified. One
@@ -240,7 +240,7 @@ impl Builder {
     /// Decides who may open a session, after the checks of the protocol and before anything is kept. The closure sees the
     /// whole head of the request; what it starts need not be `Send`. `Err` refuses with 403 and this message (400 on a
     /// websocket, as engine.io does), or with "Forbidden" where it is empty. No decision within
-    /// [`Limits::allow_request_timeout`] refuses with 503.
+    /// [`limits.handlers.allow_request_timeout`](crate::limits::HandlerLimits::allow_request_timeout) refuses with 503.
     ///
     /// ```
     /// # use stentor::Server;
@@ -339,11 +339,11 @@ impl Builder {
         let budgets = Arc::new(Budgets::new(&limits));
         policy.messages = Arc::new(MessageBounds::new(&limits, budgets.incoming.clone()));
         let metrics = Arc::<Metrics>::default();
-        let (room_changes, _) = broadcast::channel(limits.room_events_max.max(1));
+        let (room_changes, _) = broadcast::channel(limits.hub.room_events_max.max(1));
         let hub = start_hub(&limits, &recovery.journal_kind, metrics.clone(), budgets.clone(), room_changes.clone())?;
         let workers = Arc::new(WorkerFactory::new(hub.commands.clone(), limits.clone(), budgets, metrics.clone()));
         let server_sender = open_server_sender(&hub, &workers, &limits, &metrics)?;
-        let http_permits = HttpPermits::new(limits.http_connections_max, limits.http_reserve);
+        let http_permits = HttpPermits::new(limits.http.connections_max, limits.http.reserve);
         let core = Arc::new(Core {
             server_sender,
             recovery: recovery.journal_kind != JournalKind::Off,
@@ -375,13 +375,13 @@ fn log_budgets(limits: &Limits) {
     let bytes = |bound: Option<usize>| bound.unwrap_or_default();
     log::info!(
         "memory budgets memory={} outboxes={} incoming={} rooms={} journal={} sessions={} http_connections={}",
-        bytes(limits.memory_bytes_max),
-        bytes(limits.outboxes_bytes_max),
-        bytes(limits.incoming_bytes_max),
-        bytes(limits.rooms_bytes_max),
-        limits.journal_bytes_max,
-        limits.sessions_max,
-        limits.http_connections_max
+        bytes(limits.memory.bytes_max),
+        bytes(limits.memory.outboxes_bytes_max),
+        bytes(limits.memory.incoming_bytes_max),
+        bytes(limits.memory.rooms_bytes_max),
+        limits.journal.bytes_max,
+        limits.sessions.max,
+        limits.http.connections_max
     );
 }
 
@@ -408,7 +408,7 @@ fn start_hub(
         log::info!(
             "recovery starts sessions={} bytes={bytes} bytes_max={bytes_max} sessions_max={} (of 200 bytes)",
             writer.sessions(),
-            (bytes_max / 200).min(limits.recovery_sessions_max)
+            (bytes_max / 200).min(limits.recovery.sessions_max)
         );
     }
     let stores = Stores { writer, metrics, budgets };
@@ -432,7 +432,7 @@ fn open_journal(limits: &Limits, journal_kind: &JournalKind) -> Result<Option<Se
     let journal: Box<dyn Journal> = match journal_kind {
         JournalKind::Off => return Ok(None),
         JournalKind::Memory => {
-            Box::new(MemoryJournal::new(epoch, Lsn(0), limits.journal_records_max, limits.journal_bytes_max))
+            Box::new(MemoryJournal::new(epoch, Lsn(0), limits.journal.records_max, limits.journal.bytes_max))
         }
         JournalKind::Folder(folder) => {
             let journal = FileJournal::open(folder, FileOptions::new(epoch, BootId::of_this_machine(), limits))?;

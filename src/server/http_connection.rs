@@ -46,11 +46,11 @@ pub(super) struct Deadlines {
 impl Deadlines {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
-            head: limits.request_head_timeout,
-            keep_alive: limits.http_keep_alive,
-            body: limits.body_timeout,
-            response: limits.response_timeout,
-            grace: limits.close_linger,
+            head: limits.http.head_timeout,
+            keep_alive: limits.http.keep_alive,
+            body: limits.http.body_timeout,
+            response: limits.http.response_timeout,
+            grace: limits.transport.close_linger,
         }
     }
 }

@@ -40,7 +40,7 @@ impl Listener {
     pub(super) fn bind(server: Server, address: impl ToSocketAddrs) -> io::Result<Self> {
         let mut last = io::Error::new(io::ErrorKind::InvalidInput, "address resolves to nothing");
         for address in address.to_socket_addrs()? {
-            match listen(address, server.limits().backlog) {
+            match listen(address, server.limits().http.backlog) {
                 Ok(socket) => {
                     return Ok(Self {
                         server,
@@ -102,7 +102,7 @@ impl Listener {
         let signals = signals.then(StopSignals::new);
         let limits = server.limits();
         let deadlines = Deadlines::new(limits);
-        let (request_head_timeout, close_linger) = (limits.request_head_timeout, limits.close_linger);
+        let (request_head_timeout, close_linger) = (limits.http.head_timeout, limits.transport.close_linger);
         let hosts = server.endpoint.policy.hosts.clone().unwrap_or_else(|| default_hosts(&socket));
         let io = server.clone();
         let factory = move || {

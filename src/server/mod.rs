@@ -53,10 +53,10 @@ pub enum NotAccepting {
     /// It is closing; it will not accept again.
     #[error("server is closing")]
     Closing,
-    /// It has as many sessions as [`Limits::sessions_max`](crate::Limits::sessions_max) allows.
+    /// It has as many sessions as [`limits.sessions.max`](crate::limits::SessionLimits::max) allows.
     #[error("server has as many sessions as it may have")]
     Full,
-    /// As many connections speak HTTP as [`Limits::http_connections_max`](crate::Limits::http_connections_max) allows.
+    /// As many connections speak HTTP as [`limits.http.connections_max`](crate::limits::HttpLimits::connections_max) allows.
     #[error("server has as many HTTP connections as http_connections_max allows")]
     HttpFull,
     /// The system refuses further connections, mostly since no descriptor is left.
@@ -185,7 +185,7 @@ impl Server {
     /// | `stentor_sessions_closed_total{reason}` | counter | sessions | by [`DisconnectReason`] |
     /// | `stentor_requests_refused_total{code,reason}` | counter | requests | by Engine.IO's code, and in words |
     /// | `stentor_http_connections_closed_total{reason}` | counter | connections | idle, evicted for a new client, late, or malformed |
-    /// | `stentor_oversized_messages_total{transport}` | counter | messages | from clients, over [`Limits::payload_bytes_max`](crate::Limits::payload_bytes_max) |
+    /// | `stentor_oversized_messages_total{transport}` | counter | messages | from clients, over [`limits.transport.payload_bytes_max`](crate::limits::TransportLimits::payload_bytes_max) |
     /// | `stentor_received_packets_total` | counter | packets | Engine.IO packets from clients |
     /// | `stentor_received_bytes_total` | counter | bytes | their data, without framing |
     /// | `stentor_received_events_total` | counter | events | emitted by clients to sockets that are connected |
@@ -198,7 +198,7 @@ impl Server {
     /// | `stentor_catching_up_sockets` | gauge | sockets | read from the journal now |
     /// | `stentor_recoveries_total{verdict}` | counter | sockets | came back: `recovered`, or why not |
     /// | `stentor_recovery_sessions` | gauge | sessions | known for recovery, connected or away |
-    /// | `stentor_recovery_session_bytes` | gauge | bytes | that they count for; see [`Limits::recovery_bytes_max`](crate::Limits::recovery_bytes_max) |
+    /// | `stentor_recovery_session_bytes` | gauge | bytes | that they count for; see [`limits.recovery.bytes_max`](crate::limits::RecoveryLimits::bytes_max) |
     /// | `stentor_recovery_session_bytes_max` | gauge | bytes | that they may count for |
     /// | `stentor_recovery_given_up_total` | counter | sessions | given up: too large, or no room beside the others |
     /// | `stentor_journal_records_total` | counter | records | written to the journal |
@@ -282,7 +282,7 @@ impl Server {
 
     /// Closes every session at transport level, without a DISCONNECT packet, so that clients come back. Completes when
     /// all have parted, after half a second at the latest, and the journal is on the disk, after
-    /// [`Limits::stop_timeout`](crate::Limits::stop_timeout) at the latest.
+    /// [`limits.journal.stop_timeout`](crate::limits::JournalLimits::stop_timeout) at the latest.
     pub async fn close(&self) {
         self.stop_accepting();
         if self.hub.control.try_send(HubControl::Shutdown).is_err() {
@@ -299,7 +299,7 @@ impl Server {
         }
         let (done, closed) = oneshot::channel();
         let asked = self.hub.control.try_send(HubControl::Close(done)).is_ok();
-        let stop_timeout = self.limits().stop_timeout;
+        let stop_timeout = self.limits().journal.stop_timeout;
         if !asked || !is_closed_within(closed, stop_timeout).await {
             log::error!("journal not closed stop_timeout={stop_timeout:?}; the next boot of the machine discards it");
         }

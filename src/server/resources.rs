@@ -13,7 +13,7 @@ use crate::state::budget::Charge;
 use crate::transport::body::{BodyError, read_body};
 
 /// The body of a request, as [`Server::read_body`] read it. Counts against
-/// [`Limits::incoming_bytes_max`](crate::Limits::incoming_bytes_max) until it is dropped.
+/// [`limits.memory.incoming_bytes_max`](crate::limits::MemoryLimits::incoming_bytes_max) until it is dropped.
 pub struct RequestBody {
     bytes: Bytes,
     _charge: Charge,
@@ -41,8 +41,8 @@ impl Server {
         Some(self.endpoint.policy.proxies.client(peer, request.headers()).address)
     }
 
-    /// Reads the body of a request of at most `bytes_max` bytes, within [`Limits::body_timeout`](crate::Limits::body_timeout).
-    /// What has come counts against [`Limits::incoming_bytes_max`](crate::Limits::incoming_bytes_max), together with what clients
+    /// Reads the body of a request of at most `bytes_max` bytes, within [`limits.http.body_timeout`](crate::limits::HttpLimits::body_timeout).
+    /// What has come counts against [`limits.memory.incoming_bytes_max`](crate::limits::MemoryLimits::incoming_bytes_max), together with what clients
     /// have sent. Must be called inside an actix system, as every handler of actix-web is.
     pub async fn read_body(
         &self,
@@ -57,7 +57,7 @@ impl Server {
         }
         let worker = self.endpoint.workers.current();
         let mut charge = Charge::new(worker.budgets().incoming.clone());
-        let body = read_body(&mut payload, bytes_max, self.limits().body_timeout, &mut charge).await;
+        let body = read_body(&mut payload, bytes_max, self.limits().http.body_timeout, &mut charge).await;
         if let Err(BodyError::Overloaded(_)) = body {
             worker.metrics().incoming_refused.add(1);
         }

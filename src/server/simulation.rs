@@ -48,17 +48,16 @@ const ROOMS: [&str; 3] = ["a", "b", "c"];
 
 /// Small enough that clients are late and rings turn within forty steps.
 fn limits(recovery_bytes_max: usize) -> Limits {
-    Limits {
-        recovery_bytes_max,
-        outbox_bytes_max: 2_000,
-        replay_bytes: 300,
-        replay_records_per_turn: 7,
-        journal_records_max: 48,
-        journal_bytes_max: 1 << 20,
-        journal_segments_max: 4,
-        journal_segment_bytes: 4_096,
-        ..Limits::default()
-    }
+    Limits::with(|limits| {
+        limits.recovery.bytes_max = recovery_bytes_max;
+        limits.sessions.outbox_bytes_max = 2_000;
+        limits.recovery.replay_bytes = 300;
+        limits.recovery.replay_records_per_turn = 7;
+        limits.journal.records_max = 48;
+        limits.journal.bytes_max = 1 << 20;
+        limits.journal.segments_max = 4;
+        limits.journal.segment_bytes = 4_096;
+    })
 }
 
 #[derive(Debug, Clone)]
@@ -249,7 +248,7 @@ impl World {
     fn begin_life(&self) -> Life {
         let limits = limits(self.recovery_bytes_max);
         let journal: Box<dyn Journal> = match &self.on_disk {
-            None => Box::new(MemoryJournal::new(Epoch::new(1, 1), Lsn(0), limits.journal_records_max, usize::MAX)),
+            None => Box::new(MemoryJournal::new(Epoch::new(1, 1), Lsn(0), limits.journal.records_max, usize::MAX)),
             Some(scratch) => {
                 let options = FileOptions::new(Epoch::new(self.drawn as u32, 1), BootId::new(7), &limits);
                 Box::new(FileJournal::open(&scratch.0, options).unwrap())
@@ -534,7 +533,7 @@ proptest! {
     fn who_is_recovered_or_stays_sees_every_event_once_and_in_order(
         steps in vec(any_step(), 40),
         on_disk: bool,
-        recovery_bytes_max in prop_oneof![2 => Just(Limits::default().recovery_bytes_max), 1 => 500usize..2_500],
+        recovery_bytes_max in prop_oneof![2 => Just(Limits::default().recovery.bytes_max), 1 => 500usize..2_500],
     ) {
         run(&mut World::new(on_disk, recovery_bytes_max), &steps)?;
     }

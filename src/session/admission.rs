@@ -49,10 +49,10 @@ impl Session {
         let Some(handlers) = self.core.registry.handlers(&namespace) else {
             return refuse(self, "Invalid namespace");
         };
-        if self.state.sockets.len() >= self.core.limits.namespaces_per_session_max {
+        if self.state.sockets.len() >= self.core.limits.sessions.namespaces_max {
             return refuse(self, "Too many namespaces");
         }
-        if auth.as_ref().is_some_and(|auth| auth.len() > self.core.limits.auth_bytes_max) {
+        if auth.as_ref().is_some_and(|auth| auth.len() > self.core.limits.sockets.auth_bytes_max) {
             return refuse(self, "Auth is too large");
         }
         let auth_bytes = auth.as_ref().map_or(0, |auth| auth.len());

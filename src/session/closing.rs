@@ -71,7 +71,7 @@ impl Session {
 
     pub(super) fn close_when_drained(&mut self, reason: DisconnectReason, now: Instant) {
         if self.phase == ClosePhase::Open {
-            self.phase = ClosePhase::Draining { reason, until: now + self.core.limits.close_linger };
+            self.phase = ClosePhase::Draining { reason, until: now + self.core.limits.transport.close_linger };
         }
     }
 
@@ -114,7 +114,7 @@ impl Session {
     pub(super) fn on_stalled(&mut self, now: Instant, ctx: &mut Context<Self>) {
         let worker = &self.outbox.worker;
         worker.metrics().stalled.add(1);
-        let detail = format!("client took nothing for {:?}", self.core.limits.stalls_after());
+        let detail = format!("client took nothing for {:?}", self.core.limits.sessions.stalls_after());
         if let Some(skipped) = worker.log_throttles().taking_nothing.is_due(now) {
             log::warn!("client takes nothing sid={:?} skipped={skipped} detail=\"{detail}\"", self.guard.id);
         }
@@ -192,7 +192,8 @@ impl Session {
         if !awaits_poll {
             self.guard.withdraw();
         }
-        self.phase = ClosePhase::Closing { until: Instant::now() + self.core.limits.close_linger, awaits_poll };
+        self.phase =
+            ClosePhase::Closing { until: Instant::now() + self.core.limits.transport.close_linger, awaits_poll };
         match mode {
             CloseMode::Graceful(_) if said || awaits_poll || is_switching => {}
             CloseMode::Reset => self.reset(ctx),

@@ -76,7 +76,7 @@ impl Directory {
     }
 
     /// Reads and changes the meter of a client address; it stays while sessions of the address come and go. `None` if
-    /// there are already [`Limits::rate_addresses_max`] meters: then only the session's own limits count.
+    /// there are already [`limits.rates.addresses_max`](crate::limits::RateLimits::addresses_max) meters: then only the session's own limits count.
     pub(crate) fn with_meter<T>(
         &self,
         address: IpAddr,
@@ -107,10 +107,10 @@ impl Directory {
     ) -> Result<SessionPermit, SessionLimit> {
         // Dropped on refusal, which undoes what was counted so far.
         let mut permit = SessionPermit { directory: self.clone(), prefix: None };
-        if self.permits.fetch_add(1, Ordering::Relaxed) >= limits.sessions_max {
+        if self.permits.fetch_add(1, Ordering::Relaxed) >= limits.sessions.max {
             return Err(SessionLimit::Server);
         }
-        if let (Some(address), Some(max)) = (address, limits.sessions_per_address_max) {
+        if let (Some(address), Some(max)) = (address, limits.sessions.per_address_max) {
             let prefix = address.into();
             match self.by_prefix.entry(prefix) {
                 Entry::Occupied(entry) if *entry.get() >= max => return Err(SessionLimit::Address),
@@ -169,7 +169,10 @@ mod tests {
     use crate::state::rate::Cost;
 
     fn reserve(directory: &Arc<Directory>, address: &str, max: usize) -> Result<SessionPermit, SessionLimit> {
-        let limits = Limits { sessions_per_address_max: Some(max), sessions_max: 5, ..Limits::default() };
+        let limits = Limits::with(|limits| {
+            limits.sessions.per_address_max = Some(max);
+            limits.sessions.max = 5;
+        });
         directory.reserve(Some(address.parse().unwrap()), &limits)
     }
 
@@ -180,7 +183,7 @@ mod tests {
         let second = reserve(&directory, "::ffff:192.0.2.1", 2).unwrap();
         assert_eq!(reserve(&directory, "192.0.2.1", 2).unwrap_err(), SessionLimit::Address);
         let _others = ["192.0.2.2", "2001:db8::1"].map(|address| reserve(&directory, address, 2).unwrap());
-        let _fifth = directory.reserve(None, &Limits { sessions_max: 5, ..Limits::default() }).unwrap();
+        let _fifth = directory.reserve(None, &Limits::with(|limits| limits.sessions.max = 5)).unwrap();
         assert_eq!(reserve(&directory, "192.0.2.3", 2).unwrap_err(), SessionLimit::Server);
 
         drop(first);

@@ -100,11 +100,11 @@ impl Session {
         let limits = &self.core.limits;
         let too_much = if paused_for.is_some() {
             paused_for
-        } else if self.inbox.is_full(limits.held_events_max, limits.held_bytes_max) {
+        } else if self.inbox.is_full(limits.handlers.held_events_max, limits.handlers.held_bytes_max) {
             Some("events held")
         } else if self.credit_window.is_full() {
             Some("commands that wait for credit")
-        } else if self.pending() > limits.handlers_pending_max {
+        } else if self.pending() > limits.handlers.pending_max {
             // Event handlers stop at the bound; past it there are those of clients that come and go.
             Some("handlers running")
         } else if !is_charged {
@@ -150,7 +150,7 @@ impl Session {
     }
 
     fn may_start_any(&self) -> bool {
-        let max = self.core.limits.handlers_pending_max;
+        let max = self.core.limits.handlers.pending_max;
         self.pending() < max && self.running.at_once.get() < max && self.credit_window.has_credit()
     }
 
@@ -230,7 +230,7 @@ impl Session {
             return None;
         }
         let session_socket = &removed.kept;
-        let patience = self.core.limits.hub_answer_timeout;
+        let patience = self.core.limits.hub.answer_timeout;
         let (asker, rooms) = oneshot::channel::<Vec<RoomName>>();
         let mut before = None;
         let disconnecting = session_socket.handlers.disconnecting().cloned().map(|handler| {
@@ -271,7 +271,7 @@ impl Session {
     pub(super) fn start_admission(&self, session_socket: &SessionSocket) {
         let (link, socket, handlers) =
             (self.link.clone(), session_socket.socket.clone(), session_socket.handlers.clone());
-        let (id, parser, patience) = (socket.id(), self.core.parser, self.core.limits.admission_timeout);
+        let (id, parser, patience) = (socket.id(), self.core.parser, self.core.limits.handlers.middleware_timeout);
         self.spawn(id, ByteString::from_static("middleware"), move || {
             Box::pin(async move {
                 let passed = tokio::time::timeout(patience, handlers.admit(&socket)).await;
@@ -305,7 +305,7 @@ impl Session {
         };
         supervisor.on_end(outcome, begun.elapsed());
         self.running.at_once.set(self.running.at_once.get() + 1);
-        if self.running.at_once.get() == self.core.limits.handlers_pending_max {
+        if self.running.at_once.get() == self.core.limits.handlers.pending_max {
             let _ = self.link.post(SessionCommand::Pause);
         }
     }

@@ -179,9 +179,9 @@ impl Session {
         let open = Open {
             sid: &self.guard.id.to_string(),
             upgrades: if transport_kind == TransportKind::Polling { &[TransportKind::Websocket.as_str()] } else { &[] },
-            ping_interval: limits.ping_interval,
-            ping_timeout: limits.ping_timeout,
-            max_payload: limits.payload_bytes_max,
+            ping_interval: limits.sessions.ping_interval,
+            ping_timeout: limits.sessions.ping_timeout,
+            max_payload: limits.transport.payload_bytes_max,
         };
         let packet = EncodedFrame::text(&open.to_packet());
         self.outbox.push_control(packet);
@@ -277,7 +277,7 @@ impl Actor for Session {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.set_mailbox_capacity(self.core.limits.credit_waiting_max);
+        ctx.set_mailbox_capacity(self.core.limits.hub.credit_waiting_max);
         self.arm(ctx);
     }
 }

@@ -48,8 +48,9 @@ impl RateLimiter {
         directory: &Arc<Directory>,
         now: Instant,
     ) -> Option<Box<Self>> {
-        let session = Rates { events: limits.events_per_second, bytes: limits.bytes_per_second };
-        let of_address = Rates { events: limits.address_events_per_second, bytes: limits.address_bytes_per_second };
+        let session = Rates { events: limits.rates.events_per_second, bytes: limits.rates.bytes_per_second };
+        let of_address =
+            Rates { events: limits.rates.address_events_per_second, bytes: limits.rates.address_bytes_per_second };
         let of_address = of_address.or_tenfold(session);
         let is_limited = session.are_limited() || of_address.are_limited();
         let address =
@@ -79,7 +80,7 @@ impl RateLimiter {
     fn charge(&mut self, cost: Cost, now: Instant, limits: &Limits) -> Result<(), String> {
         let own_admits = self.meter.admits(cost, now);
         let of_address = self.address.as_ref().and_then(|(address, rates, directory)| {
-            directory.with_meter(*address, *rates, now, limits.rate_addresses_max, |meter| {
+            directory.with_meter(*address, *rates, now, limits.rates.addresses_max, |meter| {
                 let admits = meter.admits(cost, now);
                 if !admits {
                     self.paused_until = later(self.paused_until, now, meter.refuse(cost));
@@ -96,7 +97,8 @@ impl RateLimiter {
             return Ok(());
         }
         let of_address = self.address.as_ref().filter(|_| own_admits).map(|(_, rates, _)| *rates);
-        let rates = of_address.unwrap_or(Rates { events: limits.events_per_second, bytes: limits.bytes_per_second });
+        let rates = of_address
+            .unwrap_or(Rates { events: limits.rates.events_per_second, bytes: limits.rates.bytes_per_second });
         let (rate, what) = match cost {
             Cost::Event => (rates.events, "events"),
             Cost::Bytes(_) => (rates.bytes, "bytes"),

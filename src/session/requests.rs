@@ -82,7 +82,7 @@ impl Session {
                 match self.acks.expect(
                     Call { socket, asker },
                     now + timeout.min(server_sender::ACK_WAIT_MAX),
-                    self.core.limits.acks_pending_max,
+                    self.core.limits.acks.pending_max,
                 ) {
                     Ok(id) => self.call(socket, draft, grade, id, now),
                     Err(call) => answer(call.asker, Err(NoAnswer::Overloaded.into())),
@@ -129,7 +129,7 @@ impl Session {
 
     /// With recovery on, a plain direct emit is an event for the socket's own room, numbered like any other.
     fn emit_direct(&mut self, socket: SocketId, draft: Draft, grade: Grade, done: Done, now: Instant) {
-        if self.credit_window.is_full() || self.congested.len() >= self.core.limits.credit_waiting_max {
+        if self.credit_window.is_full() || self.congested.len() >= self.core.limits.hub.credit_waiting_max {
             // Code that does not await one emit before the next: what waits for its client is bounded as what waits for the hub.
             self.outbox.worker.metrics().credit_refusals.add(1);
             return done.fail(NoAnswer::Overloaded);
@@ -144,7 +144,7 @@ impl Session {
                 let ack = AckWanted::No;
                 OrderedCommand::Broadcast(Box::new(EmitCommand { from, target, draft, grade, ack }))
             });
-            return self.congested.push_back((now + self.core.limits.credit_timeout, done));
+            return self.congested.push_back((now + self.core.limits.hub.credit_timeout, done));
         }
         let packet = DirectPacket::Unnumbered { draft, volatile: grade == Grade::Volatile };
         if !self.credit_window.is_settled() && !self.outbox.is_congested() {
@@ -155,7 +155,7 @@ impl Session {
         }
         self.credit_window.push(|| now, packet);
         if self.outbox.is_congested() {
-            self.congested.push_back((now + self.core.limits.credit_timeout, done));
+            self.congested.push_back((now + self.core.limits.hub.credit_timeout, done));
         } else {
             done.complete(Ok(Receipt { offset: None }));
         }

@@ -93,7 +93,7 @@ impl Session {
             return;
         }
         let Some(mut post) = self.post.take() else { return };
-        for _ in 0..self.core.limits.packets_per_turn.max(1) {
+        for _ in 0..self.core.limits.sessions.packets_per_turn.max(1) {
             match post.packets.next() {
                 Some(Ok(packet)) => self.on_packet(packet, ctx),
                 Some(Err(error)) => self.close(DisconnectReason::ParseError, &error.to_string(), ctx),

@@ -15,13 +15,13 @@ pub(crate) const SMALL_SHARE_BYTES: usize = 64 << 10;
 /// The budgets of one server.
 #[derive(Debug)]
 pub(crate) struct Budgets {
-    /// What waits to be read by clients ([`Limits::outboxes_bytes_max`]).
+    /// What waits to be read by clients ([`limits.memory.outboxes_bytes_max`](crate::limits::MemoryLimits::outboxes_bytes_max)).
     pub outboxes: Budget,
     /// What was read from the journal for clients that catch up and waits to be read by them: a quarter as much again.
     pub replays: Budget,
-    /// What clients have sent and the application has not taken ([`Limits::incoming_bytes_max`]).
+    /// What clients have sent and the application has not taken ([`limits.memory.incoming_bytes_max`](crate::limits::MemoryLimits::incoming_bytes_max)).
     pub incoming: Arc<Budget>,
-    /// Rooms, their names and memberships ([`Limits::rooms_bytes_max`]).
+    /// Rooms, their names and memberships ([`limits.memory.rooms_bytes_max`](crate::limits::MemoryLimits::rooms_bytes_max)).
     pub rooms: Budget,
 }
 
@@ -30,10 +30,10 @@ impl Budgets {
     pub(crate) fn new(limits: &Limits) -> Self {
         let budget = |bytes_max: Option<usize>| Budget::new(bytes_max.unwrap_or(usize::MAX));
         Self {
-            outboxes: budget(limits.outboxes_bytes_max),
-            replays: budget(limits.outboxes_bytes_max.map(|bytes| bytes / 4)),
-            incoming: budget(limits.incoming_bytes_max).into(),
-            rooms: budget(limits.rooms_bytes_max),
+            outboxes: budget(limits.memory.outboxes_bytes_max),
+            replays: budget(limits.memory.outboxes_bytes_max.map(|bytes| bytes / 4)),
+            incoming: budget(limits.memory.incoming_bytes_max).into(),
+            rooms: budget(limits.memory.rooms_bytes_max),
         }
     }
 }

@@ -29,7 +29,7 @@ pub(crate) struct Credit {
 impl Credit {
     /// Whether a command of `bytes` may go now. One of any size may go while nothing is under way.
     pub(crate) fn allows(&self, bytes: usize, limits: &Limits) -> bool {
-        let (commands_max, bytes_max) = (limits.credit_commands, limits.credit_bytes);
+        let (commands_max, bytes_max) = (limits.hub.credit_commands, limits.hub.credit_bytes);
         self.unanswered == 0 || (self.unanswered < commands_max && self.bytes + bytes <= bytes_max)
     }
 
@@ -69,7 +69,10 @@ mod tests {
     use super::*;
 
     fn limits(credit_commands: usize, credit_bytes: usize) -> Limits {
-        Limits { credit_commands, credit_bytes, ..Limits::default() }
+        Limits::with(|limits| {
+            limits.hub.credit_commands = credit_commands;
+            limits.hub.credit_bytes = credit_bytes;
+        })
     }
 
     #[test]

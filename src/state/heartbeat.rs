@@ -33,20 +33,20 @@ pub(crate) struct Heartbeat {
 impl Heartbeat {
     /// Starts resting: the first ping leaves after one interval, not at once.
     pub(crate) fn new(limits: &Limits, now: Instant) -> Self {
-        Self { phase: Phase::Resting { ping_at: now + limits.ping_interval } }
+        Self { phase: Phase::Resting { ping_at: now + limits.sessions.ping_interval } }
     }
 
     /// A pong came. One that nobody waits for changes nothing: a flood of pongs must not put off the ping.
     pub(crate) fn on_pong(&mut self, now: Instant, limits: &Limits) {
         if let Phase::Awaiting { .. } = self.phase {
-            self.phase = Phase::Resting { ping_at: now + limits.ping_interval };
+            self.phase = Phase::Resting { ping_at: now + limits.sessions.ping_interval };
         }
     }
 
     /// Another packet came. It is no pong, but it refreshes the deadline, once.
     pub(crate) fn on_other_packet(&mut self, now: Instant, limits: &Limits) {
         if let Phase::Awaiting { pong_by, refreshed: refreshed @ false } = &mut self.phase {
-            *pong_by = now + limits.ping_timeout;
+            *pong_by = now + limits.sessions.ping_timeout;
             *refreshed = true;
         }
     }
@@ -55,14 +55,14 @@ impl Heartbeat {
     /// instead of none at all (the zombie of socket.io after an upgrade).
     pub(crate) fn on_upgrade(&mut self, now: Instant, limits: &Limits) {
         if let Phase::Awaiting { pong_by, .. } = &mut self.phase {
-            *pong_by = now + limits.ping_timeout;
+            *pong_by = now + limits.sessions.ping_timeout;
         }
     }
 
     /// The session does not read at present: nothing that the client sends could count, so the deadline stands still.
     pub(crate) fn on_not_reading(&mut self, now: Instant, limits: &Limits) {
         if let Phase::Awaiting { pong_by, .. } = &mut self.phase {
-            *pong_by = now + limits.ping_timeout;
+            *pong_by = now + limits.sessions.ping_timeout;
         }
     }
 
@@ -78,12 +78,12 @@ impl Heartbeat {
     pub(crate) fn on_timeout(&mut self, now: Instant, limits: &Limits) -> Beat {
         match self.phase {
             Phase::Resting { ping_at } if ping_at <= now => {
-                self.phase = Phase::Awaiting { pong_by: now + limits.ping_timeout, refreshed: false };
+                self.phase = Phase::Awaiting { pong_by: now + limits.sessions.ping_timeout, refreshed: false };
                 Beat::Ping
             }
             // So late, it is we who stood still: the pong may lie unread, or the ping unwritten.
             Phase::Awaiting { pong_by, refreshed } if pong_by + LATE <= now => {
-                self.phase = Phase::Awaiting { pong_by: now + limits.ping_timeout, refreshed };
+                self.phase = Phase::Awaiting { pong_by: now + limits.sessions.ping_timeout, refreshed };
                 Beat::Quiet
             }
             Phase::Awaiting { pong_by, .. } if pong_by <= now => Beat::Dead,
@@ -101,7 +101,10 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn limits() -> Limits {
-        Limits { ping_interval: INTERVAL, ping_timeout: TIMEOUT, ..Limits::default() }
+        Limits::with(|limits| {
+            limits.sessions.ping_interval = INTERVAL;
+            limits.sessions.ping_timeout = TIMEOUT;
+        })
     }
 
     fn awaiting() -> (Heartbeat, Instant) {

@@ -75,9 +75,9 @@ pub(crate) struct RoomBounds {
 impl From<&Limits> for RoomBounds {
     fn from(limits: &Limits) -> Self {
         Self {
-            rooms_max: limits.rooms_per_socket_max,
-            name_bytes_max: limits.room_bytes_per_socket_max,
-            bytes_max: limits.rooms_bytes_max.unwrap_or(usize::MAX),
+            rooms_max: limits.sockets.rooms_max,
+            name_bytes_max: limits.sockets.room_bytes_max,
+            bytes_max: limits.memory.rooms_bytes_max.unwrap_or(usize::MAX),
         }
     }
 }

@@ -133,7 +133,7 @@ impl<T> SessionState<T> {
         Self {
             parser,
             heartbeat: Heartbeat::new(&limits, now),
-            connect_by: Some(now + limits.connect_timeout),
+            connect_by: Some(now + limits.sessions.connect_timeout),
             partial: None,
             sockets: Sockets::default(),
             limits,
@@ -182,7 +182,7 @@ impl<T> SessionState<T> {
 
     /// The hub connected the socket; its connection handler starts now.
     pub(crate) fn mark_connected(&mut self, socket: SocketId, now: Instant) {
-        let release_at = now + self.limits.connection_handler_timeout;
+        let release_at = now + self.limits.handlers.connection_timeout;
         if let Some(record) = self.sockets.get_mut(socket) {
             record.phase = Phase::Opening { release_at };
         }
@@ -215,7 +215,7 @@ impl<T> SessionState<T> {
         if self.connect_by.is_some_and(|by| by <= now) {
             // Who is being looked at is not late; who was refused, and does not try again, is.
             let admitting = self.sockets.iter().any(SocketRecord::is_admitting);
-            self.connect_by = admitting.then(|| now + self.limits.connect_timeout);
+            self.connect_by = admitting.then(|| now + self.limits.sessions.connect_timeout);
             if !admitting {
                 effects.push(close(DisconnectReason::TransportClose, "no CONNECT within the connect timeout"));
             }
@@ -244,7 +244,8 @@ impl<T> SessionState<T> {
             Err(error) => {
                 let rejection = Rejection::of_text(&text, &error);
                 if let Rejection::Packet { attachments: count @ 1.. } = rejection {
-                    self.partial = Some(Box::new((Awaiting::Dropped(count), now + self.limits.attachments_timeout)));
+                    self.partial =
+                        Some(Box::new((Awaiting::Dropped(count), now + self.limits.transport.attachments_timeout)));
                 }
                 self.on_rejected(rejection, error, effects);
             }
@@ -292,7 +293,8 @@ impl<T> SessionState<T> {
         match decoded {
             Decoded::Complete(packet) => self.on_socketio(packet, effects),
             Decoded::Partial(partial) => {
-                self.partial = Some(Box::new((Awaiting::Packet(partial), now + self.limits.attachments_timeout)));
+                self.partial =
+                    Some(Box::new((Awaiting::Packet(partial), now + self.limits.transport.attachments_timeout)));
             }
         }
     }
@@ -458,7 +460,7 @@ mod tests {
         let (mut state, now) = joined();
         effects(&mut state, message(r#"52-["up",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#), now);
         let due = state.deadline();
-        assert_eq!(due, now + Limits::default().attachments_timeout);
+        assert_eq!(due, now + Limits::default().transport.attachments_timeout);
         effects(&mut state, EnginePacket::Binary(Bytes::new()), now + Duration::from_secs(9));
         let mut got = Vec::new();
         state.on_timeout(due, &mut got);
@@ -486,7 +488,7 @@ mod tests {
         assert!(state.begin_connect(socket()));
         state.mark_connected(socket(), now);
         assert!(!state.sockets.get(socket()).unwrap().is_open());
-        assert_eq!(state.deadline(), now + Limits::default().connection_handler_timeout);
+        assert_eq!(state.deadline(), now + Limits::default().handlers.connection_timeout);
         let mut got = Vec::new();
         state.on_timeout(state.deadline(), &mut got);
         assert!(matches!(got.as_slice(), [Effect::ReleaseHeld(_)]), "{got:?}");

@@ -64,7 +64,8 @@ impl<C> Upgrade<C> {
     /// Makes a websocket the candidate. There must be none.
     pub(crate) fn begin(&mut self, connection: C, now: Instant, limits: &Limits) {
         debug_assert!(self.candidate.is_none(), "a second candidate is refused before it is attached");
-        self.candidate = Some(Box::new(Candidate { connection, drop_at: now + limits.upgrade_timeout, noop_at: None }));
+        self.candidate =
+            Some(Box::new(Candidate { connection, drop_at: now + limits.transport.upgrade_timeout, noop_at: None }));
     }
 
     /// The candidate sent a packet. Anything but `2probe`, then `5`, ends the attempt.
@@ -94,7 +95,7 @@ impl<C> Upgrade<C> {
         }
         match &mut candidate.noop_at {
             Some(noop_at) if *noop_at <= now => {
-                *noop_at = now + limits.upgrade_noop_interval;
+                *noop_at = now + limits.transport.upgrade_noop_interval;
                 Step::Noop
             }
             _ => Step::Wait,
@@ -116,7 +117,10 @@ mod tests {
     const NOOP: Duration = Duration::from_millis(100);
 
     fn limits() -> Limits {
-        Limits { upgrade_timeout: TIMEOUT, upgrade_noop_interval: NOOP, ..Limits::default() }
+        Limits::with(|limits| {
+            limits.transport.upgrade_timeout = TIMEOUT;
+            limits.transport.upgrade_noop_interval = NOOP;
+        })
     }
 
     fn probe() -> EnginePacket {

@@ -102,7 +102,7 @@ impl Endpoint {
 
     async fn admit_pending(&self, request: HandshakeRequest<'_>) -> Result<PendingSession, Refusal> {
         let limits = &self.services.core.limits;
-        let (bytes, limit) = (request.head_bytes(), limits.handshake_bytes_max);
+        let (bytes, limit) = (request.head_bytes(), limits.http.handshake_bytes_max);
         if bytes > limit {
             return Err(Refusal::HeadTooLarge { bytes, limit });
         }
@@ -126,7 +126,7 @@ impl Endpoint {
     async fn ask_application(&self, request: HandshakeRequest<'_>, arrival: Arrival) -> Result<(), Refusal> {
         let Some(AllowRequest(allow)) = &self.policy.allow_request else { return Ok(()) };
         let decided = allow(request.pack(arrival));
-        match tokio::time::timeout(self.services.core.limits.allow_request_timeout, decided).await {
+        match tokio::time::timeout(self.services.core.limits.handlers.allow_request_timeout, decided).await {
             Ok(decision) => decision.map_err(Refusal::Forbidden),
             Err(_) => Err(Refusal::Undecided),
         }
@@ -135,7 +135,7 @@ impl Endpoint {
     /// Whether one more session may be opened, for callers that only ask.
     pub(crate) fn check_room(&self) -> Result<(), Refusal> {
         self.check_accepting()?;
-        if self.services.directory.len() >= self.services.core.limits.sessions_max {
+        if self.services.directory.len() >= self.services.core.limits.sessions.max {
             return Err(Refusal::Full);
         }
         Ok(())

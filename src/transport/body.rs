@@ -17,10 +17,10 @@ pub enum BodyError {
     /// The body is larger than the caller allows.
     #[error("body exceeds limit of {0} bytes")]
     TooLarge(usize),
-    /// Clients hold as many bytes as [`Limits::incoming_bytes_max`](crate::Limits::incoming_bytes_max) allows; try again later.
+    /// Clients hold as many bytes as [`limits.memory.incoming_bytes_max`](crate::limits::MemoryLimits::incoming_bytes_max) allows; try again later.
     #[error("no memory for the body: {0}")]
     Overloaded(String),
-    /// The body did not come within [`Limits::body_timeout`](crate::Limits::body_timeout).
+    /// The body did not come within [`limits.http.body_timeout`](crate::limits::HttpLimits::body_timeout).
     #[error("body did not come within {0:?}")]
     Timeout(Duration),
     /// The connection or the encoding broke.

@@ -56,7 +56,7 @@ async fn respond(endpoint: &Endpoint, request: &HttpRequest, payload: &mut Paylo
 }
 
 async fn answer(endpoint: &Endpoint, request: &HttpRequest, payload: &mut Payload) -> Result<HttpResponse, Refusal> {
-    let poll_bytes_max = endpoint.services.core.limits.poll_bytes_max;
+    let poll_bytes_max = endpoint.services.core.limits.transport.poll_bytes_max;
     let encrypted = request.app_config().secure();
     match endpoint.admit(HandshakeRequest { head: request.head(), upgrade: false, encrypted }).await? {
         Admitted::PendingSession(pending) => {
@@ -216,12 +216,13 @@ async fn post(
     let worker = endpoint.worker();
     // Until its packets are taken in.
     let mut charge = Charge::new(worker.budgets().incoming.clone());
-    let body = match read_body(payload, limits.payload_bytes_max, limits.body_timeout, &mut charge).await {
+    let body = match read_body(payload, limits.transport.payload_bytes_max, limits.http.body_timeout, &mut charge).await
+    {
         Ok(body) => body,
         Err(BodyError::TooLarge(_)) => {
             claim.complete();
             worker.metrics().oversized[TransportKind::Polling].add(1);
-            log::debug!("POST refused, its body exceeds the limit of {} bytes", limits.payload_bytes_max);
+            log::debug!("POST refused, its body exceeds the limit of {} bytes", limits.transport.payload_bytes_max);
             return Ok(HttpResponse::PayloadTooLarge().insert_header(header::ContentType::plaintext()).finish());
         }
         Err(BodyError::Overloaded(detail)) => {

@@ -121,7 +121,7 @@ impl OrphanedCommand {
     fn book(worker: &Rc<Worker>, bytes: usize) -> Option<Self> {
         let bytes = bytes + size_of::<QueuedCommand>();
         let all = worker.departed_bytes.get() + bytes;
-        (all <= worker.limits.departed_bytes_max).then(|| {
+        (all <= worker.limits.hub.departed_bytes_max).then(|| {
             worker.departed_bytes.set(all);
             Self { worker: worker.clone(), bytes }
         })
@@ -178,7 +178,7 @@ impl CreditWindow {
     /// Whether as many commands wait for credit as may. Some cannot be refused (what answers a client's CONNECTs and
     /// DISCONNECTs), so the session stops reading until it is not.
     pub(crate) fn is_full(&self) -> bool {
-        self.waiting.len() >= self.outbox.worker.limits().credit_waiting_max
+        self.waiting.len() >= self.outbox.worker.limits().hub.credit_waiting_max
     }
 
     /// Sends a command as soon as there is credit for its `bytes`, behind everything submitted before.
@@ -193,12 +193,12 @@ impl CreditWindow {
             return self.spend(now, bytes, reply, command);
         }
         let limits = self.outbox.worker.limits();
-        if self.waiting.len() >= limits.credit_waiting_max && reply.can_be_refused() {
+        if self.waiting.len() >= limits.hub.credit_waiting_max && reply.can_be_refused() {
             self.outbox.worker.metrics().credit_refusals.add(1);
             return reply.fail(NoAnswer::Overloaded);
         }
         self.outbox.worker.metrics().credit_waits.add(1);
-        let give_up = now + limits.credit_timeout;
+        let give_up = now + limits.hub.credit_timeout;
         self.waiting.push_back(QueuedCommand::Command {
             give_up,
             bytes,
@@ -253,7 +253,7 @@ impl CreditWindow {
     /// A client answered an event whose acks are collected, or has gone.
     pub(crate) fn on_ack(&mut self, ticket: Ticket, socket: SocketId, args: Option<Args>) {
         let Some(at) = self.position(ticket) else { return };
-        let bytes_max = self.outbox.worker.limits().answers_bytes_max;
+        let bytes_max = self.outbox.worker.limits().acks.answers_bytes_max;
         if let Some(PendingReply::Collect(collecting)) = self.reply(at) {
             collecting.on_answer(socket, args, bytes_max);
         }
@@ -313,7 +313,7 @@ impl CreditWindow {
                 }
             }
         }
-        let until = now + self.outbox.worker.limits().hub_answer_timeout;
+        let until = now + self.outbox.worker.limits().hub.answer_timeout;
         for AwaitedReply { ticket, give_up, reply } in self.awaited.take() {
             if reply.outlives_sender() {
                 self.awaited.push_back(AwaitedReply { ticket, give_up: give_up.min(until), reply })
@@ -404,7 +404,7 @@ impl CreditWindow {
             reply => {
                 let patience = match &reply {
                     PendingReply::Collect(collecting) if !self.is_retired => collecting.timeout,
-                    _ => self.outbox.worker.limits().hub_answer_timeout,
+                    _ => self.outbox.worker.limits().hub.answer_timeout,
                 };
                 let give_up = now + patience;
                 self.collecting += usize::from(matches!(reply, PendingReply::Collect(_)));

@@ -382,7 +382,7 @@ impl Actor for Fanout {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.set_mailbox_capacity(self.worker.limits.mailbox_batches);
+        ctx.set_mailbox_capacity(self.worker.limits.hub.mailbox_batches);
     }
 }
 

@@ -240,7 +240,7 @@ fn write_some(worker: &Worker, left: usize) -> usize {
 fn report_consumed(worker: &Worker, delivered: Written) {
     let _guard = AbortOnUnwind("flusher");
     worker.outboxes.borrow_mut().settle();
-    let enough = REPORT_BYTES.min(worker.limits.worker_bytes_max / 4);
+    let enough = REPORT_BYTES.min(worker.limits.hub.worker_bytes_max / 4);
     if let Some(Written { bytes, replayed }) = worker.backlog.take_report(delivered, enough) {
         worker.hub_sender.borrow_mut().push(ImmediateCommand::Consumed { bytes, replayed }.into());
         worker.flush_notify.notify();

@@ -80,7 +80,7 @@ impl Worker {
             ack_routes: RefCell::default(),
             hub_sender: RefCell::new(HubSender::new(id, hub, metrics.clone())),
             flush_notify: LocalNotify::default(),
-            backlog: Backlog::new(limits.outbox_bytes_max),
+            backlog: Backlog::new(limits.sessions.outbox_bytes_max),
             departed_bytes: Cell::new(0),
             log_throttles: LogThrottles::default(),
             timers: RefCell::default(),

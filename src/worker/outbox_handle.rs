@@ -68,7 +68,7 @@ impl OutboxHandle {
     }
 
     /// Whether the client has taken nothing of what waits for
-    /// [`Limits::stall_timeout`](crate::Limits::stall_timeout). Its session asks with each ping.
+    /// [`limits.sessions.stall_timeout`](crate::limits::SessionLimits::stall_timeout). Its session asks with each ping.
     pub(crate) fn is_stalled(&self, now: Instant) -> bool {
         self.worker.outboxes.borrow_mut().is_stalled(self.slot, now)
     }

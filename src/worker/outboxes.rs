@@ -160,11 +160,11 @@ impl Outboxes {
             awaiting_budget: VecDeque::new(),
             lent: HashMap::new(),
             lent_for: held::LENT_FOR,
-            held: Held::new(budgets, limits.replay_bytes.max(limits.payload_bytes_max)),
+            held: Held::new(budgets, limits.recovery.replay_bytes.max(limits.transport.payload_bytes_max)),
             stalled: HashMap::new(),
-            stall_timeout: limits.stalls_after(),
-            outbox_bytes_max: limits.outbox_bytes_max,
-            observed_events_max: limits.observed_events_max,
+            stall_timeout: limits.sessions.stalls_after(),
+            outbox_bytes_max: limits.sessions.outbox_bytes_max,
+            observed_events_max: limits.handlers.observed_events_max,
             metrics,
         }
     }

@@ -41,7 +41,7 @@ impl ServerSender {
         budgets: Arc<Budgets>,
         metrics: Arc<WorkerMetrics>,
     ) -> SessionLink {
-        let mailbox = limits.mailbox_batches;
+        let mailbox = limits.hub.mailbox_batches;
         let worker = Worker::start(id, hub, limits, budgets, metrics);
         let mut opened = None;
         Self::create(|ctx| {
@@ -120,7 +120,7 @@ pub(crate) fn collect(
     timeout: Duration,
     asker: oneshot::Sender<Result<Collected, RequestError<EmitRefusal>>>,
 ) {
-    if credit_window.collecting() >= credit_window.limits().collections_max {
+    if credit_window.collecting() >= credit_window.limits().acks.collections_max {
         return answer(asker, Err(NoAnswer::Overloaded.into()));
     }
     let (bytes, timeout) = (draft.byte_len(), timeout.min(ACK_WAIT_MAX));

@@ -221,7 +221,7 @@ fn a_volatile_delivery_is_dropped_where_nobody_drains() {
 #[test]
 fn a_full_outbox_loses_its_session_and_takes_nothing_more() {
     run(async {
-        let rig = Rig::new(Limits { outbox_bytes_max: 100, ..Limits::default() }).await;
+        let rig = Rig::new(Limits::with(|limits| limits.sessions.outbox_bytes_max = 100)).await;
         rig.outbox.push(DirectPacket::Sealed(EncodedFrame::text("first").into()));
         rig.outbox.push(DirectPacket::Sealed(EncodedFrame::text(&"x".repeat(100)).into()));
         rig.outbox.push(DirectPacket::Sealed(EncodedFrame::text("third").into()));
@@ -234,7 +234,7 @@ fn a_full_outbox_loses_its_session_and_takes_nothing_more() {
 #[test]
 fn what_was_written_out_is_reported_to_the_hub() {
     run(async {
-        let rig = Rig::new(Limits { worker_bytes_max: 4_000, ..Limits::default() }).await;
+        let rig = Rig::new(Limits::with(|limits| limits.hub.worker_bytes_max = 4_000)).await;
         rig.drain_into_log(false);
         rig.tell(vec![rig.join(3), deliver(3, "a", false, 600)]);
         assert_eq!(rig.heard().await, ["write a"], "too little to report");
@@ -247,7 +247,7 @@ fn what_was_written_out_is_reported_to_the_hub() {
 fn a_flood_does_not_fill_the_outbox_of_a_peer_that_takes_all_it_is_given() {
     // The fanout once handled everything that was ready before the flusher had its turn: eight times the bound, all at once.
     run(async {
-        let rig = Rig::new(Limits { outbox_bytes_max: 64 << 10, ..Limits::default() }).await;
+        let rig = Rig::new(Limits::with(|limits| limits.sessions.outbox_bytes_max = 64 << 10)).await;
         rig.drain_into_log(false);
         rig.tell(vec![rig.join(3)]);
         let kilobyte = "x".repeat(1 << 10);
@@ -304,7 +304,7 @@ fn others_of_the_thread_have_their_turn_within_a_delivery_to_a_large_room() {
 #[test]
 fn what_was_written_is_reported_while_more_keeps_coming() {
     run(async {
-        let rig = Rig::new(Limits { worker_bytes_max: 4_000, ..Limits::default() }).await;
+        let rig = Rig::new(Limits::with(|limits| limits.hub.worker_bytes_max = 4_000)).await;
         let flushes = Rc::new(Cell::new(0));
         let link = rig.worker.outboxes.borrow().link(rig.outbox.slot).unwrap().clone();
         // More than are written in one turn, so that some are dirty at all times.
@@ -329,7 +329,7 @@ fn a_gate_that_closes_still_says_which_sockets_have_gone() {
     // A socket left its namespace while its session was out of credit; then the session ended. The hub would have kept
     // the socket for ever.
     run(async {
-        let rig = Rig::new(Limits { credit_commands: 1, ..Limits::default() }).await;
+        let rig = Rig::new(Limits::with(|limits| limits.hub.credit_commands = 1)).await;
         let mut credit_window = CreditWindow::new(rig.outbox.clone());
         let now = std::time::Instant::now();
         let socket = SocketId::from_random([1; 15]);
@@ -349,7 +349,11 @@ fn a_gate_that_closes_still_says_which_sockets_have_gone() {
 fn emits_of_a_session_that_has_ended_go_at_the_pace_of_its_credit() {
     // All that waited went at once: 20 clients that had left made 86 million deliveries.
     run(async {
-        let rig = Rig::new(Limits { credit_commands: 1, departed_bytes_max: 1_000, ..Limits::default() }).await;
+        let rig = Rig::new(Limits::with(|limits| {
+            limits.hub.credit_commands = 1;
+            limits.hub.departed_bytes_max = 1_000;
+        }))
+        .await;
         let mut credit_window = CreditWindow::new(rig.outbox.clone());
         let now = std::time::Instant::now();
         let emit = |credit_window: &mut CreditWindow| {
@@ -406,7 +410,7 @@ fn a_question_in_flight_is_answered_when_its_session_has_ended() {
         credit_window.on_sockets(Ticket(0), vec![socket(1)]);
         assert_eq!(fetched.await.unwrap().unwrap().len(), 1);
         assert!(!credit_window.is_done());
-        credit_window.on_timeout(now + Limits::default().hub_answer_timeout);
+        credit_window.on_timeout(now + Limits::default().hub.answer_timeout);
         assert_eq!(listed.await, Ok(Err(NoAnswer::Unanswered)));
         assert!(credit_window.is_done());
     });

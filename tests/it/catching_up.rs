@@ -15,7 +15,10 @@ const BYTES: usize = 2 << 10;
 /// A hub with a small outbox that reports how sessions ended. `pour` emits numbered events to all
 /// other sockets, `drip` a volatile event, and `room` an event to a room.
 fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Reports) {
-    let mut limits = Limits { outbox_bytes_max: 256 << 10, send_buffer_bytes: 16 << 10, ..Limits::default() };
+    let mut limits = Limits::with(|limits| {
+        limits.sessions.outbox_bytes_max = 256 << 10;
+        limits.transport.send_buffer_bytes = 16 << 10;
+    });
     change(&mut limits);
     let (reporter, reports) = report_channel();
     let hub = Hub::start(
@@ -117,7 +120,7 @@ fn a_slow_reader_catches_up_and_gets_every_event_once_in_order() {
 
 #[test]
 fn a_slow_polling_client_catches_up() {
-    let (hub, reports) = hub(|limits| limits.poll_bytes_max = 32 << 10);
+    let (hub, reports) = hub(|limits| limits.transport.poll_bytes_max = 32 << 10);
     let mut late = hub.join(Transport::Polling);
     let mut other = hub.join(Transport::Websocket);
     emit_events(&mut other, 0, 1_000);
@@ -131,7 +134,7 @@ fn a_slow_polling_client_catches_up() {
 
 #[test]
 fn an_upgrade_while_catching_up_loses_no_event() {
-    let (hub, reports) = hub(|limits| limits.poll_bytes_max = 32 << 10);
+    let (hub, reports) = hub(|limits| limits.transport.poll_bytes_max = 32 << 10);
     let mut late = hub.join(Transport::Polling);
     let mut other = hub.join(Transport::Websocket);
     emit_events(&mut other, 0, 1_000);
@@ -170,8 +173,8 @@ fn a_client_catching_up_gets_no_volatile_events_and_early_acks() {
 #[test]
 fn a_client_behind_the_journal_is_disconnected_and_not_recovered() {
     let (hub, reports) = hub(|limits| {
-        limits.journal_records_max = 300;
-        limits.close_linger = Duration::from_secs(60);
+        limits.journal.records_max = 300;
+        limits.transport.close_linger = Duration::from_secs(60);
     });
     let mut late = Client::open_with_small_buffer(hub.address);
     let pid = late.connect("")["pid"].clone();
@@ -204,7 +207,7 @@ fn a_client_behind_the_journal_is_disconnected_and_not_recovered() {
 #[test]
 fn a_client_that_resumes_far_behind_catches_up_and_then_reads_live() {
     for transport in Transport::ALL {
-        let (hub, reports) = hub(|limits| limits.replay_bytes = 8 << 10);
+        let (hub, reports) = hub(|limits| limits.recovery.replay_bytes = 8 << 10);
         let mut away = hub.open(transport);
         let pid = away.connect("")["pid"].clone();
         let mut other = hub.join(Transport::Websocket);
@@ -320,7 +323,7 @@ fn an_event_with_an_ack_reaches_a_client_that_catches_up() {
 
 #[test]
 fn without_recovery_a_client_too_far_behind_is_disconnected() {
-    let (hub, reports) = hub(|limits| limits.close_linger = Duration::from_millis(50));
+    let (hub, reports) = hub(|limits| limits.transport.close_linger = Duration::from_millis(50));
     let mut bare = Client::open_with_small_buffer(hub.address);
     let reply = bare.connect_with("", r#"{"recovery":false}"#);
     assert_eq!(reply.get("pid"), None);

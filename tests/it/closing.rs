@@ -104,7 +104,7 @@ fn closing_during_an_upgrade_ends_both_connections() {
 fn an_upgrade_during_closing_finds_its_session_closed() {
     // Regression: socket.io-client pauses polling before it upgrades. Its probe was closed first,
     // and it waited 45 s for a poll that it never sent.
-    let hub = Hub::limited(|limits| limits.close_linger = Duration::from_secs(3_600), |_| {});
+    let hub = Hub::limited(|limits| limits.transport.close_linger = Duration::from_secs(3_600), |_| {});
     let client = hub.join(Transport::Polling);
     let mut candidate = client.probe();
     close(&hub);

@@ -116,7 +116,7 @@ fn a_preflight_lists_the_configured_methods_and_headers() {
 fn error_responses_carry_cors_headers_too() {
     let hub = Hub::start(
         |builder| {
-            let limits = stentor::Limits { payload_bytes_max: 100, ..Default::default() };
+            let limits = stentor::Limits::with(|limits| limits.transport.payload_bytes_max = 100);
             builder.cors(Cors::origins([PAGE])).limits(limits)
         },
         |_| {},

@@ -151,7 +151,7 @@ fn the_application_sees_all_headers_including_those_not_kept() {
 
 #[test]
 fn a_handshake_that_the_application_does_not_decide_in_time_is_refused() {
-    let limits = Limits { allow_request_timeout: Duration::from_millis(50), ..Limits::default() };
+    let limits = Limits::with(|limits| limits.handlers.allow_request_timeout = Duration::from_millis(50));
     let hub = Hub::start(|builder| builder.limits(limits).allow_request(|_| std::future::pending()), |_| {});
     assert_eq!(hub.http().get(POLLING).status_and_body(), (503, r#"{"code":4,"message":"Not decided in time"}"#));
     let refused = upgrade(hub.address, WEBSOCKET, &[]).unwrap_err();
@@ -160,7 +160,7 @@ fn a_handshake_that_the_application_does_not_decide_in_time_is_refused() {
 
 #[test]
 fn a_panic_in_admission_ends_only_its_own_connection() {
-    let limits = Limits { sessions_max: 1, ..Limits::default() };
+    let limits = Limits::with(|limits| limits.sessions.max = 1);
     let allow = |handshake: Handshake| async move {
         assert!(handshake.query_value("bang").is_none(), "a panic that a test wants");
         Ok(())
@@ -250,7 +250,7 @@ fn a_handshake_has_its_url_and_time_of_arrival() {
 }
 
 fn two_per_address() -> Hub {
-    let limits = Limits { sessions_per_address_max: Some(2), ..Limits::default() };
+    let limits = Limits::with(|limits| limits.sessions.per_address_max = Some(2));
     Hub::start(|builder| proxied(builder).limits(limits), |_| {})
 }
 
@@ -312,7 +312,7 @@ fn handshakes_that_wait_for_the_application_count_as_sessions() {
             Ok(())
         }
     };
-    let limits = Limits { sessions_per_address_max: Some(1), ..Limits::default() };
+    let limits = Limits::with(|limits| limits.sessions.per_address_max = Some(1));
     let hub = Hub::start(|builder| builder.limits(limits).allow_request(allow), |_| {});
     let mut waits = hub.http();
     waits.write_head("GET", POLLING, &[], None);

@@ -9,8 +9,8 @@ fn hub(interval: u64, timeout: u64) -> (Hub, Reports) {
     let (reporter, reports) = report_channel();
     let hub = Hub::limited(
         |limits| {
-            limits.ping_interval = Duration::from_millis(interval);
-            limits.ping_timeout = Duration::from_millis(timeout);
+            limits.sessions.ping_interval = Duration::from_millis(interval);
+            limits.sessions.ping_timeout = Duration::from_millis(timeout);
         },
         |io| report_disconnects(io, &reporter),
     );
@@ -26,7 +26,7 @@ fn silent(hub: &Hub, transport: Transport) -> Client {
 
 #[test]
 fn the_first_ping_comes_after_one_interval() {
-    let (hub, _told) = hub(1_500, 20_000);
+    let (hub, _reports) = hub(1_500, 20_000);
     on_every_transport(|transport| {
         let mut client = silent(&hub, transport);
         client.expect_echo();
@@ -117,7 +117,7 @@ fn a_ping_received_over_polling_may_be_answered_over_the_websocket() {
 
 #[test]
 fn unsolicited_pongs_do_not_delay_the_ping() {
-    let (hub, _told) = hub(500, 20_000);
+    let (hub, _reports) = hub(500, 20_000);
     let mut client = silent(&hub, Transport::Websocket);
     let (sent, stop) = std::sync::mpsc::channel::<()>();
     let mut writer = client.websocket().writer();

@@ -10,7 +10,7 @@ use crate::support::{Client, Ended, Http, Hub, Reports, Transport, eventually, r
 /// A hub with a small `max_payload` that reports why sessions end.
 fn hub() -> (Hub, Reports) {
     let (reporter, reports) = report_channel();
-    (Hub::limited(|limits| limits.payload_bytes_max = 1_000, |io| report_disconnects(io, &reporter)), reports)
+    (Hub::limited(|limits| limits.transport.payload_bytes_max = 1_000, |io| report_disconnects(io, &reporter)), reports)
 }
 
 /// A connected polling client and the target of its session.
@@ -41,12 +41,11 @@ fn a_handshake_is_answered_by_an_open_packet_with_exactly_five_keys() {
 fn the_open_packet_has_the_configured_limits() {
     let hub = Hub::limited(
         |limits| {
-            *limits = Limits {
-                ping_interval: std::time::Duration::from_millis(1_500),
-                ping_timeout: std::time::Duration::from_secs(3),
-                payload_bytes_max: 77,
-                ..Limits::default()
-            }
+            *limits = Limits::with(|limits| {
+                limits.sessions.ping_interval = std::time::Duration::from_millis(1_500);
+                limits.sessions.ping_timeout = std::time::Duration::from_secs(3);
+                limits.transport.payload_bytes_max = 77;
+            })
         },
         |_| {},
     );
@@ -260,7 +259,7 @@ fn a_post_is_answered_ok() {
 
 #[test]
 fn a_body_over_max_payload_is_refused_and_the_session_stays_open() {
-    let (hub, _told) = hub();
+    let (hub, _reports) = hub();
     let (mut client, target) = joined(&hub);
     let padded = |bytes: usize| {
         let shell = r#"427["echo",""]"#.len();
@@ -276,7 +275,7 @@ fn a_body_over_max_payload_is_refused_and_the_session_stays_open() {
 
 #[test]
 fn a_chunked_body_over_max_payload_is_refused() {
-    let (hub, _told) = hub();
+    let (hub, _reports) = hub();
     let (mut client, target) = joined(&hub);
     let mut http = hub.http();
     http.write_head("POST", &target, &[("Transfer-Encoding", "chunked")], None);
@@ -395,7 +394,7 @@ fn a_poll_gets_all_queued_packets_in_order() {
 
 #[test]
 fn packets_over_the_poll_limit_come_in_several_polls() {
-    let hub = Hub::limited(|limits| limits.poll_bytes_max = 30, |_| {});
+    let hub = Hub::limited(|limits| limits.transport.poll_bytes_max = 30, |_| {});
     let mut client = hub.join(Transport::Polling);
     let words = ["a".repeat(20), "b".repeat(20), "c".repeat(40)];
     for word in &words {

@@ -165,7 +165,7 @@ fn a_second_candidate_is_closed_and_the_first_may_finish() {
 
 #[test]
 fn a_candidate_that_never_probes_is_closed_and_polling_continues() {
-    let hub = Hub::limited(|limits| limits.upgrade_timeout = Duration::from_millis(50), |_| {});
+    let hub = Hub::limited(|limits| limits.transport.upgrade_timeout = Duration::from_millis(50), |_| {});
     let mut client = hub.join(Transport::Polling);
     expect_closed(&mut Websocket::open(hub.address, &client.upgrade_target()));
     client.expect_echo();
@@ -176,7 +176,7 @@ fn a_candidate_that_never_probes_is_closed_and_polling_continues() {
 
 #[test]
 fn a_probe_without_upgrade_is_closed_and_the_session_stays_open() {
-    let hub = Hub::limited(|limits| limits.upgrade_timeout = Duration::from_millis(150), |_| {});
+    let hub = Hub::limited(|limits| limits.transport.upgrade_timeout = Duration::from_millis(150), |_| {});
     let mut client = hub.join(Transport::Polling);
     let mut candidate = Websocket::open(hub.address, &client.upgrade_target());
     candidate.send("2probe");
@@ -256,7 +256,7 @@ fn a_waiting_poll_gets_a_noop_once_the_candidate_has_probed() {
 
 #[test]
 fn a_poll_waiting_at_the_upgrade_is_answered_with_a_noop() {
-    let hub = Hub::limited(|limits| limits.upgrade_noop_interval = Duration::from_secs(3_600), |_| {});
+    let hub = Hub::limited(|limits| limits.transport.upgrade_noop_interval = Duration::from_secs(3_600), |_| {});
     let client = hub.join(Transport::Polling);
     let (target, upgrades) = (client.poll_target(), client.upgrade_target());
     let (mut gets, _posts) = client.connections();
@@ -443,10 +443,10 @@ fn close_frame(client: &mut Client) -> (u16, String) {
 fn a_close_frame_has_code_and_reason() {
     let hub = Hub::limited(
         |limits| {
-            limits.payload_bytes_max = 1_000;
-            limits.fragments_max = 8;
-            limits.connect_timeout = Duration::from_millis(200);
-            limits.attachments_timeout = Duration::from_millis(50);
+            limits.transport.payload_bytes_max = 1_000;
+            limits.transport.fragments_max = 8;
+            limits.sessions.connect_timeout = Duration::from_millis(200);
+            limits.transport.attachments_timeout = Duration::from_millis(50);
         },
         |io| {
             io.of("/").on("leave", |socket, _: Event<Args>| async move {

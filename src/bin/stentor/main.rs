@@ -187,8 +187,8 @@ fn fit_descriptors(config: &mut config::Config) {
         "limits open_files={} open_files_before={} sessions_max={} http_connections_max={}",
         descriptors.now,
         descriptors.before,
-        config.limits.sessions_max,
-        config.limits.http_connections_max
+        config.limits.sessions.max,
+        config.limits.http.connections_max
     );
 }
 
@@ -220,7 +220,8 @@ async fn serve_with(io: &Server, config: &Config) -> Result<(), Failure> {
         vocabulary::install(io.of(namespace));
     }
     let mut listener = io.bind((config.host, config.port))?.drain(config.drain);
-    listener = listener.configure(http::routes(io.clone(), config.api_key.clone())).configure(demo::page);
+    listener =
+        listener.configure(http::routes(io.clone(), config.api_key.clone(), config.api.clone())).configure(demo::page);
     if let Some(workers) = config.workers {
         listener = listener.workers(workers.into());
     }

@@ -44,11 +44,11 @@ pub(crate) fn raise_descriptors() -> io::Result<Descriptors> {
 pub(crate) fn fit(limits: &mut Limits, descriptors: u64, workers: usize) {
     // Also the hub's thread, and the first one.
     let threads = workers as u64 + 2;
-    let others = RESERVE + limits.journal_segments_max as u64 + PER_THREAD * threads + limits.http_reserve as u64;
+    let others = RESERVE + limits.journal.segments_max as u64 + PER_THREAD * threads + limits.http.reserve as u64;
     let usable = descriptors.saturating_sub(others);
     let usable = usize::try_from(usable).unwrap_or(usize::MAX);
-    limits.http_connections_max = limits.http_connections_max.min(usable / 4).max(1);
-    limits.sessions_max = limits.sessions_max.min(usable - limits.http_connections_max.min(usable)).max(1);
+    limits.http.connections_max = limits.http.connections_max.min(usable / 4).max(1);
+    limits.sessions.max = limits.sessions.max.min(usable - limits.http.connections_max.min(usable)).max(1);
 }
 
 /// Logs that the process's terminal has gone (SIGHUP), by which it would end otherwise. Must be called inside an actix system.
@@ -76,13 +76,13 @@ mod tests {
     fn fitted(descriptors: u64) -> (usize, usize) {
         let mut limits = Limits::default();
         fit(&mut limits, descriptors, 2);
-        (limits.sessions_max, limits.http_connections_max)
+        (limits.sessions.max, limits.http.connections_max)
     }
 
     #[test]
     fn connections_fit_the_descriptors_with_a_reserve() {
         let defaults = Limits::default();
-        assert_eq!(fitted(u64::MAX), (defaults.sessions_max, defaults.http_connections_max));
+        assert_eq!(fitted(u64::MAX), (defaults.sessions.max, defaults.http.connections_max));
         for descriptors in [256, 1_024, 65_536, 1 << 20] {
             let (sessions, http) = fitted(descriptors);
             assert!((sessions + http) as u64 <= descriptors - RESERVE, "{descriptors}: {sessions} {http}");

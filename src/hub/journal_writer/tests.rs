@@ -14,7 +14,10 @@ use crate::protocol::draft::Draft;
 use crate::protocol::socketio::Parser;
 
 fn limits(segments_max: usize, segment_bytes: usize) -> Limits {
-    Limits { journal_segments_max: segments_max, journal_segment_bytes: segment_bytes, ..Limits::default() }
+    Limits::with(|limits| {
+        limits.journal.segments_max = segments_max;
+        limits.journal.segment_bytes = segment_bytes;
+    })
 }
 
 fn open_at(scratch: &Scratch, limits: &Limits, clock: Clock) -> JournalWriter {
@@ -222,7 +225,8 @@ fn the_largest_are_given_up_first_then_those_away_then_the_newest() {
 #[test]
 fn a_session_that_is_too_large_is_not_recovered() {
     let (scratch, limits) = (Scratch::new(), limits(4, 64 << 10));
-    let limits = Limits { recovery_session_bytes_max: 600, ..limits };
+    let mut limits = limits;
+    limits.recovery.session_bytes_max = 600;
     let mut writer = open(&scratch, &limits);
     writer.connect(1);
     (0..7).for_each(|at| writer.join(1, &at.to_string()));
@@ -237,7 +241,8 @@ fn a_session_that_is_too_large_is_not_recovered() {
 fn who_was_forgotten_stays_forgotten_though_the_clock_is_set_back() {
     // Events for its rooms were not journalled any more.
     let (scratch, limits) = (Scratch::new(), limits(4, 64 << 10));
-    let limits = Limits { recovery_window: Duration::ZERO, ..limits };
+    let mut limits = limits;
+    limits.recovery.window = Duration::ZERO;
     let mut writer = open(&scratch, &limits);
     writer.connect(1);
     writer.lose(1);
@@ -252,7 +257,8 @@ fn who_was_forgotten_stays_forgotten_though_the_clock_is_set_back() {
 #[test]
 fn a_clock_that_was_ahead_keeps_nobody_beyond_the_window() {
     let (scratch, limits) = (Scratch::new(), limits(4, 64 << 10));
-    let limits = Limits { recovery_window: Duration::from_millis(1), ..limits };
+    let mut limits = limits;
+    limits.recovery.window = Duration::from_millis(1);
     let mut writer = open_at(&scratch, &limits, Clock::shifted(3_600_000));
     writer.connect(1);
     writer.lose(1);

@@ -39,7 +39,7 @@ impl Rig {
 #[test]
 fn a_resumed_socket_has_its_rooms_and_catches_up_before_it_is_live() {
     run(async {
-        let mut rig = Rig::recovering(Limits { replay_bytes: 1, ..Limits::default() });
+        let mut rig = Rig::recovering(Limits::with(|limits| limits.recovery.replay_bytes = 1));
         rig.connect(1);
         rig.join(1, "a");
         rig.join(1, "b");
@@ -139,7 +139,7 @@ fn a_session_that_lost_its_claim_is_notified_and_the_other_stays() {
 #[test]
 fn what_one_turn_has_no_time_for_is_read_in_the_next() {
     run(async {
-        let mut rig = Rig::recovering(Limits { replay_records_per_turn: 2, ..Limits::default() });
+        let mut rig = Rig::recovering(Limits::with(|limits| limits.recovery.replay_records_per_turn = 2));
         rig.connect(1);
         rig.connect(2);
         rig.join(1, "a");
@@ -290,12 +290,11 @@ fn nobody_joins_the_own_room_of_a_socket_that_is_away() {
 #[test]
 fn one_that_was_in_too_many_rooms_is_forgotten_after_its_end() {
     run(async {
-        let limits = Limits {
-            rooms_per_socket_max: 1,
-            recovery_left_rooms_max: 1,
-            recovery_window: Duration::ZERO,
-            ..Limits::default()
-        };
+        let limits = Limits::with(|limits| {
+            limits.sockets.rooms_max = 1;
+            limits.recovery.left_rooms_max = 1;
+            limits.recovery.window = Duration::ZERO;
+        });
         let metrics = Arc::<crate::metrics::Metrics>::default();
         let writer = JournalWriter::open(Box::new(journal()), 7, &limits, metrics.clone()).unwrap();
         let stores = Stores { writer: Some(writer), metrics: metrics.clone(), ..Stores::default() };
@@ -374,7 +373,7 @@ fn what_is_for_others_is_looked_through_in_few_reads() {
     run(async {
         let reads = Arc::<AtomicUsize>::default();
         let journal = MemoryJournal::new(Epoch::new(1, 1), Lsn(0), 4_000, usize::MAX);
-        let limits = Limits { replay_bytes: 80, ..Limits::default() };
+        let limits = Limits::with(|limits| limits.recovery.replay_bytes = 80);
         let stores = Stores { writer: writer(Counted(journal, reads.clone())), ..Stores::default() };
         let mut rig = Rig::new(limits, stores);
         rig.connect(1);

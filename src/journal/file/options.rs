@@ -30,10 +30,10 @@ impl FileOptions {
         Self {
             epoch,
             boot,
-            segments_max: limits.journal_segments_max,
-            segment_bytes: limits.journal_segment_bytes,
-            records_max: limits.journal_records_max,
-            bytes_max: limits.journal_bytes_max,
+            segments_max: limits.journal.segments_max,
+            segment_bytes: limits.journal.segment_bytes,
+            records_max: limits.journal.records_max,
+            bytes_max: limits.journal.bytes_max,
         }
     }
 

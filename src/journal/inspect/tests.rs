@@ -136,7 +136,10 @@ fn what_cannot_be_read_is_an_error_after_what_can() {
 #[test]
 fn segments_that_the_ring_reuses_meanwhile_are_skipped() {
     let scratch = Scratch::new();
-    let limits = Limits { journal_segments_max: 2, journal_segment_bytes: 1 << 20, ..Limits::default() };
+    let limits = Limits::with(|limits| {
+        limits.journal.segments_max = 2;
+        limits.journal.segment_bytes = 1 << 20;
+    });
     let options = FileOptions::new(Epoch::new(1, 1), BootId::new(1), &limits);
     let mut journal = FileJournal::open(&scratch.0, options).unwrap();
     let socket = SocketId::from_random([1; 15]);

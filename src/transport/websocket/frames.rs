@@ -69,10 +69,10 @@ pub(crate) struct MessageBounds {
 impl MessageBounds {
     pub(crate) fn new(limits: &Limits, budget: Arc<Budget>) -> Self {
         Self {
-            message_bytes_max: limits.payload_bytes_max,
-            fragments_max: limits.fragments_max,
-            message_timeout: limits.message_timeout,
-            packets_per_turn: limits.packets_per_turn.max(1),
+            message_bytes_max: limits.transport.payload_bytes_max,
+            fragments_max: limits.transport.fragments_max,
+            message_timeout: limits.transport.message_timeout,
+            packets_per_turn: limits.sessions.packets_per_turn.max(1),
             budget,
         }
     }
@@ -80,7 +80,10 @@ impl MessageBounds {
     /// Bounds of each message, and none of the sum.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn of_each(message_bytes_max: usize, fragments_max: usize) -> Arc<Self> {
-        let limits = Limits { payload_bytes_max: message_bytes_max, fragments_max, ..Limits::default() };
+        let limits = Limits::with(|limits| {
+            limits.transport.payload_bytes_max = message_bytes_max;
+            limits.transport.fragments_max = fragments_max;
+        });
         Arc::new(Self::new(&limits, Arc::new(Budget::new(usize::MAX))))
     }
 }
@@ -330,7 +333,7 @@ pub(super) mod tests {
 
     #[test]
     fn incomplete_messages_are_charged_and_refused_when_their_budget_is_spent() {
-        let limits = Limits { payload_bytes_max: 1 << 20, ..Limits::default() };
+        let limits = Limits::with(|limits| limits.transport.payload_bytes_max = 1 << 20);
         let budget = Arc::new(Budget::new(100_000));
         let bounds = Arc::new(MessageBounds::new(&limits, budget.clone()));
         let new = || FrameReader::new(BytesMut::new(), bounds.clone());

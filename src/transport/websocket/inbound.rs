@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn a_message_that_takes_too_long_ends_its_connection_a_late_one_not() {
         actix::System::new().block_on(async {
-            let limits = Limits { message_timeout: Duration::from_millis(20), ..Limits::default() };
+            let limits = Limits::with(|limits| limits.transport.message_timeout = Duration::from_millis(20));
             let bounds = Arc::new(MessageBounds::new(&limits, Arc::new(Budget::new(usize::MAX))));
             let (mut inbound, close_info) =
                 (Inbound::new(FrameReader::new(BytesMut::new(), bounds)), SharedCloseInfo::default());

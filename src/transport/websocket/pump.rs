@@ -3,7 +3,7 @@
 //! The only file that names actix-web-actors. The session is never that actor: actix-http polls it as a response body, and
 //! not at all while the client takes no bytes, so a client that stops reading freezes it, timers and mailbox included
 //! (actix-web issue 2441). The session stays on its own worker and talks to the pump through two bounded channels: packets
-//! go out, each holding its bytes of [`Limits::pump_bytes_max`](crate::Limits::pump_bytes_max); bytes come in as they were read.
+//! go out, each holding its bytes of [`limits.transport.pump_bytes_max`](crate::limits::TransportLimits::pump_bytes_max); bytes come in as they were read.
 //!
 //! The pump refuses to decode. actix-web-actors' own reader would buffer a frame of any length before it refused it, so it is
 //! given no bytes; [`frames`](super::frames) keeps the bounds, on the session's worker, as for a raw websocket.

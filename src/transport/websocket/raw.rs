@@ -96,7 +96,7 @@ async fn accept(endpoint: &Endpoint, request: &Request) -> Result<(Admitted, Res
 
 async fn flush(framed: &mut Framed<TcpStream, Codec>, limits: &Limits) -> io::Result<()> {
     let flushed = std::future::poll_fn(|cx| Pin::new(&mut *framed).flush(cx));
-    tokio::time::timeout(limits.upgrade_answer_timeout, flushed).await?
+    tokio::time::timeout(limits.http.upgrade_response_timeout, flushed).await?
 }
 
 /// Refuses an upgrade of the port as engine.io does, whatever its path.
@@ -127,7 +127,7 @@ async fn refuse(
         stream.write_all(response.as_bytes()).await?;
         stream.shutdown().await
     };
-    tokio::time::timeout(limits.upgrade_answer_timeout, written).await.unwrap_or(Ok(()))
+    tokio::time::timeout(limits.http.upgrade_response_timeout, written).await.unwrap_or(Ok(()))
 }
 
 /// A socket that is no longer HTTP's.
@@ -172,7 +172,7 @@ impl RawHandoff {
             read_already: BytesMut::from(&parts.read_buf[..]),
             base64,
             bounds: endpoint.policy.messages.clone(),
-            send_buffer_bytes: endpoint.services.core.limits.send_buffer_bytes,
+            send_buffer_bytes: endpoint.services.core.limits.transport.send_buffer_bytes,
         })
     }
 }

@@ -10,7 +10,7 @@ use crate::protocol::encoded::Message;
 const BUDGET: usize = 1 << 20;
 
 fn limits() -> Limits {
-    Limits { outboxes_bytes_max: Some(BUDGET), ..Limits::default() }
+    Limits::with(|limits| limits.memory.outboxes_bytes_max = Some(BUDGET))
 }
 
 fn packet(bytes: usize) -> Message {
@@ -150,7 +150,8 @@ fn clients_that_catch_up_are_paced_by_the_budget_and_never_cut() {
     const CHUNK: usize = 60_000;
     const CLIENTS: usize = 24;
     run(async {
-        let limits = Limits { replay_bytes: CHUNK, payload_bytes_max: CHUNK, ..limits() };
+        let mut limits = limits();
+        (limits.recovery.replay_bytes, limits.transport.payload_bytes_max) = (CHUNK, CHUNK);
         let rig = Rig::new(limits).await;
         rig.worker.outboxes.borrow_mut().lent_for = Duration::MAX;
         let clients: [_; CLIENTS] = rig.others();
@@ -195,7 +196,9 @@ fn a_client_that_takes_nothing_of_its_replay_holds_up_nobody() {
     const CHUNK: usize = 60_000;
     const CLIENTS: usize = 24;
     run(async {
-        let limits = Limits { replay_bytes: CHUNK, payload_bytes_max: CHUNK, outbox_bytes_max: 4 * CHUNK, ..limits() };
+        let mut limits = limits();
+        (limits.recovery.replay_bytes, limits.transport.payload_bytes_max) = (CHUNK, CHUNK);
+        limits.sessions.outbox_bytes_max = 4 * CHUNK;
         let rig = Rig::new(limits).await;
         rig.worker.outboxes.borrow_mut().lent_for = Duration::ZERO;
         let clients: [_; CLIENTS] = rig.others();
@@ -238,7 +241,7 @@ fn a_client_that_takes_nothing_of_its_replay_holds_up_nobody() {
 #[test]
 fn an_outbox_that_nothing_leaves_is_stalled_and_one_that_moves_is_not() {
     run(async {
-        let rig = Rig::new(Limits { stall_timeout: Some(Duration::from_secs(45)), ..Limits::default() }).await;
+        let rig = Rig::new(Limits::with(|limits| limits.sessions.stall_timeout = Some(Duration::from_secs(45)))).await;
         let start = Instant::now();
         let stalled = |seconds| rig.outbox.is_stalled(start + Duration::from_secs(seconds));
         assert!(!stalled(0));

@@ -62,7 +62,7 @@ fn a_resumed_socket_reads_in_chunks_and_gets_nothing_else_until_live() {
 #[test]
 fn one_whose_outbox_is_full_asks_again_when_it_is_low() {
     run(async {
-        let rig = Rig::new(Limits { outbox_bytes_max: 1_000, ..Limits::default() }).await;
+        let rig = Rig::new(Limits::with(|limits| limits.sessions.outbox_bytes_max = 1_000)).await;
         rig.tell(vec![rig.attach(DeliveryMode::Live { recoverable: true })]);
         let (large, small) = ("x".repeat(400), "y".repeat(40));
         rig.tell(vec![live(2, &large), live(3, &large), live(4, &small)]);
@@ -151,7 +151,7 @@ fn a_socket_without_recovery_moves_no_cursor_of_its_neighbours() {
 #[test]
 fn many_readers_of_one_session_do_not_fill_its_outbox_together() {
     run(async {
-        let rig = Rig::new(Limits { outbox_bytes_max: 4_000, ..Limits::default() }).await;
+        let rig = Rig::new(Limits::with(|limits| limits.sessions.outbox_bytes_max = 4_000)).await;
         let others: Vec<_> = (2..8).map(|n| rig.outbox.add_member(socket(n))).collect();
         let mut commands = vec![rig.attach(DeliveryMode::CatchingUp(Lsn(0)))];
         for member in &others {

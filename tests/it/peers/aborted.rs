@@ -93,7 +93,7 @@ fn a_truncated_post_ends_its_session() {
 
 #[test]
 fn a_client_that_disconnects_during_its_handshake_leaves_no_session() {
-    let (hub, _told) = hub();
+    let (hub, _reports) = hub();
     for part in ["", "GET", "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: hub\r\n"] {
         for reset in [false, true] {
             let mut http = hub.http();

@@ -83,7 +83,7 @@ fn packets_sent_together_wait_for_hanging_handlers_and_none_is_lost() {
             client.send_all(&events);
             client
         });
-        let limit = stentor::Limits::default().handlers_pending_max;
+        let limit = stentor::Limits::default().handlers.pending_max;
         assert_eq!(reports.take(limit).len(), limit);
         gate.add_permits(EVENTS);
         let mut client = sender.join().unwrap();

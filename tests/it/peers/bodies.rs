@@ -16,7 +16,7 @@ fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Reports) {
 
 #[test]
 fn a_body_of_100_mb_is_refused_before_it_is_complete() {
-    let (hub, _told) = hub(|_| {});
+    let (hub, _reports) = hub(|_| {});
     let mut client = hub.join(Transport::Polling);
     let target = client.poll_target();
     let mut http = hub.http();
@@ -32,7 +32,7 @@ fn a_body_of_100_mb_is_refused_before_it_is_complete() {
 fn an_endless_chunked_body_is_refused_and_its_connection_closed() {
     // Regression: the rest of the body was read and dropped for as long as it arrived, without any
     // deadline.
-    let (hub, reports) = hub(|limits| limits.close_linger = Duration::from_millis(50));
+    let (hub, reports) = hub(|limits| limits.transport.close_linger = Duration::from_millis(50));
     let chunk = format!("10000\r\n{}\r\n", "4".repeat(0x10000));
     let mut client = hub.join(Transport::Polling);
     let known = client.poll_target();
@@ -64,7 +64,7 @@ fn an_endless_chunked_body_is_refused_and_its_connection_closed() {
 
 #[test]
 fn a_body_that_arrives_too_slowly_ends_its_session() {
-    let (hub, reports) = hub(|limits| limits.body_timeout = Duration::from_millis(200));
+    let (hub, reports) = hub(|limits| limits.http.body_timeout = Duration::from_millis(200));
     let client = hub.join(Transport::Polling);
     let target = client.poll_target();
     let mut slow = hub.http();
@@ -78,7 +78,7 @@ fn a_body_that_arrives_too_slowly_ends_its_session() {
 
 #[test]
 fn a_body_sent_in_small_chunks_too_slowly_ends_its_session() {
-    let (hub, reports) = hub(|limits| limits.body_timeout = Duration::from_millis(200));
+    let (hub, reports) = hub(|limits| limits.http.body_timeout = Duration::from_millis(200));
     let client = hub.join(Transport::Polling);
     let target = client.poll_target();
     let mut slow = hub.http();
@@ -139,7 +139,7 @@ fn json_that_nests_too_deep_is_dropped_with_its_packet() {
 
 #[test]
 fn credentials_of_a_megabyte_are_refused_without_other_effect() {
-    let (hub, _told) = hub(|_| {});
+    let (hub, _reports) = hub(|_| {});
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
         client.send(&format!(r#"40{{"token":"{}"}}"#, "x".repeat(900_000)));
@@ -153,7 +153,7 @@ fn credentials_of_a_megabyte_are_refused_without_other_effect() {
 
 #[test]
 fn endless_request_headers_end_the_connection() {
-    let (hub, _told) = hub(|_| {});
+    let (hub, _reports) = hub(|_| {});
     let mut http = hub.http();
     http.write(b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: hub\r\n");
     let header = format!("X-Flood: {}\r\n", "x".repeat(1_000));
@@ -168,7 +168,7 @@ fn endless_request_headers_end_the_connection() {
 
 #[test]
 fn input_that_is_not_http_ends_the_connection() {
-    let (hub, _told) = hub(|_| {});
+    let (hub, _reports) = hub(|_| {});
     for bytes in [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], b"\0\0\0\0\r\n\r\n", b"hello\r\n\r\n"] {
         let mut http = hub.http();
         http.write(bytes);
@@ -180,7 +180,7 @@ fn input_that_is_not_http_ends_the_connection() {
 
 #[test]
 fn a_query_of_many_kilobytes_is_answered() {
-    let (hub, _told) = hub(|_| {});
+    let (hub, _reports) = hub(|_| {});
     let target = format!("/socket.io/?EIO=4&transport=polling&x={}", "y".repeat(16_000));
     assert!(hub.http().get(&target).head.status < 500);
     hub.wait_for_sessions(1);
@@ -188,7 +188,7 @@ fn a_query_of_many_kilobytes_is_answered() {
 
 #[test]
 fn sids_cannot_be_guessed_by_trying() {
-    let (hub, _told) = hub(|_| {});
+    let (hub, _reports) = hub(|_| {});
     let mut client = hub.join(Transport::Polling);
     let mut http = hub.http();
     for guess in 0..500_u64 {
@@ -215,7 +215,7 @@ fn an_octet_stream_ends_its_session_whatever_it_contains() {
 
 #[test]
 fn announced_attachments_take_no_memory_before_they_arrive() {
-    let (hub, reports) = hub(|limits| limits.attachments_timeout = Duration::from_millis(100));
+    let (hub, reports) = hub(|limits| limits.transport.attachments_timeout = Duration::from_millis(100));
     on_every_transport(|transport| {
         for header in ["459999999-[\"a\"]", "4511-[\"a\"]", "454294967296-[\"a\"]"] {
             let mut client = hub.join(transport);

@@ -32,7 +32,8 @@ fn ten_thousand_connects_to_unknown_namespaces_are_each_refused() {
 #[test]
 fn ten_thousand_unread_refusals_end_the_session() {
     let (reporter, reports) = report_channel();
-    let hub = Hub::limited(|limits| limits.outbox_bytes_max = 64 << 10, |io| report_disconnects(io, &reporter));
+    let hub =
+        Hub::limited(|limits| limits.sessions.outbox_bytes_max = 64 << 10, |io| report_disconnects(io, &reporter));
     let mut client = hub.join(Transport::Polling);
     let connects: Vec<_> = (0..10_000).map(|number| format!("40/{number},")).collect();
     // Refused, or dropped at the end of the session.
@@ -68,8 +69,8 @@ fn a_client_joining_faster_than_the_hub_answers_is_not_read() {
     // session without bound.
     let hub = Hub::limited(
         |limits| {
-            limits.credit_commands = 1;
-            limits.credit_waiting_max = 1;
+            limits.hub.credit_commands = 1;
+            limits.hub.credit_waiting_max = 1;
         },
         |_| {},
     );
@@ -96,7 +97,7 @@ fn a_client_that_reconnects_while_handlers_hang_is_not_read_meanwhile() {
     let (reporter, reports) = report_channel();
     let release = Arc::new(Notify::new());
     let hub = Hub::limited(
-        |limits| limits.handlers_pending_max = 4,
+        |limits| limits.handlers.pending_max = 4,
         |io| {
             let release = release.clone();
             io.of("/").on_disconnect(move |_, _| {
@@ -132,7 +133,8 @@ fn a_client_that_reconnects_while_handlers_hang_is_not_read_meanwhile() {
 #[test]
 fn unread_answers_to_a_flood_of_websocket_pings_are_bounded() {
     let (reporter, reports) = report_channel();
-    let hub = Hub::limited(|limits| limits.send_buffer_bytes = 4 << 10, |io| report_disconnects(io, &reporter));
+    let hub =
+        Hub::limited(|limits| limits.transport.send_buffer_bytes = 4 << 10, |io| report_disconnects(io, &reporter));
     let mut other = hub.join(Transport::Websocket);
     let mut flooder = hub.join_with_small_buffer();
     let pings = frame(0x89, &[b'x'; 125]).repeat(500);
@@ -207,7 +209,7 @@ fn a_flood_of_unexpected_acks_has_no_effect() {
 
 #[test]
 fn sessions_that_never_connect_are_ended() {
-    let hub = Hub::limited(|limits| limits.connect_timeout = Duration::from_millis(500), |_| {});
+    let hub = Hub::limited(|limits| limits.sessions.connect_timeout = Duration::from_millis(500), |_| {});
     let mut clients: Vec<_> = Transport::ALL.iter().cycle().take(90).map(|transport| hub.open(*transport)).collect();
     hub.wait_for_sessions(0);
     for client in &mut clients {
@@ -230,7 +232,7 @@ fn hundreds_of_abandoned_websockets_are_removed() {
 
 #[test]
 fn a_handshake_over_the_session_limit_is_refused_until_one_ends() {
-    let hub = Hub::limited(|limits| limits.sessions_max = 2, |_| {});
+    let hub = Hub::limited(|limits| limits.sessions.max = 2, |_| {});
     let mut first = hub.join(Transport::Polling);
     let mut second = hub.join(Transport::Websocket);
     let refused = (503, r#"{"code":4,"message":"Too many sessions"}"#);

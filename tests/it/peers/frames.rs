@@ -10,8 +10,8 @@ fn hub() -> (Hub, Reports) {
     let (reporter, reports) = report_channel();
     let hub = Hub::limited(
         |limits| {
-            limits.payload_bytes_max = 1_000;
-            limits.fragments_max = 8;
+            limits.transport.payload_bytes_max = 1_000;
+            limits.transport.fragments_max = 8;
         },
         |io| report_disconnects(io, &reporter),
     );
@@ -41,7 +41,7 @@ fn reserved_bits_are_a_protocol_error() {
 
 #[test]
 fn reserved_bits_sent_with_the_handshake_are_a_protocol_error() {
-    let (hub, _told) = hub();
+    let (hub, _reports) = hub();
     let mut http = hub.http();
     let request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\n\
                    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -132,7 +132,7 @@ fn a_message_of_too_many_fragments_is_too_large() {
 
 #[test]
 fn a_message_of_exactly_the_limits_is_accepted() {
-    let (hub, _told) = hub();
+    let (hub, _reports) = hub();
     let mut client = hub.join(Transport::Websocket);
     let shell = r#"421["echo",""]"#.len();
     let text = "x".repeat(1_000 - shell);
@@ -171,8 +171,8 @@ fn an_incomplete_frame_ends_by_ping_timeout_for_the_pong_behind_it() {
     let (reporter, reports) = report_channel();
     let hub = Hub::limited(
         |limits| {
-            limits.ping_interval = Duration::from_secs(1);
-            limits.ping_timeout = Duration::from_secs(1);
+            limits.sessions.ping_interval = Duration::from_secs(1);
+            limits.sessions.ping_timeout = Duration::from_secs(1);
         },
         |io| report_disconnects(io, &reporter),
     );

@@ -67,10 +67,10 @@ fn stalled(hub: &Hub, event: &str) -> Client {
 #[test]
 fn a_client_that_stops_reading_ends_at_its_pong_deadline() {
     let (hub, reports) = hub(|limits| {
-        limits.ping_interval = Duration::from_secs(2);
-        limits.ping_timeout = Duration::from_secs(2);
+        limits.sessions.ping_interval = Duration::from_secs(2);
+        limits.sessions.ping_timeout = Duration::from_secs(2);
         // More than the kernel buffers by itself; half of it blocks the handler.
-        limits.outbox_bytes_max = 1 << 20;
+        limits.sessions.outbox_bytes_max = 1 << 20;
     });
     let mut others = Transport::ALL.map(|transport| hub.join(transport));
     let mut client = stalled(&hub, "flood");
@@ -97,7 +97,7 @@ fn a_client_that_stops_reading_ends_at_its_pong_deadline() {
 
 #[test]
 fn a_client_that_resumes_reading_gets_everything() {
-    let (hub, reports) = hub(|limits| limits.outbox_bytes_max = 1 << 20);
+    let (hub, reports) = hub(|limits| limits.sessions.outbox_bytes_max = 1 << 20);
     let mut client = stalled(&hub, "flood");
     assert_eq!(reports.next(), "stalled");
     for _ in 0..1_000 {
@@ -109,7 +109,7 @@ fn a_client_that_resumes_reading_gets_everything() {
 
 #[test]
 fn a_client_that_stops_reading_ends_when_its_outbox_is_full() {
-    let (hub, reports) = hub(|limits| limits.outbox_bytes_max = 256 << 10);
+    let (hub, reports) = hub(|limits| limits.sessions.outbox_bytes_max = 256 << 10);
     let mut other = hub.join(Transport::Pump);
     let mut client = stalled(&hub, "pour");
     assert_eq!(reports.next(), "transport error");
@@ -150,8 +150,8 @@ fn a_poll_aborted_by_fin_ends_immediately_without_half_closed() {
 #[test]
 fn a_poll_aborted_by_fin_ends_at_the_pong_deadline_by_default() {
     let (hub, reports) = hub(|limits| {
-        limits.ping_interval = Duration::from_millis(300);
-        limits.ping_timeout = Duration::from_millis(300);
+        limits.sessions.ping_interval = Duration::from_millis(300);
+        limits.sessions.ping_timeout = Duration::from_millis(300);
     });
     waiting_poll(&hub.host).send_fin();
     // The hub believes that the poll delivered the ping; nothing answers it.
@@ -161,7 +161,7 @@ fn a_poll_aborted_by_fin_ends_at_the_pong_deadline_by_default() {
 
 #[test]
 fn a_websocket_ends_with_its_close_whatever_the_hosts_client_timeouts() {
-    let (hub, reports) = hub(|limits| limits.close_linger = Duration::from_secs(3_600));
+    let (hub, reports) = hub(|limits| limits.transport.close_linger = Duration::from_secs(3_600));
     for half_closed in [true, false] {
         let patient = HostSettings { linger: Duration::from_secs(3_600), half_closed, ..HostSettings::default() };
         let host = Host::start(patient, mount(&hub.io));
@@ -191,7 +191,7 @@ fn a_websocket_ends_with_its_close_whatever_the_hosts_client_timeouts() {
 
 #[test]
 fn an_oversized_post_is_refused_while_its_client_still_writes() {
-    let (hub, _told) = hub(|_| {});
+    let (hub, _reports) = hub(|_| {});
     // Default of actix-web.
     let host = Host::start(HostSettings { linger: Duration::from_secs(1), ..HostSettings::default() }, mount(&hub.io));
     let mut client = Client::open(host.address, Transport::Polling);

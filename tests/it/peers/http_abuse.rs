@@ -36,7 +36,7 @@ fn oversized_request_headers_are_refused_and_the_connection_closed() {
 
 #[test]
 fn request_headers_that_do_not_arrive_in_time_end_the_connection() {
-    let hub = Hub::limited(|limits| limits.request_head_timeout = Duration::from_secs(1), |_| {});
+    let hub = Hub::limited(|limits| limits.http.head_timeout = Duration::from_secs(1), |_| {});
     let parts = ["", "G", "GET / HTTP/1.1\r\nHost: hub\r\n", "GET / HTTP/1.1\r\nX-Unfinished: "];
     let waiting = parts.map(|part| {
         let mut http = hub.http();

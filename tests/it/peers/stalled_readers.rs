@@ -13,7 +13,7 @@ fn hub(change: impl FnOnce(&mut Limits)) -> (Hub, Reports) {
     let (reporter, reports) = report_channel();
     let hub = Hub::limited(
         |limits| {
-            limits.send_buffer_bytes = 16 << 10;
+            limits.transport.send_buffer_bytes = 16 << 10;
             change(limits);
         },
         |io| {
@@ -63,9 +63,9 @@ fn expect_reset(mut client: Client) {
 #[test]
 fn a_client_that_reads_nothing_is_reset_at_its_pong_deadline() {
     let (hub, reports) = hub(|limits| {
-        limits.ping_interval = Duration::from_millis(400);
-        limits.ping_timeout = Duration::from_millis(400);
-        limits.outbox_bytes_max = 64 << 20;
+        limits.sessions.ping_interval = Duration::from_millis(400);
+        limits.sessions.ping_timeout = Duration::from_millis(400);
+        limits.sessions.outbox_bytes_max = 64 << 20;
     });
     let mut other = hub.join(Transport::Websocket);
     let client = stalled(&hub, "flood");
@@ -86,8 +86,8 @@ fn a_client_that_reads_nothing_is_reset_at_its_pong_deadline() {
 #[test]
 fn a_client_that_reads_nothing_is_reset_when_its_outbox_is_full() {
     let (hub, reports) = hub(|limits| {
-        limits.outbox_bytes_max = 256 << 10;
-        limits.close_linger = Duration::from_millis(50);
+        limits.sessions.outbox_bytes_max = 256 << 10;
+        limits.transport.close_linger = Duration::from_millis(50);
     });
     let mut other = hub.join(Transport::Websocket);
     let mut client = stalled(&hub, "pour");
@@ -103,8 +103,8 @@ fn a_client_that_reads_nothing_is_reset_when_its_outbox_is_full() {
 #[test]
 fn a_slow_reader_receives_the_reason_when_its_outbox_was_full() {
     let (hub, reports) = hub(|limits| {
-        limits.outbox_bytes_max = 256 << 10;
-        limits.close_linger = Duration::from_secs(60);
+        limits.sessions.outbox_bytes_max = 256 << 10;
+        limits.transport.close_linger = Duration::from_secs(60);
     });
     let mut client = stalled(&hub, "pour");
     assert_eq!(reports.next(), "transport error");
@@ -132,8 +132,8 @@ fn a_slow_reader_receives_the_reason_when_its_outbox_was_full() {
 #[test]
 fn a_slow_polling_client_gets_a_close_packet() {
     let (hub, reports) = hub(|limits| {
-        limits.outbox_bytes_max = 256 << 10;
-        limits.close_linger = Duration::from_secs(60);
+        limits.sessions.outbox_bytes_max = 256 << 10;
+        limits.transport.close_linger = Duration::from_secs(60);
     });
     let mut client = hub.join(Transport::Polling);
     client.send(r#"42["pour"]"#);
@@ -149,7 +149,7 @@ fn an_emit_that_waits_for_a_disconnecting_client_is_unanswered() {
     // may have been sent.
     let (reporter, reports) = report_channel();
     let hub = Hub::limited(
-        |limits| limits.outbox_bytes_max = 256 << 10,
+        |limits| limits.sessions.outbox_bytes_max = 256 << 10,
         |io| {
             io.of("/").on("flood", move |socket, _: Event<()>| {
                 let reporter = reporter.clone();
@@ -174,7 +174,7 @@ fn an_emit_that_waits_for_a_disconnecting_client_is_unanswered() {
 
 #[test]
 fn a_polling_client_that_stops_polling_ends_when_its_outbox_is_full() {
-    let (hub, reports) = hub(|limits| limits.outbox_bytes_max = 256 << 10);
+    let (hub, reports) = hub(|limits| limits.sessions.outbox_bytes_max = 256 << 10);
     let mut client = hub.join(Transport::Polling);
     client.send(r#"42["pour"]"#);
     assert_eq!(reports.next(), "transport error");
@@ -185,7 +185,8 @@ fn a_polling_client_that_stops_polling_ends_when_its_outbox_is_full() {
 fn a_client_that_reads_gets_the_whole_flood() {
     // A send buffer below the loopback's segment size makes every write wait for a delayed ack (40
     // ms).
-    let (hub, _told) = hub(|limits| limits.send_buffer_bytes = Limits::default().send_buffer_bytes);
+    let (hub, _reports) =
+        hub(|limits| limits.transport.send_buffer_bytes = Limits::default().transport.send_buffer_bytes);
     for transport in Transport::ALL {
         let mut client = hub.join(transport);
         client.send(r#"42["flood"]"#);
@@ -202,9 +203,9 @@ fn members_of_a_room_are_served_while_one_of_them_reads_nothing() {
     let (reporter, reports) = report_channel();
     let hub = Hub::limited(
         |limits| {
-            limits.send_buffer_bytes = 16 << 10;
-            limits.outbox_bytes_max = 512 << 10;
-            limits.close_linger = Duration::from_millis(50);
+            limits.transport.send_buffer_bytes = 16 << 10;
+            limits.sessions.outbox_bytes_max = 512 << 10;
+            limits.transport.close_linger = Duration::from_millis(50);
         },
         |io| {
             report_disconnects(io, &reporter);
@@ -241,10 +242,10 @@ fn a_disconnect_is_noticed_while_the_session_does_not_read() {
         let (reporter, reports) = report_channel();
         let hub = Hub::limited(
             |limits| {
-                limits.ping_interval = Duration::from_millis(500);
-                limits.ping_timeout = Duration::from_millis(500);
-                limits.handlers_pending_max = 1;
-                limits.held_events_max = 1;
+                limits.sessions.ping_interval = Duration::from_millis(500);
+                limits.sessions.ping_timeout = Duration::from_millis(500);
+                limits.handlers.pending_max = 1;
+                limits.handlers.held_events_max = 1;
             },
             |io| {
                 report_disconnects(io, &reporter);
@@ -274,7 +275,7 @@ fn a_disconnect_is_noticed_while_the_session_does_not_read() {
 
 #[test]
 fn a_client_that_reads_nothing_does_not_delay_closing_the_server() {
-    let (hub, _told) = hub(|_| {});
+    let (hub, _reports) = hub(|_| {});
     let mut client = hub.join_with_small_buffer();
     client.send(r#"42["flood"]"#);
     // The first event was sent, so the flood has begun.
@@ -289,7 +290,7 @@ fn emits_behind_one_to_a_room_wait_for_their_client_too() {
     // Regression: each emit kept the credit window busy for the next one, so none checked the
     // outbox, and a slow client lost its session.
     let hub = Hub::limited(
-        |limits| limits.outbox_bytes_max = 1 << 20,
+        |limits| limits.sessions.outbox_bytes_max = 1 << 20,
         |io| {
             io.of("/").on("flood", |socket, _: Event<()>| async move {
                 let kilobytes = "x".repeat(2 << 10);
@@ -317,7 +318,10 @@ fn emits_behind_one_to_a_room_wait_for_their_client_too() {
 
 #[test]
 fn with_recovery_a_handler_waits_for_its_client_too() {
-    let limits = Limits { outbox_bytes_max: 1 << 20, journal_bytes_max: 2 << 20, ..Limits::default() };
+    let limits = Limits::with(|limits| {
+        limits.sessions.outbox_bytes_max = 1 << 20;
+        limits.journal.bytes_max = 2 << 20;
+    });
     let hub = Hub::start(
         |builder| builder.recovery(Recovery::memory()).limits(limits),
         |io| {
@@ -346,13 +350,12 @@ fn emits_that_wait_for_a_client_to_read_are_bounded() {
     // their arguments.
     for recovery in [Recovery::off(), Recovery::memory()] {
         let (reporter, reports) = report_channel();
-        let limits = Limits {
-            outbox_bytes_max: 4 << 20,
-            send_buffer_bytes: 16 << 10,
-            credit_waiting_max: 16,
-            credit_timeout: Duration::from_millis(500),
-            ..Limits::default()
-        };
+        let limits = Limits::with(|limits| {
+            limits.sessions.outbox_bytes_max = 4 << 20;
+            limits.transport.send_buffer_bytes = 16 << 10;
+            limits.hub.credit_waiting_max = 16;
+            limits.hub.credit_timeout = Duration::from_millis(500);
+        });
         let hub = Hub::start(
             |builder| builder.recovery(recovery.clone()).limits(limits),
             |io| {

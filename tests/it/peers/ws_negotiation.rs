@@ -6,7 +6,7 @@ use crate::support::{Client, Frame, Http, Hub, Transport, Websocket, frame};
 const TARGET: &str = "/socket.io/?EIO=4&transport=websocket";
 
 fn hub() -> Hub {
-    Hub::limited(|limits| limits.handshake_bytes_max = 128 << 10, |_| {})
+    Hub::limited(|limits| limits.http.handshake_bytes_max = 128 << 10, |_| {})
 }
 
 /// A websocket whose upgrade also had these headers. Opening it checks that the response accepts no

@@ -3,19 +3,18 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use stentor::Limits;
 
+use crate::support::product::http::ApiLimits;
 use crate::support::product::vocabulary;
 use crate::support::{API_KEY, Client, Hub, Process, Transport, on_every_transport, stentor};
 
 /// A hub with the vocabulary in `/` and `/other`.
 fn hub() -> Hub {
-    Hub::limited(
-        |limits| {
-            limits.api_body_bytes_max = 10_000;
-            limits.publish_batch_max = 4;
-            limits.page_entries_max = 3;
-            limits.body_timeout = Duration::from_millis(100);
-        },
+    let limits = Limits::with(|limits| limits.http.body_timeout = Duration::from_millis(100));
+    Hub::with_api(
+        ApiLimits { body_bytes_max: 10_000, batch_max: 4, page_entries_max: 3, ..ApiLimits::default() },
+        |builder| builder.limits(limits),
         |io| {
             for namespace in ["/", "/other"] {
                 vocabulary::install(io.of(namespace));
@@ -171,8 +170,10 @@ fn requests_without_a_key_do_not_suppress_the_warning_of_a_wrong_one() {
 
 #[test]
 fn a_body_over_the_budget_of_incoming_bytes_is_refused() {
-    let hub =
-        Hub::limited(|limits| limits.incoming_bytes_max = Some(200_000), |io| drop(vocabulary::install(io.of("/"))));
+    let hub = Hub::limited(
+        |limits| limits.memory.incoming_bytes_max = Some(200_000),
+        |io| drop(vocabulary::install(io.of("/"))),
+    );
     let (mut member, _) = joined(&hub, Transport::Websocket, &["a"]);
     let event = |bytes: usize| json!({"room": "a", "event": "e", "args": ["x".repeat(bytes)]});
     expect_refused(publish(&hub, &event(300_000)), 503, "overloaded", "no memory for the body");

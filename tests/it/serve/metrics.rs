@@ -33,7 +33,7 @@ fn expect_metrics(hub: &Hub, expected: &[(&str, f64)]) {
 fn hub() -> Hub {
     Hub::on_workers(
         2,
-        |builder| builder.limits(Limits { outbox_bytes_max: 100_000, ..Limits::default() }),
+        |builder| builder.limits(Limits::with(|limits| limits.sessions.outbox_bytes_max = 100_000)),
         |io| {
             io.of("/")
                 .on("join", |socket, event: Event<String>| async move {

@@ -20,8 +20,8 @@ fn hub(change: impl FnOnce(&mut Limits)) -> Hub {
 /// unlimited.
 fn session_limit(per_second: u32) -> Hub {
     hub(|limits| {
-        limits.events_per_second = NonZeroU32::new(per_second);
-        limits.address_events_per_second = Some(NonZeroU32::MAX);
+        limits.rates.events_per_second = NonZeroU32::new(per_second);
+        limits.rates.address_events_per_second = Some(NonZeroU32::MAX);
     })
 }
 
@@ -116,7 +116,7 @@ fn namespaces_of_one_session_share_its_limit() {
 
 #[test]
 fn successive_sessions_of_one_address_share_its_limit() {
-    let hub = hub(|limits| limits.address_events_per_second = NonZeroU32::new(50));
+    let hub = hub(|limits| limits.rates.address_events_per_second = NonZeroU32::new(50));
     let begun = Instant::now();
     let mut carried_out = 0;
     for at in 0..1_000 {
@@ -136,8 +136,8 @@ fn successive_sessions_of_one_address_share_its_limit() {
 #[test]
 fn events_are_refused_while_the_byte_limit_is_exceeded() {
     let hub = hub(|limits| {
-        limits.bytes_per_second = NonZeroU32::new(1_000);
-        limits.address_bytes_per_second = Some(NonZeroU32::MAX);
+        limits.rates.bytes_per_second = NonZeroU32::new(1_000);
+        limits.rates.address_bytes_per_second = Some(NonZeroU32::MAX);
     });
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
@@ -154,8 +154,8 @@ fn events_are_refused_while_the_byte_limit_is_exceeded() {
 #[test]
 fn bytes_of_attachments_count() {
     let hub = hub(|limits| {
-        limits.bytes_per_second = NonZeroU32::new(1_000);
-        limits.address_bytes_per_second = Some(NonZeroU32::MAX);
+        limits.rates.bytes_per_second = NonZeroU32::new(1_000);
+        limits.rates.address_bytes_per_second = Some(NonZeroU32::MAX);
     });
     on_every_transport(|transport| {
         let mut client = hub.join(transport);

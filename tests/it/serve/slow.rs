@@ -15,8 +15,8 @@ const HALF: Duration = Duration::from_millis(500);
 /// A hub that allows one HTTP connection; the next connection is accepted when it ends.
 fn hub(change: impl FnOnce(&mut Limits)) -> Hub {
     let small = |limits: &mut Limits| {
-        limits.http_connections_max = 1;
-        limits.close_linger = Duration::from_millis(100);
+        limits.http.connections_max = 1;
+        limits.transport.close_linger = Duration::from_millis(100);
         change(limits);
     };
     Hub::limited(small, |_| {})
@@ -32,7 +32,7 @@ fn expect_open(hub: &Hub) {
 
 #[test]
 fn request_headers_after_a_request_must_arrive_in_time() {
-    let hub = hub(|limits| (limits.request_head_timeout, limits.http_keep_alive) = (HALF, 4 * HALF));
+    let hub = hub(|limits| (limits.http.head_timeout, limits.http.keep_alive) = (HALF, 4 * HALF));
     for begun in [&b"G"[..], b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nX-A: "] {
         let mut http = hub.http();
         http.write(HEALTH);
@@ -51,7 +51,7 @@ fn request_headers_after_a_request_must_arrive_in_time() {
 
 #[test]
 fn connections_that_the_server_closes_are_counted_by_reason() {
-    let hub = Hub::limited(|limits| (limits.request_head_timeout, limits.http_keep_alive) = (HALF, HALF), |_| {});
+    let hub = Hub::limited(|limits| (limits.http.head_timeout, limits.http.keep_alive) = (HALF, HALF), |_| {});
     for (reason, begun) in [("head", &b"G"[..]), ("idle", b""), ("malformed", b"\0\r\n\r\n")] {
         let counted = format!("stentor_http_connections_closed_total{{reason=\"{reason}\"}} 1\n");
         assert!(!hub.io.metrics().contains(&counted), "{reason}");
@@ -64,7 +64,7 @@ fn connections_that_the_server_closes_are_counted_by_reason() {
 
 #[test]
 fn request_headers_sent_byte_by_byte_must_arrive_in_time() {
-    let hub = hub(|limits| limits.request_head_timeout = HALF);
+    let hub = hub(|limits| limits.http.head_timeout = HALF);
     let mut pace = hub.join(Transport::Websocket);
     let mut http = hub.http();
     http.write(HEALTH);
@@ -78,7 +78,7 @@ fn request_headers_sent_byte_by_byte_must_arrive_in_time() {
 
 #[test]
 fn a_connection_without_a_further_request_ends_after_keep_alive() {
-    let hub = hub(|limits| limits.http_keep_alive = HALF);
+    let hub = hub(|limits| limits.http.keep_alive = HALF);
     let mut http = hub.http();
     assert_eq!(http.get("/healthz").status_and_body(), (200, "ok"));
     assert_eq!(http.rest(), b"");
@@ -88,7 +88,10 @@ fn a_connection_without_a_further_request_ends_after_keep_alive() {
 #[test]
 fn short_pings_do_not_close_busy_connections() {
     let hub = Hub::limited(
-        |limits| (limits.ping_interval, limits.ping_timeout) = (Duration::from_millis(100), Duration::from_secs(5)),
+        |limits| {
+            (limits.sessions.ping_interval, limits.sessions.ping_timeout) =
+                (Duration::from_millis(100), Duration::from_secs(5))
+        },
         |_| {},
     );
     let mut pinged = hub.join(Transport::Websocket);
@@ -105,7 +108,7 @@ fn short_pings_do_not_close_busy_connections() {
 
 #[test]
 fn bodies_that_no_handler_reads_must_end_in_time() {
-    let hub = hub(|limits| limits.body_timeout = HALF);
+    let hub = hub(|limits| limits.http.body_timeout = HALF);
     for target in ["/", "/healthz", "/api/v1/publish", "/api/v1/nothing", "/nothing"] {
         for begun in ["", "5\r\nhello\r\n", "5;ext=", "0\r\nX-Trailer: "] {
             let mut http = hub.http();
@@ -120,7 +123,7 @@ fn bodies_that_no_handler_reads_must_end_in_time() {
 
 #[test]
 fn a_body_sent_in_small_pieces_must_end_in_time() {
-    let hub = hub(|limits| limits.body_timeout = HALF);
+    let hub = hub(|limits| limits.http.body_timeout = HALF);
     for (target, bytes) in [("/", &b"1\r\nx\r\n"[..]), ("/api/v1/publish", b"1;a=b\r\nx\r\n")] {
         let mut pace = hub.join(Transport::Websocket);
         let mut http = hub.http();
@@ -135,7 +138,7 @@ fn a_body_sent_in_small_pieces_must_end_in_time() {
 
 #[test]
 fn an_unread_response_ends_its_connection() {
-    let hub = hub(|limits| limits.response_timeout = HALF);
+    let hub = hub(|limits| limits.http.response_timeout = HALF);
     let mut http = hub.http();
     let requests = b"GET /metrics HTTP/1.1\r\nHost: hub\r\n\r\n".repeat(100);
     // Fills the connection until the server reads no further request, because its responses are not
@@ -150,10 +153,11 @@ fn an_unread_response_ends_its_connection() {
 fn a_poll_may_wait_longer_than_every_http_deadline() {
     let hub = Hub::limited(
         |limits| {
-            let each = [&mut limits.request_head_timeout, &mut limits.http_keep_alive, &mut limits.response_timeout];
+            let each = [&mut limits.http.head_timeout, &mut limits.http.keep_alive, &mut limits.http.response_timeout];
             each.into_iter().for_each(|limit| *limit = Duration::from_millis(100));
-            (limits.body_timeout, limits.close_linger) = (Duration::from_millis(100), Duration::from_millis(100));
-            limits.ping_interval = Duration::from_secs(1);
+            (limits.http.body_timeout, limits.transport.close_linger) =
+                (Duration::from_millis(100), Duration::from_millis(100));
+            limits.sessions.ping_interval = Duration::from_secs(1);
         },
         |_| {},
     );
@@ -164,7 +168,7 @@ fn a_poll_may_wait_longer_than_every_http_deadline() {
 
 #[test]
 fn operators_are_served_while_all_connections_are_held() {
-    let hub = Hub::limited(|limits| limits.http_connections_max = 20, |_| {});
+    let hub = Hub::limited(|limits| limits.http.connections_max = 20, |_| {});
     let mut held: Vec<_> = (0..20)
         .map(|_| {
             let mut http = hub.http();
@@ -192,7 +196,7 @@ fn operators_are_served_while_all_connections_are_held() {
 
 #[test]
 fn a_request_without_a_free_connection_is_refused() {
-    let hub = Hub::limited(|limits| limits.http_connections_max = 1, |_| {});
+    let hub = Hub::limited(|limits| limits.http.connections_max = 1, |_| {});
     let mut client = hub.join(Transport::Websocket);
     // A poll may wait as long as its session allows, and is not closed in favour of others.
     let mut waiting = hub.http();
@@ -217,7 +221,7 @@ fn a_request_without_a_free_connection_is_refused() {
 
 #[test]
 fn idle_connections_do_not_keep_the_reserve() {
-    let hub = Hub::limited(|limits| (limits.http_connections_max, limits.http_reserve) = (1, 2), |_| {});
+    let hub = Hub::limited(|limits| (limits.http.connections_max, limits.http.reserve) = (1, 2), |_| {});
     let silent: Vec<Http> = (0..6).map(|_| hub.http()).collect();
     let mut operator = hub.http();
     operator.write_head("GET", "/healthz", &[], None);

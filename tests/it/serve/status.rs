@@ -14,7 +14,7 @@ fn a_hub_below_its_limits_is_healthy_and_ready() {
 
 #[test]
 fn a_full_hub_is_healthy_but_not_ready_until_a_client_leaves() {
-    let hub = Hub::limited(|limits| limits.sessions_max = 1, |_| {});
+    let hub = Hub::limited(|limits| limits.sessions.max = 1, |_| {});
     let mut http = hub.http();
     let mut client = hub.join(Transport::Websocket);
     assert_eq!(http.get("/healthz").status_and_body(), (200, "ok"));

@@ -100,7 +100,7 @@ fn events_during_middleware_are_held_and_dropped_on_refusal() {
 #[test]
 fn endless_or_panicking_middleware_refuses_only_its_socket() {
     let hub = Hub::limited(
-        |limits| limits.admission_timeout = Duration::from_millis(100),
+        |limits| limits.handlers.middleware_timeout = Duration::from_millis(100),
         |io| {
             io.of("/slow").with(|_| std::future::pending());
             io.of("/broken").with(|_| async { panic!("planted") });
@@ -267,7 +267,7 @@ fn a_pattern_that_panics_matches_nothing() {
 fn a_refused_client_that_does_not_retry_is_disconnected() {
     // Regression: one refused CONNECT kept a session open without end.
     let hub = Hub::limited(
-        |limits| limits.connect_timeout = Duration::from_millis(200),
+        |limits| limits.sessions.connect_timeout = Duration::from_millis(200),
         |io| {
             io.of("/guarded").with(|_| async { Err(ConnectError::new("no")) });
         },
@@ -286,7 +286,7 @@ fn a_socket_disconnected_while_the_hub_connects_it_leaves_nothing() {
     // Regression: the hub kept the socket, and a client that reconnected got every broadcast twice.
     let hub = Hub::limited(
         // The second CONNECT waits for credit.
-        |limits| limits.credit_commands = 1,
+        |limits| limits.hub.credit_commands = 1,
         |io| {
             io.of("/put-out").with(|socket| async move {
                 let late = socket.clone();

@@ -138,7 +138,7 @@ fn no_recipients_are_answered_immediately() {
 
 #[test]
 fn answers_over_the_limit_are_not_kept() {
-    let hub = Hub::limited(|limits| limits.answers_bytes_max = 20, register);
+    let hub = Hub::limited(|limits| limits.acks.answers_bytes_max = 20, register);
     on_every_transport(|transport| {
         let [mut asker, mut one, mut two] = ["asker", "one", "two"].map(|name| named(&hub, transport, name));
         asker.send(r#"421["ask",20000]"#);
@@ -299,7 +299,7 @@ fn watchers_of_rooms_see_sockets_join_and_leave() {
 
 #[test]
 fn a_slow_watcher_receives_the_number_of_missed_events() {
-    let hub = Hub::limited(|limits| limits.room_events_max = 2, register);
+    let hub = Hub::limited(|limits| limits.hub.room_events_max = 2, register);
     let mut events = hub.io.of("/").room_events();
     let mut client = named(&hub, crate::support::Transport::Websocket, "one");
     for room in 0..3 {
@@ -363,7 +363,7 @@ fn emits_of_a_socket_with_operators_exclude_the_socket() {
 fn emits_with_collected_acks_are_bounded() {
     // Regression: a silent member kept them open, with any number of handlers.
     let hub = Hub::limited(
-        |limits| limits.collections_max = 3,
+        |limits| limits.acks.collections_max = 3,
         |io| {
             register(io);
             io.of("/").on("ask on", |socket, event: Event<()>| async move {

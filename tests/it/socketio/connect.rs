@@ -114,7 +114,7 @@ fn the_main_namespace_need_not_be_connected_first() {
 #[test]
 fn namespaces_over_the_limit_are_refused_and_the_transport_stays_open() {
     let hub = Hub::limited(
-        |limits| limits.namespaces_per_session_max = 3,
+        |limits| limits.sessions.namespaces_max = 3,
         |io| {
             let _ = (io.of("/a"), io.of("/b"), io.of("/c"), io.of("/d"));
         },
@@ -136,7 +136,7 @@ fn namespaces_over_the_limit_are_refused_and_the_transport_stays_open() {
 
 #[test]
 fn a_session_without_connect_ends_at_the_connect_timeout() {
-    let hub = Hub::limited(|limits| limits.connect_timeout = Duration::from_secs(1), |_| {});
+    let hub = Hub::limited(|limits| limits.sessions.connect_timeout = Duration::from_secs(1), |_| {});
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
         let ended = client.expect_end();
@@ -147,7 +147,7 @@ fn a_session_without_connect_ends_at_the_connect_timeout() {
 
 #[test]
 fn a_refused_connect_does_not_stop_the_connect_timeout() {
-    let hub = Hub::limited(|limits| limits.connect_timeout = Duration::from_secs(1), |_| {});
+    let hub = Hub::limited(|limits| limits.sessions.connect_timeout = Duration::from_secs(1), |_| {});
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
         client.send("40/nope,");
@@ -161,9 +161,9 @@ fn a_refused_connect_does_not_stop_the_connect_timeout() {
 fn a_client_that_connects_in_time_is_not_ended() {
     let hub = Hub::limited(
         |limits| {
-            limits.connect_timeout = Duration::from_secs(1);
+            limits.sessions.connect_timeout = Duration::from_secs(1);
             // The second ping comes after the connect timeout.
-            limits.ping_interval = Duration::from_millis(600);
+            limits.sessions.ping_interval = Duration::from_millis(600);
         },
         |_| {},
     );
@@ -277,7 +277,7 @@ fn a_second_connect_during_middleware_gets_the_reply() {
 fn a_refused_second_connect_disconnects_the_client_from_its_namespace() {
     let (reporter, reports) = report_channel();
     let hub = Hub::start(
-        |builder| builder.limits(Limits { auth_bytes_max: 64, ..Limits::default() }),
+        |builder| builder.limits(Limits::with(|limits| limits.sockets.auth_bytes_max = 64)),
         |io| {
             report_disconnects(io, &reporter);
             io.of("/checked").with(|socket| async move {

@@ -238,7 +238,7 @@ fn a_client_that_stops_polling_after_close_ends_as_transport_close() {
 fn final_packets_over_the_poll_limit_come_with_the_next_polls() {
     // Regression: packets that did not fit into the waiting poll were dropped with the session.
     let hub = Hub::limited(
-        |limits| limits.poll_bytes_max = 30,
+        |limits| limits.transport.poll_bytes_max = 30,
         |io| {
             io.of("/").on("leave", |socket, _: Event<()>| async move {
                 // A broadcast comes first, so that all of them leave the hub together.

@@ -83,7 +83,7 @@ fn events_sent_together_with_connect_are_handled_after_it() {
 fn a_hanging_connection_handler_releases_events_at_its_deadline() {
     let (reporter, reports) = report_channel();
     let hub = Hub::limited(
-        |limits| limits.connection_handler_timeout = Duration::from_millis(100),
+        |limits| limits.handlers.connection_timeout = Duration::from_millis(100),
         |io| {
             let namespace = io.of("/").on("n", numbers(&reporter));
             namespace.on_connection(|_| std::future::pending());
@@ -182,8 +182,8 @@ fn events_over_the_number_of_handlers_are_held_and_handled_in_order() {
     let go = Arc::new(tokio::sync::Semaphore::new(0));
     let hub = Hub::limited(
         |limits| {
-            limits.handlers_pending_max = 4;
-            limits.held_events_max = 8;
+            limits.handlers.pending_max = 4;
+            limits.handlers.held_events_max = 8;
         },
         |io| {
             let (reporter, go) = (reporter.clone(), go.clone());
@@ -217,8 +217,8 @@ fn a_post_that_fills_the_held_events_is_answered_once_there_is_room() {
     let go = Arc::new(tokio::sync::Semaphore::new(0));
     let hub = Hub::limited(
         |limits| {
-            limits.handlers_pending_max = 1;
-            limits.held_events_max = 2;
+            limits.handlers.pending_max = 1;
+            limits.handlers.held_events_max = 2;
         },
         |io| {
             let (reporter, go) = (reporter.clone(), go.clone());
@@ -432,8 +432,8 @@ fn events_without_their_own_handler_go_to_the_fallback_handler() {
 fn reading_resumes_when_held_events_end_with_their_socket() {
     let hub = Hub::limited(
         |limits| {
-            limits.handlers_pending_max = 1;
-            limits.held_events_max = 1;
+            limits.handlers.pending_max = 1;
+            limits.handlers.held_events_max = 1;
         },
         |io| {
             io.of("/").on("hang", |_, _: Event<()>| std::future::pending());

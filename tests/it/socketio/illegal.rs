@@ -8,7 +8,7 @@ use crate::support::{Ended, Hub, Packet, Reports, Transport, on_every_transport,
 fn hub() -> (Hub, Reports) {
     let (reporter, reports) = report_channel();
     let hub = Hub::limited(
-        |limits| limits.attachments_timeout = Duration::from_millis(200),
+        |limits| limits.transport.attachments_timeout = Duration::from_millis(200),
         |io| {
             report_disconnects(io, &reporter);
             io.of("/other");
@@ -56,7 +56,7 @@ fn expect_dropped(hub: &Hub, cases: &[Vec<Packet>]) {
 
 #[test]
 fn a_packet_for_a_namespace_that_is_not_connected_is_dropped() {
-    let (hub, _told) = hub();
+    let (hub, _reports) = hub();
     // The namespace may or may not exist; the last packets have attachments.
     let cases = [r#"42/other,["hi"]"#, r#"42/nope,1["hi"]"#, "43/other,1[]", "41/other,", "41/nope,"];
     let mut cases: Vec<_> = cases.map(|packet| vec![text(packet)]).into();
@@ -70,7 +70,7 @@ fn a_packet_for_a_namespace_that_is_not_connected_is_dropped() {
 
 #[test]
 fn a_packet_before_connect_is_dropped() {
-    let (hub, _told) = hub();
+    let (hub, _reports) = hub();
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
         for packet in [r#"42["hi"]"#, r#"421["echo"]"#, "431[]", "41"] {
@@ -108,7 +108,7 @@ fn a_packet_that_crosses_a_disconnect_of_its_namespace_is_dropped() {
 
 #[test]
 fn a_packet_for_a_refused_namespace_is_dropped() {
-    let (hub, _told) = hub();
+    let (hub, _reports) = hub();
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         client.send_all(&[text("40/nope,"), text(r#"42/nope,1["early"]"#)]);
@@ -122,7 +122,7 @@ fn a_packet_for_a_refused_namespace_is_dropped() {
 
 #[test]
 fn a_connect_error_from_a_client_is_dropped() {
-    let (hub, _told) = hub();
+    let (hub, _reports) = hub();
     expect_dropped(
         &hub,
         &["44", r#"44{"message":"no"}"#, r#"44/other,{"message":"no"}"#, r#"44"no""#].map(|packet| vec![text(packet)]),
@@ -131,7 +131,7 @@ fn a_connect_error_from_a_client_is_dropped() {
 
 #[test]
 fn an_event_with_an_invalid_name_is_dropped() {
-    let (hub, _told) = hub();
+    let (hub, _reports) = hub();
     let reserved = ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
     let mut cases: Vec<_> = reserved.iter().map(|name| vec![text(&format!("421[\"{name}\",1]"))]).collect();
     let nameless =
@@ -143,7 +143,7 @@ fn an_event_with_an_invalid_name_is_dropped() {
 
 #[test]
 fn an_invalid_ack_id_is_dropped_with_its_packet() {
-    let (hub, _told) = hub();
+    let (hub, _reports) = hub();
     let cases = ["43[]", "43999[]", "4218446744073709551616[\"echo\"]", "4399999999999999999999999999999999[\"a\"]"];
     let mut cases: Vec<_> = cases.map(|packet| vec![text(packet)]).into();
     cases.push(vec![text("461-[\"a\"]"), binary()]);
@@ -152,7 +152,7 @@ fn an_invalid_ack_id_is_dropped_with_its_packet() {
 
 #[test]
 fn json_that_nests_too_deep_is_dropped_with_its_packet() {
-    let (hub, _told) = hub();
+    let (hub, _reports) = hub();
     let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
     expect_dropped(
         &hub,
@@ -166,7 +166,7 @@ fn json_that_nests_too_deep_is_dropped_with_its_packet() {
 
 #[test]
 fn too_many_attachments_are_dropped_with_their_packet() {
-    let (hub, _told) = hub();
+    let (hub, _reports) = hub();
     let header = r#"4511-["echo",{"_placeholder":true,"num":10}]"#;
     let packets = [vec![text(header)], binaries(11)].concat();
     expect_dropped(&hub, &[packets, [vec![text("46300-1[]")], binaries(300)].concat()]);
@@ -174,7 +174,7 @@ fn too_many_attachments_are_dropped_with_their_packet() {
 
 #[test]
 fn placeholders_without_their_attachment_are_dropped_with_their_packet() {
-    let (hub, _told) = hub();
+    let (hub, _reports) = hub();
     let cases = [
         r#"451-["a",{"_placeholder":true,"num":1}]"#,
         r#"451-["a",{"_placeholder":true,"num":-1}]"#,
@@ -323,7 +323,7 @@ fn packets_after_an_invalid_one_are_not_handled() {
 
 #[test]
 fn meaningless_engine_packets_of_a_client_are_ignored() {
-    let (hub, _told) = hub();
+    let (hub, _reports) = hub();
     on_every_transport(|transport| {
         let mut client = hub.join(transport);
         for packet in ["6", "5", "3", "3x"] {

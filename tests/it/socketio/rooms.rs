@@ -327,7 +327,7 @@ fn an_invalid_room_name_is_an_error_of_the_handler_only() {
 #[test]
 fn rooms_of_a_socket_are_limited_in_number() {
     on_every_transport(|transport| {
-        let hub = Hub::limited(|limits| limits.rooms_per_socket_max = 5, register);
+        let hub = Hub::limited(|limits| limits.sockets.rooms_max = 5, register);
         let (mut client, _) = member(&hub, transport, &["1", "2", "3", "4", "5"]);
         client.send(r#"421["join","6"]"#);
         client.expect_echo();
@@ -343,7 +343,7 @@ fn rooms_of_a_socket_are_limited_in_number() {
 #[test]
 fn room_names_of_a_socket_are_limited_in_bytes() {
     on_every_transport(|transport| {
-        let hub = Hub::limited(|limits| limits.room_bytes_per_socket_max = 5, register);
+        let hub = Hub::limited(|limits| limits.sockets.room_bytes_max = 5, register);
         let (mut client, _) = member(&hub, transport, &["1", "234"]);
         client.send(r#"421["join","56"]"#);
         client.expect_echo();

@@ -115,7 +115,7 @@ fn a_socket_without_credentials_reads_null() {
 
 #[test]
 fn credentials_over_the_limit_are_refused_and_the_transport_stays_open() {
-    let hub = Hub::limited(|limits| limits.auth_bytes_max = 20, |_| {});
+    let hub = Hub::limited(|limits| limits.sockets.auth_bytes_max = 20, |_| {});
     on_every_transport(|transport| {
         let mut client = hub.open(transport);
         client.send(r#"40{"token":"0123456789"}"#);
@@ -129,7 +129,7 @@ fn credentials_over_the_limit_are_refused_and_the_transport_stays_open() {
 #[test]
 fn data_over_the_limit_is_refused_and_earlier_data_stays() {
     let hub = Hub::limited(
-        |limits| limits.socket_data_bytes_max = 8,
+        |limits| limits.sockets.data_bytes_max = 8,
         |io| {
             io.of("/").on("keep", |socket, event: Event<String>| async move {
                 match socket.set_data(event.data) {
@@ -201,7 +201,7 @@ fn rooms_are_listed_with_their_members_on_all_workers() {
 #[test]
 fn a_namespace_with_more_rooms_than_one_page_is_listed_completely() {
     let hub = Hub::limited(
-        |limits| limits.rooms_per_socket_max = 3_000,
+        |limits| limits.sockets.rooms_max = 3_000,
         |io| {
             let server = io.clone();
             io.of("/").on("fill", move |socket, event: Event<usize>| {

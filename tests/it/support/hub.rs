@@ -9,7 +9,7 @@ use actix_web::web::ServiceConfig;
 use stentor::{Args, Builder, Event, Limits, Listener, Server};
 use tokio::sync::oneshot;
 
-use super::product::http;
+use super::product::http::{self, ApiLimits};
 use super::product::secret::Secret;
 use super::{Client, DEADLINE, Host, HostSettings, Http, Transport, eventually};
 
@@ -45,6 +45,15 @@ impl Hub {
         Self::start(|builder| builder.limits(limits), register)
     }
 
+    /// A hub with these limits of the HTTP API.
+    pub(crate) fn with_api(
+        api: ApiLimits,
+        build: impl FnOnce(Builder) -> Builder,
+        register: impl FnOnce(&Server),
+    ) -> Self {
+        Self::run(1, api, build(any_host()), |_, listener| listener, register)
+    }
+
     /// A hub with one worker, which handles the input of two connections in order of arrival.
     pub(crate) fn start(build: impl FnOnce(Builder) -> Builder, register: impl FnOnce(&Server)) -> Self {
         Self::on_workers(1, build, register)
@@ -55,7 +64,7 @@ impl Hub {
     where
         C: Fn(&mut ServiceConfig) + Send + Sync + 'static,
     {
-        Self::run(1, any_host(), |io, listener| listener.configure(resources(io)), |_| {})
+        Self::run(1, ApiLimits::default(), any_host(), |io, listener| listener.configure(resources(io)), |_| {})
     }
 
     pub(crate) fn on_workers(
@@ -63,18 +72,19 @@ impl Hub {
         build: impl FnOnce(Builder) -> Builder,
         register: impl FnOnce(&Server),
     ) -> Self {
-        Self::run(workers, build(any_host()), |_, listener| listener, register)
+        Self::run(workers, ApiLimits::default(), build(any_host()), |_, listener| listener, register)
     }
 
     fn run(
         workers: usize,
+        api: ApiLimits,
         builder: Builder,
         listen: impl FnOnce(&Server, Listener) -> Listener + Send + 'static,
         register: impl FnOnce(&Server),
     ) -> Self {
         let (ready, started) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
-        let thread = thread::spawn(move || serve(builder, workers, listen, &ready, stopped));
+        let thread = thread::spawn(move || serve(builder, workers, api, listen, &ready, stopped));
         let (address, io) = started.recv_timeout(DEADLINE).expect("the hub starts");
         // `echo` answers with its arguments; every hub has it, as a check that it responds.
         io.of("/").on("echo", |_, event: Event<Args>| async move {
@@ -150,6 +160,7 @@ fn any_host() -> Builder {
 fn serve(
     builder: Builder,
     workers: usize,
+    api: ApiLimits,
     listen: impl FnOnce(&Server, Listener) -> Listener,
     ready: &mpsc::Sender<(SocketAddr, Server)>,
     stop: oneshot::Receiver<()>,
@@ -158,7 +169,7 @@ fn serve(
     system.block_on(async {
         let io = builder.build().expect("the server is built");
         let listener = io.bind("127.0.0.1:0").expect("a free port").workers(workers).disable_signals();
-        let listener = listen(&io, listener.configure(http::routes(io.clone(), Some(Secret::new(API_KEY)))));
+        let listener = listen(&io, listener.configure(http::routes(io.clone(), Some(Secret::new(API_KEY)), api)));
         let address = listener.local_addr().expect("an address");
         let running = actix::spawn(listener.run());
         ready.send((address, io.clone())).expect("the test waits");

@@ -124,7 +124,7 @@ pub(super) const KEYS: &[Key] = keys! {
         "Where events are kept for clients whose connection breaks: on \"disk\", which outlives the process; in \"memory\", which ends with it; \"off\", nowhere.";
     BASICS data_dir = data_dir, Form::Text { expected: "a folder", check: |text| !text.is_empty() },
         "Folder of the journal with recovery = \"disk\"; it is created if it does not exist. One server at a time may use it.";
-    BASICS recovery_window = limits.recovery_window, DURATION,
+    BASICS recovery_window = limits.recovery.window, DURATION,
         "How long a disconnected client may resume its session and get what it missed.";
     BASICS recovery_clients = recovery_clients, Form::Text { expected: "\"auto\", \"all\" or \"ask\"", check: is_name_of::<RecoveryClients> },
         "Clients that are recoverable, and get an offset token as the last argument of events: \"auto\", JavaScript's (recognised browsers and Node) and each that asks with auth: {recovery: true} or ?recovery=1; \"all\", each that does not decline with false or 0; \"ask\", only each that asks.";
@@ -135,13 +135,13 @@ pub(super) const KEYS: &[Key] = keys! {
 
     HTTP api_key secret = api_key, Form::Text { expected: "16 characters or more, without spaces", check: is_api_key },
         "Key of the HTTP API /api/v1/, sent as \"Authorization: Bearer …\"; the API is off without one. Other users of this machine can read command lines: prefer the environment or the file.";
-    HTTP api_body_bytes_max = limits.api_body_bytes_max, bytes(1_000),
+    HTTP api_body_bytes_max = api.body_bytes_max, bytes(1_000),
         "Largest request body of the HTTP API.";
-    HTTP publish_batch_max = limits.publish_batch_max, count("events"),
+    HTTP publish_batch_max = api.batch_max, count("events"),
         "Events in one request to the HTTP API.";
-    HTTP publish_rooms_max = limits.publish_rooms_max, count("rooms"),
+    HTTP publish_rooms_max = api.rooms_max, count("rooms"),
         "Rooms that one event of the HTTP API may name, excepted ones included.";
-    HTTP page_entries_max = limits.page_entries_max, count("entries"),
+    HTTP page_entries_max = api.page_entries_max, count("entries"),
         "Rooms or sockets in one answer of the HTTP API; the next page has the others.";
 
     ACCESS cors_origins = cors_origins, Form::List { expected: "a list of origins such as \"https://example.org\", without paths, or \"*\"", check: is_origin },
@@ -160,126 +160,126 @@ pub(super) const KEYS: &[Key] = keys! {
         "Browsers send the cookie over encrypted connections only if true.";
     ACCESS cookie_same_site = cookie_same_site, Form::Text { expected: "\"strict\", \"lax\" or \"none\"", check: is_name_of::<SameSite> },
         "SameSite attribute of the cookie; \"none\" requires cookie_secure.";
-    ACCESS sessions_per_address_max = limits.sessions_per_address_max, number("connections", 0, u32::MAX as u64),
+    ACCESS sessions_per_address_max = limits.sessions.per_address_max, number("connections", 0, u32::MAX as u64),
         "Sessions of one client address (for IPv6, of one /64) at a time; further ones get 429. 0 is no limit.";
-    ACCESS sessions_max = limits.sessions_max, count("connections"),
+    ACCESS sessions_max = limits.sessions.max, count("connections"),
         "Sessions at a time; further ones get 503. An idle one takes 3.3 KiB of memory with recovery, 2.7 without, and a socket. Lowered at start to what the open file limit allows.";
-    ACCESS events_per_second = limits.events_per_second, number("events", 0, u32::MAX as u64),
+    ACCESS events_per_second = limits.rates.events_per_second, number("events", 0, u32::MAX as u64),
         "Events (publish, join, …) and CONNECTs that one connection may send per second, over all its namespaces, in bursts of twice that; more are answered rate_limited, and a client that continues is read more slowly. 0 is no limit.";
-    ACCESS bytes_per_second = limits.bytes_per_second, zero_or_bytes(1_000, u32::MAX as u64),
+    ACCESS bytes_per_second = limits.rates.bytes_per_second, zero_or_bytes(1_000, u32::MAX as u64),
         "Bytes that one connection may send per second, in bursts of twice that; more is treated as with events_per_second. 0 is no limit.";
-    ACCESS address_events_per_second = limits.address_events_per_second, number("events", 0, u32::MAX as u64),
+    ACCESS address_events_per_second = limits.rates.address_events_per_second, number("events", 0, u32::MAX as u64),
         "The same as events_per_second for all connections of one client address together (of IPv6, of one /64), also one after another. 0 is ten times events_per_second.";
-    ACCESS address_bytes_per_second = limits.address_bytes_per_second, zero_or_bytes(1_000, u32::MAX as u64),
+    ACCESS address_bytes_per_second = limits.rates.address_bytes_per_second, zero_or_bytes(1_000, u32::MAX as u64),
         "The same as bytes_per_second for all connections of one client address together. 0 is ten times bytes_per_second.";
-    ACCESS rate_addresses_max = limits.rate_addresses_max, count("addresses"),
+    ACCESS rate_addresses_max = limits.rates.addresses_max, count("addresses"),
         "Client addresses whose rates are known at a time; further ones are limited by connection only.";
-    ACCESS namespaces_per_session_max = limits.namespaces_per_session_max, count("namespaces"),
+    ACCESS namespaces_per_session_max = limits.sessions.namespaces_max, count("namespaces"),
         "Namespaces that one session may join.";
-    ACCESS rooms_per_socket_max = limits.rooms_per_socket_max, count("rooms"),
+    ACCESS rooms_per_socket_max = limits.sockets.rooms_max, count("rooms"),
         "Rooms that one client may be in, in each namespace.";
-    ACCESS room_bytes_per_socket_max = limits.room_bytes_per_socket_max, bytes(256),
+    ACCESS room_bytes_per_socket_max = limits.sockets.room_bytes_max, bytes(256),
         "Bytes of the names of the rooms that one client may be in, in each namespace.";
 
-    TIMES ping_interval = limits.ping_interval, PING,
+    TIMES ping_interval = limits.sessions.ping_interval, PING,
         "Time between two pings of the server to a client.";
-    TIMES ping_timeout = limits.ping_timeout, PING,
+    TIMES ping_timeout = limits.sessions.ping_timeout, PING,
         "Time for a client to answer a ping; then its session ends.";
-    TIMES connect_timeout = limits.connect_timeout, DURATION,
+    TIMES connect_timeout = limits.sessions.connect_timeout, DURATION,
         "Time for a new session to join its first namespace; then it ends.";
-    TIMES upgrade_timeout = limits.upgrade_timeout, DURATION,
+    TIMES upgrade_timeout = limits.transport.upgrade_timeout, DURATION,
         "Time for an upgrade from polling to websocket; then the session stays with polling.";
-    TIMES request_head_timeout = limits.request_head_timeout, DURATION,
+    TIMES request_head_timeout = limits.http.head_timeout, DURATION,
         "Time for a client to send the head of an HTTP request, from its first byte; then the connection is closed.";
-    TIMES http_keep_alive = limits.http_keep_alive, Form::Duration { least: Duration::from_secs(1) },
+    TIMES http_keep_alive = limits.http.keep_alive, Form::Duration { least: Duration::from_secs(1) },
         "Time for which a connection without a request is kept open. Longer than a proxy keeps its own, which is 60 s for nginx and AWS.";
-    TIMES response_timeout = limits.response_timeout, DURATION,
+    TIMES response_timeout = limits.http.response_timeout, DURATION,
         "Time for a client to read a response once it takes no more of it; then the connection is closed.";
-    TIMES body_timeout = limits.body_timeout, DURATION,
+    TIMES body_timeout = limits.http.body_timeout, DURATION,
         "Time for a client to send the body of an HTTP request; then the connection is closed.";
-    TIMES message_timeout = limits.message_timeout, DURATION,
+    TIMES message_timeout = limits.transport.message_timeout, DURATION,
         "Time for a client to complete a websocket message that it has begun; then the session ends.";
-    TIMES stall_timeout = limits.stall_timeout, DURATION,
+    TIMES stall_timeout = limits.sessions.stall_timeout, DURATION,
         "Time for which a client may take nothing of what waits for it, though it answers pings; then the session ends. ping_interval and ping_timeout together if not set.";
-    TIMES attachments_timeout = limits.attachments_timeout, DURATION,
+    TIMES attachments_timeout = limits.transport.attachments_timeout, DURATION,
         "Time for the attachments of a binary event to follow it; then the session ends.";
-    TIMES close_linger = limits.close_linger, DURATION,
+    TIMES close_linger = limits.transport.close_linger, DURATION,
         "Time for a closing connection to take its last bytes; then it is reset.";
     TIMES drain = drain, Form::Duration { least: Duration::ZERO },
         "Time over which all sessions are closed when the process is asked to end, in waves, so that clients do not all return in the same moment. A second signal ends the server immediately.";
-    TIMES stop_timeout = limits.stop_timeout, DURATION,
+    TIMES stop_timeout = limits.journal.stop_timeout, DURATION,
         "Time for the journal to be written to the disk when the server stops. A supervisor must allow this and drain together.";
-    TIMES backlog = limits.backlog, count("connections"),
+    TIMES backlog = limits.http.backlog, count("connections"),
         "Connections that may wait in the kernel to be accepted.";
-    TIMES http_connections_max = limits.http_connections_max, count("connections"),
+    TIMES http_connections_max = limits.http.connections_max, count("connections"),
         "Connections that may speak HTTP at a time, websockets not counted; further ones get 503. Lowered at start to a quarter of what the open file limit allows.";
-    TIMES http_reserve = limits.http_reserve, number("connections", 0, 65_535),
+    TIMES http_reserve = limits.http.reserve, number("connections", 0, 65_535),
         "Connections beyond http_connections_max that serve health, metrics, the HTTP API and new websockets.";
 
     SIZES max_payload = max_payload, Form::Bytes { or_zero: false, least: 1_000, most: 100_000_000 },
         "Largest message that a client may send, and largest answer to a poll.";
-    SIZES packets_per_turn = limits.packets_per_turn, count("packets"),
+    SIZES packets_per_turn = limits.sessions.packets_per_turn, count("packets"),
         "Packets of one client that are taken in one turn, before others have theirs.";
-    SIZES fragments_max = limits.fragments_max, count("fragments"),
+    SIZES fragments_max = limits.transport.fragments_max, count("fragments"),
         "Fragments of one websocket message.";
-    SIZES auth_bytes_max = limits.auth_bytes_max, bytes(256),
+    SIZES auth_bytes_max = limits.sockets.auth_bytes_max, bytes(256),
         "Largest credentials that a client may send when it joins a namespace.";
-    SIZES handshake_bytes_max = limits.handshake_bytes_max, Form::Bytes { or_zero: false, least: 1 << 10, most: HEAD_BYTES_MAX },
+    SIZES handshake_bytes_max = limits.http.handshake_bytes_max, Form::Bytes { or_zero: false, least: 1 << 10, most: HEAD_BYTES_MAX },
         "Bytes of a handshake's request line and headers, which are kept for the application; a longer head is refused with 431.";
 
-    PRESSURE memory_max = limits.memory_bytes_max, zero_or_bytes(16 * MIB, BYTES_MAX),
+    PRESSURE memory_max = limits.memory.bytes_max, zero_or_bytes(16 * MIB, BYTES_MAX),
         "Memory that all clients together may take; the budgets follow from it. 0 is half of what this process may have: of the machine, of its cgroup or of its address space.";
-    PRESSURE outboxes_bytes_max = limits.outboxes_bytes_max, zero_or_bytes(MIB, BYTES_MAX),
+    PRESSURE outboxes_bytes_max = limits.memory.outboxes_bytes_max, zero_or_bytes(MIB, BYTES_MAX),
         "Bytes that may wait for all clients together to be read; beyond it the clients with most are disconnected. 0 is a quarter of memory_max.";
-    PRESSURE incoming_bytes_max = limits.incoming_bytes_max, zero_or_bytes(MIB, BYTES_MAX),
+    PRESSURE incoming_bytes_max = limits.memory.incoming_bytes_max, zero_or_bytes(MIB, BYTES_MAX),
         "Bytes that all clients together have sent and that are not handled yet: incomplete messages and requests, held events, credentials; beyond it more is refused. 0 is an eighth of memory_max.";
-    PRESSURE rooms_bytes_max = limits.rooms_bytes_max, zero_or_bytes(MIB, BYTES_MAX),
+    PRESSURE rooms_bytes_max = limits.memory.rooms_bytes_max, zero_or_bytes(MIB, BYTES_MAX),
         "Size of all rooms and memberships; beyond it joins are refused as overloaded. 0 is an eighth of memory_max.";
-    PRESSURE outbox_bytes_max = limits.outbox_bytes_max, bytes(1_000),
+    PRESSURE outbox_bytes_max = limits.sessions.outbox_bytes_max, bytes(1_000),
         "Size of what may wait for one client to read it; beyond it the client is disconnected.";
-    PRESSURE send_buffer_bytes = limits.send_buffer_bytes, Form::Bytes { or_zero: false, least: 4_096, most: 1 << 30 },
+    PRESSURE send_buffer_bytes = limits.transport.send_buffer_bytes, Form::Bytes { or_zero: false, least: 4_096, most: 1 << 30 },
         "Size of a websocket's send buffer in the kernel.";
-    PRESSURE handlers_pending_max = limits.handlers_pending_max, count("events"),
+    PRESSURE handlers_pending_max = limits.handlers.pending_max, count("events"),
         "Events of one client that may be handled at a time.";
-    PRESSURE held_events_max = limits.held_events_max, count("events"),
+    PRESSURE held_events_max = limits.handlers.held_events_max, count("events"),
         "Events of one client that may wait for earlier ones to be handled; beyond it nothing more is read from the client.";
-    PRESSURE held_bytes_max = limits.held_bytes_max, bytes(1_000),
+    PRESSURE held_bytes_max = limits.handlers.held_bytes_max, bytes(1_000),
         "Bytes of one client's events that may wait for earlier ones to be handled; beyond it nothing more is read from the client.";
-    PRESSURE credit_commands = limits.credit_commands, count("commands"),
+    PRESSURE credit_commands = limits.hub.credit_commands, count("commands"),
         "Commands that one client may have unanswered at the hub.";
-    PRESSURE credit_bytes = limits.credit_bytes, bytes(1_000),
+    PRESSURE credit_bytes = limits.hub.credit_bytes, bytes(1_000),
         "Bytes of the commands that one client may have unanswered at the hub.";
-    PRESSURE credit_waiting_max = limits.credit_waiting_max, count("commands"),
+    PRESSURE credit_waiting_max = limits.hub.credit_waiting_max, count("commands"),
         "Commands of one client that may wait until it has fewer unanswered at the hub; further ones fail as overloaded.";
-    PRESSURE credit_timeout = limits.credit_timeout, DURATION,
+    PRESSURE credit_timeout = limits.hub.credit_timeout, DURATION,
         "Time for a command to wait until its client has fewer unanswered at the hub; then it fails as overloaded.";
-    PRESSURE hub_answer_timeout = limits.hub_answer_timeout, DURATION,
+    PRESSURE hub_answer_timeout = limits.hub.answer_timeout, DURATION,
         "Time for the hub to answer a command.";
-    PRESSURE worker_bytes_max = limits.worker_bytes_max, bytes(1_000),
+    PRESSURE worker_bytes_max = limits.hub.worker_bytes_max, bytes(1_000),
         "Bytes that may wait to be written by one worker before publishers are slowed down.";
-    PRESSURE mailbox_batches = limits.mailbox_batches, count("batches"),
+    PRESSURE mailbox_batches = limits.hub.mailbox_batches, count("batches"),
         "Batches of messages that may wait between two threads.";
-    PRESSURE recovery_sessions_max = limits.recovery_sessions_max, count("sessions"),
+    PRESSURE recovery_sessions_max = limits.recovery.sessions_max, count("sessions"),
         "Sessions that can be recovered, connected ones included.";
-    PRESSURE recovery_bytes_max = limits.recovery_bytes_max, bytes(1_000),
+    PRESSURE recovery_bytes_max = limits.recovery.bytes_max, bytes(1_000),
         "Bytes of what is known of all clients for recovery: 128 bytes each, 64 for each room, names and data. On disk at most a quarter of journal_segments_max - 1 segments. Beyond, the largest clients are given up first.";
-    PRESSURE recovery_session_bytes_max = limits.recovery_session_bytes_max, bytes(1_000),
+    PRESSURE recovery_session_bytes_max = limits.recovery.session_bytes_max, bytes(1_000),
         "Bytes of what is known of one client for recovery; a client with more cannot be recovered.";
-    PRESSURE recovery_left_rooms_max = limits.recovery_left_rooms_max, count("rooms"),
+    PRESSURE recovery_left_rooms_max = limits.recovery.left_rooms_max, count("rooms"),
         "Rooms that a client has left and that still count for what it missed.";
-    PRESSURE replay_bytes = limits.replay_bytes, bytes(1_000),
+    PRESSURE replay_bytes = limits.recovery.replay_bytes, bytes(1_000),
         "Bytes that are read from the journal for one client at a time while it catches up.";
-    PRESSURE replay_records_per_turn = limits.replay_records_per_turn, count("records"),
+    PRESSURE replay_records_per_turn = limits.recovery.replay_records_per_turn, count("records"),
         "Records of the journal that are read for clients that catch up before live events get their turn.";
-    PRESSURE journal_records_max = limits.journal_records_max, count("records"),
+    PRESSURE journal_records_max = limits.journal.records_max, count("records"),
         "Records of the journal that are kept in memory: all of them with recovery = \"memory\", the newest ones with \"disk\".";
-    PRESSURE journal_bytes_max = limits.journal_bytes_max, bytes(1_000),
+    PRESSURE journal_bytes_max = limits.journal.bytes_max, bytes(1_000),
         "Bytes of the journal's records that are kept in memory.";
-    PRESSURE journal_segments_max = limits.journal_segments_max, number("files", 2, u32::MAX as u64),
+    PRESSURE journal_segments_max = limits.journal.segments_max, number("files", 2, u32::MAX as u64),
         "Segment files of the journal on disk. The oldest is dropped when the newest is full.";
-    PRESSURE journal_segment_bytes = limits.journal_segment_bytes, bytes(MIB),
+    PRESSURE journal_segment_bytes = limits.journal.segment_bytes, bytes(MIB),
         "Size of one segment file of the journal, and so the largest event.";
-    PRESSURE journal_sender_bytes_max = limits.journal_sender_bytes_max, zero_or_bytes(MIB, BYTES_MAX),
+    PRESSURE journal_sender_bytes_max = limits.journal.sender_bytes_max, zero_or_bytes(MIB, BYTES_MAX),
         "Bytes that one connection may have journalled before it waits, and twice as much in each recovery_window. 0 is an eighth of the journal; at least 1 MiB and the largest event.";
 };
 

@@ -241,11 +241,14 @@ fn contradictions(config: &Config) -> Vec<String> {
         "cors_origins beside it".into(),
     );
     // From three quarters on a budget refuses large charges, so that a message of the largest size must fit there.
-    let incoming =
-        limits.incoming_bytes_max.or_else(|| limits.memory_bytes_max.map(|bytes| bytes / 8)).unwrap_or(usize::MAX);
-    let largest = config.max_payload.max(limits.api_body_bytes_max);
-    let name = if limits.incoming_bytes_max.is_some() { "incoming_bytes_max" } else { "memory_max" };
-    let factor = if limits.incoming_bytes_max.is_some() { "twice" } else { "16 times" };
+    let incoming = limits
+        .memory
+        .incoming_bytes_max
+        .or_else(|| limits.memory.bytes_max.map(|bytes| bytes / 8))
+        .unwrap_or(usize::MAX);
+    let largest = config.max_payload.max(config.api.body_bytes_max);
+    let name = if limits.memory.incoming_bytes_max.is_some() { "incoming_bytes_max" } else { "memory_max" };
+    let factor = if limits.memory.incoming_bytes_max.is_some() { "twice" } else { "16 times" };
     check(
         incoming < largest.saturating_mul(2),
         name,
@@ -255,24 +258,34 @@ fn contradictions(config: &Config) -> Vec<String> {
         ),
     );
     let rates = [
-        ("address_events_per_second", limits.address_events_per_second, "events_per_second", limits.events_per_second),
-        ("address_bytes_per_second", limits.address_bytes_per_second, "bytes_per_second", limits.bytes_per_second),
+        (
+            "address_events_per_second",
+            limits.rates.address_events_per_second,
+            "events_per_second",
+            limits.rates.events_per_second,
+        ),
+        (
+            "address_bytes_per_second",
+            limits.rates.address_bytes_per_second,
+            "bytes_per_second",
+            limits.rates.bytes_per_second,
+        ),
     ];
     for (name, of_address, session, of_session) in rates {
         let is_less = of_address.zip(of_session).is_some_and(|(of_address, of_session)| of_address < of_session);
         check(is_less, name, format!("0, or at least {session} ({})", of_session.map_or(0, u32::from)));
     }
     check(
-        config.recovery == RecoveryMode::Disk && limits.journal_segment_bytes < largest + RECORD_BYTES,
+        config.recovery == RecoveryMode::Disk && limits.journal.segment_bytes < largest + RECORD_BYTES,
         "journal_segment_bytes",
         format!(
             "{RECORD_BYTES} bytes more than the larger of max_payload and api_body_bytes_max at least, or they are never recovered"
         ),
     );
     check(
-        limits.recovery_session_bytes_max > limits.recovery_bytes_max,
+        limits.recovery.session_bytes_max > limits.recovery.bytes_max,
         "recovery_session_bytes_max",
-        format!("at most recovery_bytes_max ({})", Value::Bytes(limits.recovery_bytes_max as u64)),
+        format!("at most recovery_bytes_max ({})", Value::Bytes(limits.recovery.bytes_max as u64)),
     );
     found
 }
@@ -330,7 +343,7 @@ mod tests {
         let effective = loaded(&path, &env, &[("port", "3")]).unwrap();
         let config = &effective.config;
         assert_eq!((config.port, config.host.to_string().as_str()), (3, "127.0.0.2"));
-        assert_eq!(config.limits.ping_interval.as_secs(), 90);
+        assert_eq!(config.limits.sessions.ping_interval.as_secs(), 90);
         assert_eq!(config.namespaces, ["/a", "/b"]);
         assert_eq!(config.workers, None, "an empty variable is not set");
         assert_eq!(source(&effective, "port"), &Source::Flag);

@@ -15,6 +15,7 @@ use std::time::Duration;
 use stentor::{Builder, Cookie, Cors, Limits, Parser, Recovery, RecoveryClients, SameSite, Server};
 
 use self::load::RECORD_BYTES;
+use super::http::ApiLimits;
 use super::secret::Secret;
 
 pub(crate) use self::load::{Effective, flags, load};
@@ -76,6 +77,7 @@ pub(crate) struct Config {
     pub(crate) drain: Duration,
     /// Largest message in either direction of a request, in bytes.
     pub(crate) max_payload: usize,
+    pub(crate) api: ApiLimits,
     /// The other bounds.
     pub(crate) limits: Limits,
 }
@@ -104,7 +106,8 @@ impl Default for Config {
             cookie_secure: false,
             cookie_same_site: SameSite::Lax,
             drain: Duration::from_secs(1),
-            max_payload: limits.payload_bytes_max,
+            max_payload: limits.transport.payload_bytes_max,
+            api: ApiLimits::default(),
             limits,
         }
     }
@@ -113,10 +116,11 @@ impl Default for Config {
 impl Config {
     /// The server that this configuration describes.
     pub(crate) fn builder(&self) -> Builder {
-        let mut limits =
-            Limits { payload_bytes_max: self.max_payload, poll_bytes_max: self.max_payload, ..self.limits.clone() };
+        let mut limits = self.limits.clone();
+        limits.transport.payload_bytes_max = self.max_payload;
+        limits.transport.poll_bytes_max = self.max_payload;
         // Clients publish themselves here: one session must not turn the journal under all others.
-        limits.journal_sender_bytes_max.get_or_insert_with(|| self.journal_share());
+        limits.journal.sender_bytes_max.get_or_insert_with(|| self.journal_share());
         let recovery = match self.recovery {
             RecoveryMode::Off => Recovery::off(),
             RecoveryMode::Memory => Recovery::memory(),
@@ -149,9 +153,9 @@ impl Config {
         let held = match self.recovery {
             // The server gives a journal in memory an eighth of its memory at most.
             RecoveryMode::Memory => {
-                limits.memory_bytes_max.map_or(usize::MAX, |memory| memory / 8).min(limits.journal_bytes_max)
+                limits.memory.bytes_max.map_or(usize::MAX, |memory| memory / 8).min(limits.journal.bytes_max)
             }
-            _ => limits.journal_segments_max.saturating_sub(1).saturating_mul(limits.journal_segment_bytes),
+            _ => limits.journal.segments_max.saturating_sub(1).saturating_mul(limits.journal.segment_bytes),
         };
         (held / 8).max(1 << 20).max(self.max_payload + RECORD_BYTES)
     }

@@ -112,7 +112,7 @@ mod tests {
         let mut effective = Effective { config: Config::default(), sources: Vec::new(), unknown_variables: Vec::new() };
         assert_eq!(effective.line(), "all default");
         effective.config.port = 80;
-        effective.config.limits.journal_segment_bytes = 64 << 20;
+        effective.config.limits.journal.segment_bytes = 64 << 20;
         effective.config.api_key = Some(Secret::new("0123456789abcdef"));
         assert_eq!(effective.line(), "port=80 api_key=\"********\" journal_segment_bytes=\"64MiB\"");
     }

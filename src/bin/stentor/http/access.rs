@@ -128,7 +128,7 @@ impl Api {
             let message = format!("expected Content-Type: application/json, got {:?}", request.content_type());
             return Err(ErrorBody::new(ErrorCode::UnsupportedMediaType, message));
         }
-        let bytes_max = self.io.limits().api_body_bytes_max;
+        let bytes_max = self.limits.body_bytes_max;
         Ok(self.io.read_body(request, payload, bytes_max).await?)
     }
 }

@@ -21,19 +21,39 @@ use super::error_code::ErrorCode;
 use super::replies::{ErrorAnswer, ErrorBody};
 use super::secret::Secret;
 
-/// What the API's resources share.
+/// Limits of requests to the API.
+#[derive(Debug, Clone)]
+pub(crate) struct ApiLimits {
+    pub(crate) body_bytes_max: usize,
+    pub(crate) batch_max: usize,
+    pub(crate) rooms_max: usize,
+    pub(crate) page_entries_max: usize,
+}
+
+impl Default for ApiLimits {
+    fn default() -> Self {
+        Self { body_bytes_max: 1_000_000, batch_max: 1_000, rooms_max: 1_024, page_entries_max: 1_000 }
+    }
+}
+
+/// State shared by the resources of the API.
 #[derive(Clone)]
 struct Api {
     io: Server,
-    /// Without one nobody may use the API.
+    /// `None` refuses every request.
     key: Option<Secret>,
+    limits: ApiLimits,
     refused_keys: Arc<RefusedKeys>,
 }
 
 /// The routes `/healthz`, `/readyz`, `/metrics` and `/api/v1/…`, to be given to
 /// [`stentor::Listener::configure`]. Without a key, the API refuses everybody.
-pub(crate) fn routes(io: Server, key: Option<Secret>) -> impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static {
-    let api = Api { io, key, refused_keys: Arc::default() };
+pub(crate) fn routes(
+    io: Server,
+    key: Option<Secret>,
+    limits: ApiLimits,
+) -> impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static {
+    let api = Api { io, key, limits, refused_keys: Arc::default() };
     move |config| {
         let (ready, counted) = (api.io.clone(), api.clone());
         config

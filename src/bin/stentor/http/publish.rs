@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use stentor::{Args, FromArgs, Limits, Server};
+use stentor::{Args, FromArgs};
 
 use super::super::error_code::ErrorCode;
 use super::super::replies::{ErrorAnswer, ErrorBody, Published, check_event_name};
@@ -18,7 +18,7 @@ use super::{Api, answer};
 pub(super) async fn one(api: Data<Api>, request: HttpRequest, payload: Payload) -> HttpResponse {
     let published = async {
         let body = api.admit_post(&request, payload).await?;
-        publish(&api.io, text(&body)?).await
+        publish(&api, text(&body)?).await
     };
     answer("POST", published.await)
 }
@@ -27,7 +27,7 @@ pub(super) async fn one(api: Data<Api>, request: HttpRequest, payload: Payload) 
 pub(super) async fn batch(api: Data<Api>, request: HttpRequest, payload: Payload) -> HttpResponse {
     let published = async {
         let body = api.admit_post(&request, payload).await?;
-        publish_all(&api.io, text(&body)?).await
+        publish_all(&api, text(&body)?).await
     };
     answer("POST", published.await)
 }
@@ -45,10 +45,10 @@ enum Item {
 }
 
 /// One after the other, so that everybody hears them in this order.
-async fn publish_all(io: &Server, text: &str) -> Result<Vec<Item>, ErrorBody> {
+async fn publish_all(api: &Api, text: &str) -> Result<Vec<Item>, ErrorBody> {
     let events: Vec<&RawValue> =
         serde_json::from_str(text).map_err(|error| bad(format!("expected an array of events: {error}")))?;
-    let limit = io.limits().publish_batch_max;
+    let limit = api.limits.batch_max;
     if events.len() > limit {
         return Err(ErrorBody::new(
             ErrorCode::TooLarge,
@@ -61,7 +61,7 @@ async fn publish_all(io: &Server, text: &str) -> Result<Vec<Item>, ErrorBody> {
         // What is behind an event that had to be refused for want of room would wait for nothing as long as that one did.
         let done = match is_overloaded {
             true => Err(ErrorBody::new(ErrorCode::Overloaded, "not tried, since the hub is overloaded")),
-            false => publish(io, event.get()).await,
+            false => publish(api, event.get()).await,
         };
         is_overloaded |= done.as_ref().is_err_and(|error| error.code.is_of_overload());
         items.push(match done {
@@ -72,9 +72,9 @@ async fn publish_all(io: &Server, text: &str) -> Result<Vec<Item>, ErrorBody> {
     Ok(items)
 }
 
-async fn publish(io: &Server, text: &str) -> Result<Published, ErrorBody> {
-    let Publish { namespace, rooms, except, event, args } = Publish::read(text, io.limits())?;
-    let Some(found) = io.find(&namespace) else {
+async fn publish(api: &Api, text: &str) -> Result<Published, ErrorBody> {
+    let Publish { namespace, rooms, except, event, args } = Publish::read(text, api.limits.rooms_max)?;
+    let Some(found) = api.io.find(&namespace) else {
         return Err(ErrorBody::new(ErrorCode::UnknownNamespace, format!("namespace {namespace:?} does not exist")));
     };
     let target = rooms.iter().fold(found.all(), |target, room| target.to(room));
@@ -95,7 +95,7 @@ struct Publish {
 const FIELDS: &str = "namespace, room, rooms, event, args, except";
 
 impl Publish {
-    fn read(text: &str, limits: &Limits) -> Result<Self, ErrorBody> {
+    fn read(text: &str, rooms_max: usize) -> Result<Self, ErrorBody> {
         let mut fields: BTreeMap<String, &RawValue> =
             serde_json::from_str(text).map_err(|error| bad(format!("expected an object of {FIELDS}: {error}")))?;
         let namespace: Option<String> = field(&mut fields, "namespace", "a string such as \"/\"")?;
@@ -115,9 +115,8 @@ impl Publish {
             (None, None) => return Err(bad("room is missing, expected a string; or rooms, an array of strings")),
         };
         let except = except.map_or_else(Vec::new, OneOrMany::into_vec);
-        let limit = limits.publish_rooms_max;
-        if rooms.len() + except.len() > limit {
-            return Err(bad(format!("{} rooms exceed limit of {limit}", rooms.len() + except.len())));
+        if rooms.len() + except.len() > rooms_max {
+            return Err(bad(format!("{} rooms exceed limit of {rooms_max}", rooms.len() + except.len())));
         }
         let event = event.ok_or_else(|| bad("event is missing, expected a string"))?;
         check_event_name(&event)?;
@@ -177,7 +176,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Publish, String> {
-        Publish::read(text, &Limits { publish_rooms_max: 3, ..Limits::default() }).map_err(|error| error.message)
+        Publish::read(text, 3).map_err(|error| error.message)
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl Asked {
         let bad = |message: String| ErrorBody::new(ErrorCode::BadRequest, message);
         let pairs = Query::<Vec<(String, String)>>::from_query(query).map_err(|error| bad(error.to_string()))?;
         let (mut namespace, mut after, mut limit) = (String::from("/"), None, PAGE);
-        let most = api.io.limits().page_entries_max;
+        let most = api.limits.page_entries_max;
         for (name, value) in pairs.into_inner() {
             match name.as_str() {
                 "namespace" => namespace = value,

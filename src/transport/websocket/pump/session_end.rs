@@ -30,7 +30,7 @@ pub(super) fn channels(
     bounds: Arc<MessageBounds>,
     base64: bool,
 ) -> (Outgoing, PumpHandoff, mpsc::Sender<Bytes>) {
-    let bytes_max = u32::try_from(limits.pump_bytes_max).unwrap_or(u32::MAX).max(1);
+    let bytes_max = u32::try_from(limits.transport.pump_bytes_max).unwrap_or(u32::MAX).max(1);
     let room = Arc::new(Semaphore::new(bytes_max as usize));
     let (to_pump, packets) = mpsc::unbounded_channel();
     let (to_session, chunks) = mpsc::channel(CHUNKS_WAITING);
@@ -309,7 +309,7 @@ mod tests {
     }
 
     fn ends() -> Ends {
-        let limits = Limits { pump_bytes_max: BYTES_MAX, ..Limits::default() };
+        let limits = Limits::with(|limits| limits.transport.pump_bytes_max = BYTES_MAX);
         let (pump, handoff, to_session) = channels(&limits, Arc::default(), false);
         let Connection { sink, incoming, .. } = Box::new(handoff).attach().unwrap();
         Ends { sink, incoming, pump, to_session }
