@@ -148,6 +148,8 @@ const PLAIN_COMMENTS: &[&str] = &["tests/", "benches/", "fuzz/", "src/bench_supp
 
 const COMMENT_COLUMNS_MAX: usize = 100;
 
+const TEST_NAME_LENGTH_MAX: usize = 70;
+
 /// Folders without circular imports among their files, except the listed circle.
 #[rustfmt::skip]
 const WITHOUT_CIRCLES: &[(&str, &[&str])] = &[

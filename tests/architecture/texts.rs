@@ -4,7 +4,7 @@ use std::fs;
 
 use super::files::{files_in, root};
 use super::reader;
-use crate::{COMMENT_COLUMNS_MAX, OPENERS, PLAIN_COMMENTS, WORDS};
+use crate::{COMMENT_COLUMNS_MAX, OPENERS, PLAIN_COMMENTS, TEST_NAME_LENGTH_MAX, WORDS};
 
 const FOLDERS: &[&str] = &["src", "static", "tests", "benches", "examples", "fuzz", "docs", "deploy"];
 const DOCUMENTS: &[&str] = &["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile"];
@@ -74,6 +74,38 @@ fn comment_lines_have_a_bounded_width() {
     assert!(is_too_wide(&format!("    // {}", "x".repeat(94))));
     assert!(!is_too_wide(&format!("    // {}", "x".repeat(93))));
     assert!(!is_too_wide(&format!("//! | {} |", "x".repeat(100))));
+}
+
+/// Name of the function or title of the test that a line declares.
+fn test_name(line: &str) -> Option<&str> {
+    let line = line.trim_start().trim_start_matches("async ");
+    if let Some(name) = line.strip_prefix("fn ").or_else(|| line.strip_prefix("def ")) {
+        return name.split('(').next();
+    }
+    let title = ["test(", "describe("].iter().find_map(|call| line.strip_prefix(call))?;
+    let quote = title.chars().next().filter(|quote| ['"', '`'].contains(quote))?;
+    title[1..].split(quote).next()
+}
+
+/// Number of letters of a name, without values that JavaScript inserts.
+fn letters(name: &str) -> usize {
+    name.split("${").map(|part| part.split_once('}').map_or(part, |(_, rest)| rest).chars().count()).sum()
+}
+
+#[test]
+fn test_names_have_a_bounded_length() {
+    let mut found = Vec::new();
+    for (path, text) in texts(&[".rs", ".mjs", ".py"]).into_iter().filter(|(path, _)| path.starts_with("tests/")) {
+        for (at, name) in text.lines().enumerate().filter_map(|(at, line)| Some((at, test_name(line)?))) {
+            if letters(name) > TEST_NAME_LENGTH_MAX {
+                found.push(format!("{path}:{}: {name}", at + 1));
+            }
+        }
+    }
+    assert!(found.is_empty(), "names of more than {TEST_NAME_LENGTH_MAX} letters:\n{}", found.join("\n"));
+    assert_eq!(test_name("    async fn a_poll_is_answered() {"), Some("a_poll_is_answered"));
+    assert_eq!(test_name("  test(\"a poll is answered\", async () => {"), Some("a poll is answered"));
+    assert_eq!(letters("a poll over ${transport} is answered"), 24);
 }
 
 /// Words of the list in a text or a name.

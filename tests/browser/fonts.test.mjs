@@ -34,7 +34,7 @@ for (const [name, folder] of Object.entries(FONTS)) {
     after(() => browser?.close());
 
     for (const width of WIDTHS) {
-      test(`nothing shifts while the connection is lost and restored, ${width} pixels wide`, async () => {
+      test(`nothing shifts through a loss of the server, ${width} pixels wide`, async () => {
         hub = await startHub({ recovery: "off" });
         assert.deepEqual(await shiftsLineByLine(browser, hub, width), [], "layout shifts while loading");
         context = await browser.newContext({ viewport: { ...WIDE, width } });

@@ -38,7 +38,7 @@ describe("a tab that was disconnected", () => {
     await says(tab, "#server-outcome", new RegExp(`received “${text}”`));
   };
 
-  test("missed events are counted and marked on return, volatile ones are missing", async () => {
+  test("missed events are counted and marked on return, volatile ones lost", async () => {
     hub = await start("memory");
     const [one, two] = await open(2);
     const name = await nameOf(one);

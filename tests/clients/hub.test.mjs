@@ -86,7 +86,7 @@ for (const recovery of RECOVERIES) {
           });
         }
 
-        test("an event reaches every member including its sender, and no former member", async () => {
+        test("an event reaches all members, its sender too, and no former member", async () => {
           const [room, other] = [freshRoom(), freshRoom()];
           const a = await connect(hub, { transports });
           const b = await connect(hub, { transports });
@@ -161,7 +161,7 @@ for (const recovery of RECOVERIES) {
           assert.match(JSON.stringify(error), /"unknown_event"/);
         });
 
-        test("malformed requests are refused in their ack and keep the connection open", async () => {
+        test("malformed requests are refused in their ack on an open connection", async () => {
           const socket = await connect(hub, { transports });
           for (const { event, args } of REFUSED) {
             const [answer] = await ask(socket, event, ...args);

@@ -138,7 +138,7 @@ describe("the wait for the next attempt", () => {
   });
 });
 
-describe("an exception in a listener is reported as uncaught and has no other effect", () => {
+describe("an exception in a listener is only reported as uncaught", () => {
   const boom = (name) => () => {
     throw new Error(name);
   };

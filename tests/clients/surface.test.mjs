@@ -57,7 +57,7 @@ for (const { library, io, server } of PAIRS) {
         await connected(socket);
       });
 
-      test("an unknown namespace is refused while others on the connection stay open", async () => {
+      test("an unknown namespace is refused while others stay connected", async () => {
         const socket = await join({ forceNew: true });
         const other = socket.io.socket("/nowhere");
         const [error] = await next(other, "connect_error");
@@ -156,7 +156,7 @@ for (const { library, io, server } of PAIRS) {
         silent.disconnect();
       });
 
-      test("sockets are fetched with their data, moved between rooms, and disconnected", async () => {
+      test("sockets are fetched with data, moved between rooms, disconnected", async () => {
         const [from, to] = [freshRoom(), freshRoom()];
         const [boss, one, two] = [await named("boss"), await named("one", from), await named("two", from)];
         assert.deepEqual(await ask(boss, "fetch", from), [["one", "two"]]);
@@ -214,7 +214,7 @@ for (const { library, io, server } of PAIRS) {
         assert.deepEqual(await ask(socket, "rooms"), [[]]);
       });
 
-      test("events emitted while disconnected are sent later, volatile ones are not", async () => {
+      test("events emitted while disconnected are sent later, volatile ones not", async () => {
         const socket = await join({ reconnection: true, reconnectionDelay: 10 });
         // The stock client loses events emitted between the two, while its last request is in
         // flight.

@@ -1,15 +1,15 @@
 /** All scenarios, in order of their numbers. */
 
-import claims from "./claims.mjs";
 import descriptors from "./descriptors.mjs";
 import faults from "./faults.mjs";
+import foreignOrigins from "./foreign-origins.mjs";
+import heldConnections from "./held-connections.mjs";
 import journal from "./journal.mjs";
 import logging from "./logging.mjs";
 import memory from "./memory.mjs";
 import rate from "./rate.mjs";
+import resumes from "./resumes.mjs";
 import rooms from "./rooms.mjs";
-import silence from "./silence.mjs";
-import strangers from "./strangers.mjs";
 
 /**
  * A scenario. `full`, `ci` and `life` are its sizes, absent where it does not run; `budget` of a
@@ -32,11 +32,11 @@ import strangers from "./strangers.mjs";
 export const scenarios = [
   ...rooms,
   ...descriptors,
-  ...silence,
-  ...claims,
+  ...heldConnections,
+  ...resumes,
   ...memory,
   ...rate,
-  ...strangers,
+  ...foreignOrigins,
   ...logging,
   ...journal,
   ...faults,
