@@ -25,8 +25,9 @@ mod workers;
 
 use std::process::ExitCode;
 
+use clap::Parser;
 use meter::Others;
-use options::Options;
+use options::{Measurement, Options};
 use table::Table;
 
 #[global_allocator]
@@ -36,26 +37,24 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.is_empty() {
+    if std::env::args().len() < 2 {
         // `cargo test --all-targets` runs benches too, without the `--bench` that `cargo bench`
         // passes.
         println!("scale: nothing measured; run `cargo bench --features bench-internals --bench scale`");
         return ExitCode::SUCCESS;
     }
     let mut table = Table::default();
-    let outcome = Options::parse(&arguments).and_then(|options| {
-        actix::System::new().block_on(async {
-            let others = Others::watch()?;
-            if options.sessions_wanted {
-                sessions::measure(&options, &mut table).await?;
+    let options = Options::parse();
+    let outcome: Result<(), Failure> = actix::System::new().block_on(async {
+        let others = Others::watch()?;
+        for measurement in &options.measurements {
+            match measurement {
+                Measurement::Sessions => sessions::measure(&options, &mut table).await?,
+                Measurement::Workers => workers::measure(&options, &mut table).await?,
             }
-            if options.workers_wanted {
-                workers::measure(&options, &mut table).await?;
-            }
-            table.add("other processes", format!("{:.0} % of a core", 100.0 * others.cores()?));
-            Ok(())
-        })
+        }
+        table.add("other processes", format!("{:.0} % of a core", 100.0 * others.cores()?));
+        Ok(())
     });
     table.print();
     let code = match outcome {

@@ -21,7 +21,7 @@ pub(crate) async fn measure(options: &Options, table: &mut Table) -> Result<(), 
     println!("{ROOMS} rooms of {MEMBERS}, a publisher in each with {WINDOW} events under way");
     let mut one = fleet(1, options).await?;
     let mut many = fleet(options.against, options).await?;
-    let events = events_for(&mut one, options.seconds).await?;
+    let events = events_for(&mut one, options.seconds as f64).await?;
     let mut rates = Vec::new();
     let (mut alone, mut together) = (Measured::default(), Measured::default());
     for _ in 0..options.repetitions {
