@@ -15,21 +15,21 @@ export async function openProxy(hub) {
   const pairs = new Set();
   let up = true;
   let refused = 0;
-  const server = net.createServer((near) => {
-    near.on("error", () => {});
+  const server = net.createServer((clientSide) => {
+    clientSide.on("error", () => {});
     if (!up) {
       refused += 1;
-      return near.destroy();
+      return clientSide.destroy();
     }
-    const far = net.connect(hub.port, "127.0.0.1");
-    const pair = { near, far };
+    const serverSide = net.connect(hub.port, "127.0.0.1");
+    const pair = { clientSide, serverSide };
     pairs.add(pair);
-    far.on("error", () => near.destroy());
-    far.on("close", () => (near.destroy(), pairs.delete(pair)));
-    near.on("close", () => pair.lost || far.destroy());
-    near.on("data", (data) => (pair.polls = /^GET .*polling.*sid=/.test(data)));
-    far.on("data", () => (pair.polls = false));
-    near.pipe(far).pipe(near);
+    serverSide.on("error", () => clientSide.destroy());
+    serverSide.on("close", () => (clientSide.destroy(), pairs.delete(pair)));
+    clientSide.on("close", () => pair.lost || serverSide.destroy());
+    clientSide.on("data", (data) => (pair.polls = /^GET .*polling.*sid=/.test(data)));
+    serverSide.on("data", () => (pair.polls = false));
+    clientSide.pipe(serverSide).pipe(clientSide);
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -41,14 +41,14 @@ export async function openProxy(hub) {
      * Resolves once a poll waits: it was forwarded to the server, and its response has not arrived.
      */
     waitingPoll() {
-      const waits = ({ polls, lost, far }) => polls && !lost && !far.connecting && far.writableLength === 0;
+      const waits = ({ polls, lost, serverSide }) => polls && !lost && !serverSide.connecting && serverSide.writableLength === 0;
       return eventually("poll", async () => [...pairs].some(waits), (polls) => polls);
     },
 
     /** Closes both sides of all connections and refuses new ones until `restore`. */
     cut() {
       up = false;
-      for (const { near, far } of pairs) near.destroy(), far.destroy();
+      for (const { clientSide, serverSide } of pairs) clientSide.destroy(), serverSide.destroy();
     },
 
     /**
@@ -59,9 +59,9 @@ export async function openProxy(hub) {
       up = false;
       for (const pair of pairs) {
         pair.lost = true;
-        pair.far.unpipe();
-        pair.far.resume();
-        pair.near.destroy();
+        pair.serverSide.unpipe();
+        pair.serverSide.resume();
+        pair.clientSide.destroy();
       }
     },
 

@@ -60,23 +60,23 @@ export function onEveryTransport(rows) {
 }
 
 /** Options of a client that reconnects immediately. */
-const RETURNING = { reconnection: true, reconnectionDelay: 10, reconnectionDelayMax: 20, randomizationFactor: 0 };
+const RECONNECTING = { reconnection: true, reconnectionDelay: 10, reconnectionDelayMax: 20, randomizationFactor: 0 };
 
 /** A client that never disconnects; it publishes and queries. */
 export function connectPeer(hub, options) {
   return connect(hub, { transports: ["websocket"], auth: { name: "peer" }, ...options });
 }
 
-/** A reader behind its own proxy and in its own room, which has received `received`; and a peer. */
+/** A reader behind its own proxy and in its own room, which has received `received`, and a peer. */
 export async function setUp(hub, { received = ["first"], ...options }) {
-  const [proxy, seen] = [await openProxy(hub), await connectPeer(hub, { parser: options.parser })];
-  const socket = await connect(proxy, { ...RETURNING, ...options });
+  const [proxy, peer] = [await openProxy(hub), await connectPeer(hub, { parser: options.parser })];
+  const socket = await connect(proxy, { ...RECONNECTING, ...options });
   const room = freshRoom();
   const news = listen(socket, "news");
   await ask(socket, "join", room);
-  await publish(seen, room, ...received);
+  await publish(peer, room, ...received);
   await news.count(received.length);
-  return { proxy, peer: seen, socket, transports: options.transports, id: socket.id, pid: socket._pid, room, news };
+  return { proxy, peer, socket, transports: options.transports, id: socket.id, pid: socket._pid, room, news };
 }
 
 /** Publishes words as news to a room, one after the other. */
