@@ -362,7 +362,7 @@ describe("J: an idle client is recovered", () => {
       };
 
       test("by events of others: the client is recovered", async () => {
-        const setup = await stage(small, { transports: ["websocket"] });
+        const setup = await setUp(small, { transports: ["websocket"] });
         const { peer, socket, room, news } = setup;
         await flood(peer, freshRoom());
         await cut(setup);
@@ -374,7 +374,7 @@ describe("J: an idle client is recovered", () => {
       });
 
       test("by its own events: the client gets a new session", async () => {
-        const setup = await stage(small, { transports: ["websocket"] });
+        const setup = await setUp(small, { transports: ["websocket"] });
         const { peer, socket, room, news, id } = setup;
         await cut(setup);
         await publish(peer, room, "missed");
@@ -408,14 +408,14 @@ describe("K: the process may end in any way", () => {
       test(`${how}, with the journal on disk: no event is missing`, async () => {
         const folder = freshFolder();
         const first = await started(await serve({ folder }));
-        const setup = await stage(first, { transports });
+        const setup = await setUp(first, { transports });
         const { proxy, socket, room, news, id } = setup;
         proxy.dropClients();
         await publish(setup.peer, room, "into", "the void");
         await end(first);
 
         const second = await started(await serve({ folder, port: first.port }));
-        const other = await peer(second);
+        const other = await connectPeer(second);
         await publish(other, room, "to nobody");
         await restore(setup);
         assert.deepEqual([socket.recovered, socket.id], [true, id]);
@@ -428,13 +428,13 @@ describe("K: the process may end in any way", () => {
     test("repeated kill -9 while the client reconnects by itself", async () => {
       const folder = freshFolder();
       let server = await started(await serve({ folder }));
-      const { peer: publisher, socket, room, news, id } = await stage(server, { transports, received: [] });
+      const { peer: publisher, socket, room, news, id } = await setUp(server, { transports, received: [] });
       await publish(publisher, room, 0);
       for (let n = 1; n <= 3; n += 1) {
         const returned = reconnected(socket);
         await server.kill();
         server = await started(await serve({ folder, port: server.port }));
-        await publish(await peer(server), room, n);
+        await publish(await connectPeer(server), room, n);
         await returned;
         assert.deepEqual([socket.recovered, socket.id], [true, id]);
       }
@@ -443,13 +443,13 @@ describe("K: the process may end in any way", () => {
 
     test("kill -9, with the journal in memory: the client is not recovered", async () => {
       const first = await started(await serve({ recovery: "memory" }));
-      const setup = await stage(first, { transports });
+      const setup = await setUp(first, { transports });
       const { proxy, socket, room, news, id } = setup;
       proxy.dropClients();
       await publish(setup.peer, room, "into the void");
       await first.kill();
       const second = await started(await serve({ recovery: "memory", port: first.port }));
-      const other = await peer(second);
+      const other = await connectPeer(second);
       await publish(other, room, "to nobody");
       await restore(setup);
       assert.ok(!socket.recovered);
@@ -463,7 +463,7 @@ describe("K: the process may end in any way", () => {
     test("rooms and data survive the process too", async () => {
       const folder = freshFolder();
       const first = await started(await serveExample({ folder }));
-      const setup = await stage(first, { transports, auth: { name: "kim" } });
+      const setup = await setUp(first, { transports, auth: { name: "kim" } });
       const { socket } = setup;
       await ask(socket, "bookmark", { page: 17 });
       const [before] = await ask(socket, "me");

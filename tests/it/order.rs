@@ -72,7 +72,7 @@ fn register(io: &Server) {
             for step in event.data.0 {
                 results.push(run(&io, &socket, step).await.map_err(|error| std::io::Error::other(error.to_string()))?);
             }
-            // There is no await in between: the ack still has to follow all events that were emitted.
+            // Without an await in between, the ack still has to follow all emitted events.
             event.ack.send((results,))?;
             Ok(())
         }
